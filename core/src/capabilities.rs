@@ -1,0 +1,179 @@
+//! What an adapter really does.
+
+/// What an adapter does natively. The conformance suite holds it to every word.
+///
+/// Start from [`Capabilities::minimal`] (three methods, nothing more) and say what is there:
+///
+/// ```
+/// use larder_core::{Capabilities, Versions};
+///
+/// const CAPABILITIES: Capabilities = Capabilities::minimal()
+///     .with_expiry()
+///     .with_versions(Versions::Unique)
+///     .with_listing();
+/// assert!(CAPABILITIES.expiry && !CAPABILITIES.shared);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Writes with an [`Expiry::After`](crate::Expiry::After) are kept to it, and
+    /// [`touch`](crate::Storage::touch) and [`ttl`](crate::Storage::ttl) work, without rewriting
+    /// the value. Where this is false, such a write is refused as unsupported.
+    pub expiry: bool,
+    /// Whether there is compare-and-swap, and what its versions are made of.
+    pub versions: Versions,
+    /// [`keys`](crate::Storage::keys), [`entries`](crate::Storage::entries) and
+    /// [`clear`](crate::Storage::clear) work.
+    pub listing: bool,
+    /// A listing that nothing disturbs returns each key once. Where this is false a key may come
+    /// twice (never not at all), and who needs a set collects one.
+    pub lists_once: bool,
+    /// Entries outlive the process.
+    pub persistent: bool,
+    /// Several processes can use the same store at the same time, compare-and-swap included.
+    pub shared: bool,
+    /// Who removes expired entries (that they are never seen holds either way).
+    pub purge: Purge,
+    /// Which values are accepted, and how faithfully they come back.
+    pub values: Values,
+    /// Every [`Key`](crate::Key) can be stored. Where this is false, a layout fixed by somebody
+    /// else refuses some keys with [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey).
+    pub any_key: bool,
+    /// The largest value, in bytes; a larger one is
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge). `None`: no limit of the adapter's own.
+    pub max_value: Option<u64>,
+}
+
+/// What an adapter's versions are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Versions {
+    /// There are none: [`write_if`](crate::Storage::write_if) is unsupported.
+    None,
+    /// Every write draws a new one: a value that changes and changes back is noticed.
+    Unique,
+    /// The version is the content: a value that changes and changes back looks unchanged, and
+    /// overwriting a value with itself keeps the version.
+    Content,
+}
+
+/// Who removes expired entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purge {
+    /// The store; [`purge_expired`](crate::Storage::purge_expired) finds nothing to do.
+    Store,
+    /// [`purge_expired`](crate::Storage::purge_expired), called by the adapter's own sweeper or by
+    /// whoever likes; it returns how many it removed.
+    Sweep,
+}
+
+/// Which values an adapter accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Values {
+    /// Any bytes; what is read is what was written.
+    Bytes,
+    /// JSON only, handed back as it was written except for white space between its tokens.
+    JsonText,
+    /// JSON only, handed back as an equal JSON value: white space, the order of an object's
+    /// members and the spelling of numbers may differ.
+    Json,
+}
+
+impl Capabilities {
+    /// Three methods and nothing more: what the trait's defaults give.
+    #[must_use]
+    pub const fn minimal() -> Self {
+        Self {
+            expiry: false,
+            versions: Versions::None,
+            listing: false,
+            lists_once: true,
+            persistent: false,
+            shared: false,
+            purge: Purge::Store,
+            values: Values::Bytes,
+            any_key: true,
+            max_value: None,
+        }
+    }
+
+    /// With native expiry, `touch` and `ttl`.
+    #[must_use]
+    pub const fn with_expiry(mut self) -> Self {
+        self.expiry = true;
+        self
+    }
+
+    /// With compare-and-swap on versions made like this.
+    #[must_use]
+    pub const fn with_versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// With listings.
+    #[must_use]
+    pub const fn with_listing(mut self) -> Self {
+        self.listing = true;
+        self
+    }
+
+    /// Listings may return a key twice.
+    #[must_use]
+    pub const fn with_repeating_listing(mut self) -> Self {
+        self.listing = true;
+        self.lists_once = false;
+        self
+    }
+
+    /// Entries outlive the process.
+    #[must_use]
+    pub const fn with_persistence(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
+    /// Several processes can share the store.
+    #[must_use]
+    pub const fn with_sharing(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// Who removes expired entries.
+    #[must_use]
+    pub const fn with_purge(mut self, purge: Purge) -> Self {
+        self.purge = purge;
+        self
+    }
+
+    /// Which values are accepted.
+    #[must_use]
+    pub const fn with_values(mut self, values: Values) -> Self {
+        self.values = values;
+        self
+    }
+
+    /// Some keys are refused.
+    #[must_use]
+    pub const fn with_restricted_keys(mut self) -> Self {
+        self.any_key = false;
+        self
+    }
+
+    /// The largest value, in bytes.
+    #[must_use]
+    pub const fn with_max_value(mut self, bytes: u64) -> Self {
+        self.max_value = Some(bytes);
+        self
+    }
+
+    /// Whether [`write_if`](crate::Storage::write_if) and
+    /// [`delete_if`](crate::Storage::delete_if) work.
+    #[must_use]
+    pub const fn compare_and_swap(&self) -> bool {
+        !matches!(self.versions, Versions::None)
+    }
+}

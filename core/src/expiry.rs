@@ -1,0 +1,117 @@
+//! How long a write lives.
+
+use std::time::Duration;
+
+/// When an entry expires, counted from the write (or touch) that says so, by the store's clock.
+///
+/// The resolution is one millisecond; a fraction of one is rounded up, so that nothing expires
+/// early. A duration of zero has already elapsed: the entry is never seen. Durations beyond
+/// [`Expiry::MAX`] count as `MAX`.
+///
+/// [`Storage::ttl`](crate::Storage::ttl) and listings use the same type for the time that remains.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_core::Expiry;
+///
+/// let expiry = Expiry::after_secs(90);
+/// assert_eq!(expiry, Expiry::After(Duration::from_secs(90)));
+/// assert_eq!(expiry.as_millis(), Some(90_000));
+/// assert_eq!(Expiry::Never.as_millis(), None);
+/// assert_eq!(Expiry::After(Duration::from_nanos(1)).as_millis(), Some(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Expiry {
+    /// The entry stays until it is deleted or overwritten.
+    #[default]
+    Never,
+    /// The entry is gone once this much time has passed.
+    After(Duration),
+}
+
+impl Expiry {
+    /// The longest time to live, a thousand years: every store can add it to the present.
+    pub const MAX: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+
+    /// Expires after `millis` milliseconds.
+    #[must_use]
+    pub const fn after_millis(millis: u64) -> Self {
+        Self::After(Duration::from_millis(millis))
+    }
+
+    /// Expires after `secs` seconds.
+    #[must_use]
+    pub const fn after_secs(secs: u64) -> Self {
+        Self::After(Duration::from_secs(secs))
+    }
+
+    /// The time to live in whole milliseconds, rounded up and capped at [`Expiry::MAX`]; `None`
+    /// for [`Expiry::Never`]. Adapters hand this number to their store.
+    #[must_use]
+    pub fn as_millis(self) -> Option<u64> {
+        let Self::After(duration) = self else {
+            return None;
+        };
+        let millis = duration.min(Self::MAX).as_nanos().div_ceil(1_000_000);
+        // MAX in milliseconds is far below u64::MAX, so the conversion never saturates.
+        Some(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the time has elapsed at the moment of the write: such an entry is never seen.
+    #[must_use]
+    pub fn is_elapsed(self) -> bool {
+        self == Self::After(Duration::ZERO)
+    }
+
+    /// The moment of expiry in Unix milliseconds, for a write at `now` Unix milliseconds.
+    #[must_use]
+    pub fn deadline(self, now: i64) -> Option<i64> {
+        self.as_millis().map(|millis| now.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)))
+    }
+
+    /// The time that remains at `now` until `deadline`, both in Unix milliseconds; `None` once the
+    /// deadline has come. An absent deadline is [`Expiry::Never`].
+    #[must_use]
+    pub fn until(deadline: Option<i64>, now: i64) -> Option<Self> {
+        match deadline {
+            None => Some(Self::Never),
+            Some(deadline) => u64::try_from(deadline.saturating_sub(now))
+                .ok()
+                .filter(|&remaining| remaining > 0)
+                .map(Self::after_millis),
+        }
+    }
+}
+
+impl From<Duration> for Expiry {
+    fn from(duration: Duration) -> Self {
+        Self::After(duration)
+    }
+}
+
+impl From<Option<Duration>> for Expiry {
+    fn from(duration: Option<Duration>) -> Self {
+        duration.map_or(Self::Never, Self::After)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_and_cap() {
+        assert_eq!(Expiry::After(Duration::from_micros(1_001)).as_millis(), Some(2));
+        assert_eq!(Expiry::After(Duration::ZERO).as_millis(), Some(0));
+        assert_eq!(Expiry::After(Duration::MAX).as_millis(), Expiry::After(Expiry::MAX).as_millis());
+    }
+
+    #[test]
+    fn an_entry_expires_at_its_deadline_not_after_it() {
+        let deadline = Expiry::after_millis(5).deadline(100);
+        assert_eq!(Expiry::until(deadline, 104), Some(Expiry::after_millis(1)));
+        assert_eq!(Expiry::until(deadline, 105), None);
+        assert_eq!(Expiry::until(None, i64::MAX), Some(Expiry::Never));
+        assert_eq!(Expiry::until(Some(i64::MIN), i64::MAX), None);
+    }
+}

@@ -1,0 +1,319 @@
+//! Storage URLs: where a store is, and its options.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use percent_encoding::percent_decode_str;
+
+use crate::{Error, ErrorKind, Result};
+
+/// A storage URL taken apart: `scheme:rest?option=value&...`.
+///
+/// An adapter takes the options that it knows out of it, one by one, and then either
+/// [finishes](Location::finish), which refuses what is left and names the known ones, or hands the
+/// rest on to its driver as a [URL](Location::to_url).
+///
+/// `Debug` prints the scheme only: a URL may hold a password.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_core::Location;
+///
+/// let mut location = Location::parse("file:sessions?sync=false&sweep=5m")?;
+/// assert_eq!(location.scheme(), "file");
+/// assert_eq!(location.path()?, "sessions");
+/// assert_eq!(location.take_bool("sync")?, Some(false));
+/// assert_eq!(location.take_duration("sweep")?, Some(Duration::from_secs(300)));
+/// location.finish(&["sync", "sweep"])?;
+/// # Ok::<(), larder_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Location {
+    scheme: String,
+    rest: String,
+    options: Vec<(String, String)>,
+}
+
+impl Location {
+    /// Takes `url` apart. The scheme is case-insensitive and comes out in lower case.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if there is no scheme.
+    pub fn parse(url: &str) -> Result<Self> {
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(legal) {
+            return Err(configuration(
+                "a storage URL begins with a scheme, as in `file:sessions` or `redis://localhost`",
+            ));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            rest: rest.to_owned(),
+            options: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        })
+    }
+
+    /// What stands before the first colon, in lower case.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// What stands between the scheme's colon and the question mark, as it is.
+    #[must_use]
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+
+    /// The same as a file system path: percent-encoded bytes decoded (so `%3F` is a question mark),
+    /// and an empty authority (`file:///var/lib/bot`) dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it names a host or does not decode to UTF-8.
+    pub fn path(&self) -> Result<String> {
+        let path = match self.rest.strip_prefix("//") {
+            None => self.rest.as_str(),
+            Some(absolute) if absolute.starts_with('/') => absolute,
+            Some(_) => {
+                return Err(configuration(format!(
+                    "`{0}://` is followed by a host; a path on this machine is written `{0}:relative/path` or \
+                     `{0}:/absolute/path`",
+                    self.scheme
+                )));
+            }
+        };
+        percent_decode_str(path)
+            .decode_utf8()
+            .map(std::borrow::Cow::into_owned)
+            .map_err(|_| configuration("the path in the URL is not UTF-8 once it is percent-decoded"))
+    }
+
+    /// Takes the option `name` out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it is there more than once.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>> {
+        let mut found = self.options.extract_if(.., |(option, _)| option == name).map(|(_, value)| value);
+        let first = found.next();
+        if found.next().is_some() {
+            drop(found);
+            return Err(configuration(format!("the option `{name}` is given more than once")));
+        }
+        Ok(first)
+    }
+
+    /// Takes the option `name` out and parses it; `expects` describes what it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it does not parse. The message does not contain the value.
+    pub fn take_parsed<T: FromStr>(&mut self, name: &str, expects: &str) -> Result<Option<T>> {
+        self.take_with(name, expects, |value| value.parse().ok())
+    }
+
+    /// Takes the option `name` out: `true` or `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it is something else.
+    pub fn take_bool(&mut self, name: &str) -> Result<Option<bool>> {
+        self.take_parsed(name, "true or false")
+    }
+
+    /// Takes the option `name` out: a duration with its unit, such as `500ms`, `60s` or `5m`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it is something else.
+    pub fn take_duration(&mut self, name: &str) -> Result<Option<Duration>> {
+        self.take_with(name, "a duration with a unit, such as 500ms, 60s or 5m", |value| {
+            humantime::parse_duration(value).ok()
+        })
+    }
+
+    /// Takes the option `name` out: one of `choices`, each with what it stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if it is none of them; the message names them all.
+    pub fn take_choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+        self.take_with(name, &format!("one of: {}", names.join(", ")), |value| {
+            choices.iter().find(|(choice, _)| *choice == value).map(|(_, meaning)| *meaning)
+        })
+    }
+
+    /// Takes the option `name` out and makes something of it; `expects` describes what it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if `parse` returns `None`. The message does not contain the
+    /// value.
+    pub fn take_with<T>(
+        &mut self,
+        name: &str,
+        expects: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.take(name)? else {
+            return Ok(None);
+        };
+        match parse(&value) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(configuration(format!("the option `{name}` takes {expects}"))),
+        }
+    }
+
+    /// The names of the options that nobody has taken yet.
+    pub fn remaining(&self) -> impl Iterator<Item = &str> {
+        self.options.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Refuses options that nobody took; `known` names those that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] naming the unknown option and all known ones.
+    pub fn finish(&self, known: &[&str]) -> Result<()> {
+        match self.remaining().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(unknown) if known.is_empty() => Err(configuration(format!(
+                "`{}:` has no option `{unknown}`; it has none at all",
+                self.scheme
+            ))),
+            Some(unknown) => Err(configuration(format!(
+                "`{}:` has no option `{unknown}`; its options are: {}",
+                self.scheme,
+                known.join(", ")
+            ))),
+        }
+    }
+
+    /// The URL again, without the options that were taken, for a driver.
+    #[must_use]
+    pub fn to_url(&self) -> String {
+        let mut url = format!("{}:{}", self.scheme, self.rest);
+        if !self.options.is_empty() {
+            // Drivers percent-decode but do not all read `+` as a space.
+            let query = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(&self.options)
+                .finish()
+                .replace('+', "%20");
+            url.push('?');
+            url.push_str(&query);
+        }
+        url
+    }
+}
+
+fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Location").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
+}
+
+/// `url` fit to be shown: the password between `user:` and `@` replaced by `***`, and no options, which
+/// may be secrets too. Of what is not a URL with a host nor one of a path only the scheme is shown.
+///
+/// ```
+/// assert_eq!(larder_core::redact("postgres://bot:hunter2@db/app?sslmode=require"), "postgres://bot:***@db/app");
+/// ```
+#[must_use]
+pub fn redact(url: &str) -> String {
+    let shown = redact_password(url);
+    match shown.split_once('?') {
+        Some((place, _)) => place.to_owned(),
+        None => shown,
+    }
+}
+
+fn redact_password(url: &str) -> String {
+    // A password may hold any character that nobody encoded: all up to the last `@` is taken for it.
+    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts {
+        Some((scheme, (user_info, host))) => match user_info.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+            None => format!("{scheme}://{user_info}@{host}"),
+        },
+        None if url.contains("://") => url.to_owned(),
+        // A URL that somebody mistyped may hold a password anywhere.
+        None => match url.split_once(':') {
+            Some(("file" | "sqlite" | "memory", _)) => url.to_owned(),
+            Some((scheme, _)) => format!("{scheme}:***"),
+            None => "***".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let path = |url: &str| Location::parse(url).unwrap().path();
+        assert_eq!(path("file:a/b").unwrap(), "a/b");
+        assert_eq!(path("file:/a/b").unwrap(), "/a/b");
+        assert_eq!(path("file:///a/b").unwrap(), "/a/b");
+        assert_eq!(path("file:what%3F%20100%").unwrap(), "what? 100%");
+        assert_eq!(path("file://host/a").unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(path("file:%ff").unwrap_err().kind(), ErrorKind::Configuration);
+    }
+
+    #[test]
+    fn nonsense_is_a_configuration_error() {
+        for url in ["", "sessions", ":x", "1x:y", "a b:c", "/tmp/x"] {
+            assert_eq!(Location::parse(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_doubled_options_are_refused() {
+        let mut location = Location::parse("memory:?max=1&max=2&foo=x").unwrap();
+        assert!(location.take("max").unwrap_err().message().contains("more than once"));
+        let message = location.finish(&["max"]).unwrap_err().message().to_owned();
+        assert!(message.contains("`foo`") && message.contains("max"), "{message}");
+    }
+
+    #[test]
+    fn wrong_values_are_not_printed() {
+        let mut location = Location::parse("x:?n=hunter2").unwrap();
+        let error = location.take_parsed::<u32>("n", "a number").unwrap_err();
+        assert!(error.message().contains("a number") && !error.message().contains("hunter2"));
+    }
+
+    #[test]
+    fn the_rest_goes_to_the_driver() {
+        let mut location = Location::parse("postgres://u:p@h/db?table=x&application_name=my%20bot").unwrap();
+        assert_eq!(location.take("table").unwrap().as_deref(), Some("x"));
+        assert_eq!(location.to_url(), "postgres://u:p@h/db?application_name=my%20bot");
+    }
+
+    #[test]
+    fn passwords_are_redacted_however_they_are_written() {
+        for url in [
+            "redis://:hunter2@h",
+            "redis://u:hunter2@h:1/0",
+            "postgres://u:a/hunter2@x@h/db",
+            "mongodb://u:hunter2@a:1,b:2/?tls=true",
+            "postgres://u:what?hunter2@h/db",
+            "redis-sentinel://h/m?sentinel_password=hunter2",
+            "redis://h:1/?pasword=hunter2@",
+            "postgres:bot:hunter2@db/app",
+            "hunter2",
+        ] {
+            let shown = redact(url);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert_eq!(redact("sqlite:a.db?x=1"), "sqlite:a.db");
+        assert_eq!(redact("redis://u@h/1"), "redis://u@h/1");
+    }
+}

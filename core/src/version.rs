@@ -1,0 +1,112 @@
+//! What compare-and-swap compares.
+
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::BuildHasher,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+/// Which state of an entry a read saw. Opaque: compare it, hand it to
+/// [`write_if`](crate::Storage::write_if), nothing else.
+///
+/// Each adapter makes versions the way that is cheapest for it, and says which way in
+/// [`Capabilities::versions`](crate::Capabilities::versions): a token that every write draws anew,
+/// or the content itself. `Debug` prints neither.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Version(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Repr {
+    Token(u64),
+    Content(Bytes),
+}
+
+impl Version {
+    /// A version from a number that the store keeps beside the value.
+    #[must_use]
+    pub const fn from_token(token: u64) -> Self {
+        Self(Repr::Token(token))
+    }
+
+    /// A version that is the content (or a digest of it). Handing over the value's own `Bytes`
+    /// costs a reference count; the adapter digests it only if it is ever compared.
+    #[must_use]
+    pub const fn from_content(content: Bytes) -> Self {
+        Self(Repr::Content(content))
+    }
+
+    /// A token that no other write has, in this process or another: a keyed pseudo-random function
+    /// (seeded by the operating system, once per process) of a counter. Two writes to one key meet
+    /// in the same token with a probability of 2^-64.
+    #[must_use]
+    pub fn unique() -> Self {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self::from_token(SEED.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The number, if this version is one. Adapters only.
+    #[must_use]
+    pub const fn as_token(&self) -> Option<u64> {
+        match &self.0 {
+            Repr::Token(token) => Some(*token),
+            Repr::Content(_) => None,
+        }
+    }
+
+    /// The content, if this version is made of it. Adapters only.
+    #[must_use]
+    pub const fn as_content(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Token(_) => None,
+            Repr::Content(content) => Some(content),
+        }
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Version(..)")
+    }
+}
+
+/// What must hold for a [`write_if`](crate::Storage::write_if) to happen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// There is no entry under the key (an expired one is none).
+    Absent,
+    /// The entry is there and still at this version.
+    At(Version),
+}
+
+impl From<Option<Version>> for Condition {
+    /// The condition "as I read it": the version seen, or absent if nothing was.
+    fn from(seen: Option<Version>) -> Self {
+        seen.map_or(Self::Absent, Self::At)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn unique_versions_differ() {
+        let versions: HashSet<_> = (0..10_000).map(|_| Version::unique()).collect();
+        assert_eq!(versions.len(), 10_000);
+    }
+
+    #[test]
+    fn debug_prints_no_content() {
+        let version = Version::from_content(Bytes::from_static(b"secret"));
+        assert_eq!(format!("{version:?}"), "Version(..)");
+    }
+}
