@@ -1,0 +1,131 @@
+//! The guarantees of `Sweeper`, one test per law.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are not tests to clippy.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Record, Result, Storage, async_trait};
+use larder_layers::Sweeper;
+use tokio::{sync::watch, time::Instant};
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Counts the sweeps; the first few fail.
+#[derive(Debug)]
+struct Swept {
+    sweeps: watch::Sender<usize>,
+    failures: AtomicUsize,
+    kind: ErrorKind,
+}
+
+impl Swept {
+    fn new(failures: usize, kind: ErrorKind) -> Arc<Self> {
+        Arc::new(Self { sweeps: watch::channel(0).0, failures: failures.into(), kind })
+    }
+
+    async fn swept(&self, times: usize) {
+        self.sweeps.subscribe().wait_for(|count| *count >= times).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Storage for Swept {
+    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        Ok(None)
+    }
+
+    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn purge_expired(&self) -> Result<u64> {
+        self.sweeps.send_modify(|count| *count += 1);
+        let fails = self
+            .failures
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok();
+        if fails { Err(Error::new(self.kind, "no")) } else { Ok(1) }
+    }
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+async fn no_task_is_left() {
+    while tasks() > 0 {
+        // The clock of these tests stands still but for this.
+        tokio::time::advance(EVERY).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_sweeps_at_every_interval() {
+    let storage = Swept::new(0, ErrorKind::Other);
+    let start = Instant::now();
+    let _sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    storage.swept(3).await;
+    assert_eq!(start.elapsed().as_secs(), 180);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_do_not_end_it_but_make_it_wait_longer() {
+    let storage = Swept::new(6, ErrorKind::Unavailable);
+    let start = Instant::now();
+    let _sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    storage.swept(6).await;
+    assert_eq!(start.elapsed().as_secs(), 60 * (1 + 2 + 4 + 8 + 16 + 16));
+    storage.swept(7).await;
+    let recovered = Instant::now();
+    storage.swept(8).await;
+    assert_eq!(recovered.elapsed().as_secs(), 60, "back to the interval once it works");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_the_storage_is_closed() {
+    let storage = Swept::new(1, ErrorKind::Closed);
+    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    storage.swept(1).await;
+    no_task_is_left().await;
+    sweeper.ensure_running();
+    assert_eq!(tasks(), 0, "a closed storage is not swept again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_the_storage_or_the_sweeper_is_dropped() {
+    let storage = Swept::new(0, ErrorKind::Other);
+    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    assert_eq!(tasks(), 1);
+    drop(sweeper);
+    no_task_is_left().await;
+
+    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    drop(storage);
+    no_task_is_left().await;
+    drop(sweeper);
+}
+
+#[test]
+fn outside_a_runtime_it_starts_later_and_it_moves_to_another_runtime() {
+    let storage = Swept::new(0, ErrorKind::Other);
+    let sweeper = Sweeper::start(Arc::downgrade(&storage), Duration::from_millis(1));
+    sweeper.ensure_running();
+    for round in 1..=2 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            sweeper.ensure_running();
+            assert_eq!(tasks(), 1);
+            storage.swept(round * 3).await;
+        });
+    }
+}
