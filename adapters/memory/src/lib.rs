@@ -1,0 +1,78 @@
+//! A Larder storage in this process's memory: for tests, for state that may die with the process,
+//! and as the reference for authors of adapters.
+//!
+//! ```
+//! use larder_core::{Condition, Expiry, Key, Storage};
+//! use larder_memory::MemoryStorage;
+//!
+//! # async fn example() -> larder_core::Result<()> {
+//! let storage = MemoryStorage::new();
+//! let key = Key::new("chat:42")?;
+//! storage.write(&key, "hello".into(), Expiry::after_secs(3600)).await?;
+//! let record = storage.read(&key).await?;
+//! assert_eq!(record.map(|record| record.value), Some("hello".into()));
+//!
+//! // Cloning gives another handle on the same entries.
+//! let clone = storage.clone();
+//! let taken = clone.write_if(&key, "mine".into(), Expiry::Never, Condition::Absent).await;
+//! assert!(taken.is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! - Values are copied in, so that nothing is shared with the writer, and handed out by reference
+//!   count, so that a read copies nothing.
+//! - Every write draws a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
+//! - Time to live is counted on the monotonic clock: nobody who sets the time of day makes entries
+//!   expire. Expired entries are never seen; a sweeper gives back their memory.
+//! - The entries are spread over 64 maps, each under a lock of its own that is held for one
+//!   operation on one key. No lock is held while anything is awaited.
+//! - A listing takes the keys of one of the 64 maps at a time, by reference count.
+//!
+//! # Bounds
+//!
+//! Without bounds it grows as long as there is memory. With [`max_entries`] or [`max_bytes`] (or
+//! both) a write that finds no room is either refused as [`Full`](larder_core::ErrorKind::Full),
+//! after expired entries have been removed, or makes room by evicting the entries that were read or
+//! written the longest time ago. [`WhenFull`] says which; refusing is the default, since an evicted
+//! session is a lost session. Listings, `contains` and `ttl` do not count as use.
+//!
+//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. While several
+//! tasks write at once an evicting storage may exceed its bounds by the entries that they are
+//! writing.
+//!
+//! # URL
+//!
+//! `memory:` with these options; each call makes a storage of its own, with no entries.
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `max_entries` | no bound | how many entries there may be |
+//! | `max_bytes` | no bound | how many bytes they may take; at least 1024 |
+//! | `when_full` | `refuse` | `refuse` a write that finds no room, or `evict` the least recently used |
+//! | `sweep` | `60s` | how often expired entries are removed, or `off` |
+//!
+//! # Limits
+//!
+//! One process, and nothing outlives it. The largest value is bounded by `max_bytes` only.
+//!
+//! [`max_entries`]: MemoryBuilder::max_entries
+//! [`max_bytes`]: MemoryBuilder::max_bytes
+
+mod config;
+mod limits;
+mod storage;
+mod store;
+mod walk;
+
+pub use crate::{
+    config::{MemoryBuilder, OPTIONS, WhenFull},
+    limits::ENTRY_OVERHEAD,
+    storage::MemoryStorage,
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
