@@ -1,0 +1,121 @@
+//! What the operating system says, as Larder's errors.
+
+use std::{borrow::Cow, io};
+
+use larder_core::{Error, ErrorKind, Operation, Result};
+
+/// The adapter's name in errors.
+pub(crate) const NAME: &str = "file";
+
+/// An error of the operating system. Its text names no path, so no key.
+pub(crate) fn io(error: io::Error) -> Error {
+    let (kind, message) = classify(&error);
+    Error::new(kind, message).with_source(error)
+}
+
+fn classify(error: &io::Error) -> (ErrorKind, &'static str) {
+    use io::ErrorKind as Io;
+    if too_many_files(error) {
+        return (ErrorKind::Unavailable, "too many files are open; raise the limit or try again");
+    }
+    match error.kind() {
+        Io::PermissionDenied => {
+            (ErrorKind::Denied, "this user may not do that to the directory or a file in it")
+        }
+        Io::ReadOnlyFilesystem => (ErrorKind::Denied, "the file system is mounted read-only"),
+        Io::StorageFull => (ErrorKind::Full, "the disk is full"),
+        Io::QuotaExceeded => (ErrorKind::Full, "this user's disk quota is exhausted"),
+        Io::FileTooLarge => (ErrorKind::TooLarge, "the file would be larger than the file system allows"),
+        Io::NotADirectory => {
+            (ErrorKind::Configuration, "a part of the path is a file where a directory is needed")
+        }
+        Io::IsADirectory => (ErrorKind::Corrupt, "there is a directory where the entry's file belongs"),
+        Io::InvalidFilename => (ErrorKind::InvalidKey, "the file system cannot hold a file of this name"),
+        Io::Unsupported => (
+            ErrorKind::Configuration,
+            "the file system cannot do that; Larder needs atomic renames and advisory locks",
+        ),
+        Io::TimedOut => (ErrorKind::Timeout, "the file system did not answer in time"),
+        Io::NotFound => (ErrorKind::Unavailable, "the directory has gone; is its disk mounted?"),
+        Io::Interrupted | Io::WouldBlock | Io::ResourceBusy | Io::StaleNetworkFileHandle => {
+            (ErrorKind::Unavailable, "the file system is busy or has gone away; try again")
+        }
+        _ => (ErrorKind::Other, "the operating system reports an error"),
+    }
+}
+
+#[cfg(unix)]
+fn too_many_files(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, which have these numbers on every Unix and no kind of their own.
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
+
+#[cfg(not(unix))]
+fn too_many_files(_: &io::Error) -> bool {
+    false
+}
+
+/// What is stored is not what this adapter wrote.
+pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+/// The user has to change something first.
+pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+/// Names the adapter and the operation in an error.
+pub(crate) fn during(operation: Operation) -> impl Fn(Error) -> Error {
+    move |error| error.with_adapter(NAME).with_operation(operation)
+}
+
+/// Runs file system calls on tokio's threads for blocking work: one hop per operation.
+///
+/// The work goes on to its end when the future is dropped.
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) if stopped.is_cancelled() => {
+            Err(Error::new(ErrorKind::Unavailable, "the tokio runtime is shutting down"))
+        }
+        Err(_) => Err(Error::new(ErrorKind::Other, "the work on the file system panicked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_says_what_to_do() {
+        for (from, kind) in [
+            (io::ErrorKind::PermissionDenied, ErrorKind::Denied),
+            (io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Denied),
+            (io::ErrorKind::StorageFull, ErrorKind::Full),
+            (io::ErrorKind::QuotaExceeded, ErrorKind::Full),
+            (io::ErrorKind::NotADirectory, ErrorKind::Configuration),
+            (io::ErrorKind::NotFound, ErrorKind::Unavailable),
+            (io::ErrorKind::TimedOut, ErrorKind::Timeout),
+            (io::ErrorKind::BrokenPipe, ErrorKind::Other),
+        ] {
+            assert_eq!(io(from.into()).kind(), kind, "{from}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn running_out_of_file_handles_is_worth_another_try() {
+        assert!(io(io::Error::from_raw_os_error(24)).is_retryable());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error() {
+        let error = blocking::<(), _>(|| panic!("on purpose")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
+    }
+}

@@ -1,0 +1,129 @@
+//! The layout of grammY's file adapter (`@grammyjs/storage-file`):
+//! `<directory>/<last two characters of the key>/<key>.json`.
+//!
+//! Characters are JavaScript's: units of UTF-16. Where the last two begin with the second half of a
+//! surrogate pair, Node writes U+FFFD in its place, and so do we.
+
+use larder_core::{Error, ErrorKind, Key, Result};
+
+/// The longest file name on any usual file system, in bytes.
+const MAX_NAME: usize = 255;
+
+const EXTENSION: &str = ".json";
+
+/// The directory and the file for a key.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidKey`] for a key that the layout cannot hold.
+pub(crate) fn place(key: &Key) -> Result<(String, String)> {
+    let text = key.as_str();
+    if text.contains(['/', '\\']) {
+        return Err(refused("grammY's layout has no place for a key with a slash or a backslash"));
+    }
+    let directory = last_two(text);
+    if directory == "." || directory == ".." {
+        return Err(refused("in grammY's layout a key that ends so would be outside of its directory"));
+    }
+    if text.len() + EXTENSION.len() > MAX_NAME {
+        return Err(refused("the key is too long for a file name, which grammY's layout makes of it"));
+    }
+    if cfg!(windows) && !windows_can(&directory, text) {
+        return Err(refused("Windows cannot hold a file of the name that grammY's layout makes of this key"));
+    }
+    Ok((directory, format!("{text}{EXTENSION}")))
+}
+
+/// The key of a file; `None` if grammY would not have put one there.
+pub(crate) fn key(directory: &str, file: &str) -> Option<Key> {
+    let key = Key::new(file.strip_suffix(EXTENSION)?).ok()?;
+    let (expected, _) = place(&key).ok()?;
+    (expected == directory).then_some(key)
+}
+
+/// Whether a directory of that name can hold keys.
+pub(crate) fn is_directory(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && name.encode_utf16().count() <= 2
+}
+
+/// `key.slice(-2)`.
+fn last_two(text: &str) -> String {
+    let units: Vec<u16> = text.encode_utf16().collect();
+    String::from_utf16_lossy(&units[units.len().saturating_sub(2)..])
+}
+
+fn windows_can(directory: &str, key: &str) -> bool {
+    let base = key.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+    let numbered = |prefix| base.strip_prefix(prefix).is_some_and(|rest| rest.chars().count() == 1);
+    let device = ["con", "prn", "aux", "nul", "conin$", "conout$"].contains(&base.as_str())
+        || numbered("com")
+        || numbered("lpt");
+    !device && !key.contains(['<', '>', ':', '"', '|', '?', '*']) && !directory.ends_with(['.', ' '])
+}
+
+fn refused(why: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidKey, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(text: &str) -> String {
+        let (directory, file) = place(&Key::new(text).unwrap()).unwrap();
+        format!("{directory}/{file}")
+    }
+
+    #[test]
+    fn where_grammy_puts_them() {
+        for (key, path) in [
+            ("424242", "42/424242.json"),
+            ("-1001234567890", "90/-1001234567890.json"),
+            ("7", "7/7.json"),
+            ("ab", "ab/ab.json"),
+            ("a.b", ".b/a.b.json"),
+            ("日本", "日本/日本.json"),
+            // The pizza is two units, so it fills the directory's name ...
+            ("x🍕", "🍕/x🍕.json"),
+            // ... and here only its second half would be in it.
+            ("🍕x", "\u{fffd}x/🍕x.json"),
+        ] {
+            assert_eq!(placed(key), path);
+            let (directory, file) = path.split_once('/').unwrap();
+            assert_eq!(self::key(directory, file), Some(Key::new(key).unwrap()));
+            assert!(is_directory(directory));
+        }
+    }
+
+    #[test]
+    fn unsafe_keys_are_refused() {
+        let long = "k".repeat(251);
+        for text in ["a/b", "../../x", "a\\b", ".", "..", "x..", "/etc", &long] {
+            let error = place(&Key::new(text).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey, "{text}");
+            assert!(!error.message().contains(text) || text.len() < 3);
+        }
+        assert!(place(&Key::new("k".repeat(250)).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn other_files_are_nobodys() {
+        for (directory, file) in
+            [("42", "424242"), ("42", "7.json"), ("42", ".json"), ("", "a.json"), ("42", "x42.JSON")]
+        {
+            assert_eq!(key(directory, file), None, "{directory}/{file}");
+        }
+        for name in ["", ".", "..", ".larder", "abc", "🍕x"] {
+            assert!(!is_directory(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn windows_is_asked_less() {
+        for (directory, key) in [("1", "a:1"), ("on", "con"), ("1t", "nul.1t"), (" .", "x ."), ("m1", "com1")]
+        {
+            assert!(!windows_can(directory, key), "{key}");
+        }
+        assert!(windows_can("90", "-1001234567890"));
+    }
+}

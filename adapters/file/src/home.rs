@@ -1,0 +1,117 @@
+//! The directory, and the hidden corner of it that Larder keeps for its own use.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use larder_core::{Result, Version};
+
+use crate::{atomic, error};
+
+/// Holds locks, temporary files and the marker. No key's file is ever in it.
+const HIDDEN: &str = ".larder";
+
+/// The directory of a storage.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+    /// Whether the directory has a marker, which says that it is Larder's and in which form.
+    marked: bool,
+}
+
+impl Home {
+    pub(crate) fn new(root: PathBuf, marked: bool) -> Self {
+        Self { root, marked }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn marker(&self) -> PathBuf {
+        self.root.join(HIDDEN).join("format.json")
+    }
+
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.root.join(HIDDEN).join("locks")
+    }
+
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.root.join(HIDDEN).join("tmp")
+    }
+
+    /// A name for a new temporary file that belongs to the holder of lock `lock`.
+    pub(crate) fn temporary_file(&self, lock: usize) -> PathBuf {
+        let unique = Version::unique().as_token().unwrap_or_default();
+        self.temporary().join(format!("{lock:02x}-{unique:016x}"))
+    }
+
+    /// Makes sure that the directory has not gone, such as with the disk that it is on: a key that
+    /// is not found in an empty mount point is not an absent key.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if it has.
+    pub(crate) fn check(&self) -> Result<()> {
+        let sign = if self.marked { self.marker() } else { self.root.clone() };
+        fs::metadata(sign).map(drop).map_err(error::io)
+    }
+
+    /// Creates the hidden directories where they are missing.
+    pub(crate) fn create_hidden(&self) -> Result<()> {
+        for directory in [self.root.join(HIDDEN), self.locks(), self.temporary()] {
+            atomic::create_directory(&directory).map_err(error::io)?;
+        }
+        Ok(())
+    }
+
+    /// Creates the directory itself, with those above it.
+    pub(crate) fn create_root(&self) -> Result<()> {
+        match fs::metadata(&self.root) {
+            Ok(metadata) if metadata.is_dir() => return Ok(()),
+            Ok(_) => {
+                return Err(error::configuration(
+                    "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error::io(error)),
+        }
+        fs::create_dir_all(&self.root).map_err(error::io)?;
+        // The directories above may not be ours to open; then they are not ours to have lost either.
+        for above in above(&self.root) {
+            let _ = atomic::sync_directory(above);
+        }
+        Ok(())
+    }
+
+    /// Whether the directory holds nothing but hidden things and what file systems put there.
+    pub(crate) fn is_unused(&self) -> Result<bool> {
+        for entry in fs::read_dir(&self.root).map_err(error::io)? {
+            let name = entry.map_err(error::io)?.file_name();
+            if name != "lost+found" && !name.as_encoded_bytes().starts_with(b".") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The directories above a path, up to the root or, above a relative path, the working directory.
+fn above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_working_directory_is_above_a_relative_path() {
+        let list = |path| above(Path::new(path)).map(Path::to_owned).collect::<Vec<_>>();
+        assert_eq!(list("sessions"), [Path::new(".")]);
+        assert_eq!(list("data/sessions"), [Path::new("data"), Path::new(".")]);
+        assert_eq!(list("/data/sessions"), [Path::new("/data"), Path::new("/")]);
+    }
+}

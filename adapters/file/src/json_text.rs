@@ -1,0 +1,164 @@
+//! JSON as text: checked, and its white space changed, but nothing else, so that numbers and strings
+//! keep their spelling.
+
+use std::borrow::Cow;
+
+use larder_core::{Error, ErrorKind, Result};
+use serde::de::IgnoredAny;
+
+/// Whether `bytes` are one JSON value.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// Refuses a value that is not JSON.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidValue`].
+pub(crate) fn check_value(bytes: &[u8]) -> Result<()> {
+    if is_json(bytes) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidValue, "this storage holds JSON, and the value is none"))
+}
+
+/// Without white space between tokens. `json` is JSON.
+pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
+    let is_space = |(in_string, byte): &(bool, u8)| !in_string && byte.is_ascii_whitespace();
+    let Some(first) = scan(json).position(|place| is_space(&place)) else {
+        return Cow::Borrowed(json);
+    };
+    let mut out = Vec::with_capacity(json.len());
+    out.extend_from_slice(&json[..first]);
+    out.extend(scan(json).skip(first).filter(|place| !is_space(place)).map(|(_, byte)| byte));
+    Cow::Owned(out)
+}
+
+/// Indented with tabs, as JavaScript's `JSON.stringify(value, null, "\t")` does, all lines but the
+/// first by `depth` tabs more. `json` is JSON.
+pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() + json.len() / 4);
+    let mut depth = depth;
+    let mut opened = false;
+    for (in_string, byte) in scan(json) {
+        if in_string {
+            if opened {
+                line(&mut out, depth);
+                opened = false;
+            }
+            out.push(byte);
+            continue;
+        }
+        if byte.is_ascii_whitespace() {
+            continue;
+        }
+        if matches!(byte, b'}' | b']') {
+            depth = depth.saturating_sub(1);
+            // Empty brackets stay together.
+            if !opened {
+                line(&mut out, depth);
+            }
+            opened = false;
+            out.push(byte);
+            continue;
+        }
+        if opened {
+            line(&mut out, depth);
+            opened = false;
+        }
+        out.push(byte);
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                opened = true;
+            }
+            b',' => line(&mut out, depth),
+            b':' => out.push(b' '),
+            _ => {}
+        }
+    }
+    out
+}
+
+fn line(out: &mut Vec<u8>, depth: usize) {
+    out.push(b'\n');
+    out.resize(out.len() + depth, b'\t');
+}
+
+/// Each byte, and whether it is part of a string (its quotation marks included).
+fn scan(json: &[u8]) -> impl Iterator<Item = (bool, u8)> {
+    let mut in_string = false;
+    let mut escaped = false;
+    json.iter().map(move |&byte| {
+        let was_in_string = in_string;
+        if escaped {
+            escaped = false;
+        } else if byte == b'"' {
+            in_string = !in_string;
+        } else if in_string && byte == b'\\' {
+            escaped = true;
+        }
+        (was_in_string || in_string, byte)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPACT: &str =
+        r#"{"a":[],"b":{},"c":[1,2.50,-3e-7,1E400],"d":{"e":" {[,:]} \" \\","ü":null},"f":""}"#;
+    const INDENTED: &str = "{\n\t\"a\": [],\n\t\"b\": {},\n\t\"c\": [\n\t\t1,\n\t\t2.50,\n\t\t-3e-7,\n\t\t1E400\n\t],\n\t\"d\": {\n\t\t\"e\": \" {[,:]} \\\" \\\\\",\n\t\t\"ü\": null\n\t},\n\t\"f\": \"\"\n}";
+
+    #[test]
+    fn there_and_back() {
+        assert!(is_json(COMPACT.as_bytes()));
+        assert_eq!(String::from_utf8(indent(COMPACT.as_bytes(), 0)).unwrap(), INDENTED);
+        assert_eq!(compact(INDENTED.as_bytes()), COMPACT.as_bytes());
+        assert_eq!(indent(INDENTED.as_bytes(), 0), INDENTED.as_bytes());
+        assert!(matches!(compact(COMPACT.as_bytes()), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn small_values() {
+        for (from, to) in [
+            (" 1 ", "1"),
+            ("\"a b\"", "\"a b\""),
+            ("[ ]", "[]"),
+            ("{\n}", "{}"),
+            ("[[ ], \"x\"]", "[\n\t[],\n\t\"x\"\n]"),
+        ] {
+            assert_eq!(String::from_utf8(indent(from.as_bytes(), 0)).unwrap(), to);
+        }
+        assert_eq!(indent(b"{\"a\":[1]}", 1), b"{\n\t\t\"a\": [\n\t\t\t1\n\t\t]\n\t}");
+    }
+
+    #[test]
+    fn what_is_json() {
+        for yes in [
+            "1",
+            "null",
+            " [1] ",
+            "\"\\ud800\"",
+            "1e999",
+            &format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)),
+        ] {
+            assert!(is_json(yes.as_bytes()));
+        }
+        for no in [
+            &b""[..],
+            b" ",
+            b"{",
+            b"1 2",
+            b"undefined",
+            b"\"\xff\"",
+            b"\"\n\"",
+            b"01",
+            b"\xef\xbb\xbf1",
+            b"{\"a\":1,}",
+        ] {
+            assert!(!is_json(no));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Larder storages on the file system, with no database and no server.
+//!
+//! | URL | storage | what is in it |
+//! |---|---|---|
+//! | `file:sessions` | [`FileStorage`] | a directory with one file per key |
+//! | `file:sessions?values=json` | [`FileStorage`] | the same, in `.json` files that people can edit |
+//! | `file:sessions?layout=grammy` | [`FileStorage`] | what grammY's file storage writes |
+//! | `file:sessions.json` | [`SnapshotStorage`] | one JSON file, written every so often |
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> larder_core::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let url = format!("file:{}/sessions", dir.path().display());
+//! use larder_core::{Expiry, Key, Storage, StorageExt};
+//! use larder_file::FileStorage;
+//!
+//! let storage = FileStorage::connect(&url).await?; // "file:sessions"
+//! let chat = Key::new("chat:7")?;
+//! storage.write_as(&chat, &vec!["Rex".to_owned()], Expiry::after_secs(3600)).await?;
+//! assert_eq!(storage.read_as::<Vec<String>>(&chat).await?.unwrap(), ["Rex"]);
+//! storage.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Options
+//!
+//! | name | for | default | meaning |
+//! |---|---|---|---|
+//! | `layout` | directory | `larder` | `larder`, or `grammy` for that of grammY's file storage |
+//! | `values` | directory | `bytes` | `bytes`, or `json` for files that people can read and edit |
+//! | `sync` | directory | `true` | whether a write survives a power cut once it is acknowledged |
+//! | `sweep` | directory | `60s` | how often expired entries are removed; `off` for never |
+//! | `interval` | snapshot | `60s` | how often the snapshot is written: what a crash can cost |
+//!
+//! # The directory
+//!
+//! ```text
+//! sessions/.larder/format.json       which layout this is
+//! sessions/.larder/locks/            locks between processes
+//! sessions/.larder/tmp/              files that are being written
+//! sessions/5e/-1001234567890.larder  an entry
+//! sessions/a0/chat%3a7.larder        another: the key is `chat:7`
+//! ```
+//!
+//! Each entry's file is replaced as a whole: it is written beside, put on the disk, and renamed. With
+//! `sync=true` a write is acknowledged once the name is on the disk too. With `sync=false` it is
+//! acknowledged once the operating system has it: it survives the death of the process, not a power
+//! cut (after which an entry may also be found damaged).
+//!
+//! **Several processes** on one machine can use a directory at the same time. Writers exclude each
+//! other with advisory locks, 64 for all keys; so compare-and-swap holds between processes. Readers
+//! take no lock. Do not remove `.larder` while a program is running, and do not share a directory over
+//! a network file system that has no working locks.
+//!
+//! **File names** are the key, where that is safe: lower-case ASCII letters, digits and `-_.+=@,` stand
+//! for themselves, all other bytes are `%` and two hexadecimal digits, and names of more than 128
+//! characters are `#` and the key's SHA-256. So different keys have different names on every file
+//! system, also where case or Unicode normalisation forms are not told apart. The entries are spread
+//! over 256 directories by the CRC-32 of the key; empty ones stay.
+//!
+//! **A file** begins with a head of 48 bytes (little-endian), then comes the key, then the value:
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | `LARDER`, format version 1, 0 |
+//! | 8 | 8 | version token, drawn anew by every write |
+//! | 16 | 8 | length of the value |
+//! | 24 | 4 | length of the key (2 bytes), 0 |
+//! | 28 | 4 | CRC-32 of the value |
+//! | 32 | 4 | CRC-32 of bytes 0 to 31 and of the key |
+//! | 36 | 4 | CRC-32 of bytes 40 to 47 |
+//! | 40 | 8 | expiry in Unix milliseconds, signed; 0: never |
+//!
+//! With `values=json` it is JSON instead, for people to read and edit; the value keeps its text but for
+//! white space:
+//!
+//! ```json
+//! {
+//!     "key": "chat:7",
+//!     "expires_at": 1795310512273,
+//!     "version": "00c0ffee00c0ffee",
+//!     "value": [
+//!         "Rex"
+//!     ]
+//! }
+//! ```
+//!
+//! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::ErrorKind::Corrupt) to
+//! whoever reads it, and to compare-and-swap and touch; other keys are not affected. It is listed, a
+//! plain write replaces it, and a delete removes it (and returns `true`). Files that could be no key's
+//! are left alone.
+//!
+//! **Expiry** is by this machine's clock. A listing reads heads, not values.
+//!
+//! # grammY's layout
+//!
+//! `<directory>/<last two characters of the key>/<key>.json`, the value as JSON indented with tabs, byte
+//! for byte what grammY writes, but replaced as a whole, so that no reader sees half of it. Reading
+//! returns compact JSON in which numbers and strings are spelled as in the file. There is no expiry,
+//! and versions are the content. Keys that the layout cannot hold are
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
+//! that leads out of the directory, and those of more than 250 bytes. On a file system that does not
+//! tell case apart two keys that differ in case only are one: that is the layout's limit. Opening and
+//! reading add nothing to the directory; the first write adds `.larder` with locks, which grammY does
+//! not see. grammY takes no locks: do not let both write at the same time.
+//!
+//! # The snapshot
+//!
+//! One JSON file with all entries, one per line; see [`SnapshotStorage`] for what an acknowledged write
+//! means there. Values that are compact JSON are there as they are, others in base64:
+//!
+//! ```json
+//! {
+//!     "larder": "snapshot",
+//!     "version": 1,
+//!     "entries": {
+//!         "chat:7": {"expires_at":null,"version":"00c0ffee00c0ffee","value":["Rex"]},
+//!         "photo:7": {"expires_at":1795310512273,"version":"00facade00facade","base64":"iVBORw0KGgo="}
+//!     }
+//! }
+//! ```
+//!
+//! A file that is not a snapshot is refused and left as it is. `sessions.json.lock` keeps a second
+//! process away; it stays when the storage is closed, and may be deleted then.
+//!
+//! # Errors
+//!
+//! No permission is [`Denied`](larder_core::ErrorKind::Denied), a full disk or quota
+//! [`Full`](larder_core::ErrorKind::Full), a path of the wrong sort or a directory with other things in
+//! it [`Configuration`](larder_core::ErrorKind::Configuration), a directory that has gone while it was in
+//! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
+
+mod atomic;
+mod binary;
+mod config;
+mod directory;
+mod envelope;
+mod error;
+mod form;
+mod grammy;
+mod home;
+mod json_text;
+mod listing;
+mod lock;
+mod name;
+mod setup;
+mod snapshot;
+mod storage;
+
+use larder_core::{Location, Operation, Result, Storage};
+
+pub use crate::{
+    config::{FileBuilder, Layout, OPTIONS, ValueFormat},
+    snapshot::{SNAPSHOT_OPTIONS, SnapshotBuilder, SnapshotStorage},
+    storage::FileStorage,
+};
+
+/// Opens whichever storage a `file:` URL names: a [`SnapshotStorage`] if the path ends in `.json`, a
+/// [`FileStorage`] otherwise.
+///
+/// # Errors
+///
+/// As [`SnapshotStorage::connect`] and [`FileStorage::connect`].
+pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
+    if is_snapshot(url).map_err(error::during(Operation::Connect))? {
+        return Ok(Box::new(SnapshotStorage::connect(url).await?));
+    }
+    Ok(Box::new(FileStorage::connect(url).await?))
+}
+
+fn is_snapshot(url: &str) -> Result<bool> {
+    let path = config::path(&Location::parse(url)?)?;
+    Ok(path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_decides() {
+        for (url, snapshot) in [
+            ("file:sessions", false),
+            ("file:sessions.json", true),
+            ("file:/var/lib/bot/S.JSON?interval=5s", true),
+            ("file:json", false),
+            ("file:.json/x", false),
+            ("file:sessions.json.d", false),
+        ] {
+            assert_eq!(is_snapshot(url).unwrap(), snapshot, "{url}");
+        }
+        assert!(is_snapshot("redis:x.json").is_err());
+    }
+}

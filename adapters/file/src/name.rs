@@ -1,0 +1,204 @@
+//! File names for keys, in Larder's own layout.
+//!
+//! A name is made of lower-case ASCII letters, digits and a few marks that no file system, shell or
+//! version of Windows takes amiss, so that two names are different even where case or Unicode
+//! normalisation forms are not told apart. Every other byte of the key is `%` and two hexadecimal
+//! digits. A key whose name would be too long is stored under a digest; its file's head has the key.
+
+use std::fmt::Write as _;
+
+use larder_core::Key;
+use sha2::{Digest, Sha256};
+
+/// The longest encoded key that is used as a name. With the extension it stays below 143 bytes, all
+/// that an encrypting file system (eCryptfs) leaves of the usual 255.
+const MAX_STEM: usize = 128;
+
+/// What a digest begins with. An encoded key never does.
+const DIGEST_MARK: char = '#';
+
+/// Names that Windows gives to devices, whatever extension follows.
+const DEVICES: [&str; 5] = ["con", "prn", "aux", "nul", "clock"];
+
+/// What a file name says about the key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// It is this one.
+    Key(Key),
+    /// It is a long one: the file's head has it.
+    Digest,
+}
+
+/// The directory for a key: one of 256, by checksum.
+pub(crate) fn shard(key: &Key) -> u8 {
+    // Only the lowest byte: a spread is wanted, not a fingerprint.
+    crc32fast::hash(key.as_bytes()).to_le_bytes()[0]
+}
+
+/// The file's name for a key, without its extension.
+pub(crate) fn stem(key: &Key) -> String {
+    let encoded = encode(key.as_str());
+    if encoded.len() <= MAX_STEM { encoded } else { digest(key) }
+}
+
+/// The key that a file's name, without its extension, stands for; `None` if it stands for none.
+pub(crate) fn parse(stem: &str) -> Option<Named> {
+    if let Some(digest) = stem.strip_prefix(DIGEST_MARK) {
+        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        return (digest.len() == 64 && digest.bytes().all(hexadecimal)).then_some(Named::Digest);
+    }
+    let key = Key::new(decode(stem)?).ok()?;
+    // There is one name per key: `%61` and `A` are names of nothing.
+    (self::stem(&key) == stem).then_some(Named::Key(key))
+}
+
+fn encode(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 8);
+    let escape_first = key.starts_with('.') || is_device(key);
+    for (index, byte) in key.bytes().enumerate() {
+        let plain =
+            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'+' | b'=' | b'@' | b',');
+        if plain && !(index == 0 && escape_first) {
+            name.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "%{byte:02x}");
+        }
+    }
+    name
+}
+
+/// Whether Windows would take the name for a device: what counts is what stands before the first
+/// dot.
+fn is_device(key: &str) -> bool {
+    let base = key.split('.').next().unwrap_or_default();
+    let numbered = |prefix| {
+        base.strip_prefix(prefix).is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())
+    };
+    DEVICES.contains(&base) || numbered("com") || numbered("lpt")
+}
+
+fn decode(stem: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(stem.len());
+    let mut rest = stem.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let (digits, tail) = rest.split_at_checked(2)?;
+        rest = tail;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        bytes.push(digit(digits[0])? << 4 | digit(digits[1])?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digest(key: &Key) -> String {
+    let mut name = String::from(DIGEST_MARK);
+    for byte in Sha256::digest(key.as_bytes()) {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use unicode_normalization::UnicodeNormalization;
+
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
+    #[test]
+    fn ordinary_keys_stay_readable() {
+        assert_eq!(stem(&key("-1001234567890")), "-1001234567890");
+        assert_eq!(stem(&key("bot.v2:user_7@eu")), "bot.v2%3auser_7@eu");
+        assert_eq!(stem(&key("Ab/é")), "%41b%2f%c3%a9");
+    }
+
+    #[test]
+    fn awkward_names_are_avoided() {
+        for (text, name) in [
+            (".", "%2e"),
+            ("..", "%2e."),
+            (".hidden", "%2ehidden"),
+            ("con", "%63on"),
+            ("aux.txt", "%61ux.txt"),
+            ("com1", "%63om1"),
+            ("com10", "com10"),
+            ("lpt9.x.y", "%6cpt9.x.y"),
+            ("console", "console"),
+            ("NUL", "%4e%55%4c"),
+            ("longna~1", "longna%7e1"),
+            ("#", "%23"),
+            ("a ", "a%20"),
+            ("a.", "a."),
+        ] {
+            assert_eq!(stem(&key(text)), name);
+            assert_eq!(parse(name), Some(Named::Key(key(text))));
+        }
+    }
+
+    #[test]
+    fn long_keys_are_digested() {
+        let longest = "a".repeat(MAX_STEM);
+        assert_eq!(stem(&key(&longest)), longest);
+        let name = stem(&key(&format!("{longest}a")));
+        assert_eq!(name.len(), 65);
+        assert_eq!(parse(&name), Some(Named::Digest));
+        // 512 bytes, each of which would take three.
+        assert_eq!(stem(&key(&"é".repeat(256))).len(), 65);
+    }
+
+    #[test]
+    fn names_that_we_never_give_are_nobodys() {
+        for name in
+            ["", "%", "%4", "%zz", "%61", "A", "é", "a b", "#12", "%ff", "con", "%0a", "#", "..", "a/b"]
+        {
+            assert_eq!(parse(name), None, "{name}");
+        }
+        assert_eq!(parse(&"a".repeat(MAX_STEM + 1)), None);
+    }
+
+    /// As a file system that folds case and normalises would see the name.
+    fn folded(name: &str) -> [String; 2] {
+        let upper = name.to_uppercase().to_lowercase();
+        [upper.nfc().collect(), upper.nfd().collect()]
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_has_a_safe_name_that_leads_back(text in "\\PC{1,128}") {
+            prop_assume!(text.len() <= Key::MAX_BYTES);
+            let key = key(&text);
+            let name = stem(&key);
+            prop_assert!(name.len() <= MAX_STEM);
+            prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()));
+            prop_assert!(!name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|', '~']));
+            prop_assert!(!name.starts_with('.') && !is_device(&name));
+            match parse(&name) {
+                Some(Named::Key(found)) => prop_assert_eq!(found, key),
+                other => prop_assert!(other == Some(Named::Digest) && name.starts_with('#')),
+            }
+        }
+
+        #[test]
+        fn names_stay_apart_where_case_and_normal_forms_do_not(
+            texts in proptest::collection::vec("[aAeE\u{301}éÉßſKKk%#.~ ıİﬁ1-]{1,5}", 2..40)
+        ) {
+            let mut seen: HashMap<[String; 2], String> = HashMap::new();
+            for text in texts {
+                if let Some(before) = seen.insert(folded(&stem(&key(&text))), text.clone()) {
+                    prop_assert_eq!(before, text);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a snapshot's storage can be told.
+
+use std::{path::PathBuf, time::Duration};
+
+use larder_core::{Location, Operation, Result};
+
+use crate::{
+    SnapshotStorage,
+    config::path,
+    error::{configuration, during},
+};
+
+/// The options of a `file:` URL that names a snapshot.
+pub const SNAPSHOT_OPTIONS: &[&str] = &["interval"];
+
+/// How often the snapshot is written, unless told otherwise.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Builds a [`SnapshotStorage`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder_core::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("sessions.json");
+/// use std::time::Duration;
+/// use larder_core::Storage;
+/// use larder_file::SnapshotStorage;
+///
+/// let storage = SnapshotStorage::builder(path).interval(Duration::from_secs(10)).open().await?;
+/// // Writes the snapshot, and lets another process have it.
+/// storage.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SnapshotBuilder {
+    pub(super) path: PathBuf,
+    pub(super) interval: Duration,
+}
+
+impl SnapshotBuilder {
+    /// A snapshot in the file at `path`, which need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), interval: INTERVAL }
+    }
+
+    /// What a `file:` URL says; its options are [`SNAPSHOT_OPTIONS`].
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](larder_core::ErrorKind::Configuration) for another scheme, an empty path, an
+    /// unknown option or a value that it does not take.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Self::from_location(Location::parse(url)?).map_err(during(Operation::Connect))
+    }
+
+    fn from_location(mut location: Location) -> Result<Self> {
+        let mut builder = Self::new(path(&location)?);
+        if let Some(interval) = location.take_duration("interval")? {
+            builder = builder.interval(interval);
+        }
+        location.finish(SNAPSHOT_OPTIONS)?;
+        builder.check()?;
+        Ok(builder)
+    }
+
+    /// How often the snapshot is written, if there is something new: what a crash can cost at most.
+    /// Default: 60 seconds.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.interval.is_zero() {
+            return Err(configuration(
+                "a snapshot is written every `interval`, which is longer than zero; for writes that are stored \
+                 when they are acknowledged use a directory, such as `file:sessions`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes hold of the snapshot and reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
+    /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
+    /// it is left as it is; [`Configuration`](larder_core::ErrorKind::Configuration) if the path names
+    /// a directory; [`Denied`](larder_core::ErrorKind::Denied) without permission.
+    pub async fn open(self) -> Result<SnapshotStorage> {
+        SnapshotStorage::open(self).await.map_err(during(Operation::Connect))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let builder = SnapshotBuilder::from_url("file:a/b.json?interval=500ms").unwrap();
+        assert_eq!((builder.path, builder.interval), (PathBuf::from("a/b.json"), Duration::from_millis(500)));
+        for url in [
+            "file:",
+            "redis:x.json",
+            "file:x.json?interval=0s",
+            "file:x.json?interval=1",
+            "file:x.json?sync=true",
+        ] {
+            assert_eq!(SnapshotBuilder::from_url(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
+        }
+    }
+}

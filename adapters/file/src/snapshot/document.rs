@@ -1,0 +1,277 @@
+//! The snapshot file.
+//!
+//! ```json
+//! {
+//!     "larder": "snapshot",
+//!     "version": 1,
+//!     "entries": {
+//!         "chat:7": {"expires_at":null,"version":"00c0ffee00c0ffee","value":{"pizzas":3}},
+//!         "photo:7": {"expires_at":1795310512273,"version":"00facade00facade","base64":"iVBORw0KGgo="}
+//!     }
+//! }
+//! ```
+//!
+//! One line per entry. A value that is JSON with no white space between its tokens is there as it is
+//! (`value`); any other is in base64 (`base64`), so that all come back byte for byte. `expires_at` is
+//! in Unix milliseconds.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use larder_core::{Error, Key, Result};
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::map::Slot;
+use crate::{error::corrupt, json_text};
+
+const NAME: &str = "snapshot";
+const VERSION: u32 = 1;
+
+/// Writes a snapshot entry by entry.
+#[derive(Debug)]
+pub(super) struct Writer<W> {
+    out: W,
+    first: bool,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(mut out: W) -> io::Result<Self> {
+        write!(out, "{{\n\t\"larder\": \"{NAME}\",\n\t\"version\": {VERSION},\n\t\"entries\": {{")?;
+        Ok(Self { out, first: true })
+    }
+
+    pub(super) fn entry(&mut self, key: &Key, slot: &Slot) -> io::Result<()> {
+        let comma = if self.first { "" } else { "," };
+        self.first = false;
+        let key = serde_json::Value::from(key.as_str());
+        let expires_at = serde_json::Value::from(slot.deadline);
+        let token = slot.token;
+        write!(self.out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
+        let value = &slot.value[..];
+        // What had white space would come back without it.
+        if json_text::is_json(value) && matches!(json_text::compact(value), Cow::Borrowed(_)) {
+            self.out.write_all(b"\"value\":")?;
+            self.out.write_all(value)?;
+        } else {
+            write!(self.out, "\"base64\":\"{}\"", STANDARD.encode(value))?;
+        }
+        self.out.write_all(b"}")
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        let end = if self.first { "}\n}\n" } else { "\n\t}\n}\n" };
+        self.out.write_all(end.as_bytes())?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    larder: Cow<'a, str>,
+    version: u32,
+    #[serde(borrow)]
+    entries: Entries<'a>,
+}
+
+/// The members of an object, in their order: one that comes twice is not to be lost silently.
+struct Entries<'a>(Vec<(String, Saved<'a>)>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved<'a> {
+    #[serde(default)]
+    expires_at: Option<i64>,
+    #[serde(default)]
+    version: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+    #[serde(default)]
+    base64: Option<Cow<'a, str>>,
+}
+
+/// A `value` that is there, also if it is `null`.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<(String, Saved<'de>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of entries")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+
+        let entries = deserializer.deserialize_map(InOrder)?;
+        if entries.is_empty()
+            || entries.iter().all(|(_, saved)| saved.value.is_some() != saved.base64.is_some())
+        {
+            return Ok(Self(entries));
+        }
+        Err(D::Error::custom("an entry has either `value` or `base64`"))
+    }
+}
+
+/// Reads a snapshot.
+///
+/// # Errors
+///
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if it is none.
+pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
+    let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
+        // The parser's own words may quote a value.
+        unusable(format!("is not a snapshot: see line {}, column {}", error.line(), error.column()))
+    })?;
+    if document.larder != NAME || document.version != VERSION {
+        return Err(unusable("was written by something else, or by a newer version of Larder"));
+    }
+    let mut slots = BTreeMap::new();
+    for (place, (key, saved)) in document.entries.0.into_iter().enumerate() {
+        let wrong = |what: &str| unusable(format!("has a wrong entry (number {}): {what}", place + 1));
+        let key = Key::new(key).map_err(|error| wrong(error.message()))?;
+        let value = match (saved.value, saved.base64) {
+            (Some(json), None) => Bytes::from(json_text::compact(json.get().as_bytes()).into_owned()),
+            (None, Some(text)) => {
+                Bytes::from(STANDARD.decode(text.as_bytes()).map_err(|_| wrong("`base64` does not decode"))?)
+            }
+            _ => return Err(wrong("it has either `value` or `base64`")),
+        };
+        let token = match saved.version {
+            None => larder_core::Version::unique().as_token().unwrap_or_default(),
+            Some(text) => {
+                u64::from_str_radix(&text, 16).map_err(|_| wrong("`version` is not 16 hexadecimal digits"))?
+            }
+        };
+        if slots.insert(key, Slot { value, token, deadline: saved.expires_at }).is_some() {
+            return Err(wrong("its key comes a second time"));
+        }
+    }
+    Ok(slots)
+}
+
+fn unusable(why: impl fmt::Display) -> Error {
+    corrupt(format!(
+        "the snapshot file {why}; it has been left as it is: repair it, or move it away to start anew"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::ErrorKind;
+
+    use super::*;
+
+    fn slot(value: &'static [u8], deadline: Option<i64>) -> Slot {
+        Slot { value: Bytes::from_static(value), token: 0xc0ffee, deadline }
+    }
+
+    fn write(entries: &[(&str, Slot)]) -> String {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        for (key, slot) in entries {
+            writer.entry(&Key::new(key).unwrap(), slot).unwrap();
+        }
+        String::from_utf8(writer.finish().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_documented_form() {
+        assert_eq!(
+            write(&[("chat:7", slot(b"{\"pizzas\":3.0}", None)), ("a\"b", slot(b"\xff", Some(5)))]),
+            "{\n\t\"larder\": \"snapshot\",\n\t\"version\": 1,\n\t\"entries\": {\
+             \n\t\t\"chat:7\": {\"expires_at\":null,\"version\":\"0000000000c0ffee\",\"value\":{\"pizzas\":3.0}},\
+             \n\t\t\"a\\\"b\": {\"expires_at\":5,\"version\":\"0000000000c0ffee\",\"base64\":\"/w==\"}\n\t}\n}\n"
+        );
+        assert!(parse(write(&[]).as_bytes()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_bytes_come_back() {
+        let values: &[&[u8]] = &[
+            b"",
+            b" ",
+            b"null",
+            b"{\"a\": 1}",
+            b"{\"a\":1}",
+            b"{\"a\":1,\"a\":2}",
+            b"1.50",
+            b"1e999",
+            b"\"\\u00e9 \\ud800\"",
+            b"\xff\0",
+            b"text",
+            b"[1,2]\n",
+        ];
+        for value in values {
+            let text = write(&[("k", slot(value, Some(9)))]);
+            let slots = parse(text.as_bytes()).unwrap();
+            let found = &slots[&Key::new("k").unwrap()];
+            assert_eq!(&found.value[..], *value);
+            assert_eq!((found.token, found.deadline), (0xc0ffee, Some(9)));
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_anything_else_is_refused() {
+        let text = write(&[("k", slot(b"[1]", None))]);
+        // Without the line's end it is still whole.
+        for length in 0..text.len() - 1 {
+            assert_eq!(parse(&text.as_bytes()[..length]).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
+        }
+        for wrong in [
+            "{}",
+            "[]",
+            "null",
+            &text.replace("snapshot", "picture"),
+            &text.replace("\"version\": 1", "\"version\": 2"),
+            &text.replace("value", "valeu"),
+            &text.replace("\"value\":[1]", "\"expires\":1"),
+            &text.replace("\"value\":[1]", "\"base64\":\"?\""),
+            &text.replace("\"value\":[1]", "\"value\":[1],\"base64\":\"\""),
+            &text.replace("c0ffee", "coffee"),
+            &text.replace("\"k\":", "\"\":"),
+            &text.replace("\"entries\": {", "\"entries\": {\"k\":{\"value\":1},"),
+            &text.replace("\"entries\"", "\"other\":1,\"entries\""),
+        ] {
+            assert_eq!(parse(wrong.as_bytes()).unwrap_err().kind(), ErrorKind::Corrupt, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn edited_by_hand() {
+        let text =
+            "{\"larder\":\"snapshot\",\"version\":1,\"entries\":{\"k\":{\"value\":{ \"a\" : [ 1 ] }}}}";
+        let slots = parse(text.as_bytes()).unwrap();
+        assert_eq!(&slots[&Key::new("k").unwrap()].value[..], b"{\"a\":[1]}");
+    }
+
+    #[test]
+    fn an_error_quotes_no_value() {
+        let text = write(&[("k", slot(b"\"hunter2\"", None))]).replace("\"hunter2\"", "hunter2");
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert!(error.message().contains("line 5"), "{error}");
+    }
+}
