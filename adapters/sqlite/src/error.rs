@@ -1,0 +1,121 @@
+//! Driver errors as Larder's.
+
+use larder_core::{Error, ErrorKind};
+use sqlx::error::DatabaseError;
+
+use crate::NAME;
+
+/// SQLite's result codes, from `sqlite3.h`; the low byte of an extended code.
+mod code {
+    pub(super) const PERM: u32 = 3;
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const NOMEM: u32 = 7;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const INTERRUPT: u32 = 9;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const PROTOCOL: u32 = 15;
+    pub(super) const SCHEMA: u32 = 17;
+    pub(super) const TOOBIG: u32 = 18;
+    pub(super) const CONSTRAINT: u32 = 19;
+    pub(super) const AUTH: u32 = 23;
+    pub(super) const NOTADB: u32 = 26;
+}
+
+/// What went wrong in the driver. SQLite's messages name tables and columns, never a value.
+pub(crate) fn from_driver(error: sqlx::Error) -> Error {
+    let (kind, message) = match &error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+            classify(code, database.message())
+        }
+        sqlx::Error::PoolTimedOut => {
+            (ErrorKind::Timeout, "no connection of the pool became free in time; enlarge the pool")
+        }
+        sqlx::Error::PoolClosed => (ErrorKind::Closed, "the pool has been closed"),
+        sqlx::Error::WorkerCrashed => (ErrorKind::Unavailable, "the connection's thread has ended"),
+        sqlx::Error::Io(_) => (ErrorKind::Unavailable, "the database could not be reached"),
+        sqlx::Error::Configuration(_) => (ErrorKind::Configuration, "SQLite does not take these settings"),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+            (ErrorKind::Corrupt, "a row holds something that was not written by this adapter")
+        }
+        _ => (ErrorKind::Other, "the call failed"),
+    };
+    Error::new(kind, message).with_adapter(NAME).with_source(error)
+}
+
+fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
+    match extended & 0xff {
+        code::BUSY | code::LOCKED | code::PROTOCOL => (
+            ErrorKind::Unavailable,
+            "another connection is writing and did not end within the busy timeout; try again",
+        ),
+        code::PERM | code::AUTH => (ErrorKind::Denied, "no permission to use the database file"),
+        code::READONLY => (ErrorKind::Denied, "the database is read-only"),
+        code::FULL => (ErrorKind::Full, "there is no room left for the database"),
+        code::NOMEM => (ErrorKind::Full, "there is no memory left"),
+        code::TOOBIG => (ErrorKind::TooLarge, "the value is larger than SQLite takes"),
+        code::CORRUPT => (ErrorKind::Corrupt, "the database file is damaged"),
+        code::NOTADB => (
+            ErrorKind::Configuration,
+            "the file is not an SQLite database (or is encrypted); it is left as it is: name another file",
+        ),
+        code::CANTOPEN => (
+            ErrorKind::Configuration,
+            "the database file cannot be opened; check that it, or the directory it is to be made in, is there \
+             and may be written to",
+        ),
+        code::CONSTRAINT => (
+            ErrorKind::InvalidValue,
+            "a constraint or trigger that somebody put on the table refuses the row",
+        ),
+        code::IOERR | code::INTERRUPT | code::SCHEMA => {
+            (ErrorKind::Unavailable, "the database could not be read or written")
+        }
+        _ if message.starts_with("no such table") => {
+            (ErrorKind::Configuration, "the table is not there; let the storage set it up, or make it")
+        }
+        _ if message.contains("no such column") || message.contains("has no column") => {
+            (ErrorKind::Configuration, "the table has another shape")
+        }
+        _ => (ErrorKind::Other, "SQLite refused the statement"),
+    }
+}
+
+/// Whether somebody else holds the lock that the call needed.
+pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code).and_then(|code| code.parse().ok());
+    matches!(code.unwrap_or(0_u32) & 0xff, code::BUSY | code::LOCKED)
+}
+
+/// Whether the connection is of no more use.
+pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::Protocol(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_codes_count_as_their_primary_ones() {
+        let kind = |code| classify(code, "").0;
+        assert_eq!(kind(5), ErrorKind::Unavailable);
+        assert_eq!(kind(517), ErrorKind::Unavailable); // SQLITE_BUSY_SNAPSHOT
+        assert_eq!(kind(1032), ErrorKind::Denied); // SQLITE_READONLY_DBMOVED
+        assert_eq!(kind(13), ErrorKind::Full);
+        assert_eq!(kind(26), ErrorKind::Configuration);
+        assert_eq!(kind(1), ErrorKind::Other);
+        assert_eq!(classify(1, "no such table: larder").0, ErrorKind::Configuration);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_retryable() {
+        assert!(from_driver(sqlx::Error::WorkerCrashed).is_retryable());
+        assert!(from_driver(sqlx::Error::PoolTimedOut).is_retryable());
+        assert!(!from_driver(sqlx::Error::PoolClosed).is_retryable());
+    }
+}

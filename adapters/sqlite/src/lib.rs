@@ -1,0 +1,102 @@
+//! Larder storage on SQLite, on sqlx: a file (or memory), no server.
+//!
+//! ```no_run
+//! use larder_core::{Expiry, Key, Result, StorageExt};
+//! use larder_sqlite::SqliteStorage;
+//!
+//! # async fn count() -> Result<()> {
+//! let storage = SqliteStorage::connect("sqlite:sessions.db").await?;
+//! let key = Key::new("chat:42")?;
+//! let visits = storage
+//!     .update_as(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
+//!     .await?;
+//! println!("{visits:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The URL is `sqlite:relative/path`, `sqlite:/absolute/path` or `sqlite::memory:` (`sqlite://path`
+//! works too, as sqlx has it). The database is made if it is not there; its directory is not.
+//!
+//! # What it stores
+//!
+//! One row per entry, in a table that is made on first use ([`SqliteBuilder::setup_sql`] returns the
+//! SQL):
+//!
+//! | column | type | what it is |
+//! |---|---|---|
+//! | `key` | `TEXT`, primary key | the key |
+//! | `value` | `BLOB` (`TEXT` with `values=json`) | the value |
+//! | `version` | `INTEGER` | a random number that each write draws anew; compare-and-swap compares it |
+//! | `expires_at` | `INTEGER`, null for never | when it expires, in Unix milliseconds |
+//!
+//! Others may read and write the table too. Whoever writes a row sets `version` to a new random
+//! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
+//! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
+//! sweeper.
+//!
+//! With `values=json` values must be JSON, and SQLite can query them:
+//! `SELECT key, json_extract(value, '$.name') FROM larder`.
+//!
+//! # Options
+//!
+//! In the URL, or as methods of [`SqliteBuilder`]:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `table` | `larder` | the table, of any name |
+//! | `values` | `blob` | `blob` for any bytes, `json` for JSON as text |
+//! | `setup` | `true` | whether to make the table if it is not there |
+//! | `mode` | `rwc` | `rwc` makes the file if it is not there, `rw` does not, `ro` only reads |
+//! | `synchronous` | `full` | `full`, `normal` or `off`, see below |
+//! | `busy_timeout` | `5s` | how long to wait for another process that is writing |
+//! | `readers` | `4` | connections for reading, at most; opened as they are needed |
+//! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
+//!
+//! # What survives what
+//!
+//! A write is acknowledged once it is committed, and a committed write survives the death of the
+//! process, `kill -9` included, whatever the options say. A power cut or a crash of the operating
+//! system is another matter: with `synchronous=full`, the default, SQLite syncs the write-ahead log
+//! to the disk before a commit is acknowledged, and nothing acknowledged is lost. With `normal` it
+//! syncs only at checkpoints: the database stays intact, but the last commits before the power cut
+//! may be missing; in return a lone write does not wait for the disk. With `off` SQLite never waits
+//! for the disk, and a power cut may corrupt the database.
+//!
+//! Concurrent writes share a commit, so under load `full` costs one sync per batch, not per write.
+//!
+//! # Several processes
+//!
+//! Any number of processes on one machine may use one file, compare-and-swap included; one writes at
+//! a time and the others wait, at most for the busy timeout, after which the write fails with
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable). Not over a network file system: write-ahead
+//! logging needs shared memory.
+//!
+//! # Limits
+//!
+//! A value has at most [`MAX_VALUE`] bytes (SQLite's limit for a row); one of many megabytes is held
+//! in memory several times while it is written. An in-memory database belongs to its handle (and the
+//! handle's clones) and is gone with it.
+
+mod config;
+mod connections;
+mod database;
+mod error;
+mod listing;
+mod schema;
+mod sql;
+mod storage;
+mod url;
+mod value;
+
+pub use sqlx::SqlitePool;
+
+pub use crate::{
+    config::{Mode, SqliteBuilder, Synchronous, ValueColumn},
+    storage::SqliteStorage,
+    url::OPTIONS,
+    value::MAX_VALUE,
+};
+
+/// The adapter's name in errors and traces.
+pub(crate) const NAME: &str = "sqlite";

@@ -1,0 +1,210 @@
+//! The table: how it is made, and whether one that is there will do.
+
+use larder_core::{Error, ErrorKind, Operation, Result};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    NAME,
+    config::{ValueColumn, configuration},
+    error::from_driver,
+    sql::quote,
+};
+
+/// The SQL that makes the table and its index.
+pub(crate) fn setup_sql(table: &str, values: ValueColumn) -> String {
+    format!("{};\n{};\n", table_sql(table, values), index_sql(table))
+}
+
+// A table with row ids: without them the primary key's tree would hold the values, and looking up a
+// key among large values would leaf through overflow pages.
+fn table_sql(table: &str, values: ValueColumn) -> String {
+    let value = match values {
+        ValueColumn::Blob => "BLOB",
+        ValueColumn::Json => "TEXT",
+    };
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (\n  \
+           key TEXT NOT NULL PRIMARY KEY,\n  \
+           value {value} NOT NULL,\n  \
+           version INTEGER NOT NULL,\n  \
+           expires_at INTEGER\n\
+         )",
+        quote(table)
+    )
+}
+
+fn index_sql(table: &str) -> String {
+    format!(
+        "CREATE INDEX IF NOT EXISTS {} ON {} (expires_at) WHERE expires_at IS NOT NULL",
+        quote(&format!("{table}_expires_at")),
+        quote(table)
+    )
+}
+
+/// Makes the table if it is not there (and that is wanted), and checks its shape.
+pub(crate) async fn prepare(
+    connection: &mut SqliteConnection,
+    table: &str,
+    values: ValueColumn,
+    setup: bool,
+) -> Result<()> {
+    if table.is_empty() || table.contains('\0') {
+        return Err(configuration("a table's name has at least one character, and no NUL"));
+    }
+    let mut columns = columns(connection, table).await?;
+    if columns.is_empty() && setup {
+        execute(connection, table_sql(table, values)).await?;
+        // Checked like any other: another process may have been first, with another shape.
+        columns = self::columns(connection, table).await?;
+    }
+    if columns.is_empty() {
+        let message = format!(
+            "there is no table {}, and the storage is not to set it up; let it (`setup=true`), or make the table \
+             with the SQL that the builder's `setup_sql` returns",
+            quote(table)
+        );
+        return Err(configuration(message).with_operation(Operation::Setup));
+    }
+    let collation = collation(connection, table).await?;
+    if let Some(problem) = problem(&columns, collation.as_deref(), values) {
+        let message = format!(
+            "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
+            quote(table)
+        );
+        return Err(configuration(message).with_operation(Operation::Setup));
+    }
+    if setup {
+        execute(connection, index_sql(table)).await?;
+    }
+    Ok(())
+}
+
+/// Whether the main database is only in memory.
+pub(crate) async fn is_in_memory(connection: &mut SqliteConnection) -> Result<bool> {
+    let row = sqlx::query("SELECT coalesce(file, '') = '' FROM pragma_database_list WHERE name = 'main'")
+        .fetch_one(connection)
+        .await
+        .map_err(from_driver)?;
+    row.try_get_unchecked(0).map_err(from_driver)
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
+    let outcome = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(connection).await;
+    outcome.map(drop).map_err(|error| match &error {
+        // Reserved names (`sqlite_...`), and indices or views of that name.
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
+            Error::new(ErrorKind::Configuration, "SQLite refuses to make the table; choose another name")
+                .with_adapter(NAME)
+                .with_operation(Operation::Setup)
+                .with_source(error)
+        }
+        _ => from_driver(error).with_operation(Operation::Setup),
+    })
+}
+
+#[derive(Debug)]
+struct Column {
+    name: String,
+    affinity: Affinity,
+    not_null: bool,
+    has_default: bool,
+    primary: bool,
+}
+
+/// What SQLite makes of a column's declared type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Affinity {
+    Integer,
+    Text,
+    Blob,
+    Other,
+}
+
+impl Affinity {
+    /// The rules of <https://www.sqlite.org/datatype3.html>, in their order.
+    fn of(declared: &str) -> Self {
+        let declared = declared.to_ascii_uppercase();
+        let has = |part| declared.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || declared.is_empty() {
+            Self::Blob
+        } else {
+            Self::Other
+        }
+    }
+}
+
+async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
+    let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk FROM pragma_table_info(?1)";
+    let rows = sqlx::query(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
+    rows.iter().map(|row| column(row).map_err(from_driver)).collect()
+}
+
+fn column(row: &SqliteRow) -> Result<Column, sqlx::Error> {
+    Ok(Column {
+        name: row.try_get_unchecked(0)?,
+        affinity: Affinity::of(row.try_get_unchecked(1)?),
+        not_null: row.try_get_unchecked(2)?,
+        has_default: row.try_get_unchecked(3)?,
+        primary: row.try_get_unchecked::<i64, _>(4)? > 0,
+    })
+}
+
+/// How the primary key compares texts.
+async fn collation(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>> {
+    let sql = "SELECT columns.coll FROM pragma_index_list(?1) AS indices, \
+               pragma_index_xinfo(indices.name) AS columns \
+               WHERE indices.origin = 'pk' AND columns.key = 1 LIMIT 1";
+    let row = sqlx::query(sql).bind(table).fetch_optional(connection).await.map_err(from_driver)?;
+    row.map(|row| row.try_get_unchecked(0).map_err(from_driver)).transpose()
+}
+
+/// The first thing about the table that will not do.
+fn problem(columns: &[Column], collation: Option<&str>, values: ValueColumn) -> Option<String> {
+    let value = match values {
+        ValueColumn::Blob => (Affinity::Blob, "BLOB"),
+        ValueColumn::Json => (Affinity::Text, "TEXT"),
+    };
+    let expected = [
+        ("key", (Affinity::Text, "TEXT")),
+        ("value", value),
+        ("version", (Affinity::Integer, "INTEGER")),
+        ("expires_at", (Affinity::Integer, "INTEGER")),
+    ];
+    for (name, (affinity, declared)) in expected {
+        let Some(column) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) else {
+            return Some(format!("it has no column `{name}`"));
+        };
+        if column.affinity != affinity {
+            let hint = match (name, column.affinity) {
+                ("value", Affinity::Text) => " (is it one with `values=json`?)",
+                ("value", Affinity::Blob) => " (is it one with `values=blob`?)",
+                _ => "",
+            };
+            return Some(format!("its column `{name}` is not {declared}{hint}"));
+        }
+        if column.primary != (name == "key") {
+            return Some("its primary key is not the column `key`".to_owned());
+        }
+        if name == "expires_at" && column.not_null {
+            return Some("its column `expires_at` allows no null".to_owned());
+        }
+    }
+    if collation.is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY")) {
+        return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
+    }
+    let other = |column: &&Column| !expected.iter().any(|(name, _)| column.name.eq_ignore_ascii_case(name));
+    let foreign = columns.iter().filter(other);
+    for column in foreign {
+        if column.primary {
+            return Some("its primary key is not the column `key` alone".to_owned());
+        }
+        if column.not_null && !column.has_default {
+            return Some(format!("its column `{}` has no default and allows no null", column.name));
+        }
+    }
+    None
+}
