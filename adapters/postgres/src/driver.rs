@@ -1,0 +1,293 @@
+//! Connections and statements: how a query gets to the server and back.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use deadpool_postgres::{ClientWrapper, Pool};
+use larder_core::{Error, ErrorKind, Result};
+use tokio::time::timeout;
+use tokio_postgres::{Row, types::ToSql};
+
+use crate::{
+    config::Statements,
+    error::{self, After},
+    lease::{Lease, Salvage},
+    queries::Query,
+    tls::Connector,
+};
+
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// How many reads share a connection before another one is taken.
+const READS_PER_CONNECTION: usize = 16;
+/// How many connections reads take at most; the others are left to writes.
+const MAX_READ_CONNECTIONS: usize = 4;
+/// How often a statement is run that the server undoes for the sake of others.
+const ATTEMPTS: u32 = 8;
+
+/// The pool, and how to use it.
+///
+/// A write has a connection to itself: it may have to wait for another's lock, and whatever is sent
+/// after it on the same connection would wait with it. Reads never wait for locks, so concurrent ones
+/// share connections, where they travel back to back without waiting for each other's answers.
+pub(crate) struct Driver {
+    pool: Pool,
+    /// Whether the pool is ours to close.
+    owned: bool,
+    statements: Statements,
+    /// For a statement.
+    timeout: Duration,
+    /// For a connection, be it given back by another call or made anew.
+    patience: Duration,
+    salvage: Arc<Salvage>,
+    readers: Mutex<Vec<Weak<Lease>>>,
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// Whether an operation needs a connection to itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Shared,
+    Exclusive,
+}
+
+/// What a caller wants of a statement.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Count,
+    Rows,
+}
+
+enum Outcome {
+    Count(u64),
+    Rows(Vec<Row>),
+}
+
+impl Outcome {
+    fn rows(self) -> Vec<Row> {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Count(_) => Vec::new(),
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        pool: Pool,
+        owned: bool,
+        statements: Statements,
+        timeout: Duration,
+        patience: Duration,
+        connector: Option<Connector>,
+    ) -> Self {
+        Self {
+            pool,
+            owned,
+            statements,
+            timeout,
+            patience,
+            salvage: Arc::new(Salvage { timeout, connector }),
+            readers: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        if self.owned {
+            self.pool.close();
+        }
+    }
+
+    /// Runs a statement that changes rows; returns how many.
+    pub(crate) async fn execute(&self, query: &Query, params: Params<'_>) -> Result<u64> {
+        match self.run(Use::Exclusive, Wanted::Count, query, params).await? {
+            Outcome::Count(count) => Ok(count),
+            Outcome::Rows(rows) => Ok(rows.len() as u64),
+        }
+    }
+
+    /// Runs a statement that changes rows and returns some.
+    pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
+        self.run(Use::Exclusive, Wanted::Rows, query, params).await.map(Outcome::rows)
+    }
+
+    /// Runs a statement that only reads.
+    pub(crate) async fn query(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
+        self.run(Use::Shared, Wanted::Rows, query, params).await.map(Outcome::rows)
+    }
+
+    async fn send(
+        &self,
+        client: &ClientWrapper,
+        wanted: Wanted,
+        query: &Query,
+        params: Params<'_>,
+    ) -> Result<Outcome, tokio_postgres::Error> {
+        let Query { text, types } = query;
+        match (self.statements, wanted) {
+            (Statements::Prepared, wanted) => {
+                let statement = client.prepare_typed_cached(text, types).await?;
+                match wanted {
+                    Wanted::Count => client.execute(&statement, params).await.map(Outcome::Count),
+                    Wanted::Rows => client.query(&statement, params).await.map(Outcome::Rows),
+                }
+            }
+            (Statements::Unnamed, Wanted::Count) => {
+                client.execute_typed(text, &typed(query, params)).await.map(Outcome::Count)
+            }
+            (Statements::Unnamed, Wanted::Rows) => {
+                client.query_typed(text, &typed(query, params)).await.map(Outcome::Rows)
+            }
+        }
+    }
+
+    /// Runs several statements, without parameters, as one transaction in one message.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), BatchError> {
+        let lease = self.lease(Use::Exclusive).await.map_err(BatchError::before)?;
+        let client = lease.client().map_err(BatchError::before)?;
+        let outcome = self.within(&lease, client.batch_execute(sql)).await;
+        outcome.map_err(BatchError::before)?.map_err(|error| {
+            if error::after(&error) == After::Discard {
+                lease.condemn();
+            }
+            BatchError {
+                state: error.code().map(|code| code.code().to_owned()),
+                error: error::from_driver(&error),
+            }
+        })
+    }
+
+    async fn run(&self, kind: Use, wanted: Wanted, query: &Query, params: Params<'_>) -> Result<Outcome> {
+        let mut attempt = 1;
+        loop {
+            let lease = self.lease(kind).await?;
+            let sent = self.send(lease.client()?, wanted, query, params);
+            let error = match self.within(&lease, sent).await? {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            let after = error::after(&error);
+            if matches!(after, After::Discard | After::AgainElsewhere) {
+                lease.condemn();
+            }
+            // Neither leaves anything done: the statement is a transaction of its own.
+            let again = matches!(after, After::Again | After::AgainElsewhere);
+            if !again || attempt >= ATTEMPTS {
+                return Err(error::from_driver(&error));
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn within<T>(&self, lease: &Arc<Lease>, work: impl Future<Output = T>) -> Result<T> {
+        let under_way = lease.under_way();
+        let done = timeout(self.timeout, work).await;
+        under_way.ended();
+        done.map_err(|_| {
+            self.give_up(lease);
+            Error::new(
+                ErrorKind::Timeout,
+                format!("the server did not answer within {:?} (the option `timeout`)", self.timeout),
+            )
+        })
+    }
+
+    /// Asks the server, at most, to stop what has timed out: a statement that waits for a lock would
+    /// otherwise still happen, whenever the lock is free.
+    fn give_up(&self, lease: &Arc<Lease>) {
+        let alone = {
+            // Nobody joins in between.
+            let _readers = self.lock_readers();
+            lease.condemn();
+            Arc::strong_count(lease) == 1
+        };
+        // What others run on the connection may yet be answered: the last of them cancels.
+        let (true, Ok(client)) = (alone, lease.client()) else {
+            return;
+        };
+        let (salvage, token) = (Arc::clone(&self.salvage), client.cancel_token());
+        tokio::spawn(async move { salvage.cancel(&token).await });
+    }
+
+    async fn lease(&self, kind: Use) -> Result<Arc<Lease>> {
+        let lease = async {
+            if kind == Use::Exclusive {
+                return self.take().await.map(Arc::new);
+            }
+            if let Some(lease) = self.join() {
+                return Ok(lease);
+            }
+            // One at a time, so that a crowd of readers does not empty the pool at once.
+            let _opening = self.opening.lock().await;
+            if let Some(lease) = self.join() {
+                return Ok(lease);
+            }
+            let lease = Arc::new(self.take().await?);
+            self.lock_readers().push(Arc::downgrade(&lease));
+            Ok(lease)
+        };
+        match timeout(self.patience, lease).await {
+            Ok(lease) => lease,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no connection was to be had within {:?}", self.patience),
+            )),
+        }
+    }
+
+    async fn take(&self) -> Result<Lease> {
+        let object = self.pool.get().await.map_err(error::from_pool)?;
+        Ok(Lease::new(object, Arc::clone(&self.salvage)))
+    }
+
+    /// A connection that other readers are using, if there is one with room.
+    fn join(&self) -> Option<Arc<Lease>> {
+        let mut readers = self.lock_readers();
+        readers.retain(|lease| lease.strong_count() > 0);
+        let usable = readers.iter().filter_map(Weak::upgrade).filter(|lease| lease.is_usable());
+        let calmest = usable.min_by_key(Arc::strong_count)?;
+        let most = MAX_READ_CONNECTIONS.min(self.pool.status().max_size.div_ceil(2));
+        // The count includes the one just made here.
+        (readers.len() >= most || Arc::strong_count(&calmest) <= READS_PER_CONNECTION).then_some(calmest)
+    }
+
+    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Lease>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("pool", &self.pool.status())
+            .field("owned", &self.owned)
+            .field("statements", &self.statements)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why set-up failed, with the SQLSTATE if the server said it.
+#[derive(Debug)]
+pub(crate) struct BatchError {
+    pub(crate) state: Option<String>,
+    pub(crate) error: Error,
+}
+
+impl BatchError {
+    const fn before(error: Error) -> Self {
+        Self { state: None, error }
+    }
+}
+
+fn typed<'a>(
+    query: &Query,
+    params: Params<'a>,
+) -> Vec<(&'a (dyn ToSql + Sync), tokio_postgres::types::Type)> {
+    params.iter().copied().zip(query.types.iter().cloned()).collect()
+}

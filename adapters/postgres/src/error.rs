@@ -1,0 +1,233 @@
+//! What the driver's errors mean, without what they may quote.
+
+use std::{error::Error as StdError, fmt, io};
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use larder_core::{Error, ErrorKind};
+use tokio_postgres::error::SqlState;
+
+/// An error of the server that is fit to be shown: its SQLSTATE, and its message where that cannot
+/// contain a key or a value (the detail and hint lines, which may, are left out).
+#[derive(Debug)]
+pub(crate) struct ServerError {
+    state: String,
+    message: Option<String>,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SQLSTATE {}", self.state)?;
+        match &self.message {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for ServerError {}
+
+/// Classes whose messages speak of connections, roles, tables and limits, never of contents.
+const SAFE_CLASSES: &[&str] = &["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
+
+/// What to do with the connection and the statement after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Both are as they were.
+    Go,
+    /// The server undid the statement for the sake of another one: it may run again.
+    Again,
+    /// The prepared statement is gone or stale, so nothing has happened: again, but elsewhere.
+    AgainElsewhere,
+    /// The connection is of no more use.
+    Discard,
+}
+
+pub(crate) fn after(error: &tokio_postgres::Error) -> After {
+    let Some(state) = error.code() else {
+        return After::Discard;
+    };
+    match state.code() {
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => After::Again,
+        // No such prepared statement; "cached plan must not change result type".
+        "26000" | "0A000" => After::AgainElsewhere,
+        // A statement of that name exists; read-only (the server has become a standby).
+        "42P05" | "25006" => After::Discard,
+        code if code.starts_with("08") || code.starts_with("57P") => After::Discard,
+        _ => After::Go,
+    }
+}
+
+/// Whether the server refused what a statement contained, so that one entry of several may be to
+/// blame.
+pub(crate) fn blames_an_entry(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidValue | ErrorKind::TooLarge | ErrorKind::InvalidKey | ErrorKind::Other)
+}
+
+pub(crate) fn from_driver(error: &tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(error) => from_server(error.code(), error.message()),
+        None => from_connection(error),
+    }
+}
+
+fn from_server(state: &SqlState, message: &str) -> Error {
+    let (kind, words) = classify(state.code());
+    let class = state.code().get(..2).unwrap_or_default();
+    let message = SAFE_CLASSES.contains(&class).then(|| message.to_owned());
+    Error::new(kind, words).with_source(ServerError { state: state.code().to_owned(), message })
+}
+
+fn classify(state: &str) -> (ErrorKind, &'static str) {
+    use ErrorKind::{
+        Configuration, Denied, Full, InvalidKey, InvalidValue, Other, Timeout, TooLarge, Unavailable,
+    };
+    match state {
+        "57014" => (Timeout, "the server cancelled the statement, after its statement_timeout perhaps"),
+        "55P03" => (Timeout, "the lock was not to be had in the server's lock_timeout"),
+        "57P01" | "57P02" | "57P03" => (Unavailable, "the server is shutting down or starting"),
+        "53300" => (Unavailable, "the server has no connections left; a smaller `pool_size` asks for fewer"),
+        "53200" => (Unavailable, "the server is out of memory"),
+        "53100" => (Full, "the server's disk is full"),
+        "40001" | "40P01" => (Unavailable, "other statements were in the way, again and again"),
+        "25006" => (
+            Unavailable,
+            "the server takes no writes (a standby?); `target_session_attrs=read-write` chooses one that does",
+        ),
+        "28000" | "28P01" => (Denied, "the server refused this user, password or host"),
+        "42501" => (Denied, "the user lacks a permission"),
+        "26000" | "42P05" | "0A000" => (
+            Configuration,
+            "prepared statements do not hold on this connection; behind a pooler in transaction mode use \
+             `statements=unnamed`",
+        ),
+        "42P01" | "3F000" => (
+            Configuration,
+            "there is no such table or schema; connect with set-up on, or run PostgresBuilder::setup_sql()",
+        ),
+        "3D000" => (Configuration, "there is no such database"),
+        "42703" | "42804" | "42883" | "42P10" | "23502" => {
+            (Configuration, "the table does not have the columns, types or unique key of this layout")
+        }
+        "54001" => (InvalidValue, "the value is nested too deeply for the server"),
+        "54000" => (TooLarge, "the value is larger than the server takes"),
+        "22021" => (InvalidValue, "the database's encoding cannot hold this text"),
+        "22P02" | "22P03" | "22P05" | "22003" | "22030" | "22032" => {
+            (InvalidValue, "the column cannot hold this value")
+        }
+        "23514" => (InvalidValue, "a check constraint of the table refuses this entry"),
+        "54023" | "54011" => (InvalidKey, "the server refuses this key"),
+        state if state.starts_with("08") => (Unavailable, "the connection to the server failed"),
+        state if state.starts_with("57P") || state.starts_with("25P") => {
+            (Unavailable, "the server ended the connection")
+        }
+        state if state.starts_with("53") => (Unavailable, "the server is short of something"),
+        state if state.starts_with("42") => (Configuration, "the server does not accept the statement"),
+        _ => (Other, "the server reports an error"),
+    }
+}
+
+/// The driver's own errors. Their kinds are private, but each begins with words of its own.
+fn from_connection(error: &tokio_postgres::Error) -> Error {
+    use ErrorKind::{Configuration, Corrupt, Denied, InvalidValue, Timeout, Unavailable};
+    let words = error.to_string();
+    let cause = StdError::source(error);
+    let (kind, message) = match words.as_str() {
+        "authentication error" => {
+            (Denied, "could not log in: a password is missing, or of a kind not supported")
+        }
+        "invalid configuration" | "invalid connection string" => {
+            (Configuration, "the connection's configuration is not valid")
+        }
+        "timeout waiting for server" => (Timeout, "the server did not answer in time"),
+        "error performing TLS handshake" if !is_reset(cause) => {
+            (Configuration, "TLS could not be agreed on, or the server's certificate is not to be trusted")
+        }
+        words if words.starts_with("error deserializing") || words.starts_with("invalid column") => {
+            return Error::new(Corrupt, "a row is not as this adapter writes it");
+        }
+        words if words.starts_with("error serializing") || words.starts_with("error encoding") => {
+            return Error::new(InvalidValue, "the statement could not be put into a message");
+        }
+        _ => (Unavailable, "the server cannot be reached, or closed the connection"),
+    };
+    let error = Error::new(kind, message);
+    match cause {
+        // The causes of these speak of sockets, hosts and certificates.
+        Some(cause) => error.with_source(format!("{words}: {cause}")),
+        None => error.with_source(words),
+    }
+}
+
+/// Whether the cause is a connection that broke, rather than one that was refused.
+fn is_reset(cause: Option<&(dyn StdError + 'static)>) -> bool {
+    cause.and_then(|cause| cause.downcast_ref::<io::Error>()).is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        )
+    })
+}
+
+pub(crate) fn from_pool(error: PoolError) -> Error {
+    match error {
+        PoolError::Backend(error) => from_driver(&error),
+        PoolError::Timeout(TimeoutType::Create) => Error::new(
+            ErrorKind::Timeout,
+            "the server did not let the connection in within the option `connect_timeout`",
+        ),
+        PoolError::Timeout(_) => {
+            Error::new(ErrorKind::Timeout, "no connection of the pool became free in time")
+        }
+        PoolError::Closed => Error::new(ErrorKind::Unavailable, "the pool of connections has been closed"),
+        PoolError::NoRuntimeSpecified => {
+            Error::new(ErrorKind::Configuration, "the pool has time-outs but no runtime to count them with")
+        }
+        // A hook is the caller's code: what it says is not ours to show.
+        PoolError::PostCreateHook(_) => {
+            Error::new(ErrorKind::Unavailable, "a hook of the pool refused the new connection")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (state, kind) in [
+            (SqlState::INVALID_PASSWORD, ErrorKind::Denied),
+            (SqlState::INSUFFICIENT_PRIVILEGE, ErrorKind::Denied),
+            (SqlState::ADMIN_SHUTDOWN, ErrorKind::Unavailable),
+            (SqlState::CONNECTION_FAILURE, ErrorKind::Unavailable),
+            (SqlState::TOO_MANY_CONNECTIONS, ErrorKind::Unavailable),
+            (SqlState::QUERY_CANCELED, ErrorKind::Timeout),
+            (SqlState::DISK_FULL, ErrorKind::Full),
+            (SqlState::UNDEFINED_TABLE, ErrorKind::Configuration),
+            (SqlState::UNDEFINED_DATABASE, ErrorKind::Configuration),
+            (SqlState::INVALID_TEXT_REPRESENTATION, ErrorKind::InvalidValue),
+            (SqlState::UNTRANSLATABLE_CHARACTER, ErrorKind::InvalidValue),
+            (SqlState::PROGRAM_LIMIT_EXCEEDED, ErrorKind::TooLarge),
+            (SqlState::INVALID_SQL_STATEMENT_NAME, ErrorKind::Configuration),
+            (SqlState::INTERNAL_ERROR, ErrorKind::Other),
+        ] {
+            assert_eq!(from_server(&state, "").kind(), kind, "{}", state.code());
+        }
+    }
+
+    #[test]
+    fn contents_are_not_shown() {
+        for state in
+            [SqlState::INVALID_TEXT_REPRESENTATION, SqlState::UNIQUE_VIOLATION, SqlState::RAISE_EXCEPTION]
+        {
+            let error = from_server(&state, "Key (key)=(hunter2) is bad");
+            assert!(!format!("{error} {error:?} {}", error.duplicate()).contains("hunter2"));
+        }
+        let error = from_server(&SqlState::INSUFFICIENT_PRIVILEGE, "permission denied for table larder");
+        assert!(format!("{error:?}").contains("permission denied for table larder"));
+    }
+}

@@ -1,0 +1,159 @@
+//! A connection while it is out of the pool, and how it goes back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::{ClientWrapper, Object};
+use larder_core::{Error, ErrorKind, Result};
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::CancelToken;
+
+use crate::tls::Connector;
+
+/// How long a statement goes on whose caller has gone, before it is cancelled.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What to do about a statement that nobody waits for any more.
+pub(crate) struct Salvage {
+    /// For a statement.
+    pub(crate) timeout: Duration,
+    /// To cancel it; `None` for a pool whose TLS we do not know.
+    pub(crate) connector: Option<Connector>,
+}
+
+impl Salvage {
+    /// Asks the server to stop what the connection of this token runs.
+    pub(crate) async fn cancel(&self, token: &CancelToken) {
+        let Some(connector) = &self.connector else {
+            return;
+        };
+        if !matches!(timeout(self.timeout, connector.cancel(token)).await, Ok(Ok(()))) {
+            tracing::debug!(adapter = crate::NAME, "could not cancel a statement");
+        }
+    }
+
+    /// Waits until the connection has answered everything, and gives it back; if it does not within
+    /// the time for a statement, it is thrown away.
+    async fn drain(&self, object: Unanswered) {
+        let Some(client) = object.0.as_deref() else {
+            return;
+        };
+        // The answers come in order, so this one comes when nothing is under way any more.
+        let answered = client.simple_query("");
+        let drained = timeout(self.timeout, async {
+            tokio::pin!(answered);
+            if let Ok(answered) = timeout(GRACE, &mut answered).await {
+                return answered.is_ok();
+            }
+            // It waits, for a lock perhaps. Nothing else can be hit: the connection is still ours.
+            self.cancel(&client.cancel_token()).await;
+            answered.await.is_ok()
+        })
+        .await;
+        if drained == Ok(true) {
+            object.give_back();
+        }
+    }
+}
+
+/// A connection that owes an answer: it never gets back into the pool unless told.
+struct Unanswered(Option<Object>);
+
+impl Unanswered {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            // Out of the pool; the connection closes, and a new one takes its place when needed.
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned;
+/// if a statement on it was abandoned, only once that has ended.
+pub(crate) struct Lease {
+    object: Option<Object>,
+    condemned: AtomicBool,
+    abandoned: AtomicBool,
+    salvage: Arc<Salvage>,
+    /// Taken at the start: a call may be dropped outside the runtime that it ran in.
+    runtime: Option<Handle>,
+}
+
+impl Lease {
+    pub(crate) fn new(object: Object, salvage: Arc<Salvage>) -> Self {
+        Self {
+            object: Some(object),
+            condemned: false.into(),
+            abandoned: false.into(),
+            salvage,
+            runtime: Handle::try_current().ok(),
+        }
+    }
+
+    pub(crate) fn client(&self) -> Result<&ClientWrapper> {
+        self.object.as_deref().ok_or_else(|| Error::new(ErrorKind::Other, "the connection was given back"))
+    }
+
+    pub(crate) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.condemned.load(Ordering::Relaxed)
+            && self.object.as_deref().is_some_and(|client| !client.is_closed())
+    }
+
+    /// To be held while a statement is under way, and told when it has ended.
+    pub(crate) const fn under_way(&self) -> UnderWay<'_> {
+        UnderWay { lease: self, ended: false }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(object) = self.object.take() else {
+            return;
+        };
+        if self.condemned.load(Ordering::Relaxed) {
+            drop(Unanswered(Some(object)));
+        } else if self.abandoned.load(Ordering::Relaxed) {
+            // What was sent goes on. Whoever had the connection next would wait behind it.
+            let object = Unanswered(Some(object));
+            if let Some(runtime) = &self.runtime {
+                let salvage = Arc::clone(&self.salvage);
+                runtime.spawn(async move { salvage.drain(object).await });
+            }
+        }
+    }
+}
+
+/// A statement under way. Dropped before its end it leaves a connection that owes an answer.
+pub(crate) struct UnderWay<'a> {
+    lease: &'a Lease,
+    ended: bool,
+}
+
+impl UnderWay<'_> {
+    pub(crate) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.lease.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+}

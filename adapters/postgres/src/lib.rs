@@ -1,0 +1,125 @@
+//! Larder storage on PostgreSQL (12 and later), on tokio-postgres and deadpool-postgres.
+//!
+//! ```no_run
+//! use larder_core::{Expiry, Key, Result, StorageExt};
+//! use larder_postgres::PostgresStorage;
+//!
+//! # async fn count() -> Result<()> {
+//! let storage = PostgresStorage::connect("postgres://bot:secret@localhost/app").await?;
+//! let key = Key::new("chat:42")?;
+//! let visits = storage
+//!     .update_as(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
+//!     .await?;
+//! println!("{visits:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it stores
+//!
+//! One row per entry, in a table that is made on first use ([`PostgresBuilder::setup_sql`] returns
+//! the SQL):
+//!
+//! | column | type | what it is |
+//! |---|---|---|
+//! | `key` | `text COLLATE "C"`, primary key | the key |
+//! | `value` | `bytea` (or `jsonb`, `json`, `text`) | the value |
+//! | `version` | `bigint` | a random number that each write draws anew; compare-and-swap compares it |
+//! | `expires_at` | `timestamptz`, null for never | when it expires, by the server's clock |
+//!
+//! Others may read and write the table too. Whoever writes a row sets `version` to a new random
+//! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
+//! or must allow nulls.
+//!
+//! With `values=jsonb` or `values=json` the database can query what is stored:
+//! `SELECT key, value->>'name' FROM larder`.
+//!
+//! With `layout=grammy` it reads and writes the table of `@grammyjs/storage-psql`: `"key" VARCHAR NOT
+//! NULL, "value" TEXT` and a unique index. There is no expiry then, and compare-and-swap compares the
+//! content.
+//!
+//! # Options
+//!
+//! In the URL, or as methods of [`PostgresBuilder`]:
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `table` | `larder` (grammY: `sessions`) | the table, of any name; `schema.table` unless `schema` is given |
+//! | `schema` | the server's search path | the schema, of any name; made if it is not there |
+//! | `layout` | `larder` | `larder` or `grammy` |
+//! | `values` | `bytea` | the type of the column `value`: `bytea`, `jsonb`, `json` or `text`; the latter three take JSON only |
+//! | `setup` | `true` | whether to make the table, and to check the shape of one that is there |
+//! | `statements` | `prepared` | `unnamed` behind a pooler in transaction mode, such as pgbouncer |
+//! | `pool_size` | `8` | connections at most |
+//! | `coalesce` | `true` | concurrent writes share a statement and a commit |
+//! | `lanes` | `2` | such batches under way at once |
+//! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
+//! | `timeout` | `30s` | the longest that one statement takes, and the longest wait for a free connection before it |
+//! | `connect_timeout` | `10s` | the longest that connecting to one host takes |
+//! | `sslmode` | `prefer` | `disable`, `prefer`, `require`, `verify-ca` or `verify-full`, see [`TlsMode`] |
+//! | `sslrootcert` | Mozilla's roots, for `verify-full` | a PEM file of root certificates, or `system` for Mozilla's |
+//!
+//! Handed on to the driver: `application_name` (`larder` unless given), `channel_binding`, `dbname`,
+//! `host`, `hostaddr`, `keepalives`, `keepalives_idle` (here 30 s), `keepalives_interval` (10 s),
+//! `keepalives_retries` (3), `load_balance_hosts`, `options`, `password`, `port`, `sslnegotiation`,
+//! `target_session_attrs`, `tcp_user_timeout`, `user`.
+//!
+//! A client certificate, another TLS library, or anything else: hand in a pool of your own
+//! ([`PostgresBuilder::from_pool`]); it stays open when the storage is closed.
+//!
+//! # How it works
+//!
+//! Each operation is one statement and one round trip, prepared once per connection; connections are
+//! not pinged when they leave the pool. Concurrent reads share connections, back to back; a write,
+//! which may have to wait for a lock, has one to itself. Concurrent writes go into one statement
+//! together (`INSERT ... SELECT FROM unnest ...`). A connection that breaks is thrown away, and the
+//! next call opens another. A statement that takes longer than `timeout` is cancelled on the server,
+//! and so is one that still waits 100 ms after its caller has gone (with `coalesce` on, changes whose
+//! callers have gone are seen to their end instead). With a pool that was handed in
+//! ([`PostgresBuilder::from_pool`]) neither is cancelled: such a statement may still happen, whenever
+//! the lock it waits for is free.
+//!
+//! An acknowledged write survives what a committed transaction survives: with the server's defaults
+//! (`fsync` and `synchronous_commit` on) a power cut.
+//!
+//! # Limits
+//!
+//! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses what it cannot hold (the
+//! escape `\u0000`, numbers beyond `numeric`). A host name that does not resolve is
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. TLS does not
+//! accept a self-signed server certificate as its own root: use one that a certificate authority,
+//! which may be your own, has signed.
+//!
+//! # Features
+//!
+//! `tls` (on by default): TLS through rustls with ring. Roots are Mozilla's, compiled in, rather than
+//! the operating system's: the same on every machine, in the smallest container too.
+
+mod batch;
+mod config;
+mod driver;
+mod error;
+mod layout;
+mod lease;
+mod listing;
+mod names;
+mod queries;
+mod schema;
+mod storage;
+mod table;
+mod tls;
+mod url;
+mod value;
+
+pub use deadpool_postgres::{self, tokio_postgres};
+
+pub use crate::{
+    config::{PostgresBuilder, Statements},
+    layout::ValueColumn,
+    storage::PostgresStorage,
+    tls::TlsMode,
+    url::{DRIVER_OPTIONS, OPTIONS},
+};
+
+/// The adapter's name in errors.
+pub(crate) const NAME: &str = "postgres";

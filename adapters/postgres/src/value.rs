@@ -1,0 +1,126 @@
+//! Values on their way to and from the wire: no copy but the one into or out of the message.
+
+use std::{error::Error as StdError, fmt};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use larder_core::{Error, ErrorKind, Result};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::layout::{Layout, ValueColumn};
+
+/// `jsonb` travels with its version in front.
+const JSONB_VERSION: u8 = 1;
+
+/// Bytes for a column of type `bytea`, `jsonb`, `json` or `text`.
+pub(crate) struct Value<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        if *ty == Type::JSONB {
+            out.put_u8(JSONB_VERSION);
+        }
+        out.put_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::BYTEA | Type::JSONB | Type::JSON | Type::TEXT)
+    }
+
+    to_sql_checked!();
+}
+
+/// The bytes of such a column.
+pub(crate) struct Stored(pub(crate) Bytes);
+
+impl<'a> FromSql<'a> for Stored {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        let raw = match raw {
+            [JSONB_VERSION, rest @ ..] if *ty == Type::JSONB => rest,
+            _ if *ty == Type::JSONB => return Err("a version of jsonb that is not known".into()),
+            raw => raw,
+        };
+        // The message it came in holds whole pages of rows: a slice of it would keep them all alive.
+        Ok(Self(Bytes::copy_from_slice(raw)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::BYTEA | Type::JSONB | Type::JSON | Type::TEXT | Type::VARCHAR)
+    }
+}
+
+/// Refuses what the column cannot hold before it is sent: one bad value would fail the batch that it
+/// is in. What only the server knows (numbers out of range, say) it refuses itself.
+pub(crate) fn check(layout: Layout, value: &[u8]) -> Result<()> {
+    if value.len() > layout.max_value() {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "the value has {} bytes; a {} column takes at most {}",
+                value.len(),
+                layout.column().sql(),
+                layout.max_value()
+            ),
+        ));
+    }
+    if layout.column() == ValueColumn::Bytea {
+        return Ok(());
+    }
+    let json = std::str::from_utf8(value)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
+    if json {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidValue,
+        format!(
+            "the value is not JSON, and the column is {}; `values=bytea` takes any bytes",
+            layout.column().sql()
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_columns_take_json_only() {
+        for column in [ValueColumn::Jsonb, ValueColumn::Json, ValueColumn::Text] {
+            let layout = Layout::Larder(column);
+            for value in ["{}", " [1, 2]\n", "\"é\"", "null", "1e400"] {
+                check(layout, value.as_bytes()).unwrap();
+            }
+            let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+            check(layout, deep.as_bytes()).unwrap();
+            for value in [&b""[..], b"{", b"\xff", b"\"\xff\"", b"\"\0\"", b"hunter2", b"{} {}"] {
+                let error = check(layout, value).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidValue);
+                assert!(!format!("{error:?}").contains("hunter2"));
+            }
+        }
+        check(Layout::Larder(ValueColumn::Bytea), b"\xff\0").unwrap();
+    }
+
+    #[test]
+    fn jsonb_carries_its_version() {
+        let mut out = BytesMut::new();
+        Value(b"{}").to_sql(&Type::JSONB, &mut out).unwrap();
+        assert_eq!(&out[..], b"\x01{}");
+        assert_eq!(&Stored::from_sql(&Type::JSONB, &out).unwrap().0[..], b"{}");
+        assert!(Stored::from_sql(&Type::JSONB, b"\x02{}").is_err());
+        assert!(Stored::from_sql(&Type::JSONB, b"").is_err());
+        assert_eq!(&Stored::from_sql(&Type::BYTEA, b"\x01").unwrap().0[..], b"\x01");
+    }
+
+    #[test]
+    fn debug_prints_no_value() {
+        assert_eq!(format!("{:?}", Value(b"hunter2")), "Value(7 bytes)");
+    }
+}
