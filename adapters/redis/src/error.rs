@@ -1,0 +1,290 @@
+//! Errors of the driver and the server, as Larder's.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc};
+
+use larder_core::{Error, ErrorKind};
+use redis::{ErrorKind as DriverKind, RedisError, ServerErrorKind};
+
+/// The adapter's name in errors.
+pub(crate) const NAME: &str = "redis";
+
+/// What is kept of the error underneath: words that are known to quote no argument of a command.
+#[derive(Debug)]
+struct Scrubbed(String);
+
+impl fmt::Display for Scrubbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Scrubbed {}
+
+/// A configuration error.
+pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_adapter(NAME)
+}
+
+/// What was asked for was answered with something else.
+pub(crate) fn unexpected_reply() -> Error {
+    Error::new(ErrorKind::Other, "the server sent a reply of an unexpected type").with_adapter(NAME)
+}
+
+/// The value is beyond what the server takes.
+pub(crate) fn too_large(bytes: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the value has {bytes} bytes; the server takes at most 512 MiB (its `proto-max-bulk-len`)"),
+    )
+    .with_adapter(NAME)
+}
+
+/// Whether the server does not know an option of a command.
+pub(crate) fn is_syntax_error(error: &RedisError) -> bool {
+    is_response(error) && detail(error).contains("syntax error")
+}
+
+/// Whether the server does not speak RESP3.
+pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
+    error.kind() == DriverKind::RESP3NotSupported
+        || error.code() == Some("NOPROTO")
+        || (is_response(error) && detail(error).contains("unknown command"))
+}
+
+/// Whether the server does not have the script that it was asked to run.
+pub(crate) fn is_missing_script(error: &RedisError) -> bool {
+    error.kind() == DriverKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Whether this user may not run the command, or the server has no such command.
+pub(crate) fn is_refused(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOPERM"))
+        || (is_response(error) && detail(error).contains("unknown command"))
+}
+
+/// Whether the connection that failed so must be replaced by a new one.
+pub(crate) fn breaks_connection(error: &RedisError) -> bool {
+    match error.kind() {
+        // A time-out too: what is left on the connection may never be answered.
+        DriverKind::Io | DriverKind::Parse | DriverKind::AuthenticationFailed => true,
+        // The server is a master no longer, or has forgotten who we are.
+        DriverKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
+        // Before Redis 7 an error inside a script hides its code in the message.
+        DriverKind::Server(ServerErrorKind::ResponseError) => detail(error).contains("READONLY"),
+        _ => error.code() == Some("NOAUTH"),
+    }
+}
+
+fn is_response(error: &RedisError) -> bool {
+    error.kind() == DriverKind::Server(ServerErrorKind::ResponseError)
+}
+
+fn detail(error: &RedisError) -> &str {
+    error.detail().unwrap_or_default()
+}
+
+/// The error as Larder's. A server's message may quote keys and values ("unknown command ... with
+/// args beginning with ..."), so only those that are known not to are kept.
+pub(crate) fn from_redis(error: &RedisError) -> Error {
+    let converted = match error.kind() {
+        DriverKind::Io => from_io(error),
+        DriverKind::Parse => {
+            Error::new(ErrorKind::Other, "the server's reply is not the Redis protocol; check host and port")
+        }
+        DriverKind::AuthenticationFailed => denied("user or password is wrong"),
+        DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => Error::new(
+            ErrorKind::Configuration,
+            "the driver refused the configuration; check the URL, its options and the certificates",
+        ),
+        DriverKind::RESP3NotSupported => Error::new(
+            ErrorKind::Configuration,
+            "the server does not speak RESP3; leave the option `protocol` out or set it to `resp2`",
+        ),
+        DriverKind::MasterNameNotFoundBySentinel => Error::new(
+            ErrorKind::Unavailable,
+            "no Sentinel knows a master of that name that is up; check the name in the URL if it stays so",
+        ),
+        DriverKind::ClusterConnectionNotFound => {
+            Error::new(ErrorKind::Unavailable, "no node of the cluster that serves the key can be reached")
+        }
+        DriverKind::Server(_) | DriverKind::Extension => from_server(error),
+        _ => Error::new(ErrorKind::Other, "the driver failed"),
+    };
+    converted.with_adapter(NAME)
+}
+
+fn denied(why: &'static str) -> Error {
+    Error::new(ErrorKind::Denied, format!("the server refused: {why}"))
+}
+
+fn from_io(error: &RedisError) -> Error {
+    if error.is_timeout() {
+        return Error::new(
+            ErrorKind::Timeout,
+            "the server did not answer in time (options `timeout`, `connect_timeout`)",
+        );
+    }
+    // The cluster client wraps whatever kept it from its first nodes into an I/O error.
+    let detail = detail(error);
+    if ["WRONGPASS", "NOAUTH", "NOPERM", "uthentication failed"].iter().any(|word| detail.contains(word)) {
+        return denied("user or password is wrong");
+    }
+    let Some(io) = io_error(error) else {
+        return Error::new(ErrorKind::Unavailable, "the server cannot be reached");
+    };
+    if io.kind() == io::ErrorKind::InvalidData {
+        return Error::new(
+            ErrorKind::Configuration,
+            "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
+             authority that is trusted here (option `tls_ca`)",
+        )
+        .with_source(Scrubbed(io.to_string()));
+    }
+    let message = match io.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            "nothing listens at the server's address"
+        }
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::UnexpectedEof => "the connection was closed",
+        _ => "the server cannot be reached",
+    };
+    Error::new(ErrorKind::Unavailable, message).with_source(Scrubbed(io.to_string()))
+}
+
+/// The I/O error inside, which the driver keeps behind an `Arc`.
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    let source = error.source()?;
+    source.downcast_ref::<io::Error>().or_else(|| {
+        source.downcast_ref::<Arc<dyn StdError + Send + Sync>>().and_then(|source| source.downcast_ref())
+    })
+}
+
+fn from_server(error: &RedisError) -> Error {
+    let detail = detail(error);
+    let code = error.code().unwrap_or_default();
+    // Before Redis 7 an error inside a script hides its code in the message.
+    let code = match code {
+        "ERR" if detail.contains("WRONGTYPE") => "WRONGTYPE",
+        "ERR" if detail.contains("OOM command not allowed") => "OOM",
+        "ERR" if detail.contains("READONLY") => "READONLY",
+        code => code,
+    };
+    let (kind, message) = match code {
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "BUSY" | "NOREPLICAS"
+        | "UNBLOCKED" => (ErrorKind::Unavailable, "the server cannot serve the command at the moment"),
+        "MOVED" | "ASK" => {
+            (ErrorKind::Configuration, "the server is one node of a cluster; use `redis-cluster://`")
+        }
+        "NOAUTH" | "WRONGPASS" => (ErrorKind::Denied, "the server refused: user or password is wrong"),
+        "NOPERM" => (ErrorKind::Denied, "the server refused: this user lacks the permission"),
+        "OOM" => (ErrorKind::Full, "the server's memory is full (its `maxmemory`)"),
+        "MISCONF" => (ErrorKind::Full, "the server takes no writes since it cannot save to its disk"),
+        "WRONGTYPE" => (ErrorKind::Corrupt, "what is stored under the key is not a string, so not ours"),
+        _ => return from_response(code, detail),
+    };
+    Error::new(kind, format!("{message} ({code})"))
+}
+
+/// Errors that the server tells apart by their words only.
+fn from_response(code: &str, detail: &str) -> Error {
+    let (kind, message) = if detail.contains("max number of clients") {
+        (ErrorKind::Unavailable, "the server has as many clients as it takes (its `maxclients`)")
+    } else if detail.contains("invalid bulk length") || detail.contains("maximum allowed size") {
+        (ErrorKind::TooLarge, "the value is larger than the server takes (its `proto-max-bulk-len`)")
+    } else if detail.contains("DB index") || detail.contains("SELECT") {
+        (ErrorKind::Configuration, "the server has no database of the number in the URL")
+    } else if detail.contains("unknown command") || detail.contains("syntax error") {
+        (
+            ErrorKind::Unsupported,
+            "the server does not know a command or an option; Redis 6.0 or newer is needed",
+        )
+    } else if detail.contains("cluster support disabled") {
+        (ErrorKind::Configuration, "the server is no cluster; use `redis://`")
+    } else {
+        let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+        return Error::new(ErrorKind::Other, format!("the server answered with an error ({code})"));
+    };
+    Error::new(kind, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    fn reply(line: &str) -> Error {
+        from_redis(&refused(line))
+    }
+
+    #[test]
+    fn a_connection_to_a_demoted_server_is_broken() {
+        for line in [
+            "READONLY You can't write against a read only replica.",
+            "ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write against a read \
+             only replica.",
+            "MASTERDOWN Link with MASTER is down",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(breaks_connection(&refused(line)), "{line}");
+        }
+        for line in ["ERR something new", "WRONGTYPE Operation against a key", "OOM command not allowed"] {
+            assert!(!breaks_connection(&refused(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn kinds() {
+        for (line, kind) in [
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable),
+            ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable),
+            ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::Unavailable),
+            ("BUSY Redis is busy running a script.", ErrorKind::Unavailable),
+            ("ERR max number of clients reached", ErrorKind::Unavailable),
+            ("MOVED 12182 10.0.0.1:6379", ErrorKind::Configuration),
+            ("NOAUTH Authentication required.", ErrorKind::Denied),
+            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
+            ("NOPERM User x has no permissions to run the 'get' command", ErrorKind::Denied),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Full),
+            ("MISCONF Errors writing to the AOF file: No space left on device", ErrorKind::Full),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", ErrorKind::Corrupt),
+            ("ERR Error running script: WRONGTYPE Operation against a key", ErrorKind::Corrupt),
+            ("ERR Protocol error: invalid bulk length", ErrorKind::TooLarge),
+            ("ERR DB index is out of range", ErrorKind::Configuration),
+            ("ERR unknown command 'GETEX'", ErrorKind::Unsupported),
+            ("ERR something new", ErrorKind::Other),
+        ] {
+            assert_eq!(reply(line).kind(), kind, "{line}");
+            assert_eq!(reply(line).is_retryable(), kind == ErrorKind::Unavailable, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_quotes_is_not_repeated() {
+        for line in ["ERR unknown command 'X', with args beginning with: 'hunter2'", "HUNTER hunter2"] {
+            let error = reply(line);
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn io_errors_keep_their_words() {
+        let refused = from_redis(&io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.source().is_some() && refused.is_retryable());
+        let late = from_redis(&io::Error::from(io::ErrorKind::TimedOut).into());
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        let cluster = "Failed to create initial connections";
+        let cluster = (DriverKind::Io, cluster, "WRONGPASS invalid username-password pair".to_owned());
+        assert_eq!(from_redis(&cluster.into()).kind(), ErrorKind::Denied);
+        let tls = from_redis(&io::Error::new(io::ErrorKind::InvalidData, "UnknownIssuer").into());
+        assert_eq!(tls.kind(), ErrorKind::Configuration);
+    }
+}

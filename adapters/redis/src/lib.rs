@@ -1,0 +1,114 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
+//! A [Larder](larder_core) storage on Redis and Valkey: one server, TLS, Cluster or Sentinel.
+//!
+//! ```no_run
+//! # async fn example() -> larder_core::Result<()> {
+//! use larder_core::{Expiry, Key, Storage, StorageExt};
+//! use larder_redis::RedisStorage;
+//!
+//! let storage = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
+//! let chat = Key::new("-1001234567890")?;
+//! storage.write_as(&chat, &vec!["Rex".to_owned(), "Míša".to_owned()], Expiry::after_secs(3600)).await?;
+//! let count = |seen: Option<u32>| Some(seen.unwrap_or(0) + 1);
+//! storage.update_as(&Key::new("visits")?, Expiry::Never, count).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Where
+//!
+//! | URL | what | feature |
+//! |---|---|---|
+//! | `redis://[user:password@]host[:port][/database]` | one server (`valkey://` is the same) | |
+//! | `rediss://...` | one server over TLS (`valkeys://` is the same) | `tls` |
+//! | `redis+unix:///path/to/socket[?db=1&user=u&password=p]` | one server on this machine | |
+//! | `redis-cluster://[user:password@]host1[:port],host2[:port]` | a cluster; some of its nodes are enough | `cluster` |
+//! | `redis-sentinel://[user:password@]host1[:port],host2[:port]/master[/database]` | the master that Sentinels know by that name; user and password are the master's | `sentinel` |
+//! | `rediss-cluster://...`, `rediss-sentinel://...` | the same over TLS | `tls` too |
+//!
+//! # Options
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `prefix` | `larder` | comes before every key; no prefix reaches into the keys of another |
+//! | `layout` | `larder` | `grammy`: keys as they are, as grammY's Redis adapter has them |
+//! | `timeout` | `5s` | how long a command may take |
+//! | `connect_timeout` | `5s` | how long connecting may take, TLS and Sentinels included |
+//! | `scan_count` | `512` | how many keys the server looks at per step of a listing |
+//! | `cas` | `auto` | how to compare and swap: `ifeq`, `script`, or what suits the server ([`CompareAndSwap`]) |
+//! | `protocol` | `auto` | `resp2` or `resp3`; RESP3 where the server speaks it |
+//! | `tls_ca` | the system's | PEM file of the authorities to trust instead |
+//! | `tls_cert`, `tls_key` | none | PEM files of the client's own certificate and its key |
+//! | `sentinel_username`, `sentinel_password` | none | for the Sentinels themselves |
+//! | `db`, `user`, `password` | 0, none, none | for a Unix socket, whose URL has no place for them |
+//!
+//! # What it stores
+//!
+//! A session is a plain string under `prefix:key`, its time to live is the key's own (`PX`), so
+//! `redis-cli GET shop-bot:-1001234567890` shows it. Colons and percent signs of the *prefix* are
+//! percent-encoded: the first colon of a Redis key always ends the prefix. With `layout=grammy` there
+//! is no prefix, and the JSON that grammY's adapter wrote is read, and written for it to read; the
+//! database then belongs to the sessions alone.
+//!
+//! # What holds
+//!
+//! - Versions are the content: a value that changes and changes back looks unchanged.
+//! - What survives the end of the *server* is its own configuration's say: with `appendonly yes` and
+//!   `appendfsync always` every acknowledged write does; with `everysec` the last second may be lost;
+//!   with neither, all since the last snapshot. Replication is asynchronous, so a failover may lose
+//!   the last acknowledged writes.
+//! - Eviction (`maxmemory-policy` other than `noeviction`) deletes sessions when memory is full.
+//! - A write is sent once: nothing that may have reached the server is repeated, in a cluster neither
+//!   (a cluster connection of your own repeats as you configured it; `retries(0)` switches that off).
+//! - One connection serves all tasks. When it breaks, what is under way fails with a retryable error,
+//!   and the next call makes a new one, asking the Sentinels anew. After a time-out too.
+//! - Listings never block the server (`SCAN`, never `KEYS`) and may return a key twice. They show
+//!   strings only. Keys that move between the nodes of a cluster during a listing are found, since
+//!   it then begins anew; a move that is still going on when it ends may hide the keys on their way.
+//! - An entry in a listing of entries is read with two commands; a write in between can give it the
+//!   new time to live beside the old value.
+//! - A value has at most 512 MiB. Redis 6.0 and newer, Valkey of any version.
+
+mod batch;
+mod cas;
+#[cfg(feature = "cluster")]
+mod cluster;
+mod config;
+mod connect;
+mod connection;
+mod driver;
+mod error;
+mod keyspace;
+mod link;
+mod place;
+mod scan;
+mod storage;
+mod tls;
+
+/// The driver, in the version that [`Connection`] takes connections of.
+pub use redis;
+
+pub use crate::{
+    cas::CompareAndSwap,
+    config::{Layout, OPTIONS, RedisBuilder},
+    connection::Connection,
+    storage::RedisStorage,
+};
+
+/// The schemes of the URLs that this crate understands.
+pub const SCHEMES: &[&str] = &[
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "redis+unix",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+];
+
+/// The README's code compiles too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
