@@ -1,0 +1,187 @@
+//! The driver's errors -> ours.
+
+use std::{error::Error as StdError, fmt, io};
+
+use larder_core::{Error, ErrorKind, Operation};
+use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure};
+
+use crate::NAME;
+
+/// The server's code for "a unique index has this key already".
+pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+/// The server's code for "there is no such collection".
+pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+
+/// What can be told of a driver's error: never its own text where that may quote a document.
+#[derive(Debug)]
+struct Cause(String);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Cause {}
+
+/// The code that the server gave, if it was the server that failed.
+pub(crate) fn code(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        DriverKind::Command(error) => Some(error.code),
+        DriverKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        _ => None,
+    }
+}
+
+/// An error of the driver, as ours.
+pub(crate) fn from_driver(operation: Operation, error: &DriverError) -> Error {
+    let error = match error.kind.as_ref() {
+        DriverKind::Command(error) => from_code(error.code, Some(&error.code_name)),
+        DriverKind::Write(WriteFailure::WriteError(error)) => {
+            from_code(error.code, error.code_name.as_deref())
+        }
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => {
+            write_concern(error.code, Some(&error.code_name))
+        }
+        DriverKind::Authentication { .. } => denied(),
+        DriverKind::Io(error) => from_io(error),
+        // Names the servers and what ailed each; no credentials, no documents.
+        DriverKind::ServerSelection { message, .. } => unavailable(
+            "no server could be reached in time; is it running, and are host, port and TLS right?",
+        )
+        .with_source(Cause(message.clone())),
+        DriverKind::DnsResolve { message, .. } => {
+            unavailable("the server's name could not be resolved").with_source(Cause(message.clone()))
+        }
+        DriverKind::ConnectionPoolCleared { .. } => unavailable("the connection to the server was lost"),
+        DriverKind::Shutdown => Error::new(ErrorKind::Closed, "the MongoDB client has been shut down"),
+        DriverKind::InvalidTlsConfig { message, .. } => {
+            Error::new(ErrorKind::Configuration, "the TLS options do not work")
+                .with_source(Cause(message.clone()))
+        }
+        DriverKind::IncompatibleServer { message, .. } => {
+            Error::new(ErrorKind::Configuration, "the server is too old for this driver")
+                .with_source(Cause(message.clone()))
+        }
+        DriverKind::InvalidResponse { .. } => {
+            Error::new(ErrorKind::Other, "the server's reply makes no sense to the driver")
+        }
+        DriverKind::InvalidArgument { .. } => {
+            Error::new(ErrorKind::Configuration, "the driver refuses the combination of options")
+        }
+        _ => Error::new(ErrorKind::Other, "the MongoDB driver failed"),
+    };
+    error.with_adapter(NAME).with_operation(operation)
+}
+
+fn unavailable(message: &'static str) -> Error {
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn denied() -> Error {
+    Error::new(
+        ErrorKind::Denied,
+        "the server refused the credentials; check user, password and authSource in the URL",
+    )
+}
+
+fn from_io(error: &io::Error) -> Error {
+    let cause = Cause(error.to_string());
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            Error::new(ErrorKind::Timeout, "the server did not answer in time").with_source(cause)
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
+            Error::new(ErrorKind::Configuration, "a file that the URL names cannot be used")
+                .with_source(cause)
+        }
+        _ => unavailable("the connection to the server failed").with_source(cause),
+    }
+}
+
+/// An error that the server reports by code. Its text is left behind: it quotes keys and values.
+pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
+    let (kind, message) = match code {
+        13 => (ErrorKind::Denied, "the user lacks a permission on the database; it needs the role readWrite"),
+        11 | 18 | 8000 => return denied().with_source(cause(code, name)),
+        6 | 7 | 89 | 9001 | 91 | 134 | 189 | 10_058 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436 | 462 => {
+            (ErrorKind::Unavailable, "the server is not ready: starting, stopping or electing a primary")
+        }
+        50 | 202 | 262 => (ErrorKind::Timeout, "the server did not finish in time"),
+        64 => return write_concern(code, name),
+        10_334 | 17_280 | 17_419 | 17_420 => {
+            (ErrorKind::TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
+        }
+        15 | 52 | 54 | 55 | 57 => {
+            (ErrorKind::InvalidValue, "MongoDB cannot store a document of this shape; `values=binary` can")
+        }
+        121 => (ErrorKind::InvalidValue, "the collection's validation rules refuse the document"),
+        14_031 => (ErrorKind::Full, "the server's disk is full"),
+        85 | 86 => (
+            ErrorKind::Configuration,
+            "an index of this collection is in the way: same name or key, other options",
+        ),
+        20 => (
+            ErrorKind::Configuration,
+            "the server does not allow it; a deployment without retryable writes needs retryWrites=false",
+        ),
+        73 => (ErrorKind::Configuration, "MongoDB does not take this name for a database or collection"),
+        166 => (ErrorKind::Configuration, "the collection is a view, which cannot be written"),
+        79 | 100 => (ErrorKind::Configuration, "the deployment cannot satisfy the write concern"),
+        59 => {
+            (ErrorKind::Configuration, "the server does not know a command that is needed; MongoDB 5.0 does")
+        }
+        DUPLICATE_KEY => (ErrorKind::Conflict, "another write created the entry at the same time"),
+        _ => (ErrorKind::Other, "the server reports an error"),
+    };
+    Error::new(kind, message).with_source(cause(code, name))
+}
+
+fn write_concern(code: i32, name: Option<&str>) -> Error {
+    match code {
+        64 | 50 | 202 | 262 => Error::new(
+            ErrorKind::Timeout,
+            "the write was not confirmed in time by as many servers as the write concern asks for",
+        )
+        .with_source(cause(code, name)),
+        _ => from_code(code, name),
+    }
+}
+
+fn cause(code: i32, name: Option<&str>) -> Cause {
+    match name {
+        Some(name) if !name.is_empty() => Cause(format!("server error {code} ({name})")),
+        _ => Cause(format!("server error {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_become_kinds() {
+        for (code, kind) in [
+            (13, ErrorKind::Denied),
+            (18, ErrorKind::Denied),
+            (189, ErrorKind::Unavailable),
+            (50, ErrorKind::Timeout),
+            (64, ErrorKind::Timeout),
+            (10_334, ErrorKind::TooLarge),
+            (100, ErrorKind::Configuration),
+            (DUPLICATE_KEY, ErrorKind::Conflict),
+            (4_242, ErrorKind::Other),
+        ] {
+            assert_eq!(from_code(code, None).kind(), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn io_errors_become_kinds() {
+        let error = |kind| from_io(&io::Error::from(kind)).kind();
+        assert_eq!(error(io::ErrorKind::TimedOut), ErrorKind::Timeout);
+        assert_eq!(error(io::ErrorKind::ConnectionReset), ErrorKind::Unavailable);
+        assert_eq!(error(io::ErrorKind::UnexpectedEof), ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,224 @@
+//! URLs: our own options out of them, the rest for the driver.
+
+use std::time::Duration;
+
+use larder_core::{Error, ErrorKind, Location, Operation, Result};
+use mongodb::options::ConnectionString;
+
+use crate::{Form, Layout, NAME};
+
+/// The options of our own that a URL can have.
+pub const OPTIONS: &[&str] = &["database", "collection", "values", "layout", "setup", "timeout"];
+
+/// The standard connection string options that go to the driver. Their names are not case-sensitive.
+pub const DRIVER_OPTIONS: &[&str] = &[
+    "appName",
+    "authMechanism",
+    "authMechanismProperties",
+    "authSource",
+    "connectTimeoutMS",
+    "directConnection",
+    "heartbeatFrequencyMS",
+    "journal",
+    "loadBalanced",
+    "localThresholdMS",
+    "maxConnecting",
+    "maxIdleTimeMS",
+    "maxPoolSize",
+    "maxStalenessSeconds",
+    "minPoolSize",
+    "readConcernLevel",
+    "readPreference",
+    "readPreferenceTags",
+    "replicaSet",
+    "retryReads",
+    "retryWrites",
+    "serverMonitoringMode",
+    "serverSelectionTimeoutMS",
+    "socketTimeoutMS",
+    "srvMaxHosts",
+    "srvServiceName",
+    "ssl",
+    "tls",
+    "tlsAllowInvalidCertificates",
+    "tlsCAFile",
+    "tlsCertificateKeyFile",
+    "tlsInsecure",
+    "w",
+    "waitQueueTimeoutMS",
+    "wTimeoutMS",
+];
+
+/// These mean nothing without another option, so they cannot be tried alone.
+const DEPENDENT: &[&str] =
+    &["readPreferenceTags", "maxStalenessSeconds", "authMechanism", "authMechanismProperties"];
+
+/// What a URL says.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) database: Option<String>,
+    pub(crate) collection: Option<String>,
+    pub(crate) form: Option<Form>,
+    pub(crate) layout: Option<Layout>,
+    pub(crate) setup: Option<bool>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Takes our options out of `url` and lets the driver parse the rest.
+pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
+    let mut location = Location::parse(url).map_err(named)?;
+    match location.scheme() {
+        "mongodb" => {}
+        "mongodb+srv" if cfg!(feature = "srv") => {}
+        "mongodb+srv" => {
+            return Err(configuration(
+                "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of \
+                 larder-mongodb, or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
+            ));
+        }
+        _ => return Err(configuration("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
+    }
+    let options = own(&mut location).map_err(named)?;
+    let known = |name: &str| DRIVER_OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name));
+    if let Some(unknown) = location.remaining().find(|name| !known(name)) {
+        return Err(configuration(format!(
+            "`{}:` has no option `{unknown}`; its options are: {}; and those of the driver: {}",
+            location.scheme(),
+            OPTIONS.join(", "),
+            DRIVER_OPTIONS.join(", "),
+        )));
+    }
+    let connection = ConnectionString::parse(location.to_url()).map_err(|_| culprit(&location))?;
+    Ok((options, connection))
+}
+
+fn own(location: &mut Location) -> Result<Options> {
+    Ok(Options {
+        database: location.take("database")?,
+        collection: location.take("collection")?,
+        form: location.take_choice("values", &[("binary", Form::Binary), ("document", Form::Document)])?,
+        layout: location.take_choice("layout", &[("larder", Layout::Larder), ("grammy", Layout::Grammy)])?,
+        setup: location.take_bool("setup")?,
+        timeout: location.take_duration("timeout")?,
+    })
+}
+
+/// The driver's own message may quote a part of the URL that is a password, so it stays behind: each
+/// option is tried alone, to name at least the one that is wrong.
+fn culprit(location: &Location) -> Error {
+    let query = location.to_url();
+    let query = query.split_once('?').map_or("", |(_, query)| query);
+    let wrong = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let dependent = DEPENDENT.iter().any(|option| option.eq_ignore_ascii_case(name));
+        let fails = ConnectionString::parse(format!("mongodb://localhost/?{pair}")).is_err();
+        (fails && !dependent && !name.to_ascii_lowercase().starts_with("srv")).then(|| name.to_owned())
+    });
+    match wrong {
+        Some(name) => configuration(format!("the driver refuses the value of the option `{name}`")),
+        None => configuration(
+            "the driver refuses the URL: check the list of hosts and ports, percent-encode reserved characters \
+             in user, password and database (`@` is %40, `/` is %2F), and see that its options go together",
+        ),
+    }
+}
+
+/// Refuses names that the server would refuse, before there is a server.
+pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
+    let illegal = |c: char| matches!(c, '/' | '\\' | '.' | ' ' | '"' | '$' | '\0');
+    if database.is_empty() || database.len() > 63 || database.contains(illegal) {
+        return Err(configuration(
+            "a database name has 1 to 63 bytes, and none of the characters / \\ . \" $ nor a space",
+        ));
+    }
+    if collection.is_empty()
+        || collection.contains(['$', '\0'])
+        || collection.starts_with("system.")
+        || collection.starts_with('.')
+        || collection.ends_with('.')
+    {
+        return Err(configuration(
+            "a collection name is not empty, has no $, no dot at either end, and does not begin with `system.`",
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    named(Error::new(ErrorKind::Configuration, message))
+}
+
+fn named(error: Error) -> Error {
+    error.with_adapter(NAME).with_operation(Operation::Connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        let error = parse(url).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        shown
+    }
+
+    #[test]
+    fn our_options_are_taken_and_the_drivers_handed_on() {
+        let (options, connection) = parse(
+            "mongodb://u:p%40ss@a:1,b:2/bot?collection=s&values=document&setup=false&timeout=2s&w=1&replicaSet=rs",
+        )
+        .unwrap();
+        assert_eq!(options.collection.as_deref(), Some("s"));
+        assert_eq!((options.form, options.setup), (Some(Form::Document), Some(false)));
+        assert_eq!(options.timeout, Some(Duration::from_secs(2)));
+        assert_eq!(connection.replica_set.as_deref(), Some("rs"));
+        assert!(connection.write_concern.is_some());
+        assert!(
+            parse("mongodb://h/?READPREFERENCE=nearest&readPreferenceTags=dc:ny&readPreferenceTags=").is_ok()
+        );
+    }
+
+    #[test]
+    fn unknown_options_name_the_known_ones() {
+        let shown = refused("mongodb://u:hunter2@h/?colection=x");
+        for name in ["`colection`", "collection", "layout", "readConcernLevel"] {
+            assert!(shown.contains(name), "{shown}");
+        }
+        assert!(refused("mongodb://h/?values=text").contains("binary, document"));
+    }
+
+    #[test]
+    fn the_option_that_is_wrong_is_named_and_a_password_is_not() {
+        assert!(refused("mongodb://u:hunter2@h/?tls=maybe").contains("`tls`"));
+        assert!(refused("mongodb://h/?connectTimeoutMS=soon&w=1").contains("`connectTimeoutMS`"));
+        // Without its `@` a password looks like a port.
+        refused("mongodb://u:hunter2/h");
+        refused("mongodb://u:hunter2@/?tls=true");
+        refused("mongodb://u:hunter2@h:port/db");
+        assert!(refused("postgres://h").contains("mongodb://"));
+    }
+
+    #[cfg(not(feature = "srv"))]
+    #[test]
+    fn srv_says_what_it_needs() {
+        assert!(refused("mongodb+srv://u:hunter2@cluster.example.net/").contains("feature `srv`"));
+    }
+
+    #[test]
+    fn names_that_the_server_refuses_are_refused() {
+        assert!(check_names("bot", "sessions.v2").is_ok());
+        for (database, collection) in [
+            ("", "c"),
+            ("a.b", "c"),
+            ("a b", "c"),
+            ("d", ""),
+            ("d", "$c"),
+            ("d", "system.users"),
+            ("d", "c."),
+        ] {
+            assert!(check_names(database, collection).is_err(), "{database} {collection}");
+        }
+    }
+}
