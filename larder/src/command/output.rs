@@ -1,0 +1,55 @@
+//! What goes to standard output.
+
+use std::io::{self, BufWriter, Stdout, Write};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use larder::{Entry, Expiry};
+use serde_json::{Map, Value, json};
+
+/// Buffered standard output.
+pub(super) struct Output(BufWriter<Stdout>);
+
+impl Output {
+    pub(super) fn stdout() -> Self {
+        Self(BufWriter::new(io::stdout()))
+    }
+
+    pub(super) fn line(&mut self, text: impl std::fmt::Display) -> io::Result<()> {
+        writeln!(self.0, "{text}")
+    }
+
+    /// A value as it is, with a line feed after it for a person at a terminal only.
+    pub(super) fn value(&mut self, value: &[u8]) -> io::Result<()> {
+        self.0.write_all(value)?;
+        if io::IsTerminal::is_terminal(self.0.get_ref()) {
+            self.0.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The time to live in milliseconds; null if there is none.
+pub(super) fn ttl_ms(expiry: Expiry) -> Value {
+    json!(expiry.as_millis())
+}
+
+/// An entry as one line of JSON. A value that is JSON keeps its spelling.
+pub(super) fn entry_json(entry: &Entry) -> serde_json::Result<String> {
+    let value = &entry.record.value;
+    let head = json!({ "key": entry.key.as_str(), "ttl_ms": ttl_ms(entry.expiry) }).to_string();
+    let head = &head[..head.len() - 1];
+    match serde_json::from_slice::<&serde_json::value::RawValue>(value) {
+        // A line feed can only stand between tokens of JSON, where a space says the same.
+        Ok(raw) => Ok(format!("{head},\"value\":{}}}", raw.get().replace(['\n', '\r'], " "))),
+        Err(_) => {
+            let mut rest = Map::new();
+            rest.insert("value_base64".to_owned(), Value::String(STANDARD.encode(value)));
+            let rest = serde_json::to_string(&rest)?;
+            Ok(format!("{head},{}", &rest[1..]))
+        }
+    }
+}

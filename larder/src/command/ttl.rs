@@ -1,0 +1,40 @@
+//! `larder ttl`.
+
+use std::time::Duration;
+
+use larder::{Expiry, Storage};
+use serde_json::json;
+
+use super::{
+    args::Ttl,
+    exit::Outcome,
+    output::{Output, ttl_ms},
+    store,
+};
+
+pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<Outcome> {
+    let storage = store::open_existing(&arguments.url).await?;
+    let key = &arguments.key;
+    let left = match arguments.set {
+        Some(expiry) => storage.touch(key, expiry).await?.then_some(expiry),
+        None => storage.ttl(key).await?,
+    };
+    storage.close().await?;
+    let Some(left) = left else {
+        eprintln!("larder: there is no entry under this key");
+        return Ok(Outcome::Negative);
+    };
+    if arguments.json {
+        output.line(json!({ "key": key.as_str(), "ttl_ms": ttl_ms(left) }))?;
+    } else {
+        match left {
+            Expiry::Never => output.line("never")?,
+            Expiry::After(left) => output.line(humantime::format_duration(whole_millis(left)))?,
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn whole_millis(left: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,149 @@
+//! When two stores hold the same value, for the same time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use larder_core::{Expiry, Storage, Values};
+use serde_json::value::RawValue;
+
+/// How deep JSON is compared; deeper values count as different.
+const MAX_DEPTH: usize = 128;
+
+/// How values of two stores are compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Comparison {
+    /// Both give back the bytes that they were given.
+    Bytes,
+    /// One of them stores JSON in a form of its own: equal is what is equal as JSON.
+    Json,
+}
+
+impl Comparison {
+    pub(super) fn between(one: &dyn Storage, other: &dyn Storage) -> Self {
+        let exact = |storage: &dyn Storage| storage.capabilities().values == Values::Bytes;
+        if exact(one) && exact(other) { Self::Bytes } else { Self::Json }
+    }
+
+    pub(super) fn equal(self, one: &[u8], other: &[u8]) -> bool {
+        one == other
+            || match self {
+                Self::Bytes => false,
+                Self::Json => {
+                    let parse = |bytes| serde_json::from_slice::<&RawValue>(bytes).ok();
+                    matches!((parse(one), parse(other)), (Some(one), Some(other)) if same(one, other, MAX_DEPTH))
+                }
+            }
+    }
+}
+
+/// Whether two times to live are the same, give or take `tolerance`. `None` is none left.
+pub(super) fn close(here: Option<Expiry>, there: Option<Expiry>, tolerance: Duration) -> bool {
+    let gone = Expiry::After(Duration::ZERO);
+    match (here.unwrap_or(gone), there.unwrap_or(gone)) {
+        (Expiry::After(here), Expiry::After(there)) => here.abs_diff(there) <= tolerance,
+        (here, there) => here == there,
+    }
+}
+
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Whether two JSON values are equal. Numbers are compared by their decimal digits: as binary
+/// numbers, large ones that differ would seem equal.
+fn same(one: &RawValue, other: &RawValue, depth: usize) -> bool {
+    let (one, other) = (one.get(), other.get());
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
+    match (one.as_bytes().first(), other.as_bytes().first()) {
+        (Some(b'{'), Some(b'{')) => match (parse::<Object<'_>>(one), parse::<Object<'_>>(other)) {
+            (Some(one), Some(other)) => {
+                one.len() == other.len()
+                    && one.iter().zip(&other).all(|((name, one), (other_name, other))| {
+                        name == other_name && same(one, other, depth)
+                    })
+            }
+            _ => false,
+        },
+        (Some(b'['), Some(b'[')) => match (parse::<Vec<&RawValue>>(one), parse::<Vec<&RawValue>>(other)) {
+            (Some(one), Some(other)) => {
+                one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same(one, other, depth))
+            }
+            _ => false,
+        },
+        (Some(b'"'), Some(b'"')) => {
+            matches!((parse::<String>(one), parse::<String>(other)), (Some(one), Some(other)) if one == other)
+        }
+        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => {
+            matches!((Decimal::parse(one), Decimal::parse(other)), (Some(one), Some(other)) if one == other)
+        }
+        // true, false, null
+        _ => one == other,
+    }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Option<T> {
+    serde_json::from_str(json).ok()
+}
+
+/// A JSON number as its digits without zeros at either end, and the power of ten of the last one.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn parse(number: &str) -> Option<Self> {
+        let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+        let (number, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits = format!("{whole}{fraction}");
+        let exponent = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        let significant = digits.trim_end_matches('0');
+        let exponent = exponent.checked_add(i64::try_from(digits.len() - significant.len()).ok()?)?;
+        let digits = significant.trim_start_matches('0').to_owned();
+        if digits.is_empty() {
+            return Some(Self { negative: false, digits, exponent: 0 });
+        }
+        Some(Self { negative, digits, exponent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Comparison;
+
+    #[test]
+    fn json_is_compared_as_json_and_bytes_as_bytes() {
+        let (spaced, compact) = (br#"{ "a": 1, "b": [2.50] }"#, br#"{"b":[2.5],"a":1}"#);
+        assert!(Comparison::Json.equal(spaced, compact));
+        assert!(!Comparison::Bytes.equal(spaced, compact));
+        assert!(!Comparison::Json.equal(b"1", b"2"));
+        assert!(!Comparison::Json.equal(b"{\"a\":1}", b"{\"b\":1}"));
+        assert!(!Comparison::Json.equal(b"[1]", b"[1,1]"));
+        assert!(Comparison::Json.equal(br#""\u0041""#, br#""A""#));
+        assert!(Comparison::Json.equal(b"not json", b"not json"));
+        assert!(!Comparison::Json.equal(b"not json", b"nor this"));
+    }
+
+    #[test]
+    fn numbers_are_compared_digit_by_digit() {
+        for (one, other) in [("1e16", "10000000000000000"), ("2.50", "25e-1"), ("-0", "0.0"), ("100", "1E+2")]
+        {
+            assert!(Comparison::Json.equal(one.as_bytes(), other.as_bytes()), "{one} {other}");
+        }
+        for (one, other) in
+            [("36893488147419103233", "36893488147419103234"), ("1", "-1"), ("1", "10"), ("1", "true")]
+        {
+            assert!(!Comparison::Json.equal(one.as_bytes(), other.as_bytes()), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn nesting_beyond_reason_is_different_not_a_crash() {
+        let deep = |space: &str| "[".repeat(20_000) + space + &"]".repeat(20_000);
+        assert!(!Comparison::Json.equal(deep("").as_bytes(), deep(" ").as_bytes()));
+        let deep = |space: &str| "[".repeat(100) + space + &"]".repeat(100);
+        assert!(Comparison::Json.equal(deep("").as_bytes(), deep(" ").as_bytes()));
+    }
+}

@@ -1,0 +1,29 @@
+//! Moving entries from any store to any other.
+//!
+//! [`copy`] streams: it holds one batch at a time, however large the store. Each entry keeps the
+//! time to live that it has left. [`verify`] reads both sides and says where they differ.
+//!
+#![cfg_attr(feature = "memory", doc = "```")]
+#![cfg_attr(not(feature = "memory"), doc = "```ignore")]
+//! use larder::{Expiry, Key, Storage, transfer::{self, CopyOptions}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> larder::Result<()> {
+//! let (from, to) = (larder::open("memory:").await?, larder::open("memory:").await?);
+//! from.write(&Key::new("chat:1")?, "{}".into(), Expiry::Never).await?;
+//!
+//! let report = transfer::copy(&from, &to, &CopyOptions::default(), |_| {}).await?;
+//! assert_eq!((report.copied, report.failed), (1, 0));
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod copy;
+mod equal;
+mod verify;
+
+pub use self::{
+    copy::{CopyOptions, CopyReport, Event, copy},
+    verify::{Difference, VerifyReport, verify},
+};

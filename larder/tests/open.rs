@@ -1,0 +1,62 @@
+//! URLs: those that are known, and what is said about the others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+use larder::{ErrorKind, SCHEMES};
+
+const URLS: &str = include_str!("../URLS.md");
+
+#[tokio::test]
+async fn an_unknown_scheme_names_the_known_ones() {
+    let error = larder::open("mysql://u:hunter2@h/d").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    for scheme in SCHEMES {
+        assert!(error.message().contains(&format!("{}:", scheme.name)), "{error}");
+    }
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn an_unknown_option_names_the_known_ones() {
+    let home = tempfile::tempdir().unwrap();
+    let urls = [
+        ("memory:".to_owned(), larder::memory::OPTIONS),
+        (format!("file:{}", home.path().join("dir").display()), larder::file::OPTIONS),
+        (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS),
+        (format!("sqlite:{}", home.path().join("a.db").display()), larder::sqlite::OPTIONS),
+        ("postgres://u@127.0.0.1:9/d".to_owned(), larder::postgres::OPTIONS),
+        ("redis://127.0.0.1:9".to_owned(), larder::redis::OPTIONS),
+        ("mongodb://127.0.0.1:9".to_owned(), larder::mongodb::OPTIONS),
+    ];
+    for (url, options) in urls {
+        let error = larder::open(&format!("{url}?colour=red")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{url}: {error}");
+        assert!(error.message().contains("`colour`"), "{error}");
+        for option in options {
+            assert!(error.message().contains(option), "{url} does not name `{option}`: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_scheme_and_every_option() {
+    for scheme in SCHEMES {
+        assert!(URLS.contains(&format!("`{}:", scheme.name)), "no URL for `{}`", scheme.name);
+    }
+    let stores = [
+        ("memory", larder::memory::OPTIONS),
+        ("file", larder::file::OPTIONS),
+        ("file", larder::file::SNAPSHOT_OPTIONS),
+        ("sqlite", larder::sqlite::OPTIONS),
+        ("postgres", larder::postgres::OPTIONS),
+        ("redis", larder::redis::OPTIONS),
+        ("mongodb", larder::mongodb::OPTIONS),
+    ];
+    for (store, options) in stores {
+        let rows: Vec<_> = URLS.lines().filter(|line| line.starts_with(&format!("| {store}"))).collect();
+        for option in options {
+            let found = rows.iter().any(|row| row.contains(&format!("`{option}`")));
+            assert!(found, "the table has no `{option}` of {store}");
+        }
+    }
+}
