@@ -1,0 +1,86 @@
+//! What an adapter hands to the suite.
+
+use std::{future::Future, sync::Arc};
+
+use larder_core::{Error, Storage, async_trait};
+
+/// Opens handles on a store, for the suite.
+///
+/// The suite gives every case a space of its own, so that cases can run side by side on one server.
+/// What a space is, the factory decides: a table, a key prefix, a directory, a database.
+#[async_trait]
+pub trait Factory: Send + Sync + 'static {
+    /// A handle on the space of that name (1 to 24 characters of `a-z`, `0-9` and `-`), which is
+    /// empty when it is opened for the first time.
+    ///
+    /// Opening the same name again gives a second handle on the same data: another connection or
+    /// pool where the store has such. Once all handles have been closed, it gives a fresh handle,
+    /// with the data still there if the storage is persistent.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the adapter's constructor says; the case fails with it.
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error>;
+
+    /// Removes the space after a case that succeeded. All handles on it are closed by then.
+    ///
+    /// By default it is opened once more, cleared where the storage can list, and closed. Override
+    /// it to drop the table or remove the directory.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong; the case fails with it.
+    async fn remove(&self, space: &str) -> Result<(), Error> {
+        let storage = self.open(space).await?;
+        if storage.capabilities().listing {
+            storage.clear("").await?;
+        }
+        storage.close().await
+    }
+}
+
+#[async_trait]
+impl<F: Factory + ?Sized> Factory for Arc<F> {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        (**self).open(space).await
+    }
+
+    async fn remove(&self, space: &str) -> Result<(), Error> {
+        (**self).remove(space).await
+    }
+}
+
+/// A [`Factory`] from a closure that opens.
+///
+/// ```
+/// use std::sync::Arc;
+/// use larder_core::{Error, Storage};
+/// # use larder_memory::MemoryStorage;
+///
+/// let factory = larder_testkit::factory(|space: String| async move {
+///     // Connect, with `space` as the table, the prefix, the directory ...
+/// #   let _ = space;
+///     Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>)
+/// });
+/// # let _: &dyn larder_testkit::Factory = &factory;
+/// ```
+pub fn factory<O, F>(open: O) -> impl Factory
+where
+    O: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Arc<dyn Storage>, Error>> + Send + 'static,
+{
+    Opener(open)
+}
+
+struct Opener<O>(O);
+
+#[async_trait]
+impl<O, F> Factory for Opener<O>
+where
+    O: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Arc<dyn Storage>, Error>> + Send + 'static,
+{
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        (self.0)(space.to_owned()).await
+    }
+}

@@ -1,0 +1,196 @@
+//! A storage under test, with values that it accepts.
+
+use std::{collections::BTreeSet, ops::Deref, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use larder_core::{Expiry, Key, Storage, Values};
+
+use crate::Must;
+
+/// A handle on a storage under test: the storage, and values in a form that it accepts.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    storage: Arc<dyn Storage>,
+}
+
+impl Handle {
+    /// A handle on `storage`.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage }
+    }
+
+    /// `text` as a value that the storage accepts: as it is, or as a JSON string.
+    #[must_use]
+    pub fn value(&self, text: &str) -> Bytes {
+        match self.capabilities().values {
+            Values::Bytes => Bytes::copy_from_slice(text.as_bytes()),
+            _ => Bytes::from(serde_json::to_vec(text).must("write a JSON string")),
+        }
+    }
+
+    /// A value of exactly `length` bytes (at least 2) that looks different for every `seed` and
+    /// does not compress: any bytes, or a JSON string.
+    #[must_use]
+    pub fn bulk(&self, length: usize, seed: u64) -> Bytes {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            // xorshift64: fast, and never the same for two seeds for long.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let json = self.capabilities().values != Values::Bytes;
+        let mut value = Vec::with_capacity(length + 8);
+        while value.len() < length {
+            let bytes = next().to_le_bytes();
+            if json {
+                value.extend(bytes.map(|byte| LETTERS[usize::from(byte % 64)]));
+            } else {
+                value.extend_from_slice(&bytes);
+            }
+        }
+        value.truncate(length);
+        if let (true, [first, .., last]) = (json, value.as_mut_slice()) {
+            (*first, *last) = (b'"', b'"');
+        }
+        Bytes::from(value)
+    }
+
+    /// Whether `read` is what a storage of this kind gives back for `written`: the same bytes, the
+    /// same but for white space between JSON tokens, or an equal JSON value.
+    #[must_use]
+    pub fn same(&self, read: &[u8], written: &[u8]) -> bool {
+        match self.capabilities().values {
+            Values::Bytes => read == written,
+            Values::JsonText => squeeze(read) == squeeze(written),
+            _ => match (serde_json::from_slice(read), serde_json::from_slice(written)) {
+                (Ok(read), Ok(written)) => equal_json(&read, &written),
+                _ => false,
+            },
+        }
+    }
+
+    /// Writes `value` under `key`, for ever.
+    ///
+    /// # Panics
+    ///
+    /// If the write fails.
+    pub async fn put(&self, key: &Key, value: &Bytes) {
+        self.write(key, value.clone(), Expiry::Never).await.must("write");
+    }
+
+    /// Asserts that a read of `key` gives `value`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn holds(&self, key: &Key, value: &[u8], why: &str) {
+        let record = self.read(key).await.must(why);
+        let Some(record) = record else {
+            panic!("{why}: the entry is missing, {} bytes were expected", value.len());
+        };
+        assert!(
+            self.same(&record.value, value),
+            "{why}: the value read differs from the one expected (read {} bytes, expected {})",
+            record.value.len(),
+            value.len(),
+        );
+    }
+
+    /// Asserts that there is no entry under `key`.
+    ///
+    /// # Panics
+    ///
+    /// If there is.
+    pub async fn lacks(&self, key: &Key, why: &str) {
+        let record = self.read(key).await.must(why);
+        assert!(record.is_none(), "{why}: there is an entry where none was expected");
+    }
+
+    /// The keys that begin with `prefix`.
+    ///
+    /// # Panics
+    ///
+    /// If listing fails, or names a key twice on a storage that lists once.
+    pub async fn listed(&self, prefix: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut keys = self.keys(prefix);
+        while let Some(key) = keys.next().await {
+            let key = key.must("list keys");
+            let new = found.insert(key.as_str().to_owned());
+            assert!(new || !self.capabilities().lists_once, "a listing named a key twice");
+        }
+        found
+    }
+}
+
+impl Deref for Handle {
+    type Target = Arc<dyn Storage>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.storage
+    }
+}
+
+/// JSON text without the white space between its tokens.
+fn squeeze(text: &[u8]) -> Vec<u8> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.iter()
+        .copied()
+        .filter(|&byte| {
+            if quoted {
+                quoted = escaped || byte != b'"';
+                escaped = !escaped && byte == b'\\';
+                true
+            } else {
+                quoted = byte == b'"';
+                !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+            }
+        })
+        .collect()
+}
+
+/// Equality as JSON has it: `1`, `1.0` and `1e0` are one number.
+fn equal_json(left: &serde_json::Value, right: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object};
+    match (left, right) {
+        (Number(left), Number(right)) => {
+            left == right || left.as_f64() == right.as_f64() && !(left.is_i64() && right.is_i64())
+        }
+        (Array(left), Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal_json(left, right))
+        }
+        (Object(left), Object(right)) => {
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .all(|(name, left)| right.get(name).is_some_and(|right| equal_json(left, right)))
+        }
+        _ => left == right,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_is_dropped_between_tokens_only() {
+        let squeezed = squeeze(br#" { "a b" : [ 1, "\" c\\" , 2 ] } "#);
+        assert_eq!(squeezed, br#"{"a b":[1,"\" c\\",2]}"#);
+    }
+
+    #[test]
+    fn numbers_are_equal_by_value() {
+        let equal = |left: &str, right: &str| {
+            equal_json(&serde_json::from_str(left).unwrap(), &serde_json::from_str(right).unwrap())
+        };
+        assert!(equal(r#"{"a":[1.0,100]}"#, r#"{"a":[1,1e2]}"#));
+        assert!(!equal("9007199254740993", "9007199254740992"));
+        assert!(!equal(r#"{"a":1}"#, r#"{"a":1,"b":1}"#));
+    }
+}

@@ -1,0 +1,86 @@
+//! The end.
+
+use futures_util::StreamExt;
+use larder_core::{Capabilities, Condition, Error, ErrorKind, Expiry, Storage, Version, Write};
+
+use super::key;
+use crate::{Must, Target};
+
+laws![after_close_every_call_is_refused, closing_twice_is_fine, closing_one_handle_keeps_what_was_written];
+
+/// After a close every operation is a `Closed` error, on every clone of the handle: nothing looks
+/// absent, empty or done. (The trait's own `close`, which three methods come with, does nothing.)
+pub async fn after_close_every_call_is_refused(target: Target) {
+    let handle = target.open().await;
+    let clone = handle.clone();
+    let (one, value) = (key("one"), handle.value("x"));
+    handle.put(&one, &value).await;
+    let keys = [one.clone()];
+    let writes = [Write::new(one.clone(), value.clone(), Expiry::Never)];
+    handle.close().await.must("close");
+    if handle.capabilities() == Capabilities::minimal() {
+        return;
+    }
+    let never = Expiry::Never;
+    let version = Version::unique();
+    let outcomes = [
+        ("read", clone.read(&one).await.err()),
+        ("write", clone.write(&one, value.clone(), never).await.err()),
+        ("delete", clone.delete(&one).await.err()),
+        ("write_if", clone.write_if(&one, value, never, Condition::Absent).await.err()),
+        ("delete_if", clone.delete_if(&one, &version).await.err()),
+        ("touch", clone.touch(&one, never).await.err()),
+        ("ttl", clone.ttl(&one).await.err()),
+        ("contains", clone.contains(&one).await.err()),
+        ("read_many", clone.read_many(&keys).await.err()),
+        ("write_many", clone.write_many(&writes).await.err()),
+        ("delete_many", clone.delete_many(&keys).await.err()),
+        ("keys", clone.keys("").next().await.and_then(Result::err)),
+        ("entries", clone.entries("").next().await.and_then(Result::err)),
+        ("clear", clone.clear("").await.err()),
+        ("purge_expired", clone.purge_expired().await.err()),
+        ("ping", clone.ping().await.err()),
+        ("flush", clone.flush().await.err()),
+    ];
+    for (operation, error) in outcomes {
+        let error: Error = error.must(&format!("an error of {operation} after a close"));
+        let kind = error.kind();
+        let refused = matches!(kind, ErrorKind::Closed | ErrorKind::Unsupported);
+        assert!(refused, "{operation} after a close failed as {kind}: {error}");
+    }
+    let read = handle.read(&one).await.err().must("an error of read after a close");
+    assert_eq!(read.kind(), ErrorKind::Closed, "read after a close");
+}
+
+/// A second close succeeds and does nothing, also through a clone and at the same time.
+pub async fn closing_twice_is_fine(target: Target) {
+    let handle = target.open().await;
+    handle.put(&key("one"), &handle.value("x")).await;
+    let (first, second) = futures_util::future::join(handle.close(), handle.clone().close()).await;
+    first.must("close");
+    second.must("close at the same time");
+    handle.close().await.must("close once more");
+    // A handle that was never used can be closed as well.
+    target.open().await.close().await.must("close of a handle that was never used");
+}
+
+/// What was acknowledged before a close is there afterwards, for whoever opens a persistent store;
+/// a close takes nothing along that was not its own.
+pub async fn closing_one_handle_keeps_what_was_written(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().persistent {
+        return;
+    }
+    for round in 0..3 {
+        let handle = target.open().await;
+        let value = handle.value(&format!("round {round}"));
+        handle.put(&key("one"), &value).await;
+        handle.put(&key(&format!("of-{round}")), &value).await;
+        let handle = target.reopen(handle).await;
+        handle.holds(&key("one"), &value, "read after a close").await;
+        for earlier in 0..=round {
+            let value = handle.value(&format!("round {earlier}"));
+            handle.holds(&key(&format!("of-{earlier}")), &value, "read after a close").await;
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Many callers at once, and callers that go away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use larder_core::{Condition, ErrorKind, Expiry, Key, Record, Storage, Write};
+
+use super::key;
+use crate::{Handle, Must, Target, abandon, race};
+
+laws![
+    concurrent_writers_never_mix_values,
+    concurrent_tasks_see_their_own_writes,
+    cancelled_writes_leave_the_old_or_the_new_value,
+    cancelled_conditional_writes_leave_the_old_or_the_new_value,
+    cancelled_batches_leave_old_or_new_values,
+    cancelled_deletes_leave_the_entry_or_none,
+    cancelled_reads_do_not_mix_up_answers,
+    a_cancelled_caller_hurts_no_other,
+];
+
+/// Which of `candidates` was read.
+fn which(handle: &Handle, record: &Record, candidates: &[Bytes], what: &str) -> usize {
+    let found = candidates.iter().position(|candidate| handle.same(&record.value, candidate));
+    let Some(found) = found else {
+        panic!("{what}: a value of {} bytes was read that nobody has written", record.value.len());
+    };
+    found
+}
+
+/// Of writers of one key that write large values of different lengths at the same time, readers see
+/// one's or another's, whole.
+pub async fn concurrent_writers_never_mix_values(target: Target) {
+    let handle = target.open().await;
+    let (key, writers) = (key("one"), 4);
+    let lengths = [20_000, 70_000, 33_000, 50_000];
+    let values: Arc<Vec<Bytes>> =
+        Arc::new(lengths.iter().zip(0..).map(|(&length, seed)| handle.bulk(length, seed)).collect());
+    handle.put(&key, &values[0]).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let readers = {
+        let (handle, key, values, done) =
+            (target.open().await, key.clone(), Arc::clone(&values), Arc::clone(&done));
+        tokio::spawn(crate::guard::guarded(async move {
+            while !done.load(Ordering::Acquire) {
+                let record = handle.read(&key).await.must("read beside writers").must("read beside writers");
+                which(&handle, &record, &values, "read beside writers");
+                let many =
+                    handle.read_many(std::slice::from_ref(&key)).await.must("read_many beside writers");
+                let record = many.into_iter().next().flatten().must("read_many beside writers");
+                which(&handle, &record, &values, "read_many beside writers");
+                tokio::task::yield_now().await;
+            }
+        }))
+    };
+    let times = target.count(25, 8);
+    race(writers, |index| {
+        let (handle, key, values) = (handle.clone(), key.clone(), Arc::clone(&values));
+        async move {
+            for round in 0..times {
+                let value = &values[(index + round) % values.len()];
+                if round % 3 == 2 {
+                    let write = Write::new(key.clone(), value.clone(), Expiry::Never);
+                    handle.write_many(&[write]).await.must("write_many");
+                } else {
+                    handle.put(&key, value).await;
+                }
+                let record = handle.read(&key).await.must("read between writes").must("read between writes");
+                which(&handle, &record, &values, "read between writes");
+            }
+        }
+    })
+    .await;
+    done.store(true, Ordering::Release);
+    if let Err(message) = readers.await.must("read beside writers") {
+        panic!("{message}");
+    }
+    let last = handle.read(&key).await.must("read").must("read");
+    which(&handle, &last, &values, "read after the writers were done");
+}
+
+/// Many tasks, each with keys of its own, each read their own writes and deletes at every step.
+pub async fn concurrent_tasks_see_their_own_writes(target: Target) {
+    let handle = target.open().await;
+    let rounds = target.count(20, 4);
+    race(24, |index| {
+        let handle = handle.clone();
+        async move {
+            let key = key(&format!("of-{index}"));
+            for round in 0..rounds {
+                let value = handle.value(&format!("{index}, {round}"));
+                handle.put(&key, &value).await;
+                handle.holds(&key, &value, "read of the task's own write").await;
+                if round % 3 == 2 {
+                    let there = handle.delete(&key).await.must("delete");
+                    assert!(there, "a delete of the task's own entry returned false");
+                    handle.lacks(&key, "read after the task's own delete").await;
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// Runs `future` for a while that differs from round to round (some polls, or some milliseconds)
+/// and drops it; whether it was done by then.
+async fn cancelled<F: Future>(future: F, round: usize) -> Option<F::Output> {
+    match round % 3 {
+        0 => {
+            let limit = Duration::from_millis((round / 3 % 4) as u64);
+            tokio::time::timeout(limit, future).await.ok()
+        }
+        // At its first pause, where a request has just been sent or a lock is waited for.
+        1 => abandon(future, 1).await,
+        _ => abandon(future, round % 8).await,
+    }
+}
+
+/// A write whose future is dropped has happened or has not; nothing in between is ever read, and
+/// later writes work.
+pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
+    let handle = target.open().await;
+    let key = key("one");
+    let mut values = vec![handle.bulk(3000, 0)];
+    handle.put(&key, &values[0]).await;
+    for round in 1..target.count(80, 24) {
+        let value = handle.bulk(2000 + 500 * (round % 9), round as u64);
+        values.push(value.clone());
+        let acknowledged = cancelled(handle.write(&key, value, Expiry::Never), round).await;
+        let record = handle.read(&key).await.must("read after a cancelled write");
+        let record = record.must("an entry after a cancelled write of another value");
+        which(&handle, &record, &values, "read after a cancelled write");
+        if let Some(outcome) = acknowledged {
+            outcome.must("write");
+        }
+    }
+    let elsewhere = super::key("elsewhere");
+    handle.put(&elsewhere, &handle.value("x")).await;
+    handle.holds(&elsewhere, &handle.value("x"), "read of another key after cancelled writes").await;
+}
+
+/// The same for `write_if`: what is there is a value that somebody wrote, and its version is one
+/// that a `write_if` takes.
+pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let key = key("one");
+    let mut values = vec![handle.bulk(3000, 0)];
+    handle.put(&key, &values[0]).await;
+    for round in 1..target.count(60, 24) {
+        let record = handle.read(&key).await.must("read").must("read");
+        which(&handle, &record, &values, "read after a cancelled write_if");
+        let version = record.version.must("take the version of a record");
+        let value = handle.bulk(2000 + 500 * (round % 9), round as u64);
+        values.push(value.clone());
+        let write = handle.write_if(&key, value, Expiry::Never, Condition::At(version));
+        match cancelled(write, round).await {
+            None | Some(Ok(_)) => {}
+            // One that was cancelled before and that came late.
+            Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict, "write_if: {error}"),
+        }
+    }
+}
+
+/// A batch whose future is dropped has written each entry or has not.
+pub async fn cancelled_batches_leave_old_or_new_values(target: Target) {
+    let handle = target.open().await;
+    let keys: Vec<Key> = (0..40).map(|index| key(&format!("batch-{index}"))).collect();
+    let batch = |value: &Bytes| -> Vec<Write> {
+        keys.iter().map(|key| Write::new(key.clone(), value.clone(), Expiry::Never)).collect()
+    };
+    let mut values = vec![handle.bulk(600, 0)];
+    handle.write_many(&batch(&values[0])).await.must("write_many");
+    for round in 1..target.count(24, 10) {
+        let value = handle.bulk(300 + 100 * (round % 7), round as u64);
+        values.push(value.clone());
+        let writes = batch(&value);
+        if let Some(outcome) = cancelled(handle.write_many(&writes), round).await {
+            outcome.must("write_many");
+        }
+        for record in handle.read_many(&keys).await.must("read_many after a cancelled batch") {
+            let record = record.must("an entry after a cancelled batch of other values");
+            which(&handle, &record, &values, "read after a cancelled batch");
+        }
+    }
+}
+
+/// A delete whose future is dropped has happened or has not; the key can be written again.
+pub async fn cancelled_deletes_leave_the_entry_or_none(target: Target) {
+    let handle = target.open().await;
+    for round in 0..target.count(40, 16) {
+        let key = key(&format!("deleted-{round}"));
+        let value = handle.bulk(1000, round as u64);
+        handle.put(&key, &value).await;
+        let acknowledged = cancelled(handle.delete(&key), round).await;
+        let record = handle.read(&key).await.must("read after a cancelled delete");
+        if let Some(record) = &record {
+            assert!(
+                handle.same(&record.value, &value),
+                "a value after a cancelled delete that nobody has written"
+            );
+            assert!(acknowledged.is_none(), "the entry is there after a delete that was done");
+        }
+    }
+}
+
+/// Reads whose futures are dropped leave no answer behind for whoever asks next.
+pub async fn cancelled_reads_do_not_mix_up_answers(target: Target) {
+    let handle = target.open().await;
+    let keys: Vec<Key> = (0..8).map(|index| key(&format!("read-{index}"))).collect();
+    let values: Vec<Bytes> = (0..8).map(|index| handle.bulk(500 + 4000 * index as usize, index)).collect();
+    for (key, value) in keys.iter().zip(&values) {
+        handle.put(key, value).await;
+    }
+    for round in 0..target.count(120, 40) {
+        let (dropped, asked) = (round % 8, (round * 3 + 1) % 8);
+        drop(cancelled(handle.read(&keys[dropped]), round).await);
+        if round % 4 == 0 {
+            drop(cancelled(handle.read_many(&keys), round).await);
+        }
+        handle.holds(&keys[asked], &values[asked], "read after another one was cancelled").await;
+        let there = handle.contains(&key("missing")).await.must("contains");
+        assert!(!there, "contains is true for a missing key after a read was cancelled");
+    }
+}
+
+/// Of many writes at once some are dropped at random points: every other one succeeds, and is read
+/// back.
+pub async fn a_cancelled_caller_hurts_no_other(target: Target) {
+    let handle = target.open().await;
+    for round in 0..target.count(12, 4) {
+        race(24, |index| {
+            let handle = handle.clone();
+            async move {
+                let key = key(&format!("{round}-{index}"));
+                let value = handle.bulk(200 + index, (round * 24 + index) as u64);
+                if index % 3 == 0 {
+                    drop(cancelled(handle.write(&key, value, Expiry::Never), round + index).await);
+                } else {
+                    handle.put(&key, &value).await;
+                    handle.holds(&key, &value, "read of a write beside cancelled ones").await;
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,422 @@
+//! Compare-and-swap.
+
+use larder_core::{Condition, ErrorKind, Expiry, Key, Storage, Version, Versions};
+
+use super::key;
+use crate::{Fails, Handle, Must, Target, increment_by_update_as, increment_by_write_if, race};
+
+laws![
+    without_versions_conditions_are_unsupported,
+    reads_carry_a_version,
+    write_if_absent_creates,
+    write_if_absent_leaves_an_entry_alone,
+    write_if_absent_wins_once,
+    write_if_at_the_version_read_replaces,
+    write_if_at_a_stale_version_loses,
+    write_if_at_a_version_of_a_missing_entry_loses,
+    write_if_at_one_version_wins_once,
+    write_if_returns_the_next_version,
+    a_write_changes_the_version,
+    a_version_counts_for_its_key_only,
+    changing_back_is_as_documented,
+    deleting_and_creating_anew_is_as_documented,
+    delete_if_deletes_at_the_version_read,
+    delete_if_at_a_stale_version_loses,
+    delete_if_and_write_if_exclude_each_other,
+    deletes_race_with_conditions,
+    increments_by_write_if_are_all_counted,
+    increments_by_update_as_are_all_counted,
+    increments_through_two_handles_are_all_counted,
+];
+
+/// The handle, if its storage has versions.
+async fn versioned(target: &Target) -> Option<Handle> {
+    let handle = target.open().await;
+    handle.capabilities().compare_and_swap().then_some(handle)
+}
+
+async fn version(handle: &Handle, key: &Key) -> Version {
+    let record = handle.read(key).await.must("read").must("read");
+    record.version.must("take the version of a record")
+}
+
+async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
+    let value = handle.value(text);
+    handle.write_if(key, value, Expiry::Never, Condition::Absent).await.must("write_if of an absent key")
+}
+
+/// A storage with no versions refuses `write_if` and `delete_if` as unsupported and does nothing;
+/// its records carry no version.
+pub async fn without_versions_conditions_are_unsupported(target: Target) {
+    let handle = target.open().await;
+    if handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let old = handle.value("old");
+    handle.put(&key("one"), &old).await;
+    let record = handle.read(&key("one")).await.must("read").must("read");
+    assert!(record.version.is_none(), "a storage that has no versions returned one");
+    let new = handle.value("new");
+    for condition in [Condition::Absent, Condition::At(Version::unique())] {
+        for name in ["one", "two"] {
+            let write = handle.write_if(&key(name), new.clone(), Expiry::Never, condition.clone()).await;
+            write.fails(ErrorKind::Unsupported, "write_if on a storage with no versions");
+        }
+    }
+    let delete = handle.delete_if(&key("one"), &Version::unique()).await;
+    delete.fails(ErrorKind::Unsupported, "delete_if on a storage with no versions");
+    handle.holds(&key("one"), &old, "read after conditions that are unsupported").await;
+    handle.lacks(&key("two"), "read after conditions that are unsupported").await;
+}
+
+/// Every record carries a version, and the same one until the entry is written again.
+pub async fn reads_carry_a_version(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("x")).await;
+    let first = version(&handle, &key).await;
+    assert_eq!(version(&handle, &key).await, first, "two reads of one state gave two versions");
+    let many = handle.read_many(std::slice::from_ref(&key)).await.must("read_many");
+    let many = many.into_iter().next().flatten().must("read_many");
+    assert_eq!(many.version, Some(first), "read and read_many of one state gave two versions");
+}
+
+/// `write_if` writes where there is no entry.
+pub async fn write_if_absent_creates(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    create(&handle, &key("one"), "created").await;
+    handle.holds(&key("one"), &handle.value("created"), "read after write_if").await;
+}
+
+/// `write_if` of an absent key is a conflict where there is an entry, which stays as it was.
+pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let (key, old) = (key("one"), handle.value("old"));
+    handle.put(&key, &old).await;
+    let before = version(&handle, &key).await;
+    for text in ["new", "old"] {
+        let write = handle.write_if(&key, handle.value(text), Expiry::Never, Condition::Absent).await;
+        write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    }
+    handle.holds(&key, &old, "read after a conflict").await;
+    assert_eq!(version(&handle, &key).await, before, "a conflict changed the version");
+}
+
+/// Of many who create one key at the same time, one wins, and the entry is what it wrote.
+pub async fn write_if_absent_wins_once(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let other = target.open().await;
+    for round in 0..target.count(12, 4) {
+        let key = key(&format!("raced-{round}"));
+        let winners = race(target.count(16, 8), |index| {
+            let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
+            let (key, value) = (key.clone(), handle.value(&format!("racer {index}")));
+            async move { won(handle.write_if(&key, value, Expiry::Never, Condition::Absent).await) }
+        })
+        .await;
+        let winner = only(&winners, "of those who created one key at the same time");
+        let value = handle.value(&format!("racer {winner}"));
+        handle.holds(&key, &value, "read of the key that the winner created").await;
+    }
+}
+
+/// Whether a conditional operation has won; any error but a conflict fails the case.
+fn won<T>(outcome: larder_core::Result<T>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "a racer failed: {error}");
+            false
+        }
+    }
+}
+
+/// The index of the only winner.
+fn only(winners: &[bool], what: &str) -> usize {
+    let count = winners.iter().filter(|&&won| won).count();
+    assert_eq!(count, 1, "{what}, this many won");
+    winners.iter().position(|&won| won).unwrap_or_default()
+}
+
+/// `write_if` at the version that was read replaces the value.
+pub async fn write_if_at_the_version_read_replaces(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("old")).await;
+    let seen = version(&handle, &key).await;
+    let new = handle.value("new");
+    handle
+        .write_if(&key, new.clone(), Expiry::Never, Condition::At(seen))
+        .await
+        .must("write_if at the version read");
+    handle.holds(&key, &new, "read after write_if").await;
+}
+
+/// `write_if` at a version that has been overwritten is a conflict; nothing is written.
+pub async fn write_if_at_a_stale_version_loses(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("first")).await;
+    let stale = version(&handle, &key).await;
+    let second = handle.value("second");
+    handle.put(&key, &second).await;
+    let write =
+        handle.write_if(&key, handle.value("third"), Expiry::Never, Condition::At(stale.clone())).await;
+    write.fails(ErrorKind::Conflict, "write_if at a stale version");
+    handle.holds(&key, &second, "read after a conflict").await;
+    // The same once it was replaced by a write_if.
+    let seen = version(&handle, &key).await;
+    let third = handle.value("third");
+    handle.write_if(&key, third.clone(), Expiry::Never, Condition::At(seen.clone())).await.must("write_if");
+    for stale in [seen, stale] {
+        let write = handle.write_if(&key, handle.value("lost"), Expiry::Never, Condition::At(stale)).await;
+        write.fails(ErrorKind::Conflict, "write_if at a stale version");
+    }
+    handle.holds(&key, &third, "read after a conflict").await;
+}
+
+/// `write_if` at a version is a conflict where there is no entry; none is created.
+pub async fn write_if_at_a_version_of_a_missing_entry_loses(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    let seen = create(&handle, &key, "x").await;
+    handle.delete(&key).await.must("delete");
+    let write = handle.write_if(&key, handle.value("x"), Expiry::Never, Condition::At(seen.clone())).await;
+    write.fails(ErrorKind::Conflict, "write_if at a version, with the entry deleted");
+    handle.lacks(&key, "read after a conflict").await;
+    let delete = handle.delete_if(&key, &seen).await;
+    delete.fails(ErrorKind::Conflict, "delete_if with the entry deleted");
+}
+
+/// Of many who replace one version at the same time, one wins, and the entry is what it wrote.
+pub async fn write_if_at_one_version_wins_once(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let other = target.open().await;
+    let key = key("raced");
+    handle.put(&key, &handle.value("start")).await;
+    for round in 0..target.count(12, 4) {
+        let seen = version(&handle, &key).await;
+        let winners = race(target.count(16, 8), |index| {
+            let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
+            let (key, value) = (key.clone(), handle.value(&format!("round {round}, racer {index}")));
+            let condition = Condition::At(seen.clone());
+            async move { won(handle.write_if(&key, value, Expiry::Never, condition).await) }
+        })
+        .await;
+        let winner = only(&winners, "of those who replaced one version at the same time");
+        let value = handle.value(&format!("round {round}, racer {winner}"));
+        handle.holds(&key, &value, "read of what the winner wrote").await;
+    }
+}
+
+/// The version that `write_if` returns is the one that a read sees, and the one that the next
+/// `write_if` takes, with no read between.
+pub async fn write_if_returns_the_next_version(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    let mut current = create(&handle, &key, "0").await;
+    for round in 1..6 {
+        assert_eq!(version(&handle, &key).await, current, "read and write_if gave two versions");
+        let value = handle.value(&round.to_string());
+        let next = handle.write_if(&key, value, Expiry::Never, Condition::At(current.clone())).await;
+        let next = next.must("write_if at the version that the last one returned");
+        assert_ne!(next, current, "write_if of another value returned the version it replaced");
+        current = next;
+    }
+    handle.delete_if(&key, &current).await.must("delete_if at the version that write_if returned");
+}
+
+/// A plain write changes the version; one of the same value does so too, where versions are unique,
+/// and does not, where they are the content.
+pub async fn a_write_changes_the_version(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("x")).await;
+    let first = version(&handle, &key).await;
+    handle.put(&key, &handle.value("x")).await;
+    let same = version(&handle, &key).await;
+    handle.put(&key, &handle.value("y")).await;
+    let other = version(&handle, &key).await;
+    assert_ne!(same, other, "a write of another value kept the version");
+    match handle.capabilities().versions {
+        Versions::Content => assert_eq!(first, same, "a content version changed with the same content"),
+        _ => {
+            assert_ne!(first, same, "a write of the same value kept the version, though versions are unique");
+        }
+    }
+}
+
+/// The version of one key is no condition for another.
+pub async fn a_version_counts_for_its_key_only(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let one = create(&handle, &key("one"), "1").await;
+    create(&handle, &key("two"), "2").await;
+    let write =
+        handle.write_if(&key("two"), handle.value("x"), Expiry::Never, Condition::At(one.clone())).await;
+    write.fails(ErrorKind::Conflict, "write_if at the version of another key");
+    let delete = handle.delete_if(&key("two"), &one).await;
+    delete.fails(ErrorKind::Conflict, "delete_if at the version of another key");
+    handle.holds(&key("two"), &handle.value("2"), "read after a conflict").await;
+}
+
+/// A value that changes and changes back is noticed where versions are unique, and is not where
+/// they are the content.
+pub async fn changing_back_is_as_documented(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("a")).await;
+    let seen = version(&handle, &key).await;
+    handle.put(&key, &handle.value("b")).await;
+    handle.put(&key, &handle.value("a")).await;
+    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(seen)).await;
+    if handle.capabilities().versions == Versions::Content {
+        write.must("write_if at a content version that has come back");
+    } else {
+        write.fails(ErrorKind::Conflict, "write_if after the value has changed and changed back");
+        handle.holds(&key, &handle.value("a"), "read after a conflict").await;
+    }
+}
+
+/// An entry that was deleted and created anew is another one where versions are unique; where they
+/// are the content it is only with another value.
+pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    let first = create(&handle, &key, "a").await;
+    handle.delete(&key).await.must("delete");
+    create(&handle, &key, "b").await;
+    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(first.clone())).await;
+    write.fails(ErrorKind::Conflict, "write_if after the entry was deleted and created with another value");
+    handle.delete(&key).await.must("delete");
+    create(&handle, &key, "a").await;
+    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(first)).await;
+    if handle.capabilities().versions == Versions::Content {
+        write.must("write_if at a content version that has come back");
+    } else {
+        write.fails(
+            ErrorKind::Conflict,
+            "write_if after the entry was deleted and created with the same value",
+        );
+    }
+}
+
+/// `delete_if` deletes at the version that was read; the key can be created again.
+pub async fn delete_if_deletes_at_the_version_read(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("x")).await;
+    let seen = version(&handle, &key).await;
+    handle.delete_if(&key, &seen).await.must("delete_if at the version read");
+    handle.lacks(&key, "read after delete_if").await;
+    let again = handle.delete_if(&key, &seen).await;
+    again.fails(ErrorKind::Conflict, "a second delete_if");
+    create(&handle, &key, "again").await;
+}
+
+/// `delete_if` at a version that has been overwritten is a conflict; the entry stays.
+pub async fn delete_if_at_a_stale_version_loses(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let key = key("one");
+    handle.put(&key, &handle.value("old")).await;
+    let stale = version(&handle, &key).await;
+    handle.put(&key, &handle.value("new")).await;
+    let delete = handle.delete_if(&key, &stale).await;
+    delete.fails(ErrorKind::Conflict, "delete_if at a stale version");
+    handle.holds(&key, &handle.value("new"), "read after a conflict").await;
+}
+
+/// Of a `write_if` and a `delete_if` at one version, one wins.
+pub async fn delete_if_and_write_if_exclude_each_other(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    for round in 0..target.count(24, 8) {
+        let key = key(&format!("raced-{round}"));
+        let seen = create(&handle, &key, "old").await;
+        let winners = race(6, |index| {
+            let (handle, key, seen) = (handle.clone(), key.clone(), seen.clone());
+            async move {
+                if index % 2 == 0 {
+                    won(handle.delete_if(&key, &seen).await)
+                } else {
+                    let new = handle.value("new");
+                    won(handle.write_if(&key, new, Expiry::Never, Condition::At(seen)).await)
+                }
+            }
+        })
+        .await;
+        let winner = only(&winners, "of those who replaced or deleted one version at the same time");
+        if winner.is_multiple_of(2) {
+            handle.lacks(&key, "read after delete_if has won").await;
+        } else {
+            handle.holds(&key, &handle.value("new"), "read after write_if has won").await;
+        }
+    }
+}
+
+/// A plain delete beside `write_if`s at one version: at most one of those wins, and the entry is
+/// its value or gone.
+pub async fn deletes_race_with_conditions(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    for round in 0..target.count(24, 8) {
+        let key = key(&format!("raced-{round}"));
+        let seen = create(&handle, &key, "old").await;
+        let outcomes = race(6, |index| {
+            let (handle, key, condition) = (handle.clone(), key.clone(), Condition::At(seen.clone()));
+            async move {
+                if index == 0 {
+                    let there = handle.delete(&key).await.must("delete");
+                    assert!(there, "a delete of an entry that was only ever replaced returned false");
+                    return false;
+                }
+                won(handle.write_if(&key, handle.value("new"), Expiry::Never, condition).await)
+            }
+        })
+        .await;
+        let count = outcomes.iter().filter(|&&won| won).count();
+        assert!(count <= 1, "{count} racers replaced one version");
+        // Whoever replaced it did so before the delete: afterwards there was nothing to replace.
+        handle.lacks(&key, "read after a delete").await;
+    }
+}
+
+async fn counted(handle: &Handle, key: &Key, expected: usize) {
+    let record = handle.read(key).await.must("read the counter").must("read the counter");
+    let count: usize = serde_json::from_slice(&record.value).must("read the counter as a number");
+    assert_eq!(count, expected, "the counter after {expected} increments");
+}
+
+/// N tasks that each add one to a number M times by read and `write_if` end at N x M.
+pub async fn increments_by_write_if_are_all_counted(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let (tasks, times) = (8, target.count(50, 10));
+    race(tasks, |_| {
+        let handle = handle.clone();
+        async move { increment_by_write_if(&handle, &key("counter"), times).await }
+    })
+    .await;
+    counted(&handle, &key("counter"), tasks * times).await;
+}
+
+/// N tasks that each add one to a number M times by `update_as` end at N x M.
+pub async fn increments_by_update_as_are_all_counted(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let (tasks, times) = (8, target.count(50, 10));
+    race(tasks, |_| {
+        let handle = handle.clone();
+        async move { increment_by_update_as(&handle, &key("counter"), times).await }
+    })
+    .await;
+    counted(&handle, &key("counter"), tasks * times).await;
+}
+
+/// The same through two handles, each with its own connections.
+pub async fn increments_through_two_handles_are_all_counted(target: Target) {
+    let Some(handle) = versioned(&target).await else { return };
+    let other = target.open().await;
+    let (tasks, times) = (6, target.count(50, 10));
+    race(tasks, |index| {
+        let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
+        async move { increment_by_write_if(&handle, &key("counter"), times).await }
+    })
+    .await;
+    counted(&handle, &key("counter"), tasks * times).await;
+}

@@ -1,0 +1,187 @@
+//! Expired entries are absent, to every operation, whether or not somebody has swept them.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use larder_core::{Condition, ErrorKind, Expiry, Key, Purge, Storage};
+
+use super::key;
+use crate::{Fails, Handle, Lifetime, Must, Target};
+
+laws![
+    expired_entries_are_absent_to_reads,
+    expired_entries_are_absent_to_contains_and_ttl,
+    expired_entries_are_absent_to_read_many,
+    expired_entries_are_absent_to_listings,
+    expired_entries_are_absent_to_deletes,
+    expired_entries_are_absent_to_clear,
+    expired_entries_are_absent_to_touch,
+    expired_entries_are_absent_to_write_if,
+    expired_entries_are_absent_to_delete_if,
+    an_expired_key_can_be_written_again,
+    purging_counts_what_has_expired,
+];
+
+const TTL: Duration = Duration::from_millis(120);
+
+/// Entries that expired and that nobody has looked at since.
+async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
+    let handle = target.open().await;
+    if !handle.capabilities().expiry {
+        return None;
+    }
+    for name in names {
+        handle.write(&key(name), handle.value("expired"), Expiry::After(TTL)).await.must("write");
+    }
+    expire(&handle).await;
+    Some(handle)
+}
+
+/// Waits until what was written before with the same time to live is due. Another key is looked at,
+/// since looking may be what removes an entry.
+async fn expire(handle: &Handle) {
+    let last = key("last");
+    let life = Lifetime::begin(TTL);
+    handle.write(&last, handle.value("x"), Expiry::After(TTL)).await.must("write");
+    life.written().expires(handle, &last, "read of the entry written last").await;
+}
+
+/// A read does not find an expired entry.
+pub async fn expired_entries_are_absent_to_reads(target: Target) {
+    let Some(handle) = expired(&target, &["one"]).await else { return };
+    handle.lacks(&key("one"), "read of an expired entry").await;
+}
+
+/// `contains` is false and `ttl` is `None` for an expired entry.
+pub async fn expired_entries_are_absent_to_contains_and_ttl(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two"]).await else { return };
+    assert!(!handle.contains(&key("one")).await.must("contains"), "contains is true for an expired entry");
+    assert_eq!(handle.ttl(&key("two")).await.must("ttl"), None, "the ttl of an expired entry");
+}
+
+/// `read_many` does not find expired entries among others.
+pub async fn expired_entries_are_absent_to_read_many(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two"]).await else { return };
+    handle.put(&key("stays"), &handle.value("stays")).await;
+    let keys: Vec<Key> = ["one", "stays", "two"].map(key).into();
+    let found = handle.read_many(&keys).await.must("read_many");
+    let found: Vec<bool> = found.iter().map(Option::is_some).collect();
+    assert_eq!(found, [false, true, false], "what read_many finds of expired, staying, expired");
+}
+
+/// Neither `keys` nor `entries` lists an expired entry.
+pub async fn expired_entries_are_absent_to_listings(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two"]).await else { return };
+    if !handle.capabilities().listing {
+        return;
+    }
+    handle.put(&key("stays"), &handle.value("stays")).await;
+    let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
+    assert!(entries.iter().all(|entry| entry.key == key("stays")), "an expired entry is in entries");
+    let keys: Vec<_> = handle.keys("").collect().await;
+    for listed in keys {
+        assert!(listed.must("list keys") == key("stays"), "an expired entry is in keys");
+    }
+}
+
+/// Deleting an expired entry returns `false`, and counts nothing in a batch.
+pub async fn expired_entries_are_absent_to_deletes(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
+    assert!(!handle.delete(&key("one")).await.must("delete"), "a delete of an expired entry returned true");
+    handle.put(&key("stays"), &handle.value("x")).await;
+    let keys: Vec<Key> = ["two", "stays", "three"].map(key).into();
+    let deleted = handle.delete_many(&keys).await.must("delete_many");
+    assert_eq!(deleted, 1, "what delete_many counts of two expired entries and one that stays");
+}
+
+/// `clear` does not count expired entries.
+pub async fn expired_entries_are_absent_to_clear(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
+    if !handle.capabilities().listing {
+        return;
+    }
+    handle.put(&key("stays"), &handle.value("x")).await;
+    let cleared = handle.clear("").await.must("clear");
+    assert_eq!(cleared, 1, "what clear counts of three expired entries and one that stays");
+}
+
+/// A touch of an expired entry returns `false` and does not bring it back.
+pub async fn expired_entries_are_absent_to_touch(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two"]).await else { return };
+    for (name, expiry) in [("one", Expiry::after_secs(60)), ("two", Expiry::Never)] {
+        assert!(
+            !handle.touch(&key(name), expiry).await.must("touch"),
+            "a touch of an expired entry returned true"
+        );
+        handle.lacks(&key(name), "read after a touch of an expired entry").await;
+    }
+}
+
+/// `write_if` of an absent key wins over an expired entry, and `write_if` at its version loses.
+pub async fn expired_entries_are_absent_to_write_if(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().expiry || !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let value = handle.value("expired");
+    let ttl = Expiry::After(TTL);
+    let write = handle.write_if(&key("one"), value.clone(), ttl, Condition::Absent).await;
+    let version = write.must("write_if of an absent key");
+    handle.write(&key("two"), value.clone(), ttl).await.must("write");
+    expire(&handle).await;
+    let write = handle.write_if(&key("one"), value.clone(), Expiry::Never, Condition::At(version)).await;
+    write.fails(ErrorKind::Conflict, "write_if at the version of an expired entry");
+    handle.lacks(&key("one"), "read after a conflict").await;
+    let write = handle.write_if(&key("two"), handle.value("new"), Expiry::Never, Condition::Absent).await;
+    write.must("write_if of an absent key over an expired entry");
+    handle.holds(&key("two"), &handle.value("new"), "read after write_if over an expired entry").await;
+    assert_eq!(
+        handle.ttl(&key("two")).await.must("ttl"),
+        Some(Expiry::Never),
+        "the ttl of an entry that was written over an expired one"
+    );
+}
+
+/// `delete_if` at the version of an expired entry is a conflict.
+pub async fn expired_entries_are_absent_to_delete_if(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().expiry || !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let write = handle.write_if(&key("one"), handle.value("x"), Expiry::After(TTL), Condition::Absent).await;
+    let version = write.must("write_if of an absent key");
+    expire(&handle).await;
+    let delete = handle.delete_if(&key("one"), &version).await;
+    delete.fails(ErrorKind::Conflict, "delete_if at the version of an expired entry");
+}
+
+/// A key whose entry has expired is like new.
+pub async fn an_expired_key_can_be_written_again(target: Target) {
+    let Some(handle) = expired(&target, &["one"]).await else { return };
+    handle.put(&key("one"), &handle.value("again")).await;
+    handle.holds(&key("one"), &handle.value("again"), "read of a key written after it had expired").await;
+    handle.purge_expired().await.must("purge_expired");
+    handle.holds(&key("one"), &handle.value("again"), "read after a purge").await;
+}
+
+/// Where purging is the caller's, it returns how many entries it has removed, removes no others,
+/// and finds nothing the second time. Where it is the store's, it returns 0.
+pub async fn purging_counts_what_has_expired(target: Target) {
+    let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
+    handle.put(&key("stays"), &handle.value("stays")).await;
+    handle.write(&key("later"), handle.value("later"), Expiry::after_secs(60)).await.must("write");
+    let purged = handle.purge_expired().await.must("purge_expired");
+    match handle.capabilities().purge {
+        // The entry that was waited for may have been removed by looking at it.
+        Purge::Sweep => {
+            assert!((3..=4).contains(&purged), "of 3 or 4 expired entries a purge removed {purged}");
+        }
+        _ => assert_eq!(purged, 0, "the count of a purge where the store purges by itself"),
+    }
+    assert_eq!(handle.purge_expired().await.must("purge_expired"), 0, "the count of a second purge");
+    handle.holds(&key("stays"), &handle.value("stays"), "read after a purge").await;
+    handle.holds(&key("later"), &handle.value("later"), "read after a purge").await;
+    if handle.capabilities().listing {
+        assert_eq!(handle.listed("").await.len(), 2, "the number of keys listed after a purge");
+    }
+}

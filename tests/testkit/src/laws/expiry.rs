@@ -1,0 +1,381 @@
+//! Time to live: that entries go in time, and not before.
+
+use std::time::{Duration, Instant};
+
+use larder_core::{Condition, ErrorKind, Expiry, Key, Storage};
+
+use super::key;
+use crate::{Fails, Handle, Lifetime, Must, Target};
+
+laws![
+    without_expiry_a_time_to_live_is_unsupported,
+    expires_within_milliseconds,
+    expires_after_more_than_a_second,
+    without_a_time_to_live_entries_stay,
+    a_write_without_a_time_to_live_makes_it_stay,
+    a_write_replaces_the_time_to_live,
+    a_time_to_live_of_zero_leaves_the_key_absent,
+    write_if_with_a_time_to_live_of_zero_leaves_the_key_absent,
+    a_time_to_live_of_centuries_is_kept,
+    write_if_sets_the_time_to_live,
+    a_conflict_leaves_the_time_to_live,
+    ttl_says_what_remains,
+    touch_extends,
+    touch_shortens,
+    touch_makes_an_entry_stay,
+    touch_keeps_value_and_version,
+    touch_of_a_missing_entry_returns_false,
+    touch_with_a_time_to_live_of_zero_removes,
+];
+
+/// Long enough for a few round trips, short enough to wait for.
+const SHORT: Duration = Duration::from_millis(200);
+const LONG: Expiry = Expiry::after_secs(3600);
+
+/// The handle, if its storage has expiry.
+async fn expiring(target: &Target) -> Option<Handle> {
+    let handle = target.open().await;
+    handle.capabilities().expiry.then_some(handle)
+}
+
+async fn put_for(handle: &Handle, key: &Key, text: &str, ttl: Duration) -> Lifetime {
+    let value = handle.value(text);
+    let life = Lifetime::begin(ttl);
+    handle.write(key, value, Expiry::After(ttl)).await.must("write with a time to live");
+    life.written()
+}
+
+/// Waits until entries that were written with [`SHORT`] before are due.
+async fn wait_short(handle: &Handle) {
+    let key = key("waited-for");
+    put_for(handle, &key, "x", SHORT).await.expires(handle, &key, "the entry that is waited for").await;
+}
+
+async fn never_expires(handle: &Handle, key: &Key, what: &str) {
+    let left = handle.ttl(key).await.must("ttl");
+    assert_eq!(left, Some(Expiry::Never), "{what}: the ttl of an entry that stays");
+}
+
+/// Tries `attempt`, which acts on an entry before it expires, with longer lives until the machine
+/// was quick enough to do so.
+async fn in_time<F: Future<Output = bool>>(mut attempt: impl FnMut(Duration, Key) -> F) {
+    for millis in [300, 1500, 6000, 20_000] {
+        if attempt(Duration::from_millis(millis), key(&format!("for-{millis}"))).await {
+            return;
+        }
+    }
+    panic!("20 s were not enough for two operations");
+}
+
+/// A storage with no expiry refuses a time to live as unsupported, and `touch` and `ttl` too; the
+/// old entry stays.
+pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
+    let handle = target.open().await;
+    if handle.capabilities().expiry {
+        return;
+    }
+    let old = handle.value("old");
+    handle.put(&key("one"), &old).await;
+    for expiry in [Expiry::after_secs(60), Expiry::After(Duration::ZERO)] {
+        for name in ["one", "two"] {
+            let write = handle.write(&key(name), handle.value("new"), expiry).await;
+            write.fails(ErrorKind::Unsupported, "write with a time to live");
+        }
+        let write = handle.write_if(&key("two"), handle.value("new"), expiry, Condition::Absent).await;
+        write.fails(ErrorKind::Unsupported, "write_if with a time to live");
+        handle.touch(&key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
+    }
+    handle.ttl(&key("one")).await.fails(ErrorKind::Unsupported, "ttl");
+    handle.holds(&key("one"), &old, "read after what is unsupported").await;
+    handle.lacks(&key("two"), "read after what is unsupported").await;
+}
+
+/// A time to live of milliseconds is kept to the millisecond, give or take a few.
+pub async fn expires_within_milliseconds(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    for millis in [1, 40, 333] {
+        let key = key(&format!("for-{millis}"));
+        let life = put_for(&handle, &key, "x", Duration::from_millis(millis)).await;
+        life.expires(&handle, &key, "read of an entry that lives for milliseconds").await;
+    }
+}
+
+/// A time to live that is not a whole number of seconds is neither rounded up nor down to one.
+pub async fn expires_after_more_than_a_second(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let (less, more) = (key("less"), key("more"));
+    let one = put_for(&handle, &less, "x", Duration::from_millis(1300)).await;
+    let two = put_for(&handle, &more, "x", Duration::from_millis(1700)).await;
+    one.expires(&handle, &less, "read of an entry that lives for 1.3 s").await;
+    two.expires(&handle, &more, "read of an entry that lives for 1.7 s").await;
+}
+
+/// An entry written without a time to live stays when others expire.
+pub async fn without_a_time_to_live_entries_stay(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    handle.put(&key("one"), &handle.value("stays")).await;
+    wait_short(&handle).await;
+    handle.holds(&key("one"), &handle.value("stays"), "read of an entry that stays").await;
+    never_expires(&handle, &key("one"), "written without a time to live").await;
+}
+
+/// A write without a time to live takes away the one that was there.
+pub async fn a_write_without_a_time_to_live_makes_it_stay(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    put_for(&handle, &key("one"), "expires", SHORT).await;
+    handle.put(&key("one"), &handle.value("stays")).await;
+    wait_short(&handle).await;
+    handle.holds(&key("one"), &handle.value("stays"), "read after the replaced time to live").await;
+    never_expires(&handle, &key("one"), "overwritten without a time to live").await;
+}
+
+/// A write with a time to live replaces the one that was there: a shorter by a longer, a longer or
+/// none by a shorter.
+pub async fn a_write_replaces_the_time_to_live(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    put_for(&handle, &key("longer"), "old", SHORT).await;
+    handle.write(&key("longer"), handle.value("new"), LONG).await.must("write");
+    handle.write(&key("shorter"), handle.value("old"), LONG).await.must("write");
+    handle.put(&key("none"), &handle.value("old")).await;
+    let shorter = put_for(&handle, &key("shorter"), "new", SHORT).await;
+    shorter.expires(&handle, &key("shorter"), "read of an entry whose life was shortened by a write").await;
+    let none = put_for(&handle, &key("none"), "new", SHORT).await;
+    none.expires(&handle, &key("none"), "read of an entry that was given a life by a write").await;
+    wait_short(&handle).await;
+    let why = "read of an entry whose life was prolonged by a write";
+    handle.holds(&key("longer"), &handle.value("new"), why).await;
+}
+
+/// A time to live of zero has elapsed: the write succeeds and leaves the key absent, also where
+/// there was an entry.
+pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let zero = Expiry::After(Duration::ZERO);
+    handle.put(&key("old"), &handle.value("old")).await;
+    for name in ["new", "old"] {
+        let key = key(name);
+        handle.write(&key, handle.value("x"), zero).await.must("write with a time to live of zero");
+        handle.lacks(&key, "read after a write with a time to live of zero").await;
+        assert!(
+            !handle.contains(&key).await.must("contains"),
+            "contains is true after a time to live of zero"
+        );
+        assert!(!handle.delete(&key).await.must("delete"), "delete is true after a time to live of zero");
+    }
+    if handle.capabilities().listing {
+        assert!(handle.listed("").await.is_empty(), "an entry with a time to live of zero is listed");
+    }
+    handle.put(&key("old"), &handle.value("again")).await;
+    handle.holds(&key("old"), &handle.value("again"), "read of a key that is written again").await;
+}
+
+/// `write_if` with a time to live of zero leaves the key absent if its condition holds, and is a
+/// conflict otherwise.
+pub async fn write_if_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    if !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let (key, zero, value) = (key("one"), Expiry::After(Duration::ZERO), handle.value("x"));
+    let write = handle.write_if(&key, value.clone(), zero, Condition::Absent).await;
+    write.must("write_if of an absent key with a time to live of zero");
+    handle.lacks(&key, "read after write_if with a time to live of zero").await;
+
+    handle.put(&key, &handle.value("old")).await;
+    let write = handle.write_if(&key, value.clone(), zero, Condition::Absent).await;
+    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    handle.holds(&key, &handle.value("old"), "read after a conflict").await;
+
+    let seen = handle.read(&key).await.must("read").must("read").version.must("take the version");
+    let write = handle.write_if(&key, value.clone(), zero, Condition::At(seen.clone())).await;
+    write.must("write_if at the version read with a time to live of zero");
+    handle.lacks(&key, "read after write_if with a time to live of zero").await;
+    let write = handle.write_if(&key, value, zero, Condition::At(seen)).await;
+    write.fails(ErrorKind::Conflict, "write_if at a version of an entry that is gone");
+}
+
+/// A hundred years, and more than any store can add to the present, are times to live.
+pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let Some(handle) = expiring(&target).await else { return };
+    for (index, ttl) in [YEAR * 100, Expiry::MAX, Duration::MAX].into_iter().enumerate() {
+        let key = key(&format!("long-{index}"));
+        put_for(&handle, &key, "long", ttl).await;
+        handle.holds(&key, &handle.value("long"), "read of an entry that lives for centuries").await;
+        let left = handle.ttl(&key).await.must("ttl").must("ttl of an entry that lives for centuries");
+        if let Expiry::After(left) = left {
+            let least = ttl.min(Expiry::MAX) - Duration::from_secs(24 * 60 * 60);
+            assert!(left >= least, "of {ttl:?} only {left:?} are left at once");
+        } else {
+            panic!("an entry with a time to live of centuries says that it stays for ever");
+        }
+        assert!(handle.touch(&key, Expiry::After(ttl)).await.must("touch"), "touch returned false");
+        handle.holds(&key, &handle.value("long"), "read after a touch for centuries").await;
+    }
+}
+
+/// `write_if` gives its time to live, or takes away the one that was there.
+pub async fn write_if_sets_the_time_to_live(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    if !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let (short, stays) = (key("short"), key("stays"));
+    let value = handle.value("x");
+    let first = handle.write_if(&stays, value.clone(), Expiry::after_secs(60), Condition::Absent).await;
+    let first = first.must("write_if with a time to live");
+    let stay = handle.write_if(&stays, value.clone(), Expiry::Never, Condition::At(first)).await;
+    stay.must("write_if without a time to live");
+    never_expires(&handle, &stays, "replaced by write_if without a time to live").await;
+
+    let life = Lifetime::begin(SHORT);
+    let write = handle.write_if(&short, value, Expiry::After(SHORT), Condition::Absent).await;
+    write.must("write_if with a time to live");
+    life.written().expires(&handle, &short, "read of an entry created by write_if").await;
+}
+
+/// A conflict leaves the time to live as it was.
+pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    if !handle.capabilities().compare_and_swap() {
+        return;
+    }
+    let (key, value) = (key("one"), handle.value("x"));
+    handle.put(&key, &value).await;
+    let write = handle.write_if(&key, value.clone(), Expiry::after_secs(5), Condition::Absent).await;
+    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    never_expires(&handle, &key, "after a conflict").await;
+    handle.write(&key, value.clone(), LONG).await.must("write");
+    let write = handle.write_if(&key, value, Expiry::Never, Condition::Absent).await;
+    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    let left = handle.ttl(&key).await.must("ttl").must("ttl");
+    assert!(matches!(left, Expiry::After(_)), "a conflict took away the time to live");
+}
+
+/// `ttl` is `None` with no entry, `Never` where one stays, and what remains where one does not.
+pub async fn ttl_says_what_remains(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    assert_eq!(handle.ttl(&key("none")).await.must("ttl"), None, "the ttl of a key with no entry");
+    handle.put(&key("stays"), &handle.value("x")).await;
+    never_expires(&handle, &key("stays"), "written without a time to live").await;
+    for ttl in [Duration::from_millis(2500), Duration::from_secs(60), Duration::from_secs(86_400 * 30)] {
+        let life = put_for(&handle, &key("expires"), "x", ttl).await;
+        let asked = Instant::now();
+        match handle.ttl(&key("expires")).await.must("ttl") {
+            Some(Expiry::After(left)) => life.right(asked, left, "ttl"),
+            // A machine this slow has let the shortest of them expire.
+            None => life.not_early("ttl"),
+            Some(Expiry::Never) => panic!("the ttl of an entry that expires is Never"),
+        }
+    }
+    handle.delete(&key("expires")).await.must("delete");
+    assert_eq!(handle.ttl(&key("expires")).await.must("ttl"), None, "the ttl of a deleted key");
+}
+
+/// A touch prolongs a life, counted from the touch.
+pub async fn touch_extends(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    in_time(|ttl, key| {
+        let handle = handle.clone();
+        async move {
+            let first = put_for(&handle, &key, "x", ttl).await;
+            let longer = Lifetime::begin(ttl * 3);
+            if !handle.touch(&key, Expiry::After(ttl * 3)).await.must("touch") {
+                first.not_early("touch");
+                return false;
+            }
+            longer
+                .written()
+                .expires(&handle, &key, "read of an entry whose life was prolonged by a touch")
+                .await;
+            true
+        }
+    })
+    .await;
+}
+
+/// A touch shortens a life, and gives one to an entry that had none.
+pub async fn touch_shortens(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    handle.write(&key("long"), handle.value("x"), LONG).await.must("write");
+    handle.put(&key("stays"), &handle.value("x")).await;
+    for name in ["long", "stays"] {
+        let life = Lifetime::begin(SHORT);
+        let there = handle.touch(&key(name), Expiry::After(SHORT)).await.must("touch");
+        assert!(there, "a touch of an entry returned false");
+        life.written()
+            .expires(&handle, &key(name), "read of an entry whose life was shortened by a touch")
+            .await;
+    }
+}
+
+/// A touch without a time to live makes an entry stay.
+pub async fn touch_makes_an_entry_stay(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    in_time(|ttl, key| {
+        let handle = handle.clone();
+        async move {
+            let first = put_for(&handle, &key, "x", ttl).await;
+            if !handle.touch(&key, Expiry::Never).await.must("touch") {
+                first.not_early("touch");
+                return false;
+            }
+            never_expires(&handle, &key, "touched without a time to live").await;
+            let probe = super::key("waited-for");
+            put_for(&handle, &probe, "x", ttl)
+                .await
+                .expires(&handle, &probe, "the entry that is waited for")
+                .await;
+            handle.holds(&key, &handle.value("x"), "read of an entry that a touch made stay").await;
+            true
+        }
+    })
+    .await;
+}
+
+/// A touch changes neither the value nor the version: a `write_if` at the version read before it
+/// still wins.
+pub async fn touch_keeps_value_and_version(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let (key, value) = (key("one"), handle.value("touched"));
+    handle.put(&key, &value).await;
+    let before = handle.read(&key).await.must("read").must("read").version;
+    for expiry in [LONG, Expiry::Never, Expiry::after_secs(60)] {
+        assert!(handle.touch(&key, expiry).await.must("touch"), "a touch of an entry returned false");
+        handle.holds(&key, &value, "read after a touch").await;
+        let after = handle.read(&key).await.must("read").must("read").version;
+        assert!(before == after, "a touch changed the version");
+    }
+    if let Some(version) = before {
+        let write = handle.write_if(&key, handle.value("new"), Expiry::Never, Condition::At(version)).await;
+        write.must("write_if at the version read before the touch");
+    }
+}
+
+/// A touch of a key with no entry returns `false` and creates none.
+pub async fn touch_of_a_missing_entry_returns_false(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let key = key("one");
+    for expiry in [LONG, Expiry::Never] {
+        assert!(!handle.touch(&key, expiry).await.must("touch"), "a touch of a missing entry returned true");
+        handle.lacks(&key, "read after a touch of a missing entry").await;
+    }
+    handle.put(&key, &handle.value("x")).await;
+    handle.delete(&key).await.must("delete");
+    assert!(!handle.touch(&key, LONG).await.must("touch"), "a touch of a deleted entry returned true");
+    handle.lacks(&key, "read after a touch of a deleted entry").await;
+}
+
+/// A touch with a time to live of zero returns that there was an entry; afterwards there is none.
+pub async fn touch_with_a_time_to_live_of_zero_removes(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let (key, zero) = (key("one"), Expiry::After(Duration::ZERO));
+    assert!(!handle.touch(&key, zero).await.must("touch"), "a touch of a missing entry returned true");
+    handle.put(&key, &handle.value("x")).await;
+    assert!(handle.touch(&key, zero).await.must("touch"), "a touch of an entry returned false");
+    handle.lacks(&key, "read after a touch with a time to live of zero").await;
+    assert!(
+        !handle.delete(&key).await.must("delete"),
+        "delete is true after a touch with a time to live of zero"
+    );
+}

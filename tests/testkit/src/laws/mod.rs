@@ -1,0 +1,58 @@
+//! The laws, each a function that panics where a storage breaks it.
+//!
+//! Each takes a [`Target`](crate::Target) of its own, with an empty space. [`all`] names them all;
+//! a [`Suite`](crate::Suite) runs them.
+
+macro_rules! laws {
+    ($($law:ident),+ $(,)?) => {
+        /// The laws of this module, by name.
+        pub const LAWS: &[crate::Law] =
+            &[$(crate::Law::new(stringify!($law), |target| Box::pin($law(target)))),+];
+    };
+}
+
+pub mod basics;
+pub mod batches;
+pub mod closing;
+pub mod concurrency;
+pub mod conditions;
+pub mod expired;
+pub mod expiry;
+pub mod keys;
+pub mod listings;
+pub mod secrets;
+pub mod spaces;
+pub mod values;
+
+use crate::Law;
+
+/// Every law of the suite.
+pub fn all() -> impl Iterator<Item = &'static Law> {
+    [
+        basics::LAWS,
+        values::LAWS,
+        keys::LAWS,
+        expiry::LAWS,
+        expired::LAWS,
+        conditions::LAWS,
+        batches::LAWS,
+        listings::LAWS,
+        spaces::LAWS,
+        concurrency::LAWS,
+        secrets::LAWS,
+        closing::LAWS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The law of that name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Law> {
+    all().find(|law| law.name() == name)
+}
+
+/// A key that every storage takes, one with restricted keys included.
+fn key(text: &str) -> larder_core::Key {
+    crate::Must::must(larder_core::Key::new(text), "make a key")
+}

@@ -1,0 +1,240 @@
+//! What values come back as.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use larder_core::{Condition, ErrorKind, Expiry, Storage, Values};
+
+use super::key;
+use crate::{Fails, Handle, Must, Target};
+
+laws![
+    empty_value,
+    every_byte_value,
+    value_of_one_mebibyte,
+    value_of_sixteen_mebibytes,
+    value_beyond_the_limit_is_refused,
+    values_share_no_buffer_with_the_caller,
+    a_value_once_read_stays_as_it_was,
+    json_values_keep_their_meaning,
+    json_text_keeps_its_spelling,
+    values_that_are_not_json_are_refused,
+];
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// An empty value is a value: it is there, and reads back as empty. Where values are JSON, the
+/// shortest are.
+pub async fn empty_value(target: Target) {
+    let handle = target.open().await;
+    let shortest: &[&'static str] = match handle.capabilities().values {
+        Values::Bytes => &[""],
+        _ => &["\"\"", "{}", "[]", "0", "null"],
+    };
+    for value in shortest {
+        let value = Bytes::from_static(value.as_bytes());
+        handle.put(&key("empty"), &value).await;
+        handle.holds(&key("empty"), &value, "read of the shortest value").await;
+        assert!(
+            handle.contains(&key("empty")).await.must("contains"),
+            "contains is false for an empty value"
+        );
+        assert!(handle.delete(&key("empty")).await.must("delete"), "delete of an empty value returned false");
+    }
+}
+
+/// Bytes are bytes: all 256 of them come back, in values that are no UTF-8 and in ones that look
+/// like something else.
+pub async fn every_byte_value(target: Target) {
+    let handle = target.open().await;
+    if handle.capabilities().values != Values::Bytes {
+        return;
+    }
+    let all: Vec<u8> = (0..=255).collect();
+    let values: [&[u8]; 10] = [
+        &all,
+        b"\0",
+        b"\xff\xfe",
+        b"ends in zeros\0\0\0",
+        b"\n",
+        b" padded ",
+        b"123",
+        b"1.0",
+        b"{\"a\": 1}",
+        b"\\x00",
+    ];
+    for (index, value) in values.into_iter().enumerate() {
+        let key = key(&format!("bytes-{index}"));
+        handle.put(&key, &Bytes::copy_from_slice(value)).await;
+        handle.holds(&key, value, "read of a value of any bytes").await;
+    }
+}
+
+/// A value of 1 MiB comes back whole.
+pub async fn value_of_one_mebibyte(target: Target) {
+    large_value(&target.open().await, MEBIBYTE).await;
+}
+
+/// A value of 16 MiB comes back whole; where the storage takes less, its largest does.
+pub async fn value_of_sixteen_mebibytes(target: Target) {
+    large_value(&target.open().await, 16 * MEBIBYTE).await;
+}
+
+async fn large_value(handle: &Handle, length: usize) {
+    let most = handle.capabilities().max_value.and_then(|most| usize::try_from(most).ok());
+    let length = most.map_or(length, |most| most.min(length));
+    let value = handle.bulk(length, 1);
+    handle.put(&key("large"), &value).await;
+    handle.holds(&key("large"), &value, "read of a large value").await;
+    // A short value in its place leaves nothing of the long one behind.
+    let value = handle.value("short");
+    handle.put(&key("large"), &value).await;
+    handle.holds(&key("large"), &value, "read of a short value after a large one").await;
+}
+
+/// A value one byte longer than the storage says it takes is refused as too large, by every kind of
+/// write, and the old entry stays.
+pub async fn value_beyond_the_limit_is_refused(target: Target) {
+    /// More than this nobody wants to have in memory for a test.
+    const MOST: u64 = 64 << 20;
+    let handle = target.open().await;
+    let Some(most) = handle.capabilities().max_value.filter(|&most| most < MOST) else {
+        return;
+    };
+    let old = handle.value("old");
+    handle.put(&key("one"), &old).await;
+    let value = handle.bulk(usize::try_from(most).must("count in usize") + 1, 2);
+    let write = handle.write(&key("one"), value.clone(), Expiry::Never).await;
+    write.fails(ErrorKind::TooLarge, "write of a value beyond the limit");
+    let write = handle.write(&key("two"), value.clone(), Expiry::Never).await;
+    write.fails(ErrorKind::TooLarge, "write of a value beyond the limit under a new key");
+    if handle.capabilities().compare_and_swap() {
+        let write = handle.write_if(&key("two"), value, Expiry::Never, Condition::Absent).await;
+        write.fails(ErrorKind::TooLarge, "write_if of a value beyond the limit");
+    }
+    handle.holds(&key("one"), &old, "read after a write that was refused").await;
+    handle.lacks(&key("two"), "read after a write that was refused").await;
+}
+
+/// The store has its own copy: the caller's buffer is reused for the next value, and the earlier
+/// ones stay.
+pub async fn values_share_no_buffer_with_the_caller(target: Target) {
+    let handle = target.open().await;
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    let mut written = Vec::new();
+    for index in 0..64_u64 {
+        buffer.reserve(512);
+        buffer.put(handle.bulk(512, index));
+        let value = buffer.split().freeze();
+        written.push(value.to_vec());
+        handle.write(&key(&format!("buffer-{index}")), value, Expiry::Never).await.must("write");
+        // With the store's own copy made, the value's bytes are free to be used again.
+        if let (0, Ok(again)) = (index % 8, std::mem::take(&mut buffer).freeze().try_into_mut()) {
+            buffer = again;
+            buffer.clear();
+        }
+    }
+    for (index, value) in written.iter().enumerate() {
+        let key = key(&format!("buffer-{index}"));
+        handle.holds(&key, value, "read of a value whose buffer was used again").await;
+    }
+}
+
+/// A value that was read stays what it was, whatever happens to the entry; and what a reader does
+/// to it, nobody else sees.
+pub async fn a_value_once_read_stays_as_it_was(target: Target) {
+    let handle = target.open().await;
+    let key = key("one");
+    let (old, new) = (handle.bulk(2000, 1), handle.bulk(2000, 2));
+    handle.put(&key, &old).await;
+    let read = handle.read(&key).await.must("read").must("read");
+    handle.put(&key, &new).await;
+    assert!(
+        handle.same(&read.value, &old),
+        "a value that had been read changed when the entry was overwritten"
+    );
+    handle.delete(&key).await.must("delete");
+    assert!(handle.same(&read.value, &old), "a value that had been read changed when the entry was deleted");
+
+    handle.put(&key, &new).await;
+    let read = handle.read(&key).await.must("read").must("read");
+    // If nobody else holds the bytes, the reader may scribble in them.
+    let mut mine = read.value.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    mine.fill(b'!');
+    handle.holds(&key, &new, "read after a reader has changed its copy").await;
+}
+
+/// JSON values keep their meaning: types, precision, member names of every kind.
+pub async fn json_values_keep_their_meaning(target: Target) {
+    let handle = target.open().await;
+    let values = [
+        "null",
+        "true",
+        "0",
+        "-1",
+        "9007199254740993",
+        "-9223372036854775808",
+        "9223372036854775807",
+        "0.1",
+        "-1.5e-7",
+        "1e300",
+        r#""""#,
+        r#""123""#,
+        r#""2024-01-01T00:00:00.000Z""#,
+        r#""Míša 名前 🍕 \" \\ \n \t""#,
+        r#"[]"#,
+        r#"[null,[[]],{},"",0]"#,
+        r#"{}"#,
+        r#"{"":1," ":2,"a.b":3,"$where":"1","$set":{"a":1},"_id":7,"__proto__":{},"key":null}"#,
+        r#"{"$date":"2024-01-01T00:00:00Z"}"#,
+        r#"{"$oid":"507f1f77bcf86cd799439011","$numberLong":"5"}"#,
+        r#"{"pizzas":3,"seen":[1,2.5,{"deep":[[[{"er":true}]]]}],"name":"O'Brien; DROP TABLE x;--"}"#,
+    ];
+    for (index, text) in values.into_iter().enumerate() {
+        let (key, value) = (key(&format!("json-{index}")), Bytes::from_static(text.as_bytes()));
+        handle.put(&key, &value).await;
+        handle.holds(&key, &value, &format!("read of the JSON value {text}")).await;
+    }
+}
+
+/// Where JSON text is promised, it comes back as it was spelled: order of members, numbers, escapes;
+/// only white space between tokens may go.
+pub async fn json_text_keeps_its_spelling(target: Target) {
+    let handle = target.open().await;
+    if handle.capabilities().values == Values::Json {
+        return;
+    }
+    let values = [
+        r#"{"z":1,"a":2,"m":3}"#,
+        r#"[1.0,1.50,1e2,1E+2,-0]"#,
+        r#"{ "a" : [ 1 , 2 ] , "b c" : "d  e" }"#,
+        r#""\u00e9 é \/ /""#,
+        "12345678901234567890.12345678901234567890",
+    ];
+    for (index, text) in values.into_iter().enumerate() {
+        let (key, value) = (key(&format!("text-{index}")), Bytes::from_static(text.as_bytes()));
+        handle.put(&key, &value).await;
+        handle.holds(&key, &value, &format!("read of the JSON text {text}")).await;
+    }
+}
+
+/// Where values are JSON, anything else is refused as an invalid value, and the old entry stays.
+pub async fn values_that_are_not_json_are_refused(target: Target) {
+    let handle = target.open().await;
+    if handle.capabilities().values == Values::Bytes {
+        return;
+    }
+    let old = handle.value("old");
+    handle.put(&key("one"), &old).await;
+    for value in [&b""[..], b"\xff", b"{", b"{} {}", b"hello", b"NaN", b"'x'", b"{\"a\":1,}"] {
+        let value = Bytes::copy_from_slice(value);
+        let write = handle.write(&key("one"), value.clone(), Expiry::Never).await;
+        write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON");
+        let write = handle.write(&key("two"), value.clone(), Expiry::Never).await;
+        write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON under a new key");
+        if handle.capabilities().compare_and_swap() {
+            let write = handle.write_if(&key("two"), value, Expiry::Never, Condition::Absent).await;
+            write.fails(ErrorKind::InvalidValue, "write_if of a value that is not JSON");
+        }
+    }
+    handle.holds(&key("one"), &old, "read after writes that were refused").await;
+    handle.lacks(&key("two"), "read after writes that were refused").await;
+}

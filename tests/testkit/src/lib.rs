@@ -1,0 +1,58 @@
+//! The conformance suite for Larder storages, for adapters here and elsewhere.
+//!
+//! Each law of [`Storage`](larder_core::Storage)'s contract is a public async function in
+//! [`laws`]; the storage's [`Capabilities`](larder_core::Capabilities) decide what it has to show.
+//! Where a capability is absent, the law checks that the operation is refused as
+//! [`Unsupported`](larder_core::ErrorKind::Unsupported), not half done.
+//!
+//! An adapter's author writes a [`Factory`] (or a [closure](factory())), which opens handles on
+//! separate spaces of the store, and a test binary with `harness = false`:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use larder_core::Storage;
+//! # use larder_memory::MemoryStorage as MyStorage;
+//!
+//! fn main() {
+//!     let factory = larder_testkit::factory(|space| async move {
+//!         // Here: connect with the table, prefix or directory `space`.
+//! #       let _: String = space;
+//!         Ok(Arc::new(MyStorage::new()) as Arc<dyn Storage>)
+//!     });
+//!     larder_testkit::Suite::new("mine", factory).main()
+//! }
+//! ```
+//!
+//! In an adapter's own cases [`Target`], [`Handle`], [`Must`], [`Fails`] and the [helpers](until)
+//! are of use as well.
+
+// Assertions are what this crate is for: a law that does not hold panics with what went wrong.
+#![allow(clippy::panic, clippy::missing_panics_doc)]
+
+mod factory;
+mod guard;
+mod handle;
+mod law;
+pub mod laws;
+mod must;
+mod runner;
+mod suite;
+mod target;
+mod tasks;
+mod waiting;
+
+pub use crate::{
+    factory::{Factory, factory},
+    handle::Handle,
+    law::Law,
+    must::{Fails, Must},
+    runner::Runner,
+    suite::{Context, Missing, Suite},
+    target::{Scale, Target},
+    tasks::{abandon, increment_by_update_as, increment_by_write_if, race},
+    waiting::{Lifetime, until},
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

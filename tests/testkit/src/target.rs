@@ -1,0 +1,139 @@
+//! Where a law is tried.
+
+use std::{
+    collections::{BTreeSet, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use larder_core::{Error, Storage};
+
+use crate::{Factory, Handle, Must};
+
+/// How much a law does where more is better: racing tasks, keys in a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// As much as a store in the same process or a fast server does in a few seconds.
+    #[default]
+    Full,
+    /// As much as a store that does some hundred writes a second gets through.
+    Slow,
+}
+
+/// An empty space to try a law on, and how to open handles on it.
+#[derive(Clone)]
+pub struct Target {
+    factory: Arc<dyn Factory>,
+    space: String,
+    scale: Scale,
+    used: Arc<Mutex<Used>>,
+}
+
+/// What has to be closed and removed in the end, whichever clone of the target opened it.
+#[derive(Default)]
+struct Used {
+    spaces: BTreeSet<String>,
+    handles: Vec<Arc<dyn Storage>>,
+}
+
+impl Target {
+    /// A space with a name that nobody else has, in this run or another.
+    #[must_use]
+    pub fn new(factory: Arc<dyn Factory>) -> Self {
+        let space = format!("t{:012x}", RandomState::new().hash_one(()) >> 16);
+        Self { factory, space, scale: Scale::Full, used: Arc::default() }
+    }
+
+    /// The same with counts as `scale` says.
+    #[must_use]
+    pub fn with_scale(mut self, scale: Scale) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// The space's name.
+    #[must_use]
+    pub fn space(&self) -> &str {
+        &self.space
+    }
+
+    /// `full` or `slow`, as the suite's [`Scale`] says.
+    #[must_use]
+    pub fn count(&self, full: usize, slow: usize) -> usize {
+        match self.scale {
+            Scale::Full => full,
+            Scale::Slow => slow,
+        }
+    }
+
+    /// The space beside this one whose name goes on with `suffix` (at most 8 characters).
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> Self {
+        Self { space: format!("{}{suffix}", self.space), ..self.clone() }
+    }
+
+    /// Opens a handle on the space. Each call gives another handle on the same data.
+    ///
+    /// # Panics
+    ///
+    /// If the factory cannot.
+    pub async fn open(&self) -> Handle {
+        // Noted first: a constructor that fails may already have made a table.
+        self.used().spaces.insert(self.space.clone());
+        let storage = self.factory.open(&self.space).await.must("open the storage");
+        self.used().handles.push(Arc::clone(&storage));
+        Handle::new(storage)
+    }
+
+    /// Closes `handle` and all others on the target, and opens a new one.
+    ///
+    /// # Panics
+    ///
+    /// If closing or opening fails.
+    pub async fn reopen(&self, handle: Handle) -> Handle {
+        drop(handle);
+        self.close().await.must("close the storage");
+        self.open().await
+    }
+
+    /// Closes every handle that was opened.
+    ///
+    /// # Errors
+    ///
+    /// The first that a handle gives.
+    pub async fn close(&self) -> Result<(), Error> {
+        let handles = std::mem::take(&mut self.used().handles);
+        for handle in handles {
+            handle.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes every handle and removes every space that was opened.
+    ///
+    /// # Errors
+    ///
+    /// The first that a handle or the factory gives.
+    pub async fn remove(&self) -> Result<(), Error> {
+        self.close().await?;
+        let spaces = std::mem::take(&mut self.used().spaces);
+        for space in spaces {
+            self.factory.remove(&space).await?;
+        }
+        Ok(())
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("space", &self.space)
+            .field("scale", &self.scale)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! Many tasks at once, and futures that nobody waits for to the end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use larder_core::{Condition, ErrorKind, Expiry, Key, Storage, StorageExt};
+use tokio::sync::Barrier;
+
+use crate::{Handle, Must, guard::guarded};
+
+/// Runs `task(0)` to `task(count - 1)` at the same time, each as a task of its own, started
+/// together; returns what they return, in that order.
+///
+/// # Panics
+///
+/// If one of them does.
+pub async fn race<T, F>(count: usize, mut task: impl FnMut(usize) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let start = Arc::new(Barrier::new(count.max(1)));
+    let mut running = Vec::with_capacity(count);
+    for index in 0..count {
+        let (start, task) = (Arc::clone(&start), task(index));
+        running.push(tokio::spawn(guarded(async move {
+            start.wait().await;
+            task.await
+        })));
+    }
+    let mut outcomes = Vec::with_capacity(count);
+    for task in running {
+        match task.await.must("run a task") {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(message) => panic!("{message}"),
+        }
+    }
+    outcomes
+}
+
+/// Polls `future` up to `polls` times, then drops it: `None`, unless it was ready by then.
+pub async fn abandon<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            // Not polled again, so there is nothing to be woken for.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Adds one to the number under `key`, `times` times, by read and `write_if`.
+///
+/// # Panics
+///
+/// If the storage gives an error other than a conflict, or no versions.
+pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
+    for _ in 0..times {
+        loop {
+            let seen = handle.read(key).await.must("read the counter");
+            let (count, condition) = match seen {
+                None => (0, Condition::Absent),
+                Some(record) => {
+                    let count: u64 =
+                        serde_json::from_slice(&record.value).must("read the counter as a number");
+                    (count, Condition::At(record.version.must("take the version of a record")))
+                }
+            };
+            let next = (count + 1).to_string().into();
+            match handle.write_if(key, next, Expiry::Never, condition).await {
+                Ok(_) => break,
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => panic!("write the counter: {error}"),
+            }
+        }
+    }
+}
+
+/// Adds one to the number under `key`, `times` times, by [`StorageExt::update_as`].
+///
+/// # Panics
+///
+/// If the storage gives an error.
+pub async fn increment_by_update_as(handle: &Handle, key: &Key, times: usize) {
+    for _ in 0..times {
+        let add = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
+        handle.update_as(key, Expiry::Never, add).await.must("update the counter");
+    }
+}

@@ -1,0 +1,141 @@
+//! Writes that are not whole, not done, or in each other's way.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Version, Write, async_trait,
+};
+use larder_memory::MemoryStorage;
+use tokio::task::yield_now;
+
+use crate::{Fault, fault, twist::Twist};
+
+fn half(value: &Bytes) -> Bytes {
+    value.slice(..value.len() / 2)
+}
+
+/// Writes a value in two pieces.
+struct Tears;
+
+#[async_trait]
+impl Twist for Tears {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        inner.write(key, half(&value), expiry).await?;
+        yield_now().await;
+        inner.write(key, value, expiry).await
+    }
+
+    async fn write_if(
+        &self,
+        inner: &MemoryStorage,
+        key: &Key,
+        value: Bytes,
+        expiry: Expiry,
+        condition: Condition,
+    ) -> Result<Version> {
+        let version = inner.write_if(key, half(&value), expiry, condition).await?;
+        yield_now().await;
+        inner.write_if(key, value, expiry, Condition::At(version)).await
+    }
+
+    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
+        for write in writes {
+            self.write(inner, &write.key, write.value.clone(), write.expiry).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Acknowledges a write before it is done.
+struct WritesLater;
+
+#[async_trait]
+impl Twist for WritesLater {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        let (inner, key) = (inner.clone(), key.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            inner.write(&key, value, expiry).await
+        });
+        Ok(())
+    }
+}
+
+/// Empties an entry before it deletes it.
+struct EmptiesFirst;
+
+#[async_trait]
+impl Twist for EmptiesFirst {
+    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+        if inner.contains(key).await? {
+            inner.write(key, Bytes::new(), Expiry::Never).await?;
+        }
+        yield_now().await;
+        inner.delete(key).await
+    }
+}
+
+/// Takes the next answer for its own: one that nobody took stays in the pipe.
+#[derive(Default)]
+struct MixesUpAnswers(Mutex<VecDeque<Option<Record>>>);
+
+#[async_trait]
+impl Twist for MixesUpAnswers {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        let answer = inner.read(key).await?;
+        self.0.lock().unwrap().push_back(answer);
+        yield_now().await;
+        Ok(self.0.lock().unwrap().pop_front().flatten())
+    }
+}
+
+/// Has 30 connections, and never gets back that of a caller who went away.
+#[derive(Default)]
+struct LosesConnections(AtomicUsize);
+
+#[async_trait]
+impl Twist for LosesConnections {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        if self.0.fetch_add(1, Ordering::Relaxed) >= 30 {
+            return Err(Error::new(ErrorKind::Unavailable, "no connection is free"));
+        }
+        yield_now().await;
+        let written = inner.write(key, value, expiry).await;
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        written
+    }
+}
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![
+        fault(
+            "tears values",
+            || Tears,
+            &[
+                "concurrent_writers_never_mix_values",
+                "cancelled_writes_leave_the_old_or_the_new_value",
+                "cancelled_conditional_writes_leave_the_old_or_the_new_value",
+                "cancelled_batches_leave_old_or_new_values",
+            ],
+        ),
+        fault(
+            "acknowledges before it writes",
+            || WritesLater,
+            &["round_trip", "concurrent_tasks_see_their_own_writes"],
+        ),
+        fault("empties before it deletes", || EmptiesFirst, &["cancelled_deletes_leave_the_entry_or_none"]),
+        fault("mixes up answers", MixesUpAnswers::default, &["cancelled_reads_do_not_mix_up_answers"]),
+        fault(
+            "loses the connections of callers who go away",
+            LosesConnections::default,
+            &["a_cancelled_caller_hurts_no_other"],
+        ),
+    ]
+}

@@ -1,0 +1,385 @@
+//! Faults of single entries, their values, and of handles.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use larder_core::{
+    Bytes, Capabilities, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Storage, Values,
+    async_trait,
+};
+use larder_memory::MemoryStorage;
+use larder_testkit::factory;
+use serde_json::Value;
+
+use crate::{Fault, fault, twist::Twist};
+
+/// What is stored is `0` of what was to be written.
+struct Changes(fn(Bytes) -> Bytes);
+
+#[async_trait]
+impl Twist for Changes {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        inner.write(key, (self.0)(value), expiry).await
+    }
+}
+
+struct EmptyIsMissing;
+
+#[async_trait]
+impl Twist for EmptyIsMissing {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        Ok(inner.read(key).await?.filter(|record| !record.value.is_empty()))
+    }
+}
+
+struct MissingIsEmpty;
+
+#[async_trait]
+impl Twist for MissingIsEmpty {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        Ok(Some(inner.read(key).await?.unwrap_or_else(|| Record::new(Bytes::new()))))
+    }
+}
+
+/// Every value is kept in one buffer; an entry knows how long its value is, no more.
+#[derive(Default)]
+struct OneBuffer(Mutex<Vec<u8>>);
+
+#[async_trait]
+impl Twist for OneBuffer {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        let record = inner.read(key).await?;
+        let buffer = self.0.lock().unwrap();
+        Ok(record.map(|record| {
+            let value = Bytes::copy_from_slice(&buffer[..record.value.len()]);
+            record.version.map_or(Record::new(value.clone()), |version| Record::at(value, version))
+        }))
+    }
+
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        {
+            let mut buffer = self.0.lock().unwrap();
+            let length = buffer.len().max(value.len());
+            buffer.resize(length, 0);
+            buffer[..value.len()].copy_from_slice(&value);
+        }
+        inner.write(key, value, expiry).await
+    }
+}
+
+/// A read takes the value away with it.
+struct HandsOutItsOnlyCopy;
+
+#[async_trait]
+impl Twist for HandsOutItsOnlyCopy {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        let record = inner.read(key).await?;
+        inner.delete(key).await?;
+        Ok(record)
+    }
+}
+
+struct FirstWriteWins;
+
+#[async_trait]
+impl Twist for FirstWriteWins {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        if inner.contains(key).await? { Ok(()) } else { inner.write(key, value, expiry).await }
+    }
+}
+
+struct DeleteIsAlwaysTrue;
+
+#[async_trait]
+impl Twist for DeleteIsAlwaysTrue {
+    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+        inner.delete(key).await.map(|_| true)
+    }
+}
+
+struct DeleteDoesNothing;
+
+#[async_trait]
+impl Twist for DeleteDoesNothing {
+    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+        inner.contains(key).await
+    }
+}
+
+struct ContainsIsAlwaysTrue;
+
+#[async_trait]
+impl Twist for ContainsIsAlwaysTrue {
+    async fn contains(&self, _: &MemoryStorage, _: &Key) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+/// A key once deleted stays deleted.
+#[derive(Default)]
+struct Tombstones(Mutex<HashSet<Key>>);
+
+#[async_trait]
+impl Twist for Tombstones {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        if self.0.lock().unwrap().contains(key) {
+            return Ok(());
+        }
+        inner.write(key, value, expiry).await
+    }
+
+    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+        self.0.lock().unwrap().insert(key.clone());
+        inner.delete(key).await
+    }
+}
+
+/// Claims a limit, and cuts off what is beyond it.
+struct CutsOff;
+
+#[async_trait]
+impl Twist for CutsOff {
+    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
+        inner.capabilities().with_max_value(1000)
+    }
+
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        inner.write(key, value.slice(..value.len().min(1000)), expiry).await
+    }
+}
+
+/// Claims JSON, in the form that values are stored in, by what `store` makes of it.
+struct Claims(Values, fn(Bytes) -> Result<Bytes>);
+
+#[async_trait]
+impl Twist for Claims {
+    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
+        inner.capabilities().with_values(self.0)
+    }
+
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        inner.write(key, (self.1)(value)?, expiry).await
+    }
+}
+
+fn parse(value: &Bytes) -> Result<Value> {
+    serde_json::from_slice(value).map_err(|_| Error::new(ErrorKind::InvalidValue, "not JSON"))
+}
+
+fn numbers_as_floats(value: Bytes) -> Result<Bytes> {
+    let value = parse(&value)?;
+    Ok(match value.as_f64() {
+        Some(number) => Bytes::from(format!("{number}")),
+        None => Bytes::from(value.to_string()),
+    })
+}
+
+fn spelled_anew(value: Bytes) -> Result<Bytes> {
+    parse(&value).map(|value| Bytes::from(value.to_string()))
+}
+
+struct PingFails;
+
+#[async_trait]
+impl Twist for PingFails {
+    async fn ping(&self, _: &MemoryStorage) -> Result<()> {
+        Err(Error::new(ErrorKind::Unavailable, "no answer"))
+    }
+}
+
+struct PingWrites;
+
+#[async_trait]
+impl Twist for PingWrites {
+    async fn ping(&self, inner: &MemoryStorage) -> Result<()> {
+        inner.write(&Key::new("ping")?, Bytes::new(), Expiry::Never).await
+    }
+}
+
+struct FlushDrops;
+
+#[async_trait]
+impl Twist for FlushDrops {
+    async fn flush(&self, inner: &MemoryStorage) -> Result<()> {
+        inner.clear("").await.map(drop)
+    }
+}
+
+/// Says that entries outlive it. They do not.
+struct ClaimsPersistence;
+
+impl Twist for ClaimsPersistence {
+    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
+        inner.capabilities().with_persistence()
+    }
+}
+
+#[derive(Default)]
+struct PrintsValues(Mutex<Vec<(Key, Bytes)>>);
+
+#[async_trait]
+impl Twist for PrintsValues {
+    fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.lock().unwrap())
+    }
+
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        self.0.lock().unwrap().push((key.clone(), value.clone()));
+        inner.write(key, value, expiry).await
+    }
+}
+
+struct ErrorsQuoteTheKey;
+
+#[async_trait]
+impl Twist for ErrorsQuoteTheKey {
+    async fn write_if(
+        &self,
+        inner: &MemoryStorage,
+        key: &Key,
+        value: Bytes,
+        expiry: Expiry,
+        condition: larder_core::Condition,
+    ) -> Result<larder_core::Version> {
+        let written = inner.write_if(key, value, expiry, condition).await;
+        written.map_err(|error| {
+            Error::new(error.kind(), "duplicate key").with_source(format!("the key is `{key}`"))
+        })
+    }
+}
+
+/// Goes on as if nothing had happened.
+struct CloseDoesNothing;
+
+#[async_trait]
+impl Twist for CloseDoesNothing {
+    async fn close(&self, _: &MemoryStorage) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Once closed, everything is absent, and nothing is an error.
+struct ClosedLooksEmpty;
+
+#[async_trait]
+impl Twist for ClosedLooksEmpty {
+    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
+        Ok(inner.read(key).await.unwrap_or(None))
+    }
+}
+
+#[derive(Default)]
+struct SecondCloseFails(AtomicBool);
+
+#[async_trait]
+impl Twist for SecondCloseFails {
+    async fn close(&self, inner: &MemoryStorage) -> Result<()> {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return Err(Error::closed("broken", Operation::Close));
+        }
+        inner.close().await
+    }
+}
+
+/// Each handle has entries of its own.
+fn handles_apart() -> Fault {
+    let open = |_| async { Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>) };
+    Fault {
+        name: "has a store of its own for each handle",
+        factory: Arc::new(factory(open)),
+        caught_by: &["two_handles_share_one_store", "increments_through_two_handles_are_all_counted"],
+    }
+}
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![
+        fault(
+            "appends a line break",
+            || Changes(|value| [&value[..], b"\n"].concat().into()),
+            &["round_trip"],
+        ),
+        fault(
+            "keeps 64 KiB of a value",
+            || Changes(|value| value.slice(..value.len().min(65_536))),
+            &["value_of_one_mebibyte", "value_of_sixteen_mebibytes", "concurrent_writers_never_mix_values"],
+        ),
+        fault(
+            "keeps values as text",
+            || Changes(|value| String::from_utf8_lossy(&value).into_owned().into()),
+            &["every_byte_value"],
+        ),
+        fault("takes an empty value for none", || EmptyIsMissing, &["empty_value"]),
+        fault("takes none for an empty value", || MissingIsEmpty, &["absent_key_reads_none"]),
+        fault(
+            "keeps all values in one buffer",
+            OneBuffer::default,
+            &[
+                "values_share_no_buffer_with_the_caller",
+                "entries_do_not_affect_each_other",
+                "cancelled_reads_do_not_mix_up_answers",
+            ],
+        ),
+        fault(
+            "hands out its only copy",
+            || HandsOutItsOnlyCopy,
+            &["a_value_once_read_stays_as_it_was", "round_trip"],
+        ),
+        fault("keeps the first value", || FirstWriteWins, &["overwrite_replaces_the_value"]),
+        fault(
+            "says that it deleted what was not there",
+            || DeleteIsAlwaysTrue,
+            &["delete_says_whether_there_was_an_entry"],
+        ),
+        fault(
+            "deletes nothing",
+            || DeleteDoesNothing,
+            &[
+                "delete_says_whether_there_was_an_entry",
+                "deletes_race_with_conditions",
+                "cancelled_deletes_leave_the_entry_or_none",
+            ],
+        ),
+        fault("contains everything", || ContainsIsAlwaysTrue, &["contains_agrees_with_read"]),
+        fault("never forgets a deletion", Tombstones::default, &["a_deleted_key_can_be_written_again"]),
+        fault("cuts off what is too large", || CutsOff, &["value_beyond_the_limit_is_refused"]),
+        fault(
+            "keeps JSON numbers as floating-point ones",
+            || Claims(Values::Json, numbers_as_floats),
+            &["json_values_keep_their_meaning"],
+        ),
+        fault(
+            "spells JSON text anew",
+            || Claims(Values::JsonText, spelled_anew),
+            &["json_text_keeps_its_spelling"],
+        ),
+        fault(
+            "takes anything for JSON",
+            || Claims(Values::JsonText, Ok),
+            &["values_that_are_not_json_are_refused"],
+        ),
+        fault("does not answer a ping", || PingFails, &["ping_answers"]),
+        fault("writes in a ping", || PingWrites, &["ping_leaves_no_entry"]),
+        fault("drops in a flush what it held back", || FlushDrops, &["flush_keeps_what_was_written"]),
+        fault(
+            "claims to be persistent",
+            || ClaimsPersistence,
+            &["reopening_finds_what_was_written", "closing_one_handle_keeps_what_was_written"],
+        ),
+        fault("prints what it holds", PrintsValues::default, &["debug_prints_no_key_and_no_value"]),
+        fault(
+            "quotes the key in the source of an error",
+            || ErrorsQuoteTheKey,
+            &["errors_print_no_key_and_no_value"],
+        ),
+        fault("ignores that it was closed", || CloseDoesNothing, &["after_close_every_call_is_refused"]),
+        fault("looks empty once it is closed", || ClosedLooksEmpty, &["after_close_every_call_is_refused"]),
+        fault("cannot be closed twice", SecondCloseFails::default, &["closing_twice_is_fine"]),
+        handles_apart(),
+    ]
+}
