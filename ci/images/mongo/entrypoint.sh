@@ -1,0 +1,11 @@
+#!/bin/sh
+# `mongod` and options alone mean the server; options are SecantusDB's own.
+set -e
+case "${1:-mongod}" in
+    mongod) [ $# -eq 0 ] || shift ;;
+    -*) ;;
+    *) exec "$@" ;;
+esac
+# MongoDB acknowledges a write when it is in the journal; --sync-on-commit does the same here.
+exec /opt/secantus/bin/secantusd-py --host 0.0.0.0 --port 27017 --storage-path /data/db \
+    --sync-on-commit --enable-test-commands "$@"

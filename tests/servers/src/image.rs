@@ -1,0 +1,79 @@
+//! Which image stands for which server.
+
+use std::fs;
+
+use crate::{Kind, workspace};
+
+/// An image by name and tag.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    pub(crate) tag: String,
+}
+
+impl Image {
+    fn parse(text: &str) -> Self {
+        // The registry in front may have a port: only a colon after the last slash is a tag's.
+        let slash = text.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match text[slash..].rfind(':') {
+            Some(colon) => (&text[..slash + colon], &text[slash + colon + 1..]),
+            None => (text, "latest"),
+        };
+        Self { name: name.to_owned(), tag: tag.to_owned() }
+    }
+}
+
+/// The image for a kind, or what to do to have one.
+pub(crate) fn of(kind: Kind) -> Result<Image, String> {
+    let (variable, official) = match kind {
+        Kind::Postgres | Kind::PostgresTls => ("LARDER_TEST_POSTGRES_IMAGE", Some("postgres:17")),
+        Kind::Pgbouncer => ("LARDER_TEST_PGBOUNCER_IMAGE", None),
+        Kind::Redis | Kind::RedisPassword | Kind::RedisTls | Kind::RedisCluster | Kind::RedisSentinel => {
+            ("LARDER_TEST_REDIS_IMAGE", Some("redis:8"))
+        }
+        Kind::Valkey => ("LARDER_TEST_VALKEY_IMAGE", Some("valkey/valkey:8")),
+        Kind::Mongodb => ("LARDER_TEST_MONGODB_IMAGE", Some("mongo:8")),
+    };
+    let chosen = std::env::var(variable).ok().filter(|image| !image.is_empty());
+    let chosen = chosen.or_else(|| {
+        let file = fs::read_to_string(workspace::target().join("servers.env")).ok()?;
+        lookup(&file, variable)
+    });
+    chosen
+        .as_deref()
+        .or(official)
+        .map(Image::parse)
+        .ok_or_else(|| format!("it has no official image; ci/servers builds one ({variable})"))
+}
+
+fn lookup(file: &str, variable: &str) -> Option<String> {
+    file.lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(name, value)| name.trim() == variable && !value.trim().is_empty())
+        .map(|(_, value)| value.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str, tag: &str) -> Image {
+        Image { name: name.to_owned(), tag: tag.to_owned() }
+    }
+
+    #[test]
+    fn a_tag_follows_the_last_slash() {
+        assert_eq!(Image::parse("redis:8"), image("redis", "8"));
+        assert_eq!(Image::parse("redis"), image("redis", "latest"));
+        assert_eq!(Image::parse("host:5000/a/redis"), image("host:5000/a/redis", "latest"));
+        assert_eq!(Image::parse("host:5000/a/redis:7"), image("host:5000/a/redis", "7"));
+    }
+
+    #[test]
+    fn the_file_of_the_script_is_read_line_by_line() {
+        let file = "# a comment\nLARDER_TEST_REDIS_IMAGE=a/redis:8\nLARDER_TEST_VALKEY_IMAGE=\n";
+        assert_eq!(lookup(file, "LARDER_TEST_REDIS_IMAGE").as_deref(), Some("a/redis:8"));
+        assert_eq!(lookup(file, "LARDER_TEST_VALKEY_IMAGE"), None);
+        assert_eq!(lookup(file, "LARDER_TEST_POSTGRES_IMAGE"), None);
+    }
+}

@@ -1,0 +1,136 @@
+use std::fmt;
+
+use crate::{Missing, Server, launch};
+
+/// A server that tests can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Postgres.
+    Postgres,
+    /// Postgres that accepts TLS connections only.
+    PostgresTls,
+    /// pgbouncer in transaction pooling mode, with a Postgres behind it.
+    Pgbouncer,
+    /// Redis, with every write in its append-only file before it is acknowledged.
+    Redis,
+    /// Redis that asks for a password.
+    RedisPassword,
+    /// Redis that accepts TLS connections only.
+    RedisTls,
+    /// A Redis Cluster of three masters.
+    RedisCluster,
+    /// A Redis master and replica with a Sentinel.
+    RedisSentinel,
+    /// Valkey.
+    Valkey,
+    /// MongoDB.
+    Mongodb,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Postgres,
+        Self::PostgresTls,
+        Self::Pgbouncer,
+        Self::Redis,
+        Self::RedisPassword,
+        Self::RedisTls,
+        Self::RedisCluster,
+        Self::RedisSentinel,
+        Self::Valkey,
+        Self::Mongodb,
+    ];
+
+    /// The name that `LARDER_TEST_REQUIRE` knows it by, such as `redis-cluster`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::PostgresTls => "postgres-tls",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Redis => "redis",
+            Self::RedisPassword => "redis-password",
+            Self::RedisTls => "redis-tls",
+            Self::RedisCluster => "redis-cluster",
+            Self::RedisSentinel => "redis-sentinel",
+            Self::Valkey => "valkey",
+            Self::Mongodb => "mongodb",
+        }
+    }
+
+    /// The environment variable that names a server to use instead of a container, such as
+    /// `LARDER_TEST_REDIS_CLUSTER_URL`. Of a cluster it holds one URL per node and of a Sentinel
+    /// set one per Sentinel, separated by commas.
+    #[must_use]
+    pub fn url_variable(self) -> String {
+        self.variable("URL")
+    }
+
+    /// The environment variable that names the PEM file of the authority behind that server.
+    pub(crate) fn ca_variable(self) -> String {
+        self.variable("CA")
+    }
+
+    fn variable(self, suffix: &str) -> String {
+        let name = self.name().to_ascii_uppercase().replace('-', "_");
+        format!("LARDER_TEST_{name}_{suffix}")
+    }
+
+    /// Whether clients reach it over TLS only.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::PostgresTls | Self::RedisTls)
+    }
+
+    /// Whether it is several servers, each with an address of its own.
+    pub(crate) const fn has_nodes(self) -> bool {
+        matches!(self, Self::RedisCluster | Self::RedisSentinel)
+    }
+
+    /// The server of this kind that all tests share.
+    ///
+    /// # Errors
+    /// [`Missing`] when it cannot be had.
+    pub async fn shared(self) -> Result<Server, Missing> {
+        launch::shared(self).await
+    }
+
+    /// A server of this kind for the caller alone, removed on drop. With a URL in the environment
+    /// it is that server, which the caller cannot kill ([`Server::is_ours`]).
+    ///
+    /// # Errors
+    /// [`Missing`] when it cannot be had.
+    pub async fn private(self) -> Result<Server, Missing> {
+        launch::private(self, &[]).await
+    }
+
+    /// [`private`](Self::private) with further options on the server's command line, such as
+    /// `["--maxmemory", "2mb"]` for Redis or `["-c", "max_connections=5"]` for Postgres; of a
+    /// cluster and a Sentinel set every Redis node gets them. A server from the environment cannot
+    /// be given options, so there it is [`Missing`].
+    ///
+    /// # Errors
+    /// [`Missing`] when it cannot be had.
+    pub async fn private_with(self, options: &[&str]) -> Result<Server, Missing> {
+        launch::private(self, options).await
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_named_after_the_kind() {
+        assert_eq!(Kind::Redis.url_variable(), "LARDER_TEST_REDIS_URL");
+        assert_eq!(Kind::RedisCluster.url_variable(), "LARDER_TEST_REDIS_CLUSTER_URL");
+        assert_eq!(Kind::PostgresTls.ca_variable(), "LARDER_TEST_POSTGRES_TLS_CA");
+    }
+}

@@ -1,0 +1,64 @@
+use std::fmt;
+
+use crate::Kind;
+
+/// A server that cannot be had, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Which one.
+    pub server: Kind,
+    /// What stood in the way, and what to do about it.
+    pub reason: String,
+}
+
+impl Missing {
+    pub(crate) fn new(server: Kind, reason: impl Into<String>) -> Self {
+        Self { server, reason: reason.into() }
+    }
+
+    /// Whether `LARDER_TEST_REQUIRE` names this server, so that its absence is a failure and not a
+    /// reason to leave a test out.
+    #[must_use]
+    pub fn required(&self) -> bool {
+        std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, self.server))
+    }
+}
+
+/// A name that nobody knows requires everything: a slip of the pen must not switch tests off.
+fn requires(list: &str, server: Kind) -> bool {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).any(|name| {
+        name == "all" || name == server.name() || Kind::ALL.iter().all(|known| known.name() != name)
+    })
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no {} server: {}", self.server, self.reason)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_requires_the_servers_that_it_names() {
+        assert!(requires("postgres, redis", Kind::Redis));
+        assert!(!requires("postgres, redis", Kind::RedisTls));
+        assert!(!requires("", Kind::Redis));
+        assert!(requires("all", Kind::RedisTls));
+    }
+
+    #[test]
+    fn an_unknown_name_requires_everything() {
+        assert!(requires("postgers", Kind::Redis));
+    }
+
+    #[test]
+    fn the_message_names_the_server_and_the_reason() {
+        let missing = Missing::new(Kind::RedisTls, "the engine is on holiday");
+        assert_eq!(missing.to_string(), "no redis-tls server: the engine is on holiday");
+    }
+}

@@ -1,0 +1,211 @@
+//! What the container of each kind is made of.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::{Kind, certificates::Certificates, image::Image};
+
+/// The user of the Postgres servers.
+pub const USER: &str = "larder";
+/// The database of the Postgres servers.
+pub const DATABASE: &str = "larder";
+/// The password of the servers that ask for one. It occurs nowhere else, so a test can search any
+/// output for it.
+pub const PASSWORD: &str = "hunter2-larder-7c1d";
+/// What the Sentinel calls the master.
+pub const SENTINEL_MASTER: &str = "larder-master";
+
+const SCRIPT: &str = "/larder-test/run.sh";
+
+/// A file to copy into the container.
+#[derive(Clone, Hash)]
+pub(crate) struct File {
+    pub(crate) path: &'static str,
+    pub(crate) contents: String,
+}
+
+/// A container, but for its name.
+#[derive(Clone, Hash)]
+pub(crate) struct Spec {
+    pub(crate) image: Image,
+    /// Instead of the image's own.
+    pub(crate) entrypoint: Option<&'static str>,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) files: Vec<File>,
+    /// The ports inside, in the order of the ports outside.
+    pub(crate) inside: Vec<u16>,
+}
+
+/// How many ports a kind is published on.
+pub(crate) const fn port_count(kind: Kind) -> usize {
+    match kind {
+        Kind::RedisCluster | Kind::RedisSentinel => 3,
+        // pgbouncer, and the Postgres behind it.
+        Kind::Pgbouncer => 2,
+        _ => 1,
+    }
+}
+
+impl Spec {
+    /// The container of a kind, to be published on `ports` of the host.
+    pub(crate) fn new(
+        kind: Kind,
+        image: Image,
+        options: &[&str],
+        ports: &[u16],
+        certificates: Option<&Certificates>,
+    ) -> Self {
+        let mut spec = Self {
+            image,
+            entrypoint: None,
+            command: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+            inside: Vec::new(),
+        };
+        match kind {
+            Kind::Postgres => spec.postgres(&[5432]),
+            Kind::Pgbouncer => spec.postgres(&[6432, 5432]),
+            Kind::PostgresTls => {
+                spec.postgres(&[5432]);
+                spec.command.remove(0);
+                spec.script(include_str!("scripts/postgres-tls.sh"));
+                spec.file(
+                    "/larder-test/pg_hba.conf",
+                    "local all all trust\nhostssl all all all scram-sha-256\n",
+                );
+            }
+            Kind::Redis => spec.redis("redis-server", &["--port", "6379"]),
+            Kind::Valkey => spec.redis("valkey-server", &["--port", "6379"]),
+            Kind::RedisPassword => spec.redis("redis-server", &["--port", "6379", "--requirepass", PASSWORD]),
+            Kind::RedisTls => spec.redis(
+                "redis-server",
+                &[
+                    "--port",
+                    "0",
+                    "--tls-port",
+                    "6379",
+                    "--tls-cert-file",
+                    "/larder-test/server.pem",
+                    "--tls-key-file",
+                    "/larder-test/server.key",
+                    "--tls-ca-cert-file",
+                    "/larder-test/ca.pem",
+                    "--tls-auth-clients",
+                    "no",
+                ],
+            ),
+            Kind::RedisCluster => spec.nodes(include_str!("scripts/cluster.sh"), options, ports),
+            Kind::RedisSentinel => {
+                spec.nodes(include_str!("scripts/sentinel.sh"), options, ports);
+                spec.environment.push(("LARDER_TEST_MASTER", SENTINEL_MASTER.to_owned()));
+            }
+            Kind::Mongodb => {
+                spec.inside = vec![27017];
+                if !options.is_empty() {
+                    spec.command.push("mongod".to_owned());
+                }
+            }
+        }
+        if let Some(certificates) = certificates {
+            spec.file("/larder-test/ca.pem", &certificates.ca);
+            spec.file("/larder-test/server.pem", &certificates.certificate);
+            spec.file("/larder-test/server.key", &certificates.key);
+        }
+        if !kind.has_nodes() {
+            spec.command.extend(options.iter().map(ToString::to_string));
+        }
+        spec
+    }
+
+    /// A number that changes with anything that the container is made of. (Ports are not part of
+    /// what a server is: it is called with ports of zero.)
+    pub(crate) fn fingerprint(&self, place: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        place.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn postgres(&mut self, inside: &[u16]) {
+        self.inside = inside.to_vec();
+        self.environment.extend([
+            ("POSTGRES_USER", USER.to_owned()),
+            ("POSTGRES_PASSWORD", PASSWORD.to_owned()),
+            ("POSTGRES_DB", DATABASE.to_owned()),
+        ]);
+        // Several test binaries with a pool per test share the server.
+        self.command.extend(["postgres", "-c", "max_connections=300"].map(str::to_owned));
+    }
+
+    fn redis(&mut self, program: &str, options: &[&str]) {
+        self.inside = vec![6379];
+        self.command.push(program.to_owned());
+        self.command.extend(["--appendonly", "yes", "--appendfsync", "always"].map(str::to_owned));
+        self.command.extend(options.iter().map(ToString::to_string));
+    }
+
+    fn nodes(&mut self, script: &str, options: &[&str], ports: &[u16]) {
+        self.inside = ports.to_vec();
+        self.script(script);
+        self.environment.push(("LARDER_TEST_OPTIONS", options.join(" ")));
+    }
+
+    fn script(&mut self, contents: &str) {
+        self.entrypoint = Some("/bin/sh");
+        self.command.insert(0, SCRIPT.to_owned());
+        self.file(SCRIPT, contents);
+    }
+
+    fn file(&mut self, path: &'static str, contents: &str) {
+        self.files.push(File { path, contents: contents.to_owned() });
+    }
+}
+
+/// The command that starts a node of a kind with nodes again.
+pub(crate) fn start_node_command(port: u16) -> [String; 4] {
+    ["/bin/sh".to_owned(), SCRIPT.to_owned(), "node".to_owned(), port.to_string()]
+}
+
+/// The command that kills a node of a kind with nodes and returns when it is gone.
+pub(crate) fn kill_node_command(port: u16) -> [String; 3] {
+    let script = format!(
+        "pid=$(cat /data/{port}/pid) && kill -9 $pid && \
+         while redis-cli -p {port} ping >/dev/null 2>&1; do sleep 0.01; done"
+    );
+    ["/bin/sh".to_owned(), "-c".to_owned(), script]
+}
+
+/// The URLs of a server that is published on `ports`.
+pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
+    let postgres = |port| format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}");
+    let redis = |port: &u16| format!("redis://127.0.0.1:{port}");
+    match (kind, ports) {
+        (Kind::RedisCluster, ports) => ports.iter().map(redis).collect(),
+        // A client is told the Sentinel only and asks it for the others.
+        (Kind::RedisSentinel, ports) => ports.iter().skip(2).map(redis).collect(),
+        (Kind::Postgres | Kind::PostgresTls | Kind::Pgbouncer, ports) => {
+            ports.iter().take(1).map(postgres).collect()
+        }
+        (Kind::Redis | Kind::Valkey, ports) => ports.iter().take(1).map(redis).collect(),
+        (Kind::RedisPassword, ports) => {
+            ports.iter().take(1).map(|port| format!("redis://:{PASSWORD}@127.0.0.1:{port}")).collect()
+        }
+        (Kind::RedisTls, ports) => {
+            ports.iter().take(1).map(|port| format!("rediss://127.0.0.1:{port}")).collect()
+        }
+        (Kind::Mongodb, ports) => ports
+            .iter()
+            .take(1)
+            .map(|port| format!("mongodb://127.0.0.1:{port}/?directConnection=true"))
+            .collect(),
+    }
+}
+
+/// The URL of the Postgres behind pgbouncer.
+pub(crate) fn direct_url(kind: Kind, ports: &[u16]) -> Option<String> {
+    match (kind, ports) {
+        (Kind::Pgbouncer, [_, direct]) => urls(Kind::Postgres, &[*direct]).pop(),
+        _ => None,
+    }
+}

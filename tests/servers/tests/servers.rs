@@ -1,0 +1,283 @@
+//! Brings every server up and talks to it without a driver.
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    process::ExitCode,
+    time::Duration,
+};
+
+use larder_test_servers::{Error, Kind, Missing, PASSWORD, SENTINEL_MASTER, Server};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each case waits for containers most of the time, but more of them at once only wait longer.
+    arguments.test_threads.get_or_insert(2);
+    let mut trials = Vec::new();
+    for kind in Kind::ALL {
+        trials.push(trial(kind, "answers", answers));
+        trials.push(trial(kind, "is_reused", is_reused));
+        trials.push(trial(kind, "shared_refuses_kill", shared_refuses_kill));
+        trials.push(trial(kind, "keeps_ports_over_kill", keeps_ports_over_kill));
+    }
+    trials.push(trial(Kind::Postgres, "offers_no_tls", offers_no_tls));
+    trials.push(trial(Kind::PostgresTls, "offers_tls", offers_tls));
+    trials.push(trial(Kind::Redis, "keeps_data_over_kill", keeps_data_over_kill));
+    trials.push(trial(Kind::Redis, "takes_options", takes_options));
+    trials.push(trial(Kind::Redis, "stops_with_bad_options", stops_with_bad_options));
+    trials.push(trial(Kind::Redis, "is_removed_on_drop", is_removed_on_drop));
+    trials.push(trial(Kind::Redis, "is_on_loopback_only", is_on_loopback_only));
+    trials.push(trial(Kind::Redis, "pauses", pauses));
+    trials.push(trial(Kind::RedisPassword, "refuses_without_password", refuses_without_password));
+    trials.push(trial(Kind::RedisTls, "refuses_without_tls", refuses_without_tls));
+    trials.push(trial(Kind::RedisCluster, "announces_what_it_listens_on", announces_what_it_listens_on));
+    trials.push(trial(Kind::RedisCluster, "loses_and_regains_a_node", loses_and_regains_a_node));
+    trials.push(trial(Kind::RedisSentinel, "fails_over", fails_over));
+    trials.push(trial(Kind::Valkey, "compares_and_sets", compares_and_sets));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A case with a runtime of its own. A server that cannot be had is ignored with the reason, or a
+/// failure where it is required.
+fn trial<F>(kind: Kind, name: &str, case: fn(Kind) -> F) -> Trial
+where
+    F: Future<Output = Outcome> + 'static,
+{
+    Trial::ignorable_test(format!("{kind}::{name}"), move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match runtime.block_on(case(kind)) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => match error.downcast_ref::<Missing>() {
+                Some(missing) if !missing.required() => Ok(Completion::ignored_with(missing)),
+                _ => Err(Failed::from(error.to_string())),
+            },
+        }
+    })
+}
+
+fn ensure(holds: bool, what: impl Into<String>) -> Outcome {
+    if holds { Ok(()) } else { Err(what.into().into()) }
+}
+
+/// A server that this test starts and stops; without it the case is ignored.
+async fn private(kind: Kind) -> Result<Server, Box<dyn std::error::Error>> {
+    let server = kind.private().await?;
+    if server.is_ours() {
+        return Ok(server);
+    }
+    Err(Box::new(Missing {
+        server: kind,
+        reason: "the one from the environment cannot be stopped".to_owned(),
+    }))
+}
+
+async fn answers(kind: Kind) -> Outcome {
+    let server = kind.shared().await?;
+    server.wait_ready().await?;
+    ensure(server.kind() == kind, "another kind")?;
+    ensure(!server.urls().is_empty(), "no URL")?;
+    ensure(server.urls().iter().all(|url| url.contains("://")), "not URLs")?;
+    ensure(!format!("{server:?}").contains(PASSWORD), "the password is in Debug")?;
+    ensure(server.ca_pem().is_some() == kind.is_tls(), "no authority")
+}
+
+async fn is_reused(kind: Kind) -> Outcome {
+    let (first, second) = (kind.shared().await?, kind.shared().await?);
+    ensure(first.urls() == second.urls(), "two shared servers")
+}
+
+async fn shared_refuses_kill(kind: Kind) -> Outcome {
+    let server = kind.shared().await?;
+    ensure(matches!(server.kill().await, Err(Error::NotOurs(_))), "a shared server was killed")
+}
+
+async fn keeps_ports_over_kill(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let (urls, ports) = (server.urls().to_vec(), server.ports().to_vec());
+    server.kill().await?;
+    for port in &ports {
+        let open = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await;
+        ensure(open.is_err(), format!("port {port} is open after the kill"))?;
+    }
+    server.start().await?;
+    ensure(urls == server.urls(), "another URL after the start")?;
+    for port in &ports {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
+    }
+    Ok(())
+}
+
+async fn offers_no_tls(kind: Kind) -> Outcome {
+    ensure(ssl_request(&kind.private().await?).await? == b'N', "TLS")
+}
+
+async fn offers_tls(kind: Kind) -> Outcome {
+    ensure(ssl_request(&kind.private().await?).await? == b'S', "no TLS")
+}
+
+async fn ssl_request(server: &Server) -> Result<u8, Box<dyn std::error::Error>> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.ports()[0])).await?;
+    stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await?;
+    Ok(stream.read_u8().await?)
+}
+
+async fn keeps_data_over_kill(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let port = server.ports()[0];
+    for round in 0..3 {
+        let value = format!("round-{round}");
+        ensure(redis(port, &["SET", "k", &value]).await? == "+OK\r\n", "SET")?;
+        server.restart().await?;
+        let seen = redis(port, &["GET", "k"]).await?;
+        ensure(seen.contains(&value), format!("{value} became {seen}"))?;
+    }
+    Ok(())
+}
+
+async fn takes_options(kind: Kind) -> Outcome {
+    let server = kind.private_with(&["--maxmemory", "5mb"]).await?;
+    let seen = redis(server.ports()[0], &["CONFIG", "GET", "maxmemory"]).await?;
+    ensure(seen.contains("5242880"), seen)
+}
+
+async fn stops_with_bad_options(kind: Kind) -> Outcome {
+    // Where no server can be had at all, this says so first.
+    drop(private(kind).await?);
+    match kind.private_with(&["--no-such-option", "1"]).await {
+        Ok(_) => Err("it took the option".into()),
+        Err(missing) => ensure(
+            missing.reason.contains("has stopped") && missing.reason.contains("no-such-option"),
+            missing.reason,
+        ),
+    }
+}
+
+async fn is_removed_on_drop(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let port = server.ports()[0];
+    drop(server);
+    let open = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+    ensure(open.is_err(), "the port is still open")
+}
+
+async fn is_on_loopback_only(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    // No packet is sent: this only asks which address would be used.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    if socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).is_err() {
+        return Ok(()); // there is no address but loopback
+    }
+    let IpAddr::V4(address) = socket.local_addr()?.ip() else {
+        return Ok(());
+    };
+    let open = TcpStream::connect((address, server.ports()[0])).await;
+    ensure(address.is_loopback() || open.is_err(), format!("it answers on {address}"))
+}
+
+async fn pauses(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let port = server.ports()[0];
+    server.pause().await?;
+    let answer = timeout(Duration::from_millis(300), redis(port, &["PING"])).await;
+    ensure(answer.is_err(), "it answers while paused")?;
+    server.resume().await?;
+    ensure(redis(port, &["PING"]).await? == "+PONG\r\n", "no answer")
+}
+
+async fn refuses_without_password(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let seen = redis(server.ports()[0], &["PING"]).await?;
+    ensure(seen.starts_with("-NOAUTH"), seen)
+}
+
+async fn refuses_without_tls(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let seen = redis(server.ports()[0], &["PING"]).await;
+    ensure(!seen.is_ok_and(|answer| answer.contains("PONG")), "it answers without TLS")?;
+    let other = server.other_ca_path().map(std::fs::read_to_string);
+    let other = other.ok_or("no other authority")??;
+    ensure(Some(other.as_str()) != server.ca_pem(), "one authority")
+}
+
+async fn announces_what_it_listens_on(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let slots = redis(server.ports()[0], &["CLUSTER", "SLOTS"]).await?;
+    for port in server.ports() {
+        ensure(
+            slots.contains(&format!("$9\r\n127.0.0.1\r\n:{port}\r\n")),
+            format!("{port} is not in {slots}"),
+        )?;
+    }
+    ensure(server.urls().len() == 3, "not three nodes")
+}
+
+async fn loses_and_regains_a_node(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let (lost, kept) = (server.ports()[1], server.ports()[0]);
+    server.kill_node(1).await?;
+    ensure(redis(lost, &["PING"]).await.is_err(), "the node still answers")?;
+    ensure(redis(kept, &["PING"]).await? == "+PONG\r\n", "no others")?;
+    server.start_node(1).await?;
+    server.wait_ready().await?;
+    ensure(redis(lost, &["PING"]).await? == "+PONG\r\n", "not back")
+}
+
+async fn fails_over(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let &[master, replica, sentinel] = server.ports() else {
+        return Err("not three ports".into());
+    };
+    let ask = ["SENTINEL", "get-master-addr-by-name", SENTINEL_MASTER];
+    let seen = redis(sentinel, &ask).await?;
+    ensure(seen.contains(&master.to_string()), seen)?;
+
+    server.kill_node(0).await?;
+    timeout(Duration::from_secs(30), async {
+        while !redis(sentinel, &ask).await?.contains(&replica.to_string()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+        Outcome::Ok(())
+    })
+    .await
+    .map_err(|_| "the replica was not promoted")??;
+
+    // The old master comes back as the replica, and both keep their roles over a kill of all.
+    server.start_node(0).await?;
+    server.wait_ready().await?;
+    server.restart().await?;
+    let seen = redis(sentinel, &ask).await?;
+    ensure(seen.contains(&replica.to_string()), seen)
+}
+
+async fn compares_and_sets(kind: Kind) -> Outcome {
+    let server = private(kind).await?;
+    let port = server.ports()[0];
+    ensure(redis(port, &["SET", "k", "1"]).await? == "+OK\r\n", "SET")?;
+    let lost = redis(port, &["SET", "k", "2", "IFEQ", "0"]).await?;
+    let won = redis(port, &["SET", "k", "2", "IFEQ", "1"]).await?;
+    ensure(lost == "$-1\r\n" && won == "+OK\r\n", format!("{lost} {won}"))
+}
+
+/// One command, and what comes back first: enough for short answers.
+async fn redis(port: u16, words: &[&str]) -> Result<String, std::io::Error> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let mut packet = format!("*{}\r\n", words.len());
+    for word in words {
+        packet.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(packet.as_bytes()).await?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = stream.read(&mut answer).await?;
+    if length == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
