@@ -1,0 +1,5 @@
+//! What the suites on real servers share.
+
+mod writers;
+
+pub use crate::writers::Writers;

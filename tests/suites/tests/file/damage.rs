@@ -1,0 +1,106 @@
+//! Damaged and foreign files: an error for their key alone.
+
+use std::{fs, path::PathBuf};
+
+use futures_util::StreamExt;
+use larder_core::{Condition, ErrorKind, Expiry, Storage, Version};
+use larder_file::FileStorage;
+use larder_testkit::{Fails, Must, Suite};
+
+use crate::spaces::{Directories, entries, key};
+
+pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
+    suite
+        .case("a_truncated_file_is_corrupt_for_its_key_alone", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let path = torn(&context.factory, context.target.space(), &storage).await;
+            let whole = fs::read(&path).must("read the file");
+            for length in 0..whole.len() {
+                fs::write(&path, &whole[..length]).must("truncate the file");
+                let what = format!("{length} of {} bytes", whole.len());
+                storage.read(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
+                storage.contains(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
+                storage.ttl(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
+                assert_eq!(storage.read(&key("whole")).await.must("read").must("a value").value, "[1]");
+            }
+            fs::write(&path, &whole).must("mend the file");
+            assert_eq!(storage.read(&key("torn")).await.must("read").must("a value").value, "[\"torn\"]");
+        })
+        .case("a_damaged_entry_is_listed_refused_replaced_and_deleted", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let path = torn(&context.factory, context.target.space(), &storage).await;
+            fs::write(&path, b"not what Larder writes").must("damage the file");
+            let torn = key("torn");
+
+            // Never taken for absent ...
+            storage.read(&torn).await.fails(ErrorKind::Corrupt, "read");
+            storage.read_many(&[key("whole"), torn.clone()]).await.fails(ErrorKind::Corrupt, "read_many");
+            storage
+                .write_if(&torn, "1".into(), Expiry::Never, Condition::Absent)
+                .await
+                .fails(ErrorKind::Corrupt, "write_if");
+            storage.delete_if(&torn, &Version::unique()).await.fails(ErrorKind::Corrupt, "delete_if");
+            storage.touch(&torn, Expiry::Never).await.fails(ErrorKind::Corrupt, "touch");
+            assert_eq!(storage.purge_expired().await.must("purge"), 0);
+            assert_eq!(
+                fs::read(&path).must("read the file"),
+                b"not what Larder writes",
+                "nothing overwrote it"
+            );
+
+            // ... it is listed, and a listing of values goes on after it ...
+            let mut keys: Vec<_> =
+                storage.keys("").map(|key| key.must("list").as_str().to_owned()).collect().await;
+            keys.sort();
+            assert_eq!(keys, ["torn", "whole"]);
+            let listed: Vec<_> = storage.entries("").collect().await;
+            assert_eq!(listed.len(), 2);
+            assert_eq!(listed.iter().filter(|entry| entry.is_ok()).count(), 1);
+
+            // ... and a plain write or a delete puts an end to it.
+            storage.write(&torn, "2".into(), Expiry::Never).await.must("write");
+            assert_eq!(storage.read(&torn).await.must("read").must("a value").value, "2");
+            fs::write(&path, b"").must("damage the file");
+            assert!(storage.delete(&torn).await.must("delete"));
+            assert!(storage.read(&torn).await.must("read").is_none());
+            assert!(storage.write_if(&torn, "3".into(), Expiry::Never, Condition::Absent).await.is_ok());
+        })
+        .case("another_keys_file_is_corrupt", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let path = torn(&context.factory, context.target.space(), &storage).await;
+            let root = context.factory.path(context.target.space());
+            let other = entries(&root).into_iter().map(|file| root.join(file)).find(|file| *file != path);
+            fs::copy(other.must("another file"), &path).must("copy the file");
+            storage.read(&key("torn")).await.fails(ErrorKind::Corrupt, "read");
+            storage.ttl(&key("torn")).await.fails(ErrorKind::Corrupt, "ttl");
+        })
+        .case("files_that_are_no_keys_are_left_alone", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let path = torn(&context.factory, context.target.space(), &storage).await;
+            let directory = path.parent().must("its directory").to_owned();
+            let root = context.factory.path(context.target.space());
+            let foreign = [
+                directory.join(".DS_Store"),
+                directory.join("README"),
+                directory.join(path.with_extension("bak").file_name().must("a name")),
+                // The file of a key that belongs elsewhere.
+                directory.join("elsewhere").with_extension(path.extension().must("an extension")),
+                root.join("notes.txt"),
+            ];
+            for file in &foreign {
+                fs::write(file, b"mine").must("write a file");
+            }
+            assert_eq!(storage.keys("").count().await, 2);
+            assert_eq!(storage.clear("").await.must("clear"), 2);
+            assert_eq!(entries(&root).len(), foreign.len());
+        })
+}
+
+/// Writes two entries, `whole` and `torn`; returns the file of the latter.
+async fn torn(directories: &Directories, space: &str, storage: &FileStorage) -> PathBuf {
+    storage.write(&key("whole"), "[1]".into(), Expiry::Never).await.must("write");
+    storage.write(&key("torn"), "[\"torn\"]".into(), Expiry::after_secs(600)).await.must("write");
+    let root = directories.path(space);
+    let named = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == "torn");
+    root.join(entries(&root).into_iter().find(named).must("the entry's file"))
+}

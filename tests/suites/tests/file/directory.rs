@@ -1,0 +1,263 @@
+//! What is true of Larder's own layout.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use larder_core::{Condition, ErrorKind, Expiry, Key, Storage};
+use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
+use larder_testkit::{Fails, Must, Suite, race, until};
+
+use crate::spaces::{Directories, entries, files, key};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
+    suite
+        .case("leftover_temporary_files_are_removed_and_live_ones_are_not", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let hidden = context.factory.path(context.target.space()).join(".larder");
+            let lock = fs::read_dir(hidden.join("locks"))
+                .must("read the locks")
+                .map(|entry| entry.must("read the locks").file_name().into_string().ok().must("a name"))
+                .find(|name| name != "setup")
+                .must("the lock of that write");
+            let temp = |unique: &str| hidden.join("tmp").join(format!("{lock}-{unique}"));
+
+            // A process that is writing holds the lock.
+            let held =
+                OpenOptions::new().write(true).open(hidden.join("locks").join(&lock)).must("open the lock");
+            held.lock().must("take the lock");
+            fs::write(temp("1"), b"being written").must("write a file");
+            let second = context.factory.storage(context.target.space()).await;
+            assert!(temp("1").exists(), "a running process keeps its temporary file");
+            drop(held);
+
+            // It was killed: its lock is free.
+            let third = context.factory.storage(context.target.space()).await;
+            assert!(!temp("1").exists(), "a killed process's temporary file goes");
+            for storage in [storage, second, third] {
+                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                storage.close().await.must("close");
+            }
+            assert!(files(&hidden.join("tmp")).is_empty());
+        })
+        .case("another_process_that_holds_the_lock_is_waited_for", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let locks = context.factory.path(context.target.space()).join(".larder/locks");
+            let held: Vec<_> = files(&locks)
+                .into_iter()
+                .map(|lock| {
+                    let lock = File::open(locks.join(lock)).must("open a lock");
+                    lock.lock().must("take a lock");
+                    lock
+                })
+                .collect();
+            let writer = storage.clone();
+            let write = tokio::spawn(async move { writer.write(&key("a"), "2".into(), Expiry::Never).await });
+            // Readers take no lock, and see the old value meanwhile.
+            for _ in 0..20 {
+                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+            }
+            assert!(!write.is_finished());
+            drop(held);
+            write.await.must("join").must("write");
+            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "2");
+        })
+        .case("two_handles_that_race_win_once", |context| async move {
+            for round in 0..20 {
+                let storages = [
+                    context.factory.storage(context.target.space()).await,
+                    context.factory.storage(context.target.space()).await,
+                ];
+                let won = race(8, |task| {
+                    let storage = storages[task % 2].clone();
+                    async move {
+                        let key = key(&format!("round {round}"));
+                        storage
+                            .write_if(&key, task.to_string().into(), Expiry::Never, Condition::Absent)
+                            .await
+                    }
+                })
+                .await;
+                assert_eq!(won.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+                for lost in won.into_iter().filter(Result::is_err) {
+                    lost.fails(ErrorKind::Conflict, "write_if");
+                }
+            }
+        })
+        .case("nobody_reads_an_entry_that_a_touch_tears", |context| async move {
+            let storages = [
+                context.factory.storage(context.target.space()).await,
+                context.factory.builder(context.target.space()).sync(false).open().await.must("open"),
+            ];
+            storages[0].write(&key("a"), "1".into(), Expiry::after_secs(600)).await.must("write");
+            race(4, |task| {
+                let storage = storages[task % 2].clone();
+                async move {
+                    for turn in 0..200 {
+                        if task < 2 {
+                            storage.touch(&key("a"), Expiry::after_secs(600 + turn)).await.must("touch");
+                        } else {
+                            assert!(storage.read(&key("a")).await.must("read").is_some());
+                            assert!(storage.ttl(&key("a")).await.must("ttl").is_some());
+                        }
+                    }
+                }
+            })
+            .await;
+        })
+        .case("long_keys_come_back_from_their_heads", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let long = [format!("a{}", "x".repeat(511)), format!("b{}", "é".repeat(255)), "A".repeat(200)];
+            for text in &long {
+                storage.write(&key(text), "1".into(), Expiry::Never).await.must("write");
+            }
+            let mut keys: Vec<_> = storage.keys("").map(|key| key.must("list").to_string()).collect().await;
+            keys.sort();
+            let mut expected = long.to_vec();
+            expected.sort();
+            assert_eq!(keys, expected);
+            assert_eq!(storage.keys("bé").count().await, 1);
+            assert_eq!(storage.entries("ax").count().await, 1);
+            assert_eq!(storage.clear("A").await.must("clear"), 1);
+            assert_eq!(storage.keys("").count().await, 2);
+            assert_eq!(storage.clear("").await.must("clear"), 2);
+            assert!(entries(&context.factory.path(context.target.space())).is_empty());
+        })
+        .case("expired_files_are_removed_by_the_sweeper", |context| async move {
+            let root = context.factory.path(context.target.space());
+            let open = || {
+                let builder = FileBuilder::new(&root).sweep_every(Some(Duration::from_millis(20)));
+                async { builder.open().await.must("open") }
+            };
+            let storage = open().await;
+            storage.write(&key("short"), "1".into(), Expiry::after_millis(50)).await.must("write");
+            storage.write(&key("long"), "2".into(), Expiry::after_secs(600)).await.must("write");
+            until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
+            // A clone keeps the sweeper going; it ends with the last.
+            let clone = storage.clone();
+            drop(storage);
+            clone.write(&key("short"), "1".into(), Expiry::after_millis(50)).await.must("write");
+            until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
+            assert!(clone.read(&key("long")).await.must("read").is_some());
+        })
+        .case("a_directory_that_has_gone_is_unavailable_and_comes_back", |context| async move {
+            let root = context.factory.path(context.target.space());
+            let aside = root.with_extension("aside");
+            let storage = context.factory.storage(context.target.space()).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            for empty_mount_point in [false, true] {
+                fs::rename(&root, &aside).must("move the directory away");
+                if empty_mount_point {
+                    fs::create_dir(&root).must("make an empty directory");
+                }
+                storage.read(&key("a")).await.fails(ErrorKind::Unavailable, "read");
+                storage.read(&key("b")).await.fails(ErrorKind::Unavailable, "read");
+                storage.ping().await.fails(ErrorKind::Unavailable, "ping");
+                storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "delete");
+                storage
+                    .write(&key("b"), "2".into(), Expiry::Never)
+                    .await
+                    .fails(ErrorKind::Unavailable, "write");
+                let listed = storage.keys("").collect::<Vec<_>>().await;
+                assert_eq!(listed.len(), 1);
+                for outcome in listed {
+                    outcome.fails(ErrorKind::Unavailable, "keys");
+                }
+                if empty_mount_point {
+                    assert!(files(&root).is_empty(), "nothing was written beside the mount");
+                    fs::remove_dir_all(&root).must("remove the empty directory");
+                }
+                fs::rename(&aside, &root).must("move the directory back");
+            }
+            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+            storage.write(&key("b"), "2".into(), Expiry::Never).await.must("write");
+        })
+        .case("a_directory_of_something_else_is_refused", |context| async move {
+            let root = context.factory.path(context.target.space());
+            let open = |layout: Layout, values: Option<ValueFormat>| {
+                let mut builder = FileBuilder::new(&root).layout(layout);
+                if let Some(values) = values {
+                    builder = builder.values(values);
+                }
+                async move { builder.open().await }
+            };
+            fs::create_dir_all(root.join("42")).must("make a directory");
+            fs::write(root.join("42/7742.json"), b"{}").must("write a file");
+            let error =
+                open(Layout::Larder, None).await.fails(ErrorKind::Configuration, "open grammY's directory");
+            assert!(error.message().contains("layout=grammy"), "{error}");
+            assert!(!root.join(".larder").exists(), "it was not touched");
+
+            fs::remove_dir_all(root.join("42")).must("remove the files");
+            fs::create_dir(root.join("lost+found")).must("make a directory");
+            fs::write(root.join(".gitkeep"), b"").must("write a file");
+            open(Layout::Larder, Some(ValueFormat::Json)).await.must("open").close().await.must("close");
+            let error =
+                open(Layout::Larder, None).await.fails(ErrorKind::Configuration, "open it as another format");
+            assert!(error.message().contains("values=json"), "{error}");
+            fs::write(root.join(".larder/format.json"), b"{").must("damage the marker");
+            open(Layout::Larder, None).await.fails(ErrorKind::Corrupt, "open it with a damaged marker");
+
+            let file = root.join("file");
+            fs::write(&file, b"").must("write a file");
+            for path in [file.clone(), file.join("below")] {
+                FileStorage::builder(path).open().await.fails(ErrorKind::Configuration, "open a file");
+            }
+            let url = format!("file:{}", root.join("x").display());
+            let storage = larder_file::open(&url).await.must("open");
+            assert!(storage.capabilities().persistent && root.join("x").is_dir());
+        })
+        .case("processes_that_start_at_once_agree_on_a_new_directory", |context| async move {
+            let root = context.factory.path(context.target.space()).join("above/below");
+            let opened = race(10, |_| {
+                let builder = FileBuilder::new(&root);
+                async move { builder.open().await.must("open") }
+            })
+            .await;
+            for (index, storage) in opened.iter().enumerate() {
+                storage.write(&key(&index.to_string()), "1".into(), Expiry::Never).await.must("write");
+            }
+            assert_eq!(opened[0].keys("").count().await, 10);
+        })
+        .case("batches_over_many_directories_say_what_failed", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let keys: Vec<Key> = (0..300).map(|at| key(&format!("k{at}"))).collect();
+            let writes: Vec<_> =
+                keys.iter().map(|key| larder_core::Write::new(key.clone(), "1", Expiry::Never)).collect();
+            storage.write_many(&writes).await.must("write_many");
+            assert_eq!(entries(&context.factory.path(context.target.space())).len(), 300);
+            // In the way of one key: something that no rename replaces.
+            let root = context.factory.path(context.target.space());
+            let file =
+                entries(&root).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == "k7"));
+            let file = root.join(file.must("the file of k7"));
+            fs::remove_file(&file).must("remove it");
+            fs::create_dir_all(file.join("in the way")).must("make a directory");
+            let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "write_many");
+            assert_eq!(error.failures().iter().map(|failure| failure.index).collect::<Vec<_>>(), [7]);
+            fs::remove_dir_all(&file).must("remove the directory");
+            assert_eq!(storage.delete_many(&keys).await.must("delete_many"), 299);
+        })
+        .case("closing_lets_go_of_everything", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let clone = storage.clone();
+            storage.close().await.must("close");
+            clone.close().await.must("close again");
+            clone.read(&key("a")).await.fails(ErrorKind::Closed, "read");
+            clone.write(&key("a"), "1".into(), Expiry::Never).await.fails(ErrorKind::Closed, "write");
+            for key in clone.keys("").collect::<Vec<_>>().await {
+                key.fails(ErrorKind::Closed, "keys");
+            }
+            let locks = context.factory.path(context.target.space()).join(".larder/locks");
+            for lock in files(&locks) {
+                File::open(locks.join(lock)).must("open a lock").try_lock().must("nobody holds it");
+            }
+        })
+}

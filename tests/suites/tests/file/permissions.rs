@@ -1,0 +1,122 @@
+//! Directories that this user may only read, or not even that.
+//!
+//! Who is root may do anything, so these cases run in a process of their own under another user
+//! where that is so.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use futures_util::StreamExt;
+use larder_core::{ErrorKind, Expiry, Storage};
+use larder_file::{FileStorage, Layout, SnapshotStorage};
+use larder_testkit::{Fails, Must, Suite};
+
+use crate::spaces::{Directories, key};
+
+/// Names the directory for the child process.
+const CHILD: &str = "LARDER_TEST_FILE_READ_ONLY";
+
+/// `nobody`, on most systems; any user but root will do.
+const SOMEBODY: u32 = 65534;
+
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
+    if !cfg!(unix) {
+        return suite;
+    }
+    suite.case("a_read_only_directory_is_read_and_refuses_writes", |context| async move {
+        let root = context.factory.path(context.target.space());
+        for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
+            let storage = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
+            let storage = storage.open().await.must("open");
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.close().await.must("close");
+        }
+        fs::create_dir(root.join("empty")).must("make a directory");
+        set_mode(root.parent().must("the directory above"), 0o755);
+        let directories = directories(&root);
+        directories.iter().for_each(|directory| set_mode(directory, 0o555));
+
+        let mut child = Command::new(std::env::current_exe().must("find this binary"));
+        child.env(CHILD, &root);
+        if fs::write(root.join("probe"), b"").is_ok() {
+            fs::remove_file(root.join("probe")).must("remove the probe");
+            as_somebody(&mut child);
+        }
+        let outcome =
+            tokio::task::spawn_blocking(move || child.output()).await.must("join").must("run the child");
+        directories.iter().for_each(|directory| set_mode(directory, 0o755));
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    })
+}
+
+/// What the child process does.
+pub(crate) fn child() {
+    let root = PathBuf::from(std::env::var_os(CHILD).must("the directory's name"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().must("start the runtime");
+    runtime.block_on(async {
+        for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
+            let storage = FileStorage::builder(root.join(name)).layout(layout).open().await.must("open");
+            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+            assert!(storage.read(&key("b")).await.must("read").is_none());
+            assert_eq!(storage.keys("").count().await, 1);
+            assert_eq!(
+                storage.entries("").filter(|entry| std::future::ready(entry.is_ok())).count().await,
+                1
+            );
+            let error =
+                storage.write(&key("b"), "1".into(), Expiry::Never).await.fails(ErrorKind::Denied, "write");
+            assert!(!error.is_retryable());
+            storage.delete(&key("a")).await.fails(ErrorKind::Denied, "delete");
+            storage.clear("").await.fails(ErrorKind::Denied, "clear");
+            assert_eq!(storage.purge_expired().await.must("purge"), 0);
+            storage.close().await.must("close");
+        }
+        let empty = root.join("empty");
+        FileStorage::builder(&empty).open().await.fails(ErrorKind::Denied, "set up a read-only directory");
+        FileStorage::builder(empty.join("x")).open().await.fails(ErrorKind::Denied, "make a directory");
+        SnapshotStorage::builder(empty.join("x.json"))
+            .open()
+            .await
+            .fails(ErrorKind::Denied, "make a snapshot");
+    });
+}
+
+fn directories(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = found.get(next).cloned() {
+        next += 1;
+        for entry in fs::read_dir(directory).must("read a directory") {
+            let path = entry.must("read a directory").path();
+            if path.is_dir() {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).must("change the mode");
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &Path, _: u32) {}
+
+#[cfg(unix)]
+fn as_somebody(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.uid(SOMEBODY).gid(SOMEBODY);
+}
+
+#[cfg(not(unix))]
+fn as_somebody(_: &mut Command) {}

@@ -1,0 +1,207 @@
+//! What is true of the snapshot.
+
+use std::{fs, path::Path, time::Duration};
+
+use futures_util::StreamExt;
+use larder_core::{Bytes, ErrorKind, Expiry, Storage};
+use larder_file::{SnapshotBuilder, SnapshotStorage};
+use larder_testkit::{Fails, Must, Suite, race, until};
+use serde_json::Value;
+
+use crate::spaces::{Snapshots, key};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
+    suite
+        .case("what_was_closed_is_there_again", |context| async move {
+            let path = context.factory.path("again");
+            let storage = open(&path).await;
+            let values: &[&[u8]] =
+                &[b"", b"{\"a\":[1.50]}", b"{ \"a\": 1 }", b"\xff\0", b"null", b"\"\\ud800\""];
+            for (index, value) in values.iter().enumerate() {
+                let expiry = if index == 0 { Expiry::Never } else { Expiry::after_secs(600) };
+                let key = key(&format!("k\"{index}"));
+                storage.write(&key, Bytes::from_static(value), expiry).await.must("write");
+            }
+            storage.write(&key("gone"), "1".into(), Expiry::after_millis(1)).await.must("write");
+            let version = storage.read(&key("k\"1")).await.must("read").must("a value").version;
+            storage.close().await.must("close");
+            let storage = open(&path).await;
+            for (index, value) in values.iter().enumerate() {
+                let key = key(&format!("k\"{index}"));
+                assert_eq!(storage.read(&key).await.must("read").must("a value").value, *value);
+                let left = storage.ttl(&key).await.must("ttl").must("an entry");
+                assert_eq!(left == Expiry::Never, index == 0);
+            }
+            assert_eq!(storage.keys("").count().await, values.len());
+            assert_eq!(storage.read(&key("k\"1")).await.must("read").must("a value").version, version);
+            storage.close().await.must("close");
+        })
+        .case("a_flush_is_on_the_disk_and_the_text_is_json", |context| async move {
+            let path = context.factory.path("flush");
+            let storage = open(&path).await;
+            assert!(!path.exists(), "there is nothing to write yet");
+            storage.write(&key("a"), "{\"n\":1.0}".into(), Expiry::Never).await.must("write");
+            storage.write(&key("b"), "text".into(), Expiry::Never).await.must("write");
+            storage.flush().await.must("flush");
+            let text = fs::read_to_string(&path).must("read the snapshot");
+            assert!(text.contains("\"value\":{\"n\":1.0}"), "{text}");
+            let snapshot: Value = serde_json::from_str(&text).must("parse the snapshot");
+            assert_eq!(snapshot["entries"]["b"]["base64"], "dGV4dA==");
+            assert_eq!(snapshot["entries"]["a"]["expires_at"], Value::Null);
+            assert!(!path.with_extension("json.tmp").exists());
+            // Nothing new: the file is left alone.
+            fs::write(&path, b"somebody else's").must("overwrite it");
+            storage.flush().await.must("flush");
+            assert_eq!(fs::read(&path).must("read it"), b"somebody else's");
+            storage.delete(&key("a")).await.must("delete");
+            storage.flush().await.must("flush");
+            assert!(!fs::read_to_string(&path).must("read it").contains("\"a\""));
+        })
+        .case("it_is_written_every_interval_and_when_it_is_dropped", |context| async move {
+            let path = context.factory.path("interval");
+            let storage = every(&path, Duration::from_millis(20)).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let holds = |text: &'static str| {
+                let path = path.clone();
+                move || {
+                    let found = fs::read_to_string(&path).is_ok_and(|read| read.contains(text));
+                    async move { found }
+                }
+            };
+            until("the snapshot has the first write", LIMIT, holds("\"a\"")).await;
+            storage.write(&key("b"), "1".into(), Expiry::Never).await.must("write");
+            until("the snapshot has the second write", LIMIT, holds("\"b\"")).await;
+            storage.close().await.must("close");
+            drop(storage);
+
+            let storage = open(&path).await;
+            storage.write(&key("c"), "1".into(), Expiry::Never).await.must("write");
+            drop(storage);
+            // The lock went with it, and nothing was lost.
+            let storage = open(&path).await;
+            assert!(storage.contains(&key("c")).await.must("contains"));
+            storage.close().await.must("close");
+        })
+        .case("a_second_storage_is_refused", |context| async move {
+            let path = context.factory.path("second");
+            let storage = open(&path).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let refused = SnapshotStorage::builder(&path).open().await;
+            let error = refused.fails(ErrorKind::Unavailable, "open it again");
+            assert!(error.message().contains("in use"), "{error}");
+            #[cfg(unix)]
+            {
+                let link = context.factory.path("link");
+                storage.flush().await.must("flush");
+                std::os::unix::fs::symlink(&path, &link).must("make a link");
+                let refused = SnapshotStorage::builder(&link).open().await;
+                refused.fails(ErrorKind::Unavailable, "open it through a link");
+            }
+            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+            storage.close().await.must("close");
+            open(&path).await.close().await.must("close");
+        })
+        .case("a_file_that_is_no_snapshot_is_refused_and_untouched", |context| async move {
+            let path = context.factory.path("unparsable");
+            let storage = open(&path).await;
+            storage.write(&key("a"), "\"hunter2\"".into(), Expiry::Never).await.must("write");
+            storage.close().await.must("close");
+            let whole = fs::read(&path).must("read the snapshot");
+            for text in
+                [&b""[..], b"{}", b"[]", b"\xff", &whole[..whole.len() / 2], &whole[..whole.len() - 2]]
+            {
+                fs::write(&path, text).must("damage it");
+                let refused = SnapshotStorage::builder(&path).open().await;
+                let error = refused.fails(ErrorKind::Corrupt, "open it");
+                assert!(!format!("{error} {error:?}").contains("hunter2"));
+                assert_eq!(fs::read(&path).must("read it"), text, "it is left as it was");
+            }
+            fs::write(&path, &whole).must("mend it");
+            open(&path).await.close().await.must("close");
+            let directory = context.factory.path("directory");
+            fs::create_dir(&directory).must("make a directory");
+            let refused = SnapshotStorage::builder(&directory).open().await;
+            refused.fails(ErrorKind::Configuration, "open a directory");
+        })
+        .case("write_errors_are_reported_and_survived", |context| async move {
+            let path = context.factory.path("errors");
+            let storage = every(&path, Duration::from_millis(20)).await;
+            // Where the new snapshot would be written there is something else.
+            let in_the_way = path.with_extension("json.tmp");
+            fs::create_dir(&in_the_way).must("make a directory");
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            assert!(storage.flush().await.is_err());
+            // A close that fails loses nothing: the storage goes on.
+            assert!(storage.close().await.is_err());
+            storage.write(&key("b"), "1".into(), Expiry::Never).await.must("write");
+            assert!(storage.flush().await.is_err());
+            assert!(!path.exists());
+            fs::remove_dir(&in_the_way).must("remove the directory");
+            until("the background writer has tried again", LIMIT, || async { path.exists() }).await;
+            storage.flush().await.must("flush");
+            storage.close().await.must("close");
+            storage.close().await.must("close again");
+            storage.write(&key("c"), "1".into(), Expiry::Never).await.fails(ErrorKind::Closed, "write");
+            storage.flush().await.fails(ErrorKind::Closed, "flush");
+            let storage = open(&path).await;
+            assert_eq!(storage.keys("").count().await, 2);
+            storage.close().await.must("close");
+        })
+        .case("every_flush_has_what_was_written_before_it", |context| async move {
+            let path = context.factory.path("concurrent");
+            let storage = every(&path, Duration::from_millis(5)).await;
+            race(8, |task| {
+                let (storage, path) = (storage.clone(), path.clone());
+                async move {
+                    for turn in 0..10 {
+                        let key = key(&format!("{task}-{turn}"));
+                        storage.write(&key, "1".into(), Expiry::Never).await.must("write");
+                        storage.flush().await.must("flush");
+                        let text = fs::read_to_string(&path).must("read the snapshot");
+                        let snapshot: Value = serde_json::from_str(&text).must("parse the snapshot");
+                        assert!(snapshot["entries"].get(key.as_str()).is_some());
+                    }
+                }
+            })
+            .await;
+            storage.close().await.must("close");
+        })
+        .case("the_chooser_and_its_url", |context| async move {
+            let path = context.factory.path("chosen");
+            let storage =
+                larder_file::open(&format!("file:{}?interval=10s", path.display())).await.must("open");
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.close().await.must("close");
+            assert!(path.is_file());
+            let refused = larder_file::open(&format!("file:{}?sync=false", path.display())).await;
+            let error = refused.fails(ErrorKind::Configuration, "an option of the directory");
+            assert!(error.message().contains("interval"), "{error}");
+        })
+        .case("who_may_read_it_stays_so", |context| async move {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                let path = context.factory.path("mode");
+                let storage = open(&path).await;
+                storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+                storage.flush().await.must("flush");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).must("change the mode");
+                storage.write(&key("b"), "1".into(), Expiry::Never).await.must("write");
+                storage.close().await.must("close");
+                let mode = fs::metadata(&path).must("ask for the mode").permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
+            }
+            #[cfg(not(unix))]
+            drop(context);
+        })
+}
+
+async fn open(path: &Path) -> SnapshotStorage {
+    every(path, Duration::from_secs(600)).await
+}
+
+async fn every(path: &Path, interval: Duration) -> SnapshotStorage {
+    SnapshotBuilder::new(path).interval(interval).open().await.must("open the snapshot")
+}

@@ -1,0 +1,50 @@
+//! The memory storage: the conformance suite without bounds, and within bounds that it does not
+//! reach.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use larder_core::{Error, Storage, async_trait};
+use larder_memory::MemoryStorage;
+use larder_testkit::{Factory, Runner, Suite};
+
+/// Storages by name, each from one URL. A name that is opened again gives a clone; once that is
+/// closed, it gives an empty storage.
+struct Spaces {
+    url: &'static str,
+    storages: Mutex<HashMap<String, MemoryStorage>>,
+}
+
+#[async_trait]
+impl Factory for Spaces {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        let known = self.storages.lock().unwrap().get(space).cloned();
+        if let Some(storage) = known
+            && storage.ping().await.is_ok()
+        {
+            return Ok(Arc::new(storage));
+        }
+        let storage = MemoryStorage::connect(self.url).await?;
+        self.storages.lock().unwrap().insert(space.to_owned(), storage.clone());
+        Ok(Arc::new(storage))
+    }
+}
+
+fn suite(name: &str, url: &'static str) -> Suite<Spaces> {
+    Suite::new(name, Spaces { url, storages: Mutex::default() })
+}
+
+fn main() {
+    Runner::new()
+        .suite(suite("memory", "memory:"))
+        .suite(suite("memory_refusing", "memory:?max_entries=50000&max_bytes=20000000&sweep=off"))
+        .suite(suite(
+            "memory_evicting",
+            "memory:?max_entries=50000&max_bytes=20000000&when_full=evict&sweep=off",
+        ))
+        .main()
+}

@@ -1,0 +1,225 @@
+//! What lies in the collection, and what happens when somebody else put it there.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt, Write};
+use larder_testkit::{Context, Fails, Must, until};
+use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+
+use crate::places::{Place, documents, key, open};
+
+async fn stored(context: &Context<Place>, name: &str) -> Document {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    collection.find_one(doc! { "_id": name }).await.must("look").must("find the document")
+}
+
+pub(crate) async fn binary(context: Context<Place>) {
+    let storage = context.target.open().await;
+    storage.write(&key("for ever"), "\0\u{ff}".into(), Expiry::Never).await.must("write");
+    storage.write(&key("an hour"), "v".into(), Expiry::after_secs(3_600)).await.must("write");
+    let document = stored(&context, "for ever").await;
+    assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version"]);
+    let bytes = "\0\u{ff}".as_bytes().to_vec();
+    assert_eq!(document.get("value"), Some(&Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })));
+    document.get_i64("version").must("have a version");
+
+    let document = stored(&context, "an hour").await;
+    assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version", "expires_at"]);
+    let left = document.get_datetime("expires_at").must("have an expiry").timestamp_millis()
+        - larder_core::clock::unix_millis();
+    assert!((3_500_000..=3_700_000).contains(&left), "{left}");
+    // Touched, it stays the same document but for the expiry; written again without one, it has none.
+    storage.touch(&key("an hour"), Expiry::Never).await.must("touch");
+    assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
+    storage.write(&key("an hour"), "v".into(), Expiry::after_secs(3_600)).await.must("write");
+    storage.write(&key("an hour"), "w".into(), Expiry::Never).await.must("write");
+    assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
+}
+
+pub(crate) async fn document(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let text = r#"{"name":"Míša","count":5,"big":5000000000,"half":0.5,"list":[1,null,true],"id":18446744073709551615}"#;
+    storage.write(&key("k"), text.into(), Expiry::after_secs(60)).await.must("write");
+    let document = stored(&context, "k").await;
+    let value = document.get_document("value").must("be a document");
+    assert_eq!(value.get("count"), Some(&Bson::Int32(5)));
+    assert_eq!(value.get("big"), Some(&Bson::Int64(5_000_000_000)));
+    assert_eq!(value.get("half"), Some(&Bson::Double(0.5)));
+    assert!(matches!(value.get("id"), Some(Bson::Decimal128(_))));
+    // It can be queried.
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let found = collection.count_documents(doc! { "value.name": "Míša", "value.count": { "$gt": 4 } }).await;
+    assert_eq!(found.must("count"), 1);
+    let read = storage.read(&key("k")).await.must("read").must("find it");
+    assert_eq!(read.value, text);
+    // Types that JSON has not are read as extended JSON.
+    let change = doc! { "$set": { "value.at": mongodb::bson::DateTime::from_millis(0) } };
+    collection.update_one(doc! { "_id": "k" }, change).await.must("change by hand");
+    let read: serde_json::Value = storage.read_as(&key("k")).await.must("read").must("find it");
+    assert_eq!(read["at"]["$date"], "1970-01-01T00:00:00Z");
+}
+
+pub(crate) async fn dollars(context: Context<Place>) {
+    let storage = context.target.open().await;
+    for text in [
+        r#""$value""#,
+        r#""$$ROOT""#,
+        r#"{"$set":{"a":1}}"#,
+        r#"{"$literal":"$x","a.b":{"$where":"1"},"":["$$NOW"]}"#,
+        r#"["$a",{"$eq":[1,1]}]"#,
+    ] {
+        for name in ["$k", "$$ROOT", "a.b", "$where"] {
+            let key = key(name);
+            let found = async |what: &str| {
+                let read = storage.read(&key).await.must("read").must("find it");
+                assert_eq!(read.value, text, "{what}: {name} = {text}");
+                read.version.must("have a version")
+            };
+            storage.write(&key, text.into(), Expiry::Never).await.must("write");
+            found("for ever").await;
+            storage.write(&key, text.into(), Expiry::after_secs(60)).await.must("write");
+            let version = found("expiring").await;
+            let at = Condition::At(version);
+            storage.write_if(&key, text.into(), Expiry::after_secs(60), at).await.must("write if unchanged");
+            found("if unchanged").await;
+            storage.delete(&key).await.must("delete");
+            let absent = storage.write_if(&key, text.into(), Expiry::after_secs(60), Condition::Absent).await;
+            absent.must("write if absent");
+            found("if absent").await;
+        }
+    }
+}
+
+pub(crate) async fn refused(context: Context<Place>) {
+    let storage = context.target.open().await;
+    storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+    for text in ["not json", r#"{"a":1,"a":2}"#, r#"{"a\u0000":1}"#, "", "\"\\ud800\""] {
+        let error = storage.write(&key("k"), text.into(), Expiry::Never).await;
+        error.fails(ErrorKind::InvalidValue, "write what BSON cannot hold");
+    }
+    let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
+    storage.write(&key("deep"), deep.clone().into(), Expiry::Never).await.must("write 99 levels");
+    assert_eq!(storage.read(&key("deep")).await.must("read").must("find it").value, deep);
+    let deeper = format!("[{deep}]");
+    let error = storage.write(&key("k"), deeper.into(), Expiry::Never).await;
+    error.fails(ErrorKind::InvalidValue, "write 100 levels");
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "1");
+}
+
+pub(crate) async fn removed_by_the_server(context: Context<Place>) {
+    let storage = context.target.open().await;
+    storage.write(&key("gone"), "v".into(), Expiry::after_millis(50)).await.must("write");
+    storage.write(&key("stays"), "v".into(), Expiry::Never).await.must("write");
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    // The TTL monitor runs once a minute.
+    until("the server removes the expired document", Duration::from_secs(110), || async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        collection.count_documents(doc! {}).await.must("count") == 1
+    })
+    .await;
+    assert!(storage.contains(&key("stays")).await.must("look"));
+}
+
+pub(crate) async fn largest(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let limit = storage.capabilities().max_value.must("have a limit");
+    let limit = usize::try_from(limit).must("fit");
+    let long = key("k".repeat(512));
+    let value = |seed| storage.bulk(limit, seed);
+    let holds = async |seed, what: &str| storage.holds(&long, &value(seed), what).await;
+    storage.write(&long, value(1), Expiry::Never).await.must("write");
+    holds(1, "for ever").await;
+    storage.write(&long, value(2), Expiry::after_secs(600)).await.must("write with an expiry");
+    holds(2, "with an expiry").await;
+    let version = storage.read(&long).await.must("read").must("find it").version.must("have a version");
+    let at = Condition::At(version);
+    storage.write_if(&long, value(3), Expiry::after_secs(600), at).await.must("write if unchanged");
+    holds(3, "if unchanged").await;
+    storage.delete(&long).await.must("delete");
+    storage
+        .write_if(&long, value(4), Expiry::after_secs(600), Condition::Absent)
+        .await
+        .must("write if absent");
+    holds(4, "if absent").await;
+    let writes =
+        [Write::new(long.clone(), value(5), Expiry::Never), Write::new(key("b"), value(6), Expiry::Never)];
+    storage.write_many(&writes).await.must("write many");
+    holds(5, "in a batch").await;
+    let over = storage.bulk(limit + 1, 7);
+    storage.write(&long, over, Expiry::Never).await.fails(ErrorKind::TooLarge, "a byte more");
+    holds(5, "after a refused write").await;
+}
+
+pub(crate) async fn foreign(context: Context<Place>) {
+    let storage = context.target.open().await;
+    storage.write(&key("b"), "v".into(), Expiry::Never).await.must("write");
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let foreign = [
+        doc! { "_id": "a", "value": { "not": "bytes" }, "version": 1_i64 },
+        doc! { "_id": "c", "expires_at": "soon" },
+        doc! { "_id": "d\n", "value": Binary { subtype: BinarySubtype::Generic, bytes: vec![1] } },
+        // Keys that are no strings are none of ours.
+        doc! { "value": 1 },
+        doc! { "_id": 5 },
+    ];
+    collection.insert_many(foreign).await.must("insert by hand");
+    storage.read(&key("a")).await.fails(ErrorKind::Corrupt, "a value of another type");
+    storage.read(&key("c")).await.fails(ErrorKind::Corrupt, "no value");
+    assert!(storage.read(&key("b")).await.must("read").is_some());
+    let keys: Vec<_> = storage.keys("").collect().await;
+    let good: Vec<_> =
+        keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::Key::as_str).collect();
+    assert_eq!((good, keys.len()), (vec!["a", "b", "c"], 4));
+    let entries: Vec<_> = storage.entries("").collect().await;
+    let good: Vec<_> = entries.iter().filter_map(|entry| entry.as_ref().ok()).collect();
+    assert_eq!((good.len(), entries.len()), (1, 4));
+    // It can be put right.
+    storage.write(&key("a"), "v".into(), Expiry::Never).await.must("write over it");
+    assert!(storage.read(&key("a")).await.must("read").is_some());
+    // What an operation for all counts, it removes; what is not ours stays.
+    assert_eq!(storage.clear("").await.must("clear"), 4);
+    assert_eq!(collection.count_documents(doc! {}).await.must("count"), 2);
+}
+
+pub(crate) async fn by_hand(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let value = Binary { subtype: BinarySubtype::Generic, bytes: b"v".to_vec() };
+    collection.insert_one(doc! { "_id": "k", "value": value }).await.must("insert by hand");
+    let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
+    let absent = storage.write_if(&key("k"), "w".into(), Expiry::Never, Condition::Absent).await;
+    absent.fails(ErrorKind::Conflict, "write over it as absent");
+    let at = Condition::At(seen.clone());
+    storage.write_if(&key("k"), "w".into(), Expiry::Never, at.clone()).await.must("write if unchanged");
+    let again = storage.write_if(&key("k"), "x".into(), Expiry::Never, at).await;
+    again.fails(ErrorKind::Conflict, "write at the old version");
+    storage.delete_if(&key("k"), &seen).await.fails(ErrorKind::Conflict, "delete at the old version");
+}
+
+pub(crate) async fn partial_failures(context: Context<Place>) {
+    let storage = open(&context.factory.server, context.target.space(), "&values=document").await;
+    let write = |name: &str, text: &str| Write::new(key(name), text.to_owned(), Expiry::Never);
+    let writes = [write("a", "1"), write("b", "no json"), write("c", "3"), write("a", "4"), write("c", "[")];
+    let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "a batch with nonsense in it");
+    let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
+    assert_eq!(failed, [1, 4]);
+    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::InvalidValue));
+    for (name, value) in [("a", "4"), ("c", "3")] {
+        assert_eq!(storage.read(&key(name)).await.must("read").must("find it").value, value);
+    }
+    // A unique index on something else makes the server refuse single writes.
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let options = mongodb::options::IndexOptions::builder().unique(true).build();
+    let index = mongodb::IndexModel::builder().keys(doc! { "value": 1 }).options(options).build();
+    collection.create_index(index).await.must("create an index");
+    let writes = [write("x", "10"), write("y", "4"), write("z", "12")];
+    let error =
+        storage.write_many(&writes).await.fails(ErrorKind::Partial, "a batch the server refuses in part");
+    let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
+    assert_eq!(failed, [1]);
+    assert!(!format!("{error:?}").contains("dup key"));
+    for name in ["x", "z"] {
+        assert!(storage.contains(&key(name)).await.must("look"), "{name}");
+    }
+}

@@ -1,0 +1,142 @@
+//! A server that dies or freezes.
+
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use larder_core::{ErrorKind, Expiry, Key, Storage, Write};
+use larder_suites::Writers;
+use larder_testkit::{Context, Fails, Must, abandon, until};
+
+use crate::places::{Place, key, open, private};
+
+const TASKS: usize = 4;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn killed_under_load(context: Context<Place>) {
+    let Some(server) = private().await else { return };
+    let options = "&timeout=3s&serverSelectionTimeoutMS=2000";
+    let storage = open(&server, context.target.space(), options).await;
+    let mut writers = Writers::start(storage, TASKS);
+    for _ in 0..2 {
+        writers.get_on(10).await;
+        let before = writers.failed();
+        server.kill().await.must("kill the server");
+        writers.notice(before).await;
+        server.start().await.must("start the server");
+        // With the same storage: nothing was opened anew.
+        writers.get_on(10).await;
+    }
+    server.kill().await.must("kill the server");
+    writers.stop().await;
+    server.start().await.must("start the server");
+    writers.check().await;
+}
+
+pub(crate) async fn restart_between_calls(context: Context<Place>) {
+    let Some(server) = private().await else { return };
+    let storage = open(&server, context.target.space(), "&serverSelectionTimeoutMS=1000").await;
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    server.kill().await.must("kill the server");
+    for _ in 0..2 {
+        let started = Instant::now();
+        let error = storage.read(&key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
+        assert!(error.is_retryable());
+        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    }
+    server.start().await.must("start the server");
+    until("the storage works again", PATIENCE, || async {
+        match storage.read(&key("k")).await {
+            Ok(record) => record.is_some_and(|record| record.value == "v"),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+    storage.write(&key("k"), "w".into(), Expiry::Never).await.must("write");
+}
+
+pub(crate) async fn frozen(context: Context<Place>) {
+    let Some(server) = private().await else { return };
+    let storage = open(&server, context.target.space(), "&timeout=500ms").await;
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    server.pause().await.must("freeze the server");
+    let started = Instant::now();
+    storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
+    let late = storage.write(&key("k"), "old".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write to a frozen server");
+    // The next write of the key waits for the one that may still happen.
+    let later = storage.write(&key("k"), "middle".into(), Expiry::Never).await;
+    later.fails(ErrorKind::Timeout, "write behind that");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    server.resume().await.must("thaw the server");
+    until("the storage works again", PATIENCE, || async {
+        match storage.write(&key("k"), "new".into(), Expiry::Never).await {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "new");
+}
+
+/// A write whose future was dropped does not overtake one that was begun after it.
+pub(crate) async fn abandoned_write(context: Context<Place>) {
+    let storage = open(&context.factory.server, context.target.space(), "").await;
+    let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
+    for round in 0..30 {
+        let old = storage.write(&key, large.clone().into(), Expiry::Never);
+        abandon(old, 1 + round % 3).await;
+        let new = round.to_string();
+        storage.write(&key, new.clone().into(), Expiry::Never).await.must("write");
+        // Long enough for the other to have come late, had it been possible.
+        for _ in 0..5 {
+            assert_eq!(storage.read(&key).await.must("read").must("find it").value, new, "{round}");
+        }
+    }
+}
+
+/// A clear takes what was begun before it, even if nobody waits for that any more.
+pub(crate) async fn clear_after_abandoned_write(context: Context<Place>) {
+    let storage = open(&context.factory.server, context.target.space(), "").await;
+    let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
+    for round in 0..20 {
+        let old = storage.write(&key, large.clone().into(), Expiry::Never);
+        abandon(old, 1 + round % 3).await;
+        storage.clear("").await.must("clear");
+        // Long enough for the write to have come late, had it been possible.
+        for _ in 0..5 {
+            assert!(storage.read(&key).await.must("read").is_none(), "{round}");
+        }
+    }
+}
+
+/// A clear whose future was dropped deletes nothing that was written after it.
+pub(crate) async fn abandoned_clear(context: Context<Place>) {
+    let storage = open(&context.factory.server, context.target.space(), "").await;
+    let write = |number: usize| Write::new(key(format!("k{number:04}")), "v", Expiry::Never);
+    let writes: Vec<Write> = (0..600).map(write).collect();
+    for round in 0..6 {
+        storage.write_many(&writes).await.must("write many");
+        abandon(storage.clear(""), 1 + round).await;
+        // The last of the first page and the last of all.
+        let later = [&writes[499], &writes[599]];
+        for write in later {
+            storage.write(&write.key, "later".into(), Expiry::Never).await.must("write");
+        }
+        for _ in 0..5 {
+            for write in later {
+                let record = storage.read(&write.key).await.must("read").must("find what was written later");
+                assert_eq!(record.value, "later", "{round}");
+            }
+        }
+    }
+    let left: Vec<Key> = storage.keys("").try_collect().await.must("list");
+    assert_eq!(storage.clear("").await.must("clear"), left.len() as u64);
+    assert!(storage.keys("").try_next().await.must("list").is_none());
+}

@@ -1,0 +1,69 @@
+//! A client of the caller's own.
+
+use futures_util::FutureExt;
+use larder_core::{ErrorKind, Expiry, Storage};
+use larder_mongodb::{Form, MongoBuilder};
+use larder_testkit::{Context, Fails, Must};
+use mongodb::bson::doc;
+
+use crate::places::{DATABASE, Place, client, key, open};
+
+pub(crate) async fn client_stays_open(context: Context<Place>) {
+    let client = client(&context.factory.server).await;
+    let open = async || {
+        let builder = MongoBuilder::from_client(client.clone()).database(DATABASE);
+        builder.collection(context.target.space()).values(Form::Document).connect().await.must("connect")
+    };
+    let (one, other) = (open().await, open().await);
+    one.write(&key("k"), "[1]".into(), Expiry::Never).await.must("write");
+    one.close().await.must("close");
+    one.clone().read(&key("k")).await.fails(ErrorKind::Closed, "read of a closed storage");
+    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "[1]");
+    other.close().await.must("close");
+    let names = client.database(DATABASE).list_collection_names().await.must("use the client on");
+    assert!(names.iter().any(|name| name == context.target.space()));
+}
+
+pub(crate) async fn collection_stays_open(context: Context<Place>) {
+    let collection =
+        client(&context.factory.server).await.database(DATABASE).collection(context.target.space());
+    let storage = MongoBuilder::from_collection::<mongodb::bson::Document>(&collection);
+    let storage = storage.connect().await.must("connect");
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.close().await.must("close");
+    assert_eq!(collection.count_documents(doc! {}).await.must("use the collection on"), 1);
+}
+
+/// Futures may be polled, and the last handle dropped, by threads that Tokio knows nothing of.
+pub(crate) async fn off_runtime(context: Context<Place>) {
+    let storage = open(&context.factory.server, context.target.space(), "").await;
+    let thread = std::thread::spawn(move || {
+        let key = key("k");
+        let abandoned = storage.write(&key, "v".into(), Expiry::Never).now_or_never();
+        assert!(abandoned.is_none(), "a write that waits for nobody");
+        block_on(storage.write(&key, "w".into(), Expiry::Never)).must("write off the runtime");
+        drop(storage);
+    });
+    let ended = tokio::task::spawn_blocking(move || thread.join().map_err(|_| "it panicked")).await;
+    ended.must("wait").must("end the thread");
+    let storage = open(&context.factory.server, context.target.space(), "").await;
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+}
+
+/// An executor that is not Tokio's.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}

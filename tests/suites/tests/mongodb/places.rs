@@ -1,0 +1,86 @@
+//! How to open storages on the server.
+
+use std::sync::Arc;
+
+use larder_core::{Error, Key, Result, Storage, async_trait};
+use larder_mongodb::MongoStorage;
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Factory, Missing, Must};
+use mongodb::{Client, Collection, Database, bson::Document};
+
+/// The database that all cases share; the spaces of the suite are collections.
+pub(crate) const DATABASE: &str = "larder-suites";
+
+/// A server with options.
+pub(crate) struct Place {
+    pub(crate) server: Server,
+    options: &'static str,
+}
+
+/// The shared server.
+pub(crate) async fn place(options: &'static str) -> Result<Place, Missing> {
+    let server = Kind::Mongodb.shared().await.map_err(missing)?;
+    Ok(Place { server, options })
+}
+
+/// A server for one case alone; the case is left out where there can be none.
+pub(crate) async fn private() -> Option<Server> {
+    match Kind::Mongodb.private().await {
+        Ok(server) if server.is_ours() => Some(server),
+        Ok(_) => None,
+        Err(missing) if missing.required() => panic!("{missing}"),
+        // The suite that the case belongs to needs the same server and is reported as ignored.
+        Err(missing) => {
+            eprintln!("left out: {missing}");
+            None
+        }
+    }
+}
+
+fn missing(missing: larder_test_servers::Missing) -> Missing {
+    Missing::new(missing.to_string(), missing.required())
+}
+
+/// The storage URL of a server, ready for `&option=value`.
+pub(crate) fn url(server: &Server, collection: &str) -> String {
+    let (place, query) = server.url().split_once('?').unwrap_or((server.url(), ""));
+    let and = if query.is_empty() { "" } else { "&" };
+    format!("{place}?{query}{and}database={DATABASE}&collection={collection}")
+}
+
+/// A storage on a server, with further options (`&timeout=1s`).
+pub(crate) async fn open(server: &Server, collection: &str, options: &str) -> MongoStorage {
+    MongoStorage::connect(&format!("{}{options}", url(server, collection))).await.must("connect")
+}
+
+/// A client past the storage.
+pub(crate) async fn client(server: &Server) -> Client {
+    Client::with_uri_str(server.url()).await.must("connect past the storage")
+}
+
+/// The database past the storage.
+pub(crate) async fn database(server: &Server) -> Database {
+    client(server).await.database(DATABASE)
+}
+
+/// A collection past the storage.
+pub(crate) async fn documents(server: &Server, collection: &str) -> Collection<Document> {
+    database(server).await.collection(collection)
+}
+
+pub(crate) fn key(text: impl AsRef<str>) -> Key {
+    Key::new(text).must("make a key")
+}
+
+#[async_trait]
+impl Factory for Place {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        let url = format!("{}{}", url(&self.server, space), self.options);
+        Ok(Arc::new(MongoStorage::connect(&url).await?))
+    }
+
+    async fn remove(&self, space: &str) -> Result<(), Error> {
+        documents(&self.server, space).await.drop().await.must("drop the collection");
+        Ok(())
+    }
+}

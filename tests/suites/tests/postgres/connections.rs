@@ -1,0 +1,153 @@
+//! Connections: the caller's own pool, ones that break, ones that are shared.
+
+use std::time::Duration;
+
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_postgres::{
+    PostgresBuilder,
+    deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod},
+    tokio_postgres::{Config, NoTls},
+};
+use larder_testkit::{Fails, Runner, until};
+
+use crate::place::suite;
+
+fn pool(url: &str, size: usize) -> Pool {
+    let config: Config = url.parse().unwrap();
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    Pool::builder(Manager::from_config(config, NoTls, recycling)).max_size(size).build().unwrap()
+}
+
+pub(crate) fn suites(runner: Runner) -> Runner {
+    runner.suite(
+        suite("postgres_connections", "")
+            .without_laws()
+            .case("the_callers_pool_stays_open", |context| async move {
+                let pool = pool(context.factory.bare_url(), 2);
+                let builder = PostgresBuilder::from_pool(pool.clone()).table(context.target.space());
+                let storage = builder.connect().await.unwrap();
+                let key = Key::new("k").unwrap();
+                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                let clone = storage.clone();
+                storage.close().await.unwrap();
+                storage.close().await.unwrap();
+                drop(clone.read(&key).await.fails(ErrorKind::Closed, "closed through another clone"));
+                let client = pool.get().await.unwrap();
+                assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+                // And all of it: nothing is held back.
+                let other = pool.get().await.unwrap();
+                drop((client, other));
+            })
+            .case("the_callers_pool_is_given_back_in_between", |context| async move {
+                let pool = pool(context.factory.bare_url(), 1);
+                let storage = PostgresBuilder::from_pool(pool.clone())
+                    .table(context.target.space())
+                    .connect()
+                    .await
+                    .unwrap();
+                let key = Key::new("k").unwrap();
+                for _ in 0..20 {
+                    storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                    assert!(storage.read(&key).await.unwrap().is_some());
+                    drop(pool.get().await.unwrap());
+                }
+                storage.close().await.unwrap();
+            })
+            .case("statements_that_somebody_deallocated", |context| async move {
+                let pool = pool(context.factory.bare_url(), 1);
+                let storage = PostgresBuilder::from_pool(pool.clone())
+                    .table(context.target.space())
+                    .connect()
+                    .await
+                    .unwrap();
+                let key = Key::new("k").unwrap();
+                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                pool.get().await.unwrap().batch_execute("DEALLOCATE ALL").await.unwrap();
+                storage.write(&key, Bytes::from_static(b"y"), Expiry::Never).await.unwrap();
+                assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"y");
+                storage.close().await.unwrap();
+            })
+            .case("crowds_share_few_connections", |context| async move {
+                let table = context.target.space().to_owned();
+                let application = format!("{table}-crowd");
+                let storage = context
+                    .factory
+                    .storage(&format!("table={table}&pool_size=2&application_name={application}"))
+                    .await;
+                let keys: Vec<Key> = (0..300).map(|number| Key::new(format!("{number}")).unwrap()).collect();
+                let value = |key: &Key| Bytes::copy_from_slice(key.as_bytes());
+                let writes = keys.iter().map(|key| storage.write(key, value(key), Expiry::Never));
+                for written in futures_util::future::join_all(writes).await {
+                    written.unwrap();
+                }
+                // Each with its own answer, though they travel together.
+                for _ in 0..5 {
+                    let reads =
+                        futures_util::future::join_all(keys.iter().map(|key| storage.read(key))).await;
+                    for (key, read) in keys.iter().zip(reads) {
+                        assert_eq!(&read.unwrap().unwrap().value[..], key.as_bytes());
+                    }
+                }
+                let admin = context.factory.admin().await;
+                assert!(admin.connections_of(&application).await <= 2);
+                // Dropped midway, here and there: the others do not notice.
+                for round in 0..20 {
+                    let reads = keys.iter().enumerate().map(|(at, key)| {
+                        let storage = &storage;
+                        async move {
+                            if at % 3 == round % 3 {
+                                larder_testkit::abandon(storage.read(key), round % 7).await;
+                                return;
+                            }
+                            assert_eq!(&storage.read(key).await.unwrap().unwrap().value[..], key.as_bytes());
+                        }
+                    });
+                    futures_util::future::join_all(reads).await;
+                }
+                storage.close().await.unwrap();
+                until("all connections are closed", Duration::from_secs(5), || async {
+                    admin.connections_of(&application).await == 0
+                })
+                .await;
+            })
+            .case("a_dropped_storage_leaves_no_connection", |context| async move {
+                let table = context.target.space().to_owned();
+                let application = format!("{table}-dropped");
+                let storage =
+                    context.factory.storage(&format!("table={table}&application_name={application}")).await;
+                storage.write(&Key::new("k").unwrap(), Bytes::new(), Expiry::Never).await.unwrap();
+                let admin = context.factory.admin().await;
+                assert!(admin.connections_of(&application).await > 0);
+                drop(storage);
+                until("all connections are closed", Duration::from_secs(5), || async {
+                    admin.connections_of(&application).await == 0
+                })
+                .await;
+            })
+            .case("connections_that_the_server_ends", |context| async move {
+                let table = context.target.space().to_owned();
+                let application = format!("{table}-ended");
+                let storage =
+                    context.factory.storage(&format!("table={table}&application_name={application}")).await;
+                let key = Key::new("k").unwrap();
+                let admin = context.factory.admin().await;
+                for round in 0..5_u8 {
+                    let value = Bytes::from(vec![round]);
+                    // What fails meanwhile is retryable; it works again by itself.
+                    until("a write works again", Duration::from_secs(10), || async {
+                        match storage.write(&key, value.clone(), Expiry::Never).await {
+                            Ok(()) => true,
+                            Err(error) => {
+                                assert!(error.is_retryable(), "{error:?}");
+                                false
+                            }
+                        }
+                    })
+                    .await;
+                    assert_eq!(storage.read(&key).await.unwrap().unwrap().value, value);
+                    assert!(admin.end_connections_of(&application).await > 0);
+                }
+                storage.close().await.unwrap();
+            }),
+    )
+}

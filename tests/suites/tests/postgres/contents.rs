@@ -1,0 +1,109 @@
+//! What is in the table, as others see it.
+
+use larder_core::{Bytes, Expiry, Key, Storage, StorageExt};
+use larder_testkit::Suite;
+
+use crate::place::Place;
+
+pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
+    suite
+        .case("jsonb_can_be_queried", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}&values=jsonb")).await;
+            let ada = Key::new("ada").unwrap();
+            storage
+                .write_as(&ada, &serde_json::json!({ "name": "Ada", "pets": 2 }), Expiry::Never)
+                .await
+                .unwrap();
+            let admin = context.factory.admin().await;
+            let found = admin.text(&format!("SELECT key FROM \"{table}\" WHERE value @> '{{\"pets\": 2}}'")).await;
+            assert_eq!(found.as_deref(), Some("ada"));
+            storage.close().await.unwrap();
+        })
+        .case("bytea_holds_the_bytes_and_expires_at_the_moment", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            let key = Key::new("k").unwrap();
+            storage.write(&key, Bytes::from_static(b"\x00\xff"), Expiry::after_secs(100)).await.unwrap();
+            let admin = context.factory.admin().await;
+            let sql = format!(
+                "SELECT encode(value, 'hex'), expires_at - now() BETWEEN '98 seconds' AND '100 seconds' FROM \"{table}\""
+            );
+            let row = &admin.rows(&sql, &[]).await[0];
+            assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("00ff", true));
+            storage.close().await.unwrap();
+        })
+        .case("rows_of_others_are_entries", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            let admin = context.factory.admin().await;
+            admin
+                .run(&format!(
+                    "INSERT INTO \"{table}\" VALUES ('by hand', 'x', 7, NULL), ('gone', 'x', 7, now() - interval '1 s'), \
+                     ('endless', 'x', 7, 'infinity')"
+                ))
+                .await;
+            let key = Key::new("by hand").unwrap();
+            let record = storage.read(&key).await.unwrap().unwrap();
+            assert_eq!(&record.value[..], b"x");
+            let endless = Key::new("endless").unwrap();
+            assert_eq!(storage.ttl(&endless).await.unwrap(), Some(Expiry::Never));
+            assert!(!storage.contains(&Key::new("gone").unwrap()).await.unwrap());
+            storage.delete_if(&key, &record.version.unwrap()).await.unwrap();
+            assert_eq!(storage.purge_expired().await.unwrap(), 1);
+            storage.close().await.unwrap();
+        })
+        .case("a_key_that_is_none_is_an_error_of_its_own_in_a_listing", |context| async move {
+            use futures_util::StreamExt;
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            let admin = context.factory.admin().await;
+            admin
+                .run(&format!(
+                    "INSERT INTO \"{table}\" VALUES ('a', 'x', 1, NULL), (E'b\\nc', 'x', 1, NULL), ('d', 'x', 1, NULL)"
+                ))
+                .await;
+            let keys: Vec<_> = storage.keys("").collect().await;
+            assert_eq!(keys.iter().filter(|key| key.is_ok()).count(), 2);
+            assert_eq!(keys.len(), 3);
+            let entries: Vec<_> = storage.entries("").collect().await;
+            assert_eq!(entries.iter().filter(|entry| entry.is_ok()).count(), 2);
+            storage.close().await.unwrap();
+        })
+        .case("the_sweeper_removes_expired_rows", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}&sweep=50ms")).await;
+            let admin = context.factory.admin().await;
+            // More than one statement's worth.
+            admin
+                .run(&format!(
+                    "INSERT INTO \"{table}\" SELECT 'old' || n, 'x', n, now() - interval '1 s' \
+                     FROM generate_series(1, 2500) AS n"
+                ))
+                .await;
+            larder_testkit::until("all rows are gone", std::time::Duration::from_secs(10), || async {
+                admin.count(&format!("SELECT count(*) FROM \"{table}\""), &[]).await == 0
+            })
+            .await;
+            storage.close().await.unwrap();
+        })
+        .case("large_entries_are_listed_a_few_at_a_time", |context| async move {
+            use futures_util::TryStreamExt;
+            let table = context.target.space().to_owned();
+            for values in ["bytea", "jsonb", "json", "text"] {
+                let table = format!("{table}{values}");
+                let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
+                // 2 MiB each, which must not compress away: two fill a page.
+                let handle = larder_testkit::Handle::new(std::sync::Arc::new(storage.clone()));
+                for number in 0..7 {
+                    let key = Key::new(format!("large {number}")).unwrap();
+                    handle.put(&key, &handle.bulk(2 << 20, number)).await;
+                }
+                let entries: Vec<_> = storage.entries("large").try_collect().await.unwrap();
+                assert_eq!(entries.len(), 7);
+                assert!(entries.iter().all(|entry| entry.record.value.len() == 2 << 20));
+                storage.close().await.unwrap();
+                context.factory.admin().await.run(&format!("DROP TABLE \"{table}\"")).await;
+            }
+        })
+}

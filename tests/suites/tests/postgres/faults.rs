@@ -1,0 +1,180 @@
+//! A server that dies, comes back, or falls silent.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage, async_trait};
+use larder_postgres::PostgresStorage;
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};
+
+use crate::place::{missing, with_options};
+
+/// A server for these cases alone. They take turns: each stops it for all.
+struct Fragile {
+    server: Server,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl Factory for Fragile {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        Ok(Arc::new(self.storage(space, "").await?))
+    }
+}
+
+impl Fragile {
+    async fn new() -> Result<Self, Missing> {
+        let server = Kind::Postgres.private().await.map_err(missing)?;
+        if !server.is_ours() {
+            return Err(Missing::new("the server from the environment is not ours to stop", false));
+        }
+        Ok(Self { server, turn: tokio::sync::Mutex::default() })
+    }
+
+    async fn storage(&self, table: &str, options: &str) -> Result<PostgresStorage, Error> {
+        let options = format!("table={table}&timeout=5s&{options}");
+        PostgresStorage::connect(&with_options(self.server.url(), options.trim_end_matches('&'))).await
+    }
+}
+
+/// The call must end by itself, whatever has happened to the server.
+async fn ends<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), call).await.expect("no call hangs")
+}
+
+pub(crate) fn suites(runner: Runner) -> Runner {
+    runner.suite(
+        Suite::connect("postgres_faults", Fragile::new)
+            .without_laws()
+            .case("restart_in_between", |context| async move {
+                let fragile = &context.factory;
+                let _turn = fragile.turn.lock().await;
+                let storage = fragile.storage(context.target.space(), "").await.unwrap();
+                let key = Key::new("k").unwrap();
+                storage.write(&key, Bytes::from_static(b"before"), Expiry::Never).await.unwrap();
+                fragile.server.kill().await.unwrap();
+                let down = ends(storage.read(&key)).await.fails(ErrorKind::Unavailable, "the server is down");
+                assert!(down.is_retryable());
+                let down = ends(storage.write(&key, Bytes::new(), Expiry::Never)).await;
+                assert!(down.fails(ErrorKind::Unavailable, "the server is down").is_retryable());
+                fragile.server.start().await.unwrap();
+                until("it works again by itself", Duration::from_secs(20), || async {
+                    match ends(storage.read(&key)).await {
+                        Ok(record) => {
+                            assert_eq!(&record.unwrap().value[..], b"before");
+                            true
+                        }
+                        Err(error) => {
+                            assert!(error.is_retryable(), "{error:?}");
+                            false
+                        }
+                    }
+                })
+                .await;
+                storage.write(&key, Bytes::from_static(b"after"), Expiry::Never).await.unwrap();
+                storage.close().await.unwrap();
+            })
+            .case("kill_in_mid_load_loses_no_acknowledged_write", |context| async move {
+                let fragile = &context.factory;
+                let _turn = fragile.turn.lock().await;
+                let storage = fragile.storage(context.target.space(), "").await.unwrap();
+                let stop = Arc::new(AtomicBool::new(false));
+                let written = Arc::new(AtomicUsize::new(0));
+                let failed = Arc::new(AtomicUsize::new(0));
+                let tasks: Vec<_> = (0..16)
+                    .map(|task| {
+                        let storage = storage.clone();
+                        let (stop, written, failed) = (stop.clone(), written.clone(), failed.clone());
+                        tokio::spawn(async move {
+                            let mut acknowledged = Vec::new();
+                            for number in 0.. {
+                                if stop.load(Ordering::Relaxed) {
+                                    break;
+                                }
+                                let key = Key::new(format!("{task}:{number}")).unwrap();
+                                let value = Bytes::from(format!("{number}"));
+                                match ends(storage.write(&key, value, Expiry::Never)).await {
+                                    Ok(()) => {
+                                        written.fetch_add(1, Ordering::Relaxed);
+                                        acknowledged.push(key);
+                                    }
+                                    Err(error) => {
+                                        assert!(error.is_retryable(), "{error:?}");
+                                        failed.fetch_add(1, Ordering::Relaxed);
+                                        tokio::task::yield_now().await;
+                                    }
+                                }
+                            }
+                            acknowledged
+                        })
+                    })
+                    .collect();
+                for _ in 0..3 {
+                    let before = written.load(Ordering::Relaxed);
+                    until("the load is under way", Duration::from_secs(30), || async {
+                        written.load(Ordering::Relaxed) > before + 500
+                    })
+                    .await;
+                    let failures = failed.load(Ordering::Relaxed);
+                    fragile.server.kill().await.unwrap();
+                    until("the load has noticed", Duration::from_secs(30), || async {
+                        failed.load(Ordering::Relaxed) > failures
+                    })
+                    .await;
+                    fragile.server.start().await.unwrap();
+                }
+                let before = written.load(Ordering::Relaxed);
+                until("the load goes on", Duration::from_secs(30), || async {
+                    written.load(Ordering::Relaxed) > before + 500
+                })
+                .await;
+                stop.store(true, Ordering::Relaxed);
+                let mut acknowledged = Vec::new();
+                for task in tasks {
+                    acknowledged.extend(task.await.unwrap());
+                }
+                let found = storage.read_many(&acknowledged).await.unwrap();
+                let missing = found.iter().filter(|record| record.is_none()).count();
+                assert_eq!(missing, 0, "of {} acknowledged writes", acknowledged.len());
+                storage.close().await.unwrap();
+            })
+            .case("a_server_that_falls_silent_is_a_time_out", |context| async move {
+                let fragile = &context.factory;
+                let _turn = fragile.turn.lock().await;
+                let storage = fragile.storage(context.target.space(), "").await.unwrap();
+                storage.close().await.unwrap();
+                let url = with_options(
+                    fragile.server.url(),
+                    &format!("table={}&timeout=1s&connect_timeout=5s", context.target.space()),
+                );
+                let storage = PostgresStorage::connect(&url).await.unwrap();
+                let key = Key::new("k").unwrap();
+                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                fragile.server.pause().await.unwrap();
+                for _ in 0..3 {
+                    let (read, write) = ends(async {
+                        futures_util::join!(
+                            storage.read(&key),
+                            storage.write(&key, Bytes::from_static(b"y"), Expiry::Never)
+                        )
+                    })
+                    .await;
+                    drop(read.fails(ErrorKind::Timeout, "nothing answers"));
+                    drop(write.fails(ErrorKind::Timeout, "nothing answers"));
+                }
+                fragile.server.resume().await.unwrap();
+                until("it works again by itself", Duration::from_secs(20), || async {
+                    ends(storage.write(&key, Bytes::from_static(b"z"), Expiry::Never)).await.is_ok()
+                })
+                .await;
+                assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"z");
+                storage.close().await.unwrap();
+            }),
+    )
+}

@@ -1,0 +1,42 @@
+//! PostgreSQL, in all layouts and modes, on real servers.
+
+// Assertions are what a test is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod admin;
+mod connections;
+mod contents;
+mod faults;
+mod grammy;
+mod opening;
+mod place;
+mod poolers;
+mod processes;
+mod round_trips;
+mod rows;
+mod tls;
+
+use larder_testkit::Runner;
+
+use crate::place::suite;
+
+fn main() {
+    if processes::is_second() {
+        return;
+    }
+    let runner = Runner::new()
+        .suite(rows::cases(contents::cases(suite("postgres", ""))))
+        .suite(suite("postgres_jsonb", "values=jsonb"))
+        .suite(suite("postgres_json", "values=json"))
+        .suite(suite("postgres_text", "values=text"))
+        .suite(suite("postgres_alone", "coalesce=false"))
+        .suite(suite("postgres_unnamed", "statements=unnamed"));
+    let runner = grammy::suites(runner);
+    let runner = opening::suites(runner);
+    let runner = poolers::suites(runner);
+    let runner = connections::suites(runner);
+    let runner = tls::suites(runner);
+    let runner = faults::suites(runner);
+    let runner = processes::suites(runner);
+    round_trips::suites(runner).main()
+}

@@ -1,0 +1,95 @@
+//! Where the cases run: a server, and a table per space on it.
+
+use std::sync::Arc;
+
+use larder_core::{Error, Storage, async_trait};
+use larder_postgres::{PostgresBuilder, PostgresStorage};
+use larder_test_servers::Kind;
+use larder_testkit::{Factory, Missing, Suite};
+
+use crate::admin::Admin;
+
+/// A server, and how storages on it are opened.
+pub(crate) struct Place {
+    /// The server's URL for storages.
+    url: String,
+    /// The same server, not through a pooler.
+    direct: String,
+    /// Options for every storage.
+    options: String,
+}
+
+impl Place {
+    pub(crate) async fn on(kind: Kind, options: &str) -> Result<Self, Missing> {
+        let server = kind.shared().await.map_err(missing)?;
+        let direct = server.direct_url().unwrap_or_else(|| server.url().to_owned());
+        let mut options = options.to_owned();
+        if let Some(ca) = server.ca_path() {
+            options = with(&options, &format!("sslmode=verify-full&sslrootcert={}", ca.display()));
+        }
+        Ok(Self { url: server.url().to_owned(), direct, options })
+    }
+
+    /// The server's URL, without options.
+    pub(crate) fn bare_url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server's URL with the options of this place and some more.
+    pub(crate) fn url(&self, more: &str) -> String {
+        with_options(&self.url, &with(&self.options, more))
+    }
+
+    pub(crate) fn builder(&self, more: &str) -> PostgresBuilder {
+        PostgresBuilder::from_url(&self.url(more)).expect("the URL is good")
+    }
+
+    pub(crate) async fn storage(&self, more: &str) -> PostgresStorage {
+        self.builder(more).connect().await.expect("the storage opens")
+    }
+
+    /// Somebody with all rights, past every adapter.
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::connect(&self.direct).await
+    }
+}
+
+pub(crate) fn with(options: &str, more: &str) -> String {
+    [options, more].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("&")
+}
+
+pub(crate) fn with_options(url: &str, options: &str) -> String {
+    match options {
+        "" => url.to_owned(),
+        options => format!("{url}{}{options}", if url.contains('?') { '&' } else { '?' }),
+    }
+}
+
+pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
+    Missing::new(missing.to_string(), missing.required())
+}
+
+#[async_trait]
+impl Factory for Place {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        // Few connections each: the suite opens many storages on one server.
+        let storage = self.builder(&format!("table={space}&pool_size=3")).connect().await?;
+        Ok(Arc::new(storage))
+    }
+
+    async fn remove(&self, space: &str) -> Result<(), Error> {
+        // With everything that a case may have made under the name of its space.
+        let admin = self.admin().await;
+        admin.run(&format!("DROP TABLE IF EXISTS \"{space}\"")).await;
+        Ok(())
+    }
+}
+
+/// All laws, with these options, on the shared server.
+pub(crate) fn suite(name: &str, options: &'static str) -> Suite<Place> {
+    suite_on(name, Kind::Postgres, options)
+}
+
+pub(crate) fn suite_on(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
+    Suite::connect(name, move || Place::on(kind, options))
+}

@@ -1,0 +1,222 @@
+//! Batches and conflicts between them.
+
+use std::time::Duration;
+
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write};
+use larder_testkit::{Fails, Suite, until};
+
+use crate::place::Place;
+
+fn keys(count: usize) -> Vec<Key> {
+    (0..count).map(|number| Key::new(format!("key {number}")).unwrap()).collect()
+}
+
+pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
+    suite
+        .case("what_only_the_server_refuses_fails_alone", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}&values=jsonb")).await;
+            let keys = keys(40);
+            let bad = Bytes::from_static(br#""hunter2 \u0000""#);
+            let good = Bytes::from_static(b"1");
+            let writes: Vec<Write> = keys
+                .iter()
+                .enumerate()
+                .map(|(at, key)| {
+                    let value = if at % 13 == 5 { bad.clone() } else { good.clone() };
+                    Write::new(key.clone(), value, Expiry::Never)
+                })
+                .collect();
+            let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "three are bad");
+            assert!(!format!("{error:?}").contains("hunter2"));
+            let failed: Vec<usize> = error.failures().iter().map(|failure| failure.index).collect();
+            assert_eq!(failed, [5, 18, 31]);
+            assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::InvalidValue));
+            let found = storage.read_many(&keys).await.unwrap();
+            assert!(found.iter().enumerate().all(|(at, record)| record.is_some() == (at % 13 != 5)));
+
+            // The same key earlier in the batch: the write before the bad one stays.
+            let twice = [
+                Write::new(keys[0].clone(), Bytes::from_static(b"2"), Expiry::Never),
+                Write::new(keys[0].clone(), bad.clone(), Expiry::Never),
+            ];
+            let error = storage.write_many(&twice).await.fails(ErrorKind::Partial, "the second is bad");
+            assert_eq!(error.failures().len(), 1);
+            assert_eq!(&storage.read(&keys[0]).await.unwrap().unwrap().value[..], b"2");
+
+            // And of many concurrent writes.
+            let written = futures_util::future::join_all(keys.iter().enumerate().map(|(at, key)| {
+                let value = if at == 7 { bad.clone() } else { good.clone() };
+                storage.write(key, value, Expiry::Never)
+            }))
+            .await;
+            for (at, outcome) in written.into_iter().enumerate() {
+                match at {
+                    7 => drop(outcome.fails(ErrorKind::InvalidValue, "the bad one")),
+                    _ => outcome.unwrap(),
+                }
+            }
+            for (value, why) in
+                [("1e200000", "a number out of range"), ("\"\\ud800\"", "half a surrogate pair")]
+            {
+                let value = Bytes::copy_from_slice(value.as_bytes());
+                drop(storage.write(&keys[0], value, Expiry::Never).await.fails(ErrorKind::InvalidValue, why));
+            }
+            storage.close().await.unwrap();
+        })
+        .case("batches_over_the_same_keys_do_not_deadlock", |context| async move {
+            let table = context.target.space().to_owned();
+            let storages = [
+                context.factory.storage(&format!("table={table}&pool_size=3")).await,
+                context.factory.storage(&format!("table={table}&pool_size=3")).await,
+            ];
+            let keys = keys(300);
+            let tasks = (0..6).map(|task| {
+                let storage = storages[task % 2].clone();
+                let mut keys = keys.clone();
+                // Everybody in another order.
+                keys.rotate_left(task * 50);
+                if task % 3 == 0 {
+                    keys.reverse();
+                }
+                tokio::spawn(async move {
+                    for round in 0..10 {
+                        let writes: Vec<Write> =
+                            keys.iter().map(|key| Write::new(key.clone(), "x", Expiry::Never)).collect();
+                        storage.write_many(&writes).await.unwrap();
+                        if round % 2 == task % 2 {
+                            storage.delete_many(&keys).await.unwrap();
+                        }
+                        if round == task {
+                            storage.clear("key 1").await.unwrap();
+                        }
+                    }
+                })
+            });
+            for task in futures_util::future::join_all(tasks).await {
+                task.unwrap();
+            }
+            for storage in storages {
+                storage.close().await.unwrap();
+            }
+        })
+        .case("a_lock_holds_up_the_write_but_not_the_reads", |context| async move {
+            let table = context.target.space().to_owned();
+            let application = format!("{table}-locks");
+            let storage = context
+                .factory
+                .storage(&format!("table={table}&timeout=3s&application_name={application}"))
+                .await;
+            let key = Key::new("k").unwrap();
+            storage.write(&key, Bytes::from_static(b"old"), Expiry::Never).await.unwrap();
+            let admin = context.factory.admin().await;
+            admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" FOR UPDATE")).await;
+            let write = storage.write(&key, Bytes::from_static(b"new"), Expiry::Never);
+            let read = async {
+                for _ in 0..20 {
+                    assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"old");
+                }
+            };
+            let (written, ()) = futures_util::join!(write, read);
+            let error = written.fails(ErrorKind::Timeout, "the row is locked");
+            assert!(error.is_retryable() && error.message().contains("3s"), "{error}");
+            // What timed out has been cancelled: it does not happen later on.
+            let watch = context.factory.admin().await;
+            until("nothing of the storage waits any more", Duration::from_secs(5), || async {
+                let sql =
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'";
+                watch.count(sql, &[&application]).await == 0
+            })
+            .await;
+            admin.run("COMMIT").await;
+            assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"old");
+            storage.write(&key, Bytes::from_static(b"new"), Expiry::Never).await.unwrap();
+            storage.close().await.unwrap();
+        })
+        .case("calls_dropped_at_a_lock_hold_up_nobody_else", |context| async move {
+            const POOL_SIZE: usize = 3;
+            for options in ["coalesce=false", "coalesce=false&statements=unnamed"] {
+                let table = context.target.space().to_owned();
+                let application = format!("{table}-dropped");
+                let storage = context
+                    .factory
+                    .storage(&format!(
+                        "table={table}&pool_size={POOL_SIZE}&application_name={application}&{options}"
+                    ))
+                    .await;
+                let (locked, free) = (Key::new("locked").unwrap(), Key::new("free").unwrap());
+                storage.write(&locked, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                let admin = context.factory.admin().await;
+                admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" WHERE key = 'locked' FOR UPDATE")).await;
+                let calls = (0..2 * POOL_SIZE).map(|number| {
+                    let (storage, locked) = (&storage, &locked);
+                    async move {
+                        let limit = Duration::from_millis(50);
+                        let gone = match number % 2 {
+                            0 => tokio::time::timeout(limit, storage.delete(locked)).await.is_err(),
+                            _ => tokio::time::timeout(limit, storage.touch(locked, Expiry::Never))
+                                .await
+                                .is_err(),
+                        };
+                        assert!(gone, "the row is locked");
+                    }
+                });
+                futures_util::future::join_all(calls).await;
+                // Far less than a statement may take.
+                tokio::time::timeout(Duration::from_secs(10), async {
+                    for number in 0..20_u8 {
+                        let value = Bytes::from(vec![number]);
+                        storage.write(&free, value.clone(), Expiry::Never).await.unwrap();
+                        assert_eq!(storage.read(&free).await.unwrap().unwrap().value, value);
+                        assert!(storage.touch(&free, Expiry::Never).await.unwrap());
+                        assert!(storage.read(&locked).await.unwrap().is_some());
+                    }
+                })
+                .await
+                .unwrap_or_else(|_| panic!("{options}: other keys wait for the lock"));
+                admin.run("COMMIT").await;
+                storage.write(&locked, Bytes::from_static(b"y"), Expiry::Never).await.unwrap();
+                assert_eq!(&storage.read(&locked).await.unwrap().unwrap().value[..], b"y");
+                assert!(admin.connections_of(&application).await <= i64::try_from(POOL_SIZE).unwrap());
+                storage.close().await.unwrap();
+            }
+        })
+        .case("a_close_dropped_midway_is_finished_by_the_next", |context| async move {
+            let table = context.target.space().to_owned();
+            let application = format!("{table}-closing");
+            let storage =
+                context.factory.storage(&format!("table={table}&application_name={application}")).await;
+            let key = Key::new("k").unwrap();
+            storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+            let admin = context.factory.admin().await;
+            admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" FOR UPDATE")).await;
+            let limit = Duration::from_millis(50);
+            let write = storage.write(&key, Bytes::from_static(b"y"), Expiry::Never);
+            assert!(tokio::time::timeout(limit, write).await.is_err(), "the row is locked");
+            assert!(tokio::time::timeout(limit, storage.close()).await.is_err(), "the write is under way");
+            drop(storage.read(&key).await.fails(ErrorKind::Closed, "closed, if not to the end"));
+            admin.run("COMMIT").await;
+            storage.close().await.unwrap();
+            storage.close().await.unwrap();
+            until("all connections are closed", Duration::from_secs(5), || async {
+                admin.connections_of(&application).await == 0
+            })
+            .await;
+            let value = admin.text(&format!("SELECT encode(value, 'escape') FROM \"{table}\"")).await;
+            assert_eq!(value.as_deref(), Some("y"), "the write has come to its end");
+        })
+        .case("writes_get_through_under_serializable_transactions", |context| async move {
+            let table = context.target.space().to_owned();
+            let options = "options=-c%20default_transaction_isolation%3Dserializable";
+            let storage = context.factory.storage(&format!("table={table}&{options}&pool_size=4")).await;
+            let handle = larder_testkit::Handle::new(std::sync::Arc::new(storage.clone()));
+            let key = Key::new("counter").unwrap();
+            larder_testkit::race(4, |_| {
+                let (handle, key) = (handle.clone(), key.clone());
+                async move { larder_testkit::increment_by_update_as(&handle, &key, 25).await }
+            })
+            .await;
+            assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"100");
+            storage.close().await.unwrap();
+        })
+}

@@ -1,0 +1,102 @@
+//! TLS: what is encrypted, and who is trusted.
+
+use larder_core::{ErrorKind, Storage, async_trait};
+use larder_postgres::{PostgresBuilder, PostgresStorage, TlsMode};
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Factory, Fails, Runner, Suite};
+
+use crate::place::{missing, with_options};
+
+/// The server that takes TLS connections only.
+struct Tls(Server);
+
+impl Tls {
+    fn url(&self, options: &str) -> String {
+        with_options(self.0.url(), &format!("setup=false&{options}"))
+    }
+
+    fn ca(&self) -> String {
+        self.0.ca_path().expect("a TLS server has an authority").display().to_string()
+    }
+
+    async fn opens(&self, options: &str) {
+        PostgresStorage::connect(&self.url(options)).await.expect(options).close().await.expect(options);
+    }
+
+    async fn refuses(&self, options: &str, kind: ErrorKind) {
+        let error = PostgresStorage::connect(&self.url(options)).await.fails(kind, options);
+        assert!(!format!("{error:?}").contains(larder_test_servers::PASSWORD));
+    }
+}
+
+#[async_trait]
+impl Factory for Tls {
+    async fn open(&self, space: &str) -> larder_core::Result<std::sync::Arc<dyn Storage>> {
+        let options = format!("table={space}&pool_size=3&sslmode=verify-full&sslrootcert={}", self.ca());
+        let storage = PostgresStorage::connect(&with_options(self.0.url(), &options)).await?;
+        Ok(std::sync::Arc::new(storage))
+    }
+}
+
+pub(crate) fn suites(runner: Runner) -> Runner {
+    let suite = Suite::connect("postgres_tls", || async {
+        Kind::PostgresTls.shared().await.map(Tls).map_err(missing)
+    });
+    runner.suite(
+        suite
+            .without_laws()
+            .case("entries_over_tls", |context| async move {
+                let handle = context.target.open().await;
+                let key = larder_core::Key::new("k").unwrap();
+                let value = handle.bulk(3 << 20, 1);
+                handle.put(&key, &value).await;
+                handle.holds(&key, &value, "3 MiB through TLS").await;
+                let handle = context.target.reopen(handle).await;
+                handle.holds(&key, &value, "over another connection").await;
+            })
+            .case("the_right_authority_is_trusted", |context| async move {
+                let tls = &context.factory;
+                for mode in ["verify-full", "verify-ca", "require"] {
+                    tls.opens(&format!("sslmode={mode}&sslrootcert={}", tls.ca())).await;
+                }
+                tls.opens("sslmode=require").await;
+                tls.opens("sslmode=prefer").await;
+                tls.opens("").await;
+                // Bound to the certificate, against a relay that has one of its own.
+                tls.opens(&format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", tls.ca()))
+                    .await;
+                let builder = PostgresBuilder::from_url(&tls.url("")).unwrap();
+                let pem = tls.0.ca_pem().expect("a TLS server has an authority");
+                let storage =
+                    builder.tls(TlsMode::VerifyFull).root_certificates_pem(pem).connect().await.unwrap();
+                storage.close().await.unwrap();
+            })
+            .case("another_authority_is_not", |context| async move {
+                let tls = &context.factory;
+                let Some(other) = tls.0.other_ca_path() else { return };
+                for mode in ["verify-full", "verify-ca", "require"] {
+                    let options = format!("sslmode={mode}&sslrootcert={}", other.display());
+                    tls.refuses(&options, ErrorKind::Configuration).await;
+                }
+                // Nor do the public ones know it.
+                tls.refuses("sslmode=verify-full", ErrorKind::Configuration).await;
+                tls.refuses("sslmode=verify-full&sslrootcert=system", ErrorKind::Configuration).await;
+                tls.refuses("sslmode=verify-full&sslrootcert=/no/such/file", ErrorKind::Configuration).await;
+            })
+            .case("the_name_must_be_right_for_verify_full", |context| async move {
+                let tls = &context.factory;
+                // The certificate names localhost and 127.0.0.1; this is the same machine.
+                let elsewhere = |options: &str| {
+                    let url = tls.url(options).replacen("@127.0.0.1", "@another-name.example", 1);
+                    format!("{url}&hostaddr=127.0.0.1")
+                };
+                let full = elsewhere(&format!("sslmode=verify-full&sslrootcert={}", tls.ca()));
+                drop(PostgresStorage::connect(&full).await.fails(ErrorKind::Configuration, "the wrong name"));
+                let chain = elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", tls.ca()));
+                PostgresStorage::connect(&chain).await.unwrap().close().await.unwrap();
+            })
+            .case("no_tls_where_the_server_wants_it", |context| async move {
+                context.factory.refuses("sslmode=disable", ErrorKind::Denied).await;
+            }),
+    )
+}

@@ -1,0 +1,98 @@
+//! Redis and Valkey: the conformance suite on each kind of server and layout, and what only this
+//! adapter has.
+
+#[path = "redis/access.rs"]
+mod access;
+#[path = "redis/cluster.rs"]
+mod cluster;
+#[path = "redis/faults.rs"]
+mod faults;
+#[path = "redis/grammy.rs"]
+mod grammy;
+#[path = "redis/keyspace.rs"]
+mod keyspace;
+#[path = "redis/own.rs"]
+mod own;
+#[path = "redis/places.rs"]
+mod places;
+#[path = "redis/round_trips.rs"]
+mod round_trips;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
+
+use larder_test_servers::Kind;
+use larder_testkit::{Runner, Suite};
+
+use crate::places::{Place, needs_private, place};
+
+/// The conformance suite on the shared server of a kind, with some options.
+fn conformance(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
+    Suite::connect(name, move || place(kind, options))
+}
+
+/// Cases that each start a server of their own.
+fn private(name: &str, kind: Kind) -> Suite<Place> {
+    Suite::connect(name, move || needs_private(kind)).without_laws()
+}
+
+fn main() {
+    Runner::new()
+        .suite(
+            // Redis before 8.4 has no IFEQ, so here `cas=auto` is the script.
+            conformance("redis", Kind::Redis, "")
+                .case("prefixes_do_not_collide", keyspace::prefixes_do_not_collide)
+                .case("a_key_of_another_type_is_corrupt_for_itself", keyspace::another_type)
+                .case("keys_that_nobody_can_name_are_left_out", keyspace::unnameable_keys)
+                .case("a_page_of_one_key_lists_everything", keyspace::small_pages)
+                .case("forced_ifeq_says_that_the_server_lacks_it", keyspace::forced_ifeq)
+                .case("a_unix_socket_leads_there_too", access::unix_socket),
+        )
+        .suite(conformance("redis_resp2", Kind::Redis, "&protocol=resp2"))
+        .suite(conformance("redis_tls", Kind::RedisTls, "").case("certificates_are_checked", access::tls))
+        .suite(conformance("redis_password", Kind::RedisPassword, "").case("password", access::password))
+        .suite(conformance("valkey_ifeq", Kind::Valkey, "&cas=ifeq"))
+        .suite(conformance("valkey_script", Kind::Valkey, "&cas=script"))
+        .suite(
+            conformance("redis_cluster", Kind::RedisCluster, "")
+                .case("listings_cover_every_node", cluster::listings_cover_every_node)
+                .case("a_cluster_is_asked_for_as_one", cluster::plain_url),
+        )
+        .suite(conformance("redis_sentinel", Kind::RedisSentinel, ""))
+        .suite(grammy::suite())
+        .suite(own::manager())
+        .suite(own::cluster())
+        .suite(
+            conformance("redis_access", Kind::Redis, "")
+                .without_laws()
+                .case("unknown_host", access::unknown_host)
+                .case("refused_port", access::refused_port)
+                .case("a_server_that_never_answers", access::silent_server)
+                .case("no_such_database", access::no_such_database)
+                .case("a_connection_of_the_callers_stays_open", own::stays_open),
+        )
+        .suite(
+            private("redis_faults", Kind::Redis)
+                .case("killed_and_restarted_under_load", faults::killed_under_load)
+                .case("a_restart_between_calls_goes_unnoticed", faults::restart_between_calls)
+                .case("a_frozen_server_is_a_timeout", faults::frozen)
+                .case("a_restart_within_a_listing_hides_no_key", faults::restart_within_a_listing)
+                .case("full_memory_is_full", faults::full)
+                .case("a_smaller_limit_of_the_server_is_too_large", faults::smaller_limit)
+                .case("a_batch_says_which_entries_failed", keyspace::partial_failures)
+                .case("missing_permission", access::missing_permission)
+                .case("a_broken_connection_of_the_callers_is_reported", own::broken)
+                .case("one_command_each", round_trips::script),
+        )
+        .suite(private("valkey_ifeq", Kind::Valkey).case("one_command_each", round_trips::ifeq))
+        .suite(
+            private("redis_cluster_faults", Kind::RedisCluster)
+                .case("slots_move_under_the_storage", cluster::slots_move)
+                .case("a_node_is_killed_and_restarted", cluster::node_killed),
+        )
+        .suite(
+            private("redis_sentinel_faults", Kind::RedisSentinel)
+                .case("failover", sentinel::failover)
+                .case("unknown_master", sentinel::unknown_master),
+        )
+        .main()
+}

@@ -1,0 +1,145 @@
+//! Servers that refuse or cannot be reached.
+
+use std::time::{Duration, Instant};
+
+use larder_core::{Condition, Error, ErrorKind, Expiry, Storage};
+use larder_redis::RedisStorage;
+use larder_test_servers::{Kind, PASSWORD};
+use larder_testkit::{Context, Fails, Must};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+use crate::places::{Place, command, key, open, private};
+
+async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
+    let started = Instant::now();
+    let error = RedisStorage::connect(url).await.fails(kind, what);
+    assert!(started.elapsed() < Duration::from_secs(10), "{what}: took {:?}", started.elapsed());
+    for secret in [PASSWORD, "wrong-horse"] {
+        assert!(!format!("{error} {error:?}").contains(secret), "{what}: prints a password");
+    }
+    error
+}
+
+pub(crate) async fn tls(context: Context<Place>) {
+    let server = &context.factory.server;
+    let url = server.url();
+    if let Some(other) = server.other_ca_path() {
+        let wrong = format!("{url}?tls_ca={}", other.display());
+        let error = refused(&wrong, ErrorKind::Configuration, "TLS with another authority").await;
+        assert!(!error.is_retryable());
+        refused(url, ErrorKind::Configuration, "TLS with the system's authorities").await;
+    }
+    let none = format!("{url}?tls_ca=/no/such/file.pem");
+    refused(&none, ErrorKind::Configuration, "TLS with an authority that is not there").await;
+    let garbage = format!("{url}?tls_ca={}", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    refused(&garbage, ErrorKind::Configuration, "TLS with an authority that is none").await;
+    // Without TLS the server hangs up, or says nothing.
+    let plain = format!("{}?connect_timeout=1s", url.replacen("rediss://", "redis://", 1));
+    let error = RedisStorage::connect(&plain).await.err().must("fail without TLS");
+    assert!(error.is_retryable() || error.kind() == ErrorKind::Other, "{error}");
+}
+
+pub(crate) async fn password(context: Context<Place>) {
+    let url = context.factory.server.url();
+    for protocol in ["auto", "resp2"] {
+        let wrong = url.replace(PASSWORD, "wrong-horse");
+        refused(&format!("{wrong}?protocol={protocol}"), ErrorKind::Denied, "a wrong password").await;
+        let (_, host) = url.split_once('@').must("find the host");
+        let none = format!("redis://{host}?protocol={protocol}");
+        let opened = RedisStorage::connect(&none).await;
+        let error = match opened {
+            Ok(storage) => storage.read(&key("k")).await.err().must("be refused without a password"),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    }
+}
+
+pub(crate) async fn unknown_host(_: Context<Place>) {
+    let error = refused("redis://nobody.invalid", ErrorKind::Unavailable, "an unknown host").await;
+    assert!(error.is_retryable());
+    let url = "redis-cluster://:wrong-horse@nobody.invalid,nowhere.invalid";
+    refused(url, ErrorKind::Unavailable, "a cluster of unknown hosts").await;
+    let url = "redis-sentinel://:wrong-horse@nobody.invalid/master";
+    refused(url, ErrorKind::Unavailable, "Sentinels on unknown hosts").await;
+}
+
+pub(crate) async fn refused_port(_: Context<Place>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.must("bind");
+    let port = listener.local_addr().must("name the port").port();
+    drop(listener);
+    let host = format!("127.0.0.1:{port}");
+    let error = refused(&format!("redis://{host}"), ErrorKind::Unavailable, "a refused port").await;
+    assert!(error.is_retryable());
+    refused(&format!("redis-cluster://{host}"), ErrorKind::Unavailable, "a refused cluster").await;
+    refused(&format!("redis-sentinel://{host}/m"), ErrorKind::Unavailable, "a refused Sentinel").await;
+}
+
+pub(crate) async fn silent_server(_: Context<Place>) {
+    // Connections are accepted by the system, and nobody ever answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.must("bind");
+    let host = listener.local_addr().must("name the port");
+    for place in ["redis://HOST", "redis-sentinel://HOST/m"] {
+        let url = format!("{}?connect_timeout=300ms", place.replace("HOST", &host.to_string()));
+        let started = Instant::now();
+        let error = RedisStorage::connect(&url).await.err().must("fail on a silent server");
+        assert!(error.is_retryable(), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+}
+
+pub(crate) async fn missing_permission(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let space = context.target.space();
+    let rules = format!("ACL SETUSER reader on >wrong-horse ~{space}:* +get +ping +hello +select");
+    command(server.url(), &rules).await;
+    let (_, host) = server.url().split_once("://").must("find the host");
+    let url = |prefix| format!("redis://reader:wrong-horse@{host}?prefix={prefix}");
+    let storage = RedisStorage::connect(&url(space)).await.must("connect as a reader");
+    storage.ping().await.must("ping");
+    assert!(storage.read(&key("k")).await.must("read").is_none());
+    let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
+    let error = error.fails(ErrorKind::Denied, "write as a reader");
+    assert!(!error.is_retryable());
+    let absent = storage.write_if(&key("k"), "v".into(), Expiry::Never, Condition::Absent).await;
+    absent.fails(ErrorKind::Denied, "write_if as a reader");
+    storage.clear("").await.fails(ErrorKind::Denied, "clear as a reader");
+    // Another prefix is another's.
+    let other = RedisStorage::connect(&url("other")).await.must("connect as a reader");
+    other.read(&key("k")).await.fails(ErrorKind::Denied, "read of a forbidden key");
+    // Listing works where INFO is forbidden.
+    command(server.url(), "ACL SETUSER reader +scan").await;
+    open(&server, space, "").await.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    let listed: Vec<_> = futures_util::TryStreamExt::try_collect(storage.keys("")).await.must("list");
+    assert_eq!(listed, [key("k")]);
+}
+
+pub(crate) async fn no_such_database(context: Context<Place>) {
+    let url = format!("{}/99999", context.factory.server.url());
+    refused(&url, ErrorKind::Configuration, "a database that is not there").await;
+}
+
+pub(crate) async fn unix_socket(context: Context<Place>) {
+    // A socket that leads to the shared server.
+    let directory = std::env::temp_dir().join(format!("larder-{}", context.target.space()));
+    std::fs::create_dir(&directory).must("make a directory");
+    let path = directory.join("redis.sock");
+    let listener = UnixListener::bind(&path).must("bind a socket");
+    let (_, server) = context.factory.server.url().split_once("://").must("find the host");
+    let server = server.trim_end_matches('/').to_owned();
+    let proxy = tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            let mut outside = TcpStream::connect(&server).await.must("connect to the server");
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inside, &mut outside).await });
+        }
+    });
+    let place = format!("redis+unix://{}", path.display());
+    let storage = RedisStorage::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
+    let storage = storage.must("connect by a socket");
+    storage.write(&key("k"), "v".into(), Expiry::after_secs(60)).await.must("write");
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
+    assert_eq!(storage.clear("").await.must("clear"), 1);
+    refused(&format!("{place}.not"), ErrorKind::Unavailable, "a socket that is not there").await;
+    proxy.abort();
+    std::fs::remove_dir_all(&directory).must("remove the directory");
+}

@@ -1,0 +1,149 @@
+//! What only a cluster does.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::TryStreamExt;
+use larder_core::{Expiry, Storage, Write};
+use larder_redis::{RedisStorage, redis};
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Context, Must, until};
+
+use crate::places::{Place, command, key, open, private};
+
+pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
+    let server = &context.factory.server;
+    let storage = open(server, context.target.space(), "&scan_count=10").await;
+    let keys: BTreeSet<_> = (0..500).map(|number| key(format!("k{number}"))).collect();
+    let writes: Vec<_> = keys.iter().map(|key| Write::new(key.clone(), "v", Expiry::Never)).collect();
+    storage.write_many(&writes).await.must("write");
+    let listed: BTreeSet<_> = storage.keys("").try_collect().await.must("list");
+    assert_eq!(listed, keys);
+    // They really lie on several nodes.
+    for url in server.urls() {
+        let size = command(url, "DBSIZE").await;
+        assert!(matches!(size, redis::Value::Int(1..)), "a node is empty: {size:?}");
+    }
+    assert_eq!(storage.clear("").await.must("clear"), 500);
+}
+
+/// A plain URL leads to one node, which has not all keys: the error says what to do.
+pub(crate) async fn plain_url(context: Context<Place>) {
+    let server = &context.factory.server;
+    let plain = format!("{}?prefix={}", server.url(), context.target.space());
+    let storage = RedisStorage::connect(&plain).await.must("connect to one node");
+    let mut refused = 0;
+    for number in 0..32 {
+        if let Err(error) = storage.read(&key(format!("k{number}"))).await {
+            assert!(error.message().contains("redis-cluster://"), "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
+
+async fn ask(server: &Server, node: usize, words: &str) -> String {
+    let mut raw = crate::places::raw(&server.urls()[node]).await;
+    let mut words = words.split(' ');
+    let mut command = redis::cmd(words.next().must("name a command"));
+    command.arg(words.collect::<Vec<_>>());
+    let value: redis::Value = command.query_async(&mut raw).await.must("ask a node");
+    match value {
+        redis::Value::BulkString(text) => String::from_utf8(text).must("read text"),
+        redis::Value::Int(number) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(crate) async fn slots_move(context: Context<Place>) {
+    let server = private(Kind::RedisCluster, &[]).await;
+    let space = context.target.space();
+    let storage = open(&server, space, "").await;
+    storage.write(&key("{tag}a"), "1".into(), Expiry::Never).await.must("write");
+    storage.write(&key("{tag}b"), "2".into(), Expiry::Never).await.must("write");
+    // `{tag}` decides the slot.
+    let slot = ask(&server, 0, &format!("CLUSTER KEYSLOT {space}:{{tag}}a")).await;
+    let mut from = 0;
+    for node in 0..3 {
+        if ask(&server, node, &format!("CLUSTER COUNTKEYSINSLOT {slot}")).await == "2" {
+            from = node;
+        }
+    }
+    let to = (from + 1) % 3;
+    let (source, target) = (ask(&server, from, "CLUSTER MYID").await, ask(&server, to, "CLUSTER MYID").await);
+    ask(&server, to, &format!("CLUSTER SETSLOT {slot} IMPORTING {source}")).await;
+    ask(&server, from, &format!("CLUSTER SETSLOT {slot} MIGRATING {target}")).await;
+    let port = server.ports()[to];
+    ask(&server, from, &format!("MIGRATE 127.0.0.1 {port} {space}:{{tag}}a 0 5000")).await;
+
+    // Midway: one key is still at home, the other has to be asked for elsewhere.
+    for (name, value) in [("{tag}a", "1"), ("{tag}b", "2")] {
+        assert_eq!(storage.read(&key(name)).await.must("read midway").must("find it").value, value);
+    }
+    storage.write(&key("{tag}c"), "3".into(), Expiry::Never).await.must("write midway");
+    let counter = key("{tag}counter");
+    for _ in 0..10 {
+        let handle = storage.clone();
+        larder_core::StorageExt::update_as(&handle, &counter, Expiry::Never, |count: Option<u64>| {
+            Some(count.unwrap_or(0) + 1)
+        })
+        .await
+        .must("count midway");
+    }
+
+    ask(&server, from, &format!("MIGRATE 127.0.0.1 {port} {space}:{{tag}}b 0 5000")).await;
+    for node in [to, from] {
+        ask(&server, node, &format!("CLUSTER SETSLOT {slot} NODE {target}")).await;
+    }
+    // Moved: the storage, which has the old map, finds them at once.
+    for (name, value) in [("{tag}a", "1"), ("{tag}b", "2"), ("{tag}c", "3"), ("{tag}counter", "10")] {
+        assert_eq!(storage.read(&key(name)).await.must("read").must("find it").value, value);
+    }
+    let all = ["{tag}a", "{tag}b", "{tag}c", "{tag}counter"].map(key);
+    until("every node knows", Duration::from_secs(20), || async {
+        let listed: Result<BTreeSet<_>, _> = storage.keys("").try_collect().await;
+        listed.is_ok_and(|listed| listed == all.iter().cloned().collect())
+    })
+    .await;
+    assert_eq!(storage.delete_many(&all).await.must("delete"), 4);
+}
+
+pub(crate) async fn node_killed(context: Context<Place>) {
+    let server = private(Kind::RedisCluster, &[]).await;
+    let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
+    let keys: Vec<_> = (0..60).map(|number| key(format!("k{number}"))).collect();
+    let writes: Vec<_> =
+        keys.iter().map(|key| Write::new(key.clone(), key.to_string(), Expiry::Never)).collect();
+    storage.write_many(&writes).await.must("write");
+    server.kill_node(1).await.must("kill a node");
+    let mut failed = 0;
+    for key in &keys {
+        match storage.read(key).await {
+            Ok(record) => assert!(record.is_some(), "an error is not an absence"),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 0, "a node was killed, and nobody noticed");
+    let error = storage.write_many(&writes).await.err().must("fail without a node");
+    assert!(error.is_retryable(), "{error:?}");
+    server.start_node(1).await.must("start the node");
+    server.wait_ready().await.must("wait for the cluster");
+    until("the storage works again", Duration::from_secs(30), || async {
+        match storage.read_many(&keys).await {
+            Ok(records) => {
+                for (key, record) in keys.iter().zip(records) {
+                    assert_eq!(record.must("find what was acknowledged").value, key.as_bytes());
+                }
+                true
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        }
+    })
+    .await;
+    storage.write_many(&writes).await.must("write");
+}

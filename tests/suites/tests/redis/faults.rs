@@ -1,0 +1,142 @@
+//! A server that dies, freezes or fills up.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, TryStreamExt};
+use larder_core::{Error, ErrorKind, Expiry, Storage, Write};
+use larder_suites::Writers;
+use larder_test_servers::Kind;
+use larder_testkit::{Context, Fails, Must, until};
+
+use crate::places::{Place, command, key, open, private};
+
+const TASKS: usize = 16;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn killed_under_load(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
+    let mut writers = Writers::start(storage, TASKS);
+    for _ in 0..3 {
+        writers.get_on(20).await;
+        let before = writers.failed();
+        server.kill().await.must("kill the server");
+        writers.notice(before).await;
+        server.start().await.must("start the server");
+        // With the same storage: nothing was opened anew.
+        writers.get_on(20).await;
+    }
+    server.kill().await.must("kill the server");
+    writers.stop().await;
+    server.start().await.must("start the server");
+    writers.check().await;
+}
+
+pub(crate) async fn restart_between_calls(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "").await;
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    server.restart().await.must("restart the server");
+    // Nothing was under way, so nothing has to fail; but whether the end of the connection is
+    // noticed before the next call is the operating system's affair.
+    let first = storage.write(&key("k"), "w".into(), Expiry::Never).await;
+    if let Err(error) = first {
+        assert!(error.is_retryable(), "{error}");
+        storage.write(&key("k"), "w".into(), Expiry::Never).await.must("write the second time");
+    }
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+
+    // While it is away every call fails soon, and the first call after that succeeds.
+    server.kill().await.must("kill the server");
+    for _ in 0..5 {
+        let started = Instant::now();
+        let error = storage.read(&key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
+        assert!(error.is_retryable());
+        assert!(started.elapsed() < Duration::from_secs(6));
+    }
+    server.start().await.must("start the server");
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+}
+
+pub(crate) async fn frozen(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    server.pause().await.must("freeze the server");
+    let started = Instant::now();
+    let error = storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
+    assert!(error.is_retryable());
+    // Many at once wait for one attempt to connect, not each for its own.
+    let failed = larder_testkit::race(32, |_| {
+        let storage = storage.clone();
+        async move { storage.read(&key("k")).await.err().is_some_and(|error: Error| error.is_retryable()) }
+    })
+    .await;
+    assert!(failed.into_iter().all(|failed| failed));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    server.resume().await.must("thaw the server");
+    until("the storage works again", PATIENCE, || async {
+        match storage.read(&key("k")).await {
+            Ok(record) => record.is_some_and(|record| record.value == "v"),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+}
+
+pub(crate) async fn restart_within_a_listing(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "&scan_count=16").await;
+    let keys: BTreeSet<_> = (0..2_000).map(|number| key(format!("k{number}"))).collect();
+    let writes: Vec<_> = keys.iter().map(|key| Write::new(key.clone(), "v", Expiry::Never)).collect();
+    storage.write_many(&writes).await.must("write");
+    let mut listing = storage.keys("");
+    let mut seen = BTreeSet::new();
+    for _ in 0..800 {
+        seen.insert(listing.next().await.must("go on").must("list"));
+    }
+    server.restart().await.must("restart the server");
+    match listing.try_collect::<Vec<_>>().await {
+        Ok(rest) => {
+            seen.extend(rest);
+            assert_eq!(seen.len(), keys.len(), "keys that stayed were missed");
+        }
+        // It may also say that it was cut off; what it may not do is end early as if complete.
+        Err(error) => assert!(error.is_retryable(), "{error}"),
+    }
+    let listed: BTreeSet<_> = storage.keys("").try_collect().await.must("list again");
+    assert_eq!(listed, keys);
+}
+
+pub(crate) async fn full(context: Context<Place>) {
+    let server = private(Kind::Redis, &["--maxmemory", "1kb"]).await;
+    let storage = open(&server, context.target.space(), "").await;
+    let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
+    let error = error.fails(ErrorKind::Full, "write into full memory");
+    assert!(!error.is_retryable());
+    assert!(storage.read(&key("k")).await.must("read").is_none());
+    assert!(!storage.delete(&key("k")).await.must("delete"));
+    command(server.url(), "CONFIG SET maxmemory 0").await;
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write into memory with room");
+}
+
+pub(crate) async fn smaller_limit(context: Context<Place>) {
+    let server = private(Kind::Redis, &["--proto-max-bulk-len", "1mb"]).await;
+    let storage = open(&server, context.target.space(), "").await;
+    storage.write(&key("k"), "old".into(), Expiry::Never).await.must("write");
+    let large = vec![b'x'; (1 << 20) + 1];
+    let error = storage.write(&key("k"), large.into(), Expiry::Never).await.err().must("be refused");
+    // The server answers and hangs up; which of the two is seen first is not in our hands.
+    assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unavailable), "{error}");
+    until("the storage works again", PATIENCE, || async {
+        storage.read(&key("k")).await.is_ok_and(|record| record.is_some_and(|record| record.value == "old"))
+    })
+    .await;
+}

@@ -1,0 +1,123 @@
+//! grammY's layout: no prefix, so every space is a database of its own.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use larder_core::{Error, Expiry, Result, Storage, async_trait};
+use larder_redis::RedisStorage;
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Context, Factory, Missing, Must, Suite};
+use serde_json::Value;
+
+use crate::places::{key, missing, needs_private, raw};
+
+/// As many databases as the suite could ever open.
+const DATABASES: &str = "4096";
+
+pub(crate) struct Databases {
+    server: Server,
+    numbers: Mutex<HashMap<String, usize>>,
+}
+
+pub(crate) fn suite() -> Suite<Databases> {
+    Suite::connect("redis_grammy", connect)
+        .case("what_grammy_wrote_is_read", what_grammy_wrote_is_read)
+        .case("what_is_written_grammy_can_read", what_is_written_grammy_can_read)
+}
+
+async fn connect() -> Result<Databases, Missing> {
+    needs_private(Kind::Redis).await?;
+    let server = Kind::Redis.private_with(&["--databases", DATABASES]).await.map_err(missing)?;
+    Ok(Databases { server, numbers: Mutex::default() })
+}
+
+impl Databases {
+    /// The URL of the database that belongs to a space.
+    fn url(&self, space: &str) -> String {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = numbers.len();
+        let number = numbers.entry(space.to_owned()).or_insert(next);
+        format!("{}/{number}", self.server.url())
+    }
+}
+
+#[async_trait]
+impl Factory for Databases {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        let url = format!("{}?layout=grammy", self.url(space));
+        Ok(Arc::new(RedisStorage::connect(&url).await?))
+    }
+}
+
+fn fixture(name: &str) -> serde_json::Map<String, Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy").join(name);
+    let text = std::fs::read(path).must("read a fixture");
+    serde_json::from_slice(&text).must("parse a fixture")
+}
+
+fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
+    entry[field].as_str().must("find a text in the fixture")
+}
+
+async fn what_grammy_wrote_is_read(context: Context<Databases>) {
+    let url = context.factory.url(context.target.space());
+    let mut redis = raw(&url).await;
+    let sessions = fixture("redis.json");
+    let lasting = fixture("redis-ttl.json");
+    for (name, entry) in &sessions {
+        let mut set = larder_redis::redis::cmd("SET");
+        set.arg(name).arg(text(entry, "value"));
+        set.exec_async(&mut redis).await.must("write as grammY does");
+    }
+    let storage = context.target.open().await;
+    for (name, entry) in &sessions {
+        let record = storage.read(&key(name)).await.must("read").must("find the session");
+        assert_eq!(record.value, text(entry, "value"));
+        assert_eq!(storage.ttl(&key(name)).await.must("ttl"), Some(Expiry::Never));
+    }
+    for (name, entry) in &lasting {
+        let seconds = entry["ttl_seconds"].as_u64().must("find the time to live in the fixture");
+        let mut set = larder_redis::redis::cmd("SET");
+        set.arg(name).arg(text(entry, "value")).arg("EX").arg(seconds);
+        set.exec_async(&mut redis).await.must("write as grammY does");
+        let left = match storage.ttl(&key(name)).await.must("ttl") {
+            Some(Expiry::After(left)) => Some(left),
+            _ => None,
+        };
+        let left = left.must("find the time to live that grammY gave it");
+        let written = Duration::from_secs(seconds);
+        assert!(left <= written && left + Duration::from_secs(60) > written, "{left:?} of {written:?}");
+    }
+    let expected = fixture("expected.json");
+    for (name, session) in &expected {
+        let record = storage.read(&key(name)).await.must("read").must("find the session");
+        let read: Value = serde_json::from_slice(&record.value).must("parse the session");
+        assert_eq!(&read, session);
+    }
+}
+
+async fn what_is_written_grammy_can_read(context: Context<Databases>) {
+    let url = context.factory.url(context.target.space());
+    let storage = context.target.open().await;
+    for (name, entry) in &fixture("redis.json") {
+        let value = text(entry, "value").to_owned();
+        storage.write(&key(name), value.clone().into(), Expiry::after_secs(100)).await.must("write");
+        let mut redis = raw(&url).await;
+        let seen: String = larder_redis::redis::cmd("GET")
+            .arg(name)
+            .query_async(&mut redis)
+            .await
+            .must("read as grammY does");
+        assert_eq!(seen, value);
+        let left: i64 = larder_redis::redis::cmd("TTL")
+            .arg(name)
+            .query_async(&mut redis)
+            .await
+            .must("read the time to live as grammY does");
+        assert!((95..=100).contains(&left), "{left}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Connections that are the caller's own.
+
+use std::sync::Arc;
+
+use larder_core::{Error, ErrorKind, Expiry, Result, Storage, async_trait};
+use larder_redis::{Connection, RedisBuilder, redis};
+use larder_test_servers::Kind;
+use larder_testkit::{Context, Factory, Fails, Must, Suite};
+
+use crate::places::{Place, key, missing, private, raw};
+
+/// One connection for all storages of the suite.
+pub(crate) struct Own(Connection);
+
+#[async_trait]
+impl Factory for Own {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        Ok(Arc::new(RedisBuilder::new().prefix(space).with_connection(self.0.clone())?))
+    }
+}
+
+pub(crate) fn manager() -> Suite<Own> {
+    Suite::connect("redis_own_manager", || async {
+        let server = larder_test_servers::redis().await.map_err(missing)?;
+        let client = redis::Client::open(server.url()).must("parse the URL");
+        let config = redis::aio::ConnectionManagerConfig::new().set_response_timeout(None);
+        let manager = client.get_connection_manager_with_config(config).await.must("connect");
+        Ok(Own(manager.into()))
+    })
+}
+
+pub(crate) fn cluster() -> Suite<Own> {
+    Suite::connect("redis_own_cluster", || async {
+        let server = larder_test_servers::redis_cluster().await.map_err(missing)?;
+        let client = redis::cluster::ClusterClient::new(server.urls().to_vec()).must("parse the URLs");
+        Ok(Own(client.get_async_connection().await.must("connect").into()))
+    })
+}
+
+pub(crate) async fn stays_open(context: Context<Place>) {
+    let mut own = raw(context.factory.server.url()).await;
+    let space = context.target.space();
+    let build = || RedisBuilder::new().prefix(space).with_connection(own.clone());
+    let storage = build().must("wrap the connection");
+    let other = build().must("wrap the connection");
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.close().await.must("close");
+    storage.close().await.must("close twice");
+    storage.read(&key("k")).await.fails(ErrorKind::Closed, "read after close");
+    storage.flush().await.fails(ErrorKind::Closed, "flush after close");
+    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "v");
+    other.close().await.must("close");
+    let value: String = redis::cmd("GET")
+        .arg(format!("{space}:k"))
+        .query_async(&mut own)
+        .await
+        .must("use the connection after both storages");
+    assert_eq!(value, "v");
+    redis::cmd("DEL").arg(format!("{space}:k")).exec_async(&mut own).await.must("tidy up");
+}
+
+pub(crate) async fn broken(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let client = redis::Client::open(server.url()).must("parse the URL");
+    let manager = client.get_connection_manager().await.must("connect");
+    let plain = raw(server.url()).await;
+    let build = |own: Connection| RedisBuilder::new().prefix(context.target.space()).with_connection(own);
+    let reconnects = build(manager.into()).must("wrap the manager");
+    let stays_broken = build(plain.into()).must("wrap the connection");
+    server.restart().await.must("restart the server");
+    // A plain connection does not come back, and says so each time.
+    for _ in 0..2 {
+        let error = stays_broken.read(&key("k")).await;
+        assert!(error.fails(ErrorKind::Unavailable, "read on a broken connection").is_retryable());
+    }
+    // A manager does, by itself.
+    larder_testkit::until("the manager reconnects", std::time::Duration::from_secs(30), || async {
+        match reconnects.read(&key("k")).await {
+            Ok(record) => record.is_none(),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,86 @@
+//! How to open storages on the servers.
+
+use std::sync::Arc;
+
+use larder_core::{Error, Key, Result, Storage, async_trait};
+use larder_redis::{RedisStorage, redis};
+use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
+use larder_testkit::{Factory, Missing, Must};
+
+/// A server with options; the spaces of the suite are prefixes.
+pub(crate) struct Place {
+    pub(crate) server: Server,
+    options: &'static str,
+}
+
+/// The shared server of a kind.
+pub(crate) async fn place(kind: Kind, options: &'static str) -> Result<Place, Missing> {
+    let server = kind.shared().await.map_err(missing)?;
+    Ok(Place { server, options })
+}
+
+/// For cases that each bring a server of their own, to kill it or configure it. With a server from
+/// the environment they are left out.
+pub(crate) async fn needs_private(kind: Kind) -> Result<Place, Missing> {
+    let variable = kind.url_variable();
+    if std::env::var_os(&variable).is_some() {
+        let reason = format!("it kills or configures its server, and {variable} names somebody's own");
+        return Err(Missing::new(reason, false));
+    }
+    place(kind, "").await
+}
+
+/// A server for one case alone.
+pub(crate) async fn private(kind: Kind, options: &[&str]) -> Server {
+    kind.private_with(options).await.must("start a server for this case alone")
+}
+
+pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
+    Missing::new(missing.to_string(), missing.required())
+}
+
+/// The storage URL of a server, ready for `&option=value`.
+pub(crate) fn url(server: &Server, prefix: &str) -> String {
+    let hosts = || {
+        let hosts = server.urls().iter().filter_map(|url| url.split_once("://"));
+        hosts.map(|(_, host)| host.trim_end_matches('/')).collect::<Vec<_>>().join(",")
+    };
+    let place = match server.kind() {
+        Kind::RedisCluster => format!("redis-cluster://{}", hosts()),
+        Kind::RedisSentinel => format!("redis-sentinel://{}/{SENTINEL_MASTER}", hosts()),
+        _ => server.url().to_owned(),
+    };
+    let authority = server.ca_path().map(|path| format!("&tls_ca={}", path.display())).unwrap_or_default();
+    format!("{place}?prefix={prefix}{authority}")
+}
+
+/// A storage on a server, with further options (`&timeout=1s`).
+pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> RedisStorage {
+    RedisStorage::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
+}
+
+/// A connection past the storage.
+pub(crate) async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(url).must("parse the URL");
+    client.get_multiplexed_async_connection().await.must("connect past the storage")
+}
+
+/// Runs a command past the storage: words separated by spaces.
+pub(crate) async fn command(url: &str, words: &str) -> redis::Value {
+    let mut words = words.split(' ');
+    let mut command = redis::cmd(words.next().must("name a command"));
+    command.arg(words.collect::<Vec<_>>());
+    command.query_async(&mut raw(url).await).await.must("run a command past the storage")
+}
+
+pub(crate) fn key(text: impl AsRef<str>) -> Key {
+    Key::new(text).must("make a key")
+}
+
+#[async_trait]
+impl Factory for Place {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        let url = format!("{}{}", url(&self.server, space), self.options);
+        Ok(Arc::new(RedisStorage::connect(&url).await?))
+    }
+}

@@ -1,0 +1,85 @@
+//! A master that is replaced.
+
+use std::time::Duration;
+
+use larder_core::{ErrorKind, Expiry, Storage};
+use larder_redis::{RedisStorage, redis};
+use larder_test_servers::{Kind, SENTINEL_MASTER};
+use larder_testkit::{Context, Fails, Must, until};
+
+use crate::places::{Place, command, key, open, private, raw, url};
+
+pub(crate) async fn failover(context: Context<Place>) {
+    let server = private(Kind::RedisSentinel, &[]).await;
+    let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
+    storage.write(&key("before"), "v".into(), Expiry::Never).await.must("write");
+    let master = format!("redis://127.0.0.1:{}", server.ports()[0]);
+    // Replication is asynchronous: this write is to be there afterwards.
+    until("the replica follows", Duration::from_secs(10), || async {
+        storage.write(&key("before"), "v".into(), Expiry::Never).await.must("write");
+        let mut raw = raw(&master).await;
+        let lag: String = redis::cmd("INFO").arg("replication").query_async(&mut raw).await.must("INFO");
+        lag.contains("state=online")
+    })
+    .await;
+    let replica = format!("redis://127.0.0.1:{}", server.ports()[1]);
+    let stored = format!("EXISTS {}:before", context.target.space());
+    until("the replica has it", Duration::from_secs(10), || async {
+        command(&replica, &stored).await == redis::Value::Int(1)
+    })
+    .await;
+
+    server.kill_node(0).await.must("kill the master");
+    // The same storage, until the Sentinel has made the replica the master.
+    let write_again = async |what: &str| {
+        until(what, Duration::from_secs(60), || async {
+            match storage.write(&key("after"), what.to_owned().into(), Expiry::Never).await {
+                Ok(()) => true,
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    false
+                }
+            }
+        })
+        .await;
+    };
+    write_again("writes go to the new master").await;
+    assert_eq!(storage.read(&key("before")).await.must("read").must("find it").value, "v");
+
+    // The old master comes back as a replica, and takes no writes from us.
+    server.start_node(0).await.must("start the old master");
+    server.wait_ready().await.must("wait for the replica");
+    write_again("writes still go to the new master").await;
+    assert_eq!(role(&replica).await, "master");
+    // And back again, with nobody dead: the master is demoted under our connection.
+    let sentinel = server.url();
+    command(sentinel, &format!("SENTINEL FAILOVER {SENTINEL_MASTER}")).await;
+    until("the first server is the master again", Duration::from_secs(60), || async {
+        role(&master).await == "master"
+    })
+    .await;
+    // Until the Sentinel has demoted the other, that one takes writes which will be lost: such is
+    // Redis. What is promised is that the storage finds the way by itself.
+    let stored = format!("GET {}:after", context.target.space());
+    until("writes reach the first server again", Duration::from_secs(60), || async {
+        let written = storage.write(&key("after"), "again".into(), Expiry::Never).await;
+        if let Err(error) = &written {
+            assert!(error.is_retryable(), "{error:?}");
+        }
+        written.is_ok() && command(&master, &stored).await == redis::Value::BulkString(b"again".to_vec())
+    })
+    .await;
+}
+
+/// What a server takes itself for.
+async fn role(url: &str) -> String {
+    let role = redis::cmd("ROLE").query_async(&mut raw(url).await).await;
+    let parts: Vec<redis::Value> = role.must("ask for the role");
+    redis::from_redis_value(parts.into_iter().next().must("find the role")).must("read the role")
+}
+
+pub(crate) async fn unknown_master(context: Context<Place>) {
+    let url = url(&context.factory.server, "x").replace(SENTINEL_MASTER, "nobody");
+    let error = RedisStorage::connect(&url).await.fails(ErrorKind::Unavailable, "an unknown master");
+    assert!(error.message().contains("name"), "{error}");
+}

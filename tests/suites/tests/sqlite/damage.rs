@@ -1,0 +1,88 @@
+//! Files that are no databases, or full.
+
+use futures_util::StreamExt;
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write};
+use larder_sqlite::SqliteStorage;
+use larder_testkit::{Fails, Must, Suite};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::spaces::Files;
+
+pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("a_file_that_is_no_database_is_refused_and_left_alone", |context| async move {
+            let path = context.factory.path("letter");
+            let text = b"Dear Larder, this is a letter and not a database. ".repeat(100);
+            std::fs::write(&path, &text).must("write the letter");
+            let error =
+                context.factory.builder("letter").connect().await.fails(ErrorKind::Configuration, "open it");
+            assert!(error.message().contains("not an SQLite database"), "{error}");
+            assert_eq!(std::fs::read(&path).must("read the letter"), text);
+            std::fs::remove_file(path).must("remove the letter");
+        })
+        .case("a_directory_that_is_not_there_is_a_configuration_error", |context| async move {
+            let path = context.factory.path("no").join("such").join("file.db");
+            let error = SqliteStorage::builder().file(path).connect().await;
+            error.fails(ErrorKind::Configuration, "open a file in no directory");
+            let error = SqliteStorage::builder().file(std::env::temp_dir()).connect().await;
+            error.fails(ErrorKind::Configuration, "open a directory");
+            SqliteStorage::builder().connect().await.fails(ErrorKind::Configuration, "open nothing");
+        })
+        .case("a_damaged_file_is_corrupt", |context| async move {
+            let space = context.target.space();
+            let key = Key::new("k").must("a key");
+            let storage = context.factory.builder(space).connect().await.must("open");
+            storage.write(&key, Bytes::from(vec![1; 50_000]), Expiry::Never).await.must("write");
+            storage.close().await.must("close");
+            let path = context.factory.path(space);
+            let mut file = std::fs::read(&path).must("read the file");
+            // The first page, which holds the schema, stays; the rest is overwritten.
+            file[4096..].fill(0xa5);
+            std::fs::write(&path, &file).must("damage the file");
+            let outcome = match context.factory.builder(space).connect().await {
+                Ok(storage) => storage.read(&key).await.map(drop),
+                Err(error) => Err(error),
+            };
+            outcome.fails(ErrorKind::Corrupt, "read from it");
+        })
+        .case("a_listing_of_a_damaged_file_does_not_end_as_corrupt", |context| async move {
+            let space = context.target.space();
+            let storage = context.factory.builder(space).connect().await.must("open");
+            let writes: Vec<_> = (0..2_000)
+                .map(|number| {
+                    let key = Key::new(format!("{number:04}")).must("a key");
+                    Write::new(key, vec![1; 100], Expiry::Never)
+                })
+                .collect();
+            storage.write_many(&writes).await.must("write");
+            storage.close().await.must("close");
+            let path = context.factory.path(space);
+            let mut file = std::fs::read(&path).must("read the file");
+            let half = file.len() / 2;
+            file[half..].fill(0xa5);
+            std::fs::write(&path, &file).must("damage the file");
+            let storage = context.factory.builder(space).connect().await.must("open the damaged file");
+            let mut entries: Vec<_> = storage.entries("").collect().await;
+            let last = entries.pop().must("the end of the listing");
+            let error = last.fails(ErrorKind::Other, "list what is damaged");
+            assert!(error.message().contains("the database file is damaged"), "{error}");
+            assert!(entries.len() < writes.len() && entries.iter().all(Result::is_ok));
+        })
+        .case("no_room_is_full_and_what_was_there_stays", |context| async move {
+            let options = SqliteConnectOptions::new()
+                .filename(context.factory.path(context.target.space()))
+                .create_if_missing(true)
+                .pragma("max_page_count", "64");
+            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
+            let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let (small, large) = (Key::new("small").must("a key"), Key::new("large").must("a key"));
+            storage.write(&small, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            let refused = storage.write(&large, Bytes::from(vec![1; 1 << 20]), Expiry::Never).await;
+            refused.fails(ErrorKind::Full, "write more than there is room for");
+            assert!(!storage.contains(&large).await.must("look"));
+            storage.write(&small, Bytes::from_static(b"2"), Expiry::Never).await.must("write");
+            assert_eq!(storage.read(&small).await.must("read").must("the entry").value, "2");
+            storage.close().await.must("close");
+            pool.close().await;
+        })
+}

@@ -1,0 +1,184 @@
+//! What stands in the file, and who else reads and writes it.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use larder_core::{Bytes, Capabilities, Condition, ErrorKind, Expiry, Key, Storage, Write};
+use larder_sqlite::{Mode, SqliteStorage};
+use larder_testkit::{Fails, Must, Suite};
+use sqlx::{Connection, Row};
+
+use crate::spaces::Files;
+
+fn key(text: &str) -> Key {
+    Key::new(text).must("a key")
+}
+
+pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("says_what_it_can_do", |context| async move {
+            let capabilities: Capabilities = context.target.open().await.capabilities();
+            assert!(capabilities.persistent && capabilities.shared && capabilities.lists_once);
+            assert_eq!(capabilities.max_value, Some(larder_sqlite::MAX_VALUE));
+        })
+        .case("the_table_is_as_documented", |context| async move {
+            let handle = context.target.open().await;
+            let before = larder_core::clock::unix_millis();
+            handle
+                .write(&key("a"), Bytes::from_static(b"\xff\0"), Expiry::after_secs(60))
+                .await
+                .must("write");
+            handle.write(&key("b"), Bytes::new(), Expiry::Never).await.must("write");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let sql = "SELECT key, value, typeof(value), version, expires_at FROM larder ORDER BY key";
+            let rows = sqlx::query(sql).fetch_all(&mut stranger).await.must("read the table");
+            assert_eq!(rows[0].get::<&str, _>(0), "a");
+            assert_eq!(rows[0].get::<&[u8], _>(1), b"\xff\0");
+            assert_eq!(rows[0].get::<&str, _>(2), "blob");
+            assert_ne!(rows[0].get::<i64, _>(3), rows[1].get::<i64, _>(3));
+            let left = rows[0].get::<i64, _>(4) - before;
+            assert!((60_000..70_000).contains(&left), "{left}");
+            assert_eq!(rows[1].get::<Option<i64>, _>(4), None);
+            let mode: String =
+                sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut stranger).await.must("ask");
+            assert_eq!(mode, "wal");
+        })
+        .case("reads_what_others_write_and_lists_past_what_it_cannot", |context| async move {
+            let handle = context.target.open().await;
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            for sql in [
+                "INSERT INTO larder VALUES ('b', 'text', 1, NULL)",
+                "INSERT INTO larder VALUES ('a' || char(10), x'00', 2, NULL)",
+                "INSERT INTO larder VALUES (CAST(x'61ff' AS TEXT), x'00', 3, NULL)",
+                "INSERT INTO larder VALUES (x'62', x'00', 4, NULL)",
+                "INSERT INTO larder VALUES ('gone', x'00', 5, 1)",
+            ] {
+                sqlx::query(sql).execute(&mut stranger).await.must("insert");
+            }
+            let record = handle.read(&key("b")).await.must("read").must("the row");
+            assert_eq!(record.value, "text");
+            handle.write(&key("c"), Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            let mut good = Vec::new();
+            let mut bad = 0;
+            let mut keys = handle.keys("");
+            loop {
+                match keys.try_next().await {
+                    Ok(Some(key)) => good.push(key.as_str().to_owned()),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corrupt);
+                        bad += 1;
+                    }
+                }
+            }
+            assert_eq!((good, bad), (vec!["b".to_owned(), "c".to_owned()], 2));
+            let (b, seen) = (key("b"), Condition::from(record.version));
+            let swap = handle.write_if(&b, Bytes::from_static(b"2"), Expiry::Never, seen);
+            swap.await.must("compare and swap on a foreign row");
+        })
+        .case("read_only_reads_and_refuses_to_write", |context| async move {
+            let handle = context.target.open().await;
+            handle.write(&key("a"), Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            let builder = context.factory.builder(context.target.space()).mode(Mode::ReadOnly);
+            let reader = builder.clone().connect().await.must("open to read");
+            assert_eq!(reader.read(&key("a")).await.must("read").must("the entry").value, "1");
+            let write = reader.write(&key("a"), Bytes::from_static(b"2"), Expiry::Never).await;
+            write.fails(ErrorKind::Denied, "write");
+            reader.delete(&key("a")).await.fails(ErrorKind::Denied, "delete");
+            reader.close().await.must("close");
+            let absent = context.factory.builder("absent").mode(Mode::ReadOnly).connect().await;
+            absent.fails(ErrorKind::Configuration, "open a file that is not there to read it");
+            let absent = context.factory.builder("absent").mode(Mode::ReadWrite).connect().await;
+            absent.fails(ErrorKind::Configuration, "open a file that is not there and is not to be made");
+            assert!(!context.factory.path("absent").exists());
+        })
+        .case("a_file_may_have_any_name", |context| async move {
+            let directory = tempfile::TempDir::new().must("make a directory");
+            for name in ["file:x?mode=memory", "a b%20c#d", ":memory:.db", "häß.db"] {
+                let path = directory.path().join(name);
+                let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+                storage.close().await.must("close");
+                assert!(path.exists(), "{name}");
+            }
+            drop(context);
+        })
+        .case("a_batch_of_every_size_is_written_whole", |context| async move {
+            let handle = context.target.open().await;
+            for size in (1..=40).chain([63, 64, 65, 255, 256, 257, 600]) {
+                let writes: Vec<_> = (0..size)
+                    .map(|number| {
+                        Write::new(key(&format!("{size}/{number}")), vec![7; number], Expiry::Never)
+                    })
+                    .collect();
+                handle.write_many(&writes).await.must("write many");
+                let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
+                let records = handle.read_many(&keys).await.must("read many");
+                let mut versions = std::collections::HashSet::new();
+                for (write, record) in writes.iter().zip(records) {
+                    let record = record.must("the entry");
+                    assert_eq!(record.value, write.value);
+                    assert!(versions.insert(record.version), "each write has a version of its own");
+                }
+            }
+        })
+        .case("concurrent_writes_share_commits", |context| async move {
+            let storage = context.factory.builder(context.target.space()).connect().await.must("open");
+            let storage = Arc::new(storage);
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            // Every commit adds one to this counter of SQLite's, as other connections see it.
+            let commits = async |stranger: &mut sqlx::SqliteConnection| -> i64 {
+                sqlx::query_scalar("PRAGMA data_version").fetch_one(stranger).await.must("ask")
+            };
+            let before = commits(&mut stranger).await;
+            let tasks: Vec<_> = (0..500)
+                .map(|number| {
+                    let storage = Arc::clone(&storage);
+                    tokio::spawn(async move {
+                        let key = key(&number.to_string());
+                        storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.must("join");
+            }
+            assert_ne!(commits(&mut stranger).await, before);
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
+                .fetch_one(&mut stranger)
+                .await
+                .must("count");
+            assert_eq!(count, 500);
+            stranger.close().await.must("close");
+            storage.close().await.must("close");
+        })
+}
+
+pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("sqlite_can_query_the_values", |context| async move {
+            let handle = context.target.open().await;
+            let writes = ["Ada", "Bob"].map(|name| {
+                Write::new(key(name), format!("{{\"name\":\"{name}\",\"age\":36}}"), Expiry::Never)
+            });
+            handle.write_many(&writes).await.must("write");
+            // One that is written expired must not break the query for the others.
+            let elapsed = Write::new(key("Eve"), "{}", Expiry::after_millis(0));
+            handle.write_many(&[elapsed, writes[0].clone()]).await.must("write");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let sql = "SELECT json_extract(value, '$.name') FROM larder \
+                       WHERE json_extract(value, '$.age') = 36 ORDER BY 1";
+            let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut stranger).await.must("query");
+            assert_eq!(names, ["Ada", "Bob"]);
+        })
+        .case("a_value_that_is_not_json_is_refused_alone", |context| async move {
+            let handle = context.target.open().await;
+            let writes =
+                ["1", "{", "\"x\""].map(|json| Write::new(key(&format!("k{json}")), json, Expiry::Never));
+            let error = handle.write_many(&writes).await.fails(ErrorKind::Partial, "write many");
+            let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
+            assert_eq!(failed, [1]);
+            assert_eq!(error.failures()[0].error.kind(), ErrorKind::InvalidValue);
+            assert!(handle.contains(&writes[0].key).await.must("look"));
+            assert!(handle.contains(&writes[2].key).await.must("look"));
+        })
+}

@@ -1,0 +1,99 @@
+//! Other connections and processes on the same file.
+
+use std::time::{Duration, Instant};
+
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write, clock::unix_millis};
+use larder_testkit::{Fails, Must, Suite};
+use sqlx::Connection;
+
+use crate::spaces::Files;
+
+pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable", |context| async move {
+            let limit = Duration::from_millis(200);
+            let builder = context.factory.builder(context.target.space()).busy_timeout(limit);
+            let storage = builder.connect().await.must("open");
+            let key = Key::new("k").must("a key");
+            let value = || Bytes::from_static(b"1");
+            storage.write(&key, value(), Expiry::Never).await.must("write");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
+
+            let start = Instant::now();
+            let error =
+                storage.write(&key, value(), Expiry::Never).await.fails(ErrorKind::Unavailable, "write");
+            assert!(error.is_retryable());
+            assert!(start.elapsed() >= limit, "it gave up after {:?}", start.elapsed());
+            let many =
+                [Write::new(key.clone(), "2", Expiry::Never), Write::new(key.clone(), "3", Expiry::Never)];
+            storage.write_many(&many).await.fails(ErrorKind::Unavailable, "write many");
+            storage.delete(&key).await.fails(ErrorKind::Unavailable, "delete");
+            assert_eq!(storage.read(&key).await.must("read all the same").must("the entry").value, "1");
+
+            sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
+            storage.write(&key, Bytes::from_static(b"4"), Expiry::Never).await.must("write again");
+            assert_eq!(storage.read(&key).await.must("read").must("the entry").value, "4");
+            stranger.close().await.must("close");
+            storage.close().await.must("close");
+        })
+        .case("a_write_waits_for_a_lock_that_is_let_go", |context| async move {
+            let storage = context.factory.builder(context.target.space()).connect().await.must("open");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
+            let key = Key::new("k").must("a key");
+            let mut write = Box::pin(storage.write(&key, Bytes::from_static(b"1"), Expiry::Never));
+            assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
+            sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
+            write.await.must("write");
+            stranger.close().await.must("close");
+            storage.close().await.must("close");
+        })
+        .case("the_present_is_when_the_lock_is_had", |context| async move {
+            let storage = context.factory.builder(context.target.space()).connect().await.must("open");
+            let (old, new) = (Key::new("old").must("a key"), Key::new("new").must("a key"));
+            let value = || Bytes::from_static(b"1");
+            storage.write(&old, value(), Expiry::after_millis(300)).await.must("write");
+            let gone = unix_millis() + 300;
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
+            let mut touch = Box::pin(storage.touch(&old, Expiry::after_secs(600)));
+            let mut write = Box::pin(storage.write(&new, value(), Expiry::after_secs(600)));
+            assert!(futures_util::FutureExt::now_or_never(&mut touch).is_none());
+            assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
+            while unix_millis() < gone {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let before = unix_millis();
+            sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
+            assert!(!touch.await.must("touch"), "what expired during the wait is not revived");
+            write.await.must("write");
+            let sql = "SELECT expires_at FROM larder WHERE key = 'new'";
+            let deadline: i64 = sqlx::query_scalar(sql).fetch_one(&mut stranger).await.must("look");
+            assert!(deadline >= before + 600_000, "{deadline} is early by the wait for the lock");
+            stranger.close().await.must("close");
+            storage.close().await.must("close");
+        })
+        .case("ten_that_open_a_new_file_at_once_all_succeed", |context| async move {
+            let space = context.target.space();
+            let opened = larder_testkit::race(10, |number| {
+                let builder = context.factory.builder(space);
+                async move {
+                    let storage = builder.connect().await.must("open");
+                    let key = Key::new(number.to_string()).must("a key");
+                    storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+                    storage
+                }
+            })
+            .await;
+            for storage in &opened {
+                for number in 0..10 {
+                    let key = Key::new(number.to_string()).must("a key");
+                    assert!(storage.contains(&key).await.must("look"));
+                }
+            }
+            for storage in opened {
+                storage.close().await.must("close");
+            }
+        })
+}

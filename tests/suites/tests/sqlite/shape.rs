@@ -1,0 +1,92 @@
+//! Tables that somebody else made.
+
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_testkit::{Fails, Must, Suite};
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::spaces::Files;
+
+/// What is wrong with a table, and what the error says about it.
+const WRONG: [(&str, &str); 9] = [
+    ("CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)", "`key`"),
+    ("CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, expires_at INTEGER)", "`version`"),
+    (
+        "CREATE TABLE larder (key TEXT PRIMARY KEY, value TEXT, version INTEGER, expires_at INTEGER)",
+        "`value`",
+    ),
+    ("CREATE TABLE larder (key TEXT, value BLOB, version INTEGER, expires_at INTEGER)", "primary key"),
+    (
+        "CREATE TABLE larder (key TEXT, value BLOB, version INTEGER, expires_at INTEGER, bot TEXT, \
+         PRIMARY KEY (key, bot))",
+        "alone",
+    ),
+    (
+        "CREATE TABLE larder (key INTEGER PRIMARY KEY, value BLOB, version INTEGER, expires_at INTEGER)",
+        "`key`",
+    ),
+    (
+        "CREATE TABLE larder (key TEXT PRIMARY KEY COLLATE NOCASE, value BLOB, version INTEGER, \
+         expires_at INTEGER)",
+        "compare bytes",
+    ),
+    (
+        "CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, version INTEGER, expires_at INTEGER, \
+         owner TEXT NOT NULL)",
+        "`owner`",
+    ),
+    ("CREATE VIEW larder AS SELECT 'k' AS key, x'' AS value, 1 AS version, NULL AS expires_at", "`"),
+];
+
+pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("a_table_of_another_shape_is_refused_by_what_is_wrong_with_it", |context| async move {
+            for (number, (sql, said)) in WRONG.into_iter().enumerate() {
+                let space = context.target.beside(&number.to_string());
+                let mut stranger = context.factory.stranger(space.space()).await;
+                sqlx::query(sql).execute(&mut stranger).await.must("make the table");
+                stranger.close().await.must("close");
+                for setup in [true, false] {
+                    let builder = context.factory.builder(space.space()).setup(setup);
+                    let error = builder.connect().await.fails(ErrorKind::Configuration, sql);
+                    assert!(error.message().contains(said), "{sql}: {error}");
+                }
+            }
+        })
+        .case("a_table_with_more_columns_will_do", |context| async move {
+            let space = context.target.space();
+            let mut stranger = context.factory.stranger(space).await;
+            let sql = "CREATE TABLE larder (bot TEXT, key VARCHAR(600) PRIMARY KEY, expires_at BIGINT, \
+                       value BLOB, version INT, made INTEGER NOT NULL DEFAULT 7) WITHOUT ROWID";
+            sqlx::query(sql).execute(&mut stranger).await.must("make the table");
+            let handle = context.target.open().await;
+            let key = Key::new("k").must("a key");
+            handle.write(&key, Bytes::from_static(b"1"), Expiry::after_secs(60)).await.must("write");
+            assert_eq!(handle.read(&key).await.must("read").must("the entry").value, "1");
+            assert_eq!(handle.clear("").await.must("clear"), 1);
+            assert_eq!(handle.purge_expired().await.must("purge"), 0);
+        })
+        .case("set_up_by_hand", |context| async move {
+            let builder = context.factory.builder(context.target.space()).setup(false);
+            let error =
+                builder.clone().connect().await.fails(ErrorKind::Configuration, "open without a table");
+            assert!(error.message().contains("setup_sql"), "{error}");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let sql = AssertSqlSafe(builder.setup_sql());
+            sqlx::raw_sql(sql).execute(&mut stranger).await.must("set up by hand");
+            stranger.close().await.must("close");
+            builder.connect().await.must("open").close().await.must("close");
+        })
+        .case("a_name_that_sqlite_reserves_is_refused", |context| async move {
+            let builder = context.factory.builder(context.target.space());
+            for name in ["sqlite_x", "", "a\0b"] {
+                builder.clone().table(name).connect().await.fails(ErrorKind::Configuration, name);
+            }
+            for name in ["select", "a'b", "\"", "x; DROP TABLE larder", " ", "名前"] {
+                let storage = builder.clone().table(name).connect().await.must(name);
+                let key = Key::new("k").must("a key");
+                storage.write(&key, Bytes::from(name.to_owned()), Expiry::Never).await.must("write");
+                assert_eq!(storage.read(&key).await.must("read").must("the entry").value, name);
+                storage.close().await.must("close");
+            }
+        })
+}
