@@ -1,0 +1,138 @@
+//! Stores by URL.
+
+use std::sync::Arc;
+
+use larder::{Error, Storage, async_trait};
+use larder_test_servers::{self as servers, Server};
+use larder_testkit::{Factory, Missing};
+use tempfile::TempDir;
+
+/// Where a suite keeps its entries: a directory of its own, or a server.
+#[derive(Debug)]
+pub struct Stores {
+    /// What a URL begins with and what it ends with; the space's name stands between.
+    before: String,
+    after: String,
+    directory: Option<TempDir>,
+    /// Keeps the server alive.
+    _server: Option<Server>,
+}
+
+impl Stores {
+    /// Directories with one file per key.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no temporary directory to be had.
+    pub fn file() -> Result<Self, Missing> {
+        Self::local("file", "")
+    }
+
+    /// SQLite files.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no temporary directory to be had.
+    pub fn sqlite() -> Result<Self, Missing> {
+        Self::local("sqlite", ".db")
+    }
+
+    /// Snapshot files.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no temporary directory to be had.
+    pub fn snapshot() -> Result<Self, Missing> {
+        Self::local("file", ".json")
+    }
+
+    /// Directories as grammY lays them out.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no temporary directory to be had.
+    pub fn grammy_file() -> Result<Self, Missing> {
+        Self::local("file", "?layout=grammy")
+    }
+
+    /// Tables in Postgres; `options` are further URL options.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no server to be had.
+    pub async fn postgres(options: &str) -> Result<Self, Missing> {
+        Self::server(servers::postgres().await, "table", options)
+    }
+
+    /// Prefixes in Redis.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no server to be had.
+    pub async fn redis() -> Result<Self, Missing> {
+        Self::server(servers::redis().await, "prefix", "")
+    }
+
+    /// Prefixes in Valkey, whose compare-and-swap is a command of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no server to be had.
+    pub async fn valkey() -> Result<Self, Missing> {
+        Self::server(servers::valkey().await, "prefix", "")
+    }
+
+    /// Collections in MongoDB; `options` are further URL options.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if there is no server to be had.
+    pub async fn mongodb(options: &str) -> Result<Self, Missing> {
+        Self::server(servers::mongodb().await, "collection", options)
+    }
+
+    fn local(scheme: &str, after: &str) -> Result<Self, Missing> {
+        let directory = tempfile::tempdir()
+            .map_err(|error| Missing::new(format!("no temporary directory: {error}"), true))?;
+        Ok(Self {
+            before: format!("{scheme}:{}/", directory.path().display()),
+            after: after.to_owned(),
+            directory: Some(directory),
+            _server: None,
+        })
+    }
+
+    fn server(
+        server: Result<Server, servers::Missing>,
+        option: &str,
+        options: &str,
+    ) -> Result<Self, Missing> {
+        let server = server.map_err(|missing| Missing::new(missing.to_string(), missing.required()))?;
+        let separator = if server.url().contains('?') { '&' } else { '?' };
+        Ok(Self {
+            before: format!("{}{separator}{option}=", server.url()),
+            after: options.to_owned(),
+            directory: None,
+            _server: Some(server),
+        })
+    }
+
+    /// The URL of the space called `space`.
+    #[must_use]
+    pub fn url(&self, space: &str) -> String {
+        format!("{}{space}{}", self.before, self.after)
+    }
+
+    /// Whether the entries are in files of this machine.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.directory.is_some()
+    }
+}
+
+#[async_trait]
+impl Factory for Stores {
+    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+        larder::open(&self.url(space)).await.map(Arc::from)
+    }
+}
