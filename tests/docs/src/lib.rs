@@ -1,0 +1,11 @@
+//! The code in Larder's documents, compiled and run.
+//!
+//! The README's is a documentation test of this crate. That of "Writing an adapter" is taken from
+//! the two adapters here, which pass the conformance suite; a test compares them.
+
+pub mod full;
+pub mod minimal;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -1,0 +1,55 @@
+//! The documents show the code that is tested, to the letter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+use std::{fs, path::Path};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The Rust blocks of a Markdown text.
+fn blocks(text: &str) -> Vec<String> {
+    let mut parts = text.split("```rust\n");
+    parts.next();
+    parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// Without indentation, so that a block may show a part of an `impl`.
+fn flat(code: &str) -> String {
+    code.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn writing_an_adapter_shows_the_adapters_that_pass_the_suite() {
+    let sources = ["src/minimal.rs", "src/full.rs", "tests/conformance.rs"];
+    let sources: Vec<_> = sources.iter().map(|source| flat(&read(&format!("tests/docs/{source}")))).collect();
+    let blocks = blocks(&read("docs/writing-an-adapter.md"));
+    assert!(blocks.len() >= 6, "the document has lost its code");
+    for block in blocks {
+        let code = flat(&block);
+        assert!(sources.iter().any(|source| source.contains(&code)), "not in the tested adapters:\n{block}");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let documents = [
+        "README.md",
+        "ci/README.md",
+        "docs/architecture.md",
+        "docs/benchmarks.md",
+        "docs/writing-an-adapter.md",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for document in documents {
+        let text = read(document);
+        let folder = root.join(document).parent().map(Path::to_owned).unwrap_or_default();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("http") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap_or_default();
+            assert!(folder.join(file).exists(), "{document} links to {link}, which is not there");
+        }
+    }
+}
