@@ -44,5 +44,7 @@ pub use larder_mongodb as mongodb;
 pub use larder_postgres as postgres;
 #[cfg(feature = "redis")]
 pub use larder_redis as redis;
+#[cfg(feature = "session")]
+pub use larder_session as session;
 #[cfg(feature = "sqlite")]
 pub use larder_sqlite as sqlite;

@@ -1,0 +1,312 @@
+//! How sessions are set up.
+
+use std::{any::Any, fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Conflicts, Lifetime, Migrations, Sessions,
+    content::Content,
+    format::Format,
+    lifetime::Touches,
+    queue::Queue,
+    road::{Merge, Road},
+    shared::{Initial, OwnerOf, Shared},
+};
+
+/// How long an update waits for its turn by default.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+type MergeValues<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
+
+/// Sets up [`Sessions`]. Everything has a default.
+#[must_use = "a builder does nothing before `build`"]
+pub struct SessionsBuilder<T, C = Json> {
+    storage: Option<Arc<dyn Storage>>,
+    prefix: String,
+    initial: Initial<T>,
+    initial_counts: bool,
+    codec: C,
+    lifetime: Lifetime,
+    envelope: bool,
+    migrations: Option<Migrations>,
+    write_back: bool,
+    conflicts: Conflicts,
+    most_waiting: usize,
+    patience: Option<Duration>,
+    signposts: Expiry,
+    merge: Option<MergeValues<T>>,
+    owner: Option<OwnerOf<T>>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> SessionsBuilder<T> {
+    pub(crate) fn new(initial: Initial<T>) -> Self {
+        Self {
+            storage: None,
+            prefix: String::new(),
+            initial,
+            initial_counts: true,
+            codec: Json,
+            lifetime: Lifetime::forever(),
+            envelope: false,
+            migrations: None,
+            write_back: false,
+            conflicts: Conflicts::default(),
+            most_waiting: 65_536,
+            patience: Some(PATIENCE),
+            signposts: Expiry::Never,
+            merge: None,
+            owner: None,
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T, C> SessionsBuilder<T, C>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    C: Codec,
+{
+    /// Where the sessions are kept: a storage, or an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as
+    /// `larder::open` returns. Without one they are in this process's memory (with the crate's
+    /// feature `memory`) and end with it, and a warning says so.
+    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
+        self.storage = Some(share(storage));
+        self
+    }
+
+    /// What every key begins with, so that several kinds of session can share a storage: `chat:`,
+    /// say. End it with a character that no key begins with. None by default, as with grammY.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Makes the value of a session that does not exist yet. `T::default` by default; where there is
+    /// none, begin with [`Sessions::builder_with`].
+    pub fn initial(mut self, initial: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        self.initial = Arc::new(initial);
+        self
+    }
+
+    /// A session that nobody has changed is not written, although it is new.
+    pub(crate) const fn initial_does_not_count(mut self) -> Self {
+        self.initial_counts = false;
+        self
+    }
+
+    /// How values become bytes: JSON by default.
+    pub fn codec<D: Codec>(self, codec: D) -> SessionsBuilder<T, D> {
+        SessionsBuilder {
+            storage: self.storage,
+            prefix: self.prefix,
+            initial: self.initial,
+            initial_counts: self.initial_counts,
+            codec,
+            lifetime: self.lifetime,
+            envelope: self.envelope,
+            migrations: self.migrations,
+            write_back: self.write_back,
+            conflicts: self.conflicts,
+            most_waiting: self.most_waiting,
+            patience: self.patience,
+            signposts: self.signposts,
+            merge: self.merge,
+            owner: self.owner,
+            value: PhantomData,
+        }
+    }
+
+    /// How long sessions live: for ever by default.
+    pub const fn lifetime(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Stores sessions in the envelope of grammY's `enhanceStorage` (`{"v", "__d", "e"}`), so that
+    /// grammY can read them back with its time-outs. Migrations and absolute lifetimes need it and
+    /// turn it on by themselves. Reading understands both forms in any case.
+    pub const fn envelope(mut self) -> Self {
+        self.envelope = true;
+        self
+    }
+
+    /// The steps that bring what older programs stored up to date.
+    pub fn migrations(mut self, migrations: Migrations) -> Self {
+        self.migrations = Some(migrations);
+        self
+    }
+
+    /// Saves a migrated session also if the update changes nothing else. By default it is written when
+    /// it next changes.
+    pub const fn write_back(mut self, write_back: bool) -> Self {
+        self.write_back = write_back;
+        self
+    }
+
+    /// What becomes of an update that another process has overtaken. The handler is run again by
+    /// default.
+    pub const fn conflicts(mut self, conflicts: Conflicts) -> Self {
+        self.conflicts = conflicts;
+        self
+    }
+
+    /// How many updates may wait for their turn, over all keys; one more is
+    /// [`Unavailable`](ErrorKind::Unavailable). 65,536 by default.
+    pub const fn max_waiting(mut self, updates: usize) -> Self {
+        self.most_waiting = updates;
+        self
+    }
+
+    /// How long an update waits for earlier ones of its session before it is a
+    /// [`Timeout`](ErrorKind::Timeout): five minutes by default. It ends what would otherwise be a
+    /// deadlock: two handlers that each begin an update of the other's session, say.
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// How long the signposts live that [`Sessions::move_key`] leaves behind. For ever by default: an
+    /// update that arrives under the old key after that finds a new session.
+    pub const fn signposts(mut self, expiry: Expiry) -> Self {
+        self.signposts = expiry;
+        self
+    }
+
+    /// Makes one session of two, where there is one at both keys of a [`Sessions::move_key`]: the
+    /// first is the one that moves, the second the one that it meets. Without it such a move is a
+    /// [`Conflict`](ErrorKind::Conflict). It may run more than once for one move, and should come to
+    /// the same each time.
+    pub fn merge(mut self, merge: impl Fn(T, T) -> T + Send + Sync + 'static) -> Self {
+        self.merge = Some(Arc::new(merge));
+        self
+    }
+
+    /// Whose session it is, by its value: keeps an index, by which
+    /// [`keys_of`](Sessions::keys_of) and [`delete_of`](Sessions::delete_of) find all sessions of a
+    /// user. Costs a further write per write of a session.
+    pub fn owner(mut self, owner: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.owner = Some(Arc::new(owner));
+        self
+    }
+
+    /// Checks it all. Nothing is read or written.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if something does not fit: migrations without a step, a prefix
+    /// that no key can begin with, no storage where the feature `memory` is off;
+    /// [`ErrorKind::Unsupported`] for a lifetime in a storage with no expiry, and for a storage with
+    /// no compare-and-swap unless [`Conflicts::LastWriteWins`] accepts that.
+    pub fn build(self) -> Result<Sessions<T>> {
+        let migrations = self.migrations.map(Migrations::checked).transpose()?;
+        let storage = self.storage.map_or_else(default_storage, Ok)?;
+        check(&*storage, &self.prefix, &self.lifetime, self.conflicts)?;
+
+        let current = migrations.as_ref().and_then(Migrations::version);
+        let envelope = self.envelope || current.is_some() || self.lifetime.is_absolute();
+        let format = Format::new(self.codec, current, envelope)?;
+        let content = Arc::new(Content { format, migrations, lifetime: self.lifetime });
+        let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge));
+        Ok(Sessions::from_shared(Shared {
+            road: Road { storage, signposts: self.signposts, merge },
+            prefix: self.prefix,
+            initial: self.initial,
+            initial_counts: self.initial_counts,
+            content,
+            write_back: self.write_back,
+            conflicts: self.conflicts,
+            queue: Queue::new(self.most_waiting, self.patience),
+            touches: Touches::new(),
+            owner: self.owner,
+        }))
+    }
+}
+
+fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts) -> Result<()> {
+    if !prefix.is_empty() {
+        Key::new(prefix).map_err(|error| {
+            Error::new(ErrorKind::Configuration, format!("the prefix cannot begin a key: {}", error.message()))
+        })?;
+    }
+    let capabilities = storage.capabilities();
+    if *lifetime != Lifetime::forever() && !capabilities.expiry {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the storage `{}` has no expiry: leave the lifetime out, or take another", storage.name()),
+        ));
+    }
+    if capabilities.versions == Versions::None && conflicts != Conflicts::LastWriteWins {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the storage `{}` has no compare-and-swap, so that updates of other processes may be lost: take \
+                 another, or accept that with `Conflicts::LastWriteWins`",
+                storage.name()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The merge of two sessions as they are stored.
+fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: MergeValues<T>) -> Merge {
+    Arc::new(move |moving, own| {
+        let (content, merge) = (Arc::clone(&content), Arc::clone(&merge));
+        Box::pin(async move {
+            let value = match (content.decode(&moving).await?, content.decode(&own).await?) {
+                (Some(moving), Some(own)) => merge(moving.value, own.value),
+                (Some(one), None) | (None, Some(one)) => one.value,
+                (None, None) => return Ok(None),
+            };
+            let bare = content.format.encode_bare(&value)?;
+            content.encode(&value, bare, None)
+        })
+    })
+}
+
+/// One pointer, whatever it is given.
+fn share<S: Storage + 'static>(storage: S) -> Arc<dyn Storage> {
+    let mut storage = Some(storage);
+    let any: &mut dyn Any = &mut storage;
+    if let Some(shared) = any.downcast_mut::<Option<Arc<dyn Storage>>>().and_then(Option::take) {
+        return shared;
+    }
+    let any: &mut dyn Any = &mut storage;
+    if let Some(boxed) = any.downcast_mut::<Option<Box<dyn Storage>>>().and_then(Option::take) {
+        return Arc::from(boxed);
+    }
+    // Neither has taken it.
+    storage.map_or_else(|| unreachable!("the storage is still there"), |storage| Arc::new(storage))
+}
+
+#[cfg(feature = "memory")]
+fn default_storage() -> Result<Arc<dyn Storage>> {
+    tracing::warn!(
+        "sessions are kept in this process's memory and end with it; give the builder a storage to keep them"
+    );
+    Ok(Arc::new(larder_memory::MemoryStorage::new()))
+}
+
+#[cfg(not(feature = "memory"))]
+fn default_storage() -> Result<Arc<dyn Storage>> {
+    Err(Error::new(
+        ErrorKind::Configuration,
+        "there is no storage: give the builder one, or turn on the feature `memory` of larder-session",
+    ))
+}
+
+impl<T, C: fmt::Debug> fmt::Debug for SessionsBuilder<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionsBuilder")
+            .field("storage", &self.storage)
+            .field("prefix", &self.prefix)
+            .field("codec", &self.codec)
+            .field("lifetime", &self.lifetime)
+            .field("migrations", &self.migrations)
+            .field("conflicts", &self.conflicts)
+            .finish_non_exhaustive()
+    }
+}

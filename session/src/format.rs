@@ -1,0 +1,282 @@
+//! How a session is stored: bare, or in the envelope of grammY's `enhanceStorage`.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use larder_core::{Bytes, Codec, Error, ErrorKind, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::signpost;
+
+/// What grammY's `enhanceStorage` stores: `{"v": 3, "__d": <data>, "e": 1795310512273}`. All but the
+/// data may be missing.
+#[derive(Serialize, Deserialize)]
+struct Envelope<D> {
+    /// The number of the last migration step that the data has seen.
+    #[serde(default, rename = "v", skip_serializing_if = "Option::is_none")]
+    version: Option<Number>,
+    #[serde(default = "none", rename = "__d", skip_serializing_if = "Option::is_none")]
+    data: Option<D>,
+    /// The moment, in Unix milliseconds, from which on the data is no longer valid.
+    #[serde(default, rename = "e", skip_serializing_if = "Option::is_none")]
+    deadline: Option<Number>,
+}
+
+const fn none<D>() -> Option<D> {
+    None
+}
+
+/// A number as JavaScript writes it: 3 and not 3.0.
+#[derive(Clone, Copy)]
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Whole numbers up to 2^53 are exact in an f64.
+        if self.0.fract() == 0.0 && self.0.abs() <= 9_007_199_254_740_992.0 {
+            serializer.serialize_i64(self.0 as i64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        f64::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Which version a session has and until when it is valid, beside its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Label {
+    pub(crate) version: Option<f64>,
+    pub(crate) deadline: Option<i64>,
+}
+
+/// A session as it is stored.
+pub(crate) enum Stored<T> {
+    /// Data of the current version.
+    Current(T, Label),
+    /// Data of an older version, which migrations have to bring up to date.
+    Old(Value, Label),
+}
+
+/// A codec for one type of session.
+pub(crate) struct Format<T> {
+    coder: Arc<dyn Coder<T>>,
+    /// What the codec makes of "nothing": a session of `None`.
+    null: Bytes,
+    /// The version of data that is up to date: that of the last migration step.
+    current: Option<f64>,
+    envelope: bool,
+}
+
+impl<T> Format<T> {
+    pub(crate) fn new<C: Codec>(codec: C, current: Option<f64>, envelope: bool) -> Result<Self>
+    where
+        T: Serialize + DeserializeOwned + 'static,
+    {
+        let null = codec.encode(&())?;
+        Ok(Self { coder: Arc::new(Coded(codec, PhantomData)), null, current, envelope })
+    }
+
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`] if it is not a session of this type, or one of a newer version.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
+        // Most sessions need no second look: an envelope has this name in it.
+        if memchr::memmem::find(bytes, b"__d").is_some() {
+            if let Some((value, label)) = self.coder.decode_envelope(bytes)
+                && label.version == self.current
+            {
+                return Ok(Stored::Current(value, label));
+            }
+            if let Some((data, label)) = self.coder.decode_envelope_as_tree(bytes) {
+                if label.version > self.current {
+                    return Err(newer(label.version, self.current));
+                }
+                return if label.version == self.current {
+                    Ok(Stored::Current(self.value(data)?, label))
+                } else {
+                    Ok(Stored::Old(data, label))
+                };
+            }
+        }
+        // Bare data has seen no migration.
+        if self.current.is_some() {
+            Ok(Stored::Old(self.coder.decode_tree(bytes)?, Label::default()))
+        } else {
+            Ok(Stored::Current(self.coder.decode(bytes)?, Label::default()))
+        }
+    }
+
+    /// The session from migrated data.
+    pub(crate) fn value(&self, data: Value) -> Result<T> {
+        self.coder.from_tree(data)
+    }
+
+    /// The data alone: what tells whether a session has changed.
+    pub(crate) fn encode_bare(&self, value: &T) -> Result<Bytes> {
+        self.coder.encode(value)
+    }
+
+    /// What is to be stored for `value`, given its bare form; `None` if the session is nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Codec`]; [`ErrorKind::InvalidValue`] if it looks like a signpost of a move.
+    pub(crate) fn encode(&self, value: &T, bare: Bytes, deadline: Option<i64>) -> Result<Option<Bytes>> {
+        if bare == self.null {
+            return Ok(None);
+        }
+        if self.envelope {
+            return self.coder.encode_envelope(value, Label { version: self.current, deadline }).map(Some);
+        }
+        if signpost::is_one(&bare) {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                format!("a session must not begin with the name `{}`, which is Larder's own", signpost::NAME),
+            ));
+        }
+        Ok(Some(bare))
+    }
+}
+
+fn newer(stored: Option<f64>, current: Option<f64>) -> Error {
+    let number = |version: Option<f64>| version.map_or("none".to_owned(), |number| number.to_string());
+    Error::new(
+        ErrorKind::Codec,
+        format!(
+            "the session was stored by a newer program (its migrations go to {}, those of this one to {}); \
+             nothing is overwritten",
+            number(stored),
+            number(current)
+        ),
+    )
+}
+
+/// [`Codec`] for one type, so that the codec can be forgotten.
+trait Coder<T>: Send + Sync {
+    fn encode(&self, value: &T) -> Result<Bytes>;
+    fn encode_envelope(&self, value: &T, label: Label) -> Result<Bytes>;
+    fn decode(&self, bytes: &[u8]) -> Result<T>;
+    fn decode_tree(&self, bytes: &[u8]) -> Result<Value>;
+    fn decode_envelope(&self, bytes: &[u8]) -> Option<(T, Label)>;
+    fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)>;
+    fn from_tree(&self, data: Value) -> Result<T>;
+}
+
+struct Coded<T, C>(C, PhantomData<fn() -> T>);
+
+impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
+    fn encode(&self, value: &T) -> Result<Bytes> {
+        self.0.encode(value)
+    }
+
+    fn encode_envelope(&self, value: &T, label: Label) -> Result<Bytes> {
+        self.0.encode(&Envelope {
+            version: label.version.map(Number),
+            data: Some(value),
+            deadline: label.deadline.map(|deadline| Number(deadline as f64)),
+        })
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<T> {
+        self.0.decode(bytes)
+    }
+
+    fn decode_tree(&self, bytes: &[u8]) -> Result<Value> {
+        self.0.decode(bytes)
+    }
+
+    fn decode_envelope(&self, bytes: &[u8]) -> Option<(T, Label)> {
+        envelope(&self.0, bytes)
+    }
+
+    fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)> {
+        envelope(&self.0, bytes)
+    }
+
+    fn from_tree(&self, data: Value) -> Result<T> {
+        serde_json::from_value(data).map_err(|_| {
+            Error::new(ErrorKind::Codec, "the session's data is not what the session's type is read from")
+        })
+    }
+}
+
+fn envelope<D: DeserializeOwned>(codec: &impl Codec, bytes: &[u8]) -> Option<(D, Label)> {
+    let envelope = codec.decode::<Envelope<D>>(bytes).ok()?;
+    let deadline = envelope.deadline.map(|deadline| deadline.0 as i64);
+    Some((envelope.data?, Label { version: envelope.version.map(|version| version.0), deadline }))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Json;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Pizzas {
+        #[serde(default)]
+        pizzas: u32,
+    }
+
+    fn format(current: Option<f64>, envelope: bool) -> Format<Pizzas> {
+        Format::new(Json, current, envelope).unwrap()
+    }
+
+    fn text(format: &Format<Pizzas>, pizzas: u32, deadline: Option<i64>) -> String {
+        let value = Pizzas { pizzas };
+        let bare = format.encode_bare(&value).unwrap();
+        String::from_utf8(format.encode(&value, bare, deadline).unwrap().unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_envelope_is_grammys_to_the_letter() {
+        let envelope = format(Some(3.0), true);
+        assert_eq!(text(&envelope, 24, Some(3372111949463)), r#"{"v":3,"__d":{"pizzas":24},"e":3372111949463}"#);
+        assert_eq!(text(&format(Some(10.1), true), 1, None), r#"{"v":10.1,"__d":{"pizzas":1}}"#);
+        assert_eq!(text(&format(None, true), 1, None), r#"{"__d":{"pizzas":1}}"#);
+        assert_eq!(text(&format(None, false), 1, None), r#"{"pizzas":1}"#);
+    }
+
+    #[test]
+    fn an_envelope_is_opened_even_where_none_is_expected() {
+        // A type that takes anything would else be read as empty, and then saved so.
+        let stored = br#"{"__d":{"pizzas":24},"e":5}"#;
+        let Stored::Current(value, label) = format(None, false).decode(stored).unwrap() else {
+            panic!("it needs no migration");
+        };
+        assert_eq!((value.pizzas, label.deadline), (24, Some(5)));
+    }
+
+    #[test]
+    fn a_newer_version_is_an_error() {
+        for format in [format(None, false), format(Some(2.9), true)] {
+            let error = format.decode(br#"{"v":3,"__d":{"pizzas":24}}"#).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Codec);
+            assert!(error.message().contains("newer"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bare_data_is_older_than_every_version() {
+        for stored in [&br#"{"pizzas":3}"#[..], br#"{"v":"__d","e":[]}"#, b"[1]"] {
+            assert!(matches!(format(Some(1.0), true).decode(stored).unwrap(), Stored::Old(_, Label { version: None, .. })));
+        }
+    }
+
+    #[test]
+    fn nothing_is_not_stored_and_signposts_cannot_be_forged() {
+        let format = Format::<Value>::new(Json, None, false).unwrap();
+        let encode = |value: Value| format.encode(&value, format.encode_bare(&value).unwrap(), None);
+        assert_eq!(encode(Value::Null).unwrap(), None);
+        let forged = encode(json!({ "__larder": { "moved": { "to": "42" } } })).unwrap_err();
+        assert_eq!(forged.kind(), ErrorKind::InvalidValue);
+    }
+}

@@ -1,0 +1,105 @@
+//! What is stored: the names of the entries and their values.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use larder_core::{Error, ErrorKind, Key, Result};
+use serde::{Deserialize, Serialize};
+
+const HELD: &str = "held:";
+const COUNTER: &str = "token:";
+
+/// The value of the entry that exists while a key is leased.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Held {
+    /// Who wrote it.
+    pub(super) holder: String,
+    /// How often this holder has written it, so that no two of its writes are equal.
+    pub(super) renewal: u64,
+    /// The fencing token; `None` while the lease is being acquired.
+    pub(super) token: Option<u64>,
+}
+
+/// The value of the entry that tokens are drawn from.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Counter {
+    /// The last one that was drawn, whether or not it was handed out.
+    pub(super) token: u64,
+}
+
+/// The keys of the two entries.
+pub(super) struct Names {
+    pub(super) held: Key,
+    pub(super) counter: Key,
+}
+
+impl Names {
+    /// The names for `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if `prefix` and `key` together are too long, or the prefix has a
+    /// control character.
+    pub(super) fn new(prefix: &str, key: &Key) -> Result<Self> {
+        let most = Key::MAX_BYTES.saturating_sub(prefix.len() + HELD.len().max(COUNTER.len()));
+        let length = key.as_bytes().len();
+        if length > most {
+            return Err(Error::new(
+                ErrorKind::InvalidKey,
+                format!(
+                    "with this prefix a key that is leased has at most {most} bytes; this one has {length}"
+                ),
+            ));
+        }
+        let name = |kind: &str| Key::new(format!("{prefix}{kind}{key}"));
+        Ok(Self { held: name(HELD)?, counter: name(COUNTER)? })
+    }
+}
+
+/// A name that no other acquisition has, in this process or another: 128 bits of a keyed
+/// pseudo-random function of a counter, whose key the operating system draws once per process.
+pub(super) fn draw_holder() -> String {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{:016x}{:016x}", SEED.hash_one((count, 0_u8)), SEED.hash_one((count, 1_u8)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn holders_differ() {
+        let holders: HashSet<_> = (0..10_000).map(|_| draw_holder()).collect();
+        assert_eq!(holders.len(), 10_000);
+        assert!(holders.iter().all(|holder| holder.len() == 32));
+    }
+
+    #[test]
+    fn the_longest_key_fits_and_a_longer_one_is_refused_by_its_own_length() {
+        let key = |length| Key::new("k".repeat(length)).unwrap();
+        let names = Names::new("lease:", &key(500)).unwrap();
+        assert_eq!(names.counter.as_bytes().len(), Key::MAX_BYTES);
+        let error = Names::new("lease:", &key(501)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(error.message().contains("at most 500 bytes; this one has 501"), "{error}");
+    }
+
+    #[test]
+    fn a_prefix_that_no_key_has_is_refused() {
+        let key = Key::new("k").unwrap();
+        for prefix in ["line\n".to_owned(), "p".repeat(600)] {
+            let error = Names::new(&prefix, &key).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        }
+    }
+}

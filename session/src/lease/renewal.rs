@@ -1,0 +1,45 @@
+//! The task that renews a lease.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_core::ErrorKind;
+use tokio::time::timeout;
+
+use super::{backoff::delays, hold::Hold};
+
+/// Renews every third of the time to live, until the lease is released, dropped or lost. What may
+/// work later is tried again until then.
+///
+/// It is never aborted: a write that is cut off leaves the entry at a version that nobody knows.
+pub(super) async fn renew_until_ended(hold: Arc<Hold>) {
+    let adapter = hold.claim().adapter();
+    let ttl = hold.claim().ttl();
+    let every = ttl / 3;
+    let mut retries = delays(ttl);
+    let mut pause = every;
+    while timeout(pause, hold.ended()).await.is_err() {
+        match hold.renew().await {
+            Ok(()) => {
+                retries = delays(ttl);
+                pause = every;
+            }
+            Err(error) if error.is_retryable() => {
+                pause = retries.next().unwrap_or(every);
+                warn(adapter, &error, pause);
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                // Or released at this very moment, which is nothing to report; who holds it knows.
+                tracing::debug!(adapter, %error, "a lease is no longer renewed");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(adapter, kind = %error.kind(), %error, "a lease cannot be renewed");
+                return;
+            }
+        }
+    }
+}
+
+fn warn(adapter: &'static str, error: &larder_core::Error, retry_after: Duration) {
+    tracing::warn!(adapter, kind = %error.kind(), %error, ?retry_after, "could not renew a lease");
+}

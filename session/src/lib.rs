@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod conflicts;
+mod content;
+mod format;
+pub mod key;
+mod kv;
+mod lazy;
+mod lease;
+mod lifetime;
+mod listing;
+mod migrations;
+mod multi;
+mod outcome;
+mod owners;
+mod queue;
+mod road;
+mod session;
+mod sessions;
+mod shared;
+mod signpost;
+mod state;
+
+pub use larder_core::{Error, ErrorKind, Result};
+
+pub use crate::{
+    builder::SessionsBuilder,
+    conflicts::Conflicts,
+    key::SessionKey,
+    kv::{KvBuilder, KvSession, KvSessions, OpenKvSession},
+    lazy::LazySession,
+    lease::{Lease, Leases},
+    lifetime::Lifetime,
+    migrations::Migrations,
+    multi::{Clear, Fragment, Fragments, Keys, Lazy, Multi, Strict},
+    outcome::Outcome,
+    session::{OpenSession, Session},
+    sessions::Sessions,
+};

@@ -1,0 +1,95 @@
+//! The index of owners: which sessions are whose.
+//!
+//! An entry per session, `larder:owner:<prefix>:<owner>:<key>`, with the session's own time to live:
+//! nothing to rewrite when a user has many sessions, and nothing that outlives them.
+
+use std::collections::BTreeSet;
+
+use futures_util::TryStreamExt;
+use larder_core::{ErrorKind, Key, Result};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::{SessionKey, Sessions, key::RESERVED};
+
+/// What would be mistaken for an end of the prefix or the owner.
+const SEPARATORS: &AsciiSet = &CONTROLS.add(b':').add(b'%');
+
+fn begin(prefix: &str, owner: &str) -> String {
+    let encode = |text| utf8_percent_encode(text, SEPARATORS);
+    format!("{RESERVED}owner:{}:{}:", encode(prefix), encode(owner))
+}
+
+pub(crate) fn entry(prefix: &str, owner: &str, key: &Key) -> Result<Key> {
+    Key::try_from(begin(prefix, owner) + key.as_str())
+}
+
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// The keys of the sessions that are `owner`'s, without the prefix, as
+    /// [`owner`](crate::SessionsBuilder::owner) says; none where that is not given. The store lists
+    /// the index by prefix (on Redis that scans the database), and each session is read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Storage::keys`](larder_core::Storage::keys) and of [`get`](Self::get).
+    pub async fn keys_of(&self, owner: &str) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for key in self.indexed(owner).await? {
+            if self.belongs_to(&key, owner).await? {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Deletes all sessions that are `owner`'s, and says how many there were: to log a user out
+    /// everywhere. One that is written while this runs may stay; run it once more when the user can no
+    /// longer log in. A session that can no longer be read goes too.
+    ///
+    /// # Errors
+    ///
+    /// The first that the storage gives; run again, it goes on.
+    pub async fn delete_of(&self, owner: &str) -> Result<u64> {
+        let mut deleted = 0;
+        for key in self.indexed(owner).await? {
+            let is_theirs = match self.belongs_to(&key, owner).await {
+                Err(error) if matches!(error.kind(), ErrorKind::Codec | ErrorKind::Corrupt) => true,
+                is_theirs => is_theirs?,
+            };
+            if is_theirs {
+                deleted += u64::from(self.delete(&key).await?);
+            }
+            let key = SessionKey::from(&key).under(&self.shared.prefix)?;
+            self.shared.forget_owner(Some(owner), &key).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// What the index says. It may lag behind: a session that was replaced or deleted without being
+    /// read is still named under its former owner.
+    async fn indexed(&self, owner: &str) -> Result<BTreeSet<String>> {
+        let begin = begin(&self.shared.prefix, owner);
+        let length = begin.len() + self.shared.prefix.len();
+        let keys = self.shared.road.storage.keys(&begin);
+        keys.map_ok(|entry| entry.as_str().get(length..).unwrap_or_default().to_owned()).try_collect().await
+    }
+
+    /// Whose the stored session is, if there is an index and it can be read.
+    pub(crate) async fn indexed_owner(&self, key: &Key) -> Result<Option<String>> {
+        if self.shared.owner.is_none() {
+            return Ok(None);
+        }
+        let Some(record) = self.shared.road.find(key).await?.record else {
+            return Ok(None);
+        };
+        let session = self.shared.content.decode(&record.value).await.ok().flatten();
+        Ok(session.and_then(|session| self.shared.owner_of(&session.value)))
+    }
+
+    async fn belongs_to(&self, key: &str, owner: &str) -> Result<bool> {
+        let Some(record) = self.shared.road.find(&self.key(key)?).await?.record else {
+            return Ok(false);
+        };
+        let session = self.shared.content.decode(&record.value).await?;
+        Ok(session.is_some_and(|session| self.shared.owner_of(&session.value).as_deref() == Some(owner)))
+    }
+}

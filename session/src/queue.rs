@@ -1,0 +1,262 @@
+//! Updates of one key take turns.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Error, ErrorKind, Key, Result};
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+type Lock = Arc<tokio::sync::Mutex<()>>;
+
+/// Keys, each with the address of its queue.
+type Held = Vec<(usize, Key)>;
+
+tokio::task_local! {
+    /// What the update that this code runs in holds: waiting for it again would never end.
+    static HELD: Held;
+}
+
+fn held() -> Held {
+    HELD.try_with(Vec::clone).unwrap_or_default()
+}
+
+/// Within which updates a turn cannot be taken: those of the same key, which would wait for ever.
+#[derive(Clone, Debug)]
+pub(crate) enum Nesting {
+    /// Within any that the turn is taken in.
+    Refused,
+    /// Within these. It is the turn of an update itself, which is taken only when the session is
+    /// touched.
+    Own(Held),
+}
+
+impl Nesting {
+    /// For the turn of the update that begins here.
+    pub(crate) fn own() -> Self {
+        Self::Own(held())
+    }
+
+    fn refuses(&self, id: &(usize, Key)) -> bool {
+        match self {
+            Self::Refused => HELD.try_with(|held| held.contains(id)).unwrap_or(false),
+            Self::Own(held) => held.contains(id),
+        }
+    }
+}
+
+/// A lock per key: fair (first come, first served), with a bound on how many wait. A key takes room
+/// only while somebody holds its lock or waits for it.
+pub struct Queue {
+    locks: Mutex<HashMap<Key, Lock>>,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    patience: Option<Duration>,
+}
+
+impl Queue {
+    pub(crate) fn new(most_waiting: usize, patience: Option<Duration>) -> Arc<Self> {
+        Arc::new(Self { locks: Mutex::default(), waiting: AtomicUsize::new(0), most_waiting, patience })
+    }
+
+    /// Waits for its turn.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] within an update of the same key, which this is not itself;
+    /// [`ErrorKind::Unavailable`] if too many wait already; [`ErrorKind::Timeout`].
+    pub(crate) async fn enter(self: &Arc<Self>, key: &Key, nesting: &Nesting) -> Result<Turn> {
+        if nesting.refuses(&(Arc::as_ptr(self) as usize, key.clone())) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "an update within an update of the same session would wait for itself; use the session that \
+                 the handler was given",
+            ));
+        }
+        // Before the lock, so that it is dropped after it: the last reference to go is the map's.
+        let mut turn = Turn { queue: Arc::clone(self), key: key.clone(), guard: None };
+        let lock = Arc::clone(self.locks.lock().entry(key.clone()).or_default());
+        if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
+            turn.guard = Some(guard);
+            return Ok(turn);
+        }
+        let _waiting = Waiting::count(self)?;
+        let wait = lock.lock_owned();
+        turn.guard = Some(match self.patience {
+            None => wait.await,
+            Some(patience) => tokio::time::timeout(patience, wait).await.map_err(|_| {
+                Error::new(
+                    ErrorKind::Timeout,
+                    format!("earlier updates of the session were not done within {patience:?}"),
+                )
+            })?,
+        });
+        Ok(turn)
+    }
+
+    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting for ever.
+    pub(crate) async fn holding<'k, F: Future>(
+        claims: impl IntoIterator<Item = &'k (Arc<Self>, Key)>,
+        work: F,
+    ) -> F::Output {
+        let mut held = held();
+        held.extend(claims.into_iter().map(|(queue, key)| (Arc::as_ptr(queue) as usize, key.clone())));
+        HELD.scope(held, work).await
+    }
+
+    /// How many keys take room.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.locks.lock().len()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+/// One who waits, for as long as it waits.
+struct Waiting<'q>(&'q AtomicUsize);
+
+impl<'q> Waiting<'q> {
+    fn count(queue: &'q Queue) -> Result<Self> {
+        let waiting = Self(&queue.waiting);
+        if queue.waiting.fetch_add(1, Ordering::Relaxed) >= queue.most_waiting {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("{} updates wait for their turn already", queue.most_waiting),
+            ));
+        }
+        Ok(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The right to update a key, until it is dropped. Also dropped when the wait for it was given up.
+pub struct Turn {
+    queue: Arc<Queue>,
+    key: Key,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // First the lock, so that the next in line goes on; under the map's lock, so that nobody
+        // takes a lock that is being removed.
+        let mut locks = self.queue.locks.lock();
+        drop(self.guard.take());
+        // The map's own reference is the last: nobody holds the lock, and nobody waits for it (a
+        // waiting future has a reference too).
+        if locks.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, future::join_all};
+
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn turns_are_taken_in_the_order_of_arrival() {
+        let queue = Queue::new(100, None);
+        let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let waiting: Vec<_> = (0..10)
+            .map(|number| {
+                let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
+                async move {
+                    let _turn = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+                    order.lock().push(number);
+                    tokio::task::yield_now().await;
+                }
+            })
+            .collect();
+        let mut all = Box::pin(join_all(waiting));
+        assert!(all.as_mut().now_or_never().is_none());
+        drop(first);
+        all.await;
+        assert_eq!(*order.lock(), (0..10).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn keys_do_not_wait_for_each_other_and_take_no_room_when_idle() {
+        let queue = Queue::new(100, None);
+        let a = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        let b = queue.enter(&key("b"), &Nesting::Refused).now_or_never().unwrap().unwrap();
+        let a_key = key("a");
+        let mut given_up = Box::pin(queue.enter(&a_key, &Nesting::Refused));
+        assert!(given_up.as_mut().now_or_never().is_none());
+        drop(given_up);
+        assert_eq!(queue.len(), 2);
+        drop((a, b));
+        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn too_many_are_refused_and_do_not_count_on() {
+        let queue = Queue::new(1, None);
+        let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        let a_key = key("a");
+        let mut second = Box::pin(queue.enter(&a_key, &Nesting::Refused));
+        assert!(second.as_mut().now_or_never().is_none());
+        for _ in 0..3 {
+            let refused = queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        }
+        drop(first);
+        second.await.unwrap();
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        let queue = Queue::new(10, Some(Duration::from_secs(5)));
+        let _first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        assert_eq!(queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind(), ErrorKind::Timeout);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_oneself_is_an_error() {
+        let queue = Queue::new(10, None);
+        let _turn = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
+        let held = [(Arc::clone(&queue), key("a"))];
+        let inner = async { queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind() };
+        assert_eq!(Queue::holding(&held, inner).await, ErrorKind::Unsupported);
+        let other = async { queue.enter(&key("b"), &Nesting::Refused).await.is_ok() };
+        assert!(Queue::holding(&held, other).await);
+    }
+}

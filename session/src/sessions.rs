@@ -1,0 +1,293 @@
+//! Sessions of one kind.
+
+use std::{fmt, sync::Arc};
+
+use larder_core::{Error, Expiry, Key, Result, Storage};
+
+use crate::{
+    LazySession, Lease, Leases, OpenSession, Outcome, Session, SessionKey, SessionsBuilder,
+    conflicts::Reruns,
+    key::RESERVED,
+    queue::{Nesting, Queue},
+    session::Lent,
+    shared::Shared,
+    state::{Place, State},
+};
+
+/// Sessions of one kind: a value of type `T` per chat, user or visitor, in any storage.
+///
+/// Built once, cheap to clone; all clones share one queue per key. See the [crate's
+/// documentation](crate) for an example.
+pub struct Sessions<T> {
+    pub(crate) shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Sessions<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> Sessions<T> {
+    /// Sets up sessions. One that does not exist yet has the value `T::default()`, unless
+    /// [`initial`](SessionsBuilder::initial) says otherwise.
+    pub fn builder() -> SessionsBuilder<T>
+    where
+        T: Default + 'static,
+    {
+        SessionsBuilder::new(Arc::new(T::default))
+    }
+
+    /// Sets up sessions of a type that has no default: `initial` makes the value of a session that
+    /// does not exist yet.
+    pub fn builder_with(initial: impl Fn() -> T + Send + Sync + 'static) -> SessionsBuilder<T> {
+        SessionsBuilder::new(Arc::new(initial))
+    }
+
+    pub(crate) fn from_shared(shared: Shared<T>) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The storage underneath.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.shared.road.storage
+    }
+
+    pub(crate) fn key(&self, key: impl Into<SessionKey>) -> Result<Key> {
+        key.into().under(&self.shared.prefix)
+    }
+}
+
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// Runs `handler` on the session under `key` and saves what it changes: one read, the handler, one
+    /// write.
+    ///
+    /// Updates of one key take turns, in the order in which they came; those of other processes are
+    /// noticed by compare-and-swap when the session is saved, and [`Conflicts`](crate::Conflicts)
+    /// says what happens then. By default the handler is run again, on what the other has written.
+    ///
+    /// Nothing is written if nothing has changed, or if the handler returns an `Err`. A session that
+    /// did not exist is written with its initial value. [`Session::clear`] deletes it, and so does a
+    /// value that is encoded as nothing: `None`, where `T` is an `Option`.
+    ///
+    /// The handler returns `()` or a `Result`. It is given the session by value and gives it back by
+    /// returning; it can borrow from around it, but not mutably, since it may run more than once.
+    ///
+    /// ```
+    /// # async fn example() -> larder_session::Result<()> {
+    /// # let sessions = larder_session::Sessions::<u32>::builder().build()?;
+    /// # let chat_id = 42_i64;
+    /// sessions.update(chat_id, async |mut pizzas| *pizzas += 1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key;
+    /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
+    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T` or was stored by a newer
+    /// program (it stays as it is); [`Unsupported`](larder_core::ErrorKind::Unsupported) within an
+    /// update of the same session; those of reading and writing.
+    pub async fn update<O, F>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut handler: impl FnMut(Session<T>) -> F,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        F: Future<Output = O>,
+    {
+        let mut reruns = Reruns::new(self.shared.conflicts);
+        let turn = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
+        let mut state = State::load(&self.shared, turn, Nesting::Refused).await?;
+        loop {
+            let claim = (Arc::clone(&self.shared.queue), state.place.key.clone());
+            let lent = Lent::new(state);
+            let handled = handler(lent.lend()?);
+            let value = Queue::holding([&claim], handled).await.into_result()?;
+            state = lent.into_state()?;
+            match state.save().await {
+                Ok(()) => return Ok(value),
+                Err(error) => reruns.again(error).await?,
+            }
+            state = state.reload().await?;
+        }
+    }
+
+    /// As [`update`](Self::update), but nothing is read or written unless the handler touches the
+    /// session; see [`LazySession`].
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update); where there is no key, only touching the session is an error.
+    pub async fn update_lazy<O, F>(
+        &self,
+        key: impl Into<SessionKey>,
+        mut handler: impl FnMut(LazySession<T>) -> F,
+    ) -> Result<O::Value, O::Error>
+    where
+        O: Outcome,
+        F: Future<Output = O>,
+    {
+        let key = key.into();
+        let claim = self.key(&key).ok().map(|key| (Arc::clone(&self.shared.queue), key));
+        let nesting = Nesting::own();
+        let mut reruns = Reruns::new(self.shared.conflicts);
+        loop {
+            let session = LazySession::new(Arc::clone(&self.shared), self.key(&key), nesting.clone(), None);
+            let handled = handler(session.clone());
+            let value = Queue::holding(&claim, handled).await.into_result()?;
+            match session.save().await {
+                Ok(()) => return Ok(value),
+                Err(error) => reruns.again(error).await?,
+            }
+        }
+    }
+
+    /// Opens the session under `key`, to be changed and [saved](OpenSession::save) by hand. Updates
+    /// of it wait meanwhile, also those that the holder itself begins: those would wait for ever.
+    /// [`update`](Self::update) is the better choice where the code between can be a handler.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), but for the handler's.
+    pub async fn open(&self, key: impl Into<SessionKey>) -> Result<OpenSession<T>> {
+        let turn = self.shared.queue.enter(&self.key(key)?, &Nesting::Refused).await?;
+        OpenSession::new(State::load(&self.shared, turn, Nesting::Refused).await?)
+    }
+
+    /// The session under `key`, to be read only if it is touched. [Save](LazySession::save) it by hand,
+    /// or take [`update_lazy`](Self::update_lazy).
+    pub fn lazy(&self, key: impl Into<SessionKey>) -> LazySession<T> {
+        LazySession::new(Arc::clone(&self.shared), self.key(key), Nesting::Refused, None)
+    }
+
+    /// Reads the session under `key`; `None` if there is none. Waits for no update.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), but for the handler's and conflicts.
+    pub async fn get(&self, key: impl Into<SessionKey>) -> Result<Option<T>> {
+        let found = self.shared.road.find(&self.key(key)?).await?;
+        let Some(record) = found.record else {
+            return Ok(None);
+        };
+        let Some(decoded) = self.shared.content.decode(&record.value).await? else {
+            return Ok(None);
+        };
+        let owner = self.shared.owner_of(&decoded.value);
+        self.shared.extend(&found.key, decoded.deadline, owner.as_deref()).await?;
+        Ok(Some(decoded.value))
+    }
+
+    /// Replaces the session under `key`, whatever it was. Takes its turn among the updates.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), but for the handler's and conflicts.
+    pub async fn set(&self, key: impl Into<SessionKey>, value: T) -> Result<()> {
+        let session = self.lazy(key);
+        session.set(value)?;
+        session.save().await
+    }
+
+    /// Deletes the session under `key`; says whether there was one. The signposts that lead to it
+    /// stay. Takes its turn among the updates.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), but for the handler's and conflicts. What is stored may be
+    /// anything: a session that cannot be read any more can be deleted.
+    pub async fn delete(&self, key: impl Into<SessionKey>) -> Result<bool> {
+        let key = self.key(key)?;
+        let _turn = self.shared.queue.enter(&key, &Nesting::Refused).await?;
+        let owner = self.indexed_owner(&key).await?;
+        let mut place = Place::unknown(key);
+        place.look(&self.shared).await?;
+        let existed = place.is_occupied();
+        place.overwrite(&self.shared, None).await?;
+        self.shared.forget_owner(owner.as_deref(), &place.key).await?;
+        Ok(existed)
+    }
+
+    /// The time that the session under `key` has left, by the store's clock; `None` if there is no
+    /// session.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no
+    /// expiry.
+    pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
+        let found = self.shared.road.find(&self.key(key)?).await?;
+        match found.record {
+            Some(_) => self.storage().ttl(&found.key).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Moves the session under `old` to `new` and leaves a signpost at `old`: for a chat that gets
+    /// another id, such as a Telegram group that becomes a supergroup.
+    ///
+    /// Once this has begun, updates meet in one session whichever of the two keys they come under, in
+    /// whatever order, in this process or another, also if the process that moves dies in between.
+    /// The session keeps its content and the time that it has left. Where there is no session, the
+    /// signpost is put up all the same. Moving again is no error, nor is moving on or back.
+    ///
+    /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
+    /// through this crate with the same prefix; and either the move begins before the first update
+    /// comes under the new key, or [`merge`](SessionsBuilder::merge) says what becomes of the session
+    /// that such an update has made. A `merge` has to be the same in every process.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](larder_core::ErrorKind::Conflict) if there is a session at both keys and no
+    /// `merge`: nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without
+    /// compare-and-swap. Those of reading and writing: call it again, and it goes on.
+    pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
+        self.shared.road.move_session(&self.key(old)?, &self.key(new)?).await
+    }
+
+    /// The leases on these sessions, for other options than [`lock`](Self::lock)'s.
+    #[must_use]
+    pub fn leases(&self) -> Leases {
+        Leases::new(Arc::clone(self.storage())).with_prefix(format!("{RESERVED}lease:"))
+    }
+
+    /// Waits until nobody holds a lease on the session under `key`, in any process, and takes one: for
+    /// handlers that must not run twice at a time. See [`Lease`].
+    ///
+    /// A lease keeps other holders of leases out, not updates.
+    ///
+    /// # Errors
+    ///
+    /// As [`Leases::lock`].
+    pub async fn lock(&self, key: impl Into<SessionKey>) -> Result<Lease> {
+        // Under either id of a chat that has moved it is one lease.
+        let found = self.shared.road.find(&self.key(key)?).await?;
+        self.leases().lock(&found.key).await
+    }
+}
+
+impl<T: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Sessions<T> {
+    /// Sessions in `storage`, and the default for everything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionsBuilder::build`].
+    pub fn new(storage: impl Storage + 'static) -> Result<Self, Error> {
+        Self::builder().storage(storage).build()
+    }
+}
+
+impl<T> fmt::Debug for Sessions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("storage", self.storage())
+            .field("prefix", &self.shared.prefix)
+            .field("lifetime", &self.shared.content.lifetime)
+            .field("conflicts", &self.shared.conflicts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! What all clones of one `Sessions` share.
+
+use std::sync::Arc;
+
+use larder_core::{Bytes, Expiry, Key, Result};
+
+use crate::{Conflicts, content::Content, lifetime::Touches, owners, queue::Queue, road::Road};
+
+pub(crate) type Initial<T> = Arc<dyn Fn() -> T + Send + Sync>;
+pub(crate) type OwnerOf<T> = Arc<dyn Fn(&T) -> Option<String> + Send + Sync>;
+
+pub(crate) struct Shared<T> {
+    pub(crate) road: Road,
+    pub(crate) prefix: String,
+    pub(crate) initial: Initial<T>,
+    /// Whether the initial value of a session counts as written.
+    pub(crate) initial_counts: bool,
+    pub(crate) content: Arc<Content<T>>,
+    pub(crate) write_back: bool,
+    pub(crate) conflicts: Conflicts,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) touches: Touches,
+    pub(crate) owner: Option<OwnerOf<T>>,
+}
+
+impl<T> Shared<T> {
+    /// Whose session it is, if there is an index of owners.
+    pub(crate) fn owner_of(&self, value: &T) -> Option<String> {
+        self.owner.as_ref().and_then(|owner| owner(value))
+    }
+
+    /// The index says that the session at `key` is `owner`'s, for as long as the session lives.
+    pub(crate) async fn note_owner(&self, owner: Option<&str>, key: &Key, expiry: Expiry) -> Result<()> {
+        let Some(owner) = owner else {
+            return Ok(());
+        };
+        let entry = owners::entry(&self.prefix, owner, key)?;
+        self.road.storage.write(&entry, Bytes::from_static(b"true"), expiry).await
+    }
+
+    pub(crate) async fn forget_owner(&self, owner: Option<&str>, key: &Key) -> Result<()> {
+        let Some(owner) = owner else {
+            return Ok(());
+        };
+        self.road.storage.delete(&owners::entry(&self.prefix, owner, key)?).await.map(drop)
+    }
+}

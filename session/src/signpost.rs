@@ -1,0 +1,143 @@
+//! What stands at a key from which, or to which, a session moves.
+//!
+//! A signpost is JSON, whatever the codec, so that every layout of every store can hold it. It
+//! cannot be taken for a session, nor a session for it: bytes that begin so are no MessagePack and
+//! no CBOR, and no JSON session may begin with this name.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, clock::unix_millis};
+use serde::{Deserialize, Serialize};
+
+/// The only member of a signpost.
+pub(crate) const NAME: &str = "__larder";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Wrapped<S> {
+    #[serde(rename = "__larder")]
+    signpost: S,
+}
+
+/// A step of a move. Each has something in it that was drawn for it alone, so that no two are alike:
+/// also a store whose versions are the content tells them apart.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Signpost {
+    /// The session is now at `to`. What a move leaves behind.
+    Moved { to: String, id: String },
+    /// At the new key: a session is on its way here and still at `from`. `own` is the session that was
+    /// here before, to be merged with it, or to stay where there is none to come.
+    Expecting { from: String, id: String, own: Option<Kept> },
+    /// The session is under way with this content (`None`: there is none). At the old key, `from`: it
+    /// has left, and may or may not have arrived. At the new key, `to`: it has arrived, and the one at
+    /// the old key may or may not be gone. `id` is that of the *expecting*, `trip` that of this
+    /// departure.
+    InTransit { from: String, to: String, id: String, trip: String, data: Option<Kept> },
+}
+
+impl Signpost {
+    /// The signpost that `value` is, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] if it is one but damaged, or of a newer kind.
+    pub(crate) fn parse(value: &[u8]) -> Result<Option<Self>> {
+        if !is_one(value) {
+            return Ok(None);
+        }
+        let wrapped = serde_json::from_slice::<Wrapped<Self>>(value).map_err(|_| {
+            Error::new(ErrorKind::Corrupt, "the signpost of a moved session is damaged, or of a newer version")
+        })?;
+        let mut signpost = wrapped.signpost;
+        match &mut signpost {
+            Self::Expecting { own: kept, .. } | Self::InTransit { data: kept, .. } => {
+                // An expired session is none.
+                kept.take_if(|kept| kept.left().is_none());
+            }
+            Self::Moved { .. } => {}
+        }
+        Ok(Some(signpost))
+    }
+
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        serde_json::to_vec(&Wrapped { signpost: self })
+            .map(Bytes::from)
+            .map_err(|_| Error::new(ErrorKind::Codec, "the signpost cannot be written as JSON"))
+    }
+}
+
+/// An id that nothing else has.
+pub(crate) fn new_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// The key that a signpost names.
+pub(crate) fn key(text: &str) -> Result<Key> {
+    Key::new(text)
+        .map_err(|_| Error::new(ErrorKind::Corrupt, "the signpost of a moved session names no valid key"))
+}
+
+/// Whether `value` begins as signposts do, in any store's spelling of JSON.
+pub(crate) fn is_one(value: &[u8]) -> bool {
+    let Some(rest) = value.trim_ascii_start().strip_prefix(b"{") else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start().strip_prefix(b"\"");
+    rest.and_then(|rest| rest.strip_prefix(NAME.as_bytes())).is_some_and(|rest| rest.starts_with(b"\""))
+}
+
+/// A session within a signpost. Signposts on the way do not expire, since their absence would mean
+/// something, so the session's end is kept here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Base64.
+    data: String,
+    /// Unix milliseconds by the clock of the process that moves.
+    until: Option<i64>,
+}
+
+impl Kept {
+    pub(crate) fn new(value: &[u8], left: Expiry) -> Self {
+        Self { data: STANDARD.encode(value), until: left.deadline(unix_millis()) }
+    }
+
+    pub(crate) fn bytes(&self) -> Result<Bytes> {
+        STANDARD
+            .decode(&self.data)
+            .map(Bytes::from)
+            .map_err(|_| Error::new(ErrorKind::Corrupt, "the session in the signpost of a move is damaged"))
+    }
+
+    /// The time that it has left; `None` once it has expired.
+    pub(crate) fn left(&self) -> Option<Expiry> {
+        Expiry::until(self.until, unix_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signpost_is_told_from_a_session() {
+        let data = Some(Kept::new(b"\xff\0{}", Expiry::after_secs(3600)));
+        let (from, to) = ("a".to_owned(), "b".to_owned());
+        let signpost = Signpost::InTransit { from, to, id: new_id(), trip: new_id(), data };
+        let bytes = signpost.encode().unwrap();
+        assert_eq!(Signpost::parse(&bytes).unwrap(), Some(signpost));
+        // As jsonb and as a person may spell it.
+        let spelled = br#" { "__larder" : {"moved": {"id": "1", "to": "b"}}}"#;
+        assert!(matches!(Signpost::parse(spelled).unwrap(), Some(Signpost::Moved { .. })));
+        for session in [&b"{}"[..], b"", b"{\"__larders\":1}", b"[\"__larder\"]", b"\x81\xa8__larder\xc0"] {
+            assert_eq!(Signpost::parse(session).unwrap(), None);
+        }
+        let damaged = Signpost::parse(br#"{"__larder":{"moved":{"#).unwrap_err();
+        assert_eq!(damaged.kind(), ErrorKind::Corrupt);
+    }
+    #[test]
+    fn a_session_that_has_expired_on_its_way_is_none() {
+        let own = Some(Kept::new(b"{}", Expiry::After(std::time::Duration::ZERO)));
+        let signpost = Signpost::Expecting { from: "a".into(), id: "1".into(), own };
+        let parsed = Signpost::parse(&signpost.encode().unwrap()).unwrap();
+        assert_eq!(parsed, Some(Signpost::Expecting { from: "a".into(), id: "1".into(), own: None }));
+    }
+}

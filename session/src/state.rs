@@ -1,0 +1,288 @@
+//! A session between its read and its save.
+
+use std::sync::Arc;
+
+use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Result, Version, clock::unix_millis};
+
+use crate::{Conflicts, content::Decoded, queue::{Nesting, Turn}, road::Found, shared::Shared};
+
+/// More lost races in a row than this, of writes that overwrite whatever there is, are not bad luck.
+const MAX_TURNS: usize = 256;
+
+/// A session in memory, what was read of it, and what has to hold for it to be saved.
+pub(crate) struct State<T> {
+    shared: Arc<Shared<T>>,
+    turn: Turn,
+    nesting: Nesting,
+    origin: Origin,
+    pub(crate) place: Place,
+    value: T,
+    change: Change,
+    cleared: bool,
+}
+
+/// What was read.
+struct Origin {
+    /// `None` if there was no session, or only one whose deadline had passed.
+    bytes: Option<Bytes>,
+    deadline: Option<i64>,
+    migrated: bool,
+    owner: Option<String>,
+}
+
+/// Where the session is stored, and in which state it is there as far as we know.
+pub(crate) struct Place {
+    pub(crate) key: Key,
+    stored: Stored,
+}
+
+#[derive(Clone)]
+enum Stored {
+    Absent,
+    At(Option<Version>),
+}
+
+/// Whether the value has changed.
+enum Change {
+    /// Nobody has had it to change.
+    None,
+    /// Somebody has; it was encoded like this before. `None`: it is to be saved in any case.
+    Perhaps(Option<Bytes>),
+}
+
+/// What there is to save.
+enum Plan {
+    Keep,
+    Delete,
+    Write(Bytes, Expiry),
+}
+
+impl<T> State<T> {
+    /// Reads the session whose turn this is, wherever it has moved.
+    pub(crate) async fn load(shared: &Arc<Shared<T>>, mut turn: Turn, nesting: Nesting) -> Result<Self> {
+        let found = loop {
+            let found = shared.road.find(turn.key()).await?;
+            if found.key == *turn.key() {
+                break found;
+            }
+            // It is elsewhere: its turns are taken there.
+            drop(turn);
+            turn = shared.queue.enter(&found.key, &nesting).await?;
+        };
+        Self::read(shared, turn, nesting, found).await
+    }
+
+    async fn read(shared: &Arc<Shared<T>>, turn: Turn, nesting: Nesting, found: Found) -> Result<Self> {
+        let stored = match &found.record {
+            None => Stored::Absent,
+            Some(record) => Stored::At(record.version.clone()),
+        };
+        let place = Place { key: found.key, stored };
+        let bytes = found.record.map(|record| record.value);
+        let (origin, value) = shared.interpret(bytes).await?;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            turn,
+            nesting,
+            origin,
+            place,
+            value,
+            change: Change::None,
+            cleared: false,
+        })
+    }
+
+    /// Reads the session again, without giving up the turn if it is where it was.
+    pub(crate) async fn reload(self) -> Result<Self> {
+        Self::load(&self.shared, self.turn, self.nesting).await
+    }
+
+    /// The session as it was read, although it has been saved since: the next save replaces that.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        let (origin, value) = self.shared.interpret(self.origin.bytes.clone()).await?;
+        self.origin = origin;
+        self.value = value;
+        self.change = Change::Perhaps(None);
+        self.cleared = false;
+        Ok(())
+    }
+
+    pub(crate) const fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// The value, to change.
+    pub(crate) fn value_mut(&mut self) -> &mut T {
+        if matches!(self.change, Change::None) {
+            // Encoded now, since it cannot be compared with itself later. What is saved in any case
+            // need not be.
+            let before = if self.is_saved_anyway() { None } else { self.bare().ok() };
+            self.change = Change::Perhaps(before);
+        }
+        &mut self.value
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.value = (self.shared.initial)();
+        self.change = Change::None;
+        self.cleared = true;
+    }
+
+    /// Whether there was no session yet.
+    pub(crate) const fn is_new(&self) -> bool {
+        self.origin.bytes.is_none()
+    }
+
+    /// An initial value counts as written, and a migrated one does if so asked.
+    fn is_saved_anyway(&self) -> bool {
+        !self.cleared
+            && ((self.is_new() && self.shared.initial_counts) || (self.origin.migrated && self.shared.write_back))
+    }
+
+    fn bare(&self) -> Result<Bytes> {
+        self.shared.content.format.encode_bare(&self.value)
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let bare = match &self.change {
+            Change::None if self.cleared => return Ok(Plan::Delete),
+            Change::None if !self.is_saved_anyway() => return Ok(Plan::Keep),
+            Change::Perhaps(Some(before)) => {
+                let bare = self.bare()?;
+                if bare == *before {
+                    return Ok(if self.cleared { Plan::Delete } else { Plan::Keep });
+                }
+                bare
+            }
+            Change::None | Change::Perhaps(None) => self.bare()?,
+        };
+        Ok(match self.shared.content.encode(&self.value, bare, self.origin.deadline)? {
+            Some((bytes, expiry)) => Plan::Write(bytes, expiry),
+            None => Plan::Delete,
+        })
+    }
+
+    /// Writes the session if it has changed, deletes it if it was cleared, extends it if that is due.
+    pub(crate) async fn save(&mut self) -> Result<()> {
+        let owner = self.shared.owner_of(&self.value);
+        match self.plan()? {
+            // New, and nobody has made anything of it.
+            Plan::Keep if self.is_new() => Ok(()),
+            Plan::Keep => {
+                self.shared.extend(&self.place.key, self.origin.deadline, self.origin.owner.as_deref()).await
+            }
+            Plan::Delete => {
+                self.place.replace(&self.shared, None).await?;
+                self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await
+            }
+            Plan::Write(bytes, expiry) => {
+                // First the index: a session that it does not name could not be revoked.
+                self.shared.note_owner(owner.as_deref(), &self.place.key, expiry).await?;
+                self.place.replace(&self.shared, Some((bytes, expiry))).await?;
+                self.shared.touches.note(&self.place.key);
+                if self.origin.owner != owner {
+                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Where nothing is known of what is stored.
+    pub(crate) const fn unknown(key: Key) -> Self {
+        Self { key, stored: Stored::Absent }
+    }
+
+    /// Writes or deletes, if what is stored is still as it was read. With `LastWriteWins` it is done
+    /// in any case, but never over a signpost.
+    async fn replace<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
+        if shared.conflicts == Conflicts::LastWriteWins {
+            return self.overwrite(shared, value).await;
+        }
+        self.replace_once(shared, value).await
+    }
+
+    /// Writes or deletes, whatever is stored, wherever the session has moved.
+    pub(crate) async fn overwrite<T>(
+        &mut self,
+        shared: &Shared<T>,
+        value: Option<(Bytes, Expiry)>,
+    ) -> Result<()> {
+        for _ in 0..MAX_TURNS {
+            match self.replace_once(shared, value.clone()).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => self.look(shared).await?,
+                outcome => return outcome,
+            }
+        }
+        Err(Error::conflict(shared.road.storage.name(), Operation::WriteIf))
+    }
+
+    /// Finds out what is stored now.
+    pub(crate) async fn look<T>(&mut self, shared: &Shared<T>) -> Result<()> {
+        let found = shared.road.find(&self.key).await?;
+        self.key = found.key;
+        self.stored = found.record.map_or(Stored::Absent, |record| Stored::At(record.version));
+        Ok(())
+    }
+
+    /// Whether something is stored, as far as we know.
+    pub(crate) const fn is_occupied(&self) -> bool {
+        matches!(self.stored, Stored::At(_))
+    }
+
+    async fn replace_once<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
+        let storage = &*shared.road.storage;
+        let compares = storage.capabilities().compare_and_swap();
+        self.stored = match (value, &self.stored) {
+            (None, Stored::Absent) => Stored::Absent,
+            (None, Stored::At(Some(version))) if compares => {
+                storage.delete_if(&self.key, version).await?;
+                Stored::Absent
+            }
+            (Some((bytes, expiry)), Stored::Absent) if compares => {
+                Stored::At(Some(storage.write_if(&self.key, bytes, expiry, Condition::Absent).await?))
+            }
+            (Some((bytes, expiry)), Stored::At(Some(version))) if compares => {
+                let condition = Condition::At(version.clone());
+                Stored::At(Some(storage.write_if(&self.key, bytes, expiry, condition).await?))
+            }
+            (None, _) => {
+                storage.delete(&self.key).await?;
+                Stored::Absent
+            }
+            (Some((bytes, expiry)), _) => {
+                storage.write(&self.key, bytes, expiry).await?;
+                Stored::At(None)
+            }
+        };
+        Ok(())
+    }
+}
+
+impl<T> Shared<T> {
+    /// The session that the stored bytes are; the initial one where there is none.
+    async fn interpret(&self, bytes: Option<Bytes>) -> Result<(Origin, T)> {
+        if let Some(bytes) = bytes
+            && let Some(Decoded { value, migrated, deadline }) = self.content.decode(&bytes).await?
+        {
+            let owner = self.owner_of(&value);
+            return Ok((Origin { bytes: Some(bytes), deadline, migrated, owner }, value));
+        }
+        let origin = Origin { bytes: None, deadline: None, migrated: false, owner: None };
+        Ok((origin, (self.initial)()))
+    }
+
+    /// Touches a sliding session that was used, if that is due.
+    pub(crate) async fn extend(&self, key: &Key, deadline: Option<i64>, owner: Option<&str>) -> Result<()> {
+        let lifetime = &self.content.lifetime;
+        if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
+            let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
+            self.road.storage.touch(key, expiry).await?;
+            self.touches.note(key);
+            self.note_owner(owner, key, expiry).await?;
+        }
+        Ok(())
+    }
+}
