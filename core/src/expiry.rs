@@ -57,6 +57,23 @@ impl Expiry {
         Some(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
+    /// The one of the two that comes first.
+    ///
+    /// ```
+    /// use larder_core::Expiry;
+    ///
+    /// assert_eq!(Expiry::Never.earlier(Expiry::after_secs(2)), Expiry::after_secs(2));
+    /// assert_eq!(Expiry::after_secs(1).earlier(Expiry::after_secs(2)), Expiry::after_secs(1));
+    /// ```
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::After(one), Self::After(other)) => Self::After(one.min(other)),
+            (Self::Never, other) => other,
+            (one, Self::Never) => one,
+        }
+    }
+
     /// Whether the time has elapsed at the moment of the write: such an entry is never seen.
     #[must_use]
     pub fn is_elapsed(self) -> bool {

@@ -91,7 +91,7 @@ where
         self
     }
 
-    /// A session that nobody has changed is not written, although it is new.
+    /// A session that is as it would be if it were not stored is not stored.
     pub(crate) const fn initial_does_not_count(mut self) -> Self {
         self.initial_counts = false;
         self
@@ -228,14 +228,20 @@ where
 fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts) -> Result<()> {
     if !prefix.is_empty() {
         Key::new(prefix).map_err(|error| {
-            Error::new(ErrorKind::Configuration, format!("the prefix cannot begin a key: {}", error.message()))
+            Error::new(
+                ErrorKind::Configuration,
+                format!("the prefix cannot begin a key: {}", error.message()),
+            )
         })?;
     }
     let capabilities = storage.capabilities();
     if *lifetime != Lifetime::forever() && !capabilities.expiry {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("the storage `{}` has no expiry: leave the lifetime out, or take another", storage.name()),
+            format!(
+                "the storage `{}` has no expiry: leave the lifetime out, or take another",
+                storage.name()
+            ),
         ));
     }
     if capabilities.versions == Versions::None && conflicts != Conflicts::LastWriteWins {

@@ -14,7 +14,7 @@ use larder_core::{Error, ErrorKind};
 #[non_exhaustive]
 pub enum Conflicts {
     /// Read the session again and run the handler again, after a short pause, at most `most` times;
-    /// then it is a [`Conflict`](ErrorKind::Conflict) error. The default, with 64. What the handler
+    /// then it is a [`Conflict`](ErrorKind::Conflict) error. The default, with 256. What the handler
     /// does besides changing the session it does again: where that matters, take `Fail`, or hold a
     /// [lease](crate::Sessions::lock).
     Rerun {
@@ -30,7 +30,7 @@ pub enum Conflicts {
 
 impl Default for Conflicts {
     fn default() -> Self {
-        Self::Rerun { most: 64 }
+        Self::Rerun { most: 256 }
     }
 }
 
@@ -45,7 +45,8 @@ impl Reruns {
         let pauses = ExponentialBuilder::new()
             .with_jitter()
             .with_min_delay(Duration::from_millis(1))
-            .with_max_delay(Duration::from_millis(50))
+            // The jitter adds up to as much again.
+            .with_max_delay(Duration::from_millis(25))
             .with_max_times(most);
         Self(Some(pauses.build()))
     }

@@ -43,7 +43,17 @@ impl Serialize for Number {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        f64::deserialize(deserializer).map(Self)
+        // As it comes: CBOR tells whole numbers from others, and reads neither as the other.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Any {
+            Whole(i64),
+            Other(f64),
+        }
+        Ok(Self(match Any::deserialize(deserializer)? {
+            Any::Whole(number) => number as f64,
+            Any::Other(number) => number,
+        }))
     }
 }
 
@@ -113,9 +123,15 @@ impl<T> Format<T> {
         }
     }
 
+    /// The moment at which the stored session is over, if one is stored with it. Unix milliseconds.
+    pub(crate) fn end(&self, bytes: &[u8]) -> Option<i64> {
+        memchr::memmem::find(bytes, b"__d")?;
+        self.coder.decode_envelope_as_tree(bytes)?.1.deadline
+    }
+
     /// The session from migrated data.
     pub(crate) fn value(&self, data: Value) -> Result<T> {
-        self.coder.from_tree(data)
+        self.coder.read_tree(data)
     }
 
     /// The data alone: what tells whether a session has changed.
@@ -132,16 +148,30 @@ impl<T> Format<T> {
         if bare == self.null {
             return Ok(None);
         }
-        if self.envelope {
+        if self.envelope || self.reads_as_envelope(&bare) {
             return self.coder.encode_envelope(value, Label { version: self.current, deadline }).map(Some);
         }
-        if signpost::is_one(&bare) {
+        if self.has_the_name_of_signposts(&bare) {
             return Err(Error::new(
                 ErrorKind::InvalidValue,
-                format!("a session must not begin with the name `{}`, which is Larder's own", signpost::NAME),
+                format!("a session must have no member `{}`: that name is Larder's own", signpost::NAME),
             ));
         }
         Ok(Some(bare))
+    }
+
+    /// Whether bare data could be taken for a signpost. Anywhere in an object: some stores put its
+    /// members into another order.
+    fn has_the_name_of_signposts(&self, bare: &[u8]) -> bool {
+        memchr::memmem::find(bare, signpost::NAME.as_bytes()).is_some()
+            && self.coder.decode_tree(bare).is_ok_and(|data| data.get(signpost::NAME).is_some())
+    }
+
+    /// Whether bare data would be taken for an envelope, because it has a member of that name itself.
+    fn reads_as_envelope(&self, bare: &[u8]) -> bool {
+        memchr::memmem::find(bare, b"__d").is_some()
+            && (self.coder.decode_envelope(bare).is_some()
+                || self.coder.decode_envelope_as_tree(bare).is_some())
     }
 }
 
@@ -166,7 +196,7 @@ trait Coder<T>: Send + Sync {
     fn decode_tree(&self, bytes: &[u8]) -> Result<Value>;
     fn decode_envelope(&self, bytes: &[u8]) -> Option<(T, Label)>;
     fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)>;
-    fn from_tree(&self, data: Value) -> Result<T>;
+    fn read_tree(&self, data: Value) -> Result<T>;
 }
 
 struct Coded<T, C>(C, PhantomData<fn() -> T>);
@@ -200,7 +230,7 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
         envelope(&self.0, bytes)
     }
 
-    fn from_tree(&self, data: Value) -> Result<T> {
+    fn read_tree(&self, data: Value) -> Result<T> {
         serde_json::from_value(data).map_err(|_| {
             Error::new(ErrorKind::Codec, "the session's data is not what the session's type is read from")
         })
@@ -239,7 +269,10 @@ mod tests {
     #[test]
     fn the_envelope_is_grammys_to_the_letter() {
         let envelope = format(Some(3.0), true);
-        assert_eq!(text(&envelope, 24, Some(3372111949463)), r#"{"v":3,"__d":{"pizzas":24},"e":3372111949463}"#);
+        assert_eq!(
+            text(&envelope, 24, Some(3372111949463)),
+            r#"{"v":3,"__d":{"pizzas":24},"e":3372111949463}"#
+        );
         assert_eq!(text(&format(Some(10.1), true), 1, None), r#"{"v":10.1,"__d":{"pizzas":1}}"#);
         assert_eq!(text(&format(None, true), 1, None), r#"{"__d":{"pizzas":1}}"#);
         assert_eq!(text(&format(None, false), 1, None), r#"{"pizzas":1}"#);
@@ -267,7 +300,10 @@ mod tests {
     #[test]
     fn bare_data_is_older_than_every_version() {
         for stored in [&br#"{"pizzas":3}"#[..], br#"{"v":"__d","e":[]}"#, b"[1]"] {
-            assert!(matches!(format(Some(1.0), true).decode(stored).unwrap(), Stored::Old(_, Label { version: None, .. })));
+            assert!(matches!(
+                format(Some(1.0), true).decode(stored).unwrap(),
+                Stored::Old(_, Label { version: None, .. })
+            ));
         }
     }
 
@@ -276,7 +312,18 @@ mod tests {
         let format = Format::<Value>::new(Json, None, false).unwrap();
         let encode = |value: Value| format.encode(&value, format.encode_bare(&value).unwrap(), None);
         assert_eq!(encode(Value::Null).unwrap(), None);
-        let forged = encode(json!({ "__larder": { "moved": { "to": "42" } } })).unwrap_err();
-        assert_eq!(forged.kind(), ErrorKind::InvalidValue);
+        for forged in [
+            json!({ "__larder": { "moved": { "to": "42" } } }),
+            json!({ "a": 1, "__larder": 2 }),
+            json!({ "__d": 0, "__larder": 2 }),
+        ] {
+            // In an envelope it does no harm.
+            match encode(forged) {
+                Ok(stored) => assert!(stored.unwrap().starts_with(b"{\"__d\":{")),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidValue),
+            }
+        }
+        assert_eq!(encode(json!({ "a": 1, "__larder": 2 })).unwrap_err().kind(), ErrorKind::InvalidValue);
+        assert!(encode(json!({ "a": { "__larder": 2 } })).is_ok());
     }
 }

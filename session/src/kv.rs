@@ -32,7 +32,8 @@ use crate::{Outcome, Session, SessionKey, Sessions, SessionsBuilder, signpost};
 /// ```
 ///
 /// Stored as one object per session. The initial values apply to each name by itself, whenever it is
-/// absent. One with an initial value that has been deleted stays deleted: it is stored as `null`.
+/// absent. One with an initial value that has been deleted stays deleted: it is stored as `null`. A
+/// session with no names is not stored.
 #[derive(Clone)]
 pub struct KvSessions {
     sessions: Sessions<Names>,
@@ -148,12 +149,7 @@ impl KvSessions {
     /// # Errors
     ///
     /// As [`KvSession::set`] and [`Sessions::update`].
-    pub async fn set(
-        &self,
-        key: impl Into<SessionKey>,
-        name: &str,
-        value: impl Serialize,
-    ) -> Result<()> {
+    pub async fn set(&self, key: impl Into<SessionKey>, name: &str, value: impl Serialize) -> Result<()> {
         let value = to_value(&value)?;
         self.update(key, async |mut session| session.set(name, &value)).await
     }
@@ -174,6 +170,12 @@ impl KvSessions {
     /// As [`Sessions::get`].
     pub async fn all(&self, key: impl Into<SessionKey>) -> Result<BTreeMap<String, Value>> {
         Ok(all(&self.sessions.get(key).await?.unwrap_or_default(), &self.initial))
+    }
+
+    /// The storage underneath.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn larder_core::Storage> {
+        self.sessions.storage()
     }
 
     /// The sessions as those of one value: to delete and list them, for their remaining time, to move

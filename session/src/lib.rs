@@ -34,7 +34,7 @@ pub use crate::{
     lifetime::Lifetime,
     migrations::Migrations,
     multi::{Clear, Fragment, Fragments, Keys, Lazy, Multi, Strict},
-    outcome::Outcome,
+    outcome::{Outcome, ok},
     session::{OpenSession, Session},
     sessions::Sessions,
 };

@@ -80,6 +80,11 @@ impl Lifetime {
         self.absolute.is_some()
     }
 
+    /// Whether no moment is known at which a session is over whatever happens.
+    pub(crate) const fn has_no_end(&self) -> bool {
+        self.absolute.is_none() && (self.idle.is_none() || self.touch_every.is_some())
+    }
+
     pub(crate) const fn interval(&self) -> Option<Duration> {
         self.touch_every
     }
@@ -113,11 +118,7 @@ impl Lifetime {
         };
         // Past its deadline it has no time left.
         let left = Expiry::until(Some(deadline), now).unwrap_or(Expiry::After(Duration::ZERO));
-        match (idle, left) {
-            (Expiry::After(idle), Expiry::After(left)) => Expiry::After(idle.min(left)),
-            (Expiry::Never, left) => left,
-            (idle, Expiry::Never) => idle,
-        }
+        idle.earlier(left)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use larder_core::{Entry, Key, Result};
+use larder_core::{Bytes, Entry, Error, Expiry, Key, Result, Storage, clock::unix_millis};
 
 use crate::{
     Sessions,
@@ -24,7 +24,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// In the stream, those of [`Storage::entries`](larder_core::Storage::entries).
     pub fn keys(&self) -> BoxStream<'_, Result<String>> {
-        self.entries().map_ok(|(key, _)| self.without_prefix(&key)).boxed()
+        let format = &self.shared.content.format;
+        self.entries()
+            .try_filter_map(move |(key, value)| async move {
+                let lives = Expiry::until(format.end(&value), unix_millis()).is_some();
+                Ok(lives.then(|| self.without_prefix(&key)))
+            })
+            .boxed()
     }
 
     /// All sessions with their keys; otherwise as [`keys`](Self::keys). One that cannot be read is an
@@ -54,10 +60,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// The storage's keys of all sessions, and what is stored.
-    fn entries(&self) -> BoxStream<'_, Result<(Key, larder_core::Bytes)>> {
+    fn entries(&self) -> BoxStream<'_, Result<(Key, Bytes)>> {
         let shared: &Arc<Shared<T>> = &self.shared;
         let entries = shared.road.storage.entries(&shared.prefix);
-        entries.try_filter_map(|entry| async move { session_of(entry) }).boxed()
+        entries.try_filter_map(|entry| session_of(&*shared.road.storage, entry)).boxed()
     }
 
     fn without_prefix(&self, key: &Key) -> String {
@@ -66,14 +72,37 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 }
 
 /// The session in an entry, and the key that it belongs to.
-fn session_of(entry: Entry) -> Result<Option<(Key, larder_core::Bytes)>> {
+async fn session_of(storage: &dyn Storage, entry: Entry) -> Result<Option<(Key, Bytes)>> {
     if entry.key.as_str().starts_with(RESERVED) {
         return Ok(None);
     }
     Ok(match Signpost::parse(&entry.record.value)? {
         None => Some((entry.key, entry.record.value)),
-        // On its way, it is here and nowhere else.
-        Some(Signpost::InTransit { to, data: Some(data), .. }) => Some((signpost::key(&to)?, data.bytes()?)),
+        Some(Signpost::InTransit { to, id, trip, data: Some(data), .. }) => {
+            let to = signpost::key(&to)?;
+            // Where it has arrived it is listed there.
+            let place =
+                if to == entry.key { Some(to) } else { departed(storage, entry, to, &id, &trip).await? };
+            place.map(|key| Ok::<_, Error>((key, data.bytes()?))).transpose()?
+        }
+        // Until the other has arrived, it is a session of its own.
+        Some(Signpost::Expecting { own: Some(own), .. }) if own.left().is_some() => {
+            Some((entry.key, own.bytes()?))
+        }
         Some(_) => None,
+    })
+}
+
+/// To which key a session belongs that has departed from the entry's; `None` if it has arrived.
+async fn departed(storage: &dyn Storage, entry: Entry, to: Key, id: &str, trip: &str) -> Result<Option<Key>> {
+    let there = storage.read(&to).await?.map(|record| Signpost::parse(&record.value)).transpose()?.flatten();
+    Ok(match there {
+        Some(Signpost::InTransit { trip: arrived, .. }) if arrived == trip => None,
+        Some(Signpost::Expecting { id: expected, own: None, .. }) if expected == id => Some(to),
+        // Two sessions until they have met, or it will be turned back. If it is still there.
+        _ => {
+            let now = storage.read(&entry.key).await?.map(|record| record.value);
+            (now.as_ref() == Some(&entry.record.value)).then_some(entry.key)
+        }
     })
 }

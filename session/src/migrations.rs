@@ -63,7 +63,11 @@ impl Migrations {
 
     /// A step that cannot fail.
     #[must_use]
-    pub fn step<Old, New>(self, number: impl Into<f64>, step: impl Fn(Old) -> New + Send + Sync + 'static) -> Self
+    pub fn step<Old, New>(
+        self,
+        number: impl Into<f64>,
+        step: impl Fn(Old) -> New + Send + Sync + 'static,
+    ) -> Self
     where
         Old: DeserializeOwned,
         New: Serialize,
@@ -213,7 +217,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let one = |number: f64| Migrations::new().step(number, |old: Value| old);
-        for wrong in [Migrations::new(), one(f64::NAN), one(f64::INFINITY), one(1.0).step(1, |old: Value| old)] {
+        for wrong in
+            [Migrations::new(), one(f64::NAN), one(f64::INFINITY), one(1.0).step(1, |old: Value| old)]
+        {
             assert_eq!(wrong.checked().unwrap_err().kind(), ErrorKind::Configuration);
         }
     }

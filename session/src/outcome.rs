@@ -35,3 +35,23 @@ impl<V, E: From<Error>> Outcome for Result<V, E> {
         self
     }
 }
+
+/// `Ok(value)` with Larder's [`Error`], for handlers in which nothing else says which error is meant.
+///
+/// ```
+/// # async fn example() -> larder_session::Result<()> {
+/// # let sessions = larder_session::Sessions::<u32>::builder().build()?;
+/// let pizzas = sessions.update("42", async |mut pizzas| {
+///     *pizzas += 1;
+///     larder_session::ok(*pizzas)
+/// }).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Never.
+pub const fn ok<V>(value: V) -> Result<V, Error> {
+    Ok(value)
+}

@@ -246,7 +246,10 @@ mod tests {
     async fn patience_ends() {
         let queue = Queue::new(10, Some(Duration::from_secs(5)));
         let _first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
-        assert_eq!(queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind(), ErrorKind::Timeout);
+        assert_eq!(
+            queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind(),
+            ErrorKind::Timeout
+        );
     }
 
     #[tokio::test]

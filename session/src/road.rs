@@ -26,7 +26,8 @@
 //!   in a circle, with nothing in it. It is called off.
 //!
 //! A session that was at the new key before, to be merged or to stay, waits in the *expecting*. Then
-//! nobody goes on to the old key; whoever comes by goes on with the move.
+//! nobody goes on to the old key; whoever comes by goes on with the move. Until the other has arrived,
+//! the two keys do not belong together yet, and the move can be called off.
 //!
 //! Only *moved* may expire. The others do not: their absence would mean something.
 
@@ -40,6 +41,8 @@ use crate::signpost::{self, Kept, Signpost};
 
 /// More signposts in a row than this are a circle.
 const MAX_HOPS: usize = 64;
+/// More moves than this that wait for each other are a circle, or as good as one.
+const MAX_WAITING: usize = 8;
 /// More lost races in a row than this, while moving one session, are no longer bad luck.
 const MAX_TURNS: usize = 256;
 
@@ -66,7 +69,10 @@ pub(crate) struct Found {
 enum Sight {
     Nothing,
     Session(Record),
-    Moved { to: Key, at: Option<Version> },
+    Moved {
+        to: Key,
+        at: Option<Version>,
+    },
     Expecting(Expecting),
     /// In transit, at the old key.
     Departed(Transit),
@@ -181,7 +187,9 @@ impl Road {
                 }
                 (Sight::Arrived(transit), _) | (_, Sight::Arrived(transit)) => self.settle(&transit).await?,
                 (_, Sight::Expecting(ours)) if ours.from == old => self.advance(&ours).await?,
-                (Sight::Expecting(others), _) | (_, Sight::Expecting(others)) => self.advance(&others).await?,
+                (Sight::Expecting(others), _) | (_, Sight::Expecting(others)) => {
+                    self.advance(&others).await?;
+                }
 
                 // It has moved before: go on from where it went. If that was here, this is the end.
                 (Sight::Moved { to, .. }, _) => old = to,
@@ -189,13 +197,11 @@ impl Road {
                 // Step 1. A signpost at the new key that leads to this very session, from an earlier move
                 // the other way, is as good as nothing. Where it leads to another, that is the new key.
                 (_, Sight::Nothing) => self.expect(&new, &old, None, Condition::Absent).await?,
-                (_, Sight::Moved { to, at }) => {
-                    if self.leads(&to, &old).await? {
-                        self.expect(&new, &old, None, at_version(at)?).await?;
-                    } else {
-                        new = to;
-                    }
-                }
+                (_, Sight::Moved { to, at }) => match self.leads(&to, &old).await? {
+                    Some(true) => self.expect(&new, &old, None, at_version(at)?).await?,
+                    Some(false) => new = to,
+                    None => {}
+                },
                 (sight, Sight::Session(own)) => {
                     if matches!(sight, Sight::Session(_)) && self.merge.is_none() {
                         return Err(two_sessions());
@@ -210,21 +216,31 @@ impl Road {
         Err(moves_too_often())
     }
 
-    /// Whether the signposts from `key` lead to `target`.
-    async fn leads(&self, key: &Key, target: &Key) -> Result<bool> {
+    /// Whether the signposts from `key` lead to `target`, and will not cease to. `None` if that is
+    /// about to change.
+    async fn leads(&self, key: &Key, target: &Key) -> Result<Option<bool>> {
         let mut key = key.clone();
         for _ in 0..MAX_HOPS {
             if key == *target {
-                return Ok(true);
+                return Ok(Some(true));
             }
             key = match self.look(&key).await? {
-                Sight::Nothing | Sight::Session(_) | Sight::Arrived(_) => return Ok(false),
+                Sight::Nothing | Sight::Session(_) => return Ok(Some(false)),
+                // It may be called off.
+                Sight::Expecting(expecting) if expecting.own.is_some() => return Ok(Some(false)),
                 Sight::Moved { to, .. } => to,
                 Sight::Expecting(expecting) => expecting.from,
-                Sight::Departed(transit) => transit.to,
+                Sight::Departed(transit) => {
+                    self.see_through(&transit).await?;
+                    return Ok(None);
+                }
+                Sight::Arrived(transit) => {
+                    self.settle(&transit).await?;
+                    return Ok(None);
+                }
             };
         }
-        Ok(false)
+        Ok(Some(false))
     }
 
     /// Step 1, from whatever the condition says.
@@ -235,6 +251,10 @@ impl Road {
 
     /// Step 2, unless the old key is no longer where the session is.
     async fn advance(&self, expecting: &Expecting) -> Result<()> {
+        self.advance_waiting(expecting, 0).await
+    }
+
+    async fn advance_waiting(&self, expecting: &Expecting, waiting: usize) -> Result<()> {
         let advanced = match self.look(&expecting.from).await? {
             Sight::Departed(transit) => self.see_through(&transit).await,
             Sight::Arrived(transit) => self.settle(&transit).await,
@@ -250,11 +270,22 @@ impl Road {
                 }
                 None => Ok(()),
             },
-            // In a circle. As in `find`, of two the same one for everybody.
-            Sight::Expecting(other) if other.from == expecting.new => {
-                self.break_circle(if other.new < expecting.new { &other } else { expecting }).await
-            }
             Sight::Moved { to, .. } if to == expecting.new => self.break_circle(expecting).await,
+            Sight::Expecting(other) if other.from == expecting.new => {
+                // As in `find`, of two the same one for everybody. One with a session of its own can be
+                // called off in any case.
+                let both = [&other, expecting];
+                let one = both.into_iter().min_by_key(|one| (one.own.is_none(), &one.new));
+                self.break_circle(one.unwrap_or(expecting)).await
+            }
+            // It may be called off, so it leads nowhere yet.
+            Sight::Expecting(other) if other.own.is_some() => {
+                if waiting < MAX_WAITING {
+                    Box::pin(self.advance_waiting(&other, waiting + 1)).await
+                } else {
+                    self.call_off(&other).await
+                }
+            }
             // It has moved on from there before it could leave for here.
             Sight::Expecting(Expecting { from: to, .. }) | Sight::Moved { to, .. } => {
                 let condition = at_version(expecting.at.clone())?;
@@ -289,8 +320,9 @@ impl Road {
     }
 
     async fn arrive(&self, departed: &Transit, expecting: &Expecting) -> Result<()> {
-        let data = match (&departed.data, &expecting.own) {
-            (None, own) => own.clone(),
+        let own = expecting.own.as_ref().filter(|own| own.left().is_some());
+        let data = match (&departed.data, own) {
+            (None, own) => own.cloned(),
             (Some(moving), None) => Some(moving.clone()),
             (Some(moving), Some(own)) => {
                 let Some(merge) = &self.merge else {
@@ -314,15 +346,16 @@ impl Road {
     /// Step 4 or 5, of a session that has arrived.
     async fn settle(&self, arrived: &Transit) -> Result<()> {
         match self.look(&arrived.from).await? {
-            Sight::Departed(departed) if departed.trip == arrived.trip => self.leave_signpost(&departed).await,
+            Sight::Departed(departed) if departed.trip == arrived.trip => {
+                self.leave_signpost(&departed).await
+            }
             _ => self.unwrap(&arrived.to, arrived).await,
         }
     }
 
     /// Step 4.
     async fn leave_signpost(&self, departed: &Transit) -> Result<()> {
-        let moved =
-            Signpost::Moved { to: departed.to.as_str().to_owned(), id: departed.trip.clone() };
+        let moved = Signpost::Moved { to: departed.to.as_str().to_owned(), id: departed.trip.clone() };
         self.put_up(&departed.from, &moved, self.signposts, at_version(departed.at.clone())?).await
     }
 
@@ -339,7 +372,7 @@ impl Road {
     /// The same, if it leads in a circle. What was read before the *expecting* may have changed since, so
     /// that is seen only now: while it stands, nobody can come to lead to it.
     async fn break_circle(&self, expecting: &Expecting) -> Result<()> {
-        if self.leads(&expecting.from, &expecting.new).await? {
+        if expecting.own.is_some() || self.leads(&expecting.from, &expecting.new).await? == Some(true) {
             self.call_off(expecting).await?;
         }
         Ok(())
@@ -373,14 +406,16 @@ impl Road {
 
     /// The time that the entry has left; `None` if there is no entry.
     async fn left(&self, key: &Key) -> Result<Option<Expiry>> {
-        if self.storage.capabilities().expiry {
-            self.storage.ttl(key).await
-        } else {
-            Ok(Some(Expiry::Never))
-        }
+        if self.storage.capabilities().expiry { self.storage.ttl(key).await } else { Ok(Some(Expiry::Never)) }
     }
 
-    async fn put_up(&self, key: &Key, signpost: &Signpost, expiry: Expiry, condition: Condition) -> Result<()> {
+    async fn put_up(
+        &self,
+        key: &Key,
+        signpost: &Signpost,
+        expiry: Expiry,
+        condition: Condition,
+    ) -> Result<()> {
         lost_race_is_fine(self.storage.write_if(key, signpost.encode()?, expiry, condition).await.map(drop))
     }
 }
@@ -411,7 +446,10 @@ fn circle() -> Error {
 }
 
 fn moves_too_often() -> Error {
-    Error::new(ErrorKind::Conflict, "the session, or one that it moves to, changed too often meanwhile; try again")
+    Error::new(
+        ErrorKind::Conflict,
+        "the session, or one that it moves to, changed too often meanwhile; try again",
+    )
 }
 
 fn two_sessions() -> Error {

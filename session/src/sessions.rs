@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, Expiry, Key, Result, Storage};
+use larder_core::{Error, Expiry, Key, Result, Storage, clock::unix_millis};
 
 use crate::{
     LazySession, Lease, Leases, OpenSession, Outcome, Session, SessionKey, SessionsBuilder,
@@ -221,10 +221,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// expiry.
     pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
         let found = self.shared.road.find(&self.key(key)?).await?;
-        match found.record {
-            Some(_) => self.storage().ttl(&found.key).await,
-            None => Ok(None),
-        }
+        let Some(record) = found.record else {
+            return Ok(None);
+        };
+        let Some(left) = self.storage().ttl(&found.key).await? else {
+            return Ok(None);
+        };
+        // The end that is stored beside it, if there is one, may come first.
+        let end = Expiry::until(self.shared.content.format.end(&record.value), unix_millis());
+        Ok(end.map(|end| end.earlier(left)))
     }
 
     /// Moves the session under `old` to `new` and leaves a signpost at `old`: for a chat that gets

@@ -45,15 +45,15 @@ impl Signpost {
             return Ok(None);
         }
         let wrapped = serde_json::from_slice::<Wrapped<Self>>(value).map_err(|_| {
-            Error::new(ErrorKind::Corrupt, "the signpost of a moved session is damaged, or of a newer version")
+            Error::new(
+                ErrorKind::Corrupt,
+                "the signpost of a moved session is damaged, or of a newer version",
+            )
         })?;
         let mut signpost = wrapped.signpost;
-        match &mut signpost {
-            Self::Expecting { own: kept, .. } | Self::InTransit { data: kept, .. } => {
-                // An expired session is none.
-                kept.take_if(|kept| kept.left().is_none());
-            }
-            Self::Moved { .. } => {}
+        if let Self::InTransit { data, .. } = &mut signpost {
+            // An expired session is none.
+            data.take_if(|data| data.left().is_none());
         }
         Ok(Some(signpost))
     }
@@ -135,9 +135,10 @@ mod tests {
     }
     #[test]
     fn a_session_that_has_expired_on_its_way_is_none() {
-        let own = Some(Kept::new(b"{}", Expiry::After(std::time::Duration::ZERO)));
-        let signpost = Signpost::Expecting { from: "a".into(), id: "1".into(), own };
+        let data = Some(Kept::new(b"{}", Expiry::After(std::time::Duration::ZERO)));
+        let (from, to) = ("a".to_owned(), "b".to_owned());
+        let signpost = Signpost::InTransit { from, to, id: "1".into(), trip: "2".into(), data };
         let parsed = Signpost::parse(&signpost.encode().unwrap()).unwrap();
-        assert_eq!(parsed, Some(Signpost::Expecting { from: "a".into(), id: "1".into(), own: None }));
+        assert!(matches!(parsed, Some(Signpost::InTransit { data: None, .. })));
     }
 }

@@ -2,9 +2,17 @@
 
 use std::sync::Arc;
 
-use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Result, Version, clock::unix_millis};
+use larder_core::{
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Result, Version, clock::unix_millis,
+};
 
-use crate::{Conflicts, content::Decoded, queue::{Nesting, Turn}, road::Found, shared::Shared};
+use crate::{
+    Conflicts,
+    content::Decoded,
+    queue::{Nesting, Turn},
+    road::Found,
+    shared::Shared,
+};
 
 /// More lost races in a row than this, of writes that overwrite whatever there is, are not bad luck.
 const MAX_TURNS: usize = 256;
@@ -133,10 +141,16 @@ impl<T> State<T> {
         self.origin.bytes.is_none()
     }
 
-    /// An initial value counts as written, and a migrated one does if so asked.
+    /// An initial value counts as written, and a migrated one does if so asked. So does one that was
+    /// stored with an end which would cut a sliding lifetime short: a touch cannot move it.
     fn is_saved_anyway(&self) -> bool {
-        !self.cleared
-            && ((self.is_new() && self.shared.initial_counts) || (self.origin.migrated && self.shared.write_back))
+        if self.cleared {
+            return false;
+        }
+        let ends_early = self.origin.deadline.is_some() && self.shared.content.lifetime.has_no_end();
+        (self.is_new() && self.shared.initial_counts)
+            || (self.origin.migrated && self.shared.write_back)
+            || ends_early
     }
 
     fn bare(&self) -> Result<Bytes> {
@@ -156,7 +170,15 @@ impl<T> State<T> {
             }
             Change::None | Change::Perhaps(None) => self.bare()?,
         };
-        Ok(match self.shared.content.encode(&self.value, bare, self.origin.deadline)? {
+        if !self.shared.initial_counts {
+            let nothing = self.shared.content.format.encode_bare(&(self.shared.initial)())?;
+            if bare == nothing {
+                return Ok(Plan::Delete);
+            }
+        }
+        // What is made after clearing is a new session, with an end of its own.
+        let deadline = self.origin.deadline.filter(|_| !self.cleared);
+        Ok(match self.shared.content.encode(&self.value, bare, deadline)? {
             Some((bytes, expiry)) => Plan::Write(bytes, expiry),
             None => Plan::Delete,
         })

@@ -1,0 +1,769 @@
+//! What a lease promises, on a store with unique versions and on one whose versions are contents.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::VecDeque,
+    mem,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use larder_core::{
+    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Version,
+    Versions, async_trait,
+};
+use larder_memory::MemoryStorage;
+use larder_session::{Lease, Leases};
+use tokio::{
+    sync::Barrier,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// Longer than any test takes: what ends before was ended.
+const LONG: Duration = Duration::from_secs(600);
+
+/// How long a test waits for what has to happen soon.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn key() -> Key {
+    Key::new("chat:42").unwrap()
+}
+
+/// The entry that exists while [`key`] is leased.
+fn entry() -> Key {
+    Key::new("lease:held:chat:42").unwrap()
+}
+
+fn long(storage: &Arc<impl Storage + 'static>) -> Leases {
+    Leases::new(storage.clone()).with_ttl(LONG).with_wait_limit(PATIENCE)
+}
+
+/// With a time to live that a test can wait for. Nothing may depend on its being held.
+fn short(storage: &Arc<impl Storage + 'static>) -> Leases {
+    Leases::new(storage.clone()).with_ttl(Duration::from_millis(50)).with_renewal(false)
+}
+
+async fn take(leases: &Leases) -> Lease {
+    leases.try_lock(&key()).await.unwrap().unwrap()
+}
+
+/// Waits until it is lost, for longer than that can take.
+async fn until_lost(lease: &Lease) {
+    timeout(LONG * 2, lease.lost()).await.unwrap();
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn until_free(storage: &impl Storage) {
+    until("the key is free", async || !storage.contains(&entry()).await.unwrap()).await;
+}
+
+async fn stored(storage: &impl Storage, key: &str) -> serde_json::Value {
+    let record = storage.read(&Key::new(key).unwrap()).await.unwrap().unwrap();
+    serde_json::from_slice(&record.value).unwrap()
+}
+
+fn kind<T>(result: Result<T>) -> ErrorKind {
+    result.err().unwrap().kind()
+}
+
+/// Versions are contents, and values come back with their members in another order.
+#[derive(Debug, Default)]
+struct ByContent(MemoryStorage);
+
+impl ByContent {
+    fn normal(value: &[u8]) -> Bytes {
+        let members: serde_json::Map<_, _> = serde_json::from_slice(value).unwrap();
+        let members: Vec<_> =
+            members.iter().rev().map(|(name, value)| format!("{name:?} : {value}")).collect();
+        format!("{{ {} }}", members.join(", ")).into()
+    }
+
+    /// The condition on the store underneath that means the same.
+    async fn condition(&self, key: &Key, version: &Version) -> Result<Condition> {
+        let content = Self::normal(version.as_content().unwrap());
+        let record = self.0.read(key).await?.filter(|record| record.value == content);
+        let version = record.and_then(|record| record.version);
+        version.map(Condition::At).ok_or_else(|| Error::new(ErrorKind::Conflict, "other content"))
+    }
+}
+
+#[async_trait]
+impl Storage for ByContent {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::minimal().with_expiry().with_versions(Versions::Content)
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+        let record = self.0.read(key).await?;
+        Ok(record.map(|record| Record::at(record.value.clone(), Version::from_content(record.value))))
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        self.0.write(key, Self::normal(&value), expiry).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        self.0.delete(key).await
+    }
+
+    async fn write_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expiry: Expiry,
+        condition: Condition,
+    ) -> Result<Version> {
+        let condition = match condition {
+            Condition::Absent => Condition::Absent,
+            Condition::At(version) => self.condition(key, &version).await?,
+        };
+        self.0.write_if(key, Self::normal(&value), expiry, condition).await?;
+        Ok(Version::from_content(value))
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
+        match self.condition(key, version).await? {
+            Condition::At(version) => self.0.delete_if(key, &version).await,
+            Condition::Absent => unreachable!("a version is never absent"),
+        }
+    }
+}
+
+/// What happens to the next conditional write.
+enum Fault {
+    /// It never reaches the store.
+    Unreached,
+    /// It happens, and nobody hears of it.
+    AnswerLost,
+}
+
+/// A store at the end of a bad line.
+#[derive(Default)]
+struct Remote {
+    store: MemoryStorage,
+    faults: Mutex<VecDeque<Fault>>,
+    down: AtomicBool,
+    /// Every operation is pending once before it happens and once after.
+    stepwise: AtomicBool,
+    /// While it is locked no answer to a conditional write arrives.
+    answers: tokio::sync::Mutex<()>,
+}
+
+impl Remote {
+    async fn step(&self) {
+        if self.stepwise.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remote")
+    }
+}
+
+fn unavailable() -> Error {
+    Error::new(ErrorKind::Unavailable, "the line is dead")
+}
+
+#[async_trait]
+impl Storage for Remote {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+        self.step().await;
+        let record = self.store.read(key).await;
+        self.step().await;
+        record
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        self.store.write(key, value, expiry).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        self.store.delete(key).await
+    }
+
+    async fn write_if(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expiry: Expiry,
+        condition: Condition,
+    ) -> Result<Version> {
+        self.step().await;
+        let fault = self.faults.lock().unwrap().pop_front();
+        if matches!(fault, Some(Fault::Unreached)) || self.down.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
+        let version = self.store.write_if(key, value, expiry, condition).await;
+        self.step().await;
+        drop(self.answers.lock().await);
+        if fault.is_some() { Err(unavailable()) } else { version }
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
+        self.step().await;
+        let deleted = self.store.delete_if(key, version).await;
+        self.step().await;
+        deleted
+    }
+}
+
+/// A store that has less than leases need.
+#[derive(Debug)]
+struct Lacking(MemoryStorage, Capabilities);
+
+#[async_trait]
+impl Storage for Lacking {
+    fn capabilities(&self) -> Capabilities {
+        self.1
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+        self.0.read(key).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        self.0.write(key, value, expiry).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        self.0.delete(key).await
+    }
+}
+
+/// Makes a test of each law for both kinds of versions.
+macro_rules! on_both {
+    ($(#[$attribute:meta] $law:ident)+) => {
+        mod unique_versions {
+            use super::*;
+            $(#[$attribute] async fn $law() { super::$law(Arc::new(MemoryStorage::new())).await; })+
+        }
+        mod content_versions {
+            use super::*;
+            $(#[$attribute] async fn $law() { super::$law(Arc::<ByContent>::default()).await; })+
+        }
+    };
+}
+
+on_both! {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_all_who_try_at_once_gets_it
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)] one_of_all_who_wait_holds_at_a_time
+    #[tokio::test] tokens_grow_across_release_drop_and_death
+    #[tokio::test] who_has_lost_it_neither_renews_nor_releases_it
+    #[tokio::test] a_lease_that_is_not_renewed_expires
+    #[tokio::test] a_renewed_lease_outlives_its_time_to_live
+}
+
+async fn one_of_all_who_try_at_once_gets_it(storage: Arc<impl Storage + 'static>) {
+    let barrier = Arc::new(Barrier::new(32));
+    let mut tasks = JoinSet::new();
+    for _ in 0..32 {
+        let (leases, barrier) = (long(&storage), Arc::clone(&barrier));
+        tasks.spawn(async move {
+            barrier.wait().await;
+            leases.try_lock(&key()).await.unwrap()
+        });
+    }
+    // Kept to the end, so that nobody can come after somebody else.
+    let leases = tasks.join_all().await;
+    assert_eq!(leases.iter().flatten().count(), 1);
+}
+
+async fn one_of_all_who_wait_holds_at_a_time(storage: Arc<impl Storage + 'static>) {
+    let inside = Arc::new(AtomicUsize::new(0));
+    let tokens = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..6 {
+        let (leases, inside, tokens) = (long(&storage), Arc::clone(&inside), Arc::clone(&tokens));
+        tasks.spawn(async move {
+            for _ in 0..4 {
+                let lease = leases.lock(&key()).await.unwrap();
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                tokens.lock().unwrap().push(lease.token());
+                tokio::task::yield_now().await;
+                assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                lease.release().await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let tokens = tokens.lock().unwrap();
+    assert_eq!(tokens.len(), 24);
+    assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
+}
+
+async fn tokens_grow_across_release_drop_and_death(storage: Arc<impl Storage + 'static>) {
+    let (long, short) = (long(&storage), short(&storage));
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let lease = long.lock(&key()).await.unwrap();
+        tokens.push(lease.token());
+        lease.release().await.unwrap();
+
+        let lease = long.lock(&key()).await.unwrap();
+        tokens.push(lease.token());
+        drop(lease);
+
+        // Its holder dies: nobody deletes it.
+        let lease = short.lock(&key()).await.unwrap();
+        tokens.push(lease.token());
+        mem::forget(lease);
+    }
+    assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
+}
+
+async fn who_has_lost_it_neither_renews_nor_releases_it(storage: Arc<impl Storage + 'static>) {
+    let leases = long(&storage);
+    let first = take(&leases).await;
+    storage.delete(&entry()).await.unwrap();
+    let second = take(&leases).await;
+    // As far as it knows; and it does not take long to be told.
+    assert!(first.is_held());
+    assert_eq!(kind(leases.check(&key(), first.token()).await), ErrorKind::Conflict);
+    assert_eq!(kind(first.renew().await), ErrorKind::Conflict);
+    assert!(!first.is_held());
+    first.lost().await;
+    assert_eq!(kind(first.renew().await), ErrorKind::Conflict);
+    assert_eq!(kind(first.release().await), ErrorKind::Conflict);
+
+    leases.check(&key(), second.token()).await.unwrap();
+    assert!(leases.try_lock(&key()).await.unwrap().is_none());
+    second.renew().await.unwrap();
+    second.release().await.unwrap();
+    assert!(!storage.contains(&entry()).await.unwrap());
+}
+
+async fn a_lease_that_is_not_renewed_expires(storage: Arc<impl Storage + 'static>) {
+    let first = short(&storage).lock(&key()).await.unwrap();
+    until_lost(&first).await;
+    assert!(!first.is_held());
+    let leases = long(&storage);
+    let second = leases.lock(&key()).await.unwrap();
+    assert!(second.token() > first.token());
+    assert_eq!(kind(leases.check(&key(), first.token()).await), ErrorKind::Conflict);
+    assert_eq!(kind(first.renew().await), ErrorKind::Conflict);
+    assert_eq!(kind(first.release().await), ErrorKind::Conflict);
+    second.renew().await.unwrap();
+    assert!(second.is_held());
+}
+
+async fn a_renewed_lease_outlives_its_time_to_live(storage: Arc<impl Storage + 'static>) {
+    // Long enough that a machine under load does not miss two renewals in a row.
+    let ttl = Duration::from_secs(1);
+    let leases = long(&storage).with_ttl(ttl);
+    let lease = take(&leases).await;
+    let start = Instant::now();
+    while start.elapsed() < ttl * 7 / 2 {
+        assert!(lease.is_held());
+        assert!(leases.try_lock(&key()).await.unwrap().is_none());
+        sleep(Duration::from_millis(20)).await;
+    }
+    lease.release().await.unwrap();
+}
+
+// Where the clock is paused, the lease counts on it and the store does not: what is gone then was
+// deleted, and has not expired.
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_every_third_of_its_time_to_live() {
+    let storage = Arc::new(MemoryStorage::new());
+    let lease = take(&long(&storage)).await;
+    sleep(LONG * 10 + LONG / 6).await;
+    assert!(lease.is_held());
+    // One write completed the lease.
+    assert_eq!(stored(&*storage, "lease:held:chat:42").await["renewal"], 31);
+    assert_eq!(stored(&*storage, "lease:held:chat:42").await["token"], lease.token());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_tried_again() {
+    let storage = Arc::new(Remote::default());
+    let lease = take(&long(&storage)).await;
+    storage.inject([Fault::Unreached, Fault::AnswerLost, Fault::Unreached, Fault::AnswerLost]);
+    sleep(LONG * 3).await;
+    assert!(lease.is_held() && storage.faults.lock().unwrap().is_empty());
+    lease.release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_renewed_is_lost_within_its_time_to_live() {
+    let storage = Arc::new(Remote::default());
+    let start = tokio::time::Instant::now();
+    let lease = take(&long(&storage)).await;
+    storage.down.store(true, Ordering::Relaxed);
+    until_lost(&lease).await;
+    assert!(start.elapsed() <= LONG && start.elapsed() > LONG * 9 / 10);
+    assert!(!lease.is_held());
+    // Lost for good, though the entry is still there.
+    storage.down.store(false, Ordering::Relaxed);
+    assert_eq!(kind(lease.renew().await), ErrorKind::Conflict);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_taken_away_is_lost_at_the_next_renewal() {
+    let storage = Arc::new(MemoryStorage::new());
+    let lease = take(&long(&storage)).await;
+    let start = tokio::time::Instant::now();
+    storage.delete(&entry()).await.unwrap();
+    tokio::join!(until_lost(&lease), until_lost(&lease));
+    assert!(start.elapsed() <= LONG / 3 + Duration::from_secs(1));
+    assert!(!lease.is_held());
+    until_lost(&lease).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_comes_back_too_late_keeps_nobody_out() {
+    let storage = Arc::new(Remote::default());
+    let lease = take(&long(&storage)).await;
+    let answers = storage.answers.lock().await;
+    until_lost(&lease).await;
+    assert!(storage.contains(&entry()).await.unwrap());
+    drop(answers);
+    until_free(&*storage).await;
+    assert!(!lease.is_held());
+    assert_eq!(kind(lease.release().await), ErrorKind::Conflict);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_the_renewal_under_way() {
+    let storage = Arc::new(Remote::default());
+    let lease = take(&long(&storage)).await;
+    let answers = storage.answers.lock().await;
+    sleep(LONG / 2).await;
+    assert_eq!(stored(&*storage, "lease:held:chat:42").await["renewal"], 2);
+    let mut release = pin!(lease.release());
+    assert!(release.as_mut().now_or_never().is_none());
+    drop(answers);
+    release.await.unwrap();
+    assert!(!storage.contains(&entry()).await.unwrap());
+
+    let lease = take(&long(&storage)).await;
+    let answers = storage.answers.lock().await;
+    sleep(LONG / 2).await;
+    drop(lease);
+    drop(answers);
+    until_free(&*storage).await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_dropped_is_no_obstacle() {
+    let storage = Arc::new(Remote::default());
+    let leases = long(&storage);
+    let lease = take(&leases).await;
+    for renewal in [2, 5] {
+        let answers = storage.answers.lock().await;
+        assert!(lease.renew().now_or_never().is_none());
+        assert_eq!(stored(&*storage, "lease:held:chat:42").await["renewal"], renewal);
+        drop(answers);
+        if renewal == 2 {
+            // One number is for the write that is refused, since the dropped one has happened.
+            lease.renew().await.unwrap();
+        }
+    }
+    lease.release().await.unwrap();
+    assert!(!storage.contains(&entry()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_recognised() {
+    let storage = Arc::new(Remote::default());
+    let leases = long(&storage);
+    let lease = take(&leases).await;
+    storage.inject([Fault::AnswerLost]);
+    assert_eq!(kind(lease.renew().await), ErrorKind::Unavailable);
+    assert!(lease.is_held());
+    lease.renew().await.unwrap();
+    storage.inject([Fault::AnswerLost]);
+    assert_eq!(kind(lease.renew().await), ErrorKind::Unavailable);
+    lease.release().await.unwrap();
+    assert!(!storage.contains(&entry()).await.unwrap());
+
+    // Nobody holds what was acquired so, and it does not keep others out.
+    storage.inject([Fault::AnswerLost]);
+    assert_eq!(kind(leases.try_lock(&key()).await), ErrorKind::Unavailable);
+    until_free(&*storage).await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_drawn_too_late_is_not_handed_out() {
+    let storage = Arc::new(Remote::default());
+    storage.stepwise.store(true, Ordering::Relaxed);
+    let leases = long(&storage);
+    let key = key();
+    let mut slow = pin!(leases.try_lock(&key));
+    while !storage.store.contains(&entry()).await.unwrap() {
+        assert!(slow.as_mut().now_or_never().is_none());
+    }
+    // Its time to live ends before it goes on.
+    storage.delete(&entry()).await.unwrap();
+    let holder = take(&leases).await;
+    assert!(slow.await.unwrap().is_none());
+
+    let drawn = stored(&storage.store, "lease:token:chat:42").await["token"].as_u64().unwrap();
+    assert!(drawn > holder.token());
+    leases.check(&key, holder.token()).await.unwrap();
+    assert_eq!(kind(leases.check(&key, drawn).await), ErrorKind::Conflict);
+    holder.renew().await.unwrap();
+    let token = holder.token();
+    holder.release().await.unwrap();
+    assert!(take(&leases).await.token() > token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_counts_from_before_its_write_was_sent() {
+    let storage = Arc::new(Remote::default());
+    let leases = long(&storage).with_renewal(false);
+    let lease = take(&leases).await;
+    let start = tokio::time::Instant::now();
+    let answers = storage.answers.lock().await;
+    let slow = async {
+        sleep(LONG / 2).await;
+        drop(answers);
+    };
+    tokio::join!(lease.renew(), slow).0.unwrap();
+    until_lost(&lease).await;
+    assert!(start.elapsed() <= LONG);
+    lease.release().await.unwrap();
+
+    // One that was over before the answer came is not handed out, nor does it stay.
+    storage.stepwise.store(true, Ordering::Relaxed);
+    let key = key();
+    let mut attempt = pin!(leases.try_lock(&key));
+    loop {
+        assert!(attempt.as_mut().now_or_never().is_none());
+        let entry = storage.store.read(&entry()).await.unwrap();
+        if entry.is_some_and(|entry| !entry.value.ends_with(b"null}")) {
+            break;
+        }
+    }
+    sleep(LONG).await;
+    assert!(attempt.await.unwrap().is_none());
+    until_free(&storage.store).await;
+}
+
+#[tokio::test]
+async fn an_acquisition_that_is_dropped_anywhere_leaves_nothing_behind() {
+    let storage = Arc::new(Remote::default());
+    storage.stepwise.store(true, Ordering::Relaxed);
+    let leases = long(&storage);
+    let key = key();
+    for polls in 0.. {
+        let mut attempt = Box::pin(leases.try_lock(&key));
+        let mut context = Context::from_waker(Waker::noop());
+        let acquired = (0..polls).any(|_| attempt.as_mut().poll(&mut context).is_ready());
+        drop(attempt);
+        until_free(&storage.store).await;
+        if acquired {
+            // Two steps for each of four operations.
+            assert_eq!(polls, 9);
+            break;
+        }
+    }
+    take(&leases).await.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_releases() {
+    let storage = Arc::new(MemoryStorage::new());
+    let leases = long(&storage);
+    drop(take(&leases).await);
+    leases.lock(&key()).await.unwrap().release().await.unwrap();
+    // So does a release that nobody waits for.
+    let lease = take(&leases).await;
+    drop(lease.release());
+    until_free(&*storage).await;
+}
+
+#[tokio::test]
+async fn a_released_or_dropped_lease_leaves_no_task_behind() {
+    let storage = Arc::new(MemoryStorage::new());
+    take(&long(&storage)).await.release().await.unwrap();
+    assert_eq!(Arc::strong_count(&storage), 1);
+    drop(take(&long(&storage)).await);
+    until("the renewal has ended", async || Arc::strong_count(&storage) == 1).await;
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_hurts_nobody() {
+    let storage = Arc::new(MemoryStorage::new());
+    let leases = long(&storage);
+    let holder = take(&leases).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..8 {
+        let leases = leases.clone();
+        waiting.spawn(async move { leases.lock(&key()).await.unwrap() });
+    }
+    let stays = tokio::spawn({
+        let leases = leases.clone();
+        async move { leases.lock(&key()).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    waiting.shutdown().await;
+    assert!(holder.is_held());
+    holder.renew().await.unwrap();
+    leases.check(&key(), holder.token()).await.unwrap();
+    let token = holder.token();
+    holder.release().await.unwrap();
+    assert!(stays.await.unwrap().token() > token);
+}
+
+#[tokio::test]
+async fn waiting_ends_at_its_limit() {
+    let storage = Arc::new(MemoryStorage::new());
+    let leases = long(&storage);
+    let holder = take(&leases).await;
+    for limit in [Duration::ZERO, Duration::from_millis(60)] {
+        let start = Instant::now();
+        let waited = leases.clone().with_wait_limit(limit).lock(&key()).await;
+        assert!(start.elapsed() >= limit);
+        assert_eq!(kind(waited), ErrorKind::Timeout);
+    }
+    holder.release().await.unwrap();
+    // Even with no time to wait it tries.
+    leases.with_wait_limit(Duration::ZERO).lock(&key()).await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+async fn checks_know_the_newest_token() {
+    let storage = Arc::new(MemoryStorage::new());
+    let leases = long(&storage);
+    assert_eq!(kind(leases.check(&key(), 1).await), ErrorKind::Conflict);
+    let first = take(&leases).await;
+    let token = first.token();
+    leases.check(&key(), token).await.unwrap();
+    for never in [0, token + 1] {
+        assert_eq!(kind(leases.check(&key(), never).await), ErrorKind::Conflict);
+    }
+    // With nobody after it, it is still the newest.
+    first.release().await.unwrap();
+    leases.check(&key(), token).await.unwrap();
+    take(&leases).await.release().await.unwrap();
+    assert_eq!(kind(leases.check(&key(), token).await), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn leases_of_different_keys_and_prefixes_do_not_meet() {
+    let storage = Arc::new(MemoryStorage::new());
+    let mut leases = Vec::new();
+    for prefix in ["lease:", "jobs:"] {
+        let from = long(&storage).with_prefix(prefix);
+        for key in ["x", "held:x", "token:x", "held:token:x", "token:held:x", "é"] {
+            let lease = from.try_lock(&Key::new(key).unwrap()).await.unwrap().unwrap();
+            assert_eq!((lease.token(), lease.key().as_str()), (1, key));
+            leases.push(lease);
+        }
+    }
+    assert!(leases.iter().all(Lease::is_held));
+}
+
+#[tokio::test]
+async fn a_store_that_lacks_something_is_refused() {
+    let no_expiry = Capabilities::minimal().with_versions(Versions::Unique);
+    let no_versions = Capabilities::minimal().with_expiry();
+    for (capabilities, lacks) in [
+        (Capabilities::minimal(), "has no compare-and-swap"),
+        (no_versions, "has no compare-and-swap"),
+        (no_expiry, "has no expiry"),
+    ] {
+        let leases = Leases::new(Arc::new(Lacking(MemoryStorage::new(), capabilities)));
+        for result in [
+            leases.try_lock(&key()).await.map(drop),
+            leases.lock(&key()).await.map(drop),
+            leases.check(&key(), 1).await,
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().contains(lacks) && error.message().contains("keep them in"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused() {
+    let leases = long(&Arc::new(MemoryStorage::new()));
+    for ttl in [Duration::ZERO, Duration::from_micros(9_999), Duration::MAX] {
+        let lease = leases.clone().with_ttl(ttl).lock(&key()).await;
+        assert_eq!(kind(lease), ErrorKind::Configuration);
+    }
+    let longest = Key::new("k".repeat(Key::MAX_BYTES)).unwrap();
+    assert_eq!(kind(leases.try_lock(&longest).await), ErrorKind::InvalidKey);
+    assert_eq!(kind(leases.check(&longest, 1).await), ErrorKind::InvalidKey);
+    for ttl in [Leases::MIN_TTL, Expiry::MAX] {
+        leases.clone().with_ttl(ttl).lock(&key()).await.map(drop).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn debug_prints_no_key() {
+    let leases = long(&Arc::new(MemoryStorage::new()));
+    let lease = take(&leases).await;
+    let printed = format!("{lease:?} {leases:?}");
+    assert!(printed.contains("Key(7 bytes)") && !printed.contains("chat"), "{printed}");
+    let error = lease.release().await.and(leases.check(&key(), 9).await).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("chat"));
+}
+
+#[test]
+fn a_lease_outlives_its_runtime_without_harm() {
+    let storage = Arc::new(MemoryStorage::new());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let leases = long(&storage);
+
+    // Dropped outside, it is released on the runtime that it came from.
+    let lease = runtime.block_on(take(&leases));
+    drop(lease);
+    runtime.block_on(until_free(&*storage));
+
+    let lease = runtime.block_on(take(&leases));
+    drop(runtime);
+    drop(lease);
+
+    // Released where its renewal is not driven.
+    storage.delete(&entry()).now_or_never().unwrap().unwrap();
+    let [first, second] =
+        [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let lease = first.block_on(take(&leases));
+    second.block_on(async { timeout(PATIENCE, lease.release()).await }).unwrap().unwrap();
+}
+
+#[test]
+fn without_a_runtime_there_is_no_renewal() {
+    let leases = long(&Arc::new(MemoryStorage::new()));
+    let refused = leases.try_lock(&key()).now_or_never().unwrap();
+    assert_eq!(kind(refused), ErrorKind::Configuration);
+    let leases = leases.with_renewal(false);
+    let Poll::Ready(lease) = pin!(leases.try_lock(&key())).poll(&mut Context::from_waker(Waker::noop()))
+    else {
+        panic!("memory never waits")
+    };
+    let lease = lease.unwrap().unwrap();
+    lease.renew().now_or_never().unwrap().unwrap();
+    // Nobody is there to delete it in the background.
+    drop(lease);
+    assert!(leases.try_lock(&key()).now_or_never().unwrap().unwrap().is_none());
+}

@@ -1,0 +1,436 @@
+//! How long sessions live, on a store that ends them.
+//!
+//! Nothing here is asked after a fixed pause. Where real time matters, a session that is gone is held
+//! against the time that has really passed: on a machine that is late it may be gone, but never early.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use larder_core::{Expiry, Operation, clock::unix_millis};
+use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Sessions};
+use serde_json::Value;
+
+use common::{Counting, LIMIT, LONG, kind, until};
+
+/// Deadlines are whole milliseconds of the clock of day, which may be set a little meanwhile.
+const ROUNDING: Duration = Duration::from_millis(20);
+
+fn living(storage: &Counting, lifetime: Lifetime) -> Sessions<u32> {
+    Sessions::builder().storage(storage.clone()).lifetime(lifetime).build().unwrap()
+}
+
+async fn increment(sessions: &Sessions<u32>) {
+    sessions.update(42, async |mut session| *session += 1).await.unwrap();
+}
+
+async fn look(sessions: &Sessions<u32>) {
+    sessions.update(42, async |_| ()).await.unwrap();
+}
+
+async fn a_moment() {
+    let start = unix_millis();
+    until("the clock goes on", async || unix_millis() > start + 5).await;
+}
+
+/// Uses a session until it is gone, at most for so long; says how long that took and how long its last
+/// use was ago by then.
+async fn use_until_gone(sessions: &Sessions<u32>, at_most: Duration) -> Option<(Duration, Duration)> {
+    let start = Instant::now();
+    increment(sessions).await;
+    let mut used = start;
+    while start.elapsed() < at_most {
+        let now = Instant::now();
+        if sessions.get(42).await.unwrap().is_none() {
+            return Some((start.elapsed(), used.elapsed()));
+        }
+        used = now;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    None
+}
+
+// For ever.
+
+#[tokio::test]
+async fn sessions_live_for_ever_by_default() {
+    let storage = Counting::new();
+    let sessions = Sessions::<u32>::new(storage.clone()).unwrap();
+    increment(&sessions).await;
+    look(&sessions).await;
+    assert_eq!(storage.expiries(), [Expiry::Never]);
+    assert_eq!(sessions.ttl(42).await.unwrap(), Some(Expiry::Never));
+}
+
+// After the last write.
+
+#[tokio::test]
+async fn a_session_ends_by_itself_after_its_last_write() {
+    let storage = Counting::new();
+    let short = Duration::from_millis(100);
+    let sessions = living(&storage, Lifetime::after_write(short));
+    let start = Instant::now();
+    increment(&sessions).await;
+    until("it has ended", async || sessions.get(42).await.unwrap().is_none()).await;
+    assert!(start.elapsed() >= short);
+    // It is not just not shown.
+    assert_eq!(storage.record("42").await, None);
+    // The next one is new.
+    increment(&sessions).await;
+    assert_eq!(storage.text("42").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn every_write_counts_anew_and_a_use_without_one_does_not() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::after_write(LONG));
+    increment(&sessions).await;
+    increment(&sessions).await;
+    look(&sessions).await;
+    sessions.get(42).await.unwrap();
+    sessions.update_lazy(42, async |session| session.get().await).await.unwrap();
+    sessions.set(42, 7).await.unwrap();
+    // The last of them found a session and had to be tried once more.
+    assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
+    assert_eq!(storage.count(Operation::Touch), 0);
+}
+
+#[tokio::test]
+async fn used_but_not_written_a_session_ends_all_the_same() {
+    let storage = Counting::new();
+    let short = Duration::from_millis(100);
+    let sessions = living(&storage, Lifetime::after_write(short));
+    let (lived, _) = use_until_gone(&sessions, LIMIT).await.expect("it ends");
+    assert!(lived >= short);
+}
+
+// Sliding.
+
+#[tokio::test]
+async fn a_use_extends_a_sliding_session_without_rewriting_it() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
+    increment(&sessions).await;
+    let before = storage.record("42").await.unwrap();
+    storage.forget_counts();
+
+    look(&sessions).await;
+    sessions.get(42).await.unwrap();
+    sessions.update_lazy(42, async |session| session.get().await).await.unwrap();
+    sessions.open(42).await.unwrap().save().await.unwrap();
+    assert_eq!((storage.count(Operation::Touch), storage.writes()), (4, 0));
+    assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
+    assert_eq!(storage.record("42").await.unwrap(), before, "value and version are the same");
+}
+
+#[tokio::test]
+async fn touching_does_not_make_another_process_run_its_handler_again() {
+    let storage = Counting::new();
+    let lifetime = Lifetime::sliding(LONG).touch_every(Duration::ZERO);
+    let (one, other) = (living(&storage, lifetime), living(&storage, lifetime));
+    increment(&one).await;
+    let mut open = one.open(42).await.unwrap();
+    **open += 1;
+    look(&other).await;
+    open.save().await.unwrap();
+    assert_eq!(storage.text("42").await.unwrap(), "2");
+}
+
+#[tokio::test]
+async fn a_sliding_session_is_touched_at_most_once_per_interval() {
+    let storage = Counting::new();
+    for lifetime in [Lifetime::sliding(LONG * 10), Lifetime::sliding(2 * LONG).touch_every(LONG)] {
+        storage.forget_counts();
+        let writer = living(&storage, lifetime);
+        increment(&writer).await;
+        for _ in 0..10 {
+            // A write counts as a touch.
+            look(&writer).await;
+            writer.get(42).await.unwrap();
+        }
+        assert_eq!((storage.count(Operation::Touch), storage.writes()), (0, 1));
+        // A process that has not touched it yet does so once.
+        let reader = living(&storage, lifetime);
+        for _ in 0..10 {
+            reader.get(42).await.unwrap();
+            look(&reader).await;
+        }
+        assert_eq!((storage.count(Operation::Touch), storage.writes()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn when_its_interval_is_over_a_sliding_session_is_touched_again() {
+    let storage = Counting::new();
+    let interval = Duration::from_millis(30);
+    let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(interval));
+    let start = Instant::now();
+    increment(&sessions).await;
+    until("three touches", async || {
+        look(&sessions).await;
+        storage.count(Operation::Touch) >= 3
+    })
+    .await;
+    assert!(start.elapsed() >= 3 * interval);
+    assert_eq!(storage.writes(), 1);
+}
+
+#[tokio::test]
+async fn a_sliding_session_lives_while_it_is_used() {
+    let storage = Counting::new();
+    let idle = Duration::from_millis(400);
+    let sessions = living(&storage, Lifetime::sliding(idle).touch_every(Duration::ZERO));
+    let start = Instant::now();
+    // Where the machine is too late, it is tried again.
+    while let Some((_, unused)) = use_until_gone(&sessions, 3 * idle).await {
+        assert!(unused + ROUNDING >= idle, "gone after {unused:?}");
+        assert!(start.elapsed() < LIMIT, "never used in time");
+    }
+}
+
+#[tokio::test]
+async fn a_sliding_session_ends_when_it_is_not_used() {
+    let storage = Counting::new();
+    let idle = Duration::from_millis(100);
+    let sessions = living(&storage, Lifetime::sliding(idle));
+    let start = Instant::now();
+    increment(&sessions).await;
+    // Looked at behind its back, which is no use.
+    until("it has ended", async || storage.record("42").await.is_none()).await;
+    assert!(start.elapsed() >= idle);
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_not_brought_back_by_using_it() {
+    let storage = Counting::new();
+    let sessions = KvSessions::builder()
+        .storage(storage.clone())
+        .with(|sessions| sessions.lifetime(Lifetime::sliding(LONG).touch_every(Duration::ZERO)))
+        .build()
+        .unwrap();
+    sessions.update(42, async |session| assert!(session.all().is_empty())).await.unwrap();
+    assert_eq!(storage.record("42").await, None);
+}
+
+// Absolute.
+
+#[tokio::test]
+async fn an_absolute_session_keeps_its_end_whatever_happens_to_it() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::absolute(LONG));
+    let before = unix_millis();
+    increment(&sessions).await;
+    let end = storage.json("42").await.unwrap()["e"].as_i64().unwrap();
+    let long = LONG.as_millis() as i64;
+    assert!((before + long..=unix_millis() + long).contains(&end));
+    assert_eq!(storage.expiries(), [Expiry::After(LONG)]);
+
+    let mut left = LONG;
+    for _ in 0..3 {
+        a_moment().await;
+        increment(&sessions).await;
+        assert_eq!(storage.json("42").await.unwrap()["e"], end);
+        let Some(Expiry::After(now)) = storage.expiries().last().copied() else { panic!("it expires") };
+        assert!(now < left, "it has less time left with each write");
+        left = now;
+    }
+    look(&sessions).await;
+    assert_eq!(storage.count(Operation::Touch), 0);
+    // Nor does a restart of the program change it.
+    increment(&living(&storage, Lifetime::absolute(LONG))).await;
+    assert_eq!(storage.json("42").await.unwrap()["e"], end);
+}
+
+#[tokio::test]
+async fn an_absolute_session_ends_however_much_it_is_used_and_written() {
+    let storage = Counting::new();
+    let most = Duration::from_millis(200);
+    let sessions = living(&storage, Lifetime::absolute(most));
+    let start = Instant::now();
+    increment(&sessions).await;
+    let mut writes = 1;
+    until("it is a new one", async || {
+        increment(&sessions).await;
+        writes += 1;
+        sessions.get(42).await.unwrap().is_some_and(|number| number < writes)
+    })
+    .await;
+    assert!(start.elapsed() + ROUNDING >= most);
+}
+
+#[tokio::test]
+async fn a_session_that_is_cleared_and_set_has_a_new_end() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::absolute(LONG));
+    let end = async || storage.json("42").await.unwrap()["e"].as_i64().unwrap();
+    increment(&sessions).await;
+    let first = end().await;
+    a_moment().await;
+    sessions
+        .update(42, async |mut session| {
+            session.clear();
+            *session = 7;
+        })
+        .await
+        .unwrap();
+    let second = end().await;
+    assert!(second > first);
+    a_moment().await;
+    sessions.set(42, 8).await.unwrap();
+    assert!(end().await > second, "what replaces it unread is a new session, too");
+}
+
+// Both.
+
+#[tokio::test]
+async fn with_both_the_earlier_end_counts() {
+    let storage = Counting::new();
+    // Idle for less than it lives: the idle time, and touches keep the end.
+    let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO).at_most(10 * LONG));
+    increment(&sessions).await;
+    let stored = storage.record("42").await.unwrap();
+    look(&sessions).await;
+    assert_eq!(storage.expiries(), [Expiry::After(LONG); 2]);
+    assert_eq!(storage.record("42").await.unwrap(), stored);
+
+    // Idle for longer: what is left of its life, in writes and touches.
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::sliding(10 * LONG).touch_every(Duration::ZERO).at_most(LONG));
+    increment(&sessions).await;
+    a_moment().await;
+    look(&sessions).await;
+    a_moment().await;
+    increment(&sessions).await;
+    let expiries: Vec<_> = storage.expiries().into_iter().map(|expiry| expiry.as_millis().unwrap()).collect();
+    assert_eq!(expiries[0], LONG.as_millis() as u64);
+    assert!(expiries.is_sorted_by(|before, after| before > after), "{expiries:?}");
+
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::after_write(10 * LONG).at_most(LONG));
+    increment(&sessions).await;
+    assert_eq!(storage.expiries(), [Expiry::After(LONG)]);
+}
+
+#[tokio::test]
+async fn with_both_a_session_ends_at_its_end_although_it_is_used() {
+    let storage = Counting::new();
+    let (idle, most) = (Duration::from_millis(400), Duration::from_millis(800));
+    let sessions = living(&storage, Lifetime::sliding(idle).touch_every(Duration::ZERO).at_most(most));
+    let (lived, unused) = use_until_gone(&sessions, LIMIT).await.expect("it ends");
+    assert!(lived + ROUNDING >= most || unused + ROUNDING >= idle, "gone after {lived:?}, {unused:?}");
+}
+
+#[tokio::test]
+async fn with_both_a_session_ends_when_it_is_not_used() {
+    let storage = Counting::new();
+    let idle = Duration::from_millis(100);
+    let sessions = living(&storage, Lifetime::sliding(idle).at_most(LONG));
+    let start = Instant::now();
+    increment(&sessions).await;
+    until("it has ended", async || storage.record("42").await.is_none()).await;
+    assert!(start.elapsed() >= idle);
+}
+
+// Remaining time.
+
+#[tokio::test]
+async fn the_remaining_time_is_the_stores() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::after_write(LONG));
+    assert_eq!(sessions.ttl(42).await.unwrap(), None);
+    increment(&sessions).await;
+    let left = async || match sessions.ttl(42).await.unwrap() {
+        Some(Expiry::After(left)) => left,
+        other => panic!("{other:?}"),
+    };
+    let first = left().await;
+    assert!(first <= LONG && first > LONG / 2);
+    until("time passes", async || left().await < first).await;
+    // Under the key that it has moved to, and under the old one.
+    sessions.move_key(42, 43).await.unwrap();
+    for key in [42, 43] {
+        let Some(Expiry::After(moved)) = sessions.ttl(key).await.unwrap() else { panic!("it expires") };
+        // Each step of the move rounds up to a millisecond.
+        assert!(moved <= first + ROUNDING && moved > LONG / 2);
+    }
+    sessions.delete(42).await.unwrap();
+    assert_eq!(sessions.ttl(42).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_end_that_is_stored_beside_the_session_counts_for_the_remaining_time() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::after_write(LONG));
+    // As grammY stores it, in a store that does not know its end.
+    storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000)).await;
+    let Some(Expiry::After(left)) = sessions.ttl(42).await.unwrap() else { panic!("it expires") };
+    assert!(left <= Duration::from_secs(60));
+    storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() - 1)).await;
+    assert_eq!(sessions.ttl(42).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_end_that_another_program_has_stored_does_not_cut_a_sliding_session_short() {
+    let storage = Counting::new();
+    for lifetime in [Lifetime::sliding(LONG), Lifetime::forever()] {
+        storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000)).await;
+        let sessions = living(&storage, lifetime);
+        look(&sessions).await;
+        assert_eq!(storage.text("42").await.unwrap(), "7");
+        assert_eq!(sessions.get(42).await.unwrap(), Some(7));
+    }
+}
+
+// What does not fit.
+
+#[tokio::test]
+async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
+    use larder_core::{Bytes, Key, Record, Result, Storage, async_trait};
+
+    #[derive(Debug)]
+    struct Eternal;
+
+    #[async_trait]
+    impl Storage for Eternal {
+        async fn read(&self, _: &Key) -> Result<Option<Record>> {
+            Ok(None)
+        }
+        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+            Ok(())
+        }
+        async fn delete(&self, _: &Key) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    let build = |lifetime| {
+        let builder = Sessions::<u32>::builder().storage(Eternal).conflicts(Conflicts::LastWriteWins);
+        builder.lifetime(lifetime).build()
+    };
+    for lifetime in [Lifetime::after_write(LONG), Lifetime::sliding(LONG), Lifetime::absolute(LONG)] {
+        assert_eq!(kind(build(lifetime)), ErrorKind::Unsupported);
+    }
+    let sessions = build(Lifetime::forever()).unwrap();
+    assert_eq!(sessions.ttl(42).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_that_was_stored_before_there_was_a_lifetime_gets_one_when_it_is_next_written() {
+    let storage = Counting::new();
+    storage.put("42", "5").await;
+    let sessions = living(&storage, Lifetime::absolute(LONG));
+    look(&sessions).await;
+    assert_eq!(storage.text("42").await.unwrap(), "5");
+    increment(&sessions).await;
+    let stored: Value = storage.json("42").await.unwrap();
+    assert_eq!(stored["__d"], 6);
+    assert!(stored["e"].is_i64());
+    assert_eq!(storage.expiries(), [Expiry::After(LONG)]);
+    // A sliding one at its next use.
+    storage.put("42", "5").await;
+    let sessions = living(&storage, Lifetime::sliding(LONG));
+    look(&sessions).await;
+    assert!(matches!(sessions.ttl(42).await.unwrap(), Some(Expiry::After(_))));
+}

@@ -1,0 +1,366 @@
+//! Sessions against a simple model of them, on any storage.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{TryStreamExt, future::join_all};
+use larder_core::{Error, ErrorKind, Key, Storage};
+use larder_session::{KvSessions, Sessions};
+use proptest::prelude::*;
+
+/// What sessions are made of: what the operations have added, in order. No two add the same.
+type Items = Vec<u32>;
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 2] = ["pings", "pongs"];
+/// The initial value of the first name.
+const PINGS: u32 = 1_000_000;
+
+/// Which of the keys, or of the names.
+type Number = usize;
+
+/// One thing that a program does with sessions, or that happens to them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    Add(Number),
+    /// An update that changes nothing: it writes a session that does not exist yet.
+    Look(Number),
+    Fail(Number),
+    Clear(Number),
+    ClearAndAdd(Number),
+    LazyUntouched(Number),
+    LazyLook(Number),
+    LazyAdd(Number),
+    LazySet(Number),
+    LazyClear(Number),
+    OpenAndAdd(Number),
+    OpenAndDrop(Number),
+    Set(Number),
+    Delete(Number),
+    /// The store ends the session.
+    Expire(Number),
+    /// The store ends the signpost, if there is one.
+    ExpireSignpost(Number),
+    Move(Number, Number),
+    KvSet(Number, Number),
+    KvDelete(Number, Number),
+    KvClear(Number),
+    KvMove(Number, Number),
+}
+
+pub(crate) fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
+    use Op::*;
+    let key = || 0..KEYS.len();
+    let name = || 0..NAMES.len();
+    let op = prop_oneof![
+        4 => key().prop_map(Add),
+        1 => key().prop_map(Look),
+        1 => key().prop_map(Fail),
+        1 => key().prop_map(Clear),
+        1 => key().prop_map(ClearAndAdd),
+        1 => key().prop_map(LazyUntouched),
+        1 => key().prop_map(LazyLook),
+        2 => key().prop_map(LazyAdd),
+        1 => key().prop_map(LazySet),
+        1 => key().prop_map(LazyClear),
+        1 => key().prop_map(OpenAndAdd),
+        1 => key().prop_map(OpenAndDrop),
+        1 => key().prop_map(Set),
+        1 => key().prop_map(Delete),
+        1 => key().prop_map(Expire),
+        1 => key().prop_map(ExpireSignpost),
+        4 => (key(), key()).prop_map(|(old, new)| Move(old, new)),
+        2 => (key(), name()).prop_map(|(key, name)| KvSet(key, name)),
+        1 => (key(), name()).prop_map(|(key, name)| KvDelete(key, name)),
+        1 => key().prop_map(KvClear),
+        1 => (key(), key()).prop_map(|(old, new)| KvMove(old, new)),
+    ];
+    prop::collection::vec(op, 1..most)
+}
+
+/// What tasks do at the same time: additions and moves.
+pub(crate) fn batches(most_tasks: usize, most_ops: usize) -> impl Strategy<Value = Vec<Vec<Op>>> {
+    let key = || 0..KEYS.len();
+    let op = prop_oneof![
+        6 => key().prop_map(Op::Add),
+        2 => key().prop_map(Op::LazyAdd),
+        1 => (key(), key()).prop_map(|(old, new)| Op::Move(old, new)),
+    ];
+    prop::collection::vec(prop::collection::vec(op, 1..most_ops), 2..most_tasks)
+}
+
+/// Where keys lead, and what is at the end.
+#[derive(Clone, Debug)]
+struct Model<V> {
+    leads: [Option<Number>; KEYS.len()],
+    sessions: [Option<V>; KEYS.len()],
+}
+
+impl<V: Clone> Model<V> {
+    fn new() -> Self {
+        Self { leads: [None; KEYS.len()], sessions: [const { None }; KEYS.len()] }
+    }
+
+    /// Where the session under `key` is.
+    fn place(&self, key: Number) -> Number {
+        self.leads[key].map_or(key, |to| self.place(to))
+    }
+
+    fn at(&mut self, key: Number) -> &mut Option<V> {
+        &mut self.sessions[self.place(key)]
+    }
+
+    fn see(&self, key: Number) -> Option<&V> {
+        self.sessions[self.place(key)].as_ref()
+    }
+
+    fn passes(&self, key: Number, by: Number) -> bool {
+        key == by || self.leads[key].is_some_and(|to| self.passes(to, by))
+    }
+
+    fn move_key(&mut self, old: Number, new: Number, merge: impl Fn(V, V) -> V) {
+        if self.passes(old, new) {
+            return;
+        }
+        let from = self.place(old);
+        // Back to where it has been, or to whatever is there now.
+        let to = if self.place(new) == from { new } else { self.place(new) };
+        let merged = match (self.sessions[from].take(), self.sessions[to].take()) {
+            (Some(moving), Some(own)) => Some(merge(moving, own)),
+            (one, other) => one.or(other),
+        };
+        self.leads[from] = Some(to);
+        self.leads[to] = None;
+        self.sessions[to] = merged;
+    }
+
+    fn expire_signpost(&mut self, key: Number) {
+        self.leads[key] = None;
+    }
+}
+
+fn merge_items(moving: Items, own: Items) -> Items {
+    [moving, own].concat()
+}
+
+fn sessions(storage: &Arc<dyn Storage>, prefix: &str) -> Sessions<Items> {
+    let builder = Sessions::builder().storage(Arc::clone(storage)).prefix(prefix);
+    builder.merge(merge_items).build().unwrap()
+}
+
+/// Both, under prefixes of their own.
+struct Subject {
+    storage: Arc<dyn Storage>,
+    prefix: String,
+    sessions: Sessions<Items>,
+    kv: KvSessions,
+}
+
+type Names = BTreeMap<&'static str, Option<u32>>;
+
+/// Runs the operations one after another, and compares everything after each.
+pub(crate) async fn compare(storage: Arc<dyn Storage>, prefix: &str, ops: &[Op]) {
+    let kv = KvSessions::builder().initial(NAMES[0], PINGS).unwrap().storage(Arc::clone(&storage));
+    let kv = kv.prefix(format!("{prefix}kv:")).with(|sessions| {
+        sessions.merge(|moving, mut own| {
+            own.extend(moving);
+            own
+        })
+    });
+    let prefix = format!("{prefix}items:");
+    let sessions = sessions(&storage, &prefix);
+    let subject = Subject { storage, prefix, sessions, kv: kv.build().unwrap() };
+    let (mut items, mut names) = (Model::new(), Model::new());
+    for (item, op) in (0..).zip(ops) {
+        subject.run(*op, item, &mut items, &mut names).await;
+        subject.compare(&items, &names).await;
+    }
+    subject.sessions.delete_all().await.unwrap();
+    subject.kv.sessions().delete_all().await.unwrap();
+}
+
+impl Subject {
+    fn key(&self, key: Number) -> Key {
+        Key::new(format!("{}{}", self.prefix, KEYS[key])).unwrap()
+    }
+
+    async fn run(&self, op: Op, item: u32, items: &mut Model<Items>, names: &mut Model<Names>) {
+        let sessions = &self.sessions;
+        match op {
+            Op::Add(key) => {
+                let add = sessions.update(KEYS[key], async |mut session| {
+                    session.push(item);
+                    Ok::<_, Error>((session.is_new(), session.storage_key().clone()))
+                });
+                let place = self.key(items.place(key));
+                assert_eq!(add.await.unwrap(), (items.see(key).is_none(), place));
+                items.at(key).get_or_insert_default().push(item);
+            }
+            Op::Look(key) => {
+                let seen = sessions.update(KEYS[key], async |session| Ok::<_, Error>(session.clone()));
+                assert_eq!(seen.await.unwrap(), *items.at(key).get_or_insert_default());
+            }
+            Op::Fail(key) => {
+                let failed = sessions.update(KEYS[key], async |mut session| {
+                    session.push(item);
+                    Err::<(), _>(Error::new(ErrorKind::Other, "the handler fails"))
+                });
+                assert_eq!(failed.await.unwrap_err().kind(), ErrorKind::Other);
+            }
+            Op::Clear(key) => {
+                sessions.update(KEYS[key], async |mut session| session.clear()).await.unwrap();
+                *items.at(key) = None;
+            }
+            Op::ClearAndAdd(key) => {
+                let add = sessions.update(KEYS[key], async |mut session| {
+                    session.clear();
+                    session.push(item);
+                });
+                add.await.unwrap();
+                *items.at(key) = Some(vec![item]);
+            }
+            Op::LazyUntouched(key) => sessions.update_lazy(KEYS[key], async |_| ()).await.unwrap(),
+            Op::LazyLook(key) => {
+                let seen =
+                    sessions.update_lazy(KEYS[key], async |session| session.get().await).await.unwrap();
+                assert_eq!(seen, *items.at(key).get_or_insert_default());
+            }
+            Op::LazyAdd(key) => {
+                let add = sessions.update_lazy(KEYS[key], async |session| {
+                    session.modify(|session| session.push(item)).await
+                });
+                add.await.unwrap();
+                items.at(key).get_or_insert_default().push(item);
+            }
+            Op::LazySet(key) => {
+                sessions.update_lazy(KEYS[key], async |session| session.set(vec![item])).await.unwrap();
+                *items.at(key) = Some(vec![item]);
+            }
+            Op::LazyClear(key) => {
+                sessions.update_lazy(KEYS[key], async |session| session.clear()).await.unwrap();
+                *items.at(key) = None;
+            }
+            Op::OpenAndAdd(key) => {
+                let mut open = sessions.open(KEYS[key]).await.unwrap();
+                open.push(item);
+                open.save().await.unwrap();
+                items.at(key).get_or_insert_default().push(item);
+            }
+            Op::OpenAndDrop(key) => sessions.open(KEYS[key]).await.unwrap().push(item),
+            Op::Set(key) => {
+                sessions.set(KEYS[key], vec![item]).await.unwrap();
+                *items.at(key) = Some(vec![item]);
+            }
+            Op::Delete(key) => {
+                assert_eq!(sessions.delete(KEYS[key]).await.unwrap(), items.at(key).take().is_some());
+            }
+            Op::Expire(key) => {
+                let place = self.key(items.place(key));
+                assert_eq!(self.storage.delete(&place).await.unwrap(), items.at(key).take().is_some());
+            }
+            Op::ExpireSignpost(key) => {
+                if items.leads[key].is_some() {
+                    assert!(self.storage.delete(&self.key(key)).await.unwrap());
+                    items.expire_signpost(key);
+                }
+            }
+            Op::Move(old, new) => {
+                sessions.move_key(KEYS[old], KEYS[new]).await.unwrap();
+                items.move_key(old, new, merge_items);
+            }
+            Op::KvSet(key, name) => {
+                self.kv.set(KEYS[key], NAMES[name], item).await.unwrap();
+                names.at(key).get_or_insert_default().insert(NAMES[name], Some(item));
+            }
+            Op::KvDelete(key, name) => {
+                let value = look_up(names.see(key), NAMES[name]);
+                assert_eq!(self.kv.delete(KEYS[key], NAMES[name]).await.unwrap(), value.is_some());
+                names.at(key).get_or_insert_default().insert(NAMES[name], None);
+            }
+            Op::KvClear(key) => {
+                self.kv.update(KEYS[key], async |mut session| session.clear()).await.unwrap();
+                *names.at(key) = None;
+            }
+            Op::KvMove(old, new) => {
+                self.kv.sessions().move_key(KEYS[old], KEYS[new]).await.unwrap();
+                names.move_key(old, new, |moving, mut own| {
+                    // A name that has been deleted is stored only where it has an initial value.
+                    own.extend(
+                        moving.into_iter().filter(|(name, value)| value.is_some() || *name == NAMES[0]),
+                    );
+                    own
+                });
+            }
+        }
+    }
+
+    async fn compare(&self, items: &Model<Items>, names: &Model<Names>) {
+        for (number, key) in KEYS.into_iter().enumerate() {
+            assert_eq!(self.sessions.get(key).await.unwrap().as_ref(), items.see(number), "{key}");
+            let all = self.kv.all(key).await.unwrap();
+            for name in NAMES {
+                let value = all.get(name).map(|value| serde_json::from_value::<u32>(value.clone()).unwrap());
+                assert_eq!(value, look_up(names.see(number), name), "{name} of {key}");
+            }
+        }
+        if self.storage.capabilities().listing {
+            let listed = self.sessions.all().try_collect::<BTreeMap<_, _>>().await.unwrap();
+            let expected = KEYS.iter().zip(&items.sessions);
+            let expected = expected.filter_map(|(key, session)| Some(((*key).to_owned(), session.clone()?)));
+            assert_eq!(listed, expected.collect::<BTreeMap<_, _>>());
+        }
+    }
+}
+
+fn look_up(names: Option<&Names>, name: &str) -> Option<u32> {
+    let initial = (name == NAMES[0]).then_some(PINGS);
+    names.and_then(|names| names.get(name)).copied().unwrap_or(initial)
+}
+
+/// Runs the batches at the same time, each as a process of its own; nothing of what was added is lost
+/// or there twice, and keys that were moved lead to one session.
+pub(crate) async fn race(storage: Arc<dyn Storage>, prefix: &str, batches: &[Vec<Op>]) {
+    let tasks = (0..).zip(batches).map(|(task, batch)| {
+        let sessions = sessions(&storage, prefix);
+        async move {
+            for (number, op) in (0..).zip(batch) {
+                let item = task * 1_000 + number;
+                match *op {
+                    Op::Move(old, new) => sessions.move_key(KEYS[old], KEYS[new]).await.unwrap(),
+                    Op::LazyAdd(key) => {
+                        let add = sessions.update_lazy(KEYS[key], async |session| {
+                            session.modify(|session| session.push(item)).await
+                        });
+                        add.await.unwrap();
+                    }
+                    Op::Add(key) => {
+                        sessions.update(KEYS[key], async |mut session| session.push(item)).await.unwrap();
+                    }
+                    other => unreachable!("{other:?} is not among them"),
+                }
+            }
+        }
+    });
+    join_all(tasks).await;
+
+    let sessions = sessions(&storage, prefix);
+    let mut places = BTreeMap::new();
+    let mut place = Vec::new();
+    for key in KEYS {
+        let open = sessions.open(key).await.unwrap();
+        place.push(open.storage_key().clone());
+        places.insert(open.storage_key().clone(), open.clone());
+    }
+    let mut stored: Vec<_> = places.into_values().flatten().collect();
+    stored.sort_unstable();
+    let mut added = Vec::new();
+    for (task, batch) in (0..).zip(batches) {
+        for (number, op) in (0..).zip(batch) {
+            match *op {
+                Op::Move(old, new) => assert_eq!(place[old], place[new]),
+                _ => added.push(task * 1_000 + number),
+            }
+        }
+    }
+    assert_eq!(stored, added);
+    sessions.delete_all().await.unwrap();
+}

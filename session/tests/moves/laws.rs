@@ -1,0 +1,402 @@
+//! What a move promises, one by one.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt;
+use larder_core::{Expiry, Key, Storage, Versions};
+use larder_memory::MemoryStorage;
+use larder_session::{
+    Conflicts, ErrorKind, Fragment, KvSessions, Lifetime, Multi, Sessions, SessionsBuilder,
+};
+
+use crate::{
+    common::{kind, until},
+    stage::Stage,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Items = Vec<u32>;
+
+fn set_up(storage: &MemoryStorage) -> SessionsBuilder<Items> {
+    Sessions::builder().storage(storage.clone()).prefix("chat:")
+}
+
+fn sessions(storage: &MemoryStorage) -> Sessions<Items> {
+    set_up(storage).build().unwrap()
+}
+
+async fn add(sessions: &Sessions<Items>, key: &str, item: u32) {
+    sessions.update(key, async |mut session| session.push(item)).await.unwrap();
+}
+
+/// What is stored at a key of these sessions.
+async fn stored(storage: &MemoryStorage, key: &str) -> Option<String> {
+    let record = storage.read(&Key::new(format!("chat:{key}")).unwrap()).await.unwrap();
+    record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+}
+
+/// One step of it.
+fn poll<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
+    work.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn whichever_id_an_update_comes_under_it_meets_the_one_session() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+    add(&sessions, "old", 2).await;
+    add(&sessions, "new", 3).await;
+    for key in ["old", "new"] {
+        assert_eq!(sessions.get(key).await.unwrap(), Some(vec![1, 2, 3]));
+    }
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2,3]");
+}
+
+#[tokio::test]
+async fn a_move_before_there_is_a_session_makes_the_ids_one() {
+    let sessions = sessions(&MemoryStorage::new());
+    sessions.move_key("old", "new").await.unwrap();
+    assert_eq!(sessions.get("new").await.unwrap(), None);
+    add(&sessions, "old", 1).await;
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
+}
+
+#[tokio::test]
+async fn a_session_that_is_at_the_new_key_only_stays_and_needs_no_merge() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "new", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+    add(&sessions, "old", 2).await;
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2]");
+}
+
+#[tokio::test]
+async fn moving_again_changes_nothing() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+    let before = (stored(&storage, "old").await, stored(&storage, "new").await);
+    sessions.move_key("old", "new").await.unwrap();
+    sessions.move_key("new", "new").await.unwrap();
+    assert_eq!((stored(&storage, "old").await, stored(&storage, "new").await), before);
+    // Not even after it has moved on.
+    sessions.move_key("new", "newest").await.unwrap();
+    sessions.move_key("old", "new").await.unwrap();
+    assert_eq!(stored(&storage, "newest").await.unwrap(), "[1]");
+}
+
+#[tokio::test]
+async fn moving_back_brings_the_session_back() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    for _ in 0..3 {
+        sessions.move_key("old", "new").await.unwrap();
+        assert_eq!(stored(&storage, "new").await.unwrap(), "[1]");
+        sessions.move_key("new", "old").await.unwrap();
+        assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
+    }
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
+}
+
+#[tokio::test]
+async fn a_round_trip_over_three_ids_ends_at_the_first() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "a", 1).await;
+    for (old, new) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        sessions.move_key(old, new).await.unwrap();
+        assert_eq!(stored(&storage, new).await.unwrap(), "[1]", "{old} -> {new}");
+    }
+    for key in ["a", "b", "c"] {
+        assert_eq!(sessions.get(key).await.unwrap(), Some(vec![1]));
+    }
+}
+
+#[tokio::test]
+async fn a_moved_session_keeps_the_time_that_it_has_left() {
+    let storage = MemoryStorage::new();
+    let sessions = set_up(&storage).lifetime(Lifetime::after_write(2 * HOUR)).build().unwrap();
+    add(&sessions, "old", 1).await;
+    storage.touch(&Key::new("chat:old").unwrap(), Expiry::After(HOUR)).await.unwrap();
+    sessions.move_key("old", "new").await.unwrap();
+    for key in ["old", "new"] {
+        let Some(Expiry::After(left)) = sessions.ttl(key).await.unwrap() else {
+            panic!("it has no end any more");
+        };
+        assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
+    }
+    assert_eq!(
+        storage.ttl(&Key::new("chat:old").unwrap()).await.unwrap(),
+        Some(Expiry::Never),
+        "the signpost"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_expires_is_gone_under_both_ids_which_still_meet() {
+    let storage = MemoryStorage::new();
+    let sessions = set_up(&storage).lifetime(Lifetime::after_write(HOUR)).build().unwrap();
+    add(&sessions, "old", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+    storage.delete(&Key::new("chat:new").unwrap()).await.unwrap();
+    assert_eq!(sessions.get("old").await.unwrap(), None);
+    assert_eq!(sessions.ttl("old").await.unwrap(), None);
+    add(&sessions, "old", 2).await;
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![2]));
+}
+
+#[tokio::test]
+async fn signposts_expire_by_choice() {
+    let storage = MemoryStorage::new();
+    let sessions = set_up(&storage).signposts(Expiry::After(HOUR)).build().unwrap();
+    add(&sessions, "old", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+    let signpost = Key::new("chat:old").unwrap();
+    assert!(matches!(storage.ttl(&signpost).await.unwrap(), Some(Expiry::After(left)) if left <= HOUR));
+    assert_eq!(sessions.ttl("new").await.unwrap(), Some(Expiry::Never), "the session does not");
+
+    storage.touch(&signpost, Expiry::after_millis(1)).await.unwrap();
+    until("the signpost expires", async || storage.read(&signpost).await.unwrap().is_none()).await;
+    assert_eq!(sessions.get("old").await.unwrap(), None);
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
+    // The same move again is another one.
+    sessions.move_key("old", "new").await.unwrap();
+    assert_eq!(sessions.get("old").await.unwrap(), Some(vec![1]));
+}
+
+#[tokio::test]
+async fn two_sessions_without_a_merge_are_a_conflict_that_changes_nothing() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    add(&sessions, "new", 2).await;
+    assert_eq!(kind(sessions.move_key("old", "new").await), ErrorKind::Conflict);
+    assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[2]");
+}
+
+#[tokio::test]
+async fn two_sessions_are_merged() {
+    let storage = MemoryStorage::new();
+    let merging = set_up(&storage).merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
+    add(&merging, "old", 1).await;
+    add(&merging, "new", 2).await;
+    merging.move_key("old", "new").await.unwrap();
+    merging.move_key("old", "new").await.unwrap();
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2]");
+    assert_eq!(merging.get("old").await.unwrap(), Some(vec![1, 2]));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_merged_changes_nothing() {
+    let storage = MemoryStorage::new();
+    let merging = set_up(&storage).merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
+    add(&merging, "old", 1).await;
+    let newer = Key::new("chat:new").unwrap();
+    storage.write(&newer, r#"{"v":3,"__d":[2]}"#.into(), Expiry::After(HOUR)).await.unwrap();
+    assert_eq!(kind(merging.move_key("old", "new").await), ErrorKind::Codec);
+    assert_eq!(merging.get("old").await.unwrap(), Some(vec![1]));
+    assert_eq!(stored(&storage, "new").await.unwrap(), r#"{"v":3,"__d":[2]}"#);
+    assert!(matches!(storage.ttl(&newer).await.unwrap(), Some(Expiry::After(_))));
+    assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
+}
+
+/// Each step of a move, and what the process that dies after it leaves behind.
+#[tokio::test]
+async fn a_move_that_was_begun_is_finished_by_whoever_comes_next() {
+    for moved in [true, false] {
+        for step in 1.. {
+            let storage = MemoryStorage::new();
+            let stage = Stage::on(storage.clone(), Versions::Unique);
+            let theirs: Sessions<Items> =
+                Sessions::builder().storage(stage.clone()).prefix("chat:").build().unwrap();
+            let ours = sessions(&storage);
+            if moved {
+                add(&ours, "old", 1).await;
+            }
+            stage.direct(true);
+            let mut dying = Box::pin(theirs.move_key("old", "new"));
+            let done = (0..step).any(|_| poll(dying.as_mut()).is_ready());
+            drop(dying);
+
+            let begun = stored(&storage, "new").await.is_some();
+            if begun || done {
+                add(&ours, "new", 2).await;
+                add(&ours, "old", 3).await;
+                let all = if moved { vec![1, 2, 3] } else { vec![2, 3] };
+                for key in ["new", "old"] {
+                    assert_eq!(ours.get(key).await.unwrap(), Some(all.clone()), "after step {step}");
+                }
+            }
+            ours.move_key("old", "new").await.unwrap();
+            let all = ours.get("old").await.unwrap();
+            assert_eq!(ours.get("new").await.unwrap(), all);
+            let text = all.map(|all: Items| serde_json::to_string(&all).unwrap());
+            assert_eq!(stored(&storage, "new").await, text, "after step {step}");
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_else_follows_the_signposts() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    sessions.move_key("old", "new").await.unwrap();
+
+    sessions.update_lazy("old", async |session| session.modify(|items| items.push(2)).await).await.unwrap();
+    assert_eq!(sessions.lazy("old").get().await.unwrap(), [1, 2]);
+    let mut open = sessions.open("old").await.unwrap();
+    assert_eq!(open.storage_key().as_str(), "chat:new");
+    open.push(3);
+    open.save().await.unwrap();
+    let last = set_up(&storage).conflicts(Conflicts::LastWriteWins).build().unwrap();
+    add(&last, "old", 4).await;
+    let multi = Multi::new((
+        Fragment::strict("one", sessions.clone()),
+        Fragment::lazy("other", Sessions::<u32>::builder().storage(storage.clone()).build().unwrap()),
+    ));
+    multi.update(("old", "other"), async |(mut one, _)| one.push(5)).await.unwrap();
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2,3,4,5]");
+
+    sessions.set("old", vec![9]).await.unwrap();
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[9]");
+    let cleared = sessions.lazy("old");
+    cleared.clear().unwrap();
+    cleared.save().await.unwrap();
+    assert_eq!(stored(&storage, "new").await, None);
+    add(&sessions, "new", 1).await;
+    assert!(sessions.delete("old").await.unwrap());
+    assert!(!sessions.delete("old").await.unwrap());
+    assert_eq!(stored(&storage, "new").await, None);
+    add(&sessions, "old", 1).await;
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1]", "the signpost is still there");
+}
+
+#[tokio::test]
+async fn a_lease_under_either_id_is_one_lease() {
+    let sessions = sessions(&MemoryStorage::new());
+    sessions.move_key("old", "new").await.unwrap();
+    let lease = sessions.lock("old").await.unwrap();
+    let mut other = Box::pin(sessions.lock("new"));
+    assert!(poll(other.as_mut()).is_pending());
+    drop(other);
+    lease.release().await.unwrap();
+    let _lease = crate::common::soon(sessions.lock("new")).await.unwrap();
+}
+
+#[tokio::test]
+async fn named_values_move_too() {
+    let kv = KvSessions::builder().storage(MemoryStorage::new()).build().unwrap();
+    kv.set("old", "pings", 1).await.unwrap();
+    kv.sessions().move_key("old", "new").await.unwrap();
+    kv.set("old", "pongs", 2).await.unwrap();
+    assert_eq!(kv.get::<u32>("new", "pings").await.unwrap(), Some(1));
+    assert_eq!(kv.all("new").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn listings_have_the_session_once_and_no_signposts() {
+    let sessions = sessions(&MemoryStorage::new());
+    add(&sessions, "old", 1).await;
+    add(&sessions, "other", 2).await;
+    sessions.move_key("old", "new").await.unwrap();
+    let mut all: Vec<_> = sessions.all().try_collect().await.unwrap();
+    all.sort();
+    assert_eq!(all, [("new".to_owned(), vec![1]), ("other".to_owned(), vec![2])]);
+    let mut keys: Vec<_> = sessions.keys().try_collect().await.unwrap();
+    keys.sort();
+    assert_eq!(keys, ["new", "other"]);
+}
+
+#[tokio::test]
+async fn a_session_is_listed_while_it_moves() {
+    let storage = MemoryStorage::new();
+    let stage = Stage::on(storage.clone(), Versions::Unique);
+    let theirs: Sessions<Items> = Sessions::builder().storage(stage.clone()).prefix("chat:").build().unwrap();
+    let ours = sessions(&storage);
+    add(&ours, "old", 1).await;
+    stage.direct(true);
+    let mut moving = Box::pin(theirs.move_key("old", "new"));
+    while poll(moving.as_mut()).is_pending() {
+        let all: Vec<_> = ours.all().try_collect().await.unwrap();
+        assert!(!all.is_empty());
+        // On both ends it is listed twice, but as the same.
+        assert!(all.iter().all(|one| *one == all[0] && one.1 == [1]), "{all:?}");
+    }
+}
+
+#[cfg(feature = "msgpack")]
+#[tokio::test]
+async fn sessions_in_another_codec_move_and_merge_too() {
+    let storage = MemoryStorage::new();
+    let packed = set_up(&storage).codec(larder_core::MessagePack);
+    let packed = packed.merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
+    add(&packed, "old", 1).await;
+    add(&packed, "new", 2).await;
+    packed.move_key("old", "new").await.unwrap();
+    add(&packed, "old", 3).await;
+    assert_eq!(packed.get("new").await.unwrap(), Some(vec![1, 2, 3]));
+    let record = storage.read(&Key::new("chat:new").unwrap()).await.unwrap().unwrap();
+    assert_eq!(record.value[..], [0x93, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_storage_without_compare_and_swap_moves_nothing() {
+    let storage = MemoryStorage::new();
+    let stage = Stage::on(storage.clone(), Versions::None);
+    let sessions: Sessions<Items> = Sessions::builder()
+        .storage(stage)
+        .prefix("chat:")
+        .conflicts(Conflicts::LastWriteWins)
+        .build()
+        .unwrap();
+    add(&sessions, "old", 1).await;
+    assert_eq!(kind(sessions.move_key("old", "new").await), ErrorKind::Unsupported);
+    assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
+    assert_eq!(stored(&storage, "new").await, None);
+}
+
+#[tokio::test]
+async fn a_departure_that_comes_too_late_is_turned_back() {
+    // What a process writes that has looked before the session moved there and back, in a store whose
+    // versions are the content.
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    add(&sessions, "old", 1).await;
+    let data = r#"{"data":"WzFd","until":null}"#;
+    let late = format!(
+        r#"{{"__larder":{{"in_transit":{{"from":"chat:old","to":"chat:new","id":"1","trip":"2","data":{data}}}}}}}"#
+    );
+    storage.write(&Key::new("chat:old").unwrap(), late.into(), Expiry::Never).await.unwrap();
+    assert_eq!(sessions.get("old").await.unwrap(), Some(vec![1]));
+    assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
+    assert_eq!(sessions.get("new").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_expectation_that_comes_too_late_is_called_off() {
+    let storage = MemoryStorage::new();
+    let sessions = sessions(&storage);
+    sessions.move_key("a", "b").await.unwrap();
+    sessions.move_key("b", "c").await.unwrap();
+    let late = r#"{"__larder":{"expecting":{"from":"chat:a","id":"1","own":null}}}"#;
+    storage.write(&Key::new("chat:c").unwrap(), late.into(), Expiry::Never).await.unwrap();
+    add(&sessions, "b", 1).await;
+    for key in ["a", "b", "c"] {
+        assert_eq!(sessions.get(key).await.unwrap(), Some(vec![1]), "{key}");
+    }
+}

@@ -1,0 +1,824 @@
+//! What an update promises: it costs one read and one write, and none is lost.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::FutureExt;
+use larder_core::{Operation, Storage};
+use larder_session::{Conflicts, Error, ErrorKind, Result, Session, Sessions};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use common::{Counting, HandlerError, kind, soon};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Chat {
+    pizzas: u32,
+    name: Option<String>,
+}
+
+fn numbers(storage: &Counting) -> Sessions<u32> {
+    Sessions::new(storage.clone()).unwrap()
+}
+
+fn chats(storage: &Counting) -> Sessions<Chat> {
+    Sessions::new(storage.clone()).unwrap()
+}
+
+fn with(storage: &Counting, conflicts: Conflicts) -> Sessions<u32> {
+    Sessions::builder().storage(storage.clone()).conflicts(conflicts).build().unwrap()
+}
+
+// What it costs.
+
+#[tokio::test]
+async fn an_update_that_changes_something_is_one_read_and_one_write() {
+    let storage = Counting::new();
+    let chats = chats(&storage);
+    // The first creates, the others change; each is one conditional write.
+    for update in 1..=3 {
+        chats.update(42, async |mut chat| chat.pizzas += 1).await.unwrap();
+        assert_eq!(storage.count(Operation::Read), update);
+        assert_eq!(storage.count(Operation::WriteIf), update);
+        assert_eq!(storage.calls(), 2 * update);
+    }
+    assert_eq!(storage.text("42").await.unwrap(), r#"{"pizzas":3,"name":null}"#);
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_writes_nothing() {
+    let storage = Counting::new();
+    let chats = chats(&storage);
+    chats.set(42, Chat { pizzas: 3, name: None }).await.unwrap();
+    storage.forget_counts();
+
+    chats.update(42, async |chat| assert_eq!(chat.pizzas, 3)).await.unwrap();
+    // Neither does one that borrows it mutably, nor one that changes it and changes it back, nor one
+    // that assigns an equal value.
+    chats.update(42, async |mut chat| _ = &mut *chat).await.unwrap();
+    chats
+        .update(42, async |mut chat| {
+            chat.pizzas += 1;
+            chat.pizzas -= 1;
+        })
+        .await
+        .unwrap();
+    chats.update(42, async |mut chat| chat.set(Chat { pizzas: 3, name: None })).await.unwrap();
+    assert_eq!((storage.reads(), storage.calls()), (4, 4));
+}
+
+#[tokio::test]
+async fn a_session_that_is_new_is_written_with_its_initial_value() {
+    let storage = Counting::new();
+    let sessions = Sessions::builder_with(|| 7_u32).storage(storage.clone()).build().unwrap();
+    sessions
+        .update(42, async |session| {
+            assert!(session.is_new());
+            assert_eq!(*session, 7);
+        })
+        .await
+        .unwrap();
+    assert_eq!(storage.text("42").await.unwrap(), "7");
+    assert_eq!((storage.reads(), storage.writes()), (1, 1));
+    sessions.update(42, async |session| assert!(!session.is_new())).await.unwrap();
+    assert_eq!((storage.reads(), storage.writes()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_the_handler_returns_comes_back() {
+    let sessions = numbers(&Counting::new());
+    let before = sessions
+        .update(1, async |mut number| {
+            *number += 5;
+            Ok::<_, Error>(*number)
+        })
+        .await;
+    assert_eq!(before.unwrap(), 5);
+}
+
+// Handlers that do not end well.
+
+#[tokio::test]
+async fn a_handler_that_fails_writes_nothing_and_its_own_error_comes_back() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.forget_counts();
+    let failed = sessions
+        .update(1, async |mut number| {
+            *number = 99;
+            Err::<(), _>(HandlerError::Refused)
+        })
+        .await;
+    assert!(matches!(failed, Err(HandlerError::Refused)));
+    let failed = sessions
+        .update(1, async |mut number| {
+            number.clear();
+            Err::<(), _>(HandlerError::Refused)
+        })
+        .await;
+    assert!(matches!(failed, Err(HandlerError::Refused)));
+    assert_eq!((storage.reads(), storage.writes()), (2, 0));
+    assert_eq!(sessions.get(1).await.unwrap(), Some(5));
+    // Nor does a new session come to be.
+    let failed = sessions.update(2, async |_| Err::<(), _>(HandlerError::Refused)).await;
+    assert!(failed.is_err());
+    assert_eq!(sessions.get(2).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_error_of_larder_comes_back_as_the_handlers_kind() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    storage.fail_read(ErrorKind::Unavailable);
+    let failed = sessions.update(1, async |_| Ok::<_, HandlerError>(())).await;
+    assert!(matches!(failed, Err(HandlerError::Larder(error)) if error.kind() == ErrorKind::Unavailable));
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_writes_nothing_and_frees_the_queue() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.forget_counts();
+    let task = tokio::spawn({
+        let sessions = sessions.clone();
+        async move {
+            sessions
+                .update(1, async |mut number| {
+                    *number = 99;
+                    assert_eq!(*number, 0, "a panic that the test wants");
+                })
+                .await
+        }
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!(storage.writes(), 0);
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(6));
+}
+
+#[tokio::test]
+async fn a_handler_that_keeps_its_session_is_an_error_and_nothing_is_written() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.forget_counts();
+    let kept: Mutex<Option<Session<u32>>> = Mutex::default();
+    let error = sessions
+        .update(1, async |mut number| {
+            *number = 99;
+            *kept.lock() = Some(number);
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other);
+    assert!(error.message().contains("kept its session"), "{error}");
+    assert_eq!(storage.writes(), 0);
+    drop(kept.lock().take());
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(6));
+}
+
+#[tokio::test]
+async fn an_update_that_is_dropped_while_it_reads_frees_the_key() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let gate = storage.gate_reads();
+    {
+        let mut update = Box::pin(sessions.update(1, async |mut number| *number += 1));
+        assert!(update.as_mut().now_or_never().is_none());
+        gate.arrived(1).await;
+    }
+    gate.let_through(10);
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn an_update_that_is_dropped_in_its_handler_or_in_the_queue_frees_the_key() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    {
+        let mut handling = Box::pin(sessions.update(1, async |mut number| {
+            *number = 99;
+            pending::<()>().await;
+        }));
+        assert!(handling.as_mut().now_or_never().is_none());
+        let mut waiting = Box::pin(sessions.update(1, async |mut number| *number = 98));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(waiting);
+    }
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(1));
+    assert_eq!(storage.writes(), 1);
+}
+
+#[tokio::test]
+async fn an_update_that_is_dropped_while_it_writes_frees_the_key() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let gate = storage.gate_writes();
+    {
+        let mut update = Box::pin(sessions.update(1, async |mut number| *number = 99));
+        assert!(update.as_mut().now_or_never().is_none());
+        gate.arrived(1).await;
+    }
+    gate.let_through(10);
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(1));
+}
+
+// Clearing.
+
+#[tokio::test]
+async fn clearing_deletes_the_session() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.forget_counts();
+    sessions
+        .update(1, async |mut number| {
+            number.clear();
+            assert_eq!(*number, 0, "until then it is the initial value");
+        })
+        .await
+        .unwrap();
+    assert_eq!(storage.record("1").await, None);
+    assert_eq!((storage.reads(), storage.count(Operation::DeleteIf), storage.calls()), (1, 1, 2));
+    assert_eq!(sessions.get(1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn clearing_a_session_that_is_not_there_does_nothing() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    assert_eq!((storage.reads(), storage.calls()), (1, 1));
+    assert!(!sessions.delete(1).await.unwrap());
+    assert_eq!(storage.writes(), 0);
+}
+
+#[tokio::test]
+async fn clearing_and_then_setting_makes_a_new_session() {
+    let storage = Counting::new();
+    let chats = chats(&storage);
+    chats.set(1, Chat { pizzas: 5, name: Some("Míša".to_owned()) }).await.unwrap();
+    storage.forget_counts();
+    chats
+        .update(1, async |mut chat| {
+            chat.clear();
+            chat.pizzas += 1;
+        })
+        .await
+        .unwrap();
+    assert_eq!(chats.get(1).await.unwrap(), Some(Chat { pizzas: 1, name: None }));
+    assert_eq!(storage.writes(), 1);
+    // Also where it comes to what was stored before.
+    chats
+        .update(1, async |mut chat| {
+            chat.clear();
+            chat.pizzas = 1;
+        })
+        .await
+        .unwrap();
+    assert_eq!(chats.get(1).await.unwrap(), Some(Chat { pizzas: 1, name: None }));
+    // Changed and then cleared it is gone.
+    chats
+        .update(1, async |mut chat| {
+            chat.pizzas = 7;
+            chat.clear();
+        })
+        .await
+        .unwrap();
+    assert_eq!(chats.get(1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_value_that_is_nothing_is_not_stored() {
+    let storage = Counting::new();
+    let sessions: Sessions<Option<u32>> = Sessions::new(storage.clone()).unwrap();
+    sessions.update(1, async |_| ()).await.unwrap();
+    sessions.update(1, async |mut session| session.set(None)).await.unwrap();
+    assert_eq!((storage.reads(), storage.calls()), (2, 2));
+    sessions.update(1, async |mut session| session.set(Some(5))).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "5");
+    sessions.update(1, async |mut session| session.set(None)).await.unwrap();
+    assert_eq!(storage.record("1").await, None);
+    sessions.set(1, Some(6)).await.unwrap();
+    sessions.set(1, None).await.unwrap();
+    assert_eq!(storage.record("1").await, None);
+}
+
+// Updates at the same time.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_increment_of_64_tasks_is_lost() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let mut tasks = JoinSet::new();
+    for task in 0..64 {
+        let sessions = sessions.clone();
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                if task % 2 == 0 {
+                    sessions.update(1, async |mut number| *number += 1).await.unwrap();
+                } else {
+                    sessions
+                        .update_lazy(1, async |number| number.modify(|number| *number += 1).await)
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+    }
+    soon(tasks.join_all()).await;
+    assert_eq!(sessions.get(1).await.unwrap(), Some(6400));
+    // They took turns: there was nothing to run again.
+    assert_eq!(storage.count(Operation::WriteIf), 6400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_increment_of_several_processes_is_lost() {
+    let storage = Counting::new();
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        // Each with a queue of its own, as processes have.
+        let process = with(&storage, Conflicts::Rerun { most: usize::MAX });
+        for _ in 0..4 {
+            let process = process.clone();
+            tasks.spawn(async move {
+                for _ in 0..25 {
+                    process.update(1, async |mut number| *number += 1).await.unwrap();
+                }
+            });
+        }
+    }
+    soon(tasks.join_all()).await;
+    assert_eq!(storage.text("1").await.unwrap(), "400");
+}
+
+#[tokio::test]
+async fn updates_of_different_keys_do_not_wait_for_each_other() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let gate = storage.gate_reads();
+    let mut both = Box::pin(futures_util::future::join(
+        sessions.update(1, async |mut number| *number += 1),
+        sessions.update(2, async |mut number| *number += 1),
+    ));
+    assert!(both.as_mut().now_or_never().is_none());
+    gate.arrived(2).await;
+    gate.let_through(2);
+    let (one, two) = soon(both).await;
+    one.and(two).unwrap();
+}
+
+#[tokio::test]
+async fn updates_of_one_key_take_turns_in_the_order_of_arrival() {
+    let storage = Counting::new();
+    let sessions: Sessions<Vec<u32>> = Sessions::new(storage.clone()).unwrap();
+    let gate = storage.gate_reads();
+    let mut all = Box::pin(futures_util::future::join_all((0..10).map(|number| {
+        let sessions = sessions.clone();
+        async move { sessions.update(1, async |mut seen| seen.push(number)).await }
+    })));
+    assert!(all.as_mut().now_or_never().is_none());
+    assert_eq!(storage.reads(), 1);
+    gate.let_through(100);
+    soon(all).await;
+    assert_eq!(sessions.get(1).await.unwrap(), Some((0..10).collect()));
+}
+
+#[tokio::test]
+async fn reading_waits_for_no_update() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    let open = sessions.open(1).await.unwrap();
+    assert_eq!(soon(sessions.get(1)).await.unwrap(), Some(5));
+    drop(open);
+}
+
+#[tokio::test]
+async fn more_updates_than_may_wait_are_refused() {
+    let storage = Counting::new();
+    let sessions: Sessions<u32> =
+        Sessions::builder().storage(storage.clone()).max_waiting(1).build().unwrap();
+    let open = sessions.open(1).await.unwrap();
+    let mut waiting = Box::pin(sessions.update(1, async |mut number| *number += 1));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    let refused = sessions.update(1, async |_| ()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.is_retryable());
+    drop(open);
+    soon(waiting).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_waits_only_as_long_as_its_patience() {
+    let storage = Counting::new();
+    let sessions: Sessions<u32> =
+        Sessions::builder().storage(storage.clone()).patience(common::LIMIT / 2).build().unwrap();
+    let _open = sessions.open(1).await.unwrap();
+    assert_eq!(kind(soon(sessions.update(1, async |_| ())).await), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn an_update_within_an_update_of_the_same_session_is_an_error_and_not_a_hang() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let nested = async |_| {
+        let within = sessions.clone();
+        let refused = [
+            kind(soon(within.update(1, async |_| ())).await),
+            kind(soon(within.update_lazy(1, async |number| number.get().await)).await),
+            kind(soon(within.set(1, 5)).await),
+            kind(soon(within.delete(1)).await),
+            kind(soon(within.open(1)).await),
+            kind(soon(within.lazy(1).get()).await),
+        ];
+        assert_eq!(refused, [ErrorKind::Unsupported; 6]);
+        // Reading it is not, nor is updating another.
+        soon(within.get(1)).await.unwrap();
+        soon(within.update(2, async |mut number| *number += 1)).await
+    };
+    sessions.update(1, nested).await.unwrap();
+    assert_eq!(sessions.get(2).await.unwrap(), Some(1));
+    let nested_in_lazy = async |number: larder_session::LazySession<u32>| {
+        number.set(3)?;
+        assert_eq!(kind(soon(sessions.update(1, async |_| ())).await), ErrorKind::Unsupported);
+        number.modify(|number| *number += 1).await
+    };
+    soon(sessions.update_lazy(1, nested_in_lazy)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(4));
+}
+
+#[tokio::test]
+async fn an_update_within_an_update_of_a_moved_session_is_an_error_under_either_key() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set("old", 5).await.unwrap();
+    sessions.move_key("old", "new").await.unwrap();
+    for key in ["old", "new"] {
+        sessions
+            .update(key, async |_| {
+                for nested in ["old", "new"] {
+                    let refused = tokio::time::timeout(
+                        std::time::Duration::from_secs(20),
+                        sessions.update(nested, async |_| ()),
+                    );
+                    assert_eq!(kind(refused.await.expect("no hang")), ErrorKind::Unsupported);
+                }
+            })
+            .await
+            .unwrap();
+    }
+}
+
+// Other processes.
+
+/// The values that a handler has seen.
+async fn watch(sessions: &Sessions<u32>, seen: &Mutex<Vec<u32>>) -> Result<()> {
+    sessions
+        .update(1, async |mut number| {
+            seen.lock().push(*number);
+            *number += 1;
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let seen = Mutex::default();
+    // Overtaken while it creates, then while it changes.
+    storage.overtake("1", json!(10));
+    watch(&sessions, &seen).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "11");
+    storage.overtake("1", json!(20));
+    storage.overtake("1", json!(30));
+    watch(&sessions, &seen).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "31");
+    assert_eq!(*seen.lock(), [0, 10, 11, 20, 30]);
+    // Deleted meanwhile, it begins anew.
+    storage.overtake("1", None);
+    watch(&sessions, &seen).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "1");
+    assert_eq!(seen.lock()[5..], [31, 0]);
+}
+
+#[tokio::test]
+async fn clearing_does_not_delete_what_another_process_has_written_unseen() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.overtake("1", json!(6));
+    let seen = Mutex::new(Vec::new());
+    sessions
+        .update(1, async |mut number| {
+            seen.lock().push(*number);
+            if *number == 5 {
+                number.clear();
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock(), [5, 6]);
+    assert_eq!(storage.text("1").await.unwrap(), "6");
+}
+
+#[tokio::test]
+async fn a_lazy_handler_that_was_overtaken_runs_again_on_the_fresh_value() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    sessions.set(1, 5).await.unwrap();
+    storage.overtake("1", json!(10));
+    let runs = AtomicUsize::new(0);
+    let seen = sessions
+        .update_lazy(1, async |number| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            number.modify(|number| *number += 1).await?;
+            number.get().await
+        })
+        .await
+        .unwrap();
+    assert_eq!((seen, runs.into_inner()), (11, 2));
+    assert_eq!(storage.text("1").await.unwrap(), "11");
+}
+
+#[tokio::test]
+async fn fail_means_a_conflict_and_writes_nothing() {
+    let storage = Counting::new();
+    let sessions = with(&storage, Conflicts::Fail);
+    sessions.set(1, 5).await.unwrap();
+    let seen = Mutex::default();
+    storage.overtake("1", json!(10));
+    let error = watch(&sessions, &seen).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(!error.is_retryable());
+    assert_eq!(*seen.lock(), [5]);
+    assert_eq!(storage.text("1").await.unwrap(), "10");
+    // The next one goes on from there.
+    watch(&sessions, &seen).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "11");
+}
+
+#[tokio::test]
+async fn last_write_wins_overwrites() {
+    let storage = Counting::new();
+    let sessions = with(&storage, Conflicts::LastWriteWins);
+    let seen = Mutex::default();
+    for (other, key_holds) in [(Some(json!(10)), "1"), (Some(json!(20)), "2"), (None, "3")] {
+        storage.overtake("1", other);
+        watch(&sessions, &seen).await.unwrap();
+        assert_eq!(storage.text("1").await.unwrap(), key_holds);
+    }
+    assert_eq!(*seen.lock(), [0, 1, 2]);
+    storage.overtake("1", json!(40));
+    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    assert_eq!(storage.record("1").await, None);
+}
+
+#[tokio::test]
+async fn reruns_have_a_limit() {
+    for most in [0, 1, 3] {
+        let storage = Counting::new();
+        let sessions = with(&storage, Conflicts::Rerun { most });
+        for other in 1..=10 {
+            storage.overtake("1", json!(other * 10));
+        }
+        let seen = Mutex::default();
+        assert_eq!(kind(watch(&sessions, &seen).await), ErrorKind::Conflict);
+        assert_eq!(seen.lock().len(), 1 + most);
+        assert_eq!(storage.text("1").await.unwrap(), ((1 + most) * 10).to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_rerun_begins_from_nothing_that_the_run_before_has_changed() {
+    let storage = Counting::new();
+    let sessions = chats(&storage);
+    storage.put_json("1", json!({ "pizzas": 1, "name": null })).await;
+    storage.overtake("1", json!({ "pizzas": 2, "name": null }));
+    sessions
+        .update(1, async |mut chat| {
+            if chat.pizzas == 1 {
+                chat.name = Some("from the first run".to_owned());
+            }
+            chat.pizzas += 10;
+        })
+        .await
+        .unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(Chat { pizzas: 12, name: None }));
+}
+
+#[tokio::test]
+async fn a_storage_with_no_compare_and_swap_is_refused_unless_the_last_write_may_win() {
+    let storage = Counting::new().without_compare_and_swap();
+    for conflicts in [Conflicts::default(), Conflicts::Fail] {
+        let refused = Sessions::<u32>::builder().storage(storage.clone()).conflicts(conflicts).build();
+        assert_eq!(kind(refused), ErrorKind::Unsupported);
+    }
+    assert_eq!(storage.calls(), 0);
+    let sessions = with(&storage, Conflicts::LastWriteWins);
+    for _ in 0..3 {
+        sessions.update(1, async |mut number| *number += 1).await.unwrap();
+    }
+    assert_eq!(sessions.get(1).await.unwrap(), Some(3));
+    sessions.set(1, 9).await.unwrap();
+    sessions.update(1, async |number| assert_eq!(*number, 9)).await.unwrap();
+    sessions.update(1, async |mut number| number.clear()).await.unwrap();
+    assert_eq!(storage.record("1").await, None);
+    sessions.set(1, 9).await.unwrap();
+    assert!(sessions.delete(1).await.unwrap());
+    assert!(!sessions.delete(1).await.unwrap());
+}
+
+// Storages that do not work.
+
+#[tokio::test]
+async fn a_store_that_is_down_is_a_retryable_error_and_the_handler_does_not_run() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let runs = AtomicUsize::new(0);
+    for down in [ErrorKind::Unavailable, ErrorKind::Timeout] {
+        storage.fail_read(down);
+        let error = sessions
+            .update(1, async |_| {
+                runs.fetch_add(1, Ordering::Relaxed);
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), down);
+        assert!(error.is_retryable());
+    }
+    assert_eq!((runs.into_inner(), storage.writes()), (0, 0));
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_not_tried_again_and_frees_the_key() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    storage.fail_write(ErrorKind::Unavailable);
+    let runs = AtomicUsize::new(0);
+    let failed = sessions
+        .update(1, async |mut number| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            *number += 1;
+        })
+        .await;
+    assert!(failed.unwrap_err().is_retryable());
+    assert_eq!((runs.into_inner(), storage.writes()), (1, 1));
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(sessions.get(1).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn stored_data_that_cannot_be_read_is_an_error_and_stays_as_it_is() {
+    let storage = Counting::new();
+    let chats = chats(&storage);
+    for stored in ["not json: hunter2", r#"{"pizzas":"hunter2"}"#, "[]"] {
+        storage.put("1", stored).await;
+        let errors = [
+            chats.update(1, async |mut chat| chat.pizzas += 1).await.unwrap_err(),
+            chats.update(1, async |mut chat| chat.clear()).await.unwrap_err(),
+            chats.update_lazy(1, async |chat| chat.modify(|chat| chat.pizzas += 1).await).await.unwrap_err(),
+            chats.get(1).await.unwrap_err(),
+            chats.open(1).await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Codec);
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        assert_eq!(storage.text("1").await.unwrap(), stored);
+    }
+    assert_eq!(storage.writes(), 0);
+    // It can be deleted, or replaced unread.
+    assert!(chats.delete(1).await.unwrap());
+    storage.put("1", "not json").await;
+    chats.set(1, Chat::default()).await.unwrap();
+    assert_eq!(chats.get(1).await.unwrap(), Some(Chat::default()));
+}
+
+#[tokio::test]
+async fn a_session_that_looks_like_larders_own_is_refused() {
+    let storage = Counting::new();
+    let sessions: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
+    let forged = json!({ "__larder": { "moved": { "to": "2", "id": "1" } } });
+    let refused = sessions.update(1, async |mut session| session.set(forged.clone())).await;
+    assert_eq!(kind(refused), ErrorKind::InvalidValue);
+    assert_eq!(kind(sessions.set(1, forged.clone()).await), ErrorKind::InvalidValue);
+    assert_eq!(storage.writes(), 0);
+}
+
+// By hand.
+
+#[tokio::test]
+async fn a_session_can_be_opened_and_saved_by_hand() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let mut open = sessions.open(1).await.unwrap();
+    assert!(open.is_new());
+    assert_eq!(open.storage_key().as_str(), "1");
+    **open += 5;
+    let mut waiting = Box::pin(sessions.update(1, async |mut number| *number += 1));
+    assert!(waiting.as_mut().now_or_never().is_none(), "updates wait for it");
+    open.save().await.unwrap();
+    soon(waiting).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "6");
+
+    // Not saved, nothing is written.
+    let mut open = sessions.open(1).await.unwrap();
+    **open = 99;
+    drop(open);
+    // Not changed, neither.
+    let writes = storage.writes();
+    sessions.open(1).await.unwrap().save().await.unwrap();
+    assert_eq!((sessions.get(1).await.unwrap(), storage.writes()), (Some(6), writes));
+
+    let mut open = sessions.open(1).await.unwrap();
+    open.clear();
+    open.save().await.unwrap();
+    assert_eq!(storage.record("1").await, None);
+}
+
+#[tokio::test]
+async fn a_session_saved_by_hand_that_was_overtaken_is_a_conflict() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let mut open = sessions.open(1).await.unwrap();
+    **open = 5;
+    storage.put("1", "10").await;
+    assert_eq!(kind(open.save().await), ErrorKind::Conflict);
+    assert_eq!(storage.text("1").await.unwrap(), "10");
+    // Reads and updates go on.
+    soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    assert_eq!(storage.text("1").await.unwrap(), "11");
+}
+
+#[tokio::test]
+async fn setting_and_deleting_by_hand_take_their_turns() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let mut open = sessions.open(1).await.unwrap();
+    **open = 5;
+    let mut set = Box::pin(sessions.set(1, 7));
+    assert!(set.as_mut().now_or_never().is_none());
+    let mut delete = Box::pin(sessions.delete(1));
+    assert!(delete.as_mut().now_or_never().is_none());
+    open.save().await.unwrap();
+    soon(set).await.unwrap();
+    assert!(soon(delete).await.unwrap());
+    assert_eq!(sessions.get(1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn any_pointer_to_a_storage_will_do() {
+    let storage = Counting::new();
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let boxed: Box<dyn Storage> = Box::new(storage.clone());
+    Sessions::<u32>::new(Arc::clone(&shared)).unwrap().set(1, 5).await.unwrap();
+    assert_eq!(Sessions::<u32>::new(boxed).unwrap().get(1).await.unwrap(), Some(5));
+    let sessions = Sessions::<u32>::new(Arc::clone(&shared)).unwrap();
+    assert!(Arc::ptr_eq(sessions.storage(), &shared));
+}
+
+#[tokio::test]
+async fn debug_output_shows_no_key_and_no_value() {
+    let storage = Counting::new();
+    let sessions: Sessions<String> = Sessions::builder().storage(storage).prefix("chat:").build().unwrap();
+    sessions.set("hunter2", "hunter2".to_owned()).await.unwrap();
+    let open = sessions.open("hunter2").await.unwrap();
+    let lazy = sessions.lazy("hunter2");
+    let key = larder_session::SessionKey::from("hunter2");
+    let printed = format!("{sessions:?} {open:?} {lazy:?} {key:?}");
+    assert!(!printed.contains("hunter2"), "{printed}");
+}
+
+#[tokio::test]
+async fn sessions_with_no_key_do_no_io() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let missing = larder_session::key::per_chat(None::<i64>);
+    let error: Error = sessions.update(&missing, async |_| ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+    assert!(error.message().contains("belongs to no chat"), "{error}");
+    assert_eq!(kind(sessions.get(&missing).await), ErrorKind::InvalidKey);
+    assert_eq!(kind(sessions.set(&missing, 1).await), ErrorKind::InvalidKey);
+    assert_eq!(kind(sessions.delete(&missing).await), ErrorKind::InvalidKey);
+    assert_eq!(storage.calls(), 0);
+}
