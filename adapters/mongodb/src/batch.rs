@@ -27,10 +27,12 @@ pub(crate) async fn read_many(storage: &MongoStorage, keys: &[Key]) -> Result<Ve
     let mut found: HashMap<String, Record> = HashMap::with_capacity(keys.len());
     for chunk in distinct(keys).chunks(KEYS_PER_COMMAND) {
         let collection = storage.driver.raw_collection(operation)?;
-        let filter = storage.model.live(storage.model.by_keys(chunk.iter()));
+        let pipeline = storage.model.find_live(storage.model.by_keys(chunk.iter()));
         // One more than there can be: a cursor whose batch is just full is asked once more.
         let size = u32::try_from(chunk.len() + 1).unwrap_or(u32::MAX);
-        let call = async move { driver::drain(collection.find(filter).batch_size(size).await?).await };
+        let call = async move {
+            driver::drain(collection.aggregate(pipeline).batch_size(size).with_type().await?).await
+        };
         for document in storage.driver.run(operation, call).await? {
             let key = storage.model.key_of(&document)?;
             found.insert(key, storage.model.record(document)?);

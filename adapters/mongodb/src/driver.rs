@@ -215,6 +215,13 @@ pub(crate) async fn page(mut cursor: mongodb::Cursor<RawDocumentBuf>) -> DriverR
     Ok(Page { documents, full: false })
 }
 
+/// Reads the first document that a cursor has; the query is to be one that has no second.
+pub(crate) async fn first(
+    mut cursor: mongodb::Cursor<RawDocumentBuf>,
+) -> DriverResult<Option<RawDocumentBuf>> {
+    Ok(if cursor.advance().await? { Some(cursor.current().to_owned()) } else { None })
+}
+
 /// Reads all that a cursor has.
 pub(crate) async fn drain(mut cursor: mongodb::Cursor<RawDocumentBuf>) -> DriverResult<Vec<RawDocumentBuf>> {
     let mut documents = Vec::new();

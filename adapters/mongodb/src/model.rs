@@ -67,7 +67,21 @@ impl Model {
         doc! { self.key_field(): range }
     }
 
-    /// The same filter for entries that have not expired by the server's clock.
+    /// The stages of a pipeline that finds what matches `filter` and has not expired by the server's
+    /// clock.
+    ///
+    /// Two stages, where one filter would say the same: MongoDB makes one of them and plans it by the
+    /// key, but servers that stand in for it take no index for a filter that has an expression in it.
+    pub(crate) fn find_live(self, filter: Document) -> Vec<Document> {
+        let mut stages = vec![doc! { "$match": filter }];
+        if self.layout == Layout::Larder {
+            stages.push(doc! { "$match": { "$expr": is_live() } });
+        }
+        stages
+    }
+
+    /// The same filter for entries that have not expired by the server's clock, for what changes them:
+    /// there a filter is all there is.
     pub(crate) fn live(self, mut filter: Document) -> Document {
         if self.layout == Layout::Larder {
             filter.insert("$expr", is_live());
@@ -75,9 +89,9 @@ impl Model {
         filter
     }
 
-    /// The filter for the live entry under `key` at `version`; `None` if nothing can match.
+    /// The filter for the entry under `key` at `version`, expired or not; `None` if nothing can match.
     pub(crate) fn at(self, key: &Key, version: &Version) -> Option<Document> {
-        let mut filter = self.live(self.by_key(key));
+        let mut filter = self.by_key(key);
         match (self.layout, version.as_token(), version.as_content()) {
             (Layout::Larder, Some(token), _) => {
                 filter.insert("version", token.cast_signed());
@@ -183,6 +197,12 @@ pub(crate) fn replacement_if_absent(value: Value, version: &Version, millis: Opt
     vec![doc! { "$replaceWith": { "$cond": [there, "$$ROOT", new] } }]
 }
 
+/// The same where there is a live entry; what has expired stays as it is, and is not modified.
+pub(crate) fn replacement_if_live(value: Value, version: &Version, millis: Option<u64>) -> Vec<Document> {
+    let new = expression(value, version, millis);
+    vec![doc! { "$replaceWith": { "$cond": [is_live(), new, "$$ROOT"] } }]
+}
+
 /// An update that gives an entry a new expiry, and nothing else.
 pub(crate) fn expiry_in(millis: u64) -> Vec<Document> {
     vec![doc! { "$set": { "expires_at": from_now(millis) } }]
@@ -190,7 +210,8 @@ pub(crate) fn expiry_in(millis: u64) -> Vec<Document> {
 
 /// What a listing and `ttl` ask for beside the entry: the milliseconds that it has left.
 pub(crate) fn time_left() -> Document {
-    doc! { "$subtract": [expiry_or(Bson::Null), { "$toLong": "$$NOW" }] }
+    let left = doc! { "$subtract": [{ "$toLong": "$expires_at" }, { "$toLong": "$$NOW" }] };
+    doc! { "$cond": [expires(), left, null] }
 }
 
 /// The milliseconds that [`time_left`] found; `None` if the entry does not expire.
@@ -237,16 +258,18 @@ fn from_now(millis: u64) -> Document {
     doc! { "$add": ["$$NOW", i64::try_from(millis).unwrap_or(i64::MAX)] }
 }
 
-/// Whether a document has not expired. In milliseconds rather than as dates: servers that stand in
-/// for MongoDB do not all compare a date with `$$NOW` as it does.
+/// Whether a document has not expired. What somebody else put in the place of a time is none: the TTL
+/// monitor takes it for none too.
+///
+/// The present comes by way of a number: servers that stand in for MongoDB do not all compare a date
+/// that is stored with `$$NOW` itself as it does.
 fn is_live() -> Document {
-    doc! { "$gt": [expiry_or(i64::MAX.into()), { "$toLong": "$$NOW" }] }
+    let now = doc! { "$toDate": { "$toLong": "$$NOW" } };
+    doc! { "$or": [{ "$gt": ["$expires_at", now] }, { "$not": [expires()] }] }
 }
 
-/// The expiry in milliseconds; `never` where there is none, or what somebody else put there is no
-/// time: it must not make a whole query fail, and the TTL monitor takes it for none too.
-fn expiry_or(never: Bson) -> Document {
-    doc! { "$convert": { "input": "$expires_at", "to": "long", "onError": never.clone(), "onNull": never } }
+fn expires() -> Document {
+    doc! { "$eq": [{ "$type": "$expires_at" }, "date"] }
 }
 
 /// The least text that is greater than all that begin with `prefix`.

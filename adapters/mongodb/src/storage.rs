@@ -7,7 +7,7 @@ use larder_core::{
     Result, Storage, Values, Version, Versions, Write, async_trait,
 };
 use mongodb::{
-    bson::{Document, doc},
+    bson::{Document, RawDocumentBuf, doc},
     error::Result as DriverResult,
     options::UpdateModifications,
     results::UpdateResult,
@@ -53,14 +53,23 @@ impl MongoStorage {
         MongoBuilder::from_url(url)?.connect().await
     }
 
-    /// Whether a live document matches.
-    async fn exists(&self, operation: Operation, filter: Document) -> Result<bool> {
+    /// The live document under `key`, or what `projection` makes of it.
+    async fn find(
+        &self,
+        operation: Operation,
+        key: &Key,
+        projection: Option<Document>,
+    ) -> Result<Option<RawDocumentBuf>> {
         let collection = self.driver.raw_collection(operation)?;
-        let found = self
-            .driver
-            .run(operation, async move { collection.find_one(filter).projection(doc! { "_id": 1 }).await })
-            .await?;
-        Ok(found.is_some())
+        let mut pipeline = self.model.find_live(self.model.by_key(key));
+        pipeline.extend(projection.map(|projection| doc! { "$project": projection }));
+        let call = async move { driver::first(collection.aggregate(pipeline).with_type().await?).await };
+        self.driver.run(operation, call).await
+    }
+
+    /// Whether there is a live document under `key`.
+    async fn exists(&self, operation: Operation, key: &Key) -> Result<bool> {
+        self.find(operation, key, Some(doc! { "_id": 1 })).await.map(|found| found.is_some())
     }
 
     /// Updates or replaces one document.
@@ -162,26 +171,31 @@ impl MongoStorage {
         let Some(filter) = self.model.at(key, seen) else {
             return Err(Error::conflict(NAME, operation));
         };
-        let (update, version) = match (self.model.layout, expiry.as_millis()) {
-            (Layout::Grammy, _) => {
-                let version = model::content_version(value.bson.clone())?;
-                (Update::Modify(doc! { "$set": { "value": value.bson } }.into()), version)
-            }
-            (Layout::Larder, millis) => {
+        let (update, version) = match self.model.layout {
+            Layout::Larder => {
                 let version = Version::unique();
-                let update = match millis {
-                    None => Update::Replace(model::replacement(value, &version)),
-                    Some(millis) => {
-                        Update::Modify(model::replacement_expiring(value, &version, millis).into())
-                    }
-                };
-                (update, version)
+                (model::replacement_if_live(value, &version, expiry.as_millis()).into(), version)
+            }
+            Layout::Grammy => {
+                let version = model::content_version(value.bson.clone())?;
+                (doc! { "$set": { "value": value.bson } }.into(), version)
             }
         };
-        match self.update(operation, key, filter, update, false).await? {
-            Ok(result) if result.matched_count > 0 => Ok(version),
+        match self.update(operation, key, filter, Update::Modify(update), false).await? {
+            // What matches and has expired is not modified. Nothing expires in grammY's layout, where a
+            // value that is written again as it was modifies nothing.
+            Ok(result) if result.modified_count > 0 => Ok(version),
+            Ok(result) if result.matched_count > 0 && self.model.layout == Layout::Grammy => Ok(version),
             Ok(_) => Err(Error::conflict(NAME, operation)),
             Err(failed) => Err(error::from_driver(operation, &failed)),
+        }
+    }
+
+    /// Deletes the live entry under `key` if it is at `version`; says whether it was.
+    async fn remove_at(&self, operation: Operation, key: &Key, version: &Version) -> Result<bool> {
+        match self.model.at(key, version) {
+            Some(filter) => self.remove(operation, key, self.model.live(filter)).await,
+            None => Ok(false),
         }
     }
 }
@@ -201,9 +215,7 @@ fn named(operation: Operation) -> impl Fn(Error) -> Error {
 impl Storage for MongoStorage {
     async fn read(&self, key: &Key) -> Result<Option<Record>> {
         let operation = Operation::Read;
-        let collection = self.driver.raw_collection(operation)?;
-        let filter = self.model.live(self.model.by_key(key));
-        let found = self.driver.run(operation, async move { collection.find_one(filter).await }).await?;
+        let found = self.find(operation, key, None).await?;
         found.map(|document| self.model.record(document)).transpose().map_err(named(operation))
     }
 
@@ -257,16 +269,13 @@ impl Storage for MongoStorage {
         match condition {
             Condition::Absent if expiry.is_elapsed() => {
                 // There is nothing to write, only to see whether the condition holds.
-                if self.exists(operation, self.model.live(self.model.by_key(key))).await? {
+                if self.exists(operation, key).await? {
                     return Err(Error::conflict(NAME, operation));
                 }
                 Ok(Version::unique())
             }
             Condition::At(seen) if expiry.is_elapsed() => {
-                let removed = match self.model.at(key, &seen) {
-                    Some(filter) => self.remove(operation, key, filter).await?,
-                    None => false,
-                };
+                let removed = self.remove_at(operation, key, &seen).await?;
                 if removed { Ok(Version::unique()) } else { Err(Error::conflict(NAME, operation)) }
             }
             Condition::Absent => self.write_if_absent(key, value, expiry).await,
@@ -277,11 +286,11 @@ impl Storage for MongoStorage {
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         let operation = Operation::DeleteIf;
         self.driver.check_open(operation)?;
-        let removed = match self.model.at(key, version) {
-            Some(filter) => self.remove(operation, key, filter).await?,
-            None => false,
-        };
-        if removed { Ok(()) } else { Err(Error::conflict(NAME, operation)) }
+        if self.remove_at(operation, key, version).await? {
+            Ok(())
+        } else {
+            Err(Error::conflict(NAME, operation))
+        }
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
@@ -310,19 +319,13 @@ impl Storage for MongoStorage {
         if self.model.layout == Layout::Grammy {
             return Err(Error::unsupported(NAME, operation));
         }
-        let collection = self.driver.raw_collection(operation)?;
-        let pipeline = [
-            doc! { "$match": self.model.live(self.model.by_key(key)) },
-            doc! { "$project": { "left": model::time_left() } },
-        ];
-        let call = async move { driver::drain(collection.aggregate(pipeline).with_type().await?).await };
-        let found = self.driver.run(operation, call).await?;
-        let left = found.first().map(|document| model::left_of(document)).transpose();
+        let found = self.find(operation, key, Some(doc! { "left": model::time_left() })).await?;
+        let left = found.map(|document| model::left_of(&document)).transpose();
         Ok(left.map_err(named(operation))?.map(|left| left.map_or(Expiry::Never, Expiry::after_millis)))
     }
 
     async fn contains(&self, key: &Key) -> Result<bool> {
-        self.exists(Operation::Contains, self.model.live(self.model.by_key(key))).await
+        self.exists(Operation::Contains, key).await
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {

@@ -57,16 +57,20 @@ pub(crate) async fn errors(context: Context<Place>) {
         let error = write(&storage, &key).await.fails(kind, &format!("a write with error {code}"));
         assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a key");
         write(&storage, &key).await.must("write after that");
-        fail(&admin, "find", 1, doc! { "errorCode": code }).await;
+        fail(&admin, "aggregate", 1, doc! { "errorCode": code }).await;
         storage.read(&key).await.fails(kind, &format!("a read with error {code}"));
         storage.read(&key).await.must("read after that");
     }
     // A lost connection.
-    for command in ["update", "find", "delete", "aggregate"] {
+    for (operation, command) in
+        [("write_if", "update"), ("read", "aggregate"), ("delete", "delete"), ("ttl", "aggregate")]
+    {
         fail(&admin, command, 1, doc! { "closeConnection": true }).await;
-        let error = match command {
-            "update" => storage.write_if(&key, "v".into(), Expiry::Never, Condition::Absent).await.map(drop),
-            "find" => storage.read(&key).await.map(drop),
+        let error = match operation {
+            "write_if" => {
+                storage.write_if(&key, "v".into(), Expiry::Never, Condition::Absent).await.map(drop)
+            }
+            "read" => storage.read(&key).await.map(drop),
             "delete" => storage.delete(&key).await.map(drop),
             _ => storage.ttl(&key).await.map(drop),
         };
@@ -91,7 +95,7 @@ pub(crate) async fn errors(context: Context<Place>) {
     let storage = open(&server, context.target.space(), "&heartbeatFrequencyMS=500").await;
     fail(&admin, "update", 1, doc! { "closeConnection": true }).await;
     write(&storage, &key).await.must("write past a lost connection");
-    fail(&admin, "find", 1, doc! { "closeConnection": true }).await;
+    fail(&admin, "aggregate", 1, doc! { "closeConnection": true }).await;
     storage.read(&key).await.must("read past a lost connection");
     let version = storage.read(&key).await.must("read").must("find it").version.must("have a version");
     fail(&admin, "update", 1, doc! { "closeConnection": true }).await;
