@@ -1,0 +1,105 @@
+//! The migration as its user meets it: the real binary, its storage and output.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+use std::process::{Command, Output};
+
+use larder::{Bytes, Expiry, Key};
+use tempfile::TempDir;
+
+fn run(storage: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_migrate")).args(["--storage", storage]).output().unwrap()
+}
+
+/// What it shows; it must not fail.
+#[track_caller]
+fn shows(storage: &str) -> String {
+    let output = run(storage);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn sqlite(directory: &TempDir) -> String {
+    format!("sqlite:{}", directory.path().join("pets.db").display())
+}
+
+async fn store(storage: &str, entries: &[(&str, &'static str)]) {
+    let storage = larder::open(storage).await.unwrap();
+    for (key, value) in entries {
+        storage
+            .write(&Key::new(*key).unwrap(), Bytes::from_static(value.as_bytes()), Expiry::Never)
+            .await
+            .unwrap();
+    }
+    storage.close().await.unwrap();
+}
+
+async fn stored(storage: &str, key: &str) -> String {
+    let storage = larder::open(storage).await.unwrap();
+    let record = storage.read(&Key::new(key).unwrap()).await.unwrap().unwrap();
+    storage.close().await.unwrap();
+    String::from_utf8(record.value.to_vec()).unwrap()
+}
+
+#[test]
+fn sessions_of_every_age_are_brought_up_to_date_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = sqlite(&directory);
+    let first = shows(&storage);
+    let (_, readme) = include_str!("../README.md").split_once("```text\n").unwrap();
+    let (readme, _) = readme.split_once("```").unwrap();
+    assert_eq!(first, readme, "the README shows another output");
+    assert_eq!(first.matches("  after:  {\"v\":11,\"__d\":").count(), 3);
+
+    let second = shows(&storage);
+    assert_eq!(second.matches("  is up to date: {\"v\":11,\"__d\":").count(), 3, "{second}");
+    assert!(!second.contains("wrote") && !second.contains("before"), "{second}");
+}
+
+#[tokio::test]
+async fn sessions_that_are_there_already_are_taken_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = sqlite(&directory);
+    store(&storage, &[("pets:9", r#"{"petNames":["Ada"]}"#), ("another", "of another program")]).await;
+    let shown = shows(&storage);
+    assert!(
+        shown.starts_with("\npets:9: Ada is of unknown age\n  before: {\"petNames\":[\"Ada\"]}\n"),
+        "{shown}"
+    );
+    assert_eq!(
+        stored(&storage, "pets:9").await,
+        r#"{"v":11,"__d":{"pets":[{"name":"Ada","age":null,"isFavorite":false}],"language":"en"}}"#
+    );
+    assert_eq!(stored(&storage, "another").await, "of another program");
+}
+
+#[tokio::test]
+async fn what_cannot_be_migrated_stays_as_it_is_and_is_reported() {
+    const NEWER: &str = r#"{"v":12,"__d":{"pets":{"hunter2":{}}}}"#;
+    const DAMAGED: &str = r#"{"petNames":"hunter2"}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let storage = sqlite(&directory);
+    store(&storage, &[("pets:1", r#"{"petNames":[]}"#), ("pets:2", NEWER), ("pets:3", DAMAGED)]).await;
+    let output = run(&storage);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("pets:1"));
+    let problems = String::from_utf8(output.stderr).unwrap();
+    assert!(problems.contains("pets:2 stays as it is: ") && problems.contains("newer program"), "{problems}");
+    assert!(
+        problems.contains("pets:3 stays as it is: ") && problems.contains("migration step 1"),
+        "{problems}"
+    );
+    assert!(problems.contains("2 of 3 sessions") && !problems.contains("hunter2"), "{problems}");
+    assert_eq!(
+        (stored(&storage, "pets:2").await, stored(&storage, "pets:3").await),
+        (NEWER.into(), DAMAGED.into())
+    );
+}
+
+#[test]
+fn a_url_that_does_not_work_is_named_without_its_password() {
+    let output = run("mongodb:/bot:hunter2@127.0.0.1/bot");
+    let problem = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(problem.contains("cannot open mongodb:***") && !problem.contains("hunter2"), "{problem}");
+}

@@ -1,0 +1,65 @@
+//! What the bot answers, and what it remembers.
+
+use larder::Storage;
+use larder_session::{Result, Sessions};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+const HELP: &str = "Send me a 🍕 and I count it. /hunger tells how many there were, /reset forgets them.";
+
+/// The session of a chat. It is stored as `{"pizzaCount":1}`, under the chat's id: just as the bot in
+/// grammY's documentation stores it, so that this one can take over from it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chat {
+    pizza_count: u64,
+    /// Whatever else such a bot has stored there; it would be lost otherwise.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+pub(crate) struct Bot {
+    chats: Sessions<Chat>,
+}
+
+impl Bot {
+    pub(crate) fn new(storage: Box<dyn Storage>) -> Result<Self> {
+        Ok(Self { chats: Sessions::new(storage)? })
+    }
+
+    /// The answer to `text` in a chat.
+    pub(crate) async fn answer(&self, chat: i64, text: &str) -> Result<String> {
+        match text {
+            "/hunger" => self.hunger(chat).await,
+            "/reset" => self.reset(chat).await,
+            _ if text.contains('🍕') => self.count(chat).await,
+            _ => Ok(HELP.to_owned()),
+        }
+    }
+
+    async fn count(&self, chat: i64) -> Result<String> {
+        let pizzas = self
+            .chats
+            .update(chat, async |mut session| {
+                session.pizza_count += 1;
+                Result::Ok(session.pizza_count)
+            })
+            .await?;
+        Ok(format!("That makes {pizzas} 🍕."))
+    }
+
+    /// Only asking leaves no session behind, so this is no update.
+    async fn hunger(&self, chat: i64) -> Result<String> {
+        let session = self.chats.get(chat).await?.unwrap_or_default();
+        Ok(format!("Your hunger level is {}!", session.pizza_count))
+    }
+
+    async fn reset(&self, chat: i64) -> Result<String> {
+        self.chats.delete(chat).await?;
+        Ok("All 🍕 are forgotten.".to_owned())
+    }
+
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.chats.storage().close().await
+    }
+}
