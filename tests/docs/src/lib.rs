@@ -1,7 +1,8 @@
 //! The code in Larder's documents, compiled and run.
 //!
 //! The README's is a documentation test of this crate. That of "Writing an adapter" is taken from
-//! the two adapters here, which pass the conformance suite; a test compares them.
+//! the two adapters here, which pass the conformance suite; that of "Coming from grammY" from tests.
+//! A test compares them.
 
 pub mod full;
 pub mod minimal;

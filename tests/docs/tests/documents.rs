@@ -34,12 +34,29 @@ fn writing_an_adapter_shows_the_adapters_that_pass_the_suite() {
 }
 
 #[test]
+fn coming_from_grammy_shows_code_that_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coming_from_grammy");
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let sources: Vec<_> = files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .map(|file| flat(&fs::read_to_string(file).unwrap()))
+        .collect();
+    let blocks = blocks(&read("docs/coming-from-grammy.md"));
+    assert!(blocks.len() >= 30, "the document has lost its code");
+    for block in blocks {
+        let code = flat(&block);
+        assert!(sources.iter().any(|source| source.contains(&code)), "not in the tested code:\n{block}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let documents = [
         "README.md",
         "ci/README.md",
         "docs/architecture.md",
         "docs/benchmarks.md",
+        "docs/coming-from-grammy.md",
         "docs/writing-an-adapter.md",
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

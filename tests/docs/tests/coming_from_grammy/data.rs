@@ -1,0 +1,177 @@
+//! What grammY has stored, in place and moved, there and back.
+
+use std::{fs, path::Path, time::Duration};
+
+use larder::transfer::{self, CopyOptions};
+use larder_session::{ErrorKind, Lifetime, Migrations, key};
+use serde_json::{Map, Value};
+
+use super::*;
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures/grammy")
+        .join(name)
+}
+
+/// A copy of what grammY's file adapter wrote, to be changed.
+fn grammys_files(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for shard in fs::read_dir(fixture(name)).unwrap() {
+        let shard = shard.unwrap();
+        let to = folder.path().join(shard.file_name());
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(shard.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name()))
+                .unwrap();
+        }
+    }
+    folder
+}
+
+#[tokio::test]
+async fn in_place() -> Result<()> {
+    let folder = grammys_files("file");
+    let url =
+        format!("file:{}?layout=grammy", folder.path().display());
+    let storage = larder::open(&url).await?;
+    let chats = Sessions::<Chat>::new(storage)?;
+    let more = async |mut chat: larder_session::Session<Chat>| {
+        chat.pizza_count += 1;
+    };
+    chats.update(424242, more).await?;
+    let path = folder.path().join("42/424242.json");
+    assert_eq!(
+        fs::read_to_string(path).unwrap(),
+        "{\n\t\"pizzaCount\": 25\n}"
+    );
+
+    // What this layout cannot hold.
+    let slash = key::per_user_and_chat(Some(7), Some(42));
+    let error = chats.update(slash, more).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey);
+    let minute = Lifetime::after_write(Duration::from_secs(60));
+    let error = Sessions::<Chat>::builder()
+        .storage(larder::open(&url).await?)
+        .lifetime(minute)
+        .build()
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_enhanced_storage_in_place() -> Result<()> {
+    let folder = grammys_files("file-enhanced");
+    let url =
+        format!("file:{}?layout=grammy", folder.path().display());
+    let chats: Sessions<Chat> = Sessions::builder()
+        .storage(larder::open(&url).await?)
+        .migrations(Migrations::new().step(3, |same: Value| same))
+        .build()?;
+    chats
+        .update(424242, async |mut chat| chat.pizza_count += 1)
+        .await?;
+    let path = folder.path().join("42/424242.json");
+    let text = fs::read_to_string(path).unwrap();
+    // There is no lifetime, so the deadline has gone.
+    assert_eq!(
+        text,
+        "{\n\t\"v\": 3,\n\t\"__d\": {\n\t\t\"pizzaCount\": 25\n\t}\n}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let grammy = fixture("file-enhanced");
+    let url = format!("file:{}?layout=grammy", grammy.display());
+    let from = larder::open(&url).await?;
+    let to = larder::open(&format!("sqlite:{path}/bot.db")).await?;
+    let report =
+        transfer::copy(&from, &to, &CopyOptions::default(), |_| {})
+            .await?;
+    assert_eq!((report.copied, report.failed), (5, 0));
+
+    let storage = to;
+    let chats: Sessions<Chat> = Sessions::builder()
+        .storage(storage)
+        // The last of grammY's migrations.
+        .migrations(Migrations::new().step(3, |same: Value| same))
+        // Its millisecondsToLive.
+        .lifetime(Lifetime::after_write(Duration::from_secs(1800)))
+        .build()?;
+
+    chats
+        .update(424242, async |mut chat| chat.pizza_count += 1)
+        .await?;
+    let larder::Expiry::After(_) =
+        chats.ttl(424242).await?.unwrap()
+    else {
+        panic!("the first write starts the time")
+    };
+    // Those that nobody has written since have none in the store yet, only
+    // grammY's `e`, fifty years on.
+    assert_eq!(
+        chats.storage().ttl(&larder::Key::new("987654")?).await?,
+        Some(larder::Expiry::Never)
+    );
+    let larder::Expiry::After(left) =
+        chats.ttl(987654).await?.unwrap()
+    else {
+        panic!("grammY's `e` counts")
+    };
+    assert!(left > Duration::from_secs(1_000_000_000));
+
+    let back = folder.path().join("back");
+    let url = format!("file:{}?layout=grammy", back.display());
+    let options = CopyOptions::default().drop_expiry(true);
+    let from = chats.storage();
+    let to = larder::open(&url).await?;
+    transfer::copy(&**from, &to, &options, |_| {}).await?;
+    let text =
+        fs::read_to_string(back.join("42/424242.json")).unwrap();
+    assert!(text.starts_with(
+        "{\n\t\"v\": 3,\n\t\"__d\": {\n\t\t\"pizzaCount\": 25\n\t},\n\t\"e\": "
+    ));
+    Ok(())
+}
+
+/// Keeps what it has no field for.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Careful {
+    #[serde(default)]
+    pizza_count: u32,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[tokio::test]
+async fn fields_that_the_type_does_not_know() -> Result<()> {
+    let folder = grammys_files("file");
+    let url =
+        format!("file:{}?layout=grammy", folder.path().display());
+    let storage = larder::open(&url).await?;
+    let key = -1_001_234_567_890_i64;
+    let careful = Sessions::<Careful>::new(storage)?;
+    careful
+        .update(key, async |mut chat| chat.pizza_count += 1)
+        .await?;
+    let storage = careful.storage();
+    let text = stored(storage, &key.to_string()).await.unwrap();
+    assert!(text.contains("ñandú") && text.contains("-3e-7"));
+
+    let chats =
+        Sessions::<Chat>::new(std::sync::Arc::clone(storage))?;
+    chats
+        .update(key, async |mut chat| chat.pizza_count += 1)
+        .await?;
+    let text = stored(storage, &key.to_string()).await.unwrap();
+    assert_eq!(text, r#"{"pizzaCount":2}"#);
+    Ok(())
+}

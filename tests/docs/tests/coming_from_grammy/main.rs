@@ -1,0 +1,37 @@
+//! The code in "Coming from grammY", and what that document says about it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+use larder::{Key, Storage};
+use larder_memory::MemoryStorage;
+use larder_session::{Result, Sessions};
+use serde::{Deserialize, Serialize};
+
+mod basics;
+mod concurrency;
+mod data;
+mod enhancements;
+mod lazy;
+mod migration;
+mod multi;
+mod named_values;
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chat {
+    pizza_count: u32,
+}
+
+fn chats(storage: &MemoryStorage) -> Sessions<Chat> {
+    Sessions::new(storage.clone()).unwrap()
+}
+
+/// What is stored under `key`, as text.
+async fn stored(
+    storage: &dyn Storage,
+    key: &str,
+) -> Option<String> {
+    let record =
+        storage.read(&Key::new(key).unwrap()).await.unwrap()?;
+    Some(String::from_utf8(record.value.to_vec()).unwrap())
+}
