@@ -29,3 +29,12 @@ impl Note {
         *self == Self::new(self.number)
     }
 }
+
+/// What the worker's `lock` keeps beside a lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// The sum so far.
+    pub sum: u64,
+    /// The token of the lease under which it was last written.
+    pub token: u64,
+}

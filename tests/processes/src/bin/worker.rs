@@ -4,17 +4,35 @@
 //! worker increment URL KEY TASKS COUNT    adds COUNT to the number under KEY in each of TASKS tasks,
 //!                                         which all race each other
 //! worker queue URL KEY TASKS COUNT        the same, but the tasks take turns: only processes race
+//! worker session URL KEY TASKS COUNT      the same through updates of the session under KEY; prints
+//!                                         how often handlers ran in all, and at most for one update
+//! worker lock URL KEY TASKS COUNT         the same by reading and writing, with nothing but the lease
+//!                                         of KEY to keep others out
+//! worker lease URL KEY TTL_MS             leases KEY, prints the token, and holds it until killed
 //! worker write URL TASKS FIRST            writes notes without end, from number FIRST on, and
 //!                                         prints `TASK NUMBER` for each that was acknowledged
 //! ```
 
-use std::{error::Error, process::ExitCode, sync::Arc};
+use std::{
+    error::Error,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use larder::{Expiry, Key, Storage, StorageExt};
-use larder_processes::Note;
+use larder_processes::{Guarded, Note};
+use larder_session::{Leases, Sessions};
 use tokio::{io::AsyncWriteExt, sync::Mutex, task::JoinSet};
 
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+type Failure = Box<dyn Error + Send + Sync>;
+type Outcome = Result<(), Failure>;
+
+const USAGE: &str = "worker increment|queue|session|lock URL KEY TASKS COUNT | worker lease URL KEY TTL_MS | \
+                     worker write URL TASKS FIRST";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,8 +41,11 @@ async fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["increment", url, key, tasks, count] => increment(url, key, tasks, count, false).await,
         ["queue", url, key, tasks, count] => increment(url, key, tasks, count, true).await,
+        ["session", url, key, tasks, count] => session(url, key, tasks, count).await,
+        ["lock", url, key, tasks, count] => lock(url, key, tasks, count).await,
+        ["lease", url, key, ttl] => lease(url, key, ttl).await,
         ["write", url, tasks, first] => write(url, tasks, first).await,
-        _ => Err("worker increment|queue URL KEY TASKS COUNT | worker write URL TASKS FIRST".into()),
+        _ => Err(USAGE.into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,33 +57,91 @@ async fn main() -> ExitCode {
 }
 
 async fn increment(url: &str, key: &str, tasks: &str, count: &str, queue: bool) -> Outcome {
-    let (key, tasks, count) = (Key::new(key)?, tasks.parse::<u64>()?, count.parse::<u64>()?);
+    let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
     let storage: Arc<dyn Storage> = larder::open(url).await?.into();
     let turn = Arc::new(Mutex::new(()));
-    let mut running = JoinSet::new();
-    for _ in 0..tasks {
+    all(tasks, |_| {
         let (storage, key, turn) = (Arc::clone(&storage), key.clone(), Arc::clone(&turn));
-        running.spawn(async move {
+        async move {
             for _ in 0..count {
                 let _turn = if queue { Some(turn.lock().await) } else { None };
                 storage.update_as(&key, Expiry::Never, |sum: Option<u64>| Some(sum.unwrap_or(0) + 1)).await?;
             }
-            Ok::<_, larder::Error>(())
-        });
-    }
-    while let Some(task) = running.join_next().await {
-        task??;
-    }
+            Ok(())
+        }
+    })
+    .await?;
     Ok(storage.close().await?)
 }
 
-async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
-    let (tasks, first) = (tasks.parse::<u64>()?, first.parse::<u64>()?);
+async fn session(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
+    let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
+    let sessions = Sessions::<u64>::builder().storage(larder::open(url).await?).build()?;
+    let (total, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    all(tasks, |_| {
+        let (sessions, key) = (sessions.clone(), key.clone());
+        let (total, most) = (Arc::clone(&total), Arc::clone(&most));
+        async move {
+            for _ in 0..count {
+                let runs = AtomicU64::new(0);
+                let add = async |mut sum: larder_session::Session<u64>| {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    *sum += 1;
+                };
+                sessions.update(&key, add).await?;
+                total.fetch_add(runs.load(Ordering::Relaxed), Ordering::Relaxed);
+                most.fetch_max(runs.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    })
+    .await?;
+    sessions.storage().close().await?;
+    println!("{} {}", total.load(Ordering::Relaxed), most.load(Ordering::Relaxed));
+    Ok(())
+}
+
+async fn lock(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
+    let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
+    let sessions = Sessions::<u64>::builder().storage(larder::open(url).await?).build()?;
+    all(tasks, |_| {
+        let (sessions, key) = (sessions.clone(), key.clone());
+        async move {
+            let storage = sessions.storage();
+            for _ in 0..count {
+                let lease = sessions.lock(&key).await?;
+                let seen = storage.read_as::<Guarded>(&key).await?.unwrap_or_default();
+                if seen.token >= lease.token() {
+                    return Err(format!("token {} came after {}", lease.token(), seen.token).into());
+                }
+                // Who overlaps with this has read the same sum.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let next = Guarded { sum: seen.sum + 1, token: lease.token() };
+                storage.write_as(&key, &next, Expiry::Never).await?;
+                lease.release().await?;
+            }
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(sessions.storage().close().await?)
+}
+
+async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
+    let (key, ttl) = (Key::new(key)?, Duration::from_millis(ttl.parse()?));
     let storage: Arc<dyn Storage> = larder::open(url).await?.into();
-    let mut running = JoinSet::new();
-    for task in 0..tasks {
+    let lease = Leases::new(storage).with_ttl(ttl).lock(&key).await?;
+    println!("{}", lease.token());
+    lease.lost().await;
+    Err("the lease was lost".into())
+}
+
+async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
+    let (tasks, first) = (tasks.parse()?, first.parse::<u64>()?);
+    let storage: Arc<dyn Storage> = larder::open(url).await?.into();
+    all(tasks, |task| {
         let storage = Arc::clone(&storage);
-        running.spawn(async move {
+        async move {
             let key = Key::new(format!("task:{task}"))?;
             let mut output = tokio::io::stdout();
             for number in first.. {
@@ -71,9 +150,18 @@ async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
                 output.write_all(format!("{task} {number}\n").as_bytes()).await?;
                 output.flush().await?;
             }
-            Outcome::Ok(())
-        });
-    }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Runs `work` in that many tasks at once, until all are done or one fails.
+async fn all<F>(tasks: u64, work: impl Fn(u64) -> F) -> Outcome
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let mut running: JoinSet<_> = (0..tasks).map(work).collect();
     while let Some(task) = running.join_next().await {
         task??;
     }

@@ -1,0 +1,132 @@
+//! Leases across processes: one holder at a time, for as long as it lives and no shorter.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+use std::{
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use larder::{ErrorKind, Expiry, Key, StorageExt};
+use larder_processes::{Guarded, Stores};
+use larder_session::Leases;
+use larder_testkit::{Context, Fails, Lifetime, Missing, Must, Runner, Suite};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::sleep,
+};
+
+/// Renewed every third of it: a machine under load may hold a worker up for two seconds.
+const TTL: Duration = Duration::from_secs(3);
+/// A store in which a lease never ends fails the test; a machine that takes its time does not.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const PROCESSES: u64 = 2;
+const TASKS: u64 = 4;
+/// Of each task.
+const INCREMENTS: u64 = 25;
+
+fn main() {
+    Runner::new()
+        .suite(killed("file", || async { Stores::file() }))
+        .suite(excluding(killed("sqlite", || async { Stores::sqlite() })))
+        .suite(excluding(killed("postgres", || Stores::postgres(""))))
+        .suite(excluding(killed("redis", Stores::redis)))
+        .suite(killed("valkey", Stores::valkey))
+        .suite(killed("mongodb", || Stores::mongodb("")))
+        .main()
+}
+
+fn killed<C>(name: &str, connect: impl Fn() -> C + Send + Sync + 'static) -> Suite<Stores>
+where
+    C: Future<Output = Result<Stores, Missing>> + Send + 'static,
+{
+    Suite::connect(name, connect)
+        .without_laws()
+        .timeout(Duration::from_secs(300))
+        .case("a_lease_lasts_while_its_process_lives_and_ends_by_expiry_when_it_is_killed", lasts_and_expires)
+}
+
+fn excluding(suite: Suite<Stores>) -> Suite<Stores> {
+    suite.case("work_under_a_lease_of_two_processes_never_overlaps", never_overlaps)
+}
+
+async fn lasts_and_expires(context: Context<Stores>) {
+    let url = context.factory.url(context.target.space());
+    let storage = context.target.open().await;
+    let leases = Leases::new(Arc::clone(&storage)).with_ttl(TTL).with_wait_limit(LIMIT);
+    let key = Key::new("shared").expect("a key");
+    let (mut worker, first) = hold(&url, &key).await;
+
+    // Only because it is renewed.
+    let start = Instant::now();
+    while start.elapsed() < 3 * TTL {
+        assert!(
+            leases.try_lock(&key).await.must("try to lock").is_none(),
+            "a lease that is held was granted"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    leases.check(&key, first).await.must("check the token of the holder");
+
+    let waiter = tokio::spawn({
+        let (leases, key) = (leases.clone(), key.clone());
+        async move { leases.lock(&key).await.map(|lease| (lease, Instant::now())) }
+    });
+    let held = Key::new(format!("{}held:{key}", Leases::DEFAULT_PREFIX)).expect("a key");
+    let asked = Instant::now();
+    let left = match storage.ttl(&held).await.must("ask how long the lease lasts") {
+        Some(Expiry::After(left)) if left <= TTL => left,
+        left => panic!("a lease of {TTL:?} has {left:?} left"),
+    };
+    let killed = Instant::now();
+    worker.kill().await.expect("kill the worker");
+
+    let (lease, granted) = waiter.await.expect("run the waiter").must("wait for the lease");
+    assert!(granted > killed, "granted while its holder lived");
+    let waited = granted - asked;
+    assert!(waited + Lifetime::EARLY >= left, "granted after {waited:?}, although it lasted for {left:?}");
+    assert!(lease.token() > first, "token {} came after {first}", lease.token());
+    leases.check(&key, first).await.fails(ErrorKind::Conflict, "check the token of the dead");
+    leases.check(&key, lease.token()).await.must("check the token of the holder");
+    lease.release().await.must("release the lease");
+}
+
+/// A worker that holds the lease of `key`, and its token.
+async fn hold(url: &str, key: &Key) -> (Child, u64) {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .args(["lease", url, key.as_str(), &TTL.as_millis().to_string()])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("start a worker");
+    let mut output = BufReader::new(worker.stdout.take().expect("its output"));
+    let mut line = String::new();
+    output.read_line(&mut line).await.expect("read the worker's output");
+    (worker, line.trim_end().parse().expect("a token"))
+}
+
+async fn never_overlaps(context: Context<Stores>) {
+    let url = context.factory.url(context.target.space());
+    let storage = context.target.open().await;
+    let workers: Vec<_> = (0..PROCESSES)
+        .map(|_| {
+            Command::new(env!("CARGO_BIN_EXE_worker"))
+                .args(["lock", &url, "sum", &TASKS.to_string(), &INCREMENTS.to_string()])
+                .kill_on_drop(true)
+                .spawn()
+                .expect("start a worker")
+        })
+        .collect();
+    for mut worker in workers {
+        assert!(worker.wait().await.expect("wait for a worker").success(), "a worker failed");
+    }
+    let stored = storage.read_as::<Guarded>(&Key::new("sum").expect("a key")).await.expect("read the sum");
+    let stored = stored.expect("a sum");
+    let sum = PROCESSES * TASKS * INCREMENTS;
+    assert_eq!(stored.sum, sum);
+    // Drawn once each, and perhaps by some that came too late.
+    assert!(stored.token >= sum, "{sum} leases had token {} at last", stored.token);
+}
