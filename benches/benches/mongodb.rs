@@ -1,14 +1,15 @@
 //! MongoDB: ours, the driver's own calls, and tower-sessions-mongodb-store.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fresh, key};
 use larder_core::{Expiry, Storage};
 use larder_mongodb::MongoStorage;
 use mongodb::{
-    Client, Collection,
+    Client, Collection, IndexModel,
     bson::{Binary, DateTime, Document, doc, spec::BinarySubtype},
+    options::IndexOptions,
 };
 use sessions_011::{
     SessionStore,
@@ -51,11 +52,15 @@ fn mongodb(criterion: &mut Criterion) {
     let raw =
         RUNTIME.block_on(Client::with_uri_str(&raw)).unwrap().database("bench").collection::<Document>("raw");
     let peer = RUNTIME.block_on(async {
-        let client =
-            mongodb_store::mongodb::Client::with_uri_str(&format!("{url}{separator}w=majority&journal=true"));
-        mongodb_store::MongoDBStore::new(client.await.unwrap(), "bench".to_owned())
+        let url = format!("{url}{separator}w=majority&journal=true");
+        let client = mongodb_store::mongodb::Client::with_uri_str(&url).await.unwrap();
+        mongodb_store::MongoDBStore::new(client, "bench".to_owned())
     });
     RUNTIME.block_on(async {
+        // What removes expired documents, as ours has it: each write has to keep it up.
+        let expiry = IndexOptions::builder().expire_after(Duration::ZERO).build();
+        let expiry = IndexModel::builder().keys(doc! { "expires_at": 1 }).options(expiry).build();
+        raw.create_index(expiry).await.unwrap();
         for number in 0..FEW {
             ours.write(&key(number), VALUE.clone(), Expiry::After(TTL)).await.unwrap();
             write(&raw, number).await;
