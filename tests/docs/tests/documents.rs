@@ -56,6 +56,7 @@ fn links_between_documents_lead_somewhere() {
         "ci/README.md",
         "docs/architecture.md",
         "docs/benchmarks.md",
+        "docs/choosing-a-bridge.md",
         "docs/coming-from-grammy.md",
         "docs/writing-an-adapter.md",
     ];

@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod failure;
+mod sessions;
+mod store;
+
+pub use larder_core::{Error, ErrorKind, Result};
+
+pub use crate::store::LarderStore;

@@ -1,0 +1,128 @@
+//! Sessions in the storage.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use actix_session::storage::{SessionKey, generate_session_key};
+use larder_core::{
+    Bytes, Codec, Condition, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Storage, Version,
+};
+
+use crate::store::LarderStore;
+
+/// How many keys are drawn for a new session. A second one is as good as never needed; a storage
+/// where so many are taken is broken.
+const DRAWS: usize = 8;
+/// How long the keys are that actix-session draws.
+const LENGTH: usize = 64;
+
+pub(crate) type State = HashMap<String, String>;
+
+/// What is stored under a session's key.
+pub(crate) enum Found {
+    Nothing,
+    Session(State, Version),
+    /// Something else, and why it is no session.
+    Foreign(Error),
+}
+
+impl LarderStore {
+    /// Where the session is; `None` for a key that is none of actix-session's.
+    pub(crate) fn key(&self, session: &SessionKey) -> Option<Key> {
+        let session = session.as_ref();
+        let drawn = session.len() == LENGTH && session.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        // The prefix leaves room for it.
+        if drawn { key(self.prefix(), session).ok() } else { None }
+    }
+
+    pub(crate) async fn find(&self, key: &Key) -> Result<Found> {
+        let name = self.storage().name();
+        let record = match self.storage().read(key).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Found::Foreign(error)),
+            Err(error) => return Err(error),
+        };
+        let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
+        Ok(match Json.decode(&record.value) {
+            Ok(state) => Found::Session(state, version),
+            Err(error) => Found::Foreign(error.with_adapter(name).with_operation(Operation::Read)),
+        })
+    }
+
+    /// Saves a new session, under a key that is free.
+    pub(crate) async fn create(&self, state: &State, expiry: Expiry) -> Result<SessionKey> {
+        let value = encode(state)?;
+        let mut drawn = 1;
+        loop {
+            let session = generate_session_key();
+            let key = key(self.prefix(), session.as_ref())?;
+            match self.storage().write_if(&key, value.clone(), expiry, Condition::Absent).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && drawn < DRAWS => drawn += 1,
+                outcome => return outcome.map(|_| session),
+            }
+        }
+    }
+
+    /// Replaces a session; says whether it is still there.
+    pub(crate) async fn replace(&self, key: &Key, state: &State, expiry: Expiry) -> Result<bool> {
+        let value = encode(state)?;
+        // Every turn that fails means that another's update has succeeded, or that the session is gone.
+        loop {
+            let Found::Session(_, version) = self.find(key).await? else { return Ok(false) };
+            match self.storage().write_if(key, value.clone(), expiry, Condition::At(version)).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                outcome => return outcome.map(|_| true),
+            }
+        }
+    }
+
+    /// The session is gone, and is not to come back.
+    pub(crate) fn gone(&self) -> Error {
+        Error::new(
+            ErrorKind::Conflict,
+            "the session is gone: it was deleted or has expired, and nothing was saved",
+        )
+        .with_adapter(self.storage().name())
+        .with_operation(Operation::WriteIf)
+    }
+}
+
+pub(crate) fn key(prefix: &str, session: &str) -> Result<Key> {
+    Key::new(format!("{prefix}{session}"))
+}
+
+/// Whether keys can begin with `prefix`.
+pub(crate) fn check(prefix: &str) -> Result<()> {
+    key(prefix, &"k".repeat(LENGTH)).map(drop)
+}
+
+/// What has no time left has ended.
+pub(crate) fn expiry(ttl: &time::Duration) -> Expiry {
+    Expiry::After(Duration::try_from(*ttl).unwrap_or_default())
+}
+
+fn encode(state: &State) -> Result<Bytes> {
+    // In the order of the names: equal sessions are equal bytes.
+    Json.encode(&state.iter().collect::<BTreeMap<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actix_sessions_own_stores_write_the_same() {
+        let state =
+            State::from([("name".to_owned(), r#""ann""#.to_owned()), ("count".to_owned(), "2".to_owned())]);
+        assert_eq!(encode(&state).unwrap(), r#"{"count":"2","name":"\"ann\""}"#);
+    }
+
+    #[test]
+    fn the_time_to_live_is_never_negative() {
+        assert!(expiry(&time::Duration::seconds(-1)).is_elapsed());
+        assert_eq!(expiry(&time::Duration::microseconds(1_001)).as_millis(), Some(2));
+    }
+}

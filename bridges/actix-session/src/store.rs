@@ -1,0 +1,170 @@
+//! The store.
+
+use std::sync::Arc;
+
+use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
+use larder_core::{Error, ErrorKind, Result, Storage};
+
+use crate::{
+    failure::{not_a_session, not_loaded, not_saved, not_updated},
+    sessions::{Found, State, check, expiry},
+};
+
+/// Keeps the sessions of actix-session in a Larder storage.
+///
+/// Clones share the storage. [The crate's page](crate) says what it does and what is stored.
+///
+/// ```
+/// use actix_session::SessionMiddleware;
+/// use actix_web::cookie::Key;
+/// use larder_actix_session::LarderStore;
+/// use larder_memory::MemoryStorage;
+///
+/// let store = LarderStore::new(MemoryStorage::new())?.with_prefix("shop:")?;
+/// let middleware = SessionMiddleware::new(store, Key::generate());
+/// # let _ = middleware;
+/// # Ok::<(), larder_actix_session::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LarderStore {
+    storage: Arc<dyn Storage>,
+    prefix: Arc<str>,
+    revives: bool,
+}
+
+impl LarderStore {
+    /// Sessions in `storage`, under keys that begin with `session:`. The storage can be an adapter, or
+    /// an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for a storage with no expiry (its sessions would never end) or no
+    /// compare-and-swap (two sessions could get one key, and deleted ones would come back).
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?;
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    pub fn new(storage: impl Storage + 'static) -> Result<Self> {
+        let capabilities = storage.capabilities();
+        let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
+            (true, true) => {
+                let prefix = Arc::from("session:");
+                return Ok(Self { storage: Arc::new(storage), prefix, revives: true });
+            }
+            (false, _) => "expiry",
+            (true, false) => "compare-and-swap",
+        };
+        let message = format!("the storage has no {lacks}, which sessions need: take another");
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(storage.name()))
+    }
+
+    /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
+    /// End it with a character such as `:` that is in no session's key, or leave it empty, as
+    /// actix-session's own stores do.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if no key can begin so: with control characters, or with no room left
+    /// for a session's key.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_prefix("shop:")?;
+    /// assert!(store.with_prefix("line\nbreak").is_err());
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
+        let prefix = prefix.as_ref();
+        check(prefix)?;
+        Ok(Self { prefix: Arc::from(prefix), ..self })
+    }
+
+    /// An update of a session that was deleted or has expired meanwhile is an error, so that the
+    /// middleware answers 500, and not a new session with the old one's state. A log-out is then final
+    /// also for requests that are under way.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?.without_revival();
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn without_revival(self) -> Self {
+        Self { revives: false, ..self }
+    }
+
+    /// The storage underneath, to list sessions or to close it, say.
+    ///
+    /// ```
+    /// # use larder_actix_session::LarderStore;
+    /// # use larder_memory::MemoryStorage;
+    /// let store = LarderStore::new(MemoryStorage::new())?;
+    /// assert_eq!(store.storage().name(), "memory");
+    /// # Ok::<(), larder_actix_session::Error>(())
+    /// ```
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether the session was replaced; not if there is none.
+    async fn replaced(&self, session_key: &SessionKey, state: &State, ttl: &time::Duration) -> Result<bool> {
+        match self.key(session_key) {
+            Some(key) => self.replace(&key, state, expiry(ttl)).await,
+            None => Ok(false),
+        }
+    }
+}
+
+impl SessionStore for LarderStore {
+    async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
+        let Some(key) = self.key(session_key) else { return Ok(None) };
+        match self.find(&key).await.map_err(not_loaded)? {
+            Found::Session(state, _) => Ok(Some(state)),
+            Found::Nothing => Ok(None),
+            Found::Foreign(error) => Err(not_a_session(error)),
+        }
+    }
+
+    async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
+        self.create(&state, expiry(ttl)).await.map_err(not_saved)
+    }
+
+    async fn update(
+        &self,
+        session_key: SessionKey,
+        state: State,
+        ttl: &time::Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        if self.replaced(&session_key, &state, ttl).await.map_err(not_updated)? {
+            return Ok(session_key);
+        }
+        if !self.revives {
+            return Err(not_updated(self.gone()));
+        }
+        self.create(&state, expiry(ttl)).await.map_err(not_updated)
+    }
+
+    async fn update_ttl(&self, session_key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
+        if let Some(key) = self.key(session_key) {
+            self.storage.touch(&key, expiry(ttl)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
+        if let Some(key) = self.key(session_key) {
+            self.storage.delete(&key).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! The example's service, as a browser sees it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+#[allow(dead_code)] // Its `main`.
+#[path = "../examples/actix_login.rs"]
+mod example;
+#[path = "../../tower-sessions/tests/support/mod.rs"]
+mod support;
+
+use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
+use larder_actix_session::LarderStore;
+use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_testkit::{race, until};
+
+use self::support::{Browser, Probe};
+
+const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
+const HOUR: Duration = Duration::hours(1);
+/// How long a test waits for what must come.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The service on a storage that can be broken, and a visitor.
+async fn start() -> (Probe, Browser) {
+    start_with(HOUR, |store| store).await
+}
+
+async fn start_with(lifetime: Duration, set: impl FnOnce(LarderStore) -> LarderStore) -> (Probe, Browser) {
+    let probe = Probe::new();
+    let store = set(LarderStore::new(probe.clone()).unwrap());
+    let (server, address) = example::serve(store, secret(), lifetime, "127.0.0.1:0").unwrap();
+    tokio::spawn(server);
+    (probe, Browser::new(address))
+}
+
+/// What the service encrypts its cookies with.
+fn secret() -> Secret {
+    Secret::from(&[7; 64])
+}
+
+/// The cookie that the service would make of `text`.
+fn sealed(text: &str) -> String {
+    let mut jar = CookieJar::new();
+    jar.private_mut(&secret()).add(Cookie::new("id", text.to_owned()));
+    jar.get("id").unwrap().encoded().to_string()
+}
+
+/// The session's key, as it is in the browser's cookie.
+fn session(browser: &Browser) -> String {
+    let mut jar = CookieJar::new();
+    jar.add_original(Cookie::parse_encoded(browser.cookie().expect("a cookie").to_owned()).unwrap());
+    jar.private(&secret()).get("id").expect("the session's cookie").value().to_owned()
+}
+
+/// The same in the storage.
+fn key(browser: &Browser) -> Key {
+    Key::new(format!("session:{}", session(browser))).unwrap()
+}
+
+#[tokio::test]
+async fn a_visit() {
+    let (probe, mut browser) = start().await;
+    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
+    assert_eq!(browser.cookie(), None, "who only looks has no session");
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let before = browser.clone();
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(key(&browser), key(&before));
+
+    assert_eq!(browser.says("POST", "/login/ann").await, "ann: 2");
+    assert_ne!(key(&browser), key(&before), "a log-in gets a new key");
+    assert_eq!(before.clone().says("GET", "/").await, "nobody: 0", "the old key is worth nothing");
+    assert_eq!(before.clone().says("POST", "/count").await, "nobody: 1");
+    assert!(!probe.storage().contains(&key(&before)).await.unwrap());
+    assert_eq!(browser.says("POST", "/count").await, "ann: 3");
+
+    let logged_in = browser.clone();
+    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
+    assert_eq!(browser.cookie(), None, "the cookie is taken back");
+    assert_eq!(logged_in.clone().says("GET", "/").await, "nobody: 0", "a replayed cookie is worth nothing");
+    assert!(!probe.storage().contains(&key(&logged_in)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_key_that_is_taken_is_left_to_its_owner() {
+    let (probe, mut browser) = start().await;
+    probe.occupy(3);
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let occupied = probe.occupied();
+    assert_eq!(occupied.len(), 3);
+    for taken in occupied {
+        assert_ne!(taken, key(&browser));
+        let record = probe.storage().read(&taken).await.unwrap().unwrap();
+        assert_eq!(record.value, support::FOREIGN.as_bytes());
+    }
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+
+    // A storage where nothing is ever free is broken, and nobody waits for it for ever.
+    probe.occupy(usize::MAX);
+    let answer = browser.with_cookie("other=1").post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+}
+
+#[tokio::test]
+async fn a_session_expires() {
+    let (_, mut browser) = start_with(Duration::milliseconds(1_500), |store| store).await;
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let old = browser.clone();
+    until("the session expires", PATIENCE, || async { old.clone().says("GET", "/").await == "nobody: 0" })
+        .await;
+    browser = old.clone();
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_ne!(key(&browser), key(&old), "an expired key is not used again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_session_and_of_many_at_once() {
+    let (_, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    race(12, |_| {
+        let mut tab = browser.clone();
+        async move {
+            let said = tab.says("POST", "/count").await;
+            assert!(said.starts_with("ann: "), "{said}");
+        }
+    })
+    .await;
+    // The last update wins, as actix-session has it; but the session stays whole.
+    let said = browser.says("GET", "/").await;
+    let count: u64 = said.strip_prefix("ann: ").and_then(|count| count.parse().ok()).unwrap();
+    assert!((1..=12).contains(&count), "{said}");
+
+    let mut keys = race(12, |_| {
+        let mut visitor = browser.with_cookie("other=1");
+        async move {
+            assert_eq!(visitor.says("POST", "/count").await, "nobody: 1");
+            key(&visitor)
+        }
+    })
+    .await;
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 12, "each visitor has a session of its own");
+}
+
+/// How the session of a request that is under way ends.
+async fn end(probe: &Probe, browser: &mut Browser, logs_out: bool) {
+    let key = key(browser);
+    if logs_out {
+        browser.says("POST", "/logout").await;
+    } else {
+        probe.storage().touch(&key, Expiry::after_millis(1)).await.unwrap();
+        until("the session expires", PATIENCE, || async { !probe.storage().contains(&key).await.unwrap() })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_session_ends_meanwhile_gets_a_new_one() {
+    for logs_out in [true, false] {
+        let (probe, mut browser) = start().await;
+        browser.says("POST", "/login/ann").await;
+        let (old, mut tab) = (key(&browser), browser.clone());
+        let request = async move {
+            assert_eq!(tab.says("POST", "/count").await, "ann: 1");
+            tab
+        };
+        let mut tab = probe.between(request, end(&probe, &mut browser, logs_out)).await;
+        assert_ne!(key(&tab), old);
+        assert!(!probe.storage().contains(&old).await.unwrap());
+        assert_eq!(tab.says("GET", "/").await, "ann: 1");
+    }
+}
+
+#[tokio::test]
+async fn without_revival_it_gets_none() {
+    for logs_out in [true, false] {
+        let (probe, mut browser) = start_with(HOUR, LarderStore::without_revival).await;
+        browser.says("POST", "/login/ann").await;
+        let mut tab = browser.clone();
+        let request = async move { tab.post("/count").await };
+        let answer = probe.between(request, end(&probe, &mut browser, logs_out)).await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+        assert_eq!(probe.storage().clear("").await.unwrap(), 0, "there is no session");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_overtaken_is_saved_after_the_other() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/count").await;
+    let mut tab = browser.clone();
+    let request = async move { tab.says("POST", "/count").await };
+    let said = probe
+        .between(request, async {
+            browser.says("POST", "/count").await;
+        })
+        .await;
+    assert_eq!(said, "nobody: 2");
+    assert_eq!(browser.says("GET", "/").await, "nobody: 2");
+}
+
+#[tokio::test]
+async fn cookies_that_are_none_of_ours() {
+    let (_, mut browser) = start().await;
+    let (_, mut elsewhere) = start().await;
+    browser.says("POST", "/login/ann").await;
+    elsewhere.says("POST", "/count").await;
+    let (real, bare) = (browser.cookie().unwrap().to_owned(), session(&browser));
+    let cookies = [
+        // Well made, by a service with the same secret and another storage; then of what is no key.
+        elsewhere.cookie().unwrap().to_owned(),
+        sealed(&bare[1..]),
+        sealed(&format!("{bare}A")),
+        sealed("../../../etc/passwd"),
+        sealed("line\nbreak"),
+        sealed(""),
+        sealed(&"A".repeat(4_000)),
+        // Not made by the service, or damaged.
+        format!("id={bare}"),
+        real[..real.len() - 1].to_owned(),
+        format!("{real}A"),
+        real[..real.len() / 2].to_owned(),
+        "id=".to_owned(),
+        format!("id={}", "A".repeat(6_000)),
+        "id=../../../etc/passwd".to_owned(),
+        "id='%20OR%201=1--".to_owned(),
+        "id=%00%ff".to_owned(),
+        "id=\"".to_owned(),
+    ];
+    let known = [bare, session(&elsewhere)];
+    for cookie in cookies {
+        assert_eq!(browser.with_cookie(&cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
+        let mut visitor = browser.with_cookie(&cookie);
+        assert_eq!(visitor.says("POST", "/count").await, "nobody: 1", "{cookie}");
+        assert!(!known.contains(&session(&visitor)), "a key is never one that the visitor has chosen");
+    }
+    assert_eq!(browser.says("GET", "/").await, "ann: 0");
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_no_empty_session() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    let cookie = browser.cookie().map(str::to_owned);
+
+    probe.set_down(true);
+    for (method, path) in [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")] {
+        let answer = if method == "GET" { browser.get(path).await } else { browser.post(path).await };
+        assert_eq!((answer.status, answer.set_cookie), (500, None), "{method} {path}");
+        assert_eq!(answer.body, "", "the visitor is told nothing of it");
+    }
+    // Who has no session yet is told so when it cannot be saved.
+    let answer = browser.with_cookie("other=1").post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+    probe.set_down(false);
+
+    probe.set_read_only(true);
+    for path in ["/count", "/login/bob", "/logout"] {
+        let answer = browser.post(path).await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+    }
+    probe.set_read_only(false);
+
+    assert_eq!(browser.cookie(), cookie.as_deref());
+    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "all is as it was");
+}
+
+#[tokio::test]
+async fn data_of_another_framework_are_neither_taken_nor_overwritten() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/count").await;
+    let taken = key(&browser);
+    probe.storage().write(&taken, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+    // actix-session begins an empty session, and it is saved elsewhere.
+    let old = browser.clone();
+    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
+    assert_eq!(browser.cookie(), old.cookie());
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_ne!(key(&browser), taken);
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(probe.storage().read(&taken).await.unwrap().unwrap().value, FOREIGN);
+    assert_eq!(probe.storage().ttl(&taken).await.unwrap(), Some(Expiry::Never));
+}

@@ -1,0 +1,351 @@
+//! What holds of the store in every storage.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
+
+#[path = "../../tower-sessions/tests/support/mod.rs"]
+mod support;
+
+use std::collections::HashMap;
+
+use actix_session::storage::{LoadError, SessionKey, SessionStore, UpdateError, generate_session_key};
+use actix_web::cookie::time::Duration;
+use larder_actix_session::LarderStore;
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage};
+use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
+
+use self::support::{Probe, Stores, memory};
+
+const HOUR: Duration = Duration::hours(1);
+const SOON: std::time::Duration = std::time::Duration::from_millis(400);
+/// How long a case waits for what must come.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+type State = HashMap<String, String>;
+
+fn main() {
+    Runner::new()
+        .suite(cases(Suite::new("memory", memory())).case("taken_keys_are_left_alone", |_| taken()))
+        .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
+        .suite(
+            cases(Suite::connect("redis", Stores::redis))
+                .case("takes_over_from_actix_sessions_own_store", |_| takes_over()),
+        )
+        .suite(cases(Suite::connect("postgres", Stores::postgres)))
+        .main()
+}
+
+fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
+    suite
+        .without_laws()
+        .case("saved_is_loaded_as_it_was", |context| saved(context.target))
+        .case("racing_saves_get_a_key_each", |context| racing_saves(context.target))
+        .case("updated_replaces_the_session_and_its_expiry", |context| updated(context.target))
+        .case("updated_after_delete_is_a_new_session", |context| updated_after_delete(context.target))
+        .case("updated_after_expiry_is_a_new_session", |context| updated_after_expiry(context.target))
+        .case("without_revival_it_stays_gone", |context| without_revival(context.target))
+        .case("racing_updates_all_succeed", |context| racing_updates(context.target))
+        .case("racing_updates_do_not_undo_a_delete", |context| updates_and_delete(context.target))
+        .case("touched_keeps_the_value", |context| touched(context.target))
+        .case("racing_touches_lose_no_update", |context| touches_and_updates(context.target))
+        .case("deleted_is_gone", |context| deleted(context.target))
+        .case("expires_in_time", |context| expires(context.target))
+        .case("no_time_to_live_is_no_session", |context| ended(context.target))
+        .case("foreign_data_stay", |context| foreign(context.target))
+        .case("keys_that_are_none_reach_no_storage", |context| no_keys(context.target))
+}
+
+async fn open(target: &Target) -> (Handle, LarderStore) {
+    let handle = target.open().await;
+    let store = LarderStore::new((*handle).clone()).must("make the store");
+    (handle, store)
+}
+
+fn state(count: usize) -> State {
+    State::from([("count".to_owned(), count.to_string())])
+}
+
+fn key(session: &SessionKey) -> Key {
+    Key::new(format!("session:{}", session.as_ref())).unwrap()
+}
+
+/// Another handle on the same session.
+fn again(session: &SessionKey) -> SessionKey {
+    session.as_ref().to_owned().try_into().unwrap()
+}
+
+async fn loaded(store: &LarderStore, session: &SessionKey) -> Option<State> {
+    store.load(session).await.must("load")
+}
+
+fn gone(outcome: Result<SessionKey, UpdateError>) -> bool {
+    let Err(UpdateError::Other(error)) = outcome else { return false };
+    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Conflict)
+}
+
+async fn saved(target: Target) {
+    let (_, store) = open(&target).await;
+    let mut state = state(1);
+    state.insert("名前 \0".to_owned(), r#""\u0000 \"\\ 名前""#.to_owned());
+    state.insert(String::new(), String::new());
+    let session = store.save(state.clone(), &HOUR).await.must("save");
+    assert_eq!(session.as_ref().len(), 64);
+    assert_eq!(loaded(&store, &session).await, Some(state));
+    assert_eq!(loaded(&store, &generate_session_key()).await, None);
+}
+
+async fn racing_saves(target: Target) {
+    let (_, store) = open(&target).await;
+    let saved = race(8, |count| {
+        let store = store.clone();
+        async move { (count, store.save(state(count), &HOUR).await.must("save")) }
+    })
+    .await;
+    for (count, session) in saved {
+        assert_eq!(loaded(&store, &session).await, Some(state(count)));
+    }
+}
+
+async fn taken() {
+    let probe = Probe::new();
+    let store = LarderStore::new(probe.clone()).must("make the store");
+    probe.occupy(5);
+    let session = store.save(state(1), &HOUR).await.must("save");
+    let occupied = probe.occupied();
+    assert_eq!(occupied.len(), 5);
+    for taken in occupied {
+        assert_ne!(taken, key(&session));
+        let record = probe.storage().read(&taken).await.must("read").must("read what is there");
+        assert_eq!(record.value, support::FOREIGN.as_bytes());
+    }
+    // So is a session that an update has to save anew.
+    probe.occupy(1);
+    let other = store.update(generate_session_key(), state(2), &HOUR).await.must("update");
+    assert_eq!(probe.occupied().len(), 6);
+    assert_eq!(loaded(&store, &other).await, Some(state(2)));
+    probe.occupy(usize::MAX);
+    let error = store.save(state(3), &HOUR).await.expect_err("nothing is ever free");
+    assert!(!format!("{error} {error:?}").contains("count"));
+}
+
+async fn updated(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = store.save(state(1), &Duration::minutes(2)).await.must("save");
+    let same = store.update(again(&session), state(2), &HOUR).await.must("update");
+    assert_eq!(same, session);
+    assert_eq!(loaded(&store, &session).await, Some(state(2)));
+    lives_on(&handle, &session).await;
+}
+
+/// Asserts that the session lives for longer than half an hour.
+async fn lives_on(handle: &Handle, session: &SessionKey) {
+    let left = handle.ttl(&key(session)).await.must("ttl");
+    assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2), "it lives on: {left:?}");
+}
+
+async fn updated_after_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = store.save(state(1), &HOUR).await.must("save");
+    store.delete(&session).await.must("delete");
+    let other = store.update(again(&session), state(2), &HOUR).await.must("update");
+    assert_ne!(other, session);
+    assert_eq!(loaded(&store, &other).await, Some(state(2)));
+    handle.lacks(&key(&session), "after an update of a deleted session").await;
+}
+
+async fn updated_after_expiry(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = expired(&store).await;
+    let other = store.update(again(&session), state(2), &HOUR).await.must("update");
+    assert_ne!(other, session);
+    assert_eq!(loaded(&store, &other).await, Some(state(2)));
+    handle.lacks(&key(&session), "after an update of an expired session").await;
+}
+
+/// A session that has expired.
+async fn expired(store: &LarderStore) -> SessionKey {
+    let session = store.save(state(1), &SOON.try_into().unwrap()).await.must("save");
+    until("the session expires", PATIENCE, || async { loaded(store, &session).await.is_none() }).await;
+    session
+}
+
+async fn without_revival(target: Target) {
+    let (handle, store) = open(&target).await;
+    let store = store.without_revival();
+    let deleted = store.save(state(1), &HOUR).await.must("save");
+    store.delete(&deleted).await.must("delete");
+    for session in [deleted, expired(&store).await] {
+        assert!(gone(store.update(again(&session), state(2), &HOUR).await));
+        handle.lacks(&key(&session), "after an update of a session that is gone").await;
+    }
+    assert!(handle.listed("").await.is_empty(), "nothing else was saved");
+}
+
+async fn racing_updates(target: Target) {
+    let (_, store) = open(&target).await;
+    let session = store.save(state(0), &HOUR).await.must("save");
+    race(8, |count| {
+        let (store, session) = (store.clone(), again(&session));
+        async move {
+            let same = store.update(again(&session), state(count + 1), &HOUR).await.must("update");
+            assert_eq!(same, session);
+        }
+    })
+    .await;
+    let last = loaded(&store, &session).await.must("load a live session");
+    assert!((1..=8).any(|count| last == state(count)), "what is stored is what one of them saved");
+}
+
+async fn updates_and_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let store = store.without_revival();
+    let session = store.save(state(0), &HOUR).await.must("save");
+    race(7, |task| {
+        let (store, session) = (store.clone(), again(&session));
+        async move {
+            if task == 3 {
+                return store.delete(&session).await.must("delete");
+            }
+            for count in 0..20 {
+                let outcome = store.update(again(&session), state(count), &HOUR).await;
+                assert!(outcome.as_ref().is_ok_and(|same| *same == session) || gone(outcome));
+            }
+        }
+    })
+    .await;
+    handle.lacks(&key(&session), "after it was deleted among updates").await;
+}
+
+async fn touched(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = store.save(state(1), &Duration::minutes(2)).await.must("save");
+    let before = handle.read(&key(&session)).await.must("read");
+    store.update_ttl(&session, &HOUR).await.must("update the time to live");
+    assert_eq!(handle.read(&key(&session)).await.must("read"), before, "value and version stay");
+    lives_on(&handle, &session).await;
+    // One that is gone stays gone, and is no error.
+    store.delete(&session).await.must("delete");
+    store.update_ttl(&session, &HOUR).await.must("update the time to live");
+    handle.lacks(&key(&session), "after its time to live was updated").await;
+}
+
+async fn touches_and_updates(target: Target) {
+    let (_, store) = open(&target).await;
+    let session = store.save(state(0), &HOUR).await.must("save");
+    race(4, |task| {
+        let (store, session) = (store.clone(), again(&session));
+        async move {
+            for count in 1..=20 {
+                if task > 0 {
+                    store.update_ttl(&session, &HOUR).await.must("update the time to live");
+                } else {
+                    store.update(again(&session), state(count), &HOUR).await.must("update");
+                    assert_eq!(loaded(&store, &session).await, Some(state(count)));
+                }
+            }
+        }
+    })
+    .await;
+}
+
+async fn deleted(target: Target) {
+    let (handle, store) = open(&target).await;
+    let session = store.save(state(1), &HOUR).await.must("save");
+    for _ in 0..2 {
+        store.delete(&session).await.must("delete");
+        assert_eq!(loaded(&store, &session).await, None);
+    }
+    handle.lacks(&key(&session), "after delete").await;
+}
+
+async fn expires(target: Target) {
+    let (handle, store) = open(&target).await;
+    let lifetime = Lifetime::begin(SOON);
+    let session = store.save(state(1), &SOON.try_into().unwrap()).await.must("save");
+    lifetime.written().expires(&handle, &key(&session), "a session").await;
+    assert_eq!(loaded(&store, &session).await, None);
+}
+
+async fn ended(target: Target) {
+    let (handle, store) = open(&target).await;
+    for ttl in [Duration::ZERO, Duration::seconds(-1)] {
+        let past = store.save(state(1), &ttl).await.must("save");
+        assert_eq!(loaded(&store, &past).await, None);
+        let session = store.save(state(1), &HOUR).await.must("save");
+        store.update(again(&session), state(2), &ttl).await.must("update");
+        handle.lacks(&key(&session), "after an update with no time to live").await;
+        let session = store.save(state(1), &HOUR).await.must("save");
+        store.update_ttl(&session, &ttl).await.must("update the time to live");
+        handle.lacks(&key(&session), "after its time to live was ended").await;
+    }
+}
+
+async fn foreign(target: Target) {
+    let (handle, store) = open(&target).await;
+    for text in [r#"{"user":["ann"]}"#, r#"["ann"]"#, r#"{"count":1}"#, r#""ann""#, r#"{"user":"ann""#] {
+        let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
+        handle.put(&key(&session), &value).await;
+        let Err(LoadError::Deserialization(error)) = store.load(&session).await else {
+            panic!("another outcome");
+        };
+        assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Codec);
+        assert!(!format!("{error} {error:?}").contains("ann"));
+        let other = store.update(again(&session), state(1), &HOUR).await.must("update");
+        assert_ne!(other, session);
+        assert!(gone(store.clone().without_revival().update(again(&session), state(1), &HOUR).await));
+        handle.holds(&key(&session), &value, "what is not ours").await;
+        store.delete(&session).await.must("delete");
+        handle.lacks(&key(&session), "after delete").await;
+    }
+}
+
+/// Sessions that `RedisSessionStore` has written, and will read again.
+async fn takes_over() {
+    let server = larder_test_servers::redis().await.must("have a server");
+    let client = redis::Client::open(server.url()).must("make a client");
+    let mut theirs = client.get_multiplexed_async_connection().await.must("connect");
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}layout=grammy", server.url());
+    let store = LarderStore::new(larder::open(&url).await.must("open the storage"))
+        .and_then(|store| store.with_prefix(""))
+        .must("make the store");
+
+    let (session, before) = (generate_session_key(), r#"{"count":"1","name":"\"ann\""}"#);
+    let mut command = redis::cmd("SET");
+    command.arg(&[session.as_ref(), before, "NX", "EX", "3600"]);
+    command.exec_async(&mut theirs).await.must("save as their store does");
+    let mut state = loaded(&store, &session).await.must("load their session");
+    assert_eq!(state["name"], r#""ann""#);
+    state.insert("count".to_owned(), "2".to_owned());
+    let same = store.update(again(&session), state, &HOUR).await.must("update");
+    assert_eq!(same, session);
+    let after: String =
+        redis::cmd("GET").arg(session.as_ref()).query_async(&mut theirs).await.must("load as they do");
+    assert_eq!(after, before.replace('1', "2"));
+    store.delete(&session).await.must("delete");
+    store.storage().close().await.must("close");
+}
+
+async fn no_keys(target: Target) {
+    let (handle, store) = open(&target).await;
+    let real = store.save(state(1), &HOUR).await.must("save");
+    let real = real.as_ref();
+    for text in [
+        String::new(),
+        real[1..].to_owned(),
+        format!("{real}A"),
+        format!("{}/", &real[1..]),
+        format!("{}é", &real[2..]),
+        format!("{}\n", &real[1..]),
+        "A".repeat(4_000),
+        r#"{"user":"ann"}"#.to_owned(),
+    ] {
+        let session: SessionKey = text.try_into().unwrap();
+        assert_eq!(loaded(&store, &session).await, None);
+        store.update_ttl(&session, &HOUR).await.must("update the time to live");
+        store.delete(&session).await.must("delete");
+        let other = store.update(again(&session), state(2), &HOUR).await.must("update");
+        assert_eq!(other.as_ref().len(), 64);
+        store.delete(&other).await.must("delete");
+    }
+    assert_eq!(handle.listed("").await.len(), 1, "nothing but the session");
+}

@@ -1,0 +1,78 @@
+//! What a store can be made of.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix_session::storage::SessionStore;
+use actix_web::cookie::time::Duration;
+use larder_actix_session::LarderStore;
+use larder_core::{
+    Bytes, Capabilities, ErrorKind, Expiry, Key, Record, Result, Storage, Versions, async_trait,
+};
+use larder_memory::MemoryStorage;
+
+/// A storage that claims what it is told to.
+#[derive(Debug)]
+struct Claims(Capabilities);
+
+#[async_trait]
+impl Storage for Claims {
+    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        Ok(None)
+    }
+
+    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.0
+    }
+}
+
+#[test]
+fn a_storage_without_expiry_or_compare_and_swap_is_refused() {
+    let none = Capabilities::minimal();
+    for (claims, lacks) in [
+        (none, "expiry"),
+        (none.with_versions(Versions::Unique), "expiry"),
+        (none.with_expiry(), "compare-and-swap"),
+    ] {
+        let error = LarderStore::new(Claims(claims)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains(&format!("no {lacks}")), "{error}");
+    }
+    LarderStore::new(Claims(none.with_expiry().with_versions(Versions::Content))).unwrap();
+}
+
+#[tokio::test]
+async fn any_pointer_to_a_storage_will_do_and_keys_have_the_prefix() {
+    let storage = MemoryStorage::new();
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let boxed: Box<dyn Storage> = Box::new(storage.clone());
+    let stores = [
+        (LarderStore::new(storage.clone()).unwrap(), "session:"),
+        (LarderStore::new(shared).unwrap().with_prefix("shop:").unwrap(), "shop:"),
+        (LarderStore::new(boxed).unwrap().with_prefix("").unwrap(), ""),
+    ];
+    for (store, prefix) in stores {
+        let session = store.save(HashMap::new(), &Duration::hours(1)).await.unwrap();
+        let key = Key::new(format!("{prefix}{}", session.as_ref())).unwrap();
+        assert!(storage.contains(&key).await.unwrap());
+        assert!(store.storage().contains(&key).await.unwrap());
+    }
+}
+
+#[test]
+fn a_prefix_leaves_room_for_the_key() {
+    let store = LarderStore::new(MemoryStorage::new()).unwrap();
+    assert!(store.clone().with_prefix("p".repeat(Key::MAX_BYTES - 64)).is_ok());
+    for refused in ["p".repeat(Key::MAX_BYTES - 63), "zero\0".to_owned()] {
+        assert_eq!(store.clone().with_prefix(refused).unwrap_err().kind(), ErrorKind::InvalidKey);
+    }
+}

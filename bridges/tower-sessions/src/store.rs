@@ -1,0 +1,207 @@
+//! The store.
+
+use std::sync::Arc;
+
+use larder_core::{
+    Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Storage, Version, async_trait,
+};
+use tower_sessions_core::{
+    ExpiredDeletion, SessionStore,
+    session::{Id, Record},
+    session_store,
+};
+
+use crate::{
+    failure::{failure, not_encoded},
+    stored,
+};
+
+/// How many ids are drawn for a new session. A second one is never needed unless the first was
+/// planted; a storage where so many are taken is broken.
+const DRAWS: usize = 8;
+
+/// Keeps the sessions of tower-sessions in a Larder storage.
+///
+/// Clones share the storage. [The crate's page](crate) says what it does and what is stored.
+///
+/// ```
+/// use larder_memory::MemoryStorage;
+/// use larder_tower_sessions::LarderStore;
+/// use tower_sessions::SessionManagerLayer;
+///
+/// let store = LarderStore::new(MemoryStorage::new())?.with_prefix("shop:")?;
+/// let layer = SessionManagerLayer::new(store);
+/// # let _ = layer;
+/// # Ok::<(), larder_tower_sessions::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LarderStore {
+    storage: Arc<dyn Storage>,
+    prefix: Arc<str>,
+}
+
+impl LarderStore {
+    /// Sessions in `storage`, under keys that begin with `session:`. The storage can be an adapter, or
+    /// an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for a storage with no expiry (its sessions would never end) or no
+    /// compare-and-swap (two sessions could get one id, and deleted ones would come back).
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?;
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    pub fn new(storage: impl Storage + 'static) -> Result<Self> {
+        let capabilities = storage.capabilities();
+        let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
+            (true, true) => return Ok(Self { storage: Arc::new(storage), prefix: Arc::from("session:") }),
+            (false, _) => "expiry",
+            (true, false) => "compare-and-swap",
+        };
+        let message = format!("the storage has no {lacks}, which sessions need: take another");
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(storage.name()))
+    }
+
+    /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
+    /// End it with a character such as `:` that is in no id, or leave it empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] if no key can begin so: with control characters, or with no room left
+    /// for an id.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?.with_prefix("shop:")?;
+    /// assert!(store.with_prefix("line\nbreak").is_err());
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
+        let prefix = prefix.as_ref();
+        key(prefix, &Id(0))?;
+        Ok(Self { prefix: Arc::from(prefix), ..self })
+    }
+
+    /// The storage underneath, to list sessions or to close it, say.
+    ///
+    /// ```
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_tower_sessions::LarderStore;
+    /// let store = LarderStore::new(MemoryStorage::new())?;
+    /// assert_eq!(store.storage().name(), "memory");
+    /// # Ok::<(), larder_tower_sessions::Error>(())
+    /// ```
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    fn key(&self, id: &Id) -> session_store::Result<Key> {
+        key(&self.prefix, id).map_err(|error| failure(&error))
+    }
+
+    async fn read(&self, key: &Key) -> session_store::Result<Option<Entry>> {
+        self.storage.read(key).await.map_err(|error| failure(&error))
+    }
+
+    async fn write(&self, key: &Key, record: &Record, condition: Condition) -> Result<(), Rejected> {
+        let value = stored::encode(record).map_err(|error| Rejected::Failed(not_encoded(&error)))?;
+        // Counted anew for each attempt: the session ends at its date, however long this has taken.
+        let expiry = stored::expiry(record.expiry_date);
+        match self.storage.write_if(key, value, expiry, condition).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Conflict => Err(Rejected::Conflict(error)),
+            Err(error) => Err(Rejected::Failed(failure(&error))),
+        }
+    }
+
+    /// What is stored is not a session of ours.
+    fn not_ours(&self, error: Error) -> session_store::Error {
+        failure(&error.with_adapter(self.storage.name()).with_operation(Operation::Read))
+    }
+
+    /// The version of the session as it is stored now.
+    fn version(&self, id: &Id, entry: Option<Entry>) -> session_store::Result<Version> {
+        let name = self.storage.name();
+        let Some(entry) = entry else {
+            let gone = Error::new(
+                ErrorKind::Conflict,
+                "the session is gone: it was deleted or has expired, and nothing was saved",
+            );
+            return Err(failure(&gone.with_adapter(name).with_operation(Operation::WriteIf)));
+        };
+        stored::check(&entry.value, id).map_err(|error| self.not_ours(error))?;
+        entry.version.ok_or_else(|| failure(&Error::unsupported(name, Operation::WriteIf)))
+    }
+}
+
+/// Why a record was not written.
+enum Rejected {
+    /// The condition does not hold.
+    Conflict(Error),
+    Failed(session_store::Error),
+}
+
+impl From<Rejected> for session_store::Error {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Conflict(error) => failure(&error),
+            Rejected::Failed(error) => error,
+        }
+    }
+}
+
+fn key(prefix: &str, id: &Id) -> Result<Key> {
+    Key::new(format!("{prefix}{id}"))
+}
+
+#[async_trait]
+impl SessionStore for LarderStore {
+    async fn create(&self, record: &mut Record) -> session_store::Result<()> {
+        let mut drawn = 1;
+        loop {
+            match self.write(&self.key(&record.id)?, record, Condition::Absent).await {
+                Err(Rejected::Conflict(_)) if drawn < DRAWS => {
+                    record.id = Id::default();
+                    drawn += 1;
+                }
+                outcome => return outcome.map_err(Into::into),
+            }
+        }
+    }
+
+    async fn save(&self, record: &Record) -> session_store::Result<()> {
+        let key = self.key(&record.id)?;
+        // Every turn that fails means that another saver's has succeeded, or that the session is gone.
+        loop {
+            let version = self.version(&record.id, self.read(&key).await?)?;
+            match self.write(&key, record, Condition::At(version)).await {
+                Err(Rejected::Conflict(_)) => {}
+                outcome => return outcome.map_err(Into::into),
+            }
+        }
+    }
+
+    async fn load(&self, id: &Id) -> session_store::Result<Option<Record>> {
+        match self.read(&self.key(id)?).await? {
+            Some(entry) => stored::decode(&entry.value, id).map(Some).map_err(|error| self.not_ours(error)),
+            None => Ok(None),
+        }
+    }
+
+    async fn delete(&self, id: &Id) -> session_store::Result<()> {
+        self.storage.delete(&self.key(id)?).await.map(drop).map_err(|error| failure(&error))
+    }
+}
+
+#[async_trait]
+impl ExpiredDeletion for LarderStore {
+    async fn delete_expired(&self) -> session_store::Result<()> {
+        self.storage.purge_expired().await.map(drop).map_err(|error| failure(&error))
+    }
+}

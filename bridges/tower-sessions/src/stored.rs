@@ -1,0 +1,126 @@
+//! A session as it is stored.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Result};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::Value;
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use tower_sessions_core::session::{Id, Record};
+
+/// How deep a value may be nested: serde_json reads 127 levels, and two are ours.
+const DEEPEST: usize = 125;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    id: String,
+    expires: String,
+    // In the order of the names: equal sessions are equal bytes.
+    data: BTreeMap<&'a str, &'a Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<T> {
+    id: String,
+    expires: String,
+    data: HashMap<String, T>,
+}
+
+pub(crate) fn encode(record: &Record) -> Result<Bytes> {
+    if !record.data.values().all(|value| fits(value, DEEPEST)) {
+        return Err(Error::new(
+            ErrorKind::Codec,
+            "a value of the session is nested too deeply to be read again; 125 levels are the most",
+        ));
+    }
+    let expires = record
+        .expiry_date
+        .checked_to_offset(UtcOffset::UTC)
+        .and_then(|date| date.format(&Rfc3339).ok())
+        .ok_or_else(|| Error::new(ErrorKind::Codec, "the expiry date has no year between 0 and 9999"))?;
+    let data = record.data.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    Json.encode(&Written { id: record.id.to_string(), expires, data })
+}
+
+pub(crate) fn decode(bytes: &[u8], id: &Id) -> Result<Record> {
+    let stored: Stored<Value> = Json.decode(bytes)?;
+    let expiry_date = stored.check(id)?;
+    Ok(Record { id: *id, data: stored.data, expiry_date })
+}
+
+/// Whether the bytes are the session called `id`.
+pub(crate) fn check(bytes: &[u8], id: &Id) -> Result<()> {
+    let stored: Stored<IgnoredAny> = Json.decode(bytes)?;
+    stored.check(id).map(drop)
+}
+
+/// How long a session lives that ends at `date`, from now; not at all if that has passed.
+pub(crate) fn expiry(date: OffsetDateTime) -> Expiry {
+    Expiry::After(Duration::try_from(date - OffsetDateTime::now_utc()).unwrap_or_default())
+}
+
+impl<T> Stored<T> {
+    fn check(&self, id: &Id) -> Result<OffsetDateTime> {
+        if self.id != id.to_string() {
+            return Err(Error::new(ErrorKind::Codec, "the session that is stored here has another id"));
+        }
+        OffsetDateTime::parse(&self.expires, &Rfc3339)
+            .map_err(|_| Error::new(ErrorKind::Codec, "the stored session has no valid expiry date"))
+    }
+}
+
+fn fits(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(values) => levels > 0 && values.iter().all(|value| fits(value, levels - 1)),
+        Value::Object(members) => levels > 0 && members.values().all(|value| fits(value, levels - 1)),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(data: Value) -> Record {
+        let data = HashMap::from([("value".to_owned(), data)]);
+        Record {
+            id: Id(7),
+            data,
+            expiry_date: OffsetDateTime::UNIX_EPOCH + Duration::new(1_935_403_200, 250_000_000),
+        }
+    }
+
+    /// `levels` arrays in each other.
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(json!(1), |inner, _| json!([inner]))
+    }
+
+    #[test]
+    fn people_can_read_it() {
+        let bytes = encode(&record(json!([1, "two"]))).unwrap();
+        let expected = r#"{"id":"BwAAAAAAAAAAAAAAAAAAAA","expires":"2031-05-01T12:00:00.25Z","data":{"value":[1,"two"]}}"#;
+        assert_eq!(bytes, expected.as_bytes());
+        assert_eq!(decode(&bytes, &Id(7)).unwrap(), record(json!([1, "two"])));
+    }
+
+    #[test]
+    fn what_is_accepted_can_be_read_again() {
+        let deepest = record(nested(DEEPEST));
+        let bytes = encode(&deepest).unwrap();
+        assert_eq!(decode(&bytes, &Id(7)).unwrap(), deepest);
+        check(&bytes, &Id(7)).unwrap();
+        assert_eq!(encode(&record(nested(DEEPEST + 1))).unwrap_err().kind(), ErrorKind::Codec);
+    }
+
+    #[test]
+    fn the_time_to_live_is_never_negative() {
+        assert!(expiry(OffsetDateTime::UNIX_EPOCH).is_elapsed());
+        assert!(expiry(OffsetDateTime::now_utc() + Duration::from_secs(9)).as_millis() > Some(8_000));
+    }
+}

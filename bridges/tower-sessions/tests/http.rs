@@ -1,0 +1,249 @@
+//! The example's service, as a browser sees it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+#[allow(dead_code)] // Its `main`.
+#[path = "../examples/axum_login.rs"]
+mod example;
+mod support;
+
+use std::time::Duration;
+
+use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_testkit::{race, until};
+use larder_tower_sessions::LarderStore;
+use tokio::net::TcpListener;
+use tower_sessions::{cookie::time, session::Id};
+
+use self::support::{Browser, Probe};
+
+const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
+
+/// The service on a storage that can be broken, and a visitor.
+async fn start() -> (Probe, Browser) {
+    start_with(time::Duration::hours(1)).await
+}
+
+async fn start_with(lifetime: time::Duration) -> (Probe, Browser) {
+    let probe = Probe::new();
+    let store = LarderStore::new(probe.clone()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, example::router(store, lifetime)).await });
+    (probe, Browser::new(address))
+}
+
+/// The id that the browser's cookie has.
+fn id(browser: &Browser) -> String {
+    browser.cookie().expect("a cookie").strip_prefix("id=").expect("the session's cookie").to_owned()
+}
+
+fn key(browser: &Browser) -> Key {
+    Key::new(format!("session:{}", id(browser))).unwrap()
+}
+
+#[tokio::test]
+async fn a_visit() {
+    let (probe, mut browser) = start().await;
+    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
+    assert_eq!(browser.cookie(), None, "who only looks has no session");
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let before = browser.clone();
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(browser.cookie(), before.cookie());
+
+    assert_eq!(browser.says("POST", "/login/ann").await, "ann: 2");
+    assert_ne!(browser.cookie(), before.cookie(), "a log-in gets a new id");
+    assert_eq!(before.clone().says("GET", "/").await, "nobody: 0", "the old id is worth nothing");
+    assert_eq!(before.clone().says("POST", "/count").await, "nobody: 1");
+    assert!(!probe.storage().contains(&key(&before)).await.unwrap());
+    assert_eq!(browser.says("POST", "/count").await, "ann: 3");
+
+    let logged_in = browser.clone();
+    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
+    assert_eq!(browser.cookie(), None, "the cookie is taken back");
+    assert_eq!(logged_in.clone().says("GET", "/").await, "nobody: 0", "a replayed cookie is worth nothing");
+    assert!(!probe.storage().contains(&key(&logged_in)).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_left_to_its_owner() {
+    let (probe, mut browser) = start().await;
+    probe.occupy(3);
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let occupied = probe.occupied();
+    assert_eq!(occupied.len(), 3);
+    for taken in occupied {
+        assert_ne!(taken, key(&browser));
+        let record = probe.storage().read(&taken).await.unwrap().unwrap();
+        assert_eq!(record.value, support::FOREIGN.as_bytes());
+    }
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+
+    // A storage where nothing is ever free is broken, and nobody waits for it for ever.
+    probe.occupy(usize::MAX);
+    let mut other = browser.with_cookie("other=1");
+    let answer = other.post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+}
+
+#[tokio::test]
+async fn a_session_expires() {
+    let (_, mut browser) = start_with(time::Duration::milliseconds(1_500)).await;
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    let old = browser.clone();
+    until("the session expires", Duration::from_secs(60), || async {
+        old.clone().says("GET", "/").await == "nobody: 0"
+    })
+    .await;
+    browser = old.clone();
+    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_ne!(browser.cookie(), old.cookie(), "an expired id is not used again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_session_and_of_many_at_once() {
+    let (_, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    race(12, |_| {
+        let mut tab = browser.clone();
+        async move {
+            let said = tab.says("POST", "/count").await;
+            assert!(said.starts_with("ann: "), "{said}");
+        }
+    })
+    .await;
+    // The last save wins, as tower-sessions has it; but the session stays whole.
+    let said = browser.says("GET", "/").await;
+    let count: u64 = said.strip_prefix("ann: ").and_then(|count| count.parse().ok()).unwrap();
+    assert!((1..=12).contains(&count), "{said}");
+
+    let mut ids = race(12, |_| {
+        let mut visitor = browser.with_cookie("other=1");
+        async move {
+            assert_eq!(visitor.says("POST", "/count").await, "nobody: 1");
+            id(&visitor)
+        }
+    })
+    .await;
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 12, "each visitor has a session of its own");
+}
+
+#[tokio::test]
+async fn a_request_does_not_bring_back_a_session_that_has_ended_meanwhile() {
+    for logs_out in [true, false] {
+        let (probe, mut browser) = start().await;
+        browser.says("POST", "/login/ann").await;
+        let key = key(&browser);
+        let mut tab = browser.clone();
+        let request = async move { tab.post("/count").await };
+        let answer = probe
+            .between(request, async {
+                if logs_out {
+                    browser.says("POST", "/logout").await;
+                } else {
+                    probe.storage().touch(&key, Expiry::after_millis(1)).await.unwrap();
+                    until("the session expires", Duration::from_secs(60), || async {
+                        !probe.storage().contains(&key).await.unwrap()
+                    })
+                    .await;
+                }
+            })
+            .await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+        assert!(!probe.storage().contains(&key).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_overtaken_is_saved_after_the_other() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/count").await;
+    let mut tab = browser.clone();
+    let request = async move { tab.says("POST", "/count").await };
+    let said = probe
+        .between(request, async {
+            browser.says("POST", "/count").await;
+        })
+        .await;
+    assert_eq!(said, "nobody: 2");
+    assert_eq!(browser.says("GET", "/").await, "nobody: 2");
+}
+
+#[tokio::test]
+async fn cookies_that_are_none_of_ours() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    let real = id(&browser);
+    let unknown = Id(42).to_string();
+    let values = [
+        unknown.clone(),
+        String::new(),
+        real[..21].to_owned(),
+        format!("{real}A"),
+        format!("{}é", &real[..20]),
+        real.to_ascii_lowercase(),
+        "A".repeat(6_000),
+        "../../../etc/passwd".to_owned(),
+        "'%20OR%201=1--".to_owned(),
+        "session:x".to_owned(),
+        "*".repeat(22),
+        "\"".to_owned(),
+    ];
+    for value in values {
+        let cookie = format!("id={value}");
+        assert_eq!(browser.with_cookie(&cookie).says("GET", "/").await, "nobody: 0", "{value}");
+        let mut visitor = browser.with_cookie(&cookie);
+        assert_eq!(visitor.says("POST", "/count").await, "nobody: 1", "{value}");
+        assert_ne!(id(&visitor), value, "an id is never one that the visitor has chosen");
+    }
+    let planted = Key::new(format!("session:{unknown}")).unwrap();
+    assert!(!probe.storage().contains(&planted).await.unwrap());
+    assert_eq!(browser.says("GET", "/").await, "ann: 0");
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_no_empty_session() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/login/ann").await;
+    let cookie = browser.cookie().map(str::to_owned);
+
+    probe.set_down(true);
+    for (method, path) in [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")] {
+        let answer = if method == "GET" { browser.get(path).await } else { browser.post(path).await };
+        assert_eq!((answer.status, answer.set_cookie), (503, None), "{method} {path}");
+        assert!(!answer.body.contains("nobody"), "{}", answer.body);
+    }
+    // Who has no session yet is told so when it cannot be saved.
+    let answer = browser.with_cookie("other=1").post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+    probe.set_down(false);
+
+    probe.set_read_only(true);
+    let answer = browser.post("/count").await;
+    assert_eq!((answer.status, answer.set_cookie), (500, None));
+    probe.set_read_only(false);
+
+    assert_eq!(browser.cookie(), cookie.as_deref());
+    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "all is as it was");
+}
+
+#[tokio::test]
+async fn data_of_another_framework_are_neither_taken_nor_overwritten() {
+    let (probe, mut browser) = start().await;
+    browser.says("POST", "/count").await;
+    let key = key(&browser);
+    probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+    for path in ["/count", "/login/bob"] {
+        let answer = browser.post(path).await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+    }
+    assert_eq!(browser.get("/").await.status, 500);
+    assert_eq!(probe.storage().read(&key).await.unwrap().unwrap().value, FOREIGN);
+    assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never));
+    // Who logs out is done with it.
+    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
+    assert_eq!(browser.cookie(), None);
+}

@@ -1,0 +1,261 @@
+//! What holds of the store in every storage.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
+
+mod support;
+
+use std::{collections::HashMap, time::Duration};
+
+use larder_core::{Expiry, Key, Storage};
+use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
+use larder_tower_sessions::LarderStore;
+use tower_sessions::{
+    ExpiredDeletion, SessionStore,
+    cookie::time::OffsetDateTime,
+    session::{Id, Record},
+    session_store::Error,
+};
+
+use self::support::{Stores, memory};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_millis(400);
+/// How long a case waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    Runner::new()
+        .suite(cases(Suite::new("memory", memory())))
+        .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
+        .suite(cases(Suite::connect("redis", Stores::redis)))
+        .suite(cases(Suite::connect("postgres", Stores::postgres)))
+        .main()
+}
+
+fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
+    suite
+        .without_laws()
+        .case("created_is_loaded_as_it_was", |context| created(context.target))
+        .case("a_taken_id_is_not_taken_again", |context| taken(context.target))
+        .case("racing_creates_of_one_id_get_one_each", |context| racing_creates(context.target))
+        .case("saved_replaces_the_session_and_its_expiry", |context| saved(context.target))
+        .case("saved_after_delete_stays_deleted", |context| saved_after_delete(context.target))
+        .case("saved_after_expiry_stays_expired", |context| saved_after_expiry(context.target))
+        .case("racing_saves_all_succeed", |context| racing_saves(context.target))
+        .case("racing_saves_do_not_undo_a_delete", |context| saves_and_delete(context.target))
+        .case("deleted_is_gone", |context| deleted(context.target))
+        .case("expires_in_time", |context| expires(context.target))
+        .case("ended_before_it_began", |context| ended(context.target))
+        .case("foreign_data_are_an_error_and_stay", |context| foreign(context.target))
+        .case("expired_are_swept", |context| swept(context.target))
+}
+
+async fn open(target: &Target) -> (Handle, LarderStore) {
+    let handle = target.open().await;
+    let store = LarderStore::new((*handle).clone()).must("make the store");
+    (handle, store)
+}
+
+fn record(count: u64, lives: Duration) -> Record {
+    Record {
+        id: Id::default(),
+        data: HashMap::from([("count".to_owned(), count.into())]),
+        expiry_date: OffsetDateTime::now_utc() + lives,
+    }
+}
+
+fn key(id: &Id) -> Key {
+    Key::new(format!("session:{id}")).unwrap()
+}
+
+async fn loaded(store: &LarderStore, id: &Id) -> Option<Record> {
+    store.load(id).await.must("load")
+}
+
+/// Whether it is the error of a session that is gone.
+fn gone(outcome: &Result<(), Error>) -> bool {
+    matches!(outcome, Err(Error::Backend(text)) if text.contains("gone") && text.contains("(conflict)"))
+}
+
+async fn created(target: Target) {
+    let (_, store) = open(&target).await;
+    let mut record = record(1, HOUR);
+    let id = record.id;
+    let values =
+        r#"{"text":"名前 \u0000 \"\\","many":[1,-2,0.5,1e300,18446744073709551615],"none":null,"":{"a":{}}}"#;
+    record.data.extend(serde_json::from_str::<HashMap<_, _>>(values).unwrap());
+    assert_eq!(loaded(&store, &id).await, None);
+    store.create(&mut record).await.must("create");
+    assert_eq!(record.id, id, "the id was free");
+    assert_eq!(loaded(&store, &id).await, Some(record));
+}
+
+async fn taken(target: Target) {
+    let (_, store) = open(&target).await;
+    let mut first = record(1, HOUR);
+    store.create(&mut first).await.must("create");
+    let mut second = Record { id: first.id, ..record(2, HOUR) };
+    store.create(&mut second).await.must("create");
+    assert_ne!(second.id, first.id);
+    assert_eq!(loaded(&store, &first.id).await, Some(first));
+    assert_eq!(loaded(&store, &second.id).await, Some(second));
+}
+
+async fn racing_creates(target: Target) {
+    let (_, store) = open(&target).await;
+    let id = Id::default();
+    let created = race(8, |count| {
+        let store = store.clone();
+        async move {
+            let mut record = Record { id, ..record(count as u64, HOUR) };
+            store.create(&mut record).await.must("create");
+            record
+        }
+    })
+    .await;
+    assert_eq!(created.iter().filter(|record| record.id == id).count(), 1, "one has got the id");
+    for record in created {
+        assert_eq!(loaded(&store, &record.id).await, Some(record));
+    }
+}
+
+async fn saved(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut first = record(1, Duration::from_secs(120));
+    store.create(&mut first).await.must("create");
+    let second = Record { id: first.id, ..record(2, HOUR) };
+    store.save(&second).await.must("save");
+    assert_eq!(loaded(&store, &first.id).await, Some(second));
+    let left = handle.ttl(&key(&first.id)).await.must("ttl");
+    assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2), "it lives on: {left:?}");
+}
+
+async fn saved_after_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut record = record(1, HOUR);
+    store.create(&mut record).await.must("create");
+    store.delete(&record.id).await.must("delete");
+    assert!(gone(&store.save(&record).await));
+    handle.lacks(&key(&record.id), "after a save of a deleted session").await;
+}
+
+async fn saved_after_expiry(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut record = record(1, SOON);
+    store.create(&mut record).await.must("create");
+    until("the session expires", PATIENCE, || async { loaded(&store, &record.id).await.is_none() }).await;
+    record.expiry_date = OffsetDateTime::now_utc() + HOUR;
+    assert!(gone(&store.save(&record).await));
+    handle.lacks(&key(&record.id), "after a save of an expired session").await;
+}
+
+async fn racing_saves(target: Target) {
+    let (_, store) = open(&target).await;
+    let mut first = record(0, HOUR);
+    store.create(&mut first).await.must("create");
+    let id = first.id;
+    let saved = race(8, |count| {
+        let store = store.clone();
+        async move {
+            let record = Record { id, ..record(count as u64 + 1, HOUR) };
+            store.save(&record).await.must("save");
+            record
+        }
+    })
+    .await;
+    let last = loaded(&store, &id).await.must("load a live session");
+    assert!(saved.contains(&last), "what is stored is what one of them saved");
+}
+
+async fn saves_and_delete(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut first = record(0, HOUR);
+    store.create(&mut first).await.must("create");
+    let id = first.id;
+    race(7, |task| {
+        let store = store.clone();
+        async move {
+            if task == 3 {
+                return store.delete(&id).await.must("delete");
+            }
+            for count in 0..20 {
+                let outcome = store.save(&Record { id, ..record(count, HOUR) }).await;
+                assert!(outcome.is_ok() || gone(&outcome), "{outcome:?}");
+            }
+        }
+    })
+    .await;
+    handle.lacks(&key(&id), "after it was deleted among saves").await;
+}
+
+async fn deleted(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut record = record(1, HOUR);
+    store.create(&mut record).await.must("create");
+    for _ in 0..2 {
+        store.delete(&record.id).await.must("delete");
+        assert_eq!(loaded(&store, &record.id).await, None);
+    }
+    handle.lacks(&key(&record.id), "after delete").await;
+}
+
+async fn expires(target: Target) {
+    let (handle, store) = open(&target).await;
+    let lifetime = Lifetime::begin(SOON);
+    let mut record = record(1, SOON);
+    store.create(&mut record).await.must("create");
+    lifetime.written().expires(&handle, &key(&record.id), "a session").await;
+    assert_eq!(loaded(&store, &record.id).await, None);
+}
+
+async fn ended(target: Target) {
+    let (handle, store) = open(&target).await;
+    let mut past = record(1, Duration::ZERO);
+    store.create(&mut past).await.must("create");
+    assert_eq!(loaded(&store, &past.id).await, None);
+    // A live session that is saved with an end in the past has ended.
+    let mut record = record(1, HOUR);
+    store.create(&mut record).await.must("create");
+    record.expiry_date = OffsetDateTime::now_utc() - HOUR;
+    store.save(&record).await.must("save");
+    handle.lacks(&key(&record.id), "after a save with an end in the past").await;
+}
+
+async fn foreign(target: Target) {
+    let (handle, store) = open(&target).await;
+    let record = record(1, HOUR);
+    let (id, other) = (record.id.to_string(), Id::default());
+    let member = |name: &str, value: &str| format!(r#""{name}":"{value}""#);
+    let (right, date) = (member("id", &id), member("expires", "2031-05-01T12:00:00Z"));
+    for text in [
+        r#"{"user":"ann"}"#.to_owned(),
+        r#"["ann"]"#.to_owned(),
+        format!(r#"{{{},{date},"data":{{}}}}"#, member("id", &other.to_string())),
+        format!(r#"{{{right},{date},"data":{{}},"version":2}}"#),
+        format!(r#"{{{right},{},"data":{{}}}}"#, member("expires", "ann")),
+        format!(r#"{{{right},{date},"data":["ann"]}}"#),
+        format!(r#"{{{right},{date}}}"#),
+    ] {
+        let value = text.into_bytes().into();
+        handle.put(&key(&record.id), &value).await;
+        for outcome in [store.load(&record.id).await.map(drop), store.save(&record).await] {
+            let Err(Error::Decode(text)) = outcome else { panic!("{outcome:?}") };
+            assert!(text.contains("(codec)") && !text.contains("ann") && !text.contains(&id), "{text}");
+        }
+        let mut another = record.clone();
+        store.create(&mut another).await.must("create");
+        assert_ne!(another.id, record.id);
+        handle.holds(&key(&record.id), &value, "what is not ours").await;
+    }
+}
+
+async fn swept(target: Target) {
+    let (_, store) = open(&target).await;
+    let (mut short, mut long) = (record(1, SOON), record(2, HOUR));
+    store.create(&mut short).await.must("create");
+    store.create(&mut long).await.must("create");
+    until("the session expires", PATIENCE, || async { loaded(&store, &short.id).await.is_none() }).await;
+    store.delete_expired().await.must("delete what has expired");
+    assert_eq!(store.storage().purge_expired().await.must("purge"), 0, "nothing is left to sweep");
+    assert_eq!(loaded(&store, &long.id).await, Some(long));
+}

@@ -1,0 +1,97 @@
+//! A browser, as far as sessions need one: it speaks HTTP/1.1 and keeps one cookie.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// A visitor. A clone is another tab: it begins with the same cookie.
+#[derive(Clone)]
+pub(crate) struct Browser {
+    address: SocketAddr,
+    /// `name=value`, as it is sent.
+    cookie: Option<String>,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    /// The cookie that the answer sets; empty if it is to be forgotten.
+    pub(crate) set_cookie: Option<String>,
+}
+
+impl Browser {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, cookie: None }
+    }
+
+    /// One that sends `cookie`, wherever it has it from.
+    pub(crate) fn with_cookie(&self, cookie: impl Into<String>) -> Self {
+        Self { address: self.address, cookie: Some(cookie.into()) }
+    }
+
+    /// `name=value`.
+    pub(crate) fn cookie(&self) -> Option<&str> {
+        self.cookie.as_deref()
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
+        self.request("GET", path).await
+    }
+
+    pub(crate) async fn post(&mut self, path: &str) -> Answer {
+        self.request("POST", path).await
+    }
+
+    /// The body of an answer that must be a success.
+    pub(crate) async fn says(&mut self, method: &str, path: &str) -> String {
+        let answer = self.request(method, path).await;
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+        answer.body.trim_end().to_owned()
+    }
+
+    async fn request(&mut self, method: &str, path: &str) -> Answer {
+        let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n")).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n{cookie}\r\n"
+        );
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = Answer::parse(&answer);
+        match answer.set_cookie.as_deref() {
+            Some("") => self.cookie = None,
+            Some(cookie) => self.cookie = Some(cookie.to_owned()),
+            None => {}
+        }
+        answer
+    }
+}
+
+impl Answer {
+    fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let fields: Vec<_> = head.lines().skip(1).filter_map(|line| line.split_once(": ")).collect();
+        let all = |name: &str| {
+            let found = fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
+            found.map(|field| field.1.to_owned()).collect::<Vec<_>>()
+        };
+        assert!(all("transfer-encoding").is_empty(), "this browser reads plain bodies only");
+        let mut cookies = all("set-cookie");
+        assert!(cookies.len() <= 1, "one cookie at most");
+        let set_cookie = cookies.pop().map(|cookie| {
+            let (pair, attributes) = cookie.split_once(';').unwrap_or((&cookie, ""));
+            assert!(attributes.contains("HttpOnly") || attributes.contains("Max-Age=0"));
+            if attributes.contains("Max-Age=0;") || attributes.ends_with("Max-Age=0") {
+                String::new()
+            } else {
+                pair.to_owned()
+            }
+        });
+        Self { status, body: body.to_owned(), set_cookie }
+    }
+}

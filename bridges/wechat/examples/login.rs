@@ -1,0 +1,118 @@
+//! A service for a mini-program, with a stand-in for WeChat's server, so that it runs as it stands:
+//!
+//! ```sh
+//! cargo run -p larder-wechat --example login --features axum [-- --storage redis://localhost] [--port 3000]
+//! ```
+//!
+//! It prints what to type. With `WECHAT_APP_ID` and `WECHAT_APP_SECRET` in the environment it asks
+//! the real WeChat.
+
+use std::{env, io, time::Duration};
+
+use axum::{Json, Router, extract::Query, http::StatusCode, routing::get};
+use larder_wechat::{Session, WechatLayer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The sample that WeChat publishes: a user's data, encrypted for this app with this key.
+/// <https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html>
+mod sample {
+    pub(super) const APP_ID: &str = "wx4f4bc4dec97d474b";
+    pub(super) const SECRET: &str = "secret";
+    pub(super) const SESSION_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
+    pub(super) const IV: &str = "r7BXXKkLb8qrSNn05n0qiA==";
+    pub(super) const DATA: &str = "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+3hVbJSRgv+4lGOETKUQz6OYStslQ142dNCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJXwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJAYB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCpoG20f0a04COwfneQAGGwd5oa+T8yO5hzuyDb/XcxxmK01EpqOyuxINew==";
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let (url, port) = arguments()?;
+    let sessions = larder::open(&url).await?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let base = format!("http://{}", listener.local_addr()?);
+
+    let real = env::var("WECHAT_APP_ID").ok().zip(env::var("WECHAT_APP_SECRET").ok());
+    let is_real = real.is_some();
+    let layer = match real {
+        Some((app_id, secret)) => WechatLayer::builder(app_id, secret),
+        None => WechatLayer::builder(sample::APP_ID, sample::SECRET).base_url(stand_in().await?),
+    }
+    .storage(sessions)
+    .cover_time(Duration::from_secs(300))
+    .build()?;
+
+    let app = Router::new().route("/me", get(me)).route("/logout", get(logout)).layer(layer);
+    println!("Serving {base} with sessions in {}.\n", larder::redact(&url));
+    if !is_real {
+        print_what_to_type(&base);
+    }
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// Who is it, and for how many times? A request without a session is answered with 401.
+async fn me(session: Session) -> Result<Json<Value>, StatusCode> {
+    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
+    let visits =
+        session.update("visits", |visits: Option<u64>| Some(visits.unwrap_or(0) + 1)).map_err(failed)?;
+    let user: Value = session.user_info().map_err(failed)?.unwrap_or_default();
+    let remaining = session.remaining().await.map_err(failed)?.unwrap_or_default();
+    Ok(Json(json!({
+        "nickName": user["nickName"],
+        "remaining": remaining.as_secs(),
+        "visits": visits,
+    })))
+}
+
+async fn logout(session: Session) -> &'static str {
+    session.destroy();
+    "bye\n"
+}
+
+/// Answers every code with the sample's session key, as WeChat's server would; returns its URL.
+async fn stand_in() -> io::Result<String> {
+    #[derive(Deserialize)]
+    struct Ask {
+        appid: String,
+        secret: String,
+    }
+    async fn exchange(Query(ask): Query<Ask>) -> Json<Value> {
+        Json(if ask.appid == sample::APP_ID && ask.secret == sample::SECRET {
+            json!({ "openid": "oGZUI0egBJY1zhBYw2KhdUfwVJJE", "session_key": sample::SESSION_KEY })
+        } else {
+            json!({ "errcode": 40125, "errmsg": "invalid appsecret" })
+        })
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let router = Router::new().route("/sns/jscode2session", get(exchange));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(url)
+}
+
+fn print_what_to_type(base: &str) {
+    let (iv, data) = (sample::IV, sample::DATA);
+    println!("Log in:\n");
+    println!(
+        "curl -s {base}/api/login -H 'X-WX-Code: any' -H 'X-WX-IV: {iv}' -H 'X-WX-Encrypted-Data: {data}'\n"
+    );
+    println!("Then, with the id that came back:\n");
+    println!("curl -s {base}/me -H 'X-WX-Skey: 5979632ece7b73187705aab22951713a29ac031e' -H 'X-WX-Id: '");
+}
+
+fn arguments() -> Result<(String, u16), Failure> {
+    let (mut url, mut port) = ("memory:".to_owned(), 3000);
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
+        match argument.as_str() {
+            "--storage" => url = value,
+            "--port" => port = value.parse()?,
+            _ => return Err("usage: login [--storage URL] [--port PORT]".into()),
+        }
+    }
+    Ok((url, port))
+}

@@ -1,0 +1,68 @@
+//! What all requests of a layer share, checked.
+
+use larder_core::Key;
+
+use crate::{
+    credentials,
+    exchange::Exchange,
+    parameters::Claim,
+    protocol::Protocol,
+    refusal::Rejection,
+    secret::Secret,
+    store::{Loaded, Store},
+};
+
+/// A layer's options.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) app_id: String,
+    pub(crate) app_secret: Secret,
+    pub(crate) login_path: String,
+    pub(crate) login_next: bool,
+    pub(crate) protocol: Protocol,
+    pub(crate) exchange: Exchange,
+    pub(crate) store: Store,
+}
+
+/// A session whose claim is good.
+pub(crate) struct Opened {
+    pub(crate) id: String,
+    pub(crate) key: Key,
+    pub(crate) loaded: Loaded,
+}
+
+impl Config {
+    /// The session that is claimed, if the claim is good.
+    pub(crate) async fn open(&self, claim: &Claim) -> Result<Opened, Rejection> {
+        let (id, skey) = self.claimed(claim).ok_or(Rejection::Invalid)?;
+        let key = self.store.key(id).map_err(Rejection::Store)?;
+        let loaded = self.store.load(&key, id).await.map_err(Rejection::Store)?.ok_or(Rejection::Invalid)?;
+        // As the servers before do: what counts is the skey of the session key, not the stored one.
+        let session_key = loaded.fields.session_key();
+        if credentials::same(skey, &self.skey(session_key.expose())) {
+            Ok(Opened { id: id.to_owned(), key, loaded })
+        } else {
+            Err(Rejection::Invalid)
+        }
+    }
+
+    /// What names the session, and the skey, if both can be such at all.
+    fn claimed<'a>(&self, claim: &'a Claim) -> Option<(&'a str, &'a str)> {
+        let skey = claim.skey.as_ref()?.expose();
+        let id = match self.protocol {
+            Protocol::Wafer => claim.id.as_ref()?.expose(),
+            Protocol::Wafer2 => skey,
+        };
+        let good = credentials::is_hex(id, self.protocol.id_length())
+            && credentials::is_hex(skey, credentials::SKEY_LENGTH);
+        good.then_some((id, skey))
+    }
+
+    /// The skey of a session key.
+    pub(crate) fn skey(&self, session_key: &str) -> String {
+        match self.protocol {
+            Protocol::Wafer => credentials::skey(&[&self.app_id, self.app_secret.expose(), session_key]),
+            Protocol::Wafer2 => credentials::skey(&[session_key]),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A session as it is stored: a JSON object, `{id, skey, sessionKey, userInfo, ...custom fields}`.
+
+use std::collections::BTreeMap;
+
+use larder_core::{Bytes, Error, ErrorKind, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{names, secret::Secret};
+
+pub(crate) type Raw = Box<RawValue>;
+
+/// The fields, each as the JSON that it was read as: one that nobody changes is written back byte for
+/// byte, whatever numbers are in it.
+#[derive(Clone, Default)]
+pub(crate) struct Fields(BTreeMap<String, Raw>);
+
+impl Fields {
+    /// The fields of a session that has just logged in.
+    pub(crate) fn new(id: Option<&str>, skey: &str, session_key: &str, user_info: Raw) -> Result<Self> {
+        let mut fields = Self::default();
+        if let Some(id) = id {
+            fields.set(names::FIELD_ID, encode(names::FIELD_ID, id)?);
+        }
+        fields.set(names::FIELD_SKEY, encode(names::FIELD_SKEY, skey)?);
+        fields.set(names::FIELD_SESSION_KEY, encode(names::FIELD_SESSION_KEY, session_key)?);
+        fields.set(names::FIELD_USER_INFO, user_info);
+        Ok(fields)
+    }
+
+    /// Reads what is stored. It has to look like a session of the protocol, under its own id.
+    pub(crate) fn parse(bytes: &[u8], id: &str) -> Result<Self> {
+        let fields = Self(serde_json::from_slice(bytes).map_err(|_| foreign())?);
+        let own_id = match fields.get(names::FIELD_ID) {
+            None => true,
+            Some(own) => serde_json::from_str::<String>(own.get()).is_ok_and(|own| own == id),
+        };
+        if own_id && fields.text(names::FIELD_SESSION_KEY).is_some_and(|key| !key.expose().is_empty()) {
+            Ok(fields)
+        } else {
+            Err(foreign())
+        }
+    }
+
+    /// Reads what is stored of a user: an object with the user's data.
+    pub(crate) fn parse_user(bytes: &[u8]) -> Result<Raw> {
+        let mut fields: BTreeMap<String, Raw> = serde_json::from_slice(bytes).map_err(|_| foreign())?;
+        let info = fields.remove(names::FIELD_USER_INFO).ok_or_else(foreign)?;
+        if info.get().starts_with('{') { Ok(info) } else { Err(foreign()) }
+    }
+
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        serde_json::to_vec(&self.0)
+            .map(Bytes::from)
+            .map_err(|_| Error::new(ErrorKind::Codec, "the session cannot be written as JSON"))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
+        self.0.get(name).map(|value| &**value)
+    }
+
+    /// The field, if it is a string.
+    pub(crate) fn text(&self, name: &str) -> Option<Secret> {
+        serde_json::from_str::<String>(self.get(name)?.get()).ok().map(Secret::new)
+    }
+
+    /// The session key; `parse` has made sure that there is one.
+    pub(crate) fn session_key(&self) -> Secret {
+        self.text(names::FIELD_SESSION_KEY).unwrap_or_else(|| Secret::new(""))
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: Raw) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// These fields, and those of `other` that are not among them.
+    pub(crate) fn or(mut self, other: Self) -> Self {
+        for (name, value) in other.0 {
+            self.0.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    /// Whether they are the same, but for white space: a store that keeps JSON as such lays it out anew.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|(one, other)| one.0 == other.0 && equal(one.1, other.1))
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+}
+
+pub(crate) fn encode<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Raw> {
+    // serde_json's own message may quote the value.
+    to_raw_value(value)
+        .map_err(|_| Error::new(ErrorKind::Codec, format!("the field `{name}` cannot be written as JSON")))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(name: &str, value: &RawValue) -> Result<T> {
+    serde_json::from_str(value.get())
+        .map_err(|_| Error::new(ErrorKind::Codec, format!("the field `{name}` is not of the type asked for")))
+}
+
+fn equal(one: &RawValue, other: &RawValue) -> bool {
+    one.get() == other.get() || tokens(one.get()).eq(tokens(other.get()))
+}
+
+/// The bytes of a JSON text without the white space between its tokens.
+fn tokens(json: &str) -> impl Iterator<Item = u8> + '_ {
+    let (mut quoted, mut escaped) = (false, false);
+    json.bytes().filter(move |&byte| {
+        let kept = quoted || !byte.is_ascii_whitespace();
+        if byte == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = byte == b'\\' && !escaped;
+        kept
+    })
+}
+
+fn foreign() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "what is stored under the session's key is no session of this protocol; it is left as it is (do two \
+         programs share a key prefix?)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_mp_session_koa2_comes_back_byte_for_byte() {
+        let stored =
+            r#"{"cart":[1.10,1e2],"id":"ab","sessionKey":"k","skey":"s","userInfo":{"nickName":"Band"}}"#;
+        let fields = Fields::parse(stored.as_bytes(), "ab").unwrap();
+        assert_eq!(fields.encode().unwrap(), stored);
+        assert_eq!(fields.text("sessionKey").unwrap().expose(), "k");
+    }
+
+    #[test]
+    fn white_space_between_tokens_is_no_change() {
+        let fields = |json: &str| {
+            Fields::parse(format!(r#"{{"sessionKey":"k","a":{json}}}"#).as_bytes(), "ab").unwrap()
+        };
+        assert!(
+            fields(r#"{"b":[1,"x y\\"],"c":"\" "}"#).same(&fields(r#"{ "b": [1, "x y\\"], "c": "\" " }"#))
+        );
+        assert!(!fields(r#"["a b"]"#).same(&fields(r#"["ab"]"#)));
+        assert!(!fields("18446744073709551617").same(&fields("18446744073709551618")));
+        assert!(!fields("1").same(&Fields::parse(br#"{"sessionKey":"k","b":1}"#, "ab").unwrap()));
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_not_quoted() {
+        for stored in [
+            "",
+            "secret",
+            "[]",
+            "null",
+            r#""secret""#,
+            "{}",
+            r#"{"cookie":{"path":"/"},"user":"secret"}"#,
+            r#"{"v":2,"__d":{"id":"ab","sessionKey":"secret"}}"#,
+            r#"{"id":"ab","sessionKey":7}"#,
+            r#"{"id":"ab","sessionKey":""}"#,
+            r#"{"id":"cd","sessionKey":"secret"}"#,
+            r#"{"id":7,"sessionKey":"secret"}"#,
+            "\u{1}{}",
+        ] {
+            let error = Fields::parse(stored.as_bytes(), "ab").map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{stored}");
+            assert!(!format!("{error} {error:?}").contains("secret"));
+        }
+        assert!(Fields::parse(&[0xff, 0xfe], "ab").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod body;
+mod builder;
+mod changes;
+mod config;
+mod credentials;
+mod decrypt;
+mod exchange;
+#[cfg(feature = "axum")]
+mod extract;
+mod fields;
+mod future;
+mod layer;
+mod login;
+mod names;
+mod parameters;
+mod protocol;
+mod refusal;
+mod reply;
+mod secret;
+mod service;
+mod session;
+mod store;
+
+pub use larder_core::{Error, ErrorKind, Result};
+
+#[cfg(feature = "axum")]
+pub use crate::extract::NotLoggedIn;
+pub use crate::{
+    body::SessionBody, builder::WechatBuilder, future::ResponseFuture, layer::WechatLayer,
+    protocol::Protocol, service::WechatService, session::Session,
+};

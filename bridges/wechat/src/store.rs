@@ -1,0 +1,201 @@
+//! Sessions in the storage.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::try_join;
+use larder_core::{Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Storage, Version};
+use serde_json::value::RawValue;
+
+use crate::{
+    changes::Changes,
+    fields::{Fields, Raw},
+    names,
+};
+
+/// How often a save begins anew after another one was faster.
+const ATTEMPTS: u32 = 64;
+/// The longest pause between two attempts, in milliseconds.
+const LONGEST_PAUSE: u64 = 32;
+
+/// Where sessions are, and how long they live.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) prefix: String,
+    pub(crate) max_age: Duration,
+    /// Sessions that have this much left, or less, are given `max_age` anew. Zero: none are.
+    pub(crate) cover_time: Duration,
+    /// How long version 2 knows a user.
+    pub(crate) remember_users: Expiry,
+}
+
+/// A session as it was read.
+pub(crate) struct Loaded {
+    pub(crate) fields: Fields,
+    version: Version,
+    /// Its time is running out, as `cover_time` sees it.
+    due: bool,
+}
+
+impl Store {
+    /// The key of the session called `id`, as mp-session-koa2 names it.
+    pub(crate) fn key(&self, id: &str) -> Result<Key> {
+        Key::new(format!("{}{id}", self.prefix))
+    }
+
+    pub(crate) async fn load(&self, key: &Key, id: &str) -> Result<Option<Loaded>> {
+        let (record, due) = if self.cover_time.is_zero() {
+            (self.storage.read(key).await?, false)
+        } else {
+            let (record, left) = try_join(self.storage.read(key), self.storage.ttl(key)).await?;
+            let due = match left {
+                Some(Expiry::After(left)) => left <= self.cover_time,
+                // An entry without an end is none of ours, and gets one.
+                Some(Expiry::Never) => true,
+                None => false,
+            };
+            (record, due)
+        };
+        record.map(|record| self.loaded(record, id, due)).transpose()
+    }
+
+    fn loaded(&self, record: Record, id: &str, due: bool) -> Result<Loaded> {
+        let name = self.storage.name();
+        let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read);
+        let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
+        let fields = Fields::parse(&record.value, id).map_err(named)?;
+        Ok(Loaded { fields, version, due })
+    }
+
+    /// The time that the session has left; `None` once it is gone.
+    pub(crate) async fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
+        self.storage.ttl(key).await
+    }
+
+    /// Saves `changes`, field by field: what others have saved since is kept. A session that is gone
+    /// meanwhile stays gone.
+    pub(crate) async fn save(&self, key: &Key, id: &str, loaded: &Loaded, changes: &Changes) -> Result<()> {
+        let mut seen = loaded.fields.clone();
+        let mut version = loaded.version.clone();
+        for attempt in 0..ATTEMPTS {
+            let changed = changes.apply(seen.clone())?;
+            if changed.same(&seen) {
+                self.cover(key, loaded.due).await;
+                return Ok(());
+            }
+            match self.write(key, &changed, Condition::At(version)).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
+                result => return result,
+            }
+            match self.load(key, id).await? {
+                Some(now) => (seen, version) = (now.fields, now.version),
+                None => {
+                    tracing::debug!(
+                        "a session ended while a request of it was served; its changes end with it"
+                    );
+                    return Ok(());
+                }
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// Writes the session of a login, which must be new.
+    pub(crate) async fn create(&self, key: &Key, fresh: &Fields, changes: &Changes) -> Result<()> {
+        self.write(key, &changes.apply(fresh.clone())?, Condition::Absent).await
+    }
+
+    /// Writes the session of a login. One that is there already (in version 2 a user's skey may come
+    /// back) keeps its custom fields.
+    pub(crate) async fn establish(
+        &self,
+        key: &Key,
+        id: &str,
+        fresh: &Fields,
+        changes: &Changes,
+    ) -> Result<()> {
+        let mut there = None;
+        for attempt in 0..ATTEMPTS {
+            let (fields, condition) = match there {
+                None => (fresh.clone(), Condition::Absent),
+                Some(Loaded { fields, version, .. }) => (fresh.clone().or(fields), Condition::At(version)),
+            };
+            match self.write(key, &changes.apply(fields)?, condition).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
+                result => return result,
+            }
+            there = self.load(key, id).await?;
+        }
+        Err(overtaken())
+    }
+
+    async fn write(&self, key: &Key, fields: &Fields, condition: Condition) -> Result<()> {
+        let expiry = Expiry::After(self.max_age);
+        self.storage.write_if(key, fields.encode()?, expiry, condition).await.map(drop)
+    }
+
+    /// Gives a session whose time is running out its full time again. Nothing is lost if that fails:
+    /// the next request tries it too.
+    async fn cover(&self, key: &Key, due: bool) {
+        if due && let Err(error) = self.storage.touch(key, Expiry::After(self.max_age)).await {
+            tracing::warn!(%error, "the time of a session could not be extended");
+        }
+    }
+
+    /// Deletes the session, also if others have changed it since; but only if it still is one.
+    pub(crate) async fn destroy(&self, key: &Key, id: &str, loaded: &Loaded) -> Result<()> {
+        let mut version = loaded.version.clone();
+        for attempt in 0..ATTEMPTS {
+            match self.storage.delete_if(key, &version).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
+                result => return result,
+            }
+            match self.load(key, id).await? {
+                Some(now) => version = now.version,
+                None => return Ok(()),
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// What version 2 knows of a user.
+    pub(crate) async fn user(&self, open_id: &str) -> Result<Option<Raw>> {
+        let key = self.user_key(open_id)?;
+        self.storage.read(&key).await?.map(|record| user_info(&record)).transpose()
+    }
+
+    /// Remembers a user who has sent user data.
+    pub(crate) async fn remember(&self, open_id: &str, info: &RawValue) -> Result<()> {
+        let key = self.user_key(open_id)?;
+        let there = self.storage.read(&key).await?;
+        if let Some(record) = &there {
+            user_info(record)?;
+        }
+        let mut user = Fields::default();
+        user.set(names::FIELD_USER_INFO, info.to_owned());
+        let condition = Condition::from(there.and_then(|record| record.version));
+        match self.storage.write_if(&key, user.encode()?, self.remember_users, condition).await {
+            // Another login of the same user, at the same moment.
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn user_key(&self, open_id: &str) -> Result<Key> {
+        self.key(&format!("user:{open_id}"))
+    }
+}
+
+fn user_info(record: &Record) -> Result<Raw> {
+    Fields::parse_user(&record.value)
+}
+
+/// Some at random, so that those who met do not meet again.
+async fn pause(attempt: u32) {
+    let longest = 1_u64.checked_shl(attempt).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=longest))).await;
+}
+
+fn overtaken() -> Error {
+    Error::new(ErrorKind::Conflict, "the session was saved by others again and again; try again later")
+}

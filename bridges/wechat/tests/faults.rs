@@ -1,0 +1,154 @@
+//! A store that is down: an error, never a panic, and never a session that looks empty.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod support;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use larder_core::{Expiry, Key, Storage};
+use larder_memory::MemoryStorage;
+use larder_wechat::{Protocol, Session, WechatLayer};
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{
+    APP_ID, APP_SECRET, MAGIC, SESSION_KEY, SKEY,
+    faults::Flaky,
+    service::{Service, key},
+};
+use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_keeps_requests_out() {
+    let storage = Flaky::default();
+    let service = Service::start(Arc::new(storage.clone())).await;
+    let mut client = service.client();
+    client.post("/count/visits", Value::Null).await.unwrap();
+    let (session, handled) = (client.session.clone(), service.handled());
+    storage.no_reads.store(true, Ordering::SeqCst);
+
+    for path in ["/open", "/me", "/api/login"] {
+        let names = client.names();
+        let names: Vec<_> = names.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = client.wx_request(Method::GET, path, &names, None).await;
+        assert_eq!((answer.status, &answer.data[MAGIC]), (503, &json!(1)), "{path}");
+        assert_eq!(answer.data["error"], "ERR_CHECK_LOGIN_FAILED");
+        assert!(!answer.data.to_string().contains("gone"), "the client is told no more than it needs");
+    }
+    assert_eq!(client.get("/me").await.map(drop).unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
+    // Who has no session needs no store.
+    let answer = client.wx_request(Method::GET, "/open", &[], None).await;
+    assert_eq!(answer.data, json!({ "session": false }));
+    assert_eq!(service.handled(), handled + 1);
+
+    storage.no_reads.store(false, Ordering::SeqCst);
+    client.session = session;
+    assert_eq!(client.get("/fields").await.unwrap().data, json!({ "visits": 1 }));
+}
+
+#[tokio::test]
+async fn what_cannot_be_saved_is_not_acknowledged() {
+    let storage = Flaky::default();
+    let service = Service::start(Arc::new(storage.clone())).await;
+    let mut client = service.client();
+    client.login().await.unwrap();
+    let session = client.session.clone();
+    storage.no_writes.store(true, Ordering::SeqCst);
+
+    // Reading goes on.
+    assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
+    for path in ["/set/cart", "/count/visits", "/logout"] {
+        let failed = client.post(path, json!(1)).await.map(drop).unwrap_err();
+        assert_eq!(failed.kind, "ERR_CHECK_LOGIN_FAILED", "{path}");
+        client.session.clone_from(&session);
+    }
+    // A login that cannot be stored is none.
+    let mut other = service.client();
+    let failed = other.login().await.unwrap_err();
+    assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
+    assert_eq!(other.session, None);
+
+    storage.no_writes.store(false, Ordering::SeqCst);
+    assert_eq!(client.get("/fields").await.unwrap().data, json!({}));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_extended_is_served() {
+    let storage = Flaky::default();
+    let service =
+        Service::with(Arc::new(storage.clone()), |builder| builder.cover_time(Duration::from_secs(3600)))
+            .await;
+    let mut client = service.client();
+    client.login().await.unwrap();
+    assert!(storage.touch(&key(&client.id()), Expiry::after_secs(60)).await.unwrap());
+    storage.no_writes.store(true, Ordering::SeqCst);
+    assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
+    storage.no_writes.store(false, Ordering::SeqCst);
+    client.get("/me").await.unwrap();
+    let Some(Expiry::After(left)) = storage.ttl(&key(&client.id())).await.unwrap() else {
+        panic!("the session is gone")
+    };
+    assert!(left > Duration::from_secs(3000));
+}
+
+/// A session as it is stored, and a request that claims it.
+async fn stored(storage: &MemoryStorage) -> (Key, http::Request<()>) {
+    let id = "ab".repeat(32);
+    let fields = json!({ "id": id, "skey": SKEY, "sessionKey": SESSION_KEY, "userInfo": {} });
+    storage.write(&key(&id), fields.to_string().into(), Expiry::after_secs(60)).await.unwrap();
+    let request = http::Request::get("/").header("X-WX-Id", &id).header("X-WX-Skey", SKEY).body(()).unwrap();
+    (key(&id), request)
+}
+
+#[tokio::test]
+async fn a_service_that_fails_or_is_dropped_changes_nothing() {
+    let storage = MemoryStorage::new();
+    let layer = WechatLayer::builder(APP_ID, APP_SECRET).storage(storage.clone()).build().unwrap();
+    let (key, request) = stored(&storage).await;
+    let before = storage.read(&key).await.unwrap();
+
+    let failing = layer.layer(service_fn(|request: http::Request<()>| async move {
+        request.extensions().get::<Session>().unwrap().set("field", &1).unwrap();
+        Err::<http::Response<()>, _>("it broke")
+    }));
+    assert_eq!(failing.oneshot(request.clone()).await.map(drop), Err("it broke"));
+    assert_eq!(storage.read(&key).await.unwrap(), before);
+
+    let hanging = layer.layer(service_fn(|request: http::Request<()>| async move {
+        request.extensions().get::<Session>().unwrap().destroy();
+        std::future::pending::<Result<http::Response<()>, &str>>().await
+    }));
+    let mut future = Box::pin(hanging.oneshot(request));
+    assert!(futures_util::FutureExt::now_or_never(&mut future).is_none());
+    drop(future);
+    assert_eq!(storage.read(&key).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_closed_store_is_the_same_as_one_that_is_down() {
+    let storage = Arc::new(MemoryStorage::new());
+    let service = Service::start(Arc::<MemoryStorage>::clone(&storage)).await;
+    let mut client = service.client();
+    client.login().await.unwrap();
+    storage.close().await.unwrap();
+    assert_eq!(client.get("/me").await.map(drop).unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
+    assert_eq!(service.handled(), 0);
+}
+
+#[tokio::test]
+async fn version_2_says_it_in_its_own_words() {
+    let storage = Flaky::default();
+    let service =
+        Service::with(Arc::new(storage.clone()), |builder| builder.protocol(Protocol::Wafer2)).await;
+    let mut client = service.client();
+    client.login2(true).await.unwrap();
+    let skey = client.session.clone().unwrap()["skey"].as_str().unwrap().to_owned();
+    storage.no_reads.store(true, Ordering::SeqCst);
+    let answer = client.wx_request(Method::GET, "/me", &[("X-WX-Skey", &skey)], None).await;
+    assert_eq!((answer.status, &answer.data["code"]), (503, &json!(-1)));
+    assert_eq!(client.login2(true).await.unwrap_err().kind, "ERR_LOGIN_FAILED");
+}
