@@ -186,7 +186,9 @@ where
 
     /// Whose session it is, by its value: keeps an index, by which
     /// [`keys_of`](Sessions::keys_of) and [`delete_of`](Sessions::delete_of) find all sessions of a
-    /// user. Costs a further write per write of a session.
+    /// user. Costs a further write per write of a session. Prefix, owner and key together must fit into
+    /// one key of 512 bytes; where they do not, saving is an
+    /// [`InvalidKey`](ErrorKind::InvalidKey) error.
     pub fn owner(mut self, owner: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
         self.owner = Some(Arc::new(owner));
         self

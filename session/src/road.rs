@@ -151,6 +151,21 @@ impl Road {
         Err(moves_too_often())
     }
 
+    /// Gives the session at `key` more time. Should it have moved since it was found, then what was
+    /// touched is a signpost, and that gets back the time that it is meant to have: the storage knows
+    /// no touch on a condition, so this looks afterwards.
+    pub(crate) async fn touch(&self, key: &Key, expiry: Expiry) -> Result<()> {
+        if !self.storage.touch(key, expiry).await? {
+            return Ok(());
+        }
+        let meant = match self.look(key).await? {
+            Sight::Nothing | Sight::Session(_) => return Ok(()),
+            Sight::Moved { .. } => self.signposts,
+            Sight::Expecting(_) | Sight::Departed(_) | Sight::Arrived(_) => Expiry::Never,
+        };
+        self.storage.touch(key, meant).await.map(drop)
+    }
+
     async fn look(&self, key: &Key) -> Result<Sight> {
         let Some(record) = self.storage.read(key).await? else {
             return Ok(Sight::Nothing);

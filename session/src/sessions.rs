@@ -240,6 +240,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The session keeps its content and the time that it has left. Where there is no session, the
     /// signpost is put up all the same. Moving again is no error, nor is moving on or back.
     ///
+    /// While it is under way the session is stored a third larger. One that the store has no room for
+    /// then is [`TooLarge`](larder_core::ErrorKind::TooLarge): it stays where it is, and both keys lead
+    /// to it.
+    ///
     /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
     /// through this crate with the same prefix; and either the move begins before the first update
     /// comes under the new key, or [`merge`](SessionsBuilder::merge) says what becomes of the session
@@ -263,7 +267,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Waits until nobody holds a lease on the session under `key`, in any process, and takes one: for
     /// handlers that must not run twice at a time. See [`Lease`].
     ///
-    /// A lease keeps other holders of leases out, not updates.
+    /// A lease keeps other holders of leases out, not updates. It is on the key where the session is
+    /// now: one that was taken before a [move](Self::move_key) does not keep out one that is taken after
+    /// it.
     ///
     /// # Errors
     ///

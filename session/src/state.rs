@@ -301,7 +301,7 @@ impl<T> Shared<T> {
         let lifetime = &self.content.lifetime;
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
-            self.road.storage.touch(key, expiry).await?;
+            self.road.touch(key, expiry).await?;
             self.touches.note(key);
             self.note_owner(owner, key, expiry).await?;
         }
