@@ -1,0 +1,56 @@
+//! Sessions on every adapter, and against their model on real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+#[path = "sessions/cases.rs"]
+mod cases;
+#[path = "../../../session/tests/model/mod.rs"]
+mod model;
+#[path = "sessions/random.rs"]
+mod random;
+
+use std::{sync::Arc, time::Duration};
+
+use larder_core::Storage;
+use larder_memory::MemoryStorage;
+use larder_processes::Stores;
+use larder_testkit::{Factory, Missing, Runner, Suite, factory};
+
+fn main() {
+    Runner::new()
+        .suite(with_cases(Suite::new("memory", memory())))
+        .suite(with_cases(stores("file", || async { Stores::file() })))
+        .suite(with_cases(stores("file_grammy", || async { Stores::grammy_file() })))
+        .suite(with_cases(stores("sqlite", || async { Stores::sqlite() })))
+        .suite(random::with_model(with_cases(stores("postgres", || Stores::postgres("")))))
+        .suite(with_cases(stores("postgres_jsonb", || Stores::postgres("&values=jsonb"))))
+        .suite(with_cases(stores("postgres_grammy", || Stores::postgres("&layout=grammy"))))
+        .suite(random::with_model(with_cases(stores("redis", Stores::redis))))
+        .suite(with_cases(stores("valkey", Stores::valkey)))
+        // The stand-in for MongoDB does some hundred writes a second.
+        .suite(with_cases(stores("mongodb", || Stores::mongodb("")).slow()))
+        .main()
+}
+
+/// A storage of its own for every case.
+fn memory() -> impl Factory {
+    factory(|_space| async { Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>) })
+}
+
+fn stores<C>(name: &str, connect: impl Fn() -> C + Send + Sync + 'static) -> Suite<Stores>
+where
+    C: Future<Output = Result<Stores, Missing>> + Send + 'static,
+{
+    Suite::connect(name, connect)
+}
+
+fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
+    suite
+        .without_laws()
+        .timeout(Duration::from_secs(600))
+        .case("increments_of_64_tasks_add_up_exactly", cases::sum_is_exact)
+        .case("a_session_of_3_mb_comes_back", cases::large)
+        .case("both_ids_of_a_moved_session_meet", cases::moved)
+        .case("a_sliding_session_is_extended_and_keeps_its_value", cases::sliding)
+        .case("what_grammy_has_enhanced_is_read_migrated_and_saved", cases::enhanced)
+}

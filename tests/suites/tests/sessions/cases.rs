@@ -1,0 +1,165 @@
+//! What holds on every adapter.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use larder_core::{ErrorKind, Expiry, Key, Storage};
+use larder_session::{Lifetime, Migrations, Sessions};
+use larder_testkit::{Context, Handle, Must};
+use serde_json::Value;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TASKS: usize = 64;
+
+fn share(storage: &Handle) -> Arc<dyn Storage> {
+    Arc::clone(storage)
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).must("make a key")
+}
+
+async fn stored(storage: &Handle, text: &str) -> Option<Value> {
+    let record = storage.read(&key(text)).await.must("read past the sessions");
+    record.map(|record| serde_json::from_slice(&record.value).must("find JSON"))
+}
+
+pub(crate) async fn sum_is_exact<F>(context: Context<F>) {
+    let increments = context.target.count(100, 3);
+    let storage = context.target.open().await;
+    let sessions: Sessions<usize> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let sessions = sessions.clone();
+            tokio::spawn(async move {
+                for _ in 0..increments {
+                    sessions.update("sum", async |mut sum| *sum += 1).await.must("update");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.must("end a task");
+    }
+    assert_eq!(sessions.get("sum").await.must("get"), Some(TASKS * increments));
+    assert_eq!(stored(&storage, "sum").await, Some((TASKS * increments).into()));
+}
+
+pub(crate) async fn large<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let sessions: Sessions<Vec<String>> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let megabyte = |letter: &str| format!("{letter}\"é🍕").repeat(1 << 17);
+    let value: Vec<_> = ["a", "b", "c"].map(megabyte).into();
+    assert!(value.iter().map(String::len).sum::<usize>() >= 3_000_000);
+    sessions.set("large", value.clone()).await.must("set");
+    sessions.update("large", async |mut session| session.push("more".to_owned())).await.must("update");
+    let mut found = sessions.get("large").await.must("get").must("find it");
+    assert_eq!(found.pop().as_deref(), Some("more"));
+    // No megabytes in a message.
+    assert!(found == value, "it comes back as it was");
+}
+
+pub(crate) async fn moved<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let sessions: Sessions<Vec<u32>> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let add = async |key: &str, item: u32| {
+        sessions.update(key, async |mut session| session.push(item)).await.must("update");
+    };
+    add("group", 1).await;
+    sessions.move_key("group", "supergroup").await.must("move");
+    add("group", 2).await;
+    add("supergroup", 3).await;
+    assert_eq!(stored(&storage, "supergroup").await, Some(serde_json::json!([1, 2, 3])));
+    sessions.move_key("group", "supergroup").await.must("move again");
+    sessions.move_key("supergroup", "group").await.must("move back");
+    add("supergroup", 4).await;
+    assert_eq!(stored(&storage, "group").await, Some(serde_json::json!([1, 2, 3, 4])));
+    // Before there is a session, and with one at the new key only.
+    sessions.move_key("nobody", "somebody").await.must("move nothing");
+    add("nobody", 5).await;
+    sessions.move_key("third", "somebody").await.must("move nothing");
+    add("third", 6).await;
+    assert_eq!(stored(&storage, "somebody").await, Some(serde_json::json!([5, 6])));
+    let conflict = sessions.move_key("somebody", "group").await.map_err(|error| error.kind());
+    assert_eq!(conflict, Err(ErrorKind::Conflict));
+    assert_eq!(sessions.get("third").await.must("get"), Some(vec![5, 6]));
+}
+
+pub(crate) async fn sliding<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let lifetime = Lifetime::sliding(2 * HOUR).touch_every(Duration::ZERO);
+    let sessions = Sessions::<Vec<u32>>::builder().storage(share(&storage)).lifetime(lifetime).build();
+    if !storage.capabilities().expiry {
+        // A layout of grammY's with no lifetimes.
+        assert_eq!(sessions.map(drop).map_err(|error| error.kind()), Err(ErrorKind::Unsupported));
+        return;
+    }
+    let sessions = sessions.must("build");
+    sessions.update("web", async |mut session| session.push(1)).await.must("update");
+    let before = storage.read(&key("web")).await.must("read").must("find it");
+    for read_only in [true, false] {
+        assert!(storage.touch(&key("web"), Expiry::After(HOUR)).await.must("touch"));
+        if read_only {
+            assert_eq!(sessions.get("web").await.must("get"), Some(vec![1]));
+        } else {
+            sessions.update("web", async |session| assert_eq!(*session, [1])).await.must("update");
+        }
+        let left = sessions.ttl("web").await.must("ttl");
+        assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR && left <= 2 * HOUR), "{left:?}");
+    }
+    let after = storage.read(&key("web")).await.must("read").must("find it");
+    assert!(after == before, "neither value nor version have changed");
+}
+
+pub(crate) async fn enhanced<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let expires = storage.capabilities().expiry;
+    let fixtures = fixtures();
+    assert_eq!(fixtures.len(), 5);
+    for (name, text, _) in &fixtures {
+        storage.write(&key(name), text.clone().into(), Expiry::Never).await.must("write");
+    }
+    let migrations = Migrations::new().step(1, |session: Value| session).step(3, |session: Value| session);
+    let migrations = migrations.step(10.1, |mut session: Value| {
+        session["migrated"] = true.into();
+        session
+    });
+    let builder = Sessions::<Value>::builder().storage(share(&storage)).migrations(migrations);
+    // The end that grammY has written stays where there are lifetimes.
+    let lifetime = if expires { Lifetime::absolute(100_000 * HOUR) } else { Lifetime::forever() };
+    let sessions = builder.lifetime(lifetime).build().must("build");
+    for (name, _, enhanced) in fixtures {
+        let mut data = enhanced["__d"].clone();
+        data["migrated"] = true.into();
+        assert_eq!(sessions.get(&name).await.must("get"), Some(data.clone()), "{name}");
+        assert_eq!(stored(&storage, &name).await.must("find it"), enhanced, "a read writes nothing");
+
+        sessions.update(&name, async |mut session| session["more"] = 1.into()).await.must("update");
+        data["more"] = 1.into();
+        let mut saved = serde_json::json!({ "v": 10.1, "__d": data });
+        if expires {
+            saved["e"] = enhanced["e"].clone();
+            assert!(
+                matches!(sessions.ttl(&name).await.must("ttl"), Some(Expiry::After(left)) if left > HOUR)
+            );
+        }
+        assert_eq!(stored(&storage, &name).await.must("find it"), saved, "{name}");
+    }
+}
+
+/// What grammY has written with `enhanceStorage`: the key, the text and what it says.
+fn fixtures() -> Vec<(String, String, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy/file-enhanced");
+    let read = |directory: &Path| {
+        let entries = fs::read_dir(directory).must("list the fixtures");
+        entries.map(|entry| entry.must("list the fixtures").path()).collect::<Vec<_>>()
+    };
+    let files = read(&root).into_iter().flat_map(|directory| read(&directory));
+    files
+        .map(|file| {
+            let name = file.file_stem().and_then(|name| name.to_str()).must("find a key").to_owned();
+            let text = fs::read_to_string(file).must("read a fixture");
+            let enhanced = serde_json::from_str(&text).must("read a fixture");
+            (name, text, enhanced)
+        })
+        .collect()
+}
