@@ -1,5 +1,6 @@
 //! SQLite: ours, sqlx's prepared call, rusqlite with batches made by hand, and
-//! tower-sessions-sqlx-store. All in WAL mode with the same `synchronous`.
+//! tower-sessions-sqlx-store. All in WAL mode with the same `synchronous`: FULL, which is larder-sqlite's
+//! default, and NORMAL, which is what such comparisons are mostly made with.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,7 @@ use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fill, fresh, key, 
 use larder_sqlite::SqliteStorage;
 use sqlx::{
     Row,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
 const CREATE: &str = "CREATE TABLE raw (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, \
@@ -18,14 +19,18 @@ const UPSERT: &str = "INSERT INTO raw (key, value, version, expires_at) VALUES (
 const SELECT: &str =
     "SELECT value, version FROM raw WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
 
-/// The `synchronous` that is larder-sqlite's default.
-const SYNCHRONOUS: &str = "NORMAL";
-
 fn sqlite(criterion: &mut Criterion) {
+    for synchronous in ["normal", "full"] {
+        with(criterion, synchronous);
+    }
+}
+
+fn with(criterion: &mut Criterion, synchronous: &'static str) {
+    let store = &format!("sqlite, synchronous={synchronous},");
     let _runtime = RUNTIME.enter();
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
-    let url = format!("sqlite:{}?synchronous={}", path("ours.db").display(), SYNCHRONOUS.to_lowercase());
+    let url = format!("sqlite:{}?synchronous={synchronous}", path("ours.db").display());
     let ours = RUNTIME.block_on(SqliteStorage::connect(&url)).unwrap();
 
     let raw = RUNTIME.block_on(async {
@@ -33,7 +38,7 @@ fn sqlite(criterion: &mut Criterion) {
             .filename(path("raw.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal);
+            .pragma("synchronous", synchronous);
         let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
         let pool = pool.connect_with(options).await.unwrap();
         sqlx::query(CREATE).execute(&pool).await.unwrap();
@@ -43,18 +48,16 @@ fn sqlite(criterion: &mut Criterion) {
     {
         let connection = by_hand.lock().unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection.pragma_update(None, "synchronous", SYNCHRONOUS).unwrap();
+        connection.pragma_update(None, "synchronous", synchronous).unwrap();
         connection.execute(CREATE, ()).unwrap();
     }
     let peer = RUNTIME.block_on(async {
-        use sqlx_store::sqlx::sqlite::{
-            SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous,
-        };
+        use sqlx_store::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool};
         let options = SqliteConnectOptions::new()
             .filename(path("peer.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal);
+            .pragma("synchronous", synchronous);
         let store = sqlx_store::SqliteStore::new(SqlitePool::connect_with(options).await.unwrap());
         store.migrate().await.unwrap();
         store
@@ -74,7 +77,7 @@ fn sqlite(criterion: &mut Criterion) {
     }
 
     for tasks in TASKS {
-        let mut group = Group::new(criterion, "sqlite", "read", tasks);
+        let mut group = Group::new(criterion, store, "read", tasks);
         let pool = raw.clone();
         group.measure("raw: sqlx", move |number| {
             let pool = pool.clone();
@@ -89,7 +92,7 @@ fn sqlite(criterion: &mut Criterion) {
         peers::read(&mut group, "tower-sessions-sqlx-store", &peer);
         drop(group);
 
-        let mut group = Group::new(criterion, "sqlite", "write", tasks);
+        let mut group = Group::new(criterion, store, "write", tasks);
         let pool = raw.clone();
         group.measure("raw: sqlx", move |number| {
             let pool = pool.clone();
