@@ -186,7 +186,8 @@ where
 
     /// Whose session it is, by its value: keeps an index, by which
     /// [`keys_of`](Sessions::keys_of) and [`delete_of`](Sessions::delete_of) find all sessions of a
-    /// user. Costs a further write per write of a session. Prefix, owner and key together must fit into
+    /// user. Where sessions [move](Sessions::move_key), the signposts have to outlive them. Costs a further
+    /// write per write of a session. Prefix, owner and key together must fit into
     /// one key of 512 bytes; where they do not, saving is an
     /// [`InvalidKey`](ErrorKind::InvalidKey) error.
     pub fn owner(mut self, owner: impl Fn(&T) -> Option<String> + Send + Sync + 'static) -> Self {
@@ -264,13 +265,17 @@ fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: Merge
     Arc::new(move |moving, own| {
         let (content, merge) = (Arc::clone(&content), Arc::clone(&merge));
         Box::pin(async move {
-            let value = match (content.decode(&moving).await?, content.decode(&own).await?) {
-                (Some(moving), Some(own)) => merge(moving.value, own.value),
-                (Some(one), None) | (None, Some(one)) => one.value,
+            let (value, deadline) = match (content.decode(&moving).await?, content.decode(&own).await?) {
+                (Some(moving), Some(own)) => {
+                    // Neither may outlive its own.
+                    let deadline = moving.deadline.into_iter().chain(own.deadline).min();
+                    (merge(moving.value, own.value), deadline)
+                }
+                (Some(one), None) | (None, Some(one)) => (one.value, one.deadline),
                 (None, None) => return Ok(None),
             };
             let bare = content.format.encode_bare(&value)?;
-            content.encode(&value, bare, None)
+            content.encode(&value, bare, deadline)
         })
     })
 }

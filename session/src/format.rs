@@ -3,7 +3,10 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use larder_core::{Bytes, Codec, Error, ErrorKind, Result};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 
 use crate::signpost;
@@ -43,17 +46,10 @@ impl Serialize for Number {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As it comes: CBOR tells whole numbers from others, and reads neither as the other.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any {
-            Whole(i64),
-            Other(f64),
-        }
-        Ok(Self(match Any::deserialize(deserializer)? {
-            Any::Whole(number) => number as f64,
-            Any::Other(number) => number,
-        }))
+        // As it comes: CBOR tells whole numbers from others and reads neither as the other, and JSON
+        // spells them out where a program turns on serde_json's `arbitrary_precision`.
+        let number = serde_json::Number::deserialize(deserializer)?;
+        number.as_f64().map(Self).ok_or_else(|| D::Error::custom("not a number"))
     }
 }
 

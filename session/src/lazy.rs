@@ -40,6 +40,11 @@ struct Inner<T> {
     known: tokio::sync::Mutex<Known<T>>,
 }
 
+tokio::task_local! {
+    /// The sessions whose promises this code is: they wait for it, so it cannot wait for them.
+    static AWAITED: Vec<usize>;
+}
+
 type Promise<T> = BoxFuture<'static, Result<T>>;
 
 enum Assigned<T> {
@@ -109,7 +114,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// Those of [`Sessions::open`](crate::Sessions::open).
     pub async fn with<R>(&self, look: impl FnOnce(&T) -> R) -> Result<R> {
-        let mut known = self.inner.known.lock().await;
+        let mut known = self.inner.lock().await?;
         match self.inner.read(self.key()?, &mut known).await? {
             Access::Read(state) => Ok(look(state.value())),
             Access::Blind { value, .. } => Ok(look(value)),
@@ -122,7 +127,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// Those of [`Sessions::open`](crate::Sessions::open).
     pub async fn modify<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let mut known = self.inner.known.lock().await;
+        let mut known = self.inner.lock().await?;
         match self.inner.read(self.key()?, &mut known).await? {
             Access::Read(state) => Ok(change(state.value_mut())),
             Access::Blind { value, cleared } => {
@@ -132,7 +137,8 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         }
     }
 
-    /// Replaces the value. Reads nothing and waits for nothing.
+    /// Replaces the value. Reads nothing and waits for nothing. A session that is set before it was read
+    /// is a new one, and so is the end of an absolute lifetime.
     ///
     /// # Errors
     ///
@@ -141,7 +147,8 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         self.assign(Assigned::Value(value))
     }
 
-    /// Replaces the value by what `promise` comes to. It is awaited when somebody wants the value, and
+    /// Replaces the value by what `promise` comes to, which must not depend on this session: touching it
+    /// there is an [`Unsupported`](ErrorKind::Unsupported) error. It is awaited when somebody wants the value, and
     /// at the latest when the session is saved. Should it fail, so does that, and nothing is saved.
     ///
     /// # Errors
@@ -182,7 +189,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     /// Those of [`OpenSession::save`](crate::OpenSession::save); the promise's. After an error that is
     /// retryable it can be tried again.
     pub async fn save(&self) -> Result<()> {
-        let mut known = self.inner.known.lock().await;
+        let mut known = self.inner.lock().await?;
         self.inner.save(&mut known).await?;
         // With the state goes its turn, so that the next update goes on.
         *known = Known::Untouched;
@@ -192,13 +199,13 @@ impl<T: Send + Sync + 'static> LazySession<T> {
 
     /// Saves it, but keeps its turn and what was read, for [`again`](Self::again).
     pub(crate) async fn save_for_now(&self) -> Result<()> {
-        self.inner.save(&mut *self.inner.known.lock().await).await
+        self.inner.save(&mut *self.inner.lock().await?).await
     }
 
     /// For another run of the handler: the session as it was read, or, if another process has changed
     /// it, as it is now.
     pub(crate) async fn again(&self, changed: bool) -> Result<()> {
-        let mut known = self.inner.known.lock().await;
+        let mut known = self.inner.lock().await?;
         *known = match std::mem::replace(&mut *known, Known::Untouched) {
             Known::Read(state) if changed => Known::Read(state.reload().await?),
             Known::Read(mut state) => {
@@ -209,6 +216,14 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         };
         Ok(())
     }
+
+    /// Undoes what has been saved of a session that was read, if nobody has changed it since.
+    pub(crate) async fn undo(&self) -> Result<()> {
+        match &mut *self.inner.lock().await? {
+            Known::Read(state) => state.undo().await,
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A session that is known.
@@ -218,6 +233,20 @@ enum Access<'k, T> {
 }
 
 impl<T> Inner<T> {
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>() as usize
+    }
+
+    async fn lock(&self) -> Result<tokio::sync::MutexGuard<'_, Known<T>>> {
+        if AWAITED.try_with(|awaited| awaited.contains(&self.address())).unwrap_or(false) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the session waits for this promise, which therefore cannot wait for the session",
+            ));
+        }
+        Ok(self.known.lock().await)
+    }
+
     /// Makes the session known: by what was assigned, or by reading it.
     async fn read<'k>(&self, key: &Key, known: &'k mut Known<T>) -> Result<Access<'k, T>> {
         self.take_assigned(known).await?;
@@ -262,7 +291,9 @@ impl<T> Inner<T> {
                     _ => Ok(()),
                 };
             };
-            let kept = promise.await;
+            let mut awaited = AWAITED.try_with(Vec::clone).unwrap_or_default();
+            awaited.push(self.address());
+            let kept = AWAITED.scope(awaited, promise).await;
             if let Known::Promised(_, state) = std::mem::replace(known, Known::Untouched) {
                 *known = match kept {
                     Ok(value) => self.replaced(state, Some(value)),
@@ -319,8 +350,10 @@ impl<T> Inner<T> {
         let mut stored = None;
         if let Some(value) = value {
             stored = shared.content.encode(value, shared.content.format.encode_bare(value)?, None)?;
-            if let Some((_, expiry)) = &stored {
-                shared.note_owner(shared.owner_of(value).as_deref(), key, *expiry).await?;
+            if let (Some(owner), Some((_, expiry))) = (shared.owner_of(value), &stored) {
+                // The index names the key where the session is.
+                place.look(shared).await?;
+                shared.note_owner(Some(&owner), &place.key, *expiry).await?;
             }
         }
         if stored.is_none() {

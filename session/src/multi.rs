@@ -88,12 +88,14 @@ impl<F: Fragments> Multi<F> {
     ///
     /// As with [`Sessions::update`], nothing is written if the handler fails, and it is run again
     /// if another process has changed one of the sessions meanwhile (as the first fragment's
-    /// [`Conflicts`](crate::Conflicts) say). Fragments of which the first run has been saved by then
-    /// begin from what they were before it, so that nothing is counted twice. The fragments are not
-    /// saved in one transaction: if writing one fails, others may have been written.
+    /// [`Conflicts`](crate::Conflicts) say). Fragments that were read and of which the first run has been
+    /// saved by then begin from what they were before it, so that nothing is counted twice; should the
+    /// update fail in the end, they are put back. That takes a storage that answers, and nobody who has
+    /// built on the first run meanwhile: the fragments are not saved in one transaction.
     ///
     /// Turns are taken for all fragments before the handler runs, in an order that rules out
-    /// deadlocks, so a lazy fragment also waits for other updates of its key.
+    /// deadlocks, so a lazy fragment also waits for other updates of its key. A session that has moved is
+    /// only guarded by compare-and-swap.
     ///
     /// # Errors
     ///
@@ -112,25 +114,28 @@ impl<F: Fragments> Multi<F> {
         let claims = self.fragments.claims(&keys)?;
         let turns = take_turns(&claims).await?;
         let mut open = self.fragments.open(&keys, turns).await?;
+        check_distinct(F::identities(&open)?)?;
         let mut reruns = Reruns::new(self.fragments.conflicts());
         loop {
             let handled = handler(F::give(&open)?);
-            let value = Queue::holding(claims.iter().flatten(), handled).await.into_result()?;
-            let saved = self.fragments.save(&mut open).await;
-            let mut conflict = None;
-            let mut changed = Vec::with_capacity(saved.len());
-            for outcome in saved {
-                changed.push(outcome.is_err());
-                match outcome {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::Conflict => conflict = Some(error),
-                    Err(error) => return Err(error.into()),
+            let value = match Queue::holding(claims.iter().flatten(), handled).await.into_result() {
+                Ok(value) => value,
+                Err(error) => {
+                    self.fragments.undo(open).await;
+                    return Err(error);
                 }
-            }
-            let Some(conflict) = conflict else {
+            };
+            let saved = self.fragments.save(&mut open).await;
+            let changed: Vec<_> = saved.iter().map(Result::is_err).collect();
+            let errors = saved.into_iter().filter_map(Result::err);
+            // One that is no conflict counts more: there is no other turn.
+            let Some(error) = errors.min_by_key(|error| error.kind() == ErrorKind::Conflict) else {
                 return Ok(value);
             };
-            reruns.again(conflict).await?;
+            if let Err(error) = reruns.again(error).await {
+                self.fragments.undo(open).await;
+                return Err(error.into());
+            }
             open = self.fragments.again(open, &changed).await?;
         }
     }
@@ -172,10 +177,7 @@ async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
     let by = |index: usize| claims[index].as_ref().map(|(queue, key)| (Arc::as_ptr(queue) as usize, key));
     order.sort_by(|&one, &other| by(one).cmp(&by(other)));
     if order.windows(2).any(|pair| by(pair[0]) == by(pair[1])) {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "two fragments are one and the same session; give each its own prefix or key",
-        ));
+        return Err(one_session());
     }
     let mut turns: Vec<_> = claims.iter().map(|_| None).collect();
     for index in order {
@@ -184,6 +186,19 @@ async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
         }
     }
     Ok(turns)
+}
+
+/// Two keys may have become one session by a move.
+fn check_distinct(mut identities: Vec<(usize, Key)>) -> Result<()> {
+    identities.sort();
+    if identities.windows(2).any(|pair| pair[0] == pair[1]) { Err(one_session()) } else { Ok(()) }
+}
+
+fn one_session() -> Error {
+    Error::new(
+        ErrorKind::Configuration,
+        "two fragments are one and the same session; give each its own prefix or key",
+    )
 }
 
 fn named(name: &str, error: Error) -> Error {
@@ -200,7 +215,7 @@ pub trait Keys<F> {
 pub trait Fragments: sealed::Fragments {}
 
 mod sealed {
-    use super::{BoxFuture, Claim, Result, SessionKey, Turn};
+    use super::{BoxFuture, Claim, Key, Result, SessionKey, Turn};
     use crate::Conflicts;
 
     pub trait Fragments: Send + Sync {
@@ -217,7 +232,9 @@ mod sealed {
             turns: Vec<Option<Turn>>,
         ) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
+        fn identities(open: &Self::Open) -> Result<Vec<(usize, Key)>>;
         fn save<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, Vec<Result<()>>>;
+        fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()>;
         fn again<'a>(&'a self, open: Self::Open, changed: &'a [bool]) -> BoxFuture<'a, Result<Self::Open>>;
         fn delete<'a>(&'a self, keys: &'a [SessionKey]) -> BoxFuture<'a, Result<u64>>;
     }
@@ -231,7 +248,12 @@ mod sealed {
         fn conflicts(&self) -> Conflicts;
         fn open<'a>(&'a self, key: &'a SessionKey, turn: Option<Turn>) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
+        /// Which session it is among all, where that is known.
+        fn identity(open: &Self::Open) -> Result<Option<(usize, Key)>>;
         fn save(open: &mut Self::Open) -> BoxFuture<'_, Result<()>>;
+        fn undo<'a>(open: Self::Open) -> BoxFuture<'a, Result<()>>
+        where
+            Self: 'a;
         fn again<'a>(open: Self::Open, changed: bool) -> BoxFuture<'a, Result<Self::Open>>
         where
             Self: 'a;
@@ -257,12 +279,23 @@ impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
                 Some(turn) => turn,
                 None => self.0.shared.queue.enter(&self.0.key(key)?, &Nesting::Refused).await?,
             };
-            Ok(Lent::new(State::load(&self.0.shared, turn, Nesting::Refused).await?))
+            Ok(Lent::new(State::load(&self.0.shared, turn, Nesting::own()).await?))
         })
     }
 
     fn give(open: &Lent<T>) -> Result<Session<T>> {
         open.lend()
+    }
+
+    fn identity(open: &Lent<T>) -> Result<Option<(usize, Key)>> {
+        Ok(Some(open.lend()?.identity()))
+    }
+
+    fn undo<'a>(open: Lent<T>) -> BoxFuture<'a, Result<()>>
+    where
+        Self: 'a,
+    {
+        Box::pin(async move { open.into_state()?.undo().await })
     }
 
     fn save(open: &mut Lent<T>) -> BoxFuture<'_, Result<()>> {
@@ -309,6 +342,17 @@ impl<T: Send + Sync + 'static> sealed::Part for Lazy<T> {
 
     fn give(open: &LazySession<T>) -> Result<LazySession<T>> {
         Ok(open.clone())
+    }
+
+    fn identity(_open: &LazySession<T>) -> Result<Option<(usize, Key)>> {
+        Ok(None)
+    }
+
+    fn undo<'a>(open: LazySession<T>) -> BoxFuture<'a, Result<()>>
+    where
+        Self: 'a,
+    {
+        Box::pin(async move { open.undo().await })
     }
 
     fn save(open: &mut LazySession<T>) -> BoxFuture<'_, Result<()>> {
@@ -385,6 +429,19 @@ macro_rules! fragments {
                     Box::pin($part::save(&mut open.$index).map_err(|error| named(self.$index.name, error)))
                 ),+];
                 Box::pin(join_all(saving))
+            }
+
+            fn identities(open: &Self::Open) -> Result<Vec<(usize, Key)>> {
+                Ok([$($part::identity(&open.$index)?),+].into_iter().flatten().collect())
+            }
+
+            fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()> {
+                Box::pin(async move {
+                    let undone = [$($part::undo(open.$index).await),+];
+                    for error in undone.into_iter().filter_map(Result::err) {
+                        tracing::warn!(kind = %error.kind(), %error, "a fragment that was saved could not be put back");
+                    }
+                })
             }
 
             fn again<'a>(

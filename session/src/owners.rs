@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use larder_core::{ErrorKind, Key, Result};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{SessionKey, Sessions, key::RESERVED};
+use crate::{Sessions, key::RESERVED};
 
 /// What would be mistaken for an end of the prefix or the owner.
 const SEPARATORS: &AsciiSet = &CONTROLS.add(b':').add(b'%');
@@ -55,11 +55,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 Err(error) if matches!(error.kind(), ErrorKind::Codec | ErrorKind::Corrupt) => true,
                 is_theirs => is_theirs?,
             };
+            // An entry that names no session stays: it may be one that is just being written.
             if is_theirs {
                 deleted += u64::from(self.delete(&key).await?);
+                self.shared.forget_owner(Some(owner), &self.key(&key)?).await;
             }
-            let key = SessionKey::from(&key).under(&self.shared.prefix)?;
-            self.shared.forget_owner(Some(owner), &key).await?;
         }
         Ok(deleted)
     }

@@ -33,8 +33,8 @@ fn held() -> Held {
 pub(crate) enum Nesting {
     /// Within any that the turn is taken in.
     Refused,
-    /// Within these. It is the turn of an update itself, which is taken only when the session is
-    /// touched.
+    /// Within these. It is the turn of an update that has or may have others: of several sessions, or
+    /// of one that is read within the handler.
     Own(Held),
 }
 
@@ -42,6 +42,12 @@ impl Nesting {
     /// For the turn of the update that begins here.
     pub(crate) fn own() -> Self {
         Self::Own(held())
+    }
+
+    /// Whether no further turn may be waited for, where the session has moved to another key: with one
+    /// in hand already that could be a deadlock. Compare-and-swap alone then tells of others.
+    pub(crate) const fn waits_for_no_more(&self) -> bool {
+        matches!(self, Self::Own(_))
     }
 
     fn refuses(&self, id: &(usize, Key)) -> bool {

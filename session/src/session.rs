@@ -34,6 +34,10 @@ impl<T> Session<T> {
         self.0.is_new()
     }
 
+    pub(crate) fn identity(&self) -> (usize, Key) {
+        self.0.identity()
+    }
+
     /// The storage's key of the session, prefix included.
     #[must_use]
     pub fn storage_key(&self) -> &Key {

@@ -182,7 +182,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         Ok(Some(decoded.value))
     }
 
-    /// Replaces the session under `key`, whatever it was. Takes its turn among the updates.
+    /// Replaces the session under `key`, whatever it was, without reading it: it is a new one, and so is
+    /// the end of an absolute lifetime. Takes its turn among the updates.
     ///
     /// # Errors
     ///
@@ -208,7 +209,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         place.look(&self.shared).await?;
         let existed = place.is_occupied();
         place.overwrite(&self.shared, None).await?;
-        self.shared.forget_owner(owner.as_deref(), &place.key).await?;
+        self.shared.forget_owner(owner.as_deref(), &place.key).await;
         Ok(existed)
     }
 

@@ -38,10 +38,14 @@ impl<T> Shared<T> {
         self.road.storage.write(&entry, Bytes::from_static(b"true"), expiry).await
     }
 
-    pub(crate) async fn forget_owner(&self, owner: Option<&str>, key: &Key) -> Result<()> {
-        let Some(owner) = owner else {
-            return Ok(());
+    /// The session at `key` is no longer `owner`'s. An entry too many does no harm, and what has been
+    /// saved must not look as if it had failed.
+    pub(crate) async fn forget_owner(&self, owner: Option<&str>, key: &Key) {
+        let Some(entry) = owner.and_then(|owner| owners::entry(&self.prefix, owner, key).ok()) else {
+            return;
         };
-        self.road.storage.delete(&owners::entry(&self.prefix, owner, key)?).await.map(drop)
+        if let Err(error) = self.road.storage.delete(&entry).await {
+            tracing::warn!(kind = %error.kind(), %error, "an entry of the index of owners could not be deleted");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct State<T> {
     value: T,
     change: Change,
     cleared: bool,
+    /// It has been written or deleted since it was read.
+    saved: bool,
 }
 
 /// What was read.
@@ -70,7 +72,7 @@ impl<T> State<T> {
     pub(crate) async fn load(shared: &Arc<Shared<T>>, mut turn: Turn, nesting: Nesting) -> Result<Self> {
         let found = loop {
             let found = shared.road.find(turn.key()).await?;
-            if found.key == *turn.key() {
+            if found.key == *turn.key() || nesting.waits_for_no_more() {
                 break found;
             }
             // It is elsewhere: its turns are taken there.
@@ -97,6 +99,7 @@ impl<T> State<T> {
             value,
             change: Change::None,
             cleared: false,
+            saved: false,
         })
     }
 
@@ -113,6 +116,23 @@ impl<T> State<T> {
         self.change = Change::Perhaps(None);
         self.cleared = false;
         Ok(())
+    }
+
+    /// Undoes what has been saved, if nobody has changed it since.
+    pub(crate) async fn undo(&mut self) -> Result<()> {
+        if !self.saved {
+            return Ok(());
+        }
+        self.restart().await?;
+        if self.is_new() {
+            self.clear();
+        }
+        self.save().await
+    }
+
+    /// Which session it is, among all.
+    pub(crate) fn identity(&self) -> (usize, Key) {
+        (Arc::as_ptr(&self.shared.queue) as usize, self.place.key.clone())
     }
 
     pub(crate) const fn value(&self) -> &T {
@@ -195,15 +215,18 @@ impl<T> State<T> {
             }
             Plan::Delete => {
                 self.place.replace(&self.shared, None).await?;
-                self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await
+                self.saved = true;
+                self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await;
+                Ok(())
             }
             Plan::Write(bytes, expiry) => {
                 // First the index: a session that it does not name could not be revoked.
                 self.shared.note_owner(owner.as_deref(), &self.place.key, expiry).await?;
                 self.place.replace(&self.shared, Some((bytes, expiry))).await?;
+                self.saved = true;
                 self.shared.touches.note(&self.place.key);
                 if self.origin.owner != owner {
-                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await?;
+                    self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await;
                 }
                 Ok(())
             }

@@ -1,0 +1,187 @@
+//! Several sessions in one update: what holds when another process is faster, and when they move.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod common;
+
+use std::time::Duration;
+
+use larder_session::{Conflicts, ErrorKind, Fragment, Lifetime, Multi, Sessions};
+use serde_json::json;
+
+use crate::common::{Counting, HandlerError, kind, soon};
+
+fn accounts(storage: &Counting, prefix: &str) -> Sessions<i64> {
+    Sessions::builder().storage(storage.clone()).prefix(prefix).build().unwrap()
+}
+
+/// A transfer that finds, when it is run again, that the other account has been emptied meanwhile.
+async fn refused_when_run_again(storage: &Counting, before: Option<i64>) -> Option<i64> {
+    let (from, to) = (accounts(storage, "from:"), accounts(storage, "to:"));
+    if let Some(before) = before {
+        from.set(1, before).await.unwrap();
+    }
+    to.set(1, 5).await.unwrap();
+    let multi = Multi::new((Fragment::strict("from", from.clone()), Fragment::strict("to", to)));
+    storage.overtake("to:1", json!(-1));
+    let outcome = multi
+        .update((1, 1), async |(mut from, mut to)| {
+            if *to < 0 {
+                return Err(HandlerError::Refused);
+            }
+            *from -= 10;
+            *to += 10;
+            Ok(())
+        })
+        .await;
+    assert!(matches!(outcome, Err(HandlerError::Refused)));
+    from.get(1).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_first_run_has_saved_is_put_back_if_the_second_fails() {
+    assert_eq!(refused_when_run_again(&Counting::new(), Some(100)).await, Some(100));
+}
+
+#[tokio::test]
+async fn a_session_that_a_first_run_has_made_is_gone_if_the_second_fails() {
+    assert_eq!(refused_when_run_again(&Counting::new(), None).await, None);
+}
+
+#[tokio::test]
+async fn a_conflict_that_is_not_run_again_puts_back_what_was_saved() {
+    let storage = Counting::new();
+    let from: Sessions<i64> = Sessions::builder()
+        .storage(storage.clone())
+        .prefix("from:")
+        .conflicts(Conflicts::Fail)
+        .build()
+        .unwrap();
+    let to = accounts(&storage, "to:");
+    from.set(1, 100).await.unwrap();
+    to.set(1, 5).await.unwrap();
+    let multi = Multi::new((Fragment::strict("from", from.clone()), Fragment::lazy("to", to.clone())));
+    storage.overtake("to:1", json!(7));
+    let transfer = multi.update((1, 1), async |(mut from, to)| {
+        *from -= 10;
+        to.modify(|to| *to += 10).await
+    });
+    assert_eq!(kind(transfer.await), ErrorKind::Conflict);
+    assert_eq!((from.get(1).await.unwrap(), to.get(1).await.unwrap()), (Some(100), Some(7)));
+}
+
+#[tokio::test]
+async fn updates_under_both_ids_of_a_moved_chat_do_not_wait_for_each_other_in_a_circle() {
+    let storage = Counting::new();
+    let (users, chats) = (accounts(&storage, "user:"), accounts(&storage, "chat:"));
+    chats.set("old", 0).await.unwrap();
+    chats.move_key("old", "new").await.unwrap();
+    // In both orders, since turns are taken by the addresses of the queues.
+    let one = Multi::new((Fragment::strict("user", users.clone()), Fragment::strict("chat", chats.clone())));
+    let other =
+        Multi::new((Fragment::strict("chat", chats.clone()), Fragment::strict("user", users.clone())));
+    let mut all = Vec::new();
+    for number in 0..40 {
+        let (chat, one, other) = (if number % 2 == 0 { "old" } else { "new" }, &one, &other);
+        all.push(async move {
+            let count =
+                async |(mut a, mut b): (larder_session::Session<i64>, larder_session::Session<i64>)| {
+                    tokio::task::yield_now().await;
+                    *a += 1;
+                    *b += 1;
+                };
+            if number % 4 < 2 {
+                one.update((1, chat), count).await
+            } else {
+                other.update((chat, 1), count).await
+            }
+        });
+    }
+    for outcome in soon(futures_util::future::join_all(all)).await {
+        outcome.unwrap();
+    }
+    assert_eq!((users.get(1).await.unwrap(), chats.get("old").await.unwrap()), (Some(40), Some(40)));
+}
+
+#[tokio::test]
+async fn two_keys_that_have_become_one_session_are_refused() {
+    let storage = Counting::new();
+    let chats = accounts(&storage, "chat:");
+    chats.move_key("old", "new").await.unwrap();
+    let multi =
+        Multi::new((Fragment::strict("one", chats.clone()), Fragment::strict("other", chats.clone())));
+    let both = soon(multi.update(("old", "new"), async |_| ())).await;
+    assert_eq!(kind(both), ErrorKind::Configuration);
+}
+
+#[tokio::test]
+async fn an_update_of_a_moved_session_within_a_lazy_one_does_not_hang() {
+    let storage = Counting::new();
+    let chats = accounts(&storage, "");
+    chats.move_key("old", "new").await.unwrap();
+    let outcome = soon(chats.update_lazy("old", async |chat| {
+        if chat.get().await? == 0 {
+            chats.update("new", async |mut chat| *chat += 1).await?;
+        }
+        chat.modify(|chat| *chat += 10).await
+    }))
+    .await;
+    // The lazy one was overtaken by what it began itself, and has run again on that.
+    outcome.unwrap();
+    assert_eq!(chats.get("new").await.unwrap(), Some(11));
+}
+
+#[tokio::test]
+async fn a_promise_that_waits_for_its_own_session_is_an_error_and_not_a_hang() {
+    let storage = Counting::new();
+    let chats = accounts(&storage, "");
+    let chat = chats.lazy(1);
+    let itself = chat.clone();
+    chat.set_later(async move { Ok(itself.get().await? + 1) }).unwrap();
+    assert_eq!(kind(soon(chat.save()).await), ErrorKind::Unsupported);
+    assert_eq!(chats.get(1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn merging_sessions_gives_neither_a_longer_life() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let storage = Counting::new();
+    let sessions = |lifetime| -> Sessions<i64> {
+        Sessions::builder()
+            .storage(storage.clone())
+            .lifetime(lifetime)
+            .merge(|one, other| one + other)
+            .build()
+            .unwrap()
+    };
+    sessions(Lifetime::absolute(HOUR)).set("old", 1).await.unwrap();
+    let days = sessions(Lifetime::absolute(100 * HOUR));
+    days.set("new", 2).await.unwrap();
+    days.move_key("old", "new").await.unwrap();
+    assert_eq!(days.get("new").await.unwrap(), Some(3));
+    let left = days.ttl("new").await.unwrap().unwrap();
+    assert!(left.as_millis().unwrap() <= 3_600_000, "{left:?}");
+}
+
+#[tokio::test]
+async fn logging_a_user_out_leaves_no_session_that_is_being_written_out_of_the_index() {
+    let storage = Counting::new();
+    let sessions: Sessions<String> = Sessions::builder()
+        .storage(storage.clone())
+        .owner(|owner: &String| (!owner.is_empty()).then(|| owner.clone()))
+        .build()
+        .unwrap();
+    let gate = storage.gate_writes();
+    let log_in = sessions.update("id", async |mut owner| owner.push_str("ann"));
+    let log_out = async {
+        // The index has it, the session is not there yet.
+        gate.let_through(1);
+        gate.arrived(2).await;
+        assert_eq!(sessions.delete_of("ann").await.unwrap(), 0);
+        gate.let_through(100);
+    };
+    let (logged_in, ()) = soon(futures_util::future::join(log_in, log_out)).await;
+    logged_in.unwrap();
+    assert_eq!(sessions.keys_of("ann").await.unwrap(), ["id"]);
+    assert_eq!(sessions.delete_of("ann").await.unwrap(), 1);
+}
