@@ -57,6 +57,12 @@ fn sessions_of_a_grammy_bot_move_to_sqlite_unchanged() {
         url("sqlite", &directory, "sessions.db"),
     );
     let said = stdout(&["copy", "--verify", &from, &to]);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let promised = format!("It says `{}`", said.trim_end());
+    assert!(
+        std::fs::read_to_string(readme).unwrap().contains(&promised),
+        "the README says otherwise: {said}"
+    );
     assert!(said.starts_with("5 copied") && said.contains("5 equal"), "{said}");
 
     let expected: BTreeMap<String, Value> = read_json("expected.json");
