@@ -40,6 +40,7 @@ mod forward;
 mod key;
 mod location;
 mod record;
+mod share;
 mod storage;
 mod typed;
 mod version;
@@ -60,6 +61,7 @@ pub use crate::{
     key::Key,
     location::{Location, redact},
     record::{Entry, Record, Write},
+    share::share,
     storage::{EntryStream, KeyStream, Storage},
     typed::Typed,
     version::{Condition, Version},

@@ -1,8 +1,8 @@
 //! How sessions are set up.
 
-use std::{any::Any, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions};
+use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions, share};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -278,21 +278,6 @@ fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: Merge
             content.encode(&value, bare, deadline)
         })
     })
-}
-
-/// One pointer, whatever it is given.
-fn share<S: Storage + 'static>(storage: S) -> Arc<dyn Storage> {
-    let mut storage = Some(storage);
-    let any: &mut dyn Any = &mut storage;
-    if let Some(shared) = any.downcast_mut::<Option<Arc<dyn Storage>>>().and_then(Option::take) {
-        return shared;
-    }
-    let any: &mut dyn Any = &mut storage;
-    if let Some(boxed) = any.downcast_mut::<Option<Box<dyn Storage>>>().and_then(Option::take) {
-        return Arc::from(boxed);
-    }
-    // Neither has taken it.
-    storage.map_or_else(|| unreachable!("the storage is still there"), |storage| Arc::new(storage))
 }
 
 #[cfg(feature = "memory")]

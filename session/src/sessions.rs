@@ -147,7 +147,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Opens the session under `key`, to be changed and [saved](OpenSession::save) by hand. Updates
-    /// of it wait meanwhile, also those that the holder itself begins: those would wait for ever.
+    /// of it wait meanwhile, also those that the holder itself begins: those wait until their patience ends.
     /// [`update`](Self::update) is the better choice where the code between can be a handler.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
-use larder_core::{Error, ErrorKind, Result, Storage};
+use larder_core::{Error, ErrorKind, Result, Storage, share};
 
 use crate::{
     failure::{not_a_session, not_loaded, not_saved, not_updated},
@@ -52,7 +52,7 @@ impl LarderStore {
         let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
             (true, true) => {
                 let prefix = Arc::from("session:");
-                return Ok(Self { storage: Arc::new(storage), prefix, revives: true });
+                return Ok(Self { storage: share(storage), prefix, revives: true });
             }
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",

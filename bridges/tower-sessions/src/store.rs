@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use larder_core::{
     Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Storage, Version, async_trait,
+    share,
 };
 use tower_sessions_core::{
     ExpiredDeletion, SessionStore,
@@ -58,7 +59,7 @@ impl LarderStore {
     pub fn new(storage: impl Storage + 'static) -> Result<Self> {
         let capabilities = storage.capabilities();
         let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
-            (true, true) => return Ok(Self { storage: Arc::new(storage), prefix: Arc::from("session:") }),
+            (true, true) => return Ok(Self { storage: share(storage), prefix: Arc::from("session:") }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, Storage};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result, Storage, share};
 
 use crate::{
     Protocol, WechatLayer, config::Config, credentials::ID_LENGTH, exchange::Exchange, secret::Secret,
@@ -74,7 +74,7 @@ impl WechatBuilder {
     /// Without a storage they are in this process's memory (with the crate's feature `memory`) and end
     /// with it, and a warning says so.
     pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
-        self.storage = Some(Arc::new(storage));
+        self.storage = Some(share(storage));
         self
     }
 
