@@ -57,6 +57,9 @@ pub enum ErrorKind {
     Corrupt,
     /// A value could not be encoded, or the stored bytes do not decode as the type asked for.
     Codec,
+    /// What is stored was written by a newer version of the program, and stays as it is: let that
+    /// version run.
+    Newer,
     /// This adapter, in this layout, does not do that.
     Unsupported,
     /// A URL, an option, a table's shape or the like is wrong and must be put right first.
@@ -347,6 +350,7 @@ impl fmt::Display for ErrorKind {
             Self::Full => "full",
             Self::Corrupt => "corrupt",
             Self::Codec => "codec",
+            Self::Newer => "newer",
             Self::Unsupported => "unsupported",
             Self::Configuration => "configuration",
             Self::Denied => "denied",

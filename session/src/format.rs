@@ -91,7 +91,8 @@ impl<T> Format<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it is not a session of this type, or one of a newer version.
+    /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::Newer`] if it is one of a
+    /// newer version.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
         // Most sessions need no second look: an envelope has this name in it.
         if memchr::memmem::find(bytes, b"__d").is_some() {
@@ -174,7 +175,7 @@ impl<T> Format<T> {
 fn newer(stored: Option<f64>, current: Option<f64>) -> Error {
     let number = |version: Option<f64>| version.map_or("none".to_owned(), |number| number.to_string());
     Error::new(
-        ErrorKind::Codec,
+        ErrorKind::Newer,
         format!(
             "the session was stored by a newer program (its migrations go to {}, those of this one to {}); \
              nothing is overwritten",
@@ -288,7 +289,7 @@ mod tests {
     fn a_newer_version_is_an_error() {
         for format in [format(None, false), format(Some(2.9), true)] {
             let error = format.decode(br#"{"v":3,"__d":{"pizzas":24}}"#).map(drop).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Codec);
+            assert_eq!(error.kind(), ErrorKind::Newer);
             assert!(error.message().contains("newer"), "{error}");
         }
     }

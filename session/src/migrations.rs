@@ -18,7 +18,7 @@ type Run = Box<dyn Fn(Value) -> BoxFuture<'static, Result<Value>> + Send + Sync>
 /// A step takes what the step before it has made, as any type that can be read from it, and makes
 /// something else. Steps work in JSON's data model, whatever the codec. Should one fail, what is
 /// stored stays as it was. A session that a newer program has stored, with a higher number than any
-/// step here, is an error and is not overwritten.
+/// step here, is a [`Newer`](ErrorKind::Newer) error and is not overwritten.
 ///
 /// ```
 /// use larder_session::Migrations;

@@ -1191,12 +1191,12 @@ mod enhance {
         let plain: Sessions<Vec<f64>> = Sessions::new(storage.clone()).unwrap();
         for sessions in [migrating(&storage, appending(&[1.0, 3.0])), plain] {
             let error = sessions.update(42, async |mut session| session.clear()).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Codec);
+            assert_eq!(error.kind(), ErrorKind::Newer);
             assert!(error.message().contains("newer program"), "{error}");
-            assert_eq!(kind(sessions.update(42, async |mut s| s.push(1.0)).await), ErrorKind::Codec);
-            assert_eq!(kind(sessions.get(42).await), ErrorKind::Codec);
+            assert_eq!(kind(sessions.update(42, async |mut s| s.push(1.0)).await), ErrorKind::Newer);
+            assert_eq!(kind(sessions.get(42).await), ErrorKind::Newer);
             let lazily = sessions.update_lazy(42, async |session| session.modify(|s| s.push(1.0)).await);
-            assert_eq!(kind(lazily.await), ErrorKind::Codec);
+            assert_eq!(kind(lazily.await), ErrorKind::Newer);
         }
         assert_eq!((storage.text("42").await.unwrap(), storage.writes()), (stored.to_owned(), 0));
     }

@@ -202,7 +202,7 @@ async fn a_newer_version_is_refused() -> Result<()> {
     put(&storage, "42", written).await;
     let chats = chats(&storage);
     let error = chats.update(42, async |_| ()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Codec);
+    assert_eq!(error.kind(), ErrorKind::Newer);
     assert!(stored(&storage, "42").await.unwrap().contains("24"));
 
     // Every session has seen grammY's step 3 already.
