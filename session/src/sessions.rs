@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, Expiry, Key, Result, Storage, clock::unix_millis};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result, Storage, clock::unix_millis};
 
 use crate::{
     LazySession, Lease, Leases, OpenSession, Outcome, Session, SessionKey, SessionsBuilder,
@@ -240,7 +240,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Once this has begun, updates meet in one session whichever of the two keys they come under, in
     /// whatever order, in this process or another, also if the process that moves dies in between.
     /// The session keeps its content and the time that it has left. Where there is no session, the
-    /// signpost is put up all the same. Moving again is no error, nor is moving on or back.
+    /// signpost is put up all the same. Moving again is no error, nor is moving on or back. It takes its turn
+    /// among the updates that come under `old` in this process, so that none of them has to run again.
     ///
     /// While it is under way the session is stored a third larger. One that the store has no room for
     /// then is [`TooLarge`](larder_core::ErrorKind::TooLarge): it stays where it is, and both keys lead
@@ -257,7 +258,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// `merge`: nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without
     /// compare-and-swap. Those of reading and writing: call it again, and it goes on.
     pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
-        self.shared.road.move_session(&self.key(old)?, &self.key(new)?).await
+        let (old, new) = (self.key(old)?, self.key(new)?);
+        let _turn = match self.shared.queue.enter(&old, &Nesting::Refused).await {
+            // It is this session's own handler that moves it.
+            Err(error) if error.kind() == ErrorKind::Unsupported => None,
+            turn => Some(turn?),
+        };
+        self.shared.road.move_session(&old, &new).await
     }
 
     /// The leases on these sessions, for other options than [`lock`](Self::lock)'s.

@@ -59,6 +59,31 @@ async fn whichever_id_an_update_comes_under_it_meets_the_one_session() {
     assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2,3]");
 }
 
+/// One of a lazy or an opened session cannot run again.
+#[tokio::test]
+async fn a_move_waits_for_the_updates_of_this_process_that_have_begun() {
+    let sessions = sessions(&MemoryStorage::new());
+    let mut open = sessions.open("old").await.unwrap();
+    let mut moving = std::pin::pin!(sessions.move_key("old", "new"));
+    assert!(poll(moving.as_mut()).is_pending());
+    open.push(1);
+    open.save().await.unwrap();
+    moving.await.unwrap();
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
+}
+
+#[tokio::test]
+async fn a_handler_can_move_its_own_session() {
+    let sessions = sessions(&MemoryStorage::new());
+    add(&sessions, "old", 1).await;
+    let moved = sessions.update("old", async |mut session| {
+        session.push(2);
+        sessions.move_key("old", "new").await
+    });
+    moved.await.unwrap();
+    assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1, 2]));
+}
+
 #[tokio::test]
 async fn a_move_before_there_is_a_session_makes_the_ids_one() {
     let sessions = sessions(&MemoryStorage::new());
