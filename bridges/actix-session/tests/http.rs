@@ -5,15 +5,12 @@
 #[allow(dead_code)] // Its `main`.
 #[path = "../examples/actix_login.rs"]
 mod example;
-#[path = "../../tower-sessions/tests/support/mod.rs"]
-mod support;
 
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
+use larder_bridge_tests::{Browser, OCCUPIED, Probe};
 use larder_core::{Bytes, Expiry, Key, Storage};
 use larder_testkit::{race, until};
-
-use self::support::{Browser, Probe};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 const HOUR: Duration = Duration::hours(1);
@@ -91,7 +88,7 @@ async fn a_key_that_is_taken_is_left_to_its_owner() {
     for taken in occupied {
         assert_ne!(taken, key(&browser));
         let record = probe.storage().read(&taken).await.unwrap().unwrap();
-        assert_eq!(record.value, support::FOREIGN.as_bytes());
+        assert_eq!(record.value, OCCUPIED.as_bytes());
     }
     assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
 

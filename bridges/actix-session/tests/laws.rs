@@ -2,18 +2,14 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
-#[path = "../../tower-sessions/tests/support/mod.rs"]
-mod support;
-
 use std::collections::HashMap;
 
 use actix_session::storage::{LoadError, SessionKey, SessionStore, UpdateError, generate_session_key};
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
+use larder_bridge_tests::{OCCUPIED, Probe, Stores};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
-
-use self::support::{Probe, Stores, memory};
 
 const HOUR: Duration = Duration::hours(1);
 const SOON: std::time::Duration = std::time::Duration::from_millis(400);
@@ -24,7 +20,7 @@ type State = HashMap<String, String>;
 
 fn main() {
     Runner::new()
-        .suite(cases(Suite::new("memory", memory())).case("taken_keys_are_left_alone", |_| taken()))
+        .suite(cases(Suite::new("memory", Stores::memory())).case("taken_keys_are_left_alone", |_| taken()))
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(
             cases(Suite::connect("redis", Stores::redis))
@@ -115,7 +111,7 @@ async fn taken() {
     for taken in occupied {
         assert_ne!(taken, key(&session));
         let record = probe.storage().read(&taken).await.must("read").must("read what is there");
-        assert_eq!(record.value, support::FOREIGN.as_bytes());
+        assert_eq!(record.value, OCCUPIED.as_bytes());
     }
     // So is a session that an update has to save anew.
     probe.occupy(1);

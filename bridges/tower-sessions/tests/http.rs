@@ -5,17 +5,15 @@
 #[allow(dead_code)] // Its `main`.
 #[path = "../examples/axum_login.rs"]
 mod example;
-mod support;
 
 use std::time::Duration;
 
+use larder_bridge_tests::{Browser, OCCUPIED, Probe};
 use larder_core::{Bytes, Expiry, Key, Storage};
 use larder_testkit::{race, until};
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
 use tower_sessions::{cookie::time, session::Id};
-
-use self::support::{Browser, Probe};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 
@@ -76,7 +74,7 @@ async fn an_id_that_is_taken_is_left_to_its_owner() {
     for taken in occupied {
         assert_ne!(taken, key(&browser));
         let record = probe.storage().read(&taken).await.unwrap().unwrap();
-        assert_eq!(record.value, support::FOREIGN.as_bytes());
+        assert_eq!(record.value, OCCUPIED.as_bytes());
     }
     assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
 

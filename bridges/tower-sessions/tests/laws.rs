@@ -2,10 +2,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
-mod support;
-
 use std::{collections::HashMap, time::Duration};
 
+use larder_bridge_tests::Stores;
 use larder_core::{Expiry, Key, Storage};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
 use larder_tower_sessions::LarderStore;
@@ -16,8 +15,6 @@ use tower_sessions::{
     session_store::Error,
 };
 
-use self::support::{Stores, memory};
-
 const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(400);
 /// How long a case waits for what must come.
@@ -25,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
     Runner::new()
-        .suite(cases(Suite::new("memory", memory())))
+        .suite(cases(Suite::new("memory", Stores::memory())))
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(cases(Suite::connect("redis", Stores::redis)))
         .suite(cases(Suite::connect("postgres", Stores::postgres)))

@@ -4,11 +4,9 @@
 
 mod support;
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use larder_bridge_tests::Probe;
 use larder_core::{Expiry, Key, Storage};
 use larder_memory::MemoryStorage;
 use larder_wechat::{Protocol, Session, WechatLayer};
@@ -16,7 +14,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{
     APP_ID, APP_SECRET, MAGIC, SESSION_KEY, SKEY,
-    faults::Flaky,
     service::{Service, key},
 };
 use tower::{ServiceExt, service_fn};
@@ -24,12 +21,12 @@ use tower_layer::Layer;
 
 #[tokio::test]
 async fn a_store_that_cannot_be_read_keeps_requests_out() {
-    let storage = Flaky::default();
+    let storage = Probe::new();
     let service = Service::start(Arc::new(storage.clone())).await;
     let mut client = service.client();
     client.post("/count/visits", Value::Null).await.unwrap();
     let (session, handled) = (client.session.clone(), service.handled());
-    storage.no_reads.store(true, Ordering::SeqCst);
+    storage.set_down(true);
 
     for path in ["/open", "/me", "/api/login"] {
         let names = client.names();
@@ -45,19 +42,19 @@ async fn a_store_that_cannot_be_read_keeps_requests_out() {
     assert_eq!(answer.data, json!({ "session": false }));
     assert_eq!(service.handled(), handled + 1);
 
-    storage.no_reads.store(false, Ordering::SeqCst);
+    storage.set_down(false);
     client.session = session;
     assert_eq!(client.get("/fields").await.unwrap().data, json!({ "visits": 1 }));
 }
 
 #[tokio::test]
 async fn what_cannot_be_saved_is_not_acknowledged() {
-    let storage = Flaky::default();
+    let storage = Probe::new();
     let service = Service::start(Arc::new(storage.clone())).await;
     let mut client = service.client();
     client.login().await.unwrap();
     let session = client.session.clone();
-    storage.no_writes.store(true, Ordering::SeqCst);
+    storage.set_read_only(true);
 
     // Reading goes on.
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
@@ -72,22 +69,22 @@ async fn what_cannot_be_saved_is_not_acknowledged() {
     assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
     assert_eq!(other.session, None);
 
-    storage.no_writes.store(false, Ordering::SeqCst);
+    storage.set_read_only(false);
     assert_eq!(client.get("/fields").await.unwrap().data, json!({}));
 }
 
 #[tokio::test]
 async fn a_session_that_cannot_be_extended_is_served() {
-    let storage = Flaky::default();
+    let storage = Probe::new();
     let service =
         Service::with(Arc::new(storage.clone()), |builder| builder.cover_time(Duration::from_secs(3600)))
             .await;
     let mut client = service.client();
     client.login().await.unwrap();
     assert!(storage.touch(&key(&client.id()), Expiry::after_secs(60)).await.unwrap());
-    storage.no_writes.store(true, Ordering::SeqCst);
+    storage.set_read_only(true);
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
-    storage.no_writes.store(false, Ordering::SeqCst);
+    storage.set_read_only(false);
     client.get("/me").await.unwrap();
     let Some(Expiry::After(left)) = storage.ttl(&key(&client.id())).await.unwrap() else {
         panic!("the session is gone")
@@ -141,13 +138,13 @@ async fn a_closed_store_is_the_same_as_one_that_is_down() {
 
 #[tokio::test]
 async fn version_2_says_it_in_its_own_words() {
-    let storage = Flaky::default();
+    let storage = Probe::new();
     let service =
         Service::with(Arc::new(storage.clone()), |builder| builder.protocol(Protocol::Wafer2)).await;
     let mut client = service.client();
     client.login2(true).await.unwrap();
     let skey = client.session.clone().unwrap()["skey"].as_str().unwrap().to_owned();
-    storage.no_reads.store(true, Ordering::SeqCst);
+    storage.set_down(true);
     let answer = client.wx_request(Method::GET, "/me", &[("X-WX-Skey", &skey)], None).await;
     assert_eq!((answer.status, &answer.data["code"]), (503, &json!(-1)));
     assert_eq!(client.login2(true).await.unwrap_err().kind, "ERR_LOGIN_FAILED");

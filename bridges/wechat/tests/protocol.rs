@@ -6,6 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use larder_bridge_tests::Stores;
 use larder_core::{Expiry, Key, Storage};
 use larder_testkit::{Context, Missing, Runner, Suite, until};
 use larder_wechat::Protocol;
@@ -15,7 +16,6 @@ use support::{
     APP_ID, MAGIC, OPEN_ID, SESSION_KEY, SKEY,
     client::MiniProgram,
     service::{Service, key},
-    stores::Stores,
 };
 
 const HOUR: u64 = 3600;
@@ -24,8 +24,8 @@ fn main() {
     Runner::new()
         .suite(suite("memory", || async { Ok(Stores::memory()) }))
         .suite(suite("redis", Stores::redis))
-        .suite(suite("postgres", || Stores::postgres("")))
-        .suite(suite("postgres_jsonb", || Stores::postgres("values=jsonb&")))
+        .suite(suite("postgres", Stores::postgres))
+        .suite(suite("postgres_jsonb", Stores::postgres_jsonb))
         .main()
 }
 

@@ -7,13 +7,14 @@ mod support;
 use std::{
     fmt::Write as _,
     io,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
+use larder_bridge_tests::Probe;
 use larder_core::Storage;
 use larder_wechat::WechatLayer;
 use serde_json::json;
-use support::{APP_ID, DATA, IV, SESSION_KEY, SKEY, faults::Flaky, service::Service};
+use support::{APP_ID, DATA, IV, SESSION_KEY, SKEY, service::Service};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that was logged, through `tracing` and through `log`.
@@ -66,7 +67,7 @@ async fn nothing_secret_is_logged() {
     assert!(printed.contains(APP_ID) && !printed.contains("hush"));
     assert!(log.0.lock().unwrap().contains("memory"));
 
-    let storage = Flaky::default();
+    let storage = Probe::new();
     let service = Service::start(Arc::new(storage.clone())).await;
     let mut client = service.client();
     client.post("/set/cart", json!(1)).await.unwrap();
@@ -86,8 +87,8 @@ async fn nothing_secret_is_logged() {
         .unwrap();
     client.session.clone_from(&session);
     client.get("/me").await.map(drop).unwrap_err();
-    for broken in [&storage.no_writes, &storage.no_reads] {
-        broken.store(true, Ordering::SeqCst);
+    for break_it in [Probe::set_read_only, Probe::set_down] {
+        break_it(&storage, true);
         client.session = None;
         client.login().await.unwrap_err();
         client.session.clone_from(&session);

@@ -1,11 +1,10 @@
-//! What the tests share: a service, a stand-in for WeChat's server, the client's protocol, stores.
+//! What the tests share: a service, a stand-in for WeChat's server, the client's protocol.
 
 #![allow(dead_code)] // No test needs all of it.
 
 pub(crate) mod client;
 pub(crate) mod faults;
 pub(crate) mod service;
-pub(crate) mod stores;
 pub(crate) mod wechat;
 
 /// WeChat's published sample.

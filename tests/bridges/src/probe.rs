@@ -17,10 +17,11 @@ use larder_memory::MemoryStorage;
 use tokio::{sync::Semaphore, time::timeout};
 
 /// What an occupied key holds.
-pub(crate) const FOREIGN: &str = r#"{"owner":["somebody else"]}"#;
+pub const OCCUPIED: &str = r#"{"owner":["somebody else"]}"#;
 
+/// A storage in memory that a test can break. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Probe(Arc<Inner>);
+pub struct Probe(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -35,8 +36,16 @@ struct Inner {
     go: Semaphore,
 }
 
+impl Default for Probe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Probe {
-    pub(crate) fn new() -> Self {
+    /// Memory, which works.
+    #[must_use]
+    pub fn new() -> Self {
         Self(Arc::new(Inner {
             storage: MemoryStorage::new(),
             down: AtomicBool::new(false),
@@ -50,32 +59,35 @@ impl Probe {
     }
 
     /// The storage underneath, which always works.
-    pub(crate) fn storage(&self) -> &MemoryStorage {
+    #[must_use]
+    pub fn storage(&self) -> &MemoryStorage {
         &self.0.storage
     }
 
     /// Whether nothing works.
-    pub(crate) fn set_down(&self, down: bool) {
+    pub fn set_down(&self, down: bool) {
         self.0.down.store(down, Ordering::SeqCst);
     }
 
     /// Whether reads are all that works.
-    pub(crate) fn set_read_only(&self, read_only: bool) {
+    pub fn set_read_only(&self, read_only: bool) {
         self.0.read_only.store(read_only, Ordering::SeqCst);
     }
 
     /// The next `count` keys that a session is created under will be taken.
-    pub(crate) fn occupy(&self, count: usize) {
+    pub fn occupy(&self, count: usize) {
         self.0.occupy.store(count, Ordering::SeqCst);
     }
 
-    pub(crate) fn occupied(&self) -> Vec<Key> {
+    /// The keys that were taken so.
+    #[must_use]
+    pub fn occupied(&self) -> Vec<Key> {
         self.0.occupied.lock().unwrap().clone()
     }
 
     /// The next session that is replaced is held up between its reading and its writing; `meanwhile`
     /// happens then.
-    pub(crate) async fn between<T: Send + 'static>(
+    pub async fn between<T: Send + 'static>(
         &self,
         request: impl Future<Output = T> + Send + 'static,
         meanwhile: impl Future<Output = ()>,
@@ -136,7 +148,7 @@ impl Storage for Probe {
         let take = |count: usize| count.checked_sub(1);
         if condition == Condition::Absent {
             if self.0.occupy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
-                self.0.storage.write(key, Bytes::from_static(FOREIGN.as_bytes()), Expiry::Never).await?;
+                self.0.storage.write(key, Bytes::from_static(OCCUPIED.as_bytes()), Expiry::Never).await?;
                 self.0.occupied.lock().unwrap().push(key.clone());
             }
         } else if self.0.hold.swap(false, Ordering::SeqCst) {
@@ -144,6 +156,11 @@ impl Storage for Probe {
             self.0.go.acquire().await.unwrap().forget();
         }
         self.0.storage.write_if(key, value, expiry, condition).await
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
+        self.up(Operation::DeleteIf)?;
+        self.0.storage.delete_if(key, version).await
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {

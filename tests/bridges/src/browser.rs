@@ -8,45 +8,55 @@ use tokio::{
 };
 
 /// A visitor. A clone is another tab: it begins with the same cookie.
-#[derive(Clone)]
-pub(crate) struct Browser {
+#[derive(Clone, Debug)]
+pub struct Browser {
     address: SocketAddr,
     /// `name=value`, as it is sent.
     cookie: Option<String>,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
+/// What a browser was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
     /// The cookie that the answer sets; empty if it is to be forgotten.
-    pub(crate) set_cookie: Option<String>,
+    pub set_cookie: Option<String>,
 }
 
 impl Browser {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// A visitor of the service at `address`, with no cookie.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
         Self { address, cookie: None }
     }
 
     /// One that sends `cookie`, wherever it has it from.
-    pub(crate) fn with_cookie(&self, cookie: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn with_cookie(&self, cookie: impl Into<String>) -> Self {
         Self { address: self.address, cookie: Some(cookie.into()) }
     }
 
     /// `name=value`.
-    pub(crate) fn cookie(&self) -> Option<&str> {
+    #[must_use]
+    pub fn cookie(&self) -> Option<&str> {
         self.cookie.as_deref()
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> Answer {
+    /// Asks for `path`.
+    pub async fn get(&mut self, path: &str) -> Answer {
         self.request("GET", path).await
     }
 
-    pub(crate) async fn post(&mut self, path: &str) -> Answer {
+    /// Posts nothing to `path`.
+    pub async fn post(&mut self, path: &str) -> Answer {
         self.request("POST", path).await
     }
 
     /// The body of an answer that must be a success.
-    pub(crate) async fn says(&mut self, method: &str, path: &str) -> String {
+    pub async fn says(&mut self, method: &str, path: &str) -> String {
         let answer = self.request(method, path).await;
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
         answer.body.trim_end().to_owned()
