@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod by;
+mod dialogue;
+mod error;
+mod migration;
+mod session;
+mod storage;
+mod undecodable;
+mod wanted;
+
+pub use larder_core::{Error, ErrorKind, Result};
+pub use larder_session::{LazySession, Lifetime, Migrations, SessionKey, Sessions};
+
+pub use crate::{
+    builder::LarderStorageBuilder,
+    by::By,
+    dialogue::enter_dialogue,
+    error::DialogueError,
+    session::{enter_lazy_session, enter_session},
+    storage::LarderStorage,
+    undecodable::Undecodable,
+};

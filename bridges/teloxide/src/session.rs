@@ -1,0 +1,174 @@
+//! Entering a session.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    panic::Location,
+};
+
+use larder_core::{Error, ErrorKind};
+use larder_session::{LazySession, SessionKey, Sessions};
+use teloxide::{
+    dispatching::UpdateHandler,
+    dptree::{Cont, HandlerSignature, Type, di::DependencyMap, from_fn_with_description},
+    types::Update,
+};
+
+use crate::{By, migration::moved, wanted::description};
+
+/// Loads the session of the update, gives it to the handlers after it, and saves what they change.
+///
+/// They take it as a [`LazySession<T>`](LazySession): `session.modify(|chat| chat.pizzas += 1).await?`.
+/// Clones are handles on the same session. It is read once, before the first of them, and written once, after
+/// the last, if it has changed; if a handler fails, nothing is written. Where it cannot be loaded no handler
+/// runs, and where it cannot be saved the update has failed: in both cases the dispatcher's error handler is told why.
+/// An update with no such session (of no chat, say) goes on to the next branch.
+///
+/// Updates of one session take turns, also those of other chats. A handler runs once, though: what another
+/// process has changed meanwhile is not overwritten, but a [`Conflict`](ErrorKind::Conflict) error. Where several
+/// processes serve one bot, change the session in [`Sessions::update`] instead, which runs its handler
+/// again, or hold a [lease](Sessions::lock).
+///
+/// It depends on `Sessions<T>`. A dispatcher that is built without it panics then and there, as with every
+/// dependency of teloxide's.
+///
+/// ```
+/// use larder_memory::MemoryStorage;
+/// use larder_teloxide::{By, LazySession, Sessions, enter_session};
+/// use teloxide::{dispatching::UpdateHandler, prelude::*};
+///
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Chat {
+///     pizzas: u32,
+/// }
+/// type Failure = Box<dyn std::error::Error + Send + Sync>;
+///
+/// fn schema() -> UpdateHandler<Failure> {
+///     enter_session::<Chat, Failure>(By::Chat).branch(Update::filter_message().endpoint(count))
+/// }
+///
+/// async fn count(bot: Bot, message: Message, session: LazySession<Chat>) -> Result<(), Failure> {
+///     let pizzas = session.modify(|chat| { chat.pizzas += 1; chat.pizzas }).await?;
+///     bot.send_message(message.chat.id, format!("That makes {pizzas}.")).await?;
+///     Ok(())
+/// }
+///
+/// # fn main() -> larder_teloxide::Result<()> {
+/// let sessions = Sessions::<Chat>::builder().storage(MemoryStorage::new()).prefix("chat:").build()?;
+/// let dependencies = dptree::deps![sessions];
+/// # let _ = schema();
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+#[track_caller]
+pub fn enter_session<T, E>(by: By) -> UpdateHandler<E>
+where
+    T: Send + Sync + 'static,
+    E: From<Error> + Send + 'static,
+{
+    enter::<T, E>(by, Load::First)
+}
+
+/// As [`enter_session`], but nothing is read or written unless a handler touches the session.
+#[must_use]
+#[track_caller]
+pub fn enter_lazy_session<T, E>(by: By) -> UpdateHandler<E>
+where
+    T: Send + Sync + 'static,
+    E: From<Error> + Send + 'static,
+{
+    enter::<T, E>(by, Load::OnTouch)
+}
+
+/// When the session is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    First,
+    OnTouch,
+}
+
+#[track_caller]
+fn enter<T, E>(by: By, load: Load) -> UpdateHandler<E>
+where
+    T: Send + Sync + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let here = Location::caller();
+    from_fn_with_description(
+        description(),
+        move |dependencies: DependencyMap, next| {
+            let by = by.clone();
+            async move {
+                let update = dependencies.get::<Update>();
+                let sessions = dependencies.get::<Sessions<T>>();
+                let key = by.of(&update);
+                if key.as_str().is_none() {
+                    return ControlFlow::Continue(dependencies);
+                }
+                if matches!(by, By::Chat)
+                    && let Some((group, supergroup)) = moved(&update)
+                    && let Err(error) = sessions.move_key(group.0, supergroup.0).await
+                {
+                    return ControlFlow::Break(Err(error.into()));
+                }
+                run(&sessions, key, load, dependencies, next).await
+            }
+        },
+        HandlerSignature::Other {
+            obligations: BTreeMap::from([(Type::of::<Sessions<T>>(), here), (Type::of::<Update>(), here)]),
+            guaranteed_outcomes: BTreeSet::from([Type::of::<LazySession<T>>()]),
+            conditional_outcomes: BTreeSet::new(),
+            continues: true,
+        },
+    )
+}
+
+/// Whether a handler was meant for the update.
+enum Handled {
+    Yes,
+    No,
+}
+
+async fn run<T, E>(
+    sessions: &Sessions<T>,
+    key: SessionKey,
+    load: Load,
+    dependencies: DependencyMap,
+    next: Cont<'static, Result<(), E>>,
+) -> ControlFlow<Result<(), E>, DependencyMap>
+where
+    T: Send + Sync + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let mut next = Some(next);
+    let handled = sessions.update_lazy(key, |session| {
+        let next = next.take().ok_or_else(overtaken);
+        let mut inner = dependencies.clone();
+        async move {
+            let next = next?;
+            if load == Load::First {
+                session.with(|_| ()).await?;
+            }
+            inner.insert(session);
+            match next(inner).await {
+                ControlFlow::Break(outcome) => outcome.map(|()| Handled::Yes),
+                ControlFlow::Continue(_) => Ok(Handled::No),
+            }
+        }
+    });
+    match handled.await {
+        Ok(Handled::Yes) => ControlFlow::Break(Ok(())),
+        Ok(Handled::No) => ControlFlow::Continue(dependencies),
+        Err(error) => ControlFlow::Break(Err(error)),
+    }
+}
+
+/// The handlers of an update run once: what follows a step of a tree cannot be called again.
+fn overtaken() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "another process has changed the session while the update was handled, and nothing was saved; change \
+         it with `Sessions::update`, or hold a lease",
+    )
+}

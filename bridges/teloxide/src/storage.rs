@@ -1,0 +1,172 @@
+//! The storage of dialogues.
+
+use std::{fmt, sync::Arc};
+
+use larder_core::{ErrorKind, Result, Storage};
+use larder_session::Sessions;
+use serde::{Serialize, de::DeserializeOwned};
+use teloxide::{dispatching::dialogue, types::ChatId};
+
+use crate::{DialogueError, LarderStorageBuilder, Undecodable};
+
+/// What teloxide's storages return.
+type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, DialogueError>> + Send>>;
+
+/// Keeps the dialogues of a teloxide bot in a Larder storage.
+///
+/// It takes the place of teloxide's own `InMemStorage`, `RedisStorage` or `SqliteStorage`: in an
+/// `Arc`, as a dependency of the dispatcher. [The crate's page](crate) says what it does and what is stored.
+///
+/// ```
+/// use larder_memory::MemoryStorage;
+/// use larder_teloxide::LarderStorage;
+/// use teloxide::prelude::*;
+///
+/// #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+/// enum State {
+///     #[default]
+///     Start,
+///     ReceiveFullName,
+/// }
+///
+/// # fn main() -> larder_teloxide::Result<()> {
+/// let dialogues = LarderStorage::<State>::new(MemoryStorage::new())?;
+/// let dependencies = dptree::deps![dialogues];
+/// # Ok(())
+/// # }
+/// ```
+pub struct LarderStorage<D> {
+    dialogues: Sessions<D>,
+    undecodable: Undecodable,
+}
+
+impl<D> LarderStorage<D>
+where
+    D: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Dialogues in `storage`, under keys that begin with `dialogue:`, for ever. The storage can be an
+    /// adapter, or an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`LarderStorageBuilder::build`].
+    pub fn new(storage: impl Storage + 'static) -> Result<Arc<Self>> {
+        Self::builder(storage).build()
+    }
+
+    /// Sets up dialogues in `storage`: their prefix, how long they live, what becomes of a state that no
+    /// longer decodes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use larder_memory::MemoryStorage;
+    /// use larder_teloxide::{LarderStorage, Lifetime, Undecodable};
+    ///
+    /// const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// # #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+    /// # struct State;
+    /// let dialogues = LarderStorage::<State>::builder(MemoryStorage::new())
+    ///     .prefix("shop:dialogue:")
+    ///     .lifetime(Lifetime::after_write(WEEK))
+    ///     .undecodable(Undecodable::Reset)
+    ///     .build()?;
+    /// # Ok::<(), larder_teloxide::Error>(())
+    /// ```
+    pub fn builder(storage: impl Storage + 'static) -> LarderStorageBuilder<D> {
+        LarderStorageBuilder::new(storage)
+    }
+}
+
+impl<D> LarderStorage<D> {
+    pub(crate) const fn from_sessions(dialogues: Sessions<D>, undecodable: Undecodable) -> Self {
+        Self { dialogues, undecodable }
+    }
+
+    /// The storage underneath, to close it when the bot ends, say.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        self.dialogues.storage()
+    }
+
+    /// The dialogues as sessions, by the chat's id: to list them, or for the time that one has left.
+    ///
+    /// ```
+    /// # async fn example(dialogues: std::sync::Arc<larder_teloxide::LarderStorage<()>>) -> larder_teloxide::Result<()> {
+    /// let left = dialogues.sessions().ttl(42).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn sessions(&self) -> &Sessions<D> {
+        &self.dialogues
+    }
+}
+
+impl<D: Send + Sync + 'static> LarderStorage<D> {
+    /// Moves the dialogue of a group to the supergroup that it has become. Updates that still
+    /// arrive under the old id meet it there too. [`enter_dialogue`](crate::enter_dialogue) does
+    /// this by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::move_key`].
+    pub async fn move_chat(&self, group: ChatId, supergroup: ChatId) -> Result<()> {
+        self.dialogues.move_key(group.0, supergroup.0).await
+    }
+
+    pub(crate) async fn get(&self, ChatId(chat): ChatId) -> Result<Option<D>> {
+        match self.dialogues.get(chat).await {
+            Err(error) if self.is_reset_by(&error) => {
+                tracing::warn!(%error, "a dialogue begins anew: its stored state does not decode");
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    pub(crate) async fn update(&self, ChatId(chat): ChatId, state: D) -> Result<()> {
+        // Read first, so that nothing is overwritten that is no state of this dialogue.
+        match self.dialogues.open(chat).await {
+            Ok(mut dialogue) => {
+                dialogue.set(state);
+                dialogue.save().await
+            }
+            Err(error) if self.is_reset_by(&error) => self.dialogues.set(chat, state).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove(&self, ChatId(chat): ChatId) -> Result<(), DialogueError> {
+        if self.dialogues.delete(chat).await? { Ok(()) } else { Err(DialogueError::NotFound) }
+    }
+
+    fn is_reset_by(&self, error: &larder_core::Error) -> bool {
+        self.undecodable == Undecodable::Reset && error.kind() == ErrorKind::Codec
+    }
+}
+
+impl<D: Send + Sync + 'static> dialogue::Storage<D> for LarderStorage<D> {
+    type Error = DialogueError;
+
+    fn remove_dialogue(self: Arc<Self>, chat_id: ChatId) -> BoxFuture<()> {
+        Box::pin(async move { self.remove(chat_id).await })
+    }
+
+    fn update_dialogue(self: Arc<Self>, chat_id: ChatId, dialogue: D) -> BoxFuture<()> {
+        Box::pin(async move { Ok(self.update(chat_id, dialogue).await?) })
+    }
+
+    fn get_dialogue(self: Arc<Self>, chat_id: ChatId) -> BoxFuture<Option<D>> {
+        Box::pin(async move { Ok(self.get(chat_id).await?) })
+    }
+}
+
+/// Prints no state.
+impl<D> fmt::Debug for LarderStorage<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LarderStorage")
+            .field("dialogues", &self.dialogues)
+            .field("undecodable", &self.undecodable)
+            .finish()
+    }
+}

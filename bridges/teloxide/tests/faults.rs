@@ -1,0 +1,220 @@
+//! What goes wrong: a storage that is down, what is stored by somebody else, what does not fit.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use larder_bridge_tests::Probe;
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Record, Result, Storage, async_trait};
+use larder_memory::MemoryStorage;
+use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime, enter_dialogue};
+use larder_testkit::until;
+use serde_json::json;
+use teloxide::{
+    dispatching::dialogue::Storage as _,
+    prelude::*,
+    types::{ChatId, Update},
+};
+
+use self::support::{
+    Failures, Running, counter,
+    purchase::{self, State},
+    telegram::Telegram,
+};
+
+const ANN: i64 = 42;
+const PATIENCE: Duration = Duration::from_secs(60);
+const SORRY: &str = "Something is wrong here. Please try again later.";
+
+async fn purchases(storage: impl Storage + 'static) -> (Telegram, Arc<Failures>, Running) {
+    let telegram = Telegram::start().await.unwrap();
+    let failures = Failures::new();
+    let dialogues = LarderStorage::new(storage).unwrap();
+    let bot =
+        purchase::dispatcher(telegram.bot(), dialogues).error_handler(Arc::<Failures>::clone(&failures));
+    let bot = Running::start(&telegram, bot);
+    (telegram, failures, bot)
+}
+
+async fn counts(storage: impl Storage + 'static) -> (Telegram, Arc<Failures>, Running) {
+    let telegram = Telegram::start().await.unwrap();
+    let failures = Failures::new();
+    let bot = counter::bot(telegram.bot(), By::Chat, counter::sessions(storage));
+    let bot = Running::start(&telegram, bot.error_handler(Arc::<Failures>::clone(&failures)));
+    (telegram, failures, bot)
+}
+
+async fn says(telegram: &Telegram, text: &str) {
+    assert_eq!(telegram.next_sent().await.text, text);
+}
+
+#[tokio::test]
+async fn a_dialogue_waits_for_a_storage_that_is_down() {
+    let probe = Probe::new();
+    let (telegram, failures, bot) = purchases(probe.clone()).await;
+    telegram.message(ANN, "/start");
+    says(&telegram, "Let's start! What's your full name?").await;
+    for break_it in [Probe::set_down, Probe::set_read_only] {
+        break_it(&probe, true);
+        telegram.message(ANN, "Ann");
+        // Neither does it begin anew, nor does it go on.
+        says(&telegram, SORRY).await;
+        assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
+        break_it(&probe, false);
+    }
+    telegram.message(ANN, "Ann");
+    says(&telegram, "Select a product:").await;
+    bot.stop().await;
+    assert_eq!(failures.count().await, 0);
+}
+
+#[tokio::test]
+async fn a_count_waits_for_a_storage_that_is_down() {
+    let probe = Probe::new();
+    let (telegram, failures, bot) = counts(probe.clone()).await;
+    telegram.message(ANN, "+1");
+    says(&telegram, "1").await;
+    // It is saved when the handler is done, and that has spoken before.
+    let key = Key::new("tally:42").unwrap();
+    until("it is saved", PATIENCE, async || probe.storage().contains(&key).await.unwrap()).await;
+    probe.set_down(true);
+    telegram.message(ANN, "+1");
+    assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
+    probe.set_down(false);
+    // What is said while the session cannot be saved is an error in the end.
+    probe.set_read_only(true);
+    telegram.message(ANN, "+1");
+    says(&telegram, "2").await;
+    assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
+    telegram.message(ANN, "/safe");
+    assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
+    probe.set_read_only(false);
+    telegram.message(ANN, "/safe");
+    says(&telegram, "safe").await;
+    telegram.message(ANN, "+1");
+    says(&telegram, "3").await;
+    bot.stop().await;
+    assert_eq!(failures.count().await, 0);
+}
+
+#[tokio::test]
+async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
+    let foreign = Bytes::from_static(br#"{"cookie":{"path":"/"},"user":"secret"}"#);
+    let storage = MemoryStorage::new();
+    for key in ["dialogue:42", "tally:42"] {
+        storage.write(&Key::new(key).unwrap(), foreign.clone(), Expiry::Never).await.unwrap();
+    }
+    let (telegram, failures, bot) = purchases(storage.clone()).await;
+    for text in ["/start", "Ann", "/cancel"] {
+        telegram.message(ANN, text);
+        says(&telegram, SORRY).await;
+        let error = failures.next().await;
+        assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Codec);
+        assert!(!format!("{error:#} {error:?}").contains("secret"));
+    }
+    bot.stop().await;
+
+    let (telegram, failures, bot) = counts(storage.clone()).await;
+    for text in ["+1", "/count", "/forget"] {
+        telegram.message(ANN, text);
+        assert_eq!(failures.next_kind().await, ErrorKind::Codec);
+    }
+    bot.stop().await;
+    for key in ["dialogue:42", "tally:42"] {
+        let record = storage.read(&Key::new(key).unwrap()).await.unwrap().unwrap();
+        assert_eq!(record.value, foreign);
+    }
+}
+
+#[tokio::test]
+async fn odd_updates_do_no_harm() {
+    let storage = MemoryStorage::new();
+    let (telegram, failures, bot) = purchases(storage.clone()).await;
+    let chat = json!({ "id": i64::MIN, "type": "private", "first_name": "" });
+    for update in [
+        // Of no chat.
+        json!({ "callback_query": { "id": "1", "from": { "id": 1, "is_bot": false, "first_name": "" }, "chat_instance": "", "inline_message_id": "1", "data": "Banana" } }),
+        json!({ "message": { "message_id": 1, "date": 0, "chat": chat, "text": "\u{0}" } }),
+        json!({ "message": { "message_id": 1, "date": 0, "chat": chat, "migrate_to_chat_id": i64::MIN } }),
+        // Nothing that the Bot API knows.
+        json!({ "message": { "chat": "chat" } }),
+        json!({ "message": null }),
+    ] {
+        telegram.update(update);
+    }
+    telegram.message(ANN, "/start");
+    loop {
+        if telegram.next_sent().await.chat == ANN {
+            break;
+        }
+    }
+    bot.stop().await;
+    assert_eq!(failures.count().await, 0);
+}
+
+/// Reads, writes and deletes, and no more.
+#[derive(Debug)]
+struct Poor(MemoryStorage);
+
+#[async_trait]
+impl Storage for Poor {
+    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+        Ok(self.0.read(key).await?.map(|record| Record::new(record.value)))
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        self.0.write(key, value, expiry).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        self.0.delete(key).await
+    }
+}
+
+#[tokio::test]
+async fn dialogues_need_no_more_than_three_methods() {
+    let dialogues = LarderStorage::<State>::new(Poor(MemoryStorage::new())).unwrap();
+    for state in [State::ReceiveFullName, State::Start] {
+        Arc::clone(&dialogues).update_dialogue(ChatId(ANN), state.clone()).await.unwrap();
+        assert_eq!(Arc::clone(&dialogues).get_dialogue(ChatId(ANN)).await.unwrap(), Some(state));
+    }
+    Arc::clone(&dialogues).remove_dialogue(ChatId(ANN)).await.unwrap();
+    let again = Arc::clone(&dialogues).remove_dialogue(ChatId(ANN)).await;
+    assert!(matches!(again, Err(DialogueError::NotFound)));
+    let moved = dialogues.move_chat(ChatId(-1), ChatId(-2)).await.unwrap_err();
+    assert_eq!(moved.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn settings_that_do_not_fit_are_errors() {
+    let kind = |built: Result<Arc<LarderStorage<State>>>| built.unwrap_err().kind();
+    let builder = || LarderStorage::<State>::builder(MemoryStorage::new());
+    assert_eq!(kind(builder().prefix("line\nbreak").build()), ErrorKind::Configuration);
+    assert_eq!(kind(builder().prefix("x".repeat(513)).build()), ErrorKind::Configuration);
+    let mortal = LarderStorage::<State>::builder(Poor(MemoryStorage::new()))
+        .lifetime(Lifetime::after_write(Duration::from_secs(1)));
+    assert_eq!(kind(mortal.build()), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn nothing_prints_a_state_or_a_chat() {
+    let dialogues = LarderStorage::<State>::new(MemoryStorage::new()).unwrap();
+    let state = State::ReceiveProductChoice { full_name: "Ann".to_owned() };
+    Arc::clone(&dialogues).update_dialogue(ChatId(4242), state).await.unwrap();
+    let builder = LarderStorage::<State>::builder(MemoryStorage::new());
+    let printed = format!("{dialogues:?} {builder:?} {}", DialogueError::NotFound);
+    assert!(printed.contains("dialogue:"));
+    assert!(!printed.contains("Ann") && !printed.contains("4242"), "{printed}");
+}
+
+#[test]
+fn telegram_is_asked_for_nothing_that_no_handler_wants() {
+    let tree = enter_dialogue::<State, anyhow::Error>()
+        .branch(Update::filter_callback_query().endpoint(async || Ok(())));
+    let asked = format!("{:?}", tree.description());
+    let observed = asked.split("filtered").next().unwrap();
+    assert!(observed.contains("Kind(Message)") && observed.contains("Kind(CallbackQuery)"), "{asked}");
+    assert_eq!(observed.matches("Kind(").count(), 2, "{asked}");
+}
