@@ -3,11 +3,13 @@
 use std::{
     fmt,
     future::Future,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use deadpool_postgres::{ClientWrapper, Pool};
+use futures_util::TryStreamExt;
 use larder_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
@@ -18,6 +20,7 @@ use crate::{
     lease::{Lease, Salvage},
     queries::Query,
     tls::Connector,
+    unlogged::Unlogged,
 };
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -129,19 +132,20 @@ impl Driver {
         params: Params<'_>,
     ) -> Result<Outcome, tokio_postgres::Error> {
         let Query { text, types } = query;
-        match (self.statements, wanted) {
-            (Statements::Prepared, wanted) => {
+        let params = params.iter().map(|param| Unlogged(*param));
+        let rows = match self.statements {
+            Statements::Prepared => {
                 let statement = client.prepare_typed_cached(text, types).await?;
-                match wanted {
-                    Wanted::Count => client.execute(&statement, params).await.map(Outcome::Count),
-                    Wanted::Rows => client.query(&statement, params).await.map(Outcome::Rows),
-                }
+                client.query_raw(&statement, params).await?
             }
-            (Statements::Unnamed, Wanted::Count) => {
-                client.execute_typed(text, &typed(query, params)).await.map(Outcome::Count)
-            }
-            (Statements::Unnamed, Wanted::Rows) => {
-                client.query_typed(text, &typed(query, params)).await.map(Outcome::Rows)
+            Statements::Unnamed => client.query_typed_raw(text, params.zip(types.iter().cloned())).await?,
+        };
+        let mut rows = pin!(rows);
+        match wanted {
+            Wanted::Rows => rows.try_collect().await.map(Outcome::Rows),
+            Wanted::Count => {
+                while rows.try_next().await?.is_some() {}
+                Ok(Outcome::Count(rows.rows_affected().unwrap_or(0)))
             }
         }
     }
@@ -283,11 +287,4 @@ impl BatchError {
     const fn before(error: Error) -> Self {
         Self { state: None, error }
     }
-}
-
-fn typed<'a>(
-    query: &Query,
-    params: Params<'a>,
-) -> Vec<(&'a (dyn ToSql + Sync), tokio_postgres::types::Type)> {
-    params.iter().copied().zip(query.types.iter().cloned()).collect()
 }

@@ -79,6 +79,8 @@
 //! ([`PostgresBuilder::from_pool`]) neither is cancelled: such a statement may still happen, whenever
 //! the lock it waits for is free.
 //!
+//! The driver logs each statement, at the level `debug`; its parameters (keys, values) are hidden from that.
+//!
 //! An acknowledged write survives what a committed transaction survives: with the server's defaults
 //! (`fsync` and `synchronous_commit` on) a power cut.
 //!
@@ -108,6 +110,7 @@ mod schema;
 mod storage;
 mod table;
 mod tls;
+mod unlogged;
 mod url;
 mod value;
 
