@@ -1,0 +1,113 @@
+//! The bot: its commands, its button, and what it says when something fails.
+
+use std::error::Error as StdError;
+
+use larder_poise::{CommandSession, CommandSessions, ErrorKind, Result as Larder, SessionExt, ok};
+use poise::{
+    CreateReply, FrameworkContext, FrameworkError, FrameworkOptions,
+    serenity_prelude::{
+        CreateActionRow, CreateButton, CreateInteractionResponse, CreateInteractionResponseMessage,
+        FullEvent, Interaction,
+    },
+};
+
+pub(crate) type Error = Box<dyn StdError + Send + Sync>;
+
+/// The sessions are all that the bot needs.
+type Context<'a> = poise::Context<'a, CommandSessions, Error>;
+
+/// The name of the count in a session, as discord.js-mvc's own example has it.
+const PONGED: &str = "ponged";
+/// The button's.
+pub(crate) const AGAIN: &str = "again";
+
+pub(crate) fn options() -> FrameworkOptions<CommandSessions, Error> {
+    FrameworkOptions {
+        commands: vec![ping(), session(), forget()],
+        event_handler: |framework, event| Box::pin(on_event(framework, event)),
+        on_error: |error| Box::pin(on_error(error)),
+        ..FrameworkOptions::default()
+    }
+}
+
+/// Counts.
+#[poise::command(slash_command)]
+async fn ping(ctx: Context<'_>) -> Result<(), Error> {
+    let pong = count(ctx.session()).await?;
+    ctx.send(CreateReply::default().content(pong).components(vec![again()])).await?;
+    Ok(())
+}
+
+/// Shows all values of the session.
+#[poise::command(slash_command)]
+async fn session(ctx: Context<'_>) -> Result<(), Error> {
+    // Only reading: no update, for which it would wait.
+    let values = ctx.session().all().await?;
+    ctx.say(serde_json::to_string(&values)?).await?;
+    Ok(())
+}
+
+/// Deletes the count.
+#[poise::command(slash_command)]
+async fn forget(ctx: Context<'_>) -> Result<(), Error> {
+    let had = ctx.session().update(async |mut session| ok(session.delete(PONGED))).await?;
+    ctx.say(if had { "forgotten" } else { "there was nothing to forget" }).await?;
+    Ok(())
+}
+
+/// Reading and writing are one update: pings at the same moment all count. It is done before the answer
+/// goes out, so that nobody waits for Discord.
+async fn count(session: CommandSession<'_>) -> Larder<String> {
+    let ponged = session.update(async |mut session| {
+        let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
+        session.set(PONGED, ponged)?;
+        ok(ponged)
+    });
+    Ok(format!("pong ({} times)", ponged.await?))
+}
+
+fn again() -> CreateActionRow {
+    CreateActionRow::Buttons(vec![CreateButton::new(AGAIN).label("again")])
+}
+
+/// The button counts in the session of whoever presses it.
+async fn on_event(
+    framework: FrameworkContext<'_, CommandSessions, Error>,
+    event: &FullEvent,
+) -> Result<(), Error> {
+    if let FullEvent::InteractionCreate { interaction: Interaction::Component(press) } = event
+        && press.data.custom_id == AGAIN
+    {
+        let answer = CreateInteractionResponseMessage::new();
+        let answer = match count(framework.user_data.of(press)).await {
+            Ok(pong) => answer.content(pong).components(vec![again()]),
+            Err(error) => answer.content(apology(&error)).ephemeral(true),
+        };
+        press.create_response(framework.serenity_context, CreateInteractionResponse::Message(answer)).await?;
+    }
+    Ok(())
+}
+
+async fn on_error(error: FrameworkError<'_, CommandSessions, Error>) {
+    let answered = match error {
+        FrameworkError::Command { error, ctx, .. } => {
+            let answer = CreateReply::default().content(apology(&*error)).ephemeral(true);
+            ctx.send(answer).await.map(drop)
+        }
+        // Some are the user's and get an answer, the rest is logged.
+        other => poise::builtins::on_error(other).await,
+    };
+    if let Err(error) = answered {
+        eprintln!("ping: an answer was not sent: {error}");
+    }
+}
+
+/// What the user is told. All that there is to know goes to whoever runs the bot.
+fn apology(error: &(dyn StdError + 'static)) -> &'static str {
+    eprintln!("ping: {error}");
+    match error.downcast_ref().map(larder_poise::Error::kind) {
+        Some(ErrorKind::InvalidKey) => "I keep no count here.",
+        Some(ErrorKind::Unavailable | ErrorKind::Timeout) => "I cannot remember just now; please try again.",
+        _ => "Something is wrong here; nothing was changed.",
+    }
+}

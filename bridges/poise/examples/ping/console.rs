@@ -1,0 +1,171 @@
+//! Without Discord: users are lines on standard input.
+
+use std::{
+    io::{self, BufRead, Write},
+    str, thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use larder_poise::CommandSessions;
+use poise::serenity_prelude::HttpBuilder;
+use tokio::{pin, select, signal, sync::mpsc};
+
+use super::{
+    bot,
+    discord::{
+        Discord,
+        payload::{self, Person, Place},
+    },
+    running::Running,
+};
+
+pub(crate) const HELP: &str = "\
+Each line on standard input is what a user does, `USER in CHANNEL: COMMAND`:
+
+  nelly in 42: /ping        counts
+  nelly in 42: again        presses the button under the answer
+  nelly in 42: /session     shows all values of the session
+  nelly in 42: /forget      deletes the count
+  nelly in 2/43: /ping      in a channel of guild 2; all others are in guild 1
+  nelly: /ping              in a direct message";
+
+pub(crate) const HINT: &str = "Write `USER in CHANNEL: COMMAND`, such as `nelly in 42: /ping`.";
+
+/// No secret: it is good for the stand-in only, and for as long as it runs.
+const TOKEN: &str = "console.stand-in.token";
+
+/// How long Discord waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs the bot on a stand-in for Discord until there are no more lines, or Ctrl-C.
+pub(crate) async fn run(
+    sessions: CommandSessions,
+    input: impl BufRead + Send + 'static,
+    output: &mut impl Write,
+) -> anyhow::Result<()> {
+    let discord = Discord::start(TOKEN).await.context("cannot listen")?;
+    let http = HttpBuilder::new(TOKEN).proxy(discord.url()).ratelimiter_disabled(true);
+    let bot = Running::start(http, bot::options(), sessions).await?;
+    discord.connected().await;
+    let served = serve(&discord, input, output).await;
+    bot.stop().await;
+    served
+}
+
+async fn serve(
+    discord: &Discord,
+    input: impl BufRead + Send + 'static,
+    output: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut lines = lines(input);
+    let interrupt = signal::ctrl_c();
+    pin!(interrupt);
+    for number in 1_u64.. {
+        let line = select! {
+            // First, so that Ctrl-C is heeded however many lines are waiting.
+            biased;
+            interrupted = &mut interrupt => {
+                return interrupted.context("cannot listen for Ctrl-C");
+            }
+            line = lines.recv() => line,
+        };
+        let Some(line) = line else { break };
+        let line = line.context("cannot read standard input")?;
+        match str::from_utf8(&line).map(str::trim) {
+            Ok("") => {}
+            Ok(line) => match Deed::parse(line) {
+                Some(deed) => deed.happen(discord, output).await?,
+                None => eprintln!("line {number} is nothing that a user does. {HINT}"),
+            },
+            Err(_) => eprintln!("line {number} is no UTF-8. {HINT}"),
+        }
+    }
+    Ok(())
+}
+
+/// What a user does.
+struct Deed<'l> {
+    user: &'l str,
+    place: Place,
+    what: What<'l>,
+}
+
+enum What<'l> {
+    Command(&'l str),
+    Again,
+}
+
+impl<'l> Deed<'l> {
+    fn parse(line: &'l str) -> Option<Self> {
+        let (who, what) = line.split_once(':')?;
+        let (user, place) = match who.split_once(" in ") {
+            Some((user, place)) => {
+                let (guild, channel) = place.split_once('/').unwrap_or(("1", place));
+                (user.trim(), Place::Guild { guild: id(guild)?, channel: id(channel)? })
+            }
+            None => (who.trim(), Place::Direct { channel: id_of(who.trim()) + 1 }),
+        };
+        let what = match what.trim() {
+            bot::AGAIN => What::Again,
+            what => What::Command(what.strip_prefix('/')?),
+        };
+        (!user.is_empty()).then_some(Self { user, place, what })
+    }
+
+    async fn happen(self, discord: &Discord, output: &mut impl Write) -> anyhow::Result<()> {
+        let Self { user, place, what } = self;
+        let person = Person { id: id_of(user), name: user.to_owned() };
+        let interaction = match what {
+            What::Again => payload::button(&person, place, bot::AGAIN),
+            What::Command(name) => {
+                let commands = discord.commands();
+                if !commands.contains(name) {
+                    let commands = commands.into_iter().collect::<Vec<_>>().join(", /");
+                    eprintln!("there is no command /{name}, but /{commands}");
+                    return Ok(());
+                }
+                payload::command(&person, place, name)
+            }
+        };
+        let place = match place {
+            Place::Direct { .. } => "direct".to_owned(),
+            _ => place.channel().to_string(),
+        };
+        match discord.interact(interaction, PATIENCE).await {
+            Ok(answer) => {
+                writeln!(output, "{place} -> {user}: {}", answer.content).context("cannot write the answer")
+            }
+            Err(no_answer) => {
+                eprintln!("{place} -> {user}: {no_answer}");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn id(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|id| *id != 0)
+}
+
+/// An id for a name, the same in each run (FNV-1a). The lowest bit is free for the user's direct messages.
+fn id_of(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 1) & !1 | 2
+}
+
+/// The lines of the input. A thread of its own waits for them: nothing can call off such a wait,
+/// so that in a task of the runtime's it would keep Ctrl-C waiting too.
+fn lines(input: impl BufRead + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel(64);
+    thread::spawn(move || {
+        for line in input.split(b'\n') {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,110 @@
+//! discord.js-mvc's ping controller as a bot of poise: the counts survive a restart, in any store.
+
+pub(crate) mod bot;
+pub(crate) mod console;
+#[allow(dead_code)] // The tests need more of it.
+pub(crate) mod discord;
+pub(crate) mod running;
+
+use std::{
+    env::{self, VarError},
+    io::{self, BufReader, IsTerminal},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+use larder::Storage;
+use larder_poise::{CommandSessions, KvSessions};
+use poise::serenity_prelude::HttpBuilder;
+use tokio::{select, signal};
+
+use self::running::Running;
+
+/// Where the bot's own token is, which Discord gives its owner.
+const TOKEN: &str = "DISCORD_TOKEN";
+
+/// Counts pings, on Discord if DISCORD_TOKEN is set, otherwise here on the console.
+#[derive(Parser)]
+#[command(name = "ping", version, after_help = console::HELP)]
+pub(crate) struct Arguments {
+    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md
+    /// has them all)
+    #[arg(long, value_name = "URL", default_value = "sqlite:pings.db")]
+    storage: String,
+    /// Who shares a count
+    #[arg(long, value_enum, default_value = "user-in-channel")]
+    scope: Scope,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scope {
+    User,
+    Channel,
+    Guild,
+    UserInChannel,
+    UserInGuild,
+}
+
+impl From<Scope> for larder_poise::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::User => Self::User,
+            Scope::Channel => Self::Channel,
+            Scope::Guild => Self::Guild,
+            Scope::UserInChannel => Self::UserInChannel,
+            Scope::UserInGuild => Self::UserInGuild,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ping: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let storage = larder::open(&arguments.storage)
+        .await
+        .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
+    let storage: Arc<dyn Storage> = Arc::from(storage);
+    let served = serve(Arc::clone(&storage), arguments.scope.into()).await;
+    // Closed even after an error: some stores write only then what they have put off.
+    let closed = storage.close().await.context("cannot close the storage");
+    served.and(closed)
+}
+
+async fn serve(storage: Arc<dyn Storage>, scope: larder_poise::Scope) -> anyhow::Result<()> {
+    let sessions = KvSessions::builder().storage(storage).prefix("discord:").build()?;
+    let sessions = CommandSessions::new(sessions, scope);
+    match env::var(TOKEN) {
+        Ok(token) => on_discord(&token, sessions).await,
+        Err(VarError::NotPresent) => {
+            if io::stdin().is_terminal() {
+                eprintln!("{} Ctrl-D or Ctrl-C ends, --help tells more.", console::HINT);
+            }
+            let input = BufReader::new(io::stdin());
+            console::run(sessions, input, &mut io::stdout()).await
+        }
+        Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is no token"),
+    }
+}
+
+/// Runs the bot until Ctrl-C.
+async fn on_discord(token: &str, sessions: CommandSessions) -> anyhow::Result<()> {
+    let mut bot = Running::start(HttpBuilder::new(token), bot::options(), sessions).await?;
+    eprintln!("Type /ping, /session or /forget on Discord. Ctrl-C ends.");
+    let ended = select! {
+        ended = bot.ended() => ended,
+        interrupted = signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C"),
+    };
+    bot.stop().await;
+    ended
+}

@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod context;
+mod held;
+mod kind;
+mod open;
+mod origin;
+mod scope;
+mod session;
+mod sessions;
+
+pub use larder_session::{
+    Error, ErrorKind, KvSession, KvSessions, Result, Session, SessionKey, Sessions, ok,
+};
+
+pub use crate::{
+    context::{HasSessions, SessionExt},
+    kind::SessionKind,
+    open::Open,
+    origin::Origin,
+    scope::Scope,
+    session::CommandSession,
+    sessions::CommandSessions,
+};

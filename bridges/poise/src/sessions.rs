@@ -1,0 +1,133 @@
+//! The sessions of a bot's commands.
+
+use std::{fmt, sync::Arc};
+
+use larder_session::{KvSessions, SessionKey};
+
+use crate::{CommandSession, Origin, Scope, SessionKind, held::Held};
+
+type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
+
+/// The sessions of a bot's commands: of named values, or of a type `T` as
+/// `CommandSessions<Sessions<T>>`, in one scope.
+///
+/// Built once, cheap to clone. A bot that needs several scopes has several of these in its data.
+///
+/// ```
+/// use larder_poise::{CommandSessions, KvSessions, Origin, Scope, Sessions};
+/// # use larder_memory::MemoryStorage;
+/// use poise::serenity_prelude::{ChannelId, GuildId, UserId};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> larder_poise::Result<()> {
+/// # let storage = std::sync::Arc::new(MemoryStorage::new());
+/// struct Data {
+///     users: CommandSessions,
+///     coins: CommandSessions<Sessions<u64>>,
+/// }
+///
+/// let users = KvSessions::builder().storage(storage.clone()).prefix("discord:").build()?;
+/// let coins = Sessions::<u64>::builder().storage(storage).prefix("coins:").build()?;
+/// let data = Data {
+///     users: CommandSessions::new(users, Scope::User),
+///     coins: CommandSessions::new(coins, Scope::UserInGuild),
+/// };
+///
+/// // In a command it is `ctx`, in an event handler the interaction or the message.
+/// let origin = Origin::new(UserId::new(7), ChannelId::new(42), GuildId::new(1));
+/// data.coins.of(origin).update(async |mut coins| *coins += 10).await?;
+/// assert_eq!(data.coins.of(origin).get().await?, Some(10));
+/// # Ok(())
+/// # }
+/// ```
+pub struct CommandSessions<S = KvSessions>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    sessions: S,
+    key: Box<KeyOf>,
+    held: Held,
+}
+
+impl<S> Clone for CommandSessions<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: SessionKind> CommandSessions<S> {
+    /// These sessions, in this scope.
+    ///
+    /// ```
+    /// use larder_poise::{CommandSessions, KvSessions, Scope};
+    /// # let storage = larder_memory::MemoryStorage::new();
+    ///
+    /// let sessions = KvSessions::builder().storage(storage).prefix("discord:").build()?;
+    /// let sessions = CommandSessions::new(sessions, Scope::User);
+    /// # Ok::<(), larder_poise::Error>(())
+    /// ```
+    pub fn new(sessions: S, scope: Scope) -> Self {
+        Self::with_key(sessions, move |origin| scope.key(origin))
+    }
+
+    /// These sessions, under keys of your own. [`SessionKey::missing`] says why there is none.
+    ///
+    /// ```
+    /// use larder_poise::{CommandSessions, KvSessions, Origin, Scope};
+    /// use poise::serenity_prelude::{GuildId, UserId};
+    /// # let storage = larder_memory::MemoryStorage::new();
+    ///
+    /// // Per guild, and in direct messages per user.
+    /// let sessions = CommandSessions::with_key(
+    ///     KvSessions::builder().storage(storage).build()?,
+    ///     |origin: &Origin| match origin.guild() {
+    ///         Some(_) => Scope::Guild.key(origin),
+    ///         None => Scope::User.key(origin),
+    ///     },
+    /// );
+    /// let direct_message = Origin::new(UserId::new(7), None, None);
+    /// assert_eq!(sessions.of(direct_message).key().as_str(), Some("user:7"));
+    /// let elsewhere = Origin::new(UserId::new(7), None, GuildId::new(1));
+    /// assert_eq!(sessions.of(elsewhere).key().as_str(), Some("guild:1"));
+    /// # Ok::<(), larder_poise::Error>(())
+    /// ```
+    pub fn with_key(sessions: S, key: impl Fn(&Origin) -> SessionKey + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner { sessions, key: Box::new(key), held: Held::default() }))
+    }
+
+    /// The session of a command (by its context), of an interaction, of a message, or of another
+    /// [`Origin`]. Nothing is read yet.
+    ///
+    /// ```
+    /// use larder_poise::{CommandSessions, Result};
+    /// use poise::serenity_prelude::ComponentInteraction;
+    ///
+    /// async fn pressed(sessions: &CommandSessions, button: &ComponentInteraction) -> Result<()> {
+    ///     sessions.of(button).update(async |mut session| session.set("pressed", true)).await
+    /// }
+    /// ```
+    pub fn of(&self, origin: impl Into<Origin>) -> CommandSession<'_, S> {
+        let Inner { sessions, key, held } = &*self.0;
+        let origin = origin.into();
+        let key = key(&origin);
+        CommandSession::new(sessions, held, origin, key)
+    }
+
+    /// The sessions themselves: to list them, or to close their storage in the end.
+    ///
+    /// ```
+    /// # use larder_poise::{CommandSessions, Result};
+    /// # async fn example(sessions: &CommandSessions) -> Result<()> {
+    /// sessions.sessions().storage().close().await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn sessions(&self) -> &S {
+        &self.0.sessions
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for CommandSessions<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandSessions").field("sessions", &self.0.sessions).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! The example as its user meets it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod support;
+
+use std::{io::Cursor, sync::Arc};
+
+use clap::Parser;
+use larder_core::Storage;
+use larder_memory::MemoryStorage;
+use larder_poise::Scope;
+
+use self::support::{bot, example};
+
+/// What the console prints on these lines.
+async fn prints(storage: &Arc<dyn Storage>, scope: Scope, lines: &str) -> String {
+    let mut output = Vec::new();
+    let sessions = bot::sessions(Arc::clone(storage), scope);
+    let lines = Cursor::new(lines.to_owned().into_bytes());
+    example::console::run(sessions, lines, &mut output).await.unwrap();
+    String::from_utf8(output).unwrap()
+}
+
+/// The block of the README that begins so, without its first and last lines.
+fn block(begins: &str) -> &'static str {
+    let readme = include_str!("../README.md");
+    let after = &readme[readme.find(begins).expect("the README has it") + begins.len()..];
+    &after[..after.find("```").unwrap()]
+}
+
+#[tokio::test]
+async fn the_readme_shows_what_it_prints() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let command = block("```sh\n");
+    let lines = command.split('\'').nth(1).unwrap().replace("\\n", "\n");
+    let printed = prints(&storage, Scope::UserInChannel, &lines).await;
+    assert_eq!(printed, block("```text\n"));
+    // And goes on where it was.
+    let printed = prints(&storage, Scope::UserInChannel, "nelly in 42: /ping").await;
+    assert_eq!(printed, "42 -> nelly: pong (4 times)\n");
+}
+
+#[tokio::test]
+async fn guilds_and_direct_messages_are_told_apart() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let lines = "nelly in 42: /ping\nnelly in 1/43: /ping\nnelly in 2/44: /ping\nnelly: /ping\n";
+    let printed = prints(&storage, Scope::Guild, lines).await;
+    let expected = [
+        "42 -> nelly: pong (1 times)",
+        "43 -> nelly: pong (2 times)",
+        "44 -> nelly: pong (1 times)",
+        "direct -> nelly: I keep no count here.\n",
+    ];
+    assert_eq!(printed, expected.join("\n"));
+}
+
+#[tokio::test]
+async fn lines_that_nobody_can_mean_are_passed_over() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let lines = "\n : /ping\nnelly in 0: /ping\nnelly in x/1: /ping\nnelly in 42: /pizza\nnelly in 42\n\
+                 nelly in 42:\n: \nnelly in 42: hello\nnelly in 42: /ping";
+    assert_eq!(prints(&storage, Scope::User, lines).await, "42 -> nelly: pong (1 times)\n");
+}
+
+#[tokio::test]
+async fn a_url_that_does_not_work_is_named_without_its_password() {
+    let url = "postgres://bot:hunter2@127.0.0.1:1/bot";
+    let arguments = example::Arguments::try_parse_from(["ping", "--storage", url]).unwrap();
+    let error = format!("{:#}", example::run(arguments).await.unwrap_err());
+    assert!(error.contains("cannot open postgres://bot:***@127.0.0.1:1/bot"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn every_scope_has_a_name() {
+    for scope in ["user", "channel", "guild", "user-in-channel", "user-in-guild"] {
+        assert!(example::Arguments::try_parse_from(["ping", "--scope", scope]).is_ok(), "{scope}");
+    }
+    assert!(example::Arguments::try_parse_from(["ping", "--scope", "planet"]).is_err());
+}

@@ -1,0 +1,110 @@
+//! The stand-in for Discord refuses what Discord refuses.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use poise::serenity_prelude::{
+    self as serenity, ClientBuilder, CommandInteraction, CreateInteractionResponse,
+    CreateInteractionResponseFollowup, CreateInteractionResponseMessage, EventHandler, GatewayIntents,
+    Interaction, async_trait,
+};
+use tokio::sync::mpsc;
+
+use self::support::{CHANNEL, PATIENCE, Server, TOKEN, command, example::discord::Discord, nelly};
+
+/// The status and Discord's own code of a request that was refused.
+fn refused<T>(outcome: serenity::Result<T>) -> (u16, isize) {
+    match outcome {
+        Err(serenity::Error::Http(serenity::HttpError::UnsuccessfulRequest(response))) => {
+            (response.status_code.as_u16(), response.error.code)
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was not refused"),
+    }
+}
+
+fn message(content: &str) -> CreateInteractionResponse {
+    CreateInteractionResponse::Message(CreateInteractionResponseMessage::new().content(content))
+}
+
+#[tokio::test]
+async fn what_it_does_not_have_is_an_error_that_is_remembered() {
+    let discord = Discord::start(TOKEN).await.unwrap();
+    let http = Server::http(&discord, TOKEN).build();
+    assert_eq!(http.get_gateway().await.unwrap().url, http.get_bot_gateway().await.unwrap().url);
+    assert_eq!(discord.unknown(), [""; 0]);
+    assert_eq!(refused(http.get_guild(1.into()).await), (404, 0));
+    assert_eq!(discord.unknown(), ["GET /api/v10/guilds/1"]);
+
+    let stranger = Server::http(&discord, "another.token").build();
+    assert_eq!(refused(stranger.get_current_user().await), (401, 0));
+    http.set_application_id(1.into());
+    let nothing: [(); 0] = [];
+    assert_eq!(refused(http.create_global_commands(&nothing).await), (404, 10_002), "of another application");
+}
+
+/// Answers wrongly, and passes the interaction on.
+struct Wrong(mpsc::UnboundedSender<(CommandInteraction, [(u16, isize); 4])>);
+
+#[async_trait]
+impl EventHandler for Wrong {
+    async fn interaction_create(&self, context: serenity::Context, interaction: Interaction) {
+        let Interaction::Command(command) = interaction else { return };
+        let http = &context.http;
+        let follow_up = CreateInteractionResponseFollowup::new().content("too early");
+        let early = command.create_followup(http, follow_up).await;
+        let stranger =
+            http.create_interaction_response(1.into(), &command.token, &message("a"), vec![]).await;
+        let unknown = http.create_interaction_response(command.id, "token", &message("a"), vec![]).await;
+        command.create_response(http, message("right")).await.unwrap();
+        let second = command.create_response(http, message("wrong")).await;
+        let all = [refused(early), refused(stranger), refused(unknown), refused(second)];
+        self.0.send((command, all)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_interaction_is_answered_once_and_then_followed_up() {
+    let discord = Discord::start(TOKEN).await.unwrap();
+    let http = Server::http(&discord, TOKEN).build();
+    let (sender, mut answered) = mpsc::unbounded_channel();
+    let mut client = ClientBuilder::new_with_http(http, GatewayIntents::empty())
+        .event_handler(Wrong(sender))
+        .await
+        .unwrap();
+    let (shards, http) = (Arc::clone(&client.shard_manager), Arc::clone(&client.http));
+    let running = tokio::spawn(async move { client.start().await });
+    discord.connected().await;
+
+    let answer = discord.interact(command(&nelly(), CHANNEL, "ping"), PATIENCE).await.unwrap();
+    assert_eq!(answer.content, "right");
+    let (command, refused) = answered.recv().await.unwrap();
+    assert_eq!(refused, [(404, 10_015), (404, 10_062), (404, 10_062), (400, 40_060)]);
+    assert_eq!(command.get_response(&http).await.unwrap().content, "right");
+    let follow_up = CreateInteractionResponseFollowup::new().content("and more");
+    assert_eq!(command.create_followup(&http, follow_up).await.unwrap().content, "and more");
+
+    shards.shutdown_all().await;
+    running.await.unwrap().unwrap();
+    assert_eq!(discord.unknown(), [""; 0]);
+}
+
+#[tokio::test]
+async fn nobody_answers_where_there_is_no_bot() {
+    let discord = Discord::start(TOKEN).await.unwrap();
+    let asked = discord.interact(command(&nelly(), CHANNEL, "ping"), Duration::from_millis(50)).await;
+    assert_eq!(asked.unwrap_err().to_string(), "the application did not respond");
+}
+
+#[tokio::test]
+async fn the_gateway_lets_nobody_in_with_another_token() {
+    let discord = Discord::start(TOKEN).await.unwrap();
+    let http = Server::http(&discord, "another.token").build();
+    let mut client = ClientBuilder::new_with_http(http, GatewayIntents::empty()).await.unwrap();
+    let ended = client.start_shards(1).await;
+    let expected = serenity::GatewayError::InvalidAuthentication.to_string();
+    assert_eq!(ended.unwrap_err().to_string(), expected);
+}

@@ -1,0 +1,108 @@
+//! serenity alone, without poise's framework.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod support;
+
+use std::sync::Arc;
+
+use larder_memory::MemoryStorage;
+use larder_poise::{CommandSessions, ErrorKind, Origin, Scope, ok};
+use poise::serenity_prelude::{
+    self as serenity, ClientBuilder, CreateInteractionResponse, CreateInteractionResponseMessage,
+    EventHandler, GatewayIntents, Interaction, async_trait,
+};
+use serde_json::Value;
+
+use self::support::{
+    CHANNEL, DIRECT, OLD_GUILD, PATIENCE, PRIVATE, Place, Server, THREAD, TOKEN, bot, button, command,
+    example::discord::Discord, modal, nelly, payload,
+};
+
+struct Handler(CommandSessions);
+
+#[async_trait]
+impl EventHandler for Handler {
+    async fn interaction_create(&self, context: serenity::Context, interaction: Interaction) {
+        let Interaction::Command(command) = interaction else { return };
+        let ponged = self.0.of(&command).update(async |mut session| {
+            let ponged = session.get("ponged")?.unwrap_or(0_u64) + 1;
+            session.set("ponged", ponged)?;
+            ok(ponged)
+        });
+        let message = CreateInteractionResponseMessage::new().content(ponged.await.unwrap().to_string());
+        command.create_response(context, CreateInteractionResponse::Message(message)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_event_handler_counts() {
+    let discord = Discord::start(TOKEN).await.unwrap();
+    let sessions = bot::sessions(Arc::new(MemoryStorage::new()), Scope::User);
+    let http = Server::http(&discord, TOKEN).build();
+    let client = ClientBuilder::new_with_http(http, GatewayIntents::empty()).event_handler(Handler(sessions));
+    let mut client = client.await.unwrap();
+    let shards = Arc::clone(&client.shard_manager);
+    let running = tokio::spawn(async move { client.start().await });
+    discord.connected().await;
+    for (place, count) in [(CHANNEL, "1"), (DIRECT, "2")] {
+        let answer = discord.interact(command(&nelly(), place, "ping"), PATIENCE).await.unwrap();
+        assert_eq!(answer.content, count);
+    }
+    shards.shutdown_all().await;
+    running.await.unwrap().unwrap();
+    assert_eq!(discord.unknown(), [""; 0]);
+}
+
+/// All that is sent of a place has the same origin.
+#[test]
+fn every_interaction_knows_where_it_comes_from() {
+    let origin = |interaction: Value| match serde_json::from_value(interaction).unwrap() {
+        Interaction::Command(command) => Origin::from(&command),
+        Interaction::Component(component) => Origin::from(&component),
+        Interaction::Modal(modal) => Origin::from(&modal),
+        _ => panic!("another interaction"),
+    };
+    let places: [(Place, u64, Option<u64>); 5] = [
+        (CHANNEL, 42, Some(1)),
+        (THREAD, 45, Some(1)),
+        (OLD_GUILD, 42, Some(42)),
+        (DIRECT, 50, None),
+        (PRIVATE, 60, None),
+    ];
+    for (place, channel, guild) in places {
+        for interaction in [
+            command(&nelly(), place, "ping"),
+            button(&nelly(), place, "again"),
+            modal(&nelly(), place, "text"),
+        ] {
+            let origin = origin(interaction);
+            assert_eq!(origin.user().map(serenity::UserId::get), Some(nelly().id));
+            assert_eq!(origin.channel().map(serenity::ChannelId::get), Some(channel));
+            assert_eq!(origin.guild().map(serenity::GuildId::get), guild);
+        }
+    }
+}
+
+/// The command runs again when its message is edited. That is no nesting, though it is the same message.
+#[tokio::test]
+async fn an_edited_message_takes_its_turn() {
+    let message = |edited: Value| -> serenity::Message {
+        let mut message = payload::written(&nelly(), CHANNEL, "!count");
+        message["edited_timestamp"] = edited;
+        serde_json::from_value(message).unwrap()
+    };
+    let (first, edited) = (message(Value::Null), message("2026-01-12T23:41:14.855000+00:00".into()));
+    let sessions = bot::sessions(Arc::new(MemoryStorage::new()), Scope::User);
+    let open = sessions.of(&first).await.unwrap();
+    assert_eq!(sessions.of(&first).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let waiting = sessions.of(&edited).open();
+    tokio::pin!(waiting);
+    tokio::select! {
+        biased;
+        opened = &mut waiting => panic!("{opened:?}"),
+        () = std::future::ready(()) => {}
+    }
+    open.save().await.unwrap();
+    waiting.await.unwrap().save().await.unwrap();
+}

@@ -1,0 +1,31 @@
+//! What the tests share: bots on a Discord of their own, and who uses them.
+
+#![allow(dead_code, unused_imports)] // No test needs all of it.
+
+pub(crate) mod bot;
+#[path = "../../examples/ping/main.rs"]
+pub(crate) mod example;
+mod server;
+
+pub(crate) use self::{
+    example::discord::payload::{self, Person, Place, button, command, modal},
+    server::{PATIENCE, Server, TOKEN},
+};
+
+pub(crate) const CHANNEL: Place = Place::Guild { guild: 1, channel: 42 };
+pub(crate) const OTHER_CHANNEL: Place = Place::Guild { guild: 1, channel: 43 };
+pub(crate) const THREAD: Place = Place::Thread { guild: 1, parent: 42, thread: 45 };
+pub(crate) const OTHER_GUILD: Place = Place::Guild { guild: 2, channel: 44 };
+/// A guild whose first channel has the guild's own id, as all had that are old enough.
+pub(crate) const OLD_GUILD: Place = Place::Guild { guild: 42, channel: 42 };
+pub(crate) const DIRECT: Place = Place::Direct { channel: 50 };
+/// A group of users, of whom one has the bot with her.
+pub(crate) const PRIVATE: Place = Place::Private { channel: 60 };
+
+pub(crate) fn nelly() -> Person {
+    Person { id: 80_351_110_224_678_912, name: "nelly".to_owned() }
+}
+
+pub(crate) fn mason() -> Person {
+    Person { id: 53_908_232_506_183_680, name: "mason".to_owned() }
+}
