@@ -41,24 +41,25 @@ async fn main() -> anyhow::Result<()> {
     // A service that is meant keeps its secret: cookies are signed with it, and whoever has it can
     // make them. This one is the same in every copy of the example, so that a restart ends no session.
     let secret = Key::from(&[b'!'; 64]);
-    let (server, address) =
-        serve(store, secret, Duration::hours(1), &arguments.address).context("cannot listen")?;
+    // An hour after a session has last changed. `session_ttl_extension_policy` makes that: last been used.
+    let lifecycle = PersistentSession::default().session_ttl(Duration::hours(1));
+    let (server, address) = serve(store, secret, lifecycle, &arguments.address).context("cannot listen")?;
     println!("Try: curl -c jar -b jar -X POST http://{address}/count");
     println!("Then /login/ann, /count again, /logout. Ctrl-C ends.");
     server.await?;
     storage.close().await.context("cannot close the storage")
 }
 
-/// The service. A session lives for `lifetime` after it has last changed.
+/// The service. `lifecycle` says how long a session lives.
 pub(crate) fn serve(
     store: LarderStore,
     secret: Key,
-    lifetime: Duration,
+    lifecycle: PersistentSession,
     address: impl ToSocketAddrs,
 ) -> io::Result<(Server, SocketAddr)> {
     let server = HttpServer::new(move || {
         let sessions = SessionMiddleware::builder(store.clone(), secret.clone())
-            .session_lifecycle(PersistentSession::default().session_ttl(lifetime))
+            .session_lifecycle(lifecycle.clone())
             // Only because this example speaks plain HTTP: leave it out, and the cookie needs HTTPS.
             .cookie_secure(false)
             .build();

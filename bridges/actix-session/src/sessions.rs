@@ -20,14 +20,6 @@ const LENGTH: usize = 64;
 
 pub(crate) type State = HashMap<String, String>;
 
-/// What is stored under a session's key.
-pub(crate) enum Found {
-    Nothing,
-    Session(State, Version),
-    /// Something else, and why it is no session.
-    Foreign(Error),
-}
-
 impl LarderStore {
     /// Where the session is; `None` for a key that is none of actix-session's.
     pub(crate) fn key(&self, session: &SessionKey) -> Option<Key> {
@@ -37,19 +29,19 @@ impl LarderStore {
         if drawn { key(self.prefix(), session).ok() } else { None }
     }
 
-    pub(crate) async fn find(&self, key: &Key) -> Result<Found> {
+    /// The session, if there is one. What is there and is no session is an error: taken for nothing
+    /// it would be lost, and its visitor logged out.
+    pub(crate) async fn find(&self, key: &Key) -> Result<Option<(State, Version)>> {
         let name = self.storage().name();
-        let record = match self.storage().read(key).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(Found::Nothing),
-            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Found::Foreign(error)),
-            Err(error) => return Err(error),
-        };
+        let Some(record) = self.storage().read(key).await? else { return Ok(None) };
         let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
-        Ok(match Json.decode(&record.value) {
-            Ok(state) => Found::Session(state, version),
-            Err(error) => Found::Foreign(error.with_adapter(name).with_operation(Operation::Read)),
-        })
+        let state = Json.decode(&record.value).map_err(|error| {
+            Error::new(error.kind(), "what is stored under the session's key is no session, and stays")
+                .with_adapter(name)
+                .with_operation(Operation::Read)
+                .with_source(error)
+        })?;
+        Ok(Some((state, version)))
     }
 
     /// Saves a new session, under a key that is free.
@@ -71,7 +63,7 @@ impl LarderStore {
         let value = encode(state)?;
         // Every turn that fails means that another's update has succeeded, or that the session is gone.
         loop {
-            let Found::Session(_, version) = self.find(key).await? else { return Ok(false) };
+            let Some((_, version)) = self.find(key).await? else { return Ok(false) };
             match self.storage().write_if(key, value.clone(), expiry, Condition::At(version)).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 outcome => return outcome.map(|_| true),

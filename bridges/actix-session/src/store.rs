@@ -6,8 +6,8 @@ use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, Upd
 use larder_core::{Error, ErrorKind, Result, Storage, share};
 
 use crate::{
-    failure::{not_a_session, not_loaded, not_saved, not_updated},
-    sessions::{Found, State, check, expiry},
+    failure::{not_loaded, not_saved, not_updated},
+    sessions::{State, check, expiry},
 };
 
 /// Keeps the sessions of actix-session in a Larder storage.
@@ -128,11 +128,7 @@ impl LarderStore {
 impl SessionStore for LarderStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
         let Some(key) = self.key(session_key) else { return Ok(None) };
-        match self.find(&key).await.map_err(not_loaded)? {
-            Found::Session(state, _) => Ok(Some(state)),
-            Found::Nothing => Ok(None),
-            Found::Foreign(error) => Err(not_a_session(error)),
-        }
+        Ok(self.find(&key).await.map_err(not_loaded)?.map(|(state, _)| state))
     }
 
     async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
@@ -161,6 +157,8 @@ impl SessionStore for LarderStore {
         Ok(())
     }
 
+    /// The middleware asks for it at a log-in (`renew`) and a log-out (`purge`), and only after the
+    /// request has loaded the session. So it asks no more questions: what has come there since ends too.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
         if let Some(key) = self.key(session_key) {
             self.storage.delete(&key).await?;

@@ -6,26 +6,39 @@
 #[path = "../examples/actix_login.rs"]
 mod example;
 
+use actix_session::config::{PersistentSession, TtlExtensionPolicy};
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
-use larder_bridge_tests::{Browser, OCCUPIED, Probe};
+use larder_bridge_tests::{Answer, Browser, OCCUPIED, Probe};
 use larder_core::{Bytes, Expiry, Key, Storage};
 use larder_testkit::{race, until};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 const HOUR: Duration = Duration::hours(1);
+const HALF_AN_HOUR: std::time::Duration = std::time::Duration::from_secs(1_800);
+/// All that the service does.
+const REQUESTS: [(&str, &str); 4] =
+    [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")];
 /// How long a test waits for what must come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The service on a storage that can be broken, and a visitor.
 async fn start() -> (Probe, Browser) {
-    start_with(HOUR, |store| store).await
+    start_with(lasting(HOUR), |store| store).await
 }
 
-async fn start_with(lifetime: Duration, set: impl FnOnce(LarderStore) -> LarderStore) -> (Probe, Browser) {
+/// Sessions that live for `lifetime` after they have last changed.
+fn lasting(lifetime: Duration) -> PersistentSession {
+    PersistentSession::default().session_ttl(lifetime)
+}
+
+async fn start_with(
+    lifecycle: PersistentSession,
+    set: impl FnOnce(LarderStore) -> LarderStore,
+) -> (Probe, Browser) {
     let probe = Probe::new();
     let store = set(LarderStore::new(probe.clone()).unwrap());
-    let (server, address) = example::serve(store, secret(), lifetime, "127.0.0.1:0").unwrap();
+    let (server, address) = example::serve(store, secret(), lifecycle, "127.0.0.1:0").unwrap();
     tokio::spawn(server);
     (probe, Browser::new(address))
 }
@@ -52,6 +65,11 @@ fn session(browser: &Browser) -> String {
 /// The same in the storage.
 fn key(browser: &Browser) -> Key {
     Key::new(format!("session:{}", session(browser))).unwrap()
+}
+
+/// What the service answers to one of [`REQUESTS`].
+async fn ask(browser: &mut Browser, (method, path): (&str, &str)) -> Answer {
+    if method == "GET" { browser.get(path).await } else { browser.post(path).await }
 }
 
 #[tokio::test]
@@ -100,7 +118,7 @@ async fn a_key_that_is_taken_is_left_to_its_owner() {
 
 #[tokio::test]
 async fn a_session_expires() {
-    let (_, mut browser) = start_with(Duration::milliseconds(1_500), |store| store).await;
+    let (_, mut browser) = start_with(lasting(Duration::milliseconds(1_500)), |store| store).await;
     assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
     let old = browser.clone();
     until("the session expires", PATIENCE, || async { old.clone().says("GET", "/").await == "nobody: 0" })
@@ -172,7 +190,7 @@ async fn a_request_whose_session_ends_meanwhile_gets_a_new_one() {
 #[tokio::test]
 async fn without_revival_it_gets_none() {
     for logs_out in [true, false] {
-        let (probe, mut browser) = start_with(HOUR, LarderStore::without_revival).await;
+        let (probe, mut browser) = start_with(lasting(HOUR), LarderStore::without_revival).await;
         browser.says("POST", "/login/ann").await;
         let mut tab = browser.clone();
         let request = async move { tab.post("/count").await };
@@ -199,7 +217,7 @@ async fn a_request_that_was_overtaken_is_saved_after_the_other() {
 
 #[tokio::test]
 async fn cookies_that_are_none_of_ours() {
-    let (_, mut browser) = start().await;
+    let (probe, mut browser) = start().await;
     let (_, mut elsewhere) = start().await;
     browser.says("POST", "/login/ann").await;
     elsewhere.says("POST", "/count").await;
@@ -226,13 +244,21 @@ async fn cookies_that_are_none_of_ours() {
         "id=\"".to_owned(),
     ];
     let known = [bare, session(&elsewhere)];
-    for cookie in cookies {
-        assert_eq!(browser.with_cookie(&cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
-        let mut visitor = browser.with_cookie(&cookie);
+    for cookie in &cookies {
+        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
+        let mut visitor = browser.with_cookie(cookie);
         assert_eq!(visitor.says("POST", "/count").await, "nobody: 1", "{cookie}");
         assert!(!known.contains(&session(&visitor)), "a key is never one that the visitor has chosen");
     }
     assert_eq!(browser.says("GET", "/").await, "ann: 0");
+
+    // Only a key is looked up: nobody can tell from the others' answers whether the storage works.
+    probe.set_down(true);
+    let [key, others @ ..] = &cookies;
+    assert_eq!(browser.with_cookie(key).get("/").await.status, 500);
+    for cookie in others {
+        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
+    }
 }
 
 #[tokio::test]
@@ -242,9 +268,9 @@ async fn a_store_that_is_down_is_no_empty_session() {
     let cookie = browser.cookie().map(str::to_owned);
 
     probe.set_down(true);
-    for (method, path) in [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")] {
-        let answer = if method == "GET" { browser.get(path).await } else { browser.post(path).await };
-        assert_eq!((answer.status, answer.set_cookie), (500, None), "{method} {path}");
+    for request in REQUESTS {
+        let answer = ask(&mut browser, request).await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None), "{request:?}");
         assert_eq!(answer.body, "", "the visitor is told nothing of it");
     }
     // Who has no session yet is told so when it cannot be saved.
@@ -264,18 +290,65 @@ async fn a_store_that_is_down_is_no_empty_session() {
 }
 
 #[tokio::test]
-async fn data_of_another_framework_are_neither_taken_nor_overwritten() {
-    let (probe, mut browser) = start().await;
-    browser.says("POST", "/count").await;
-    let taken = key(&browser);
-    probe.storage().write(&taken, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
-    // actix-session begins an empty session, and it is saved elsewhere.
-    let old = browser.clone();
-    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
-    assert_eq!(browser.cookie(), old.cookie());
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
-    assert_ne!(key(&browser), taken);
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
-    assert_eq!(probe.storage().read(&taken).await.unwrap().unwrap().value, FOREIGN);
-    assert_eq!(probe.storage().ttl(&taken).await.unwrap(), Some(Expiry::Never));
+async fn who_only_looks_keeps_the_session_alive_if_the_service_says_so() {
+    for (policy, lives_on) in
+        [(TtlExtensionPolicy::OnEveryRequest, true), (TtlExtensionPolicy::OnStateChanges, false)]
+    {
+        let lifecycle = lasting(HOUR).session_ttl_extension_policy(policy);
+        let (probe, mut browser) = start_with(lifecycle, |store| store).await;
+        browser.says("POST", "/login/ann").await;
+        let key = key(&browser);
+        let before = probe.storage().read(&key).await.unwrap();
+        assert!(probe.storage().touch(&key, Expiry::After(HALF_AN_HOUR)).await.unwrap());
+
+        assert_eq!(browser.says("GET", "/").await, "ann: 0");
+        let left = probe.storage().ttl(&key).await.unwrap();
+        let grown = matches!(left, Some(Expiry::After(left)) if left > HALF_AN_HOUR);
+        assert_eq!(grown, lives_on, "{left:?}");
+        assert_eq!(probe.storage().read(&key).await.unwrap(), before, "value and version stay");
+        assert_eq!(self::key(&browser), key);
+    }
+}
+
+#[tokio::test]
+async fn data_of_another_framework_are_an_error_and_stay() {
+    for policy in [TtlExtensionPolicy::OnStateChanges, TtlExtensionPolicy::OnEveryRequest] {
+        let lifecycle = lasting(HOUR).session_ttl_extension_policy(policy);
+        let (probe, mut browser) = start_with(lifecycle, |store| store).await;
+        browser.says("POST", "/count").await;
+        let (key, cookie) = (key(&browser), browser.cookie().map(str::to_owned));
+        probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+        let before = probe.storage().read(&key).await.unwrap();
+        for request in REQUESTS {
+            let answer = ask(&mut browser, request).await;
+            assert_eq!((answer.status, answer.set_cookie), (500, None), "{request:?}");
+            assert_eq!(answer.body, "", "the visitor is told nothing of it");
+            assert_eq!(probe.storage().read(&key).await.unwrap(), before, "{request:?}");
+            assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never), "{request:?}");
+        }
+        assert_eq!(browser.cookie(), cookie.as_deref());
+        // Who runs the service takes them away, and all is well.
+        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "nothing was saved elsewhere");
+        assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    }
+}
+
+#[tokio::test]
+async fn data_that_come_during_a_request_stay() {
+    let sets: [fn(LarderStore) -> LarderStore; 2] = [|store| store, LarderStore::without_revival];
+    for set in sets {
+        let (probe, mut browser) = start_with(lasting(HOUR), set).await;
+        browser.says("POST", "/login/ann").await;
+        let (key, mut tab) = (key(&browser), browser.clone());
+        let request = async move { tab.post("/count").await };
+        let answer = probe
+            .between(request, async {
+                probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+            })
+            .await;
+        assert_eq!((answer.status, answer.set_cookie), (500, None));
+        assert_eq!(probe.storage().read(&key).await.unwrap().unwrap().value, FOREIGN);
+        assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never));
+        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "nothing was saved elsewhere");
+    }
 }

@@ -20,7 +20,11 @@ type State = HashMap<String, String>;
 
 fn main() {
     Runner::new()
-        .suite(cases(Suite::new("memory", Stores::memory())).case("taken_keys_are_left_alone", |_| taken()))
+        .suite(
+            cases(Suite::new("memory", Stores::memory()))
+                .case("taken_keys_are_left_alone", |_| taken())
+                .case("keys_that_are_none_reach_no_storage", |_| no_keys_asked_for()),
+        )
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(
             cases(Suite::connect("redis", Stores::redis))
@@ -46,8 +50,8 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("deleted_is_gone", |context| deleted(context.target))
         .case("expires_in_time", |context| expires(context.target))
         .case("no_time_to_live_is_no_session", |context| ended(context.target))
-        .case("foreign_data_stay", |context| foreign(context.target))
-        .case("keys_that_are_none_reach_no_storage", |context| no_keys(context.target))
+        .case("foreign_data_are_an_error_and_stay", |context| foreign(context.target))
+        .case("keys_that_are_none_name_no_session", |context| no_keys(context.target))
 }
 
 async fn open(target: &Target) -> (Handle, LarderStore) {
@@ -280,18 +284,30 @@ async fn foreign(target: Target) {
     for text in [r#"{"user":["ann"]}"#, r#"["ann"]"#, r#"{"count":1}"#, r#""ann""#, r#"{"user":"ann""#] {
         let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
         handle.put(&key(&session), &value).await;
-        let Err(LoadError::Deserialization(error)) = store.load(&session).await else {
-            panic!("another outcome");
-        };
-        assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Codec);
-        assert!(!format!("{error} {error:?}").contains("ann"));
-        let other = store.update(again(&session), state(1), &HOUR).await.must("update");
-        assert_ne!(other, session);
-        assert!(gone(store.clone().without_revival().update(again(&session), state(1), &HOUR).await));
-        handle.holds(&key(&session), &value, "what is not ours").await;
+        let before = handle.read(&key(&session)).await.must("read");
+        // At `LoadError::Deserialization` actix-session would go on, with an empty session.
+        let Err(LoadError::Other(error)) = store.load(&session).await else { panic!("another outcome") };
+        no_session(&error, session.as_ref());
+        for store in [store.clone(), store.clone().without_revival()] {
+            let outcome = store.update(again(&session), state(1), &HOUR).await;
+            let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
+            no_session(&error, session.as_ref());
+        }
+        assert_eq!(handle.read(&key(&session)).await.must("read"), before, "value and version stay");
+        assert_eq!(handle.ttl(&key(&session)).await.must("ttl"), Some(Expiry::Never));
+        assert_eq!(handle.listed("").await.len(), 1, "nothing was saved elsewhere");
+        // A log-out is final, whoever has written what it ends.
         store.delete(&session).await.must("delete");
         handle.lacks(&key(&session), "after delete").await;
     }
+}
+
+/// Asserts that it is the error of data that are no session, and quotes neither them nor their key.
+fn no_session(error: &anyhow::Error, key: &str) {
+    let ours = error.downcast_ref::<Error>().unwrap();
+    assert_eq!((ours.kind(), ours.adapter().is_some()), (ErrorKind::Codec, true));
+    let text = format!("{error:#} {ours:?}");
+    assert!(!text.contains("ann") && !text.contains(key), "{text}");
 }
 
 /// Sessions that `RedisSessionStore` has written, and will read again.
@@ -321,21 +337,27 @@ async fn takes_over() {
     store.storage().close().await.must("close");
 }
 
-async fn no_keys(target: Target) {
-    let (handle, store) = open(&target).await;
-    let real = store.save(state(1), &HOUR).await.must("save");
+/// What is like a session's key, and is none.
+fn none(real: &SessionKey) -> impl Iterator<Item = SessionKey> {
     let real = real.as_ref();
-    for text in [
+    let texts = [
         String::new(),
         real[1..].to_owned(),
         format!("{real}A"),
         format!("{}/", &real[1..]),
         format!("{}é", &real[2..]),
         format!("{}\n", &real[1..]),
+        "A".repeat(Key::MAX_BYTES - "session:".len()),
         "A".repeat(4_000),
         r#"{"user":"ann"}"#.to_owned(),
-    ] {
-        let session: SessionKey = text.try_into().unwrap();
+    ];
+    texts.into_iter().map(|text| text.try_into().unwrap())
+}
+
+async fn no_keys(target: Target) {
+    let (handle, store) = open(&target).await;
+    let real = store.save(state(1), &HOUR).await.must("save");
+    for session in none(&real) {
         assert_eq!(loaded(&store, &session).await, None);
         store.update_ttl(&session, &HOUR).await.must("update the time to live");
         store.delete(&session).await.must("delete");
@@ -344,4 +366,19 @@ async fn no_keys(target: Target) {
         store.delete(&other).await.must("delete");
     }
     assert_eq!(handle.listed("").await.len(), 1, "nothing but the session");
+}
+
+async fn no_keys_asked_for() {
+    let probe = Probe::new();
+    let store = LarderStore::new(probe.clone()).must("make the store").without_revival();
+    let real = generate_session_key();
+    // Whatever reached it would fail otherwise.
+    probe.set_down(true);
+    assert!(store.load(&real).await.is_err());
+    for session in none(&real) {
+        assert_eq!(loaded(&store, &session).await, None, "{}", session.as_ref());
+        store.update_ttl(&session, &HOUR).await.must("update the time to live");
+        store.delete(&session).await.must("delete");
+        assert!(gone(store.update(again(&session), state(1), &HOUR).await), "{}", session.as_ref());
+    }
 }

@@ -1,0 +1,125 @@
+//! What becomes of a storage's failure to read: never a visitor who seems to be logged out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+#[allow(dead_code)] // Its `main`.
+#[path = "../examples/actix_login.rs"]
+mod example;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use actix_session::{
+    config::PersistentSession,
+    storage::{LoadError, SessionStore, UpdateError, generate_session_key},
+};
+use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
+use larder_actix_session::LarderStore;
+use larder_bridge_tests::Browser;
+use larder_core::{
+    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Version,
+    Versions, async_trait,
+};
+
+const HOUR: Duration = Duration::hours(1);
+const KINDS: [ErrorKind; 4] =
+    [ErrorKind::Corrupt, ErrorKind::Newer, ErrorKind::Denied, ErrorKind::Unavailable];
+
+/// A storage where nothing can be read. It counts how often it was to change something.
+#[derive(Clone, Debug)]
+struct Unreadable {
+    kind: ErrorKind,
+    changes: Arc<AtomicUsize>,
+}
+
+impl Unreadable {
+    fn new(kind: ErrorKind) -> Self {
+        Self { kind, changes: Arc::default() }
+    }
+
+    fn change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn changes(&self) -> usize {
+        self.changes.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Storage for Unreadable {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::minimal().with_expiry().with_versions(Versions::Unique)
+    }
+
+    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        Err(Error::new(self.kind, "it cannot be read"))
+    }
+
+    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+        self.change();
+        Ok(())
+    }
+
+    async fn delete(&self, _: &Key) -> Result<bool> {
+        self.change();
+        Ok(true)
+    }
+
+    async fn write_if(&self, _: &Key, _: Bytes, _: Expiry, _: Condition) -> Result<Version> {
+        self.change();
+        Ok(Version::unique())
+    }
+
+    async fn touch(&self, _: &Key, _: Expiry) -> Result<bool> {
+        self.change();
+        Ok(true)
+    }
+}
+
+fn kind(error: &anyhow::Error) -> ErrorKind {
+    error.downcast_ref::<Error>().expect("Larder's own error is the source").kind()
+}
+
+#[tokio::test]
+async fn a_failure_keeps_its_kind_and_changes_nothing() {
+    for expected in KINDS {
+        let storage = Unreadable::new(expected);
+        let store = LarderStore::new(storage.clone()).unwrap();
+        let Err(LoadError::Other(error)) = store.load(&generate_session_key()).await else {
+            panic!("another outcome");
+        };
+        assert_eq!(kind(&error), expected);
+        let outcome = store.update(generate_session_key(), HashMap::new(), &HOUR).await;
+        let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
+        assert_eq!(kind(&error), expected);
+        assert_eq!(storage.changes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn whose_session_cannot_be_read_is_not_logged_out() {
+    for kind in KINDS {
+        let (storage, secret) = (Unreadable::new(kind), Secret::from(&[7; 64]));
+        let mut jar = CookieJar::new();
+        jar.private_mut(&secret).add(Cookie::new("id", String::from(generate_session_key())));
+        let cookie = jar.get("id").unwrap().encoded().to_string();
+
+        let store = LarderStore::new(storage.clone()).unwrap();
+        let lifecycle = PersistentSession::default().session_ttl(HOUR);
+        let (server, address) = example::serve(store, secret, lifecycle, "127.0.0.1:0").unwrap();
+        tokio::spawn(server);
+        let mut browser = Browser::new(address).with_cookie(cookie);
+        assert_eq!(browser.get("/").await.status, 500, "{kind}");
+        for path in ["/count", "/login/ann", "/logout"] {
+            let answer = browser.post(path).await;
+            assert_eq!((answer.status, answer.set_cookie), (500, None), "{kind} {path}");
+        }
+        assert_eq!(storage.changes(), 0);
+    }
+}
