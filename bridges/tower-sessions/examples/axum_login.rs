@@ -99,10 +99,16 @@ impl IntoResponse for Failure {
         // For whoever runs the service; the visitor is told nothing of it.
         eprintln!("{}", self.0);
         match self.0 {
-            session::Error::Store(session_store::Error::Backend(_)) => {
+            session::Error::Store(session_store::Error::Backend(text)) if passes(&text) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Please try again.\n").into_response()
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "Something is wrong here.\n").into_response(),
         }
     }
+}
+
+/// Whether asking again may help. A wrong password of the storage, say, stays wrong until somebody has
+/// put it right. The store's errors are texts, with their kind in brackets.
+fn passes(text: &str) -> bool {
+    ["(unavailable)", "(timeout)"].iter().any(|kind| text.contains(kind))
 }

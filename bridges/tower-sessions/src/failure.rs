@@ -9,7 +9,7 @@ use tower_sessions_core::session_store;
 pub(crate) fn failure(error: &Error) -> session_store::Error {
     let text = text(error);
     match error.kind() {
-        ErrorKind::Codec | ErrorKind::Corrupt => session_store::Error::Decode(text),
+        ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::Newer => session_store::Error::Decode(text),
         ErrorKind::InvalidValue => session_store::Error::Encode(text),
         _ => session_store::Error::Backend(text),
     }
@@ -21,10 +21,13 @@ pub(crate) fn not_encoded(error: &Error) -> session_store::Error {
 }
 
 fn text(error: &Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error} ({}): {source}", error.kind()),
-        None => format!("{error} ({})", error.kind()),
+    let mut text = format!("{error} ({})", error.kind());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
+    text
 }
 
 #[cfg(test)]
@@ -44,10 +47,19 @@ mod tests {
     }
 
     #[test]
+    fn what_it_came_from_is_told_to_the_end() {
+        let inner = Error::new(ErrorKind::Other, "connection refused").with_source("no route to host");
+        let error = Error::new(ErrorKind::Unavailable, "no answer").with_source(inner);
+        assert_eq!(text(&error), "no answer (unavailable): connection refused: no route to host");
+        assert_eq!(text(&Error::new(ErrorKind::Full, "no room")), "no room (full)");
+    }
+
+    #[test]
     fn what_cannot_be_read_or_written_is_told_apart() {
         let of = |kind| failure(&Error::new(kind, "no"));
         assert!(matches!(of(ErrorKind::Corrupt), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::Codec), session_store::Error::Decode(_)));
+        assert!(matches!(of(ErrorKind::Newer), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::InvalidValue), session_store::Error::Encode(_)));
         assert!(matches!(of(ErrorKind::Full), session_store::Error::Backend(_)));
     }

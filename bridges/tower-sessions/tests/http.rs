@@ -229,7 +229,7 @@ async fn a_store_that_is_down_is_no_empty_session() {
 }
 
 #[tokio::test]
-async fn data_of_another_framework_are_neither_taken_nor_overwritten() {
+async fn data_of_another_framework_are_an_error_and_stay_until_a_log_out() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/count").await;
     let key = key(&browser);
@@ -241,7 +241,8 @@ async fn data_of_another_framework_are_neither_taken_nor_overwritten() {
     assert_eq!(browser.get("/").await.status, 500);
     assert_eq!(probe.storage().read(&key).await.unwrap().unwrap().value, FOREIGN);
     assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never));
-    // Who logs out is done with it.
+    // A log-out is final, whoever has written what it ends.
     assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
     assert_eq!(browser.cookie(), None);
+    assert_eq!(probe.storage().clear("").await.unwrap(), 0, "nothing is left");
 }

@@ -43,7 +43,7 @@ fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("deleted_is_gone", |context| deleted(context.target))
         .case("expires_in_time", |context| expires(context.target))
         .case("ended_before_it_began", |context| ended(context.target))
-        .case("foreign_data_are_an_error_and_stay", |context| foreign(context.target))
+        .case("foreign_data_are_an_error_and_stay_until_deleted", |context| foreign(context.target))
         .case("expired_are_swept", |context| swept(context.target))
 }
 
@@ -243,6 +243,8 @@ async fn foreign(target: Target) {
         store.create(&mut another).await.must("create");
         assert_ne!(another.id, record.id);
         handle.holds(&key(&record.id), &value, "what is not ours").await;
+        store.delete(&record.id).await.must("delete");
+        handle.lacks(&key(&record.id), "after a log-out").await;
     }
 }
 

@@ -1,0 +1,92 @@
+//! What becomes of a storage's failure, and what the example answers.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
+
+#[allow(dead_code)] // Its `main`.
+#[path = "../examples/axum_login.rs"]
+mod example;
+
+use larder_bridge_tests::Browser;
+use larder_core::{
+    Bytes, Capabilities, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Versions, async_trait,
+};
+use larder_tower_sessions::LarderStore;
+use tokio::net::TcpListener;
+use tower_sessions::{SessionStore, cookie::time::Duration, session::Id, session_store};
+
+/// A storage where nothing works.
+#[derive(Debug)]
+struct Refuses(ErrorKind);
+
+impl Refuses {
+    fn refusal(&self) -> Error {
+        Error::new(self.0, "no")
+    }
+}
+
+#[async_trait]
+impl Storage for Refuses {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::minimal().with_expiry().with_versions(Versions::Unique)
+    }
+
+    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        Err(self.refusal())
+    }
+
+    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+        Err(self.refusal())
+    }
+
+    async fn delete(&self, _: &Key) -> Result<bool> {
+        Err(self.refusal())
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_and_cannot_be_read_is_told_from_what_cannot_be_asked_for() {
+    for (kind, unreadable) in [
+        (ErrorKind::Corrupt, true),
+        (ErrorKind::Newer, true),
+        (ErrorKind::Denied, false),
+        (ErrorKind::Unavailable, false),
+    ] {
+        let outcome = LarderStore::new(Refuses(kind)).unwrap().load(&Id(7)).await;
+        match outcome {
+            Err(session_store::Error::Decode(_)) => assert!(unreadable, "{kind}"),
+            Err(session_store::Error::Backend(_)) => assert!(!unreadable, "{kind}"),
+            outcome => panic!("{kind}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_to_try_again_in_vain() {
+    let (passes, stays) = ((503, "Please try again.\n"), (500, "Something is wrong here.\n"));
+    for (kind, expected) in [
+        (ErrorKind::Unavailable, passes),
+        (ErrorKind::Timeout, passes),
+        (ErrorKind::Denied, stays),
+        (ErrorKind::Configuration, stays),
+        (ErrorKind::Unsupported, stays),
+        (ErrorKind::Closed, stays),
+        (ErrorKind::Corrupt, stays),
+        (ErrorKind::Newer, stays),
+        (ErrorKind::Other, stays),
+    ] {
+        let store = LarderStore::new(Refuses(kind)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = example::router(store, Duration::hours(1));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut browser = Browser::new(address).with_cookie(format!("id={}", Id(7)));
+        let mut answers = vec![browser.get("/").await];
+        for path in ["/count", "/login/ann", "/logout"] {
+            answers.push(browser.post(path).await);
+        }
+        for answer in answers {
+            assert_eq!((answer.status, answer.body.as_str()), expected, "{kind}");
+            assert_eq!(answer.set_cookie, None, "{kind}");
+        }
+    }
+}
