@@ -1,21 +1,28 @@
 //! A service for a mini-program, with a stand-in for WeChat's server, so that it runs as it stands:
 //!
 //! ```sh
-//! cargo run -p larder-wechat --example login --features axum [-- --storage redis://localhost] [--port 3000]
+//! cargo run -p larder-wechat --example login --features axum [-- --storage redis://localhost]
 //! ```
 //!
 //! It prints what to type. With `WECHAT_APP_ID` and `WECHAT_APP_SECRET` in the environment it asks
 //! the real WeChat.
 
-use std::{env, io, time::Duration};
+use std::{env, io, sync::Arc, time::Duration};
 
-use axum::{Json, Router, extract::Query, http::StatusCode, routing::get};
-use larder_wechat::{Session, WechatLayer};
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::Query,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use clap::Parser;
+use larder::Storage;
+use larder_wechat::{Error, Session, WechatLayer};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use tokio::{net::TcpListener, signal};
 
 /// The sample that WeChat publishes: a user's data, encrypted for this app with this key.
 /// <https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html>
@@ -27,11 +34,25 @@ mod sample {
     pub(super) const DATA: &str = "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+3hVbJSRgv+4lGOETKUQz6OYStslQ142dNCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJXwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJAYB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCpoG20f0a04COwfneQAGGwd5oa+T8yO5hzuyDb/XcxxmK01EpqOyuxINew==";
 }
 
+/// Logs mini-programs in, and counts how often each user comes.
+#[derive(Parser)]
+struct Arguments {
+    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST
+    /// (larder/URLS.md has them all)
+    #[arg(long, value_name = "URL", default_value = "memory:")]
+    storage: String,
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
+    address: String,
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
-    let (url, port) = arguments()?;
-    let sessions = larder::open(&url).await?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let url = larder::redact(&arguments.storage);
+    let storage = larder::open(&arguments.storage).await.with_context(|| format!("cannot open {url}"))?;
+    let storage: Arc<dyn Storage> = Arc::from(storage);
+    let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     let base = format!("http://{}", listener.local_addr()?);
 
     let real = env::var("WECHAT_APP_ID").ok().zip(env::var("WECHAT_APP_SECRET").ok());
@@ -40,26 +61,27 @@ async fn main() -> Result<(), Failure> {
         Some((app_id, secret)) => WechatLayer::builder(app_id, secret),
         None => WechatLayer::builder(sample::APP_ID, sample::SECRET).base_url(stand_in().await?),
     }
-    .storage(sessions)
+    .storage(Arc::clone(&storage))
     .cover_time(Duration::from_secs(300))
     .build()?;
 
-    let app = Router::new().route("/me", get(me)).route("/logout", get(logout)).layer(layer);
-    println!("Serving {base} with sessions in {}.\n", larder::redact(&url));
+    println!("Serving {base} with sessions in {url}. Ctrl-C ends.\n");
     if !is_real {
         print_what_to_type(&base);
     }
-    axum::serve(listener, app).await?;
-    Ok(())
+    let app = Router::new().route("/me", get(me)).route("/logout", get(logout)).layer(layer);
+    let interrupted = async {
+        let _ = signal::ctrl_c().await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
+    storage.close().await.context("cannot close the storage")
 }
 
 /// Who is it, and for how many times? A request without a session is answered with 401.
-async fn me(session: Session) -> Result<Json<Value>, StatusCode> {
-    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
-    let visits =
-        session.update("visits", |visits: Option<u64>| Some(visits.unwrap_or(0) + 1)).map_err(failed)?;
-    let user: Value = session.user_info().map_err(failed)?.unwrap_or_default();
-    let remaining = session.remaining().await.map_err(failed)?.unwrap_or_default();
+async fn me(session: Session) -> Result<Json<Value>, Failure> {
+    let visits = session.update("visits", |visits: Option<u64>| Some(visits.unwrap_or(0) + 1))?;
+    let user: Value = session.user_info()?.unwrap_or_default();
+    let remaining = session.remaining().await?.unwrap_or_default();
     Ok(Json(json!({
         "nickName": user["nickName"],
         "remaining": remaining.as_secs(),
@@ -70,6 +92,28 @@ async fn me(session: Session) -> Result<Json<Value>, StatusCode> {
 async fn logout(session: Session) -> &'static str {
     session.destroy();
     "bye\n"
+}
+
+/// A session that could not be had.
+struct Failure(Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        // For whoever runs the service; the user is told nothing of it.
+        eprintln!("{}", self.0);
+        let status = if self.0.is_retryable() {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        (status, "Please try again later.\n").into_response()
+    }
 }
 
 /// Answers every code with the sample's session key, as WeChat's server would; returns its URL.
@@ -101,18 +145,4 @@ fn print_what_to_type(base: &str) {
     );
     println!("Then, with the id that came back:\n");
     println!("curl -s {base}/me -H 'X-WX-Skey: 5979632ece7b73187705aab22951713a29ac031e' -H 'X-WX-Id: '");
-}
-
-fn arguments() -> Result<(String, u16), Failure> {
-    let (mut url, mut port) = ("memory:".to_owned(), 3000);
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
-        match argument.as_str() {
-            "--storage" => url = value,
-            "--port" => port = value.parse()?,
-            _ => return Err("usage: login [--storage URL] [--port PORT]".into()),
-        }
-    }
-    Ok((url, port))
 }

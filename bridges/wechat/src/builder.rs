@@ -15,7 +15,7 @@ const BASE_URL: &str = "https://api.weixin.qq.com";
 const REMEMBER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Sets up a [`WechatLayer`]. Only the app id and secret have no default. The options are those of
-/// [mp-session-koa2](https://www.npmjs.com/package/mp-session-koa2), and some more.
+/// [mp-session-koa2](https://github.com/04swjxy/mp-session-koa2), and some more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -79,7 +79,9 @@ impl WechatBuilder {
     }
 
     /// The path on which clients log in, `/api/login` by default. Compared as it is, with no regard to
-    /// a trailing slash or percent signs.
+    /// a trailing slash or percent signs, and as the layer sees it: what axum's `nest` has cut off in
+    /// front of it is no part of it. (A nested router's layers see only what its routes serve, so that
+    /// there has to be one for the login path.)
     pub fn login_path(mut self, path: impl Into<String>) -> Self {
         self.login_path = path.into();
         self
@@ -103,15 +105,16 @@ impl WechatBuilder {
     /// Passes a login on to the service before the session is written, with the new
     /// [`Session`](crate::Session) as an extension of the request: to prepare the user's data, or to
     /// refuse the user. The service's answer is not sent. If it is an error (a status of 400 or more,
-    /// also 404 where nothing serves the login path), or if the session is destroyed, the login is
-    /// refused; otherwise the session is written, with what the service has put into it. Off by
-    /// default.
+    /// also 404 where nothing serves the login path, which mp-session-koa2 lets pass), or if the
+    /// session is destroyed, the login is refused; otherwise the session is written, with what the
+    /// service has put into it. Off by default.
     pub const fn login_next(mut self, login_next: bool) -> Self {
         self.login_next = login_next;
         self
     }
 
-    /// What the sessions' keys begin with: `session:` by default, as with mp-session-koa2.
+    /// What the sessions' keys begin with: `session:` by default, as with mp-session-koa2. Its
+    /// `setKey("shop")` is `key_prefix("shop:")` here: it adds the colon by itself.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self

@@ -1,6 +1,10 @@
 //! User data as WeChat encrypts them: AES-128-CBC with PKCS#7, all parts in base64.
 //!
 //! <https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html>
+//!
+//! Nothing signs them, and the IV is the client's: it can change the first block of what it knows, and
+//! other blocks at the price of garbage before them. The watermark says whose they were meant to be,
+//! and proves nothing.
 
 use aes::Aes128;
 use base64::{
@@ -35,7 +39,8 @@ pub(crate) enum Undecryptable {
     Foreign,
 }
 
-/// Decrypts `data` to a JSON object, and checks that they are the mini-program's own.
+/// Decrypts `data` to a JSON object, and checks that they are the mini-program's own. The fields are not
+/// authenticated by that: who the user is must come from elsewhere.
 pub(crate) fn decrypt(
     app_id: &str,
     session_key: &str,

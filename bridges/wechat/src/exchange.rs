@@ -37,7 +37,10 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Exchanged {
     pub(crate) session_key: Secret,
-    pub(crate) open_id: Option<String>,
+    /// The user, in this mini-program.
+    pub(crate) open_id: String,
+    /// The user, in all programs of one owner; only for a mini-program that is among such.
+    pub(crate) union_id: Option<String>,
 }
 
 /// Why there is no session key. The sources are left out: reqwest's errors print the URL, which has
@@ -60,6 +63,7 @@ pub(crate) enum ExchangeError {
 struct Answer {
     session_key: Option<String>,
     openid: Option<String>,
+    unionid: Option<String>,
     errcode: Option<i64>,
 }
 
@@ -117,14 +121,23 @@ impl Exchange {
         let response = self.client.get(url).timeout(self.timeout).send().await.map_err(failed)?;
         let body = read(response).await?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| ExchangeError::Unreadable)?;
-        match (answer.errcode.unwrap_or(0), answer.session_key) {
-            (0, Some(key)) if !key.is_empty() => {
-                Ok(Exchanged { session_key: Secret::new(key), open_id: answer.openid })
-            }
-            (0, _) => Err(ExchangeError::Unreadable),
-            (BUSY, _) => Err(ExchangeError::Busy),
-            (code, _) => Err(ExchangeError::Refused(code)),
+        match answer.errcode.unwrap_or(0) {
+            0 => answer.exchanged().ok_or(ExchangeError::Unreadable),
+            BUSY => Err(ExchangeError::Busy),
+            code => Err(ExchangeError::Refused(code)),
         }
+    }
+}
+
+impl Answer {
+    /// A key of nobody's is worth nothing: only this answer says for sure who the user is.
+    fn exchanged(self) -> Option<Exchanged> {
+        let given = |text: &String| !text.is_empty();
+        Some(Exchanged {
+            session_key: self.session_key.filter(given).map(Secret::new)?,
+            open_id: self.openid.filter(given)?,
+            union_id: self.unionid.filter(given),
+        })
     }
 }
 

@@ -9,12 +9,17 @@ use crate::{
     credentials,
     decrypt::decrypt,
     exchange::Exchanged,
-    fields::{Fields, Raw},
+    fields::{Fields, Raw, encode},
+    names,
     parameters::Ticket,
     protocol::Protocol,
     refusal::Refusal,
     secret::Secret,
 };
+
+/// How many ids are drawn for a new session. A second one is never needed unless the first was
+/// planted; a store where so many are taken is broken.
+const DRAWS: usize = 8;
 
 /// Somebody who may log in: the session that is going to be written.
 pub(crate) struct Admitted {
@@ -47,21 +52,16 @@ impl Config {
     async fn sent_user(&self, exchanged: &Exchanged, data: &str, iv: &str) -> Result<Raw, Refusal> {
         let mut user =
             decrypt(&self.app_id, exchanged.session_key.expose(), data, iv).map_err(Refusal::Data)?;
-        // `wx.getUserProfile` leaves it out of what it encrypts, but the exchange says it.
-        if let Some(open_id) = &exchanged.open_id {
-            user.entry("openId").or_insert_with(|| open_id.as_str().into());
-        }
-        let open_id = user.get("openId").and_then(Value::as_str).map(str::to_owned);
+        identify(&mut user, exchanged)?;
         let info = raw(&user).map_err(Refusal::Store)?;
-        if let (Protocol::Wafer2, Some(open_id)) = (self.protocol, open_id) {
-            self.store.remember(&open_id, &info).await.map_err(Refusal::Store)?;
+        if self.protocol == Protocol::Wafer2 {
+            self.store.remember(&exchanged.open_id, &info).await.map_err(Refusal::Store)?;
         }
         Ok(info)
     }
 
     async fn known_user(&self, exchanged: &Exchanged) -> Result<Raw, Refusal> {
-        let open_id = exchanged.open_id.as_deref().ok_or(Refusal::UnknownUser)?;
-        self.store.user(open_id).await.map_err(Refusal::Store)?.ok_or(Refusal::UnknownUser)
+        self.store.user(&exchanged.open_id).await.map_err(Refusal::Store)?.ok_or(Refusal::UnknownUser)
     }
 
     fn admitted(&self, session_key: &str, user_info: Raw) -> Result<Admitted, Error> {
@@ -91,13 +91,45 @@ impl Config {
     }
 
     /// Writes the session.
-    pub(crate) async fn establish(&self, admitted: &Admitted, changes: &Changes) -> Result<(), Error> {
-        let Admitted { id, key, fields, .. } = admitted;
+    pub(crate) async fn establish(&self, admitted: &mut Admitted, changes: &Changes) -> Result<(), Error> {
         match self.protocol {
-            Protocol::Wafer => self.store.create(key, fields, changes).await,
-            Protocol::Wafer2 => self.store.establish(key, id, fields, changes).await,
+            Protocol::Wafer => self.create(admitted, changes).await,
+            Protocol::Wafer2 => {
+                let Admitted { id, key, fields, .. } = admitted;
+                self.store.establish(key, id, fields, changes).await
+            }
         }
     }
+
+    /// Writes a new session, under another id where its own is taken.
+    async fn create(&self, admitted: &mut Admitted, changes: &Changes) -> Result<(), Error> {
+        // With `login_next` the service has seen the id, and may have kept it.
+        let draws = if self.login_next { 1 } else { DRAWS };
+        for _ in 1..draws {
+            match self.store.create(&admitted.key, &admitted.fields, changes).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                outcome => return outcome,
+            }
+            let id = credentials::new_id()?;
+            admitted.key = self.store.key(&id)?;
+            admitted.fields.set(names::FIELD_ID, encode(names::FIELD_ID, &id)?);
+            admitted.id = id;
+        }
+        self.store.create(&admitted.key, &admitted.fields, changes).await
+    }
+}
+
+/// Who the user is, WeChat's server says. The data may leave it out (`wx.getUserProfile` does) but not
+/// say otherwise: nothing signs them, and a client that chooses its IV rewrites their first block.
+fn identify(user: &mut Map<String, Value>, exchanged: &Exchanged) -> Result<(), Refusal> {
+    for (name, id) in [("openId", Some(&exchanged.open_id)), ("unionId", exchanged.union_id.as_ref())] {
+        let Some(id) = id else { continue };
+        let other = user.insert(name.to_owned(), id.as_str().into());
+        if other.is_some_and(|other| other != *id) {
+            return Err(Refusal::OtherUser);
+        }
+    }
+    Ok(())
 }
 
 fn needed<'a>(value: Option<&'a Secret>, name: &'static str) -> Result<&'a str, Refusal> {

@@ -9,7 +9,7 @@ use crate::credentials::{ID_LENGTH, SKEY_LENGTH};
 #[non_exhaustive]
 pub enum Protocol {
     /// Version 1: [wafer-client-sdk](https://www.npmjs.com/package/wafer-client-sdk), as
-    /// wafer-node-session and [mp-session-koa2](https://www.npmjs.com/package/mp-session-koa2) serve
+    /// wafer-node-session and [mp-session-koa2](https://github.com/04swjxy/mp-session-koa2) serve
     /// it. A session has an id and an skey.
     #[default]
     Wafer,

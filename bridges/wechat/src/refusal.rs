@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     Missing(&'static str),
     Exchange(ExchangeError),
     Data(Undecryptable),
+    /// The data name another user than the exchange did.
+    OtherUser,
     /// Version 2: a login with the code alone, by somebody who has never sent user data.
     UnknownUser,
     /// With `login_next`: the service answered with an error.
@@ -38,7 +40,9 @@ impl Refusal {
     /// to see.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Missing(_) | Self::Data(_) | Self::UnknownUser | Self::Destroyed => StatusCode::OK,
+            Self::Missing(_) | Self::Data(_) | Self::OtherUser | Self::UnknownUser | Self::Destroyed => {
+                StatusCode::OK
+            }
             Self::Exchange(error) => match error {
                 ExchangeError::Malformed | ExchangeError::Refused(_) => StatusCode::OK,
                 ExchangeError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -56,7 +60,7 @@ impl Refusal {
         match self {
             Self::Missing(_) | Self::UnknownUser => names::HEADER_MISSED,
             Self::Exchange(_) => names::GET_SESSION_KEY,
-            Self::Data(_) => names::IN_DECRYPT_DATA,
+            Self::Data(_) | Self::OtherUser => names::IN_DECRYPT_DATA,
             Self::Service(_) | Self::Destroyed | Self::Store(_) => names::LOGIN_FAILED,
         }
     }
@@ -69,6 +73,7 @@ impl fmt::Display for Refusal {
             Self::Exchange(error) => error.fmt(f),
             Self::Data(Undecryptable::Data) => f.write_str("the user data cannot be decrypted"),
             Self::Data(Undecryptable::Foreign) => f.write_str("the user data are not this mini-program's"),
+            Self::OtherUser => f.write_str("the user data are another user's"),
             Self::UnknownUser => {
                 f.write_str("this user is not known yet: log in with X-WX-Encrypted-Data and X-WX-IV")
             }
@@ -87,11 +92,45 @@ pub(crate) fn store_status(error: &Error) -> StatusCode {
     match error.kind() {
         ErrorKind::Corrupt
         | ErrorKind::Codec
+        | ErrorKind::Newer
         | ErrorKind::InvalidKey
         | ErrorKind::InvalidValue
         | ErrorKind::TooLarge
         | ErrorKind::Unsupported
-        | ErrorKind::Configuration => StatusCode::INTERNAL_SERVER_ERROR,
+        | ErrorKind::Configuration
+        | ErrorKind::Denied => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_pass_by_itself_is_500() {
+        for kind in [
+            ErrorKind::Corrupt,
+            ErrorKind::Codec,
+            ErrorKind::Newer,
+            ErrorKind::InvalidKey,
+            ErrorKind::InvalidValue,
+            ErrorKind::TooLarge,
+            ErrorKind::Unsupported,
+            ErrorKind::Configuration,
+            ErrorKind::Denied,
+        ] {
+            assert_eq!(store_status(&Error::new(kind, "no")), 500, "{kind:?}");
+        }
+        for kind in [
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Conflict,
+            ErrorKind::Full,
+            ErrorKind::Closed,
+            ErrorKind::Other,
+        ] {
+            assert_eq!(store_status(&Error::new(kind, "no")), 503, "{kind:?}");
+        }
     }
 }

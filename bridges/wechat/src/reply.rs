@@ -65,11 +65,13 @@ pub(crate) fn invalid<B>(protocol: Protocol) -> Reply<B> {
 }
 
 /// The session could not be read or saved. Version 1's client ignores the status, so that a body
-/// without the magic would look to the mini-program like an answer of the service.
+/// without the magic would look to the mini-program like an answer of the service. Version 2's takes
+/// a code of -1 for an invalid session, forgets it and logs in again; any other goes to the
+/// mini-program, with the status, and the session is kept for when the store is back.
 pub(crate) fn unavailable<B>(protocol: Protocol, error: &Error) -> Reply<B> {
     let message = match protocol {
         Protocol::Wafer => json!({ (names::MAGIC): 1, "error": names::CHECK_LOGIN_FAILED, "message": STORE }),
-        Protocol::Wafer2 => json!({ "code": -1, "error": names::CHECK_LOGIN_FAILED, "message": STORE }),
+        Protocol::Wafer2 => json!({ "code": 1, "error": names::CHECK_LOGIN_FAILED, "message": STORE }),
     };
     reply(store_status(error), &message)
 }

@@ -121,7 +121,7 @@ async fn log_in<S, RequestBody, ResponseBody>(
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>>,
 {
-    let admitted = match config.admit(&ticket).await {
+    let mut admitted = match config.admit(&ticket).await {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(refused(&config, &refusal)),
     };
@@ -133,7 +133,7 @@ where
     } else {
         Changes::default()
     };
-    Ok(match config.establish(&admitted, &changes).await {
+    Ok(match config.establish(&mut admitted, &changes).await {
         Ok(()) => reply::logged_in(config.protocol, &admitted),
         Err(error) => refused(&config, &Refusal::Store(error)),
     })

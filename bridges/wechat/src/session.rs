@@ -90,6 +90,11 @@ impl Session {
     /// What WeChat says of the user: nickname, avatar, `openId` and so on, in
     /// [`userInfo`](https://developers.weixin.qq.com/miniprogram/dev/api/open-api/user-info/UserInfo.html).
     ///
+    /// It comes through the client, encrypted but not signed, and whoever knows what is in it can
+    /// change it. Only `openId`, and `unionId` where WeChat's server gave one with the session key, are
+    /// what that server said. Believe the rest as you would believe a form that the user has filled in;
+    /// that goes for a `unionId` too, in a mini-program that its owner has not bound to others.
+    ///
     /// # Errors
     ///
     /// As [`get`](Session::get).
@@ -97,7 +102,8 @@ impl Session {
         self.get(names::FIELD_USER_INFO)
     }
 
-    /// The user's id in this mini-program, from the user's data.
+    /// The user's id in this mini-program, as WeChat's server gave it at the login. (In a session that
+    /// mp-session-koa2 has made it is what the user's data said.)
     #[must_use]
     pub fn open_id(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
@@ -225,6 +231,12 @@ impl Session {
     /// this mini-program's: [`encryptedData` and
     /// `iv`](https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html)
     /// as the mini-program was given them.
+    ///
+    /// The fields are not authenticated by themselves: the encryption (AES-CBC, with an IV that the
+    /// client sends) has no signature, so that a client that knows the first 16 bytes, and from
+    /// `{"nickName":"` on it does, can make others of them. Do not take from here who the user is: that
+    /// is [`open_id`](Session::open_id). Where a changed field would do harm, a phone number that opens
+    /// an account say, ask WeChat's server for it (`phonenumber.getPhoneNumber`).
     ///
     /// # Errors
     ///

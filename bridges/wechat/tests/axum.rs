@@ -6,7 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, Router, http::StatusCode, routing::get};
 use larder_core::ErrorKind;
 use larder_memory::MemoryStorage;
 use larder_wechat::{Session, WechatLayer};
@@ -42,6 +42,35 @@ async fn a_session_is_an_argument() {
     assert_eq!(client.get("/needed").await.unwrap().data, OPEN_ID);
     assert_eq!(client.get("/optional").await.unwrap().data, true);
     assert_eq!(client.get("/nowhere").await.unwrap().status, 404);
+}
+
+#[tokio::test]
+async fn the_login_path_is_what_is_left_of_it_where_the_layer_is() {
+    async fn me(session: Session) -> String {
+        session.open_id().unwrap()
+    }
+    let wechat = Wechat::start().await;
+    let layer = |login_path: &str| {
+        WechatLayer::builder(APP_ID, APP_SECRET)
+            .storage(MemoryStorage::new())
+            .base_url(&wechat.url)
+            .login_path(login_path)
+            .build()
+            .unwrap()
+    };
+    let routes = || Router::new().route("/me", get(me));
+    // Nothing comes to a nested router, nor to its layers, that no route of it serves.
+    let with_login = || routes().route("/api/login", get(|| async { StatusCode::NOT_FOUND }));
+    for (number, router) in [
+        Router::new().nest("/shop", with_login().layer(layer("/api/login"))),
+        Router::new().nest("/shop", routes()).layer(layer("/shop/api/login")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = MiniProgram::new(&format!("{}/shop", serve(router).await));
+        assert_eq!(client.get("/me").await.unwrap().data, OPEN_ID, "{number}");
+    }
 }
 
 #[tokio::test]

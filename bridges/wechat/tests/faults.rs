@@ -6,7 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use larder_bridge_tests::Probe;
+use larder_bridge_tests::{OCCUPIED, Probe};
 use larder_core::{Expiry, Key, Storage};
 use larder_memory::MemoryStorage;
 use larder_wechat::{Protocol, Session, WechatLayer};
@@ -14,6 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{
     APP_ID, APP_SECRET, MAGIC, SESSION_KEY, SKEY,
+    claims::{forged, malformed, malformed_skeys},
     service::{Service, key},
 };
 use tower::{ServiceExt, service_fn};
@@ -126,26 +127,89 @@ async fn a_service_that_fails_or_is_dropped_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_closed_store_is_the_same_as_one_that_is_down() {
-    let storage = Arc::new(MemoryStorage::new());
-    let service = Service::start(Arc::<MemoryStorage>::clone(&storage)).await;
+async fn what_cannot_be_a_session_is_not_asked_for() {
+    let storage = Probe::new();
+    let service = Service::start(Arc::new(storage.clone())).await;
     let mut client = service.client();
     client.login().await.unwrap();
-    storage.close().await.unwrap();
-    assert_eq!(client.get("/me").await.map(drop).unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
+    let id = client.id();
+    storage.set_down(true);
+    for (claims, expected) in [
+        (malformed(&id), (200, "ERR_INVALID_SESSION")),
+        // Whereas these do need the store.
+        (forged(&id), (503, "ERR_CHECK_LOGIN_FAILED")),
+    ] {
+        for claim in claims {
+            client.by_query = claim.by_query;
+            let answer = client.wx_request(Method::GET, "/open", &claim.names(), None).await;
+            assert_eq!((answer.status, answer.data["error"].as_str().unwrap()), expected, "{claim:?}");
+        }
+    }
     assert_eq!(service.handled(), 0);
 }
 
 #[tokio::test]
-async fn version_2_says_it_in_its_own_words() {
+async fn a_taken_id_is_left_alone_and_another_is_drawn() {
+    let storage = Probe::new();
+    let service = Service::start(Arc::new(storage.clone())).await;
+    let mut client = service.client();
+    storage.occupy(5);
+    client.login().await.unwrap();
+    let taken = storage.occupied();
+    assert_eq!(taken.len(), 5);
+    assert!(!taken.contains(&key(&client.id())));
+    // The session is whole: it knows its own id.
+    client.post("/set/cart", json!(1)).await.unwrap();
+    assert_eq!(service.stored(&client.id()).await.unwrap()["id"], client.id());
+    assert_eq!(client.logins, 1);
+
+    storage.occupy(usize::MAX);
+    let failed = service.client().login().await.unwrap_err();
+    assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
+    for taken in storage.occupied() {
+        assert_eq!(storage.read(&taken).await.unwrap().unwrap().value, OCCUPIED.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_the_service_has_seen_is_not_exchanged() {
+    let storage = Probe::new();
+    let service = Service::with(Arc::new(storage.clone()), |builder| builder.login_next(true)).await;
+    storage.occupy(1);
+    let failed = service.client().login().await.unwrap_err();
+    assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
+    assert_eq!(storage.storage().clear("").await.unwrap(), 1, "what was there, and nothing else");
+    service.client().login().await.unwrap();
+}
+
+#[tokio::test]
+async fn version_2_keeps_its_session_while_the_store_is_down() {
     let storage = Probe::new();
     let service =
         Service::with(Arc::new(storage.clone()), |builder| builder.protocol(Protocol::Wafer2)).await;
     let mut client = service.client();
     client.login2(true).await.unwrap();
-    let skey = client.session.clone().unwrap()["skey"].as_str().unwrap().to_owned();
+    let session = client.session.clone();
+    let skey = session.as_ref().unwrap()["skey"].as_str().unwrap();
+
     storage.set_down(true);
-    let answer = client.wx_request(Method::GET, "/me", &[("X-WX-Skey", &skey)], None).await;
-    assert_eq!((answer.status, &answer.data["code"]), (503, &json!(-1)));
+    // The mini-program's `success`, which sees the status.
+    let answer = client.request2("/me").await.unwrap();
+    assert_eq!((answer.status, &answer.data["code"]), (503, &json!(1)));
+    assert_eq!(answer.data["error"], "ERR_CHECK_LOGIN_FAILED");
+    assert!(answer.data.get(MAGIC).is_none());
+    for wrong in malformed_skeys(skey) {
+        let answer = client.wx_request(Method::GET, "/me", &[("X-WX-Skey", &wrong)], None).await;
+        assert_eq!((answer.status, &answer.data["code"]), (401, &json!(-1)), "{wrong}");
+    }
+    storage.set_down(false);
+    storage.set_read_only(true);
+    let answer = client.wx_request(Method::POST, "/count/visits", &[("X-WX-Skey", skey)], None).await;
+    assert_eq!((answer.status, &answer.data["code"]), (503, &json!(1)));
+    storage.set_read_only(false);
+    assert_eq!(client.request2("/me").await.unwrap().data["nickName"], "Band");
+    assert_eq!((client.logins, &client.session), (1, &session));
+
+    storage.set_down(true);
     assert_eq!(client.login2(true).await.unwrap_err().kind, "ERR_LOGIN_FAILED");
 }

@@ -2,8 +2,12 @@
 
 #![allow(dead_code)] // No test needs all of it.
 
+pub(crate) mod cipher;
+pub(crate) mod claims;
 pub(crate) mod client;
+mod failing;
 pub(crate) mod faults;
+pub(crate) mod raw;
 pub(crate) mod service;
 pub(crate) mod wechat;
 
@@ -15,6 +19,7 @@ pub(crate) const APP_SECRET: &str = "secret";
 pub(crate) const SESSION_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
 pub(crate) const SKEY: &str = "5979632ece7b73187705aab22951713a29ac031e";
 pub(crate) const OPEN_ID: &str = "oGZUI0egBJY1zhBYw2KhdUfwVJJE";
+pub(crate) const UNION_ID: &str = "ocMvos6NjeKLIBqg5Mr9QjxrP1FA";
 pub(crate) const IV: &str = "r7BXXKkLb8qrSNn05n0qiA==";
 pub(crate) const DATA: &str = "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+3hVbJSRgv+4lGOETKUQz6OYStslQ142dNCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJXwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJAYB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCpoG20f0a04COwfneQAGGwd5oa+T8yO5hzuyDb/XcxxmK01EpqOyuxINew==";
 

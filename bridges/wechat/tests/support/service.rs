@@ -46,9 +46,18 @@ impl Service {
         storage: Arc<dyn Storage>,
         options: impl FnOnce(WechatBuilder) -> WechatBuilder,
     ) -> Self {
+        Self::of(APP_ID, storage, options).await
+    }
+
+    /// The service of that mini-program.
+    pub(crate) async fn of(
+        app_id: &str,
+        storage: Arc<dyn Storage>,
+        options: impl FnOnce(WechatBuilder) -> WechatBuilder,
+    ) -> Self {
         let wechat = Wechat::start().await;
         let builder =
-            WechatLayer::builder(APP_ID, APP_SECRET).storage(Arc::clone(&storage)).base_url(&wechat.url);
+            WechatLayer::builder(app_id, APP_SECRET).storage(Arc::clone(&storage)).base_url(&wechat.url);
         let layer = options(builder).build().unwrap();
         let probe =
             Arc::new(Probe { handled: AtomicUsize::new(0), held: Semaphore::new(0), go: Semaphore::new(0) });

@@ -14,7 +14,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{APP_ID, APP_SECRET, OPEN_ID, OTHER_APP_ID, SESSION_KEY, serve};
+use super::{APP_ID, APP_SECRET, OPEN_ID, OTHER_APP_ID, SESSION_KEY, UNION_ID, serve};
 
 /// What was asked, and which codes are used up.
 #[derive(Default)]
@@ -86,9 +86,16 @@ async fn exchange(State(seen): State<Arc<Mutex<Seen>>>, RawQuery(query): RawQuer
         return failure(40163, "code been used");
     }
     let key = if kind == "otherkey" { "AAAAAAAAAAAAAAAAAAAAAA==" } else { SESSION_KEY };
-    let open_id = if kind == "stranger" { "oStranger" } else { OPEN_ID };
+    let answer = match kind {
+        "anonymous" => json!({ "session_key": key }),
+        "nameless" => json!({ "session_key": key, "openid": "" }),
+        "stranger" => json!({ "session_key": key, "openid": "oStranger" }),
+        // As it is for a mini-program that shares its users with others.
+        "union" => json!({ "session_key": key, "openid": OPEN_ID, "unionid": UNION_ID }),
+        _ => json!({ "session_key": key, "openid": OPEN_ID }),
+    };
     // WeChat's own answers are declared as text.
-    json!({ "session_key": key, "openid": open_id }).to_string().into_response()
+    answer.to_string().into_response()
 }
 
 fn failure(code: i64, message: &str) -> Response {

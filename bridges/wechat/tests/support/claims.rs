@@ -1,0 +1,69 @@
+//! Claims to a session that are none.
+
+use super::SKEY;
+
+/// What a request says of its session.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    names: Vec<(&'static str, String)>,
+    /// As query parameters, which can have any byte in them.
+    pub(crate) by_query: bool,
+}
+
+impl Claim {
+    fn of(id: &str, skey: &str) -> Self {
+        Self::new([("X-WX-Id", id), ("X-WX-Skey", skey)])
+    }
+
+    fn new<const N: usize>(names: [(&'static str, &str); N]) -> Self {
+        Self { names: names.map(|(name, value)| (name, value.to_owned())).into(), by_query: false }
+    }
+
+    pub(crate) fn names(&self) -> Vec<(&str, &str)> {
+        self.names.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
+    fn by_query<const N: usize>(names: [(&'static str, &str); N]) -> Self {
+        Self { by_query: true, ..Self::new(names) }
+    }
+}
+
+/// Claims around the session `id` that look like good ones: only the store knows better.
+pub(crate) fn forged(id: &str) -> Vec<Claim> {
+    vec![Claim::of(&"0".repeat(64), SKEY), Claim::of(id, &"0".repeat(40))]
+}
+
+/// Claims around the session `id` that cannot be good ones, whatever is stored.
+pub(crate) fn malformed(id: &str) -> Vec<Claim> {
+    let mut claims: Vec<_> = malformed_ids(id).iter().map(|wrong| Claim::of(wrong, SKEY)).collect();
+    claims.extend(malformed_skeys(SKEY).iter().map(|wrong| Claim::of(id, wrong)));
+    let injected = format!("{id}\r\nX-WX-Skey: {SKEY}\0\u{e9}");
+    claims.extend([
+        // Half a claim.
+        Claim::new([("X-WX-Id", id)]),
+        Claim::new([("X-WX-Skey", SKEY)]),
+        // A claim that is made twice.
+        Claim::new([("X-WX-Id", id), ("X-WX-Id", &"0".repeat(64)), ("X-WX-Skey", SKEY)]),
+        Claim::new([("X-WX-Id", id), ("X-WX-Skey", SKEY), ("X-WX-Skey", SKEY)]),
+        Claim::by_query([("X-WX-Id", &injected), ("X-WX-Skey", SKEY)]),
+        Claim::by_query([("X-WX-Id", id), ("X-WX-Skey", "\r\nSet-Cookie: a=b")]),
+    ]);
+    claims
+}
+
+fn malformed_ids(id: &str) -> [String; 8] {
+    [
+        id[..63].to_owned(),
+        id[..1].to_owned(),
+        id.repeat(100),
+        id.to_uppercase(),
+        "*".to_owned(),
+        "../../etc/passwd".to_owned(),
+        "' OR '1'='1".to_owned(),
+        "user:oGZUI0egBJY1zhBYw2KhdUfwVJJE".to_owned(),
+    ]
+}
+
+pub(crate) fn malformed_skeys(skey: &str) -> [String; 5] {
+    [skey.to_uppercase(), skey[..39].to_owned(), format!("{skey}0"), "x".to_owned(), "*".to_owned()]
+}
