@@ -1,6 +1,12 @@
 //! A session that is read only if somebody wants it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::future::BoxFuture;
 use larder_core::{Error, ErrorKind, Key, Result};
@@ -23,7 +29,8 @@ use crate::{
 /// that says why, and saving does nothing.
 ///
 /// From the first read to the save, or until the last handle is dropped, other updates of the session
-/// wait.
+/// wait. A handle that outlives its [`update_lazy`](crate::Sessions::update_lazy) (in a task that the
+/// handler has started, say) keeps nobody waiting: touching it is an error.
 pub struct LazySession<T> {
     inner: Arc<Inner<T>>,
 }
@@ -32,6 +39,8 @@ struct Inner<T> {
     shared: Arc<Shared<T>>,
     key: Result<Key>,
     nesting: Nesting,
+    /// Its update is over: what is still done to the session would not be saved.
+    ended: AtomicBool,
     /// Its turn, where it was taken before the session was touched.
     turn: Mutex<Option<Turn>>,
     /// What somebody has assigned and nobody has looked at yet: an assignment never waits.
@@ -85,6 +94,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
             shared,
             key,
             nesting,
+            ended: AtomicBool::new(false),
             turn: Mutex::new(turn),
             assigned: Mutex::new(None),
             known: tokio::sync::Mutex::new(Known::Untouched),
@@ -106,6 +116,20 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         T: Clone,
     {
         self.with(T::clone).await
+    }
+
+    /// Reads it now, unless it has been touched already. That alone makes no session where there is none:
+    /// it is saved if it has changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sessions::open`](crate::Sessions::open).
+    pub async fn load(&self) -> Result<()> {
+        let mut known = self.inner.lock().await?;
+        if let Access::Read(state) = self.inner.read(self.key()?, &mut known).await? {
+            state.only_if_changed();
+        }
+        Ok(())
     }
 
     /// What `look` sees in the value.
@@ -168,8 +192,19 @@ impl<T: Send + Sync + 'static> LazySession<T> {
         self.assign(Assigned::Cleared)
     }
 
+    /// The update is over: gives up its turn, whoever still has a handle.
+    pub(crate) fn end(&self) {
+        self.inner.ended.store(true, Ordering::SeqCst);
+        // Where it is locked, whoever has locked it finds out when that is done.
+        if let Ok(mut known) = self.inner.known.try_lock() {
+            *known = Known::Untouched;
+        }
+        self.inner.turn.lock().take();
+    }
+
     fn assign(&self, assigned: Assigned<T>) -> Result<()> {
         self.key()?;
+        self.inner.check_not_ended()?;
         *self.inner.assigned.lock() = Some(assigned);
         Ok(())
     }
@@ -244,7 +279,20 @@ impl<T> Inner<T> {
                 "the session waits for this promise, which therefore cannot wait for the session",
             ));
         }
-        Ok(self.known.lock().await)
+        let known = self.known.lock().await;
+        self.check_not_ended()?;
+        Ok(known)
+    }
+
+    fn check_not_ended(&self) -> Result<()> {
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(Error::new(
+                ErrorKind::Other,
+                "the update is over (the handler has kept its session beyond its end, in a task that it started, \
+                 say); nothing was saved of this",
+            ));
+        }
+        Ok(())
     }
 
     /// Makes the session known: by what was assigned, or by reading it.
@@ -252,6 +300,8 @@ impl<T> Inner<T> {
         self.take_assigned(known).await?;
         while matches!(known, Known::Untouched) {
             let state = State::load(&self.shared, self.turn(key).await?, self.nesting.clone()).await?;
+            // Its turn goes with it.
+            self.check_not_ended()?;
             // Assigned meanwhile: what was read is discarded, and its turn given up.
             if self.assigned.lock().is_none() {
                 *known = Known::Read(state);

@@ -54,6 +54,13 @@ impl<T> Sessions<T> {
         &self.shared.road.storage
     }
 
+    /// The same number for all clones, and for no other sessions that there are at the time.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
     pub(crate) fn key(&self, key: impl Into<SessionKey>) -> Result<Key> {
         key.into().under(&self.shared.prefix)
     }
@@ -138,6 +145,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let mut reruns = Reruns::new(self.shared.conflicts);
         loop {
             let session = LazySession::new(Arc::clone(&self.shared), self.key(&key), nesting.clone(), None);
+            let _ending = Ending(&session);
             let handled = handler(session.clone());
             let value = Queue::holding(&claim, handled).await.into_result()?;
             match session.save().await {
@@ -205,9 +213,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub async fn delete(&self, key: impl Into<SessionKey>) -> Result<bool> {
         let key = self.key(key)?;
         let _turn = self.shared.queue.enter(&key, &Nesting::Refused).await?;
+        let mut place = Place::unknown(key.clone());
+        match place.look(&self.shared).await {
+            // It cannot even be told whether it has moved.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
+            looked => looked?,
+        };
         let owner = self.indexed_owner(&key).await?;
-        let mut place = Place::unknown(key);
-        place.look(&self.shared).await?;
         let existed = place.is_occupied();
         place.overwrite(&self.shared, None).await?;
         self.shared.forget_owner(owner.as_deref(), &place.key).await;
@@ -298,6 +310,15 @@ impl<T: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync +
     /// As [`SessionsBuilder::build`].
     pub fn new(storage: impl Storage + 'static) -> Result<Self, Error> {
         Self::builder().storage(storage).build()
+    }
+}
+
+/// Ends the session of an update with it, also of one that fails, panics or is dropped.
+struct Ending<'s, T: Send + Sync + 'static>(&'s LazySession<T>);
+
+impl<T: Send + Sync + 'static> Drop for Ending<'_, T> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct State<T> {
     pub(crate) place: Place,
     value: T,
     change: Change,
+    /// Whether its initial value counts as written.
+    initial_counts: bool,
     cleared: bool,
     /// It has been written or deleted since it was read.
     saved: bool,
@@ -50,6 +52,14 @@ pub(crate) struct Place {
 enum Stored {
     Absent,
     At(Option<Version>),
+}
+
+/// What a session may be written over that has changed since it was read.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Another such session. What is none, or is of a newer program, stays.
+    Sessions,
+    Anything,
 }
 
 /// Whether the value has changed.
@@ -98,9 +108,15 @@ impl<T> State<T> {
             place,
             value,
             change: Change::None,
+            initial_counts: shared.initial_counts,
             cleared: false,
             saved: false,
         })
+    }
+
+    /// It has been read in case somebody wants it: where there is none, that makes none.
+    pub(crate) const fn only_if_changed(&mut self) {
+        self.initial_counts = false;
     }
 
     /// Reads the session again, without giving up the turn if it is where it was.
@@ -168,7 +184,7 @@ impl<T> State<T> {
             return false;
         }
         let ends_early = self.origin.deadline.is_some() && self.shared.content.lifetime.has_no_end();
-        (self.is_new() && self.shared.initial_counts)
+        (self.is_new() && self.initial_counts)
             || (self.origin.migrated && self.shared.write_back)
             || ends_early
     }
@@ -244,7 +260,7 @@ impl Place {
     /// in any case, but never over a signpost.
     async fn replace<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
         if shared.conflicts == Conflicts::LastWriteWins {
-            return self.overwrite(shared, value).await;
+            return self.overwrite_with(shared, value, Over::Sessions).await;
         }
         self.replace_once(shared, value).await
     }
@@ -255,9 +271,23 @@ impl Place {
         shared: &Shared<T>,
         value: Option<(Bytes, Expiry)>,
     ) -> Result<()> {
+        self.overwrite_with(shared, value, Over::Anything).await
+    }
+
+    async fn overwrite_with<T>(
+        &mut self,
+        shared: &Shared<T>,
+        value: Option<(Bytes, Expiry)>,
+        over: Over,
+    ) -> Result<()> {
         for _ in 0..MAX_TURNS {
             match self.replace_once(shared, value.clone()).await {
-                Err(error) if error.kind() == ErrorKind::Conflict => self.look(shared).await?,
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    let record = self.look(shared).await?;
+                    if let (Over::Sessions, Some(value)) = (over, record) {
+                        shared.content.decode(&value).await?;
+                    }
+                }
                 outcome => return outcome,
             }
         }
@@ -265,11 +295,15 @@ impl Place {
     }
 
     /// Finds out what is stored now.
-    pub(crate) async fn look<T>(&mut self, shared: &Shared<T>) -> Result<()> {
+    pub(crate) async fn look<T>(&mut self, shared: &Shared<T>) -> Result<Option<Bytes>> {
         let found = shared.road.find(&self.key).await?;
         self.key = found.key;
-        self.stored = found.record.map_or(Stored::Absent, |record| Stored::At(record.version));
-        Ok(())
+        let (stored, value) = match found.record {
+            None => (Stored::Absent, None),
+            Some(record) => (Stored::At(record.version), Some(record.value)),
+        };
+        self.stored = stored;
+        Ok(value)
     }
 
     /// Whether something is stored, as far as we know.

@@ -808,11 +808,7 @@ mod lazy {
         let storage = Counting::new();
         let sessions = sessions(&storage);
         let (keep, promise) = oneshot::channel();
-        let update = sessions.update_lazy(42, async |session| {
-            // It runs once: nothing overtakes it.
-            Ok::<_, Error>(session)
-        });
-        let session = update.await.unwrap();
+        let session = sessions.lazy(42);
         session
             .set_later(async move { promise.await.map_err(|_| Error::new(ErrorKind::Other, "broken")) })
             .unwrap();

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::FutureExt;
 use larder_core::{Operation, Storage};
-use larder_session::{Conflicts, Error, ErrorKind, Result, Session, Sessions};
+use larder_session::{Conflicts, Error, ErrorKind, LazySession, Result, Session, Sessions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -645,6 +645,96 @@ async fn a_storage_with_no_compare_and_swap_is_refused_unless_the_last_write_may
     sessions.set(1, 9).await.unwrap();
     assert!(sessions.delete(1).await.unwrap());
     assert!(!sessions.delete(1).await.unwrap());
+}
+
+#[tokio::test]
+async fn last_write_wins_over_other_sessions_only() {
+    for (stored, expected) in
+        [(json!("not a number"), ErrorKind::Codec), (json!({"v":3,"__d":1}), ErrorKind::Newer)]
+    {
+        let storage = Counting::new();
+        let sessions = with(&storage, Conflicts::LastWriteWins);
+        storage.overtake("1", stored.clone());
+        assert_eq!(kind(sessions.update(1, async |mut number| *number += 1).await), expected);
+        assert_eq!(storage.json("1").await.unwrap(), stored);
+    }
+}
+
+// What has a handle on a lazy session, and for how long.
+
+/// One that is spawned by a handler, say.
+#[tokio::test]
+async fn a_lazy_session_that_outlives_its_update_keeps_nobody_waiting_and_saves_nothing() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    let kept = Mutex::new(Vec::new());
+    let keep = |session: &LazySession<u32>| kept.lock().push(session.clone());
+    sessions
+        .update_lazy(1, async |session| {
+            keep(&session);
+            session.modify(|number| *number += 1).await
+        })
+        .await
+        .unwrap();
+    let failed = sessions.update_lazy(1, async |session| -> Result<(), HandlerError> {
+        keep(&session);
+        session.modify(|number| *number += 10).await?;
+        Err(HandlerError::Refused)
+    });
+    failed.await.unwrap_err();
+    {
+        let dropped = sessions.update_lazy(1, async |session| {
+            keep(&session);
+            session.modify(|number| *number += 100).await?;
+            pending::<Result<()>>().await
+        });
+        assert!(dropped.now_or_never().is_none());
+    }
+    for session in kept.into_inner() {
+        assert_eq!(kind(session.modify(|number| *number += 1_000).await), ErrorKind::Other);
+        assert_eq!(kind(session.get().await), ErrorKind::Other);
+        assert_eq!(kind(session.set(1_000)), ErrorKind::Other);
+        assert_eq!(kind(session.save().await), ErrorKind::Other);
+        // And while it is there:
+        soon(sessions.update(1, async |mut number| *number += 1)).await.unwrap();
+    }
+    assert_eq!(sessions.get(1).await.unwrap(), Some(4));
+}
+
+#[tokio::test]
+async fn a_lazy_session_that_is_loaded_is_saved_only_if_it_changes() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    for _ in 0..2 {
+        sessions.update_lazy(1, async |session| session.load().await).await.unwrap();
+    }
+    sessions
+        .update_lazy(1, async |session| {
+            session.load().await?;
+            session.modify(|number| *number += 0).await
+        })
+        .await
+        .unwrap();
+    assert_eq!((storage.reads(), storage.writes(), storage.record("1").await), (3, 0, None));
+    sessions
+        .update_lazy(1, async |session| {
+            session.load().await?;
+            session.modify(|number| *number += 1).await
+        })
+        .await
+        .unwrap();
+    assert_eq!((storage.reads(), storage.writes()), (4, 1));
+    assert_eq!(storage.text("1").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn what_is_damaged_can_be_deleted() {
+    let storage = Counting::new();
+    let sessions = numbers(&storage);
+    storage.put("1", r#"{"__larder":{"moved":7}}"#).await;
+    assert_eq!(kind(sessions.get(1).await), ErrorKind::Corrupt);
+    assert!(sessions.delete(1).await.unwrap());
+    assert_eq!(storage.record("1").await, None);
 }
 
 // Storages that do not work.
