@@ -3,12 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{Result, Storage};
-use larder_session::{Conflicts, Lifetime, Migrations, Sessions};
+use larder_session::{Conflicts, Lifetime, Migrations, Sessions, SessionsBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{LarderStorage, Undecodable};
-
-type SessionsBuilder<D> = larder_session::SessionsBuilder<D>;
 
 /// Sets up a [`LarderStorage`]; begun with [`LarderStorage::builder`].
 #[must_use = "a builder does nothing before `build`"]

@@ -7,14 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{Error, Result};
+use larder_core::{Error, ErrorKind, Result};
 use teloxide::{
     dispatching::{UpdateHandler, dialogue::Dialogue},
     dptree::{HandlerSignature, Type, di::DependencyMap, from_fn_with_description},
     types::{ChatId, Update},
 };
 
-use crate::{LarderStorage, migration::moved, wanted::description};
+use crate::{LarderStorage, migration::moved, wanted::with_messages};
 
 /// As teloxide's `dialogue::enter`, in two things better: where the state cannot be had, the dispatcher's
 /// error handler is told why, instead of the update going on as if no handler were meant for it; and the
@@ -58,7 +58,7 @@ where
 {
     let here = Location::caller();
     from_fn_with_description(
-        description(),
+        with_messages(),
         |dependencies: DependencyMap, next| async move {
             let update = dependencies.get::<Update>();
             let Some(chat) = update.chat() else {
@@ -95,14 +95,15 @@ where
 /// The state of the dialogue; where there is none, it begins with the default, as in teloxide.
 async fn state<D>(storage: &LarderStorage<D>, update: &Update, chat: ChatId) -> Result<D>
 where
-    D: Default + Send + Sync + 'static,
+    D: Default + Clone + Send + Sync + 'static,
 {
     if let Some((group, supergroup)) = moved(update) {
-        storage.move_chat(group, supergroup).await?;
+        match storage.move_chat(group, supergroup).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                tracing::warn!(%error, "a dialogue cannot follow its group, and begins anew");
+            }
+            moved => moved?,
+        }
     }
-    if let Some(state) = storage.get(chat).await? {
-        return Ok(state);
-    }
-    storage.update(chat, D::default()).await?;
-    Ok(D::default())
+    storage.begin(chat).await
 }

@@ -11,11 +11,13 @@ mod undecodable;
 mod wanted;
 
 pub use larder_core::{Error, ErrorKind, Result};
-pub use larder_session::{LazySession, Lifetime, Migrations, SessionKey, Sessions};
+pub use larder_session::{
+    Conflicts, LazySession, Lifetime, Migrations, SessionKey, Sessions, SessionsBuilder,
+};
 
 pub use crate::{
     builder::LarderStorageBuilder,
-    by::By,
+    by::{By, KeyOf},
     dialogue::enter_dialogue,
     error::DialogueError,
     session::{enter_lazy_session, enter_session},

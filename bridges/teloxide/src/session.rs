@@ -9,25 +9,30 @@ use std::{
 use larder_core::{Error, ErrorKind};
 use larder_session::{LazySession, SessionKey, Sessions};
 use teloxide::{
-    dispatching::UpdateHandler,
-    dptree::{Cont, HandlerSignature, Type, di::DependencyMap, from_fn_with_description},
+    dispatching::{DpHandlerDescription, UpdateHandler},
+    dptree::{Cont, HandlerDescription, HandlerSignature, Type, di::DependencyMap, from_fn_with_description},
     types::Update,
 };
 
-use crate::{By, migration::moved, wanted::description};
+use crate::{By, migration::moved, wanted::with_messages};
 
 /// Loads the session of the update, gives it to the handlers after it, and saves what they change.
 ///
 /// They take it as a [`LazySession<T>`](LazySession): `session.modify(|chat| chat.pizzas += 1).await?`.
-/// Clones are handles on the same session. It is read once, before the first of them, and written once, after
-/// the last, if it has changed; if a handler fails, nothing is written. Where it cannot be loaded no handler
-/// runs, and where it cannot be saved the update has failed: in both cases the dispatcher's error handler is told why.
-/// An update with no such session (of no chat, say) goes on to the next branch.
+/// Clones are handles on the same session, for as long as the handlers run. It is read once, before the first
+/// of them, and written once, after the last, if it has changed; if a handler fails, nothing is written. Where
+/// it cannot be loaded no handler runs, and where it cannot be saved the update has failed: in both cases the
+/// dispatcher's error handler is told why. An update with no such session (of no chat, say) goes on to the next
+/// branch.
 ///
 /// Updates of one session take turns, also those of other chats. A handler runs once, though: what another
 /// process has changed meanwhile is not overwritten, but a [`Conflict`](ErrorKind::Conflict) error. Where several
-/// processes serve one bot, change the session in [`Sessions::update`] instead, which runs its handler
-/// again, or hold a [lease](Sessions::lock).
+/// processes serve one bot, change the session in [`Sessions::update`] (without this step around it), which runs
+/// its handler again, or hold a [lease](Sessions::lock).
+///
+/// With [`By::Chat`] a session follows its group to the supergroup, as [`Sessions::move_key`] has it. Should an
+/// update have made a session in the supergroup before that (while the storage was down, say), set
+/// [`merge`](larder_session::SessionsBuilder::merge): without it, that is an error.
 ///
 /// It depends on `Sessions<T>`. A dispatcher that is built without it panics then and there, as with every
 /// dependency of teloxide's.
@@ -96,21 +101,27 @@ where
 {
     let here = Location::caller();
     from_fn_with_description(
-        description(),
+        match by {
+            By::Chat => with_messages(),
+            _ => DpHandlerDescription::entry(),
+        },
         move |dependencies: DependencyMap, next| {
             let by = by.clone();
             async move {
                 let update = dependencies.get::<Update>();
                 let sessions = dependencies.get::<Sessions<T>>();
-                let key = by.of(&update);
+                let mut key = by.of(&update);
                 if key.as_str().is_none() {
                     return ControlFlow::Continue(dependencies);
                 }
-                if matches!(by, By::Chat)
+                if let By::Chat = by
                     && let Some((group, supergroup)) = moved(&update)
-                    && let Err(error) = sessions.move_key(group.0, supergroup.0).await
                 {
-                    return ControlFlow::Break(Err(error.into()));
+                    if let Err(error) = sessions.move_key(group.0, supergroup.0).await {
+                        return ControlFlow::Break(Err(error.into()));
+                    }
+                    // Both messages about the move take their turns where the session is now.
+                    key = supergroup.0.into();
                 }
                 run(&sessions, key, load, dependencies, next).await
             }
@@ -148,7 +159,7 @@ where
         async move {
             let next = next?;
             if load == Load::First {
-                session.with(|_| ()).await?;
+                session.load().await?;
             }
             inner.insert(session);
             match next(inner).await {
@@ -168,7 +179,7 @@ where
 fn overtaken() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "another process has changed the session while the update was handled, and nothing was saved; change \
-         it with `Sessions::update`, or hold a lease",
+        "the session was changed while the update was handled (by another process, or under the chat's other \
+         id), and is not overwritten; change it with `Sessions::update` instead, or hold a lease",
     )
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{ErrorKind, Result, Storage};
+use larder_core::{Error, ErrorKind, Result, Storage};
 use larder_session::Sessions;
 use serde::{Serialize, de::DeserializeOwned};
 use teloxide::{dispatching::dialogue, types::ChatId};
@@ -114,24 +114,41 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
         self.dialogues.move_key(group.0, supergroup.0).await
     }
 
-    pub(crate) async fn get(&self, ChatId(chat): ChatId) -> Result<Option<D>> {
-        match self.dialogues.get(chat).await {
-            Err(error) if self.is_reset_by(&error) => {
-                tracing::warn!(%error, "a dialogue begins anew: its stored state does not decode");
-                Ok(None)
+    /// The state; where there is none, the default, which is stored. All in one turn, so that it replaces
+    /// nothing that has begun meanwhile.
+    pub(crate) async fn begin(&self, ChatId(chat): ChatId) -> Result<D>
+    where
+        D: Default + Clone,
+    {
+        match self.dialogues.open(chat).await {
+            Ok(dialogue) => {
+                let state = D::clone(&dialogue);
+                dialogue.save().await?;
+                Ok(state)
             }
+            Err(error) if self.resets(&error) => {
+                self.dialogues.set(chat, D::default()).await?;
+                Ok(D::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get(&self, ChatId(chat): ChatId) -> Result<Option<D>> {
+        match self.dialogues.get(chat).await {
+            Err(error) if self.resets(&error) => Ok(None),
             outcome => outcome,
         }
     }
 
-    pub(crate) async fn update(&self, ChatId(chat): ChatId, state: D) -> Result<()> {
+    async fn update(&self, ChatId(chat): ChatId, state: D) -> Result<()> {
         // Read first, so that nothing is overwritten that is no state of this dialogue.
         match self.dialogues.open(chat).await {
             Ok(mut dialogue) => {
                 dialogue.set(state);
                 dialogue.save().await
             }
-            Err(error) if self.is_reset_by(&error) => self.dialogues.set(chat, state).await,
+            Err(error) if self.resets(&error) => self.dialogues.set(chat, state).await,
             Err(error) => Err(error),
         }
     }
@@ -140,8 +157,13 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
         if self.dialogues.delete(chat).await? { Ok(()) } else { Err(DialogueError::NotFound) }
     }
 
-    fn is_reset_by(&self, error: &larder_core::Error) -> bool {
-        self.undecodable == Undecodable::Reset && error.kind() == ErrorKind::Codec
+    /// Whether the dialogue begins anew because of this error; if so, it says that.
+    fn resets(&self, error: &Error) -> bool {
+        let resets = self.undecodable == Undecodable::Reset && error.kind() == ErrorKind::Codec;
+        if resets {
+            tracing::warn!(%error, "a dialogue begins anew: its stored state does not decode");
+        }
+        resets
     }
 }
 

@@ -1,7 +1,8 @@
 //! What becomes of a state that no longer decodes.
 
 /// What to do with a dialogue whose stored state is no longer one of the program's: a variant was renamed,
-/// say, or a field added.
+/// say, or a field added. What the storage itself finds damaged (the kind
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt)) is an error with either policy.
 ///
 /// The best answer is a third one, [`migrations`](crate::LarderStorageBuilder::migrations), which bring it up to
 /// date; this is for what they do not cover. A state that a newer version of the program has stored (one with more

@@ -10,7 +10,7 @@ use teloxide::{
 ///
 /// teloxide takes a step that it does not know for one that wants everything; then each reaction to a
 /// message would come, and would be read and saved for.
-pub(crate) fn description() -> DpHandlerDescription {
+pub(crate) fn with_messages() -> DpHandlerDescription {
     let messages: UpdateHandler<()> = Update::filter_message().endpoint(async || Ok(()));
     DpHandlerDescription::entry().merge_branch(messages.description())
 }

@@ -6,17 +6,13 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use larder_bridge_tests::Probe;
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Record, Result, Storage, async_trait};
+use larder_bridge_tests::{Poor, Probe};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
 use larder_memory::MemoryStorage;
-use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime, enter_dialogue};
+use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime};
 use larder_testkit::until;
 use serde_json::json;
-use teloxide::{
-    dispatching::dialogue::Storage as _,
-    prelude::*,
-    types::{ChatId, Update},
-};
+use teloxide::{dispatching::dialogue::Storage as _, types::ChatId};
 
 use self::support::{
     Failures, Running, counter,
@@ -100,6 +96,21 @@ async fn a_count_waits_for_a_storage_that_is_down() {
 }
 
 #[tokio::test]
+async fn who_does_not_touch_a_lazy_session_needs_no_storage() {
+    let probe = Probe::new();
+    probe.set_down(true);
+    let telegram = Telegram::start().await.unwrap();
+    let failures = Failures::new();
+    let bot = counter::lazy_bot(telegram.bot(), By::Chat, counter::sessions(probe.clone()));
+    let bot = Running::start(&telegram, bot.error_handler(Arc::<Failures>::clone(&failures)));
+    telegram.message(ANN, "/idle");
+    says(&telegram, "idle").await;
+    telegram.message(ANN, "/count");
+    assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
+    bot.stop().await;
+}
+
+#[tokio::test]
 async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
     let foreign = Bytes::from_static(br#"{"cookie":{"path":"/"},"user":"secret"}"#);
     let storage = MemoryStorage::new();
@@ -154,28 +165,9 @@ async fn odd_updates_do_no_harm() {
     assert_eq!(failures.count().await, 0);
 }
 
-/// Reads, writes and deletes, and no more.
-#[derive(Debug)]
-struct Poor(MemoryStorage);
-
-#[async_trait]
-impl Storage for Poor {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(self.0.read(key).await?.map(|record| Record::new(record.value)))
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(key, value, expiry).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key).await
-    }
-}
-
 #[tokio::test]
 async fn dialogues_need_no_more_than_three_methods() {
-    let dialogues = LarderStorage::<State>::new(Poor(MemoryStorage::new())).unwrap();
+    let dialogues = LarderStorage::<State>::new(Poor::default()).unwrap();
     for state in [State::ReceiveFullName, State::Start] {
         Arc::clone(&dialogues).update_dialogue(ChatId(ANN), state.clone()).await.unwrap();
         assert_eq!(Arc::clone(&dialogues).get_dialogue(ChatId(ANN)).await.unwrap(), Some(state));
@@ -193,7 +185,7 @@ fn settings_that_do_not_fit_are_errors() {
     let builder = || LarderStorage::<State>::builder(MemoryStorage::new());
     assert_eq!(kind(builder().prefix("line\nbreak").build()), ErrorKind::Configuration);
     assert_eq!(kind(builder().prefix("x".repeat(513)).build()), ErrorKind::Configuration);
-    let mortal = LarderStorage::<State>::builder(Poor(MemoryStorage::new()))
+    let mortal = LarderStorage::<State>::builder(Poor::default())
         .lifetime(Lifetime::after_write(Duration::from_secs(1)));
     assert_eq!(kind(mortal.build()), ErrorKind::Unsupported);
 }
@@ -207,14 +199,4 @@ async fn nothing_prints_a_state_or_a_chat() {
     let printed = format!("{dialogues:?} {builder:?} {}", DialogueError::NotFound);
     assert!(printed.contains("dialogue:"));
     assert!(!printed.contains("Ann") && !printed.contains("4242"), "{printed}");
-}
-
-#[test]
-fn telegram_is_asked_for_nothing_that_no_handler_wants() {
-    let tree = enter_dialogue::<State, anyhow::Error>()
-        .branch(Update::filter_callback_query().endpoint(async || Ok(())));
-    let asked = format!("{:?}", tree.description());
-    let observed = asked.split("filtered").next().unwrap();
-    assert!(observed.contains("Kind(Message)") && observed.contains("Kind(CallbackQuery)"), "{asked}");
-    assert_eq!(observed.matches("Kind(").count(), 2, "{asked}");
 }

@@ -61,9 +61,9 @@ fn a_key_of_ones_own() {
     let inline =
         update(json!({ "inline_query": { "id": "1", "from": user(42), "query": "", "offset": "" } }));
     assert_eq!(by.of(&inline).as_str(), Some("all/42"));
-    let poll_answer = update(json!({ "message": {
+    let post = update(json!({ "message": {
         "message_id": 1, "date": 1, "text": "", "chat": { "id": -1, "type": "channel", "title": "News" },
     } }));
-    assert_eq!(by.of(&poll_answer).as_str(), None);
-    assert_eq!(format!("{by:?} {:?}", By::Chat), "Key Chat");
+    assert_eq!(by.of(&post).as_str(), None);
+    assert_eq!(format!("{by:?} {:?}", By::Chat), "Key(KeyOf(..)) Chat");
 }

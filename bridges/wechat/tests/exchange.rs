@@ -81,5 +81,5 @@ fn wrong_options_are_errors_at_the_start() {
     for builder in configuration {
         assert_eq!(kind(builder), ErrorKind::Configuration);
     }
-    assert_eq!(kind(good().storage(support::faults::Poor)), ErrorKind::Unsupported);
+    assert_eq!(kind(good().storage(larder_bridge_tests::Poor::default())), ErrorKind::Unsupported);
 }

@@ -1,16 +1,19 @@
-//! What the tests of Larder's bridges share: the stores that they are tried on, a storage that can be broken, a
+//! What the tests of Larder's bridges share: the stores that they are tried on, a storage that can be broken and one that can
+//! little, a
 //! browser, all that is logged.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod browser;
 mod log;
+mod poor;
 mod probe;
 mod stores;
 
 pub use crate::{
     browser::{Answer, Browser},
     log::Log,
+    poor::Poor,
     probe::{OCCUPIED, Probe},
     stores::Stores,
 };

@@ -6,7 +6,6 @@ pub(crate) mod cipher;
 pub(crate) mod claims;
 pub(crate) mod client;
 mod failing;
-pub(crate) mod faults;
 pub(crate) mod raw;
 pub(crate) mod service;
 pub(crate) mod wechat;
