@@ -6,10 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
-use larder_bridge_tests::Stores;
+use larder_bridge_tests::{Stores, on_every_adapter};
 use larder_core::{Key, Storage};
 use larder_teloxide::{By, LarderStorage};
-use larder_testkit::{Factory, Handle, Must, Runner, Suite, Target};
+use larder_testkit::{Handle, Must, Suite, Target};
 use teloxide::dispatching::dialogue::ErasedStorage;
 
 use self::support::{
@@ -24,17 +24,10 @@ const GROUP: i64 = -424_242;
 const SUPERGROUP: i64 = -1_001_234_567_890;
 
 fn main() {
-    Runner::new()
-        .suite(cases(Suite::new("memory", Stores::memory())))
-        .suite(cases(Suite::connect("file", Stores::file)))
-        .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
-        .suite(cases(Suite::connect("redis", Stores::redis)))
-        .suite(cases(Suite::connect("postgres", Stores::postgres)))
-        .suite(cases(Suite::connect("mongodb", Stores::mongodb)))
-        .main()
+    on_every_adapter(cases).main()
 }
 
-fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
+fn cases(suite: Suite<Stores>) -> Suite<Stores> {
     suite
         .without_laws()
         .case("a_purchase_survives_restarts", |context| purchase(context.target))

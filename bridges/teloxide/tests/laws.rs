@@ -4,12 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_bridge_tests::Stores;
+use larder_bridge_tests::{Stores, on_every_adapter};
 use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
 use larder_teloxide::{
     DialogueError, LarderStorage, LarderStorageBuilder, Lifetime, Migrations, Undecodable,
 };
-use larder_testkit::{Factory, Handle, Must, Runner, Suite, Target, race, until};
+use larder_testkit::{Handle, Must, Suite, Target, race, until};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use teloxide::{dispatching::dialogue::Storage as _, prelude::Dialogue, types::ChatId};
@@ -23,17 +23,10 @@ const SOON: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
-    Runner::new()
-        .suite(cases(Suite::new("memory", Stores::memory())))
-        .suite(cases(Suite::connect("file", Stores::file)))
-        .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
-        .suite(cases(Suite::connect("redis", Stores::redis)))
-        .suite(cases(Suite::connect("postgres", Stores::postgres)))
-        .suite(cases(Suite::connect("mongodb", Stores::mongodb)))
-        .main()
+    on_every_adapter(cases).main()
 }
 
-fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
+fn cases(suite: Suite<Stores>) -> Suite<Stores> {
     suite
         .without_laws()
         .case("updated_is_got_as_it_was", |context| updated(context.target))

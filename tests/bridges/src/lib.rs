@@ -15,5 +15,5 @@ pub use crate::{
     log::Log,
     poor::Poor,
     probe::{OCCUPIED, Probe},
-    stores::Stores,
+    stores::{Stores, on_every_adapter},
 };

@@ -8,7 +8,7 @@ use std::{
 use larder::{Error, Storage, async_trait};
 use larder_memory::MemoryStorage;
 use larder_test_servers::{self as servers, Server};
-use larder_testkit::{Factory, Missing};
+use larder_testkit::{Factory, Missing, Runner, Suite};
 use tempfile::TempDir;
 
 /// A store with a space for each case. A space that is opened again is as it was left.
@@ -104,6 +104,18 @@ impl Stores {
         let before = format!("{}{separator}{space}=", server.url());
         Ok(Self(Kind::Server { before, _server: Box::new(server) }))
     }
+}
+
+/// These cases on each adapter.
+#[must_use]
+pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> Runner {
+    Runner::new()
+        .suite(with_cases(Suite::new("memory", Stores::memory())))
+        .suite(with_cases(Suite::connect("file", Stores::file)))
+        .suite(with_cases(Suite::connect("sqlite", Stores::sqlite)))
+        .suite(with_cases(Suite::connect("redis", Stores::redis)))
+        .suite(with_cases(Suite::connect("postgres", Stores::postgres)))
+        .suite(with_cases(Suite::connect("mongodb", Stores::mongodb)))
 }
 
 #[async_trait]
