@@ -1,58 +1,58 @@
 //! A command that waits for itself.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::LazyLock};
 
 use larder_session::{Error, ErrorKind, Result, SessionKey};
 use parking_lot::Mutex;
 
-use crate::{Origin, origin::Event};
+use crate::{Origin, SessionKind, origin::Event};
 
-/// What is held open by whom: a session's key by a run of a command.
-type Claim = (Event, String);
+/// What is held open by whom: a session (of these sessions, by its key) by a run of a command.
+///
+/// The event alone is no run: serenity hands it to each event handler and to the framework in tasks of
+/// their own, which can wait for each other.
+type Claim = (usize, Event, Option<tokio::task::Id>, String);
 
 /// The sessions that are open. A command that opens its session once more would wait until its patience
 /// ends, long after Discord's; so it is told at once.
-#[derive(Clone, Default)]
-pub(crate) struct Held(Arc<Mutex<HashSet<Claim>>>);
+///
+/// One set for all, since the sessions of several [`CommandSessions`](crate::CommandSessions) can be the
+/// same, and then share their turns.
+static HELD: LazyLock<Mutex<HashSet<Claim>>> = LazyLock::new(Mutex::default);
 
-impl Held {
-    /// Refuses who holds the session already.
-    pub(crate) fn check(&self, origin: &Origin, key: &SessionKey) -> Result<()> {
-        match claim(origin, key) {
-            Some(claim) if self.0.lock().contains(&claim) => Err(refused()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Holds the session, or waits for it, until the hold is dropped.
-    pub(crate) fn hold(&self, origin: &Origin, key: &SessionKey) -> Result<Hold> {
-        let claim = claim(origin, key);
-        if let Some(claim) = &claim
-            && !self.0.lock().insert(claim.clone())
-        {
-            return Err(refused());
-        }
-        Ok(Hold { held: self.clone(), claim })
+/// Refuses who holds the session already.
+pub(crate) fn check<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<()> {
+    match claim(sessions, origin, key) {
+        Some(claim) if HELD.lock().contains(&claim) => Err(refused()),
+        _ => Ok(()),
     }
 }
 
-/// One session that is held.
-pub(crate) struct Hold {
-    held: Held,
-    claim: Option<Claim>,
+/// Holds the session, or waits for it, until the hold is dropped.
+pub(crate) fn hold<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<Hold> {
+    let claim = claim(sessions, origin, key);
+    if let Some(claim) = &claim
+        && !HELD.lock().insert(claim.clone())
+    {
+        return Err(refused());
+    }
+    Ok(Hold(claim))
 }
+
+/// One session that is held: the claim as it was taken, since the hold may end in another task.
+pub(crate) struct Hold(Option<Claim>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(claim) = &self.claim {
-            self.held.0.lock().remove(claim);
+        if let Some(claim) = &self.0 {
+            HELD.lock().remove(claim);
         }
     }
 }
 
 /// What is neither an interaction nor a message cannot be told from another such.
-fn claim(origin: &Origin, key: &SessionKey) -> Option<Claim> {
-    Some((origin.event?, key.as_str()?.to_owned()))
+fn claim<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Option<Claim> {
+    Some((sessions.identity(), origin.event?, tokio::task::try_id(), key.as_str()?.to_owned()))
 }
 
 fn refused() -> Error {

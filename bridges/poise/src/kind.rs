@@ -41,6 +41,10 @@ pub trait SessionKind: Sealed + Send + Sync + 'static {
     #[doc(hidden)]
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send;
 
+    /// The same for all clones, and for no others: whose sessions have one key and one identity take turns.
+    #[doc(hidden)]
+    fn identity(&self) -> usize;
+
     // No `update`: through a trait the compiler cannot see that the future of a handler that borrows is
     // `Send`, which poise needs. Each kind has its own, in `session.rs`.
 }
@@ -60,6 +64,10 @@ impl SessionKind for KvSessions {
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send {
         self.sessions().delete(key)
     }
+
+    fn identity(&self) -> usize {
+        self.sessions().identity()
+    }
 }
 
 impl<T: Send + Sync + 'static> SessionKind for Sessions<T> {
@@ -76,5 +84,9 @@ impl<T: Send + Sync + 'static> SessionKind for Sessions<T> {
 
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send {
         self.delete(key)
+    }
+
+    fn identity(&self) -> usize {
+        self.identity()
     }
 }

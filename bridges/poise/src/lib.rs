@@ -10,7 +10,7 @@ mod session;
 mod sessions;
 
 pub use larder_session::{
-    Error, ErrorKind, KvSession, KvSessions, Result, Session, SessionKey, Sessions, ok,
+    Error, ErrorKind, Fragment, KvSession, KvSessions, Multi, Result, Session, SessionKey, Sessions, ok,
 };
 
 pub use crate::{

@@ -15,6 +15,9 @@ use crate::{SessionKind, held::Hold};
 /// Everybody else who wants this session waits until it is saved or dropped, which it also is when the
 /// command fails or panics. So save it before the answer is sent, not after it.
 ///
+/// It may move to another task and be saved there. Until then, the command that has opened it is refused
+/// a second one all the same.
+///
 /// ```
 /// # use larder_poise::{CommandSessions, Origin, Result};
 /// # async fn example(sessions: &CommandSessions, origin: Origin) -> Result<()> {
@@ -37,8 +40,8 @@ impl<S: SessionKind> Open<S> {
         Self { session, hold }
     }
 
-    /// Saves what has changed, and lets the next one go on. A session that is dropped without it stays
-    /// as it was.
+    /// Saves what has changed, and lets the next one go on. A typed session that did not exist is written
+    /// in any case, with its initial value. A session that is dropped without it stays as it was.
     ///
     /// # Errors
     ///

@@ -17,6 +17,8 @@ use serenity::model::{
 /// of a message, so that all of them find the same session; and of three ids for any other event. Give
 /// the interaction itself, not its `message`: that is the bot's own, and does not know its guild.
 ///
+/// Two origins are equal if their three ids are, whatever has happened there.
+///
 /// ```
 /// use larder_poise::{Origin, Scope};
 /// use poise::serenity_prelude::{ChannelId, GuildId, UserId};
@@ -25,7 +27,7 @@ use serenity::model::{
 /// let origin = Origin::new(UserId::new(7), ChannelId::new(42), GuildId::new(1));
 /// assert_eq!(Scope::UserInGuild.key(&origin).as_str(), Some("user:7/guild:1"));
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct Origin {
     user: Option<UserId>,
     channel: Option<ChannelId>,
@@ -33,7 +35,7 @@ pub struct Origin {
     pub(crate) event: Option<Event>,
 }
 
-/// One run of a command, or of another handler: of an interaction, or of a message as it was edited last.
+/// What commands and other handlers run for: an interaction, or a message as it was edited last.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Event {
     id: u64,
@@ -106,6 +108,11 @@ impl From<&ModalInteraction> for Origin {
     }
 }
 
+/// Only messages from the gateway know their guild. For one that was fetched, or that a context menu names,
+/// use the command's context, whose user is who runs the command; or, for who has written the message,
+/// `Origin::new(msg.author.id, msg.channel_id, ctx.guild_id())`.
+///
+/// A webhook's message has no user. A bot's answer to an interaction is one.
 impl From<&Message> for Origin {
     fn from(message: &Message) -> Self {
         Self {
@@ -139,11 +146,56 @@ impl<U, E> From<Context<'_, U, E>> for Origin {
     }
 }
 
+impl Origin {
+    const fn ids(&self) -> (Option<UserId>, Option<ChannelId>, Option<GuildId>) {
+        (self.user, self.channel, self.guild)
+    }
+}
+
+/// By the ids: which event it was says nothing of where.
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.ids() == other.ids()
+    }
+}
+
+impl Eq for Origin {}
+
 /// Prints no id.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, channel, guild, event: _ } = self;
         write!(f, "Origin(user: {}, channel: {}, ", user.is_some(), channel.is_some())?;
         write!(f, "guild: {})", guild.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_named_by_nobody_is_no_user() {
+        // serenity's default is the user with the id 1.
+        assert_eq!(Origin::from(&Message::default()).user(), None);
+    }
+
+    #[test]
+    fn what_has_happened_makes_no_other_origin() {
+        let mut message = Message::default();
+        let first = Origin::from(&message);
+        message.id = 101.into();
+        let second = Origin::from(&message);
+        assert!(first.event != second.event, "they are two events");
+        assert_eq!(first, second);
+        let (user, channel, guild) = (UserId::new(7), ChannelId::new(42), GuildId::new(1));
+        let origin = Origin::new(user, channel, guild);
+        for other in [
+            Origin::new(UserId::new(8), channel, guild),
+            Origin::new(user, ChannelId::new(43), guild),
+            Origin::new(user, channel, None),
+        ] {
+            assert_ne!(origin, other);
+        }
     }
 }

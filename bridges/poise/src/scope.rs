@@ -7,8 +7,8 @@ use crate::Origin;
 const NO_USER: SessionKey = SessionKey::missing("Discord names no user for this");
 const NO_CHANNEL: SessionKey = SessionKey::missing("Discord names no channel for this");
 const NO_GUILD: SessionKey = SessionKey::missing(
-    "this is a direct message, and the sessions are kept per guild: make the command `guild_only`, or keep \
-     its sessions per user or channel",
+    "no guild is named here, as in a direct message (or in a message that was fetched); the sessions are kept \
+     per guild: make the command `guild_only`, or keep its sessions per user or channel",
 );
 
 /// Who shares a session.

@@ -6,7 +6,7 @@ use larder_session::{KvSession, KvSessions, Outcome, Result, Session, SessionKey
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Open, Origin, SessionKind, held::Held};
+use crate::{Open, Origin, SessionKind, held};
 
 /// The session of one command, button or message, of which nothing has been read yet.
 ///
@@ -23,14 +23,13 @@ use crate::{Open, Origin, SessionKind, held::Held};
 #[must_use = "nothing is read before it is awaited"]
 pub struct CommandSession<'s, S = KvSessions> {
     sessions: &'s S,
-    held: &'s Held,
     origin: Origin,
     key: SessionKey,
 }
 
 impl<'s, S: SessionKind> CommandSession<'s, S> {
-    pub(crate) const fn new(sessions: &'s S, held: &'s Held, origin: Origin, key: SessionKey) -> Self {
-        Self { sessions, held, origin, key }
+    pub(crate) const fn new(sessions: &'s S, origin: Origin, key: SessionKey) -> Self {
+        Self { sessions, origin, key }
     }
 
     /// Its key, without the sessions' prefix, or why there is none: for what there is no method here,
@@ -50,7 +49,15 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     }
 
     /// Opens it, to be changed and [saved](Open::save) by hand. Others who want it wait meanwhile.
-    /// Prefer [`update`](Self::update) where the code between can be a handler.
+    /// Prefer [`update`](Self::update) where the code between can be a handler: where several processes
+    /// serve the bot, [`save`](Open::save) can be a [`Conflict`](crate::ErrorKind::Conflict).
+    ///
+    /// Who has it open already, and would wait for itself, is refused: the same event in the same tokio
+    /// task. So `join!` of two that want one session is refused as well, and an event handler that serenity
+    /// has given the same message is not: it waits for its turn. A command that has its session open and
+    /// awaits a task that it has spawned, which wants the same session, waits until the patience of the
+    /// sessions ends. So do two commands that each want what the other has: open several sessions in one
+    /// order everywhere, or use [`Multi`](crate::Multi).
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -65,7 +72,7 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// As [`update`](Self::update), but for the handler's.
     pub async fn open(self) -> Result<Open<S>> {
-        let hold = self.held.hold(&self.origin, &self.key)?;
+        let hold = held::hold(self.sessions, &self.origin, &self.key)?;
         Ok(Open::new(self.sessions.open(self.key).await?, hold))
     }
 
@@ -85,7 +92,7 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// As [`update`](Self::update), but for the handler's; what is stored may be anything.
     pub async fn delete(self) -> Result<bool> {
-        self.held.check(&self.origin, &self.key)?;
+        held::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.delete(self.key).await
     }
 }
@@ -120,7 +127,7 @@ impl CommandSession<'_, KvSessions> {
         self,
         handler: impl FnMut(KvSession) -> F,
     ) -> Result<O::Value, O::Error> {
-        self.held.check(&self.origin, &self.key)?;
+        held::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.update(self.key, handler).await
     }
 
@@ -163,8 +170,8 @@ impl CommandSession<'_, KvSessions> {
 }
 
 impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
-    /// Runs `handler` on it and saves what it changes, as it is for [named
-    /// values](CommandSession::update).
+    /// Runs `handler` on it and saves what it changes, as it is for named values. But a session that did
+    /// not exist is written even if nothing has changed, with its initial value.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
@@ -180,7 +187,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
         self,
         handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error> {
-        self.held.check(&self.origin, &self.key)?;
+        held::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.update(self.key, handler).await
     }
 

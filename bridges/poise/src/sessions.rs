@@ -4,14 +4,15 @@ use std::{fmt, sync::Arc};
 
 use larder_session::{KvSessions, SessionKey};
 
-use crate::{CommandSession, Origin, Scope, SessionKind, held::Held};
+use crate::{CommandSession, Origin, Scope, SessionKind};
 
 type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
 
 /// The sessions of a bot's commands: of named values, or of a type `T` as
 /// `CommandSessions<Sessions<T>>`, in one scope.
 ///
-/// Built once, cheap to clone. A bot that needs several scopes has several of these in its data.
+/// Built once, cheap to clone. A bot that needs several scopes has several of these in its data; each type
+/// of session needs a prefix of its own.
 ///
 /// ```
 /// use larder_poise::{CommandSessions, KvSessions, Origin, Scope, Sessions};
@@ -45,7 +46,6 @@ pub struct CommandSessions<S = KvSessions>(Arc<Inner<S>>);
 struct Inner<S> {
     sessions: S,
     key: Box<KeyOf>,
-    held: Held,
 }
 
 impl<S> Clone for CommandSessions<S> {
@@ -91,7 +91,7 @@ impl<S: SessionKind> CommandSessions<S> {
     /// # Ok::<(), larder_poise::Error>(())
     /// ```
     pub fn with_key(sessions: S, key: impl Fn(&Origin) -> SessionKey + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { sessions, key: Box::new(key), held: Held::default() }))
+        Self(Arc::new(Inner { sessions, key: Box::new(key) }))
     }
 
     /// The session of a command (by its context), of an interaction, of a message, or of another
@@ -106,10 +106,10 @@ impl<S: SessionKind> CommandSessions<S> {
     /// }
     /// ```
     pub fn of(&self, origin: impl Into<Origin>) -> CommandSession<'_, S> {
-        let Inner { sessions, key, held } = &*self.0;
+        let Inner { sessions, key } = &*self.0;
         let origin = origin.into();
         let key = key(&origin);
-        CommandSession::new(sessions, held, origin, key)
+        CommandSession::new(sessions, origin, key)
     }
 
     /// The sessions themselves: to list them, or to close their storage in the end.

@@ -126,7 +126,8 @@ async fn a_direct_message_is_in_no_guild() {
     for place in [DIRECT, PRIVATE] {
         let said = server.fails(command(&nelly(), place, "guild")).await;
         assert!(said.starts_with("invalid key: "), "{said}");
-        assert!(said.contains("direct message") && said.contains("`guild_only`"), "{said}");
+        assert!(said.contains("no guild is named here, as in a direct message"), "{said}");
+        assert!(said.contains("`guild_only`"), "{said}");
     }
     assert_eq!(probe.storage().len(), 0, "nothing was written");
     assert!(!data.errors.lock().unwrap().is_empty());

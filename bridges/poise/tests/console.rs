@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{io::Cursor, sync::Arc};
+use std::{env::VarError, io::Cursor, sync::Arc};
 
 use clap::Parser;
 use larder_core::Storage;
@@ -59,7 +59,8 @@ async fn guilds_and_direct_messages_are_told_apart() {
 async fn lines_that_nobody_can_mean_are_passed_over() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let lines = "\n : /ping\nnelly in 0: /ping\nnelly in x/1: /ping\nnelly in 42: /pizza\nnelly in 42\n\
-                 nelly in 42:\n: \nnelly in 42: hello\nnelly in 42: /ping";
+                 nelly in 42:\n: \nnelly in 42: hello\nin 42: /ping\n in 42: /ping\nnelly in: /ping\n\
+                 in: /ping\nnelly\tin\t42: /ping\nnelly in 42: /ping";
     assert_eq!(prints(&storage, Scope::User, lines).await, "42 -> nelly: pong (1 times)\n");
 }
 
@@ -70,6 +71,15 @@ async fn a_url_that_does_not_work_is_named_without_its_password() {
     let error = format!("{:#}", example::run(arguments).await.unwrap_err());
     assert!(error.contains("cannot open postgres://bot:***@127.0.0.1:1/bot"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn an_empty_token_is_none() {
+    for none in [Ok(String::new()), Ok(" \n".to_owned()), Err(VarError::NotPresent)] {
+        assert_eq!(example::token(none).unwrap(), None);
+    }
+    assert_eq!(example::token(Ok("a.b.c".to_owned())).unwrap().as_deref(), Some("a.b.c"));
+    assert!(example::token(Err(VarError::NotUnicode("secret".into()))).is_err());
 }
 
 #[test]

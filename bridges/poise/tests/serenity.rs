@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use larder_memory::MemoryStorage;
-use larder_poise::{CommandSessions, ErrorKind, Origin, Scope, ok};
+use larder_poise::{CommandSessions, Origin, Scope, ok};
 use poise::serenity_prelude::{
     self as serenity, ClientBuilder, CreateInteractionResponse, CreateInteractionResponseMessage,
     EventHandler, GatewayIntents, Interaction, async_trait,
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::support::{
     CHANNEL, DIRECT, OLD_GUILD, PATIENCE, PRIVATE, Place, Server, THREAD, TOKEN, bot, button, command,
-    example::discord::Discord, modal, nelly, payload,
+    example::discord::Discord, modal, nelly,
 };
 
 struct Handler(CommandSessions);
@@ -82,27 +82,4 @@ fn every_interaction_knows_where_it_comes_from() {
             assert_eq!(origin.guild().map(serenity::GuildId::get), guild);
         }
     }
-}
-
-/// The command runs again when its message is edited. That is no nesting, though it is the same message.
-#[tokio::test]
-async fn an_edited_message_takes_its_turn() {
-    let message = |edited: Value| -> serenity::Message {
-        let mut message = payload::written(&nelly(), CHANNEL, "!count");
-        message["edited_timestamp"] = edited;
-        serde_json::from_value(message).unwrap()
-    };
-    let (first, edited) = (message(Value::Null), message("2026-01-12T23:41:14.855000+00:00".into()));
-    let sessions = bot::sessions(Arc::new(MemoryStorage::new()), Scope::User);
-    let open = sessions.of(&first).await.unwrap();
-    assert_eq!(sessions.of(&first).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    let waiting = sessions.of(&edited).open();
-    tokio::pin!(waiting);
-    tokio::select! {
-        biased;
-        opened = &mut waiting => panic!("{opened:?}"),
-        () = std::future::ready(()) => {}
-    }
-    open.save().await.unwrap();
-    waiting.await.unwrap().save().await.unwrap();
 }

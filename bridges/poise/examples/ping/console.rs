@@ -110,7 +110,9 @@ impl<'l> Deed<'l> {
             bot::AGAIN => What::Again,
             what => What::Command(what.strip_prefix('/')?),
         };
-        (!user.is_empty()).then_some(Self { user, place, what })
+        // Who leaves out the user or the channel means no direct message of somebody called "in 42".
+        let is_name = !user.is_empty() && user.split_whitespace().all(|word| word != "in");
+        is_name.then_some(Self { user, place, what })
     }
 
     async fn happen(self, discord: &Discord, output: &mut impl Write) -> anyhow::Result<()> {

@@ -84,15 +84,23 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn serve(storage: Arc<dyn Storage>, scope: larder_poise::Scope) -> anyhow::Result<()> {
     let sessions = KvSessions::builder().storage(storage).prefix("discord:").build()?;
     let sessions = CommandSessions::new(sessions, scope);
-    match env::var(TOKEN) {
-        Ok(token) => on_discord(&token, sessions).await,
-        Err(VarError::NotPresent) => {
+    match token(env::var(TOKEN))? {
+        Some(token) => on_discord(&token, sessions).await,
+        None => {
             if io::stdin().is_terminal() {
                 eprintln!("{} Ctrl-D or Ctrl-C ends, --help tells more.", console::HINT);
             }
             let input = BufReader::new(io::stdin());
             console::run(sessions, input, &mut io::stdout()).await
         }
+    }
+}
+
+/// The token, if the environment has one. `DISCORD_TOKEN=` is how one is taken away.
+pub(crate) fn token(found: Result<String, VarError>) -> anyhow::Result<Option<String>> {
+    match found {
+        Ok(token) => Ok(Some(token).filter(|token| !token.trim().is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is no token"),
     }
 }

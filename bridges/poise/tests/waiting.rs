@@ -1,0 +1,243 @@
+//! Who waits for a session that is open, and who is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
+mod support;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use larder_memory::MemoryStorage;
+use larder_poise::{CommandSessions, Error, ErrorKind, KvSessions, Origin, Result, Scope, Sessions};
+use poise::serenity_prelude::{CommandInteraction, Message};
+use serde_json::{Value, json};
+
+use self::support::{CHANNEL, DIRECT, PATIENCE, Place, bot, command, nelly, payload};
+
+fn sessions() -> CommandSessions {
+    bot::sessions(Arc::new(MemoryStorage::new()), Scope::User)
+}
+
+/// Of a message that nelly writes.
+fn message(id: u64, place: Place) -> Origin {
+    let mut message = payload::written(&nelly(), place, "!count");
+    message["id"] = json!(id.to_string());
+    Origin::from(&serde_json::from_value::<Message>(message).unwrap())
+}
+
+/// Of a command that nelly uses.
+fn interaction(id: u64, place: Place) -> Origin {
+    let mut interaction = command(&nelly(), place, "count");
+    interaction["id"] = json!(id.to_string());
+    Origin::from(&serde_json::from_value::<CommandInteraction>(interaction).unwrap())
+}
+
+/// What has begun to wait: it is polled once, and is not done.
+macro_rules! waiting {
+    ($future:expr) => {{
+        let mut future = Box::pin($future);
+        tokio::select! {
+            biased;
+            done = &mut future => panic!("it does not wait: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        future
+    }};
+}
+
+/// Fails where something waits for itself, which would be for five minutes.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("nobody waits for itself")
+}
+
+fn refused<T: fmt::Debug>(outcome: Result<T>) {
+    let error: Error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("this command has the session open already"), "{error}");
+}
+
+async fn count(sessions: &CommandSessions, origin: Origin) -> Result<()> {
+    let counted = sessions.of(origin).update(async |mut session| {
+        let count = session.get("count")?.unwrap_or(0_u64) + 1;
+        session.set("count", count)
+    });
+    counted.await
+}
+
+#[tokio::test]
+async fn two_events_of_one_user_wait_for_each_other() {
+    for event in [interaction, message] {
+        let sessions = sessions();
+        let (one, another) = (event(101, CHANNEL), event(102, CHANNEL));
+        let open = sessions.of(one).open().await.unwrap();
+        let opening = waiting!(sessions.of(another).open());
+        open.save().await.unwrap();
+        soon(opening).await.unwrap().save().await.unwrap();
+    }
+}
+
+/// As serenity hands a message to an event handler and to the framework.
+#[tokio::test]
+async fn two_tasks_with_one_event_wait_for_each_other() {
+    const TASKS: u64 = 8;
+    for event in [interaction, message] {
+        let sessions = sessions();
+        let origin = event(101, CHANNEL);
+        // The command has it open before the others want it, and until they do.
+        let mut open = sessions.of(origin).open().await.unwrap();
+        let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+        let counting: Vec<_> = (0..TASKS)
+            .map(|number| {
+                let (sessions, began) = (sessions.clone(), began.clone());
+                tokio::spawn(async move {
+                    if number % 2 == 0 {
+                        let counted = waiting!(count(&sessions, origin));
+                        began.send(()).unwrap();
+                        return counted.await;
+                    }
+                    let opening = waiting!(sessions.of(origin).open());
+                    began.send(()).unwrap();
+                    let mut session = opening.await?;
+                    let count = session.get("count")?.unwrap_or(0_u64) + 1;
+                    session.set("count", count)?;
+                    session.save().await
+                })
+            })
+            .collect();
+        for _ in 0..TASKS {
+            soon(begun.recv()).await.expect("each waits");
+        }
+        open.set("count", 1).unwrap();
+        open.save().await.unwrap();
+        for counted in counting {
+            soon(counted).await.unwrap().unwrap();
+        }
+        assert_eq!(sessions.of(origin).get("count").await.unwrap(), Some(TASKS + 1));
+    }
+}
+
+/// Else the command that has opened it would be refused for ever.
+#[tokio::test]
+async fn a_session_that_another_task_saves_is_free_again() {
+    let sessions = sessions();
+    let origin = message(101, CHANNEL);
+    for end in ["saved", "dropped"] {
+        let open = sessions.of(origin).open().await.unwrap();
+        let ending = tokio::spawn(async move { if end == "saved" { open.save().await } else { Ok(()) } });
+        ending.await.unwrap().unwrap();
+        soon(count(&sessions, origin)).await.expect(end);
+    }
+}
+
+/// The claim stays with the task that has opened it, wherever the session is by now.
+#[tokio::test]
+async fn a_session_that_another_task_has_is_refused_to_who_opened_it() {
+    let sessions = sessions();
+    let origin = message(101, CHANNEL);
+    let open = sessions.of(origin).open().await.unwrap();
+    let (save, told) = tokio::sync::oneshot::channel::<()>();
+    let saving = tokio::spawn(async move {
+        told.await.unwrap();
+        open.save().await
+    });
+    refused(soon(count(&sessions, origin)).await);
+    save.send(()).unwrap();
+    saving.await.unwrap().unwrap();
+    soon(count(&sessions, origin)).await.unwrap();
+}
+
+/// Nothing tells it from a task that waits in its own right.
+#[tokio::test]
+async fn a_command_that_awaits_a_task_which_waits_for_it_has_its_patience() {
+    let patience = Duration::from_millis(50);
+    let sessions = KvSessions::builder().with(|sessions| sessions.patience(patience));
+    let sessions = sessions.storage(MemoryStorage::new()).build().unwrap();
+    let sessions = CommandSessions::new(sessions, Scope::User);
+    let origin = message(101, CHANNEL);
+    let open = sessions.of(origin).open().await.unwrap();
+    let counting = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { count(&sessions, origin).await }
+    });
+    assert_eq!(soon(counting).await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    open.save().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_task_cannot_join_two_that_want_one_session() {
+    let sessions = sessions();
+    let origin = message(101, CHANNEL);
+    let open = async {
+        let session = sessions.of(origin).open().await?;
+        tokio::task::yield_now().await;
+        session.save().await
+    };
+    let (saved, counted) = soon(async { tokio::join!(open, count(&sessions, origin)) }).await;
+    saved.unwrap();
+    refused(counted);
+}
+
+/// Sessions that are clones have one queue, whichever scope gives the key.
+#[tokio::test]
+async fn scopes_that_meet_in_one_key_know_of_each_other() {
+    let sessions = KvSessions::builder().storage(MemoryStorage::new()).build().unwrap();
+    let users = CommandSessions::new(sessions.clone(), Scope::User);
+    let guilds = CommandSessions::with_key(sessions, |origin: &Origin| match origin.guild() {
+        Some(_) => Scope::Guild.key(origin),
+        None => Scope::User.key(origin),
+    });
+    let (direct, in_guild) = (message(101, DIRECT), message(102, CHANNEL));
+    for (one, other) in [(&users, &guilds), (&guilds, &users)] {
+        let open = one.of(direct).open().await.unwrap();
+        refused(soon(other.of(direct).open()).await);
+        refused(soon(count(other, direct)).await);
+        refused(soon(other.of(direct).delete()).await);
+        open.save().await.unwrap();
+        count(other, direct).await.unwrap();
+    }
+    // Other keys are other sessions.
+    let open = users.of(in_guild).open().await.unwrap();
+    soon(count(&guilds, in_guild)).await.unwrap();
+    open.save().await.unwrap();
+}
+
+/// Equal keys of other sessions, which are other sessions.
+#[tokio::test]
+async fn other_sessions_with_the_same_key_are_not_refused() {
+    let origin = message(101, CHANNEL);
+    let (one, other) = (sessions(), sessions());
+    let open = one.of(origin).open().await.unwrap();
+    soon(count(&other, origin)).await.unwrap();
+    soon(other.of(origin).open()).await.unwrap().save().await.unwrap();
+    open.save().await.unwrap();
+}
+
+#[tokio::test]
+async fn typed_sessions_are_refused_while_they_are_open() {
+    let coins = Sessions::<u64>::builder().storage(MemoryStorage::new()).build().unwrap();
+    let coins = CommandSessions::new(coins, Scope::User);
+    let origin = interaction(101, CHANNEL);
+    let mut open = coins.of(origin).open().await.unwrap();
+    **open += 1;
+    refused(soon(coins.of(origin).open()).await);
+    refused(soon(coins.of(origin).update(async |mut coins| *coins += 10)).await);
+    refused(soon(coins.of(origin).delete()).await);
+    open.save().await.unwrap();
+    assert_eq!(coins.of(origin).get().await.unwrap(), Some(1));
+}
+
+/// The command runs again when its message is edited. That is no nesting, though it is the same message.
+#[tokio::test]
+async fn an_edited_message_takes_its_turn() {
+    let message = |edited: Value| {
+        let mut message = payload::written(&nelly(), CHANNEL, "!count");
+        message["edited_timestamp"] = edited;
+        Origin::from(&serde_json::from_value::<Message>(message).unwrap())
+    };
+    let (first, edited) = (message(Value::Null), message("2026-01-12T23:41:14.855000+00:00".into()));
+    let sessions = sessions();
+    let open = sessions.of(first).await.unwrap();
+    refused(soon(sessions.of(first).open()).await);
+    let opening = waiting!(sessions.of(edited).open());
+    open.save().await.unwrap();
+    soon(opening).await.unwrap().save().await.unwrap();
+}
