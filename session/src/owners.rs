@@ -74,15 +74,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Whose the stored session is, if there is an index and it can be read.
-    pub(crate) async fn indexed_owner(&self, key: &Key) -> Result<Option<String>> {
-        if self.shared.owner.is_none() {
-            return Ok(None);
-        }
-        let Some(record) = self.shared.road.find(key).await?.record else {
-            return Ok(None);
-        };
-        let session = self.shared.content.decode(&record.value).await.ok().flatten();
-        Ok(session.and_then(|session| self.shared.owner_of(&session.value)))
+    pub(crate) async fn indexed_owner(&self, stored: Option<&[u8]>) -> Option<String> {
+        // Without an index nothing needs to be decoded.
+        self.shared.owner.as_ref()?;
+        let session = self.shared.content.decode(stored?).await.ok().flatten()?;
+        self.shared.owner_of(&session.value)
     }
 
     async fn belongs_to(&self, key: &str, owner: &str) -> Result<bool> {

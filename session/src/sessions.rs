@@ -214,16 +214,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let key = self.key(key)?;
         let _turn = self.shared.queue.enter(&key, &Nesting::Refused).await?;
         let mut place = Place::unknown(key.clone());
-        match place.look(&self.shared).await {
+        let stored = match place.look(&self.shared).await {
             // It cannot even be told whether it has moved.
             Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
             looked => looked?,
         };
-        let owner = self.indexed_owner(&key).await?;
-        let existed = place.is_occupied();
+        let owner = self.indexed_owner(stored.as_deref()).await;
         place.overwrite(&self.shared, None).await?;
         self.shared.forget_owner(owner.as_deref(), &place.key).await;
-        Ok(existed)
+        Ok(stored.is_some())
     }
 
     /// The time that the session under `key` has left, by the store's clock; `None` if there is no

@@ -306,11 +306,6 @@ impl Place {
         Ok(value)
     }
 
-    /// Whether something is stored, as far as we know.
-    pub(crate) const fn is_occupied(&self) -> bool {
-        matches!(self.stored, Stored::At(_))
-    }
-
     async fn replace_once<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
         let storage = &*shared.road.storage;
         let compares = storage.capabilities().compare_and_swap();
