@@ -7,9 +7,8 @@ use std::{
 
 use larder::{Error, Storage, async_trait};
 use larder_memory::MemoryStorage;
-use larder_test_servers::{self as servers, Server};
+use larder_processes::Stores as ByUrl;
 use larder_testkit::{Factory, Missing, Runner, Suite};
-use tempfile::TempDir;
 
 /// A store with a space for each case. A space that is opened again is as it was left.
 #[derive(Debug)]
@@ -17,17 +16,16 @@ pub struct Stores(Kind);
 
 #[derive(Debug)]
 enum Kind {
+    /// Its spaces.
     Memory(Mutex<HashMap<String, MemoryStorage>>),
-    /// The space's name stands between the two ends of a URL.
-    Files {
-        before: String,
-        after: &'static str,
-        _directory: TempDir,
-    },
-    Server {
-        before: String,
-        _server: Box<Server>,
-    },
+    /// Boxed: it holds a server.
+    ByUrl(Box<ByUrl>),
+}
+
+impl From<ByUrl> for Stores {
+    fn from(stores: ByUrl) -> Self {
+        Self(Kind::ByUrl(Box::new(stores)))
+    }
 }
 
 impl Stores {
@@ -43,7 +41,7 @@ impl Stores {
     ///
     /// Where there can be no temporary directory.
     pub async fn file() -> Result<Self, Missing> {
-        Self::files("file:", "")
+        ByUrl::file().map(Self::from)
     }
 
     /// SQLite's files.
@@ -52,7 +50,7 @@ impl Stores {
     ///
     /// Where there can be no temporary directory.
     pub async fn sqlite() -> Result<Self, Missing> {
-        Self::files("sqlite:", ".db")
+        ByUrl::sqlite().map(Self::from)
     }
 
     /// Redis.
@@ -61,7 +59,7 @@ impl Stores {
     ///
     /// Where there is no server.
     pub async fn redis() -> Result<Self, Missing> {
-        Self::server(servers::redis().await, "prefix")
+        ByUrl::redis().await.map(Self::from)
     }
 
     /// PostgreSQL.
@@ -70,7 +68,7 @@ impl Stores {
     ///
     /// Where there is no server.
     pub async fn postgres() -> Result<Self, Missing> {
-        Self::server(servers::postgres().await, "table")
+        ByUrl::postgres("").await.map(Self::from)
     }
 
     /// PostgreSQL, with the values in its own form for JSON.
@@ -79,7 +77,7 @@ impl Stores {
     ///
     /// Where there is no server.
     pub async fn postgres_jsonb() -> Result<Self, Missing> {
-        Self::server(servers::postgres().await, "values=jsonb&table")
+        ByUrl::postgres("&values=jsonb").await.map(Self::from)
     }
 
     /// MongoDB.
@@ -88,21 +86,7 @@ impl Stores {
     ///
     /// Where there is no server.
     pub async fn mongodb() -> Result<Self, Missing> {
-        Self::server(servers::mongodb().await, "collection")
-    }
-
-    fn files(scheme: &str, after: &'static str) -> Result<Self, Missing> {
-        let directory = tempfile::tempdir()
-            .map_err(|error| Missing::new(format!("no temporary directory: {error}"), true))?;
-        let before = format!("{scheme}{}/", directory.path().display());
-        Ok(Self(Kind::Files { before, after, _directory: directory }))
-    }
-
-    fn server(server: Result<Server, servers::Missing>, space: &str) -> Result<Self, Missing> {
-        let server = server.map_err(|missing| Missing::new(missing.to_string(), missing.required()))?;
-        let separator = if server.url().contains('?') { '&' } else { '?' };
-        let before = format!("{}{separator}{space}=", server.url());
-        Ok(Self(Kind::Server { before, _server: Box::new(server) }))
+        ByUrl::mongodb("").await.map(Self::from)
     }
 }
 
@@ -121,24 +105,20 @@ pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> 
 #[async_trait]
 impl Factory for Stores {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        let url = match &self.0 {
+        match &self.0 {
             Kind::Memory(spaces) => {
                 let mut spaces = spaces.lock().unwrap();
-                return Ok(Arc::new(spaces.entry(space.to_owned()).or_default().clone()));
+                Ok(Arc::new(spaces.entry(space.to_owned()).or_default().clone()))
             }
-            Kind::Files { before, after, .. } => format!("{before}{space}{after}"),
-            Kind::Server { before, .. } => format!("{before}{space}"),
-        };
-        larder::open(&url).await.map(Arc::from)
+            Kind::ByUrl(stores) => stores.open(space).await,
+        }
     }
 
-    /// The spaces of a server are its own; the others go with the test.
     async fn remove(&self, space: &str) -> Result<(), Error> {
-        let Kind::Server { .. } = self.0 else {
-            return Ok(());
-        };
-        let storage = self.open(space).await?;
-        storage.clear("").await?;
-        storage.close().await
+        match &self.0 {
+            // It goes with the test.
+            Kind::Memory(_) => Ok(()),
+            Kind::ByUrl(stores) => stores.remove(space).await,
+        }
     }
 }
