@@ -32,6 +32,15 @@ pub struct Capabilities {
     pub persistent: bool,
     /// Several processes can use the same store at the same time, compare-and-swap included.
     pub shared: bool,
+    /// A change that failed or was dropped never takes effect after a later change of the same key
+    /// through the same storage has been acknowledged, however late its bytes reach the store. The
+    /// adapter makes sure that the store has closed the connection that the change was sent on
+    /// before it sends another change of that key. Until then other changes wait, and fail as not
+    /// applied if the wait is too long.
+    ///
+    /// Where this is false, the adapter's documentation names the window in which a change that
+    /// timed out can overwrite a newer one.
+    pub fenced: bool,
     /// Who removes expired entries (that they are never seen holds either way).
     pub purge: Purge,
     /// Which values are accepted, and how faithfully they come back.
@@ -92,6 +101,7 @@ impl Capabilities {
             lists_once: true,
             persistent: false,
             shared: false,
+            fenced: false,
             purge: Purge::Store,
             values: Values::Bytes,
             any_key: true,
@@ -139,6 +149,13 @@ impl Capabilities {
     #[must_use]
     pub const fn with_sharing(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// A change that timed out never overwrites a later one; see [`fenced`](Self::fenced).
+    #[must_use]
+    pub const fn with_fencing(mut self) -> Self {
+        self.fenced = true;
         self
     }
 

@@ -67,6 +67,8 @@ const CLEAR_CHUNK: usize = 512;
 ///
 /// Every future may be dropped at any point: the entry then has its old or its new value, other
 /// callers are not affected, and the storage can be used on. A dropped write may still happen.
+/// Where [`Capabilities::fenced`] holds, it does not happen after a later change of the same key has
+/// been acknowledged.
 ///
 /// # Errors
 ///
