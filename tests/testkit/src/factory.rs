@@ -4,6 +4,8 @@ use std::{future::Future, sync::Arc};
 
 use larder_core::{Error, Storage, async_trait};
 
+use crate::Line;
+
 /// Opens handles on a store, for the suite.
 ///
 /// The suite gives every case a space of its own, so that cases can run side by side on one server.
@@ -21,6 +23,21 @@ pub trait Factory: Send + Sync + 'static {
     ///
     /// Whatever the adapter's constructor says; the case fails with it.
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error>;
+
+    /// Another handle on that space, whose connections all go over a line that the law can hold up
+    /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. A storage that
+    /// claims [`fenced`](larder_core::Capabilities::fenced) has to have it. Its time-outs should be
+    /// short, such as half a second: a law waits for them.
+    ///
+    /// By default there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Factory::open).
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        let _ = space;
+        Ok(None)
+    }
 
     /// Removes the space after a case that succeeded. All handles on it are closed by then.
     ///
@@ -43,6 +60,10 @@ pub trait Factory: Send + Sync + 'static {
 impl<F: Factory + ?Sized> Factory for Arc<F> {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
         (**self).open(space).await
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        (**self).open_over_line(space).await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -35,6 +35,7 @@ mod handle;
 mod law;
 pub mod laws;
 mod must;
+mod proxy;
 mod runner;
 mod suite;
 mod target;
@@ -46,6 +47,7 @@ pub use crate::{
     handle::Handle,
     law::Law,
     must::{Fails, Must},
+    proxy::{Line, Proxy},
     runner::Runner,
     suite::{Context, Missing, Suite},
     target::{Scale, Target},

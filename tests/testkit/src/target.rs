@@ -9,7 +9,7 @@ use std::{
 
 use larder_core::{Error, Storage};
 
-use crate::{Factory, Handle, Must};
+use crate::{Factory, Handle, Line, Must};
 
 /// How much a law does where more is better: racing tasks, keys in a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +84,20 @@ impl Target {
         let storage = self.factory.open(&self.space).await.must("open the storage");
         self.used().handles.push(Arc::clone(&storage));
         Handle::new(storage)
+    }
+
+    /// Opens another handle on the space, over a line that can be held up and cut; `None` if the
+    /// factory has no such line.
+    ///
+    /// # Panics
+    ///
+    /// If the factory fails.
+    pub async fn open_over_line(&self) -> Option<(Handle, Arc<dyn Line>)> {
+        self.used().spaces.insert(self.space.clone());
+        let opened = self.factory.open_over_line(&self.space).await;
+        let (storage, line) = opened.must("open the storage over a line")?;
+        self.used().handles.push(Arc::clone(&storage));
+        Some((Handle::new(storage), line))
     }
 
     /// Closes `handle` and all others on the target, and opens a new one.

@@ -18,6 +18,7 @@ pub mod concurrency;
 pub mod conditions;
 pub mod expired;
 pub mod expiry;
+pub mod fencing;
 pub mod keys;
 pub mod listings;
 pub mod secrets;
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Law> {
         spaces::LAWS,
         concurrency::LAWS,
         secrets::LAWS,
+        fencing::LAWS,
         closing::LAWS,
     ]
     .into_iter()

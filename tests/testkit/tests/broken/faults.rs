@@ -4,6 +4,7 @@ mod batches;
 mod concurrency;
 mod conditions;
 mod expiry;
+mod fencing;
 mod keys;
 mod listings;
 mod values;
@@ -20,6 +21,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         batches::faults(),
         listings::faults(),
         concurrency::faults(),
+        fencing::faults(),
     ]
     .into_iter()
     .flatten()

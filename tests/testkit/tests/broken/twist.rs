@@ -10,7 +10,7 @@ use larder_core::{
     Version, Write, async_trait,
 };
 use larder_memory::MemoryStorage;
-use larder_testkit::Factory;
+use larder_testkit::{Factory, Line};
 
 use crate::common::Spaces;
 
@@ -24,6 +24,11 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
     /// How the handle prints itself.
     fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Broken")
+    }
+
+    /// The line that its handle's changes go over, for a storage that claims to be fenced.
+    fn line(self: &Arc<Self>) -> Option<Arc<dyn Line>> {
+        None
     }
 
     fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
@@ -229,5 +234,12 @@ impl<T: Twist, M: Fn() -> T + Send + Sync + 'static> Factory for BrokenSpaces<T,
         let mut made = self.made.lock().unwrap();
         let twist = Arc::clone(made.entry(space.to_owned()).or_insert_with(|| Arc::new((self.make)())));
         Ok(Arc::new(Broken { inner, twist }))
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        let twist = Arc::new((self.make)());
+        let Some(line) = twist.line() else { return Ok(None) };
+        let inner = self.spaces.storage(space).await;
+        Ok(Some((Arc::new(Broken { inner, twist }), line)))
     }
 }

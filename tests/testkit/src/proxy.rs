@@ -1,0 +1,312 @@
+//! A connection to a store that a law can hold up and cut.
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use larder_core::async_trait;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// The connections between a storage and its store, which a law can hold up and cut.
+///
+/// [`Proxy`] is the one for TCP.
+#[async_trait]
+pub trait Line: Send + Sync + 'static {
+    /// Holds back what the storage sends on every connection that is open now. Connections that are
+    /// opened later are not affected.
+    fn hold(&self);
+
+    /// How many bytes (or messages) are held back.
+    fn held(&self) -> usize;
+
+    /// Closes the held connections on the storage's side. The store still sees them as open, and
+    /// what is held back is still on its way.
+    fn cut(&self);
+
+    /// Delivers to the store what was held back, ends the held connections, and returns when the
+    /// store has dealt with all of it.
+    async fn release(&self);
+}
+
+/// A TCP proxy on a free port of this machine, which is a [`Line`].
+///
+/// It works on bytes, so that it suits every protocol, TLS included. Dropping it closes all
+/// connections, and what is held back is lost.
+pub struct Proxy {
+    address: SocketAddr,
+    connections: Arc<Mutex<Vec<Connection>>>,
+    accepting: JoinHandle<()>,
+}
+
+/// How a connection is treated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    Hold,
+    Cut,
+    Deliver,
+}
+
+struct Connection {
+    mode: watch::Sender<Mode>,
+    held: Arc<AtomicUsize>,
+    carrying: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy to the server at `upstream`, such as `127.0.0.1:6379`.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no port. A server that refuses a connection shows as a
+    /// connection that is closed at once.
+    pub async fn to(upstream: impl Into<String>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let upstream = upstream.into();
+        let connections = Arc::<Mutex<Vec<Connection>>>::default();
+        let opened = Arc::clone(&connections);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(&upstream).await else { continue };
+                let connection = Connection::carry(client, server);
+                lock(&opened).push(connection);
+            }
+        });
+        Ok(Self { address, connections, accepting })
+    }
+
+    /// Where the storage connects to, instead of the server.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn set(&self, from: &[Mode], to: Mode) {
+        for connection in lock(&self.connections).iter() {
+            connection.mode.send_if_modified(|mode| {
+                let changes = from.contains(mode);
+                if changes {
+                    *mode = to;
+                }
+                changes
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl Line for Proxy {
+    fn hold(&self) {
+        self.set(&[Mode::Pass], Mode::Hold);
+    }
+
+    fn held(&self) -> usize {
+        lock(&self.connections).iter().map(|connection| connection.held.load(Ordering::Acquire)).sum()
+    }
+
+    fn cut(&self) {
+        self.set(&[Mode::Hold], Mode::Cut);
+    }
+
+    async fn release(&self) {
+        let held: Vec<_> = lock(&self.connections)
+            .extract_if(.., |connection| *connection.mode.borrow() != Mode::Pass)
+            .collect();
+        for connection in held {
+            connection.mode.send_replace(Mode::Deliver);
+            // A task that panicked has closed its connections.
+            let _ = connection.carrying.await;
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn lock(connections: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    fn carry(client: TcpStream, server: TcpStream) -> Self {
+        // A proxy that waits for full packets would delay every round trip.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let (mode, changes) = watch::channel(Mode::Pass);
+        let held = Arc::<AtomicUsize>::default();
+        let up = carry_up(from_client, to_server, changes.clone(), Arc::clone(&held));
+        let down = carry_down(from_server, to_client, changes);
+        let carrying = tokio::spawn(async move {
+            futures_util::future::join(up, down).await;
+        });
+        Self { mode, held, carrying }
+    }
+}
+
+/// From the storage to the store.
+async fn carry_up(
+    client: OwnedReadHalf,
+    mut server: OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    held: Arc<AtomicUsize>,
+) {
+    let mut client = Some(client);
+    let mut waiting = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let now = *mode.borrow_and_update();
+        match now {
+            Mode::Pass | Mode::Hold => {}
+            Mode::Cut => client = None,
+            Mode::Deliver => break,
+        }
+        let read = async {
+            match &mut client {
+                Some(client) => client.read(&mut buffer).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = mode.changed() => if changed.is_err() { return },
+            read = read => match (read, now) {
+                (Ok(length @ 1..), Mode::Pass) => {
+                    if server.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
+                (Ok(length @ 1..), _) => {
+                    waiting.extend_from_slice(&buffer[..length]);
+                    held.fetch_add(length, Ordering::AcqRel);
+                }
+                (_, Mode::Pass) => break,
+                // The storage has hung up. What it sent before is still on its way.
+                _ => client = None,
+            },
+        }
+    }
+    let _ = server.write_all(&waiting).await;
+    let _ = server.shutdown().await;
+}
+
+/// From the store to the storage, until the store hangs up.
+async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+    let mut client = Some(client);
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        if *mode.borrow_and_update() == Mode::Cut {
+            client = None;
+        }
+        tokio::select! {
+            biased;
+            changed = mode.changed() => if changed.is_err() { return },
+            read = server.read(&mut buffer) => match (read, &mut client) {
+                (Ok(length @ 1..), Some(open)) => {
+                    if open.write_all(&buffer[..length]).await.is_err() {
+                        client = None;
+                    }
+                }
+                (Ok(1..), None) => {}
+                _ => return,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::until;
+
+    /// A server that notes what it reads, and says it again.
+    async fn server() -> (String, Arc<Mutex<Vec<u8>>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen = Arc::<Mutex<Vec<u8>>>::default();
+        let noted = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let noted = Arc::clone(&noted);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 64];
+                    while let Ok(length @ 1..) = client.read(&mut buffer).await {
+                        noted.lock().unwrap().extend_from_slice(&buffer[..length]);
+                        let _ = client.write_all(&buffer[..length]).await;
+                    }
+                });
+            }
+        });
+        (address, seen)
+    }
+
+    async fn held(proxy: &Proxy, bytes: usize) {
+        until("bytes are held", Duration::from_secs(10), || async { proxy.held() == bytes }).await;
+    }
+
+    #[tokio::test]
+    async fn held_bytes_arrive_on_release_and_others_at_once() {
+        let (address, seen) = server().await;
+        let proxy = Proxy::to(address).await.unwrap();
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut buffer = [0; 64];
+        old.write_all(b"a").await.unwrap();
+        assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
+        proxy.hold();
+        old.write_all(b"late").await.unwrap();
+        held(&proxy, 4).await;
+        drop(old);
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        new.write_all(b"b").await.unwrap();
+        assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
+        assert_eq!(*seen.lock().unwrap(), b"ab");
+        proxy.release().await;
+        assert_eq!(*seen.lock().unwrap(), b"ablate");
+        assert_eq!(proxy.held(), 0);
+        new.write_all(b"c").await.unwrap();
+        assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_cut_closes_the_near_side_only() {
+        let (address, seen) = server().await;
+        let proxy = Proxy::to(address).await.unwrap();
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut buffer = [0; 64];
+        old.write_all(b"a").await.unwrap();
+        assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
+        proxy.hold();
+        old.write_all(b"late").await.unwrap();
+        held(&proxy, 4).await;
+        proxy.cut();
+        assert!(!matches!(old.read(&mut buffer).await, Ok(1..)));
+        assert_eq!(*seen.lock().unwrap(), b"a");
+        proxy.release().await;
+        assert_eq!(*seen.lock().unwrap(), b"alate");
+    }
+}

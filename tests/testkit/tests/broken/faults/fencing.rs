@@ -1,0 +1,152 @@
+//! Changes that arrive late and take effect all the same.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use larder_core::{
+    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Result, Storage, Version, Write,
+    async_trait,
+};
+use larder_memory::MemoryStorage;
+use larder_testkit::Line;
+use tokio::sync::Notify;
+
+use crate::{Fault, fault, twist::Twist};
+
+/// Says that it is fenced, and cannot be tried.
+struct HasNoLine;
+
+impl Twist for HasNoLine {
+    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
+        inner.capabilities().with_fencing()
+    }
+}
+
+/// Sends changes over a connection that may be slow, and takes the next one after a time-out
+/// without another thought for the first.
+struct ForgetsTheOldConnection {
+    held: AtomicBool,
+    waiting: Mutex<Vec<BoxFuture<'static, ()>>>,
+    cut: Notify,
+    /// What a time-out is reported as.
+    kind: ErrorKind,
+}
+
+impl ForgetsTheOldConnection {
+    fn reporting(kind: ErrorKind) -> Self {
+        Self { held: AtomicBool::default(), waiting: Mutex::default(), cut: Notify::new(), kind }
+    }
+
+    async fn send<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        struct NewConnection<'a>(&'a AtomicBool);
+        impl Drop for NewConnection<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        if !self.held.load(Ordering::Acquire) {
+            return change.await;
+        }
+        let _new = NewConnection(&self.held);
+        self.waiting.lock().unwrap().push(Box::pin(async { drop(change.await) }));
+        let _ = tokio::time::timeout(Duration::from_millis(100), self.cut.notified()).await;
+        Err(Error::new(self.kind, "no answer in time"))
+    }
+}
+
+#[async_trait]
+impl Line for ForgetsTheOldConnection {
+    fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    fn held(&self) -> usize {
+        self.waiting.lock().unwrap().len()
+    }
+
+    fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+
+    async fn release(&self) {
+        let waiting = mem::take(&mut *self.waiting.lock().unwrap());
+        for change in waiting {
+            change.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Twist for ForgetsTheOldConnection {
+    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
+        inner.capabilities().with_fencing()
+    }
+
+    fn line(self: &Arc<Self>) -> Option<Arc<dyn Line>> {
+        Some(Arc::clone(self) as Arc<dyn Line>)
+    }
+
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        let (inner, key) = (inner.clone(), key.clone());
+        self.send(async move { inner.write(&key, value, expiry).await }).await
+    }
+
+    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+        let (inner, key) = (inner.clone(), key.clone());
+        self.send(async move { inner.delete(&key).await }).await
+    }
+
+    async fn write_if(
+        &self,
+        inner: &MemoryStorage,
+        key: &Key,
+        value: Bytes,
+        expiry: Expiry,
+        condition: Condition,
+    ) -> Result<Version> {
+        let (inner, key) = (inner.clone(), key.clone());
+        self.send(async move { inner.write_if(&key, value, expiry, condition).await }).await
+    }
+
+    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+        let (inner, key) = (inner.clone(), key.clone());
+        self.send(async move { inner.touch(&key, expiry).await }).await
+    }
+
+    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
+        let (inner, writes) = (inner.clone(), writes.to_vec());
+        self.send(async move { inner.write_many(&writes).await }).await
+    }
+}
+
+pub(crate) fn faults() -> Vec<Fault> {
+    let all = &[
+        "late_write_never_overtakes_newer_write",
+        "late_delete_never_overtakes_newer_write",
+        "late_conditional_write_never_overtakes_newer_delete",
+        "late_touch_never_ends_newer_entry",
+        "late_batch_never_overtakes_newer_batch",
+        "late_concurrent_writes_never_overtake_newer_writes",
+        "write_on_a_cut_connection_never_overtakes_newer_write",
+        "dropped_write_never_overtakes_newer_write",
+    ];
+    vec![
+        fault("says that it is fenced and has no line", || HasNoLine, all),
+        fault("forgets the old connection", || ForgetsTheOldConnection::reporting(ErrorKind::Timeout), all),
+        fault(
+            "reports a time-out as another kind of error",
+            || ForgetsTheOldConnection::reporting(ErrorKind::Other),
+            &["late_write_never_overtakes_newer_write"],
+        ),
+    ]
+}
