@@ -19,6 +19,7 @@ use crate::place::Sentinels;
 use crate::{
     Connection,
     error::{self, NAME},
+    fence::{Former, Identity},
     place::Place,
     tls::TlsFiles,
 };
@@ -67,8 +68,14 @@ pub(crate) struct Connector {
     old: AtomicBool,
 }
 
-/// A connection, and whether it has been closed from the other side.
-pub(crate) type Connected = (Connection, Arc<AtomicBool>);
+/// A connection that was made.
+pub(crate) struct Connected {
+    pub(crate) connection: Connection,
+    /// Whether it has been closed from the other side.
+    pub(crate) closed: Arc<AtomicBool>,
+    /// What the server can be asked to close it by.
+    pub(crate) identity: Option<Identity>,
+}
 
 impl Connector {
     pub(crate) fn new(place: Place, settings: Settings, tls: &TlsFiles) -> Result<Self> {
@@ -86,23 +93,31 @@ impl Connector {
         })
     }
 
-    /// Connects, within the time-out.
-    pub(crate) async fn connect(&self) -> Result<Connected> {
-        let connected = tokio::time::timeout(self.settings.connect_timeout, self.attempt()).await;
-        let result = match connected {
-            Ok(result) => result.map_err(|error| error::from_redis(&error)),
-            Err(_) => Err(Error::new(
+    /// Connects and deals with the connection before, within the time-out.
+    pub(crate) async fn connect(&self, former: Former<'_>) -> Result<Connected> {
+        let connect = async {
+            let (mut connection, closed) = self.attempt().await.map_err(|error| error::from_redis(&error))?;
+            let identity = match self.place {
+                Place::Server(_) => Identity::replace(&mut connection, former).await?,
+                #[cfg(any(feature = "cluster", feature = "sentinel"))]
+                _ => None,
+            };
+            Ok(Connected { connection, closed, identity })
+        };
+        let connected = tokio::time::timeout(self.settings.connect_timeout, connect).await;
+        let result = connected.unwrap_or_else(|_| {
+            Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
                     "no connection within {:?} (option `connect_timeout`)",
                     self.settings.connect_timeout
                 ),
-            )),
-        };
+            ))
+        });
         result.map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 
-    async fn attempt(&self) -> RedisResult<Connected> {
+    async fn attempt(&self) -> RedisResult<(Connection, Arc<AtomicBool>)> {
         if self.old.load(Ordering::Relaxed) {
             return self.attempt_with(ProtocolVersion::RESP2).await;
         }
@@ -115,7 +130,7 @@ impl Connector {
         }
     }
 
-    async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<Connected> {
+    async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<(Connection, Arc<AtomicBool>)> {
         let closed = Arc::new(AtomicBool::new(false));
         let connection = match &self.place {
             Place::Server(info) => {

@@ -61,12 +61,30 @@
 //!   (a cluster connection of your own repeats as you configured it; `retries(0)` switches that off).
 //! - One connection serves all tasks. When it breaks, what is under way fails with a retryable error,
 //!   and the next call makes a new one, asking the Sentinels anew. After a time-out too.
+//! - On one server a change that timed out never overwrites a later one; see
+//!   [After a time-out](#after-a-time-out).
 //! - Listings never block the server (`SCAN`, never `KEYS`) and may return a key twice. They show
 //!   strings only. Keys that move between the nodes of a cluster during a listing are found, since
 //!   it then begins anew; a move that is still going on when it ends may hide the keys on their way.
 //! - An entry in a listing of entries is read with two commands; a write in between can give it the
 //!   new time to live beside the old value.
 //! - A value has at most 512 MiB. Redis 6.0 and newer, Valkey of any version.
+//!
+//! # After a time-out
+//!
+//! What was sent on a connection that timed out or broke may still be on its way to the server. On one
+//! server (`redis://`, `rediss://`, `redis+unix://`) the storage has the server close that connection
+//! (`CLIENT KILL`) before it sends anything on a new one, and
+//! [`Capabilities::fenced`](larder_core::Capabilities::fenced) is true. This costs two round trips when
+//! it connects again, and none otherwise. If the server does not confirm it, calls fail as not applied,
+//! with an [`Unavailable`](larder_core::ErrorKind::Unavailable) error.
+//!
+//! It needs Redis 6.2 or newer or Valkey, and a user who may run `CLIENT INFO`, `CLIENT KILL` and `INFO`
+//! (`ACL SETUSER bot +client|info +client|kill +info`). Whether that is so is found out when the storage
+//! connects for the first time. Without it, on a cluster (also on one node of it), behind Sentinels, and
+//! on a connection of your own, `fenced` is false: a change that timed out can still take effect, and
+//! overwrite a newer one of the same key, as long as the network holds its bytes back. TCP gives up
+//! after about 15 minutes on Linux (`tcp_retries2`).
 
 mod batch;
 mod cas;
@@ -77,6 +95,7 @@ mod connect;
 mod connection;
 mod driver;
 mod error;
+mod fence;
 mod keyspace;
 mod link;
 mod place;

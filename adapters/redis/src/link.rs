@@ -14,6 +14,7 @@ use crate::{
     connect::{Connected, Connector},
     connection::Route,
     error::{self, NAME},
+    fence::{Former, Identity},
 };
 
 /// A connection that is replaced once it is found broken.
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) struct Link {
     /// `None` for a connection that is the caller's own.
     connector: Option<Connector>,
+    /// Whether the server closes each connection before the next is used.
+    fenced: bool,
     current: RwLock<Option<Arc<Live>>>,
     /// Held while connecting; what the last attempt failed with.
     attempt: Mutex<Option<Error>>,
@@ -38,23 +41,26 @@ pub(crate) struct Live {
     connection: Connection,
     broken: Arc<AtomicBool>,
     own: bool,
+    identity: Option<Identity>,
 }
 
 impl Link {
     /// Connects.
     pub(crate) async fn connect(connector: Connector) -> Result<Self> {
-        let connected = connector.connect().await?;
+        let connected = connector.connect(Former::None).await?;
         Ok(Self::new(Some(connector), Live::new(connected, true)))
     }
 
     /// Uses a connection of the caller's.
     pub(crate) fn borrow(connection: Connection) -> Self {
-        Self::new(None, Live::new((connection, Arc::default()), false))
+        let connected = Connected { connection, closed: Arc::default(), identity: None };
+        Self::new(None, Live::new(connected, false))
     }
 
     fn new(connector: Option<Connector>, live: Live) -> Self {
         Self {
             connector,
+            fenced: live.identity.is_some(),
             current: RwLock::new(Some(Arc::new(live))),
             attempt: Mutex::new(None),
             attempts: AtomicU64::new(0),
@@ -91,7 +97,13 @@ impl Link {
         {
             return Err(error.duplicate());
         }
-        let connected = connector.connect().await;
+        // It stays the current one until a new one has replaced it.
+        let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let former = match former.as_ref().and_then(|live| live.identity.as_ref()) {
+            Some(identity) => Former::Close(identity),
+            None => Former::Leave,
+        };
+        let connected = connector.connect(former).await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
         match connected {
             Ok(connected) => {
@@ -111,6 +123,11 @@ impl Link {
         }
     }
 
+    /// Whether nothing of a former connection can arrive after what is sent on the next.
+    pub(crate) const fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
     /// Refuses `operation` once the link has been closed.
     pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed(NAME, operation)) } else { Ok(()) }
@@ -124,8 +141,9 @@ impl Link {
 }
 
 impl Live {
-    fn new((connection, broken): Connected, own: bool) -> Self {
-        Self { connection, broken, own }
+    fn new(connected: Connected, own: bool) -> Self {
+        let Connected { connection, closed, identity } = connected;
+        Self { connection, broken: closed, own, identity }
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

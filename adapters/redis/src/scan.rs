@@ -11,6 +11,7 @@ use crate::{
     connection::Route,
     driver::{Driver, checked, convert, keyed, record, remaining},
     error::{self, NAME, unexpected_reply},
+    fence,
     link::Live,
 };
 
@@ -298,8 +299,7 @@ async fn identity(live: &Live, shard: Shard) -> Result<Option<Vec<u8>>> {
         Err(error) if error::is_refused(&error) => return Ok(None),
         Err(error) => return Err(convert(error)),
     };
-    let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"run_id:"));
-    Ok(line.map(|run_id| run_id.trim_ascii().to_vec()))
+    Ok(fence::line(&text, b"run_id:").map(<[u8]>::to_vec))
 }
 
 /// The reply of `SCAN`.

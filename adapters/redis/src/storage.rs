@@ -79,14 +79,15 @@ impl Storage for RedisStorage {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal()
+        let capabilities = Capabilities::minimal()
             .with_expiry()
             .with_versions(Versions::Content)
             .with_repeating_listing()
             .with_persistence()
             .with_sharing()
             .with_purge(Purge::Store)
-            .with_max_value(MAX_VALUE as u64)
+            .with_max_value(MAX_VALUE as u64);
+        if self.driver.link.is_fenced() { capabilities.with_fencing() } else { capabilities }
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Record>> {

@@ -7,6 +7,8 @@ mod access;
 mod cluster;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/fencing.rs"]
+mod fencing;
 #[path = "redis/grammy.rs"]
 mod grammy;
 #[path = "redis/keyspace.rs"]
@@ -28,6 +30,7 @@ use crate::places::{Place, needs_private, place};
 /// The conformance suite on the shared server of a kind, with some options.
 fn conformance(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
     Suite::connect(name, move || place(kind, options))
+        .case("one_server_is_fenced", fencing::claimed_by_one_server)
 }
 
 /// Cases that each start a server of their own.
@@ -62,7 +65,7 @@ fn main() {
         .suite(own::manager())
         .suite(own::cluster())
         .suite(
-            conformance("redis_access", Kind::Redis, "")
+            Suite::connect("redis_access", || place(Kind::Redis, ""))
                 .without_laws()
                 .case("unknown_host", access::unknown_host)
                 .case("refused_port", access::refused_port)
@@ -81,6 +84,10 @@ fn main() {
                 .case("a_batch_says_which_entries_failed", keyspace::partial_failures)
                 .case("missing_permission", access::missing_permission)
                 .case("a_broken_connection_of_the_callers_is_reported", own::broken)
+                .case("fencing_needs_permission", fencing::needs_permission)
+                .case("unfenced_storage_reconnects", fencing::unfenced_storage_reconnects)
+                .case("lost_permission_stops_changes", fencing::lost_permission_stops_changes)
+                .case("one_kill_per_reconnect", fencing::one_kill_per_reconnect)
                 .case("one_command_each", round_trips::script),
         )
         .suite(private("valkey_ifeq", Kind::Valkey).case("one_command_each", round_trips::ifeq))

@@ -136,6 +136,7 @@ pub(crate) async fn unix_socket(context: Context<Place>) {
     let place = format!("redis+unix://{}", path.display());
     let storage = RedisStorage::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
     let storage = storage.must("connect by a socket");
+    assert!(storage.capabilities().fenced);
     storage.write(&key("k"), "v".into(), Expiry::after_secs(60)).await.must("write");
     assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
     assert_eq!(storage.clear("").await.must("clear"), 1);

@@ -31,6 +31,7 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     let server = &context.factory.server;
     let plain = format!("{}?prefix={}", server.url(), context.target.space());
     let storage = RedisStorage::connect(&plain).await.must("connect to one node");
+    assert!(!storage.capabilities().fenced);
     let mut refused = 0;
     for number in 0..32 {
         if let Err(error) = storage.read(&key(format!("k{number}"))).await {

@@ -10,10 +10,10 @@ use std::{
 use larder_core::{Error, Expiry, Result, Storage, async_trait};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, Server};
-use larder_testkit::{Context, Factory, Missing, Must, Suite};
+use larder_testkit::{Context, Factory, Line, Missing, Must, Suite};
 use serde_json::Value;
 
-use crate::places::{key, missing, needs_private, raw};
+use crate::places::{key, missing, needs_private, open_over_line, raw};
 
 /// As many databases as the suite could ever open.
 const DATABASES: &str = "4096";
@@ -50,6 +50,10 @@ impl Factory for Databases {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
         let url = format!("{}?layout=grammy", self.url(space));
         Ok(Arc::new(RedisStorage::connect(&url).await?))
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        open_over_line(&format!("{}?layout=grammy", self.url(space))).await.map(Some)
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) async fn stays_open(context: Context<Place>) {
     let build = || RedisBuilder::new().prefix(space).with_connection(own.clone());
     let storage = build().must("wrap the connection");
     let other = build().must("wrap the connection");
+    assert!(!storage.capabilities().fenced);
     storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
     storage.close().await.must("close");
     storage.close().await.must("close twice");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_core::{Error, Key, Result, Storage, async_trait};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
-use larder_testkit::{Factory, Missing, Must};
+use larder_testkit::{Factory, Line, Missing, Must, Proxy};
 
 /// A server with options; the spaces of the suite are prefixes.
 pub(crate) struct Place {
@@ -59,6 +59,17 @@ pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> RedisS
     RedisStorage::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
 }
 
+/// A storage whose connections go over a line, for a URL with options. Its time-outs are short.
+pub(crate) async fn open_over_line(url: &str) -> Result<(Arc<dyn Storage>, Arc<dyn Line>), Error> {
+    let (_, rest) = url.split_once("://").must("find the host");
+    let authority = rest.split(['/', '?']).next().must("find the host");
+    let host = authority.rsplit('@').next().must("find the host");
+    let proxy = Proxy::to(host).await.must("start a proxy");
+    let url = url.replacen(host, &proxy.address().to_string(), 1);
+    let storage = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
+    Ok((Arc::new(storage), Arc::new(proxy)))
+}
+
 /// A connection past the storage.
 pub(crate) async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).must("parse the URL");
@@ -82,5 +93,9 @@ impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
         Ok(Arc::new(RedisStorage::connect(&url).await?))
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        open_over_line(&format!("{}{}", url(&self.server, space), self.options)).await.map(Some)
     }
 }

@@ -1,0 +1,147 @@
+//! Making sure that a former connection is dead before another is used.
+//!
+//! What was sent on a connection that timed out or broke may still be on its way to the server. Were
+//! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
+//! the new connection first has the server close the former one.
+
+use std::borrow::Cow;
+
+use larder_core::{Error, ErrorKind, Result};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+
+use crate::{
+    connection::{Connection, Route},
+    error::{self, NAME},
+};
+
+/// What the server knows a connection by. Client numbers begin again when a server restarts, so a
+/// number alone could belong to another client by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    id: Vec<u8>,
+    address: Vec<u8>,
+    run_id: Vec<u8>,
+}
+
+/// What to do about the connection before.
+#[derive(Clone, Copy)]
+pub(crate) enum Former<'a> {
+    /// There was none. Find out whether this user may close one.
+    None,
+    /// Have the server close it.
+    Close(&'a Identity),
+    /// Leave it: this user may not close it, or the place is not one server.
+    Leave,
+}
+
+impl Identity {
+    /// Deals with the former connection and returns what `connection` is known by. `None` means that
+    /// the server cannot be asked to close it later.
+    pub(crate) async fn replace(connection: &mut Connection, former: Former<'_>) -> Result<Option<Self>> {
+        let former = match former {
+            Former::Leave => return Ok(None),
+            Former::None => {
+                return Self::learn(connection).await.map_err(|error| error::from_redis(&error));
+            }
+            Former::Close(former) => former,
+        };
+        let identity = match Self::learn(connection).await {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return Err(unconfirmed(None)),
+            Err(error) => return Err(unconfirmed(Some(&error))),
+        };
+        // Another process has never heard of the former connection, which ended with the old one.
+        if identity.run_id == former.run_id {
+            let killed = connection.call(&kill(&former.id, &former.address), Route::Any).await;
+            killed.map_err(|error| unconfirmed(Some(&error)))?;
+        }
+        Ok(Some(identity))
+    }
+
+    async fn learn(connection: &mut Connection) -> RedisResult<Option<Self>> {
+        let mut questions = Pipeline::with_capacity(3);
+        questions.cmd("CLIENT").arg("INFO");
+        questions.cmd("INFO").arg("server");
+        // No client has this number and this address: it only shows whether the command is allowed.
+        questions.add_command(kill(i64::MAX.to_string().as_bytes(), b"0.0.0.0:0"));
+        let mut texts = Vec::with_capacity(2);
+        for reply in connection.pipeline(&questions).await? {
+            match reply {
+                Value::ServerError(error) => {
+                    let error = RedisError::from(error);
+                    // Any other error may be gone the next time.
+                    let refused = matches!(error.code(), Some("NOPERM" | "ERR"));
+                    return if refused { Ok(None) } else { Err(error) };
+                }
+                Value::BulkString(text) => texts.push(text),
+                Value::VerbatimString { text, .. } => texts.push(text.into_bytes()),
+                _ => {}
+            }
+        }
+        let [client, server] = texts.as_slice() else { return Ok(None) };
+        Ok(Self::parse(client, server))
+    }
+
+    fn parse(client: &[u8], server: &[u8]) -> Option<Self> {
+        // The same name may lead to another node of the cluster the next time.
+        if line(server, b"redis_mode:") == Some(b"cluster") {
+            return None;
+        }
+        let field = |name: &[u8]| {
+            let mut fields = client.trim_ascii_end().split(|&byte| byte == b' ');
+            fields.find_map(|field| field.strip_prefix(name)).map(<[u8]>::to_vec)
+        };
+        let run_id = line(server, b"run_id:")?.to_vec();
+        Some(Self { id: field(b"id=")?, address: field(b"addr=")?, run_id })
+    }
+}
+
+/// The value of a line of `INFO`; the name comes with its colon.
+pub(crate) fn line<'a>(info: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    info.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
+}
+
+fn kill(id: &[u8], address: &[u8]) -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("KILL").arg("ID").arg(id).arg("ADDR").arg(address);
+    command
+}
+
+fn unconfirmed(cause: Option<&RedisError>) -> Error {
+    let cause = match cause {
+        Some(error) => Cow::Owned(error::from_redis(error).message().to_owned()),
+        None => Cow::Borrowed("this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`"),
+    };
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "not applied: the server did not confirm that the former connection, on which something may still be \
+             on its way, is closed ({cause}); try again"
+        ),
+    )
+    .with_adapter(NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &[u8] = b"id=7 addr=10.0.0.9:4711 laddr=10.0.0.1:6379 fd=8 name= age=0 db=0\n";
+
+    #[test]
+    fn an_identity_is_number_address_and_process() {
+        let server =
+            b"# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\nrun_id:abc\r\ntcp_port:1\r\n";
+        let identity = Identity::parse(CLIENT, server).unwrap();
+        assert_eq!(identity.id, b"7");
+        assert_eq!(identity.address, b"10.0.0.9:4711");
+        assert_eq!(identity.run_id, b"abc");
+        assert_eq!(Identity::parse(b"id=7 fd=8\n", server), None);
+        assert_eq!(Identity::parse(CLIENT, b"redis_mode:standalone\r\n"), None);
+    }
+
+    #[test]
+    fn node_of_a_cluster_has_no_identity() {
+        assert_eq!(Identity::parse(CLIENT, b"redis_mode:cluster\r\nrun_id:abc\r\n"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Where a former connection can be closed, and where it cannot.
+
+use std::time::Duration;
+
+use larder_core::{ErrorKind, Expiry, Storage};
+use larder_redis::{RedisStorage, redis};
+use larder_test_servers::{Kind, Server};
+use larder_testkit::{Context, Fails, Must, until};
+
+use crate::places::{Place, command, key, open, open_over_line, private, raw};
+
+/// One server is; a cluster and what a Sentinel knows are not.
+pub(crate) async fn claimed_by_one_server(context: Context<Place>) {
+    let kind = context.factory.server.kind();
+    let one = !matches!(kind, Kind::RedisCluster | Kind::RedisSentinel);
+    assert_eq!(context.target.open().await.capabilities().fenced, one);
+}
+
+/// The URL of a user who may run everything but some commands.
+async fn user(server: &Server, rules: &str) -> String {
+    command(server.url(), &format!("ACL SETUSER bot on >wrong-horse ~* &* +@all {rules}")).await;
+    server.url().replacen("://", "://bot:wrong-horse@", 1)
+}
+
+pub(crate) async fn needs_permission(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    for (rules, fenced) in [
+        ("", true),
+        ("-client|kill", false),
+        ("-client|info", false),
+        ("-info", false),
+        ("-@admin", false),
+        ("-@dangerous", false),
+    ] {
+        let url = format!("{}?prefix={}", user(&server, rules).await, context.target.space());
+        let storage = RedisStorage::connect(&url).await.must("connect");
+        assert_eq!(storage.capabilities().fenced, fenced, "with the rules `{rules}`");
+        storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
+        storage.close().await.must("close");
+        command(server.url(), "ACL DELUSER bot").await;
+    }
+}
+
+/// Without the permission, the storage works on after a time-out.
+pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let url = format!("{}?prefix={}", user(&server, "-client|kill").await, context.target.space());
+    let (storage, line) = open_over_line(&url).await.must("connect");
+    line.hold();
+    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write that is held back");
+    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write on a new connection");
+}
+
+/// A permission that is taken away later stops changes, and never lets one through unfenced.
+pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
+    let (storage, line) = open_over_line(&url).await.must("connect");
+    assert!(storage.capabilities().fenced);
+    storage.write(&key("k"), "older".into(), Expiry::Never).await.must("write");
+    user(&server, "-client|kill").await;
+    line.hold();
+    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write that is held back");
+    for _ in 0..2 {
+        let refused = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+        let error = refused.fails(ErrorKind::Unavailable, "write without the permission");
+        assert!(error.is_retryable());
+        assert!(error.message().contains("not applied"), "{error}");
+        assert!(error.message().contains("CLIENT KILL"), "{error}");
+    }
+    let other = open(&server, context.target.space(), "").await;
+    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "older");
+    user(&server, "+client|kill").await;
+    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write with the permission");
+    line.release().await;
+    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "newer");
+}
+
+/// How often a server was asked to close a connection; each new connection asks once about none.
+async fn kills(server: &Server) -> u64 {
+    let mut raw = raw(server.url()).await;
+    let info = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await;
+    let info: String = info.must("ask for the statistics");
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_client|kill:calls="));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = private(kind, &[]).await;
+        let url = format!("{}?prefix={}", server.url(), context.target.space());
+        let (storage, line) = open_over_line(&url).await.must("connect");
+        assert_eq!(kills(&server).await, 1, "when connecting");
+        line.hold();
+        line.cut();
+        until("the storage works again", Duration::from_secs(10), || async {
+            storage.write(&key("k"), "v".into(), Expiry::Never).await.is_ok()
+        })
+        .await;
+        assert_eq!(kills(&server).await, 3, "when connecting again");
+        // Numbers of clients begin again with the server: the former one's is not to be used.
+        server.restart().await.must("restart the server");
+        until("the storage works again", Duration::from_secs(30), || async {
+            storage.write(&key("k"), "v".into(), Expiry::Never).await.is_ok()
+        })
+        .await;
+        assert_eq!(kills(&server).await, 1, "after a restart");
+    }
+}
