@@ -247,6 +247,13 @@ impl Error {
         }
     }
 
+    /// Whether this error in a [listing](crate::Storage::keys) concerns one entry only, so that the
+    /// listing goes on after it: its key or its value cannot be read. Any other error ends a listing.
+    #[must_use]
+    pub fn concerns_one_entry(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::InvalidKey)
+    }
+
     /// A second error that says the same, for another caller who waits for the same outcome. The
     /// source does not come along: its message does.
     #[must_use]

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 
 use crate::{
     Capabilities, Condition, Entry, Error, ErrorKind, Expiry, Failure, Key, Operation, Record, Result,
@@ -45,6 +45,10 @@ const CLEAR_CHUNK: usize = 512;
 /// - **Listings miss nothing that stays.** A key that is there from the beginning of a listing to
 ///   its end is in it, whatever is written meanwhile. Keys that come or go meanwhile may or may not
 ///   be. There is no order.
+/// - **Listings report what they cannot name or read.** An `Err` of kind
+///   [`Corrupt`](crate::ErrorKind::Corrupt) or [`InvalidKey`](crate::ErrorKind::InvalidKey) concerns
+///   one entry and the listing goes on; any other error ends it
+///   ([`Error::concerns_one_entry`]).
 ///
 /// # Expiry
 ///
@@ -268,7 +272,8 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// Lists the keys that begin with `prefix`, byte for byte; the empty prefix lists all. See
     /// "Listings" in the contract. The stream reads on only as it is polled, in constant memory, and
-    /// may be dropped at any point.
+    /// may be dropped at any point. What lies in the store under a key that no [`Key`] can be, written
+    /// by another program, is an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey).
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
         let _ = prefix;
         let error = Error::unsupported(self.name(), Operation::Keys);
@@ -276,26 +281,30 @@ pub trait Storage: fmt::Debug + Send + Sync {
     }
 
     /// Lists the entries whose keys begin with `prefix`, values and remaining time included. As
-    /// [`keys`](Storage::keys) otherwise. An entry that cannot be read is an `Err` in the stream,
-    /// which goes on after it.
+    /// [`keys`](Storage::keys) otherwise. An entry whose value cannot be read is an `Err` of kind
+    /// [`Corrupt`](crate::ErrorKind::Corrupt).
     fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.keys(prefix)
-            .try_filter_map(move |key| async move {
-                let Some(record) = self.read(&key).await? else {
-                    return Ok(None);
-                };
-                let expiry =
-                    if self.capabilities().expiry { self.ttl(&key).await? } else { Some(Expiry::Never) };
-                Ok(expiry.map(|expiry| Entry::new(key, record, expiry)))
-            })
-            .boxed()
+        let entries = self.keys(prefix).try_filter_map(move |key| async move {
+            let Some(record) = self.read(&key).await? else {
+                return Ok(None);
+            };
+            let expiry = if self.capabilities().expiry { self.ttl(&key).await? } else { Some(Expiry::Never) };
+            Ok(expiry.map(|expiry| Entry::new(key, record, expiry)))
+        });
+        let until_it_ends = |ended: &mut bool, entry: Result<Entry>| {
+            let before = *ended;
+            *ended = entry.as_ref().is_err_and(|error| !error.concerns_one_entry());
+            future::ready((!before).then_some(entry))
+        };
+        entries.scan(false, until_it_ends).boxed()
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. Entries that
-    /// are written meanwhile may or may not go too.
+    /// are written meanwhile may or may not go too. What a listing cannot name stays.
     async fn clear(&self, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
-        let mut chunks = self.keys(prefix).try_chunks(CLEAR_CHUNK);
+        let nameable = |key: &Result<Key>| future::ready(!key.as_ref().is_err_and(Error::concerns_one_entry));
+        let mut chunks = self.keys(prefix).filter(nameable).try_chunks(CLEAR_CHUNK);
         while let Some(chunk) = chunks.next().await {
             // What the failed chunk had gathered is still there, and the error says so.
             let chunk = chunk.map_err(|failed| failed.1)?;
@@ -331,5 +340,61 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// The default does nothing: a storage that keeps it goes on working after it has been closed.
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Lists good keys, with an error before the last.
+    #[derive(Debug, Default)]
+    struct Listing {
+        error: Option<ErrorKind>,
+        deleted: Mutex<Vec<Key>>,
+    }
+
+    #[async_trait]
+    impl Storage for Listing {
+        async fn read(&self, _: &Key) -> Result<Option<Record>> {
+            Ok(Some(Record::new(Bytes::from_static(b"v"))))
+        }
+
+        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+            Ok(())
+        }
+
+        async fn delete(&self, key: &Key) -> Result<bool> {
+            self.deleted.lock().unwrap().push(key.clone());
+            Ok(true)
+        }
+
+        fn keys<'a>(&'a self, _: &'a str) -> KeyStream<'a> {
+            let error = self.error.map(|kind| Err(Error::new(kind, "no")));
+            let keys = [Some(Key::new("first")), error, Some(Key::new("last"))];
+            stream::iter(keys.into_iter().flatten()).boxed()
+        }
+    }
+
+    async fn listed(error: ErrorKind) -> (usize, Result<u64>) {
+        let storage = Listing { error: Some(error), ..Listing::default() };
+        (storage.entries("").count().await, storage.clear("").await)
+    }
+
+    #[tokio::test]
+    async fn error_of_one_entry_ends_no_listing() {
+        for kind in [ErrorKind::InvalidKey, ErrorKind::Corrupt] {
+            let (entries, cleared) = listed(kind).await;
+            assert_eq!((entries, cleared.unwrap()), (3, 2), "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn any_other_error_ends_a_listing() {
+        let (entries, cleared) = listed(ErrorKind::Unavailable).await;
+        assert_eq!(entries, 2);
+        assert_eq!(cleared.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
