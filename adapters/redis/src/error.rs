@@ -174,9 +174,7 @@ fn from_server(error: &RedisError) -> Error {
     let (kind, message) = match code {
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "BUSY" | "NOREPLICAS"
         | "UNBLOCKED" => (ErrorKind::Unavailable, "the server cannot serve the command at the moment"),
-        "MOVED" | "ASK" => {
-            (ErrorKind::Configuration, "the server is one node of a cluster; use `redis-cluster://`")
-        }
+        "MOVED" | "ASK" | "CROSSSLOT" => return node_of_a_cluster(),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::Denied, "the server refused: user or password is wrong"),
         "NOPERM" => (ErrorKind::Denied, "the server refused: this user lacks the permission"),
         "OOM" => (ErrorKind::Full, "the server's memory is full (its `maxmemory`)"),
@@ -187,12 +185,21 @@ fn from_server(error: &RedisError) -> Error {
     Error::new(kind, format!("{message} ({code})"))
 }
 
+fn node_of_a_cluster() -> Error {
+    Error::new(
+        ErrorKind::Configuration,
+        "the server is one node of a cluster; use `redis-cluster://`, without the number of a database",
+    )
+}
+
 /// Errors that the server tells apart by their words only.
 fn from_response(code: &str, detail: &str) -> Error {
     let (kind, message) = if detail.contains("max number of clients") {
         (ErrorKind::Unavailable, "the server has as many clients as it takes (its `maxclients`)")
     } else if detail.contains("invalid bulk length") || detail.contains("maximum allowed size") {
         (ErrorKind::TooLarge, "the value is larger than the server takes (its `proto-max-bulk-len`)")
+    } else if detail.contains("not allowed in cluster mode") {
+        return node_of_a_cluster();
     } else if detail.contains("DB index") || detail.contains("SELECT") {
         (ErrorKind::Configuration, "the server has no database of the number in the URL")
     } else if detail.contains("unknown command") || detail.contains("syntax error") {
@@ -249,6 +256,8 @@ mod tests {
             ("BUSY Redis is busy running a script.", ErrorKind::Unavailable),
             ("ERR max number of clients reached", ErrorKind::Unavailable),
             ("MOVED 12182 10.0.0.1:6379", ErrorKind::Configuration),
+            ("CROSSSLOT Keys in request don't hash to the same slot", ErrorKind::Configuration),
+            ("ERR SELECT is not allowed in cluster mode", ErrorKind::Configuration),
             ("NOAUTH Authentication required.", ErrorKind::Denied),
             ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
             ("NOPERM User x has no permissions to run the 'get' command", ErrorKind::Denied),
@@ -271,6 +280,18 @@ mod tests {
         for line in ["ERR unknown command 'X', with args beginning with: 'hunter2'", "HUNTER hunter2"] {
             let error = reply(line);
             assert!(!format!("{error} {error:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn errors_of_a_node_name_the_scheme_of_clusters() {
+        for line in [
+            "MOVED 12182 10.0.0.1:6379",
+            "ASK 12182 10.0.0.1:6379",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+            "ERR SELECT is not allowed in cluster mode",
+        ] {
+            assert!(reply(line).message().contains("use `redis-cluster://`"), "{line}");
         }
     }
 

@@ -87,7 +87,10 @@ fn server(scheme: &str, rest: &str) -> Result<Place> {
 /// One server, as the driver reads it (`rest` begins with `//`).
 fn info(scheme: &str, rest: &str) -> Result<ConnectionInfo> {
     if scheme.ends_with('s') && scheme != "redis" && !cfg!(feature = "tls") {
-        return Err(configuration("this build has no TLS: enable the feature `tls` of larder-redis"));
+        return Err(configuration(
+            "this program was built without TLS: turn on the feature `tls` of `larder-redis`, or of `larder` if the \
+             program uses that",
+        ));
     }
     format!("{scheme}:{rest}").into_connection_info().map_err(|_| {
         configuration(
@@ -150,7 +153,10 @@ fn cluster(scheme: &str, rest: &str) -> Result<Place> {
 
 #[cfg(not(feature = "cluster"))]
 fn cluster(_: &str, _: &str) -> Result<Place> {
-    Err(configuration("this build knows no cluster: enable the feature `cluster` of larder-redis"))
+    Err(configuration(
+        "this program was built without Redis Cluster: turn on the feature `cluster` of `larder-redis`, or use \
+         `larder`, whose feature `redis` has it",
+    ))
 }
 
 #[cfg(feature = "sentinel")]
@@ -184,7 +190,10 @@ fn sentinel(scheme: &str, location: &mut Location) -> Result<Place> {
 
 #[cfg(not(feature = "sentinel"))]
 fn sentinel(_: &str, _: &mut Location) -> Result<Place> {
-    Err(configuration("this build knows no Sentinel: enable the feature `sentinel` of larder-redis"))
+    Err(configuration(
+        "this program was built without Redis Sentinel: turn on the feature `sentinel` of `larder-redis`, or use \
+         `larder`, whose feature `redis` has it",
+    ))
 }
 
 #[cfg(test)]
@@ -228,6 +237,25 @@ mod tests {
         assert_eq!(sentinels.server.db(), 4);
         assert_eq!(sentinels.server.password(), Some("pw"));
         assert_eq!(sentinels.password.as_deref(), Some("spw"));
+    }
+
+    #[cfg(not(all(feature = "tls", feature = "cluster", feature = "sentinel")))]
+    #[test]
+    fn missing_feature_is_named_for_both_crates() {
+        for (url, built) in [
+            ("rediss://h", cfg!(feature = "tls")),
+            ("redis-cluster://h", cfg!(feature = "cluster")),
+            ("redis-sentinel://h/m", cfg!(feature = "sentinel")),
+        ] {
+            let Err(error) = parse(url) else {
+                assert!(built, "{url}");
+                continue;
+            };
+            assert!(!built, "{url}: {error}");
+            for name in ["`larder-redis`", "`larder`"] {
+                assert!(error.message().contains(name), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::TryStreamExt;
-use larder_core::{Expiry, Storage, Write};
+use larder_core::{ErrorKind, Expiry, Storage, Write};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
-use larder_testkit::{Context, Must, until};
+use larder_testkit::{Context, Fails, Must, until};
 
 use crate::places::{Place, command, key, open, private};
 
@@ -40,6 +40,15 @@ pub(crate) async fn plain_url(context: Context<Place>) {
         }
     }
     assert!(refused > 0);
+    // Several keys in one command, of several slots.
+    let keys: Vec<_> = (0..32).map(|number| key(format!("k{number}"))).collect();
+    let error = storage.delete_many(&keys).await.err().must("be refused by one node");
+    assert!(error.message().contains("redis-cluster://"), "{error}");
+    // A cluster has one database.
+    let numbered = format!("{}/1", server.url());
+    let error = RedisStorage::connect(&numbered).await;
+    let error = error.fails(ErrorKind::Configuration, "a number of a database on a node");
+    assert!(error.message().contains("redis-cluster://"), "{error}");
 }
 
 async fn ask(server: &Server, node: usize, words: &str) -> String {
