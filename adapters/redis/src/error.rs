@@ -39,6 +39,16 @@ pub(crate) fn too_large(bytes: usize) -> Error {
     .with_adapter(NAME)
 }
 
+/// The store has a key that Larder cannot name.
+pub(crate) fn unnameable() -> Error {
+    Error::new(
+        ErrorKind::InvalidKey,
+        "there is a key that Larder cannot name: it is empty, has control characters or more than 512 bytes, or is \
+         not UTF-8; it is left alone",
+    )
+    .with_adapter(NAME)
+}
+
 /// Whether the server does not know an option of a command.
 pub(crate) fn is_syntax_error(error: &RedisError) -> bool {
     is_response(error) && detail(error).contains("syntax error")

@@ -2,8 +2,10 @@
 
 use std::io::Write as _;
 
-use larder_core::Key;
+use larder_core::{Key, Result};
 use redis::{RedisWrite, ToRedisArgs};
+
+use crate::error::unnameable;
 
 /// What stands before every key: the escaped prefix and a colon, or nothing.
 ///
@@ -34,11 +36,12 @@ impl Keyspace {
         FullKey { prefix: &self.0, key: key.as_bytes() }
     }
 
-    /// The key that `full` stands for; `None` if it is none of ours: of another prefix, or nothing
-    /// that a [`Key`] could name.
-    pub(crate) fn parse(&self, full: Vec<u8>) -> Option<Key> {
+    /// The key that `full` stands for; `None` if it has another prefix, an error if no [`Key`] can
+    /// name it.
+    pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
         let key = full.strip_prefix(self.0.as_slice())?;
-        Key::new(str::from_utf8(key).ok()?).ok()
+        let named = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
+        Some(named.ok_or_else(unnameable))
     }
 
     /// The glob pattern for all keys that begin with `start`.
@@ -104,21 +107,23 @@ mod tests {
         assert_eq!(full("app", "x:k"), b"app:x:k");
         assert_eq!(full("app:x", "k"), b"app%3Ax:k");
         assert_eq!(full("app%3Ax", "k"), b"app%253Ax:k");
-        assert_eq!(Keyspace::new("app").parse(b"app-one:k".to_vec()), None);
-        assert_eq!(Keyspace::new("app").parse(b"app%3Ax:k".to_vec()), None);
+        assert!(Keyspace::new("app").parse(b"app-one:k").is_none());
+        assert!(Keyspace::new("app").parse(b"app%3Ax:k").is_none());
     }
 
     #[test]
     fn keys_come_back() {
         for prefix in ["", "app", "a:b%c", "名前"] {
             for key in ["k", "a:b", "%3A", "a*b?[c]", " "] {
-                let parsed = Keyspace::new(prefix).parse(full(prefix, key));
-                assert_eq!(parsed, Some(Key::new(key).unwrap()));
+                let parsed = Keyspace::new(prefix).parse(&full(prefix, key));
+                assert_eq!(parsed.unwrap().unwrap(), Key::new(key).unwrap());
             }
         }
         // What others left under the prefix and no key can name.
-        assert_eq!(Keyspace::new("app").parse(b"app:".to_vec()), None);
-        assert_eq!(Keyspace::new("app").parse(b"app:\xff".to_vec()), None);
+        for key in [&b"app:"[..], b"app:\xff"] {
+            let error = Keyspace::new("app").parse(key).unwrap().unwrap_err();
+            assert_eq!(error.kind(), larder_core::ErrorKind::InvalidKey);
+        }
     }
 
     #[test]

@@ -64,7 +64,9 @@
 //! - On one server a change that timed out never overwrites a later one; see
 //!   [After a time-out](#after-a-time-out).
 //! - Listings never block the server (`SCAN`, never `KEYS`) and may return a key twice. They show
-//!   strings only. Keys that move between the nodes of a cluster during a listing are found, since
+//!   strings only. A key under the prefix that Larder cannot name is an error of kind
+//!   [`InvalidKey`](larder_core::ErrorKind::InvalidKey), after which the listing goes on; `clear` leaves
+//!   such keys alone. Keys that move between the nodes of a cluster during a listing are found, since
 //!   it then begins anew; a move that is still going on when it ends may hide the keys on their way.
 //! - An entry in a listing of entries is read with two commands; a write in between can give it the
 //!   new time to live beside the old value.

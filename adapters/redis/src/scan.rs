@@ -68,8 +68,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next page of keys, not empty; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<Key>>> {
+    /// The next page of keys, not empty; `None` at the end. A key that Larder cannot name is an error
+    /// in the page.
+    async fn next(&mut self) -> Result<Option<Vec<Result<Key>>>> {
         loop {
             let live = self.driver.link.acquire(self.operation).await?;
             let shards = match self.shards.take() {
@@ -93,7 +94,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn page(&mut self, live: &Live, shard: Shard) -> Result<Vec<Key>> {
+    async fn page(&mut self, live: &Live, shard: Shard) -> Result<Vec<Result<Key>>> {
         let cursor = match self.cursor.take() {
             Some(cursor) => cursor,
             None => {
@@ -109,7 +110,7 @@ impl<'a> Walk<'a> {
         } else {
             self.restart()?;
         }
-        Ok(page.into_iter().filter_map(|full| self.driver.keyspace.parse(full)).collect())
+        Ok(page.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect())
     }
 
     fn restart(&mut self) -> Result<()> {
@@ -130,7 +131,7 @@ impl Driver {
     pub(crate) fn keys(&self, prefix: &str) -> KeyStream<'_> {
         let walk = Walk::new(self, prefix, Operation::Keys);
         stream::try_unfold(walk, |mut walk| async move { Ok(walk.next().await?.map(|page| (page, walk))) })
-            .map_ok(|page| stream::iter(page.into_iter().map(Ok)))
+            .map_ok(stream::iter)
             .try_flatten()
             .map_err(|error: Error| error.with_adapter(NAME).with_operation(Operation::Keys))
             .boxed()
@@ -155,7 +156,8 @@ impl Driver {
         let mut walk = Walk::new(self, prefix, Operation::Clear);
         let mut deleted = 0;
         while let Some(page) = walk.next().await? {
-            deleted += self.delete_many(&page).await?;
+            let nameable: Vec<Key> = page.into_iter().flatten().collect();
+            deleted += self.delete_many(&nameable).await?;
         }
         Ok(deleted)
     }
@@ -235,7 +237,18 @@ impl Pages<'_> {
         let walk = self.walk.as_mut()?;
         if self.keys.is_empty() {
             match walk.next().await {
-                Ok(Some(page)) => self.keys = page.into(),
+                Ok(Some(page)) => {
+                    let mut unnameable = Vec::new();
+                    for key in page {
+                        match key {
+                            Ok(key) => self.keys.push_back(key),
+                            Err(error) => unnameable.push(Err(error)),
+                        }
+                    }
+                    if !unnameable.is_empty() {
+                        return Some(unnameable);
+                    }
+                }
                 Ok(None) => {
                     self.walk = None;
                     return None;
@@ -248,16 +261,14 @@ impl Pages<'_> {
         }
         let batch = self.keys.drain(..self.batch.min(self.keys.len())).collect::<Vec<_>>();
         let asked = batch.len();
-        let entries = walk.driver.read_entries(batch).await;
+        let mut entries = walk.driver.read_entries(batch).await;
         // Values of the size just seen, as many as come to about BATCH_BYTES.
         let bytes: usize = entries.iter().flatten().map(|entry| entry.record.value.len()).sum();
         self.batch = (BATCH_BYTES * asked / bytes.max(1)).clamp(1, (2 * self.batch).min(BATCH_MOST));
-        // A connection that broke fails every entry alike: say so once, and end.
-        if let Some(Err(error)) = entries.first()
-            && crate::driver::is_hopeless(error)
-        {
+        let ends = |entry: &Result<Entry>| entry.as_ref().is_err_and(|error| !error.concerns_one_entry());
+        if let Some(end) = entries.iter().position(ends) {
             self.walk = None;
-            return entries.into_iter().next().map(|error| vec![error]);
+            entries.truncate(end + 1);
         }
         Some(entries)
     }

@@ -45,7 +45,7 @@ fn main() {
             conformance("redis", Kind::Redis, "")
                 .case("prefixes_do_not_collide", keyspace::prefixes_do_not_collide)
                 .case("a_key_of_another_type_is_corrupt_for_itself", keyspace::another_type)
-                .case("keys_that_nobody_can_name_are_left_out", keyspace::unnameable_keys)
+                .case("keys_that_cannot_be_named_are_errors_in_a_listing", keyspace::unnameable_keys)
                 .case("a_page_of_one_key_lists_everything", keyspace::small_pages)
                 .case("forced_ifeq_says_that_the_server_lacks_it", keyspace::forced_ifeq)
                 .case("a_unix_socket_leads_there_too", access::unix_socket),
@@ -83,11 +83,11 @@ fn main() {
                 .case("a_smaller_limit_of_the_server_is_too_large", faults::smaller_limit)
                 .case("a_batch_says_which_entries_failed", keyspace::partial_failures)
                 .case("missing_permission", access::missing_permission)
-                .case("a_broken_connection_of_the_callers_is_reported", own::broken)
                 .case("fencing_needs_permission", fencing::needs_permission)
                 .case("unfenced_storage_reconnects", fencing::unfenced_storage_reconnects)
                 .case("lost_permission_stops_changes", fencing::lost_permission_stops_changes)
                 .case("one_kill_per_reconnect", fencing::one_kill_per_reconnect)
+                .case("a_broken_connection_of_the_callers_is_reported", own::broken)
                 .case("one_command_each", round_trips::script),
         )
         .suite(private("valkey_ifeq", Kind::Valkey).case("one_command_each", round_trips::ifeq))

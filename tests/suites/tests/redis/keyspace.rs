@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Condition, ErrorKind, Expiry, Storage, Write};
+use larder_core::{Condition, Error, ErrorKind, Expiry, Storage, Write};
 use larder_redis::{RedisStorage, redis};
 use larder_testkit::{Context, Fails, Must};
 
@@ -72,19 +72,49 @@ pub(crate) async fn another_type(context: Context<Place>) {
     assert_eq!(storage.read(&key("list")).await.must("read").must("find it").value, "new");
 }
 
+/// What another program left under the prefix, and no key can name, is an error for itself.
 pub(crate) async fn unnameable_keys(context: Context<Place>) {
-    let storage = context.target.open().await;
+    let storage = open(&context.factory.server, context.target.space(), "&scan_count=2").await;
     let mut raw = raw(context.factory.server.url()).await;
-    storage.write(&key("text"), "value".into(), Expiry::Never).await.must("write");
-    for key in [&b""[..], b"\xff", b"line\nbreak", &[b'k'; 600]] {
+    let names: BTreeSet<_> = (0..20).map(|number| key(format!("k{number}"))).collect();
+    let writes: Vec<_> = names.iter().map(|key| Write::new(key.clone(), "value", Expiry::Never)).collect();
+    storage.write_many(&writes).await.must("write");
+    let foreign = [&b""[..], b"\xff", b"line\nbreak", &[b'k'; 600]];
+    for key in foreign {
         let full = [context.target.space().as_bytes(), b":", key].concat();
-        redis::cmd("SET").arg(&full).arg("foreign").exec_async(&mut raw).await.must("write past it");
+        redis::cmd("SET").arg(&full).arg("hunter2").exec_async(&mut raw).await.must("write past it");
     }
-    let listed: Vec<_> = storage.keys("").try_collect().await.must("list keys");
-    assert_eq!(listed, [key("text")]);
-    let listed: Vec<_> = storage.entries("").try_collect().await.must("list entries");
-    assert_eq!(listed.len(), 1);
-    assert_eq!(storage.clear("").await.must("clear"), 1);
+    let mut found = BTreeSet::new();
+    let mut errors = 0;
+    let count = |error: Error| {
+        assert_eq!(error.kind(), ErrorKind::InvalidKey, "{error}");
+        assert!(!format!("{error} {error:?}").contains("break"), "an error prints a key");
+        1
+    };
+    let mut keys = storage.keys("");
+    while let Some(listed) = keys.next().await {
+        match listed {
+            Ok(key) => _ = found.insert(key),
+            Err(error) => errors += count(error),
+        }
+    }
+    drop(keys);
+    // A listing of Redis may name a key twice.
+    assert!(errors >= foreign.len(), "{errors} errors in a listing of keys");
+    assert_eq!(found, names);
+    let (mut found, mut errors) = (BTreeSet::new(), 0);
+    let mut entries = storage.entries("");
+    while let Some(listed) = entries.next().await {
+        match listed {
+            Ok(entry) => _ = found.insert(entry.key),
+            Err(error) => errors += count(error),
+        }
+    }
+    drop(entries);
+    assert!(errors >= foreign.len(), "{errors} errors in a listing of entries");
+    assert_eq!(found, names);
+    assert_eq!(storage.clear("").await.must("clear"), 20);
+    assert!(storage.keys("").all(|key| async move { key.is_err() }).await);
 }
 
 pub(crate) async fn small_pages(context: Context<Place>) {
