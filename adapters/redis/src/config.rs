@@ -165,7 +165,8 @@ impl RedisBuilder {
 
     /// What comes before every key, so that several programs can share a server; `larder` unless
     /// said otherwise. No prefix reaches into the keys of another: `app`, `app-one` and `app:x` are
-    /// three. The empty prefix leaves keys as they are.
+    /// three. An empty prefix would reach into all of them and is refused;
+    /// [`Layout::Grammy`] leaves keys as they are.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
@@ -261,6 +262,12 @@ impl RedisBuilder {
         if self.layout == Layout::Grammy && self.prefix.as_deref().is_some_and(|prefix| !prefix.is_empty()) {
             return Err(configuration("grammY's layout has no prefix: leave `prefix` out"));
         }
+        if self.layout == Layout::Larder && self.prefix.as_deref() == Some("") {
+            return Err(configuration(
+                "an empty prefix reaches every key of the database, those of other prefixes and programs included: \
+                 give a prefix, or use `layout=grammy` if the whole database belongs to this program",
+            ));
+        }
         if self.settings.timeout.is_zero() || self.settings.connect_timeout.is_zero() {
             return Err(configuration("a time-out is longer than zero"));
         }
@@ -321,6 +328,8 @@ mod tests {
             ("redis://h?scan_count=0", "scan_count"),
             ("redis://h?timeout=0s", "time-out"),
             ("redis://h?layout=grammy&prefix=x", "prefix"),
+            ("redis://h?prefix=", "layout=grammy"),
+            ("redis://h?prefix=&layout=larder", "layout=grammy"),
             ("redis://h?cas=maybe", "ifeq"),
             ("redis://h?sentinel_password=x", "sentinel_password"),
             ("redis://h?tls_ca=/ca.pem", "tls_ca"),
@@ -329,6 +338,13 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
             assert!(error.message().contains(word), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn empty_prefix_belongs_to_the_layout_without_one() {
+        assert!(RedisBuilder::from_url("redis://h?layout=grammy&prefix=").is_ok());
+        let built = RedisBuilder::new().prefix("").check().unwrap_err();
+        assert_eq!(built.kind(), ErrorKind::Configuration);
     }
 
     #[test]

@@ -286,14 +286,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_quotes_is_not_repeated() {
-        for line in ["ERR unknown command 'X', with args beginning with: 'hunter2'", "HUNTER hunter2"] {
-            let error = reply(line);
-            assert!(!format!("{error} {error:?}").contains("hunter2"));
-        }
-    }
-
-    #[test]
     fn errors_of_a_node_name_the_scheme_of_clusters() {
         for line in [
             "MOVED 12182 10.0.0.1:6379",
@@ -302,6 +294,14 @@ mod tests {
             "ERR SELECT is not allowed in cluster mode",
         ] {
             assert!(reply(line).message().contains("use `redis-cluster://`"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_quotes_is_not_repeated() {
+        for line in ["ERR unknown command 'X', with args beginning with: 'hunter2'", "HUNTER hunter2"] {
+            let error = reply(line);
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
     }
 

@@ -29,7 +29,7 @@
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `prefix` | `larder` | comes before every key; no prefix reaches into the keys of another |
+//! | `prefix` | `larder` | comes before every key; no prefix reaches into the keys of another, and an empty one is refused |
 //! | `layout` | `larder` | `grammy`: keys as they are, as grammY's Redis adapter has them |
 //! | `timeout` | `5s` | how long a command may take |
 //! | `connect_timeout` | `5s` | how long connecting may take, TLS and Sentinels included |

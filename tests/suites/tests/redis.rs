@@ -46,6 +46,7 @@ fn main() {
                 .case("prefixes_do_not_collide", keyspace::prefixes_do_not_collide)
                 .case("a_key_of_another_type_is_corrupt_for_itself", keyspace::another_type)
                 .case("keys_that_cannot_be_named_are_errors_in_a_listing", keyspace::unnameable_keys)
+                .case("an_empty_prefix_is_refused", keyspace::empty_prefix)
                 .case("a_page_of_one_key_lists_everything", keyspace::small_pages)
                 .case("forced_ifeq_says_that_the_server_lacks_it", keyspace::forced_ifeq)
                 .case("a_unix_socket_leads_there_too", access::unix_socket),

@@ -117,6 +117,13 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
     assert!(storage.keys("").all(|key| async move { key.is_err() }).await);
 }
 
+/// An empty prefix would list and clear what belongs to every other prefix.
+pub(crate) async fn empty_prefix(context: Context<Place>) {
+    let url = format!("{}?prefix=", context.factory.server.url());
+    let error = RedisStorage::connect(&url).await.fails(ErrorKind::Configuration, "an empty prefix");
+    assert!(error.message().contains("layout=grammy"), "{error}");
+}
+
 pub(crate) async fn small_pages(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&scan_count=1").await;
     let keys: BTreeSet<_> = (0..300).map(|number| key(format!("k{number}"))).collect();
