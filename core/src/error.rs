@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
+use crate::Key;
+
 /// A result with Larder's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -11,7 +13,8 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 ///
 /// It never holds a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
 /// its source. `Display` prints adapter, operation and message; the [source](StdError::source) is
-/// kept beside it, for error reporters that print the chain.
+/// kept beside it, for error reporters that print the chain. An error about one entry may name it by
+/// the [fingerprint](Key::fingerprint) of its key.
 ///
 /// ```
 /// use larder_core::{Error, ErrorKind, Operation};
@@ -28,6 +31,7 @@ struct Inner {
     kind: ErrorKind,
     adapter: Option<&'static str>,
     operation: Option<Operation>,
+    fingerprint: Option<String>,
     message: Cow<'static, str>,
     source: Option<Source>,
     failures: Vec<Failure>,
@@ -127,6 +131,7 @@ impl Error {
             kind,
             adapter: None,
             operation: None,
+            fingerprint: None,
             message: message.into(),
             source: None,
             failures: Vec::new(),
@@ -188,6 +193,14 @@ impl Error {
         self
     }
 
+    /// Names the entry by the [fingerprint](Key::fingerprint) of its key, unless one is named already.
+    /// The key itself may be a secret and is not kept.
+    #[must_use]
+    pub fn with_key(mut self, key: &Key) -> Self {
+        self.0.fingerprint.get_or_insert_with(|| key.fingerprint());
+        self
+    }
+
     /// Keeps the error underneath. Whoever hands it over answers for what it prints: no key, value
     /// or secret.
     #[must_use]
@@ -214,7 +227,14 @@ impl Error {
         self.0.operation
     }
 
-    /// What is wrong and what to do, without adapter and operation.
+    /// The [fingerprint](Key::fingerprint) of the key of the entry that the error is about, if it names
+    /// one.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.0.fingerprint.as_deref()
+    }
+
+    /// What is wrong and what to do, without adapter, operation and fingerprint.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
@@ -266,6 +286,7 @@ impl Error {
             kind: self.0.kind,
             adapter: self.0.adapter,
             operation: self.0.operation,
+            fingerprint: self.0.fingerprint.clone(),
             message,
             source: None,
             failures: self
@@ -286,7 +307,11 @@ impl fmt::Display for Error {
         if let Some(operation) = self.0.operation {
             write!(f, "{operation}: ")?;
         }
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match &self.0.fingerprint {
+            Some(fingerprint) => write!(f, " (key fingerprint {fingerprint})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -299,6 +324,9 @@ impl fmt::Debug for Error {
         }
         if let Some(operation) = self.0.operation {
             debug.field("operation", &operation);
+        }
+        if let Some(fingerprint) = &self.0.fingerprint {
+            debug.field("fingerprint", fingerprint);
         }
         debug.field("message", &self.0.message);
         if let Some(source) = &self.0.source {
@@ -380,6 +408,19 @@ mod tests {
             .with_operation(Operation::Write)
             .with_operation(Operation::Read);
         assert_eq!(error.to_string(), "file: write: it broke");
+    }
+
+    #[test]
+    fn error_about_an_entry_prints_the_fingerprint_and_not_the_key() {
+        let key = Key::new("cookie:hunter2").unwrap();
+        let error = Error::new(ErrorKind::Codec, "it is no JSON").with_key(&key);
+        let fingerprint = key.fingerprint();
+        assert_eq!(error.fingerprint(), Some(&*fingerprint));
+        for error in [error.duplicate(), error] {
+            assert_eq!(error.to_string(), format!("it is no JSON (key fingerprint {fingerprint})"));
+            assert!(!format!("{error:?}").contains("hunter2"));
+            assert!(format!("{error:?}").contains(&fingerprint));
+        }
     }
 
     #[test]

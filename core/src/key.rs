@@ -54,6 +54,28 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+
+    /// A short name for the key that does not reveal it: 8 hexadecimal digits.
+    ///
+    /// Errors and logs can print it where a key may be a secret. Equal keys have equal fingerprints, in
+    /// every process and in every version of this crate. Different keys rarely share one. A fingerprint
+    /// has 32 bits, so it cannot be turned back into a long random key. It can confirm a guess of a key
+    /// that is easy to guess, such as a small number.
+    ///
+    /// ```
+    /// use larder_core::Key;
+    ///
+    /// assert_eq!(Key::new("chat:42")?.fingerprint(), "1b1e1c23");
+    /// # Ok::<(), larder_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        // FNV-1a, its two halves folded into one.
+        let hash = self.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+    }
 }
 
 fn check(text: &str) -> Result<()> {
@@ -146,6 +168,15 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
+    }
+
+    #[test]
+    fn fingerprint_is_stable_short_and_different_for_different_keys() {
+        let fingerprints: std::collections::HashSet<_> =
+            (0..1_000).map(|number| Key::new(format!("chat:{number}")).unwrap().fingerprint()).collect();
+        assert_eq!(fingerprints.len(), 1_000);
+        assert!(fingerprints.iter().all(|fingerprint| fingerprint.len() == 8));
+        assert_eq!(Key::new("名前").unwrap().fingerprint(), "39d19cf9");
     }
 
     #[test]

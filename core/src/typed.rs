@@ -70,8 +70,10 @@ where
         let Some(record) = self.storage.read(key).await? else {
             return Ok(None);
         };
-        let value =
-            self.codec.decode(&record.value).map_err(|error| error.with_adapter(self.storage.name()))?;
+        let value = self
+            .codec
+            .decode(&record.value)
+            .map_err(|error| error.with_adapter(self.storage.name()).with_key(key))?;
         Ok(Some((value, record.version)))
     }
 
