@@ -11,7 +11,7 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, where, and why.
 ///
-/// It never holds a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
+/// It never prints a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
 /// its source. `Display` prints adapter, operation and message; the [source](StdError::source) is
 /// kept beside it, for error reporters that print the chain. An error about one entry may name it by
 /// the [fingerprint](Key::fingerprint) of its key.
@@ -32,6 +32,7 @@ struct Inner {
     adapter: Option<&'static str>,
     operation: Option<Operation>,
     fingerprint: Option<String>,
+    stored_name: Option<Box<[u8]>>,
     message: Cow<'static, str>,
     source: Option<Source>,
     failures: Vec<Failure>,
@@ -132,6 +133,7 @@ impl Error {
             adapter: None,
             operation: None,
             fingerprint: None,
+            stored_name: None,
             message: message.into(),
             source: None,
             failures: Vec::new(),
@@ -201,6 +203,14 @@ impl Error {
         self
     }
 
+    /// Keeps the name that an entry has in the store and that is not a [`Key`], for a program that may
+    /// show it to its user, as the command `larder` does. Neither `Display` nor `Debug` prints it.
+    #[must_use]
+    pub fn with_stored_name(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.0.stored_name.get_or_insert_with(|| name.as_ref().into());
+        self
+    }
+
     /// Keeps the error underneath. Whoever hands it over answers for what it prints: no key, value
     /// or secret.
     #[must_use]
@@ -232,6 +242,13 @@ impl Error {
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.0.fingerprint.as_deref()
+    }
+
+    /// The name that the entry has in the store, if it is not a [`Key`] and the error keeps it. It may be
+    /// a secret: do not log it.
+    #[must_use]
+    pub fn stored_name(&self) -> Option<&[u8]> {
+        self.0.stored_name.as_deref()
     }
 
     /// What is wrong and what to do, without adapter, operation and fingerprint.
@@ -287,6 +304,7 @@ impl Error {
             adapter: self.0.adapter,
             operation: self.0.operation,
             fingerprint: self.0.fingerprint.clone(),
+            stored_name: self.0.stored_name.clone(),
             message,
             source: None,
             failures: self
@@ -420,6 +438,15 @@ mod tests {
             assert_eq!(error.to_string(), format!("it is no JSON (key fingerprint {fingerprint})"));
             assert!(!format!("{error:?}").contains("hunter2"));
             assert!(format!("{error:?}").contains(&fingerprint));
+        }
+    }
+
+    #[test]
+    fn stored_name_is_kept_and_never_printed() {
+        let error = Error::new(ErrorKind::InvalidKey, "not a key").with_stored_name(b"hunter2\xff");
+        for error in [error.duplicate(), error] {
+            assert_eq!(error.stored_name(), Some(&b"hunter2\xff"[..]));
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
     }
 
