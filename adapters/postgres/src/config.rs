@@ -13,7 +13,7 @@ use crate::{
     layout::{Layout, ValueColumn},
     names::TableName,
     queries::{self, Queries},
-    schema,
+    schema::{self, RunBy},
     table::Table,
     tls::{Connector, Roots},
 };
@@ -57,6 +57,7 @@ pub struct PostgresBuilder {
     pub(crate) values: Option<ValueColumn>,
     pub(crate) grammy: bool,
     pub(crate) setup: bool,
+    pub(crate) existing: bool,
     pub(crate) statements: Statements,
     pub(crate) pool_size: usize,
     pub(crate) coalesce: bool,
@@ -103,6 +104,7 @@ impl PostgresBuilder {
             values: None,
             grammy: false,
             setup: true,
+            existing: false,
             statements: Statements::default(),
             pool_size: 8,
             coalesce: true,
@@ -147,6 +149,15 @@ impl PostgresBuilder {
     /// is off, run [`setup_sql`](Self::setup_sql) beforehand.
     pub const fn setup(mut self, setup: bool) -> Self {
         self.setup = setup;
+        self
+    }
+
+    /// Opens only what is there. Connecting fails with [`Configuration`](ErrorKind::Configuration) if
+    /// the table or its schema is missing or the table has another shape. It creates nothing, removes
+    /// no expired rows in the background, and needs only the right to `SELECT`. Overrides
+    /// [`setup`](Self::setup).
+    pub const fn existing(mut self) -> Self {
+        self.existing = true;
         self
     }
 
@@ -226,7 +237,7 @@ impl PostgresBuilder {
     #[must_use]
     pub fn setup_sql(&self) -> String {
         let table = self.table_name();
-        format!("{}{}", schema::schema_sql(&table), schema::sql(&table, self.layout()))
+        format!("{}{}", schema::schema_sql(&table), schema::sql(&table, self.layout(), RunBy::Person))
     }
 
     /// Connects, makes the table unless told otherwise, and opens the storage.
@@ -244,7 +255,9 @@ impl PostgresBuilder {
         let (name, layout) = (self.table_name(), self.layout());
         let driver = self.driver().map_err(named(Operation::Connect))?;
         driver.query(&queries::ping(), &[]).await.map_err(named(Operation::Connect))?;
-        if self.setup {
+        if self.existing {
+            schema::find(&driver, &name, layout).await.map_err(named(Operation::Connect))?;
+        } else if self.setup {
             schema::set_up(&driver, &name, layout).await.map_err(named(Operation::Setup))?;
         }
         let table = Table { driver, layout, queries: Queries::new(&name, layout) };
@@ -255,7 +268,7 @@ impl PostgresBuilder {
         };
         let sweeper = self
             .sweep
-            .filter(|_| layout.capabilities().expiry)
+            .filter(|_| !self.existing && layout.capabilities().expiry)
             .map(|interval| Sweeper::start(Arc::downgrade(&storage), interval));
         Ok(PostgresStorage::new(storage, sweeper, layout))
     }

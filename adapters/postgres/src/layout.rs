@@ -20,6 +20,8 @@ pub enum ValueColumn {
 }
 
 impl ValueColumn {
+    pub(crate) const ALL: [Self; 4] = [Self::Bytea, Self::Jsonb, Self::Json, Self::Text];
+
     pub(crate) const fn sql(self) -> &'static str {
         match self {
             Self::Bytea => "bytea",

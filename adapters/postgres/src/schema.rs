@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use crate::{
     driver::Driver,
-    layout::Layout,
+    layout::{Layout, ValueColumn},
     names::{TableName, quote},
     queries::Query,
 };
@@ -17,12 +17,31 @@ const ATTEMPTS: u32 = 5;
 /// does not keep them away.
 const RACES: &[&str] = &["23505", "42P06", "42P07", "42710"];
 
-/// The statements that make the table and its index, for this program or for a person.
-pub(crate) fn sql(table: &TableName, layout: Layout) -> String {
+/// Who runs the SQL that makes the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunBy {
+    Person,
+    SetUp,
+}
+
+/// What the storage is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    Read,
+    Write,
+}
+
+/// The statements that make the table and its index. A person may run them twice. Set-up fails if the
+/// table has appeared meanwhile, before it makes an index in a table that it has not looked at.
+pub(crate) fn sql(table: &TableName, layout: Layout, run_by: RunBy) -> String {
     let name = table.quoted();
+    let create = match run_by {
+        RunBy::Person => "CREATE TABLE IF NOT EXISTS",
+        RunBy::SetUp => "CREATE TABLE",
+    };
     match layout {
         Layout::Larder(column) => format!(
-            "CREATE TABLE IF NOT EXISTS {name} (\n    \
+            "{create} {name} (\n    \
                  key text COLLATE \"C\" NOT NULL PRIMARY KEY,\n    \
                  value {} NOT NULL,\n    \
                  version bigint NOT NULL,\n    \
@@ -35,7 +54,7 @@ pub(crate) fn sql(table: &TableName, layout: Layout) -> String {
         // As @grammyjs/storage-psql does. It leaves the name of its index unquoted, so Postgres folds
         // it to lower case.
         Layout::Grammy => format!(
-            "CREATE TABLE IF NOT EXISTS {name} (\n    \
+            "{create} {name} (\n    \
                  \"key\" VARCHAR NOT NULL,\n    \
                  \"value\" TEXT\n\
              );\n\
@@ -54,13 +73,14 @@ pub(crate) fn schema_sql(table: &TableName) -> String {
 /// once. What exists already needs no permission to create.
 pub(crate) async fn set_up(driver: &Driver, table: &TableName, layout: Layout) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        if check(driver, table, layout).await? {
+        if check(driver, table, layout, Rights::Write).await? {
             return Ok(());
         }
         // One message, hence one transaction, which holds the lock to its end.
-        let schema = if schema_is_missing(driver, table).await? { schema_sql(table) } else { String::new() };
-        let script =
-            format!("SELECT pg_advisory_xact_lock({});\n{schema}{}", table.lock(), sql(table, layout));
+        let schema =
+            if missing_schema(driver, table).await?.is_some() { schema_sql(table) } else { String::new() };
+        let table_sql = sql(table, layout, RunBy::SetUp);
+        let script = format!("SELECT pg_advisory_xact_lock({});\n{schema}{table_sql}", table.lock());
         if let Err(failed) = driver.batch(&script).await {
             match failed.state.as_deref() {
                 Some(state) if RACES.contains(&state) => {}
@@ -79,19 +99,33 @@ pub(crate) async fn set_up(driver: &Driver, table: &TableName, layout: Layout) -
     Err(Error::new(ErrorKind::Unavailable, "the table keeps being made and removed by others"))
 }
 
-async fn schema_is_missing(driver: &Driver, table: &TableName) -> Result<bool> {
-    let Some(schema) = table.schema() else {
-        return Ok(false);
+/// Checks that the table is there, and its shape. Changes nothing.
+pub(crate) async fn find(driver: &Driver, table: &TableName, layout: Layout) -> Result<()> {
+    if check(driver, table, layout, Rights::Read).await? {
+        return Ok(());
+    }
+    let missing = match missing_schema(driver, table).await? {
+        Some(schema) => format!("schema {}", quote(schema)),
+        None => format!("table {}", table.quoted()),
     };
-    let query = Query {
-        text: "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)".to_owned(),
-        types: vec![Type::NAME],
-    };
-    let rows = driver.query(&query, &[&schema]).await?;
-    Ok(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
+    Err(Error::new(
+        ErrorKind::Configuration,
+        format!("there is no {missing} in this database; check the options `schema` and `table`"),
+    ))
 }
 
-const TABLE: &str = "SELECT c.relkind::text, \
+/// The table's schema, if one is named that is not there.
+async fn missing_schema<'a>(driver: &Driver, table: &'a TableName) -> Result<Option<&'a str>> {
+    let Some(schema) = table.schema() else {
+        return Ok(None);
+    };
+    let query =
+        Query { text: "SELECT FROM pg_namespace WHERE nspname = $1".to_owned(), types: vec![Type::NAME] };
+    let rows = driver.query(&query, &[&schema]).await?;
+    Ok(rows.is_empty().then_some(schema))
+}
+
+const TABLE: &str = "SELECT c.relkind::text, has_table_privilege(c.oid, 'SELECT'), \
      has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
      AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), \
      EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] \
@@ -107,7 +141,7 @@ const COLUMNS: &str = "SELECT a.attname::text, a.atttypid, format_type(a.atttypi
      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// Whether the table is there; an error if it is, but cannot be used.
-async fn check(driver: &Driver, table: &TableName, layout: Layout) -> Result<bool> {
+async fn check(driver: &Driver, table: &TableName, layout: Layout, rights: Rights) -> Result<bool> {
     let name = table.quoted();
     let about = |text: &str| Query { text: text.to_owned(), types: vec![Type::TEXT] };
     let rows = driver.query(&about(TABLE), &[&name]).await?;
@@ -118,29 +152,40 @@ async fn check(driver: &Driver, table: &TableName, layout: Layout) -> Result<boo
     let columns: Vec<Column> = columns.iter().map(Column::from_row).collect::<Result<_>>()?;
     let unexpected = |_| Error::new(ErrorKind::Other, "the server's catalogue is not as expected");
     let kind: String = row.try_get(0).map_err(unexpected)?;
+    let [may_read, may_write, has_unique_key, has_index] = {
+        let mut flags = [false; 4];
+        for (at, flag) in (1..).zip(&mut flags) {
+            *flag = row.try_get(at).map_err(unexpected)?;
+        }
+        flags
+    };
     if !matches!(kind.as_str(), "r" | "p") {
-        return Err(wrong(table, "is a view, an index or the like, not a table"));
+        return Err(wrong(table, "is a view, an index or the like, not a table", ""));
     }
     check_columns(table, layout, &columns)?;
-    if !row.try_get::<_, bool>(2).map_err(unexpected)? {
-        return Err(wrong(table, "has no unique index on the column `key` alone"));
+    if !has_unique_key {
+        return Err(wrong(table, "has no unique index on the column `key` alone", ""));
     }
-    if !row.try_get::<_, bool>(1).map_err(unexpected)? {
-        return Err(Error::new(
+    match rights {
+        Rights::Read if !may_read => {
+            Err(Error::new(ErrorKind::Denied, "this user may not SELECT from the table: GRANT it SELECT"))
+        }
+        Rights::Write if !may_write => Err(Error::new(
             ErrorKind::Denied,
             "this user may not SELECT, INSERT, UPDATE and DELETE in the table: GRANT it all four",
-        ));
+        )),
+        Rights::Write if !has_index && matches!(layout, Layout::Larder(_)) => {
+            // Making it now could block a large table's writers for long: that is for its owner to time.
+            tracing::warn!(
+                adapter = crate::NAME,
+                table = table.table(),
+                "the table has no index on expires_at, so sweeping reads all of it; see \
+                 PostgresBuilder::setup_sql()"
+            );
+            Ok(true)
+        }
+        _ => Ok(true),
     }
-    let indexed = row.try_get::<_, bool>(3).map_err(unexpected)?;
-    if !indexed && matches!(layout, Layout::Larder(_)) {
-        // Making it now could block a large table's writers for long: that is for its owner to time.
-        tracing::warn!(
-            adapter = crate::NAME,
-            table = table.table(),
-            "the table has no index on expires_at, so sweeping reads all of it; see PostgresBuilder::setup_sql()"
-        );
-    }
-    Ok(true)
 }
 
 #[derive(Debug)]
@@ -181,51 +226,77 @@ fn check_columns(table: &TableName, layout: Layout, columns: &[Column]) -> Resul
             ("value", &[Type::TEXT, Type::VARCHAR], "text"),
         ],
     };
+    let mismatch = |what: &str| {
+        let found: Vec<String> =
+            columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        let what = format!("{what} (its columns: {found})");
+        wrong(table, &what, &way_out(layout, columns))
+    };
     for (name, types, type_name) in wanted {
         let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            return Err(wrong(table, &format!("has no column `{name}` (of type {type_name})")));
+            return Err(mismatch(&format!("has no column `{name}` of type {type_name}")));
         };
         if !types.iter().any(|wanted| wanted.oid() == column.type_oid) {
             let found = &column.type_name;
-            return Err(wrong(
-                table,
-                &format!("has a column `{name}` of type {found} instead of {type_name}"),
-            ));
+            return Err(mismatch(&format!("has a column `{name}` of type {found} instead of {type_name}")));
         }
         // By bytes, so that listings and prefixes can use the index.
         let by_bytes = ["C", "POSIX", "ucs_basic", "pg_c_utf8"].contains(&&*column.collation);
         if *name == "key" && matches!(layout, Layout::Larder(_)) && !by_bytes {
             let found = &column.collation;
-            return Err(wrong(
-                table,
-                &format!("has a column `key` with the collation \"{found}\" instead of \"C\""),
-            ));
+            return Err(mismatch(&format!(
+                "has a column `key` with the collation \"{found}\" instead of \"C\""
+            )));
         }
     }
     let known = |column: &&Column| wanted.iter().any(|(name, ..)| *name == column.name);
     match columns.iter().find(|column| column.demanding && !known(column)) {
-        Some(column) => Err(wrong(
-            table,
-            &format!(
-                "has a column `{}` that is NOT NULL and has no default, so nothing can be inserted",
-                column.name
-            ),
-        )),
+        Some(column) => Err(mismatch(&format!(
+            "has a column `{}` that is NOT NULL and has no default, so nothing can be inserted",
+            column.name
+        ))),
         None => Ok(()),
     }
 }
 
-fn wrong(table: &TableName, what: &str) -> Error {
+/// The options that would open the table, where it looks like one of the other layouts.
+fn way_out(layout: Layout, columns: &[Column]) -> String {
+    let has = |name: &str, types: &[Type]| {
+        columns.iter().any(|column| column.name == name && types.iter().any(|ty| ty.oid() == column.type_oid))
+    };
+    let text = [Type::TEXT, Type::VARCHAR];
+    if has("version", &[Type::INT8]) && has("expires_at", &[Type::TIMESTAMPTZ]) {
+        if layout == Layout::Grammy {
+            return "if it is Larder's, open it without `layout=grammy`; ".to_owned();
+        }
+        let other = ValueColumn::ALL.iter().find(|column| has("value", &[column.value_type()]));
+        return match other {
+            Some(other) if *other != layout.column() => {
+                format!("if it is Larder's, open it with `values={}`; ", other.sql())
+            }
+            _ => String::new(),
+        };
+    }
+    if layout != Layout::Grammy && columns.len() == 2 && has("key", &text) && has("value", &text) {
+        return "if it is grammY's, open it with `layout=grammy`; ".to_owned();
+    }
+    String::new()
+}
+
+fn wrong(table: &TableName, what: &str, way_out: &str) -> Error {
     Error::new(
         ErrorKind::Configuration,
-        format!("the table {} {what}; choose another with `table`, or change this one", table.quoted()),
+        format!(
+            "the table {} {what}: {way_out}choose another with `table`, or change this one",
+            table.quoted()
+        ),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::ValueColumn;
 
     fn column(name: &str, ty: &Type, collation: &str) -> Column {
         Column {

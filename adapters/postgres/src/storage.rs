@@ -44,6 +44,17 @@ impl PostgresStorage {
         PostgresBuilder::from_url(url)?.connect().await
     }
 
+    /// Connects to the server at `url` and opens the table if it is there, without changing anything:
+    /// [`PostgresBuilder::from_url`] and [`PostgresBuilder::existing`].
+    ///
+    /// # Errors
+    ///
+    /// As those of [`connect`](Self::connect); [`Configuration`](ErrorKind::Configuration) also if
+    /// there is no such table or schema.
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        PostgresBuilder::from_url(url)?.existing().connect().await
+    }
+
     pub(crate) fn new(storage: Arc<dyn Storage>, sweeper: Option<Sweeper>, layout: Layout) -> Self {
         let (closed, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { shared: Arc::new(Shared { storage, sweeper, layout, closed, ended }) }

@@ -6,6 +6,7 @@
 mod admin;
 mod connections;
 mod contents;
+mod existing;
 mod faults;
 mod grammy;
 mod opening;
@@ -33,6 +34,7 @@ fn main() {
         .suite(suite("postgres_unnamed", "statements=unnamed"));
     let runner = grammy::suites(runner);
     let runner = opening::suites(runner);
+    let runner = existing::suites(runner);
     let runner = poolers::suites(runner);
     let runner = connections::suites(runner);
     let runner = tls::suites(runner);
