@@ -81,7 +81,10 @@ impl Connector {
     pub(crate) fn new(mode: TlsMode, roots: Option<&Roots>) -> Result<Self> {
         match (mode, roots) {
             (TlsMode::Disable | TlsMode::Prefer, None) => Ok(Self::Plain),
-            _ => Err(configuration("TLS needs the feature `tls` of larder-postgres, which this build lacks")),
+            _ => Err(configuration(
+                "this build has no TLS: turn on the feature `tls` of the crate `larder` (or of `larder-postgres` \
+                 where that is used by itself), or leave out `sslmode` and `sslrootcert`",
+            )),
         }
     }
 
@@ -116,4 +119,19 @@ impl fmt::Debug for Connector {
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
+}
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_tls_names_the_features_that_bring_it() {
+        for (mode, roots) in [(TlsMode::Require, None), (TlsMode::Prefer, Some(&Roots::Mozilla))] {
+            let error = Connector::new(mode, roots).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.message().contains("`tls` of the crate `larder`"), "{error}");
+        }
+        assert!(matches!(Connector::new(TlsMode::Prefer, None), Ok(Connector::Plain)));
+    }
 }
