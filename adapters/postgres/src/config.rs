@@ -12,7 +12,7 @@ use crate::{
     driver::Driver,
     layout::{Layout, ValueColumn},
     names::TableName,
-    queries::{self, Queries},
+    queries::Queries,
     schema::{self, RunBy},
     table::Table,
     tls::{Connector, Roots},
@@ -22,11 +22,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Statements {
-    /// Prepared once per connection, and run by name from then on.
+    /// Prepared once per connection, and run by name from then on. Behind a pooler (pgbouncer and the
+    /// like) as [`Unnamed`](Self::Unnamed): there the next statement may run on another connection,
+    /// where the name means another client's statement. Each new connection asks the server for the
+    /// process that it talks to; behind a pooler that is not the process that the connection began
+    /// with.
     #[default]
     Prepared,
-    /// Sent whole each time, without a name, still in one round trip: for poolers in transaction mode
-    /// (pgbouncer and its kin), where the next statement may meet another connection.
+    /// Sent whole each time, without a name, still in one round trip.
     Unnamed,
 }
 
@@ -161,7 +164,7 @@ impl PostgresBuilder {
         self
     }
 
-    /// How statements get to the server; prepared unless set.
+    /// How statements get to the server; prepared unless set. A pooler is noticed either way.
     pub const fn statements(mut self, statements: Statements) -> Self {
         self.statements = statements;
         self
@@ -254,7 +257,7 @@ impl PostgresBuilder {
         self.check().map_err(named(Operation::Connect))?;
         let (name, layout) = (self.table_name(), self.layout());
         let driver = self.driver().map_err(named(Operation::Connect))?;
-        driver.query(&queries::ping(), &[]).await.map_err(named(Operation::Connect))?;
+        driver.open().await.map_err(named(Operation::Connect))?;
         if self.existing {
             schema::find(&driver, &name, layout).await.map_err(named(Operation::Connect))?;
         } else if self.setup {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
+    backend::{self, Identities, Identity},
     config::Statements,
     error::{self, After},
     lease::{Lease, Salvage},
@@ -46,6 +47,8 @@ pub(crate) struct Driver {
     timeout: Duration,
     /// For a connection, be it given back by another call or made anew.
     patience: Duration,
+    identities: Identities,
+    identify: Query,
     salvage: Arc<Salvage>,
     readers: Mutex<Vec<Weak<Lease>>>,
     opening: tokio::sync::Mutex<()>,
@@ -94,10 +97,17 @@ impl Driver {
             statements,
             timeout,
             patience,
+            identities: Identities::default(),
+            identify: backend::query(),
             salvage: Arc::new(Salvage { timeout, connector }),
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Connects for the first time.
+    pub(crate) async fn open(&self) -> Result<()> {
+        self.lease(Use::Shared).await.map(drop)
     }
 
     pub(crate) fn close(&self) {
@@ -127,6 +137,7 @@ impl Driver {
     async fn send(
         &self,
         client: &ClientWrapper,
+        identity: Identity,
         wanted: Wanted,
         query: &Query,
         params: Params<'_>,
@@ -134,11 +145,14 @@ impl Driver {
         let Query { text, types } = query;
         let params = params.iter().map(|param| Unlogged(*param));
         let rows = match self.statements {
-            Statements::Prepared => {
+            // By name only where the server itself hears the name.
+            Statements::Prepared if identity.direct => {
                 let statement = client.prepare_typed_cached(text, types).await?;
                 client.query_raw(&statement, params).await?
             }
-            Statements::Unnamed => client.query_typed_raw(text, params.zip(types.iter().cloned())).await?,
+            Statements::Prepared | Statements::Unnamed => {
+                client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
+            }
         };
         let mut rows = pin!(rows);
         match wanted {
@@ -170,7 +184,7 @@ impl Driver {
         let mut attempt = 1;
         loop {
             let lease = self.lease(kind).await?;
-            let sent = self.send(lease.client()?, wanted, query, params);
+            let sent = self.send(lease.client()?, lease.identity(), wanted, query, params);
             let error = match self.within(&lease, sent).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
@@ -246,7 +260,34 @@ impl Driver {
 
     async fn take(&self) -> Result<Lease> {
         let object = self.pool.get().await.map_err(error::from_pool)?;
-        Ok(Lease::new(object, Arc::clone(&self.salvage)))
+        let mut lease = Lease::new(object, Arc::clone(&self.salvage));
+        let identity = self.identity(&lease).await?;
+        lease.identify(identity);
+        Ok(lease)
+    }
+
+    /// What is known about the connection; asks the server if it is new.
+    async fn identity(&self, lease: &Lease) -> Result<Identity> {
+        let client = lease.client()?;
+        if let Some(identity) = self.identities.get(client) {
+            return Ok(identity);
+        }
+        let under_way = lease.under_way();
+        let answer = self.send(client, Identity::default(), Wanted::Rows, &self.identify, &[]).await;
+        under_way.ended();
+        let identity = match answer {
+            Ok(answer) => Identity::new(&answer.rows(), &client.cancel_token()).await,
+            // It is not for this user to know: nothing is taken for granted then.
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
+                Identity::default()
+            }
+            Err(error) => {
+                lease.condemn();
+                return Err(error::from_driver(&error));
+            }
+        };
+        self.identities.insert(client, identity);
+        Ok(identity)
     }
 
     /// A connection that other readers are using, if there is one with room.

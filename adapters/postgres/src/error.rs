@@ -98,8 +98,8 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
         "42501" => (Denied, "the user lacks a permission"),
         "26000" | "42P05" | "0A000" => (
             Configuration,
-            "prepared statements do not hold on this connection; behind a pooler in transaction mode use \
-             `statements=unnamed`",
+            "the server does not keep prepared statements; use `statements=unnamed`, and tell other programs \
+             not to deallocate them where they share the pool",
         ),
         "42P01" | "3F000" => (
             Configuration,

@@ -13,7 +13,7 @@ use larder_core::{Error, ErrorKind, Result};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::CancelToken;
 
-use crate::tls::Connector;
+use crate::{backend::Identity, tls::Connector};
 
 /// How long a statement goes on whose caller has gone, before it is cancelled.
 const GRACE: Duration = Duration::from_millis(100);
@@ -85,6 +85,7 @@ pub(crate) struct Lease {
     object: Option<Object>,
     condemned: AtomicBool,
     abandoned: AtomicBool,
+    identity: Identity,
     salvage: Arc<Salvage>,
     /// Taken at the start: a call may be dropped outside the runtime that it ran in.
     runtime: Option<Handle>,
@@ -96,6 +97,7 @@ impl Lease {
             object: Some(object),
             condemned: false.into(),
             abandoned: false.into(),
+            identity: Identity::default(),
             salvage,
             runtime: Handle::try_current().ok(),
         }
@@ -107,6 +109,14 @@ impl Lease {
 
     pub(crate) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) const fn identify(&mut self, identity: Identity) {
+        self.identity = identity;
     }
 
     pub(crate) fn is_usable(&self) -> bool {

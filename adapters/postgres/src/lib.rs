@@ -49,7 +49,7 @@
 //! | `layout` | `larder` | `larder` or `grammy` |
 //! | `values` | `bytea` | the type of the column `value`: `bytea`, `jsonb`, `json` or `text`; the latter three take JSON only |
 //! | `setup` | `true` | whether to make the table, and to check the shape of one that is there |
-//! | `statements` | `prepared` | `unnamed` behind a pooler in transaction mode, such as pgbouncer |
+//! | `statements` | `prepared` | `unnamed` prepares none; behind a pooler, such as pgbouncer, none are prepared either way |
 //! | `pool_size` | `8` | connections at most |
 //! | `coalesce` | `true` | concurrent writes share a statement and a commit |
 //! | `lanes` | `2` | such batches under way at once |
@@ -97,6 +97,7 @@
 //! `tls` (on by default): TLS through rustls with ring. Roots are Mozilla's, compiled in, rather than
 //! the operating system's: the same on every machine, in the smallest container too.
 
+mod backend;
 mod batch;
 mod config;
 mod driver;

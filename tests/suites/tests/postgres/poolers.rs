@@ -1,15 +1,26 @@
-//! Behind pgbouncer in transaction mode.
+//! Behind pgbouncer in transaction mode, where consecutive statements of a client may run on different
+//! connections to the server, and a prepared statement's name may mean another client's statement.
 
 use larder_core::{Bytes, Expiry, Key, Storage};
 use larder_test_servers::Kind;
-use larder_testkit::Runner;
+use larder_testkit::{Runner, Suite};
 
-use crate::place::suite_on;
+use crate::{
+    place::{Place, suite_on},
+    processes::increment_in_two_processes,
+};
 
 pub(crate) fn suites(runner: Runner) -> Runner {
-    runner.suite(suite_on("postgres_pgbouncer", Kind::Pgbouncer, "statements=unnamed").case(
-        "more_clients_than_server_connections",
-        |context| async move {
+    let runner = runner.suite(cases(suite_on("postgres_pgbouncer", Kind::Pgbouncer, "")));
+    ["statements=prepared", "statements=unnamed"].into_iter().fold(runner, |runner, options| {
+        let name = format!("postgres_pgbouncer_{}", options.trim_start_matches("statements="));
+        runner.suite(cases(suite_on(&name, Kind::Pgbouncer, options).without_laws()))
+    })
+}
+
+fn cases(suite: Suite<Place>) -> Suite<Place> {
+    suite
+        .case("more_clients_than_server_connections", |context| async move {
             let table = context.target.space().to_owned();
             let storage =
                 context.factory.storage(&format!("table={table}&pool_size=12&coalesce=false")).await;
@@ -28,6 +39,36 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 task.unwrap();
             }
             storage.close().await.unwrap();
-        },
-    ))
+        })
+        .case("statements_of_two_processes_are_never_mistaken_for_each_other", |context| async move {
+            let table = context.target.space().to_owned();
+            let url = context.factory.url(&format!("table={table}&pool_size=4"));
+            increment_in_two_processes(&url, 40).await;
+        })
+        .case("statements_of_another_client_never_run_instead", |context| async move {
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}&pool_size=4")).await;
+            let keys: Vec<Key> = (0..50).map(|number| Key::new(format!("{number}")).unwrap()).collect();
+            for key in &keys {
+                storage.write(key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+            }
+            // What another process does that was started later: names of the same form, for deletes.
+            let admin = crate::admin::Admin::connect(context.factory.bare_url()).await;
+            for number in 0..500 {
+                let sql = format!("PREPARE s{number} (text) AS DELETE FROM \"{table}\" WHERE key = $1");
+                // On whichever connection to the server it is, the name may be taken.
+                drop(admin.client.batch_execute(&sql).await);
+            }
+            let other = context.factory.storage(&format!("table={table}&pool_size=4")).await;
+            for key in &keys {
+                assert!(storage.read(key).await.unwrap().is_some());
+                assert!(other.contains(key).await.unwrap());
+                assert!(other.read(key).await.unwrap().is_some());
+            }
+            storage.close().await.unwrap();
+            other.close().await.unwrap();
+            for number in 0..500 {
+                drop(admin.client.batch_execute(&format!("DEALLOCATE s{number}")).await);
+            }
+        })
 }
