@@ -41,6 +41,8 @@ fn decode_error(format: &str, place: impl fmt::Display) -> Error {
 }
 
 /// JSON (RFC 8259), the default: every store can show it, and all but one can query it.
+///
+/// Every finite `f64` and every 64-bit integer comes back as the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Json;
 
@@ -144,21 +146,84 @@ mod tests {
         }
     }
 
+    /// `T` itself, and `T` by way of a [`serde_json::Value`], as migrations and dynamic sessions go.
+    fn survives<T>(codec: impl Codec, number: T) -> bool
+    where
+        T: Serialize + DeserializeOwned + Copy + PartialEq,
+    {
+        let bytes = codec.encode(&number).unwrap();
+        let value: serde_json::Value = codec.decode(&bytes).unwrap();
+        let again = codec.encode(&value).unwrap();
+        codec.decode::<T>(&bytes).unwrap() == number
+            && codec.decode::<T>(&again).unwrap() == number
+            && serde_json::from_value::<T>(serde_json::to_value(number).unwrap()).unwrap() == number
+    }
+
+    /// An `f64` that equals another in all its bits only.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    struct Exact(f64);
+
+    impl PartialEq for Exact {
+        fn eq(&self, other: &Self) -> bool {
+            self.0.to_bits() == other.0.to_bits()
+        }
+    }
+
+    fn numbers_survive(codec: impl Codec) {
+        let mut floats = vec![
+            139.390_000_000_000_01,
+            -120.654_873_651_235_05,
+            -0.0,
+            5e-324,
+            f64::MIN_POSITIVE,
+            f64::EPSILON,
+            f64::MAX,
+            f64::MIN,
+            9_007_199_254_740_993.0,
+        ];
+        // And a sample of all the others: a bit pattern is a number, infinite or not a number.
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..10_000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            floats.extend(Some(f64::from_bits(bits)).filter(|number| number.is_finite()));
+        }
+        let changed: Vec<f64> =
+            floats.iter().copied().filter(|&number| !survives(codec.clone(), Exact(number))).collect();
+        assert!(
+            changed.is_empty(),
+            "{} of {} changed, among them {:?}",
+            changed.len(),
+            floats.len(),
+            &changed[..changed.len().min(3)]
+        );
+        for number in [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, (1 << 53) + 1] {
+            assert!(survives(codec.clone(), number), "{number}");
+        }
+        for number in [-1, i64::MIN, i64::MIN + 1, i64::MAX, -(1 << 53) - 1] {
+            assert!(survives(codec.clone(), number), "{number}");
+        }
+    }
+
     #[test]
     fn json() {
         round_trip(Json);
+        numbers_survive(Json);
     }
 
     #[cfg(feature = "msgpack")]
     #[test]
     fn msgpack() {
         round_trip(MessagePack);
+        numbers_survive(MessagePack);
     }
 
     #[cfg(feature = "cbor")]
     #[test]
     fn cbor() {
         round_trip(Cbor);
+        numbers_survive(Cbor);
     }
 
     #[test]

@@ -40,6 +40,43 @@ fn with(storage: &Counting, conflicts: Conflicts) -> Sessions<u32> {
     Sessions::builder().storage(storage.clone()).conflicts(conflicts).build().unwrap()
 }
 
+/// Numbers that no handler touches stay as they are, to the last digit.
+#[tokio::test]
+async fn untouched_numbers_stay_exact() {
+    #[derive(Default, Serialize, Deserialize)]
+    struct Trip {
+        visits: u64,
+        way: Vec<f64>,
+        #[serde(flatten)]
+        rest: serde_json::Map<String, Value>,
+    }
+    // The members in the order of their names, which is that of a `Value`.
+    let stored = |visits: u64| {
+        format!(
+            "{{\"at\":139.39000000000001,\"far\":1.7976931348623157e+308,\"first\":-9223372036854775808,\
+             \"last\":18446744073709551615,\"visits\":{visits},\
+             \"way\":[139.39000000000001,-120.65487365123505,5e-324]}}"
+        )
+    };
+    let storage = Counting::new();
+    storage.put("42", stored(0)).await;
+    let dynamic: Sessions<Value> = Sessions::new(storage.clone()).unwrap();
+    for visits in 1..=10 {
+        dynamic.update(42, async |mut trip| trip["visits"] = json!(visits)).await.unwrap();
+        assert_eq!(storage.text("42").await.unwrap(), stored(visits));
+    }
+    let typed: Sessions<Trip> = Sessions::new(storage.clone()).unwrap();
+    let members = stored(20);
+    for visits in 11..=20 {
+        typed.update(42, async |mut trip| trip.visits = visits).await.unwrap();
+    }
+    // The members come in the order of the fields now.
+    let text = storage.text("42").await.unwrap();
+    for member in members.trim_matches(['{', '}']).split(",\"") {
+        assert!(text.contains(member), "{member} is not in {text}");
+    }
+}
+
 // What it costs.
 
 #[tokio::test]

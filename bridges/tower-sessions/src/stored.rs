@@ -119,6 +119,22 @@ mod tests {
     }
 
     #[test]
+    fn every_number_comes_back_exactly() {
+        let numbers = json!([
+            139.390_000_000_000_01,
+            -120.654_873_651_235_05,
+            5e-324,
+            f64::MAX,
+            -0.0,
+            u64::MAX,
+            i64::MIN
+        ]);
+        let decoded = decode(&encode(&record(numbers.clone())).unwrap(), &Id(7)).unwrap();
+        // As text: `-0.0` equals `0.0`.
+        assert_eq!(decoded.data["value"].to_string(), numbers.to_string());
+    }
+
+    #[test]
     fn the_time_to_live_is_never_negative() {
         assert!(expiry(OffsetDateTime::UNIX_EPOCH).is_elapsed());
         assert!(expiry(OffsetDateTime::now_utc() + Duration::from_secs(9)).as_millis() > Some(8_000));

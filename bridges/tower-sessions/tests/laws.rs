@@ -81,6 +81,9 @@ async fn created(target: Target) {
     let values =
         r#"{"text":"名前 \u0000 \"\\","many":[1,-2,0.5,1e300,18446744073709551615],"none":null,"":{"a":{}}}"#;
     record.data.extend(serde_json::from_str::<HashMap<_, _>>(values).unwrap());
+    let numbers =
+        [139.390_000_000_000_01, -120.654_873_651_235_05, 5e-324, f64::MAX].map(serde_json::Value::from);
+    record.data.insert("numbers".to_owned(), numbers.to_vec().into());
     assert_eq!(loaded(&store, &id).await, None);
     store.create(&mut record).await.must("create");
     assert_eq!(record.id, id, "the id was free");

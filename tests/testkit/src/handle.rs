@@ -1,6 +1,6 @@
 //! A storage under test, with values that it accepts.
 
-use std::{collections::BTreeSet, ops::Deref, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, ops::Deref, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -99,6 +99,18 @@ impl Handle {
             record.value.len(),
             value.len(),
         );
+    }
+
+    /// The numbers in the JSON array under `key`, each read from its own text.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such array.
+    pub async fn numbers<T: FromStr<Err: Display>>(&self, key: &Key) -> Vec<T> {
+        let record = self.read(key).await.must("read").must("find the numbers");
+        let text = str::from_utf8(&record.value).must("read the numbers as text").trim();
+        let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).must("find an array");
+        inner.split(',').map(|number| number.trim().parse().must("read a number")).collect()
     }
 
     /// Asserts that there is no entry under `key`.

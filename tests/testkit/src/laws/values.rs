@@ -1,7 +1,7 @@
 //! What values come back as.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use larder_core::{Condition, ErrorKind, Expiry, Storage, Values};
+use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt, Values};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target};
@@ -15,6 +15,7 @@ laws![
     values_share_no_buffer_with_the_caller,
     a_value_once_read_stays_as_it_was,
     json_values_keep_their_meaning,
+    json_numbers_come_back_exactly,
     json_text_keeps_its_spelling,
     values_that_are_not_json_are_refused,
 ];
@@ -193,6 +194,64 @@ pub async fn json_values_keep_their_meaning(target: Target) {
         handle.put(&key, &value).await;
         handle.holds(&key, &value, &format!("read of the JSON value {text}")).await;
     }
+}
+
+/// Every finite `f64` and every 64-bit integer in JSON comes back as the same number: as text, and
+/// through an update that does not touch it.
+///
+/// Compared are the numbers, not their spelling, and without a JSON parser, which may round. A storage
+/// that keeps JSON values and not their text may take the sign of a zero.
+pub async fn json_numbers_come_back_exactly(target: Target) {
+    let handle = target.open().await;
+    let mut floats = vec![
+        139.390_000_000_000_01,
+        -120.654_873_651_235_05,
+        0.1,
+        -0.0,
+        5e-324,
+        f64::MIN_POSITIVE,
+        f64::MAX,
+        f64::MIN,
+        9_007_199_254_740_993.0,
+    ];
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    while floats.len() < 200 {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        floats.extend(Some(f64::from_bits(bits)).filter(|number| number.is_finite()));
+    }
+    let signed = [0, -1, i64::MIN, i64::MIN + 1, i64::MAX, -(1 << 53) - 1];
+    let unsigned = [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 53) + 1];
+    let integers: Vec<i128> =
+        signed.into_iter().map(i128::from).chain(unsigned.into_iter().map(i128::from)).collect();
+    let same = |read: f64, written: f64| match handle.capabilities().values {
+        Values::Json if written == 0.0 => read == 0.0,
+        _ => read.to_bits() == written.to_bits(),
+    };
+
+    // `{:e}` is the shortest text that names the number, and JSON.
+    let texts = floats.iter().map(|number| format!("{number:e}")).collect::<Vec<_>>().join(",");
+    let key = key("floats");
+    handle.put(&key, &format!("[{texts}]").into()).await;
+    // Turned round, so that something changes; every number is left as it is.
+    let reversed = |numbers: Option<Vec<f64>>| numbers.map(|numbers| numbers.into_iter().rev().collect());
+    for turn in 0..3 {
+        if turn > 0 && handle.capabilities().compare_and_swap() {
+            handle.update_as(&key, Expiry::Never, reversed).await.must("update");
+            floats.reverse();
+        }
+        let read: Vec<f64> = handle.numbers(&key).await;
+        assert_eq!(read.len(), floats.len(), "how many numbers were read after {turn} updates");
+        for (read, written) in read.into_iter().zip(&floats) {
+            assert!(same(read, *written), "after {turn} updates {written:e} is read as {read:e}");
+        }
+    }
+
+    let texts = integers.iter().map(i128::to_string).collect::<Vec<_>>().join(",");
+    handle.put(&key, &format!("[{texts}]").into()).await;
+    let read: Vec<i128> = handle.numbers(&key).await;
+    assert_eq!(read, integers, "64-bit integers as they were read");
 }
 
 /// Where JSON text is promised, it comes back as it was spelled: order of members, numbers, escapes;

@@ -180,6 +180,37 @@ fn numbers_as_floats(value: Bytes) -> Result<Bytes> {
     })
 }
 
+/// Every number with 16 significant digits, one less than an `f64` may need.
+fn numbers_of_16_digits(value: Bytes) -> Result<Bytes> {
+    fn round(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(round),
+            Value::Number(number) if number.is_f64() => {
+                let rounded = number.as_f64().and_then(|number| format!("{number:.15e}").parse::<f64>().ok());
+                *number = rounded.and_then(serde_json::Number::from_f64).unwrap_or_else(|| number.clone());
+            }
+            _ => {}
+        }
+    }
+    let mut value = parse(&value)?;
+    round(&mut value);
+    Ok(Bytes::from(value.to_string()))
+}
+
+/// Every integer as JavaScript reads it.
+fn integers_of_53_bits(value: Bytes) -> Result<Bytes> {
+    let text = String::from_utf8_lossy(&value);
+    let rounded: Option<Vec<String>> =
+        text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(|text| {
+            text.split(',')
+                .map(|number| {
+                    number.parse::<i128>().map_or(number.to_owned(), |number| (number as f64).to_string())
+                })
+                .collect()
+        });
+    Ok(rounded.map_or(value.clone(), |numbers| Bytes::from(format!("[{}]", numbers.join(",")))))
+}
+
 fn spelled_anew(value: Bytes) -> Result<Bytes> {
     parse(&value).map(|value| Bytes::from(value.to_string()))
 }
@@ -352,6 +383,16 @@ pub(crate) fn faults() -> Vec<Fault> {
             "keeps JSON numbers as floating-point ones",
             || Claims(Values::Json, numbers_as_floats),
             &["json_values_keep_their_meaning"],
+        ),
+        fault(
+            "rounds numbers to 16 digits",
+            || Claims(Values::Json, numbers_of_16_digits),
+            &["json_numbers_come_back_exactly"],
+        ),
+        fault(
+            "rounds integers to 53 bits",
+            || Claims(Values::Json, integers_of_53_bits),
+            &["json_numbers_come_back_exactly"],
         ),
         fault(
             "spells JSON text anew",
