@@ -8,16 +8,26 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
+use larder_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{
     CancelToken,
     tls::{ChannelBinding, TlsConnect, TlsStream},
+    types::Type,
 };
 
 use crate::queries::Query;
+
+/// A process of the server. The time tells it from a later process with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub(crate) pid: i32,
+    pub(crate) started: SystemTime,
+}
 
 /// What is known about a connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,18 +35,43 @@ pub(crate) struct Identity {
     /// Whether the server itself is at the other end. Behind a pooler the next statement may run in
     /// another process, where a prepared statement's name may mean another statement.
     pub(crate) direct: bool,
+    /// The process, if the server itself is at the other end and this user may end the process.
+    pub(crate) backend: Option<Backend>,
 }
 
 /// Asks for all of [`Identity`].
 pub(crate) fn query() -> Query {
-    Query { text: "SELECT pg_backend_pid()".to_owned(), types: Vec::new() }
+    // One's own processes can be ended by anyone who may call the function. A role that was switched
+    // to might not count as their owner.
+    let text = "SELECT a.pid, a.backend_start, session_user = current_user AND \
+                (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
+                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace) \
+                FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
+    Query { text: text.to_owned(), types: Vec::new() }
+}
+
+/// Ends those of the processes that are still there, and returns one row for each. Another user's
+/// process may not be ended and hides when it began: it counts as still there.
+pub(crate) fn end() -> Query {
+    let text = "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
+                FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
+                ON a.pid = old.pid AND coalesce(a.backend_start = old.started, true)";
+    Query { text: text.to_owned(), types: vec![Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY] }
 }
 
 impl Identity {
     /// Evaluates the answer to [`query`] on the connection with this token.
-    pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Self {
-        let pid = rows.first().and_then(|row| row.try_get(0).ok());
-        Self { direct: pid.is_some() && announced_pid(token).await == pid }
+    pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
+        let unexpected = |_| Error::new(ErrorKind::Other, "the server's catalogue is not as expected");
+        let Some(row) = rows.first() else {
+            return Ok(Self::default());
+        };
+        let pid: i32 = row.try_get(0).map_err(unexpected)?;
+        let started: Option<SystemTime> = row.try_get(1).map_err(unexpected)?;
+        let may_end: Option<bool> = row.try_get(2).map_err(unexpected)?;
+        let direct = announced_pid(token).await == Some(pid);
+        let backend = started.filter(|_| direct && may_end == Some(true));
+        Ok(Self { direct, backend: backend.map(|started| Backend { pid, started }) })
     }
 }
 
@@ -118,4 +153,81 @@ impl Identities {
 
 fn address(client: &ClientWrapper) -> usize {
     Arc::as_ptr(&client.statement_cache).addr()
+}
+
+/// Processes that may still carry out a change whose caller has been told that it failed.
+#[derive(Default)]
+pub(crate) struct Suspects(Mutex<Vec<Suspect>>);
+
+struct Suspect {
+    backend: Backend,
+    /// Whether its end has been ordered.
+    ending: bool,
+}
+
+impl Suspects {
+    pub(crate) fn add(&self, backend: Backend) {
+        let mut suspects = self.lock();
+        if !suspects.iter().any(|suspect| suspect.backend == backend) {
+            suspects.push(Suspect { backend, ending: false });
+        }
+    }
+
+    /// The process has answered everything after all. Returns whether it can be used again.
+    pub(crate) fn acquit(&self, backend: Backend) -> bool {
+        let mut suspects = self.lock();
+        let at = suspects.iter().position(|suspect| suspect.backend == backend);
+        match at {
+            Some(at) if suspects[at].ending => false,
+            Some(at) => {
+                suspects.swap_remove(at);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// All of them. None of these can be [acquitted](Self::acquit) any more.
+    pub(crate) fn end(&self) -> Vec<Backend> {
+        let mut suspects = self.lock();
+        suspects.iter_mut().for_each(|suspect| suspect.ending = true);
+        suspects.iter().map(|suspect| suspect.backend).collect()
+    }
+
+    /// These have ended.
+    pub(crate) fn remove(&self, ended: &[Backend]) {
+        self.lock().retain(|suspect| !ended.contains(&suspect.backend));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Suspect>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn backend(pid: i32, started: u64) -> Backend {
+        Backend { pid, started: SystemTime::UNIX_EPOCH + Duration::from_secs(started) }
+    }
+
+    #[test]
+    fn a_suspect_is_acquitted_only_before_its_end_is_ordered() {
+        let (suspects, one, two) = (Suspects::default(), backend(1, 1), backend(1, 2));
+        suspects.add(one);
+        suspects.add(one);
+        assert!(suspects.acquit(one));
+        assert!(suspects.end().is_empty());
+        suspects.add(one);
+        assert_eq!(suspects.end(), [one]);
+        suspects.add(two);
+        assert!(!suspects.acquit(one) && suspects.acquit(two));
+        suspects.remove(&[two]);
+        assert_eq!(suspects.end(), [one]);
+        suspects.remove(&[one]);
+        assert!(suspects.end().is_empty());
+    }
 }

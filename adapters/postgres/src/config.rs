@@ -92,9 +92,10 @@ impl PostgresBuilder {
     ///
     /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
     /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:
-    /// while it waits for a lock it goes on waiting, and happens when the lock is free. One whose
-    /// caller has gone keeps its connection until it ends or that time is over. The server's
-    /// `statement_timeout`, in the options of the pool's connections, ends both.
+    /// while it waits for a lock it goes on waiting, and happens when the lock is free, unless the next
+    /// change [ends](crate#changes-that-time-out) it. One whose caller has gone keeps its connection
+    /// until it ends or that time is over. The server's `statement_timeout`, in the options of the
+    /// pool's connections, ends both.
     pub fn from_pool(pool: Pool) -> Self {
         Self::new(Source::Pool(pool))
     }
@@ -256,7 +257,7 @@ impl PostgresBuilder {
         let named = |operation| move |error: Error| error.with_adapter(NAME).with_operation(operation);
         self.check().map_err(named(Operation::Connect))?;
         let (name, layout) = (self.table_name(), self.layout());
-        let driver = self.driver().map_err(named(Operation::Connect))?;
+        let mut driver = self.driver().map_err(named(Operation::Connect))?;
         driver.open().await.map_err(named(Operation::Connect))?;
         if self.existing {
             schema::find(&driver, &name, layout).await.map_err(named(Operation::Connect))?;
@@ -273,7 +274,7 @@ impl PostgresBuilder {
             .sweep
             .filter(|_| !self.existing && layout.capabilities().expiry)
             .map(|interval| Sweeper::start(Arc::downgrade(&storage), interval));
-        Ok(PostgresStorage::new(storage, sweeper, layout))
+        Ok(PostgresStorage::new(storage, sweeper))
     }
 
     fn check(&self) -> Result<()> {

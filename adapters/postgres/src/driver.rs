@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use deadpool_postgres::{ClientWrapper, Pool};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    backend::{self, Identities, Identity},
+    backend::{self, Backend, Identities, Identity, Suspects},
     config::Statements,
     error::{self, After},
     lease::{Lease, Salvage},
@@ -47,8 +47,11 @@ pub(crate) struct Driver {
     timeout: Duration,
     /// For a connection, be it given back by another call or made anew.
     patience: Duration,
+    /// Whether every connection has a process of its own at the server, which can be ended.
+    fenced: bool,
     identities: Identities,
     identify: Query,
+    end: Query,
     salvage: Arc<Salvage>,
     readers: Mutex<Vec<Weak<Lease>>>,
     opening: tokio::sync::Mutex<()>,
@@ -97,17 +100,26 @@ impl Driver {
             statements,
             timeout,
             patience,
+            fenced: false,
             identities: Identities::default(),
             identify: backend::query(),
-            salvage: Arc::new(Salvage { timeout, connector }),
+            end: backend::end(),
+            salvage: Arc::new(Salvage { timeout, connector, suspects: Suspects::default() }),
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Connects for the first time.
-    pub(crate) async fn open(&self) -> Result<()> {
-        self.lease(Use::Shared).await.map(drop)
+    /// Connects for the first time, and finds out what connections of this pool are like.
+    pub(crate) async fn open(&mut self) -> Result<()> {
+        let identity = self.lease(Use::Shared).await?.identity();
+        self.fenced = identity.backend.is_some();
+        Ok(())
+    }
+
+    /// Whether nothing happens late: see [`settle`](Self::settle).
+    pub(crate) const fn is_fenced(&self) -> bool {
+        self.fenced
     }
 
     pub(crate) fn close(&self) {
@@ -168,10 +180,11 @@ impl Driver {
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), BatchError> {
         let lease = self.lease(Use::Exclusive).await.map_err(BatchError::before)?;
         let client = lease.client().map_err(BatchError::before)?;
-        let outcome = self.within(&lease, client.batch_execute(sql)).await;
+        let outcome = self.within(&lease, true, client.batch_execute(sql)).await;
         outcome.map_err(BatchError::before)?.map_err(|error| {
             if error::after(&error) == After::Discard {
                 lease.condemn();
+                lease.suspect();
             }
             BatchError {
                 state: error.code().map(|code| code.code().to_owned()),
@@ -182,16 +195,20 @@ impl Driver {
 
     async fn run(&self, kind: Use, wanted: Wanted, query: &Query, params: Params<'_>) -> Result<Outcome> {
         let mut attempt = 1;
+        let changes = kind == Use::Exclusive;
         loop {
             let lease = self.lease(kind).await?;
             let sent = self.send(lease.client()?, lease.identity(), wanted, query, params);
-            let error = match self.within(&lease, sent).await? {
+            let error = match self.within(&lease, changes, sent).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
             let after = error::after(&error);
             if matches!(after, After::Discard | After::AgainElsewhere) {
                 lease.condemn();
+            }
+            if changes && after == After::Discard {
+                lease.suspect();
             }
             // Neither leaves anything done: the statement is a transaction of its own.
             let again = matches!(after, After::Again | After::AgainElsewhere);
@@ -202,17 +219,67 @@ impl Driver {
         }
     }
 
-    async fn within<T>(&self, lease: &Arc<Lease>, work: impl Future<Output = T>) -> Result<T> {
-        let under_way = lease.under_way();
-        let done = timeout(self.timeout, work).await;
-        under_way.ended();
-        done.map_err(|_| {
-            self.give_up(lease);
+    async fn within<T>(&self, lease: &Arc<Lease>, changes: bool, work: impl Future<Output = T>) -> Result<T> {
+        let under_way = lease.under_way(changes);
+        match timeout(self.timeout, work).await {
+            Ok(done) => {
+                under_way.ended();
+                Ok(done)
+            }
+            Err(_) => {
+                self.give_up(lease);
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("the server did not answer within {:?} (the option `timeout`)", self.timeout),
+                ))
+            }
+        }
+    }
+
+    /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
+    /// The server must confirm that the processes have ended that may still receive or run one.
+    async fn settle(&self, lease: &Arc<Lease>) -> Result<()> {
+        let suspects = self.salvage.suspects.end();
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let ended = match self.within(lease, false, self.end_all(lease, &suspects)).await {
+            Ok(Err(error)) => {
+                if error::after(&error) == After::Discard {
+                    lease.condemn();
+                }
+                Err(error::from_driver(&error))
+            }
+            Ok(Ok(())) => Ok(()),
+            Err(timed_out) => Err(timed_out),
+        };
+        ended.map_err(|error| {
             Error::new(
-                ErrorKind::Timeout,
-                format!("the server did not answer within {:?} (the option `timeout`)", self.timeout),
+                ErrorKind::Unavailable,
+                "this change was not applied: an earlier one was given up, and the server has not confirmed \
+                 yet that its connection has ended; try again",
             )
-        })
+            .with_source(error)
+        })?;
+        self.salvage.suspects.remove(&suspects);
+        Ok(())
+    }
+
+    async fn end_all(&self, lease: &Lease, suspects: &[Backend]) -> Result<(), tokio_postgres::Error> {
+        let Ok(client) = lease.client() else { return Ok(()) };
+        let pids: Vec<i32> = suspects.iter().map(|backend| backend.pid).collect();
+        let started: Vec<SystemTime> = suspects.iter().map(|backend| backend.started).collect();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let params: Params<'_> = &[&pids, &started];
+            let answer = self.send(client, lease.identity(), Wanted::Rows, &self.end, params).await?;
+            if answer.rows().is_empty() {
+                return Ok(());
+            }
+            // It takes a moment, and the server says nothing when it is over.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
     }
 
     /// Asks the server, at most, to stop what has timed out: a statement that waits for a lock would
@@ -249,13 +316,13 @@ impl Driver {
             self.lock_readers().push(Arc::downgrade(&lease));
             Ok(lease)
         };
-        match timeout(self.patience, lease).await {
-            Ok(lease) => lease,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no connection was to be had within {:?}", self.patience),
-            )),
+        let lease = timeout(self.patience, lease).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout, format!("no connection was to be had within {:?}", self.patience))
+        })??;
+        if kind == Use::Exclusive {
+            self.settle(&lease).await?;
         }
+        Ok(lease)
     }
 
     async fn take(&self) -> Result<Lease> {
@@ -272,11 +339,11 @@ impl Driver {
         if let Some(identity) = self.identities.get(client) {
             return Ok(identity);
         }
-        let under_way = lease.under_way();
+        let under_way = lease.under_way(false);
         let answer = self.send(client, Identity::default(), Wanted::Rows, &self.identify, &[]).await;
         under_way.ended();
         let identity = match answer {
-            Ok(answer) => Identity::new(&answer.rows(), &client.cancel_token()).await,
+            Ok(answer) => Identity::new(&answer.rows(), &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
                 Identity::default()
@@ -286,6 +353,13 @@ impl Driver {
                 return Err(error::from_driver(&error));
             }
         };
+        if self.fenced && identity.backend.is_none() {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "a new connection goes through a pooler, or this user may no longer end its own connections, \
+                 unlike when the storage was opened: open it again",
+            ));
+        }
         self.identities.insert(client, identity);
         Ok(identity)
     }
@@ -312,6 +386,7 @@ impl fmt::Debug for Driver {
             .field("pool", &self.pool.status())
             .field("owned", &self.owned)
             .field("statements", &self.statements)
+            .field("fenced", &self.fenced)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

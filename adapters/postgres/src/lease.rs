@@ -13,7 +13,10 @@ use larder_core::{Error, ErrorKind, Result};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::CancelToken;
 
-use crate::{backend::Identity, tls::Connector};
+use crate::{
+    backend::{Identity, Suspects},
+    tls::Connector,
+};
 
 /// How long a statement goes on whose caller has gone, before it is cancelled.
 const GRACE: Duration = Duration::from_millis(100);
@@ -24,6 +27,8 @@ pub(crate) struct Salvage {
     pub(crate) timeout: Duration,
     /// To cancel it; `None` for a pool whose TLS we do not know.
     pub(crate) connector: Option<Connector>,
+    /// What may still carry out such a statement.
+    pub(crate) suspects: Suspects,
 }
 
 impl Salvage {
@@ -39,7 +44,7 @@ impl Salvage {
 
     /// Waits until the connection has answered everything, and gives it back; if it does not within
     /// the time for a statement, it is thrown away.
-    async fn drain(&self, object: Unanswered) {
+    async fn drain(&self, object: Unanswered, identity: Identity) {
         let Some(client) = object.0.as_deref() else {
             return;
         };
@@ -55,7 +60,8 @@ impl Salvage {
             answered.await.is_ok()
         })
         .await;
-        if drained == Ok(true) {
+        let usable = || identity.backend.is_none_or(|backend| self.suspects.acquit(backend));
+        if drained == Ok(true) && usable() {
             object.give_back();
         }
     }
@@ -119,14 +125,21 @@ impl Lease {
         self.identity = identity;
     }
 
+    /// A change was sent that may happen later than its caller is told.
+    pub(crate) fn suspect(&self) {
+        if let Some(backend) = self.identity.backend {
+            self.salvage.suspects.add(backend);
+        }
+    }
+
     pub(crate) fn is_usable(&self) -> bool {
         !self.condemned.load(Ordering::Relaxed)
             && self.object.as_deref().is_some_and(|client| !client.is_closed())
     }
 
     /// To be held while a statement is under way, and told when it has ended.
-    pub(crate) const fn under_way(&self) -> UnderWay<'_> {
-        UnderWay { lease: self, ended: false }
+    pub(crate) const fn under_way(&self, changes: bool) -> UnderWay<'_> {
+        UnderWay { lease: self, changes, ended: false }
     }
 }
 
@@ -141,8 +154,8 @@ impl Drop for Lease {
             // What was sent goes on. Whoever had the connection next would wait behind it.
             let object = Unanswered(Some(object));
             if let Some(runtime) = &self.runtime {
-                let salvage = Arc::clone(&self.salvage);
-                runtime.spawn(async move { salvage.drain(object).await });
+                let (salvage, identity) = (Arc::clone(&self.salvage), self.identity);
+                runtime.spawn(async move { salvage.drain(object, identity).await });
             }
         }
     }
@@ -151,6 +164,8 @@ impl Drop for Lease {
 /// A statement under way. Dropped before its end it leaves a connection that owes an answer.
 pub(crate) struct UnderWay<'a> {
     lease: &'a Lease,
+    /// Whether it changes anything.
+    changes: bool,
     ended: bool,
 }
 
@@ -164,6 +179,9 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.lease.abandoned.store(true, Ordering::Relaxed);
+            if self.changes {
+                self.lease.suspect();
+            }
         }
     }
 }

@@ -70,7 +70,8 @@
 //! # How it works
 //!
 //! Each operation is one statement and one round trip, prepared once per connection; connections are
-//! not pinged when they leave the pool. Concurrent reads share connections, back to back; a write,
+//! not pinged when they leave the pool. A new connection costs one round trip more, which asks who is
+//! at the other end: the server or a pooler. Concurrent reads share connections, back to back; a write,
 //! which may have to wait for a lock, has one to itself. Concurrent writes go into one statement
 //! together (`INSERT ... SELECT FROM unnest ...`). A connection that breaks is thrown away, and the
 //! next call opens another. A statement that takes longer than `timeout` is cancelled on the server,
@@ -78,6 +79,27 @@
 //! callers have gone are seen to their end instead). With a pool that was handed in
 //! ([`PostgresBuilder::from_pool`]) neither is cancelled: such a statement may still happen, whenever
 //! the lock it waits for is free.
+//!
+//! # Changes that time out
+//!
+//! A change that timed out, whose connection broke, or whose future was dropped may still be on its
+//! way to the server. The next change through the same storage first ends the process of the server
+//! that would receive it (`pg_terminate_backend`), and waits until the server confirms that it has
+//! ended. So the older change never overwrites a newer one that was acknowledged
+//! ([`Capabilities::fenced`](larder_core::Capabilities::fenced)). If there is no confirmation within
+//! `timeout`, the newer change fails as [`Unavailable`](larder_core::ErrorKind::Unavailable) and is
+//! not applied. This costs nothing until a change is lost, and then some round trips.
+//!
+//! It needs a connection straight to the server and a user who may call `pg_terminate_backend`, which
+//! every user may unless the right was revoked. The storage finds out when it connects. Behind a
+//! pooler, or without the right, it is not `fenced`: a change that failed as
+//! [`Timeout`](larder_core::ErrorKind::Timeout) or `Unavailable`, or was dropped, may overwrite later
+//! ones for as long as the network, the pooler or a lock holds it back. The option `tcp_user_timeout`
+//! bounds the first, and the server's `statement_timeout` the last. Where it matters, connect to the
+//! server directly, or write with compare-and-swap: a late write that expects a version finds another
+//! one, and does nothing.
+//!
+//! Changes through other storages and programs do not wait.
 //!
 //! The driver logs each statement, at the level `debug`; its parameters (keys, values) are hidden from that.
 //!

@@ -15,7 +15,7 @@ use larder_core::{
 };
 use larder_layers::Sweeper;
 
-use crate::{NAME, PostgresBuilder, layout::Layout};
+use crate::{NAME, PostgresBuilder};
 
 /// Entries in a table of a PostgreSQL database. Clones share everything.
 #[derive(Clone)]
@@ -27,7 +27,6 @@ struct Shared {
     /// The table, behind group commit where that is on.
     storage: Arc<dyn Storage>,
     sweeper: Option<Sweeper>,
-    layout: Layout,
     closed: AtomicBool,
     /// Whether a close has come to its end; one dropped midway leaves the rest to the next.
     ended: AtomicBool,
@@ -55,9 +54,9 @@ impl PostgresStorage {
         PostgresBuilder::from_url(url)?.existing().connect().await
     }
 
-    pub(crate) fn new(storage: Arc<dyn Storage>, sweeper: Option<Sweeper>, layout: Layout) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, sweeper: Option<Sweeper>) -> Self {
         let (closed, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { storage, sweeper, layout, closed, ended }) }
+        Self { shared: Arc::new(Shared { storage, sweeper, closed, ended }) }
     }
 
     fn open(&self, operation: Operation) -> Result<&dyn Storage> {
@@ -108,7 +107,7 @@ impl Storage for PostgresStorage {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.shared.layout.capabilities()
+        self.shared.storage.capabilities()
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Record>> {

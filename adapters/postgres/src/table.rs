@@ -156,7 +156,8 @@ impl Storage for Table {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.layout.capabilities()
+        let capabilities = self.layout.capabilities();
+        if self.driver.is_fenced() { capabilities.with_fencing() } else { capabilities }
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Record>> {

@@ -8,6 +8,7 @@ mod connections;
 mod contents;
 mod existing;
 mod faults;
+mod fencing;
 mod grammy;
 mod opening;
 mod place;
@@ -37,6 +38,7 @@ fn main() {
     let runner = existing::suites(runner);
     let runner = poolers::suites(runner);
     let runner = connections::suites(runner);
+    let runner = fencing::suites(runner);
     let runner = tls::suites(runner);
     let runner = faults::suites(runner);
     let runner = processes::suites(runner);

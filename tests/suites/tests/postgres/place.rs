@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_core::{Error, Storage, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::Kind;
-use larder_testkit::{Factory, Missing, Suite};
+use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
 
 use crate::admin::Admin;
 
@@ -48,6 +48,30 @@ impl Place {
         self.builder(more).connect().await.expect("the storage opens")
     }
 
+    /// A storage behind a proxy that can hold up and cut its connections.
+    pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(PostgresStorage, Arc<Proxy>), Error> {
+        let (_, after_user) = self.url.rsplit_once('@').expect("the URL has a user");
+        let (server, _) = after_user.split_once('/').expect("the URL has a database");
+        let proxy = Proxy::to(server).await.expect("the proxy starts");
+        let url = self.url.replace(server, &proxy.address().to_string());
+        // Long enough for a busy machine, short enough to wait for.
+        let options = with(&self.options, &with("pool_size=3&timeout=500ms", more));
+        let storage = PostgresStorage::connect(&with_options(&url, &options)).await?;
+        Ok((storage, Arc::new(proxy)))
+    }
+
+    /// The same server, in another database and as another user.
+    pub(crate) fn elsewhere(&self, database: &str, user: &str, password: &str) -> Self {
+        let (_, after_user) = self.url.rsplit_once('@').expect("the URL has a user");
+        let (server, _) = after_user.split_once('/').expect("the URL has a database");
+        let direct = self.direct.rsplit_once('/').expect("the URL has a database").0;
+        Self {
+            url: format!("postgres://{user}:{password}@{server}/{database}"),
+            direct: format!("{direct}/{database}"),
+            options: self.options.clone(),
+        }
+    }
+
     /// Somebody with all rights, past every adapter.
     pub(crate) async fn admin(&self) -> Admin {
         Admin::connect(&self.direct).await
@@ -75,6 +99,11 @@ impl Factory for Place {
         // Few connections each: the suite opens many storages on one server.
         let storage = self.builder(&format!("table={space}&pool_size=3")).connect().await?;
         Ok(Arc::new(storage))
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+        let (storage, proxy) = self.storage_over_line(&format!("table={space}")).await?;
+        Ok(Some((Arc::new(storage), proxy)))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -1,0 +1,174 @@
+//! Which connections are fenced, and what that costs.
+
+use std::time::Duration;
+
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_postgres::{
+    PostgresBuilder, PostgresStorage,
+    deadpool_postgres::{Manager, Pool},
+    tokio_postgres::{Config, NoTls},
+};
+use larder_test_servers::Kind;
+use larder_testkit::{Factory, Fails, Line, Runner, until};
+
+use crate::place::{Place, suite, suite_on};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn key() -> Key {
+    Key::new("k").unwrap()
+}
+
+async fn write(storage: &PostgresStorage, text: &'static str) -> larder_core::Result<()> {
+    storage.write(&key(), Bytes::from_static(text.as_bytes()), Expiry::Never).await
+}
+
+async fn holds(storage: &PostgresStorage, text: &str) {
+    assert_eq!(&storage.read(&key()).await.unwrap().unwrap().value[..], text.as_bytes());
+}
+
+/// A database of its own, and a user of its own who may make tables there. A right to run a function
+/// is one for all of a database's users.
+async fn private(place: &Place, space: &str) -> Place {
+    let admin = place.admin().await;
+    admin.run(&format!("CREATE DATABASE \"{space}\"")).await;
+    admin.run(&format!("CREATE ROLE \"{space}\" LOGIN PASSWORD 'x'")).await;
+    admin.run(&format!("ALTER DATABASE \"{space}\" OWNER TO \"{space}\"")).await;
+    place.elsewhere(space, space, "x")
+}
+
+async fn remove_private(place: &Place, space: &str) {
+    let admin = place.admin().await;
+    admin.run(&format!("DROP DATABASE \"{space}\" WITH (FORCE)")).await;
+    admin.run(&format!("DROP ROLE \"{space}\"")).await;
+}
+
+/// Runs `sql` about the function that ends connections, which is `%s` in it.
+async fn about_ending(place: &Place, sql: &str) {
+    let sql = format!(
+        "DO $$ BEGIN EXECUTE (SELECT string_agg(format('{sql}', oid::regprocedure), '; ') FROM pg_proc \
+         WHERE proname = 'pg_terminate_backend'); END $$"
+    );
+    place.admin().await.run(&sql).await;
+}
+
+const REVOKE: &str = "REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC";
+const GRANT: &str = "GRANT EXECUTE ON FUNCTION %s TO PUBLIC";
+
+pub(crate) fn suites(runner: Runner) -> Runner {
+    let direct = suite("postgres_fencing", "coalesce=false")
+        .without_laws()
+        .case("direct_connections_are_fenced", |context| async move {
+            let table = context.target.space();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            assert!(storage.capabilities().fenced);
+            storage.close().await.unwrap();
+            // Also those of a pool that the caller made.
+            let config: Config = context.factory.bare_url().parse().unwrap();
+            let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2).build().unwrap();
+            let storage = PostgresBuilder::from_pool(pool).table(table).connect().await.unwrap();
+            assert!(storage.capabilities().fenced);
+            storage.close().await.unwrap();
+            context.factory.remove(table).await.unwrap();
+        })
+        .case("user_who_may_not_end_connections_is_not_fenced", |context| async move {
+            let space = context.target.space();
+            let place = private(&context.factory, space).await;
+            let storage = place.storage("").await;
+            assert!(storage.capabilities().fenced, "not the owner of the server, and yet of the connection");
+            storage.close().await.unwrap();
+            about_ending(&place, REVOKE).await;
+            let storage = place.storage("").await;
+            assert!(!storage.capabilities().fenced);
+            write(&storage, "1").await.unwrap();
+            holds(&storage, "1").await;
+            storage.close().await.unwrap();
+            remove_private(&context.factory, space).await;
+        })
+        .case("newer_change_is_not_applied_until_the_older_connection_has_ended", |context| async move {
+            let space = context.target.space();
+            let place = private(&context.factory, space).await;
+            let (storage, line) = place.storage_over_line("").await.unwrap();
+            write(&storage, "before").await.unwrap();
+            line.hold();
+            let late = write(&storage, "late");
+            let meanwhile = async {
+                until("the write is on its way", PATIENCE, || async { line.held() > 0 }).await;
+                // Over a second connection, which is not held.
+                let other = Key::new("other").unwrap();
+                storage.write(&other, Bytes::new(), Expiry::Never).await.unwrap();
+                about_ending(&place, REVOKE).await;
+            };
+            let (late, ()) = futures_util::join!(late, meanwhile);
+            drop(late.fails(ErrorKind::Timeout, "it is held back"));
+            for _ in 0..2 {
+                let error = write(&storage, "newer").await.fails(ErrorKind::Unavailable, "it may come yet");
+                assert!(error.is_retryable() && error.message().contains("not applied"), "{error}");
+                holds(&storage, "before").await;
+            }
+            about_ending(&place, GRANT).await;
+            write(&storage, "newer").await.unwrap();
+            line.release().await;
+            holds(&storage, "newer").await;
+            storage.close().await.unwrap();
+            remove_private(&context.factory, space).await;
+        })
+        .case("connection_that_is_not_fenced_is_refused_where_others_are", |context| async move {
+            let space = context.target.space();
+            let place = private(&context.factory, space).await;
+            let storage = place.storage("").await;
+            write(&storage, "before").await.unwrap();
+            about_ending(&place, REVOKE).await;
+            let admin = place.admin().await;
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
+            admin.rows(sql, &[&space]).await;
+            until("a new connection is refused", PATIENCE, || async {
+                let error = write(&storage, "newer").await.err().unwrap();
+                assert!(error.is_retryable() || error.kind() == ErrorKind::Configuration, "{error}");
+                error.kind() == ErrorKind::Configuration
+            })
+            .await;
+            let storage = place.storage("").await;
+            write(&storage, "newer").await.unwrap();
+            storage.close().await.unwrap();
+            remove_private(&context.factory, space).await;
+        })
+        .case("other_connections_are_not_ended", |context| async move {
+            let table = context.target.space();
+            let application = format!("{table}-others");
+            let more = format!("table={table}&application_name={application}");
+            let (storage, line) = context.factory.storage_over_line(&more).await.unwrap();
+            let bystander = context.factory.storage(&more).await;
+            write(&storage, "before").await.unwrap();
+            holds(&bystander, "before").await;
+            let admin = context.factory.admin().await;
+            let pids = || async {
+                let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid";
+                let rows = admin.rows(sql, &[&application]).await;
+                rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>()
+            };
+            let before = pids().await;
+            line.hold();
+            drop(write(&storage, "late").await.fails(ErrorKind::Timeout, "it is held back"));
+            write(&storage, "newer").await.unwrap();
+            let after = pids().await;
+            let ended: Vec<i32> = before.iter().filter(|pid| !after.contains(pid)).copied().collect();
+            assert_eq!(ended.len(), 1, "{before:?} became {after:?}");
+            line.release().await;
+            holds(&bystander, "newer").await;
+            storage.close().await.unwrap();
+            bystander.close().await.unwrap();
+            context.factory.remove(table).await.unwrap();
+        });
+    let pooled = suite_on("postgres_pgbouncer_fencing", Kind::Pgbouncer, "").without_laws().case(
+        "connections_through_a_pooler_are_not_fenced",
+        |context| async move {
+            let table = context.target.space();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            assert!(!storage.capabilities().fenced);
+            storage.close().await.unwrap();
+            context.factory.remove(table).await.unwrap();
+        },
+    );
+    runner.suite(direct).suite(pooled)
+}
