@@ -39,13 +39,14 @@ pub(crate) struct Identity {
     pub(crate) backend: Option<Backend>,
 }
 
-/// Asks for all of [`Identity`].
+/// Asks for all of [`Identity`], and for the database's encoding.
 pub(crate) fn query() -> Query {
     // One's own processes can be ended by anyone who may call the function. A role that was switched
     // to might not count as their owner.
     let text = "SELECT a.pid, a.backend_start, session_user = current_user AND \
                 (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
-                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace) \
+                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace), \
+                getdatabaseencoding()::text \
                 FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
     Query { text: text.to_owned(), types: Vec::new() }
 }
@@ -61,11 +62,26 @@ pub(crate) fn end() -> Query {
 
 impl Identity {
     /// Evaluates the answer to [`query`] on the connection with this token.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if the database's encoding cannot hold every key.
     pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
         let unexpected = |_| Error::new(ErrorKind::Other, "the server's catalogue is not as expected");
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };
+        let encoding: String = row.try_get(3).map_err(unexpected)?;
+        // SQL_ASCII stores the bytes as they come.
+        if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!(
+                    "the database has the encoding {encoding}, which cannot hold every key and value: use a \
+                     database made with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+                ),
+            ));
+        }
         let pid: i32 = row.try_get(0).map_err(unexpected)?;
         let started: Option<SystemTime> = row.try_get(1).map_err(unexpected)?;
         let may_end: Option<bool> = row.try_get(2).map_err(unexpected)?;

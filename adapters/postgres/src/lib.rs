@@ -110,7 +110,8 @@
 //!
 //! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses what it cannot hold (the
 //! escape `\u0000`, numbers beyond `numeric`). A host name that does not resolve is
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. TLS does not
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. The database's
+//! encoding must be `UTF8` or `SQL_ASCII`; others cannot hold every key. TLS does not
 //! accept a self-signed server certificate as its own root: use one that a certificate authority,
 //! which may be your own, has signed.
 //!

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_testkit::{Fails, Runner};
@@ -155,6 +156,43 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let storage = context.factory.storage(&format!("table={table}")).await;
                 storage.write(&Key::new("k").unwrap(), Bytes::new(), Expiry::Never).await.unwrap();
                 storage.close().await.unwrap();
+            })
+            .case("database_encoding_that_cannot_hold_every_key_is_refused", |context| async move {
+                let admin = context.factory.admin().await;
+                let at = |database: &str| {
+                    let (server, _) = context.factory.bare_url().rsplit_once('/').unwrap();
+                    format!("{server}/{database}")
+                };
+                for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII", "UTF8"] {
+                    let database = format!("{}{}", context.target.space(), encoding.to_ascii_lowercase());
+                    admin
+                        .run(&format!(
+                            "CREATE DATABASE \"{database}\" ENCODING '{encoding}' TEMPLATE template0 \
+                             LC_COLLATE 'C' LC_CTYPE 'C'"
+                        ))
+                        .await;
+                    if ["LATIN1", "EUC_JP"].contains(&encoding) {
+                        for options in ["", "?layout=grammy", "?setup=false", "?values=json"] {
+                            let url = format!("{}{options}", at(&database));
+                            let error =
+                                refused(&url, ErrorKind::Configuration, encoding, &context.factory).await;
+                            assert!(error.message().contains(encoding), "{error}");
+                            assert!(error.message().contains("UTF8"), "{error}");
+                        }
+                    } else {
+                        let storage = PostgresStorage::connect(&at(&database)).await.unwrap();
+                        for name in ["Ünï cødé", "名前", "😀"] {
+                            let (key, value) = (Key::new(name).unwrap(), Bytes::from(name.to_owned()));
+                            storage.write(&key, value.clone(), Expiry::Never).await.unwrap();
+                            assert_eq!(storage.read(&key).await.unwrap().unwrap().value, value);
+                            let first = name.chars().next().unwrap().to_string();
+                            let found: Vec<Key> = storage.keys(&first).try_collect().await.unwrap();
+                            assert_eq!(found, [key]);
+                        }
+                        storage.close().await.unwrap();
+                    }
+                    admin.run(&format!("DROP DATABASE \"{database}\" WITH (FORCE)")).await;
+                }
             })
             .case("no_table_and_no_set_up", |context| async move {
                 let table = context.target.space();
