@@ -20,6 +20,48 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert_eq!(found.as_deref(), Some("ada"));
             storage.close().await.unwrap();
         })
+        .case("every_number_survives_in_every_column", |context| async move {
+            const FLOATS: [f64; 12] = [
+                f64::MAX,
+                f64::MIN,
+                f64::MIN_POSITIVE,
+                f64::EPSILON,
+                5e-324,
+                2.225_073_858_507_201e-308,
+                139.390_000_000_000_01,
+                -120.654_873_651_235_05,
+                1e16,
+                1e300,
+                0.1,
+                0.0,
+            ];
+            // xorshift64 over all bit patterns.
+            let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+            let random = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                f64::from_bits(state)
+            });
+            let floats: Vec<f64> =
+                FLOATS.into_iter().chain(random.filter(|float| float.is_finite()).take(2_000)).collect();
+            let integers = [i64::MIN, i64::MIN + 1, -1, 0, (1 << 53) + 1, i64::MAX];
+            let unsigned = [u64::MAX, u64::MAX - 1, 1 << 63];
+            for values in ["bytea", "jsonb", "json", "text"] {
+                let table = format!("{}{values}", context.target.space());
+                let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
+                let key = Key::new("k").unwrap();
+                let written = (floats.clone(), integers, unsigned);
+                storage.write_as(&key, &written, Expiry::Never).await.unwrap();
+                let read: (Vec<f64>, [i64; 6], [u64; 3]) = storage.read_as(&key).await.unwrap().unwrap();
+                for (written, read) in written.0.iter().zip(&read.0) {
+                    assert_eq!(written.to_bits(), read.to_bits(), "{values}: {written:e} came back as {read:e}");
+                }
+                assert_eq!((read.0.len(), read.1, read.2), (floats.len(), integers, unsigned), "{values}");
+                storage.close().await.unwrap();
+                context.factory.admin().await.run(&format!("DROP TABLE \"{table}\"")).await;
+            }
+        })
         .case("bytea_holds_the_bytes_and_expires_at_the_moment", |context| async move {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}")).await;
