@@ -67,6 +67,7 @@ pub struct MongoBuilder {
     form: Option<Form>,
     layout: Layout,
     setup: bool,
+    existing: bool,
     timeout: Duration,
 }
 
@@ -115,6 +116,7 @@ impl MongoBuilder {
             form: None,
             layout: Layout::Larder,
             setup: true,
+            existing: false,
             timeout: TIMEOUT,
         }
     }
@@ -149,6 +151,15 @@ impl MongoBuilder {
     /// either way).
     pub const fn setup(mut self, setup: bool) -> Self {
         self.setup = setup;
+        self
+    }
+
+    /// Opens only what is there: creates neither the collection nor an index, whatever
+    /// [`setup`](Self::setup) says, and needs no more than the right to read. Connecting fails with
+    /// [`ErrorKind::Configuration`] if there is no such collection, or if it holds other data. Reads
+    /// and writes work as usual.
+    pub const fn existing(mut self) -> Self {
+        self.existing = true;
         self
     }
 
@@ -210,8 +221,10 @@ impl MongoBuilder {
         let collection = database.collection_with_options(&collection, concerns);
         let driver = Driver::new(client, database, collection, write_concern, runtime, self.timeout, owned);
         let storage = MongoStorage { driver: Arc::new(driver), model };
-        let ready = if self.setup {
-            setup::set_up(&storage.driver, model.layout).await
+        let ready = if self.existing {
+            setup::look(&storage.driver, model).await
+        } else if self.setup {
+            setup::set_up(&storage.driver, model).await
         } else {
             storage.ping().await
         };
@@ -279,6 +292,7 @@ impl fmt::Debug for MongoBuilder {
             .field("form", &self.form)
             .field("layout", &self.layout)
             .field("setup", &self.setup)
+            .field("existing", &self.existing)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

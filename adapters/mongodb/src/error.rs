@@ -103,7 +103,10 @@ fn from_io(error: &io::Error) -> Error {
 /// An error that the server reports by code. Its text is left behind: it quotes keys and values.
 pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     let (kind, message) = match code {
-        13 => (ErrorKind::Denied, "the user lacks a permission on the database; it needs the role readWrite"),
+        13 => (
+            ErrorKind::Denied,
+            "the user lacks a permission on the database: reading needs the role read, all else readWrite",
+        ),
         11 | 18 | 8000 => return denied().with_source(cause(code, name)),
         6 | 7 | 89 | 9001 | 91 | 134 | 189 | 10_058 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436 | 462 => {
             (ErrorKind::Unavailable, "the server is not ready: starting, stopping or electing a primary")

@@ -84,6 +84,7 @@ mod listing;
 mod model;
 mod options;
 mod setup;
+mod shape;
 mod storage;
 mod stragglers;
 

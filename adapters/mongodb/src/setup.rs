@@ -1,5 +1,8 @@
 //! What the collection needs, and making it.
 //!
+//! Looking comes first: an index is made only in a collection that is new, empty or of this layout. In
+//! another program's collection it would delete documents (`expires_at`) or refuse them (`key`).
+//!
 //! Safe when several processes start at once: creating an index that is there already, with the same
 //! options, does nothing.
 
@@ -10,34 +13,32 @@ use mongodb::{
     Collection, Database, IndexModel,
     bson::{Document, doc},
     error::Result as DriverResult,
-    options::IndexOptions,
+    options::{IndexOptions, ReadPreference, SelectionCriteria},
 };
 
 use crate::{
     Layout, NAME,
     driver::Driver,
     error::{self, DUPLICATE_KEY, NAMESPACE_NOT_FOUND},
+    model::Model,
+    shape::{Contents, Kind},
 };
 
 const OPERATION: Operation = Operation::Setup;
+/// How many documents are looked at from either end of the index on `_id`.
+const LOOKED_AT: i32 = 10;
 
 /// Checks the collection and creates the index that the layout needs.
-pub(crate) async fn set_up(driver: &Driver, layout: Layout) -> Result<()> {
-    let database = driver.database(OPERATION)?;
-    let collection = driver.collection(OPERATION)?;
-    let name = collection.name().to_owned();
-    let options = driver.run(OPERATION, async move { collection_options(&database, &name).await }).await?;
-    check_collection(options.as_ref())?;
-
-    let listed = collection.clone();
-    let indexes = driver.run(OPERATION, async move { indexes(&listed).await }).await?;
-    let wanted = wanted(layout);
-    if check_indexes(&indexes, &wanted, layout)? {
+pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
+    if check_for_writing(&Found::look(driver).await?, model)? {
         return Ok(());
     }
+    let collection = driver.collection(OPERATION)?;
+    let wanted = wanted(model.layout);
     let created = driver.call(OPERATION, &[], async move { collection.create_index(wanted).await }).await?;
     match created {
-        Ok(_) => Ok(()),
+        // Another process may have set the collection up for the other layout meanwhile.
+        Ok(_) => check_for_writing(&Found::look(driver).await?, model).map(drop),
         Err(failed) if error::code(&failed) == Some(DUPLICATE_KEY) => Err(configuration(
             "several documents have the same `key`, so the unique index that layout=grammy needs cannot be \
              created; remove all but one of each (nothing has been changed), or leave the index out with \
@@ -45,6 +46,168 @@ pub(crate) async fn set_up(driver: &Driver, layout: Layout) -> Result<()> {
         )),
         Err(failed) => Err(error::from_driver(OPERATION, &failed)),
     }
+}
+
+/// Checks that the collection is there and of this layout. Changes nothing.
+pub(crate) async fn look(driver: &Driver, model: Model) -> Result<()> {
+    let found = Found::look(driver).await?;
+    let Some(listed) = &found.listed else {
+        let collection = driver.collection(OPERATION)?.namespace();
+        return Err(configuration(format!(
+            "there is no collection `{}` in the database `{}`; check both names",
+            collection.coll, collection.db,
+        )));
+    };
+    check_collation(listed)?;
+    found.check_layout(model)
+}
+
+/// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
+/// program.
+fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
+    if let Some(listed) = &found.listed {
+        check_writable(listed)?;
+        check_collation(listed)?;
+    }
+    found.check_layout(model)?;
+    let layout = model.layout;
+    if found.contents.is_empty() {
+        found.check_unclaimed(layout)?;
+    }
+    found.check_unique_indexes(layout)?;
+    let there = check_indexes(&found.indexes, &wanted(layout), layout)?;
+    if !there {
+        found.contents.check_pure(layout).map_err(configuration)?;
+    }
+    Ok(there)
+}
+
+/// What there is.
+struct Found {
+    listed: Option<Document>,
+    indexes: Vec<IndexModel>,
+    contents: Contents,
+}
+
+impl Found {
+    async fn look(driver: &Driver) -> Result<Self> {
+        let database = driver.database(OPERATION)?;
+        let collection = driver.collection(OPERATION)?;
+        let name = collection.name().to_owned();
+        let found = async move {
+            let listed = collection_options(&database, &name).await?;
+            let indexes = indexes(&collection).await?;
+            let mut contents = Contents::default();
+            // In the order of `_id`, documents of different programs stand apart: numbers come before
+            // strings, ObjectIds after them.
+            for direction in [1, -1] {
+                for fields in sample(&collection, direction).await? {
+                    contents.add(Kind::of(&fields));
+                }
+            }
+            Ok(Self { listed, indexes, contents })
+        };
+        driver.run(OPERATION, found).await
+    }
+
+    /// Refuses what is of the other layout or of another program.
+    fn check_layout(&self, model: Model) -> Result<()> {
+        self.contents.check(model).map_err(configuration)?;
+        let other = match model.layout {
+            Layout::Larder => Layout::Grammy,
+            Layout::Grammy => Layout::Larder,
+        };
+        let of_other = |index: &&IndexModel| is_right(index, &wanted(other), other);
+        if self.contents.is_empty() && self.indexes.iter().any(|index| of_other(&index)) {
+            return Err(configuration(match model.layout {
+                Layout::Larder => {
+                    "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
+                     layout=grammy, or drop that index"
+                }
+                Layout::Grammy => {
+                    "the collection is empty and has the index on `expires_at` of Larder's own layout; open it \
+                     without layout=grammy, or drop that index"
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    /// Refuses an empty collection that is prepared for another program's documents.
+    fn check_unclaimed(&self, layout: Layout) -> Result<()> {
+        let options = self.listed.as_ref().and_then(|listed| listed.get_document("options").ok());
+        if options.is_some_and(|options| options.contains_key("validator")) {
+            return Err(configuration(
+                "the collection is empty and has validation rules, so it may be meant for another program; \
+                 name another collection, or open this one with setup=false",
+            ));
+        }
+        match self.indexes.iter().find(|index| !index.keys.keys().any(|name| is_own(name, layout))) {
+            Some(index) => Err(configuration(format!(
+                "the collection is empty and has an index on other fields than Larder's{}, so it may be meant \
+                 for another program; name another collection, or drop that index",
+                named(index),
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an index that takes one document of this layout and no second.
+    fn check_unique_indexes(&self, layout: Layout) -> Result<()> {
+        let blocks = |index: &&IndexModel| {
+            let options = index.options.as_ref();
+            let whole = options.is_some_and(|options| {
+                options.unique == Some(true)
+                    && options.sparse != Some(true)
+                    && options.partial_filter_expression.is_none()
+            });
+            whole && !index.keys.keys().any(|name| is_own(name, layout))
+        };
+        match self.indexes.iter().find(blocks) {
+            Some(index) => Err(configuration(format!(
+                "the collection has a unique index on fields that its documents do not have{}, so it takes \
+                 only one of them; drop that index",
+                named(index),
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn named(index: &IndexModel) -> String {
+    let name = index.options.as_ref().and_then(|options| options.name.as_deref());
+    name.map_or_else(String::new, |name| format!(" (`{name}`)"))
+}
+
+/// Whether an index on this field, or on one within it, is one that documents of the layout can have.
+fn is_own(name: &str, layout: Layout) -> bool {
+    let fields: &[&str] = match layout {
+        Layout::Larder => &["_id", "value", "version", "expires_at", "$**"],
+        Layout::Grammy => &["_id", "key", "value", "$**"],
+    };
+    fields.contains(&name.split('.').next().unwrap_or(name))
+}
+
+/// The names and types of the fields of some documents; their values stay on the server.
+async fn sample(collection: &Collection<Document>, direction: i32) -> DriverResult<Vec<Document>> {
+    let fields = doc! { "$map": {
+        "input": { "$objectToArray": "$$ROOT" },
+        "as": "field",
+        "in": { "name": "$$field.k", "type": { "$type": "$$field.v" } },
+    } };
+    let stages = [
+        doc! { "$sort": { "_id": direction } },
+        doc! { "$limit": LOOKED_AT },
+        doc! { "$project": { "_id": 0, "fields": fields } },
+    ];
+    // A member that lags behind may not have them yet.
+    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+    let mut cursor = collection.aggregate(stages).selection_criteria(primary).await?;
+    let mut found = Vec::new();
+    while cursor.advance().await? {
+        found.push(cursor.deserialize_current()?);
+    }
+    Ok(found)
 }
 
 /// The type and the options of the collection, as the server lists them; `None` if there is none.
@@ -55,10 +218,7 @@ async fn collection_options(database: &Database, name: &str) -> DriverResult<Opt
     Ok(first.and_then(|batch| batch.first()?.as_document().cloned()))
 }
 
-fn check_collection(listed: Option<&Document>) -> Result<()> {
-    let Some(listed) = listed else {
-        return Ok(());
-    };
+fn check_writable(listed: &Document) -> Result<()> {
     match listed.get_str("type") {
         Ok("view") => return Err(configuration("the collection is a view, which cannot be written")),
         Ok("timeseries") => {
@@ -66,14 +226,16 @@ fn check_collection(listed: Option<&Document>) -> Result<()> {
         }
         _ => {}
     }
-    let Ok(options) = listed.get_document("options") else {
-        return Ok(());
-    };
-    if options.get_bool("capped").is_ok_and(|capped| capped) {
+    let capped = listed.get_document("options").and_then(|options| options.get_bool("capped"));
+    if capped.is_ok_and(|capped| capped) {
         return Err(configuration("the collection is capped: it would drop its oldest entries"));
     }
-    let locale = options.get_document("collation").and_then(|collation| collation.get_str("locale"));
-    if locale.is_ok_and(|locale| locale != "simple") {
+    Ok(())
+}
+
+fn check_collation(listed: &Document) -> Result<()> {
+    let collation = listed.get_document("options").and_then(|options| options.get_document("collation"));
+    if collation.is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple")) {
         return Err(configuration(
             "the collection has a collation, by which different keys would be one; use another collection",
         ));
@@ -108,25 +270,25 @@ fn wanted(layout: Layout) -> IndexModel {
     }
 }
 
-/// Whether the wanted index is there, under whatever name.
+/// Whether this is the wanted index, under whatever name.
+fn is_right(index: &IndexModel, wanted: &IndexModel, layout: Layout) -> bool {
+    let Some(options) = &index.options else {
+        return false;
+    };
+    let whole = options.partial_filter_expression.is_none() && options.sparse != Some(true);
+    let right = match layout {
+        Layout::Larder => options.expire_after == Some(Duration::ZERO),
+        Layout::Grammy => options.unique == Some(true) && whole,
+    };
+    right && same_keys(&index.keys, &wanted.keys)
+}
+
+/// Whether the wanted index is there; an error if another one is in its place.
 fn check_indexes(found: &[IndexModel], wanted: &IndexModel, layout: Layout) -> Result<bool> {
-    let same_key = found.iter().filter(|index| same_keys(&index.keys, &wanted.keys));
-    let mut other = false;
-    for index in same_key {
-        let Some(options) = &index.options else {
-            other = true;
-            continue;
-        };
-        let whole = options.partial_filter_expression.is_none() && options.sparse != Some(true);
-        let right = match layout {
-            Layout::Larder => options.expire_after == Some(Duration::ZERO),
-            Layout::Grammy => options.unique == Some(true) && whole,
-        };
-        if right {
-            return Ok(true);
-        }
-        other = true;
+    if found.iter().any(|index| is_right(index, wanted, layout)) {
+        return Ok(true);
     }
+    let other = found.iter().any(|index| same_keys(&index.keys, &wanted.keys));
     if !other {
         return Ok(false);
     }
@@ -154,7 +316,7 @@ fn same_keys(one: &Document, other: &Document) -> bool {
     one.keys().eq(other.keys()) && ascending(one) && ascending(other)
 }
 
-fn configuration(message: &'static str) -> Error {
+fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message).with_adapter(NAME).with_operation(OPERATION)
 }
 
@@ -188,15 +350,15 @@ mod tests {
 
     #[test]
     fn collections_that_would_lose_or_mix_up_entries_are_refused() {
-        assert!(check_collection(None).is_ok());
-        assert!(check_collection(Some(&doc! { "type": "collection", "options": {} })).is_ok());
+        let check = |listed: &Document| check_writable(listed).and_then(|()| check_collation(listed));
+        assert!(check(&doc! { "type": "collection", "options": {} }).is_ok());
         for listed in [
             doc! { "type": "view", "options": { "viewOn": "x" } },
             doc! { "type": "timeseries" },
             doc! { "type": "collection", "options": { "capped": true } },
             doc! { "type": "collection", "options": { "collation": { "locale": "de" } } },
         ] {
-            assert_eq!(check_collection(Some(&listed)).unwrap_err().kind(), ErrorKind::Configuration);
+            assert_eq!(check(&listed).unwrap_err().kind(), ErrorKind::Configuration);
         }
     }
 }

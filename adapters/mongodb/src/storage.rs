@@ -45,12 +45,23 @@ impl MongoStorage {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) for a wrong URL or an index or
-    /// collection in the way, [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can
+    /// [`Configuration`](larder_core::ErrorKind::Configuration) for a wrong URL, for an index or
+    /// collection in the way, and for a collection that holds other data,
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can
     /// be reached, its name cannot be resolved included, [`Denied`](larder_core::ErrorKind::Denied)
     /// for wrong credentials or a missing permission.
     pub async fn connect(url: &str) -> Result<Self> {
         MongoBuilder::from_url(url)?.connect().await
+    }
+
+    /// Connects to what is there, and sets nothing up: see [`MongoBuilder::existing`].
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); also
+    /// [`Configuration`](larder_core::ErrorKind::Configuration) if there is no such collection.
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        MongoBuilder::from_url(url)?.existing().connect().await
     }
 
     /// The live document under `key`, or what `projection` makes of it.

@@ -59,7 +59,8 @@ fn main() {
                 .case("what_grammy_wrote_is_read", grammy::reads)
                 .case("what_is_written_is_what_grammy_writes", grammy::writes)
                 .case("both_take_turns", grammy::turns)
-                .case("a_compare_and_swap_sees_the_whole_value", grammy::whole_value),
+                .case("a_compare_and_swap_sees_the_whole_value", grammy::whole_value)
+                .case("collection_of_node_opens_with_and_without_index", grammy::indexes_of_node),
         )
         .suite(
             cases("mongodb_setup")
@@ -68,7 +69,17 @@ fn main() {
                 .case("an_index_in_the_way", setup::other_index)
                 .case("an_index_under_another_name_will_do", setup::same_index)
                 .case("a_collection_with_a_collation", setup::collation)
-                .case("doubled_keys_in_grammys_collection", setup::doubled_keys),
+                .case("doubled_keys_in_grammys_collection", setup::doubled_keys)
+                .case("looking_at_nothing_creates_nothing", setup::looking_at_nothing)
+                .case("looking_at_foreign_documents_changes_nothing", setup::looking_at_foreign_documents)
+                .case("looking_at_larders_documents_changes_nothing", setup::looking_at_larders_documents)
+                .case("writing_to_foreign_documents_is_refused", setup::writing_to_foreign_documents)
+                .case("layout_that_does_not_fit_is_refused", setup::layout_that_does_not_fit)
+                .case(
+                    "empty_collection_of_another_program_is_refused",
+                    setup::empty_collection_of_another_program,
+                )
+                .case("two_layouts_never_share_a_collection", setup::two_layouts_at_once),
         )
         .suite(
             cases("mongodb_own")
@@ -87,7 +98,8 @@ fn main() {
             cases("mongodb_round_trips")
                 .case("one_command_each", round_trips::larder)
                 .case("one_command_each_in_grammys_layout", round_trips::grammy)
-                .case("few_commands_for_many", round_trips::many),
+                .case("few_commands_for_many", round_trips::many)
+                .case("looking_sends_only_reads", round_trips::existing),
         )
         .suite(cases("mongodb_failpoints").case("errors_of_the_server", failpoints::errors))
         .suite(

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt};
 use larder_testkit::{Context, Fails, Must};
-use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::{
+    IndexModel,
+    bson::{Bson, Document, doc, oid::ObjectId},
+    options::IndexOptions,
+};
 use serde_json::Value;
 
 use crate::places::{Place, documents, key};
@@ -121,5 +125,22 @@ pub(crate) async fn whole_value(context: Context<Place>) {
         late.fails(ErrorKind::Conflict, "compare with another value");
         storage.write(&key("k"), old.into(), Expiry::Never).await.must("write");
         storage.write_if(&key("k"), "1".into(), Expiry::Never, at).await.must("compare with the same value");
+    }
+}
+
+/// Collections that Node made, with and without an index of its own.
+pub(crate) async fn indexes_of_node(context: Context<Place>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    for unique in [None, Some(true)] {
+        if unique.is_some() {
+            let options = IndexOptions::builder().unique(unique).name("sessions".to_owned()).build();
+            let index = IndexModel::builder().keys(doc! { "key": 1 }).options(options).build();
+            collection.create_index(index).await.must("create an index");
+        }
+        write_as_grammy(&collection, "k", doc! { "n": 1 }.into()).await;
+        let looked = context.factory.open_existing(context.target.space()).await;
+        assert_eq!(looked.read(&key("k")).await.must("read").must("find it").value, r#"{"n":1}"#);
+        context.target.open().await.holds(&key("k"), br#"{"n":1}"#, "what Node wrote").await;
+        collection.drop().await.must("drop the collection");
     }
 }

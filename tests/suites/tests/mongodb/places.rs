@@ -72,6 +72,14 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
     Key::new(text).must("make a key")
 }
 
+impl Place {
+    /// A storage on what is there, with this place's options.
+    pub(crate) async fn open_existing(&self, space: &str) -> MongoStorage {
+        let url = format!("{}{}", url(&self.server, space), self.options);
+        MongoStorage::connect_existing(&url).await.must("connect to what is there")
+    }
+}
+
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {

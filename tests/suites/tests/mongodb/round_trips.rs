@@ -130,3 +130,22 @@ pub(crate) async fn many(context: Context<Place>) {
     assert_eq!(storage.clear("k").await.must("clear"), 400);
     assert_eq!(commands.take(), ["aggregate", "delete"]);
 }
+
+/// What is only looked at is sent nothing that needs more than the right to read.
+pub(crate) async fn existing(context: Context<Place>) {
+    let (storage, _) = watched(&context, Layout::Larder).await;
+    storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+    let commands = Commands::default();
+    let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
+    options.command_event_handler = Some(commands.handler());
+    let client = Client::with_options(options).must("make a client");
+    let builder = MongoBuilder::from_client(client).database(DATABASE).collection(context.target.space());
+    let storage = builder.existing().connect().await.must("connect");
+    storage.read(&key("k")).await.must("read").must("find it");
+    storage.ttl(&key("k")).await.must("ask for the time left");
+    let listed: Vec<Key> = storage.keys("").try_collect().await.must("list");
+    assert_eq!(listed.len(), 1);
+    let reads = ["listCollections", "listIndexes", "aggregate"];
+    let sent = commands.take();
+    assert!(sent.iter().all(|command| reads.contains(&command.as_str())), "{sent:?}");
+}

@@ -98,3 +98,173 @@ pub(crate) async fn doubled_keys(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&layout=grammy&setup=false").await;
     assert!(storage.read(&key("hunter2")).await.must("read").is_some());
 }
+
+const LAYOUTS: [&str; 3] = ["", "&values=document", "&layout=grammy"];
+
+async fn existing(context: &Context<Place>, options: &str) -> larder_core::Result<MongoStorage> {
+    let url = url(&context.factory.server, context.target.space());
+    MongoStorage::connect_existing(&format!("{url}{options}")).await
+}
+
+async fn insert(context: &Context<Place>, all: impl IntoIterator<Item = Document>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    collection.insert_many(all).await.must("insert past the storage");
+}
+
+async fn reset(context: &Context<Place>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    collection.drop().await.must("drop the collection");
+}
+
+/// Documents of other programs, each of which Larder's indexes would harm.
+fn foreign() -> [Vec<Document>; 4] {
+    let past = mongodb::bson::DateTime::from_millis(0);
+    [
+        // A login session and a job.
+        vec![doc! { "user": 7, "expires_at": past }, doc! { "_id": "job", "expires_at": past, "value": 1 }],
+        // A dictionary.
+        vec![doc! { "key": "hunter2", "value": "a", "lang": "en" }],
+        // Counters.
+        vec![doc! { "_id": "hunter2", "seq": 5 }],
+        vec![doc! { "_id": 7, "value": "x", "version": 1_i64 }],
+    ]
+}
+
+pub(crate) async fn looking_at_nothing(context: Context<Place>) {
+    for options in LAYOUTS {
+        let error = existing(&context, options).await.fails(ErrorKind::Configuration, "no collection");
+        assert!(error.message().contains(context.target.space()), "{error}");
+        let database = database(&context.factory.server).await;
+        let names = database.list_collection_names().await.must("list the collections");
+        assert!(!names.iter().any(|name| name == context.target.space()), "makes the collection");
+    }
+}
+
+pub(crate) async fn looking_at_foreign_documents(context: Context<Place>) {
+    for all in foreign() {
+        let count = all.len() as u64;
+        insert(&context, all).await;
+        for options in LAYOUTS {
+            let error =
+                existing(&context, options).await.fails(ErrorKind::Configuration, "foreign documents");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
+            assert!(error.message().contains("documents"), "{error}");
+        }
+        assert_eq!(index_names(&context).await, ["_id_"]);
+        let collection = documents(&context.factory.server, context.target.space()).await;
+        assert_eq!(collection.count_documents(doc! {}).await.must("count"), count);
+        reset(&context).await;
+    }
+}
+
+pub(crate) async fn looking_at_larders_documents(context: Context<Place>) {
+    for options in LAYOUTS {
+        let writer = connect(&context, &format!("{options}&setup=false")).await.must("connect");
+        writer.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+        let storage = existing(&context, options).await.must("open what is there");
+        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "1");
+        storage.write(&key("k"), "2".into(), Expiry::Never).await.must("write");
+        assert!(storage.delete(&key("k")).await.must("delete"));
+        assert_eq!(index_names(&context).await, ["_id_"], "{options}");
+        // Empty, it can be looked at too.
+        existing(&context, options).await.must("open what is empty");
+        assert_eq!(index_names(&context).await, ["_id_"], "{options}");
+        reset(&context).await;
+    }
+}
+
+pub(crate) async fn writing_to_foreign_documents(context: Context<Place>) {
+    for all in foreign() {
+        insert(&context, all.clone()).await;
+        for options in LAYOUTS {
+            let error = connect(&context, options).await.fails(ErrorKind::Configuration, "foreign documents");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
+        }
+        assert_eq!(index_names(&context).await, ["_id_"]);
+        reset(&context).await;
+        // Beside Larder's own documents they are left alone as well.
+        let storage = connect(&context, "&setup=false").await.must("connect");
+        storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+        insert(&context, all).await;
+        connect(&context, "").await.fails(ErrorKind::Configuration, "documents of two programs");
+        assert_eq!(index_names(&context).await, ["_id_"]);
+        existing(&context, "").await.must("look at documents of two programs");
+        reset(&context).await;
+    }
+}
+
+pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
+    for own in LAYOUTS {
+        let storage = connect(&context, own).await.must("connect");
+        for content in ["documents", "nothing but the index"] {
+            if content == "documents" {
+                storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+            } else {
+                storage.clear("").await.must("clear");
+            }
+            let indexes = index_names(&context).await;
+            for other in LAYOUTS.into_iter().filter(|other| *other != own) {
+                // An empty collection has no form yet.
+                let fits = content != "documents" && !format!("{own}{other}").contains("grammy");
+                for opened in [connect(&context, other).await, existing(&context, other).await] {
+                    if fits {
+                        opened.must("open an empty collection");
+                    } else {
+                        let error = opened.fails(ErrorKind::Configuration, &format!("{own} as {other}"));
+                        assert!(error.message().contains("open it with"), "{error}");
+                    }
+                }
+            }
+            assert_eq!(index_names(&context).await, indexes, "{own} {content}");
+            existing(&context, own).await.must("look at it");
+            connect(&context, own).await.must("open it again");
+        }
+        // What was opened in vain has not broken it.
+        for name in ["a", "b"] {
+            storage.write(&key(name), "1".into(), Expiry::Never).await.must("write");
+        }
+        reset(&context).await;
+    }
+}
+
+pub(crate) async fn empty_collection_of_another_program(context: Context<Place>) {
+    let unique = || IndexOptions::builder().unique(true).build();
+    create(&context, doc! { "email": 1 }, unique()).await;
+    for options in LAYOUTS {
+        let error = connect(&context, options).await.fails(ErrorKind::Configuration, "a foreign index");
+        assert!(error.message().contains("email_1"), "{error}");
+    }
+    assert_eq!(index_names(&context).await, ["_id_", "email_1"]);
+    // Larder's own documents do not fit it either: the second would have no `email` again.
+    let storage = connect(&context, "&setup=false").await.must("connect");
+    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    connect(&context, "").await.fails(ErrorKind::Configuration, "a unique index on a foreign field");
+    reset(&context).await;
+
+    create(&context, doc! { "value.name": 1 }, IndexOptions::default()).await;
+    connect(&context, "&values=document").await.must("open with an index on a member");
+    reset(&context).await;
+
+    let database = database(&context.factory.server).await;
+    let rules = doc! { "$jsonSchema": { "required": ["email"] } };
+    let created = database.create_collection(context.target.space()).validator(rules).await;
+    created.must("create a collection with rules");
+    let error = connect(&context, "").await.fails(ErrorKind::Configuration, "validation rules");
+    assert!(error.message().contains("rules"), "{error}");
+    assert_eq!(index_names(&context).await, ["_id_"]);
+}
+
+/// Both layouts may be set up at once; they never both succeed on one collection.
+pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
+    for round in 0..5 {
+        let target = context.target.beside(&format!("-{round}"));
+        let url = url(&context.factory.server, target.space());
+        let opened = race(2, |which| {
+            let url = format!("{url}{}", if which == 0 { "" } else { "&layout=grammy" });
+            async move { MongoStorage::connect(&url).await.is_ok() }
+        })
+        .await;
+        assert_ne!(opened, [true, true], "round {round}");
+        documents(&context.factory.server, target.space()).await.drop().await.must("drop the collection");
+    }
+}
