@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use larder_core::{Error, ErrorKind, Key, Record, Result, Version, Write};
 use mongodb::bson::{
-    Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, spec::BinarySubtype,
+    Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
 };
 
 use crate::{
@@ -101,10 +101,13 @@ impl Model {
                 filter.insert("version", doc! { "$exists": false });
             }
             (Layout::Grammy, _, Some(content)) => {
-                let mut content = Document::from_reader(content.as_ref()).ok()?;
-                // An expression compares the whole value; `{value: x}` would look into arrays.
-                let value = doc! { "$literal": content.remove("value")? };
-                filter.insert("$expr", doc! { "$eq": ["$value", value] });
+                // Not by way of serde, which would take `{$oid: "..."}` for an ObjectId.
+                let content = RawDocument::from_bytes(content).ok()?;
+                let value = doc! { "$literal": Bson::try_from(content.get("value").ok()??).ok()? };
+                // An expression compares the whole value; `{value: x}` would look into arrays. `$cmp`
+                // rather than `$eq`: servers that stand in for MongoDB do not all take a NaN within a
+                // document for equal to itself, as it does.
+                filter.insert("$expr", doc! { "$eq": [{ "$cmp": ["$value", value] }, 0] });
             }
             _ => return None,
         }
@@ -124,6 +127,17 @@ impl Model {
             Form::Binary => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }),
             Form::Document => json::to_bson(value, self.numbers())?,
         };
+        match (self.form, &bson) {
+            // The server puts the present time in the place of a field that is an empty timestamp.
+            (_, Bson::Timestamp(Timestamp { time: 0, increment: 0 })) => {
+                return Err(invalid("an empty timestamp cannot be the whole value"));
+            }
+            // It could not be told from a value of the other form.
+            (Form::Document, Bson::Binary(_)) if self.layout == Layout::Larder => {
+                return Err(invalid("binary data cannot be the whole value with `values=document`"));
+            }
+            _ => {}
+        }
         let size = size_of(&bson);
         if size > MAX_BSON { Err(too_large()) } else { Ok(Value { bson, size }) }
     }
@@ -295,8 +309,15 @@ fn size_of(value: &Bson) -> usize {
     // An element is its type, its name with a terminator, and its value.
     let member = |name: usize, value: &Bson| 2 + name + size_of(value);
     match value {
-        Bson::Binary(binary) => 5 + binary.bytes.len(),
-        Bson::String(text) => 5 + text.len(),
+        Bson::Binary(binary) => {
+            5 + binary.bytes.len() + if binary.subtype == BinarySubtype::BinaryOld { 4 } else { 0 }
+        }
+        Bson::String(text) | Bson::Symbol(text) | Bson::JavaScriptCode(text) => 5 + text.len(),
+        Bson::RegularExpression(regex) => 2 + regex.pattern.len() + regex.options.len(),
+        Bson::JavaScriptCodeWithScope(code) => {
+            let scope = code.scope.iter().map(|(name, value)| member(name.len(), value)).sum::<usize>();
+            4 + 5 + code.code.len() + 5 + scope
+        }
         Bson::Document(document) => {
             5 + document.iter().map(|(name, value)| member(name.len(), value)).sum::<usize>()
         }
@@ -304,10 +325,11 @@ fn size_of(value: &Bson) -> usize {
             let name = |index: usize| index.checked_ilog10().map_or(1, |digits| digits as usize + 1);
             5 + items.iter().enumerate().map(|(index, item)| member(name(index), item)).sum::<usize>()
         }
-        Bson::Null => 0,
+        Bson::Null | Bson::Undefined | Bson::MinKey | Bson::MaxKey => 0,
         Bson::Boolean(_) => 1,
         Bson::Int32(_) => 4,
-        Bson::Double(_) | Bson::Int64(_) => 8,
+        Bson::Double(_) | Bson::Int64(_) | Bson::DateTime(_) | Bson::Timestamp(_) => 8,
+        Bson::ObjectId(_) => 12,
         _ => 16,
     }
 }
@@ -317,6 +339,10 @@ fn too_large() -> Error {
         ErrorKind::TooLarge,
         format!("the value does not fit into the 16 MiB of a document; the limit is {MAX_VALUE} bytes"),
     )
+}
+
+fn invalid(what: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidValue, what)
 }
 
 fn corrupt(what: &'static str) -> Error {
@@ -356,6 +382,29 @@ mod tests {
         };
         let raw = RawDocumentBuf::try_from(&value).unwrap();
         assert_eq!(size_of(&Bson::Document(value)), raw.as_bytes().len());
+        let types = r#"{"a":{"$oid":"507f1f77bcf86cd799439011"},"b":{"$date":"2020-09-13T12:26:40Z"},
+            "c":{"$binary":{"base64":"AP8=","subType":"02"}},"d":{"$symbol":"s"},"e":{"$undefined":true},
+            "f":{"$regularExpression":{"pattern":"a+","options":"im"}},"g":{"$timestamp":{"t":1,"i":2}},
+            "h":{"$code":"x"},"i":{"$code":"x","$scope":{"y":{"$minKey":1}}},"j":{"$maxKey":1},
+            "k":{"$numberDecimal":"1.50"},"l":{"$numberDouble":"NaN"}}"#;
+        let value = GRAMMY.encode(&Bytes::from_static(types.as_bytes())).unwrap();
+        let Bson::Document(document) = value.bson else { panic!("not a document") };
+        assert!(document.values().all(|value| !matches!(value, Bson::Document(_))), "{document}");
+        assert_eq!(value.size, RawDocumentBuf::try_from(&document).unwrap().as_bytes().len());
+    }
+
+    #[test]
+    fn whole_values_that_could_not_be_read_back_are_refused() {
+        let document = Model { layout: Layout::Larder, form: Form::Document };
+        let empty = br#"{"$timestamp":{"t":0,"i":0}}"#;
+        let binary = br#"{"$binary":{"base64":"AP8=","subType":"00"}}"#;
+        for (model, text) in [(document, &empty[..]), (GRAMMY, empty), (document, binary)] {
+            let error = model.encode(&Bytes::copy_from_slice(text)).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidValue);
+        }
+        let nested = format!("[{}]", std::str::from_utf8(empty).unwrap());
+        assert!(GRAMMY.encode(&Bytes::from(nested)).is_ok());
+        assert!(matches!(GRAMMY.encode(&Bytes::from_static(binary)).unwrap().bson, Bson::Binary(_)));
     }
 
     #[test]
@@ -407,7 +456,8 @@ mod tests {
         let version = content_version(value.bson.clone()).unwrap();
         let filter = GRAMMY.at(&key, &version).unwrap();
         let literal = doc! { "$literal": value.bson };
-        assert_eq!(filter, doc! { "key": "$k", "$expr": { "$eq": ["$value", literal] } });
+        let same = doc! { "$eq": [{ "$cmp": ["$value", literal] }, 0] };
+        assert_eq!(filter, doc! { "key": "$k", "$expr": same });
         assert!(GRAMMY.at(&key, &Version::from_token(1)).is_none());
         assert!(LARDER.at(&key, &version).is_none());
     }

@@ -140,6 +140,17 @@ mod tests {
     }
 
     #[test]
+    fn type_is_part_of_the_value() {
+        // As MongoDB's values are read: a date, and a document that only looks like one.
+        let (date, document) =
+            (br#"{"$date":"2027-01-01T00:00:00Z"}"#, br#"{"$literal":{"$date":"2027-01-01T00:00:00Z"}}"#);
+        assert!(!Comparison::Json.equal(date, document));
+        assert!(!Comparison::Json.equal(br#"{"$numberDecimal":"1.50"}"#, b"1.50"));
+        // JSON has one type of number.
+        assert!(Comparison::Json.equal(b"5", b"5.0"));
+    }
+
+    #[test]
     fn nesting_beyond_reason_is_different_not_a_crash() {
         let deep = |space: &str| "[".repeat(20_000) + space + &"]".repeat(20_000);
         assert!(!Comparison::Json.equal(deep("").as_bytes(), deep(" ").as_bytes()));

@@ -52,6 +52,7 @@ fn main() {
             conformance("mongodb_document", "&values=document")
                 .case("what_is_stored", documents::document)
                 .case("dollars_are_data", documents::dollars)
+                .case("numbers_are_exact", documents::numbers)
                 .case("what_bson_cannot_hold_is_refused", documents::refused),
         )
         .suite(
@@ -60,6 +61,10 @@ fn main() {
                 .case("what_is_written_is_what_grammy_writes", grammy::writes)
                 .case("both_take_turns", grammy::turns)
                 .case("a_compare_and_swap_sees_the_whole_value", grammy::whole_value)
+                .case("numbers_are_exact", documents::numbers)
+                .case("update_keeps_the_types_of_other_members", grammy::untouched_members)
+                .case("copy_keeps_every_type", grammy::copied_types)
+                .case("session_with_nan_can_be_updated", grammy::not_a_number)
                 .case("collection_of_node_opens_with_and_without_index", grammy::indexes_of_node),
         )
         .suite(

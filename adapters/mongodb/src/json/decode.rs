@@ -2,20 +2,26 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use larder_core::{Error, ErrorKind, Result};
-use mongodb::bson::{DateTime, RawBsonRef, RawDocument};
+use mongodb::bson::{Bson, DateTime, RawBsonRef, RawDocument};
+
+use super::{
+    number::{self, MAX_SAFE},
+    types,
+};
 
 /// How integers and doubles go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// A double and an integer stay apart: a double with no fraction is spelled `1.0`.
+    /// A double and an integer stay apart: a double with no fraction is spelled `1.0`. An integer is
+    /// stored as the smaller of int32 and int64 that holds it, also if it was an int64 before.
     AsStored,
-    /// A double with no fraction is spelled `1`: in JavaScript they are the same, and its driver stores
-    /// large integers as doubles.
+    /// A double with no fraction is spelled `1`: in JavaScript they are the same number. It is stored as
+    /// its driver does, an int32 or a double, whichever of int32, int64 and double it was before.
     JavaScript,
 }
 
-/// Writes `value` as JSON. Types that JSON has not come as relaxed Extended JSON, such as
-/// `{"$oid": "..."}` for an ObjectId.
+/// Writes `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
+/// `{"$oid": "..."}` for an ObjectId. [`to_bson`](super::to_bson) makes the same BSON of it.
 ///
 /// # Errors
 ///
@@ -25,14 +31,19 @@ pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>
         RawBsonRef::Null => out.extend_from_slice(b"null"),
         RawBsonRef::Boolean(value) => push(out, if value { "true" } else { "false" }),
         RawBsonRef::Int32(value) => push(out, &value.to_string()),
-        RawBsonRef::Int64(value) => push(out, &value.to_string()),
+        RawBsonRef::Int64(value) => long(value, numbers, out),
         RawBsonRef::Double(value) => double(value, numbers, out),
-        RawBsonRef::Decimal128(value) => match value.to_string() {
-            number if number.ends_with(|c: char| c.is_ascii_digit()) => push(out, &number),
-            special => wrapped("$numberDecimal", &special, out),
-        },
+        RawBsonRef::Decimal128(value) => {
+            let text = value.to_string();
+            // A number alone would come back as a double where a double can hold it.
+            if number::parse(&text, numbers) == Some(Bson::Decimal128(value)) {
+                push(out, &text);
+            } else {
+                wrapped("$numberDecimal", &text, out);
+            }
+        }
         RawBsonRef::String(value) => string(value, out),
-        RawBsonRef::Document(value) => object(value, numbers, out)?,
+        RawBsonRef::Document(value) => document(value, numbers, out)?,
         RawBsonRef::Array(value) => {
             out.push(b'[');
             for (index, item) in value.into_iter().enumerate() {
@@ -58,7 +69,7 @@ fn foreign_type(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> R
             push(out, r#"{"$code":"#);
             string(code.code, out);
             push(out, r#","$scope":"#);
-            object(code.scope, numbers, out)?;
+            document(code.scope, numbers, out)?;
             out.push(b'}');
         }
         RawBsonRef::Binary(binary) => {
@@ -89,6 +100,18 @@ fn foreign_type(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> R
     Ok(())
 }
 
+/// A document, marked as one where its members spell something else.
+fn document(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    object(document, numbers, out)?;
+    if types::reads_as_another(document, &out[start..], numbers) {
+        let mark = format!(r#"{{"{}":"#, types::LITERAL);
+        out.splice(start..start, mark.into_bytes());
+        out.push(b'}');
+    }
+    Ok(())
+}
+
 fn object(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
     out.push(b'{');
     for (index, member) in document.iter().enumerate() {
@@ -102,6 +125,20 @@ fn object(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result
     }
     out.push(b'}');
     Ok(())
+}
+
+fn long(value: i64, numbers: Numbers, out: &mut Vec<u8>) {
+    let text = value.to_string();
+    // Beyond what JavaScript counts to, its driver hands out an int64 as an object: it must not come
+    // back as a double.
+    let kept = numbers == Numbers::AsStored
+        || value.unsigned_abs() <= MAX_SAFE
+        || number::parse(&text, numbers) == Some(Bson::Int64(value));
+    if kept {
+        push(out, &text);
+    } else {
+        wrapped("$numberLong", &text, out);
+    }
 }
 
 fn double(value: f64, numbers: Numbers, out: &mut Vec<u8>) {

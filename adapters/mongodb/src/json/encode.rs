@@ -3,12 +3,13 @@
 use larder_core::{Error, ErrorKind, Result};
 use mongodb::bson::{Bson, Document};
 
-use super::{Numbers, number};
+use super::{Numbers, number, types};
 
 /// MongoDB takes 100 levels of nesting; the document around the value is one of them.
 const MAX_DEPTH: usize = 99;
 
-/// Parses `json` strictly (RFC 8259) into BSON that says the same.
+/// Parses `json` strictly (RFC 8259) into BSON that says the same. An object becomes a type that JSON
+/// does not have if it is exactly what [`to_json`](super::to_json) makes of that type.
 ///
 /// # Errors
 ///
@@ -18,14 +19,17 @@ const MAX_DEPTH: usize = 99;
 pub(crate) fn to_bson(json: &[u8], numbers: Numbers) -> Result<Bson> {
     let text = std::str::from_utf8(json)
         .map_err(|error| invalid(&format!("the value is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let mut parser = Parser { text, numbers, at: 0, depth: 0 };
-    parser.skip_space();
-    let value = parser.value()?;
-    parser.skip_space();
-    if parser.at < text.len() {
-        return Err(parser.unexpected("the end"));
+    Parser { text, numbers, plain: false, at: 0, depth: 0 }.whole()
+}
+
+/// The document that the members of the object `json` make, whatever the object itself stands for;
+/// `None` if it is not an object.
+pub(super) fn members(json: &[u8], numbers: Numbers) -> Option<Document> {
+    let text = std::str::from_utf8(json).ok()?;
+    match (Parser { text, numbers, plain: true, at: 0, depth: 0 }).whole() {
+        Ok(Bson::Document(members)) => Some(members),
+        _ => None,
     }
-    Ok(value)
 }
 
 fn invalid(what: &str) -> Error {
@@ -40,11 +44,23 @@ fn invalid(what: &str) -> Error {
 struct Parser<'a> {
     text: &'a str,
     numbers: Numbers,
+    /// The outermost object is its members, whatever they spell.
+    plain: bool,
     at: usize,
     depth: usize,
 }
 
 impl<'a> Parser<'a> {
+    fn whole(mut self) -> Result<Bson> {
+        self.skip_space();
+        let value = self.value()?;
+        self.skip_space();
+        if self.at < self.text.len() {
+            return Err(self.unexpected("the end"));
+        }
+        Ok(value)
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -71,8 +87,13 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self) -> Result<Bson> {
         match self.peek() {
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::array),
+            Some(b'{') => {
+                let members = self.nested(Self::object)?;
+                let plain = self.plain && self.depth == 0;
+                let other = if plain { None } else { types::resolve(&members, self.numbers) };
+                Ok(other.unwrap_or(Bson::Document(members)))
+            }
+            Some(b'[') => self.nested(Self::array).map(Bson::Array),
             Some(b'"') => self.string().map(Bson::String),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true", Bson::Boolean(true)),
@@ -90,7 +111,7 @@ impl<'a> Parser<'a> {
         Err(self.unexpected("a value"))
     }
 
-    fn nested(&mut self, parse: fn(&mut Self) -> Result<Bson>) -> Result<Bson> {
+    fn nested<T>(&mut self, parse: fn(&mut Self) -> Result<T>) -> Result<T> {
         self.at += 1;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -102,10 +123,10 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    fn array(&mut self) -> Result<Bson> {
+    fn array(&mut self) -> Result<Vec<Bson>> {
         let mut items = Vec::new();
         if self.take(b']') {
-            return Ok(Bson::Array(items));
+            return Ok(items);
         }
         loop {
             self.skip_space();
@@ -113,15 +134,15 @@ impl<'a> Parser<'a> {
             self.skip_space();
             if !self.take(b',') {
                 self.expect(b']')?;
-                return Ok(Bson::Array(items));
+                return Ok(items);
             }
         }
     }
 
-    fn object(&mut self) -> Result<Bson> {
+    fn object(&mut self) -> Result<Document> {
         let mut members = Document::new();
         if self.take(b'}') {
-            return Ok(Bson::Document(members));
+            return Ok(members);
         }
         loop {
             self.skip_space();
@@ -147,7 +168,7 @@ impl<'a> Parser<'a> {
             self.skip_space();
             if !self.take(b',') {
                 self.expect(b'}')?;
-                return Ok(Bson::Document(members));
+                return Ok(members);
             }
         }
     }

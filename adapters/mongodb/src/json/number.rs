@@ -5,7 +5,7 @@ use mongodb::bson::{Bson, Decimal128};
 use super::Numbers;
 
 /// The largest integer that JavaScript tells from its neighbours: `Number.MAX_SAFE_INTEGER`.
-const MAX_SAFE: u64 = (1 << 53) - 1;
+pub(super) const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// The BSON number for `text`, which is a number by JSON's grammar; `None` if no BSON number holds
 /// it exactly.
@@ -13,31 +13,31 @@ const MAX_SAFE: u64 = (1 << 53) - 1;
 /// Integers become the smallest of int32, int64 and decimal128 that holds them. Others become a
 /// double if reading it back gives the same decimal number, else a decimal128 (34 digits).
 ///
-/// For JavaScript an integer that it cannot count to is a double too where that gives the same number
-/// back: its driver hands out a larger int64 or a decimal128 as an object instead of a number.
+/// For JavaScript numbers are stored as its driver stores them: what a double holds is an int32 if it
+/// is an integer of 32 bits, else a double. (The driver hands out an int64 beyond the safe integers, and
+/// a decimal128, as an object instead of a number.)
 pub(super) fn parse(text: &str, numbers: Numbers) -> Option<Bson> {
-    let integer = !text.contains(['.', 'e', 'E']);
-    if integer && text != "-0" {
-        let number = text.parse::<i64>().ok();
-        let unsafe_integer = number.is_none_or(|number| number.unsigned_abs() > MAX_SAFE);
-        if numbers == Numbers::JavaScript
-            && unsafe_integer
-            && let Some(double) = double(text)
-        {
-            return Some(double);
-        }
-        return match number {
-            Some(number) => Some(i32::try_from(number).map_or(Bson::Int64(number), Bson::Int32)),
-            None => decimal(text),
-        };
+    let integer = !text.contains(['.', 'e', 'E']) && text != "-0";
+    if integer && let Ok(number) = text.parse() {
+        return Some(Bson::Int32(number));
     }
-    double(text).or_else(|| decimal(text))
+    if numbers == Numbers::JavaScript
+        && let Some(double) = double(text)
+    {
+        let negative_zero = double == 0.0 && double.is_sign_negative();
+        let short = (!negative_zero).then(|| double.to_string().parse().ok()).flatten();
+        return Some(short.map_or(Bson::Double(double), Bson::Int32));
+    }
+    if integer {
+        return text.parse().ok().map(Bson::Int64).or_else(|| decimal(text));
+    }
+    double(text).map(Bson::Double).or_else(|| decimal(text))
 }
 
-fn double(text: &str) -> Option<Bson> {
+fn double(text: &str) -> Option<f64> {
     let double: f64 = text.parse().ok()?;
     // The shortest text that names this double: what a reader of it will write again.
-    (double.is_finite() && same(text, &format!("{double:e}"))).then_some(Bson::Double(double))
+    (double.is_finite() && same(text, &format!("{double:e}"))).then_some(double)
 }
 
 fn decimal(text: &str) -> Option<Bson> {
@@ -99,17 +99,22 @@ mod tests {
             ("-1000000000000000000", -1e18),
             ("100000000000000000000", 1e20),
             ("9007199254740992", 9_007_199_254_740_992.0),
+            ("9007199254740991", 9_007_199_254_740_991.0),
+            ("-2147483649", -2_147_483_649.0),
         ] {
             assert_eq!(parse(text), Some(Bson::Double(double)));
             assert!(!matches!(super::parse(text, Numbers::AsStored), Some(Bson::Double(_))), "{text}");
         }
-        assert_eq!(parse("5"), Some(Bson::Int32(5)));
-        // What JavaScript counts to its driver makes a number of, and what a double would change stays.
-        for number in [9_007_199_254_740_991, -9_007_199_254_740_991, 9_007_199_254_740_993, i64::MAX] {
+        for text in ["5", "5.0", "0.5e1"] {
+            assert_eq!(parse(text), Some(Bson::Int32(5)));
+        }
+        assert_eq!(parse("0.5"), Some(Bson::Double(0.5)));
+        assert!(matches!(parse("-0"), Some(Bson::Double(zero)) if zero.is_sign_negative()));
+        // What a double would change is kept as it is.
+        for number in [9_007_199_254_740_993, i64::MAX, i64::MIN + 1] {
             assert_eq!(parse(&number.to_string()), Some(Bson::Int64(number)));
         }
         assert!(matches!(parse("9223372036854775808"), Some(Bson::Decimal128(_))));
-        assert!(matches!(parse("1e2"), Some(Bson::Double(_))));
         assert_eq!(parse(&"1".repeat(35)), None);
     }
 

@@ -223,3 +223,49 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
         assert!(storage.contains(&key(name)).await.must("look"), "{name}");
     }
 }
+
+/// Every finite double and every integer of 64 bits is stored exactly or refused.
+pub(crate) async fn numbers(context: Context<Place>) {
+    let storage = context.target.open().await;
+    for text in [
+        "1.7976931348623157e308",
+        "-1.7976931348623157e308",
+        "2.2250738585072014e-308",
+        "5e-324",
+        "-5e-324",
+        "-0.0",
+        "0.1",
+        "139.39000000000001",
+        "-120.65487365123505",
+        "1e21",
+        "1e22",
+        "0.30000000000000004",
+        "9007199254740993.0",
+        "9223372036854775807.0",
+    ] {
+        let double: f64 = text.parse().must("parse");
+        let value = serde_json::to_vec(&double).must("serialize");
+        storage.write(&key("k"), value.into(), Expiry::Never).await.must("write");
+        let read = storage.read(&key("k")).await.must("read").must("find it").value;
+        let read: f64 = std::str::from_utf8(&read).must("be text").parse().must("be a number");
+        assert_eq!(read.to_bits(), double.to_bits(), "{text}");
+    }
+    for text in [
+        "0",
+        "-1",
+        "2147483648",
+        "-2147483649",
+        "9007199254740993",
+        "-9007199254740993",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "18446744073709551615",
+        "1000000000000000000",
+        "1152921504606846976",
+        "18446744073709551614",
+    ] {
+        storage.write(&key("k"), text.into(), Expiry::Never).await.must("write");
+        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, text);
+    }
+}

@@ -6,12 +6,15 @@ use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
     IndexModel,
-    bson::{Bson, Document, doc, oid::ObjectId},
+    bson::{
+        Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Regex, Timestamp, doc, oid::ObjectId,
+        spec::BinarySubtype,
+    },
     options::IndexOptions,
 };
 use serde_json::Value;
 
-use crate::places::{Place, documents, key};
+use crate::places::{Place, documents, key, open};
 
 /// The sessions that real bots wrote, by key.
 fn sessions() -> BTreeMap<String, Value> {
@@ -70,8 +73,7 @@ pub(crate) async fn writes(context: Context<Place>) {
         let document = collection.find_one(doc! { "key": &name }).await.must("look").must("find it");
         assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "key", "value"]);
         document.get_object_id("_id").must("have an ObjectId");
-        let read = document.get("value").cloned().must("have a value").into_relaxed_extjson();
-        assert_eq!(read, value, "{name}");
+        assert_eq!(document.get("value"), Some(&as_javascript(&value)), "{name}");
     }
     // An update keeps the document.
     let id = async || -> ObjectId {
@@ -126,6 +128,114 @@ pub(crate) async fn whole_value(context: Context<Place>) {
         storage.write(&key("k"), old.into(), Expiry::Never).await.must("write");
         storage.write_if(&key("k"), "1".into(), Expiry::Never, at).await.must("compare with the same value");
     }
+}
+
+/// A session with every type that a bot can have in one, and documents that only look like types.
+fn typed() -> Document {
+    let binary = |subtype| Binary { subtype, bytes: b"\0\xff".to_vec() };
+    doc! {
+        "count": 1,
+        "big": 1_700_000_000_000_f64,
+        "half": 0.5,
+        "since": DateTime::from_millis(1_600_000_000_100),
+        "before": DateTime::from_millis(-1),
+        "photo": binary(BinarySubtype::Generic),
+        "uuid": binary(BinarySubtype::Uuid),
+        "owner": ObjectId::parse_str("507f1f77bcf86cd799439011").must("parse"),
+        "filter": Regex { pattern: "^a\\d+$".to_owned(), options: "im".to_owned() },
+        "price": "1.50".parse::<Decimal128>().must("parse"),
+        "long": 1_000_000_000_000_000_000_i64,
+        "at": Timestamp { time: 5, increment: 7 },
+        "code": Bson::JavaScriptCode("() => 1".to_owned()),
+        "lowest": Bson::MinKey,
+        "ref": { "$ref": "users", "$id": ObjectId::parse_str("507f1f77bcf86cd799439012").must("parse") },
+        "lookalikes": [
+            { "$date": "2020-09-13T12:26:40.123Z" },
+            { "$oid": "507f1f77bcf86cd799439011" },
+            { "$literal": { "$numberDecimal": "1.50" } },
+        ],
+        "nested": [{ "since": DateTime::from_millis(0) }],
+    }
+}
+
+/// The value as it is stored. Not by way of serde, which takes `{$oid: "..."}` for an ObjectId.
+async fn stored(collection: &mongodb::Collection<Document>, filter: Document) -> Bson {
+    let collection = collection.clone_with_type::<RawDocumentBuf>();
+    let document = collection.find_one(filter).await.must("look").must("find it");
+    Bson::try_from(document.get("value").must("look").must("have a value")).must("be BSON")
+}
+
+pub(crate) async fn untouched_members(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    write_as_grammy(&collection, "k", typed().into()).await;
+    for count in 2..4 {
+        let add = |session: Option<Value>| {
+            let mut session = session?;
+            session["count"] = Value::from(count);
+            Some(session)
+        };
+        storage.update_as(&key("k"), Expiry::Never, add).await.must("update");
+        let mut expected = typed();
+        expected.insert("count", count);
+        assert_eq!(stored(&collection, doc! { "key": "k" }).await, Bson::Document(expected));
+    }
+}
+
+pub(crate) async fn copied_types(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    write_as_grammy(&collection, "k", typed().into()).await;
+    for options in ["&layout=grammy", "&values=document"] {
+        let target = context.target.beside(if options.contains("grammy") { "-a" } else { "-b" });
+        let copy = open(&context.factory.server, target.space(), options).await;
+        let record = storage.read(&key("k")).await.must("read").must("find it");
+        copy.write(&key("k"), record.value.clone(), Expiry::Never).await.must("write the copy");
+        let collection = documents(&context.factory.server, target.space()).await;
+        let mut expected = typed();
+        let Bson::Document(found) = stored(&collection, doc! {}).await else { panic!("not a document") };
+        if !options.contains("grammy") {
+            // There numbers are not JavaScript's: an integer needs no mark to stay an int64, and each is
+            // of the type that holds it.
+            let long = doc! { "$numberLong": "1000000000000000000" };
+            expected.insert("long", long);
+            expected.insert("big", 1_700_000_000_000_i64);
+        }
+        assert_eq!(found, expected, "{options}");
+        collection.drop().await.must("drop the copy");
+    }
+    // A copy that lost a type does not read as equal.
+    let read = async |name: &str| storage.read(&key(name)).await.must("read").must("find it").value;
+    for value in [
+        Bson::DateTime(DateTime::from_millis(0)),
+        Bson::ObjectId(ObjectId::parse_str("507f1f77bcf86cd799439011").must("parse")),
+        Bson::Decimal128("1.50".parse().must("parse")),
+        Bson::Double(f64::NAN),
+    ] {
+        write_as_grammy(&collection, "typed", value).await;
+        let text: Value = serde_json::from_slice(&read("typed").await).must("parse");
+        write_as_grammy(&collection, "lost", as_javascript(&text)).await;
+        assert_ne!(read("typed").await, read("lost").await, "{text}");
+    }
+}
+
+pub(crate) async fn not_a_number(context: Context<Place>) {
+    let storage = context.target.open().await;
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let session = doc! { "score": f64::NAN, "best": f64::INFINITY, "n": 1 };
+    write_as_grammy(&collection, "k", session.into()).await;
+    let add = |session: Option<Value>| {
+        let mut session = session?;
+        session["n"] = Value::from(session["n"].as_i64()? + 1);
+        Some(session)
+    };
+    storage.update_as(&key("k"), Expiry::Never, add).await.must("update a session with a NaN");
+    let Bson::Document(session) = stored(&collection, doc! { "key": "k" }).await else {
+        panic!("not a document")
+    };
+    assert!(matches!(session.get("score"), Some(Bson::Double(score)) if score.is_nan()), "{session}");
+    assert_eq!(session.get("best"), Some(&Bson::Double(f64::INFINITY)));
+    assert_eq!(session.get("n"), Some(&Bson::Int32(2)));
 }
 
 /// Collections that Node made, with and without an index of its own.
