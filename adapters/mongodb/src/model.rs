@@ -67,6 +67,33 @@ impl Model {
         doc! { self.key_field(): range }
     }
 
+    /// The documents whose key is not a string.
+    pub(crate) fn not_a_key(self) -> Document {
+        match self.layout {
+            // All types that `_id` can have, for the sake of its index.
+            Layout::Larder => {
+                let types = [
+                    "number",
+                    "object",
+                    "binData",
+                    "objectId",
+                    "bool",
+                    "date",
+                    "null",
+                    "timestamp",
+                    "minKey",
+                    "maxKey",
+                    "javascript",
+                    "javascriptWithScope",
+                    "symbol",
+                    "dbPointer",
+                ];
+                doc! { "_id": { "$type": types.as_slice() } }
+            }
+            Layout::Grammy => doc! { "$expr": { "$ne": [{ "$type": "$key" }, "string"] } },
+        }
+    }
+
     /// The stages of a pipeline that finds what matches `filter` and has not expired by the server's
     /// clock.
     ///

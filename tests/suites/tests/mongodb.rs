@@ -45,6 +45,7 @@ fn main() {
                 .case("expired_documents_are_removed_by_the_server", documents::removed_by_the_server)
                 .case("the_largest_value_fits_by_every_way", documents::largest)
                 .case("a_foreign_document_is_corrupt_for_itself", documents::foreign)
+                .case("keys_that_are_not_strings_are_reported", documents::strays)
                 .case("a_document_made_by_hand_can_be_compared", documents::by_hand)
                 .case("a_batch_says_which_entries_failed", documents::partial_failures),
         )
@@ -65,7 +66,8 @@ fn main() {
                 .case("update_keeps_the_types_of_other_members", grammy::untouched_members)
                 .case("copy_keeps_every_type", grammy::copied_types)
                 .case("session_with_nan_can_be_updated", grammy::not_a_number)
-                .case("collection_of_node_opens_with_and_without_index", grammy::indexes_of_node),
+                .case("collection_of_node_opens_with_and_without_index", grammy::indexes_of_node)
+                .case("damaged_keys_are_reported", grammy::damaged_keys),
         )
         .suite(
             cases("mongodb_setup")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
@@ -252,5 +253,35 @@ pub(crate) async fn indexes_of_node(context: Context<Place>) {
         assert_eq!(looked.read(&key("k")).await.must("read").must("find it").value, r#"{"n":1}"#);
         context.target.open().await.holds(&key("k"), br#"{"n":1}"#, "what Node wrote").await;
         collection.drop().await.must("drop the collection");
+    }
+}
+
+/// Keys that are not strings, and keys that several documents have.
+pub(crate) async fn damaged_keys(context: Context<Place>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    write_as_grammy(&collection, "fine", 1.into()).await;
+    let mut all = vec![
+        doc! { "value": 1 },
+        doc! { "key": 5, "value": 1 },
+        doc! { "key": ["fine", "a"], "value": 1 },
+        doc! { "key": "a\u{0}b", "value": 1 },
+        doc! { "key": "x".repeat(600), "value": 1 },
+    ];
+    // The doubled keys straddle a page of any size.
+    all.extend((0..450).flat_map(|number| {
+        [doc! { "key": format!("k{number}"), "value": 1 }, doc! { "key": format!("k{number}"), "value": 2 }]
+    }));
+    collection.insert_many(all).await.must("insert by hand");
+    let storage = context.factory.open_existing(context.target.space()).await;
+    let kinds = |errors: Vec<ErrorKind>| {
+        let count = |kind| errors.iter().filter(|error| **error == kind).count();
+        (count(ErrorKind::InvalidKey), count(ErrorKind::Corrupt), errors.len())
+    };
+    let keys: Vec<_> = storage.keys("").collect().await;
+    let entries: Vec<_> = storage.entries("").map_ok(|entry| entry.key).collect().await;
+    for listed in [keys, entries] {
+        assert_eq!(listed.iter().filter(|key| key.is_ok()).count(), 451);
+        let errors = listed.into_iter().filter_map(|key| key.err().map(|error| error.kind())).collect();
+        assert_eq!(kinds(errors), (5, 450, 455));
     }
 }
