@@ -72,8 +72,8 @@ pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
         "mongodb+srv" if cfg!(feature = "srv") => {}
         "mongodb+srv" => {
             return Err(configuration(
-                "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of \
-                 larder-mongodb, or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
+                "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of the \
+                 crate `larder` (of `larder-mongodb`, where it is used alone), or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
             ));
         }
         _ => return Err(configuration("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
@@ -203,7 +203,10 @@ mod tests {
     #[cfg(not(feature = "srv"))]
     #[test]
     fn srv_says_what_it_needs() {
-        assert!(refused("mongodb+srv://u:hunter2@cluster.example.net/").contains("feature `srv`"));
+        let shown = refused("mongodb+srv://u:hunter2@cluster.example.net/");
+        for name in ["feature `srv`", "crate `larder`", "`larder-mongodb`"] {
+            assert!(shown.contains(name), "{shown}");
+        }
     }
 
     #[test]
