@@ -25,7 +25,7 @@
 //! | `collection` | `larder` | the collection |
 //! | `values` | `binary` | `binary`: any bytes; `document`: JSON, stored as BSON |
 //! | `layout` | `larder` | `grammy`: the documents of grammY's MongoDB adapter |
-//! | `setup` | `true` | check the collection and create its index |
+//! | `setup` | `true` | [check the collection](#collections-of-other-programs) and create its index |
 //! | `timeout` | `30s` | how long any one call may take |
 //!
 //! The [standard options](DRIVER_OPTIONS) of MongoDB connection strings go to the driver, such as
@@ -54,19 +54,72 @@
 //!
 //! Who changes a value by hand should also draw a new `version`, or unset it.
 //!
-//! With `values=document` JSON becomes BSON of the same meaning: objects keep the order of their
-//! members, integers become int32 or int64, other numbers a double; a number that a double cannot
-//! hold digit for digit becomes a decimal128. It comes back as an equal JSON value. Refused, as
+//! # Collections of other programs
+//!
+//! The index would remove another program's documents, so the set-up creates it only in a collection
+//! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
+//! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
+//! options of the collection. Connecting fails with
+//! [`Configuration`](larder_core::ErrorKind::Configuration), and changes nothing,
+//!
+//! - if none of the documents has the fields above, or if some have not and the index is missing;
+//! - if the documents are of the other `layout`, or their values of the other form (`values`);
+//! - if the collection is empty and has the other layout's index, an index on other fields, or
+//!   validation rules;
+//! - if a unique index on other fields would refuse the second entry.
+//!
+//! [`MongoStorage::connect_existing`] and [`MongoBuilder::existing`] open only what is there: they make
+//! the same checks of the documents and the layout, create nothing, and fail if there is no such collection.
+//! The role `read` is enough.
+//!
+//! A listing of all keys yields an error of the kind
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for each document whose key is not a string or not a
+//! valid [`Key`](larder_core::Key), and goes on. [`entries`](larder_core::Storage::entries) yields
+//! [`Corrupt`](larder_core::ErrorKind::Corrupt) for a document without a readable value.
+//!
+//! # JSON and BSON
+//!
+//! With `values=document`, and in grammY's layout, JSON becomes BSON of the same meaning: objects keep the
+//! order of their members, integers become int32 or int64, other numbers a double; a number that a double
+//! cannot hold digit for digit becomes a decimal128. It comes back as an equal JSON value. Refused, as
 //! [`InvalidValue`](larder_core::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
 //! twice in one object or with a NUL in it, a number of more than 34 digits, more than 99 levels of
-//! nesting. BSON types that JSON has not, written by others, are read as relaxed Extended JSON, such
-//! as `{"$oid": "..."}`; writing that back stores what it says, not the type.
+//! nesting.
 //!
-//! `layout=grammy` reads and writes `{_id: ObjectId, key, value}` as grammY's adapter does, doubles
-//! with no fraction being integers there, and integers beyond ±(2^53 - 1) doubles where that keeps
-//! every digit. The set-up adds what grammY leaves out, a unique index:
-//! `db.larder.createIndex({key: 1}, {unique: true})`. There is no expiry in this layout (grammY
-//! would keep a stale one when it writes), and versions are the content.
+//! A BSON type that JSON does not have is read as relaxed
+//! [Extended JSON](https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/): a date as
+//! `{"$date": "2027-01-01T00:00:00Z"}`, an ObjectId as `{"$oid": "..."}`, a NaN as
+//! `{"$numberDouble": "NaN"}`. Writing that object stores the type again, so the members that an update
+//! leaves alone keep their types, and so does a copy to another MongoDB collection. Only an object that is
+//! exactly what reading a type gives becomes that type, and it reads back unchanged. A stored *document*
+//! that looks like a type, such as `{$oid: "..."}`, is read as `{"$literal": {"$oid": "..."}}`, and that is
+//! written as the document again.
+//!
+//! Of numbers the value is kept, and this much of the type: an integer is stored as the smallest of int32
+//! and int64 that holds it, and a double stays a double (`5.0`). In grammY's layout int32, int64 and double
+//! are one type, as they are in JavaScript: numbers are stored as its driver does, which makes an integer of
+//! more than 32 bits a double. An int64 beyond ±(2^53 - 1), which JavaScript does not count to, stays
+//! an int64; where a double could hold it, it reads as `{"$numberLong": "..."}`.
+//!
+//! A DBPointer cannot be read. An empty timestamp cannot be written as the whole value (the server
+//! would replace it), nor can binary data with `values=document`.
+//!
+//! # grammY's layout
+//!
+//! `layout=grammy` reads and writes `{_id: ObjectId, key, value}` as grammY's adapter does. The set-up adds
+//! what grammY leaves out, a unique index: `db.larder.createIndex({key: 1}, {unique: true})`. It fails if
+//! several documents have the same `key`; a listing yields an error for each such key. There is no expiry in
+//! this layout (grammY would keep a stale one when it writes), and versions are the content.
+//!
+//! # Writes that fail with a time-out
+//!
+//! A write that failed with [`Timeout`](larder_core::ErrorKind::Timeout) or
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) may still happen. As long as its connection is open,
+//! later writes of the same key through this storage wait for it. If the connection broke, the server may
+//! still carry out what it has received, even after a later write of that key was acknowledged: the adapter
+//! has no way to confirm that an operation of a lost connection has ended, so it does not claim the
+//! capability `fenced`. A late [`write_if`](larder_core::Storage::write_if) changes nothing, because
+//! the version is another one by then.
 //!
 //! # Limits
 //!
