@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, finite::is_finite, surrogates::hide};
 
 /// Turns values into bytes and back.
 pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
@@ -27,6 +27,36 @@ pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Codec`] if they are not what the type asks for. The message does not contain
     /// the bytes.
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T>;
+
+    /// Encodes `value`, and makes sure that a `T` can be decoded from the bytes.
+    ///
+    /// Not every type reads what it writes: a field with `skip_serializing_if` but no `default` is
+    /// missing afterwards, and a format may read fewer levels of nesting than it writes. The bytes are
+    /// decoded once and the result is dropped, so it takes as long as [`encode`](Codec::encode) and
+    /// [`decode`](Codec::decode) together.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Codec::encode); [`ErrorKind::Codec`] if the bytes do not decode.
+    fn encode_readable<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Bytes> {
+        let bytes = self.encode(value)?;
+        match self.decode::<T>(&bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(not_readable(error)),
+        }
+    }
+}
+
+/// What would be stored does not decode.
+#[doc(hidden)]
+#[must_use]
+pub fn not_readable(error: Error) -> Error {
+    Error::new(
+        ErrorKind::Codec,
+        "the value could not be read again, so it was not saved: its type does not read everything that it \
+         writes, or the value is nested too deeply",
+    )
+    .with_source(error)
 }
 
 fn encode_error(format: &str) -> Error {
@@ -43,6 +73,9 @@ fn decode_error(format: &str, place: impl fmt::Display) -> Error {
 /// JSON (RFC 8259), the default: every store can show it, and all but one can query it.
 ///
 /// Every finite `f64` and every 64-bit integer comes back as the same number.
+/// JSON has no NaN and no infinity: a value with such a number is not encoded, rather than written with
+/// a `null` in its place. A lone UTF-16 surrogate, which JavaScript writes where it has cut a text in the
+/// middle of a character (`"\ud83c"`), is decoded as U+FFFD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Json;
 
@@ -52,12 +85,23 @@ impl Codec for Json {
     }
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes> {
-        serde_json::to_vec(value).map(Bytes::from).map_err(|_| encode_error(self.name()))
+        let bytes = serde_json::to_vec(value).map_err(|_| encode_error(self.name()))?;
+        if !is_finite(value) {
+            return Err(Error::new(
+                ErrorKind::Codec,
+                "the value has a number that JSON cannot hold: NaN or an infinity; leave it out or use another codec",
+            ));
+        }
+        Ok(bytes.into())
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
         // serde_json's own message may quote the value; its place and category do not.
-        serde_json::from_slice(bytes).map_err(|error| {
+        let decoded = serde_json::from_slice(bytes).or_else(|error| match hide(bytes, false) {
+            Some((bytes, _)) => serde_json::from_slice(&bytes),
+            None => Err(error),
+        });
+        decoded.map_err(|error| {
             let place = format_args!(
                 " ({:?} error at line {}, column {})",
                 error.classify(),
@@ -224,6 +268,35 @@ mod tests {
     fn cbor() {
         round_trip(Cbor);
         numbers_survive(Cbor);
+    }
+
+    #[test]
+    fn json_refuses_numbers_that_it_cannot_hold() {
+        for wrong in [f64::NAN, f64::INFINITY] {
+            let error = Json.encode(&[Some(wrong)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Codec);
+            assert!(error.message().contains("NaN"), "{error}");
+        }
+        assert_eq!(Json.encode(&[Some(1.5), None]).unwrap(), "[1.5,null]");
+    }
+
+    #[test]
+    fn json_reads_half_a_character_as_the_replacement_character() {
+        assert_eq!(Json.decode::<String>(br#""a \ud83c""#).unwrap(), "a \u{fffd}");
+        assert_eq!(Json.decode::<String>(br#""a \ud83c\udf55""#).unwrap(), "a 🍕");
+    }
+
+    #[test]
+    fn value_that_its_type_cannot_read_is_not_encoded() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Skipping {
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            toppings: Vec<String>,
+        }
+        let error = Json.encode_readable(&Skipping { toppings: Vec::new() }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Codec);
+        let full = Skipping { toppings: vec!["ham".to_owned()] };
+        assert_eq!(Json.encode_readable(&full).unwrap(), Json.encode(&full).unwrap());
     }
 
     #[test]

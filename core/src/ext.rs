@@ -25,7 +25,8 @@ pub trait StorageExt: Storage {
     ///
     /// # Errors
     ///
-    /// As [`Storage::write`]; [`Codec`](crate::ErrorKind::Codec) if JSON cannot hold the value.
+    /// As [`Storage::write`]; [`Codec`](crate::ErrorKind::Codec) if JSON cannot hold the value, or if a
+    /// `T` could not be read from it again.
     async fn write_as<T>(&self, key: &Key, value: &T, expiry: Expiry) -> Result<()>
     where
         T: Serialize + DeserializeOwned + Send + Sync,

@@ -36,14 +36,20 @@ mod codec;
 mod error;
 mod expiry;
 mod ext;
+mod finite;
 mod forward;
 mod key;
 mod location;
 mod record;
 mod share;
 mod storage;
+#[doc(hidden)]
+pub mod surrogates;
 mod typed;
 mod version;
+
+#[doc(hidden)]
+pub use crate::codec::not_readable;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;

@@ -2,11 +2,15 @@
 
 use std::{fmt, marker::PhantomData};
 
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Codec, Condition, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Storage, Version};
 
 /// A storage whose values are `T`s, encoded by `C`.
+///
+/// A value that could not be read again is not written; see [`Codec::encode_readable`]. A decoding error
+/// names the entry by the [fingerprint](Key::fingerprint) of its key.
 ///
 /// ```
 /// use larder_core::{Expiry, Key, Result, Storage, Typed};
@@ -81,9 +85,10 @@ where
     ///
     /// # Errors
     ///
-    /// As [`Storage::write`]; [`ErrorKind::Codec`] if the value cannot be encoded.
+    /// As [`Storage::write`]; [`ErrorKind::Codec`] if the value cannot be encoded, or if a `T` could
+    /// not be decoded from it again. What is stored then stays.
     pub async fn write(&self, key: &Key, value: &T, expiry: Expiry) -> Result<()> {
-        let value = self.codec.encode(value);
+        let value = self.encode(key, value);
         self.storage.write(key, value?, expiry).await
     }
 
@@ -91,7 +96,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`Storage::write_if`]; [`ErrorKind::Codec`] if the value cannot be encoded.
+    /// As [`Storage::write_if`]; [`ErrorKind::Codec`] as for [`write`](Typed::write).
     pub async fn write_if(
         &self,
         key: &Key,
@@ -99,8 +104,12 @@ where
         expiry: Expiry,
         condition: Condition,
     ) -> Result<Version> {
-        let value = self.codec.encode(value);
+        let value = self.encode(key, value);
         self.storage.write_if(key, value?, expiry, condition).await
+    }
+
+    fn encode(&self, key: &Key, value: &T) -> Result<Bytes> {
+        self.codec.encode_readable(value).map_err(|error| error.with_key(key))
     }
 
     /// Replaces the value under `key` by what `change` makes of it, losing no update of anybody

@@ -1,0 +1,207 @@
+//! Looks for numbers that JSON does not have.
+
+use std::fmt;
+
+use serde::{
+    Serialize, Serializer,
+    ser::{
+        Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeTupleStruct, SerializeTupleVariant,
+    },
+};
+
+/// Whether every floating-point number in `value` is finite. serde_json writes the others as `null`,
+/// and an optional number would be read back as absent.
+pub(crate) fn is_finite<T: Serialize + ?Sized>(value: &T) -> bool {
+    !matches!(value.serialize(Finite), Err(Stopped::NotFinite))
+}
+
+/// Writes nothing.
+#[derive(Clone, Copy)]
+struct Finite;
+
+#[derive(Debug)]
+enum Stopped {
+    NotFinite,
+    /// The type cannot be serialized. The encoder says so too.
+    Other,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a finite number")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl Error for Stopped {
+    fn custom<T: fmt::Display>(_message: T) -> Self {
+        Self::Other
+    }
+}
+
+type Checked = Result<(), Stopped>;
+
+fn check(finite: bool) -> Checked {
+    if finite { Ok(()) } else { Err(Stopped::NotFinite) }
+}
+
+macro_rules! fine {
+    ($($method:ident($($argument:ty),*);)+) => {$(
+        fn $method(self, $(_: $argument),*) -> Checked {
+            Ok(())
+        }
+    )+};
+}
+
+macro_rules! opens {
+    ($($method:ident($($argument:ty),*);)+) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<Self, Stopped> {
+            Ok(self)
+        }
+    )+};
+}
+
+impl Serializer for Finite {
+    type Ok = ();
+    type Error = Stopped;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    fn serialize_f32(self, value: f32) -> Checked {
+        check(value.is_finite())
+    }
+
+    fn serialize_f64(self, value: f64) -> Checked {
+        check(value.is_finite())
+    }
+
+    fine! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(&'static str);
+        serialize_unit_variant(&'static str, u32, &'static str);
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Checked {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Checked {
+        value.serialize(self)
+    }
+
+    opens! {
+        serialize_seq(Option<usize>);
+        serialize_tuple(usize);
+        serialize_tuple_struct(&'static str, usize);
+        serialize_tuple_variant(&'static str, u32, &'static str, usize);
+        serialize_map(Option<usize>);
+        serialize_struct(&'static str, usize);
+        serialize_struct_variant(&'static str, u32, &'static str, usize);
+    }
+
+    // Not formatted first, as the default would.
+    fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Checked {
+        Ok(())
+    }
+}
+
+macro_rules! compound {
+    ($($compound:ident $method:ident($($name:ty)?);)+) => {$(
+        impl $compound for Finite {
+            type Ok = ();
+            type Error = Stopped;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Checked {
+                value.serialize(*self)
+            }
+
+            fn end(self) -> Checked {
+                Ok(())
+            }
+        }
+    )+};
+}
+
+compound! {
+    SerializeSeq serialize_element();
+    SerializeTuple serialize_element();
+    SerializeTupleStruct serialize_field();
+    SerializeTupleVariant serialize_field();
+    SerializeStruct serialize_field(&'static str);
+    SerializeStructVariant serialize_field(&'static str);
+}
+
+impl SerializeMap for Finite {
+    type Ok = ();
+    type Error = Stopped;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Checked {
+        key.serialize(*self)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Checked {
+        value.serialize(*self)
+    }
+
+    fn end(self) -> Checked {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn number_that_is_not_finite_is_found_at_any_place() {
+        #[derive(Serialize)]
+        enum Shape {
+            Point(f64),
+            Line(f64, f32),
+            Box { width: Option<f64> },
+            Nothing,
+        }
+        assert!(is_finite(&(1.5, "NaN", Shape::Nothing, 1_u128, [0_u8; 3], None::<f64>, ())));
+        assert!(is_finite(&f64::MAX));
+        assert!(!is_finite(&f32::NEG_INFINITY));
+        for shape in
+            [Shape::Point(f64::NAN), Shape::Line(1.0, f32::NAN), Shape::Box { width: Some(f64::INFINITY) }]
+        {
+            assert!(!is_finite(&BTreeMap::from([("shapes", vec![&shape])])));
+        }
+    }
+}
