@@ -1,7 +1,7 @@
 //! The index of owners: which sessions are whose.
 //!
-//! An entry per session, `larder:owner:<prefix>:<owner>:<key>`, with the session's own time to live:
-//! nothing to rewrite when a user has many sessions, and nothing that outlives them.
+//! An entry per session, `larder:owner:<prefix>:<owner>:<key>`, that ends soon after the session and
+//! never before it: nothing to rewrite when a user has many sessions.
 
 use std::collections::BTreeSet;
 

@@ -353,9 +353,10 @@ impl<T> Shared<T> {
         let lifetime = &self.content.lifetime;
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
+            // First the index: a session that outlives its entry could not be revoked.
+            self.note_owner(owner, key, expiry).await?;
             self.road.touch(key, expiry).await?;
             self.touches.note(key);
-            self.note_owner(owner, key, expiry).await?;
         }
         Ok(())
     }

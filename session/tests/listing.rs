@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use larder_core::{Expiry, Key, Operation, Storage};
@@ -394,19 +394,59 @@ async fn a_user_is_logged_out_under_the_key_that_a_session_has_moved_to() {
     assert!(visits.keys_of("ann").await.unwrap().is_empty());
 }
 
+/// The time that the entry of the index has left, and that of the session.
+async fn index_and_session(storage: &Counting) -> (Duration, Duration) {
+    let mut left = Vec::new();
+    for key in stored(storage).await {
+        match storage.behind().ttl(&Key::new(&key).unwrap()).await.unwrap() {
+            Some(Expiry::After(time)) => left.push(time),
+            other => panic!("it ends by itself, but not like this: {other:?}"),
+        }
+    }
+    // "larder:..." comes before "visit:...".
+    (left[0], left[1])
+}
+
 #[tokio::test]
-async fn the_index_ends_with_the_session() {
+async fn the_index_ends_soon_after_the_session() {
     let storage = Counting::new();
-    let visits = owned_for(&storage, Lifetime::after_write(std::time::Duration::from_millis(100)));
+    let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
     log_in(&visits, "laptop", "ann").await;
-    until("both have ended", async || stored(&storage).await.is_empty()).await;
-    // It says how long at every write and touch.
-    let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(std::time::Duration::ZERO));
-    storage.forget_counts();
+    for _ in 0..2 {
+        let (index, session) = index_and_session(&storage).await;
+        assert!(index >= session && index <= session + Duration::from_secs(120), "{index:?} {session:?}");
+        visits.get("laptop").await.unwrap();
+    }
+    assert_eq!(storage.count(Operation::Touch), 2);
+}
+
+#[tokio::test]
+async fn no_session_outlives_its_entry_in_the_index() {
+    let storage = Counting::new();
+    let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
     log_in(&visits, "laptop", "ann").await;
-    visits.get("laptop").await.unwrap();
-    assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
-    assert_eq!(storage.count(Operation::Touch), 1);
+    // Soon over, and used once more.
+    for (key, left) in stored(&storage).await.iter().zip([61, 60]) {
+        storage.behind().touch(&Key::new(key).unwrap(), Expiry::after_secs(left)).await.unwrap();
+    }
+    storage.fail_write(ErrorKind::Unavailable);
+    assert_eq!(kind(visits.get("laptop").await), ErrorKind::Unavailable);
+    let (index, session) = index_and_session(&storage).await;
+    assert!(session <= index, "a session that the index does not name could not be revoked");
+
+    // A session that is written long after its entry.
+    let gate = storage.gate_writes();
+    let mut update = Box::pin(visits.update("laptop", async |mut visit| visit.pages += 1));
+    assert!((&mut update).now_or_never().is_none());
+    gate.let_through(1);
+    assert!((&mut update).now_or_never().is_none());
+    gate.arrived(2).await;
+    let start = std::time::Instant::now();
+    until("time passes", async || start.elapsed() > Duration::from_millis(100)).await;
+    gate.let_through(1);
+    update.await.unwrap();
+    let (index, session) = index_and_session(&storage).await;
+    assert!(session <= index, "{index:?} {session:?}");
 }
 
 #[tokio::test]
