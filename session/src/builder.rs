@@ -162,7 +162,9 @@ where
 
     /// How long an update waits for earlier ones of its session before it is a
     /// [`Timeout`](ErrorKind::Timeout): five minutes by default. It ends what would otherwise be a
-    /// deadlock: two handlers that each begin an update of the other's session, say.
+    /// deadlock: two handlers that each begin an update of the other's session, say, or a handler that
+    /// awaits a task which it has spawned and which updates the same session. A shorter patience makes
+    /// such mistakes show earlier.
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
@@ -214,16 +216,16 @@ where
         let content = Arc::new(Content { format, migrations, lifetime: self.lifetime });
         let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge));
         Ok(Sessions::from_shared(Shared {
-            road: Road { storage, signposts: self.signposts, merge },
             prefix: self.prefix,
             initial: self.initial,
             initial_counts: self.initial_counts,
             content,
             write_back: self.write_back,
             conflicts: self.conflicts,
-            queue: Queue::new(self.most_waiting, self.patience),
+            queue: Queue::new(Arc::clone(&storage), self.most_waiting, self.patience),
             touches: Touches::new(),
             owner: self.owner,
+            road: Road { storage, signposts: self.signposts, merge },
         }))
     }
 }

@@ -11,7 +11,7 @@ use larder_core::{Error, ErrorKind, Key, Result};
 use crate::{
     Conflicts, LazySession, OpenSession, Outcome, Session, SessionKey, Sessions,
     conflicts::Reruns,
-    queue::{Nesting, Queue, Turn},
+    queue::{Identity, Nesting, Queue, Turn},
     session::Lent,
     state::State,
 };
@@ -118,7 +118,8 @@ impl<F: Fragments> Multi<F> {
         let mut reruns = Reruns::new(self.fragments.conflicts());
         loop {
             let handled = handler(F::give(&open)?);
-            let value = match Queue::holding(claims.iter().flatten(), handled).await.into_result() {
+            let (outcome, nested) = Queue::holding(claims.iter().flatten(), handled).await;
+            let value = match outcome.into_result() {
                 Ok(value) => value,
                 Err(error) => {
                     self.fragments.undo(open).await;
@@ -132,7 +133,7 @@ impl<F: Fragments> Multi<F> {
             let Some(error) = errors.min_by_key(|error| error.kind() == ErrorKind::Conflict) else {
                 return Ok(value);
             };
-            if let Err(error) = reruns.again(error).await {
+            if let Err(error) = reruns.again(nested.explain(error).await).await {
                 self.fragments.undo(open).await;
                 return Err(error.into());
             }
@@ -174,7 +175,7 @@ pub(crate) type Claim = Option<(Arc<Queue>, Key)>;
 
 async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
     let mut order: Vec<_> = (0..claims.len()).filter(|&index| claims[index].is_some()).collect();
-    let by = |index: usize| claims[index].as_ref().map(|(queue, key)| (Arc::as_ptr(queue) as usize, key));
+    let by = |index: usize| claims[index].as_ref().map(|(queue, key)| queue.identity(key));
     order.sort_by(|&one, &other| by(one).cmp(&by(other)));
     if order.windows(2).any(|pair| by(pair[0]) == by(pair[1])) {
         return Err(one_session());
@@ -189,7 +190,7 @@ async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
 }
 
 /// Two keys may have become one session by a move.
-fn check_distinct(mut identities: Vec<(usize, Key)>) -> Result<()> {
+fn check_distinct(mut identities: Vec<Identity>) -> Result<()> {
     identities.sort();
     if identities.windows(2).any(|pair| pair[0] == pair[1]) { Err(one_session()) } else { Ok(()) }
 }
@@ -215,7 +216,7 @@ pub trait Keys<F> {
 pub trait Fragments: sealed::Fragments {}
 
 mod sealed {
-    use super::{BoxFuture, Claim, Key, Result, SessionKey, Turn};
+    use super::{BoxFuture, Claim, Identity, Result, SessionKey, Turn};
     use crate::Conflicts;
 
     pub trait Fragments: Send + Sync {
@@ -232,7 +233,7 @@ mod sealed {
             turns: Vec<Option<Turn>>,
         ) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
-        fn identities(open: &Self::Open) -> Result<Vec<(usize, Key)>>;
+        fn identities(open: &Self::Open) -> Result<Vec<Identity>>;
         fn save<'a>(&'a self, open: &'a mut Self::Open) -> BoxFuture<'a, Vec<Result<()>>>;
         fn undo(&self, open: Self::Open) -> BoxFuture<'_, ()>;
         fn again<'a>(&'a self, open: Self::Open, changed: &'a [bool]) -> BoxFuture<'a, Result<Self::Open>>;
@@ -249,7 +250,7 @@ mod sealed {
         fn open<'a>(&'a self, key: &'a SessionKey, turn: Option<Turn>) -> BoxFuture<'a, Result<Self::Open>>;
         fn give(open: &Self::Open) -> Result<Self::Given>;
         /// Which session it is among all, where that is known.
-        fn identity(open: &Self::Open) -> Result<Option<(usize, Key)>>;
+        fn identity(open: &Self::Open) -> Result<Option<Identity>>;
         fn save(open: &mut Self::Open) -> BoxFuture<'_, Result<()>>;
         fn undo<'a>(open: Self::Open) -> BoxFuture<'a, Result<()>>
         where
@@ -287,7 +288,7 @@ impl<T: Send + Sync + 'static> sealed::Part for Strict<T> {
         open.lend()
     }
 
-    fn identity(open: &Lent<T>) -> Result<Option<(usize, Key)>> {
+    fn identity(open: &Lent<T>) -> Result<Option<Identity>> {
         Ok(Some(open.lend()?.identity()))
     }
 
@@ -344,7 +345,7 @@ impl<T: Send + Sync + 'static> sealed::Part for Lazy<T> {
         Ok(open.clone())
     }
 
-    fn identity(_open: &LazySession<T>) -> Result<Option<(usize, Key)>> {
+    fn identity(_open: &LazySession<T>) -> Result<Option<Identity>> {
         Ok(None)
     }
 
@@ -431,7 +432,7 @@ macro_rules! fragments {
                 Box::pin(join_all(saving))
             }
 
-            fn identities(open: &Self::Open) -> Result<Vec<(usize, Key)>> {
+            fn identities(open: &Self::Open) -> Result<Vec<Identity>> {
                 Ok([$($part::identity(&open.$index)?),+].into_iter().flatten().collect())
             }
 

@@ -10,22 +10,83 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Record, Result, Storage};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
-/// Keys, each with the address of its queue.
-type Held = Vec<(usize, Key)>;
+/// A session among all: the address of its storage, and its key there. Several queues may be of one
+/// storage.
+pub(crate) type Identity = (usize, Key);
 
 tokio::task_local! {
-    /// What the update that this code runs in holds: waiting for it again would never end.
-    static HELD: Held;
+    /// What the updates that this code runs in hold: waiting for it again would never end.
+    static HELD: Vec<Arc<Nested>>;
 }
 
-fn held() -> Held {
+fn held() -> Vec<Arc<Nested>> {
     HELD.try_with(Vec::clone).unwrap_or_default()
+}
+
+/// What an update holds while its handler runs, and what is written meanwhile by updates within it:
+/// through other [`Sessions`](crate::Sessions) on the same store, of which nobody can tell beforehand
+/// that it is the same.
+#[derive(Debug)]
+pub(crate) struct Nested {
+    claims: Vec<(Arc<Queue>, Key)>,
+    /// The last write of each claimed key.
+    writes: Mutex<HashMap<Key, Record>>,
+}
+
+impl Nested {
+    fn holds(&self, identity: &Identity) -> bool {
+        self.claims.iter().any(|(queue, key)| queue.identity(key) == *identity)
+    }
+
+    /// The error of an update that could not be saved: another one if its own handler has overtaken it.
+    /// Running that again would overtake it again.
+    pub(crate) async fn explain(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Conflict {
+            return error;
+        }
+        let writes = std::mem::take(&mut *self.writes.lock());
+        for (queue, key) in &self.claims {
+            let Some(written) = writes.get(key) else {
+                continue;
+            };
+            // What is stored there is what was written within: it is the same store.
+            if let Ok(Some(stored)) = queue.storage.read(key).await
+                && stored.version == written.version
+                && same(&stored.value, &written.value)
+            {
+                return Error::new(
+                    ErrorKind::Unsupported,
+                    "the handler has changed the session that it was given in an update of its own, through \
+                     another `Sessions` on the same store; that one is saved, and this one is not: change the \
+                     session that the handler was given",
+                );
+            }
+        }
+        error
+    }
+}
+
+/// Whether a store may have made one of the other.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let json = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    one == other || json(one).is_some_and(|one| json(other) == Some(one))
+}
+
+/// This was written at `key`.
+pub(crate) fn note_write(key: &Key, written: &Record) {
+    let note = |held: &Vec<Arc<Nested>>| {
+        for nested in held.iter().filter(|nested| nested.claims.iter().any(|(_, claimed)| claimed == key)) {
+            nested.writes.lock().insert(key.clone(), written.clone());
+        }
+    };
+    // Outside of any update there is nobody to tell.
+    let _ = HELD.try_with(note);
 }
 
 /// Within which updates a turn cannot be taken: those of the same key, which would wait for ever.
@@ -35,7 +96,7 @@ pub(crate) enum Nesting {
     Refused,
     /// Within these. It is the turn of an update that has or may have others: of several sessions, or
     /// of one that is read within the handler.
-    Own(Held),
+    Own(Vec<Arc<Nested>>),
 }
 
 impl Nesting {
@@ -50,10 +111,11 @@ impl Nesting {
         matches!(self, Self::Own(_))
     }
 
-    fn refuses(&self, id: &(usize, Key)) -> bool {
+    fn refuses(&self, identity: &Identity) -> bool {
+        let holds = |held: &Vec<Arc<Nested>>| held.iter().any(|nested| nested.holds(identity));
         match self {
-            Self::Refused => HELD.try_with(|held| held.contains(id)).unwrap_or(false),
-            Self::Own(held) => held.contains(id),
+            Self::Refused => HELD.try_with(holds).unwrap_or(false),
+            Self::Own(held) => holds(held),
         }
     }
 }
@@ -61,6 +123,7 @@ impl Nesting {
 /// A lock per key: fair (first come, first served), with a bound on how many wait. A key takes room
 /// only while somebody holds its lock or waits for it.
 pub struct Queue {
+    storage: Arc<dyn Storage>,
     locks: Mutex<HashMap<Key, Lock>>,
     waiting: AtomicUsize,
     most_waiting: usize,
@@ -68,8 +131,18 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(most_waiting: usize, patience: Option<Duration>) -> Arc<Self> {
-        Arc::new(Self { locks: Mutex::default(), waiting: AtomicUsize::new(0), most_waiting, patience })
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        most_waiting: usize,
+        patience: Option<Duration>,
+    ) -> Arc<Self> {
+        let waiting = AtomicUsize::new(0);
+        Arc::new(Self { storage, locks: Mutex::default(), waiting, most_waiting, patience })
+    }
+
+    /// Which session is at `key`, among all.
+    pub(crate) fn identity(&self, key: &Key) -> Identity {
+        (Arc::as_ptr(&self.storage).addr(), key.clone())
     }
 
     /// Waits for its turn.
@@ -79,7 +152,7 @@ impl Queue {
     /// [`ErrorKind::Unsupported`] within an update of the same key, which this is not itself;
     /// [`ErrorKind::Unavailable`] if too many wait already; [`ErrorKind::Timeout`].
     pub(crate) async fn enter(self: &Arc<Self>, key: &Key, nesting: &Nesting) -> Result<Turn> {
-        if nesting.refuses(&(Arc::as_ptr(self) as usize, key.clone())) {
+        if nesting.refuses(&self.identity(key)) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "an update within an update of the same session would wait for itself; use the session that \
@@ -100,21 +173,27 @@ impl Queue {
             Some(patience) => tokio::time::timeout(patience, wait).await.map_err(|_| {
                 Error::new(
                     ErrorKind::Timeout,
-                    format!("earlier updates of the session were not done within {patience:?}"),
+                    format!(
+                        "earlier updates of the session were not done within {patience:?}; if a handler awaits a \
+                         task that updates the handler's own session, the two wait for each other"
+                    ),
                 )
             })?,
         });
         Ok(turn)
     }
 
-    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting for ever.
+    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting for ever. Says
+    /// too what was written meanwhile.
     pub(crate) async fn holding<'k, F: Future>(
         claims: impl IntoIterator<Item = &'k (Arc<Self>, Key)>,
         work: F,
-    ) -> F::Output {
+    ) -> (F::Output, Arc<Nested>) {
+        let claims = claims.into_iter().cloned().collect();
+        let nested = Arc::new(Nested { claims, writes: Mutex::default() });
         let mut held = held();
-        held.extend(claims.into_iter().map(|(queue, key)| (Arc::as_ptr(queue) as usize, key.clone())));
-        HELD.scope(held, work).await
+        held.push(Arc::clone(&nested));
+        (HELD.scope(held, work).await, nested)
     }
 
     /// How many keys take room.
@@ -188,8 +267,13 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, future::join_all};
+    use larder_memory::MemoryStorage;
 
     use super::*;
+
+    fn queue(most_waiting: usize, patience: Option<Duration>) -> Arc<Queue> {
+        Queue::new(Arc::new(MemoryStorage::new()), most_waiting, patience)
+    }
 
     fn key(text: &str) -> Key {
         Key::new(text).unwrap()
@@ -197,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_taken_in_the_order_of_arrival() {
-        let queue = Queue::new(100, None);
+        let queue = queue(100, None);
         let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let waiting: Vec<_> = (0..10)
@@ -219,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_do_not_wait_for_each_other_and_take_no_room_when_idle() {
-        let queue = Queue::new(100, None);
+        let queue = queue(100, None);
         let a = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let b = queue.enter(&key("b"), &Nesting::Refused).now_or_never().unwrap().unwrap();
         let a_key = key("a");
@@ -234,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_are_refused_and_do_not_count_on() {
-        let queue = Queue::new(1, None);
+        let queue = queue(1, None);
         let first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let a_key = key("a");
         let mut second = Box::pin(queue.enter(&a_key, &Nesting::Refused));
@@ -250,7 +334,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends() {
-        let queue = Queue::new(10, Some(Duration::from_secs(5)));
+        let queue = queue(10, Some(Duration::from_secs(5)));
         let _first = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         assert_eq!(
             queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind(),
@@ -260,12 +344,12 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_for_oneself_is_an_error() {
-        let queue = Queue::new(10, None);
+        let queue = queue(10, None);
         let _turn = queue.enter(&key("a"), &Nesting::Refused).await.unwrap();
         let held = [(Arc::clone(&queue), key("a"))];
         let inner = async { queue.enter(&key("a"), &Nesting::Refused).await.map(drop).unwrap_err().kind() };
-        assert_eq!(Queue::holding(&held, inner).await, ErrorKind::Unsupported);
+        assert_eq!(Queue::holding(&held, inner).await.0, ErrorKind::Unsupported);
         let other = async { queue.enter(&key("b"), &Nesting::Refused).await.is_ok() };
-        assert!(Queue::holding(&held, other).await);
+        assert!(Queue::holding(&held, other).await.0);
     }
 }

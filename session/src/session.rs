@@ -9,7 +9,7 @@ use std::{
 use larder_core::{Error, ErrorKind, Key, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::state::State;
+use crate::{queue::Identity, state::State};
 
 /// A session while it is being updated: it dereferences to the value.
 ///
@@ -34,7 +34,7 @@ impl<T> Session<T> {
         self.0.is_new()
     }
 
-    pub(crate) fn identity(&self) -> (usize, Key) {
+    pub(crate) fn identity(&self) -> Identity {
         self.0.identity()
     }
 

@@ -81,6 +81,14 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The handler returns `()` or a `Result`. It is given the session by value and gives it back by
     /// returning; it can borrow from around it, but not mutably, since it may run more than once.
     ///
+    /// An update within an update of the same session is an
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) error: it would wait for itself. Through
+    /// another `Sessions` on the same `Arc<dyn Storage>` the inner one is refused before it runs.
+    /// Through another handle on the same store the inner one is saved, and the outer one fails when it
+    /// finds that its own handler has overtaken it. An inner update in a task that the handler spawns
+    /// and awaits cannot be told from another update: it waits until the
+    /// [patience](SessionsBuilder::patience) of the sessions ends.
+    ///
     /// ```
     /// # async fn example() -> larder_session::Result<()> {
     /// # let sessions = larder_session::Sessions::<u32>::builder().build()?;
@@ -114,11 +122,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let claim = (Arc::clone(&self.shared.queue), state.place.key.clone());
             let lent = Lent::new(state);
             let handled = handler(lent.lend()?);
-            let value = Queue::holding([&claim], handled).await.into_result()?;
+            let (outcome, nested) = Queue::holding([&claim], handled).await;
+            let value = outcome.into_result()?;
             state = lent.into_state()?;
             match state.save().await {
                 Ok(()) => return Ok(value),
-                Err(error) => reruns.again(error).await?,
+                Err(error) => reruns.again(nested.explain(error).await).await?,
             }
             state = state.reload().await?;
         }
@@ -147,10 +156,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let session = LazySession::new(Arc::clone(&self.shared), self.key(&key), nesting.clone(), None);
             let _ending = Ending(&session);
             let handled = handler(session.clone());
-            let value = Queue::holding(&claim, handled).await.into_result()?;
+            let (outcome, nested) = Queue::holding(&claim, handled).await;
+            let value = outcome.into_result()?;
             match session.save().await {
                 Ok(()) => return Ok(value),
-                Err(error) => reruns.again(error).await?,
+                Err(error) => reruns.again(nested.explain(error).await).await?,
             }
         }
     }

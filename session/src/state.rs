@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Result, Version, clock::unix_millis,
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version, clock::unix_millis,
 };
 
 use crate::{
     Conflicts,
     content::Decoded,
-    queue::{Nesting, Turn},
+    queue::{Identity, Nesting, Turn, note_write},
     road::Found,
     shared::Shared,
 };
@@ -147,8 +147,8 @@ impl<T> State<T> {
     }
 
     /// Which session it is, among all.
-    pub(crate) fn identity(&self) -> (usize, Key) {
-        (Arc::as_ptr(&self.shared.queue) as usize, self.place.key.clone())
+    pub(crate) fn identity(&self) -> Identity {
+        self.shared.queue.identity(&self.place.key)
     }
 
     pub(crate) const fn value(&self) -> &T {
@@ -309,6 +309,7 @@ impl Place {
     async fn replace_once<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
         let storage = &*shared.road.storage;
         let compares = storage.capabilities().compare_and_swap();
+        let written = value.as_ref().map(|(bytes, _)| bytes.clone());
         self.stored = match (value, &self.stored) {
             (None, Stored::Absent) => Stored::Absent,
             (None, Stored::At(Some(version))) if compares => {
@@ -331,6 +332,9 @@ impl Place {
                 Stored::At(None)
             }
         };
+        if let (Some(bytes), Stored::At(Some(version))) = (written, &self.stored) {
+            note_write(&self.key, &Record::at(bytes, version.clone()));
+        }
         Ok(())
     }
 }
