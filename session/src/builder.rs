@@ -1,13 +1,13 @@
 //! How sessions are set up.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions, share};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Conflicts, Lifetime, Migrations, Sessions,
-    content::Content,
+    content::{Content, Marks},
     format::Format,
     lifetime::Touches,
     queue::Queue,
@@ -264,20 +264,24 @@ fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Co
 
 /// The merge of two sessions as they are stored.
 fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: MergeValues<T>) -> Merge {
-    Arc::new(move |moving, own| {
+    Arc::new(move |(moving, moving_left), (own, own_left)| {
         let (content, merge) = (Arc::clone(&content), Arc::clone(&merge));
         Box::pin(async move {
-            let (value, deadline) = match (content.decode(&moving).await?, content.decode(&own).await?) {
+            let moving = content.decode(&moving, ready(Ok(Some(moving_left)))).await?;
+            let own = content.decode(&own, ready(Ok(Some(own_left)))).await?;
+            let (value, marks) = match (moving, own) {
                 (Some(moving), Some(own)) => {
-                    // Neither may outlive its own.
-                    let deadline = moving.deadline.into_iter().chain(own.deadline).min();
-                    (merge(moving.value, own.value), deadline)
+                    let marks = Marks {
+                        // Neither may outlive its own.
+                        end: moving.marks.end.into_iter().chain(own.marks.end).min_by_key(|end| end.here),
+                    };
+                    (merge(moving.value, own.value), marks)
                 }
-                (Some(one), None) | (None, Some(one)) => (one.value, one.deadline),
+                (Some(one), None) | (None, Some(one)) => (one.value, one.marks),
                 (None, None) => return Ok(None),
             };
             let bare = content.format.encode_bare(&value)?;
-            content.encode(&value, bare, deadline)
+            content.encode(&value, bare, marks)
         })
     })
 }

@@ -4,7 +4,8 @@ use larder_core::{Bytes, Expiry, Result, clock::unix_millis};
 
 use crate::{
     Lifetime, Migrations,
-    format::{Format, Stored},
+    format::{Format, Label, Stored},
+    lifetime::End,
 };
 
 /// How sessions of one kind are stored.
@@ -19,41 +20,75 @@ pub(crate) struct Decoded<T> {
     pub(crate) value: T,
     /// Whether migrations have changed it: what is stored is of an older version.
     pub(crate) migrated: bool,
-    /// Unix milliseconds.
-    pub(crate) deadline: Option<i64>,
+    pub(crate) marks: Marks,
+}
+
+/// What is known of a stored session beside its value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) end: Option<End>,
 }
 
 impl<T> Content<T> {
-    /// Reads what is stored, through the migrations if need be. `None` if its deadline has passed.
-    pub(crate) async fn decode(&self, bytes: &[u8]) -> Result<Option<Decoded<T>>> {
-        let expired = |deadline: Option<i64>| deadline.is_some_and(|deadline| deadline <= unix_millis());
-        match self.format.decode(bytes)? {
-            Stored::Current(_, label) | Stored::Old(_, label) if expired(label.deadline) => Ok(None),
-            Stored::Current(value, label) => {
-                Ok(Some(Decoded { value, migrated: false, deadline: label.deadline }))
-            }
+    /// Reads what is stored, through the migrations if need be. `None` if it is over. `left` says how
+    /// long the entry lives by the store's word. It is awaited only if the end that is stored with the
+    /// session seems to have come.
+    pub(crate) async fn decode(
+        &self,
+        bytes: &[u8],
+        left: impl Future<Output = Result<Option<Expiry>>>,
+    ) -> Result<Option<Decoded<T>>> {
+        let stored = self.format.decode(bytes)?;
+        let (Stored::Current(_, label) | Stored::Old(_, label)) = &stored;
+        let Some(marks) = marks(label, left).await? else {
+            return Ok(None);
+        };
+        match stored {
+            Stored::Current(value, _) => Ok(Some(Decoded { value, migrated: false, marks })),
             Stored::Old(data, label) => {
                 let data = match &self.migrations {
                     Some(migrations) => migrations.run(data, label.version).await?,
                     None => data,
                 };
                 let value = self.format.value(data)?;
-                Ok(Some(Decoded { value, migrated: true, deadline: label.deadline }))
+                Ok(Some(Decoded { value, migrated: true, marks }))
             }
         }
     }
 
+    /// Whether what is stored is over by the end that is stored with it.
+    pub(crate) fn is_over(&self, bytes: &[u8], expiry: Expiry) -> bool {
+        expiry == Expiry::Never && self.format.end(bytes).is_some_and(|end| end <= unix_millis())
+    }
+
     /// What to store for `value`, given its bare form, and how long that lives; `None` if the session
-    /// is nothing. `deadline` is the one that it has already.
-    pub(crate) fn encode(
-        &self,
-        value: &T,
-        bare: Bytes,
-        deadline: Option<i64>,
-    ) -> Result<Option<(Bytes, Expiry)>> {
+    /// is nothing. `has` are the marks that it has already.
+    pub(crate) fn encode(&self, value: &T, bare: Bytes, has: Marks) -> Result<Option<(Bytes, Expiry)>> {
         let now = unix_millis();
-        let deadline = self.lifetime.deadline(deadline, now);
-        let bytes = self.format.encode(value, bare, self.lifetime.end(deadline, now))?;
+        let deadline = self.lifetime.deadline(has.end, now);
+        let end = if self.lifetime == Lifetime::forever() {
+            // Nothing here ends it, so what another program has said stays.
+            has.end.map(|end| end.stored)
+        } else {
+            self.lifetime.end(deadline, now)
+        };
+        let bytes = self.format.encode(value, bare, end)?;
         Ok(bytes.map(|bytes| (bytes, self.lifetime.expiry(deadline, now))))
     }
+}
+
+/// `None` if the session is over. An end that is stored with it is by the clock of the process that has
+/// stored it, so it does not count where the store itself ends the entry.
+async fn marks(label: &Label, left: impl Future<Output = Result<Option<Expiry>>>) -> Result<Option<Marks>> {
+    let now = unix_millis();
+    let end = match label.deadline {
+        Some(stored) if stored <= now => match left.await? {
+            Some(left @ Expiry::After(_)) => {
+                Some(End { stored, here: left.deadline(now).unwrap_or(i64::MAX) })
+            }
+            Some(Expiry::Never) | None => return Ok(None),
+        },
+        deadline => deadline.map(End::new),
+    };
+    Ok(Some(Marks { end }))
 }

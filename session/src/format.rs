@@ -5,7 +5,7 @@ use std::{marker::PhantomData, sync::Arc};
 use larder_core::{Bytes, Codec, Error, ErrorKind, Result};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, Error as _},
+    de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::Value;
 
@@ -123,7 +123,7 @@ impl<T> Format<T> {
     /// The moment at which the stored session is over, if one is stored with it. Unix milliseconds.
     pub(crate) fn end(&self, bytes: &[u8]) -> Option<i64> {
         memchr::memmem::find(bytes, b"__d")?;
-        self.coder.decode_envelope_as_tree(bytes)?.1.deadline
+        self.coder.decode_label(bytes)?.deadline
     }
 
     /// The session from migrated data.
@@ -193,6 +193,8 @@ trait Coder<T>: Send + Sync {
     fn decode_tree(&self, bytes: &[u8]) -> Result<Value>;
     fn decode_envelope(&self, bytes: &[u8]) -> Option<(T, Label)>;
     fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)>;
+    /// That of an envelope, whatever its data.
+    fn decode_label(&self, bytes: &[u8]) -> Option<Label>;
     fn read_tree(&self, data: Value) -> Result<T>;
 }
 
@@ -225,6 +227,10 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
 
     fn decode_envelope_as_tree(&self, bytes: &[u8]) -> Option<(Value, Label)> {
         envelope(&self.0, bytes)
+    }
+
+    fn decode_label(&self, bytes: &[u8]) -> Option<Label> {
+        envelope::<IgnoredAny>(&self.0, bytes).map(|(_, label)| label)
     }
 
     fn read_tree(&self, data: Value) -> Result<T> {

@@ -13,6 +13,7 @@ use larder_core::{Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 
 use crate::{
+    content::Marks,
     queue::{Nesting, Turn},
     shared::Shared,
     state::{Place, State},
@@ -399,7 +400,9 @@ impl<T> Inner<T> {
         let mut place = Place::unknown(key.clone());
         let mut stored = None;
         if let Some(value) = value {
-            stored = shared.content.encode(value, shared.content.format.encode_bare(value)?, None)?;
+            let bare = shared.content.format.encode_bare(value);
+            let encoded = bare.and_then(|bare| shared.content.encode(value, bare, Marks::default()));
+            stored = encoded.map_err(|error| error.with_key(key))?;
             if let (Some(owner), Some((_, expiry))) = (shared.owner_of(value), &stored) {
                 // The index names the key where the session is.
                 place.look(shared).await?;

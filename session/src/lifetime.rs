@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 /// The store ends it, natively: an expired session is gone, swept or not. Durations are rounded up
 /// to milliseconds.
 ///
+/// The store's clock decides. An absolute end is counted by the clock of the process that creates the
+/// session. A process whose clock is ahead may end such a session earlier, by the difference at most.
+///
 /// ```
 /// use std::time::Duration;
 /// use larder_session::Lifetime;
@@ -80,9 +83,9 @@ impl Lifetime {
         self.absolute.is_some()
     }
 
-    /// Whether no moment is known at which a session is over whatever happens.
-    pub(crate) const fn has_no_end(&self) -> bool {
-        self.absolute.is_none() && (self.idle.is_none() || self.touch_every.is_some())
+    /// Whether every use extends it, without a limit.
+    pub(crate) const fn only_slides(&self) -> bool {
+        self.absolute.is_none() && self.touch_every.is_some()
     }
 
     pub(crate) const fn interval(&self) -> Option<Duration> {
@@ -91,34 +94,50 @@ impl Lifetime {
 
     /// The deadline of a session that is written at `now`: the one it has, or a new one. `None`
     /// without an absolute one. Unix milliseconds.
-    pub(crate) fn deadline(&self, has: Option<i64>, now: i64) -> Option<i64> {
+    pub(crate) fn deadline(&self, has: Option<End>, now: i64) -> Option<End> {
         let absolute = self.absolute?;
-        has.or_else(|| Expiry::After(absolute).deadline(now))
+        has.or_else(|| Expiry::After(absolute).deadline(now).map(End::new))
     }
 
     /// The `e` of the envelope of a session that is written at `now`: the moment at which it is
     /// over whatever else happens. A sliding one has none, unless it has a deadline too.
-    pub(crate) fn end(&self, deadline: Option<i64>, now: i64) -> Option<i64> {
+    pub(crate) fn end(&self, deadline: Option<End>, now: i64) -> Option<i64> {
         let written = match (self.idle, self.touch_every) {
             (Some(idle), None) => Expiry::After(idle).deadline(now),
             _ => None,
         };
         match (written, deadline) {
             // With both, the deadline has to be known when the session is next written.
-            (_, Some(deadline)) => Some(deadline),
+            (_, Some(deadline)) => Some(deadline.stored),
             (written, None) => written,
         }
     }
 
     /// How long a session lives that is written or touched at `now`.
-    pub(crate) fn expiry(&self, deadline: Option<i64>, now: i64) -> Expiry {
+    pub(crate) fn expiry(&self, deadline: Option<End>, now: i64) -> Expiry {
         let idle = Expiry::from(self.idle);
         let Some(deadline) = deadline else {
             return idle;
         };
         // Past its deadline it has no time left.
-        let left = Expiry::until(Some(deadline), now).unwrap_or(Expiry::After(Duration::ZERO));
+        let left = Expiry::until(Some(deadline.here), now).unwrap_or(Expiry::After(Duration::ZERO));
         idle.earlier(left)
+    }
+}
+
+/// The moment at which a session is over whatever else happens. Unix milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// As it is stored: by the clock of the process that has stored it.
+    pub(crate) stored: i64,
+    /// By the clock of this process. It differs from what is stored where the store says that the
+    /// session has time left although that has passed.
+    pub(crate) here: i64,
+}
+
+impl End {
+    pub(crate) const fn new(at: i64) -> Self {
+        Self { stored: at, here: at }
     }
 }
 
@@ -154,7 +173,7 @@ mod tests {
     fn the_earlier_of_two_ends_counts() {
         let both = Lifetime::sliding(SECOND).at_most(2 * SECOND);
         let deadline = both.deadline(None, 1_000);
-        assert_eq!(deadline, Some(3_000));
+        assert_eq!(deadline, Some(End::new(3_000)));
         assert_eq!(both.deadline(deadline, 2_500), deadline, "it stays");
         assert_eq!(both.expiry(deadline, 1_000), Expiry::After(SECOND));
         assert_eq!(both.expiry(deadline, 2_500), Expiry::after_millis(500));
@@ -165,7 +184,7 @@ mod tests {
     fn what_the_envelope_says_never_ends_a_session_early() {
         assert_eq!(Lifetime::after_write(SECOND).end(None, 1_000), Some(2_000));
         assert_eq!(Lifetime::sliding(SECOND).end(None, 1_000), None);
-        assert_eq!(Lifetime::sliding(SECOND).end(Some(9_000), 1_000), Some(9_000));
+        assert_eq!(Lifetime::sliding(SECOND).end(Some(End::new(9_000)), 1_000), Some(9_000));
         assert_eq!(Lifetime::forever().end(None, 1_000), None);
         assert_eq!(Lifetime::forever().expiry(None, 1_000), Expiry::Never);
     }

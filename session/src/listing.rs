@@ -1,9 +1,9 @@
 //! Looking through all sessions.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
-use larder_core::{Bytes, Entry, Error, Expiry, Key, Result, Storage, clock::unix_millis};
+use larder_core::{Bytes, Entry, Expiry, Key, Result, Storage};
 
 use crate::{
     Sessions,
@@ -24,10 +24,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// In the stream, those of [`Storage::entries`](larder_core::Storage::entries).
     pub fn keys(&self) -> BoxStream<'_, Result<String>> {
-        let format = &self.shared.content.format;
         self.entries()
-            .try_filter_map(move |(key, value)| async move {
-                let lives = Expiry::until(format.end(&value), unix_millis()).is_some();
+            .try_filter_map(move |(key, value, left)| async move {
+                let lives = !self.shared.content.is_over(&value, left);
                 Ok(lives.then(|| self.without_prefix(&key)))
             })
             .boxed()
@@ -42,8 +41,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`Codec`](larder_core::ErrorKind::Codec) for a session that is no `T`.
     pub fn all(&self) -> BoxStream<'_, Result<(String, T)>> {
         self.entries()
-            .try_filter_map(move |(key, value)| async move {
-                let decoded = self.shared.content.decode(&value).await?;
+            .try_filter_map(move |(key, value, left)| async move {
+                let decoded = self.shared.content.decode(&value, ready(Ok(Some(left)))).await;
+                let decoded = decoded.map_err(|error| error.with_key(&key))?;
                 Ok(decoded.map(|decoded| (self.without_prefix(&key), decoded.value)))
             })
             .boxed()
@@ -59,8 +59,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.storage().clear(&self.shared.prefix).await
     }
 
-    /// The storage's keys of all sessions, and what is stored.
-    fn entries(&self) -> BoxStream<'_, Result<(Key, Bytes)>> {
+    /// The storage's keys of all sessions, what is stored, and how long it lives.
+    fn entries(&self) -> BoxStream<'_, Result<(Key, Bytes, Expiry)>> {
         let shared: &Arc<Shared<T>> = &self.shared;
         let entries = shared.road.storage.entries(&shared.prefix);
         entries.try_filter_map(|entry| session_of(&*shared.road.storage, entry)).boxed()
@@ -71,26 +71,29 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 }
 
-/// The session in an entry, and the key that it belongs to.
-async fn session_of(storage: &dyn Storage, entry: Entry) -> Result<Option<(Key, Bytes)>> {
+/// The session in an entry, the key that it belongs to, and how long it lives.
+async fn session_of(storage: &dyn Storage, entry: Entry) -> Result<Option<(Key, Bytes, Expiry)>> {
     if entry.key.as_str().starts_with(RESERVED) {
         return Ok(None);
     }
-    Ok(match Signpost::parse(&entry.record.value)? {
-        None => Some((entry.key, entry.record.value)),
+    let signpost = Signpost::parse(&entry.record.value).map_err(|error| error.with_key(&entry.key))?;
+    let (place, kept) = match signpost {
+        None => return Ok(Some((entry.key, entry.record.value, entry.expiry))),
         Some(Signpost::InTransit { to, id, trip, data: Some(data), .. }) => {
             let to = signpost::key(&to)?;
             // Where it has arrived it is listed there.
             let place =
                 if to == entry.key { Some(to) } else { departed(storage, entry, to, &id, &trip).await? };
-            place.map(|key| Ok::<_, Error>((key, data.bytes()?))).transpose()?
+            (place, data)
         }
         // Until the other has arrived, it is a session of its own.
-        Some(Signpost::Expecting { own: Some(own), .. }) if own.left().is_some() => {
-            Some((entry.key, own.bytes()?))
-        }
-        Some(_) => None,
-    })
+        Some(Signpost::Expecting { own: Some(own), .. }) => (Some(entry.key), own),
+        Some(_) => return Ok(None),
+    };
+    match (place, kept.left(storage).await?) {
+        (Some(key), Some(left)) => Ok(Some((key, kept.bytes()?, left))),
+        _ => Ok(None),
+    }
 }
 
 /// To which key a session belongs that has departed from the entry's; `None` if it has arrived.

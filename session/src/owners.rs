@@ -74,18 +74,19 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Whose the stored session is, if there is an index and it can be read.
-    pub(crate) async fn indexed_owner(&self, stored: Option<&[u8]>) -> Option<String> {
+    pub(crate) async fn indexed_owner(&self, key: &Key, stored: Option<&[u8]>) -> Option<String> {
         // Without an index nothing needs to be decoded.
         self.shared.owner.as_ref()?;
-        let session = self.shared.content.decode(stored?).await.ok().flatten()?;
+        let session = self.shared.decode(key, stored?).await.ok().flatten()?;
         self.shared.owner_of(&session.value)
     }
 
     async fn belongs_to(&self, key: &str, owner: &str) -> Result<bool> {
-        let Some(record) = self.shared.road.find(&self.key(key)?).await?.record else {
+        let found = self.shared.road.find(&self.key(key)?).await?;
+        let Some(record) = found.record else {
             return Ok(false);
         };
-        let session = self.shared.content.decode(&record.value).await?;
+        let session = self.shared.decode(&found.key, &record.value).await?;
         Ok(session.is_some_and(|session| self.shared.owner_of(&session.value).as_deref() == Some(owner)))
     }
 }

@@ -47,9 +47,10 @@ const MAX_WAITING: usize = 8;
 const MAX_TURNS: usize = 256;
 
 /// Makes one session of two that meet: the one that moves, and the one at the new key. Both and the
-/// result as they are stored, with how long the result lives.
-pub(crate) type Merge = Arc<dyn Fn(Bytes, Bytes) -> Merging + Send + Sync>;
-pub(crate) type Merging = futures_util::future::BoxFuture<'static, Result<Option<(Bytes, Expiry)>>>;
+/// result as they are stored, with how long they live.
+pub(crate) type Merge = Arc<dyn Fn(Lasting, Lasting) -> Merging + Send + Sync>;
+pub(crate) type Lasting = (Bytes, Expiry);
+pub(crate) type Merging = futures_util::future::BoxFuture<'static, Result<Option<Lasting>>>;
 
 /// The storage, and how to get about in it.
 pub(crate) struct Road {
@@ -167,11 +168,14 @@ impl Road {
     }
 
     async fn look(&self, key: &Key) -> Result<Sight> {
-        let Some(record) = self.storage.read(key).await? else {
+        // Whoever looks for what is damaged has to know where.
+        let named =
+            |error: Error| if error.kind() == ErrorKind::Corrupt { error.with_key(key) } else { error };
+        let Some(record) = self.storage.read(key).await.map_err(named)? else {
             return Ok(Sight::Nothing);
         };
         let at = record.version.clone();
-        Ok(match Signpost::parse(&record.value)? {
+        Ok(match Signpost::parse(&record.value).map_err(named)? {
             None => Sight::Session(record),
             Some(Signpost::Moved { to, .. }) => Sight::Moved { to: signpost::key(&to)?, at },
             Some(Signpost::Expecting { from, id, own }) => {
@@ -179,6 +183,11 @@ impl Road {
             }
             Some(Signpost::InTransit { from, to, id, trip, data }) => {
                 let (from, to) = (signpost::key(&from)?, signpost::key(&to)?);
+                let data = match data {
+                    // A session that is over is none.
+                    Some(data) if data.left(&*self.storage).await?.is_none() => None,
+                    data => data,
+                };
                 let transit = Transit { from, to, id, trip, data, at };
                 if transit.to == *key { Sight::Arrived(transit) } else { Sight::Departed(transit) }
             }
@@ -223,7 +232,8 @@ impl Road {
                     }
                     if let Some(left) = self.left(&new).await? {
                         let condition = at_version(own.version)?;
-                        self.expect(&new, &old, Some(Kept::new(&own.value, left)), condition).await?;
+                        let own = Kept::new(&*self.storage, &own.value, left).await?;
+                        self.expect(&new, &old, Some(own), condition).await?;
                     }
                 }
             }
@@ -280,7 +290,7 @@ impl Road {
             }
             Sight::Session(session) => match self.left(&expecting.from).await? {
                 Some(left) => {
-                    let data = Kept::new(&session.value, left);
+                    let data = Kept::new(&*self.storage, &session.value, left).await?;
                     self.depart(expecting, Some(data), at_version(session.version)?).await
                 }
                 None => Ok(()),
@@ -335,16 +345,20 @@ impl Road {
     }
 
     async fn arrive(&self, departed: &Transit, expecting: &Expecting) -> Result<()> {
-        let own = expecting.own.as_ref().filter(|own| own.left().is_some());
-        let data = match (&departed.data, own) {
-            (None, own) => own.cloned(),
-            (Some(moving), None) => Some(moving.clone()),
+        let (moving, own) =
+            (self.lasting(departed.data.as_ref()).await?, self.lasting(expecting.own.as_ref()).await?);
+        let data = match (moving, own) {
+            (None, None) => None,
+            (None, Some(_)) => expecting.own.clone(),
+            (Some(_), None) => departed.data.clone(),
             (Some(moving), Some(own)) => {
                 let Some(merge) = &self.merge else {
                     return self.call_off(expecting).await;
                 };
-                let merged = merge(moving.bytes()?, own.bytes()?).await?;
-                merged.map(|(value, expiry)| Kept::new(&value, expiry))
+                match merge(moving, own).await? {
+                    Some((value, expiry)) => Some(Kept::new(&*self.storage, &value, expiry).await?),
+                    None => None,
+                }
             }
         };
         let arrived = Signpost::InTransit {
@@ -409,9 +423,9 @@ impl Road {
     /// Puts a session in the place of the signpost that it is in.
     async fn restore(&self, key: &Key, kept: Option<&Kept>, at: Option<Version>) -> Result<()> {
         let condition = at_version(at)?;
-        let done = match (kept.and_then(|kept| Some((kept, kept.left()?))), condition) {
-            (Some((kept, left)), condition) => {
-                self.storage.write_if(key, kept.bytes()?, left, condition).await.map(drop)
+        let done = match (self.lasting(kept).await?, condition) {
+            (Some((value, left)), condition) => {
+                self.storage.write_if(key, value, left, condition).await.map(drop)
             }
             (None, Condition::At(version)) => self.storage.delete_if(key, &version).await,
             (None, Condition::Absent) => Ok(()),
@@ -419,8 +433,19 @@ impl Road {
         lost_race_is_fine(done)
     }
 
+    /// A kept session, unless it is over.
+    async fn lasting(&self, kept: Option<&Kept>) -> Result<Option<Lasting>> {
+        let Some(kept) = kept else {
+            return Ok(None);
+        };
+        Ok(match kept.left(&*self.storage).await? {
+            Some(left) => Some((kept.bytes()?, left)),
+            None => None,
+        })
+    }
+
     /// The time that the entry has left; `None` if there is no entry.
-    async fn left(&self, key: &Key) -> Result<Option<Expiry>> {
+    pub(crate) async fn left(&self, key: &Key) -> Result<Option<Expiry>> {
         if self.storage.capabilities().expiry { self.storage.ttl(key).await } else { Ok(Some(Expiry::Never)) }
     }
 

@@ -193,11 +193,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let Some(record) = found.record else {
             return Ok(None);
         };
-        let Some(decoded) = self.shared.content.decode(&record.value).await? else {
+        let Some(decoded) = self.shared.decode(&found.key, &record.value).await? else {
             return Ok(None);
         };
         let owner = self.shared.owner_of(&decoded.value);
-        self.shared.extend(&found.key, decoded.deadline, owner.as_deref()).await?;
+        self.shared.extend(&found.key, decoded.marks.end, owner.as_deref()).await?;
         Ok(Some(decoded.value))
     }
 
@@ -229,7 +229,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Err(error) if error.kind() == ErrorKind::Corrupt => return self.storage().delete(&key).await,
             looked => looked?,
         };
-        let owner = self.indexed_owner(stored.as_deref()).await;
+        let owner = self.indexed_owner(&place.key, stored.as_deref()).await;
         place.overwrite(&self.shared, None).await?;
         self.shared.forget_owner(owner.as_deref(), &place.key).await;
         Ok(stored.is_some())
@@ -250,9 +250,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let Some(left) = self.storage().ttl(&found.key).await? else {
             return Ok(None);
         };
-        // The end that is stored beside it, if there is one, may come first.
-        let end = Expiry::until(self.shared.content.format.end(&record.value), unix_millis());
-        Ok(end.map(|end| end.earlier(left)))
+        // An end that is stored with it counts only where the store knows none.
+        let end = self.shared.content.format.end(&record.value).filter(|_| left == Expiry::Never);
+        Ok(Expiry::until(end, unix_millis()).map(|end| end.earlier(left)))
     }
 
     /// Moves the session under `old` to `new` and leaves a signpost at `old`: for a chat that gets

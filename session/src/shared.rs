@@ -4,7 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use larder_core::{Bytes, Expiry, Key, Result};
 
-use crate::{Conflicts, content::Content, lifetime::Touches, owners, queue::Queue, road::Road};
+use crate::{
+    Conflicts,
+    content::{Content, Decoded},
+    lifetime::Touches,
+    owners,
+    queue::Queue,
+    road::Road,
+};
 
 /// How much longer an entry of the index lives than its session. It is written first, and the write of
 /// the session may take its time: a session that outlives its entry could not be revoked.
@@ -31,6 +38,11 @@ impl<T> Shared<T> {
     /// Whose session it is, if there is an index of owners.
     pub(crate) fn owner_of(&self, value: &T) -> Option<String> {
         self.owner.as_ref().and_then(|owner| owner(value))
+    }
+
+    /// The session that is stored at `key`; `None` if it is over.
+    pub(crate) async fn decode(&self, key: &Key, bytes: &[u8]) -> Result<Option<Decoded<T>>> {
+        self.content.decode(bytes, self.road.left(key)).await.map_err(|error| error.with_key(key))
     }
 
     /// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be

@@ -5,8 +5,10 @@
 //! no CBOR, and no JSON session may begin with this name.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, clock::unix_millis};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
 use serde::{Deserialize, Serialize};
+
+use crate::key::RESERVED;
 
 /// The only member of a signpost.
 pub(crate) const NAME: &str = "__larder";
@@ -50,12 +52,7 @@ impl Signpost {
                 "the signpost of a moved session is damaged, or of a newer version",
             )
         })?;
-        let mut signpost = wrapped.signpost;
-        if let Self::InTransit { data, .. } = &mut signpost {
-            // An expired session is none.
-            data.take_if(|data| data.left().is_none());
-        }
-        Ok(Some(signpost))
+        Ok(Some(wrapped.signpost))
     }
 
     pub(crate) fn encode(&self) -> Result<Bytes> {
@@ -86,18 +83,28 @@ pub(crate) fn is_one(value: &[u8]) -> bool {
 }
 
 /// A session within a signpost. Signposts on the way do not expire, since their absence would mean
-/// something, so the session's end is kept here.
+/// something. The store's clock alone says when the session is over, so another entry, the timer, lives
+/// as long as the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// Base64.
     data: String,
-    /// Unix milliseconds by the clock of the process that moves.
-    until: Option<i64>,
+    /// The key of the timer; `None` if the session does not end.
+    timer: Option<String>,
 }
 
 impl Kept {
-    pub(crate) fn new(value: &[u8], left: Expiry) -> Self {
-        Self { data: STANDARD.encode(value), until: left.deadline(unix_millis()) }
+    /// Keeps a session that has `left` to live, and starts its timer.
+    pub(crate) async fn new(storage: &dyn Storage, value: &[u8], left: Expiry) -> Result<Self> {
+        let timer = match left {
+            Expiry::Never => None,
+            Expiry::After(_) => {
+                let timer = Key::try_from(format!("{RESERVED}move:{}", new_id()))?;
+                storage.write(&timer, Bytes::from_static(b"true"), left).await?;
+                Some(timer.as_str().to_owned())
+            }
+        };
+        Ok(Self { data: STANDARD.encode(value), timer })
     }
 
     pub(crate) fn bytes(&self) -> Result<Bytes> {
@@ -108,8 +115,11 @@ impl Kept {
     }
 
     /// The time that it has left; `None` once it has expired.
-    pub(crate) fn left(&self) -> Option<Expiry> {
-        Expiry::until(self.until, unix_millis())
+    pub(crate) async fn left(&self, storage: &dyn Storage) -> Result<Option<Expiry>> {
+        match &self.timer {
+            None => Ok(Some(Expiry::Never)),
+            Some(timer) => storage.ttl(&key(timer)?).await,
+        }
     }
 }
 
@@ -119,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_signpost_is_told_from_a_session() {
-        let data = Some(Kept::new(b"\xff\0{}", Expiry::after_secs(3600)));
+        let data = Some(Kept { data: STANDARD.encode(b"\xff\0{}"), timer: Some("larder:move:1".to_owned()) });
         let (from, to) = ("a".to_owned(), "b".to_owned());
         let signpost = Signpost::InTransit { from, to, id: new_id(), trip: new_id(), data };
         let bytes = signpost.encode().unwrap();
@@ -132,13 +142,5 @@ mod tests {
         }
         let damaged = Signpost::parse(br#"{"__larder":{"moved":{"#).unwrap_err();
         assert_eq!(damaged.kind(), ErrorKind::Corrupt);
-    }
-    #[test]
-    fn a_session_that_has_expired_on_its_way_is_none() {
-        let data = Some(Kept::new(b"{}", Expiry::After(std::time::Duration::ZERO)));
-        let (from, to) = ("a".to_owned(), "b".to_owned());
-        let signpost = Signpost::InTransit { from, to, id: "1".into(), trip: "2".into(), data };
-        let parsed = Signpost::parse(&signpost.encode().unwrap()).unwrap();
-        assert!(matches!(parsed, Some(Signpost::InTransit { data: None, .. })));
     }
 }

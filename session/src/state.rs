@@ -1,6 +1,6 @@
 //! A session between its read and its save.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use larder_core::{
     Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version, clock::unix_millis,
@@ -8,7 +8,8 @@ use larder_core::{
 
 use crate::{
     Conflicts,
-    content::Decoded,
+    content::{Decoded, Marks},
+    lifetime::End,
     queue::{Identity, Nesting, Turn, note_write},
     road::Found,
     shared::Shared,
@@ -37,7 +38,7 @@ pub(crate) struct State<T> {
 struct Origin {
     /// `None` if there was no session, or only one whose deadline had passed.
     bytes: Option<Bytes>,
-    deadline: Option<i64>,
+    marks: Marks,
     migrated: bool,
     owner: Option<String>,
 }
@@ -99,7 +100,9 @@ impl<T> State<T> {
         };
         let place = Place { key: found.key, stored };
         let bytes = found.record.map(|record| record.value);
-        let (origin, value) = shared.interpret(bytes).await?;
+        let left = shared.road.left(&place.key);
+        let (origin, value) =
+            shared.interpret(bytes, left).await.map_err(|error| error.with_key(&place.key))?;
         Ok(Self {
             shared: Arc::clone(shared),
             turn,
@@ -126,8 +129,10 @@ impl<T> State<T> {
 
     /// The session as it was read, although it has been saved since: the next save replaces that.
     pub(crate) async fn restart(&mut self) -> Result<()> {
-        let (origin, value) = self.shared.interpret(self.origin.bytes.clone()).await?;
-        self.origin = origin;
+        // It was not over when it was read.
+        let left = ready(Ok(Some(Expiry::After(Expiry::MAX))));
+        let (origin, value) = self.shared.interpret(self.origin.bytes.clone(), left).await?;
+        self.origin = Origin { marks: self.origin.marks, ..origin };
         self.value = value;
         self.change = Change::Perhaps(None);
         self.cleared = false;
@@ -158,9 +163,9 @@ impl<T> State<T> {
     /// The value, to change.
     pub(crate) fn value_mut(&mut self) -> &mut T {
         if matches!(self.change, Change::None) {
-            // Encoded now, since it cannot be compared with itself later. What is saved in any case
-            // need not be.
-            let before = if self.is_saved_anyway() { None } else { self.bare().ok() };
+            // Encoded now, since it cannot be compared with itself later. A new session is written in any
+            // case.
+            let before = if self.is_written_as_new() { None } else { self.bare().ok() };
             self.change = Change::Perhaps(before);
         }
         &mut self.value
@@ -177,16 +182,19 @@ impl<T> State<T> {
         self.origin.bytes.is_none()
     }
 
-    /// An initial value counts as written, and a migrated one does if so asked. So does one that was
-    /// stored with an end which would cut a sliding lifetime short: a touch cannot move it.
+    /// An initial value counts as written.
+    const fn is_written_as_new(&self) -> bool {
+        self.is_new() && self.initial_counts && !self.cleared
+    }
+
+    /// A new session is written although nothing changes, and a migrated one is if so asked. So is one
+    /// that was stored with an end which would cut a sliding lifetime short: a touch cannot move it.
     fn is_saved_anyway(&self) -> bool {
         if self.cleared {
             return false;
         }
-        let ends_early = self.origin.deadline.is_some() && self.shared.content.lifetime.has_no_end();
-        (self.is_new() && self.initial_counts)
-            || (self.origin.migrated && self.shared.write_back)
-            || ends_early
+        let ends_early = self.origin.marks.end.is_some() && self.shared.content.lifetime.only_slides();
+        self.is_written_as_new() || (self.origin.migrated && self.shared.write_back) || ends_early
     }
 
     fn bare(&self) -> Result<Bytes> {
@@ -194,27 +202,34 @@ impl<T> State<T> {
     }
 
     fn plan(&self) -> Result<Plan> {
-        let bare = match &self.change {
-            Change::None if self.cleared => return Ok(Plan::Delete),
-            Change::None if !self.is_saved_anyway() => return Ok(Plan::Keep),
-            Change::Perhaps(Some(before)) => {
+        let (bare, unchanged) = match &self.change {
+            Change::None => (None, true),
+            Change::Perhaps(before) => {
                 let bare = self.bare()?;
-                if bare == *before {
-                    return Ok(if self.cleared { Plan::Delete } else { Plan::Keep });
-                }
-                bare
+                let unchanged = before.as_ref() == Some(&bare);
+                (Some(bare), unchanged)
             }
-            Change::None | Change::Perhaps(None) => self.bare()?,
         };
+        if unchanged && self.cleared {
+            return Ok(Plan::Delete);
+        }
+        if unchanged && !self.is_saved_anyway() {
+            return Ok(Plan::Keep);
+        }
+        let bare = bare.map_or_else(|| self.bare(), Ok)?;
         if !self.shared.initial_counts {
             let nothing = self.shared.content.format.encode_bare(&(self.shared.initial)())?;
             if bare == nothing {
                 return Ok(Plan::Delete);
             }
         }
-        // What is made after clearing is a new session, with an end of its own.
-        let deadline = self.origin.deadline.filter(|_| !self.cleared);
-        Ok(match self.shared.content.encode(&self.value, bare, deadline)? {
+        let mut marks = self.origin.marks;
+        // What is made after clearing is a new session, with an end of its own. A write ends when this
+        // program says, and the stored end stays where it says nothing and changes nothing.
+        if self.cleared || !(unchanged || self.shared.content.lifetime.is_absolute()) {
+            marks.end = None;
+        }
+        Ok(match self.shared.content.encode(&self.value, bare, marks)? {
             Some((bytes, expiry)) => Plan::Write(bytes, expiry),
             None => Plan::Delete,
         })
@@ -223,11 +238,11 @@ impl<T> State<T> {
     /// Writes the session if it has changed, deletes it if it was cleared, extends it if that is due.
     pub(crate) async fn save(&mut self) -> Result<()> {
         let owner = self.shared.owner_of(&self.value);
-        match self.plan()? {
+        match self.plan().map_err(|error| error.with_key(&self.place.key))? {
             // New, and nobody has made anything of it.
             Plan::Keep if self.is_new() => Ok(()),
             Plan::Keep => {
-                self.shared.extend(&self.place.key, self.origin.deadline, self.origin.owner.as_deref()).await
+                self.shared.extend(&self.place.key, self.origin.marks.end, self.origin.owner.as_deref()).await
             }
             Plan::Delete => {
                 self.place.replace(&self.shared, None).await?;
@@ -285,7 +300,7 @@ impl Place {
                 Err(error) if error.kind() == ErrorKind::Conflict => {
                     let record = self.look(shared).await?;
                     if let (Over::Sessions, Some(value)) = (over, record) {
-                        shared.content.decode(&value).await?;
+                        shared.decode(&self.key, &value).await?;
                     }
                 }
                 outcome => return outcome,
@@ -341,19 +356,23 @@ impl Place {
 
 impl<T> Shared<T> {
     /// The session that the stored bytes are; the initial one where there is none.
-    async fn interpret(&self, bytes: Option<Bytes>) -> Result<(Origin, T)> {
+    async fn interpret(
+        &self,
+        bytes: Option<Bytes>,
+        left: impl Future<Output = Result<Option<Expiry>>>,
+    ) -> Result<(Origin, T)> {
         if let Some(bytes) = bytes
-            && let Some(Decoded { value, migrated, deadline }) = self.content.decode(&bytes).await?
+            && let Some(Decoded { value, migrated, marks }) = self.content.decode(&bytes, left).await?
         {
             let owner = self.owner_of(&value);
-            return Ok((Origin { bytes: Some(bytes), deadline, migrated, owner }, value));
+            return Ok((Origin { bytes: Some(bytes), marks, migrated, owner }, value));
         }
-        let origin = Origin { bytes: None, deadline: None, migrated: false, owner: None };
+        let origin = Origin { bytes: None, marks: Marks::default(), migrated: false, owner: None };
         Ok((origin, (self.initial)()))
     }
 
     /// Touches a sliding session that was used, if that is due.
-    pub(crate) async fn extend(&self, key: &Key, deadline: Option<i64>, owner: Option<&str>) -> Result<()> {
+    pub(crate) async fn extend(&self, key: &Key, deadline: Option<End>, owner: Option<&str>) -> Result<()> {
         let lifetime = &self.content.lifetime;
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());

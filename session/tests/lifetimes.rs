@@ -10,7 +10,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use larder_core::{Expiry, Operation, clock::unix_millis};
-use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Sessions};
+use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Migrations, Sessions};
 use serde_json::Value;
 
 use common::{Counting, LIMIT, LONG, kind, until};
@@ -374,12 +374,51 @@ async fn an_end_that_is_stored_beside_the_session_counts_for_the_remaining_time(
 #[tokio::test]
 async fn an_end_that_another_program_has_stored_does_not_cut_a_sliding_session_short() {
     let storage = Counting::new();
-    for lifetime in [Lifetime::sliding(LONG), Lifetime::forever()] {
-        storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000)).await;
+    storage.put("42", format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000)).await;
+    let sessions = living(&storage, Lifetime::sliding(LONG));
+    look(&sessions).await;
+    assert_eq!(storage.text("42").await.unwrap(), "7");
+    assert_eq!(sessions.get(42).await.unwrap(), Some(7));
+}
+
+#[tokio::test]
+async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stored() {
+    let storage = Counting::new();
+    let stored = format!(r#"{{"__d":7,"e":{}}}"#, unix_millis() + 60_000);
+    storage.put("42", stored.clone()).await;
+    for lifetime in [Lifetime::forever(), Lifetime::after_write(LONG), Lifetime::absolute(LONG)] {
         let sessions = living(&storage, lifetime);
         look(&sessions).await;
-        assert_eq!(storage.text("42").await.unwrap(), "7");
-        assert_eq!(sessions.get(42).await.unwrap(), Some(7));
+        sessions.update(42, async |mut session| *session += 0).await.unwrap();
+        sessions
+            .update_lazy(42, async |session| session.modify(|session| *session += 0).await)
+            .await
+            .unwrap();
+        assert_eq!(storage.text("42").await.unwrap(), stored, "{lifetime:?}");
+    }
+    assert_eq!(storage.writes(), 0);
+
+    // Migrated, it is written although nothing changes.
+    let migrations = || Migrations::new().step(1, |old: u32| old);
+    for update in [false, true] {
+        storage.put("42", stored.clone()).await;
+        let sessions: Sessions<u32> = Sessions::builder()
+            .storage(storage.clone())
+            .migrations(migrations())
+            .write_back(true)
+            .build()
+            .unwrap();
+        sessions
+            .update(42, async |mut session| {
+                if update {
+                    *session += 0
+                }
+            })
+            .await
+            .unwrap();
+        let (before, after): (Value, Value) =
+            (serde_json::from_str(&stored).unwrap(), storage.json("42").await.unwrap());
+        assert_eq!((&after["v"], &after["e"]), (&Value::from(1), &before["e"]));
     }
 }
 

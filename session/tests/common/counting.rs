@@ -62,16 +62,23 @@ pub(crate) struct Counting {
     inner: MemoryStorage,
     control: Arc<Control>,
     compares: bool,
+    expires: bool,
 }
 
 impl Counting {
     pub(crate) fn new() -> Self {
-        Self { inner: MemoryStorage::new(), control: Arc::default(), compares: true }
+        Self { inner: MemoryStorage::new(), control: Arc::default(), compares: true, expires: true }
     }
 
     /// A handle on the same entries that cannot compare and swap.
     pub(crate) fn without_compare_and_swap(mut self) -> Self {
         self.compares = false;
+        self
+    }
+
+    /// A handle on the same entries that knows no time to live.
+    pub(crate) fn without_expiry(mut self) -> Self {
+        self.expires = false;
         self
     }
 
@@ -226,11 +233,13 @@ impl Storage for Counting {
     }
 
     fn capabilities(&self) -> Capabilities {
-        if self.compares {
+        let mut capabilities = if self.compares {
             self.inner.capabilities()
         } else {
             Capabilities::minimal().with_expiry().with_listing()
-        }
+        };
+        capabilities.expiry &= self.expires;
+        capabilities
     }
 
     async fn write_if(
@@ -263,6 +272,9 @@ impl Storage for Counting {
 
     async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
         self.counted(Operation::Ttl);
+        if !self.expires {
+            return Err(Error::unsupported(self.name(), Operation::Ttl));
+        }
         self.inner.ttl(key).await
     }
 

@@ -402,7 +402,7 @@ async fn a_departure_that_comes_too_late_is_turned_back() {
     let storage = MemoryStorage::new();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
-    let data = r#"{"data":"WzFd","until":null}"#;
+    let data = r#"{"data":"WzFd","timer":null}"#;
     let late = format!(
         r#"{{"__larder":{{"in_transit":{{"from":"chat:old","to":"chat:new","id":"1","trip":"2","data":{data}}}}}}}"#
     );

@@ -1,0 +1,161 @@
+//! Processes whose clocks differ. An end that another process has stored beside a session is by that
+//! process's clock; where the store knows when the entry ends, the store decides.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, TryStreamExt};
+use larder_core::{Expiry, Key, Operation, Storage, clock::unix_millis};
+use larder_session::{Lifetime, Sessions};
+
+use common::{Counting, LONG};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Stores 41 with an end that has passed 30 s ago by this process's clock. By the store's clock the
+/// session has a minute left.
+async fn put_session_of_a_clock_behind(storage: &Counting, key: &str) -> i64 {
+    let end = unix_millis() - 30_000;
+    let stored = format!(r#"{{"__d":41,"e":{end}}}"#);
+    storage.behind().write(&Key::new(key).unwrap(), stored.into(), Expiry::After(MINUTE)).await.unwrap();
+    end
+}
+
+async fn left(storage: &Counting, key: &str) -> Duration {
+    match storage.behind().ttl(&Key::new(key).unwrap()).await.unwrap() {
+        Some(Expiry::After(left)) => left,
+        other => panic!("it ends by itself, but not like this: {other:?}"),
+    }
+}
+
+fn living(storage: &Counting, lifetime: Lifetime) -> Sessions<u32> {
+    Sessions::builder().storage(storage.clone()).envelope().lifetime(lifetime).build().unwrap()
+}
+
+#[tokio::test]
+async fn stored_end_never_ends_an_entry_to_which_the_store_gives_a_time_to_live() {
+    let lifetimes = [
+        Lifetime::forever(),
+        Lifetime::after_write(LONG),
+        Lifetime::sliding(LONG),
+        Lifetime::absolute(LONG),
+        Lifetime::sliding(LONG).at_most(2 * LONG),
+    ];
+    for lifetime in lifetimes {
+        let storage = Counting::new();
+        put_session_of_a_clock_behind(&storage, "1").await;
+        let sessions = living(&storage, lifetime);
+        assert_eq!(sessions.keys().try_collect::<Vec<_>>().await.unwrap(), ["1"], "{lifetime:?}");
+        assert_eq!(sessions.all().try_collect::<Vec<_>>().await.unwrap(), [("1".to_owned(), 41)]);
+        assert!(matches!(sessions.ttl(1).await.unwrap(), Some(Expiry::After(left)) if left <= MINUTE));
+        assert_eq!(sessions.get(1).await.unwrap(), Some(41), "{lifetime:?}");
+        sessions
+            .update(1, async |mut session| {
+                assert!(!session.is_new());
+                *session += 1;
+            })
+            .await
+            .unwrap();
+        assert_eq!(sessions.get(1).await.unwrap(), Some(42), "{lifetime:?}");
+        sessions.update_lazy(1, async |session| session.modify(|number| *number += 1).await).await.unwrap();
+        assert_eq!(sessions.get(1).await.unwrap(), Some(43), "{lifetime:?}");
+    }
+}
+
+#[tokio::test]
+async fn write_keeps_the_absolute_end_that_the_store_knows() {
+    let storage = Counting::new();
+    let end = put_session_of_a_clock_behind(&storage, "1").await;
+    let sessions = living(&storage, Lifetime::absolute(LONG));
+    sessions.update(1, async |mut session| *session += 1).await.unwrap();
+    assert_eq!(storage.json("1").await.unwrap(), serde_json::json!({ "__d": 42, "e": end }));
+    assert!(left(&storage, "1").await <= MINUTE);
+
+    let sessions = living(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO).at_most(LONG));
+    assert_eq!(sessions.get(1).await.unwrap(), Some(42));
+    assert!(left(&storage, "1").await <= MINUTE, "a touch moves it no further");
+}
+
+#[tokio::test]
+async fn store_is_asked_only_if_the_stored_end_has_passed() {
+    let storage = Counting::new();
+    let sessions = living(&storage, Lifetime::forever());
+    storage.put("1", format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() + 3_600_000)).await;
+    sessions.get(1).await.unwrap();
+    sessions.update(1, async |mut session| *session += 1).await.unwrap();
+    assert_eq!((storage.count(Operation::Ttl), storage.reads(), storage.writes()), (0, 2, 1));
+}
+
+#[tokio::test]
+async fn stored_end_counts_where_the_store_gives_no_time_to_live() {
+    let without_expiry = Counting::new().without_expiry();
+    for storage in [Counting::new(), without_expiry] {
+        storage.put("1", format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 1)).await;
+        let sessions = living(&storage, Lifetime::forever());
+        assert_eq!(sessions.get(1).await.unwrap(), None);
+        assert!(sessions.keys().try_collect::<Vec<_>>().await.unwrap().is_empty());
+        sessions.update(1, async |mut session| *session += 1).await.unwrap();
+        assert_eq!(sessions.get(1).await.unwrap(), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn session_on_its_way_does_not_end_by_the_clock_of_the_process_that_moves_it() {
+    for step in 1..=5 {
+        let storage = Counting::new();
+        let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
+        storage.behind().write(&Key::new("old").unwrap(), "41".into(), Expiry::After(MINUTE)).await.unwrap();
+        // The process that moves it dies before one of its writes.
+        let gate = storage.gate_writes();
+        gate.let_through(step);
+        let mut moving = Box::pin(sessions.move_key("old", "new"));
+        if moving.as_mut().now_or_never().is_none() {
+            gate.arrived(step + 1).await;
+        }
+        drop(moving);
+        gate.let_through(1_000);
+        // Its clock was two hours behind.
+        for key in ["old", "new"] {
+            if let Some(mut text) = storage.text(key).await
+                && let Some(at) = text.find(r#""until":1"#)
+            {
+                let digits = at + r#""until":"#.len();
+                let end = text[digits..].find(|letter: char| !letter.is_ascii_digit()).unwrap() + digits;
+                let until: i64 = text[digits..end].parse().unwrap();
+                text.replace_range(digits..end, &(until - 7_200_000).to_string());
+                storage.put(key, text).await;
+            }
+        }
+        assert_eq!(sessions.keys().try_collect::<Vec<_>>().await.unwrap().len(), 1, "before step {step}");
+        assert_eq!(
+            sessions.get("new").await.unwrap_or_default().or(sessions.get("old").await.unwrap()),
+            Some(41)
+        );
+        sessions.move_key("old", "new").await.unwrap();
+        assert_eq!(sessions.get("old").await.unwrap(), Some(41), "step {step}");
+        assert!(left(&storage, "new").await <= MINUTE, "step {step}");
+    }
+}
+
+#[tokio::test]
+async fn session_that_ends_on_its_way_stays_gone() {
+    let storage = Counting::new();
+    let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
+    let short = Expiry::After(Duration::from_millis(50));
+    storage.behind().write(&Key::new("old").unwrap(), "41".into(), short).await.unwrap();
+    let gate = storage.gate_writes();
+    let mut moving = Box::pin(sessions.move_key("old", "new"));
+    // It departs, and the process dies.
+    while storage.text("old").await.is_some_and(|text| text == "41") {
+        gate.let_through(1);
+        assert!(moving.as_mut().now_or_never().is_none());
+    }
+    drop(moving);
+    gate.let_through(1_000);
+    common::until("it ends", async || sessions.get("new").await.unwrap().is_none()).await;
+    assert_eq!(sessions.get("old").await.unwrap(), None);
+    sessions.update("old", async |session| assert!(session.is_new())).await.unwrap();
+}
