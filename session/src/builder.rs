@@ -127,7 +127,8 @@ where
 
     /// Stores sessions in the envelope of grammY's `enhanceStorage` (`{"v", "__d", "e"}`), so that
     /// grammY can read them back with its time-outs. Migrations and absolute lifetimes need it and
-    /// turn it on by themselves. Reading understands both forms in any case.
+    /// turn it on by themselves. Reading understands both forms in any case. It takes a codec whose data
+    /// describes itself: JSON, MessagePack and CBOR do.
     pub const fn envelope(mut self) -> Self {
         self.envelope = true;
         self
@@ -202,7 +203,8 @@ where
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`] if something does not fit: migrations without a step, a prefix
-    /// that no key can begin with, no storage where the feature `memory` is off;
+    /// that no key can begin with, a codec that cannot hold the envelope where one is needed, no storage
+    /// where the feature `memory` is off;
     /// [`ErrorKind::Unsupported`] for a lifetime in a storage with no expiry, and for a storage with
     /// no compare-and-swap unless [`Conflicts::LastWriteWins`] accepts that.
     pub fn build(self) -> Result<Sessions<T>> {
@@ -274,6 +276,7 @@ fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: Merge
                     let marks = Marks {
                         // Neither may outlive its own.
                         end: moving.marks.end.into_iter().chain(own.marks.end).min_by_key(|end| end.here),
+                        surrogates: moving.marks.surrogates || own.marks.surrogates,
                     };
                     (merge(moving.value, own.value), marks)
                 }

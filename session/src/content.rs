@@ -27,6 +27,8 @@ pub(crate) struct Decoded<T> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) end: Option<End>,
+    /// Whether it has lone surrogates, which are hidden in the value.
+    pub(crate) surrogates: bool,
 }
 
 impl<T> Content<T> {
@@ -72,7 +74,7 @@ impl<T> Content<T> {
         } else {
             self.lifetime.end(deadline, now)
         };
-        let bytes = self.format.encode(value, bare, end)?;
+        let bytes = self.format.encode(value, bare, end, has.surrogates)?;
         Ok(bytes.map(|bytes| (bytes, self.lifetime.expiry(deadline, now))))
     }
 }
@@ -90,5 +92,5 @@ async fn marks(label: &Label, left: impl Future<Output = Result<Option<Expiry>>>
         },
         deadline => deadline.map(End::new),
     };
-    Ok(Some(Marks { end }))
+    Ok(Some(Marks { end, surrogates: label.surrogates }))
 }

@@ -1,15 +1,21 @@
 //! How a session is stored: bare, or in the envelope of grammY's `enhanceStorage`.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
-use larder_core::{Bytes, Codec, Error, ErrorKind, Result};
+use larder_core::{
+    Bytes, Codec, Error, ErrorKind, Json, Result, not_readable,
+    surrogates::{self, Hidden},
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::Value;
 
-use crate::signpost;
+use crate::{members, signpost};
+
+/// The name of the data in an envelope.
+const DATA: &str = "__d";
 
 /// What grammY's `enhanceStorage` stores: `{"v": 3, "__d": <data>, "e": 1795310512273}`. All but the
 /// data may be missing.
@@ -58,6 +64,8 @@ impl<'de> Deserialize<'de> for Number {
 pub(crate) struct Label {
     pub(crate) version: Option<f64>,
     pub(crate) deadline: Option<i64>,
+    /// Whether the data has lone surrogates, which are hidden.
+    pub(crate) surrogates: bool,
 }
 
 /// A session as it is stored.
@@ -76,15 +84,34 @@ pub(crate) struct Format<T> {
     /// The version of data that is up to date: that of the last migration step.
     current: Option<f64>,
     envelope: bool,
+    /// Whether the codec can hold envelopes at all. In one whose data does not describe itself, any data
+    /// could be taken for an envelope.
+    encloses: bool,
+    json: bool,
 }
 
 impl<T> Format<T> {
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`] if an envelope is wanted that the codec cannot hold.
     pub(crate) fn new<C: Codec>(codec: C, current: Option<f64>, envelope: bool) -> Result<Self>
     where
         T: Serialize + DeserializeOwned + 'static,
     {
         let null = codec.encode(&())?;
-        Ok(Self { coder: Arc::new(Coded(codec, PhantomData)), null, current, envelope })
+        let json = TypeId::of::<C>() == TypeId::of::<Json>();
+        let encloses = json || encloses(&codec);
+        if envelope && !encloses {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!(
+                    "the codec `{}` cannot hold the envelope that migrations and absolute lifetimes need, since \
+                     its data does not describe itself: take JSON, MessagePack or CBOR, or leave them out",
+                    codec.name()
+                ),
+            ));
+        }
+        Ok(Self { coder: Arc::new(Coded(codec, PhantomData)), null, current, envelope, encloses, json })
     }
 
     /// Reads what is stored.
@@ -94,8 +121,29 @@ impl<T> Format<T> {
     /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::Newer`] if it is one of a
     /// newer version.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
+        if let Some((readable, hidden)) = self.hide_surrogates(bytes) {
+            let mut stored = self.decode_readable(&readable)?;
+            let (Stored::Current(_, label) | Stored::Old(_, label)) = &mut stored;
+            label.surrogates = hidden == Hidden::Reversibly;
+            return Ok(stored);
+        }
+        self.decode_readable(bytes)
+    }
+
+    /// JSON that a Rust string can hold, where it has lone surrogates. Not only once it fails to decode:
+    /// an envelope that does not could be taken for bare data.
+    fn hide_surrogates(&self, bytes: &[u8]) -> Option<(Vec<u8>, Hidden)> {
+        let contains = |part: &[u8]| memchr::memmem::find(bytes, part).is_some();
+        if self.json && (contains(b"\\ud") || contains(b"\\uD")) {
+            surrogates::hide(bytes, true)
+        } else {
+            None
+        }
+    }
+
+    fn decode_readable(&self, bytes: &[u8]) -> Result<Stored<T>> {
         // Most sessions need no second look: an envelope has this name in it.
-        if memchr::memmem::find(bytes, b"__d").is_some() {
+        if self.encloses && memchr::memmem::find(bytes, DATA.as_bytes()).is_some() {
             if let Some((value, label)) = self.coder.decode_envelope(bytes)
                 && label.version == self.current
             {
@@ -122,7 +170,10 @@ impl<T> Format<T> {
 
     /// The moment at which the stored session is over, if one is stored with it. Unix milliseconds.
     pub(crate) fn end(&self, bytes: &[u8]) -> Option<i64> {
-        memchr::memmem::find(bytes, b"__d")?;
+        if !self.encloses {
+            return None;
+        }
+        memchr::memmem::find(bytes, DATA.as_bytes())?;
         self.coder.decode_label(bytes)?.deadline
     }
 
@@ -136,40 +187,80 @@ impl<T> Format<T> {
         self.coder.encode(value)
     }
 
-    /// What is to be stored for `value`, given its bare form; `None` if the session is nothing.
+    /// What is to be stored for `value`, given its bare form; `None` if the session is nothing. Data that
+    /// would be taken for something else is put into an envelope, where it does no harm.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`]; [`ErrorKind::InvalidValue`] if it looks like a signpost of a move.
-    pub(crate) fn encode(&self, value: &T, bare: Bytes, deadline: Option<i64>) -> Result<Option<Bytes>> {
+    /// [`ErrorKind::Codec`] if it could not be read again; [`ErrorKind::InvalidValue`] if it would be
+    /// taken for a signpost of a move.
+    pub(crate) fn encode(
+        &self,
+        value: &T,
+        bare: Bytes,
+        deadline: Option<i64>,
+        surrogates: bool,
+    ) -> Result<Option<Bytes>> {
         if bare == self.null {
             return Ok(None);
         }
-        if self.envelope || self.reads_as_envelope(&bare) {
-            return self.coder.encode_envelope(value, Label { version: self.current, deadline }).map(Some);
+        let enclosed =
+            self.envelope || (self.encloses && (signpost::is_one(&bare) || self.could_be_an_envelope(&bare)));
+        let mut stored = if enclosed {
+            self.coder.encode_envelope(value, Label { version: self.current, deadline, surrogates })?
+        } else {
+            bare
+        };
+        if surrogates {
+            stored = surrogates::reveal(&stored).into();
         }
-        if self.has_the_name_of_signposts(&bare) {
+        if signpost::is_one(&stored) {
             return Err(Error::new(
                 ErrorKind::InvalidValue,
-                format!("a session must have no member `{}`: that name is Larder's own", signpost::NAME),
+                "the session would be taken for something of Larder's own; add something to it, or use a codec \
+                 whose data describes itself",
             ));
         }
-        Ok(Some(bare))
+        match self.decode(&stored) {
+            Ok(Stored::Current(..)) => Ok(Some(stored)),
+            Ok(Stored::Old(..)) => {
+                Err(not_readable(Error::new(ErrorKind::Codec, "it would be taken for an older session")))
+            }
+            Err(error) => Err(not_readable(error)),
+        }
     }
 
-    /// Whether bare data could be taken for a signpost. Anywhere in an object: some stores put its
-    /// members into another order.
-    fn has_the_name_of_signposts(&self, bare: &[u8]) -> bool {
-        memchr::memmem::find(bare, signpost::NAME.as_bytes()).is_some()
-            && self.coder.decode_tree(bare).is_ok_and(|data| data.get(signpost::NAME).is_some())
+    /// Whether bare data is taken for an envelope, because it has a member of that name itself, or may
+    /// be once a store has spelled it in its own way.
+    fn could_be_an_envelope(&self, bare: &[u8]) -> bool {
+        let contains = |part: &[u8]| memchr::memmem::find(bare, part).is_some();
+        (contains(DATA.as_bytes()) || contains(b"\\u00"))
+            && (self.coder.decode_label(bare).is_some() || has_member(bare, DATA))
     }
+}
 
-    /// Whether bare data would be taken for an envelope, because it has a member of that name itself.
-    fn reads_as_envelope(&self, bare: &[u8]) -> bool {
-        memchr::memmem::find(bare, b"__d").is_some()
-            && (self.coder.decode_envelope(bare).is_some()
-                || self.coder.decode_envelope_as_tree(bare).is_some())
-    }
+/// Whether `json` is an object with a member of this name.
+fn has_member(json: &[u8], wanted: &str) -> bool {
+    let mut found = false;
+    members::all(json, |name| {
+        found |= name == wanted;
+        !found
+    });
+    found
+}
+
+/// Whether envelopes of every kind come back from the codec as they were.
+fn encloses(codec: &impl Codec) -> bool {
+    let versions = [None, Some(10.1), Some(3.0)];
+    let deadlines = [None, Some(1_795_310_512_273)];
+    let labels = versions.into_iter().flat_map(|version| {
+        deadlines.into_iter().map(move |deadline| Label { version, deadline, surrogates: false })
+    });
+    labels.into_iter().all(|label| {
+        let data = Value::from("data");
+        let bytes = codec.encode(&enclose(&data, label));
+        bytes.is_ok_and(|bytes| envelope(codec, &bytes) == Some((data, label)))
+    })
 }
 
 fn newer(stored: Option<f64>, current: Option<f64>) -> Error {
@@ -206,11 +297,7 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
     }
 
     fn encode_envelope(&self, value: &T, label: Label) -> Result<Bytes> {
-        self.0.encode(&Envelope {
-            version: label.version.map(Number),
-            data: Some(value),
-            deadline: label.deadline.map(|deadline| Number(deadline as f64)),
-        })
+        self.0.encode(&enclose(value, label))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<T> {
@@ -240,10 +327,19 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Coder<T> for Coded<T, C> {
     }
 }
 
+fn enclose<D>(data: D, label: Label) -> Envelope<D> {
+    Envelope {
+        version: label.version.map(Number),
+        data: Some(data),
+        deadline: label.deadline.map(|deadline| Number(deadline as f64)),
+    }
+}
+
 fn envelope<D: DeserializeOwned>(codec: &impl Codec, bytes: &[u8]) -> Option<(D, Label)> {
     let envelope = codec.decode::<Envelope<D>>(bytes).ok()?;
+    let version = envelope.version.map(|version| version.0);
     let deadline = envelope.deadline.map(|deadline| deadline.0 as i64);
-    Some((envelope.data?, Label { version: envelope.version.map(|version| version.0), deadline }))
+    Some((envelope.data?, Label { version, deadline, surrogates: false }))
 }
 
 #[cfg(test)]
@@ -266,7 +362,7 @@ mod tests {
     fn text(format: &Format<Pizzas>, pizzas: u32, deadline: Option<i64>) -> String {
         let value = Pizzas { pizzas };
         let bare = format.encode_bare(&value).unwrap();
-        String::from_utf8(format.encode(&value, bare, deadline).unwrap().unwrap().to_vec()).unwrap()
+        String::from_utf8(format.encode(&value, bare, deadline, false).unwrap().unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -311,22 +407,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_stored_and_signposts_cannot_be_forged() {
+    fn nothing_is_not_stored_and_signposts_are_enclosed() {
         let format = Format::<Value>::new(Json, None, false).unwrap();
-        let encode = |value: Value| format.encode(&value, format.encode_bare(&value).unwrap(), None);
+        let encode = |value: Value| format.encode(&value, format.encode_bare(&value).unwrap(), None, false);
         assert_eq!(encode(Value::Null).unwrap(), None);
-        for forged in [
-            json!({ "__larder": { "moved": { "to": "42" } } }),
-            json!({ "a": 1, "__larder": 2 }),
-            json!({ "__d": 0, "__larder": 2 }),
-        ] {
-            // In an envelope it does no harm.
-            match encode(forged) {
-                Ok(stored) => assert!(stored.unwrap().starts_with(b"{\"__d\":{")),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidValue),
-            }
+        for forged in [json!({ "__larder": { "moved": { "to": "42" } } }), json!({ "__d": 0, "__larder": 2 })]
+        {
+            assert!(encode(forged).unwrap().unwrap().starts_with(b"{\"__d\":{"));
         }
-        assert_eq!(encode(json!({ "a": 1, "__larder": 2 })).unwrap_err().kind(), ErrorKind::InvalidValue);
-        assert!(encode(json!({ "a": { "__larder": 2 } })).is_ok());
+        for harmless in [json!({ "a": 1, "__larder": 2 }), json!({ "a": { "__larder": 2 } })] {
+            assert_eq!(encode(harmless.clone()).unwrap().unwrap(), harmless.to_string());
+        }
     }
 }

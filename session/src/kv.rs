@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Codec, Error, ErrorKind, Json, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Outcome, Session, SessionKey, Sessions, SessionsBuilder, signpost};
+use crate::{Outcome, Session, SessionKey, Sessions, SessionsBuilder};
 
 /// Sessions of named values, each of a type of its own.
 ///
@@ -56,12 +56,9 @@ impl KvBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value, [`ErrorKind::InvalidValue`] for a reserved
-    /// name.
+    /// [`ErrorKind::Codec`] if JSON cannot hold the value.
     pub fn initial(mut self, name: impl Into<String>, value: impl Serialize) -> Result<Self> {
-        let name = name.into();
-        check_name(&name)?;
-        self.initial.insert(name, to_value(&value)?);
+        self.initial.insert(name.into(), to_value(&value)?);
         Ok(self)
     }
 
@@ -206,13 +203,10 @@ impl KvSession {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value; [`ErrorKind::InvalidValue`] for the name
-    /// `__larder`, which is Larder's own.
+    /// [`ErrorKind::Codec`] if JSON cannot hold the value.
     pub fn set(&mut self, name: impl Into<String>, value: impl Serialize) -> Result<()> {
-        let name = name.into();
-        check_name(&name)?;
         let value = to_value(&value)?;
-        self.session.insert(name, value);
+        self.session.insert(name.into(), value);
         Ok(())
     }
 
@@ -305,17 +299,7 @@ fn all(names: &Names, initial: &BTreeMap<String, Value>) -> BTreeMap<String, Val
     all
 }
 
+/// Not by `serde_json::to_value`, which turns NaN into `null`: that is a name without a value.
 fn to_value(value: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(value)
-        .map_err(|_| Error::new(ErrorKind::Codec, "the value cannot be written as JSON"))
-}
-
-fn check_name(name: &str) -> Result<()> {
-    if name == signpost::NAME {
-        return Err(Error::new(
-            ErrorKind::InvalidValue,
-            format!("the name `{}` is Larder's own; take another", signpost::NAME),
-        ));
-    }
-    Ok(())
+    Json.decode(&Json.encode(value)?)
 }

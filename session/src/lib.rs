@@ -10,6 +10,7 @@ mod lazy;
 mod lease;
 mod lifetime;
 mod listing;
+mod members;
 mod migrations;
 mod multi;
 mod outcome;

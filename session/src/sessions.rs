@@ -102,7 +102,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key;
     /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
-    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T` and
+    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
+    /// could not be read as one again (nothing is saved then), and
     /// [`Newer`](larder_core::ErrorKind::Newer) if a newer program has stored it (it stays as it is);
     /// [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same session; those of
     /// reading and writing.

@@ -1,14 +1,14 @@
 //! What stands at a key from which, or to which, a session moves.
 //!
-//! A signpost is JSON, whatever the codec, so that every layout of every store can hold it. It
-//! cannot be taken for a session, nor a session for it: bytes that begin so are no MessagePack and
-//! no CBOR, and no JSON session may begin with this name.
+//! A signpost is JSON, whatever the codec, so that every layout of every store can hold it. It is an
+//! object whose only member has a name that is Larder's. [`is_one`] tells signposts from sessions, for
+//! reading and for writing: no session is stored as bytes that it takes for a signpost.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
 use serde::{Deserialize, Serialize};
 
-use crate::key::RESERVED;
+use crate::{key::RESERVED, members};
 
 /// The only member of a signpost.
 pub(crate) const NAME: &str = "__larder";
@@ -73,13 +73,20 @@ pub(crate) fn key(text: &str) -> Result<Key> {
         .map_err(|_| Error::new(ErrorKind::Corrupt, "the signpost of a moved session names no valid key"))
 }
 
-/// Whether `value` begins as signposts do, in any store's spelling of JSON.
+/// Whether `value` is a signpost: a JSON object in which no member has another name. Stores may spell
+/// JSON in their own way, put members into another order and keep only one of several of one name;
+/// none of that changes the answer.
 pub(crate) fn is_one(value: &[u8]) -> bool {
-    let Some(rest) = value.trim_ascii_start().strip_prefix(b"{") else {
+    let contains = |part: &[u8]| memchr::memmem::find(value, part).is_some();
+    // Most sessions need no second look. The name may be spelled with escapes.
+    if value.trim_ascii_start().first() != Some(&b'{') || !(contains(NAME.as_bytes()) || contains(b"\\u00")) {
         return false;
-    };
-    let rest = rest.trim_ascii_start().strip_prefix(b"\"");
-    rest.and_then(|rest| rest.strip_prefix(NAME.as_bytes())).is_some_and(|rest| rest.starts_with(b"\""))
+    }
+    let mut found = false;
+    members::all(value, |name| {
+        found = name == NAME;
+        found
+    }) && found
 }
 
 /// A session within a signpost. Signposts on the way do not expire, since their absence would mean
@@ -137,10 +144,24 @@ mod tests {
         // As jsonb and as a person may spell it.
         let spelled = br#" { "__larder" : {"moved": {"id": "1", "to": "b"}}}"#;
         assert!(matches!(Signpost::parse(spelled).unwrap(), Some(Signpost::Moved { .. })));
-        for session in [&b"{}"[..], b"", b"{\"__larders\":1}", b"[\"__larder\"]", b"\x81\xa8__larder\xc0"] {
+        for session in [
+            &b"{}"[..],
+            b"",
+            br#"{"__larders":1}"#,
+            br#"["__larder"]"#,
+            br#"{"__larder":{"moved":{"to":"b","id":"1"}},"a":1}"#,
+            br#"{"a":1,"__larder":{"moved":{"to":"b","id":"1"}}}"#,
+            br#"{"__larder":{"moved":{"to":"b","id":"1"}}} x"#,
+            br#"{"__larder":{"moved":{"#,
+            b"\x81\xa8__larder\xc0",
+        ] {
             assert_eq!(Signpost::parse(session).unwrap(), None);
         }
-        let damaged = Signpost::parse(br#"{"__larder":{"moved":{"#).unwrap_err();
-        assert_eq!(damaged.kind(), ErrorKind::Corrupt);
+        let deep = format!(r#"{{"__larder":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
+        for strange in
+            [br#"{"\u005f_larder":{"moved":7}}"#, deep.as_bytes(), br#"{"__larder":1,"__larder":2}"#]
+        {
+            assert_eq!(Signpost::parse(strange).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
     }
 }

@@ -245,19 +245,6 @@ async fn any_name_will_do_but_larders_own() {
 }
 
 #[tokio::test]
-async fn the_reserved_name_is_refused() {
-    let storage = Counting::new();
-    assert_eq!(kind(KvSessions::builder().initial("__larder", 1)), ErrorKind::InvalidValue);
-    let sessions = sessions(&storage);
-    assert_eq!(kind(sessions.set(GUILD, "__larder", 1).await), ErrorKind::InvalidValue);
-    let set = sessions.update(GUILD, async |mut session| session.set("__larder", json!({ "moved": {} })));
-    assert_eq!(kind(set.await), ErrorKind::InvalidValue);
-    assert_eq!(sessions.get::<Value>(GUILD, "__larder").await.unwrap(), None);
-    assert!(!sessions.delete(GUILD, "__larder").await.unwrap());
-    assert_eq!(storage.writes(), 0);
-}
-
-#[tokio::test]
 async fn a_null_is_a_name_without_a_value() {
     let storage = Counting::new();
     let sessions = with_initial(&storage);

@@ -1,0 +1,36 @@
+//! The names of a JSON object's members.
+
+use std::fmt;
+
+use serde::{
+    Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+
+/// Whether `json` is an object in which `each` accepts the name of every member. Names are as they are
+/// meant, however they are spelled; `each` sees no further one after it has refused one. Values may be
+/// nested as deeply as they like.
+pub(crate) fn all(json: &[u8], each: impl FnMut(&str) -> bool) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    deserializer.deserialize_map(Members(each)).is_ok() && deserializer.end().is_ok()
+}
+
+struct Members<F>(F);
+
+impl<'de, F: FnMut(&str) -> bool> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<String>()? {
+            if !(self.0)(&name) {
+                return Err(A::Error::custom("refused"));
+            }
+            members.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
