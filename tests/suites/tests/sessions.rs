@@ -53,4 +53,8 @@ fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
         .case("both_ids_of_a_moved_session_meet", cases::moved)
         .case("a_sliding_session_is_extended_and_keeps_its_value", cases::sliding)
         .case("what_grammy_has_enhanced_is_read_migrated_and_saved", cases::enhanced)
+        .case("chosen_content_is_never_a_marker", cases::chosen)
+        .case("stored_end_does_not_end_what_the_store_keeps", cases::stored_end)
+        .case("moved_session_ends_by_the_clock_of_the_store", cases::moved_end)
+        .case("text_cut_in_a_character_is_read_and_kept", cases::cut)
 }

@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use larder_core::{ErrorKind, Expiry, Key, Storage};
+use larder_core::{ErrorKind, Expiry, Key, Storage, clock::unix_millis};
 use larder_session::{Lifetime, Migrations, Sessions};
 use larder_testkit::{Context, Handle, Must};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TASKS: usize = 64;
@@ -144,6 +144,70 @@ pub(crate) async fn enhanced<F>(context: Context<F>) {
         }
         assert_eq!(stored(&storage, &name).await.must("find it"), saved, "{name}");
     }
+}
+
+pub(crate) async fn chosen<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let sessions: Sessions<Value> = Sessions::builder().storage(share(&storage)).build().must("build");
+    sessions.set("victim", "innocent".into()).await.must("set");
+    let moved = json!({ "moved": { "to": "victim", "id": "1" } });
+    for chosen in [
+        json!({ "__larder": moved }),
+        // A store may put short names first.
+        json!({ "A long name comes first": 1, "__larder": moved }),
+        json!({ "__d": "data", "e": 1 }),
+        json!({ "__d": { "__larder": moved }, "v": 99 }),
+    ] {
+        sessions.set("chosen", chosen.clone()).await.must("set");
+        assert_eq!(sessions.get("chosen").await.must("get"), Some(chosen.clone()));
+        sessions.update("chosen", async |mut session| session["more"] = 1.into()).await.must("update");
+        let mut more = chosen;
+        more["more"] = 1.into();
+        assert_eq!(sessions.get("chosen").await.must("get"), Some(more));
+    }
+    assert_eq!(sessions.get("victim").await.must("get"), Some("innocent".into()));
+}
+
+pub(crate) async fn stored_end<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    if !storage.capabilities().expiry {
+        return;
+    }
+    // By the clock of another process the session has ended.
+    let stored = format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 30_000);
+    storage.write(&key("web"), stored.into(), Expiry::After(HOUR)).await.must("write");
+    let sessions: Sessions<u32> = Sessions::builder().storage(share(&storage)).build().must("build");
+    assert_eq!(sessions.get("web").await.must("get"), Some(41));
+    sessions.update("web", async |mut session| *session += 1).await.must("update");
+    assert_eq!(sessions.get("web").await.must("get"), Some(42));
+}
+
+pub(crate) async fn moved_end<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let sessions: Sessions<u32> = Sessions::builder().storage(share(&storage)).build().must("build");
+    if !storage.capabilities().expiry {
+        return;
+    }
+    storage.write(&key("group"), "41".into(), Expiry::After(HOUR)).await.must("write");
+    sessions.move_key("group", "supergroup").await.must("move");
+    assert_eq!(sessions.get("group").await.must("get"), Some(41));
+    let left = sessions.ttl("group").await.must("ttl");
+    assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2 && left <= HOUR), "{left:?}");
+}
+
+pub(crate) async fn cut<F>(context: Context<F>) {
+    let storage = context.target.open().await;
+    let text = r#"{"count":1,"title":"Pizza \ud83c"}"#;
+    match storage.write(&key("cut"), text.into(), Expiry::Never).await {
+        // Some forms for values cannot hold half a character.
+        Err(error) if error.kind() == ErrorKind::InvalidValue => return,
+        written => written.must("write"),
+    }
+    let sessions: Sessions<Value> = Sessions::builder().storage(share(&storage)).build().must("build");
+    assert_eq!(sessions.get("cut").await.must("get").must("find it")["count"], 1);
+    sessions.update("cut", async |mut session| session["count"] = 2.into()).await.must("update");
+    let stored = storage.read(&key("cut")).await.must("read").must("find it");
+    assert_eq!(stored.value, text.replace('1', "2"));
 }
 
 /// What grammY has written with `enhanceStorage`: the key, the text and what it says.
