@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use larder_core::{Bytes, Error, ErrorKind, Result};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Json, Result};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::{names, secret::Secret};
 
@@ -97,13 +97,13 @@ impl Fields {
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Raw> {
-    // serde_json's own message may quote the value.
-    to_raw_value(value)
-        .map_err(|_| Error::new(ErrorKind::Codec, format!("the field `{name}` cannot be written as JSON")))
+    Json.encode(value).and_then(|json| Json.decode(&json)).map_err(|error| {
+        Error::new(ErrorKind::Codec, format!("the field `{name}` cannot be saved: {}", error.message()))
+    })
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(name: &str, value: &RawValue) -> Result<T> {
-    serde_json::from_str(value.get())
+    Json.decode(value.get().as_bytes())
         .map_err(|_| Error::new(ErrorKind::Codec, format!("the field `{name}` is not of the type asked for")))
 }
 
@@ -156,6 +156,22 @@ mod tests {
         assert!(!fields(r#"["a b"]"#).same(&fields(r#"["ab"]"#)));
         assert!(!fields("18446744073709551617").same(&fields("18446744073709551618")));
         assert!(!fields("1").same(&Fields::parse(br#"{"sessionKey":"k","b":1}"#, "ab").unwrap()));
+    }
+
+    #[test]
+    fn number_that_json_cannot_hold_is_refused() {
+        for wrong in [f64::NAN, f64::INFINITY] {
+            assert_eq!(encode("weight", &Some(wrong)).unwrap_err().kind(), ErrorKind::Codec);
+        }
+        assert_eq!(encode("weight", &None::<f64>).unwrap().get(), "null");
+    }
+
+    #[test]
+    fn text_cut_in_a_character_is_read_and_kept() {
+        let stored = r#"{"cut":"a \ud83c","id":"ab","sessionKey":"k"}"#;
+        let fields = Fields::parse(stored.as_bytes(), "ab").unwrap();
+        assert_eq!(decode::<String>("cut", fields.get("cut").unwrap()).unwrap(), "a \u{fffd}");
+        assert_eq!(fields.encode().unwrap(), stored);
     }
 
     #[test]
