@@ -33,7 +33,8 @@ pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     /// Not every type reads what it writes: a field with `skip_serializing_if` but no `default` is
     /// missing afterwards, and a format may read fewer levels of nesting than it writes. The bytes are
     /// decoded once and the result is dropped, so it takes as long as [`encode`](Codec::encode) and
-    /// [`decode`](Codec::decode) together.
+    /// [`decode`](Codec::decode) together: as JSON, 3 times as long as encoding alone for a struct of 9 KB,
+    /// and 5 times for a `serde_json::Value`.
     ///
     /// # Errors
     ///
