@@ -176,7 +176,7 @@ pub(crate) type Claim = Option<(Arc<Queue>, Key)>;
 async fn take_turns(claims: &[Claim]) -> Result<Vec<Option<Turn>>> {
     let mut order: Vec<_> = (0..claims.len()).filter(|&index| claims[index].is_some()).collect();
     let by = |index: usize| claims[index].as_ref().map(|(queue, key)| queue.identity(key));
-    order.sort_by(|&one, &other| by(one).cmp(&by(other)));
+    order.sort_by_key(|&index| by(index));
     if order.windows(2).any(|pair| by(pair[0]) == by(pair[1])) {
         return Err(one_session());
     }

@@ -411,7 +411,7 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
         sessions
             .update(42, async |mut session| {
                 if update {
-                    *session += 0
+                    *session += 0;
                 }
             })
             .await
