@@ -20,6 +20,8 @@ laws![
     expired_entries_are_absent_to_delete_if,
     an_expired_key_can_be_written_again,
     purging_counts_what_has_expired,
+    a_purge_keeps_what_was_given_a_longer_life,
+    a_purge_removes_what_was_given_a_shorter_life,
 ];
 
 const TTL: Duration = Duration::from_millis(120);
@@ -183,5 +185,90 @@ pub async fn purging_counts_what_has_expired(target: Target) {
     handle.holds(&key("later"), &handle.value("later"), "read after a purge").await;
     if handle.capabilities().listing {
         assert_eq!(handle.listed("").await.len(), 2, "the number of keys listed after a purge");
+    }
+}
+
+/// A purge goes by the deadline that an entry has now: what was given a longer life, or none to end,
+/// by a touch or a write stays when its old deadline has passed.
+pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().expiry {
+        return;
+    }
+    let long = Expiry::after_secs(3600);
+    let prolonged = [("touch-long", long), ("touch-stays", Expiry::Never)];
+    let written = [("write-long", long), ("write-stays", Expiry::Never)];
+    let swapped = [("swap-long", long), ("swap-stays", Expiry::Never)];
+    let swapped = if handle.capabilities().compare_and_swap() { &swapped[..] } else { &[] };
+    // With longer lives until the machine was quick enough to prolong them.
+    'tries: for millis in [300, 1500, 6000, 20_000] {
+        let ttl = Duration::from_millis(millis);
+        let life = Lifetime::begin(ttl);
+        for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
+            handle.write(&key(name), handle.value("x"), Expiry::After(ttl)).await.must("write");
+        }
+        for (name, expiry) in prolonged {
+            if !handle.touch(&key(name), expiry).await.must("touch") {
+                life.not_early("touch");
+                continue 'tries;
+            }
+        }
+        for (name, expiry) in written {
+            handle.write(&key(name), handle.value("x"), expiry).await.must("write");
+        }
+        for &(name, expiry) in swapped {
+            let Some(version) = handle.read(&key(name)).await.must("read").and_then(|record| record.version)
+            else {
+                life.not_early("read");
+                continue 'tries;
+            };
+            let swap = handle.write_if(&key(name), handle.value("x"), expiry, Condition::At(version)).await;
+            if swap.is_err() {
+                life.not_early("write_if");
+                continue 'tries;
+            }
+        }
+        // Written last, so that every old deadline has passed when it is gone.
+        let last = key("last");
+        let life = Lifetime::begin(ttl);
+        handle.write(&last, handle.value("x"), Expiry::After(ttl)).await.must("write");
+        life.written().expires(&handle, &last, "read of the entry written last").await;
+        handle.purge_expired().await.must("purge_expired");
+        for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
+            let why = format!("read after a purge of `{name}`, whose life was prolonged");
+            handle.holds(&key(name), &handle.value("x"), &why).await;
+        }
+        return;
+    }
+    panic!("20 s were not enough for a few operations");
+}
+
+/// A purge goes by the deadline that an entry has now: what was given a shorter life by a touch or a
+/// write is removed when that has passed.
+pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
+    let handle = target.open().await;
+    if !handle.capabilities().expiry {
+        return;
+    }
+    let (long, short) = (Expiry::after_secs(3600), Expiry::After(TTL));
+    let touched = [("touch-long", long), ("touch-stays", Expiry::Never)];
+    let written = [("write-long", long), ("write-stays", Expiry::Never)];
+    for (name, expiry) in touched.into_iter().chain(written) {
+        handle.write(&key(name), handle.value("x"), expiry).await.must("write");
+    }
+    for (name, _) in touched {
+        assert!(handle.touch(&key(name), short).await.must("touch"), "a touch of an entry returned false");
+    }
+    for (name, _) in written {
+        handle.write(&key(name), handle.value("x"), short).await.must("write");
+    }
+    expire(&handle).await;
+    let purged = handle.purge_expired().await.must("purge_expired");
+    if handle.capabilities().purge == Purge::Sweep {
+        // The entry that was waited for may have been removed by looking at it.
+        assert!((4..=5).contains(&purged), "of 4 or 5 expired entries a purge removed {purged}");
+    }
+    for (name, _) in touched.into_iter().chain(written) {
+        handle.lacks(&key(name), "read after the shorter life").await;
     }
 }

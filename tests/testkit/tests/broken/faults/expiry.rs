@@ -243,6 +243,75 @@ impl Twist for PurgesByOldDeadlines {
     }
 }
 
+/// What leaves an entry's old deadline in the index that a purge goes by.
+#[derive(PartialEq)]
+enum Leaves {
+    Touch,
+    Write,
+}
+
+/// Purges by an index of deadlines that is not always brought up to date.
+struct StaleIndex(Leaves, Mutex<Vec<(Instant, Key)>>);
+
+impl StaleIndex {
+    fn new(leaves: Leaves) -> Self {
+        Self(leaves, Mutex::default())
+    }
+
+    fn note(&self, by: Leaves, key: &Key, expiry: Expiry) {
+        let mut index = self.1.lock().unwrap();
+        if self.0 != by {
+            index.retain(|(_, other)| other != key);
+        }
+        if let Expiry::After(ttl) = expiry {
+            index.push((Instant::now() + ttl.min(Expiry::MAX), key.clone()));
+        }
+    }
+}
+
+#[async_trait]
+impl Twist for StaleIndex {
+    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+        inner.write(key, value, expiry).await?;
+        self.note(Leaves::Write, key, expiry);
+        Ok(())
+    }
+
+    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+        let touched = inner.touch(key, expiry).await?;
+        self.note(Leaves::Touch, key, expiry);
+        Ok(touched)
+    }
+
+    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+        let purged = inner.purge_expired().await?;
+        let due: Vec<Key> = {
+            let mut index = self.1.lock().unwrap();
+            let now = Instant::now();
+            index.extract_if(.., |(deadline, _)| *deadline <= now).map(|(_, key)| key).collect()
+        };
+        inner.delete_many(&due).await?;
+        Ok(purged)
+    }
+}
+
+/// Purges what was written with the life it still has.
+#[derive(Default)]
+struct PurgesUntouchedOnly(Mutex<HashSet<Key>>);
+
+#[async_trait]
+impl Twist for PurgesUntouchedOnly {
+    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+        self.0.lock().unwrap().insert(key.clone());
+        inner.touch(key, expiry).await
+    }
+
+    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+        let kept = self.0.lock().unwrap().len() as u64;
+        Ok(inner.purge_expired().await?.saturating_sub(kept))
+    }
+}
+
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
@@ -341,6 +410,21 @@ pub(crate) fn faults() -> Vec<Fault> {
             "purges by old deadlines",
             PurgesByOldDeadlines::default,
             &["an_expired_key_can_be_written_again"],
+        ),
+        fault(
+            "leaves the old deadline in an index after a touch",
+            || StaleIndex::new(Leaves::Touch),
+            &["a_purge_keeps_what_was_given_a_longer_life"],
+        ),
+        fault(
+            "leaves the old deadline in an index after a write",
+            || StaleIndex::new(Leaves::Write),
+            &["a_purge_keeps_what_was_given_a_longer_life"],
+        ),
+        fault(
+            "does not purge what was touched",
+            PurgesUntouchedOnly::default,
+            &["a_purge_removes_what_was_given_a_shorter_life"],
         ),
     ]
 }
