@@ -46,6 +46,7 @@ mod storage;
 #[doc(hidden)]
 pub mod surrogates;
 mod typed;
+pub mod unique;
 mod version;
 
 #[doc(hidden)]

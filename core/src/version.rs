@@ -1,16 +1,10 @@
 //! What compare-and-swap compares.
 
-use std::{
-    collections::hash_map::RandomState,
-    fmt,
-    hash::BuildHasher,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::fmt;
 
 use bytes::Bytes;
+
+use crate::unique;
 
 /// Which state of an entry a read saw. Opaque: compare it, hand it to
 /// [`write_if`](crate::Storage::write_if), nothing else.
@@ -41,14 +35,10 @@ impl Version {
         Self(Repr::Content(content))
     }
 
-    /// A token that no other write has, in this process or another: a keyed pseudo-random function
-    /// (seeded by the operating system, once per process) of a counter. Two writes to one key meet
-    /// in the same token with a probability of 2^-64.
+    /// A token that no other write has, in this process or another: an [`id64`](unique::id64).
     #[must_use]
     pub fn unique() -> Self {
-        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        Self::from_token(SEED.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))
+        Self::from_token(unique::id64())
     }
 
     /// The number, if this version is one. Adapters only.

@@ -5,7 +5,7 @@
 //! reading and for writing: no session is stored as bytes that it takes for a signpost.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage, unique};
 use serde::{Deserialize, Serialize};
 
 use crate::{key::RESERVED, members};
@@ -64,7 +64,7 @@ impl Signpost {
 
 /// An id that nothing else has.
 pub(crate) fn new_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
+    format!("{:032x}", unique::id128())
 }
 
 /// The key that a signpost names.

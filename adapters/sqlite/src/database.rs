@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use futures_util::StreamExt;
 use larder_core::{
     Bytes, Capabilities, Condition, EntryStream, Error, Expiry, Failure, Key, KeyStream, Operation, Record,
-    Result, Storage, Version, Write, async_trait,
+    Result, Storage, Version, Write, async_trait, unique,
 };
 use sqlx::{Row, SqlStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
@@ -128,7 +128,7 @@ fn ttl(expiry: Expiry) -> Option<i64> {
 
 /// A version for a row.
 fn draw() -> i64 {
-    to_column(&Version::unique()).unwrap_or(0)
+    unique::id64().cast_signed()
 }
 
 fn to_column(version: &Version) -> Option<i64> {

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use larder_core::{Codec, Condition, Error, ErrorKind, Expiry, Json, Result, Storage, StorageExt, Version};
 use tokio::time::Instant;
 
-use super::entry::{Counter, Held, Names, draw_holder};
+use super::entry::{Counter, Held, Names};
+use crate::signpost;
 
 /// How much earlier than the store we count a lease as over. Stores count whole milliseconds, and
 /// some cut their clock's fraction off; our own timers fire up to a millisecond late.
@@ -21,7 +22,7 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn new(storage: Arc<dyn Storage>, names: Names, ttl: Duration) -> Self {
-        Self { storage, names, holder: draw_holder(), ttl }
+        Self { storage, names, holder: signpost::new_id(), ttl }
     }
 
     pub(super) fn adapter(&self) -> &'static str {

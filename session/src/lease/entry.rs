@@ -1,14 +1,5 @@
 //! What is stored: the names of the entries and their values.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
 use larder_core::{Error, ErrorKind, Key, Result};
 use serde::{Deserialize, Serialize};
 
@@ -62,27 +53,9 @@ impl Names {
     }
 }
 
-/// A name that no other acquisition has, in this process or another: 128 bits of a keyed
-/// pseudo-random function of a counter, whose key the operating system draws once per process.
-pub(super) fn draw_holder() -> String {
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{:016x}{:016x}", SEED.hash_one((count, 0_u8)), SEED.hash_one((count, 1_u8)))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-
-    #[test]
-    fn holders_differ() {
-        let holders: HashSet<_> = (0..10_000).map(|_| draw_holder()).collect();
-        assert_eq!(holders.len(), 10_000);
-        assert!(holders.iter().all(|holder| holder.len() == 32));
-    }
 
     #[test]
     fn the_longest_key_fits_and_a_longer_one_is_refused_by_its_own_length() {

@@ -1,0 +1,55 @@
+//! Ids that nothing else has.
+//!
+//! The operating system draws each one. A generator in the process would be cheaper by a fraction of
+//! a microsecond, but `fork` and a snapshot of a virtual machine copy its state, and both copies then
+//! draw the same ids.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+/// 64 random bits. Two draws give the same id with a probability of 2^-64.
+#[must_use]
+pub fn id64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| makeshift())
+}
+
+/// 128 random bits. Two draws give the same id with a probability of 2^-128.
+#[must_use]
+pub fn id128() -> u128 {
+    u128::from(id64()) << 64 | u128::from(id64())
+}
+
+/// An id where the operating system has no random numbers: a keyed hash of the process, the time and
+/// a counter.
+fn makeshift() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let drawn = COUNT.fetch_add(1, Ordering::Relaxed);
+    RandomState::new().hash_one((process::id(), SystemTime::now(), drawn))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_differ() {
+        let long: HashSet<_> = (0..10_000).map(|_| id128()).collect();
+        assert_eq!(long.len(), 10_000);
+        // Each half on its own, too.
+        let short: HashSet<_> = long.iter().flat_map(|id| [*id as u64, (*id >> 64) as u64]).collect();
+        assert_eq!(short.len(), 20_000);
+    }
+
+    #[test]
+    fn makeshift_ids_differ() {
+        let ids: HashSet<_> = (0..10_000).map(|_| makeshift()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+}
