@@ -1,7 +1,7 @@
 //! Driver errors as Larder's.
 
 use larder_core::{Error, ErrorKind};
-use sqlx::error::DatabaseError;
+use sqlx::error::{BoxDynError, DatabaseError};
 
 use crate::NAME;
 
@@ -44,7 +44,21 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         }
         _ => (ErrorKind::Other, "the call failed"),
     };
-    Error::new(kind, message).with_adapter(NAME).with_source(error)
+    Error::new(kind, message).with_adapter(NAME).with_source(cause(error))
+}
+
+/// The error under the driver's own, which prints it as well: a report of the whole chain would say the
+/// same twice.
+pub(crate) fn cause(error: sqlx::Error) -> BoxDynError {
+    match error {
+        sqlx::Error::Database(error) => error.into_error(),
+        sqlx::Error::Io(error) => error.into(),
+        sqlx::Error::Configuration(error)
+        | sqlx::Error::ColumnDecode { source: error, .. }
+        | sqlx::Error::Decode(error)
+        | sqlx::Error::Encode(error) => error,
+        error => error.into(),
+    }
 }
 
 fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
@@ -87,8 +101,22 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
 
 /// Whether somebody else holds the lock that the call needed.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), code::BUSY | code::LOCKED)
+}
+
+/// Whether a page of the file is damaged.
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    primary_code(error) == code::CORRUPT
+}
+
+/// Whether SQLite could not make or write the files that it needs beside the database.
+pub(crate) fn cannot_write(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), code::CANTOPEN | code::READONLY)
+}
+
+fn primary_code(error: &sqlx::Error) -> u32 {
     let code = error.as_database_error().and_then(DatabaseError::code).and_then(|code| code.parse().ok());
-    matches!(code.unwrap_or(0_u32) & 0xff, code::BUSY | code::LOCKED)
+    code.unwrap_or(0_u32) & 0xff
 }
 
 /// Whether the connection is of no more use.
@@ -110,6 +138,34 @@ mod tests {
         assert_eq!(kind(26), ErrorKind::Configuration);
         assert_eq!(kind(1), ErrorKind::Other);
         assert_eq!(classify(1, "no such table: larder").0, ErrorKind::Configuration);
+    }
+
+    #[tokio::test]
+    async fn no_text_comes_twice_in_the_chain() {
+        use std::error::Error as _;
+
+        use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+
+        let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        let refused = sqlx::query("SELECT * FROM absent").execute(&mut memory).await.unwrap_err();
+        let decoded = sqlx::query_scalar::<_, i64>("SELECT 'text'").fetch_one(&mut memory).await.unwrap_err();
+        memory.close().await.unwrap();
+        let io = sqlx::Error::Io(std::io::Error::other("the disk is on fire"));
+        let settings = sqlx::Error::Configuration("no such setting".into());
+        for error in [refused, decoded, io, settings, sqlx::Error::WorkerCrashed] {
+            let error = from_driver(error);
+            let mut texts = vec![error.to_string()];
+            let mut source = error.source();
+            while let Some(cause) = source {
+                texts.push(cause.to_string());
+                source = cause.source();
+            }
+            assert!(texts.len() >= 2, "the cause is missing: {texts:?}");
+            for (place, text) in texts.iter().enumerate() {
+                let again = texts.iter().skip(place + 1).find(|later| text.contains(later.as_str()));
+                assert_eq!(again, None, "a text comes twice in {texts:?}");
+            }
+        }
     }
 
     #[test]
