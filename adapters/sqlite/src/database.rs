@@ -243,7 +243,7 @@ impl Storage for Database {
         let Some(row) = self.find(call, Operation::Ttl).await? else {
             return Ok(None);
         };
-        let left = row.try_get_unchecked(0).map_err(from_driver)?;
+        let left = row.try_get(0).map_err(|error| from_driver(error).with_operation(Operation::Ttl))?;
         Ok(Expiry::until(left, 0))
     }
 

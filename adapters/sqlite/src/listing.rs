@@ -2,12 +2,16 @@
 
 use futures_util::{Stream, StreamExt, stream};
 use larder_core::{Entry, Error, ErrorKind, Expiry, Key, Operation, Result};
-use sqlx::{Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{
+    Row, Sqlite,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use crate::{
     NAME,
     database::Database,
-    error::from_driver,
+    error::{from_driver, is_damage},
     sql::{Page, end_of},
     value::{Column, record},
 };
@@ -43,6 +47,13 @@ impl Cursor {
         self.end.clone().map_or_else(|| Column::Blob(Vec::new()), Column::Text)
     }
 
+    /// The query for the next page.
+    fn query(&self, page: &Page) -> Query<'static, Sqlite, SqliteArguments> {
+        let sql = if self.begun { &page.next } else { &page.first };
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
+        sqlx::query(sql.clone()).bind(self.start()).bind(self.end()).bind(limit)
+    }
+
     /// Goes on after this key.
     pub(crate) fn advance(&mut self, key: Vec<u8>) {
         self.after = key;
@@ -50,17 +61,28 @@ impl Cursor {
     }
 }
 
+/// What a listing reads next.
+enum Next {
+    Page(Cursor),
+    /// The rows that are in no page.
+    Strays,
+    End,
+}
+
 impl Database {
-    pub(crate) fn list_keys(&self, prefix: &str) -> impl Stream<Item = Result<Key>> + Send + '_ {
+    pub(crate) fn list_keys<'a>(&'a self, prefix: &'a str) -> impl Stream<Item = Result<Key>> + Send + 'a {
         let cursor = Cursor::new(prefix);
-        self.list(cursor, &self.sql.keys, Operation::Keys, |key, _| parse(key))
+        self.list(prefix, cursor, &self.sql.keys, Operation::Keys, |key, _| parse(key))
     }
 
-    pub(crate) fn list_entries(&self, prefix: &str) -> impl Stream<Item = Result<Entry>> + Send + '_ {
+    pub(crate) fn list_entries<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Stream<Item = Result<Entry>> + Send + 'a {
         let cursor = Cursor { limit: FIRST_PAGE, ..Cursor::new(prefix) };
-        self.list(cursor, &self.sql.entries, Operation::Entries, |key, row| {
+        self.list(prefix, cursor, &self.sql.entries, Operation::Entries, |key, row| {
             let record = record(row, 1)?;
-            let left: Option<i64> = row.try_get_unchecked(3).map_err(from_driver)?;
+            let left: Option<i64> = row.try_get(3).map_err(from_driver)?;
             // The row was live when it was read, so there was time left.
             let expiry = Expiry::until(left.map(|millis| millis.max(1)), 0).unwrap_or_default();
             Ok(Entry::new(parse(key)?, record, expiry))
@@ -69,20 +91,36 @@ impl Database {
 
     fn list<'a, T: Send + 'a>(
         &'a self,
+        prefix: &'a str,
         cursor: Cursor,
         page: &'a Page,
         operation: Operation,
         decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
     ) -> impl Stream<Item = Result<T>> + Send + 'a {
-        stream::unfold(Some(cursor), move |cursor| async move {
-            let mut cursor = cursor?;
-            let (items, more) = match self.page(&mut cursor, page, operation, decode).await {
-                Ok(read) => read,
-                Err(error) => (vec![Err(whole(error).with_operation(operation))], false),
+        stream::unfold(Next::Page(cursor), move |next| async move {
+            let (outcome, next) = match next {
+                Next::Page(mut cursor) => match self.page(&mut cursor, page, operation, decode).await {
+                    Ok((items, true)) => (Ok(items), Next::Page(cursor)),
+                    Ok((items, false)) => (Ok(items), Next::Strays),
+                    Err(error) => (Err(error), Next::End),
+                },
+                Next::Strays => (self.strays(prefix, operation).await, Next::End),
+                Next::End => return None,
             };
-            Some((stream::iter(items), more.then_some(cursor)))
+            let items = outcome.unwrap_or_else(|error| vec![Err(whole(error).with_operation(operation))]);
+            Some((stream::iter(items), next))
         })
         .flatten()
+    }
+
+    /// An error for every row whose key is no text. Their keys are in no range of texts.
+    async fn strays<T>(&self, prefix: &str, operation: Operation) -> Result<Vec<Result<T>>> {
+        let query =
+            sqlx::query_scalar::<Sqlite, i64>(self.sql.strays.clone()).bind(prefix).bind(end_of(prefix));
+        let mut lease = self.connections.reader(operation).await?;
+        let outcome = query.fetch_one(lease.connection()?).await;
+        let count = lease.end(outcome)?;
+        Ok((0..count).map(|_| Err(foreign_key().with_operation(operation))).collect())
     }
 
     /// Reads one page, and says whether there may be another. The connection is given back with it.
@@ -93,14 +131,13 @@ impl Database {
         operation: Operation,
         decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
     ) -> Result<(Vec<Result<T>>, bool)> {
-        let sql = if cursor.begun { &page.next } else { &page.first };
         let limit = cursor.limit;
-        let query = sqlx::query::<Sqlite>(sql.clone())
-            .bind(cursor.start())
-            .bind(cursor.end())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let mut lease = self.connections.reader(operation).await?;
-        let outcome = query.fetch_all(lease.connection()?).await;
+        let outcome = cursor.query(page).fetch_all(lease.connection()?).await;
+        if outcome.as_ref().is_err_and(is_damage) {
+            drop(lease);
+            return self.page_row_by_row(cursor, page, operation, decode).await;
+        }
         let rows = lease.end(outcome)?;
         let mut bytes = 0;
         let mut items = Vec::with_capacity(rows.len());
@@ -118,6 +155,36 @@ impl Database {
         }
         Ok((items, rows.len() == limit))
     }
+
+    /// Reads a page of which a row is damaged: the keys from their index, and each row on its own.
+    async fn page_row_by_row<T>(
+        &self,
+        cursor: &mut Cursor,
+        page: &Page,
+        operation: Operation,
+        decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
+    ) -> Result<(Vec<Result<T>>, bool)> {
+        let mut lease = self.connections.reader(operation).await?;
+        let outcome = cursor.query(&self.sql.index).fetch_all(lease.connection()?).await;
+        let keys = lease.end(outcome)?;
+        let mut items = Vec::with_capacity(keys.len());
+        for row in &keys {
+            let key: Vec<u8> = row.try_get_unchecked(0).map_err(from_driver)?;
+            let query = sqlx::query::<Sqlite>(page.one.clone()).bind(key.clone());
+            let mut lease = self.connections.reader(operation).await?;
+            let outcome = query.fetch_optional(lease.connection()?).await;
+            let damaged = outcome.as_ref().is_err_and(is_damage);
+            cursor.advance(key.clone());
+            let item = match lease.end(outcome) {
+                Ok(Some(row)) => decode(key, &row),
+                Ok(None) => continue,
+                Err(error) if damaged => Err(error),
+                Err(error) => return Err(error),
+            };
+            items.push(item.map_err(|error| error.with_operation(operation)));
+        }
+        Ok((items, keys.len() == cursor.limit))
+    }
 }
 
 /// An error that ends the listing. `Corrupt` says of a listing that one entry is damaged, after which
@@ -131,11 +198,11 @@ fn whole(error: Error) -> Error {
 }
 
 fn parse(key: Vec<u8>) -> Result<Key> {
-    String::from_utf8(key).ok().and_then(|text| Key::try_from(text).ok()).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Corrupt,
-            "the table has a row whose key Larder cannot have written (empty, too long, or with control characters)",
-        )
-        .with_adapter(NAME)
-    })
+    String::from_utf8(key).ok().and_then(|text| Key::try_from(text).ok()).ok_or_else(foreign_key)
+}
+
+fn foreign_key() -> Error {
+    let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
+                   characters, or not text in UTF-8)";
+    Error::new(ErrorKind::Corrupt, message).with_adapter(NAME)
 }

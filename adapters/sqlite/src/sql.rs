@@ -18,6 +18,18 @@ macro_rules! now {
 
 const NOW: &str = now!();
 
+/// How many milliseconds a row has left. Text, which is later than every number, is none.
+macro_rules! left {
+    () => {
+        concat!(
+            "CASE WHEN typeof(expires_at) IN ('text', 'blob') THEN 'no time' \
+             ELSE CAST(expires_at - ",
+            now!(),
+            " AS INTEGER) END"
+        )
+    };
+}
+
 /// A row that has not expired.
 const LIVE: &str = concat!("(expires_at IS NULL OR expires_at > ", now!(), ")");
 
@@ -36,16 +48,21 @@ pub(crate) struct Sql {
     pub(crate) touch: SqlStr,
     pub(crate) keys: Page,
     pub(crate) entries: Page,
+    /// The keys by their index, expired ones included, which reads no row.
+    pub(crate) index: Page,
+    /// How many rows have a key that is no text and begins with a prefix.
+    pub(crate) strays: SqlStr,
     pub(crate) clear: SqlStr,
     pub(crate) purge: SqlStr,
     pub(crate) ping: SqlStr,
     upserts: Vec<(usize, SqlStr)>,
 }
 
-/// The first page of a listing, and the pages after it.
+/// The first page of a listing, the pages after it, and one row of them.
 pub(crate) struct Page {
     pub(crate) first: SqlStr,
     pub(crate) next: SqlStr,
+    pub(crate) one: SqlStr,
 }
 
 impl Sql {
@@ -54,18 +71,19 @@ impl Sql {
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         // `?2` is text, or a blob where the prefix has no end: every text is less than a blob. The
         // beginning comes as a blob, since a foreign key need not be UTF-8 and must still be passed.
-        let range = |compare: &str| {
-            format!("key {compare} CAST(?1 AS TEXT) AND key < ?2 AND {LIVE} ORDER BY key LIMIT ?3")
+        let range = |compare: &str, live: &str| {
+            format!("key {compare} CAST(?1 AS TEXT) AND key < ?2 AND {live} ORDER BY key LIMIT ?3")
         };
-        let page = |columns: &str| Page {
-            first: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">="))),
-            next: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">"))),
+        let page = |columns: &str, live: &str| Page {
+            first: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">=", live))),
+            next: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">", live))),
+            one: sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}")),
         };
         let named = "key IN (SELECT value FROM json_each(?1))";
         Self {
             read: sql(format!("SELECT value, version FROM {table} WHERE key = ?1 AND {LIVE}")),
             read_many: sql(format!("SELECT key, value, version FROM {table} WHERE {named} AND {LIVE}")),
-            ttl: sql(format!("SELECT expires_at - {NOW} FROM {table} WHERE key = ?1 AND {LIVE}")),
+            ttl: sql(format!("SELECT {} FROM {table} WHERE key = ?1 AND {LIVE}", left!())),
             contains: sql(format!("SELECT 1 FROM {table} WHERE key = ?1 AND {LIVE}")),
             write_absent: sql(format!(
                 "INSERT INTO {table} (key, value, version, expires_at) VALUES (?1, ?2, ?3, {NOW} + ?4) \
@@ -80,11 +98,17 @@ impl Sql {
             delete_at: sql(format!("DELETE FROM {table} WHERE key = ?1 AND version = ?2 AND {LIVE}")),
             delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {LIVE}")),
             touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?2 WHERE key = ?1 AND {LIVE}")),
-            keys: page("CAST(key AS BLOB)"),
-            entries: page(concat!("CAST(key AS BLOB), value, version, expires_at - ", now!())),
+            keys: page("CAST(key AS BLOB)", LIVE),
+            index: page("CAST(key AS BLOB)", "TRUE"),
+            entries: page(concat!("CAST(key AS BLOB), value, version, ", left!()), LIVE),
+            strays: sql(format!(
+                "SELECT (SELECT count(*) FROM {table} WHERE key >= CAST(?1 AS BLOB) \
+                 AND (?2 IS NULL OR key < CAST(?2 AS BLOB)) AND {LIVE}) \
+                 + (SELECT count(*) FROM {table} WHERE ?1 = '' AND key IS NULL AND {LIVE})"
+            )),
             clear: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE {}) RETURNING CAST(key AS BLOB)",
-                range(">=")
+                range(">=", LIVE)
             )),
             purge: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"

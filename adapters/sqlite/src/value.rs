@@ -96,8 +96,13 @@ impl Encode<'_, Sqlite> for Column {
 /// The record in a row that has the value in column `at` and the version after it.
 pub(crate) fn record(row: &SqliteRow, at: usize) -> Result<Record> {
     // Unchecked: text and blobs are both bytes, and a foreign writer may have stored either.
-    let value: Vec<u8> = row.try_get_unchecked(at).map_err(from_driver)?;
-    let version: i64 = row.try_get_unchecked(at + 1).map_err(from_driver)?;
+    let value: Option<Vec<u8>> = row.try_get_unchecked(at).map_err(from_driver)?;
+    // Checked: text read as a number is 0, and a comparison in SQL would never find it equal.
+    let version: Option<i64> = row.try_get(at + 1).map_err(from_driver)?;
+    let (Some(value), Some(version)) = (value, version) else {
+        let message = "a row has no value or no version, so this adapter has not written it";
+        return Err(Error::new(ErrorKind::Corrupt, message).with_adapter(NAME));
+    };
     Ok(Record::at(value.into(), Version::from_token(version.cast_unsigned())))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Bytes, Capabilities, Condition, ErrorKind, Expiry, Key, Storage, Write};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
@@ -71,10 +71,58 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                     }
                 }
             }
-            assert_eq!((good, bad), (vec!["b".to_owned(), "c".to_owned()], 2));
+            // A line feed, no UTF-8, and a blob that is no text at all.
+            assert_eq!((good, bad), (vec!["b".to_owned(), "c".to_owned()], 3));
+            // Under a prefix, those that begin with it.
+            for (prefix, expected) in [("a", 2), ("b", 1), ("c", 0)] {
+                let entries: Vec<_> = handle.entries(prefix).collect().await;
+                let bad = entries.iter().filter(|entry| entry.is_err()).count();
+                assert_eq!(bad, expected, "rows under {prefix} that have no valid key");
+            }
             let (b, seen) = (key("b"), Condition::from(record.version));
             let swap = handle.write_if(&b, Bytes::from_static(b"2"), Expiry::Never, seen);
             swap.await.must("compare and swap on a foreign row");
+        })
+        .case("no_row_ends_a_listing_or_is_skipped", |context| async move {
+            let space = context.target.space();
+            let mut stranger = context.factory.stranger(space).await;
+            // As lax as a table made by hand can be.
+            let sql = "CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, version INTEGER, \
+                       expires_at INTEGER)";
+            sqlx::query(sql).execute(&mut stranger).await.must("make the table");
+            let handle = context.target.open().await;
+            for sql in [
+                "INSERT INTO larder VALUES (NULL, x'00', 1, NULL)",
+                "INSERT INTO larder VALUES (NULL, x'00', 1, 1)",
+                "INSERT INTO larder VALUES ('b', NULL, 1, NULL)",
+                "INSERT INTO larder VALUES ('c', x'00', NULL, NULL)",
+                "INSERT INTO larder VALUES ('d', x'00', 'text', NULL)",
+                "INSERT INTO larder VALUES ('e', x'00', 1.5, NULL)",
+                "INSERT INTO larder VALUES ('f', x'00', 1, 'text')",
+                "INSERT INTO larder VALUES ('', x'00', 1, NULL)",
+                "INSERT INTO larder VALUES (replace(hex(zeroblob(300)), '0', 'k'), x'00', 1, NULL)",
+                "INSERT INTO larder VALUES (x'ff', x'00', 1, NULL)",
+                "INSERT INTO larder VALUES ('z', x'00', 1, NULL)",
+            ] {
+                sqlx::query(sql).execute(&mut stranger).await.must("insert");
+            }
+            let mut good = Vec::new();
+            let mut bad = 0;
+            for entry in handle.entries("").collect::<Vec<_>>().await {
+                match entry {
+                    Ok(entry) => good.push(entry.key.as_str().to_owned()),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                        bad += 1;
+                    }
+                }
+            }
+            assert_eq!((good, bad), (vec!["z".to_owned()], 9));
+            let keys: Vec<_> = handle.keys("").collect().await;
+            assert_eq!(keys.iter().filter(|key| key.is_err()).count(), 4, "rows that have no valid key");
+            for name in ["b", "c", "d", "e"] {
+                handle.read(&key(name)).await.fails(ErrorKind::Corrupt, "read a row that is not Larder's");
+            }
         })
         .case("read_only_reads_and_refuses_to_write", |context| async move {
             let handle = context.target.open().await;
