@@ -16,7 +16,8 @@ const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// How the file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// To read only: writes are [`Denied`](ErrorKind::Denied), and nothing is set up or swept.
+    /// To read only: writes are [`Denied`](ErrorKind::Denied), and nothing is set up or swept. Also on
+    /// a file system that is mounted read-only.
     ReadOnly,
     /// To read and write; the file must be there.
     ReadWrite,
@@ -74,6 +75,8 @@ pub struct SqliteBuilder {
     pub(crate) busy_timeout: Duration,
     pub(crate) readers: u32,
     pub(crate) sweep: Option<Duration>,
+    pub(crate) existing: bool,
+    pub(crate) permissions: Option<u32>,
 }
 
 /// Where the database is.
@@ -98,6 +101,8 @@ impl SqliteBuilder {
             busy_timeout: Duration::from_secs(5),
             readers: 4,
             sweep: Some(Duration::from_secs(60)),
+            existing: false,
+            permissions: None,
         }
     }
 
@@ -184,6 +189,24 @@ impl SqliteBuilder {
         self
     }
 
+    /// Opens only what is there: makes no file, table or index, changes no journal mode, and removes no
+    /// expired rows by itself. [`connect`](SqliteBuilder::connect) fails if there is no such file or
+    /// table. Reads work without the right to write; writes work with it.
+    #[must_use]
+    pub const fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
+    /// The permissions of a database file that is made, such as `0o660`; `0o600` unless said otherwise.
+    /// Its owner must be allowed to read and write it. SQLite gives the files that it makes beside it
+    /// (`-wal`, `-shm`) the same. A file that is there keeps its permissions. Of no effect on Windows.
+    #[must_use]
+    pub const fn permissions(mut self, mode: u32) -> Self {
+        self.permissions = Some(mode);
+        self
+    }
+
     /// The SQL that sets up the table as configured, for whoever wants to run it by hand.
     #[must_use]
     pub fn setup_sql(&self) -> String {
@@ -195,7 +218,7 @@ impl SqliteBuilder {
     /// # Errors
     ///
     /// [`Configuration`](ErrorKind::Configuration) if the directory is not there, the file is not an
-    /// SQLite database (it is left as it is), or the table has another shape;
+    /// SQLite database in UTF-8, or the table has another shape; nothing is changed then.
     /// [`Denied`](ErrorKind::Denied) without permission;
     /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
     pub async fn connect(self) -> Result<SqliteStorage> {
@@ -204,8 +227,8 @@ impl SqliteBuilder {
             .map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 
-    /// What sqlx opens connections with.
-    pub(crate) fn connect_options(&self, place: &Place) -> SqliteConnectOptions {
+    /// What sqlx opens connections with, wherever the database is.
+    pub(crate) fn connect_options(&self) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .busy_timeout(self.busy_timeout.min(LONGEST_BUSY_TIMEOUT))
             .synchronous(match self.synchronous {
@@ -215,19 +238,16 @@ impl SqliteBuilder {
             })
             .thread_name(|number| format!("larder-sqlite-{number}"))
             .disable_statement_logging();
-        let options = match self.synchronous {
+        match self.synchronous {
             // On macOS a plain sync ends in the disk's cache; of no effect elsewhere.
             Synchronous::Full => options.pragma("fullfsync", "ON"),
             Synchronous::Off | Synchronous::Normal => options,
-        };
-        match place {
-            // A relative path that begins with `file:` would be read as a URI.
-            Place::File(path) if path.is_relative() => options.filename(PathBuf::from(".").join(path)),
-            Place::File(path) => options.filename(path),
-            Place::Memory | Place::Pool(_) => return options.in_memory(true),
         }
-        .read_only(self.mode == Mode::ReadOnly)
-        .create_if_missing(self.mode == Mode::Create)
+    }
+
+    /// Whether the database and its schema stay as they are.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.existing || self.mode == Mode::ReadOnly && matches!(self.place, Some(Place::File(_)))
     }
 }
 
@@ -255,6 +275,8 @@ impl fmt::Debug for SqliteBuilder {
             .field("busy_timeout", &self.busy_timeout)
             .field("readers", &self.readers)
             .field("sweep", &self.sweep)
+            .field("existing", &self.existing)
+            .field("permissions", &self.permissions)
             .finish()
     }
 }

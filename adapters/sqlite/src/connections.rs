@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 use crate::{
     NAME,
     error::{from_driver, is_busy, is_fatal},
+    file::Opened,
 };
 
 /// How long a call waits for a connection that other calls of this process are using.
@@ -34,6 +35,8 @@ pub(crate) struct Connections {
     writer: Mutex<Option<SqliteConnection>>,
     /// None where the writer reads too.
     readers: Option<Readers>,
+    /// The file that was opened; none in memory.
+    opened: Option<Opened>,
     closed: AtomicBool,
 }
 
@@ -70,7 +73,12 @@ struct Reader<'a> {
 
 impl Connections {
     /// One connection that writes to a file, and at most `readers` that read.
-    pub(crate) fn file(options: SqliteConnectOptions, writer: SqliteConnection, readers: u32) -> Self {
+    pub(crate) fn file(
+        options: SqliteConnectOptions,
+        writer: SqliteConnection,
+        opened: Opened,
+        readers: u32,
+    ) -> Self {
         let count = readers.max(1);
         let readers = Readers {
             options: options.clone().pragma("query_only", "ON"),
@@ -82,6 +90,7 @@ impl Connections {
             source: Source::File(Box::new(options)),
             writer: Mutex::new(Some(writer)),
             readers: Some(readers),
+            opened: Some(opened),
             closed: AtomicBool::new(false),
         }
     }
@@ -92,16 +101,18 @@ impl Connections {
             source: Source::Memory,
             writer: Mutex::new(Some(connection)),
             readers: None,
+            opened: None,
             closed: AtomicBool::new(false),
         }
     }
 
     /// The caller's pool.
-    pub(crate) fn pool(pool: SqlitePool) -> Self {
+    pub(crate) fn pool(pool: SqlitePool, opened: Option<Opened>) -> Self {
         Self {
             source: Source::Pool(pool),
             writer: Mutex::new(None),
             readers: None,
+            opened,
             closed: AtomicBool::new(false),
         }
     }
@@ -113,6 +124,23 @@ impl Connections {
         Ok(())
     }
 
+    /// Fails if the file is no longer where it was opened: what is written to it now would be lost.
+    pub(crate) fn check_there(&self, operation: Operation) -> Result<()> {
+        self.opened.as_ref().map_or(Ok(()), |opened| opened.check(operation))
+    }
+
+    /// Opens another connection to the file.
+    async fn connect(
+        &self,
+        options: &SqliteConnectOptions,
+        operation: Operation,
+    ) -> Result<SqliteConnection> {
+        let connection = options.connect().await;
+        // Before an error, which says less, and for a file that took the place of this one meanwhile.
+        self.check_there(operation)?;
+        connection.map_err(from_driver)
+    }
+
     /// The connection to write with.
     pub(crate) async fn writer(&self, operation: Operation) -> Result<Lease<'_>> {
         self.check_open(operation)?;
@@ -122,13 +150,14 @@ impl Connections {
         };
         // It may have been closed while this call waited.
         self.check_open(operation)?;
+        self.check_there(operation)?;
         match &self.source {
             Source::Pool(pool) => {
                 let connection = pool.acquire().await.map_err(from_driver)?;
                 return Ok(Lease(Held::Pool { connection, _turn: Some(turn) }));
             }
             Source::File(options) if turn.is_none() => {
-                *turn = Some(options.connect().await.map_err(from_driver)?);
+                *turn = Some(self.connect(options, operation).await?);
             }
             Source::Memory if turn.is_none() => return Err(gone()),
             Source::File(_) | Source::Memory => {}
@@ -138,12 +167,17 @@ impl Connections {
 
     /// A connection to read with.
     pub(crate) async fn reader(&self, operation: Operation) -> Result<Lease<'_>> {
+        self.check_open(operation)?;
         if let Some(readers) = &self.readers {
-            self.check_open(operation)?;
-            return readers.lease(operation).await.map(|reader| Lease(Held::Reader(reader)));
+            let mut reader = readers.reader(operation).await?;
+            self.check_there(operation)?;
+            if reader.connection.is_none() {
+                reader.connection = Some(self.connect(&readers.options, operation).await?);
+            }
+            return Ok(Lease(Held::Reader(reader)));
         }
         if let Source::Pool(pool) = &self.source {
-            self.check_open(operation)?;
+            self.check_there(operation)?;
             let connection = pool.acquire().await.map_err(from_driver)?;
             return Ok(Lease(Held::Pool { connection, _turn: None }));
         }
@@ -152,8 +186,12 @@ impl Connections {
 
     /// Waits for the calls under way and closes the connections, but for a pool that is the
     /// caller's.
+    ///
+    /// # Errors
+    ///
+    /// Of the first close, also if the file is gone.
     pub(crate) async fn close(&self) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
+        let first = !self.closed.swap(true, Ordering::AcqRel);
         if let Some(readers) = &self.readers {
             for connection in readers.take_all().await {
                 connection.close().await.map_err(from_driver)?;
@@ -163,12 +201,13 @@ impl Connections {
         if let Some(connection) = self.writer.lock().await.take() {
             connection.close().await.map_err(from_driver)?;
         }
-        Ok(())
+        if first { self.check_there(Operation::Close) } else { Ok(()) }
     }
 }
 
 impl Readers {
-    async fn lease(&self, operation: Operation) -> Result<Reader<'_>> {
+    /// A turn to read, with a connection if one is open that is not in use.
+    async fn reader(&self, operation: Operation) -> Result<Reader<'_>> {
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
             Err(_) => tokio::time::timeout(PATIENCE, self.permits.acquire())
@@ -176,12 +215,8 @@ impl Readers {
                 .map_err(|_| waited())?
                 .map_err(|_| Error::closed(NAME, operation))?,
         };
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.options.connect().await.map_err(from_driver)?,
-        };
-        Ok(Reader { readers: self, connection: Some(connection), _permit: permit })
+        let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok(Reader { readers: self, connection, _permit: permit })
     }
 
     async fn take_all(&self) -> Vec<SqliteConnection> {

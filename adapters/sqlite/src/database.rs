@@ -349,7 +349,8 @@ impl Storage for Database {
 
     async fn flush(&self) -> Result<()> {
         // A write is acknowledged once it is committed: nothing is held back.
-        self.connections.check_open(Operation::Flush)
+        self.connections.check_open(Operation::Flush)?;
+        self.connections.check_there(Operation::Flush)
     }
 
     async fn close(&self) -> Result<()> {

@@ -33,7 +33,8 @@
 //! Others may read and write the table too. Whoever writes a row sets `version` to a new random
 //! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
 //! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
-//! sweeper.
+//! sweeper. A listing yields a [`Corrupt`](larder_core::ErrorKind::Corrupt) error for a row that is not
+//! Larder's (its key is no valid [`Key`](larder_core::Key), its version no integer) and goes on.
 //!
 //! With `values=json` values must be JSON, and SQLite can query them:
 //! `SELECT key, json_extract(value, '$.name') FROM larder`.
@@ -48,10 +49,35 @@
 //! | `values` | `blob` | `blob` for any bytes, `json` for JSON as text |
 //! | `setup` | `true` | whether to make the table if it is not there |
 //! | `mode` | `rwc` | `rwc` makes the file if it is not there, `rw` does not, `ro` only reads |
+//! | `permissions` | `0600` | permissions of a file that is made, in octal |
 //! | `synchronous` | `full` | `full`, `normal` or `off`, see below |
 //! | `busy_timeout` | `5s` | how long to wait for another process that is writing |
 //! | `readers` | `4` | connections for reading, at most; opened as they are needed |
 //! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
+//!
+//! # The file
+//!
+//! A new file can be read and written by its owner only, because keys may be session ids. The option
+//! `permissions` sets others. SQLite gives the files that it makes beside the database (`-wal`,
+//! `-shm`) the permissions of the database. A file that is there keeps its own.
+//!
+//! A new database, and one with no other tables than Larder's, is switched to write-ahead logging,
+//! and stays so. A database that has tables of another program keeps its journal mode: the program
+//! may depend on it. Larder works in either mode, but without write-ahead logging readers and the
+//! writer wait for each other. `PRAGMA journal_mode = WAL`, run once, switches such a database.
+//!
+//! A table of the right name and another shape is refused, and the database left as it is.
+//! [`connect_existing`](SqliteStorage::connect_existing) opens a database to look at it: it makes no
+//! file, table or index, changes no journal mode and removes no expired rows by itself.
+//!
+//! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
+//! uses no locks. A call fails with [`Configuration`](larder_core::ErrorKind::Configuration) if the
+//! file has changed; open the storage again then.
+//!
+//! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
+//! fails with [`Configuration`](larder_core::ErrorKind::Configuration), and nothing is written. Put
+//! the file back, or open the storage again. A file that is overwritten in place is not noticed; to
+//! restore a backup, close the storage first.
 //!
 //! # What survives what
 //!
@@ -82,6 +108,7 @@ mod config;
 mod connections;
 mod database;
 mod error;
+mod file;
 mod listing;
 mod schema;
 mod sql;

@@ -1,7 +1,9 @@
 //! The table: how it is made, and whether one that is there will do.
 
+use std::path::PathBuf;
+
 use larder_core::{Error, ErrorKind, Operation, Result};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     NAME,
@@ -41,29 +43,38 @@ fn index_sql(table: &str) -> String {
     )
 }
 
-/// Makes the table if it is not there (and that is wanted), and checks its shape.
-pub(crate) async fn prepare(
-    connection: &mut SqliteConnection,
-    table: &str,
-    values: ValueColumn,
-    setup: bool,
-) -> Result<()> {
+/// Refuses a name that no table can have.
+pub(crate) fn check_name(table: &str) -> Result<()> {
     if table.is_empty() || table.contains('\0') {
         return Err(configuration("a table's name has at least one character, and no NUL"));
     }
-    let mut columns = columns(connection, table).await?;
-    if columns.is_empty() && setup {
-        execute(connection, table_sql(table, values)).await?;
-        // Checked like any other: another process may have been first, with another shape.
-        columns = self::columns(connection, table).await?;
+    if table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_")) {
+        return Err(configuration("names that begin with `sqlite_` are SQLite's own; choose another table"));
     }
-    if columns.is_empty() {
-        let message = format!(
-            "there is no table {}, and the storage is not to set it up; let it (`setup=true`), or make the table \
-             with the SQL that the builder's `setup_sql` returns",
-            quote(table)
-        );
+    Ok(())
+}
+
+/// Whether the table is there. Changes nothing.
+///
+/// # Errors
+///
+/// [`Configuration`](ErrorKind::Configuration) if a table of that name is there but is not Larder's.
+pub(crate) async fn is_there(
+    connection: &mut SqliteConnection,
+    table: &str,
+    values: ValueColumn,
+) -> Result<bool> {
+    let encoding: String =
+        sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut *connection).await.map_err(from_driver)?;
+    if encoding != "UTF-8" {
+        // Keys would come in another order, and not as they were written.
+        let message =
+            format!("the database keeps text as {encoding}; Larder needs one in UTF-8: name another file");
         return Err(configuration(message).with_operation(Operation::Setup));
+    }
+    let columns = columns(connection, table).await?;
+    if columns.is_empty() {
+        return Ok(false);
     }
     let collation = collation(connection, table).await?;
     if let Some(problem) = problem(&columns, collation.as_deref(), values) {
@@ -73,31 +84,72 @@ pub(crate) async fn prepare(
         );
         return Err(configuration(message).with_operation(Operation::Setup));
     }
-    if setup {
-        execute(connection, index_sql(table)).await?;
-    }
-    Ok(())
+    Ok(true)
 }
 
-/// Whether the main database is only in memory.
-pub(crate) async fn is_in_memory(connection: &mut SqliteConnection) -> Result<bool> {
-    let row = sqlx::query("SELECT coalesce(file, '') = '' FROM pragma_database_list WHERE name = 'main'")
-        .fetch_one(connection)
-        .await
-        .map_err(from_driver)?;
-    row.try_get_unchecked(0).map_err(from_driver)
+/// The table is not there, and is not to be made: for a storage that only looks, or one with
+/// `setup=false`.
+pub(crate) fn missing(table: &str, looks: bool) -> Error {
+    let table = quote(table);
+    let message = if looks {
+        format!("there is no table {table} in this database; check the name")
+    } else {
+        format!(
+            "there is no table {table}, and the storage is not to set it up; let it (`setup=true`), or make the \
+             table with the SQL that the builder's `setup_sql` returns"
+        )
+    };
+    configuration(message).with_operation(Operation::Setup)
+}
+
+/// Whether the database has tables besides this one.
+pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') \
+               AND name <> ?1 COLLATE NOCASE AND name NOT LIKE 'sqlite^_%' ESCAPE '^')";
+    sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)
+}
+
+/// Makes the index if it is not there, and before it the table unless that is `there`.
+pub(crate) async fn set_up(
+    connection: &mut SqliteConnection,
+    table: &str,
+    values: ValueColumn,
+    there: bool,
+) -> Result<()> {
+    if there {
+        return execute(connection, index_sql(table)).await;
+    }
+    // Both or neither: a table without its index would stay behind where the index's name is taken.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
+    for sql in [table_sql(table, values), index_sql(table)] {
+        if let Err(error) = execute(&mut transaction, sql).await {
+            transaction.rollback().await.map_err(from_driver)?;
+            return Err(error);
+        }
+    }
+    transaction.commit().await.map_err(from_driver)?;
+    // Checked like any other: another process may have been first, with another shape.
+    is_there(connection, table, values).await.map(drop)
+}
+
+/// The file that the main database is in; `None` for one that is only in memory.
+pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<PathBuf>> {
+    let sql = "SELECT coalesce(file, '') FROM pragma_database_list WHERE name = 'main'";
+    let file: String = sqlx::query_scalar(sql).fetch_one(connection).await.map_err(from_driver)?;
+    Ok(Some(PathBuf::from(file)).filter(|path| !path.as_os_str().is_empty()))
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
     let outcome = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(connection).await;
     outcome.map(drop).map_err(|error| match &error {
-        // Reserved names (`sqlite_...`), and indices or views of that name.
-        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
-            Error::new(ErrorKind::Configuration, "SQLite refuses to make the table; choose another name")
-                .with_adapter(NAME)
-                .with_operation(Operation::Setup)
-                .with_source(error)
-        }
+        // Indices, tables or views of that name.
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => Error::new(
+            ErrorKind::Configuration,
+            "SQLite refuses to make the table or its index; choose another name",
+        )
+        .with_adapter(NAME)
+        .with_operation(Operation::Setup)
+        .with_source(error),
         _ => from_driver(error).with_operation(Operation::Setup),
     })
 }

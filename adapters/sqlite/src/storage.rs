@@ -1,19 +1,20 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Expiry, Key, KeyStream, Purge, Record, Result, Storage,
-    Version, Versions, Write, async_trait,
+    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Purge, Record,
+    Result, Storage, Version, Versions, Write, async_trait,
 };
 use larder_layers::{Coalesce, Sweeper};
-use sqlx::ConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     config::{Mode, Place, SqliteBuilder, configuration},
     connections::{Connections, use_wal},
     database::Database,
-    error::from_driver,
+    error::{cannot_write, cause, from_driver},
+    file::{self, Opened},
     schema,
     sql::{MAX_ROWS, Sql},
     value::MAX_VALUE,
@@ -37,6 +38,17 @@ impl SqliteStorage {
         SqliteBuilder::from_url(url)?.connect().await
     }
 
+    /// Opens only what is there, as [`SqliteBuilder::existing`] has it: to look at a database without
+    /// setting anything up in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](SqliteStorage::connect); [`Configuration`](larder_core::ErrorKind::Configuration)
+    /// if there is no such file or table.
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        SqliteBuilder::from_url(url)?.existing().connect().await
+    }
+
     /// To be set up in code.
     #[must_use]
     pub fn builder() -> SqliteBuilder {
@@ -49,30 +61,38 @@ impl SqliteStorage {
                 "the builder was not told where the database is: a file, memory or a pool",
             ));
         };
-        let prepare = async |connection: &mut sqlx::SqliteConnection, setup| {
-            schema::prepare(connection, &builder.table, builder.values, setup).await?;
-            schema::is_in_memory(connection).await
-        };
-        let read_only = builder.mode == Mode::ReadOnly && matches!(place, Place::File(_));
+        schema::check_name(&builder.table)?;
+        if builder.permissions.is_some_and(|mode| !file::is_valid(mode)) {
+            return Err(configuration(format!("`permissions` takes {}", file::PERMISSIONS_EXPECTED)));
+        }
+        let looks = builder.only_looks();
         let (connections, in_memory) = match place {
             Place::Pool(pool) => {
                 let mut connection = pool.acquire().await.map_err(from_driver)?;
-                let in_memory = prepare(&mut connection, builder.setup).await?;
-                (Connections::pool(pool.clone()), in_memory)
+                prepare(&mut connection, &builder, false).await?;
+                let file = schema::file(&mut connection).await?;
+                let in_memory = file.is_none();
+                // Where the pool's files are not those of the file system, they cannot be watched.
+                let opened = file.and_then(|path| Opened::new(path, false).ok());
+                (Connections::pool(pool.clone(), opened), in_memory)
             }
             Place::Memory => {
-                let mut connection = builder.connect_options(place).connect().await.map_err(from_driver)?;
-                let in_memory = prepare(&mut connection, builder.setup).await?;
-                (Connections::memory(connection), in_memory)
-            }
-            Place::File(_) => {
-                let options = builder.connect_options(place);
+                let options = builder.connect_options().in_memory(true);
                 let mut connection = options.connect().await.map_err(from_driver)?;
-                if !read_only {
-                    use_wal(&mut connection, builder.busy_timeout).await?;
+                prepare(&mut connection, &builder, false).await?;
+                (Connections::memory(connection), true)
+            }
+            Place::File(path) => {
+                // Resolved once: a later connection must open the same file.
+                let path = std::path::absolute(path)
+                    .map_err(|error| configuration("the path names no file").with_source(error))?;
+                let (options, mut connection, opened) = open_file(&builder, path).await?;
+                if let Err(error) = prepare(&mut connection, &builder, !looks).await {
+                    // Awaited, so that the files beside the database are gone when the caller is told.
+                    let _ = connection.close().await;
+                    return Err(error);
                 }
-                let in_memory = prepare(&mut connection, builder.setup && !read_only).await?;
-                (Connections::file(options, connection, builder.readers), in_memory)
+                (Connections::file(options, connection, opened, builder.readers), false)
             }
         };
         let mut capabilities = Capabilities::minimal()
@@ -90,7 +110,7 @@ impl SqliteStorage {
         let store = Arc::new(Coalesce::builder(database).max_batch(MAX_ROWS).build());
         let sweeper = builder
             .sweep
-            .filter(|_| !read_only)
+            .filter(|_| !looks)
             .map(|every| Arc::new(Sweeper::start(Arc::downgrade(&store), every)));
         Ok(Self { store, sweeper })
     }
@@ -102,6 +122,62 @@ impl SqliteStorage {
             sweeper.ensure_running();
         }
     }
+}
+
+/// Opens the file for the first time. Only this makes one.
+async fn open_file(
+    builder: &SqliteBuilder,
+    path: PathBuf,
+) -> Result<(SqliteConnectOptions, SqliteConnection, Opened)> {
+    let looks = builder.only_looks();
+    if builder.mode == Mode::Create && builder.setup && !looks {
+        file::create(&path, builder.permissions)?;
+    } else {
+        file::must_exist(&path)?;
+    }
+    let options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
+    let error = match connect_and_read(&options).await {
+        Ok(connection) => return Ok((options, connection, Opened::new(path, false)?)),
+        Err(error) if cannot_write(&error) && path.is_file() => error,
+        Err(error) => return Err(from_driver(error)),
+    };
+    // The database is in write-ahead mode, and SQLite can neither find nor make its log. With no log
+    // there is nothing to be read but the file.
+    if !looks {
+        let message = "the database or its directory is read-only; `mode=ro` reads it";
+        return Err(Error::new(ErrorKind::Denied, message).with_source(cause(error)));
+    }
+    if file::has_log(&path) {
+        let message = "a write-ahead log with a part of the database is beside it, and SQLite cannot read the two in a \
+                       directory that it cannot write: close the database where it was written, or copy all of its \
+                       files to a directory that can be written";
+        return Err(configuration(message).with_source(cause(error)));
+    }
+    let options = options.read_only(true).immutable(true);
+    let connection = connect_and_read(&options).await.map_err(from_driver)?;
+    Ok((options, connection, Opened::new(path, true)?))
+}
+
+/// Connects, and reads the schema: a connection touches the files only when it is used.
+async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Checks what is in the database and sets up what is missing, unless the storage only looks.
+async fn prepare(connection: &mut SqliteConnection, builder: &SqliteBuilder, wal: bool) -> Result<()> {
+    let (table, values, looks) = (&builder.table, builder.values, builder.only_looks());
+    let there = schema::is_there(connection, table, values).await?;
+    let sets_up = builder.setup && !looks;
+    if !there && !sets_up {
+        return Err(schema::missing(table, looks));
+    }
+    // Another program's database keeps the mode that the program chose.
+    if wal && !schema::has_other_tables(connection, table).await? {
+        use_wal(connection, builder.busy_timeout).await?;
+    }
+    if sets_up { schema::set_up(connection, table, values, there).await } else { Ok(()) }
 }
 
 #[async_trait]

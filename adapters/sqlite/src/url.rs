@@ -5,11 +5,12 @@ use larder_core::{Location, Operation, Result};
 use crate::{
     NAME,
     config::{Mode, Place, SqliteBuilder, Synchronous, ValueColumn, configuration},
+    file,
 };
 
 /// The options that a `sqlite:` URL takes.
 pub const OPTIONS: &[&str] =
-    &["table", "values", "setup", "mode", "synchronous", "busy_timeout", "readers", "sweep"];
+    &["table", "values", "setup", "mode", "permissions", "synchronous", "busy_timeout", "readers", "sweep"];
 
 impl SqliteBuilder {
     /// What `url` says.
@@ -59,6 +60,10 @@ impl SqliteBuilder {
         let modes = [("ro", Mode::ReadOnly), ("rw", Mode::ReadWrite), ("rwc", Mode::Create)];
         if let Some(mode) = location.take_choice("mode", &modes)? {
             builder.mode = mode;
+        }
+        let octal = |mode: &str| u32::from_str_radix(mode, 8).ok().filter(|mode| file::is_valid(*mode));
+        if let Some(mode) = location.take_with("permissions", file::PERMISSIONS_EXPECTED, octal)? {
+            builder.permissions = Some(mode);
         }
         let levels =
             [("off", Synchronous::Off), ("normal", Synchronous::Normal), ("full", Synchronous::Full)];
@@ -120,14 +125,14 @@ mod tests {
     #[test]
     fn options() {
         let url = "sqlite:x?table=a%20b&values=json&setup=false&mode=ro&synchronous=normal&busy_timeout=1s\
-                   &readers=2&sweep=off";
+                   &readers=2&sweep=off&permissions=0640";
         let builder = SqliteBuilder::from_url(url).unwrap();
         assert_eq!(builder.table, "a b");
         assert_eq!(builder.values, ValueColumn::Json);
         assert!(!builder.setup);
         assert_eq!((builder.mode, builder.synchronous), (Mode::ReadOnly, Synchronous::Normal));
         assert_eq!(builder.busy_timeout, Duration::from_secs(1));
-        assert_eq!((builder.readers, builder.sweep), (2, None));
+        assert_eq!((builder.readers, builder.sweep, builder.permissions), (2, None, Some(0o640)));
         let sweep = SqliteBuilder::from_url("sqlite:x?sweep=5m").unwrap().sweep;
         assert_eq!(sweep, Some(Duration::from_secs(300)));
     }

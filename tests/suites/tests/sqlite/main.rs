@@ -2,10 +2,14 @@
 
 mod damage;
 mod files;
+mod gone;
 mod kill;
 mod locks;
+mod looking;
 mod memory;
 mod pool;
+#[cfg(unix)]
+mod rights;
 mod shape;
 mod spaces;
 
@@ -34,6 +38,9 @@ fn trials() -> Vec<Trial> {
     let runtime = Arc::new(runtime);
     let plain = Suite::new("sqlite", Files::new(|builder| builder));
     let plain = kill::cases(locks::cases(shape::cases(damage::cases(files::cases(plain)))));
+    let plain = looking::cases(gone::cases(plain));
+    #[cfg(unix)]
+    let plain = rights::cases(plain);
     let quick = Files::new(|builder| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --"));
     let json = Files::new(|builder| builder.synchronous(Synchronous::Normal).values(ValueColumn::Json));
     let json = files::json_cases(Suite::new("sqlite_json", json));

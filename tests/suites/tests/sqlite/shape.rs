@@ -68,9 +68,13 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("set_up_by_hand", |context| async move {
             let builder = context.factory.builder(context.target.space()).setup(false);
             let error =
+                builder.clone().connect().await.fails(ErrorKind::Configuration, "open without a file");
+            assert!(error.message().contains("no database file"), "{error}");
+            assert!(!context.factory.path(context.target.space()).exists(), "a file was made");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let error =
                 builder.clone().connect().await.fails(ErrorKind::Configuration, "open without a table");
             assert!(error.message().contains("setup_sql"), "{error}");
-            let mut stranger = context.factory.stranger(context.target.space()).await;
             let sql = AssertSqlSafe(builder.setup_sql());
             sqlx::raw_sql(sql).execute(&mut stranger).await.must("set up by hand");
             stranger.close().await.must("close");

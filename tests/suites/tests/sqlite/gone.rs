@@ -1,0 +1,161 @@
+//! Files that are deleted, replaced or moved while a storage has them open.
+
+use std::{fs, path::PathBuf};
+
+use futures_util::StreamExt;
+use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Storage, Version, Write};
+use larder_sqlite::SqliteStorage;
+use larder_testkit::{Must, Suite};
+use sqlx::{Connection, sqlite::SqlitePoolOptions};
+use tempfile::TempDir;
+
+use crate::spaces::Files;
+
+fn key(text: &str) -> Key {
+    Key::new(text).must("a key")
+}
+
+fn value(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+/// A storage that holds an entry, in a directory of its own.
+async fn open(directory: &TempDir) -> (SqliteStorage, PathBuf) {
+    let path = directory.path().join("data").join("sessions.db");
+    fs::create_dir(directory.path().join("data")).must("make the directory");
+    let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+    storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+    assert!(storage.contains(&key("a")).await.must("look"));
+    (storage, path)
+}
+
+fn delete(path: &PathBuf) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = path.clone().into_os_string();
+        path.push(suffix);
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("remove: {error}"),
+            _ => {}
+        }
+    }
+}
+
+/// The error of every call, by the call's name.
+async fn errors_of_every_call(storage: &SqliteStorage) -> Vec<(&'static str, Option<Error>)> {
+    let (a, never) = (key("a"), Expiry::Never);
+    let keys = [a.clone(), key("b")];
+    let writes = keys.clone().map(|key| Write::new(key, "2", never));
+    let at = Condition::At(Version::from_token(1));
+    vec![
+        ("read", storage.read(&a).await.err()),
+        ("write", storage.write(&a, value("2"), never).await.err()),
+        ("delete", storage.delete(&a).await.err()),
+        ("write_if absent", storage.write_if(&key("new"), value("2"), never, Condition::Absent).await.err()),
+        ("write_if at", storage.write_if(&a, value("2"), never, at).await.err()),
+        ("delete_if", storage.delete_if(&a, &Version::from_token(1)).await.err()),
+        ("touch", storage.touch(&a, never).await.err()),
+        ("ttl", storage.ttl(&a).await.err()),
+        ("contains", storage.contains(&a).await.err()),
+        ("read_many", storage.read_many(&keys).await.err()),
+        ("write_many", storage.write_many(&writes).await.err()),
+        ("delete_many", storage.delete_many(&keys).await.err()),
+        ("keys", storage.keys("").next().await.and_then(Result::err)),
+        ("entries", storage.entries("").next().await.and_then(Result::err)),
+        ("clear", storage.clear("").await.err()),
+        ("purge_expired", storage.purge_expired().await.err()),
+        ("ping", storage.ping().await.err()),
+        ("flush", storage.flush().await.err()),
+    ]
+}
+
+async fn every_call_fails(storage: &SqliteStorage, why: &str) {
+    for (call, error) in errors_of_every_call(storage).await {
+        let Some(error) = error else {
+            panic!("{call} succeeded after the file was {why}");
+        };
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{call} after the file was {why}: {error}");
+        assert!(!error.is_retryable());
+        assert!(error.message().contains("open the storage again"), "{call}: {error}");
+        assert!(error.operation().is_some(), "{call}: {error}");
+    }
+    // More readers at once than there are connections open, so that others are opened.
+    let a = key("a");
+    let reads = futures_util::future::join_all((0..16).map(|_| storage.read(&a))).await;
+    assert!(reads.iter().all(Result::is_err), "a read succeeded after the file was {why}");
+}
+
+async fn close_fails_once(storage: SqliteStorage) {
+    let error = storage.close().await.err().must("an error of close");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    storage.close().await.must("close again");
+}
+
+pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
+    suite
+        .case("a_deleted_file_fails_every_call_and_is_not_made_again", |context| async move {
+            let directory = TempDir::new().must("make a directory");
+            let (storage, path) = open(&directory).await;
+            delete(&path);
+            every_call_fails(&storage, "deleted").await;
+            close_fails_once(storage).await;
+            assert!(!path.exists(), "a file was made in the place of the deleted one");
+            drop(context);
+        })
+        .case("a_replaced_file_fails_every_call_and_stays_as_it_is", |context| async move {
+            let directory = TempDir::new().must("make a directory");
+            let (storage, path) = open(&directory).await;
+            let other = directory.path().join("other.db");
+            let beside = SqliteStorage::builder().file(&other).connect().await.must("open another");
+            beside.write(&key("b"), value("2"), Expiry::Never).await.must("write");
+            beside.close().await.must("close the other");
+            let expected = fs::read(&other).must("read the other file");
+            fs::rename(&other, &path).must("put it in the place of the first");
+            every_call_fails(&storage, "replaced").await;
+            close_fails_once(storage).await;
+            assert_eq!(fs::read(&path).must("read the file"), expected);
+            drop(context);
+        })
+        .case("a_moved_directory_fails_every_call_until_it_is_back", |context| async move {
+            let directory = TempDir::new().must("make a directory");
+            let (storage, path) = open(&directory).await;
+            let (here, there) = (directory.path().join("data"), directory.path().join("moved"));
+            fs::rename(&here, &there).must("move the directory");
+            every_call_fails(&storage, "moved").await;
+            assert!(!here.exists());
+            fs::rename(&there, &here).must("move it back");
+            assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "1");
+            storage.write(&key("a"), value("2"), Expiry::Never).await.must("write");
+            storage.close().await.must("close");
+            assert!(path.exists());
+            drop(context);
+        })
+        .case("a_deleted_file_under_a_pool_fails_every_call", |context| async move {
+            let directory = TempDir::new().must("make a directory");
+            let path = directory.path().join("own.db");
+            let url = format!("sqlite:{}?mode=rwc", path.display());
+            let pool = SqlitePoolOptions::new().max_connections(2).connect(&url).await.must("open");
+            let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+            delete(&path);
+            every_call_fails(&storage, "deleted").await;
+            pool.close().await;
+            drop(context);
+        })
+        .case("a_file_of_a_relative_path_is_found_from_anywhere", |context| async move {
+            // The path is resolved once: a connection that is opened later opens the same file.
+            let current = std::env::current_dir().must("the current directory");
+            let path = context.factory.path(context.target.space());
+            let up: PathBuf = current.components().skip(1).map(|_| "..").collect();
+            let relative = up.join(path.strip_prefix("/").must("an absolute path"));
+            let storage = SqliteStorage::builder().file(relative).connect().await.must("open");
+            storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
+                .fetch_one(&mut stranger)
+                .await
+                .must("count");
+            assert_eq!(count, 1);
+            stranger.close().await.must("close");
+            storage.close().await.must("close");
+        })
+}
