@@ -93,11 +93,17 @@ impl Shared {
         if saving.lock.is_none() {
             return Err(closed());
         }
-        let changes = self.state().map.changes();
-        if saving.saved != changes {
-            self.replace().map_err(error::io)?;
-            saving.saved = changes;
-        }
+        let moment = {
+            let mut state = self.state();
+            if saving.saved == state.map.changes() {
+                return Ok(());
+            }
+            state.map.freeze(unix_millis())
+        };
+        let replaced = self.replace();
+        self.state().map.thaw();
+        replaced.map_err(error::io)?;
+        saving.saved = moment;
         Ok(())
     }
 
@@ -124,20 +130,15 @@ impl Shared {
         }
     }
 
-    /// Writes the entries page by page, so that nobody waits for long. Each entry is as it was at
-    /// the beginning or newer.
+    /// Writes the entries as they were when the map was frozen. Page by page: other operations go on
+    /// in between.
     fn fill(&self, file: File) -> io::Result<File> {
         let mut writer = document::Writer::new(BufWriter::with_capacity(64 * 1024, file))?;
-        let mut last = None;
-        loop {
-            let (page, reached) = self.state().map.page("", last.as_ref(), PAGE, unix_millis());
+        let next = || self.state().map.frozen_page(PAGE);
+        while let Some(page) = next() {
             for (key, slot) in &page {
                 writer.entry(key, slot)?;
             }
-            if reached.is_none() {
-                break;
-            }
-            last = reached;
         }
         writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
     }

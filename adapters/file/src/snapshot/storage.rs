@@ -27,6 +27,9 @@ const PAGE: usize = 256;
 /// before that loses it. So [`Capabilities::persistent`] is `false`, though what was flushed is there
 /// when the snapshot is opened again.
 ///
+/// **The file holds the state of one moment**: the one at which its save began. Changes during a save
+/// are in the next one.
+///
 /// Cheap to clone; clones share everything. Dropping the last one without a close writes what is left
 /// there and then, which blocks the thread for as long as that takes and can report an error only
 /// through `tracing`: close it instead. A close that fails leaves the storage open, so that it can be

@@ -168,6 +168,12 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             .await;
             storage.close().await.must("close");
         })
+        .case("snapshot_holds_one_moment", |context| async move {
+            #[cfg(unix)]
+            snapshot_holds_one_moment(&context.factory.path("moment")).await;
+            #[cfg(not(unix))]
+            drop(context);
+        })
         .case("the_chooser_and_its_url", |context| async move {
             let path = context.factory.path("chosen");
             let storage =
@@ -196,6 +202,74 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             #[cfg(not(unix))]
             drop(context);
         })
+}
+
+/// Sessions move from one key to another while a save is under way. The save writes into a pipe, so
+/// that the test decides when it goes on.
+#[cfg(unix)]
+async fn snapshot_holds_one_moment(path: &Path) {
+    use std::io::Read;
+
+    const ENTRIES: usize = 20_000;
+
+    let storage = open(path).await;
+    let value = Bytes::from(format!("\"{}\"", "v".repeat(100)));
+    for at in 0..ENTRIES {
+        storage.write(&key(&format!("k:{at:05}")), value.clone(), Expiry::Never).await.must("write");
+    }
+    for source in ["z:moved", "z:deleted", "z:touched", "z:changed"] {
+        storage.write(&key(source), value.clone(), Expiry::Never).await.must("write");
+    }
+    let pipe = path.with_extension("json.tmp");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().must("run mkfifo");
+    assert!(made.success(), "mkfifo failed");
+    let saving = tokio::spawn({
+        let storage = storage.clone();
+        async move { storage.flush().await }
+    });
+    let begin = move || {
+        let mut reader = fs::File::open(pipe).must("open the pipe");
+        let mut text = vec![0; 256 * 1024];
+        reader.read_exact(&mut text).must("read the beginning");
+        (reader, text)
+    };
+    let (mut reader, mut text) = tokio::task::spawn_blocking(begin).await.must("join");
+
+    // The beginning of the map is past, its end is to come.
+    storage.write(&key("a:moved"), value.clone(), Expiry::Never).await.must("write");
+    assert!(storage.delete(&key("z:moved")).await.must("delete"));
+    assert_eq!(storage.delete_many(&[key("z:deleted")]).await.must("delete_many"), 1);
+    assert!(storage.touch(&key("z:touched"), Expiry::after_secs(600)).await.must("touch"));
+    storage.write(&key("z:changed"), "1".into(), Expiry::Never).await.must("write");
+    storage.write(&key("z:new"), "1".into(), Expiry::Never).await.must("write");
+    assert_eq!(storage.clear("k:1").await.must("clear"), 10_000);
+
+    let end = move || {
+        reader.read_to_end(&mut text).must("read the rest");
+        text
+    };
+    let text = tokio::task::spawn_blocking(end).await.must("join");
+    // A pipe cannot be synced.
+    assert!(saving.await.must("join").is_err(), "a flush into a pipe");
+    let snapshot: Value = serde_json::from_slice(&text).must("parse the snapshot");
+    let entries = snapshot["entries"].as_object().must("the entries");
+    for kept in ["z:moved", "z:deleted", "z:touched", "z:changed", "k:00000", "k:10000", "k:19999"] {
+        let entry = entries.get(kept);
+        let entry = entry.unwrap_or_else(|| panic!("{kept} was there when the save began"));
+        assert_eq!(entry["value"].as_str().must("a string").len(), 100, "{kept}");
+        assert_eq!(entry["expires_at"], Value::Null, "{kept}");
+    }
+    for created in ["a:moved", "z:new"] {
+        assert!(!entries.contains_key(created), "{created} was written after the save began");
+    }
+    assert_eq!(entries.len(), ENTRIES + 4);
+
+    // The next save has all of it.
+    storage.close().await.must("close");
+    let storage = open(path).await;
+    assert_eq!(storage.keys("").count().await, 10_000 + 4);
+    assert!(storage.contains(&key("a:moved")).await.must("contains"));
+    storage.close().await.must("close");
 }
 
 async fn open(path: &Path) -> SnapshotStorage {
