@@ -37,13 +37,16 @@ fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> 
 /// Puts the names in a directory on the disk: what was created, renamed and removed in it.
 #[cfg(unix)]
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    crate::power_cut::before_sync(path)?;
     match File::open(path)?.sync_all() {
         // Some network file systems cannot, and write names through by themselves.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            Ok(())
-        }
-        done => done,
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
+        done => done?,
     }
+    #[cfg(test)]
+    crate::power_cut::synced(path)?;
+    Ok(())
 }
 
 /// Windows has no such call: NTFS journals names by itself.

@@ -12,7 +12,7 @@ use crate::{
     error::{self, NAME},
     form::{Form, Place, State, Stored},
     home::Home,
-    lock::{Locks, Turn},
+    lock::{Held, Locks, Turn},
 };
 
 /// A directory of entries.
@@ -81,13 +81,38 @@ impl Directory {
         Ok(state.filter(|state| is_alive(state.deadline, unix_millis())))
     }
 
+    /// Takes the lock for a change. What changes answer is acknowledged, and it follows from what they
+    /// find. So what earlier changes left is put on the disk first: a process may have been killed
+    /// before it did so.
+    pub(crate) fn begin<'t>(&self, turn: &'t mut Turn) -> Result<Held<'t>> {
+        let held = turn.exclusive()?;
+        if self.sync && !held.is_settled() {
+            self.home.sync().map_err(error::io)?;
+            for shard in self.shards()? {
+                if Form::lock(&shard) == held.index() {
+                    self.sync_shard(&shard)?;
+                }
+            }
+            held.settle();
+        }
+        Ok(held)
+    }
+
     /// Writes an entry. It is on the disk once the directory `place.shard` has been synced.
-    fn put(&self, place: &Place, key: &Key, value: &Bytes, expiry: Expiry) -> Result<Version> {
+    fn put(
+        &self,
+        held: &Held<'_>,
+        place: &Place,
+        key: &Key,
+        value: &Bytes,
+        expiry: Expiry,
+    ) -> Result<Version> {
         let encoded = self.form.encode(key, expiry.deadline(unix_millis()), value)?;
         if expiry.is_elapsed() {
-            self.remove(place)?;
+            self.remove(held, place)?;
             return Ok(encoded.version);
         }
+        held.unsettle()?;
         let target = self.path(place);
         let replace = || {
             let temp = self.home.temporary_file(place.lock);
@@ -114,7 +139,8 @@ impl Directory {
     }
 
     /// Removes the file at `place`; says whether there was one.
-    fn remove(&self, place: &Place) -> Result<bool> {
+    fn remove(&self, held: &Held<'_>, place: &Place) -> Result<bool> {
+        held.unsettle()?;
         match fs::remove_file(self.path(place)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -125,11 +151,16 @@ impl Directory {
         }
     }
 
-    /// Puts the names in a shard on the disk, if so chosen.
-    pub(crate) fn settle(&self, shard: &str) -> Result<()> {
-        if !self.sync {
-            return Ok(());
+    /// Puts the changes under the lock, all in one shard, on the disk, if so chosen.
+    pub(crate) fn settle(&self, held: &Held<'_>, shard: &str) -> Result<()> {
+        if self.sync && !held.is_settled() {
+            self.sync_shard(shard)?;
+            held.settle();
         }
+        Ok(())
+    }
+
+    fn sync_shard(&self, shard: &str) -> Result<()> {
         match atomic::sync_directory(&self.home.root().join(shard)) {
             // Nothing has ever been written there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -139,9 +170,9 @@ impl Directory {
 
     pub(crate) fn write(&self, turn: &mut Turn, key: &Key, value: &Bytes, expiry: Expiry) -> Result<()> {
         let place = self.form.place(key)?;
-        let _held = turn.exclusive()?;
-        self.put(&place, key, value, expiry)?;
-        self.settle(&place.shard)
+        let held = self.begin(turn)?;
+        self.put(&held, &place, key, value, expiry)?;
+        self.settle(&held, &place.shard)
     }
 
     pub(crate) fn write_if(
@@ -153,19 +184,19 @@ impl Directory {
         condition: &Condition,
     ) -> Result<Version> {
         let place = self.form.place(key)?;
-        let _held = turn.exclusive()?;
+        let held = self.begin(turn)?;
         let current = self.current(key, &place)?.map(|state| state.version);
         if Condition::from(current) != *condition {
             return Err(Error::conflict(NAME, Operation::WriteIf));
         }
-        let version = self.put(&place, key, value, expiry)?;
-        self.settle(&place.shard)?;
+        let version = self.put(&held, &place, key, value, expiry)?;
+        self.settle(&held, &place.shard)?;
         Ok(version)
     }
 
     /// Deletes the entry at `place`; says whether there was one. A damaged one counts: it is there,
     /// and this is how to be rid of it.
-    pub(crate) fn delete_at(&self, place: &Place) -> Result<bool> {
+    pub(crate) fn delete_at(&self, held: &Held<'_>, place: &Place) -> Result<bool> {
         let alive = match self.form.glance(&self.path(place)) {
             Ok(Some(glance)) => is_alive(glance.deadline, unix_millis()),
             Ok(None) => {
@@ -175,39 +206,37 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::Corrupt => true,
             Err(error) => return Err(error),
         };
-        Ok(self.remove(place)? && alive)
+        Ok(self.remove(held, place)? && alive)
     }
 
     pub(crate) fn delete(&self, turn: &mut Turn, key: &Key) -> Result<bool> {
         let place = self.form.place(key)?;
-        let _held = turn.exclusive()?;
-        let existed = self.delete_at(&place)?;
-        if existed {
-            self.settle(&place.shard)?;
-        }
+        let held = self.begin(turn)?;
+        let existed = self.delete_at(&held, &place)?;
+        self.settle(&held, &place.shard)?;
         Ok(existed)
     }
 
     pub(crate) fn delete_if(&self, turn: &mut Turn, key: &Key, version: &Version) -> Result<()> {
         let place = self.form.place(key)?;
-        let _held = turn.exclusive()?;
+        let held = self.begin(turn)?;
         if self.current(key, &place)?.is_none_or(|state| state.version != *version) {
             return Err(Error::conflict(NAME, Operation::DeleteIf));
         }
-        self.remove(&place)?;
-        self.settle(&place.shard)
+        self.remove(&held, &place)?;
+        self.settle(&held, &place.shard)
     }
 
     pub(crate) fn touch(&self, turn: &mut Turn, key: &Key, expiry: Expiry) -> Result<bool> {
         let place = self.form.place(key)?;
-        let _held = turn.exclusive()?;
+        let held = self.begin(turn)?;
         if self.current(key, &place)?.is_none() {
             self.home.check()?;
             return Ok(false);
         }
         if expiry.is_elapsed() {
-            self.remove(&place)?;
-            self.settle(&place.shard)?;
+            self.remove(&held, &place)?;
+            self.settle(&held, &place.shard)?;
             return Ok(true);
         }
         let path = self.path(&place);
@@ -219,24 +248,27 @@ impl Directory {
         let text = fs::read(&path).map_err(error::io)?;
         let text = crate::envelope::with_deadline(&text, key, deadline)?;
         let temp = self.home.temporary_file(place.lock);
+        held.unsettle()?;
         atomic::replace(&temp, &path, &text, b"", self.sync).map_err(error::io)?;
-        self.settle(&place.shard)?;
+        self.settle(&held, &place.shard)?;
         Ok(true)
     }
 
     /// Writes the entries of a batch that share a lock; `writes` are their places in the batch.
     pub(crate) fn write_group(&self, turn: &mut Turn, writes: &[(usize, Place, Write)]) -> Vec<Failure> {
-        self.group(turn, writes.iter().map(|(index, place, write)| (*index, place, write)), |place, write| {
-            self.put(place, &write.key, &write.value, write.expiry).map(drop)
-        })
+        self.group(
+            turn,
+            writes.iter().map(|(index, place, write)| (*index, place, write)),
+            |held, place, write| self.put(held, place, &write.key, &write.value, write.expiry).map(drop),
+        )
     }
 
     /// Deletes the entries of a batch that share a lock; returns how many there were.
     pub(crate) fn delete_group(&self, turn: &mut Turn, places: &[(usize, Place)]) -> (u64, Vec<Failure>) {
         let mut deleted = 0;
         let failures =
-            self.group(turn, places.iter().map(|(index, place)| (*index, place, &())), |place, ()| {
-                deleted += u64::from(self.delete_at(place)?);
+            self.group(turn, places.iter().map(|(index, place)| (*index, place, &())), |held, place, ()| {
+                deleted += u64::from(self.delete_at(held, place)?);
                 Ok(())
             });
         (deleted, failures)
@@ -246,26 +278,30 @@ impl Directory {
         &self,
         turn: &mut Turn,
         items: impl Iterator<Item = (usize, &'a Place, &'a T)>,
-        mut change: impl FnMut(&Place, &T) -> Result<()>,
+        mut change: impl FnMut(&Held<'_>, &Place, &T) -> Result<()>,
     ) -> Vec<Failure> {
-        let held = match turn.exclusive() {
+        let held = match self.begin(turn) {
             Ok(held) => held,
             Err(error) => return items.map(|(index, ..)| Failure::new(index, error.duplicate())).collect(),
         };
         let mut failures = Vec::new();
         let mut shards: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, place, item) in items {
-            match change(place, item) {
+            match change(&held, place, item) {
                 Ok(()) => shards.entry(&place.shard).or_default().push(index),
                 Err(error) => failures.push(Failure::new(index, error)),
             }
         }
-        for (shard, indices) in shards {
-            if let Err(error) = self.settle(shard) {
-                failures.extend(indices.into_iter().map(|index| Failure::new(index, error.duplicate())));
+        if self.sync && !held.is_settled() {
+            for (shard, indices) in shards {
+                if let Err(error) = self.sync_shard(shard) {
+                    failures.extend(indices.into_iter().map(|index| Failure::new(index, error.duplicate())));
+                }
+            }
+            if failures.is_empty() {
+                held.settle();
             }
         }
-        drop(held);
         failures
     }
 }

@@ -78,12 +78,22 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error::io(error)),
         }
-        fs::create_dir_all(&self.root).map_err(error::io)?;
+        fs::create_dir_all(&self.root).map_err(error::io)
+    }
+
+    /// Puts the name of the directory on the disk, and the names of those above it, which may be new
+    /// too.
+    pub(crate) fn sync_above(&self) {
         // The directories above may not be ours to open; then they are not ours to have lost either.
         for above in above(&self.root) {
             let _ = atomic::sync_directory(above);
         }
-        Ok(())
+    }
+
+    /// Puts the names in the directory itself on the disk: those of shards, and the marker.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        atomic::sync_directory(&self.root.join(HIDDEN))?;
+        atomic::sync_directory(&self.root)
     }
 
     /// Whether the directory holds nothing but hidden things and what file systems put there.

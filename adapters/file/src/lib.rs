@@ -145,6 +145,8 @@ mod json_text;
 mod listing;
 mod lock;
 mod name;
+#[cfg(all(test, unix))]
+mod power_cut;
 mod setup;
 mod snapshot;
 mod storage;

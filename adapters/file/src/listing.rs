@@ -229,8 +229,9 @@ impl Directory {
     pub(crate) fn clear_shard(&self, turn: &mut Turn, shard: &str, prefix: &str) -> Result<u64> {
         let names = self.names(shard, prefix)?;
         let mut deleted = 0;
-        for page in names.chunks(PAGE) {
-            let _held = turn.exclusive()?;
+        // A directory without entries is one page too: that they are gone may not be on the disk yet.
+        for page in names.chunks(PAGE).chain(names.is_empty().then_some(&[][..])) {
+            let held = self.begin(turn)?;
             for found in page {
                 if found.named == Named::Digest && !prefix.is_empty() {
                     let glance = self.form.glance(&self.path(&found.place));
@@ -240,9 +241,9 @@ impl Directory {
                         continue;
                     }
                 }
-                deleted += u64::from(self.delete_at(&found.place)?);
+                deleted += u64::from(self.delete_at(&held, &found.place)?);
             }
-            self.settle(shard)?;
+            self.settle(&held, shard)?;
         }
         Ok(deleted)
     }

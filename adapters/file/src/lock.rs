@@ -6,6 +6,7 @@
 //! a thread of its own. So whoever waits for the latter never keeps its holder from running.
 
 use std::{
+    cell::Cell,
     fs::{File, OpenOptions},
     io,
     path::PathBuf,
@@ -37,8 +38,16 @@ pub(crate) struct Turn {
 }
 
 /// A lock held against other processes, until it is dropped.
+///
+/// Its file says whether all changes made under the lock are on the disk, so that the next holder
+/// knows it also if this process is killed. It says so by its length, one byte if they are, since a
+/// full disk does not keep a file from becoming shorter. A new file is empty: nothing is known.
 #[derive(Debug)]
-pub(crate) struct Held<'a>(&'a File);
+pub(crate) struct Held<'a> {
+    file: &'a File,
+    index: usize,
+    settled: Cell<bool>,
+}
 
 /// The same for readers, who share it.
 #[derive(Debug)]
@@ -47,7 +56,36 @@ pub(crate) struct Visit(File);
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // It cannot fail on a lock that is held; and if it did, closing the file would release it.
-        let _ = self.0.unlock();
+        let _ = self.file.unlock();
+    }
+}
+
+impl Held<'_> {
+    /// Which lock it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Whether all changes made under this lock are known to be on the disk.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.get()
+    }
+
+    /// Notes, before a change, that it may not be on the disk.
+    pub(crate) fn unsettle(&self) -> Result<()> {
+        if self.settled.get() {
+            self.file.set_len(0).map_err(error::io)?;
+            self.settled.set(false);
+        }
+        Ok(())
+    }
+
+    /// Notes that all changes made under this lock are on the disk.
+    pub(crate) fn settle(&self) {
+        // If it fails, the next holder syncs the directories once more.
+        if !self.settled.get() && self.file.set_len(1).is_ok() {
+            self.settled.set(true);
+        }
     }
 }
 
@@ -110,7 +148,10 @@ impl Turn {
             return Err(error::io(io::ErrorKind::NotFound.into()));
         };
         retry(|| file.lock()).map_err(error::io)?;
-        Ok(Held(file))
+        // Held from here on, so that it is released if the next call fails.
+        let held = Held { file, index: self.index, settled: Cell::new(false) };
+        held.settled.set(file.metadata().map_err(error::io)?.len() == 1);
+        Ok(held)
     }
 
     fn open(&self) -> Result<File> {

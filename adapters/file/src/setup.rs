@@ -37,8 +37,13 @@ impl Marker {
 /// A directory that may only be read opens too, if it is there.
 pub(crate) fn open(directory: &Directory) -> Result<()> {
     directory.home.create_root()?;
-    if directory.form != Form::Grammy && !is_marked(&directory.home, directory.form)? {
-        mark(directory)?;
+    if directory.form != Form::Grammy {
+        if !is_marked(&directory.home, directory.form)? {
+            mark(directory)?;
+        }
+    } else if !directory.home.locks().exists() {
+        // The first write makes the locks: whoever does has synced the directories above before.
+        directory.home.sync_above();
     }
     remove_leftovers(&directory.home, &directory.locks);
     Ok(())
@@ -70,6 +75,8 @@ fn mark(directory: &Directory) -> Result<()> {
         // Another process may have set it up and written to it since we looked for the marker.
         return if is_marked(home, *form)? { Ok(()) } else { Err(error) };
     }
+    // Before there is a marker: one that is there says that this has been done.
+    home.sync_above();
     // Not through `Home::check`, which asks for the marker.
     home.create_hidden()?;
     let path = home.locks().join("setup");
@@ -86,10 +93,7 @@ fn mark(directory: &Directory) -> Result<()> {
     let write = || -> io::Result<()> {
         // On the disk before any entry is: a directory with entries and no marker would be refused.
         atomic::replace(&home.temporary_file(COUNT), &home.marker(), &text, b"", true)?;
-        for parent in home.marker().ancestors().skip(1).take(2) {
-            atomic::sync_directory(parent)?;
-        }
-        Ok(())
+        home.sync()
     };
     write().map_err(error::io)
 }

@@ -49,6 +49,9 @@ pub(super) struct State {
 struct Saving {
     /// The change that the file is up to date with.
     saved: u64,
+    /// Whether the file's name is known to be on the disk, with those of the directories above it. The
+    /// process that wrote the file may have been killed before it synced them.
+    settled: bool,
     /// The lock against other processes; none once closed.
     lock: Option<File>,
 }
@@ -61,9 +64,7 @@ impl Shared {
         if path.is_dir() {
             return Err(configuration("the snapshot's path names a directory; name a file in it"));
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Home::new(parent.to_owned(), false).create_root()?;
-        }
+        Home::new(parent(&path).to_owned(), false).create_root()?;
         let lock = lock(&with_suffix(&path, ".lock"))?;
         let slots = match read_whole(&path)? {
             Some(text) => document::parse(&text)?,
@@ -75,7 +76,7 @@ impl Shared {
             path,
             interval,
             state: Mutex::new(State { map: Map::new(slots), closed: false }),
-            saving: Arc::new(tokio::sync::Mutex::new(Saving { saved: 0, lock: Some(lock) })),
+            saving: Arc::new(tokio::sync::Mutex::new(Saving { saved: 0, settled: false, lock: Some(lock) })),
             task: Mutex::default(),
         })
     }
@@ -88,22 +89,30 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the file if something has changed since it was written. Blocks the thread.
+    /// Writes the file if something has changed since it was written, and puts its name on the disk.
+    /// Blocks the thread.
     fn save(&self, saving: &mut Saving) -> Result<()> {
         if saving.lock.is_none() {
             return Err(closed());
         }
         let moment = {
             let mut state = self.state();
-            if saving.saved == state.map.changes() {
-                return Ok(());
-            }
-            state.map.freeze(unix_millis())
+            (saving.saved != state.map.changes()).then(|| state.map.freeze(unix_millis()))
         };
-        let replaced = self.replace();
-        self.state().map.thaw();
-        replaced.map_err(error::io)?;
-        saving.saved = moment;
+        if moment.is_some() {
+            let replaced = self.replace();
+            self.state().map.thaw();
+            replaced.map_err(error::io)?;
+        } else if saving.settled {
+            return Ok(());
+        }
+        let parent = Home::new(parent(&self.path).to_owned(), false);
+        if !saving.settled {
+            parent.sync_above();
+        }
+        atomic::sync_directory(parent.root()).map_err(error::io)?;
+        saving.settled = true;
+        saving.saved = moment.unwrap_or(saving.saved);
         Ok(())
     }
 
@@ -119,15 +128,8 @@ impl Shared {
             self.fill(file)?.sync_all()?;
             fs::rename(&temp, &self.path)
         };
-        if let Err(error) = replace() {
-            // A full disk has no use for half a snapshot.
-            let _ = fs::remove_file(&temp);
-            return Err(error);
-        }
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => atomic::sync_directory(parent),
-            _ => atomic::sync_directory(Path::new(".")),
-        }
+        // A full disk has no use for half a snapshot.
+        replace().inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
     /// Writes the entries as they were when the map was frozen. Page by page: other operations go on
@@ -146,7 +148,7 @@ impl Shared {
     /// Writes what has not been written. Goes on to its end also when the future is dropped.
     pub(super) async fn flush(self: &Arc<Self>) -> Result<()> {
         let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        if saving.lock.is_some() && saving.saved == self.state().map.changes() {
+        if saving.lock.is_some() && saving.settled && saving.saved == self.state().map.changes() {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -275,6 +277,11 @@ fn lock(path: &Path) -> Result<File> {
         )),
         Err(TryLockError::Error(error)) => Err(error::io(error)),
     }
+}
+
+/// The directory that a file is in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
