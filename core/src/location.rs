@@ -38,8 +38,15 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if there is no scheme.
+    /// [`ErrorKind::Configuration`] if there is no scheme, or if there is a control character: the
+    /// line feed at the end of a file that holds the URL would otherwise be part of a path.
     pub fn parse(url: &str) -> Result<Self> {
+        if let Some(control) = url.chars().find(|c| c.is_control()) {
+            return Err(configuration(format!(
+                "a storage URL has no control characters, and this one has U+{:04X}; remove it",
+                u32::from(control)
+            )));
+        }
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(legal) {
@@ -72,7 +79,8 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it names a host or does not decode to UTF-8.
+    /// [`ErrorKind::Configuration`] if it names a host, does not decode to UTF-8, or begins with `~`.
+    /// A shell replaces `~` only at the beginning of a word, so `file:~/sessions` arrives as it is.
     pub fn path(&self) -> Result<String> {
         let path = match self.rest.strip_prefix("//") {
             None => self.rest.as_str(),
@@ -85,6 +93,13 @@ impl Location {
                 )));
             }
         };
+        if path.starts_with('~') {
+            return Err(configuration(format!(
+                "`~` does not stand for the home directory in a storage URL; write the whole path, or `{0}:$HOME/...` \
+                 in a shell (`{0}:./~...` for a name that begins with `~`)",
+                self.scheme
+            )));
+        }
         percent_decode_str(path)
             .decode_utf8()
             .map(std::borrow::Cow::into_owned)
@@ -266,6 +281,27 @@ mod tests {
         assert_eq!(path("file:what%3F%20100%").unwrap(), "what? 100%");
         assert_eq!(path("file://host/a").unwrap_err().kind(), ErrorKind::Configuration);
         assert_eq!(path("file:%ff").unwrap_err().kind(), ErrorKind::Configuration);
+    }
+
+    #[test]
+    fn path_that_begins_with_a_tilde_is_refused_with_a_hint() {
+        for url in ["file:~/x", "sqlite:~/x.db", "file:~", "file:~bot/x"] {
+            let error = Location::parse(url).unwrap().path().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert!(error.message().contains("$HOME"), "{error}");
+        }
+        assert_eq!(Location::parse("file:./~x").unwrap().path().unwrap(), "./~x");
+        assert_eq!(Location::parse("file:x~").unwrap().path().unwrap(), "x~");
+    }
+
+    #[test]
+    fn control_characters_are_refused_and_nothing_of_the_url_is_printed() {
+        for url in ["file:secret\n", "redis://u:secret@h\r\n", "\tfile:secret", "sqlite:secret\0.db"] {
+            let error = Location::parse(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.message().contains("U+00") && !error.message().contains("secret"), "{error}");
+        }
+        assert_eq!(Location::parse("file:a%0Ab").unwrap().path().unwrap(), "a\nb");
     }
 
     #[test]
