@@ -32,7 +32,7 @@ pub mod transfer;
 
 pub use larder_core::*;
 
-pub use crate::open::{SCHEMES, Scheme, open};
+pub use crate::open::{SCHEMES, Scheme, open, open_existing};
 
 #[cfg(feature = "file")]
 pub use larder_file as file;

@@ -41,7 +41,7 @@ schemes! {
     "mongodb+srv" in "mongodb",
 }
 
-/// Opens the store at `url`. The table of URLs and their options is in the documentation of this
+/// Opens the store at `url`, or makes it. The table of URLs and their options is in the documentation of this
 /// crate.
 ///
 /// Dropping the storage ends its background work, but a snapshot file is only sure to be written by
@@ -53,38 +53,68 @@ schemes! {
 /// names the known ones) or whose feature is off; otherwise what connecting to the store came to.
 /// No error contains the URL.
 pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
+    connect(url, Intent::Use).await
+}
+
+/// Opens the store at `url` if it is there, to look at it.
+///
+/// Makes no file, directory, table, collection or index, changes no mode, and removes no expired
+/// entries in the background. A right to read is enough. Reads, writes and deletes work as usual, as far
+/// as the rights allow. A memory store and a Redis database have nothing to set up; for them this is
+/// [`open`].
+///
+/// # Errors
+///
+/// As [`open`], and [`ErrorKind::Configuration`] if there is no such file, directory, table or
+/// collection, or if it does not have the shape that the URL asks for.
+pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
+    connect(url, Intent::Look).await
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy)]
+enum Intent {
+    /// To use it; it is made if it is not there.
+    Use,
+    /// To look at it as it is.
+    Look,
+}
+
+async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
     let location = Location::parse(url)?;
     let Some(scheme) = SCHEMES.iter().find(|scheme| scheme.name == location.scheme()) else {
         return Err(unknown(location.scheme()));
     };
-    connect(scheme, url).await
-}
-
-async fn connect(scheme: &Scheme, url: &str) -> Result<Box<dyn Storage>> {
-    match scheme.feature {
+    match (scheme.feature, intent) {
         #[cfg(feature = "memory")]
-        "memory" => Ok(Box::new(larder_memory::MemoryStorage::connect(url).await?)),
+        ("memory", _) => Ok(Box::new(larder_memory::MemoryStorage::connect(url).await?)),
         #[cfg(feature = "file")]
-        "file" => larder_file::open(url).await,
+        ("file", Intent::Use) => larder_file::open(url).await,
+        #[cfg(feature = "file")]
+        ("file", Intent::Look) => larder_file::open(url).await,
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
+        ("sqlite", Intent::Use) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
+        #[cfg(feature = "sqlite")]
+        ("sqlite", Intent::Look) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(feature = "postgres")]
-        "postgres" => Ok(Box::new(larder_postgres::PostgresStorage::connect(url).await?)),
-        #[cfg(feature = "redis")]
-        "redis" => Ok(Box::new(larder_redis::RedisStorage::connect(url).await?)),
-        #[cfg(feature = "mongodb")]
-        "mongodb" => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
-        _ => {
-            // Only read where a feature is on.
-            let _ = url;
-            Err(Error::new(
-                ErrorKind::Configuration,
-                format!(
-                    "`{}:` needs the feature `{}` of the crate `larder`, which this program was built without",
-                    scheme.name, scheme.feature
-                ),
-            ))
+        ("postgres", Intent::Use) => Ok(Box::new(larder_postgres::PostgresStorage::connect(url).await?)),
+        #[cfg(feature = "postgres")]
+        ("postgres", Intent::Look) => {
+            Ok(Box::new(larder_postgres::PostgresStorage::connect_existing(url).await?))
         }
+        #[cfg(feature = "redis")]
+        ("redis", _) => Ok(Box::new(larder_redis::RedisStorage::connect(url).await?)),
+        #[cfg(feature = "mongodb")]
+        ("mongodb", Intent::Use) => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
+        #[cfg(feature = "mongodb")]
+        ("mongodb", Intent::Look) => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
+        _ => Err(Error::new(
+            ErrorKind::Configuration,
+            format!(
+                "`{}:` needs the feature `{}` of the crate `larder`, which this program was built without",
+                scheme.name, scheme.feature
+            ),
+        )),
     }
 }
 
