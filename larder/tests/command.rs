@@ -19,8 +19,18 @@ fn read_json<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(fixtures().join(name)).unwrap()).unwrap()
 }
 
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
 fn larder(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_larder")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    command(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
@@ -97,7 +107,7 @@ fn put_get_ttl_and_rm() {
     code(&larder(&["rm", &store, "greeting"]), 1);
     code(&larder(&["get", &store, "greeting"]), 1);
     code(&larder(&["ttl", &store, "greeting"]), 1);
-    assert_eq!(stdout(&["rm", "--json", &store, "--prefix", ""]), "{\"deleted\":1}\n");
+    assert_eq!(stdout(&["rm", "--json", &store, "--all"]), "{\"deleted\":1}\n");
 }
 
 #[test]
@@ -128,8 +138,8 @@ fn an_interrupted_copy_can_be_resumed_and_says_what_was_there() {
     assert_eq!(
         report,
         serde_json::json!({
-            "copied": 2, "bytes": 2, "unchanged": 1, "expired": 0, "failed": 0,
-            "verified": { "equal": 3, "different": 0, "failed": 0 },
+            "dry_run": false, "copied": 2, "bytes": 2, "unchanged": 1, "kept": 0, "expired": 0, "deleted": 0,
+            "failed": 0, "verified": { "equal": 3, "different": 0, "extra": 0, "failed": 0 },
         })
     );
 }
@@ -215,4 +225,296 @@ fn output_that_nobody_reads_to_the_end_is_no_error() {
     drop(get.stdout.take());
     let output = get.wait_with_output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn empty_prefix_deletes_nothing_and_names_the_option_that_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    for key in ["a", "b"] {
+        code(&larder(&["put", &store, key, "1"]), 0);
+    }
+    let refused = larder(&["rm", &store, "--prefix", ""]);
+    code(&refused, 2);
+    assert!(stderr(&refused).contains("--all"), "{}", stderr(&refused));
+    code(&larder(&["rm", &store]), 2);
+    code(&larder(&["rm", &store, "a", "--all"]), 2);
+    assert_eq!(stdout(&["ls", &store]).lines().count(), 2);
+    assert_eq!(stdout(&["rm", &store, "--json", "--prefix", "a"]), "{\"deleted\":1}\n");
+    assert_eq!(stdout(&["rm", &store, "--json", "--all"]), "{\"deleted\":1}\n");
+}
+
+#[test]
+fn line_feed_after_a_url_never_makes_a_second_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    code(&larder(&["put", &store, "a", "1"]), 0);
+
+    let listed = command(&["ls", "env:STORE"]).env("STORE", format!("{store}\n")).output().unwrap();
+    code(&listed, 0);
+    assert_eq!(listed.stdout, b"a\n");
+    let refused = larder(&["put", &format!("{store}\n"), "b", "1"]);
+    code(&refused, 2);
+    assert!(stderr(&refused).contains("control character"), "{}", stderr(&refused));
+    let names: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains('\n')), "{names:?}");
+}
+
+#[test]
+fn options_follow_the_name_of_an_environment_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    let with = |url: &str, arguments: &[&str]| {
+        let output = command(arguments).env("STORE", url).output().unwrap();
+        code(&output, 0);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    with(&store, &["put", "env:STORE?table=other", "a", "1"]);
+    with(&format!("{store}?sweep=off"), &["put", "env:STORE?table=other", "b", "1"]);
+    with(&store, &["put", "env:STORE", "c", "1"]);
+    assert_eq!(stdout(&["ls", &format!("{store}?table=other")]), "a\nb\n");
+    assert_eq!(stdout(&["ls", &store]), "c\n");
+}
+
+#[test]
+fn tilde_in_a_url_is_never_made_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in ["file:~/sessions", "file:~/a.json", "sqlite:~/a.db", "sqlite://~/a.db"] {
+        let refused = command(&["put", store, "a", "1"]).current_dir(&directory).output().unwrap();
+        code(&refused, 2);
+        assert!(stderr(&refused).contains("$HOME"), "{}", stderr(&refused));
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn key_that_begins_with_a_negative_number_needs_no_escape() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    let key = "-1001234/42";
+    code(&larder(&["put", &store, key, "-5", "--ttl", "1h"]), 0);
+    assert_eq!(stdout(&["get", &store, key]), "-5");
+    assert!(stdout(&["ttl", &store, key, "--json"]).contains(key));
+    assert_eq!(stdout(&["ls", &store, "--prefix", "-1001234/"]), format!("{key}\n"));
+    assert_eq!(stdout(&["get", &store, "--json", "--prefix", "-1001234/"]).lines().count(), 1);
+    code(&larder(&["put", &store, "--", "-other", "1"]), 0);
+    // A mistyped option is not a key.
+    code(&larder(&["rm", &store, "--prefx", key]), 2);
+    assert_eq!(stdout(&["rm", &store, key, "-7", "--json"]), "{\"deleted\":1}\n");
+    assert_eq!(stdout(&["rm", &store, "--json", "--", "-other"]), "{\"deleted\":1}\n");
+}
+
+#[test]
+fn copy_into_a_store_without_expiry_names_the_option_that_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = url("sqlite", &directory, "a.db");
+    code(&larder(&["put", &from, "a", "1", "--ttl", "1h"]), 0);
+    let to = format!("{}?layout=grammy", url("file", &directory, "to"));
+    let refused = larder(&["copy", &from, &to]);
+    code(&refused, 1);
+    assert!(stderr(&refused).contains("--drop-ttl"), "{}", stderr(&refused));
+    code(&larder(&["copy", "--drop-ttl", &from, &to]), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_never_a_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = url("file", &directory, "from");
+    code(&larder(&["put", &from, "fine", "1"]), 0);
+    code(&larder(&["put", &from, "a/b", "2"]), 0);
+    let to = format!("{}?layout=grammy", url("file", &directory, "to"));
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let broken = || std::io::pipe().unwrap().1;
+
+    // One entry fails, which is said on standard error; the other is copied.
+    code(&command(&["copy", &from, &to]).stderr(full()).output().unwrap(), 1);
+    assert_eq!(stdout(&["ls", &to]), "fine\n");
+    code(&command(&["copy", &from, &to]).stderr(broken()).output().unwrap(), 1);
+    code(&command(&["get", &from, "absent"]).stderr(full()).output().unwrap(), 1);
+    code(&command(&["ls", "nonsense"]).stderr(full()).output().unwrap(), 2);
+    code(&command(&["nonsense"]).stderr(full()).output().unwrap(), 2);
+    code(&command(&["ls", &from]).stdout(full()).stderr(full()).output().unwrap(), 4);
+    let failed = command(&["ls", &from]).stdout(full()).output().unwrap();
+    code(&failed, 4);
+    assert!(stderr(&failed).contains("larder: "), "{}", stderr(&failed));
+    code(&command(&["ls", &from]).stdout(broken()).output().unwrap(), 0);
+    code(&command(&["rm", &from, "fine"]).stderr(full()).output().unwrap(), 0);
+}
+
+#[test]
+fn damaged_entry_is_named_and_the_others_are_listed_and_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = url("file", &directory, "from");
+    for key in ["a", "b", "c"] {
+        code(&larder(&["put", &from, key, "{}"]), 0);
+    }
+    damage(&directory.path().join("from"), "b");
+    for arguments in [&["ls", "--json", &from][..], &["get", "--json", "--prefix", "", &from]] {
+        let output = larder(arguments);
+        code(&output, 1);
+        let keys: Vec<_> = output
+            .stdout
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice::<Value>(line).unwrap()["key"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(sorted(keys), ["a", "c"]);
+        assert!(stderr(&output).contains("unreadable: b: "), "{}", stderr(&output));
+    }
+    let to = url("sqlite", &directory, "to.db");
+    let output = larder(&["copy", "--verify", "--delete", "--json", &from, &to]);
+    code(&output, 1);
+    assert!(stderr(&output).contains("unreadable: b: "), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["copied"], &report["failed"]), (&2.into(), &1.into()), "{report}");
+    assert_eq!((&report["verified"]["equal"], &report["verified"]["failed"]), (&2.into(), &1.into()));
+    assert_eq!(stdout(&["ls", &to]), "a\nc\n");
+}
+
+/// Overwrites the file of the entry under `key`, whose value is `{}`.
+fn damage(directory: &Path, key: &str) {
+    let mut files = vec![directory.to_owned()];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
+        } else if path.file_name().unwrap().to_string_lossy().starts_with(key) {
+            std::fs::write(path, "damaged").unwrap();
+            return;
+        }
+    }
+    panic!("no file holds `{key}`");
+}
+
+fn sorted(mut keys: Vec<String>) -> Vec<String> {
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn resumed_copy_never_overwrites_an_entry_of_the_target() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (url("sqlite", &directory, "from.db"), url("sqlite", &directory, "to.db"));
+    for key in ["changed", "missing", "same"] {
+        code(&larder(&["put", &from, key, "old"]), 0);
+    }
+    code(&larder(&["put", &to, "changed", "new"]), 0);
+    code(&larder(&["put", &to, "same", "old"]), 0);
+    let output = larder(&["copy", "--resume", "--json", &from, &to]);
+    code(&output, 1);
+    assert!(stderr(&output).contains("kept as it is in the target: changed"), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["copied"], &report["unchanged"], &report["kept"]),
+        (&1.into(), &1.into(), &1.into()),
+        "{report}"
+    );
+    assert_eq!(stdout(&["get", &to, "changed"]), "new");
+    assert_eq!(stdout(&["get", &to, "missing"]), "old");
+}
+
+#[test]
+fn verify_finds_extra_entries_and_delete_removes_them_below_the_prefix_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (url("sqlite", &directory, "from.db"), url("file", &directory, "to.json"));
+    for key in ["chat:1", "chat:2"] {
+        code(&larder(&["put", &from, key, "1"]), 0);
+        code(&larder(&["put", &to, key, "1"]), 0);
+    }
+    code(&larder(&["put", &to, "chat:3", "1"]), 0);
+    code(&larder(&["put", &to, "user:1", "1"]), 0);
+
+    let output = larder(&["copy", "--verify", &from, &to]);
+    code(&output, 1);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("verified: 2 equal, 2 extra"), "{said}");
+    assert!(stderr(&output).contains("only in the target: chat:3"), "{}", stderr(&output));
+
+    let before = stdout(&["ls", &to]);
+    let output = larder(&["copy", "--delete", "--dry-run", "--prefix", "chat:", &from, &to]);
+    code(&output, 0);
+    assert!(stderr(&output).contains("would delete: chat:3"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("user:1"), "{}", stderr(&output));
+    assert_eq!(stdout(&["ls", &to]), before);
+
+    let said = stdout(&["copy", "--delete", "--verify", "--prefix", "chat:", &from, &to]);
+    assert!(said.contains("1 deleted") && said.contains("verified: 2 equal"), "{said}");
+    let left = stdout(&["ls", &to]).lines().map(str::to_owned).collect();
+    assert_eq!(sorted(left), ["chat:1", "chat:2", "user:1"]);
+}
+
+#[test]
+fn delete_never_empties_a_target_for_an_empty_or_unreadable_source() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (url("file", &directory, "from"), url("sqlite", &directory, "to.db"));
+    for key in ["a", "b"] {
+        code(&larder(&["put", &from, key, "{}"]), 0);
+    }
+    code(&larder(&["put", &to, "extra", "1"]), 0);
+
+    let refused = larder(&["copy", "--delete", "--prefix", "typo", &from, &to]);
+    code(&refused, 2);
+    assert!(stderr(&refused).contains("the source has no entries"), "{}", stderr(&refused));
+    damage(&directory.path().join("from"), "b");
+    let output = larder(&["copy", "--delete", &from, &to]);
+    code(&output, 1);
+    assert!(stderr(&output).contains("none was deleted"), "{}", stderr(&output));
+    assert_eq!(stdout(&["ls", &to]), "a\nextra\n");
+}
+
+#[test]
+fn dry_run_makes_no_store_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (url("sqlite", &directory, "from.db"), url("sqlite", &directory, "to.db"));
+    code(&larder(&["put", &from, "a", "1"]), 0);
+    code(&larder(&["copy", "--dry-run", &from, &to]), 2);
+    assert!(!directory.path().join("to.db").exists());
+    code(&larder(&["put", &to, "b", "1"]), 0);
+    assert_eq!(stdout(&["copy", "--dry-run", &from, &to]), "dry run: 1 copied (1 B)\n");
+    assert_eq!(stdout(&["ls", &to]), "b\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn one_store_is_noticed_however_it_is_written_and_two_tables_are_two_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    code(&larder(&["put", &store, "a", "1"]), 0);
+    std::os::unix::fs::symlink(directory.path().join("a.db"), directory.path().join("link.db")).unwrap();
+    code(&larder(&["put", &url("file", &directory, "dir"), "a", "1"]), 0);
+
+    let same = [
+        ("sqlite:a.db", "sqlite://a.db"),
+        ("sqlite:a.db", "sqlite:link.db"),
+        ("sqlite:a.db", "sqlite:a.db?table=larder"),
+        ("sqlite:a.db?table=LARDER", "sqlite:./a.db"),
+        ("sqlite:a.db?mode=rw", "sqlite:a.db"),
+        ("file:dir", "file:./dir/"),
+    ];
+    for (from, to) in same {
+        let refused = command(&["copy", from, to]).current_dir(&directory).output().unwrap();
+        code(&refused, 2);
+        assert!(stderr(&refused).contains("same store"), "{from} {to}: {}", stderr(&refused));
+    }
+    let copied = command(&["copy", "--verify", "sqlite:a.db", "sqlite:a.db?table=other"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    code(&copied, 0);
+    assert_eq!(stdout(&["ls", &format!("{store}?table=other")]), "a\n");
+}
+
+#[test]
+fn fingerprint_of_an_error_leads_to_the_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = url("sqlite", &directory, "a.db");
+    for key in ["chat:41", "chat:42"] {
+        code(&larder(&["put", &store, key, "{}"]), 0);
+    }
+    // The fingerprint of `chat:42` that the documentation of `Key` gives.
+    assert_eq!(stdout(&["ls", &store, "--fingerprint", "1b1e1c23"]), "chat:42\n");
+    assert_eq!(stdout(&["ls", &store, "--json", "--fingerprint", "1B1E1C23"]).lines().count(), 1);
+    code(&larder(&["ls", &store, "--fingerprint", "00000000"]), 1);
+    code(&larder(&["ls", &store, "--fingerprint", "secret"]), 2);
 }

@@ -1,95 +1,170 @@
 //! `larder copy`.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use larder::{
     Storage,
-    transfer::{self, CopyOptions, CopyReport, Difference, Event, VerifyReport},
+    transfer::{self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport},
 };
 use serde_json::json;
 
 use super::{
     args::Copy,
     exit::Outcome,
-    output::Output,
-    store::{Place, configuration},
+    interrupt::Signals,
+    output::{Output, say},
+    problems::Problems,
+    same,
+    store::{self, Place},
 };
 
-/// Clocks of two servers may disagree by this much, and reading both sides takes its time.
-const TTL_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// So many single failures are shown; the rest is counted.
-const SHOWN: u64 = 20;
+const GO_ON: &str = "the same command with --resume copies the rest";
 
 pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result<Outcome> {
     let (source, target) = (Place::new(&arguments.from)?, Place::new(&arguments.to)?);
-    if source.is(&target) {
-        return Err(configuration("source and target are the same store; name another target").into());
-    }
+    same::refuse_same_files(&source, &target)?;
     let from = source.open_existing().await?;
-    let to = target.open().await?;
+    let to = if arguments.dry_run {
+        target.open_existing().await.context("a dry run makes no store")?
+    } else {
+        target.open().await?
+    };
 
-    let copied = copy(arguments, &from, &to).await.with_context(|| {
-        let what = format!("copying {} to {} was cut off", source.name, target.name);
-        if to.capabilities().persistent {
-            format!("{what}; what was copied is there, and the same command with --resume goes on")
-        } else {
-            what
+    let mut signals = Signals::new()?;
+    let copied = AtomicU64::new(0);
+    let transfer = Transfer { arguments, from: &from, to: &to, copied: &copied };
+    let done = signals.or_until(transfer.run(&source, &target)).await;
+    // Also after a failure or a signal: a snapshot file is written here.
+    let closed = store::close(&to, &mut signals).await;
+    match done {
+        Ok(Ok((copied, verified))) => {
+            if let Some(signal) = closed? {
+                return Ok(Outcome::Interrupted(signal));
+            }
+            from.close().await?;
+            report(arguments, &copied, verified.as_ref(), output)?;
+            let complete =
+                copied.failed + copied.kept == 0 && verified.is_none_or(|report| report.is_equal());
+            Ok(Outcome::complete(complete))
         }
-    })?;
-    let verified = if arguments.verify { Some(verify(arguments, &from, &to).await?) } else { None };
-    to.close().await?;
-    from.close().await?;
-
-    report(arguments, &copied, verified.as_ref(), output)?;
-    let differs = verified.is_some_and(|verified| verified.different + verified.failed > 0);
-    Ok(if copied.failed > 0 || differs { Outcome::Negative } else { Outcome::Done })
+        Ok(Err(error)) => {
+            if let Err(closed) = closed {
+                say(format_args!("{} could not be closed: {closed}", target.name));
+            }
+            Err(error)
+        }
+        Err(signal) => {
+            if closed?.is_none() {
+                let done = signal.done();
+                if arguments.dry_run {
+                    say(done);
+                } else {
+                    // A write that was under way may have been done.
+                    let copied = copied.load(Ordering::Relaxed);
+                    say(format_args!("{done}: at least {copied} entries were copied; {GO_ON}"));
+                }
+            }
+            Ok(Outcome::Interrupted(signal))
+        }
+    }
 }
 
-async fn copy(arguments: &Copy, from: &dyn Storage, to: &dyn Storage) -> larder::Result<CopyReport> {
-    let options = CopyOptions::default()
-        .prefix(&arguments.prefix)
-        .resume(arguments.resume)
-        .drop_expiry(arguments.drop_ttl);
-    let bar = progress("copied");
-    let mut problems = Problems { bar: &bar, count: 0 };
-    let report = transfer::copy(from, to, &options, |event| match event {
-        Event::Progress(report) => {
-            bar.set_position(report.copied + report.unchanged);
-            bar.set_message(HumanBytes(report.bytes).to_string());
-        }
-        Event::Failed { key: Some(key), error } => problems.show(format_args!("not copied: {key}: {error}")),
-        Event::Failed { key: None, error } => problems.show(format_args!("not copied: {error}")),
-        _ => {}
-    })
-    .await?;
-    bar.finish_and_clear();
-    Ok(report)
+struct Transfer<'a> {
+    arguments: &'a Copy,
+    from: &'a dyn Storage,
+    to: &'a dyn Storage,
+    /// Entries copied so far, for the message after a signal.
+    copied: &'a AtomicU64,
 }
 
-async fn verify(arguments: &Copy, from: &dyn Storage, to: &dyn Storage) -> larder::Result<VerifyReport> {
-    let bar = progress("compared");
-    let mut problems = Problems { bar: &bar, count: 0 };
-    let report = transfer::verify(from, to, &arguments.prefix, TTL_TOLERANCE, |difference| {
-        match difference {
-            Difference::Missing(key) => problems.show(format_args!("missing in the target: {key}")),
-            Difference::Value(key) => problems.show(format_args!("another value in the target: {key}")),
-            Difference::Expiry(key) => {
-                problems.show(format_args!("another time to live in the target: {key}"));
+impl Transfer<'_> {
+    async fn run(
+        &self,
+        source: &Place,
+        target: &Place,
+    ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
+        let nesting = same::nesting((source, self.from), (target, self.to), self.arguments.dry_run).await?;
+        let copied = self.copy(nesting.clone()).await.with_context(|| {
+            let what = format!("copying {} to {} was cut off", source.name, target.name);
+            match self.copied.load(Ordering::Relaxed) {
+                0 => what,
+                copied => format!("{what}: {copied} entries were copied; {GO_ON}"),
             }
-            Difference::Damaged(key, error) => {
-                problems.show(format_args!("unreadable in the target: {key}: {error}"));
+        })?;
+        if !self.arguments.verify {
+            return Ok((copied, None));
+        }
+        let verified = self.verify(nesting).await.with_context(|| {
+            format!("{} entries were copied, and comparing them was cut off", copied.copied)
+        })?;
+        Ok((copied, Some(verified)))
+    }
+
+    async fn copy(&self, nesting: Option<Nesting>) -> larder::Result<CopyReport> {
+        let arguments = self.arguments;
+        let options = CopyOptions::default()
+            .prefix(&arguments.prefix)
+            .resume(arguments.resume)
+            .drop_expiry(arguments.drop_ttl)
+            .delete(arguments.delete)
+            .dry_run(arguments.dry_run)
+            .nesting(nesting);
+        let bar = progress("copied");
+        let mut problems = Problems::beside(bar.clone());
+        let report = transfer::copy(self.from, self.to, &options, |event| match event {
+            Event::Progress(report) => {
+                self.copied.store(report.copied, Ordering::Relaxed);
+                bar.set_position(report.copied + report.unchanged);
+                bar.set_message(HumanBytes(report.bytes).to_string());
             }
-            Difference::Failed(error) => problems.show(format_args!("unreadable in the source: {error}")),
+            Event::Failed { key: Some(key), error } => {
+                problems.show(format_args!("not copied: {key}: {error}"));
+            }
+            Event::Failed { key: None, error } => problems.entry(error.duplicate()),
+            Event::Kept(key) => problems.show(format_args!("kept as it is in the target: {key}")),
+            Event::Deleted(key) if arguments.dry_run => problems.note(format_args!("would delete: {key}")),
+            Event::NothingDeleted => problems.note("not every entry was copied, so none was deleted"),
             _ => {}
-        }
-        bar.tick();
-    })
-    .await?;
-    bar.finish_and_clear();
-    Ok(report)
+        })
+        .await?;
+        problems.name(self.from, &arguments.prefix).await?;
+        bar.finish_and_clear();
+        Ok(report)
+    }
+
+    async fn verify(&self, nesting: Option<Nesting>) -> larder::Result<VerifyReport> {
+        let options = VerifyOptions::default().prefix(&self.arguments.prefix).nesting(nesting);
+        let bar = progress("compared");
+        let mut problems = Problems::beside(bar.clone());
+        let report = transfer::verify(self.from, self.to, &options, |difference| {
+            match difference {
+                Difference::Missing(key) => problems.show(format_args!("missing in the target: {key}")),
+                Difference::Extra(key) => problems.show(format_args!("only in the target: {key}")),
+                Difference::Value(key) => problems.show(format_args!("another value in the target: {key}")),
+                Difference::Expiry(key) => {
+                    problems.show(format_args!("another time to live in the target: {key}"));
+                }
+                Difference::Damaged(key, error) => {
+                    problems.show(format_args!("unreadable in the target: {key}: {error}"));
+                }
+                // The copy has named it.
+                Difference::Failed(_) => {}
+                Difference::Unlisted(error) => {
+                    problems.show(format_args!("not listed by the target: {error}"));
+                }
+                _ => {}
+            }
+            bar.tick();
+        })
+        .await?;
+        bar.finish_and_clear();
+        Ok(report)
+    }
 }
 
 fn report(
@@ -99,32 +174,47 @@ fn report(
     output: &mut Output,
 ) -> anyhow::Result<()> {
     if arguments.json {
-        let verified = verified.map(
-            |report| json!({ "equal": report.equal, "different": report.different, "failed": report.failed }),
-        );
+        let verified = verified.map(|report| {
+            json!({
+                "equal": report.equal,
+                "different": report.different,
+                "extra": report.extra,
+                "failed": report.failed,
+            })
+        });
         output.line(json!({
+            "dry_run": arguments.dry_run,
             "copied": copied.copied,
             "bytes": copied.bytes,
             "unchanged": copied.unchanged,
+            "kept": copied.kept,
             "expired": copied.expired,
+            "deleted": copied.deleted,
             "failed": copied.failed,
             "verified": verified,
         }))?;
         return Ok(());
     }
-    let mut line = format!("{} copied ({})", copied.copied, HumanBytes(copied.bytes));
+    let dry = if arguments.dry_run { "dry run: " } else { "" };
+    let mut line = format!("{dry}{} copied ({})", copied.copied, HumanBytes(copied.bytes));
     let mut add = |count: u64, what: &str| {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
     };
     add(copied.unchanged, "there already");
+    add(copied.kept, "different in the target and kept");
     add(copied.expired, "expired meanwhile");
+    add(copied.deleted, "deleted");
     add(copied.failed, "failed");
     if let Some(verified) = verified {
         line.push_str(&format!("; verified: {} equal", verified.equal));
-        if verified.different + verified.failed > 0 {
-            line.push_str(&format!(", {} different, {} unreadable", verified.different, verified.failed));
+        for (count, what) in
+            [(verified.different, "different"), (verified.extra, "extra"), (verified.failed, "unreadable")]
+        {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
         }
     }
     output.line(line)?;
@@ -141,22 +231,4 @@ fn progress(done: &str) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
-}
-
-/// Single failures, on standard error beside the progress.
-struct Problems<'a> {
-    bar: &'a ProgressBar,
-    count: u64,
-}
-
-impl Problems<'_> {
-    fn show(&mut self, problem: std::fmt::Arguments<'_>) {
-        self.count += 1;
-        let count = self.count;
-        self.bar.suspend(|| match count {
-            ..=SHOWN => eprintln!("larder: {problem}"),
-            _ if count == SHOWN + 1 => eprintln!("larder: further entries are only counted"),
-            _ => {}
-        });
-    }
 }

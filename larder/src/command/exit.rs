@@ -4,12 +4,23 @@ use std::{io, process::ExitCode};
 
 use larder::{Error, ErrorKind};
 
+use super::{interrupt::Signal, output::say};
+
 /// How a command that ran to its end ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
-    /// Not found, not all copied, or different.
+    /// Not found, not all listed or copied, or different.
     Negative,
+    /// A signal ended it.
+    Interrupted(Signal),
+}
+
+impl Outcome {
+    /// Negative if something was left out.
+    pub(super) fn complete(complete: bool) -> Self {
+        if complete { Self::Done } else { Self::Negative }
+    }
 }
 
 const NEGATIVE: u8 = 1;
@@ -22,13 +33,14 @@ pub(super) fn code(outcome: anyhow::Result<Outcome>) -> ExitCode {
     let error = match outcome {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Negative) => return ExitCode::from(NEGATIVE),
+        Ok(Outcome::Interrupted(signal)) => return ExitCode::from(signal.exit_code()),
         Err(error) => error,
     };
-    // Whoever read our output has seen enough, as `head` does.
+    // The reader of the output has seen enough, as `head` has.
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("larder: {error:#}");
+    say(format_args!("{error:#}"));
     ExitCode::from(match error.downcast_ref::<Error>() {
         Some(error) if error.is_retryable() => RETRYABLE,
         Some(error) if matches!(error.kind(), ErrorKind::Configuration | ErrorKind::InvalidKey) => USAGE,

@@ -1,12 +1,13 @@
 //! `larder get`.
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use larder::{Entry, Expiry, Key, Storage};
 
 use super::{
     args::Get,
     exit::Outcome,
-    output::{Output, entry_json},
+    output::{Output, entry_json, say},
+    problems::Problems,
     store,
 };
 
@@ -15,11 +16,16 @@ pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<
     let outcome = match &arguments.key {
         Some(key) => one(&storage, key, arguments.json, output).await?,
         None => {
-            let mut entries = storage.entries(arguments.prefix.as_deref().unwrap_or_default());
-            while let Some(entry) = entries.try_next().await? {
-                output.line(entry_json(&entry)?)?;
+            let prefix = arguments.prefix.as_deref().unwrap_or_default();
+            let mut problems = Problems::new();
+            let mut entries = storage.entries(prefix);
+            while let Some(entry) = entries.next().await {
+                if let Some(entry) = problems.check(entry)? {
+                    output.line(entry_json(&entry)?)?;
+                }
             }
-            Outcome::Done
+            problems.name(&storage, prefix).await?;
+            Outcome::complete(problems.is_empty())
         }
     };
     storage.close().await?;
@@ -28,7 +34,7 @@ pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<
 
 async fn one(storage: &dyn Storage, key: &Key, json: bool, output: &mut Output) -> anyhow::Result<Outcome> {
     let Some(record) = storage.read(key).await? else {
-        eprintln!("larder: there is no entry under this key");
+        say("there is no entry under this key");
         return Ok(Outcome::Negative);
     };
     if json {

@@ -4,16 +4,17 @@ mod args;
 mod copy;
 mod exit;
 mod get;
+mod interrupt;
 mod list;
 mod output;
+mod problems;
 mod put;
 mod remove;
+mod same;
 mod store;
 mod ttl;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use self::{
     args::{Arguments, Command},
@@ -22,13 +23,16 @@ use self::{
 };
 
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run(arguments.command)));
+    let arguments = Arguments::of_process();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::code(Err(error.into())),
+    };
+    let outcome = runtime.block_on(run(arguments.command));
+    if let Ok(Outcome::Interrupted(_)) = outcome {
+        // The second signal does not wait for a call that hangs.
+        runtime.shutdown_background();
+    }
     exit::code(outcome)
 }
 
@@ -43,7 +47,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Copy(arguments) => copy::run(&arguments, &mut output).await,
     }?;
     match output.finish() {
-        // Whoever read our output has seen enough; what came of the command is still to be told.
+        // The reader of the output has seen enough; the outcome of the command is still to be told.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
         finished => finished?,
     }

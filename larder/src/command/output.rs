@@ -6,6 +6,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use larder::{Entry, Expiry};
 use serde_json::{Map, Value, json};
 
+/// Prints a line on standard error. If that cannot be written, only the exit code tells.
+pub(super) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "larder: {text}");
+}
+
 /// Buffered standard output.
 pub(super) struct Output(BufWriter<Stdout>);
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use anyhow::Context;
 use larder::{Condition, ErrorKind, Expiry, Storage};
 
-use super::{args::Put, exit::Outcome, store};
+use super::{args::Put, exit::Outcome, output::say, store};
 
 pub(super) async fn run(arguments: &Put) -> anyhow::Result<Outcome> {
     let value = match &arguments.value {
@@ -24,7 +24,7 @@ pub(super) async fn run(arguments: &Put) -> anyhow::Result<Outcome> {
     let outcome = if arguments.if_absent {
         match storage.write_if(&arguments.key, value.into(), expiry, Condition::Absent).await {
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                eprintln!("larder: there is an entry under this key already; it stays as it was");
+                say("there is an entry under this key already; it stays as it was");
                 Outcome::Negative
             }
             written => written.map(|_| Outcome::Done)?,

@@ -5,23 +5,35 @@ use std::{env, path::PathBuf};
 use anyhow::Context;
 use larder::{Error, ErrorKind, Location, Storage, redact};
 
+use super::{
+    interrupt::{Signal, Signals},
+    output::say,
+};
+
 /// A store as the command line names it: a URL, or `env:NAME` for the URL in an environment
-/// variable.
+/// variable, perhaps with more options.
 pub(super) struct Place {
-    url: String,
+    pub(super) url: String,
     /// Fit to be shown.
     pub(super) name: String,
 }
 
 impl Place {
     pub(super) fn new(argument: &str) -> anyhow::Result<Self> {
-        let Some(variable) = argument.strip_prefix("env:") else {
+        let Some(rest) = argument.strip_prefix("env:") else {
             return Ok(Self { url: argument.to_owned(), name: redact(argument) });
         };
-        let url = env::var(variable).map_err(|_| {
+        let (variable, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let value = env::var(variable).map_err(|_| {
             configuration(format!("the environment variable {variable} is not set, or is not UTF-8"))
         })?;
-        Ok(Self { url, name: argument.to_owned() })
+        // A variable that was set from a file often ends with the line feed of the file.
+        let mut url = value.trim_ascii().to_owned();
+        if !options.is_empty() {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(options);
+        }
+        Ok(Self { url, name: format!("env:{variable}") })
     }
 
     /// Opens it, or makes it.
@@ -29,28 +41,32 @@ impl Place {
         larder::open(&self.url).await.with_context(|| format!("cannot open {}", self.name))
     }
 
-    /// Opens it if it is there: a slip of the pen must not make a new, empty store.
+    /// Opens it if it is there: a mistyped name must not make a new, empty store.
     pub(super) async fn open_existing(&self) -> anyhow::Result<Box<dyn Storage>> {
-        if self.path().is_some_and(|path| !path.exists()) {
-            let nothing = configuration("there is nothing at this path");
-            return Err(nothing).with_context(|| format!("cannot open {}", self.name));
-        }
-        self.open().await
-    }
-
-    /// Whether both are one store, as far as can be told from here.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        let canonical = |place: &Self| place.path().and_then(|path| path.canonicalize().ok());
-        self.url == other.url || canonical(self).is_some_and(|path| canonical(other) == Some(path))
+        let opened = match self.path() {
+            Some(path) if matches!(path.try_exists(), Ok(false)) => {
+                Err(configuration("there is nothing at this path"))
+            }
+            _ => larder::open_existing(&self.url).await,
+        };
+        opened.with_context(|| format!("cannot open {}", self.name))
     }
 
     /// Where it is on this machine, if it is a file or a directory.
-    fn path(&self) -> Option<PathBuf> {
+    pub(super) fn path(&self) -> Option<PathBuf> {
         let location = Location::parse(&self.url).ok()?;
-        let path = location.path().ok()?;
-        let local =
-            matches!(location.scheme(), "file" | "sqlite") && !path.is_empty() && !path.starts_with(':');
-        local.then(|| PathBuf::from(path))
+        let path = match location.scheme() {
+            "file" => location.path().ok()?,
+            // Two slashes begin a relative path here.
+            "sqlite" => match location.rest().strip_prefix("//") {
+                Some(path) if !path.starts_with('/') => {
+                    Location::parse(&format!("sqlite:{path}")).ok()?.path().ok()?
+                }
+                _ => location.path().ok()?,
+            },
+            _ => return None,
+        };
+        (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
     }
 }
 
@@ -66,4 +82,15 @@ pub(super) async fn open(argument: &str) -> anyhow::Result<Box<dyn Storage>> {
 /// Opens the store that `argument` names, if it is there.
 pub(super) async fn open_existing(argument: &str) -> anyhow::Result<Box<dyn Storage>> {
     Place::new(argument)?.open_existing().await
+}
+
+/// Closes `storage`, which writes what it holds back; returns the signal that did not let it finish.
+pub(super) async fn close(storage: &dyn Storage, signals: &mut Signals) -> larder::Result<Option<Signal>> {
+    match signals.or_until(storage.close()).await {
+        Ok(closed) => closed.map(|()| None),
+        Err(signal) => {
+            say(format_args!("{} before the store was closed; its last changes may be lost", signal.done()));
+            Ok(Some(signal))
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     args::Ttl,
     exit::Outcome,
-    output::{Output, ttl_ms},
+    output::{Output, say, ttl_ms},
     store,
 };
 
@@ -21,7 +21,7 @@ pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<
     };
     storage.close().await?;
     let Some(left) = left else {
-        eprintln!("larder: there is no entry under this key");
+        say("there is no entry under this key");
         return Ok(Outcome::Negative);
     };
     if arguments.json {

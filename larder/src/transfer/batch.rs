@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use futures_util::{StreamExt, stream::Fuse};
-use larder_core::{Entry, EntryStream, Error, ErrorKind, Expiry, Record, Result, Storage};
+use larder_core::{Entry, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Record, Result, Storage};
+
+use super::scope::Scope;
 
 /// Enough to make the round trips of a network store cheap, little enough to hold in memory.
 const MAX_ENTRIES: usize = 256;
@@ -51,23 +53,74 @@ pub(super) async fn next(entries: &mut Fuse<EntryStream<'_>>) -> Option<(Vec<Fou
     Some((batch, errors))
 }
 
-/// What `storage` holds under the keys of `batch`, each for itself: one damaged entry does not hide
-/// the others.
-pub(super) async fn counterparts(
-    storage: &dyn Storage,
-    batch: &[Found],
-) -> Result<Vec<Result<Option<Record>>>> {
-    let keys: Vec<_> = batch.iter().map(|found| found.entry.key.clone()).collect();
-    match storage.read_many(&keys).await {
+/// The keys of `batch`.
+pub(super) fn keys(batch: &[Found]) -> Vec<Key> {
+    batch.iter().map(|found| found.entry.key.clone()).collect()
+}
+
+/// Reads every key of `keys` from `storage`. An entry that cannot be read is an error in its own
+/// place and does not hide the others.
+pub(super) async fn read_each(storage: &dyn Storage, keys: &[Key]) -> Result<Vec<Result<Option<Record>>>> {
+    match storage.read_many(keys).await {
         Ok(records) => Ok(records.into_iter().map(Ok).collect()),
         Err(error) if stops_everything(error.kind()) => Err(error),
         Err(_) => {
             let mut records = Vec::with_capacity(keys.len());
-            for key in &keys {
+            for key in keys {
                 records.push(storage.read(key).await);
             }
             Ok(records)
         }
+    }
+}
+
+/// What [`Extras::next`] finds in the target.
+pub(super) enum Extra {
+    /// An entry that the source does not have.
+    Entry(Key),
+    /// An entry that the target's listing cannot name, so that it cannot be looked up.
+    Unlisted(Error),
+}
+
+/// The entries of a target that its source does not have.
+pub(super) struct Extras<'a> {
+    from: &'a dyn Storage,
+    keys: Fuse<KeyStream<'a>>,
+    scope: &'a Scope,
+}
+
+impl<'a> Extras<'a> {
+    pub(super) fn new(from: &'a dyn Storage, to: &'a dyn Storage, scope: &'a Scope) -> Self {
+        Self { from, keys: to.keys(&scope.prefix).fuse(), scope }
+    }
+
+    /// Those among the next keys of the target, perhaps none; `None` at the end.
+    ///
+    /// Every key is looked up in the source, so no order of the listings matters. An entry that the
+    /// source has and cannot read is not an extra one.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Extra>>> {
+        let (mut extras, mut unknown, mut seen) = (Vec::new(), Vec::new(), 0);
+        while seen < MAX_ENTRIES {
+            let Some(key) = self.keys.next().await else { break };
+            seen += 1;
+            match key {
+                Ok(key) if self.scope.is_of_source(&key) => {}
+                Ok(key) if self.scope.is_of_target(&key) => extras.push(Extra::Entry(key)),
+                Ok(key) => unknown.push(key),
+                Err(error) if is_of_one_entry(&error) => extras.push(Extra::Unlisted(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if seen == 0 {
+            return Ok(None);
+        }
+        let records = read_each(self.from, &unknown).await?;
+        for (key, record) in unknown.into_iter().zip(records) {
+            if matches!(record, Ok(None)) {
+                extras.push(Extra::Entry(key));
+            }
+        }
+        Ok(Some(extras))
     }
 }
 
@@ -84,8 +137,9 @@ pub(super) const fn stops_everything(kind: ErrorKind) -> bool {
     )
 }
 
-/// Whether an error that a listing yields is that of one entry, after which it goes on. Any other
-/// means that entries are missing from the listing, and nobody knows which.
-pub(super) const fn is_of_one_entry(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Corrupt | ErrorKind::InvalidKey | ErrorKind::InvalidValue)
+/// Whether an error that a listing yields is that of one entry, after which the listing goes on. Any
+/// other error ends it: entries are missing from it, and it does not say which.
+#[must_use]
+pub fn is_of_one_entry(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidKey)
 }

@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 /// How deep JSON is compared; deeper values count as different.
 const MAX_DEPTH: usize = 128;
 
+/// Two times to live that differ by no more than this are the same, if nothing else is said.
+pub(super) const TOLERANCE: Duration = Duration::from_secs(5);
+
 /// How values of two stores are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Comparison {

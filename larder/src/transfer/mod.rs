@@ -21,9 +21,12 @@
 mod batch;
 mod copy;
 mod equal;
+mod scope;
 mod verify;
 
 pub use self::{
+    batch::is_of_one_entry,
     copy::{CopyOptions, CopyReport, Event, copy},
-    verify::{Difference, VerifyReport, verify},
+    scope::Nesting,
+    verify::{Difference, VerifyOptions, VerifyReport, verify},
 };

@@ -2,32 +2,82 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use larder_core::{Error, Key, Result, Storage};
 
 use super::{
-    batch::{self, is_of_one_entry},
-    equal::{Comparison, close},
+    batch::{self, Extra, Extras, is_of_one_entry},
+    equal::{Comparison, TOLERANCE, close},
+    scope::{Nesting, Scope},
 };
 
-/// What a verification came to.
+/// What [`verify`] compares.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    scope: Scope,
+    tolerance: Duration,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { scope: Scope::default(), tolerance: TOLERANCE }
+    }
+}
+
+impl VerifyOptions {
+    /// Compares only the keys that begin with `prefix`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.scope.prefix = prefix.into();
+        self
+    }
+
+    /// Lets times to live differ by `tolerance`, for the clocks of two servers and the time between
+    /// two reads. Five seconds if this is not called.
+    #[must_use]
+    pub const fn tolerance(mut self, tolerance: Duration) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Says how the two stores share one key space; see [`CopyOptions::nesting`](super::CopyOptions::nesting).
+    #[must_use]
+    pub fn nesting(mut self, nesting: impl Into<Option<Nesting>>) -> Self {
+        self.scope.nesting = nesting.into();
+        self
+    }
+}
+
+/// The result of a verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// Entries of the source that the target has too, with the same value and time to live.
     pub equal: u64,
-    /// Entries that differ; each was reported.
+    /// Entries of the source that are missing in the target or differ there; each was reported.
     pub different: u64,
-    /// Entries of the source that could not be read; each was reported.
+    /// Entries of the target that the source does not have; each was reported.
+    pub extra: u64,
+    /// Entries of either store that could not be listed or read; each was reported.
     pub failed: u64,
 }
 
-/// How an entry of the source differs in the target.
+impl VerifyReport {
+    /// Whether both stores hold the same entries, and every entry could be read.
+    #[must_use]
+    pub const fn is_equal(&self) -> bool {
+        self.different == 0 && self.extra == 0 && self.failed == 0
+    }
+}
+
+/// One difference between source and target.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Difference<'a> {
     /// The target has no entry under the key.
     Missing(&'a Key),
+    /// The target has an entry under the key, and the source has none.
+    Extra(&'a Key),
     /// The values differ.
     Value(&'a Key),
     /// The times to live differ by more than the tolerance.
@@ -36,50 +86,51 @@ pub enum Difference<'a> {
     Damaged(&'a Key, &'a Error),
     /// An entry of the source could not be read.
     Failed(&'a Error),
+    /// An entry of the target has a name that is not a key, or could not be listed.
+    Unlisted(&'a Error),
 }
 
-/// Reads every entry of `from` whose key begins with `prefix` and the one under the same key in
-/// `to`, and reports what differs.
+/// Reads every entry of `from` and the entry under the same key in `to`, looks for entries of `to`
+/// that `from` does not have, and reports each difference.
 ///
 /// Values are compared byte for byte, or as JSON where one of the stores keeps JSON in a form of its
-/// own. Times to live may differ by `tolerance` (clocks of two servers, and the time between two
-/// reads); they are not compared if `to` has no expiry. A store that is written meanwhile shows
-/// differences that are none.
+/// own. Times to live are not compared if `to` has no expiry. Extra entries are not looked for if `to`
+/// has no listing. If a store is written meanwhile, the report may name differences that are gone.
 ///
 /// # Errors
 ///
-/// As [`Storage::entries`] and [`Storage::read_many`], but for entries that fail alone.
+/// As [`Storage::entries`] and [`Storage::read_many`], except that an entry that fails alone is only
+/// reported.
 pub async fn verify(
     from: &dyn Storage,
     to: &dyn Storage,
-    prefix: &str,
-    tolerance: Duration,
+    options: &VerifyOptions,
     mut difference: impl FnMut(Difference<'_>) + Send,
 ) -> Result<VerifyReport> {
     let comparison = Comparison::between(from, to);
-    let keeps_expiry = to.capabilities().expiry;
+    let capabilities = to.capabilities();
     let mut report = VerifyReport::default();
-    let mut entries = from.entries(prefix).fuse();
+    let mut entries = options.scope.entries(from);
     while let Some((batch, errors)) = batch::next(&mut entries).await {
         for error in errors {
-            if !is_of_one_entry(error.kind()) {
+            if !is_of_one_entry(&error) {
                 return Err(error);
             }
             report.failed += 1;
             difference(Difference::Failed(&error));
         }
-        let records = batch::counterparts(to, &batch).await?;
+        let records = batch::read_each(to, &batch::keys(&batch)).await?;
         for (found, record) in batch.iter().zip(&records) {
             let (key, value) = (&found.entry().key, &found.entry().record.value);
             let found_difference = match record {
                 Err(error) => Some(Difference::Damaged(key, error)),
-                // What has expired on both sides is equal.
+                // An entry that has expired on both sides is equal.
                 Ok(None) if found.remaining().is_none() => None,
                 Ok(None) => Some(Difference::Missing(key)),
                 Ok(Some(record)) if !comparison.equal(&record.value, value) => Some(Difference::Value(key)),
-                Ok(Some(_)) if keeps_expiry => {
+                Ok(Some(_)) if capabilities.expiry => {
                     let there = to.ttl(key).await?;
-                    (!close(found.remaining(), there, tolerance)).then_some(Difference::Expiry(key))
+                    (!close(found.remaining(), there, options.tolerance)).then_some(Difference::Expiry(key))
                 }
                 Ok(Some(_)) => None,
             };
@@ -88,6 +139,23 @@ pub async fn verify(
                 Some(found) => {
                     report.different += 1;
                     difference(found);
+                }
+            }
+        }
+    }
+    if capabilities.listing {
+        let mut extras = Extras::new(from, to, &options.scope);
+        while let Some(extras) = extras.next().await? {
+            for extra in extras {
+                match extra {
+                    Extra::Entry(key) => {
+                        report.extra += 1;
+                        difference(Difference::Extra(&key));
+                    }
+                    Extra::Unlisted(error) => {
+                        report.failed += 1;
+                        difference(Difference::Unlisted(&error));
+                    }
                 }
             }
         }

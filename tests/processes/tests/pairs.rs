@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use larder::{
     Expiry, Key, Storage, StorageExt, Values,
-    transfer::{self, CopyOptions},
+    transfer::{self, CopyOptions, VerifyOptions},
 };
 use larder_processes::Stores;
 use larder_testkit::{Context, Factory, Missing, Runner, Suite};
@@ -67,7 +67,7 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
 
     let report = transfer::copy(&*from, &*target, &CopyOptions::default(), |_| {}).await.expect("copy on");
     assert_eq!((report.copied, report.failed), (5 + u64::from(expires), 0));
-    let verified = transfer::verify(&*from, &*target, "", Duration::from_secs(5), |difference| {
+    let verified = transfer::verify(&*from, &*target, &VerifyOptions::default(), |difference| {
         panic!("{difference:?}");
     });
     assert_eq!(verified.await.expect("verify").equal, report.copied);

@@ -1,0 +1,106 @@
+//! Entries that fail alone: each is named on standard error, and the command goes on.
+
+use std::fmt::Display;
+
+use futures_util::StreamExt;
+use indicatif::ProgressBar;
+use larder::{Error, ErrorKind, Key, Storage, transfer::is_of_one_entry};
+
+use super::output::say;
+
+/// How many entries are read at the same time to find out which cannot be.
+const READS: usize = 16;
+
+/// Counts and prints the entries that failed.
+#[derive(Debug)]
+pub(super) struct Problems {
+    bar: ProgressBar,
+    count: u64,
+    /// Entries that could not be read in a listing that did not say their keys, and the first error.
+    unnamed: u64,
+    first: Option<Error>,
+}
+
+impl Problems {
+    pub(super) fn new() -> Self {
+        Self::beside(ProgressBar::hidden())
+    }
+
+    /// Prints beside `bar`.
+    pub(super) fn beside(bar: ProgressBar) -> Self {
+        Self { bar, count: 0, unnamed: 0, first: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Counts a problem and prints it.
+    pub(super) fn show(&mut self, problem: impl Display) {
+        self.count += 1;
+        self.note(problem);
+    }
+
+    /// Prints something that is not a problem.
+    pub(super) fn note(&self, text: impl Display) {
+        self.bar.suspend(|| say(text));
+    }
+
+    /// What a listing found, or nothing if this one entry failed. Any other error ends the listing.
+    pub(super) fn check<T>(&mut self, found: larder::Result<T>) -> larder::Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_of_one_entry(&error) => {
+                self.entry(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Counts an entry that a listing could not give. A damaged one is named [later](Self::name).
+    pub(super) fn entry(&mut self, error: Error) {
+        if error.kind() == ErrorKind::InvalidKey {
+            self.show(format_args!("not a key: {error}"));
+        } else {
+            self.count += 1;
+            self.unnamed += 1;
+            self.first.get_or_insert(error);
+        }
+    }
+
+    /// Names the damaged entries that listings met. Errors hold no keys, so that a log may have
+    /// them; here the keys are looked for, by reading every entry of `storage` by itself.
+    pub(super) async fn name(&mut self, storage: &dyn Storage, prefix: &str) -> larder::Result<()> {
+        let Some(first) = self.first.take() else { return Ok(()) };
+        let mut reads = storage
+            .keys(prefix)
+            .filter_map(|key| std::future::ready(key.ok()))
+            .map(|key| async move {
+                let record = storage.read(&key).await;
+                (key, record)
+            })
+            .buffer_unordered(READS);
+        let mut named = 0;
+        while let Some((key, record)) = reads.next().await {
+            if let Err(error) = record {
+                if !is_of_one_entry(&error) {
+                    return Err(error);
+                }
+                named += 1;
+                self.damaged(&key, &error);
+            }
+        }
+        let unnamed = std::mem::take(&mut self.unnamed).saturating_sub(named);
+        if unnamed > 0 {
+            self.note(format_args!(
+                "unreadable, and without a key: {unnamed} entries; the first error: {first}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, key: &Key, error: &Error) {
+        self.note(format_args!("unreadable: {key}: {error}"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Which keys a transfer is about.
+
+use std::collections::HashSet;
+
+use futures_util::{
+    FutureExt, StreamExt, TryStreamExt,
+    stream::{self, Fuse},
+};
+use larder_core::{Entry, EntryStream, Expiry, Key, Result, Storage};
+
+use super::batch::is_of_one_entry;
+
+/// How many entries of a nested source are read at the same time.
+const READS: usize = 64;
+
+/// How two stores share one key space, as two layouts of one Redis database do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Nesting {
+    /// The source lists the entries of the target too: under their keys, with this text before them.
+    TargetInSource(String),
+    /// The target lists the entries of the source too: under their keys, with this text before them.
+    SourceInTarget(String),
+}
+
+/// The prefix of a transfer, and what is left out below it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    pub(super) prefix: String,
+    pub(super) nesting: Option<Nesting>,
+}
+
+impl Scope {
+    /// Whether `key` of either store, as the source spells it, is an entry of the target.
+    pub(super) fn is_of_target(&self, key: &Key) -> bool {
+        matches!(&self.nesting, Some(Nesting::TargetInSource(start)) if key.as_str().starts_with(start))
+    }
+
+    /// Whether `key` of either store, as the target spells it, is an entry of the source.
+    pub(super) fn is_of_source(&self, key: &Key) -> bool {
+        matches!(&self.nesting, Some(Nesting::SourceInTarget(start)) if key.as_str().starts_with(start))
+    }
+
+    /// The entries of the source.
+    ///
+    /// Where the two stores share a key space, a listing may meet what the copy writes. There the
+    /// keys are listed first, each once, and the entries are read afterwards.
+    pub(super) fn entries<'a>(&'a self, from: &'a dyn Storage) -> Fuse<EntryStream<'a>> {
+        if self.nesting.is_none() {
+            return from.entries(&self.prefix).fuse();
+        }
+        self.keys_once(from)
+            .into_stream()
+            .map(|listed| match listed {
+                Ok(items) => stream::iter(items).left_stream(),
+                Err(error) => stream::iter(vec![Err(error)]).right_stream(),
+            })
+            .flatten()
+            .map(move |key| read(from, key))
+            .buffered(READS)
+            .try_filter_map(|entry| async move { Ok(entry) })
+            .boxed()
+            .fuse()
+    }
+
+    async fn keys_once(&self, from: &dyn Storage) -> Result<Vec<Result<Key>>> {
+        let (mut seen, mut listed) = (HashSet::new(), Vec::new());
+        let mut keys = from.keys(&self.prefix);
+        while let Some(key) = keys.next().await {
+            match key {
+                Ok(key) if self.is_of_target(&key) => {}
+                Ok(key) => {
+                    if seen.insert(key.clone()) {
+                        listed.push(Ok(key));
+                    }
+                }
+                Err(error) if is_of_one_entry(&error) => listed.push(Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
+}
+
+async fn read(from: &dyn Storage, key: Result<Key>) -> Result<Option<Entry>> {
+    let key = key?;
+    let Some(record) = from.read(&key).await? else {
+        return Ok(None);
+    };
+    let expiry = if from.capabilities().expiry { from.ttl(&key).await? } else { Some(Expiry::Never) };
+    Ok(expiry.map(|expiry| Entry::new(key, record, expiry)))
+}

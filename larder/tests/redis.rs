@@ -1,0 +1,177 @@
+//! The command on a real Redis: two layouts in one database, and a copy that a signal ends.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
+
+use std::{
+    io::{Read, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use larder::{Expiry, Key, Storage, Write};
+use larder_test_servers::{Kind, Server};
+use serde_json::Value;
+
+const KEYS: u64 = 20_000;
+
+/// A Redis for this test alone. `None` if there is none and none is required.
+async fn redis() -> Option<Server> {
+    match Kind::Redis.private().await {
+        Ok(server) => Some(server),
+        Err(missing) if missing.required() => panic!("{missing}"),
+        Err(missing) => {
+            eprintln!("ignored: {missing}");
+            None
+        }
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn larder(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn report(arguments: &[&str]) -> Value {
+    let output = larder(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn fill(url: &str) {
+    let storage = larder::open(url).await.unwrap();
+    let writes: Vec<_> = (0..KEYS)
+        .map(|number| Write::new(Key::new(format!("{number}")).unwrap(), vec![b'1'; 100], Expiry::Never))
+        .collect();
+    for chunk in writes.chunks(1_000) {
+        storage.write_many(chunk).await.unwrap();
+    }
+    storage.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_between_two_layouts_of_one_database_copies_each_key_once() {
+    let Some(server) = redis().await else { return };
+    let larder_url = server.url().to_owned();
+    let grammy = format!("{}?layout=grammy", larder_url.replace("127.0.0.1", "localhost"));
+    fill(&grammy).await;
+
+    let first = report(&["copy", "--json", "--verify", &grammy, &larder_url]);
+    assert_eq!((&first["copied"], &first["failed"]), (&KEYS.into(), &0.into()), "{first}");
+    assert_eq!(
+        (&first["verified"]["equal"], &first["verified"]["extra"]),
+        (&KEYS.into(), &0.into()),
+        "{first}"
+    );
+    // It is the same the second time, when the source lists the entries of the target too.
+    let second = report(&["copy", "--json", "--resume", "--delete", "--verify", &grammy, &larder_url]);
+    assert_eq!((&second["unchanged"], &second["deleted"]), (&KEYS.into(), &0.into()), "{second}");
+    let listed = larder(&["ls", &grammy]);
+    assert_eq!(listed.stdout.split(|&byte| byte == b'\n').count() as u64, 2 * KEYS + 1);
+
+    // And back: the entries of the source are not taken for extra ones of the target.
+    assert_eq!(larder(&["rm", &larder_url, "1"]).status.code(), Some(0));
+    let back = report(&["copy", "--json", "--delete", "--verify", &larder_url, &grammy]);
+    assert_eq!((&back["copied"], &back["deleted"]), (&(KEYS - 1).into(), &1.into()), "{back}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_is_noticed_under_two_names() {
+    let Some(server) = redis().await else { return };
+    let (one, other) = (server.url().to_owned(), server.url().replace("127.0.0.1", "localhost"));
+    assert_eq!(larder(&["put", &one, "a", "1"]).status.code(), Some(0));
+    let refused = larder(&["copy", &one, &other]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("same store"), "{}", stderr(&refused));
+    assert_eq!(larder(&["ls", &one]).stdout, b"a\n", "the probe is still there");
+    assert_eq!(report(&["copy", "--json", &one, &format!("{other}?prefix=b")])["copied"], 1);
+}
+
+/// Hands on what client and server say, until the server has said so many bytes. Then it keeps the
+/// connections open and says so once.
+fn stalling_proxy(server: &str, bytes: usize) -> (u16, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, server) = (listener.local_addr().unwrap().port(), server.to_owned());
+    let (stalled, is_stalled) = mpsc::channel();
+    let said = Arc::new(AtomicUsize::new(0));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let upstream = TcpStream::connect(&server).unwrap();
+            let (mut from_client, mut to_server) =
+                (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_client, &mut to_server);
+                let _ = to_server.shutdown(Shutdown::Both);
+            });
+            let (said, stalled) = (Arc::clone(&said), stalled.clone());
+            thread::spawn(move || {
+                let (mut client, mut upstream, mut buffer) = (client, upstream, [0; 4096]);
+                loop {
+                    match upstream.read(&mut buffer) {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) if said.load(Ordering::Relaxed) >= bytes => {
+                            let _ = stalled.send(());
+                            // Until the client goes.
+                            while matches!(upstream.read(&mut buffer), Ok(1..)) {}
+                            return;
+                        }
+                        Ok(read) => {
+                            said.fetch_add(read, Ordering::Relaxed);
+                            if client.write_all(&buffer[..read]).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (port, is_stalled)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signal_ends_a_copy_into_a_snapshot_with_what_was_copied_until_then() {
+    let Some(server) = redis().await else { return };
+    fill(server.url()).await;
+    let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    for (signal, expected) in [("INT", 130), ("TERM", 143)] {
+        let directory = tempfile::tempdir().unwrap();
+        let to = format!("file:{}", directory.path().join("to.json").display());
+        let (port, is_stalled) = stalling_proxy(&address, 1 << 20);
+        let from = format!("redis://127.0.0.1:{port}/?timeout=600s");
+        let copying = command(&["copy", &from, &to]).spawn().unwrap();
+        is_stalled.recv().unwrap();
+        let killed = Command::new("kill").args([&format!("-{signal}"), &copying.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let output = copying.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
+
+        let listed = larder(&["ls", &to]).stdout.split(|&byte| byte == b'\n').count() as u64 - 1;
+        let said: u64 = stderr(&output)
+            .split("at least ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next()?.parse().ok())
+            .expect("the number of entries copied");
+        assert!(said > 0 && listed >= said && listed < KEYS, "{said} {listed}");
+        let resumed = report(&["copy", "--json", "--resume", "--verify", server.url(), &to]);
+        assert_eq!(resumed["unchanged"], listed, "{resumed}");
+        assert_eq!(resumed["verified"]["equal"], KEYS, "{resumed}");
+    }
+}
