@@ -1,0 +1,132 @@
+//! Commands that look at a store change nothing and make nothing, and say if there is no such store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use larder_test_servers::Kind;
+
+/// Everything that looks at the store `url`. Each of them fails with the code 2 if it is not there.
+fn looks(url: &str) -> [Vec<&str>; 6] {
+    [
+        vec!["ls", url],
+        vec!["get", url, "a"],
+        vec!["ttl", url, "a"],
+        vec!["rm", url, "a"],
+        vec!["rm", url, "--all"],
+        vec!["copy", url, "memory:", "--verify"],
+    ]
+}
+
+fn larder(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder"))
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The files below `directory`, with their contents.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
+            found.insert(name, Vec::new());
+        } else {
+            found.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn finds_no_store(directory: &Path, url: &str) {
+    for arguments in looks(url) {
+        let output = larder(directory, &arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("there is no") || said.contains("there is nothing"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn missing_files_are_named_and_never_made() {
+    let directory = tempfile::tempdir().unwrap();
+    for url in ["file:missing", "file:missing.json", "file:missing?layout=grammy", "sqlite:missing.db"] {
+        finds_no_store(directory.path(), url);
+    }
+    assert_eq!(files(directory.path()).len(), 1);
+}
+
+#[test]
+fn missing_table_of_an_sqlite_file_is_named_and_the_file_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    // An empty file is a database with no tables, in the journal mode of any other program.
+    std::fs::write(directory.path().join("app.db"), "").unwrap();
+    let before = files(directory.path());
+    finds_no_store(directory.path(), "sqlite:app.db");
+    assert_eq!(files(directory.path()), before);
+}
+
+#[test]
+fn foreign_files_stay_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("session.json"), r#"{"not":"ours"}"#).unwrap();
+    std::fs::create_dir(directory.path().join("notes")).unwrap();
+    std::fs::write(directory.path().join("notes/todo.txt"), "milk").unwrap();
+    let before = files(directory.path());
+    for url in ["file:session.json", "file:notes"] {
+        for arguments in looks(url) {
+            let output = larder(directory.path(), &arguments);
+            assert_ne!(output.status.code(), Some(101), "{arguments:?}: {}", stderr(&output));
+            assert_eq!(files(directory.path()), before, "{arguments:?}: {}", stderr(&output));
+        }
+    }
+}
+
+/// The URL of a server that tests share. `None` if there is none and none is required.
+async fn shared(kind: Kind) -> Option<String> {
+    match kind.shared().await {
+        Ok(server) => Some(server.url().to_owned()),
+        Err(missing) if missing.required() => panic!("{missing}"),
+        Err(missing) => {
+            eprintln!("ignored: {missing}");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn missing_table_or_schema_of_postgres_is_named_and_never_made() {
+    let Some(url) = shared(Kind::Postgres).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    // A second look would find what the first had made.
+    for _ in 0..2 {
+        finds_no_store(directory.path(), &format!("{url}?table=larder_no_such_table"));
+        finds_no_store(directory.path(), &format!("{url}?schema=larder_no_such_schema"));
+    }
+}
+
+#[tokio::test]
+async fn missing_collection_of_mongodb_is_named_and_never_made() {
+    let Some(url) = shared(Kind::Mongodb).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        for options in ["collection=larder_no_such_collection", "collection=larder_no_such_one&layout=grammy"]
+        {
+            finds_no_store(directory.path(), &format!("{url}&{options}"));
+        }
+    }
+}
