@@ -11,6 +11,9 @@ use super::output::say;
 /// How many entries are read at the same time to find out which cannot be.
 const READS: usize = 16;
 
+/// How many bytes of a name that is not a key are shown.
+const SHOWN: usize = 100;
+
 /// Counts and prints the entries that failed.
 #[derive(Debug)]
 pub(super) struct Problems {
@@ -61,7 +64,10 @@ impl Problems {
     /// Counts an entry that a listing could not give. A damaged one is named [later](Self::name).
     pub(super) fn entry(&mut self, error: Error) {
         if error.kind() == ErrorKind::InvalidKey {
-            self.show(format_args!("not a key: {error}"));
+            match error.stored_name() {
+                Some(name) => self.show(format_args!("not a key: {}: {error}", escaped(name))),
+                None => self.show(format_args!("not a key: {error}")),
+            }
         } else {
             self.count += 1;
             self.unnamed += 1;
@@ -102,5 +108,33 @@ impl Problems {
 
     fn damaged(&self, key: &Key, error: &Error) {
         self.note(format_args!("unreadable: {key}: {error}"));
+    }
+}
+
+/// The beginning of `name`, with escapes for control characters and for bytes that are not UTF-8.
+fn escaped(name: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    for chunk in name[..name.len().min(SHOWN)].utf8_chunks() {
+        shown.extend(chunk.valid().escape_debug());
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown.push('"');
+    if name.len() > SHOWN {
+        shown.push_str(&format!("... ({} bytes)", name.len()));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn names_that_are_not_keys_are_shown_on_one_line() {
+        assert_eq!(escaped("a\n\u{7f}名前\"".as_bytes()), r#""a\n\u{7f}名前\"""#);
+        assert_eq!(escaped(b"a\xff\x00"), r#""a\xff\0""#);
+        assert_eq!(escaped(&[b'x'; 600]), format!("\"{}\"... (600 bytes)", "x".repeat(100)));
     }
 }
