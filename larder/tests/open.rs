@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use larder::{ErrorKind, SCHEMES};
+use larder::{ErrorKind, Expiry, Key, SCHEMES, Storage};
 
 const URLS: &str = include_str!("../URLS.md");
 
@@ -36,6 +36,24 @@ async fn an_unknown_option_names_the_known_ones() {
             assert!(error.message().contains(option), "{url} does not name `{option}`: {error}");
         }
     }
+}
+
+#[tokio::test]
+async fn open_existing_opens_what_open_has_made() {
+    let home = tempfile::tempdir().unwrap();
+    let key = Key::new("a").unwrap();
+    for place in ["file:DIR/entries", "file:DIR/a.json", "sqlite:DIR/a.db"] {
+        let url = place.replace("DIR", &home.path().display().to_string());
+        let storage = larder::open(&url).await.unwrap();
+        storage.write(&key, "1".into(), Expiry::Never).await.unwrap();
+        storage.close().await.unwrap();
+        let storage = larder::open_existing(&url).await.unwrap();
+        assert_eq!(storage.read(&key).await.unwrap().unwrap().value, "1", "{url}");
+        storage.close().await.unwrap();
+    }
+    assert!(larder::open_existing("memory:").await.is_ok());
+    let error = larder::open_existing("mysql://h").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }
 
 #[test]
