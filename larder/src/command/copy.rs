@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
 use larder::{
     Storage,
     transfer::{self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport},
@@ -154,14 +154,13 @@ impl Transfer<'_> {
                 }
                 // The copy has named it.
                 Difference::Failed(_) => {}
-                Difference::Unlisted(error) => {
-                    problems.show(format_args!("not listed by the target: {error}"));
-                }
+                Difference::Unlisted(error) => problems.entry(error.duplicate()),
                 _ => {}
             }
             bar.tick();
         })
         .await?;
+        problems.name(self.to, &self.arguments.prefix).await?;
         bar.finish_and_clear();
         Ok(report)
     }
@@ -223,7 +222,8 @@ fn report(
 
 /// A spinner with a count on standard error, drawn on a terminal only.
 fn progress(done: &str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
+    // A signal drops it.
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     if let Ok(style) =
         ProgressStyle::with_template(&format!("{{spinner}} {{pos}} {done} ({{per_sec}}) {{msg}}"))
     {

@@ -100,8 +100,8 @@ impl Space {
         Some(Self { kind: scheme.feature, server, start })
     }
 
-    /// How this space lies with `other`, should both be on one server, and what a key of `other` begins
-    /// with here. `None`: they share no keys.
+    /// How the two spaces overlap if both are on one server, and how the source spells a key of the
+    /// target. `None` if they share no keys.
     fn around(&self, other: &Self) -> Option<(Option<Nesting>, Start)> {
         match (self.start.as_str(), other.start.as_str()) {
             _ if self.kind != other.kind => None,
