@@ -1,0 +1,84 @@
+//! Names in a store that are not keys: commands name them, go on, and exit with 1.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // A test fails by panicking.
+
+use std::{
+    ffi::OsStr,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Output, Stdio},
+};
+
+use larder_test_servers::Kind;
+use serde_json::Value;
+
+fn larder(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Every command that lists meets `names` beside the one entry `fine`, and says so.
+#[track_caller]
+fn are_named(store: &str, names: &[&str], target: &str) {
+    let checked = |arguments: &[&str]| {
+        let output = larder(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        for name in names {
+            assert!(said.contains(name), "{arguments:?} does not name {name}: {said}");
+        }
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(checked(&["ls", store]), "fine\n");
+    for arguments in [&["ls", "--json", store][..], &["get", "--json", "--prefix", "", store]] {
+        assert_eq!(checked(arguments).lines().count(), 1);
+    }
+    let report: Value =
+        serde_json::from_str(&checked(&["copy", "--json", "--verify", "--delete", store, target])).unwrap();
+    let failed = names.len();
+    assert_eq!((&report["copied"], &report["failed"]), (&1.into(), &failed.into()), "{report}");
+    assert_eq!(
+        (&report["verified"]["equal"], &report["verified"]["failed"]),
+        (&1.into(), &failed.into()),
+        "{report}"
+    );
+    assert_eq!(checked(&["rm", "--json", "--all", store]), "{\"deleted\":1}\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_keys_that_are_not_keys_are_named() {
+    let server = match Kind::Redis.private().await {
+        Ok(server) => server,
+        Err(missing) if missing.required() => panic!("{missing}"),
+        Err(missing) => return eprintln!("ignored: {missing}"),
+    };
+    let address = server.url().trim_start_matches("redis://").trim_end_matches('/');
+    let mut connection = TcpStream::connect(address).unwrap();
+    for name in [&b"fine"[..], b"a\nb", &[b'x'; 600], b"\xff", b""] {
+        let key = [b"larder:", name].concat();
+        let command = format!("*3\r\n$3\r\nSET\r\n${}\r\n", key.len());
+        connection.write_all(&[command.as_bytes(), &key, b"\r\n$2\r\n{}\r\n"].concat()).unwrap();
+        let mut reply = [0; 5];
+        connection.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"+OK\r\n");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let target = format!("sqlite:{}", directory.path().join("to.db").display());
+    are_named(server.url(), &["\"a\\nb\"", "(600 bytes)", "\"\\xff\"", "\"\""], &target);
+}
+
+#[test]
+fn file_names_that_are_not_keys_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let sessions = directory.path().join("sessions");
+    // The directory is called as the last two characters are.
+    for name in [&b"ne/fine"[..], b"zz/a\\b-zz", b"zz/a\nb-zz", b"zz/\xff-zz"] {
+        let path = sessions.join(OsStr::from_bytes(&[name, b".json"].concat()));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "{}").unwrap();
+    }
+    let store = format!("file:{}?layout=grammy", sessions.display());
+    let target = format!("sqlite:{}", directory.path().join("to.db").display());
+    are_named(&store, &["a\\\\b-zz", "a\\nb-zz", "\\xff-zz"], &target);
+}
