@@ -67,7 +67,8 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
 
     let report = transfer::copy(&*from, &*target, &CopyOptions::default(), |_| {}).await.expect("copy on");
     assert_eq!((report.copied, report.failed), (5 + u64::from(expires), 0));
-    let verified = transfer::verify(&*from, &*target, &VerifyOptions::default(), |difference| {
+    let options = VerifyOptions::default();
+    let verified = transfer::verify(&*from, &*target, &options, |difference| {
         panic!("{difference:?}");
     });
     assert_eq!(verified.await.expect("verify").equal, report.copied);
