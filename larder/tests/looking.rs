@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{self, Command, Output, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use larder_test_servers::Kind;
@@ -96,6 +97,12 @@ fn foreign_files_stay_as_they_are() {
     }
 }
 
+/// A name that no earlier run of this test used.
+fn unique() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    format!("larder_missing_{}_{now}", process::id())
+}
+
 /// The URL of a server that tests share. `None` if there is none and none is required.
 async fn shared(kind: Kind) -> Option<String> {
     match kind.shared().await {
@@ -112,21 +119,18 @@ async fn shared(kind: Kind) -> Option<String> {
 async fn missing_table_or_schema_of_postgres_is_named_and_never_made() {
     let Some(url) = shared(Kind::Postgres).await else { return };
     let directory = tempfile::tempdir().unwrap();
-    // A second look would find what the first had made.
-    for _ in 0..2 {
-        finds_no_store(directory.path(), &format!("{url}?table=larder_no_such_table"));
-        finds_no_store(directory.path(), &format!("{url}?schema=larder_no_such_schema"));
-    }
+    let missing = unique();
+    // Each look would find what the one before it had made.
+    finds_no_store(directory.path(), &format!("{url}?table={missing}"));
+    finds_no_store(directory.path(), &format!("{url}?schema={missing}"));
 }
 
 #[tokio::test]
 async fn missing_collection_of_mongodb_is_named_and_never_made() {
     let Some(url) = shared(Kind::Mongodb).await else { return };
     let directory = tempfile::tempdir().unwrap();
-    for _ in 0..2 {
-        for options in ["collection=larder_no_such_collection", "collection=larder_no_such_one&layout=grammy"]
-        {
-            finds_no_store(directory.path(), &format!("{url}&{options}"));
-        }
-    }
+    let missing = unique();
+    // Each look would find what the one before it had made.
+    finds_no_store(directory.path(), &format!("{url}&collection={missing}"));
+    finds_no_store(directory.path(), &format!("{url}&layout=grammy&collection={missing}"));
 }
