@@ -107,7 +107,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
         #[cfg(feature = "mongodb")]
         ("mongodb", Intent::Use) => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Look) => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
+        ("mongodb", Intent::Look) => Ok(Box::new(larder_mongodb::MongoStorage::connect_existing(url).await?)),
         _ => Err(Error::new(
             ErrorKind::Configuration,
             format!(

@@ -146,6 +146,23 @@ fn stalling_proxy(server: &str, bytes: usize) -> (u16, mpsc::Receiver<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn copy_that_fails_leaves_what_was_copied_in_a_snapshot() {
+    let Some(server) = redis().await else { return };
+    fill(server.url()).await;
+    let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let to = format!("file:{}", directory.path().join("to.json").display());
+    let (port, _is_stalled) = stalling_proxy(&address, 1 << 20);
+    let failed = larder(&["copy", &format!("redis://127.0.0.1:{port}/?timeout=2s"), &to]);
+    assert_eq!(failed.status.code(), Some(3), "{}", stderr(&failed));
+    assert!(stderr(&failed).contains("--resume"), "{}", stderr(&failed));
+    let resumed = report(&["copy", "--json", "--resume", "--verify", server.url(), &to]);
+    let unchanged = resumed["unchanged"].as_u64().unwrap();
+    assert!(unchanged > 0 && unchanged < KEYS, "{resumed}");
+    assert_eq!(resumed["verified"]["equal"], KEYS, "{resumed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signal_ends_a_copy_into_a_snapshot_with_what_was_copied_until_then() {
     let Some(server) = redis().await else { return };
     fill(server.url()).await;

@@ -390,6 +390,10 @@ async fn an_entry_that_fails_is_named_and_the_others_are_copied() {
     assert_eq!(failed, expected);
     assert_eq!((report.copied, report.failed), (2, 4));
 
+    // The target has no compare-and-swap: a resumed copy reads it before it writes.
+    let resumed = CopyOptions::default().drop_expiry(true).resume(true);
+    let report = copy(&from, &to, &resumed).await.unwrap();
+    assert_eq!((report.copied, report.unchanged, report.failed), (3, 2, 1));
     let report = copy(&from, &to, &CopyOptions::default().drop_expiry(true)).await.unwrap();
     assert_eq!((report.copied, report.failed), (5, 1));
 }

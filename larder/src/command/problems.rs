@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use larder::{Error, ErrorKind, Key, Storage, transfer::is_of_one_entry};
+use larder::{Error, ErrorKind, Key, Storage};
 
 use super::output::say;
 
@@ -53,7 +53,7 @@ impl Problems {
     pub(super) fn check<T>(&mut self, found: larder::Result<T>) -> larder::Result<Option<T>> {
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(error) if is_of_one_entry(&error) => {
+            Err(error) if error.concerns_one_entry() => {
                 self.entry(error);
                 Ok(None)
             }
@@ -90,7 +90,7 @@ impl Problems {
         let mut named = 0;
         while let Some((key, record)) = reads.next().await {
             if let Err(error) = record {
-                if !is_of_one_entry(&error) {
+                if !error.concerns_one_entry() {
                     return Err(error);
                 }
                 named += 1;

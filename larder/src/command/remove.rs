@@ -1,7 +1,7 @@
 //! `larder rm`.
 
 use futures_util::StreamExt;
-use larder::{Error, ErrorKind, Key, Storage, transfer::is_of_one_entry};
+use larder::{Error, ErrorKind, Key, Storage};
 use serde_json::json;
 
 use super::{
@@ -108,7 +108,7 @@ async fn chunk(
 
 fn not_deleted(key: Option<&Key>, error: Error, problems: &mut Problems) -> larder::Result<()> {
     match key {
-        Some(key) if is_of_one_entry(&error) => {
+        Some(key) if error.concerns_one_entry() => {
             problems.show(format_args!("not deleted: {key}: {error}"));
             Ok(())
         }

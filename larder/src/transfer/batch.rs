@@ -107,7 +107,7 @@ impl<'a> Extras<'a> {
                 Ok(key) if self.scope.is_of_source(&key) => {}
                 Ok(key) if self.scope.is_of_target(&key) => extras.push(Extra::Entry(key)),
                 Ok(key) => unknown.push(key),
-                Err(error) if is_of_one_entry(&error) => extras.push(Extra::Unlisted(error)),
+                Err(error) if error.concerns_one_entry() => extras.push(Extra::Unlisted(error)),
                 Err(error) => return Err(error),
             }
         }
@@ -135,11 +135,4 @@ pub(super) const fn stops_everything(kind: ErrorKind) -> bool {
             | ErrorKind::Configuration
             | ErrorKind::Closed
     )
-}
-
-/// Whether an error that a listing yields is that of one entry, after which the listing goes on. Any
-/// other error ends it: entries are missing from it, and it does not say which.
-#[must_use]
-pub fn is_of_one_entry(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidKey)
 }

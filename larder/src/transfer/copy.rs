@@ -6,7 +6,7 @@ use larder_core::{
 };
 
 use super::{
-    batch::{self, Extra, Extras, Found, is_of_one_entry, stops_everything},
+    batch::{self, Extra, Extras, Found, stops_everything},
     equal::{Comparison, TOLERANCE, close},
     scope::{Nesting, Scope},
 };
@@ -195,7 +195,7 @@ struct Copying<'a, E> {
 impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
     async fn batch(&mut self, batch: &[Found], errors: Vec<Error>) -> Result<()> {
         for error in errors {
-            if !is_of_one_entry(&error) {
+            if !error.concerns_one_entry() {
                 return Err(error);
             }
             self.failed(None, &error);

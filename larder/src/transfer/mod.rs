@@ -25,7 +25,6 @@ mod scope;
 mod verify;
 
 pub use self::{
-    batch::is_of_one_entry,
     copy::{CopyOptions, CopyReport, Event, copy},
     scope::Nesting,
     verify::{Difference, VerifyOptions, VerifyReport, verify},

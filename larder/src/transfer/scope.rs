@@ -8,8 +8,6 @@ use futures_util::{
 };
 use larder_core::{Entry, EntryStream, Expiry, Key, Result, Storage};
 
-use super::batch::is_of_one_entry;
-
 /// How many entries of a nested source are read at the same time.
 const READS: usize = 64;
 
@@ -74,7 +72,7 @@ impl Scope {
                         listed.push(Ok(key));
                     }
                 }
-                Err(error) if is_of_one_entry(&error) => listed.push(Err(error)),
+                Err(error) if error.concerns_one_entry() => listed.push(Err(error)),
                 Err(error) => return Err(error),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_core::{Error, Key, Result, Storage};
 
 use super::{
-    batch::{self, Extra, Extras, is_of_one_entry},
+    batch::{self, Extra, Extras},
     equal::{Comparison, TOLERANCE, close},
     scope::{Nesting, Scope},
 };
@@ -113,7 +113,7 @@ pub async fn verify(
     let mut entries = options.scope.entries(from);
     while let Some((batch, errors)) = batch::next(&mut entries).await {
         for error in errors {
-            if !is_of_one_entry(&error) {
+            if !error.concerns_one_entry() {
                 return Err(error);
             }
             report.failed += 1;
