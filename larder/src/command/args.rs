@@ -135,6 +135,7 @@ pub(super) struct Put {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "larder rm [OPTIONS] <URL> <KEYS...|--prefix <PREFIX>|--all>")]
 #[command(group = clap::ArgGroup::new("entries").required(true).args(["keys", "prefix", "all"]))]
 pub(super) struct Remove {
     /// The store
@@ -181,9 +182,8 @@ pub(super) struct Copy {
     /// nothing
     ///
     /// An entry that the target has with another value or time to live stays as it is, is named on
-    /// standard error, and the exit code is 1. Without --resume it would be overwritten. A target
-    /// in a layout of grammY that has no compare-and-swap is read before it is written; there an
-    /// entry that another program writes at the same moment can be overwritten.
+    /// standard error, and the exit code is 1. Without --resume it would be overwritten. Another
+    /// program may write to the target meanwhile: the target itself refuses a key that it has.
     #[arg(long)]
     pub(super) resume: bool,
     /// Afterwards delete the entries of the target that the source does not have
