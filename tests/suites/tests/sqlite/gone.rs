@@ -1,6 +1,9 @@
 //! Files that are deleted, replaced or moved while a storage has them open.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use futures_util::StreamExt;
 use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Storage, Version, Write};
@@ -29,13 +32,13 @@ async fn open(directory: &TempDir) -> (SqliteStorage, PathBuf) {
     (storage, path)
 }
 
-fn delete(path: &PathBuf) {
+fn delete(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
-        let mut path = path.clone().into_os_string();
+        let mut path = path.as_os_str().to_owned();
         path.push(suffix);
         match fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("remove: {error}"),
-            _ => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.must("delete the file"),
         }
     }
 }
@@ -70,9 +73,7 @@ async fn errors_of_every_call(storage: &SqliteStorage) -> Vec<(&'static str, Opt
 
 async fn every_call_fails(storage: &SqliteStorage, why: &str) {
     for (call, error) in errors_of_every_call(storage).await {
-        let Some(error) = error else {
-            panic!("{call} succeeded after the file was {why}");
-        };
+        let error = error.must(&format!("an error of {call} after the file was {why}"));
         assert_eq!(error.kind(), ErrorKind::Configuration, "{call} after the file was {why}: {error}");
         assert!(!error.is_retryable());
         assert!(error.message().contains("open the storage again"), "{call}: {error}");
