@@ -155,7 +155,9 @@ impl Storage for Database {
 
     async fn read(&self, key: &Key) -> Result<Option<Record>> {
         let row = self.find(statement(&self.sql.read).bind(key.as_str()), Operation::Read).await?;
-        row.map(|row| record(&row, 0)).transpose().map_err(|error| error.with_operation(Operation::Read))
+        row.map(|row| record(&row, 0))
+            .transpose()
+            .map_err(|error| error.with_operation(Operation::Read).with_key(key))
     }
 
     async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {

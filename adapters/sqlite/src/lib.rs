@@ -33,8 +33,10 @@
 //! Others may read and write the table too. Whoever writes a row sets `version` to a new random
 //! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
 //! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
-//! sweeper. A listing yields a [`Corrupt`](larder_core::ErrorKind::Corrupt) error for a row that is not
-//! Larder's (its key is no valid [`Key`](larder_core::Key), its version no integer) and goes on.
+//! sweeper. A listing goes on past a row that is not Larder's: it yields an error of kind
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for a key that is no valid
+//! [`Key`](larder_core::Key), and one of kind [`Corrupt`](larder_core::ErrorKind::Corrupt) for a row
+//! that has no value or no integer as its version, or that lies in a damaged page of the file.
 //!
 //! With `values=json` values must be JSON, and SQLite can query them:
 //! `SELECT key, json_extract(value, '$.name') FROM larder`.

@@ -3,7 +3,7 @@
 use futures_util::{Stream, StreamExt, stream};
 use larder_core::{Entry, Error, ErrorKind, Expiry, Key, Operation, Result};
 use sqlx::{
-    Row, Sqlite,
+    Row, SqlStr, Sqlite,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
@@ -64,8 +64,10 @@ impl Cursor {
 /// What a listing reads next.
 enum Next {
     Page(Cursor),
-    /// The rows that are in no page.
-    Strays,
+    /// Rows whose keys are blobs, which no range of texts has in it.
+    Blobs(Cursor),
+    /// Rows with no key, which no range has in it.
+    Nulls,
     End,
 }
 
@@ -81,11 +83,15 @@ impl Database {
     ) -> impl Stream<Item = Result<Entry>> + Send + 'a {
         let cursor = Cursor { limit: FIRST_PAGE, ..Cursor::new(prefix) };
         self.list(prefix, cursor, &self.sql.entries, Operation::Entries, |key, row| {
-            let record = record(row, 1)?;
-            let left: Option<i64> = row.try_get(3).map_err(from_driver)?;
+            let key = parse(key)?;
+            let read = || {
+                let left: Option<i64> = row.try_get(3).map_err(from_driver)?;
+                Ok((record(row, 1)?, left))
+            };
+            let (record, left) = read().map_err(|error: Error| error.with_key(&key))?;
             // The row was live when it was read, so there was time left.
             let expiry = Expiry::until(left.map(|millis| millis.max(1)), 0).unwrap_or_default();
-            Ok(Entry::new(parse(key)?, record, expiry))
+            Ok(Entry::new(key, record, expiry))
         })
     }
 
@@ -101,10 +107,18 @@ impl Database {
             let (outcome, next) = match next {
                 Next::Page(mut cursor) => match self.page(&mut cursor, page, operation, decode).await {
                     Ok((items, true)) => (Ok(items), Next::Page(cursor)),
-                    Ok((items, false)) => (Ok(items), Next::Strays),
+                    Ok((items, false)) => (Ok(items), Next::Blobs(Cursor::new(prefix))),
                     Err(error) => (Err(error), Next::End),
                 },
-                Next::Strays => (self.strays(prefix, operation).await, Next::End),
+                Next::Blobs(mut cursor) => {
+                    let decode = |key: Vec<u8>, _: &SqliteRow| Err(invalid_key().with_stored_name(key));
+                    match self.page(&mut cursor, &self.sql.blobs, operation, decode).await {
+                        Ok((items, true)) => (Ok(items), Next::Blobs(cursor)),
+                        Ok((items, false)) if prefix.is_empty() => (Ok(items), Next::Nulls),
+                        outcome => (outcome.map(|(items, _)| items), Next::End),
+                    }
+                }
+                Next::Nulls => (self.nulls(operation).await, Next::End),
                 Next::End => return None,
             };
             let items = outcome.unwrap_or_else(|error| vec![Err(whole(error).with_operation(operation))]);
@@ -113,14 +127,13 @@ impl Database {
         .flatten()
     }
 
-    /// An error for every row whose key is no text. Their keys are in no range of texts.
-    async fn strays<T>(&self, prefix: &str, operation: Operation) -> Result<Vec<Result<T>>> {
-        let query =
-            sqlx::query_scalar::<Sqlite, i64>(self.sql.strays.clone()).bind(prefix).bind(end_of(prefix));
+    /// An error for every row that has no key.
+    async fn nulls<T>(&self, operation: Operation) -> Result<Vec<Result<T>>> {
+        let query = sqlx::query_scalar::<Sqlite, i64>(self.sql.nulls.clone());
         let mut lease = self.connections.reader(operation).await?;
         let outcome = query.fetch_one(lease.connection()?).await;
         let count = lease.end(outcome)?;
-        Ok((0..count).map(|_| Err(foreign_key().with_operation(operation))).collect())
+        Ok((0..count).map(|_| Err(invalid_key().with_operation(operation))).collect())
     }
 
     /// Reads one page, and says whether there may be another. The connection is given back with it.
@@ -134,9 +147,9 @@ impl Database {
         let limit = cursor.limit;
         let mut lease = self.connections.reader(operation).await?;
         let outcome = cursor.query(page).fetch_all(lease.connection()?).await;
-        if outcome.as_ref().is_err_and(is_damage) {
+        if let (Some(one), true) = (&page.one, outcome.as_ref().is_err_and(is_damage)) {
             drop(lease);
-            return self.page_row_by_row(cursor, page, operation, decode).await;
+            return self.page_row_by_row(cursor, one, operation, decode).await;
         }
         let rows = lease.end(outcome)?;
         let mut bytes = 0;
@@ -160,7 +173,7 @@ impl Database {
     async fn page_row_by_row<T>(
         &self,
         cursor: &mut Cursor,
-        page: &Page,
+        one: &SqlStr,
         operation: Operation,
         decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
     ) -> Result<(Vec<Result<T>>, bool)> {
@@ -170,7 +183,7 @@ impl Database {
         let mut items = Vec::with_capacity(keys.len());
         for row in &keys {
             let key: Vec<u8> = row.try_get_unchecked(0).map_err(from_driver)?;
-            let query = sqlx::query::<Sqlite>(page.one.clone()).bind(key.clone());
+            let query = sqlx::query::<Sqlite>(one.clone()).bind(key.clone());
             let mut lease = self.connections.reader(operation).await?;
             let outcome = query.fetch_optional(lease.connection()?).await;
             let damaged = outcome.as_ref().is_err_and(is_damage);
@@ -178,7 +191,7 @@ impl Database {
             let item = match lease.end(outcome) {
                 Ok(Some(row)) => decode(key, &row),
                 Ok(None) => continue,
-                Err(error) if damaged => Err(error),
+                Err(error) if damaged => parse(key).and_then(|key| Err(error.with_key(&key))),
                 Err(error) => return Err(error),
             };
             items.push(item.map_err(|error| error.with_operation(operation)));
@@ -198,11 +211,12 @@ fn whole(error: Error) -> Error {
 }
 
 fn parse(key: Vec<u8>) -> Result<Key> {
-    String::from_utf8(key).ok().and_then(|text| Key::try_from(text).ok()).ok_or_else(foreign_key)
+    let text = str::from_utf8(&key).ok().and_then(|text| Key::new(text).ok());
+    text.ok_or_else(|| invalid_key().with_stored_name(key))
 }
 
-fn foreign_key() -> Error {
+fn invalid_key() -> Error {
     let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
                    characters, or not text in UTF-8)";
-    Error::new(ErrorKind::Corrupt, message).with_adapter(NAME)
+    Error::new(ErrorKind::InvalidKey, message).with_adapter(NAME)
 }

@@ -50,19 +50,21 @@ pub(crate) struct Sql {
     pub(crate) entries: Page,
     /// The keys by their index, expired ones included, which reads no row.
     pub(crate) index: Page,
-    /// How many rows have a key that is no text and begins with a prefix.
-    pub(crate) strays: SqlStr,
+    /// The keys that are blobs, and so no keys of Larder's.
+    pub(crate) blobs: Page,
+    /// How many rows have no key.
+    pub(crate) nulls: SqlStr,
     pub(crate) clear: SqlStr,
     pub(crate) purge: SqlStr,
     pub(crate) ping: SqlStr,
     upserts: Vec<(usize, SqlStr)>,
 }
 
-/// The first page of a listing, the pages after it, and one row of them.
+/// The first page of a listing, the pages after it, and one row of them where their keys have an index.
 pub(crate) struct Page {
     pub(crate) first: SqlStr,
     pub(crate) next: SqlStr,
-    pub(crate) one: SqlStr,
+    pub(crate) one: Option<SqlStr>,
 }
 
 impl Sql {
@@ -77,7 +79,14 @@ impl Sql {
         let page = |columns: &str, live: &str| Page {
             first: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">=", live))),
             next: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">", live))),
-            one: sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}")),
+            one: Some(sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}"))),
+        };
+        // The beginning comes as a blob, which is more than every text.
+        let blobs = |compare: &str| {
+            format!(
+                "SELECT key FROM {table} WHERE key {compare} ?1 \
+                 AND (typeof(?2) = 'blob' OR key < CAST(?2 AS BLOB)) AND {LIVE} ORDER BY key LIMIT ?3"
+            )
         };
         let named = "key IN (SELECT value FROM json_each(?1))";
         Self {
@@ -101,11 +110,8 @@ impl Sql {
             keys: page("CAST(key AS BLOB)", LIVE),
             index: page("CAST(key AS BLOB)", "TRUE"),
             entries: page(concat!("CAST(key AS BLOB), value, version, ", left!()), LIVE),
-            strays: sql(format!(
-                "SELECT (SELECT count(*) FROM {table} WHERE key >= CAST(?1 AS BLOB) \
-                 AND (?2 IS NULL OR key < CAST(?2 AS BLOB)) AND {LIVE}) \
-                 + (SELECT count(*) FROM {table} WHERE ?1 = '' AND key IS NULL AND {LIVE})"
-            )),
+            blobs: Page { first: sql(blobs(">=")), next: sql(blobs(">")), one: None },
+            nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {LIVE}")),
             clear: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE {}) RETURNING CAST(key AS BLOB)",
                 range(">=", LIVE)

@@ -59,20 +59,21 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(record.value, "text");
             handle.write(&key("c"), Bytes::from_static(b"1"), Expiry::Never).await.must("write");
             let mut good = Vec::new();
-            let mut bad = 0;
+            let mut bad = Vec::new();
             let mut keys = handle.keys("");
             loop {
                 match keys.try_next().await {
                     Ok(Some(key)) => good.push(key.as_str().to_owned()),
                     Ok(None) => break,
                     Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::Corrupt);
-                        bad += 1;
+                        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+                        bad.push(error.stored_name().must("the name").to_vec());
                     }
                 }
             }
             // A line feed, no UTF-8, and a blob that is no text at all.
-            assert_eq!((good, bad), (vec!["b".to_owned(), "c".to_owned()], 3));
+            assert_eq!(good, ["b", "c"]);
+            assert_eq!(bad, [&b"a\n"[..], b"a\xff", b"b"]);
             // Under a prefix, those that begin with it.
             for (prefix, expected) in [("a", 2), ("b", 1), ("c", 0)] {
                 let entries: Vec<_> = handle.entries(prefix).collect().await;
@@ -107,17 +108,19 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 sqlx::query(sql).execute(&mut stranger).await.must("insert");
             }
             let mut good = Vec::new();
-            let mut bad = 0;
+            let mut bad = Vec::new();
             for entry in handle.entries("").collect::<Vec<_>>().await {
                 match entry {
                     Ok(entry) => good.push(entry.key.as_str().to_owned()),
-                    Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-                        bad += 1;
-                    }
+                    Err(error) => bad.push((error.kind(), error.fingerprint().is_some())),
                 }
             }
-            assert_eq!((good, bad), (vec!["z".to_owned()], 9));
+            assert_eq!(good, ["z"]);
+            // `b` to `f` are named; of the others, no key is a key.
+            let of = |bad: &[_], kind, named| bad.iter().filter(|&&item| item == (kind, named)).count();
+            assert_eq!(of(&bad, ErrorKind::Corrupt, true), 5);
+            assert_eq!(of(&bad, ErrorKind::InvalidKey, false), 4);
+            assert_eq!(bad.len(), 9);
             let keys: Vec<_> = handle.keys("").collect().await;
             assert_eq!(keys.iter().filter(|key| key.is_err()).count(), 4, "rows that have no valid key");
             for name in ["b", "c", "d", "e"] {
