@@ -39,6 +39,7 @@ impl LarderStore {
             Error::new(error.kind(), "what is stored under the session's key is no session, and stays")
                 .with_adapter(name)
                 .with_operation(Operation::Read)
+                .with_key(key)
                 .with_source(error)
         })?;
         Ok(Some((state, version)))

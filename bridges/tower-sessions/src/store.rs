@@ -122,8 +122,12 @@ impl LarderStore {
     }
 
     /// What is stored is not a session of ours.
-    fn not_ours(&self, error: Error) -> session_store::Error {
-        failure(&error.with_adapter(self.storage.name()).with_operation(Operation::Read))
+    fn not_ours(&self, id: &Id, error: Error) -> session_store::Error {
+        let error = error.with_adapter(self.storage.name()).with_operation(Operation::Read);
+        match key(&self.prefix, id) {
+            Ok(key) => failure(&error.with_key(&key)),
+            Err(_) => failure(&error),
+        }
     }
 
     /// The version of the session as it is stored now.
@@ -136,7 +140,7 @@ impl LarderStore {
             );
             return Err(failure(&gone.with_adapter(name).with_operation(Operation::WriteIf)));
         };
-        stored::check(&entry.value, id).map_err(|error| self.not_ours(error))?;
+        stored::check(&entry.value, id).map_err(|error| self.not_ours(id, error))?;
         entry.version.ok_or_else(|| failure(&Error::unsupported(name, Operation::WriteIf)))
     }
 }
@@ -190,7 +194,9 @@ impl SessionStore for LarderStore {
 
     async fn load(&self, id: &Id) -> session_store::Result<Option<Record>> {
         match self.read(&self.key(id)?).await? {
-            Some(entry) => stored::decode(&entry.value, id).map(Some).map_err(|error| self.not_ours(error)),
+            Some(entry) => {
+                stored::decode(&entry.value, id).map(Some).map_err(|error| self.not_ours(id, error))
+            }
             None => Ok(None),
         }
     }

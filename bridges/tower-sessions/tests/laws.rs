@@ -241,6 +241,7 @@ async fn foreign(target: Target) {
         for outcome in [store.load(&record.id).await.map(drop), store.save(&record).await] {
             let Err(Error::Decode(text)) = outcome else { panic!("{outcome:?}") };
             assert!(text.contains("(codec)") && !text.contains("ann") && !text.contains(&id), "{text}");
+            assert!(text.contains(&key(&record.id).fingerprint()), "{text}");
         }
         let mut another = record.clone();
         store.create(&mut another).await.must("create");

@@ -56,12 +56,12 @@ impl Store {
             };
             (record, due)
         };
-        record.map(|record| self.loaded(record, id, due)).transpose()
+        record.map(|record| self.loaded(key, record, id, due)).transpose()
     }
 
-    fn loaded(&self, record: Record, id: &str, due: bool) -> Result<Loaded> {
+    fn loaded(&self, key: &Key, record: Record, id: &str, due: bool) -> Result<Loaded> {
         let name = self.storage.name();
-        let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read);
+        let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read).with_key(key);
         let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
         let fields = Fields::parse(&record.value, id).map_err(named)?;
         Ok(Loaded { fields, version, due })
