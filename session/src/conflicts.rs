@@ -5,6 +5,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use larder_core::{Error, ErrorKind};
 
+use crate::queue::Nested;
+
 /// What to do when, between the read and the save of an update, another process (or another
 /// [`Sessions`](crate::Sessions) of this one) has changed the session. Updates through clones of one
 /// `Sessions` take turns and do not get in each other's way.
@@ -51,16 +53,25 @@ impl Reruns {
         Self(Some(pauses.build()))
     }
 
-    /// Pauses before another turn.
+    /// Pauses before another turn. `nested` is what was done within the one that has failed.
     ///
     /// # Errors
     ///
-    /// `error` itself, if it is no conflict or there are no more turns.
-    pub(crate) async fn again(&mut self, error: Error) -> Result<(), Error> {
-        if error.kind() != ErrorKind::Conflict {
+    /// `error` itself, if it is no conflict or there are no more turns; another one if the handler has
+    /// overtaken itself.
+    pub(crate) async fn again(&mut self, error: Error, nested: &Nested) -> Result<(), Error> {
+        let (ErrorKind::Conflict, Some(pauses)) = (error.kind(), self.0.as_mut()) else {
             return Err(error);
+        };
+        if nested.has_overtaken().await {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the handler has changed the session that it was given in an update of its own, through another \
+                 `Sessions` on the same store; that one is saved, and this one is not: change the session that \
+                 the handler was given",
+            ));
         }
-        match self.0.as_mut().and_then(Iterator::next) {
+        match pauses.next() {
             Some(pause) => {
                 tokio::time::sleep(pause).await;
                 Ok(())

@@ -133,7 +133,7 @@ impl<F: Fragments> Multi<F> {
             let Some(error) = errors.min_by_key(|error| error.kind() == ErrorKind::Conflict) else {
                 return Ok(value);
             };
-            if let Err(error) = reruns.again(nested.explain(error).await).await {
+            if let Err(error) = reruns.again(error, &nested).await {
                 self.fragments.undo(open).await;
                 return Err(error.into());
             }

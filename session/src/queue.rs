@@ -44,31 +44,20 @@ impl Nested {
         self.claims.iter().any(|(queue, key)| queue.identity(key) == *identity)
     }
 
-    /// The error of an update that could not be saved: another one if its own handler has overtaken it.
-    /// Running that again would overtake it again.
-    pub(crate) async fn explain(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::Conflict {
-            return error;
-        }
+    /// Whether what is stored now at a claimed key is what was written within: it is the same store then,
+    /// and to run the handler again would overtake it again.
+    pub(crate) async fn has_overtaken(&self) -> bool {
         let writes = std::mem::take(&mut *self.writes.lock());
         for (queue, key) in &self.claims {
-            let Some(written) = writes.get(key) else {
-                continue;
-            };
-            // What is stored there is what was written within: it is the same store.
-            if let Ok(Some(stored)) = queue.storage.read(key).await
+            if let Some(written) = writes.get(key)
+                && let Ok(Some(stored)) = queue.storage.read(key).await
                 && stored.version == written.version
                 && same(&stored.value, &written.value)
             {
-                return Error::new(
-                    ErrorKind::Unsupported,
-                    "the handler has changed the session that it was given in an update of its own, through \
-                     another `Sessions` on the same store; that one is saved, and this one is not: change the \
-                     session that the handler was given",
-                );
+                return true;
             }
         }
-        error
+        false
     }
 }
 

@@ -85,7 +85,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`Unsupported`](larder_core::ErrorKind::Unsupported) error: it would wait for itself. Through
     /// another `Sessions` on the same `Arc<dyn Storage>` the inner one is refused before it runs.
     /// Through another handle on the same store the inner one is saved, and the outer one fails when it
-    /// finds that its own handler has overtaken it. An inner update in a task that the handler spawns
+    /// finds that its own handler has overtaken it (with [`Conflicts::Fail`](crate::Conflicts::Fail) as
+    /// with any other conflict). An inner update in a task that the handler spawns
     /// and awaits cannot be told from another update: it waits until the
     /// [patience](SessionsBuilder::patience) of the sessions ends.
     ///
@@ -128,7 +129,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             state = lent.into_state()?;
             match state.save().await {
                 Ok(()) => return Ok(value),
-                Err(error) => reruns.again(nested.explain(error).await).await?,
+                Err(error) => reruns.again(error, &nested).await?,
             }
             state = state.reload().await?;
         }
@@ -161,7 +162,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let value = outcome.into_result()?;
             match session.save().await {
                 Ok(()) => return Ok(value),
-                Err(error) => reruns.again(nested.explain(error).await).await?,
+                Err(error) => reruns.again(error, &nested).await?,
             }
         }
     }

@@ -87,6 +87,19 @@ async fn nested_update_through_another_handle_on_the_store_runs_once_and_is_an_e
 }
 
 #[tokio::test]
+async fn nested_update_is_a_conflict_where_conflicts_fail() {
+    let storage = Counting::new();
+    let builder = Sessions::<u32>::builder().storage(storage.clone()).conflicts(Conflicts::Fail);
+    let (outer, inner) = (builder.build().unwrap(), Sessions::<u32>::new(storage).unwrap());
+    let nested = async |mut number: larder_session::Session<u32>| {
+        *number += 1;
+        soon(inner.set(1, 9)).await
+    };
+    assert_eq!(kind(outer.update(1, nested).await), ErrorKind::Conflict);
+    assert_eq!(outer.get(1).await.unwrap(), Some(9));
+}
+
+#[tokio::test]
 async fn nested_update_in_another_store_is_none_of_the_same_session() {
     let storage = Counting::new();
     let (outer, inner) = two(storage.clone(), Counting::new());
