@@ -11,7 +11,8 @@ pub enum ValueColumn {
     #[default]
     Bytea,
     /// `jsonb`: JSON that the database can index and query; handed back as an equal JSON value.
-    /// What `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates) is refused.
+    /// What `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates) is refused. Numbers keep
+    /// their exact value but not their spelling, and a negative zero comes back as zero.
     Jsonb,
     /// `json`: JSON that the database can query, handed back as it was written.
     Json,

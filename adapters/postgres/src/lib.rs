@@ -34,6 +34,10 @@
 //! With `values=jsonb` or `values=json` the database can query what is stored:
 //! `SELECT key, value->>'name' FROM larder`.
 //!
+//! [`PostgresStorage::connect_existing`] opens a table only if it is there, and makes and removes
+//! nothing by itself: for a look at a database, also by a user who may only `SELECT`. A table of
+//! another shape is refused either way, and stays as it is.
+//!
 //! With `layout=grammy` it reads and writes the table of `@grammyjs/storage-psql`: `"key" VARCHAR NOT
 //! NULL, "value" TEXT` and a unique index. There is no expiry then, and compare-and-swap compares the
 //! content.

@@ -71,6 +71,20 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     builder.tls(TlsMode::VerifyFull).root_certificates_pem(pem).connect().await.unwrap();
                 storage.close().await.unwrap();
             })
+            .case("connections_over_tls_are_direct_and_fenced", |context| async move {
+                let tls = &context.factory;
+                let ca = format!("sslrootcert={}", tls.ca());
+                for options in [
+                    "sslmode=prefer".to_owned(),
+                    "sslmode=require".to_owned(),
+                    "sslmode=require&sslnegotiation=direct".to_owned(),
+                    format!("sslmode=verify-full&{ca}"),
+                ] {
+                    let storage = PostgresStorage::connect(&tls.url(&options)).await.expect(&options);
+                    assert!(storage.capabilities().fenced, "{options}");
+                    storage.close().await.expect(&options);
+                }
+            })
             .case("another_authority_is_not", |context| async move {
                 let tls = &context.factory;
                 let Some(other) = tls.0.other_ca_path() else { return };
