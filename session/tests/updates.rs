@@ -17,7 +17,7 @@ use larder_core::{Operation, Storage};
 use larder_session::{Conflicts, Error, ErrorKind, LazySession, Result, Session, Sessions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use common::{Counting, HandlerError, kind, soon};

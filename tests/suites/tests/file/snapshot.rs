@@ -254,8 +254,7 @@ async fn snapshot_holds_one_moment(path: &Path) {
     let snapshot: Value = serde_json::from_slice(&text).must("parse the snapshot");
     let entries = snapshot["entries"].as_object().must("the entries");
     for kept in ["z:moved", "z:deleted", "z:touched", "z:changed", "k:00000", "k:10000", "k:19999"] {
-        let entry = entries.get(kept);
-        let entry = entry.unwrap_or_else(|| panic!("{kept} was there when the save began"));
+        let entry = entries.get(kept).must(kept);
         assert_eq!(entry["value"].as_str().must("a string").len(), 100, "{kept}");
         assert_eq!(entry["expires_at"], Value::Null, "{kept}");
     }
