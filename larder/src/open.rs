@@ -95,7 +95,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
         #[cfg(feature = "sqlite")]
         ("sqlite", Intent::Use) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Look) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
+        ("sqlite", Intent::Look) => Ok(Box::new(larder_sqlite::SqliteStorage::connect_existing(url).await?)),
         #[cfg(feature = "postgres")]
         ("postgres", Intent::Use) => Ok(Box::new(larder_postgres::PostgresStorage::connect(url).await?)),
         #[cfg(feature = "postgres")]
