@@ -2,6 +2,7 @@
 
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions, share};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,6 +11,7 @@ use crate::{
     content::{Content, Marks},
     format::Format,
     lifetime::Touches,
+    owners,
     queue::Queue,
     road::{Merge, Road},
     shared::{Initial, OwnerOf, Shared},
@@ -19,6 +21,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(300);
 
 type MergeValues<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
+/// Notes in the index of owners whose session it is, by its value.
+type NoteOwner<T> = Arc<dyn Fn(Key, &T, Expiry) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// Sets up [`Sessions`]. Everything has a default.
 #[must_use = "a builder does nothing before `build`"]
@@ -216,7 +220,18 @@ where
         let envelope = self.envelope || current.is_some() || self.lifetime.is_absolute();
         let format = Format::new(self.codec, current, envelope)?;
         let content = Arc::new(Content { format, migrations, lifetime: self.lifetime });
-        let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge));
+        let (prefix, owner) = (self.prefix.clone(), self.owner.clone());
+        let note_owner: NoteOwner<T> = {
+            let storage = Arc::clone(&storage);
+            Arc::new(move |key, value, expiry| {
+                let (storage, prefix) = (Arc::clone(&storage), prefix.clone());
+                let owner = owner.as_ref().and_then(|owner| owner(value));
+                Box::pin(
+                    async move { owners::note(&*storage, &prefix, owner.as_deref(), &key, expiry).await },
+                )
+            })
+        };
+        let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge, note_owner));
         Ok(Sessions::from_shared(Shared {
             prefix: self.prefix,
             initial: self.initial,
@@ -265,9 +280,14 @@ fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Co
 }
 
 /// The merge of two sessions as they are stored.
-fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: MergeValues<T>) -> Merge {
-    Arc::new(move |(moving, moving_left), (own, own_left)| {
-        let (content, merge) = (Arc::clone(&content), Arc::clone(&merge));
+fn merge_stored<T: Send + Sync + 'static>(
+    content: Arc<Content<T>>,
+    merge: MergeValues<T>,
+    note_owner: NoteOwner<T>,
+) -> Merge {
+    Arc::new(move |key, (moving, moving_left), (own, own_left)| {
+        let (content, merge, note_owner) =
+            (Arc::clone(&content), Arc::clone(&merge), Arc::clone(&note_owner));
         Box::pin(async move {
             let moving = content.decode(&moving, ready(Ok(Some(moving_left)))).await?;
             let own = content.decode(&own, ready(Ok(Some(own_left)))).await?;
@@ -284,7 +304,11 @@ fn merge_stored<T: Send + Sync + 'static>(content: Arc<Content<T>>, merge: Merge
                 (None, None) => return Ok(None),
             };
             let bare = content.format.encode_bare(&value)?;
-            content.encode(&value, bare, marks)
+            let encoded = content.encode(&value, bare, marks)?;
+            if let Some((_, expiry)) = &encoded {
+                note_owner(key, &value, *expiry).await?;
+            }
+            Ok(encoded)
         })
     })
 }

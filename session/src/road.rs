@@ -46,9 +46,9 @@ const MAX_WAITING: usize = 8;
 /// More lost races in a row than this, while moving one session, are no longer bad luck.
 const MAX_TURNS: usize = 256;
 
-/// Makes one session of two that meet: the one that moves, and the one at the new key. Both and the
-/// result as they are stored, with how long they live.
-pub(crate) type Merge = Arc<dyn Fn(Lasting, Lasting) -> Merging + Send + Sync>;
+/// Makes one session of two that meet at a key: the one that moves, and the one that is there. Both and
+/// the result as they are stored, with how long they live.
+pub(crate) type Merge = Arc<dyn Fn(Key, Lasting, Lasting) -> Merging + Send + Sync>;
 pub(crate) type Lasting = (Bytes, Expiry);
 pub(crate) type Merging = futures_util::future::BoxFuture<'static, Result<Option<Lasting>>>;
 
@@ -355,7 +355,7 @@ impl Road {
                 let Some(merge) = &self.merge else {
                     return self.call_off(expecting).await;
                 };
-                match merge(moving, own).await? {
+                match merge(departed.to.clone(), moving, own).await? {
                     Some((value, expiry)) => Some(Kept::new(&*self.storage, &value, expiry).await?),
                     None => None,
                 }

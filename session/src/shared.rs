@@ -1,8 +1,8 @@
 //! What all clones of one `Sessions` share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use larder_core::{Bytes, Expiry, Key, Result};
+use larder_core::{Expiry, Key, Result};
 
 use crate::{
     Conflicts,
@@ -12,10 +12,6 @@ use crate::{
     queue::Queue,
     road::Road,
 };
-
-/// How much longer an entry of the index lives than its session. It is written first, and the write of
-/// the session may take its time: a session that outlives its entry could not be revoked.
-const INDEX_LONGER: Duration = Duration::from_secs(60);
 
 pub(crate) type Initial<T> = Arc<dyn Fn() -> T + Send + Sync>;
 pub(crate) type OwnerOf<T> = Arc<dyn Fn(&T) -> Option<String> + Send + Sync>;
@@ -48,15 +44,7 @@ impl<T> Shared<T> {
     /// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be
     /// called before the session is written or touched.
     pub(crate) async fn note_owner(&self, owner: Option<&str>, key: &Key, expiry: Expiry) -> Result<()> {
-        let Some(owner) = owner else {
-            return Ok(());
-        };
-        let entry = owners::entry(&self.prefix, owner, key)?;
-        let expiry = match expiry {
-            Expiry::After(left) => Expiry::After(left.saturating_add(INDEX_LONGER)),
-            Expiry::Never => Expiry::Never,
-        };
-        self.road.storage.write(&entry, Bytes::from_static(b"true"), expiry).await
+        owners::note(&*self.road.storage, &self.prefix, owner, key, expiry).await
     }
 
     /// The session at `key` is no longer `owner`'s. An entry too many does no harm, and what has been

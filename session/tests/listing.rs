@@ -421,6 +421,30 @@ async fn the_index_ends_soon_after_the_session() {
 }
 
 #[tokio::test]
+async fn session_that_a_merge_has_made_is_in_the_index() {
+    let storage = Counting::new();
+    let visits: Sessions<Visit> = Sessions::builder()
+        .storage(storage.clone())
+        .prefix("visit:")
+        .owner(|visit: &Visit| visit.user.clone())
+        .lifetime(Lifetime::after_write(LONG))
+        .merge(|moving: Visit, own: Visit| Visit { pages: moving.pages + own.pages, ..moving })
+        .build()
+        .unwrap();
+    log_in(&visits, "old", "ann").await;
+    visits.update("new", async |mut visit| visit.pages = 1).await.unwrap();
+    visits.move_key("old", "new").await.unwrap();
+    // The entry of the session that has moved ends with the time that it had left.
+    for key in stored(&storage).await {
+        if key.starts_with("larder:owner:") && key.ends_with(":visit:old") {
+            storage.behind().delete(&Key::new(&key).unwrap()).await.unwrap();
+        }
+    }
+    assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
+    assert_eq!(visits.get("old").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn no_session_outlives_its_entry_in_the_index() {
     let storage = Counting::new();
     let visits = owned_for(&storage, Lifetime::sliding(LONG).touch_every(Duration::ZERO));
