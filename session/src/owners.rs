@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::TryStreamExt;
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Result, Storage};
+use futures_util::{StreamExt, TryStreamExt, future::ready};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{Sessions, key::RESERVED};
@@ -93,6 +93,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let begin = begin(&self.shared.prefix, owner);
         let length = begin.len() + self.shared.prefix.len();
         let keys = self.shared.road.storage.keys(&begin);
+        // The index holds no such key: it is another program's.
+        let keys = keys.filter(|key| ready(!key.as_ref().is_err_and(Error::concerns_one_entry)));
         keys.map_ok(|entry| entry.as_str().get(length..).unwrap_or_default().to_owned()).try_collect().await
     }
 

@@ -285,6 +285,19 @@ async fn the_sessions_of_a_user_are_deleted_and_those_of_others_stay() {
 }
 
 #[tokio::test]
+async fn key_of_another_program_hides_no_session_of_a_user() {
+    let storage = Counting::new();
+    let visits = owned(&storage);
+    log_in(&visits, "laptop", "ann").await;
+    storage.fail_key(ErrorKind::InvalidKey);
+    assert_eq!(visits.keys_of("ann").await.unwrap(), ["laptop"]);
+    storage.fail_key(ErrorKind::Unavailable);
+    assert_eq!(kind(visits.delete_of("ann").await), ErrorKind::Unavailable);
+    storage.fail_key(ErrorKind::InvalidKey);
+    assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn names_that_look_like_others_are_told_apart() {
     let storage = Counting::new();
     let visits = owned(&storage);

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::{StreamExt, stream};
 use larder_core::{
     Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Record,
     Result, Storage, Version, Write, async_trait,
@@ -50,6 +51,8 @@ struct Control {
     write_gate: Mutex<Option<Arc<Gate>>>,
     failing_reads: Mutex<VecDeque<ErrorKind>>,
     failing_writes: Mutex<VecDeque<ErrorKind>>,
+    /// What the next listings of keys begin with.
+    failing_keys: Mutex<VecDeque<ErrorKind>>,
     /// What another process does before the next writes.
     others: Mutex<VecDeque<(Key, Option<Bytes>)>>,
 }
@@ -135,6 +138,11 @@ impl Counting {
     /// The next write fails, and changes nothing.
     pub(crate) fn fail_write(&self, kind: ErrorKind) {
         self.control.failing_writes.lock().push_back(kind);
+    }
+
+    /// The next listing of keys begins with such an error.
+    pub(crate) fn fail_key(&self, kind: ErrorKind) {
+        self.control.failing_keys.lock().push_back(kind);
     }
 
     /// Another process writes this when the next write is about to be done; told several times, once
@@ -300,7 +308,8 @@ impl Storage for Counting {
 
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
         self.counted(Operation::Keys);
-        self.inner.keys(prefix)
+        let error = fail(&self.control.failing_keys, Operation::Keys).err().map(Err);
+        stream::iter(error).chain(self.inner.keys(prefix)).boxed()
     }
 
     fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
