@@ -39,14 +39,15 @@ pub(crate) fn too_large(bytes: usize) -> Error {
     .with_adapter(NAME)
 }
 
-/// The store has a key that Larder cannot name.
-pub(crate) fn unnameable() -> Error {
+/// The store has a key that Larder cannot name. The error keeps it, and does not print it.
+pub(crate) fn unnameable(key: &[u8]) -> Error {
     Error::new(
         ErrorKind::InvalidKey,
         "there is a key that Larder cannot name: it is empty, has control characters or more than 512 bytes, or is \
          not UTF-8; it is left alone",
     )
     .with_adapter(NAME)
+    .with_stored_name(key)
 }
 
 /// Whether the server does not know an option of a command.

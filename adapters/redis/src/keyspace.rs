@@ -41,7 +41,7 @@ impl Keyspace {
     pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
         let key = full.strip_prefix(self.0.as_slice())?;
         let named = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-        Some(named.ok_or_else(unnameable))
+        Some(named.ok_or_else(|| unnameable(key)))
     }
 
     /// The glob pattern for all keys that begin with `start`.
