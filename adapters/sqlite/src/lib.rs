@@ -78,8 +78,8 @@
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
 //! fails with [`Configuration`](larder_core::ErrorKind::Configuration), and nothing is written. Put
-//! the file back, or open the storage again. A file that is overwritten in place is not noticed; to
-//! restore a backup, close the storage first.
+//! the file back, or open the storage again. A file that is overwritten in place is not noticed, nor a
+//! `-wal` file that is deleted alone: close the storage before you restore a backup.
 //!
 //! # What survives what
 //!
