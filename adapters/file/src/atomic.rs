@@ -1,10 +1,12 @@
 //! Replacing a file so that a reader sees the old one or the new one, whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::Path,
 };
+
+use crate::permissions::Permissions;
 
 /// Up to this many bytes are copied together so that one system call writes them.
 const JOIN: usize = 64 * 1024;
@@ -12,8 +14,15 @@ const JOIN: usize = 64 * 1024;
 /// Makes `target` a file that holds `head` followed by `body`, by way of `temp`, which must not
 /// exist and is on the same file system. With `sync` the content is on the disk before the name
 /// changes hands; the change of the name itself is on the disk after [`sync_directory`].
-pub(crate) fn replace(temp: &Path, target: &Path, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).open(temp)?;
+pub(crate) fn replace(
+    temp: &Path,
+    target: &Path,
+    permissions: Permissions,
+    head: &[u8],
+    body: &[u8],
+    sync: bool,
+) -> io::Result<()> {
+    let file = permissions.create(temp)?;
     let done = fill(file, head, body, sync).and_then(|()| fs::rename(temp, target));
     if done.is_err() {
         // The error at hand says more than one about cleaning up after it.
@@ -55,15 +64,6 @@ pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a directory; says whether it was not there before.
-pub(crate) fn create_directory(path: &Path) -> io::Result<bool> {
-    match fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +73,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         for body in [&b""[..], b"short", &vec![7; JOIN + 1]] {
-            replace(&temp, &target, b"head ", body, true).unwrap();
+            replace(&temp, &target, Permissions::default(), b"head ", body, true).unwrap();
             assert_eq!(fs::read(&target).unwrap(), [b"head ", body].concat());
             assert!(!temp.exists());
         }
@@ -84,7 +84,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         fs::create_dir_all(target.join("in the way")).unwrap();
-        assert!(replace(&temp, &target, b"new", b"", false).is_err());
+        assert!(replace(&temp, &target, Permissions::default(), b"new", b"", false).is_err());
         assert!(target.is_dir() && !temp.exists());
     }
 }

@@ -29,7 +29,7 @@ use larder_core::{Key, Result, Version};
 
 use crate::{
     error::{self, corrupt},
-    form::{State, Stored},
+    form::{State, Stored, open},
 };
 
 const MAGIC: &[u8; 6] = b"LARDER";
@@ -141,20 +141,16 @@ fn decode(bytes: &[u8]) -> Result<Head> {
     })
 }
 
-fn open(path: &Path) -> Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error::io(error)),
-    }
-}
-
 /// Reads the beginning of a file, as much as fits, and its head.
 fn read_head(file: &mut File, buffer: &mut [u8]) -> Result<(Head, usize)> {
     let mut filled = 0;
     loop {
         let read = match file.read(&mut buffer[filled..]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // Somebody has the pipe open for writing.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(corrupt("there is a pipe where the entry's file belongs"));
+            }
             read => read.map_err(error::io)?,
         };
         filled += read;

@@ -10,14 +10,18 @@ use crate::{
     error::{blocking, configuration, during},
     form::Form,
     home::Home,
+    permissions::{self, Permissions},
     setup,
 };
 
 /// The options of a `file:` URL that names a directory.
-pub const OPTIONS: &[&str] = &["layout", "values", "sync", "sweep"];
+pub const OPTIONS: &[&str] = &["layout", "values", "sync", "sweep", "permissions", "lock_timeout"];
 
 /// How often expired entries are removed, unless told otherwise.
 pub(crate) const SWEEP: Duration = Duration::from_secs(60);
+
+/// How long to wait for another process, unless told otherwise.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which layout a directory has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +67,24 @@ pub struct FileBuilder {
     values: Option<ValueFormat>,
     sync: bool,
     sweep: Option<Option<Duration>>,
+    permissions: Option<u32>,
+    lock_timeout: Duration,
+    existing: bool,
 }
 
 impl FileBuilder {
     /// Entries in `directory`, which is created if it is not there.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), layout: Layout::Larder, values: None, sync: true, sweep: None }
+        Self {
+            directory: directory.into(),
+            layout: Layout::Larder,
+            values: None,
+            sync: true,
+            sweep: None,
+            permissions: None,
+            lock_timeout: LOCK_TIMEOUT,
+            existing: false,
+        }
     }
 
     /// What a `file:` URL says; its options are [`OPTIONS`].
@@ -99,6 +115,12 @@ impl FileBuilder {
         })?;
         if let Some(every) = sweep {
             builder = builder.sweep_every(every);
+        }
+        if let Some(mode) = location.take_with("permissions", permissions::EXPECTS, permissions::parse)? {
+            builder = builder.permissions(mode);
+        }
+        if let Some(timeout) = location.take_duration("lock_timeout")? {
+            builder = builder.lock_timeout(timeout);
         }
         location.finish(OPTIONS)?;
         builder.form()?;
@@ -131,6 +153,29 @@ impl FileBuilder {
         self
     }
 
+    /// The mode of new files, such as `0o640`; new directories may also be searched by whoever may
+    /// read them. Default: `0o600`, this user only. Entries, which are replaced as a whole, get it
+    /// with their next write. No effect on Windows.
+    pub fn permissions(mut self, mode: u32) -> Self {
+        self.permissions = Some(mode);
+        self
+    }
+
+    /// How long an operation waits for another process that holds a lock. Then it fails as
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) and has changed nothing. Default: 10
+    /// seconds.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Opens only a storage that is there already. Opening and reading then create and change nothing
+    /// in the directory, and expired entries are not removed. Writes work as usual.
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
     fn form(&self) -> Result<Form> {
         match (self.layout, self.values) {
             (Layout::Grammy, Some(ValueFormat::Bytes)) => {
@@ -145,22 +190,25 @@ impl FileBuilder {
         }
     }
 
-    /// Opens the directory, creating it if it is not there.
+    /// Opens the directory, creating it if it is not there, unless [`existing`](Self::existing) is set.
     ///
     /// # Errors
     ///
     /// [`Configuration`](larder_core::ErrorKind::Configuration) if the path names a file, or a
-    /// directory with other things in it or in another format;
+    /// directory with other things in it or in another format, or nothing with `existing`;
     /// [`Denied`](larder_core::ErrorKind::Denied) without permission. A directory that exists and may
     /// only be read opens.
     pub async fn open(self) -> Result<FileStorage> {
         let open = async {
             let form = self.form()?;
-            let home = Home::new(self.directory, form != Form::Grammy);
-            let directory = Arc::new(Directory::new(home, form, self.sync));
+            let permissions = Permissions::new(self.permissions)?;
+            let home = Home::new(self.directory, form != Form::Grammy, permissions);
+            let directory = Arc::new(Directory::new(home, form, self.sync, self.lock_timeout));
             let opened = Arc::clone(&directory);
-            blocking(move || setup::open(&opened)).await?;
-            let sweep = if form == Form::Grammy { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
+            let existing = self.existing;
+            blocking(move || if existing { setup::check(&opened) } else { setup::open(&opened) }).await?;
+            let never = existing || form == Form::Grammy;
+            let sweep = if never { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
             Ok(FileStorage::new(directory, sweep))
         };
         open.await.map_err(during(Operation::Connect))
@@ -189,7 +237,11 @@ mod tests {
 
     #[test]
     fn urls() {
-        let builder = FileBuilder::from_url("file:a/b?sync=false&values=json&sweep=5m").unwrap();
+        let builder = FileBuilder::from_url(
+            "file:a/b?sync=false&values=json&sweep=5m&permissions=0640&lock_timeout=2s",
+        )
+        .unwrap();
+        assert_eq!((builder.permissions, builder.lock_timeout), (Some(0o640), Duration::from_secs(2)));
         assert_eq!(builder.directory, PathBuf::from("a/b"));
         assert!(!builder.sync);
         assert_eq!(builder.form().unwrap(), Form::Json);
@@ -212,6 +264,9 @@ mod tests {
             "file:x?values=xml",
             "file:x?sync=maybe",
             "file:x?sweep=often",
+            "file:x?permissions=rw",
+            "file:x?permissions=0755",
+            "file:x?lock_timeout=10",
             "file:x?interval=5s",
             "file:x?layout=grammy&values=bytes",
             "file:x?layout=grammy&sweep=5s",
@@ -220,6 +275,9 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
         }
         let error = FileBuilder::from_url("file:x?snyc=false").unwrap_err();
-        assert!(error.message().contains("snyc") && error.message().contains("layout, values, sync, sweep"));
+        assert!(
+            error.message().contains("snyc")
+                && error.message().contains("layout, values, sync, sweep, permissions, lock_timeout")
+        );
     }
 }

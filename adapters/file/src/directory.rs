@@ -1,6 +1,6 @@
 //! Entries in a directory: the file system calls, each to be made on a thread that may block.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use larder_core::{
@@ -31,8 +31,8 @@ pub(crate) fn is_alive(deadline: Option<i64>, now: i64) -> bool {
 }
 
 impl Directory {
-    pub(crate) fn new(home: Home, form: Form, sync: bool) -> Self {
-        Self { locks: Locks::new(home.clone()), home, form, sync }
+    pub(crate) fn new(home: Home, form: Form, sync: bool, lock_timeout: Duration) -> Self {
+        Self { locks: Locks::new(home.clone(), lock_timeout), home, form, sync }
     }
 
     pub(crate) fn path(&self, place: &Place) -> PathBuf {
@@ -46,7 +46,7 @@ impl Directory {
     pub(crate) fn settled<T>(&self, lock: usize, look: impl Fn() -> Result<T>) -> Result<T> {
         match look() {
             Err(error) if error.kind() == ErrorKind::Corrupt && self.form == Form::Binary => {
-                let _visit = self.locks.visit(lock);
+                let _visit = self.locks.visit(lock)?;
                 look()
             }
             seen => seen,
@@ -88,7 +88,7 @@ impl Directory {
         let held = turn.exclusive()?;
         if self.sync && !held.is_settled() {
             self.home.sync().map_err(error::io)?;
-            for shard in self.shards()? {
+            for shard in self.shards()?.0 {
                 if Form::lock(&shard) == held.index() {
                     self.sync_shard(&shard)?;
                 }
@@ -116,7 +116,7 @@ impl Directory {
         let target = self.path(place);
         let replace = || {
             let temp = self.home.temporary_file(place.lock);
-            atomic::replace(&temp, &target, &encoded.head, &encoded.body, self.sync)
+            atomic::replace(&temp, &target, self.home.permissions, &encoded.head, &encoded.body, self.sync)
         };
         match replace() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -131,7 +131,8 @@ impl Directory {
     fn create_shard(&self, place: &Place) -> Result<()> {
         self.home.check()?;
         self.home.create_hidden()?;
-        let created = atomic::create_directory(&self.home.root().join(&place.shard)).map_err(error::io)?;
+        let shard = self.home.root().join(&place.shard);
+        let created = self.home.permissions.create_directory(&shard).map_err(error::io)?;
         if created && self.sync {
             atomic::sync_directory(self.home.root()).map_err(error::io)?;
         }
@@ -249,7 +250,7 @@ impl Directory {
         let text = crate::envelope::with_deadline(&text, key, deadline)?;
         let temp = self.home.temporary_file(place.lock);
         held.unsettle()?;
-        atomic::replace(&temp, &path, &text, b"", self.sync).map_err(error::io)?;
+        atomic::replace(&temp, &path, self.home.permissions, &text, b"", self.sync).map_err(error::io)?;
         self.settle(&held, &place.shard)?;
         Ok(true)
     }

@@ -15,7 +15,7 @@
 //! expiry): the version that programs see is made of `version` and the value, so that a
 //! compare-and-swap notices.
 
-use std::{borrow::Cow, fs::File, io::Read, path::Path};
+use std::{borrow::Cow, io::Read, path::Path};
 
 use bytes::Bytes;
 use larder_core::{Key, Result, Version};
@@ -26,8 +26,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    error::{self, corrupt},
-    form::{Glance, Stored, read_whole, same_key},
+    error::corrupt,
+    form::{Glance, Stored, open, read_whole, same_key},
     json_text,
 };
 
@@ -108,13 +108,14 @@ fn malformed(error: &serde_json::Error) -> larder_core::Error {
 /// The key and the expiry of the file at `path`, from its beginning if they are there, as we write
 /// them; somebody may have moved them behind the value.
 pub(crate) fn glance(path: &Path) -> Result<Option<Glance>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error::io(error)),
+    let Some(file) = open(path)? else {
+        return Ok(None);
     };
     let mut text = Vec::with_capacity(HEAD);
-    file.take(HEAD as u64).read_to_end(&mut text).map_err(error::io)?;
+    // What cannot be read here is not a file: reading it as a whole says so.
+    if file.take(HEAD as u64).read_to_end(&mut text).is_err() {
+        text.clear();
+    }
     let mut members = Members { key: None, expires_at: None };
     // Stops with an error, be it our own at the value or one at the end of what was read.
     let _ = members.deserialize(&mut serde_json::Deserializer::from_slice(&text));

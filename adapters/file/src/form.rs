@@ -1,6 +1,11 @@
 //! The three forms in which a directory holds entries, behind one face.
 
-use std::{io, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    path::Path,
+};
 
 use bytes::Bytes;
 use larder_core::{Key, Result, Version};
@@ -101,11 +106,21 @@ impl Form {
         }
     }
 
-    /// What the file's name says about the key; `None` for a file that is nobody's.
-    pub(crate) fn parse(self, shard: &str, file: &str) -> Option<Named> {
+    /// What the file's name says about the key; `None` for a file that is not an entry's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for an entry's file whose key Larder cannot
+    /// hold.
+    pub(crate) fn parse(self, shard: &str, file: &OsStr) -> Result<Option<Named>> {
+        let stem = file.as_encoded_bytes().strip_suffix(self.extension().as_bytes());
+        let Some(stem) = stem.filter(|stem| !stem.is_empty()) else {
+            return Ok(None);
+        };
+        let stem = std::str::from_utf8(stem).map_err(|_| name::not_a_key("it is not UTF-8"))?;
         match self {
-            Self::Grammy => grammy::key(shard, file).map(Named::Key),
-            Self::Binary | Self::Json => name::parse(file.strip_suffix(self.extension())?),
+            Self::Grammy => Ok(grammy::key(shard, stem)?.map(Named::Key)),
+            Self::Binary | Self::Json => name::parse(stem),
         }
     }
 
@@ -193,13 +208,32 @@ pub(crate) fn same_key(found: &Key, wanted: &Key) -> Result<()> {
     if found == wanted { Ok(()) } else { Err(corrupt("the entry's file holds another key's entry")) }
 }
 
-/// Reads a file; `None` if there is none.
-pub(crate) fn read_whole(path: &Path) -> Result<Option<Bytes>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+/// Opens a file for reading; `None` if there is none. A pipe is opened too, without waiting for
+/// somebody who writes into it.
+pub(crate) fn open(path: &Path) -> Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    match options.open(path) {
+        Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error::io(error)),
     }
+}
+
+/// Reads a file; `None` if there is none.
+pub(crate) fn read_whole(path: &Path) -> Result<Option<Bytes>> {
+    let Some(mut file) = open(path)? else {
+        return Ok(None);
+    };
+    let metadata = file.metadata().map_err(error::io)?;
+    if !metadata.is_file() {
+        return Err(corrupt("there is a directory, a pipe or a device where a file belongs"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.read_to_end(&mut bytes).map_err(error::io)?;
+    Ok(Some(Bytes::from(bytes)))
 }
 
 fn compact(json: Bytes) -> Bytes {

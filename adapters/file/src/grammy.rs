@@ -6,6 +6,8 @@
 
 use larder_core::{Error, ErrorKind, Key, Result};
 
+use crate::name;
+
 /// The longest file name on any usual file system, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -34,11 +36,17 @@ pub(crate) fn place(key: &Key) -> Result<(String, String)> {
     Ok((directory, format!("{text}{EXTENSION}")))
 }
 
-/// The key of a file; `None` if grammY would not have put one there.
-pub(crate) fn key(directory: &str, file: &str) -> Option<Key> {
-    let key = Key::new(file.strip_suffix(EXTENSION)?).ok()?;
-    let (expected, _) = place(&key).ok()?;
-    (expected == directory).then_some(key)
+/// The key of the file `stem` with the extension; `None` if grammY would not have put it there.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidKey`] if it may have put it there for a key that Larder cannot hold.
+pub(crate) fn key(directory: &str, stem: &str) -> Result<Option<Key>> {
+    if last_two(stem) != directory {
+        return Ok(None);
+    }
+    let key = Key::new(stem).and_then(|key| place(&key).map(|_| key));
+    key.map(Some).map_err(|error| name::not_a_key(error.message()))
 }
 
 /// Whether a directory of that name can hold keys.
@@ -90,7 +98,8 @@ mod tests {
         ] {
             assert_eq!(placed(key), path);
             let (directory, file) = path.split_once('/').unwrap();
-            assert_eq!(self::key(directory, file), Some(Key::new(key).unwrap()));
+            let stem = file.strip_suffix(EXTENSION).unwrap();
+            assert_eq!(self::key(directory, stem).unwrap(), Some(Key::new(key).unwrap()));
             assert!(is_directory(directory));
         }
     }
@@ -108,10 +117,11 @@ mod tests {
 
     #[test]
     fn other_files_are_nobodys() {
-        for (directory, file) in
-            [("42", "424242"), ("42", "7.json"), ("42", ".json"), ("", "a.json"), ("42", "x42.JSON")]
-        {
-            assert_eq!(key(directory, file), None, "{directory}/{file}");
+        for (directory, stem) in [("42", "7"), ("", "a"), ("42", "4 2"), ("42", "a\\b")] {
+            assert_eq!(key(directory, stem).unwrap(), None, "{directory}/{stem}");
+        }
+        for (directory, stem) in [("\\b", "a\\b"), ("42", "\\42"), ("42", "\n42"), ("\u{7f}2", "4\u{7f}2")] {
+            assert_eq!(key(directory, stem).unwrap_err().kind(), ErrorKind::InvalidKey, "{directory}/{stem}");
         }
         for name in ["", ".", "..", ".larder", "abc", "🍕x"] {
             assert!(!is_directory(name), "{name}");

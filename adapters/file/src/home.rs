@@ -1,13 +1,14 @@
 //! The directory, and the hidden corner of it that Larder keeps for its own use.
 
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use larder_core::{Result, Version};
 
-use crate::{atomic, error};
+use crate::{atomic, error, permissions::Permissions};
 
 /// Holds locks, temporary files and the marker. No key's file is ever in it.
 const HIDDEN: &str = ".larder";
@@ -18,11 +19,12 @@ pub(crate) struct Home {
     root: PathBuf,
     /// Whether the directory has a marker, which says that it is Larder's and in which form.
     marked: bool,
+    pub(crate) permissions: Permissions,
 }
 
 impl Home {
-    pub(crate) fn new(root: PathBuf, marked: bool) -> Self {
-        Self { root, marked }
+    pub(crate) fn new(root: PathBuf, marked: bool, permissions: Permissions) -> Self {
+        Self { root, marked, permissions }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -61,24 +63,35 @@ impl Home {
     /// Creates the hidden directories where they are missing.
     pub(crate) fn create_hidden(&self) -> Result<()> {
         for directory in [self.root.join(HIDDEN), self.locks(), self.temporary()] {
-            atomic::create_directory(&directory).map_err(error::io)?;
+            self.permissions.create_directory(&directory).map_err(error::io)?;
         }
         Ok(())
     }
 
+    /// Whether the directory is there.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        match fs::metadata(&self.root) {
+            Ok(metadata) if metadata.is_dir() => Ok(true),
+            Ok(_) => Err(error::configuration(
+                "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error::io(error)),
+        }
+    }
+
     /// Creates the directory itself, with those above it.
     pub(crate) fn create_root(&self) -> Result<()> {
-        match fs::metadata(&self.root) {
-            Ok(metadata) if metadata.is_dir() => return Ok(()),
-            Ok(_) => {
-                return Err(error::configuration(
-                    "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
-                ));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error::io(error)),
+        if self.exists()? {
+            return Ok(());
         }
-        fs::create_dir_all(&self.root).map_err(error::io)
+        let paths = self.root.ancestors();
+        let missing: Vec<_> =
+            paths.take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+        for path in missing.into_iter().rev() {
+            self.permissions.create_directory(path).map_err(error::io)?;
+        }
+        Ok(())
     }
 
     /// Puts the name of the directory on the disk, and the names of those above it, which may be new
@@ -96,15 +109,16 @@ impl Home {
         atomic::sync_directory(&self.root)
     }
 
-    /// Whether the directory holds nothing but hidden things and what file systems put there.
-    pub(crate) fn is_unused(&self) -> Result<bool> {
+    /// The names in the directory, without hidden ones and what file systems put there.
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(error::io)? {
             let name = entry.map_err(error::io)?.file_name();
             if name != "lost+found" && !name.as_encoded_bytes().starts_with(b".") {
-                return Ok(false);
+                names.push(name);
             }
         }
-        Ok(true)
+        Ok(names)
     }
 }
 

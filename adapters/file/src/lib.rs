@@ -32,6 +32,8 @@
 //! | `values` | directory | `bytes` | `bytes`, or `json` for files that people can read and edit |
 //! | `sync` | directory | `true` | whether a write survives a power cut once it is acknowledged |
 //! | `sweep` | directory | `60s` | how often expired entries are removed; `off` for never |
+//! | `lock_timeout` | directory | `10s` | how long to wait for another process that holds a lock |
+//! | `permissions` | both | `0600` | the mode of new files in octal, such as `0640` or `0660` |
 //! | `interval` | snapshot | `60s` | how often the snapshot is written: what a crash can cost |
 //!
 //! # The directory
@@ -52,7 +54,13 @@
 //! **Several processes** on one machine can use a directory at the same time. Writers exclude each
 //! other with advisory locks, 64 for all keys; so compare-and-swap holds between processes. Readers
 //! take no lock. Do not remove `.larder` while a program is running, and do not share a directory over
-//! a network file system that has no working locks.
+//! a network file system that has no working locks. A process that has stopped (`SIGSTOP`, a debugger)
+//! while it holds a lock keeps it: changes of the same keys, and listings, fail as
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) after `lock_timeout`.
+//!
+//! **Power cuts.** With `sync=true` each answer to a change follows from what is on the disk. If a
+//! process is killed before it has synced, the next change, in whatever process, syncs first. Reads
+//! promise nothing: they may find what is not on the disk yet.
 //!
 //! **File names** are the key, where that is safe: lower-case ASCII letters, digits and `-_.+=@,` stand
 //! for themselves, all other bytes are `%` and two hexadecimal digits, and names of more than 128
@@ -89,8 +97,18 @@
 //!
 //! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::ErrorKind::Corrupt) to
 //! whoever reads it, and to compare-and-swap and touch; other keys are not affected. It is listed, a
-//! plain write replaces it, and a delete removes it (and returns `true`). Files that could be no key's
-//! are left alone.
+//! plain write replaces it, and a delete removes it (and returns `true`). A file that has the name of
+//! an entry's file, but for a key that Larder cannot hold (it has control characters, say, or is not
+//! UTF-8), is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) in listings. Other files are left
+//! alone.
+//!
+//! **Permissions.** New files are for this user only (mode `0600`, directories `0700`), since keys and
+//! values may be secrets. The option `permissions` chooses another mode for files, whatever the umask
+//! is; directories may be searched by whoever may read them. Files that are there keep their mode until
+//! they are replaced: an entry by its next write, a snapshot never. No effect on Windows.
+//!
+//! **Looking.** [`open_existing`] and [`FileBuilder::existing`] open only what is there. Opening and
+//! reading then create and change nothing: no directory, no lock, no marker.
 //!
 //! **Expiry** is by this machine's clock. A listing reads heads, not values.
 //!
@@ -122,7 +140,8 @@
 //! }
 //! ```
 //!
-//! A file that is not a snapshot is refused and left as it is. `sessions.json.lock` keeps a second
+//! The file holds the state of one moment, the one at which its save began. A file that is not a
+//! snapshot is refused and left as it is. `sessions.json.lock` keeps a second
 //! process away; it stays when the storage is closed, and may be deleted then.
 //!
 //! # Errors
@@ -145,6 +164,7 @@ mod json_text;
 mod listing;
 mod lock;
 mod name;
+mod permissions;
 #[cfg(all(test, unix))]
 mod power_cut;
 mod setup;
@@ -170,6 +190,19 @@ pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
         return Ok(Box::new(SnapshotStorage::connect(url).await?));
     }
     Ok(Box::new(FileStorage::connect(url).await?))
+}
+
+/// Opens whichever storage a `file:` URL names, as [`open`] does, but only if it is there. Opening and
+/// reading create and change nothing; writes work as usual.
+///
+/// # Errors
+///
+/// As [`SnapshotStorage::connect_existing`] and [`FileStorage::connect_existing`].
+pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
+    if is_snapshot(url).map_err(error::during(Operation::Connect))? {
+        return Ok(Box::new(SnapshotStorage::connect_existing(url).await?));
+    }
+    Ok(Box::new(FileStorage::connect_existing(url).await?))
 }
 
 fn is_snapshot(url: &str) -> Result<bool> {

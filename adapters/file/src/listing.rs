@@ -14,7 +14,7 @@ use crate::{
     error,
     form::{Form, Place},
     lock::Turn,
-    name::Named,
+    name::{self, Named},
 };
 
 /// How many files are looked at in one go.
@@ -52,8 +52,7 @@ impl Walk {
         Self { directory, prefix: prefix.to_owned(), shards: None, found: Vec::new().into_iter() }
     }
 
-    /// The next items; none at the end. An error is about what has been passed: the listing can go
-    /// on after it. Blocks the thread.
+    /// The next items; none at the end. Blocks the thread.
     pub(crate) fn page<T: Item>(&mut self) -> Result<Vec<Result<T>>> {
         loop {
             let page = self.look();
@@ -61,14 +60,20 @@ impl Walk {
                 return Ok(page);
             }
             if self.shards.is_none() {
-                // Should it fail, the listing is at its end.
-                self.shards = Some(Vec::new().into_iter());
-                self.shards = Some(self.directory.shards().map_err(whole)?.into_iter());
+                let (shards, refused) = self.directory.shards().map_err(whole)?;
+                self.shards = Some(shards.into_iter());
+                if !refused.is_empty() {
+                    return Ok(refused.into_iter().map(Err).collect());
+                }
             }
             let Some(shard) = self.shards.as_mut().and_then(Iterator::next) else {
                 return Ok(Vec::new());
             };
-            self.found = self.directory.names(&shard, &self.prefix).map_err(whole)?.into_iter();
+            let (found, refused) = self.directory.names(&shard, &self.prefix).map_err(whole)?;
+            self.found = found.into_iter();
+            if !refused.is_empty() {
+                return Ok(refused.into_iter().map(Err).collect());
+            }
         }
     }
 
@@ -167,49 +172,64 @@ impl Place {
 }
 
 impl Directory {
-    /// The directories that may hold entries.
-    pub(crate) fn shards(&self) -> Result<Vec<String>> {
+    /// The directories that may hold entries. Beside them an error for each whose entries have keys
+    /// that Larder cannot hold.
+    pub(crate) fn shards(&self) -> Result<(Vec<String>, Vec<Error>)> {
         self.home.check()?;
         let mut shards = Vec::new();
+        let mut refused = Vec::new();
         for entry in fs::read_dir(self.home.root()).map_err(error::io)? {
-            if let Ok(name) = entry.map_err(error::io)?.file_name().into_string()
-                && self.form.is_shard(&name)
-            {
-                shards.push(name);
+            match entry.map_err(error::io)?.file_name().into_string() {
+                Ok(name) if self.form.is_shard(&name) => shards.push(name),
+                Err(name) if self.form == Form::Grammy && self.form.is_shard(&name.to_string_lossy()) => {
+                    refused.push(name::not_a_key("its directory's name is not UTF-8"));
+                }
+                _ => {}
             }
         }
-        Ok(shards)
+        Ok((shards, refused))
     }
 
     /// The files of entries in a directory, but for those whose name says that their key has not
-    /// the prefix.
-    fn names(&self, shard: &str, prefix: &str) -> Result<Vec<Found>> {
+    /// the prefix. Beside them an error for each file whose key Larder cannot hold.
+    fn names(&self, shard: &str, prefix: &str) -> Result<(Vec<Found>, Vec<Error>)> {
         let lock = Form::lock(shard);
         loop {
-            let visit = self.locks.visit(lock);
+            let visit = self.locks.visit(lock)?;
             let names = self.names_now(shard, prefix)?;
             // With no lock there was no writer either, unless the first one has come just now.
-            if visit.is_some() || !self.locks.exists(lock) || self.locks.visit(lock).is_none() {
+            if visit.is_some() || !self.locks.exists(lock) || self.locks.visit(lock)?.is_none() {
                 return Ok(names);
             }
         }
     }
 
-    fn names_now(&self, shard: &str, prefix: &str) -> Result<Vec<Found>> {
+    fn names_now(&self, shard: &str, prefix: &str) -> Result<(Vec<Found>, Vec<Error>)> {
         let entries = match fs::read_dir(self.home.root().join(shard)) {
             Ok(entries) => entries,
             // A file of that name, or a directory that somebody has just removed.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
-                return Ok(Vec::new());
+                return Ok((Vec::new(), Vec::new()));
             }
             Err(error) => return Err(error::io(error)),
         };
         let mut names = Vec::new();
+        let mut refused = Vec::new();
         for entry in entries {
-            let Ok(file) = entry.map_err(error::io)?.file_name().into_string() else {
-                continue;
+            let file = entry.map_err(error::io)?.file_name();
+            let named = match self.form.parse(shard, &file) {
+                Ok(Some(named)) => named,
+                Ok(None) => continue,
+                Err(error) => {
+                    // In grammY's layout the name is the key as it is.
+                    if self.form != Form::Grammy || file.as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                        refused.push(error);
+                    }
+                    continue;
+                }
             };
-            let Some(named) = self.form.parse(shard, &file) else {
+            // What has been parsed is UTF-8.
+            let Ok(file) = file.into_string() else {
                 continue;
             };
             if matches!(&named, Named::Key(key) if !key.as_str().starts_with(prefix)) {
@@ -222,12 +242,12 @@ impl Directory {
             }
             names.push(Found { place, named });
         }
-        Ok(names)
+        Ok((names, refused))
     }
 
     /// Deletes the entries in a directory whose keys begin with `prefix`; returns how many.
     pub(crate) fn clear_shard(&self, turn: &mut Turn, shard: &str, prefix: &str) -> Result<u64> {
-        let names = self.names(shard, prefix)?;
+        let (names, _) = self.names(shard, prefix)?;
         let mut deleted = 0;
         // A directory without entries is one page too: that they are gone may not be on the disk yet.
         for page in names.chunks(PAGE).chain(names.is_empty().then_some(&[][..])) {
@@ -252,7 +272,7 @@ impl Directory {
     /// as their names say; returns how many. Not synced: what comes back after a power cut is still
     /// expired.
     pub(crate) fn purge_shard(&self, turn: &mut Turn, shard: &str, prefix: &str) -> Result<u64> {
-        let mut expired = self.names(shard, prefix)?;
+        let (mut expired, _) = self.names(shard, prefix)?;
         expired.retain(|found| self.is_expired(found));
         let mut purged = 0;
         for page in expired.chunks(PAGE) {

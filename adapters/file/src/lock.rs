@@ -7,13 +7,15 @@
 
 use std::{
     cell::Cell,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     path::PathBuf,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
-use larder_core::Result;
+use larder_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{error, home::Home};
@@ -22,10 +24,18 @@ use crate::{error, home::Home};
 /// handles are kept open at most.
 pub(crate) const COUNT: usize = 64;
 
+/// The first pause between two attempts to take a lock; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_micros(20);
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// The locks of one storage.
 #[derive(Debug)]
 pub(crate) struct Locks {
     home: Home,
+    /// How long to wait for another process.
+    timeout: Duration,
     slots: Vec<Arc<Mutex<Option<File>>>>,
 }
 
@@ -35,6 +45,10 @@ pub(crate) struct Turn {
     slot: OwnedMutexGuard<Option<File>>,
     home: Home,
     index: usize,
+    timeout: Duration,
+    /// When the wait began. Those who wait for each other in this process wait for the same other
+    /// process, so each of them waits no longer than the timeout.
+    since: Instant,
 }
 
 /// A lock held against other processes, until it is dropped.
@@ -96,8 +110,8 @@ impl Drop for Visit {
 }
 
 impl Locks {
-    pub(crate) fn new(home: Home) -> Self {
-        Self { home, slots: (0..COUNT).map(|_| Arc::default()).collect() }
+    pub(crate) fn new(home: Home, timeout: Duration) -> Self {
+        Self { home, timeout, slots: (0..COUNT).map(|_| Arc::default()).collect() }
     }
 
     fn path(home: &Home, index: usize) -> PathBuf {
@@ -106,8 +120,9 @@ impl Locks {
 
     /// Waits for the turn at lock `index`. Dropping the future, or the turn, gives it to the next.
     pub(crate) async fn turn(&self, index: usize) -> Turn {
+        let since = Instant::now();
         let slot = Arc::clone(&self.slots[index % COUNT]).lock_owned().await;
-        Turn { slot, home: self.home.clone(), index: index % COUNT }
+        Turn { slot, home: self.home.clone(), index: index % COUNT, timeout: self.timeout, since }
     }
 
     /// Whether lock `index` has ever been taken. A writer creates the lock before anything else.
@@ -117,10 +132,30 @@ impl Locks {
 
     /// Takes lock `index` as a reader: all that writers have begun is complete. `None` where there
     /// is no lock to take: nobody has ever written, or this user may not open it.
-    pub(crate) fn visit(&self, index: usize) -> Option<Visit> {
-        let file = File::open(Self::path(&self.home, index)).ok()?;
-        retry(|| file.lock_shared()).ok()?;
-        Some(Visit(file))
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
+    pub(crate) fn visit(&self, index: usize) -> Result<Option<Visit>> {
+        let Ok(file) = File::open(Self::path(&self.home, index)) else {
+            return Ok(None);
+        };
+        match wait(Instant::now(), self.timeout, || file.try_lock_shared()) {
+            Ok(true) => Ok(Some(Visit(file))),
+            Ok(false) => Err(busy()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes the lock that a process holds while it sets the directory up. It is released with the
+    /// file.
+    pub(crate) fn setup(&self) -> Result<File> {
+        let path = self.home.locks().join("setup");
+        let file = self.home.permissions.open_or_create(&path).map_err(error::io)?;
+        match wait(Instant::now(), self.timeout, || file.try_lock()).map_err(error::io)? {
+            true => Ok(file),
+            false => Err(busy()),
+        }
     }
 
     /// Takes lock `index` if nobody has it, as who cleans up does.
@@ -140,6 +175,10 @@ impl Locks {
 
 impl Turn {
     /// Takes the lock, waiting for other processes. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
     pub(crate) fn exclusive(&mut self) -> Result<Held<'_>> {
         if self.slot.is_none() {
             *self.slot = Some(self.open()?);
@@ -147,7 +186,10 @@ impl Turn {
         let Some(file) = self.slot.as_ref() else {
             return Err(error::io(io::ErrorKind::NotFound.into()));
         };
-        retry(|| file.lock()).map_err(error::io)?;
+        if !wait(self.since, self.timeout, || file.try_lock()).map_err(error::io)? {
+            return Err(busy());
+        }
+        self.since = Instant::now();
         // Held from here on, so that it is released if the next call fails.
         let held = Held { file, index: self.index, settled: Cell::new(false) };
         held.settled.set(file.metadata().map_err(error::io)?.len() == 1);
@@ -156,7 +198,7 @@ impl Turn {
 
     fn open(&self) -> Result<File> {
         let path = Locks::path(&self.home, self.index);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = || self.home.permissions.open_or_create(&path);
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.home.check()?;
@@ -168,12 +210,34 @@ impl Turn {
     }
 }
 
-/// A signal that interrupts the wait is no reason to give up.
-fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+/// Attempts to take a lock until that succeeds, or until `timeout` after `since`; at least once. The
+/// system's own wait for a lock has no end that one could set.
+fn wait(
+    since: Instant,
+    timeout: Duration,
+    mut attempt: impl FnMut() -> Result<(), TryLockError>,
+) -> io::Result<bool> {
+    let mut pause = FIRST_PAUSE;
     loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
+        match attempt() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
         }
+        let left = timeout.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+fn busy() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "another process holds the lock, and has not released it within `lock_timeout`; nothing was changed. Look for \
+         a program that has stopped while it was using the directory",
+    )
 }

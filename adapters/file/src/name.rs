@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use larder_core::Key;
+use larder_core::{Error, ErrorKind, Key, Result};
 use sha2::{Digest, Sha256};
 
 /// The longest encoded key that is used as a name. With the extension it stays below 143 bytes, all
@@ -41,15 +41,33 @@ pub(crate) fn stem(key: &Key) -> String {
     if encoded.len() <= MAX_STEM { encoded } else { digest(key) }
 }
 
-/// The key that a file's name, without its extension, stands for; `None` if it stands for none.
-pub(crate) fn parse(stem: &str) -> Option<Named> {
+/// The key that a file's name, without its extension, stands for; `None` if it is not one that we
+/// give.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidKey`] if it stands for something that cannot be a key.
+pub(crate) fn parse(stem: &str) -> Result<Option<Named>> {
     if let Some(digest) = stem.strip_prefix(DIGEST_MARK) {
         let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        return (digest.len() == 64 && digest.bytes().all(hexadecimal)).then_some(Named::Digest);
+        return Ok((digest.len() == 64 && digest.bytes().all(hexadecimal)).then_some(Named::Digest));
     }
-    let key = Key::new(decode(stem)?).ok()?;
+    // A hidden file, such as an editor's.
+    if stem.starts_with('.') {
+        return Ok(None);
+    }
+    let text = decode(stem).ok_or_else(|| not_a_key("it does not decode to UTF-8"))?;
+    let key = Key::new(text).map_err(|error| not_a_key(error.message()))?;
     // There is one name per key: `%61` and `A` are names of nothing.
-    (self::stem(&key) == stem).then_some(Named::Key(key))
+    Ok((self::stem(&key) == stem).then_some(Named::Key(key)))
+}
+
+/// The name of a file is not that of a key.
+pub(crate) fn not_a_key(why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidKey,
+        format!("the name of a file in the directory is not a key that Larder can hold: {why}; rename it"),
+    )
 }
 
 fn encode(key: &str) -> String {
@@ -142,7 +160,7 @@ mod tests {
             ("a.", "a."),
         ] {
             assert_eq!(stem(&key(text)), name);
-            assert_eq!(parse(name), Some(Named::Key(key(text))));
+            assert_eq!(parse(name).unwrap(), Some(Named::Key(key(text))));
         }
     }
 
@@ -152,19 +170,21 @@ mod tests {
         assert_eq!(stem(&key(&longest)), longest);
         let name = stem(&key(&format!("{longest}a")));
         assert_eq!(name.len(), 65);
-        assert_eq!(parse(&name), Some(Named::Digest));
+        assert_eq!(parse(&name).unwrap(), Some(Named::Digest));
         // 512 bytes, each of which would take three.
         assert_eq!(stem(&key(&"é".repeat(256))).len(), 65);
     }
 
     #[test]
     fn names_that_we_never_give_are_nobodys() {
-        for name in
-            ["", "%", "%4", "%zz", "%61", "A", "é", "a b", "#12", "%ff", "con", "%0a", "#", "..", "a/b"]
-        {
-            assert_eq!(parse(name), None, "{name}");
+        for name in ["%61", "A", "é", "a b", "#12", "con", "#", "..", ".a", "a/b"] {
+            assert_eq!(parse(name).unwrap(), None, "{name}");
         }
-        assert_eq!(parse(&"a".repeat(MAX_STEM + 1)), None);
+        assert_eq!(parse(&"a".repeat(MAX_STEM + 1)).unwrap(), None);
+        let too_long = "a".repeat(Key::MAX_BYTES + 1);
+        for name in ["%", "%4", "%zz", "%ff", "%0a", "a%7f", &too_long] {
+            assert_eq!(parse(name).unwrap_err().kind(), ErrorKind::InvalidKey, "{name}");
+        }
     }
 
     /// As a file system that folds case and normalises would see the name.
@@ -183,7 +203,7 @@ mod tests {
             prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()));
             prop_assert!(!name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|', '~']));
             prop_assert!(!name.starts_with('.') && !is_device(&name));
-            match parse(&name) {
+            match parse(&name).unwrap() {
                 Some(Named::Key(found)) => prop_assert_eq!(found, key),
                 other => prop_assert!(other == Some(Named::Digest) && name.starts_with('#')),
             }

@@ -36,17 +36,52 @@ impl Marker {
 ///
 /// A directory that may only be read opens too, if it is there.
 pub(crate) fn open(directory: &Directory) -> Result<()> {
-    directory.home.create_root()?;
-    if directory.form != Form::Grammy {
-        if !is_marked(&directory.home, directory.form)? {
-            mark(directory)?;
+    let Directory { home, form, locks, .. } = directory;
+    home.create_root()?;
+    if *form == Form::Grammy {
+        check_grammy(home)?;
+        if !home.locks().exists() {
+            // The first write makes the locks: whoever does has synced the directories above before.
+            home.sync_above();
         }
-    } else if !directory.home.locks().exists() {
-        // The first write makes the locks: whoever does has synced the directories above before.
-        directory.home.sync_above();
+    } else if !is_marked(home, *form)? {
+        mark(directory)?;
     }
-    remove_leftovers(&directory.home, &directory.locks);
+    remove_leftovers(home, locks);
     Ok(())
+}
+
+/// Makes sure that the directory is there and has this form. Changes nothing.
+pub(crate) fn check(directory: &Directory) -> Result<()> {
+    let Directory { home, form, .. } = directory;
+    if !home.exists()? {
+        return Err(configuration("there is no directory at this path; check the path"));
+    }
+    if *form == Form::Grammy {
+        return check_grammy(home);
+    }
+    if is_marked(home, *form)? {
+        return Ok(());
+    }
+    refuse_foreign(home)?;
+    Err(configuration("the directory is empty, so it is not a storage; check the path"))
+}
+
+/// Refuses a directory that has no entry in grammY's layout, but something else.
+fn check_grammy(home: &Home) -> Result<()> {
+    if home.marker().exists() {
+        return Err(configuration("the directory has Larder's own layout; leave `layout=grammy` out"));
+    }
+    let names = home.names()?;
+    if names.is_empty()
+        || names.iter().filter_map(|name| name.to_str()).any(|name| Form::Grammy.is_shard(name))
+    {
+        return Ok(());
+    }
+    Err(configuration(
+        "the directory holds files, and none where grammY's file storage puts them; name its directory, an empty \
+         one or a new one",
+    ))
 }
 
 /// Whether the directory has a marker, which must say the same form.
@@ -70,7 +105,7 @@ fn is_marked(home: &Home, form: Form) -> Result<bool> {
 }
 
 fn mark(directory: &Directory) -> Result<()> {
-    let Directory { home, form, .. } = directory;
+    let Directory { home, form, locks, .. } = directory;
     if let Err(error) = refuse_foreign(home) {
         // Another process may have set it up and written to it since we looked for the marker.
         return if is_marked(home, *form)? { Ok(()) } else { Err(error) };
@@ -79,10 +114,7 @@ fn mark(directory: &Directory) -> Result<()> {
     home.sync_above();
     // Not through `Home::check`, which asks for the marker.
     home.create_hidden()?;
-    let path = home.locks().join("setup");
-    let lock =
-        fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(error::io)?;
-    lock.lock().map_err(error::io)?;
+    let _lock = locks.setup()?;
     // Another process may have been faster.
     if is_marked(home, *form)? {
         return Ok(());
@@ -92,14 +124,14 @@ fn mark(directory: &Directory) -> Result<()> {
     text.push(b'\n');
     let write = || -> io::Result<()> {
         // On the disk before any entry is: a directory with entries and no marker would be refused.
-        atomic::replace(&home.temporary_file(COUNT), &home.marker(), &text, b"", true)?;
+        atomic::replace(&home.temporary_file(COUNT), &home.marker(), home.permissions, &text, b"", true)?;
         home.sync()
     };
     write().map_err(error::io)
 }
 
 fn refuse_foreign(home: &Home) -> Result<()> {
-    if home.is_unused()? {
+    if home.names()?.is_empty() {
         return Ok(());
     }
     Err(configuration(

@@ -65,6 +65,15 @@ impl FileStorage {
         FileBuilder::from_url(url)?.open().await
     }
 
+    /// Opens the directory that a URL names, if it is there; see [`FileBuilder::existing`].
+    ///
+    /// # Errors
+    ///
+    /// As [`FileBuilder::from_url`] and [`FileBuilder::open`].
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        FileBuilder::from_url(url)?.existing().open().await
+    }
+
     /// Options for a storage in `directory`.
     pub fn builder(directory: impl Into<std::path::PathBuf>) -> FileBuilder {
         FileBuilder::new(directory)
@@ -161,7 +170,7 @@ impl FileStorage {
         prefix: &str,
         work: fn(&Directory, &mut Turn, &str, &str) -> Result<u64>,
     ) -> Result<u64> {
-        let shards = self.look(operation, |directory| directory.shards()).await?;
+        let (shards, _) = self.look(operation, |directory| directory.shards()).await?;
         stream::iter(shards)
             .map(|shard| {
                 let prefix = prefix.to_owned();
@@ -186,14 +195,25 @@ impl FileStorage {
                 .await;
             match page {
                 Ok((_, Ok(page))) if page.is_empty() => None,
-                Ok((walk, Ok(page))) => Some((page, Some(walk))),
-                Ok((walk, Err(error))) => Some((vec![Err(error)], Some(walk))),
-                // Closed, or the runtime is going away.
-                Err(error) => Some((vec![Err(error)], None)),
+                Ok((walk, Ok(mut page))) => {
+                    let end = page
+                        .iter()
+                        .position(|item| item.as_ref().is_err_and(|error| !is_of_one_entry(error)));
+                    if let Some(end) = end {
+                        page.truncate(end + 1);
+                    }
+                    Some((page, end.is_none().then_some(walk)))
+                }
+                Ok((_, Err(error))) | Err(error) => Some((vec![Err(error)], None)),
             }
         });
         pages.map(stream::iter).flatten().map(move |item| item.map_err(during(operation))).boxed()
     }
+}
+
+/// Whether an error in a listing concerns one entry, so that the listing goes on.
+fn is_of_one_entry(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidKey)
 }
 
 fn record(stored: Stored) -> Record {

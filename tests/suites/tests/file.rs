@@ -4,6 +4,8 @@
 mod damage;
 #[path = "file/directory.rs"]
 mod directory;
+#[path = "file/existing.rs"]
+mod existing;
 #[path = "file/grammy.rs"]
 mod grammy;
 #[path = "file/permissions.rs"]
@@ -12,6 +14,8 @@ mod permissions;
 mod snapshot;
 #[path = "file/spaces.rs"]
 mod spaces;
+#[path = "file/stopped.rs"]
+mod stopped;
 
 use std::sync::Arc;
 
@@ -25,6 +29,10 @@ fn main() {
     // Cases that need another user run in a process of their own, which is this binary again.
     if permissions::is_child() {
         permissions::child();
+        return;
+    }
+    if stopped::is_child() {
+        stopped::child();
         return;
     }
     // Directories are removed when the suites that use them are dropped, which is before the exit.
@@ -43,10 +51,11 @@ fn trials() -> Vec<Trial> {
     let grammy = Directories::new(|builder| builder.sync(false).layout(Layout::Grammy));
 
     let synced = Suite::new("file", synced).slow();
-    let synced = permissions::cases(directory::cases(damage::cases(synced))).into_trials(&runtime);
+    let synced = stopped::cases(permissions::cases(directory::cases(existing::cases(damage::cases(synced)))))
+        .into_trials(&runtime);
     let unsynced = Suite::new("file_unsynced", unsynced).into_trials(&runtime);
     let json = damage::cases(Suite::new("file_json", json)).into_trials(&runtime);
-    let grammy = grammy::cases(Suite::new("file_grammy", grammy)).into_trials(&runtime);
+    let grammy = damage::grammy_cases(grammy::cases(Suite::new("file_grammy", grammy))).into_trials(&runtime);
     let snapshot = snapshot::cases(Suite::new("file_snapshot", Snapshots::new())).into_trials(&runtime);
     [synced, unsynced, json, grammy, snapshot].into_iter().flatten().collect()
 }

@@ -8,10 +8,11 @@ use crate::{
     SnapshotStorage,
     config::path,
     error::{configuration, during},
+    permissions,
 };
 
 /// The options of a `file:` URL that names a snapshot.
-pub const SNAPSHOT_OPTIONS: &[&str] = &["interval"];
+pub const SNAPSHOT_OPTIONS: &[&str] = &["interval", "permissions"];
 
 /// How often the snapshot is written, unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -38,12 +39,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub struct SnapshotBuilder {
     pub(super) path: PathBuf,
     pub(super) interval: Duration,
+    pub(super) permissions: Option<u32>,
+    pub(super) existing: bool,
 }
 
 impl SnapshotBuilder {
     /// A snapshot in the file at `path`, which need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), interval: INTERVAL }
+        Self { path: path.into(), interval: INTERVAL, permissions: None, existing: false }
     }
 
     /// What a `file:` URL says; its options are [`SNAPSHOT_OPTIONS`].
@@ -61,6 +64,9 @@ impl SnapshotBuilder {
         if let Some(interval) = location.take_duration("interval")? {
             builder = builder.interval(interval);
         }
+        if let Some(mode) = location.take_with("permissions", permissions::EXPECTS, permissions::parse)? {
+            builder = builder.permissions(mode);
+        }
         location.finish(SNAPSHOT_OPTIONS)?;
         builder.check()?;
         Ok(builder)
@@ -70,6 +76,21 @@ impl SnapshotBuilder {
     /// Default: 60 seconds.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
+        self
+    }
+
+    /// The mode of a new snapshot file, such as `0o640`; a new directory for it may also be searched
+    /// by whoever may read it. Default: `0o600`, this user only. A file that is there keeps its mode.
+    /// No effect on Windows.
+    pub fn permissions(mut self, mode: u32) -> Self {
+        self.permissions = Some(mode);
+        self
+    }
+
+    /// Opens only a snapshot that is there already. Opening and reading then create and change nothing;
+    /// the first change takes hold of the snapshot, and is saved as usual.
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
         self
     }
 
@@ -89,8 +110,9 @@ impl SnapshotBuilder {
     ///
     /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
     /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
-    /// it is left as it is; [`Configuration`](larder_core::ErrorKind::Configuration) if the path names
-    /// a directory; [`Denied`](larder_core::ErrorKind::Denied) without permission.
+    /// it is left as it is, and nothing is created beside it;
+    /// [`Configuration`](larder_core::ErrorKind::Configuration) if the path names something that is not
+    /// a file, or nothing with [`existing`](Self::existing); [`Denied`](larder_core::ErrorKind::Denied) without permission.
     pub async fn open(self) -> Result<SnapshotStorage> {
         SnapshotStorage::open(self).await.map_err(during(Operation::Connect))
     }
@@ -112,6 +134,7 @@ mod tests {
             "file:x.json?interval=0s",
             "file:x.json?interval=1",
             "file:x.json?sync=true",
+            "file:x.json?permissions=755",
         ] {
             assert_eq!(SnapshotBuilder::from_url(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
         }

@@ -6,19 +6,28 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufWriter},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use larder_core::{Error, ErrorKind, Result, clock::unix_millis};
+use bytes::Bytes;
+use larder_core::{Error, ErrorKind, Key, Result, clock::unix_millis};
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::{document, map::Map};
+use super::{
+    config::SnapshotBuilder,
+    document,
+    map::{Map, Slot},
+};
 use crate::{
     atomic,
     error::{self, blocking, configuration},
     form::read_whole,
     home::Home,
+    permissions::Permissions,
 };
 
 /// How many entries are written while nobody else can get at them.
@@ -31,7 +40,10 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Shared {
     path: PathBuf,
+    permissions: Permissions,
     interval: Duration,
+    /// Whether nothing has been changed yet and the file was only opened to look at it.
+    looking: AtomicBool,
     state: Mutex<State>,
     saving: Arc<tokio::sync::Mutex<Saving>>,
     task: Mutex<Option<AbortHandle>>,
@@ -52,33 +64,86 @@ struct Saving {
     /// Whether the file's name is known to be on the disk, with those of the directories above it. The
     /// process that wrote the file may have been killed before it synced them.
     settled: bool,
-    /// The lock against other processes; none once closed.
+    closed: bool,
+    /// The lock against other processes; none once closed, or where the file is only looked at.
     lock: Option<File>,
 }
 
 impl Shared {
-    /// Takes the lock and reads the file. Blocks the thread.
-    pub(super) fn open(path: &Path, interval: Duration) -> Result<Self> {
+    /// Reads the file and takes the lock. Blocks the thread.
+    pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
         // Whatever link leads there, it is one file with one lock, and the link is not what is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if path.is_dir() {
-            return Err(configuration("the snapshot's path names a directory; name a file in it"));
+        let path = fs::canonicalize(&builder.path).unwrap_or_else(|_| builder.path.clone());
+        let permissions = Permissions::new(builder.permissions)?;
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(configuration("the snapshot's path names a directory; name a file in it"));
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(configuration("the snapshot's path names a pipe or a device; name a file"));
+            }
+            _ => {}
         }
-        Home::new(parent(&path).to_owned(), false).create_root()?;
-        let lock = lock(&with_suffix(&path, ".lock"))?;
-        let slots = match read_whole(&path)? {
-            Some(text) => document::parse(&text)?,
-            None => BTreeMap::new(),
+        // Before anything is created beside it: it may be a file of something else.
+        let (text, mut slots) = read(&path, builder.existing)?;
+        let lock_path = with_suffix(&path, ".lock");
+        let lock = if builder.existing {
+            lock_if_there(&lock_path)?
+        } else {
+            Home::new(parent(&path).to_owned(), false, permissions).create_root()?;
+            Some(lock(permissions.open_or_create(&lock_path).map_err(error::io)?)?)
         };
-        // Nobody else writes it: it is what a killed process left behind, if it is there.
-        let _ = fs::remove_file(with_suffix(&path, ".tmp"));
+        if lock.is_some() && read_whole(&path)? != text {
+            // It was replaced before the lock was ours.
+            (_, slots) = read(&path, builder.existing)?;
+        }
+        if !builder.existing {
+            // Nobody else writes it: it is what a killed process left behind, if it is there.
+            let _ = fs::remove_file(with_suffix(&path, ".tmp"));
+        }
+        let saving = Saving { saved: 0, settled: builder.existing, closed: false, lock };
         Ok(Self {
             path,
-            interval,
+            permissions,
+            interval: builder.interval,
             state: Mutex::new(State { map: Map::new(slots), closed: false }),
-            saving: Arc::new(tokio::sync::Mutex::new(Saving { saved: 0, settled: false, lock: Some(lock) })),
+            saving: Arc::new(tokio::sync::Mutex::new(saving)),
+            looking: AtomicBool::new(builder.existing),
             task: Mutex::default(),
         })
+    }
+
+    /// Makes sure, before a change, that the lock is ours and that the map is what the file says: a
+    /// snapshot that is only looked at need not have a lock.
+    pub(super) async fn take_hold(self: &Arc<Self>) -> Result<()> {
+        if !self.looking.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut saving = Arc::clone(&self.saving).lock_owned().await;
+        let shared = Arc::clone(self);
+        blocking(move || {
+            let done = shared.take_hold_now(&mut saving);
+            // Before `shared`, as in `flush`.
+            drop(saving);
+            done
+        })
+        .await
+    }
+
+    fn take_hold_now(&self, saving: &mut Saving) -> Result<()> {
+        if saving.closed || !self.looking.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if saving.lock.is_none() {
+            let path = with_suffix(&self.path, ".lock");
+            let lock = lock(self.permissions.open_or_create(&path).map_err(error::io)?)?;
+            let (_, slots) = read(&self.path, true)?;
+            self.state().map = Map::new(slots);
+            saving.lock = Some(lock);
+        }
+        saving.settled = false;
+        self.looking.store(false, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,7 +157,7 @@ impl Shared {
     /// Writes the file if something has changed since it was written, and puts its name on the disk.
     /// Blocks the thread.
     fn save(&self, saving: &mut Saving) -> Result<()> {
-        if saving.lock.is_none() {
+        if saving.closed {
             return Err(closed());
         }
         let moment = {
@@ -106,7 +171,7 @@ impl Shared {
         } else if saving.settled {
             return Ok(());
         }
-        let parent = Home::new(parent(&self.path).to_owned(), false);
+        let parent = Home::new(parent(&self.path).to_owned(), false, self.permissions);
         if !saving.settled {
             parent.sync_above();
         }
@@ -121,9 +186,10 @@ impl Shared {
         let replace = || -> io::Result<()> {
             // Who may read the snapshot is for its owner to say, from the first byte on.
             let permissions = fs::metadata(&self.path).ok().map(|metadata| metadata.permissions());
-            let file = create(&temp, permissions.is_some())?;
-            if let Some(permissions) = permissions {
-                file.set_permissions(permissions)?;
+            let file = create(&temp)?;
+            match permissions {
+                Some(permissions) => file.set_permissions(permissions)?,
+                None => self.permissions.apply(&file)?,
             }
             self.fill(file)?.sync_all()?;
             fs::rename(&temp, &self.path)
@@ -148,7 +214,7 @@ impl Shared {
     /// Writes what has not been written. Goes on to its end also when the future is dropped.
     pub(super) async fn flush(self: &Arc<Self>) -> Result<()> {
         let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        if saving.lock.is_some() && saving.settled && saving.saved == self.state().map.changes() {
+        if !saving.closed && saving.settled && saving.saved == self.state().map.changes() {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -164,7 +230,7 @@ impl Shared {
     /// Flushes, and lets others have the file. If that fails the storage stays open.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
         let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        if saving.lock.is_none() {
+        if saving.closed {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -173,6 +239,7 @@ impl Shared {
             shared.state().closed = true;
             let done = shared.save(&mut saving);
             if done.is_ok() {
+                saving.closed = true;
                 saving.lock = None;
                 if let Some(task) = shared.task().take() {
                     task.abort();
@@ -235,7 +302,7 @@ impl Drop for Shared {
         let Ok(mut saving) = saving.try_lock() else {
             return;
         };
-        if saving.lock.is_some()
+        if !saving.closed
             && let Err(error) = self.save(&mut saving)
         {
             tracing::warn!(%error, "the snapshot could not be written when it was dropped; its last changes are lost");
@@ -247,27 +314,50 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the storage has been closed; open it again to use it")
 }
 
-/// Creates the temporary file, for nobody else's eyes if `private`.
-fn create(path: &Path, private: bool) -> io::Result<File> {
+/// Creates the temporary file, which nobody else may read until it is known who may.
+fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
-    if private {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    #[cfg(not(unix))]
-    let _ = private;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
 }
 
-fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(error::io)?;
+/// Reads the file: its text, if it is there, and what that says.
+fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slot>)> {
+    match read_whole(path)? {
+        Some(text) => {
+            let slots = document::parse(&text)?;
+            Ok((Some(text), slots))
+        }
+        None if existing => Err(configuration("there is no file at this path; check the path")),
+        None => Ok((None, BTreeMap::new())),
+    }
+}
+
+/// Takes the lock if its file is there. If it is not, no other process has the snapshot.
+fn lock_if_there(path: &Path) -> Result<Option<File>> {
+    let open = |write| OpenOptions::new().read(true).write(write).open(path);
+    let opened = match open(true) {
+        // Enough to see that nobody has it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            open(false)
+        }
+        opened => opened,
+    };
+    match opened {
+        Ok(file) => lock(file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error::io(error)),
+    }
+}
+
+fn lock(file: File) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(
@@ -293,7 +383,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(all(test, unix))]
 mod tests {
     use futures_util::FutureExt;
-    use larder_core::{Bytes, Expiry, Key, Storage};
+    use larder_core::{Expiry, Storage};
 
     use super::*;
     use crate::SnapshotStorage;
@@ -328,7 +418,7 @@ mod tests {
     fn a_private_file_is_private_from_the_start() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let file = create(&dir.path().join("t"), true).unwrap();
+        let file = create(&dir.path().join("t")).unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -49,6 +49,15 @@ impl SnapshotStorage {
         SnapshotBuilder::from_url(url)?.open().await
     }
 
+    /// Opens the snapshot that a URL names, if it is there; see [`SnapshotBuilder::existing`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SnapshotBuilder::from_url`] and [`SnapshotBuilder::open`].
+    pub async fn connect_existing(url: &str) -> Result<Self> {
+        SnapshotBuilder::from_url(url)?.existing().open().await
+    }
+
     /// Options for a snapshot in the file at `path`.
     pub fn builder(path: impl Into<PathBuf>) -> SnapshotBuilder {
         SnapshotBuilder::new(path)
@@ -56,9 +65,12 @@ impl SnapshotStorage {
 
     pub(super) async fn open(builder: SnapshotBuilder) -> Result<Self> {
         builder.check()?;
-        let shared = blocking(move || Shared::open(&builder.path, builder.interval)).await?;
+        let existing = builder.existing;
+        let shared = blocking(move || Shared::open(&builder)).await?;
         let storage = Self { shared: Arc::new(shared) };
-        storage.shared.ensure_running();
+        if !existing {
+            storage.shared.ensure_running();
+        }
         Ok(storage)
     }
 
@@ -70,7 +82,12 @@ impl SnapshotStorage {
         Ok(look(&state.map, unix_millis()))
     }
 
-    fn change<T>(&self, operation: Operation, change: impl FnOnce(&mut Map, i64) -> Result<T>) -> Result<T> {
+    async fn change<T>(
+        &self,
+        operation: Operation,
+        change: impl FnOnce(&mut Map, i64) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.shared.take_hold().await.map_err(during(operation))?;
         self.shared.ensure_running();
         let mut state = self.shared.state();
         if state.closed {
@@ -129,10 +146,11 @@ impl Storage for SnapshotStorage {
             map.set(key, &value, expiry, now);
             Ok(())
         })
+        .await
     }
 
     async fn delete(&self, key: &Key) -> Result<bool> {
-        self.change(Operation::Delete, |map, now| Ok(map.remove(key, now)))
+        self.change(Operation::Delete, |map, now| Ok(map.remove(key, now))).await
     }
 
     async fn write_if(
@@ -148,6 +166,7 @@ impl Storage for SnapshotStorage {
             }
             Ok(map.set(key, &value, expiry, now))
         })
+        .await
     }
 
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
@@ -158,10 +177,11 @@ impl Storage for SnapshotStorage {
             map.remove(key, now);
             Ok(())
         })
+        .await
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.change(Operation::Touch, |map, now| Ok(map.touch(key, expiry, now)))
+        self.change(Operation::Touch, |map, now| Ok(map.touch(key, expiry, now))).await
     }
 
     async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
@@ -187,12 +207,14 @@ impl Storage for SnapshotStorage {
             }
             Ok(())
         })
+        .await
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
         self.change(Operation::DeleteMany, |map, now| {
             Ok(keys.iter().map(|key| u64::from(map.remove(key, now))).sum())
         })
+        .await
     }
 
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
@@ -204,11 +226,11 @@ impl Storage for SnapshotStorage {
     }
 
     async fn clear(&self, prefix: &str) -> Result<u64> {
-        self.change(Operation::Clear, |map, now| Ok(map.clear(prefix, now)))
+        self.change(Operation::Clear, |map, now| Ok(map.clear(prefix, now))).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.change(Operation::PurgeExpired, |map, now| Ok(map.purge(now)))
+        self.change(Operation::PurgeExpired, |map, now| Ok(map.purge(now))).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -65,6 +65,22 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert!(storage.read(&torn).await.must("read").is_none());
             assert!(storage.write_if(&torn, "3".into(), Expiry::Never, Condition::Absent).await.is_ok());
         })
+        .case("listing_reports_each_name_that_is_not_a_key", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            let root = context.factory.path(context.target.space());
+            let file = root.join(entries(&root).pop().must("the entry's file"));
+            let extension = file.extension().must("an extension").to_string_lossy().into_owned();
+            for stem in ["%0a", "%ff", "%zz"] {
+                fs::copy(&file, file.with_file_name(format!("{stem}.{extension}"))).must("copy a file");
+            }
+            for name in [format!(".hidden.{extension}"), format!("a.{extension}~"), "%0a.tmp".to_owned()] {
+                fs::copy(&file, file.with_file_name(name)).must("copy a file");
+            }
+            lists_with_errors(&storage, 3).await;
+            assert_eq!(storage.clear("").await.must("clear"), 1);
+            lists_nothing_but_errors(&storage).await;
+        })
         .case("another_keys_file_is_corrupt", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let path = torn(&context.factory, context.target.space(), &storage).await;
@@ -94,6 +110,66 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(storage.clear("").await.must("clear"), 2);
             assert_eq!(entries(&root).len(), foreign.len());
         })
+}
+
+/// Files in grammY's directory whose keys Larder cannot hold.
+pub(crate) fn grammy_cases(suite: Suite<Directories>) -> Suite<Directories> {
+    suite.case("listing_reports_each_key_that_it_cannot_hold", |context| async move {
+        let storage = context.factory.storage(context.target.space()).await;
+        storage.write(&key("424242"), "1".into(), Expiry::Never).await.must("write");
+        let root = context.factory.path(context.target.space());
+        let put = |name: &std::ffi::OsStr, directory: &std::ffi::OsStr| {
+            fs::create_dir_all(root.join(directory)).must("make a directory");
+            // Not every file system takes every name.
+            fs::write(root.join(directory).join(name), b"1").is_ok()
+        };
+        let mut refused = 0;
+        for (name, directory) in [("a\\b42.json", "42"), ("line\nfeed.json", "ed"), ("b\\c.json", "\\c")] {
+            if cfg!(unix) {
+                refused += usize::from(put(name.as_ref(), directory.as_ref()));
+            }
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            let name = |bytes| std::ffi::OsStr::from_bytes(bytes);
+            refused += usize::from(put(name(b"\xff42.json"), name(b"42")));
+            refused += usize::from(put(name(b"x\xff.json"), name(b"x\xff")));
+        }
+        // These are not entries.
+        for name in [".json", "README", "x.json.tmp", "7.json", ".42.json.swp"] {
+            put(name.as_ref(), "42".as_ref());
+        }
+        lists_with_errors(&storage, refused).await;
+        if cfg!(unix) {
+            assert!(refused >= 3);
+            assert_eq!(
+                storage.keys("424").count().await,
+                1 + usize::from(refused == 5),
+                "only those of the prefix"
+            );
+        }
+        assert_eq!(storage.clear("").await.must("clear"), 1);
+        assert_eq!(storage.keys("").count().await, refused, "they were left alone");
+    })
+}
+
+async fn lists_nothing_but_errors(storage: &FileStorage) {
+    assert!(storage.keys("").all(|key| std::future::ready(key.is_err())).await);
+}
+
+/// One entry is listed, and `refused` errors.
+async fn lists_with_errors(storage: &FileStorage, refused: usize) {
+    let keys: Vec<_> = storage.keys("").map(|key| key.map(drop)).collect().await;
+    let entries: Vec<_> = storage.entries("").map(|entry| entry.map(drop)).collect().await;
+    for listed in [keys, entries] {
+        assert_eq!(listed.len(), 1 + refused);
+        assert_eq!(listed.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        for outcome in listed.into_iter().filter(Result::is_err) {
+            let error = outcome.fails(ErrorKind::InvalidKey, "a file whose name is not a key");
+            assert!(error.message().contains("name of a file"), "{error}");
+        }
+    }
 }
 
 /// Writes two entries, `whole` and `torn`; returns the file of the latter.

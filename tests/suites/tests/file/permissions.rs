@@ -14,7 +14,7 @@ use larder_core::{ErrorKind, Expiry, Storage};
 use larder_file::{FileStorage, Layout, SnapshotStorage};
 use larder_testkit::{Fails, Must, Suite};
 
-use crate::spaces::{Directories, key};
+use crate::spaces::{Directories, files, key};
 
 /// Names the directory for the child process.
 const CHILD: &str = "LARDER_TEST_FILE_READ_ONLY";
@@ -30,11 +30,12 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     if !cfg!(unix) {
         return suite;
     }
+    let suite = private(suite);
     suite.case("a_read_only_directory_is_read_and_refuses_writes", |context| async move {
         let root = context.factory.path(context.target.space());
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
             let storage = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
-            let storage = storage.open().await.must("open");
+            let storage = storage.permissions(0o644).open().await.must("open");
             storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
             storage.close().await.must("close");
         }
@@ -53,6 +54,37 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             tokio::task::spawn_blocking(move || child.output()).await.must("join").must("run the child");
         directories.iter().for_each(|directory| set_mode(directory, 0o755));
         assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    })
+}
+
+fn private(suite: Suite<Directories>) -> Suite<Directories> {
+    suite.case("files_are_private_unless_the_option_says_otherwise", |context| async move {
+        let root = context.factory.path(context.target.space());
+        fs::create_dir_all(&root).must("make a directory");
+        let cases =
+            [("", 0o600, 0o700), ("permissions=0640", 0o640, 0o750), ("permissions=666", 0o666, 0o777)];
+        for (option, file, directory) in cases {
+            let above = root.join(format!("{file:o}"));
+            for (name, options) in [
+                ("larder", ""),
+                ("json", "&values=json"),
+                ("grammy", "&layout=grammy"),
+                ("snapshot/s.json", ""),
+            ] {
+                let url = format!("file:{}?{option}{options}", above.join(name).display());
+                let storage = larder_file::open(&url).await.must("open");
+                storage.write(&key("secret"), "1".into(), Expiry::Never).await.must("write");
+                storage.close().await.must("close");
+            }
+            let (files, directories) = (files(&above), directories(&above));
+            assert!(files.len() > 8 && directories.len() > 8, "{files:?} {directories:?}");
+            for path in files {
+                assert_eq!(mode(&above.join(&path)), file, "{}", path.display());
+            }
+            for path in directories {
+                assert_eq!(mode(&path), directory, "{}", path.display());
+            }
+        }
     })
 }
 
@@ -107,6 +139,17 @@ fn directories(root: &Path) -> Vec<PathBuf> {
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).must("change the mode");
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).must("ask for the mode").permissions().mode() & 0o777
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> u32 {
+    0
 }
 
 #[cfg(not(unix))]

@@ -1,0 +1,157 @@
+//! Who may use the files and directories that are created.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::Path,
+};
+
+use larder_core::Result;
+
+use crate::error::configuration;
+
+/// What the option `permissions` takes.
+pub(crate) const EXPECTS: &str = "the mode of new files in octal, from 0600 to 0666, such as 0640 or 0660";
+
+/// The mode of new files. Windows has no such thing: there it has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code))]
+pub(crate) struct Permissions {
+    mode: u32,
+    /// Whether the mode was asked for, so that it applies whatever the process's umask is.
+    chosen: bool,
+}
+
+impl Default for Permissions {
+    /// For this user only: keys and values may be secrets.
+    fn default() -> Self {
+        Self { mode: 0o600, chosen: false }
+    }
+}
+
+impl Permissions {
+    /// # Errors
+    ///
+    /// [`Configuration`](larder_core::ErrorKind::Configuration) for a mode that is not one of files
+    /// that this user can read and write.
+    pub(crate) fn new(mode: Option<u32>) -> Result<Self> {
+        match mode {
+            None => Ok(Self::default()),
+            Some(mode) if is_allowed(mode) => Ok(Self { mode, chosen: true }),
+            Some(_) => Err(configuration(format!("`permissions` takes {EXPECTS}"))),
+        }
+    }
+
+    /// Creates the file at `path`, for reading and writing.
+    pub(crate) fn create(self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, self.mode);
+        let file = options.open(path)?;
+        self.apply(&file)?;
+        Ok(file)
+    }
+
+    /// Gives a file that was just created its mode.
+    pub(crate) fn apply(self, file: &File) -> io::Result<()> {
+        #[cfg(unix)]
+        if self.chosen {
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode))?;
+        }
+        #[cfg(not(unix))]
+        let _ = file;
+        Ok(())
+    }
+
+    /// Opens the file at `path` for reading and writing; creates it if it is not there.
+    pub(crate) fn open_or_create(self, path: &Path) -> io::Result<File> {
+        let open = || OpenOptions::new().read(true).write(true).open(path);
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.create(path) {
+                // Another process was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(),
+                created => created,
+            },
+            opened => opened,
+        }
+    }
+
+    /// Creates a directory; says whether it was not there before. It may be searched by whoever may
+    /// read it.
+    pub(crate) fn create_directory(self, path: &Path) -> io::Result<bool> {
+        #[cfg_attr(not(unix), allow(unused_mut))]
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        let mode = self.mode | (self.mode & 0o444) >> 2;
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+        match builder.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            created => created?,
+        }
+        #[cfg(unix)]
+        if self.chosen {
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        }
+        Ok(true)
+    }
+}
+
+fn is_allowed(mode: u32) -> bool {
+    mode & !0o666 == 0 && mode & 0o600 == 0o600
+}
+
+/// The mode that the option says.
+pub(crate) fn parse(text: &str) -> Option<u32> {
+    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
+    u32::from_str_radix(text, 8).ok().filter(|mode| octal && is_allowed(*mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mode_is_octal_and_of_files_that_the_user_can_read_and_write() {
+        for (text, mode) in
+            [("0600", 0o600), ("600", 0o600), ("0660", 0o660), ("0644", 0o644), ("0666", 0o666)]
+        {
+            assert_eq!(parse(text), Some(mode), "{text}");
+        }
+        for text in
+            ["", "0", "0400", "0700", "0755", "1600", "4660", "600 ", "+600", "0o600", "rw", "00600", "0680"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        for mode in [0, 0o400, 0o755, 600] {
+            assert!(Permissions::new(Some(mode)).is_err(), "{mode:o}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_directories_are_private_unless_chosen() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for (chosen, file, directory) in [
+            (None, 0o600, 0o700),
+            (Some(0o660), 0o660, 0o770),
+            (Some(0o662), 0o662, 0o772),
+            (Some(0o644), 0o644, 0o755),
+        ] {
+            let permissions = Permissions::new(chosen).unwrap();
+            let path = dir.path().join(format!("{file:o}"));
+            permissions.create(&path).unwrap();
+            assert_eq!(mode(&path), file);
+            // A file that is there keeps its mode.
+            Permissions::new(Some(0o600)).unwrap().open_or_create(&path).unwrap();
+            assert_eq!(mode(&path), file);
+            let path = dir.path().join(format!("{directory:o}.d"));
+            assert!(permissions.create_directory(&path).unwrap());
+            assert!(!Permissions::default().create_directory(&path).unwrap());
+            assert_eq!(mode(&path), directory);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Looking creates nothing, and a place that holds something else is refused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures_util::StreamExt;
+use larder_core::{ErrorKind, Expiry, Storage};
+use larder_file::{FileStorage, Layout, SnapshotStorage, ValueFormat};
+use larder_testkit::{Fails, Must, Suite};
+
+use crate::spaces::{Directories, key};
+
+pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
+    suite
+        .case("looking_for_what_is_missing_creates_nothing", |context| async move {
+            let root = space(&context.factory, context.target.space());
+            for url in ["missing", "missing?layout=grammy", "missing/below", "missing.json", "missing/x.json"]
+            {
+                let url = format!("file:{}/{url}", root.display());
+                let error = larder_file::open_existing(&url).await.map(drop);
+                let error = error.fails(ErrorKind::Configuration, &url);
+                assert!(error.message().contains("there is no"), "{error}");
+                assert!(everything(&root).is_empty(), "{url}: {:?}", everything(&root));
+            }
+            let url = format!("file:{}", root.display());
+            let error =
+                larder_file::open_existing(&url).await.map(drop).fails(ErrorKind::Configuration, "empty");
+            assert!(error.message().contains("empty"), "{error}");
+            assert!(everything(&root).is_empty());
+        })
+        .case("looking_leaves_a_directory_as_it_was", |context| async move {
+            let root = space(&context.factory, context.target.space());
+            let urls = ["larder", "json?values=json", "grammy?layout=grammy"];
+            for url in urls {
+                let url = format!("file:{}/{url}", root.display());
+                let storage = larder_file::open(&url).await.must("open");
+                storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+                storage.close().await.must("close");
+            }
+            // As grammY leaves it.
+            fs::remove_dir_all(root.join("grammy/.larder")).must("remove the locks");
+            fs::write(root.join("larder/.larder/tmp/00-1"), b"").must("write a file");
+            let before = everything(&root);
+            for url in urls {
+                let url = format!("file:{}/{url}", root.display());
+                let storage = larder_file::open_existing(&url).await.must("open what is there");
+                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert!(!storage.contains(&key("b")).await.must("contains"));
+                assert_eq!(storage.keys("").count().await, 1);
+                assert_eq!(storage.entries("").count().await, 1);
+                storage.ping().await.must("ping");
+                storage.close().await.must("close");
+            }
+            assert_eq!(everything(&root), before);
+            for url in urls {
+                let url = format!("file:{}/{url}", root.display());
+                let storage = larder_file::open_existing(&url).await.must("open what is there");
+                assert!(storage.delete(&key("a")).await.must("delete what is there"));
+                storage.close().await.must("close");
+            }
+        })
+        .case("looking_leaves_a_snapshot_as_it_was", |context| async move {
+            let root = space(&context.factory, context.target.space());
+            let path = root.join("sessions.json");
+            let url = format!("file:{}", path.display());
+            let storage = SnapshotStorage::connect(&url).await.must("open");
+            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.flush().await.must("flush");
+            let used = SnapshotStorage::connect_existing(&url).await;
+            used.fails(ErrorKind::Unavailable, "look at a snapshot that is in use");
+            storage.close().await.must("close");
+            for lock in [true, false] {
+                if !lock {
+                    fs::remove_file(root.join("sessions.json.lock")).must("remove the lock");
+                }
+                let before = everything(&root);
+                let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
+                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert_eq!(storage.keys("").count().await, 1);
+                storage.flush().await.must("flush");
+                storage.close().await.must("close");
+                assert_eq!(everything(&root), before);
+            }
+
+            // A change takes hold of it, unless another process was faster, and sees what that one wrote.
+            let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
+            let other = SnapshotStorage::connect(&url).await.must("open");
+            storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "change what is in use");
+            other.write(&key("b"), "2".into(), Expiry::Never).await.must("write");
+            other.close().await.must("close");
+            assert!(storage.delete(&key("a")).await.must("delete"));
+            storage.close().await.must("close");
+            let storage = SnapshotStorage::connect(&url).await.must("open");
+            assert!(storage.contains(&key("b")).await.must("contains"));
+            assert!(!storage.contains(&key("a")).await.must("contains"));
+            storage.close().await.must("close");
+        })
+        .case("layout_that_does_not_fit_is_refused", |context| async move {
+            let root = space(&context.factory, context.target.space());
+            let open = |name: &str, layout: Layout, existing: bool| {
+                let builder = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
+                let builder = if existing { builder.existing() } else { builder };
+                async move { builder.open().await }
+            };
+            for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
+                let storage = open(name, layout, false).await.must("open");
+                storage.write(&key("424242"), "1".into(), Expiry::Never).await.must("write");
+                storage.close().await.must("close");
+            }
+            fs::create_dir(root.join("other")).must("make a directory");
+            fs::write(root.join("other/package.json"), b"{}").must("write a file");
+            let before = everything(&root);
+            for existing in [false, true] {
+                let error = open("larder", Layout::Grammy, existing).await;
+                let error = error.fails(ErrorKind::Configuration, "open Larder's directory as grammY's");
+                assert!(error.message().contains("leave `layout=grammy` out"), "{error}");
+                let error = open("grammy", Layout::Larder, existing).await;
+                let error = error.fails(ErrorKind::Configuration, "open grammY's directory as Larder's");
+                assert!(error.message().contains("layout=grammy"), "{error}");
+                for layout in [Layout::Larder, Layout::Grammy] {
+                    let error = open("other", layout, existing).await;
+                    error.fails(ErrorKind::Configuration, "open a directory of something else");
+                }
+                let json = FileStorage::builder(root.join("larder")).values(ValueFormat::Json);
+                let json = if existing { json.existing() } else { json };
+                json.open().await.fails(ErrorKind::Configuration, "open it with another format");
+            }
+            assert_eq!(everything(&root), before);
+        })
+        .case("file_of_something_else_is_refused_and_gets_no_lock", |context| async move {
+            let root = space(&context.factory, context.target.space());
+            let path = root.join("session.json");
+            fs::write(&path, b"{\"cookie\":\"x\"}").must("write a file");
+            let before = everything(&root);
+            for existing in [false, true] {
+                let builder = SnapshotStorage::builder(&path);
+                let builder = if existing { builder.existing() } else { builder };
+                builder.open().await.fails(ErrorKind::Corrupt, "open it");
+                assert_eq!(everything(&root), before);
+            }
+        })
+        .case("pipes_are_refused_without_waiting", |context| async move {
+            if !cfg!(unix) {
+                return;
+            }
+            let root = space(&context.factory, context.target.space());
+            let pipe = |path: PathBuf| {
+                let made = std::process::Command::new("mkfifo").arg(&path).status().must("run mkfifo");
+                assert!(made.success(), "mkfifo failed");
+                path
+            };
+            let path = pipe(root.join("x.json"));
+            for existing in [false, true] {
+                let builder = SnapshotStorage::builder(&path);
+                let builder = if existing { builder.existing() } else { builder };
+                builder.open().await.fails(ErrorKind::Configuration, "open a pipe");
+            }
+            assert_eq!(everything(&root).len(), 1, "nothing was created beside it");
+            for (name, url, extension) in [
+                ("larder", "larder", "larder"),
+                ("json", "json?values=json", "json"),
+                ("grammy", "grammy?layout=grammy", "json"),
+            ] {
+                let storage = larder_file::open(&format!("file:{}/{url}", root.display())).await.must("open");
+                storage.write(&key("ab"), "1".into(), Expiry::Never).await.must("write");
+                let file = everything(&root.join(name))
+                    .into_iter()
+                    .map(|(path, _)| root.join(name).join(path))
+                    .find(|path| path.file_name().is_some_and(|file| *file == *format!("ab.{extension}")));
+                let file = file.must("the entry's file");
+                fs::remove_file(&file).must("remove it");
+                pipe(file.clone());
+                // Also while somebody has it open.
+                for open in [false, true] {
+                    let _writer = open.then(|| {
+                        fs::OpenOptions::new().read(true).write(true).open(&file).must("open the pipe")
+                    });
+                    storage.read(&key("ab")).await.fails(ErrorKind::Corrupt, "read a pipe");
+                    for entry in storage.entries("").collect::<Vec<_>>().await {
+                        entry.fails(ErrorKind::Corrupt, "list a pipe");
+                    }
+                    assert_eq!(storage.keys("").count().await, 1);
+                }
+                assert!(storage.delete(&key("ab")).await.must("delete it"));
+                storage.close().await.must("close");
+            }
+        })
+}
+
+/// The directory of a space, made.
+fn space(factory: &Directories, space: &str) -> PathBuf {
+    let root = factory.path(space);
+    fs::create_dir_all(&root).must("make a directory");
+    root
+}
+
+/// All files and directories below `root`, and what is in them.
+fn everything(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in fs::read_dir(next).must("read a directory") {
+            let path = entry.must("read a directory").path();
+            let name = path.strip_prefix(root).must("a path below").to_owned();
+            if path.is_dir() {
+                directories.push(path);
+                found.push((name, Vec::new()));
+            } else if path.is_file() {
+                found.push((name, fs::read(path).must("read a file")));
+            } else {
+                found.push((name, Vec::new()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
