@@ -80,9 +80,9 @@ fn typed(name: &str, value: &Bson) -> Option<Bson> {
         }),
         ("$regularExpression", Bson::Document(regex)) => {
             let (pattern, options) = (regex.get_str("pattern").ok()?, regex.get_str("options").ok()?);
-            // BSON ends both with a NUL, and has the options in order.
-            let holds = !pattern.contains('\0') && !options.contains('\0') && options.as_bytes().is_sorted();
-            holds.then(|| Regex { pattern: pattern.to_owned(), options: options.to_owned() })?.into()
+            // BSON has the options in order.
+            let in_order = options.as_bytes().is_sorted();
+            Regex { pattern: part(pattern)?, options: part(options).filter(|_| in_order)? }.into()
         }
         ("$timestamp", Bson::Document(at)) => {
             Bson::Timestamp(Timestamp { time: count(at.get("t")?)?, increment: count(at.get("i")?)? })
@@ -92,6 +92,12 @@ fn typed(name: &str, value: &Bson) -> Option<Bson> {
         ("$maxKey", Bson::Int32(1)) => Bson::MaxKey,
         _ => return None,
     })
+}
+
+/// A part of a regular expression, which BSON ends with a NUL. The driver's BSON has it as a `String` or,
+/// with its feature `bson-3`, as a type of its own.
+fn part<T: TryFrom<String>>(text: &str) -> Option<T> {
+    (!text.contains('\0')).then(|| T::try_from(text.to_owned()).ok()).flatten()
 }
 
 const fn date(millis: i64) -> Bson {
