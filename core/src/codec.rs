@@ -48,7 +48,7 @@ pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// What would be stored does not decode.
+/// The encoded value does not decode.
 #[doc(hidden)]
 #[must_use]
 pub fn not_readable(error: Error) -> Error {

@@ -272,7 +272,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// Lists the keys that begin with `prefix`, byte for byte; the empty prefix lists all. See
     /// "Listings" in the contract. The stream reads on only as it is polled, in constant memory, and
-    /// may be dropped at any point. What lies in the store under a key that no [`Key`] can be, written
+    /// may be dropped at any point. An entry whose key is not a valid [`Key`], written
     /// by another program, is an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey).
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
         let _ = prefix;
@@ -300,7 +300,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. Entries that
-    /// are written meanwhile may or may not go too. What a listing cannot name stays.
+    /// are written at the same time may or may not go too. Entries that a listing cannot name stay.
     async fn clear(&self, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
         let nameable = |key: &Result<Key>| future::ready(!key.as_ref().is_err_and(Error::concerns_one_entry));

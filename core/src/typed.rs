@@ -86,7 +86,7 @@ where
     /// # Errors
     ///
     /// As [`Storage::write`]; [`ErrorKind::Codec`] if the value cannot be encoded, or if a `T` could
-    /// not be decoded from it again. What is stored then stays.
+    /// not be decoded from it again. The stored value then stays.
     pub async fn write(&self, key: &Key, value: &T, expiry: Expiry) -> Result<()> {
         let value = self.encode(key, value);
         self.storage.write(key, value?, expiry).await

@@ -71,7 +71,7 @@ pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
     connect(url, Intent::Look).await
 }
 
-/// What a store is opened for.
+/// The purpose of opening a store.
 #[derive(Clone, Copy)]
 enum Intent {
     /// To use it; it is made if it is not there.
@@ -91,7 +91,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
         #[cfg(feature = "file")]
         ("file", Intent::Use) => larder_file::open(url).await,
         #[cfg(feature = "file")]
-        ("file", Intent::Look) => larder_file::open(url).await,
+        ("file", Intent::Look) => larder_file::open_existing(url).await,
         #[cfg(feature = "sqlite")]
         ("sqlite", Intent::Use) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(feature = "sqlite")]

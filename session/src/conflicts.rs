@@ -57,7 +57,7 @@ impl Reruns {
     ///
     /// # Errors
     ///
-    /// `error` itself, if it is no conflict or there are no more turns; another one if the handler has
+    /// `error` itself, if it is not a conflict or there are no more turns; another one if the handler has
     /// overtaken itself.
     pub(crate) async fn again(&mut self, error: Error, nested: &Nested) -> Result<(), Error> {
         let (ErrorKind::Conflict, Some(pauses)) = (error.kind(), self.0.as_mut()) else {

@@ -23,7 +23,7 @@ pub(crate) struct Decoded<T> {
     pub(crate) marks: Marks,
 }
 
-/// What is known of a stored session beside its value.
+/// Facts about a stored session beside its value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) end: Option<End>,

@@ -187,7 +187,7 @@ impl<T> Format<T> {
         self.coder.encode(value)
     }
 
-    /// What is to be stored for `value`, given its bare form; `None` if the session is nothing. Data that
+    /// The bytes to store for `value`, given its bare form; `None` if the session is nothing. Data that
     /// would be taken for something else is put into an envelope, where it does no harm.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ type Lock = Arc<tokio::sync::Mutex<()>>;
 pub(crate) type Identity = (usize, Key);
 
 tokio::task_local! {
-    /// What the updates that this code runs in hold: waiting for it again would never end.
+    /// The keys held by the updates that this code runs in: waiting for one of them would never end.
     static HELD: Vec<Arc<Nested>>;
 }
 
@@ -29,8 +29,8 @@ fn held() -> Vec<Arc<Nested>> {
     HELD.try_with(Vec::clone).unwrap_or_default()
 }
 
-/// What an update holds while its handler runs, and what is written meanwhile by updates within it:
-/// through other [`Sessions`](crate::Sessions) on the same store, of which nobody can tell beforehand
+/// The keys that an update holds while its handler runs, and the writes of updates within it:
+/// through other [`Sessions`](crate::Sessions) on the same store, which cannot be told beforehand
 /// that it is the same.
 #[derive(Debug)]
 pub(crate) struct Nested {
@@ -74,7 +74,7 @@ pub(crate) fn note_write(key: &Key, written: &Record) {
             nested.writes.lock().insert(key.clone(), written.clone());
         }
     };
-    // Outside of any update there is nobody to tell.
+    // Outside of any update, nothing waits for it.
     let _ = HELD.try_with(note);
 }
 
@@ -172,8 +172,8 @@ impl Queue {
         Ok(turn)
     }
 
-    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting for ever. Says
-    /// too what was written meanwhile.
+    /// Runs `work`, in which [`enter`](Self::enter) refuses these keys instead of waiting without end. Says
+    /// too what was written in between.
     pub(crate) async fn holding<'k, F: Future>(
         claims: impl IntoIterator<Item = &'k (Arc<Self>, Key)>,
         work: F,

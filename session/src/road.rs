@@ -168,7 +168,7 @@ impl Road {
     }
 
     async fn look(&self, key: &Key) -> Result<Sight> {
-        // Whoever looks for what is damaged has to know where.
+        // The key names the place of the damage.
         let named =
             |error: Error| if error.kind() == ErrorKind::Corrupt { error.with_key(key) } else { error };
         let Some(record) = self.storage.read(key).await.map_err(named)? else {
@@ -184,7 +184,7 @@ impl Road {
             Some(Signpost::InTransit { from, to, id, trip, data }) => {
                 let (from, to) = (signpost::key(&from)?, signpost::key(&to)?);
                 let data = match data {
-                    // A session that is over is none.
+                    // An expired session counts as absent.
                     Some(data) if data.left(&*self.storage).await?.is_none() => None,
                     data => data,
                 };

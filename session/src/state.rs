@@ -224,7 +224,7 @@ impl<T> State<T> {
             }
         }
         let mut marks = self.origin.marks;
-        // What is made after clearing is a new session, with an end of its own. A write ends when this
+        // A session made after clearing is new, with an end of its own. A write ends when this
         // program says, and the stored end stays where it says nothing and changes nothing.
         if self.cleared || !(unchanged || self.shared.content.lifetime.is_absolute()) {
             marks.end = None;

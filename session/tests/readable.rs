@@ -1,4 +1,4 @@
-//! What is saved with `Ok` can be read again by the same type.
+//! A session that is saved with `Ok` can be read again by the same type.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 

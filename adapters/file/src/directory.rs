@@ -81,7 +81,7 @@ impl Directory {
         Ok(state.filter(|state| is_alive(state.deadline, unix_millis())))
     }
 
-    /// Takes the lock for a change. What changes answer is acknowledged, and it follows from what they
+    /// Takes the lock for a change. The answers of changes are acknowledged, and they follow from what changes
     /// find. So what earlier changes left is put on the disk first: a process may have been killed
     /// before it did so.
     pub(crate) fn begin<'t>(&self, turn: &'t mut Turn) -> Result<Held<'t>> {

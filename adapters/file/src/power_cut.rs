@@ -1,4 +1,4 @@
-//! What a power cut would leave: every change that was acknowledged, also if another process was
+//! The state after a power cut: every change that was acknowledged, also if another process was
 //! killed just before.
 //!
 //! A directory on the disk holds the names that it held when it was last synced. A process that is
@@ -244,7 +244,7 @@ async fn settled_directories_are_not_synced_again() {
     assert!(!storage.touch(&key, Expiry::Never).await.unwrap());
     storage.write(&key, Bytes::from_static(b"3"), Expiry::Never).await.unwrap_err();
     mend(&shard);
-    // What failed may be in the root as well.
+    // The failure may be in the root as well.
     storage.delete(&key).await.unwrap_err();
     mend(&root);
     assert!(storage.delete(&key).await.unwrap());

@@ -41,7 +41,7 @@ pub(crate) fn open(directory: &Directory) -> Result<()> {
     if *form == Form::Grammy {
         check_grammy(home)?;
         if !home.locks().exists() {
-            // The first write makes the locks: whoever does has synced the directories above before.
+            // The first write makes the locks, after it has synced the directories above.
             home.sync_above();
         }
     } else if !is_marked(home, *form)? {

@@ -37,7 +37,7 @@ pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
     let wanted = wanted(model.layout);
     let created = driver.call(OPERATION, &[], async move { collection.create_index(wanted).await }).await?;
     match created {
-        // Another process may have set the collection up for the other layout meanwhile.
+        // Another process may have set the collection up for the other layout since.
         Ok(_) => check_for_writing(&Found::look(driver).await?, model).map(drop),
         Err(failed) if error::code(&failed) == Some(DUPLICATE_KEY) => Err(configuration(
             "several documents have the same `key`, so the unique index that layout=grammy needs cannot be \
@@ -82,7 +82,7 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
     Ok(there)
 }
 
-/// What there is.
+/// The contents of the collection.
 struct Found {
     listed: Option<Document>,
     indexes: Vec<IndexModel>,

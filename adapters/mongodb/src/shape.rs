@@ -1,10 +1,10 @@
-//! What kind of documents a collection holds, told by the names and types of their fields. No I/O.
+//! Recognizes the kind of documents in a collection by the names and types of their fields. No I/O.
 
 use mongodb::bson::{Bson, Document};
 
 use crate::{Form, Layout, model::Model};
 
-/// What a document looks like.
+/// The shape of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `{_id: key, value, version}` and perhaps `expires_at`.

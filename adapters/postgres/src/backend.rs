@@ -29,7 +29,7 @@ pub(crate) struct Backend {
     pub(crate) started: SystemTime,
 }
 
-/// What is known about a connection.
+/// Facts about a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Identity {
     /// Whether the server itself is at the other end. Behind a pooler the next statement may run in
@@ -145,7 +145,7 @@ impl<'a> TlsConnect<Recorder<'a>> for Unencrypted {
     }
 }
 
-/// What is known about the connections of a pool. A connection's cache of statements stands for the
+/// The facts about each connection of a pool. A connection's cache of statements stands for the
 /// connection, which lives as long and has no room for more.
 #[derive(Default)]
 pub(crate) struct Identities(Mutex<HashMap<usize, (Weak<StatementCache>, Identity)>>);

@@ -317,7 +317,7 @@ impl Driver {
             Ok(lease)
         };
         let lease = timeout(self.patience, lease).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout, format!("no connection was to be had within {:?}", self.patience))
+            Error::new(ErrorKind::Timeout, format!("no connection became free within {:?}", self.patience))
         })??;
         if kind == Use::Exclusive {
             self.settle(&lease).await?;
@@ -333,7 +333,7 @@ impl Driver {
         Ok(lease)
     }
 
-    /// What is known about the connection; asks the server if it is new.
+    /// Returns the facts about the connection. Asks the server if the connection is new.
     async fn identity(&self, lease: &Lease) -> Result<Identity> {
         let client = lease.client()?;
         if let Some(identity) = self.identities.get(client) {

@@ -27,7 +27,7 @@ pub(crate) struct Salvage {
     pub(crate) timeout: Duration,
     /// To cancel it; `None` for a pool whose TLS we do not know.
     pub(crate) connector: Option<Connector>,
-    /// What may still carry out such a statement.
+    /// The processes that may still carry out such a statement.
     pub(crate) suspects: Suspects,
 }
 

@@ -17,14 +17,14 @@ const ATTEMPTS: u32 = 5;
 /// does not keep them away.
 const RACES: &[&str] = &["23505", "42P06", "42P07", "42710"];
 
-/// Who runs the SQL that makes the table.
+/// The user of the SQL that makes the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunBy {
     Person,
     SetUp,
 }
 
-/// What the storage is opened for.
+/// The rights that the storage needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rights {
     Read,
@@ -32,7 +32,7 @@ enum Rights {
 }
 
 /// The statements that make the table and its index. A person may run them twice. Set-up fails if the
-/// table has appeared meanwhile, before it makes an index in a table that it has not looked at.
+/// table has appeared in between, before it makes an index in a table that it has not looked at.
 pub(crate) fn sql(table: &TableName, layout: Layout, run_by: RunBy) -> String {
     let name = table.quoted();
     let create = match run_by {

@@ -73,7 +73,7 @@ pub(crate) struct Connected {
     pub(crate) connection: Connection,
     /// Whether it has been closed from the other side.
     pub(crate) closed: Arc<AtomicBool>,
-    /// What the server can be asked to close it by.
+    /// How to name it to the server, to have it closed.
     pub(crate) identity: Option<Identity>,
 }
 

@@ -1,6 +1,6 @@
 //! Making sure that a former connection is dead before another is used.
 //!
-//! What was sent on a connection that timed out or broke may still be on its way to the server. Were
+//! Commands sent on a connection that timed out or broke may still be on their way to the server. Were
 //! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
 //! the new connection first has the server close the former one.
 
@@ -14,7 +14,7 @@ use crate::{
     error::{self, NAME},
 };
 
-/// What the server knows a connection by. Client numbers begin again when a server restarts, so a
+/// How the server names a connection. Client numbers begin again when a server restarts, so a
 /// number alone could belong to another client by now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -23,7 +23,7 @@ pub(crate) struct Identity {
     run_id: Vec<u8>,
 }
 
-/// What to do about the connection before.
+/// How to treat the connection before.
 #[derive(Clone, Copy)]
 pub(crate) enum Former<'a> {
     /// There was none. Find out whether this user may close one.

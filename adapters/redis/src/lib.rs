@@ -74,7 +74,7 @@
 //!
 //! # After a time-out
 //!
-//! What was sent on a connection that timed out or broke may still be on its way to the server. On one
+//! Commands sent on a connection that timed out or broke may still be on their way to the server. On one
 //! server (`redis://`, `rediss://`, `redis+unix://`) the storage has the server close that connection
 //! (`CLIENT KILL`) before it sends anything on a new one, and
 //! [`Capabilities::fenced`](larder_core::Capabilities::fenced) is true. This costs two round trips when

@@ -227,7 +227,7 @@ impl SqliteBuilder {
             .map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 
-    /// What sqlx opens connections with, wherever the database is.
+    /// The connection options for sqlx, wherever the database is.
     pub(crate) fn connect_options(&self) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .busy_timeout(self.busy_timeout.min(LONGEST_BUSY_TIMEOUT))

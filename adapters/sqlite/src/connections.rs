@@ -136,7 +136,7 @@ impl Connections {
         operation: Operation,
     ) -> Result<SqliteConnection> {
         let connection = options.connect().await;
-        // Before an error, which says less, and for a file that took the place of this one meanwhile.
+        // Before an error, which says less, and for a file that took the place of this one in between.
         self.check_there(operation)?;
         connection.map_err(from_driver)
     }

@@ -12,7 +12,7 @@ use larder_core::{Error, ErrorKind, Operation, Result};
 
 use crate::{NAME, config::configuration};
 
-/// What a new file's permissions are unless said otherwise: the keys may be session ids.
+/// The default permissions of a new file: the keys may be session ids.
 #[cfg(unix)]
 const PERMISSIONS: u32 = 0o600;
 
@@ -21,14 +21,14 @@ pub(crate) const fn is_valid(permissions: u32) -> bool {
     permissions & !0o777 == 0 && permissions & 0o600 == 0o600
 }
 
-/// What they are written as.
+/// The notation of permissions, for errors.
 pub(crate) const PERMISSIONS_EXPECTED: &str =
     "permissions in octal that let the owner read and write, such as 0660";
 
 /// Makes an empty file, which SQLite takes for an empty database, unless there is one.
 pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {
     // SQLite's locks are POSIX locks: closing a file lets go of every lock that this process has on it.
-    // So a file that is there is not opened here, and nobody opens a new one before it is closed.
+    // So a file that is there is not opened here, and a new one is not opened elsewhere before it is closed.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();

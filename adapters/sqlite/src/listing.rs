@@ -61,7 +61,7 @@ impl Cursor {
     }
 }
 
-/// What a listing reads next.
+/// The position of a listing.
 enum Next {
     Page(Cursor),
     /// Rows whose keys are blobs, which no range of texts has in it.

@@ -18,7 +18,7 @@ macro_rules! now {
 
 const NOW: &str = now!();
 
-/// How many milliseconds a row has left. Text, which is later than every number, is none.
+/// How many milliseconds a row has left. Text, which sorts after every number, does not count.
 macro_rules! left {
     () => {
         concat!(

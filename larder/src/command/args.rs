@@ -183,7 +183,7 @@ pub(super) struct Copy {
     ///
     /// An entry that the target has with another value or time to live stays as it is, is named on
     /// standard error, and the exit code is 1. Without --resume it would be overwritten. Another
-    /// program may write to the target meanwhile: the target itself refuses a key that it has.
+    /// program may write to the target at the same time: the target itself refuses a key that it has.
     #[arg(long)]
     pub(super) resume: bool,
     /// Afterwards delete the entries of the target that the source does not have

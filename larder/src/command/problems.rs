@@ -49,7 +49,7 @@ impl Problems {
         self.bar.suspend(|| say(text));
     }
 
-    /// What a listing found, or nothing if this one entry failed. Any other error ends the listing.
+    /// Returns the item of a listing, or nothing if this one entry failed. Any other error ends the listing.
     pub(super) fn check<T>(&mut self, found: larder::Result<T>) -> larder::Result<Option<T>> {
         match found {
             Ok(found) => Ok(Some(found)),

@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: &Remove, output: &mut Output) -> anyhow::Resu
     Ok(Outcome::complete(problems.is_empty() && (deleted > 0 || arguments.keys.is_empty())))
 }
 
-/// Deletes every entry whose key begins with `prefix`. What the listing cannot name stays.
+/// Deletes every entry whose key begins with `prefix`. Entries that the listing cannot name stay.
 async fn all(
     storage: &dyn Storage,
     prefix: &str,

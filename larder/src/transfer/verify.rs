@@ -95,7 +95,7 @@ pub enum Difference<'a> {
 ///
 /// Values are compared byte for byte, or as JSON where one of the stores keeps JSON in a form of its
 /// own. Times to live are not compared if `to` has no expiry. Extra entries are not looked for if `to`
-/// has no listing. If a store is written meanwhile, the report may name differences that are gone.
+/// has no listing. If a store is written at the same time, the report may name differences that are gone.
 ///
 /// # Errors
 ///

@@ -51,7 +51,7 @@ struct Control {
     write_gate: Mutex<Option<Arc<Gate>>>,
     failing_reads: Mutex<VecDeque<ErrorKind>>,
     failing_writes: Mutex<VecDeque<ErrorKind>>,
-    /// What the next listings of keys begin with.
+    /// The first items of the next listings of keys.
     failing_keys: Mutex<VecDeque<ErrorKind>>,
     /// What another process does before the next writes.
     others: Mutex<VecDeque<(Key, Option<Bytes>)>>,

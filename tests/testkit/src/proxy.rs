@@ -204,7 +204,7 @@ async fn carry_up(
                     held.fetch_add(length, Ordering::AcqRel);
                 }
                 (_, Mode::Pass) => break,
-                // The storage has hung up. What it sent before is still on its way.
+                // The storage has hung up. The bytes that it sent before are still on their way.
                 _ => client = None,
             },
         }

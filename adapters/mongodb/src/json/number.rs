@@ -110,7 +110,7 @@ mod tests {
         }
         assert_eq!(parse("0.5"), Some(Bson::Double(0.5)));
         assert!(matches!(parse("-0"), Some(Bson::Double(zero)) if zero.is_sign_negative()));
-        // What a double would change is kept as it is.
+        // Kept as it is if a double would change it.
         for number in [9_007_199_254_740_993, i64::MAX, i64::MIN + 1] {
             assert_eq!(parse(&number.to_string()), Some(Bson::Int64(number)));
         }

@@ -16,7 +16,7 @@ use super::{Numbers, encode::members, to_json};
 /// The name around a document that would be taken for a type. MongoDB's expressions use it alike.
 pub(super) const LITERAL: &str = "$literal";
 
-/// What an object with these members stands for, if not for a document of them.
+/// The BSON value that an object with these members stands for, if it is not a plain document.
 pub(super) fn resolve(object: &Document, numbers: Numbers) -> Option<Bson> {
     let (name, value) = object.iter().next()?;
     match object.len() {

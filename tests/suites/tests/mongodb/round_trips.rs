@@ -132,7 +132,7 @@ pub(crate) async fn many(context: Context<Place>) {
     assert_eq!(commands.take(), ["aggregate", "delete"]);
 }
 
-/// What is only looked at is sent nothing that needs more than the right to read.
+/// Looking sends nothing that needs more than the right to read.
 pub(crate) async fn existing(context: Context<Place>) {
     let (storage, _) = watched(&context, Layout::Larder).await;
     storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");

@@ -219,7 +219,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
             existing(&context, own).await.must("look at it");
             connect(&context, own).await.must("open it again");
         }
-        // What was opened in vain has not broken it.
+        // The failed attempt has not broken it.
         for name in ["a", "b"] {
             storage.write(&key(name), "1".into(), Expiry::Never).await.must("write");
         }

@@ -52,7 +52,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
             for key in &keys {
                 storage.write(key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
             }
-            // What another process does that was started later: names of the same form, for deletes.
+            // As another process does that was started later: names of the same form, for deletes.
             let admin = crate::admin::Admin::connect(context.factory.bare_url()).await;
             for number in 0..500 {
                 let sql = format!("PREPARE s{number} (text) AS DELETE FROM \"{table}\" WHERE key = $1");

@@ -72,7 +72,7 @@ pub(crate) async fn another_type(context: Context<Place>) {
     assert_eq!(storage.read(&key("list")).await.must("read").must("find it").value, "new");
 }
 
-/// What another program left under the prefix, and no key can name, is an error for itself.
+/// An entry of another program whose name is not a key is an error of its own in a listing.
 pub(crate) async fn unnameable_keys(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&scan_count=2").await;
     let mut raw = raw(context.factory.server.url()).await;

@@ -1,4 +1,4 @@
-//! Who may read the files, and places where nothing can be written.
+//! The permissions of the files, and places where nothing can be written.
 
 use std::{
     fs::{self, Permissions},
@@ -49,7 +49,7 @@ impl ReadOnly {
         if fs::write(path.join("probe"), "").is_err() {
             return Some(made);
         }
-        // The superuser writes all the same.
+        // The superuser may write anyway.
         fs::remove_file(path.join("probe")).must("remove the probe");
         let mount = |arguments: &[&str]| {
             Command::new("mount").args(arguments).arg(path).output().is_ok_and(|done| done.status.success())
@@ -158,7 +158,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
             write(&storage, "a").await;
             storage.close().await.must("close");
-            // Kept open: whoever has the file open may write to it whatever becomes of its directory.
+            // Kept open: an open file can be written, whatever becomes of its directory.
             let mut writing = fs::OpenOptions::new().append(true).open(&path).must("open the file");
             let Some(place) = ReadOnly::make(&mounted) else { return };
             let reader = SqliteStorage::builder().file(&path).mode(Mode::ReadOnly).connect().await;

@@ -231,7 +231,7 @@ pub async fn late_concurrent_writes_never_overtake_newer_writes(target: Target) 
     };
     let late = async {
         let outcomes = all(&late).await;
-        // Some may have gone over connections that were opened meanwhile, which are not held.
+        // Some may have gone over connections that were opened since, which are not held.
         outcomes.into_iter().collect()
     };
     let newer_writes = || async { all(&newer).await.into_iter().collect() };

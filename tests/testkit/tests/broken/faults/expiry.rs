@@ -243,7 +243,7 @@ impl Twist for PurgesByOldDeadlines {
     }
 }
 
-/// What leaves an entry's old deadline in the index that a purge goes by.
+/// The change that leaves an entry's old deadline in the index that a purge goes by.
 #[derive(PartialEq)]
 enum Leaves {
     Touch,

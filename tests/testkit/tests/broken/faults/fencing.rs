@@ -1,4 +1,4 @@
-//! Changes that arrive late and take effect all the same.
+//! Changes that arrive late and take effect.
 
 use std::{
     mem,
@@ -35,7 +35,7 @@ struct ForgetsTheOldConnection {
     held: AtomicBool,
     waiting: Mutex<Vec<BoxFuture<'static, ()>>>,
     cut: Notify,
-    /// What a time-out is reported as.
+    /// The kind that a time-out is reported as.
     kind: ErrorKind,
 }
 
