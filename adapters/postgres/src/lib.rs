@@ -95,13 +95,13 @@
 //! not applied. This costs nothing until a change is lost, and then some round trips.
 //!
 //! It needs a connection straight to the server and a user who may call `pg_terminate_backend`, which
-//! every user may unless the right was revoked. The storage finds out when it connects. Behind a
-//! pooler, or without the right, it is not `fenced`: a change that failed as
-//! [`Timeout`](larder_core::ErrorKind::Timeout) or `Unavailable`, or was dropped, may overwrite later
-//! ones for as long as the network, the pooler or a lock holds it back. The option `tcp_user_timeout`
-//! bounds the first, and the server's `statement_timeout` the last. Where it matters, connect to the
-//! server directly, or write with compare-and-swap: a late write that expects a version finds another
-//! one, and does nothing.
+//! every user may unless the right was revoked. The storage finds out when it connects, and refuses a
+//! later connection that lacks either where the first one had both. Behind a pooler, or without the
+//! right, it is not `fenced`: a change that failed as [`Timeout`](larder_core::ErrorKind::Timeout) or
+//! `Unavailable`, or was dropped, may overwrite later ones for as long as the network, the pooler or a
+//! lock holds it back. The option `tcp_user_timeout` bounds the first, and the server's
+//! `statement_timeout` the last. Where it matters, connect to the server directly, or write with
+//! compare-and-swap: a late write that expects a version finds another one, and does nothing.
 //!
 //! Changes through other storages and programs do not wait.
 //!
