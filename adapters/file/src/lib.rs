@@ -165,7 +165,8 @@ mod listing;
 mod lock;
 mod name;
 mod permissions;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod power_cut;
 mod setup;
 mod snapshot;
