@@ -182,7 +182,8 @@ impl Directory {
             match entry.map_err(error::io)?.file_name().into_string() {
                 Ok(name) if self.form.is_shard(&name) => shards.push(name),
                 Err(name) if self.form == Form::Grammy && self.form.is_shard(&name.to_string_lossy()) => {
-                    refused.push(name::not_a_key("its directory's name is not UTF-8"));
+                    let error = name::not_a_key("its directory's name is not UTF-8");
+                    refused.push(error.with_stored_name(name.as_encoded_bytes()));
                 }
                 _ => {}
             }
@@ -223,7 +224,7 @@ impl Directory {
                 Err(error) => {
                     // In grammY's layout the name is the key as it is.
                     if self.form != Form::Grammy || file.as_encoded_bytes().starts_with(prefix.as_bytes()) {
-                        refused.push(error);
+                        refused.push(error.with_stored_name(file.as_encoded_bytes()));
                     }
                     continue;
                 }
