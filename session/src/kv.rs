@@ -56,7 +56,7 @@ impl KvBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value.
+    /// As [`KvSession::set`].
     pub fn initial(mut self, name: impl Into<String>, value: impl Serialize) -> Result<Self> {
         self.initial.insert(name.into(), to_value(&value)?);
         Ok(self)
@@ -203,7 +203,7 @@ impl KvSession {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value.
+    /// [`ErrorKind::Codec`] if JSON cannot hold the value, or if it has an integer of more than 64 bits.
     pub fn set(&mut self, name: impl Into<String>, value: impl Serialize) -> Result<()> {
         let value = to_value(&value)?;
         self.session.insert(name.into(), value);
@@ -299,7 +299,15 @@ fn all(names: &Names, initial: &BTreeMap<String, Value>) -> BTreeMap<String, Val
     all
 }
 
-/// Not by `serde_json::to_value`, which turns NaN into `null`: that is a name without a value.
+/// [`Json`] refuses NaN, which `serde_json::to_value` turns into `null`: that is a name without a value.
+/// `serde_json::to_value` refuses an integer of more than 64 bits, which would be read as a float.
 fn to_value(value: &impl Serialize) -> Result<Value> {
-    Json.decode(&Json.encode(value)?)
+    Json.encode(value)?;
+    serde_json::to_value(value).map_err(|_| {
+        Error::new(
+            ErrorKind::Codec,
+            "the named value cannot be kept as JSON: it has an integer of more than 64 bits, or a map whose keys \
+             are no strings; store such a number as text",
+        )
+    })
 }

@@ -265,6 +265,30 @@ async fn a_value_that_json_cannot_hold_is_refused() {
     assert_eq!(storage.calls(), 0);
 }
 
+#[tokio::test]
+async fn number_that_json_cannot_hold_is_refused_and_every_other_comes_back() {
+    let storage = Counting::new();
+    let sessions = sessions(&storage);
+    sessions.set(GUILD, "n", u64::MAX).await.unwrap();
+    for refused in [u128::MAX, u128::from(u64::MAX) + 1] {
+        assert_eq!(kind(sessions.set(GUILD, "n", refused).await), ErrorKind::Codec, "{refused}");
+        assert_eq!(kind(KvSessions::builder().initial("n", Some(refused))), ErrorKind::Codec);
+    }
+    for refused in [i128::MIN, i128::from(i64::MIN) - 1] {
+        assert_eq!(kind(sessions.set(GUILD, "n", [refused]).await), ErrorKind::Codec, "{refused}");
+    }
+    for refused in [f64::NAN, f64::INFINITY] {
+        assert_eq!(kind(sessions.set(GUILD, "n", Some(refused)).await), ErrorKind::Codec, "{refused}");
+    }
+    assert_eq!(sessions.get(GUILD, "n").await.unwrap(), Some(u64::MAX));
+    assert_eq!(sessions.get(GUILD, "n").await.unwrap(), Some(u128::from(u64::MAX)));
+
+    sessions.set(GUILD, "n", i128::from(i64::MIN)).await.unwrap();
+    assert_eq!(sessions.get(GUILD, "n").await.unwrap(), Some(i64::MIN));
+    sessions.set(GUILD, "n", 0.1_f32).await.unwrap();
+    assert_eq!(sessions.get(GUILD, "n").await.unwrap(), Some(0.1_f32));
+}
+
 // What other sessions have too.
 
 #[tokio::test]
