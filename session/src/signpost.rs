@@ -5,7 +5,7 @@
 //! reading and for writing: no session is stored as bytes that it takes for a signpost.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage, unique};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage, clock::unix_millis, unique};
 use serde::{Deserialize, Serialize};
 
 use crate::{key::RESERVED, members};
@@ -90,19 +90,23 @@ pub(crate) fn is_one(value: &[u8]) -> bool {
 }
 
 /// A session within a signpost. Signposts on the way do not expire, since their absence would mean
-/// something. The store's clock alone says when the session is over, so another entry, the timer, lives
-/// as long as the session.
+/// something. Another entry, the timer, lives as long as the session, by the store's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// Base64.
     data: String,
     /// The key of the timer; `None` if the session does not end.
     timer: Option<String>,
+    /// When the session ends by the clock of the process that moves it, in Unix milliseconds. Counts only
+    /// where there is no timer: the session may have been copied without it.
+    until: Option<i64>,
 }
 
 impl Kept {
     /// Keeps a session that has `left` to live, and starts its timer.
     pub(crate) async fn new(storage: &dyn Storage, value: &[u8], left: Expiry) -> Result<Self> {
+        // Read before the timer starts. With equal clocks it has passed once the timer is gone.
+        let until = left.deadline(unix_millis());
         let timer = match left {
             Expiry::Never => None,
             Expiry::After(_) => {
@@ -111,7 +115,7 @@ impl Kept {
                 Some(timer.as_str().to_owned())
             }
         };
-        Ok(Self { data: STANDARD.encode(value), timer })
+        Ok(Self { data: STANDARD.encode(value), timer, until })
     }
 
     pub(crate) fn bytes(&self) -> Result<Bytes> {
@@ -121,12 +125,17 @@ impl Kept {
             .map_err(|_| Error::new(ErrorKind::Corrupt, "the session in the signpost of a move is damaged"))
     }
 
-    /// The time that it has left; `None` once it has expired.
+    /// The time that it has left; `None` once it has expired. The timer decides. Without it, a session
+    /// that should have ended may live for as long as the clocks differ: better than to lose one.
     pub(crate) async fn left(&self, storage: &dyn Storage) -> Result<Option<Expiry>> {
-        match &self.timer {
-            None => Ok(Some(Expiry::Never)),
-            Some(timer) => storage.ttl(&key(timer)?).await,
+        if !storage.capabilities().expiry {
+            return Ok(Some(Expiry::Never));
         }
+        let timer = match &self.timer {
+            Some(timer) => storage.ttl(&key(timer)?).await?,
+            None => None,
+        };
+        Ok(timer.or_else(|| Expiry::until(self.until, unix_millis())))
     }
 }
 
@@ -136,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_signpost_is_told_from_a_session() {
-        let data = Some(Kept { data: STANDARD.encode(b"\xff\0{}"), timer: Some("larder:move:1".to_owned()) });
+        let timer = Some("larder:move:1".to_owned());
+        let data = Some(Kept { data: STANDARD.encode(b"\xff\0{}"), timer, until: Some(1_795_310_512_273) });
         let (from, to) = ("a".to_owned(), "b".to_owned());
         let signpost = Signpost::InTransit { from, to, id: new_id(), trip: new_id(), data };
         let bytes = signpost.encode().unwrap();

@@ -102,41 +102,108 @@ async fn stored_end_counts_where_the_store_gives_no_time_to_live() {
     }
 }
 
+/// Stores a session that ends after `left`, moves it from "old" to "new", and lets the process that moves
+/// it die before write number `step + 1`.
+async fn die_while_moving(storage: &Counting, left: Duration, step: usize) -> Sessions<u32> {
+    let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
+    storage.behind().write(&Key::new("old").unwrap(), "41".into(), Expiry::After(left)).await.unwrap();
+    let gate = storage.gate_writes();
+    gate.let_through(step);
+    let mut moving = Box::pin(sessions.move_key("old", "new"));
+    if moving.as_mut().now_or_never().is_none() {
+        gate.arrived(step + 1).await;
+    }
+    drop(moving);
+    gate.let_through(1_000);
+    sessions
+}
+
+/// Takes two hours off the end that each signpost has recorded. Returns how many have one.
+async fn set_recorded_ends_back(storage: &Counting) -> usize {
+    let mut changed = 0;
+    for key in ["old", "new"] {
+        if let Some(mut text) = storage.text(key).await
+            && let Some(at) = text.find(r#""until":1"#)
+        {
+            let digits = at + r#""until":"#.len();
+            let end = text[digits..].find(|letter: char| !letter.is_ascii_digit()).unwrap() + digits;
+            let until: i64 = text[digits..end].parse().unwrap();
+            text.replace_range(digits..end, &(until - 7_200_000).to_string());
+            storage.put(key, text).await;
+            changed += 1;
+        }
+    }
+    changed
+}
+
+/// As a copy of the sessions alone leaves it.
+async fn lose_timers(storage: &Counting) -> u64 {
+    storage.behind().clear("larder:move:").await.unwrap()
+}
+
+async fn either(sessions: &Sessions<u32>) -> Option<u32> {
+    sessions.get("new").await.unwrap().or(sessions.get("old").await.unwrap())
+}
+
 #[tokio::test]
 async fn session_on_its_way_does_not_end_by_the_clock_of_the_process_that_moves_it() {
+    let mut recorded = 0;
     for step in 1..=5 {
         let storage = Counting::new();
-        let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
-        storage.behind().write(&Key::new("old").unwrap(), "41".into(), Expiry::After(MINUTE)).await.unwrap();
-        // The process that moves it dies before one of its writes.
-        let gate = storage.gate_writes();
-        gate.let_through(step);
-        let mut moving = Box::pin(sessions.move_key("old", "new"));
-        if moving.as_mut().now_or_never().is_none() {
-            gate.arrived(step + 1).await;
-        }
-        drop(moving);
-        gate.let_through(1_000);
+        let sessions = die_while_moving(&storage, MINUTE, step).await;
         // Its clock was two hours behind.
-        for key in ["old", "new"] {
-            if let Some(mut text) = storage.text(key).await
-                && let Some(at) = text.find(r#""until":1"#)
-            {
-                let digits = at + r#""until":"#.len();
-                let end = text[digits..].find(|letter: char| !letter.is_ascii_digit()).unwrap() + digits;
-                let until: i64 = text[digits..end].parse().unwrap();
-                text.replace_range(digits..end, &(until - 7_200_000).to_string());
-                storage.put(key, text).await;
-            }
-        }
+        recorded += set_recorded_ends_back(&storage).await;
         assert_eq!(sessions.keys().try_collect::<Vec<_>>().await.unwrap().len(), 1, "before step {step}");
-        assert_eq!(
-            sessions.get("new").await.unwrap_or_default().or(sessions.get("old").await.unwrap()),
-            Some(41)
-        );
+        assert_eq!(either(&sessions).await, Some(41));
         sessions.move_key("old", "new").await.unwrap();
         assert_eq!(sessions.get("old").await.unwrap(), Some(41), "step {step}");
         assert!(left(&storage, "new").await <= MINUTE, "step {step}");
+    }
+    assert!(recorded > 0, "no signpost has recorded an end");
+}
+
+#[tokio::test]
+async fn session_on_its_way_outlives_the_loss_of_its_timer() {
+    let mut lost = 0;
+    for step in 1..=5 {
+        let storage = Counting::new();
+        let sessions = die_while_moving(&storage, MINUTE, step).await;
+        lost += lose_timers(&storage).await;
+        assert_eq!(sessions.keys().try_collect::<Vec<_>>().await.unwrap().len(), 1, "before step {step}");
+        assert_eq!(either(&sessions).await, Some(41), "before step {step}");
+        sessions.move_key("old", "new").await.unwrap();
+        assert_eq!(sessions.get("old").await.unwrap(), Some(41), "before step {step}");
+        assert!(left(&storage, "new").await <= MINUTE, "before step {step}");
+    }
+    assert!(lost > 0, "there was no timer");
+}
+
+#[tokio::test]
+async fn session_on_its_way_without_a_timer_ends_at_its_recorded_end() {
+    let mut over = 0;
+    for step in 1..=5 {
+        let storage = Counting::new();
+        let sessions = die_while_moving(&storage, MINUTE, step).await;
+        let on_its_way = set_recorded_ends_back(&storage).await > 0;
+        lose_timers(&storage).await;
+        assert_eq!(either(&sessions).await.is_none(), on_its_way, "before step {step}");
+        over += usize::from(on_its_way);
+    }
+    assert!(over > 0, "no signpost has recorded an end");
+}
+
+#[tokio::test]
+async fn session_on_its_way_stays_where_the_store_has_no_expiry() {
+    for step in 1..=5 {
+        let storage = Counting::new();
+        die_while_moving(&storage, MINUTE, step).await;
+        lose_timers(&storage).await;
+        let storage = storage.without_expiry();
+        let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
+        assert_eq!(sessions.keys().try_collect::<Vec<_>>().await.unwrap().len(), 1, "before step {step}");
+        assert_eq!(either(&sessions).await, Some(41), "before step {step}");
+        sessions.move_key("old", "new").await.unwrap();
+        assert_eq!(sessions.get("old").await.unwrap(), Some(41), "before step {step}");
     }
 }
 
