@@ -72,6 +72,8 @@ mod tests {
             assert_eq!(through(text, Numbers::AsStored), text);
         }
         assert!(through("1e400", Numbers::AsStored).eq_ignore_ascii_case("1e+400"));
+        // More than 34 digits, of which the last are zeros.
+        assert_eq!(through(&format!("12345{}", "0".repeat(36)), Numbers::AsStored), "1.2345e40");
     }
 
     #[test]

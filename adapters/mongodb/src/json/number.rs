@@ -10,8 +10,8 @@ pub(super) const MAX_SAFE: u64 = (1 << 53) - 1;
 /// The BSON number for `text`, which is a number by JSON's grammar; `None` if no BSON number holds
 /// it exactly.
 ///
-/// Integers become the smallest of int32, int64 and decimal128 that holds them. Others become a
-/// double if reading it back gives the same decimal number, else a decimal128 (34 digits).
+/// Integers become the smallest of int32, int64 and decimal128 (34 digits) that holds all their digits.
+/// Others become a double if reading it back gives the same decimal number, else a decimal128.
 ///
 /// For JavaScript numbers are stored as its driver stores them: what a double holds is an int32 if it
 /// is an integer of 32 bits, else a double. (The driver hands out an int64 beyond the safe integers, and
@@ -29,7 +29,13 @@ pub(super) fn parse(text: &str, numbers: Numbers) -> Option<Bson> {
         return Some(short.map_or(Bson::Double(double), Bson::Int32));
     }
     if integer {
-        return text.parse().ok().map(Bson::Int64).or_else(|| decimal(text));
+        if let Ok(long) = text.parse() {
+            return Some(Bson::Int64(long));
+        }
+        // One that needs an exponent would be taken for a double when it is read.
+        if let Some(decimal) = decimal(text).filter(|decimal| !decimal.to_string().contains('E')) {
+            return Some(decimal);
+        }
     }
     double(text).map(Bson::Double).or_else(|| decimal(text))
 }
@@ -127,6 +133,12 @@ mod tests {
         }
         for decimal in ["9223372036854775808", "1e400", "0.1000000000000000055", "1e-400"] {
             assert!(matches!(parse(decimal), Some(Bson::Decimal128(_))), "{decimal}");
+        }
+        let zeros = |count| format!("1{}", "0".repeat(count));
+        assert!(matches!(parse(&zeros(33)), Some(Bson::Decimal128(_))));
+        // In all its digits, as PostgreSQL's `jsonb` spells it.
+        for (count, double) in [(34, 1e34), (40, 1e40), (308, 1e308)] {
+            assert_eq!(parse(&zeros(count)), Some(Bson::Double(double)));
         }
         let digits = "1".repeat(35);
         for none in [digits.as_str(), "1e99999", "1e999999999999999999999"] {
