@@ -19,7 +19,7 @@ use crate::place::Sentinels;
 use crate::{
     Connection,
     error::{self, NAME},
-    fence::{Former, Identity},
+    fence::{Former, Identity, unconfirmed},
     place::Place,
     tls::TlsFiles,
 };
@@ -113,6 +113,10 @@ impl Connector {
                     self.settings.connect_timeout
                 ),
             ))
+        });
+        let result = result.map_err(|error| match former {
+            Former::Close(_) if error.kind() == ErrorKind::Timeout => unconfirmed(error.message()),
+            _ => error,
         });
         result.map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }

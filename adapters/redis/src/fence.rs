@@ -2,9 +2,7 @@
 //!
 //! Commands sent on a connection that timed out or broke may still be on their way to the server. Were
 //! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
-//! the new connection first has the server close the former one.
-
-use std::borrow::Cow;
+//! the new connection first has the server close the former ones.
 
 use larder_core::{Error, ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
@@ -14,28 +12,31 @@ use crate::{
     error::{self, NAME},
 };
 
-/// How the server names a connection. Client numbers begin again when a server restarts, so a
+/// How many former connections are remembered whose server process did not answer again. The oldest
+/// are forgotten first.
+const MAX_FORMER: usize = 64;
+
+/// How a server process names a connection. Client numbers begin again when a server restarts, so a
 /// number alone could belong to another client by now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     id: Vec<u8>,
-    address: Vec<u8>,
     run_id: Vec<u8>,
 }
 
-/// How to treat the connection before.
+/// How to treat the connections before.
 #[derive(Clone, Copy)]
 pub(crate) enum Former<'a> {
     /// There was none. Find out whether this user may close one.
     None,
-    /// Have the server close it.
-    Close(&'a Identity),
+    /// Have the server close them.
+    Close(&'a [Identity]),
     /// Leave it: this user may not close it, or the place is not one server.
     Leave,
 }
 
 impl Identity {
-    /// Deals with the former connection and returns what `connection` is known by. `None` means that
+    /// Deals with the former connections and returns what `connection` is known by. `None` means that
     /// the server cannot be asked to close it later.
     pub(crate) async fn replace(connection: &mut Connection, former: Former<'_>) -> Result<Option<Self>> {
         let former = match former {
@@ -47,23 +48,37 @@ impl Identity {
         };
         let identity = match Self::learn(connection).await {
             Ok(Some(identity)) => identity,
-            Ok(None) => return Err(unconfirmed(None)),
-            Err(error) => return Err(unconfirmed(Some(&error))),
+            Ok(None) => {
+                return Err(unconfirmed(
+                    "this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`",
+                ));
+            }
+            Err(error) => return Err(unconfirmed(error::from_redis(&error).message())),
         };
-        // Another process has never heard of the former connection, which ended with the old one.
-        if identity.run_id == former.run_id {
-            let killed = connection.call(&kill(&former.id, &former.address), Route::Any).await;
-            killed.map_err(|error| unconfirmed(Some(&error)))?;
+        for former in former.iter().filter(|former| former.run_id == identity.run_id) {
+            let killed = connection.call(&kill(&former.id), Route::Any).await;
+            killed.map_err(|error| unconfirmed(error::from_redis(&error).message()))?;
         }
         Ok(Some(identity))
+    }
+
+    /// Returns the connections to remember after [`replace`](Self::replace): this one, and the former
+    /// ones that its server process cannot close. That process may have ended, or may be another
+    /// living server behind the same name. The latter closes them when it answers again.
+    pub(crate) fn and_unclosed(&self, former: &[Self]) -> Vec<Self> {
+        let mut kept: Vec<Self> =
+            former.iter().filter(|former| former.run_id != self.run_id).cloned().collect();
+        kept.drain(..kept.len().saturating_sub(MAX_FORMER));
+        kept.push(self.clone());
+        kept
     }
 
     async fn learn(connection: &mut Connection) -> RedisResult<Option<Self>> {
         let mut questions = Pipeline::with_capacity(3);
         questions.cmd("CLIENT").arg("INFO");
         questions.cmd("INFO").arg("server");
-        // No client has this number and this address: it only shows whether the command is allowed.
-        questions.add_command(kill(i64::MAX.to_string().as_bytes(), b"0.0.0.0:0"));
+        // No client has this number: it only shows whether the command is allowed.
+        questions.add_command(kill(i64::MAX.to_string().as_bytes()));
         let mut texts = Vec::with_capacity(2);
         for reply in connection.pipeline(&questions).await? {
             match reply {
@@ -92,7 +107,7 @@ impl Identity {
             fields.find_map(|field| field.strip_prefix(name)).map(<[u8]>::to_vec)
         };
         let run_id = line(server, b"run_id:")?.to_vec();
-        Some(Self { id: field(b"id=")?, address: field(b"addr=")?, run_id })
+        Some(Self { id: field(b"id=")?, run_id })
     }
 }
 
@@ -101,17 +116,13 @@ pub(crate) fn line<'a>(info: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     info.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
 }
 
-fn kill(id: &[u8], address: &[u8]) -> Cmd {
+fn kill(id: &[u8]) -> Cmd {
     let mut command = redis::cmd("CLIENT");
-    command.arg("KILL").arg("ID").arg(id).arg("ADDR").arg(address);
+    command.arg("KILL").arg("ID").arg(id);
     command
 }
 
-fn unconfirmed(cause: Option<&RedisError>) -> Error {
-    let cause = match cause {
-        Some(error) => Cow::Owned(error::from_redis(error).message().to_owned()),
-        None => Cow::Borrowed("this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`"),
-    };
+pub(crate) fn unconfirmed(cause: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
@@ -129,19 +140,32 @@ mod tests {
     const CLIENT: &[u8] = b"id=7 addr=10.0.0.9:4711 laddr=10.0.0.1:6379 fd=8 name= age=0 db=0\n";
 
     #[test]
-    fn an_identity_is_number_address_and_process() {
+    fn an_identity_is_number_and_process() {
         let server =
             b"# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\nrun_id:abc\r\ntcp_port:1\r\n";
         let identity = Identity::parse(CLIENT, server).unwrap();
         assert_eq!(identity.id, b"7");
-        assert_eq!(identity.address, b"10.0.0.9:4711");
         assert_eq!(identity.run_id, b"abc");
-        assert_eq!(Identity::parse(b"id=7 fd=8\n", server), None);
+        assert_eq!(Identity::parse(b"fd=8\n", server), None);
         assert_eq!(Identity::parse(CLIENT, b"redis_mode:standalone\r\n"), None);
     }
 
     #[test]
     fn node_of_a_cluster_has_no_identity() {
         assert_eq!(Identity::parse(CLIENT, b"redis_mode:cluster\r\nrun_id:abc\r\n"), None);
+    }
+
+    #[test]
+    fn only_connections_to_other_processes_stay_remembered() {
+        let identity = |id: usize, run_id: usize| Identity {
+            id: id.to_string().into_bytes(),
+            run_id: run_id.to_string().into_bytes(),
+        };
+        let former = [identity(1, 1), identity(2, 2)];
+        assert_eq!(identity(3, 2).and_unclosed(&former), [identity(1, 1), identity(3, 2)]);
+        let former: Vec<_> = (0..200).map(|number| identity(number, number)).collect();
+        let kept = identity(200, 200).and_unclosed(&former);
+        assert_eq!(kept[0], identity(200 - MAX_FORMER, 200 - MAX_FORMER));
+        assert_eq!(kept.len(), MAX_FORMER + 1);
     }
 }

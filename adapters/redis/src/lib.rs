@@ -78,8 +78,15 @@
 //! server (`redis://`, `rediss://`, `redis+unix://`) the storage has the server close that connection
 //! (`CLIENT KILL`) before it sends anything on a new one, and
 //! [`Capabilities::fenced`](larder_core::Capabilities::fenced) is true. This costs two round trips when
-//! it connects again, and none otherwise. If the server does not confirm it, calls fail as not applied,
-//! with an [`Unavailable`](larder_core::ErrorKind::Unavailable) error.
+//! it connects again, and none otherwise. If the server does not confirm it, or does not answer within
+//! `connect_timeout`, calls fail as not applied, with an
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) error.
+//!
+//! If another server process answers, the server has restarted, or the name leads to another server.
+//! The storage goes on there, and closes the old connection if the first process answers again. It
+//! remembers the last 64 such connections. On each server a late change therefore never overwrites a
+//! newer one of this storage. A name that leads to several servers which copy changes to each other has
+//! no such guarantee.
 //!
 //! It needs Redis 6.2 or newer or Valkey, and a user who may run `CLIENT INFO`, `CLIENT KILL` and `INFO`
 //! (`ACL SETUSER bot +client|info +client|kill +info`). Whether that is so is found out when the storage

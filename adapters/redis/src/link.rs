@@ -41,26 +41,27 @@ pub(crate) struct Live {
     connection: Connection,
     broken: Arc<AtomicBool>,
     own: bool,
-    identity: Option<Identity>,
+    /// This connection last, and those before it that may still be open. Empty without fencing.
+    identities: Vec<Identity>,
 }
 
 impl Link {
     /// Connects.
     pub(crate) async fn connect(connector: Connector) -> Result<Self> {
         let connected = connector.connect(Former::None).await?;
-        Ok(Self::new(Some(connector), Live::new(connected, true)))
+        Ok(Self::new(Some(connector), Live::new(connected, true, &[])))
     }
 
     /// Uses a connection of the caller's.
     pub(crate) fn borrow(connection: Connection) -> Self {
         let connected = Connected { connection, closed: Arc::default(), identity: None };
-        Self::new(None, Live::new(connected, false))
+        Self::new(None, Live::new(connected, false, &[]))
     }
 
     fn new(connector: Option<Connector>, live: Live) -> Self {
         Self {
             connector,
-            fenced: live.identity.is_some(),
+            fenced: !live.identities.is_empty(),
             current: RwLock::new(Some(Arc::new(live))),
             attempt: Mutex::new(None),
             attempts: AtomicU64::new(0),
@@ -99,16 +100,14 @@ impl Link {
         }
         // It stays the current one until a new one has replaced it.
         let former = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let former = match former.as_ref().and_then(|live| live.identity.as_ref()) {
-            Some(identity) => Former::Close(identity),
-            None => Former::Leave,
-        };
-        let connected = connector.connect(former).await;
+        let former = former.as_ref().map_or(&[][..], |live| &live.identities);
+        let treat = if former.is_empty() { Former::Leave } else { Former::Close(former) };
+        let connected = connector.connect(treat).await;
         self.attempts.fetch_add(1, Ordering::AcqRel);
         match connected {
             Ok(connected) => {
                 *failure = None;
-                let live = Arc::new(Live::new(connected, true));
+                let live = Arc::new(Live::new(connected, true, former));
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
                 if self.closed.load(Ordering::Acquire) {
                     self.close();
@@ -141,9 +140,10 @@ impl Link {
 }
 
 impl Live {
-    fn new(connected: Connected, own: bool) -> Self {
+    fn new(connected: Connected, own: bool, former: &[Identity]) -> Self {
         let Connected { connection, closed, identity } = connected;
-        Self { connection, broken: closed, own, identity }
+        let identities = identity.map(|identity| identity.and_unclosed(former)).unwrap_or_default();
+        Self { connection, broken: closed, own, identities }
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

@@ -17,6 +17,8 @@ mod keyspace;
 mod own;
 #[path = "redis/places.rs"]
 mod places;
+#[path = "redis/relay.rs"]
+mod relay;
 #[path = "redis/round_trips.rs"]
 mod round_trips;
 #[path = "redis/sentinel.rs"]
@@ -88,6 +90,9 @@ fn main() {
                 .case("unfenced_storage_reconnects", fencing::unfenced_storage_reconnects)
                 .case("lost_permission_stops_changes", fencing::lost_permission_stops_changes)
                 .case("one_kill_per_reconnect", fencing::one_kill_per_reconnect)
+                .case("client_address_with_a_space_is_fenced", fencing::address_with_a_space)
+                .case("other_server_in_between_does_not_end_fencing", fencing::other_server_in_between)
+                .case("time_out_of_fencing_is_unavailable", fencing::frozen_server_confirms_nothing)
                 .case("a_broken_connection_of_the_callers_is_reported", own::broken)
                 .case("one_command_each", round_trips::script),
         )

@@ -7,7 +7,10 @@ use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, command, key, open, open_over_line, private, raw};
+use crate::{
+    places::{Place, command, key, open, open_over_line, private, raw},
+    relay::Relay,
+};
 
 /// One server is; a cluster and what a Sentinel knows are not.
 pub(crate) async fn claimed_by_one_server(context: Context<Place>) {
@@ -109,4 +112,72 @@ pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
         .await;
         assert_eq!(kills(&server).await, 1, "after a restart");
     }
+}
+
+fn host(server: &Server) -> &str {
+    let (_, host) = server.url().split_once("://").must("find the host");
+    host.trim_end_matches('/')
+}
+
+/// Puts a space into the address that the server knows a client by, as the path of a socket may have.
+fn address_with_space(answer: &mut [u8]) {
+    let name = b" addr=";
+    let Some(at) = answer.windows(name.len()).position(|window| window == name) else { return };
+    if let Some(dot) = answer[at..].iter_mut().find(|byte| **byte == b'.') {
+        *dot = b' ';
+    }
+}
+
+pub(crate) async fn address_with_a_space(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let relay = Relay::to(host(&server), address_with_space).await;
+    let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
+    let (storage, line) = open_over_line(&url).await.must("connect");
+    assert!(storage.capabilities().fenced);
+    line.hold();
+    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write that is held back");
+    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write on a new connection");
+    line.release().await;
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "newer");
+}
+
+/// Two living servers under one name: the connection to the first is closed before the first is used again.
+pub(crate) async fn other_server_in_between(context: Context<Place>) {
+    let (first, second) = (private(Kind::Redis, &[]).await, private(Kind::Redis, &[]).await);
+    let relay = Relay::to(host(&first), |_| {}).await;
+    let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
+    let (storage, line) = open_over_line(&url).await.must("connect");
+    storage.write(&key("k"), "before".into(), Expiry::Never).await.must("write to the first");
+    line.hold();
+    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write that is held back");
+    relay.lead_to(host(&second));
+    storage.write(&key("k"), "elsewhere".into(), Expiry::Never).await.must("write to the second");
+    relay.lead_to(host(&first));
+    command(second.url(), "CLIENT KILL TYPE normal SKIPME yes").await;
+    until("the storage is back at the first server", Duration::from_secs(10), || async {
+        let _ = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+        let first = open(&first, context.target.space(), "").await;
+        first.read(&key("k")).await.must("read").must("find it").value == "newer"
+    })
+    .await;
+    line.release().await;
+    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "newer");
+}
+
+pub(crate) async fn frozen_server_confirms_nothing(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
+    server.pause().await.must("freeze the server");
+    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    late.fails(ErrorKind::Timeout, "write to a frozen server");
+    let refused = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+    let error = refused.fails(ErrorKind::Unavailable, "write that cannot be fenced");
+    assert!(error.is_retryable() && error.message().contains("not applied"), "{error}");
+    server.resume().await.must("thaw the server");
+    until("the storage works again", Duration::from_secs(30), || async {
+        storage.write(&key("k"), "newer".into(), Expiry::Never).await.is_ok()
+    })
+    .await;
 }
