@@ -9,13 +9,14 @@ use crate::{
     layout::Layout,
     queries::{PAGE, Ranged},
     table::{Table, corrupt, remaining},
+    value::Stored,
 };
 
 /// The keys that begin with a prefix, as the statements take them.
 struct Range {
     from: String,
-    /// The last key seen; at first the empty one, which no entry has.
-    except: String,
+    /// The last key seen.
+    except: Option<String>,
     /// The end or (in grammY's layout) the prefix.
     bound: Option<String>,
 }
@@ -30,12 +31,12 @@ impl Range {
             Layout::Larder(_) => (prefix.to_owned(), successor(prefix)),
             Layout::Grammy => (String::new(), (!prefix.is_empty()).then(|| prefix.to_owned())),
         };
-        Some(Self { from, except: String::new(), bound })
+        Some(Self { from, except: None, bound })
     }
 
     /// What is left after `key`.
     fn after(self, key: String) -> Self {
-        Self { from: key.clone(), except: key, bound: self.bound }
+        Self { from: key.clone(), except: Some(key), bound: self.bound }
     }
 }
 
@@ -93,12 +94,19 @@ impl Table {
                 Err(error) => return Some((vec![Err(error)], State::End)),
             };
             let last = rows.last()?;
+            let mut items: Vec<_> = rows.iter().map(decode).collect();
             let next = match last.try_get::<_, String>(0) {
                 _ if rows.len() < full => State::End,
                 Ok(key) => State::At(range.after(key)),
-                Err(_) => State::End,
+                // The server refuses to take such a key back, as the beginning of the next page.
+                Err(_) => {
+                    let message = "the listing could not go on: the key of the last row of a page is not text in \
+                                   UTF-8; remove that row, or give it another key";
+                    items.push(Err(Error::new(ErrorKind::Other, message)));
+                    State::End
+                }
             };
-            Some((rows.iter().map(decode).collect(), next))
+            Some((items, next))
         })
         .flat_map(stream::iter)
         .boxed()
@@ -117,6 +125,8 @@ impl Table {
         let Some(mut range) = Range::new(self.layout, prefix) else {
             return Ok(0);
         };
+        // A row with an empty key is not an entry, and stays.
+        range.except = Some(String::new());
         let mut cleared = 0;
         loop {
             let rows = self.page(&self.queries.clear, &range, false).await?;
@@ -134,10 +144,13 @@ impl Table {
 }
 
 fn key(row: &Row) -> Result<Key> {
-    let text: String = row.try_get(0).map_err(|_| corrupt())?;
-    // Somebody else's row, which no call could name.
-    Key::try_from(text).map_err(|error| {
-        Error::new(ErrorKind::Corrupt, format!("a row's key is not legal: {}", error.message()))
+    // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
+    let Stored(bytes) = row.try_get(0).map_err(|_| corrupt())?;
+    let key = str::from_utf8(&bytes).ok().and_then(|text| Key::new(text).ok());
+    key.ok_or_else(|| {
+        let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
+                       characters, or not text in UTF-8)";
+        Error::new(ErrorKind::InvalidKey, message).with_stored_name(bytes)
     })
 }
 

@@ -30,10 +30,10 @@ fn query(text: String, types: &[Type]) -> Query {
 /// A statement over a range of keys, with and without an end.
 #[derive(Debug)]
 pub(crate) struct Ranged {
-    /// Parameters: from (inclusive), except, and the end (exclusive); in grammY's layout the prefix
+    /// Parameters: from (inclusive), except (or null), and the end (exclusive); in grammY's layout the prefix
     /// instead of the end.
     pub(crate) bounded: Query,
-    /// Parameters: from (inclusive), except.
+    /// Parameters: from (inclusive), except (or null).
     pub(crate) unbounded: Query,
 }
 
@@ -215,7 +215,7 @@ fn delete_many(table: &str, live: &str) -> Query {
 }
 
 fn ranged(end: &str, text: impl Fn(&str) -> String) -> Ranged {
-    let start = "key >= $1 AND key <> $2";
+    let start = "key >= $1 AND key IS DISTINCT FROM $2";
     Ranged {
         bounded: query(text(&format!("{start} AND {end}")), &[Type::TEXT, Type::TEXT, Type::TEXT]),
         unbounded: query(text(start), &[Type::TEXT, Type::TEXT]),

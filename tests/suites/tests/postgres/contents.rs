@@ -1,6 +1,6 @@
 //! What is in the table, as others see it.
 
-use larder_core::{Bytes, Expiry, Key, Storage, StorageExt};
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, StorageExt};
 use larder_testkit::Suite;
 
 use crate::place::Place;
@@ -110,6 +110,35 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert_eq!(keys.len(), 3);
             let entries: Vec<_> = storage.entries("").collect().await;
             assert_eq!(entries.iter().filter(|entry| entry.is_ok()).count(), 2);
+            storage.close().await.unwrap();
+        })
+        .case("row_whose_key_is_not_a_key_is_listed_as_invalid_key_with_its_name", |context| async move {
+            use futures_util::StreamExt;
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            let admin = context.factory.admin().await;
+            admin
+                .run(&format!(
+                    "INSERT INTO \"{table}\" VALUES ('', 'x', 1, NULL), ('a', 'x', 1, NULL), \
+                     (E'b\\nc', 'x', 1, NULL), ('d', 'x', 1, NULL)"
+                ))
+                .await;
+            let refused = |listed: Vec<larder_core::Result<()>>| {
+                let good = listed.iter().filter(|item| item.is_ok()).count();
+                let errors = listed.into_iter().filter_map(Result::err);
+                let names = errors.map(|error| {
+                    assert_eq!(error.kind(), ErrorKind::InvalidKey, "{error}");
+                    error.stored_name().expect("the error has the name").to_vec()
+                });
+                (good, names.collect::<Vec<_>>())
+            };
+            let names = vec![b"".to_vec(), b"b\nc".to_vec()];
+            let keys = storage.keys("").map(|key| key.map(drop)).collect().await;
+            assert_eq!(refused(keys), (2, names.clone()));
+            let entries = storage.entries("").map(|entry| entry.map(drop)).collect().await;
+            assert_eq!(refused(entries), (2, names));
+            let keys = storage.keys("b").map(|key| key.map(drop)).collect().await;
+            assert_eq!(refused(keys), (0, vec![b"b\nc".to_vec()]));
             storage.close().await.unwrap();
         })
         .case("the_sweeper_removes_expired_rows", |context| async move {
