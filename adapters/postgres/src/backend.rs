@@ -22,9 +22,15 @@ use tokio_postgres::{
 
 use crate::queries::Query;
 
+/// How many suspects of other servers are remembered. The oldest are forgotten first.
+const MAX_ELSEWHERE: usize = 256;
+
 /// A process of the server. The time tells it from a later process with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backend {
+    /// When the server started. It tells apart the servers that a URL may lead to, and a server from
+    /// itself after a restart, which ends all processes.
+    pub(crate) server: SystemTime,
     pub(crate) pid: i32,
     pub(crate) started: SystemTime,
 }
@@ -46,17 +52,18 @@ pub(crate) fn query() -> Query {
     let text = "SELECT a.pid, a.backend_start, session_user = current_user AND \
                 (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
                 WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace), \
-                getdatabaseencoding()::text \
+                getdatabaseencoding()::text, pg_postmaster_start_time() \
                 FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
     Query { text: text.to_owned(), types: Vec::new() }
 }
 
-/// Ends those of the processes that are still there, and returns one row for each. Another user's
-/// process may not be ended and hides when it began: it counts as still there.
+/// Ends those of the processes that are still there, and returns one row for each. A process of another
+/// user is a later one with the same number. If a process of this user hides when it began, it counts as
+/// still there.
 pub(crate) fn end() -> Query {
     let text = "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
                 FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
-                ON a.pid = old.pid AND coalesce(a.backend_start = old.started, true)";
+                ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)";
     Query { text: text.to_owned(), types: vec![Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY] }
 }
 
@@ -85,9 +92,10 @@ impl Identity {
         let pid: i32 = row.try_get(0).map_err(unexpected)?;
         let started: Option<SystemTime> = row.try_get(1).map_err(unexpected)?;
         let may_end: Option<bool> = row.try_get(2).map_err(unexpected)?;
+        let server: SystemTime = row.try_get(4).map_err(unexpected)?;
         let direct = announced_pid(token).await == Some(pid);
         let backend = started.filter(|_| direct && may_end == Some(true));
-        Ok(Self { direct, backend: backend.map(|started| Backend { pid, started }) })
+        Ok(Self { direct, backend: backend.map(|started| Backend { server, pid, started }) })
     }
 }
 
@@ -185,6 +193,14 @@ impl Suspects {
     pub(crate) fn add(&self, backend: Backend) {
         let mut suspects = self.lock();
         if !suspects.iter().any(|suspect| suspect.backend == backend) {
+            let elsewhere = |suspect: &Suspect| suspect.backend.server != backend.server;
+            let remembered = suspects.iter().filter(|suspect| elsewhere(suspect)).count();
+            let mut excess = remembered.saturating_sub(MAX_ELSEWHERE);
+            suspects.retain(|suspect| {
+                let forget = excess > 0 && elsewhere(suspect);
+                excess -= usize::from(forget);
+                !forget
+            });
             suspects.push(Suspect { backend, ending: false });
         }
     }
@@ -196,18 +212,23 @@ impl Suspects {
         match at {
             Some(at) if suspects[at].ending => false,
             Some(at) => {
-                suspects.swap_remove(at);
+                suspects.remove(at);
                 true
             }
             None => true,
         }
     }
 
-    /// All of them. None of these can be [acquitted](Self::acquit) any more.
-    pub(crate) fn end(&self) -> Vec<Backend> {
+    /// Those of this server. None of these can be [acquitted](Self::acquit) any more. Those of another
+    /// server can change nothing here, and wait until that server answers again.
+    pub(crate) fn end(&self, server: SystemTime) -> Vec<Backend> {
         let mut suspects = self.lock();
-        suspects.iter_mut().for_each(|suspect| suspect.ending = true);
-        suspects.iter().map(|suspect| suspect.backend).collect()
+        let here = suspects.iter_mut().filter(|suspect| suspect.backend.server == server);
+        here.map(|suspect| {
+            suspect.ending = true;
+            suspect.backend
+        })
+        .collect()
     }
 
     /// These have ended.
@@ -226,8 +247,10 @@ mod tests {
 
     use super::*;
 
+    const SERVER: SystemTime = SystemTime::UNIX_EPOCH;
+
     fn backend(pid: i32, started: u64) -> Backend {
-        Backend { pid, started: SystemTime::UNIX_EPOCH + Duration::from_secs(started) }
+        Backend { server: SERVER, pid, started: SERVER + Duration::from_secs(started) }
     }
 
     #[test]
@@ -236,14 +259,29 @@ mod tests {
         suspects.add(one);
         suspects.add(one);
         assert!(suspects.acquit(one));
-        assert!(suspects.end().is_empty());
+        assert!(suspects.end(SERVER).is_empty());
         suspects.add(one);
-        assert_eq!(suspects.end(), [one]);
+        assert_eq!(suspects.end(SERVER), [one]);
         suspects.add(two);
         assert!(!suspects.acquit(one) && suspects.acquit(two));
         suspects.remove(&[two]);
-        assert_eq!(suspects.end(), [one]);
+        assert_eq!(suspects.end(SERVER), [one]);
         suspects.remove(&[one]);
-        assert!(suspects.end().is_empty());
+        assert!(suspects.end(SERVER).is_empty());
+    }
+
+    #[test]
+    fn only_suspects_of_other_servers_are_forgotten() {
+        let suspects = Suspects::default();
+        let elsewhere = |number: u64| SERVER + Duration::from_secs(number + 1);
+        for number in 0..1_000 {
+            suspects.add(backend(1, number));
+        }
+        assert_eq!(suspects.end(SERVER).len(), 1_000);
+        for number in 0..1_000 {
+            suspects.add(Backend { server: elsewhere(number), ..backend(1, 1) });
+        }
+        assert!(suspects.end(elsewhere(0)).is_empty());
+        assert_eq!(suspects.end(elsewhere(999)).len(), 1);
     }
 }

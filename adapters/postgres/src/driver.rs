@@ -239,11 +239,13 @@ impl Driver {
     /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
     /// The server must confirm that the processes have ended that may still receive or run one.
     async fn settle(&self, lease: &Arc<Lease>) -> Result<()> {
-        let suspects = self.salvage.suspects.end();
+        let Some(backend) = lease.identity().backend else { return Ok(()) };
+        let suspects = self.salvage.suspects.end(backend.server);
         if suspects.is_empty() {
             return Ok(());
         }
-        let ended = match self.within(lease, false, self.end_all(lease, &suspects)).await {
+        let end_all = self.end_all(lease.client()?, lease.identity(), &suspects);
+        let ended = match self.within(lease, false, end_all).await {
             Ok(Err(error)) => {
                 if error::after(&error) == After::Discard {
                     lease.condemn();
@@ -265,14 +267,18 @@ impl Driver {
         Ok(())
     }
 
-    async fn end_all(&self, lease: &Lease, suspects: &[Backend]) -> Result<(), tokio_postgres::Error> {
-        let Ok(client) = lease.client() else { return Ok(()) };
+    async fn end_all(
+        &self,
+        client: &ClientWrapper,
+        identity: Identity,
+        suspects: &[Backend],
+    ) -> Result<(), tokio_postgres::Error> {
         let pids: Vec<i32> = suspects.iter().map(|backend| backend.pid).collect();
         let started: Vec<SystemTime> = suspects.iter().map(|backend| backend.started).collect();
         let mut pause = Duration::from_millis(1);
         loop {
             let params: Params<'_> = &[&pids, &started];
-            let answer = self.send(client, lease.identity(), Wanted::Rows, &self.end, params).await?;
+            let answer = self.send(client, identity, Wanted::Rows, &self.end, params).await?;
             if answer.rows().is_empty() {
                 return Ok(());
             }

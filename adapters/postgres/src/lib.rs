@@ -94,6 +94,12 @@
 //! `timeout`, the newer change fails as [`Unavailable`](larder_core::ErrorKind::Unavailable) and is
 //! not applied. This costs nothing until a change is lost, and then some round trips.
 //!
+//! Only the same server, not restarted since, can confirm it. If a connection leads to another server
+//! (the URL has several hosts, or the host name leads elsewhere), or the server has restarted, the change
+//! goes on there: the older one cannot reach it any more. The process on the first server is ended before
+//! a change there. The storage remembers the last 256 such processes. Servers that copy changes to each
+//! other in both directions have no such guarantee.
+//!
 //! It needs a connection straight to the server and a user who may call `pg_terminate_backend`, which
 //! every user may unless the right was revoked. The storage finds out when it connects, and refuses a
 //! later connection that lacks either where the first one had both. Behind a pooler, or without the

@@ -11,7 +11,10 @@ use larder_postgres::{
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Fails, Line, Runner, until};
 
-use crate::place::{Place, suite, suite_on};
+use crate::{
+    place::{Place, suite, suite_on},
+    relay::Relay,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -132,6 +135,35 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             write(&storage, "newer").await.unwrap();
             storage.close().await.unwrap();
             remove_private(&context.factory, space).await;
+        })
+        .case("other_server_in_between_does_not_end_fencing", |context| async move {
+            let table = context.target.space();
+            let options = format!("table={table}&application_name={table}-moving");
+            let first = &context.factory;
+            let second = Kind::Postgres.private().await.expect("another server starts");
+            let relay = Relay::to(first.server(), |_| {}).await;
+            let moving = first.at(&relay.address());
+            let (storage, line) = moving.storage_over_line(&options).await.unwrap();
+            let second = first.at(Place::server_of(second.url()));
+            second.storage(&options).await.close().await.unwrap();
+            write(&storage, "before").await.unwrap();
+            line.hold();
+            drop(write(&storage, "late").await.fails(ErrorKind::Timeout, "it is held back"));
+            relay.lead_to(second.server());
+            write(&storage, "elsewhere").await.unwrap();
+            relay.lead_to(first.server());
+            second.admin().await.end_connections_of(&format!("{table}-moving")).await;
+            let watch = first.storage(&format!("table={table}")).await;
+            until("the storage is back at the first server", PATIENCE, || async {
+                let _ = write(&storage, "newer").await;
+                watch.read(&key()).await.unwrap().unwrap().value == "newer"
+            })
+            .await;
+            line.release().await;
+            holds(&watch, "newer").await;
+            storage.close().await.unwrap();
+            watch.close().await.unwrap();
+            first.remove(table).await.unwrap();
         })
         .case("other_connections_are_not_ended", |context| async move {
             let table = context.target.space();

@@ -14,6 +14,8 @@ mod opening;
 mod place;
 mod poolers;
 mod processes;
+#[path = "../redis/relay.rs"]
+mod relay;
 mod round_trips;
 mod rows;
 mod tls;

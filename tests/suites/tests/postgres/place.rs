@@ -50,8 +50,7 @@ impl Place {
 
     /// A storage behind a proxy that can hold up and cut its connections.
     pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(PostgresStorage, Arc<Proxy>), Error> {
-        let (_, after_user) = self.url.rsplit_once('@').expect("the URL has a user");
-        let (server, _) = after_user.split_once('/').expect("the URL has a database");
+        let server = self.server();
         let proxy = Proxy::to(server).await.expect("the proxy starts");
         let url = self.url.replace(server, &proxy.address().to_string());
         // Long enough for a busy machine, short enough to wait for.
@@ -62,14 +61,29 @@ impl Place {
 
     /// The same server, in another database and as another user.
     pub(crate) fn elsewhere(&self, database: &str, user: &str, password: &str) -> Self {
-        let (_, after_user) = self.url.rsplit_once('@').expect("the URL has a user");
-        let (server, _) = after_user.split_once('/').expect("the URL has a database");
+        let server = self.server();
         let direct = self.direct.rsplit_once('/').expect("the URL has a database").0;
         Self {
             url: format!("postgres://{user}:{password}@{server}/{database}"),
             direct: format!("{direct}/{database}"),
             options: self.options.clone(),
         }
+    }
+
+    /// The host and port in a server's URL.
+    pub(crate) fn server_of(url: &str) -> &str {
+        let (_, after_user) = url.rsplit_once('@').expect("the URL has a user");
+        after_user.split_once('/').expect("the URL has a database").0
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        Self::server_of(&self.url)
+    }
+
+    /// The same user and database on another server.
+    pub(crate) fn at(&self, server: &str) -> Self {
+        let url = self.url.replace(self.server(), server);
+        Self { direct: url.clone(), url, options: self.options.clone() }
     }
 
     /// Somebody with all rights, past every adapter.
