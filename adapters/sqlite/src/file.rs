@@ -51,11 +51,6 @@ pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a path at which there is no file.
-pub(crate) fn must_exist(path: &Path) -> Result<()> {
-    fs::metadata(path).map(drop).map_err(refused)
-}
-
 /// Whether there is a log or a journal beside the database that holds part of it.
 pub(crate) fn has_log(path: &Path) -> bool {
     ["-wal", "-journal"].into_iter().any(|suffix| {
@@ -100,22 +95,29 @@ type Identity = (u64, u64);
 type Identity = Option<SystemTime>;
 
 impl Opened {
-    /// The file at `path`, which has just been opened; `immutable` if without locks.
+    /// The file at `path`, which is about to be opened, or has just been; `immutable` if without locks.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](ErrorKind::Configuration) if there is none.
     pub(crate) fn new(path: PathBuf, immutable: bool) -> Result<Self> {
         let metadata = fs::metadata(&path).map_err(refused)?;
         let content = if immutable { content(&metadata) } else { None };
         Ok(Self { identity: identity(&metadata), content, path })
     }
 
-    /// Fails if the path does not name the file any more.
+    /// Fails if the path does not name the file any more, or if a file that is read without locks has
+    /// changed: another process changes the log first.
     pub(crate) fn check(&self, operation: Operation) -> Result<()> {
         let message = match fs::metadata(&self.path) {
             Ok(metadata) if identity(&metadata) != self.identity => {
                 "another file is in the place of the database file, which was moved, deleted or replaced while it \
                  was open; open the storage again to use what is there now"
             }
-            Ok(metadata) if self.content.is_some() && content(&metadata) != self.content => {
-                "the database file has changed; it is in a place that cannot be written, so it is read without \
+            Ok(metadata)
+                if self.content.is_some() && (content(&metadata) != self.content || has_log(&self.path)) =>
+            {
+                "the database has changed; it is in a place that cannot be written, so it is read without \
                  locks: open the storage again"
             }
             Ok(_) => return Ok(()),

@@ -74,7 +74,12 @@
 //!
 //! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
 //! uses no locks. A call fails with [`Configuration`](larder_core::ErrorKind::Configuration) if the
-//! file has changed; open the storage again then.
+//! file has changed, or if another process has begun to write a log beside it; open the storage again
+//! then.
+//!
+//! While a database in write-ahead mode is open, `connect_existing` included, its `-wal` and `-shm`
+//! files are beside it. The last connection to close moves what the log holds into the database and
+//! removes both files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
 //! fails with [`Configuration`](larder_core::ErrorKind::Configuration), and nothing is written. Put

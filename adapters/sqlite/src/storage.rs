@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Purge, Record,
-    Result, Storage, Version, Versions, Write, async_trait,
+    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Purge,
+    Record, Result, Storage, Version, Versions, Write, async_trait,
 };
 use larder_layers::{Coalesce, Sweeper};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -132,12 +132,15 @@ async fn open_file(
     let looks = builder.only_looks();
     if builder.mode == Mode::Create && builder.setup && !looks {
         file::create(&path, builder.permissions)?;
-    } else {
-        file::must_exist(&path)?;
     }
+    // Before the connection, so that a file that takes its place meanwhile is noticed.
+    let opened = Opened::new(path.clone(), false)?;
     let options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
     let error = match connect_and_read(&options).await {
-        Ok(connection) => return Ok((options, connection, Opened::new(path, false)?)),
+        Ok(connection) => {
+            opened.check(Operation::Connect)?;
+            return Ok((options, connection, opened));
+        }
         Err(error) if cannot_write(&error) && path.is_file() => error,
         Err(error) => return Err(from_driver(error)),
     };
@@ -147,6 +150,7 @@ async fn open_file(
         let message = "the database or its directory is read-only; `mode=ro` reads it";
         return Err(Error::new(ErrorKind::Denied, message).with_source(cause(error)));
     }
+    let opened = Opened::new(path.clone(), true)?;
     if file::has_log(&path) {
         let message = "a write-ahead log with a part of the database is beside it, and SQLite cannot read the two in a \
                        directory that it cannot write: close the database where it was written, or copy all of its \
@@ -155,7 +159,8 @@ async fn open_file(
     }
     let options = options.read_only(true).immutable(true);
     let connection = connect_and_read(&options).await.map_err(from_driver)?;
-    Ok((options, connection, Opened::new(path, true)?))
+    opened.check(Operation::Connect)?;
+    Ok((options, connection, opened))
 }
 
 /// Connects, and reads the schema: a connection touches the files only when it is used.

@@ -8,8 +8,11 @@ use std::{
 use futures_util::StreamExt;
 use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Storage, Version, Write};
 use larder_sqlite::SqliteStorage;
-use larder_testkit::{Must, Suite};
-use sqlx::{Connection, sqlite::SqlitePoolOptions};
+use larder_testkit::{Fails, Must, Suite};
+use sqlx::{
+    ConnectOptions, Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+};
 use tempfile::TempDir;
 
 use crate::spaces::Files;
@@ -85,6 +88,12 @@ async fn every_call_fails(storage: &SqliteStorage, why: &str) {
     assert!(reads.iter().all(Result::is_err), "a read succeeded after the file was {why}");
 }
 
+/// How many times this process has the file open, where the system tells.
+fn handles(path: &Path) -> Option<usize> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.flatten();
+    Some(open.filter(|open| fs::read_link(open.path()).is_ok_and(|target| target == path)).count())
+}
+
 async fn close_fails_once(storage: SqliteStorage) {
     let error = storage.close().await.err().must("an error of close");
     assert_eq!(error.kind(), ErrorKind::Configuration);
@@ -115,6 +124,32 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             close_fails_once(storage).await;
             assert_eq!(fs::read(&path).must("read the file"), expected);
             drop(context);
+        })
+        .case("file_replaced_while_it_is_being_opened_is_noticed", |context| async move {
+            let directory = TempDir::new().must("make a directory");
+            let (storage, path) = open(&directory).await;
+            storage.close().await.must("close");
+            let path = fs::canonicalize(path).must("the path with no link in it");
+            let other = directory.path().join("other.db");
+            fs::copy(&path, &other).must("copy the file");
+            if handles(&path).is_none() {
+                eprintln!("skipped: this needs `/proc` to see when the file has been opened");
+                return;
+            }
+            let holder = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Delete);
+            let mut holder = holder.connect().await.must("connect");
+            sqlx::query("BEGIN EXCLUSIVE").execute(&mut holder).await.must("take the lock");
+            let before = handles(&path);
+            let opening = tokio::spawn(SqliteStorage::builder().file(&path).existing().connect());
+            while handles(&path) == before {
+                tokio::task::yield_now().await;
+            }
+            fs::rename(&other, &path).must("put another file in its place");
+            sqlx::query("COMMIT").execute(&mut holder).await.must("let go of the lock");
+            let opened = opening.await.must("the task");
+            let error = opened.fails(ErrorKind::Configuration, "open a file that is replaced meanwhile");
+            assert!(error.message().contains("another file"), "{error}");
+            drop((holder, context));
         })
         .case("a_moved_directory_fails_every_call_until_it_is_back", |context| async move {
             let directory = TempDir::new().must("make a directory");

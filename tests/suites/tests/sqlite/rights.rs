@@ -151,21 +151,27 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             drop((place, context));
         })
         .case("a_database_that_changes_under_a_reader_without_locks_is_noticed", |context| async move {
-            let directory = TempDir::new().must("make a directory");
-            let mounted = directory.path().join("mounted");
-            fs::create_dir(&mounted).must("make a directory");
-            let path = mounted.join("sessions.db");
-            let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
-            write(&storage, "a").await;
-            storage.close().await.must("close");
-            // Kept open: an open file can be written, whatever becomes of its directory.
-            let mut writing = fs::OpenOptions::new().append(true).open(&path).must("open the file");
-            let Some(place) = ReadOnly::make(&mounted) else { return };
-            let reader = SqliteStorage::builder().file(&path).mode(Mode::ReadOnly).connect().await;
-            let reader = reader.must("open to read");
-            assert!(reader.contains(&key("a")).await.must("look"));
-            std::io::Write::write_all(&mut writing, &[0; 4096]).must("change the file");
-            reader.read(&key("a")).await.fails(ErrorKind::Configuration, "read what has changed");
-            drop((place, context));
+            for changed in ["", "-wal", "-journal"] {
+                let directory = TempDir::new().must("make a directory");
+                let mounted = directory.path().join("mounted");
+                fs::create_dir(&mounted).must("make a directory");
+                let path = mounted.join("sessions.db");
+                let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+                write(&storage, "a").await;
+                storage.close().await.must("close");
+                // Kept open: an open file can be written, whatever becomes of its directory.
+                let file = mounted.join(format!("sessions.db{changed}"));
+                let writing = fs::OpenOptions::new().create(true).append(true).open(file);
+                let mut writing = writing.must("open the file");
+                let Some(place) = ReadOnly::make(&mounted) else { return };
+                let reader = SqliteStorage::builder().file(&path).mode(Mode::ReadOnly).connect().await;
+                let reader = reader.must("open to read");
+                assert!(reader.contains(&key("a")).await.must("look"));
+                std::io::Write::write_all(&mut writing, &[0; 4096]).must("change the file");
+                let read = reader.read(&key("a")).await;
+                read.fails(ErrorKind::Configuration, &format!("read after `{changed}` has changed"));
+                drop(place);
+            }
+            drop(context);
         })
 }
