@@ -16,14 +16,20 @@ use crate::{NAME, config::configuration};
 #[cfg(unix)]
 const PERMISSIONS: u32 = 0o600;
 
-/// The permissions that a database file may be given: no special bits, and its owner reads and writes.
+/// The permissions that a database file may be given: its owner reads and writes, and nobody executes.
 pub(crate) const fn is_valid(permissions: u32) -> bool {
-    permissions & !0o777 == 0 && permissions & 0o600 == 0o600
+    permissions & !0o666 == 0 && permissions & 0o600 == 0o600
+}
+
+/// The permissions that the option says.
+pub(crate) fn permissions(text: &str) -> Option<u32> {
+    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
+    u32::from_str_radix(text, 8).ok().filter(|mode| octal && is_valid(*mode))
 }
 
 /// The notation of permissions, for errors.
 pub(crate) const PERMISSIONS_EXPECTED: &str =
-    "permissions in octal that let the owner read and write, such as 0660";
+    "the mode of a new file in octal, from 0600 to 0666, such as 0640 or 0660";
 
 /// Makes an empty file, which SQLite takes for an empty database, unless there is one.
 pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {

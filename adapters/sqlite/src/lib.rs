@@ -51,7 +51,7 @@
 //! | `values` | `blob` | `blob` for any bytes, `json` for JSON as text |
 //! | `setup` | `true` | whether to make the table if it is not there |
 //! | `mode` | `rwc` | `rwc` makes the file if it is not there, `rw` does not, `ro` only reads |
-//! | `permissions` | `0600` | permissions of a file that is made, in octal |
+//! | `permissions` | `0600` | permissions of a file that is made, in octal, from `0600` to `0666` |
 //! | `synchronous` | `full` | `full`, `normal` or `off`, see below |
 //! | `busy_timeout` | `5s` | how long to wait for another process that is writing |
 //! | `readers` | `4` | connections for reading, at most; opened as they are needed |

@@ -61,8 +61,8 @@ impl SqliteBuilder {
         if let Some(mode) = location.take_choice("mode", &modes)? {
             builder.mode = mode;
         }
-        let octal = |mode: &str| u32::from_str_radix(mode, 8).ok().filter(|mode| file::is_valid(*mode));
-        if let Some(mode) = location.take_with("permissions", file::PERMISSIONS_EXPECTED, octal)? {
+        let permissions = location.take_with("permissions", file::PERMISSIONS_EXPECTED, file::permissions)?;
+        if let Some(mode) = permissions {
             builder.permissions = Some(mode);
         }
         let levels =

@@ -90,13 +90,15 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             write(&storage, "a").await;
             assert_eq!(modes(&path), [0o660; 3]);
             storage.close().await.must("close");
-            for wrong in ["660x", "0400", "1777", "", "-1", "0o600"] {
+            for wrong in ["660x", "0400", "0755", "1777", "00660", "+660", "", "-1", "0o600"] {
                 let url = format!("sqlite:{}?permissions={wrong}", path.display());
                 let open = SqliteStorage::connect(&url).await;
                 open.fails(ErrorKind::Configuration, wrong);
             }
-            let open = SqliteStorage::builder().file(&path).permissions(0o400).connect().await;
-            open.fails(ErrorKind::Configuration, "a file that its owner cannot write");
+            for wrong in [0o400, 0o700, 660] {
+                let open = SqliteStorage::builder().file(&path).permissions(wrong).connect().await;
+                open.fails(ErrorKind::Configuration, &format!("the mode {wrong:o}"));
+            }
         })
         .case("a_file_that_is_there_keeps_its_permissions", |context| async move {
             let path = context.factory.path(context.target.space());
