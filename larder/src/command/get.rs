@@ -13,23 +13,25 @@ use super::{
 
 pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<Outcome> {
     let storage = store::open_existing(&arguments.url).await?;
-    let outcome = match &arguments.key {
-        Some(key) => one(&storage, key, arguments.json, output).await?,
-        None => {
-            let prefix = arguments.prefix.as_deref().unwrap_or_default();
-            let mut problems = Problems::new();
-            let mut entries = storage.entries(prefix);
-            while let Some(entry) = entries.next().await {
-                if let Some(entry) = problems.check(entry)? {
-                    output.line(entry_json(&entry)?)?;
-                }
-            }
-            problems.name(&storage, prefix).await?;
-            Outcome::complete(problems.is_empty())
+    store::closing(&*storage, async {
+        match &arguments.key {
+            Some(key) => one(&*storage, key, arguments.json, output).await,
+            None => all(&*storage, arguments.prefix.as_deref().unwrap_or_default(), output).await,
         }
-    };
-    storage.close().await?;
-    Ok(outcome)
+    })
+    .await
+}
+
+async fn all(storage: &dyn Storage, prefix: &str, output: &mut Output) -> anyhow::Result<Outcome> {
+    let mut problems = Problems::new();
+    let mut entries = storage.entries(prefix);
+    while let Some(entry) = entries.next().await {
+        if let Some(entry) = problems.check(entry)? {
+            output.line(entry_json(&entry)?)?;
+        }
+    }
+    problems.name(storage, prefix).await?;
+    Ok(Outcome::complete(problems.is_empty()))
 }
 
 async fn one(storage: &dyn Storage, key: &Key, json: bool, output: &mut Output) -> anyhow::Result<Outcome> {

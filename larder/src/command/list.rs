@@ -1,7 +1,7 @@
 //! `larder ls`.
 
 use futures_util::StreamExt;
-use larder::Key;
+use larder::{Key, Storage};
 use serde_json::json;
 
 use super::{
@@ -14,6 +14,10 @@ use super::{
 
 pub(super) async fn run(arguments: &List, output: &mut Output) -> anyhow::Result<Outcome> {
     let storage = store::open_existing(&arguments.url).await?;
+    store::closing(&*storage, list(&*storage, arguments, output)).await
+}
+
+async fn list(storage: &dyn Storage, arguments: &List, output: &mut Output) -> anyhow::Result<Outcome> {
     let mut problems = Problems::new();
     let is_wanted =
         |key: &Key| arguments.fingerprint.as_ref().is_none_or(|wanted| *wanted == key.fingerprint());
@@ -38,7 +42,6 @@ pub(super) async fn run(arguments: &List, output: &mut Output) -> anyhow::Result
             }
         }
     }
-    problems.name(&storage, &arguments.prefix).await?;
-    storage.close().await?;
+    problems.name(storage, &arguments.prefix).await?;
     Ok(Outcome::complete(problems.is_empty() && (found || arguments.fingerprint.is_none())))
 }

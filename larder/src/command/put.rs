@@ -21,18 +21,19 @@ pub(super) async fn run(arguments: &Put) -> anyhow::Result<Outcome> {
     };
     let expiry = Expiry::from(arguments.ttl);
     let storage = store::open(&arguments.url).await?;
-    let outcome = if arguments.if_absent {
-        match storage.write_if(&arguments.key, value.into(), expiry, Condition::Absent).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                say("there is an entry under this key already; it stays as it was");
-                Outcome::Negative
+    store::closing(&*storage, async {
+        if arguments.if_absent {
+            match storage.write_if(&arguments.key, value.into(), expiry, Condition::Absent).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    say("there is an entry under this key already; it stays as it was");
+                    return Ok(Outcome::Negative);
+                }
+                written => drop(written?),
             }
-            written => written.map(|_| Outcome::Done)?,
+        } else {
+            storage.write(&arguments.key, value.into(), expiry).await?;
         }
-    } else {
-        storage.write(&arguments.key, value.into(), expiry).await?;
-        Outcome::Done
-    };
-    storage.close().await?;
-    Ok(outcome)
+        Ok(Outcome::Done)
+    })
+    .await
 }

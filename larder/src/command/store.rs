@@ -84,6 +84,18 @@ pub(super) async fn open_existing(argument: &str) -> anyhow::Result<Box<dyn Stor
     Place::new(argument)?.open_existing().await
 }
 
+/// Does `work` and closes `storage`, also if the work failed.
+pub(super) async fn closing<T>(
+    storage: &dyn Storage,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let done = work.await;
+    let closed = storage.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
 /// Closes `storage`, which writes what it holds back; returns the signal that did not let it finish.
 pub(super) async fn close(storage: &dyn Storage, signals: &mut Signals) -> larder::Result<Option<Signal>> {
     match signals.or_until(storage.close()).await {

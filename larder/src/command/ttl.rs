@@ -15,12 +15,13 @@ use super::{
 pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<Outcome> {
     let storage = store::open_existing(&arguments.url).await?;
     let key = &arguments.key;
-    let left = match arguments.set {
-        Some(expiry) => storage.touch(key, expiry).await?.then_some(expiry),
-        None => storage.ttl(key).await?,
-    };
-    storage.close().await?;
-    let Some(left) = left else {
+    let left = store::closing(&*storage, async {
+        Ok(match arguments.set {
+            Some(expiry) => storage.touch(key, expiry).await?.then_some(expiry),
+            None => storage.ttl(key).await?,
+        })
+    });
+    let Some(left) = left.await? else {
         say("there is no entry under this key");
         return Ok(Outcome::Negative);
     };
