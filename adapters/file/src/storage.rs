@@ -198,7 +198,7 @@ impl FileStorage {
                 Ok((walk, Ok(mut page))) => {
                     let end = page
                         .iter()
-                        .position(|item| item.as_ref().is_err_and(|error| !is_of_one_entry(error)));
+                        .position(|item| item.as_ref().is_err_and(|error| !error.concerns_one_entry()));
                     if let Some(end) = end {
                         page.truncate(end + 1);
                     }
@@ -209,11 +209,6 @@ impl FileStorage {
         });
         pages.map(stream::iter).flatten().map(move |item| item.map_err(during(operation))).boxed()
     }
-}
-
-/// Whether an error in a listing concerns one entry, so that the listing goes on.
-fn is_of_one_entry(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidKey)
 }
 
 fn record(stored: Stored) -> Record {
