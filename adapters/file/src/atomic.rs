@@ -58,6 +58,16 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts the content of the open file at `path` on the disk.
+pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
+    #[cfg(all(test, unix))]
+    crate::power_cut::before_sync(path)?;
+    file.sync_data()?;
+    #[cfg(all(test, unix))]
+    crate::power_cut::content_synced(path);
+    Ok(())
+}
+
 /// Windows has no such call: NTFS journals names by itself.
 #[cfg(not(unix))]
 pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {

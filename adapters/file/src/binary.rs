@@ -28,6 +28,7 @@ use bytes::Bytes;
 use larder_core::{Key, Result, Version};
 
 use crate::{
+    atomic,
     error::{self, corrupt},
     form::{State, Stored, open},
 };
@@ -219,7 +220,9 @@ pub(crate) fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> Result<()
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.seek(SeekFrom::Start(EXPIRY as u64))?;
         file.write_all(&encode_expiry(deadline))?;
-        if sync { file.sync_data() } else { Ok(()) }
+        #[cfg(all(test, unix))]
+        crate::power_cut::content_changed(path);
+        if sync { atomic::sync_content(&file, path) } else { Ok(()) }
     };
     touch().map_err(error::io)
 }

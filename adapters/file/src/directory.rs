@@ -90,6 +90,7 @@ impl Directory {
             self.home.sync().map_err(error::io)?;
             for shard in self.shards()?.0 {
                 if Form::lock(&shard) == held.index() {
+                    self.sync_contents(&shard)?;
                     self.sync_shard(&shard)?;
                 }
             }
@@ -243,7 +244,12 @@ impl Directory {
         let path = self.path(&place);
         let deadline = expiry.deadline(unix_millis());
         if self.form == Form::Binary {
+            held.unsettle()?;
             crate::binary::touch(&path, deadline, self.sync)?;
+            // The file has been synced; no name has changed.
+            if self.sync {
+                held.settle();
+            }
             return Ok(true);
         }
         let text = fs::read(&path).map_err(error::io)?;

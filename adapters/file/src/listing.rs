@@ -5,14 +5,21 @@
 //! listing is missed; the files are looked at after that, a page at a time. So what a listing holds
 //! in memory are the names of one directory (a 256th of all in Larder's own layout) and a page.
 
-use std::{fs, io, sync::Arc, vec};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+    vec,
+};
 
 use larder_core::{Entry, Error, ErrorKind, Expiry, Key, Record, Result, clock::unix_millis};
 
 use crate::{
+    atomic,
     directory::{Directory, is_alive},
     error,
-    form::{Form, Place},
+    form::{self, Form, Place},
     lock::Turn,
     name::{self, Named},
 };
@@ -95,6 +102,14 @@ impl Walk {
         }
         page
     }
+}
+
+/// Opens a file to sync it. Windows syncs only what is open for writing.
+fn open_to_sync(path: &Path) -> Option<File> {
+    if cfg!(windows) {
+        return fs::OpenOptions::new().write(true).open(path).ok();
+    }
+    form::open(path).ok().flatten()
 }
 
 /// An error about a directory. `Corrupt` says of a listing that one entry is damaged; here any number
@@ -244,6 +259,23 @@ impl Directory {
             names.push(Found { place, named });
         }
         Ok((names, refused))
+    }
+
+    /// Puts the contents of the entries' files in a directory on the disk: a touch that was killed may
+    /// have changed one in place. The other forms never change a file that has its final name.
+    pub(crate) fn sync_contents(&self, shard: &str) -> Result<()> {
+        if self.form != Form::Binary {
+            return Ok(());
+        }
+        for found in self.names_now(shard, "")?.0 {
+            let path = self.path(&found.place);
+            // A file that cannot be opened cannot be read either: no answer follows from it.
+            let file = open_to_sync(&path).filter(|file| file.metadata().is_ok_and(|file| file.is_file()));
+            if let Some(file) = file {
+                atomic::sync_content(&file, &path).map_err(error::io)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the entries in a directory whose keys begin with `prefix`; returns how many.

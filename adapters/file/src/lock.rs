@@ -96,7 +96,7 @@ impl Held<'_> {
 
     /// Notes that all changes made under this lock are on the disk.
     pub(crate) fn settle(&self) {
-        // If it fails, the next holder syncs the directories once more.
+        // If it fails, the next holder syncs everything under the lock once more.
         if !self.settled.get() && self.file.set_len(1).is_ok() {
             self.settled.set(true);
         }

@@ -15,7 +15,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use larder_core::{Bytes, Condition, Expiry, Key, Storage, Version, Write};
 
-use crate::{FileStorage, Layout, SnapshotStorage, ValueFormat, form::Form};
+use crate::{
+    FileStorage, Layout, SnapshotStorage, ValueFormat,
+    form::{Form, Place},
+};
 
 /// The names in a directory, with what tells their files apart.
 type Names = BTreeMap<OsString, Vec<u8>>;
@@ -24,6 +27,8 @@ type Names = BTreeMap<OsString, Vec<u8>>;
 struct Disk {
     synced: HashMap<PathBuf, Names>,
     failing: BTreeSet<PathBuf>,
+    /// Files that were changed in place and not synced after it.
+    changed: BTreeSet<PathBuf>,
 }
 
 static DISK: LazyLock<Mutex<Disk>> = LazyLock::new(Mutex::default);
@@ -45,6 +50,14 @@ pub(crate) fn synced(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn content_changed(path: &Path) {
+    disk().changed.insert(path.to_owned());
+}
+
+pub(crate) fn content_synced(path: &Path) {
+    disk().changed.remove(path);
+}
+
 fn names(path: &Path) -> io::Result<Names> {
     let mut names = Names::new();
     for entry in fs::read_dir(path)? {
@@ -53,7 +66,7 @@ fn names(path: &Path) -> io::Result<Names> {
         let small = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 4096);
         let mut text = if small { fs::read(entry.path()).unwrap_or_default() } else { Vec::new() };
         if text.starts_with(b"LARDER") && text.len() >= 48 {
-            // A touch changes the expiry in place and syncs the file.
+            // A touch changes the expiry in place: see `Disk::changed`.
             text[36..48].fill(0);
         }
         names.insert(entry.file_name(), text);
@@ -129,7 +142,7 @@ async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<
         _ => Form::Binary,
     };
     let key = Key::new("chat7").unwrap();
-    let shard = form.place(&key).unwrap().shard;
+    let Place { shard, file, .. } = form.place(&key).unwrap();
     for (there, fails_in_root) in [(true, false), (false, false), (false, true)] {
         for (first_name, first) in CHANGES {
             for (second_name, second) in CHANGES {
@@ -159,10 +172,13 @@ async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<
                     running.write(&key, Bytes::from_static(b"[1]"), Expiry::Never).await.unwrap();
                     version = running.read(&key).await.unwrap().unwrap().version.unwrap();
                 }
+                let entry = root.join(&shard).join(&file);
                 let failing = if fails_in_root { root.clone() } else { root.join(&shard) };
                 fail(&failing);
+                fail(&entry);
                 first(&killed, &key, &version).await;
                 mend(&failing);
+                mend(&entry);
                 second(&running, &key, &version).await;
                 let what = format!(
                     "{form:?}: {second_name} after {first_name}, entry there: {there}, root: {fails_in_root}"
@@ -170,6 +186,7 @@ async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<
                 if root.join(&shard).exists() {
                     assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(&shard)), "{what}");
                 }
+                assert!(!disk().changed.contains(&entry), "{what}: the file has not been synced");
                 let now = self::names(&root.join(&shard)).unwrap_or_default();
                 assert!(after_power_cut(&root.join(&shard)) == now, "{what}: the disk has something else");
                 let above = after_power_cut(dir.path());
