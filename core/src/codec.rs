@@ -74,6 +74,9 @@ fn decode_error(format: &str, place: impl fmt::Display) -> Error {
 /// JSON (RFC 8259), the default: every store can show it, and all but one can query it.
 ///
 /// Every finite `f64` and every 64-bit integer comes back as the same number.
+/// A larger integer comes back only where the type itself asks for a `u128` or an `i128`. A
+/// [`serde_json::Value`](https://docs.rs/serde_json/latest/serde_json/enum.Value.html) and an untagged enum
+/// read it as an `f64`, which is another number: keep such integers as text.
 /// JSON has no NaN and no infinity: a value with such a number is not encoded, rather than written with
 /// a `null` in its place. A lone UTF-16 surrogate, which JavaScript writes where it has cut a text in the
 /// middle of a character (`"\ud83c"`), is decoded as U+FFFD.
