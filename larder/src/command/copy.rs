@@ -38,7 +38,11 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
     let mut signals = Signals::new()?;
     let copied = AtomicU64::new(0);
     let transfer = Transfer { arguments, from: &from, to: &to, copied: &copied };
-    let done = signals.or_until(transfer.run(&source, &target)).await;
+    let done = match same::nesting(&mut signals, arguments, (&source, &*from), (&target, &*to)).await {
+        Ok(Ok(nesting)) => signals.or_until(transfer.run(&source, &target, nesting)).await,
+        Ok(Err(signal)) => Err(signal),
+        Err(error) => Ok(Err(error)),
+    };
     // Also after a failure or a signal: a snapshot file is written here.
     let closed = store::close(&to, &mut signals).await;
     match done {
@@ -87,8 +91,8 @@ impl Transfer<'_> {
         &self,
         source: &Place,
         target: &Place,
+        nesting: Option<Nesting>,
     ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
-        let nesting = same::nesting((source, self.from), (target, self.to), self.arguments.dry_run).await?;
         let copied = self.copy(nesting.clone()).await.with_context(|| {
             let what = format!("copying {} to {} was cut off", source.name, target.name);
             match self.copied.load(Ordering::Relaxed) {

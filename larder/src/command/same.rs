@@ -1,14 +1,32 @@
 //! Whether two places are one store.
 
-use std::{collections::hash_map::RandomState, fs, hash::BuildHasher, path::Path, process};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use larder::{Bytes, Expiry, Key, Location, Storage, transfer::Nesting};
+use futures_util::StreamExt;
+use larder::{Bytes, ErrorKind, Expiry, Key, Location, Storage, transfer::Nesting, unique};
+use tokio::time::sleep;
 
-use super::store::{Place, configuration};
+use super::{
+    args::Copy,
+    interrupt::{Signal, Signals},
+    output::say,
+    store::{Place, configuration},
+};
 
 /// How long a probe stays if it cannot be deleted.
 const PROBE_TTL: Expiry = Expiry::after_secs(60);
+
+/// How long the source is given to show what the target has.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_TO_DELETE: Duration = Duration::from_secs(10);
+
+/// The time between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Refuses to copy a store in files to itself. It is called before the target is opened.
 pub(super) fn refuse_same_files(source: &Place, target: &Place) -> anyhow::Result<()> {
@@ -45,23 +63,54 @@ fn is_one_file(one: &Path, other: &Path) -> bool {
 /// A URL does not say which server it leads to: it may name a host, its address, a node of a cluster or
 /// a Sentinel. So the target is given an entry for a moment, and the source is looked at for it.
 pub(super) async fn nesting(
+    signals: &mut Signals,
+    arguments: &Copy,
     (source, from): (&Place, &dyn Storage),
     (target, to): (&Place, &dyn Storage),
-    dry_run: bool,
-) -> anyhow::Result<Option<Nesting>> {
-    let (Some(one), Some(other)) = (Space::of(source), Space::of(target)) else { return Ok(None) };
-    let Some((nesting, start)) = one.around(&other) else { return Ok(None) };
-    let is_same = if dry_run {
+) -> anyhow::Result<Result<Option<Nesting>, Signal>> {
+    let (Some(one), Some(other)) = (Space::of(source), Space::of(target)) else { return Ok(Ok(None)) };
+    let Some((nesting, start)) = one.around(&other) else { return Ok(Ok(None)) };
+    let is_same = if arguments.dry_run {
         one.server == other.server
     } else {
-        sees(from, to, &start).await.with_context(|| {
+        // Of two stores with the same keys, what the source has not seen yet would be deleted as extra.
+        let patience = if arguments.delete && nesting.is_none() { PATIENCE_TO_DELETE } else { PATIENCE };
+        let seen = sees(signals, from, to, &start, patience).await.with_context(|| {
             format!("cannot find out whether {} and {} are the same store", source.name, target.name)
-        })?
+        })?;
+        match seen {
+            Ok(is_seen) => is_seen,
+            Err(signal) => return Ok(Err(signal)),
+        }
     };
     match nesting {
-        _ if !is_same => Ok(None),
+        Some(Nesting::SourceInTarget(start)) if !is_same && arguments.delete => {
+            match signals.or_until(refuse_unclear_delete(to, &arguments.prefix, &start)).await {
+                Ok(refused) => refused.map(|()| Ok(None)),
+                Err(signal) => Ok(Err(signal)),
+            }
+        }
+        _ if !is_same => Ok(Ok(None)),
         None => Err(same().into()),
-        nesting => Ok(nesting),
+        nesting => Ok(Ok(nesting)),
+    }
+}
+
+/// Refuses to delete what the target has under `start` and `prefix`. If it is the source's database
+/// after all, these are the entries of the source: a replica may take longer than anyone waits.
+async fn refuse_unclear_delete(to: &dyn Storage, prefix: &str, start: &str) -> anyhow::Result<()> {
+    if !prefix.starts_with(start) && !start.starts_with(prefix) {
+        return Ok(());
+    }
+    match to.keys(if prefix.len() > start.len() { prefix } else { start }).next().await {
+        None => Ok(()),
+        Some(Err(error)) if !error.concerns_one_entry() => Err(error.into()),
+        Some(_) => Err(configuration(format!(
+            "the target has keys that begin with `{start}`: they may be the entries of the source, so \
+             nothing is copied or deleted; if they are not, delete them first with `larder rm --prefix`, or \
+             copy without --delete"
+        ))
+        .into()),
     }
 }
 
@@ -126,9 +175,17 @@ enum Start {
     Shorter(String),
 }
 
-/// Whether `from` sees what `to` writes.
-async fn sees(from: &dyn Storage, to: &dyn Storage, start: &Start) -> larder::Result<bool> {
-    let probe = format!("larder-copy-probe-{:016x}", RandomState::new().hash_one(process::id()));
+/// Whether `from` sees what `to` writes, within `patience`.
+///
+/// Nothing is left in the target, also after a failure or a signal. If it has to be left, it is named.
+async fn sees(
+    signals: &mut Signals,
+    from: &dyn Storage,
+    to: &dyn Storage,
+    start: &Start,
+    patience: Duration,
+) -> anyhow::Result<Result<bool, Signal>> {
+    let probe = format!("larder-copy-probe-{:016x}", unique::id64());
     let (written, seen) = match start {
         Start::Same => (probe.clone(), probe),
         Start::Longer(start) => (probe.clone(), format!("{start}{probe}")),
@@ -136,8 +193,239 @@ async fn sees(from: &dyn Storage, to: &dyn Storage, start: &Start) -> larder::Re
     };
     let (written, seen) = (Key::new(written)?, Key::new(seen)?);
     let expiry = if to.capabilities().expiry { PROBE_TTL } else { Expiry::Never };
-    to.write(&written, Bytes::from_static(b"{}"), expiry).await?;
-    let is_seen = from.contains(&seen).await;
-    to.delete(&written).await?;
-    is_seen
+    let mut may_be_there = true;
+    let looked = signals
+        .or_until(async {
+            if let Err(error) = to.write(&written, Bytes::from_static(b"{}"), expiry).await {
+                // With any other kind nothing was written.
+                may_be_there = error.is_retryable() || error.kind() == ErrorKind::Other;
+                return Err(error);
+            }
+            look(from, &seen, patience).await
+        })
+        .await;
+    let deleted = match &looked {
+        _ if !may_be_there => Ok(Ok(false)),
+        // A signal that comes now waits.
+        Ok(_) => Ok(to.delete(&written).await),
+        Err(_) => signals.or_until(to.delete(&written)).await,
+    };
+    let left = format!("the entry `{written}` may be left in the target: delete it");
+    match (looked, deleted) {
+        (Ok(looked), Ok(Ok(_))) => Ok(Ok(looked?)),
+        (Ok(looked), Ok(Err(error))) => Err(looked.err().unwrap_or(error)).context(left),
+        (Ok(_), Err(signal)) => Ok(Err(signal)),
+        (Err(signal), deleted) => {
+            if !matches!(deleted, Ok(Ok(_))) {
+                say(left);
+            }
+            Ok(Err(signal))
+        }
+    }
+}
+
+/// Whether `from` has `key` now or soon: a replica, or a secondary of MongoDB, follows at a distance.
+async fn look(from: &dyn Storage, key: &Key, patience: Duration) -> larder::Result<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        // Not `contains`: who may copy a store may read entries, and perhaps nothing else.
+        match from.read(key).await {
+            Ok(None) if Instant::now() < end => sleep(PAUSE).await,
+            Ok(record) => return Ok(record.is_some()),
+            // It is there, in a form that the source does not have.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use larder::{
+        Capabilities, Error, ErrorKind, KeyStream, Record, Result, async_trait, memory::MemoryStorage,
+    };
+
+    use super::*;
+
+    /// A store as its replica shows it, with its own text before every key. It has no new entry until
+    /// the look after `lag` others.
+    #[derive(Debug)]
+    struct Replica {
+        store: Arc<MemoryStorage>,
+        start: &'static str,
+        lag: u32,
+        looks: AtomicU32,
+        fails: bool,
+    }
+
+    impl Replica {
+        fn of(store: &Arc<MemoryStorage>, start: &'static str, lag: u32) -> Self {
+            Self { store: Arc::clone(store), start, lag, looks: AtomicU32::new(0), fails: false }
+        }
+    }
+
+    #[async_trait]
+    impl Storage for Replica {
+        async fn read(&self, key: &Key) -> Result<Option<Record>> {
+            if self.fails {
+                return Err(Error::new(ErrorKind::Unavailable, "the source is gone"));
+            }
+            if self.looks.fetch_add(1, Ordering::Relaxed) < self.lag {
+                return Ok(None);
+            }
+            self.store.read(&Key::new(format!("{}{key}", self.start))?).await
+        }
+
+        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+            Err(Error::new(ErrorKind::Denied, "a replica is read only"))
+        }
+
+        async fn delete(&self, _: &Key) -> Result<bool> {
+            Err(Error::new(ErrorKind::Denied, "a replica is read only"))
+        }
+
+        async fn contains(&self, _: &Key) -> Result<bool> {
+            Err(Error::new(ErrorKind::Denied, "this user may not run EXISTS"))
+        }
+    }
+
+    /// A store with no expiry that fails where it is told to.
+    #[derive(Debug, Default)]
+    struct Target {
+        store: Arc<MemoryStorage>,
+        /// Writes are done, and their answer is lost.
+        loses_answers: bool,
+        keeps_everything: bool,
+    }
+
+    impl Target {
+        fn of(store: &Arc<MemoryStorage>) -> Self {
+            Self { store: Arc::clone(store), ..Self::default() }
+        }
+    }
+
+    #[async_trait]
+    impl Storage for Target {
+        async fn read(&self, key: &Key) -> Result<Option<Record>> {
+            self.store.read(key).await
+        }
+
+        async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+            self.store.write(key, value, expiry).await?;
+            if self.loses_answers { Err(Error::new(ErrorKind::Timeout, "no answer came")) } else { Ok(()) }
+        }
+
+        async fn delete(&self, key: &Key) -> Result<bool> {
+            if self.keeps_everything {
+                return Err(Error::new(ErrorKind::Denied, "this user may not run DEL"));
+            }
+            self.store.delete(key).await
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::minimal().with_listing()
+        }
+
+        fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
+            self.store.keys(prefix)
+        }
+    }
+
+    fn copy(delete: bool) -> Copy {
+        Copy {
+            from: String::new(),
+            to: String::new(),
+            prefix: String::new(),
+            resume: false,
+            delete,
+            dry_run: false,
+            verify: false,
+            drop_ttl: false,
+            json: false,
+        }
+    }
+
+    /// [`nesting`] for two places that are on two servers by their URLs.
+    async fn nesting_of(
+        arguments: &Copy,
+        (options, from): (&str, &Replica),
+        (target_options, to): (&str, &Target),
+    ) -> anyhow::Result<Option<Nesting>> {
+        let source = Place::new(&format!("redis://replica/0?{options}")).unwrap();
+        let target = Place::new(&format!("redis://primary/0?{target_options}")).unwrap();
+        let mut signals = Signals::new().unwrap();
+        nesting(&mut signals, arguments, (&source, from), (&target, to))
+            .await
+            .map(std::result::Result::unwrap)
+    }
+
+    async fn put(store: &MemoryStorage, key: &str) {
+        store.write(&Key::new(key).unwrap(), Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn replica_that_lags_behind_is_still_the_same_store() {
+        let store = Arc::new(MemoryStorage::new());
+        let refused =
+            nesting_of(&copy(false), ("", &Replica::of(&store, "", 5)), ("", &Target::of(&store))).await;
+        assert!(refused.unwrap_err().to_string().contains("same store"));
+
+        put(&store, "bot:1").await;
+        let found = nesting_of(
+            &copy(true),
+            ("prefix=bot", &Replica::of(&store, "bot:", 5)),
+            ("layout=grammy", &Target::of(&store)),
+        )
+        .await;
+        assert_eq!(found.unwrap(), Some(Nesting::SourceInTarget("bot:".to_owned())));
+        assert_eq!(store.len(), 1, "the probe is still there");
+    }
+
+    #[tokio::test]
+    async fn delete_is_refused_where_extra_entries_may_be_those_of_the_source() {
+        let (store, other) = (Arc::new(MemoryStorage::new()), Arc::new(MemoryStorage::new()));
+        put(&store, "bot:1").await;
+        let (source, target) = (Replica::of(&other, "bot:", 0), Target::of(&store));
+        let ask = async |arguments: Copy| {
+            nesting_of(&arguments, ("prefix=bot", &source), ("layout=grammy", &target)).await
+        };
+        let refused = ask(copy(true)).await.unwrap_err().to_string();
+        assert!(refused.contains("begin with `bot:`"), "{refused}");
+        // Whoever deletes nothing, or nothing there, may copy.
+        assert_eq!(ask(copy(false)).await.unwrap(), None);
+        assert_eq!(ask(Copy { prefix: "chat".to_owned(), ..copy(true) }).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn probe_is_deleted_after_a_failure() {
+        let store = Arc::new(MemoryStorage::new());
+        let mut source = Replica::of(&store, "", 0);
+        let target = Target { loses_answers: true, ..Target::of(&store) };
+        let failed = nesting_of(&copy(false), ("", &source), ("", &target)).await.unwrap_err();
+        assert!(format!("{failed:#}").contains("no answer came"), "{failed:#}");
+        assert!(store.is_empty(), "the probe is still there after a write whose answer was lost");
+
+        source.fails = true;
+        let failed = nesting_of(&copy(false), ("", &source), ("", &Target::of(&store))).await.unwrap_err();
+        assert!(format!("{failed:#}").contains("the source is gone"), "{failed:#}");
+        assert!(store.is_empty(), "the probe is still there after a look that failed");
+    }
+
+    #[tokio::test]
+    async fn probe_that_cannot_be_deleted_is_named() {
+        for loses_answers in [false, true] {
+            let store = Arc::new(MemoryStorage::new());
+            let target = Target { keeps_everything: true, loses_answers, ..Target::of(&store) };
+            let source = Replica::of(&store, "", 0);
+            let failed = nesting_of(&copy(false), ("", &source), ("", &target)).await.unwrap_err();
+            let said = format!("{failed:#}");
+            let probe = said.split('`').nth(1).expect(&said);
+            assert!(store.contains(&Key::new(probe).unwrap()).await.unwrap(), "{said}");
+        }
+    }
 }
