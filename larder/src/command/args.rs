@@ -189,7 +189,8 @@ pub(super) struct Copy {
     /// Afterwards delete the entries of the target that the source does not have
     ///
     /// Below --prefix only. Nothing is deleted if an entry could not be copied, or if the source
-    /// has no entries at all. Try it with --dry-run first.
+    /// has no entries at all. Nothing is copied or deleted if entries of the target may be those of
+    /// the source, in another layout of one Redis database. Try it with --dry-run first.
     #[arg(long)]
     pub(super) delete: bool,
     /// Write and delete nothing; say what would be done, and name what --delete would delete

@@ -73,7 +73,7 @@ pub(super) async fn nesting(
     let is_same = if arguments.dry_run {
         one.server == other.server
     } else {
-        // Of two stores with the same keys, what the source has not seen yet would be deleted as extra.
+        // Between two stores with the same keys, an entry that the source does not see yet is deleted.
         let patience = if arguments.delete && nesting.is_none() { PATIENCE_TO_DELETE } else { PATIENCE };
         let seen = sees(signals, from, to, &start, patience).await.with_context(|| {
             format!("cannot find out whether {} and {} are the same store", source.name, target.name)
@@ -228,7 +228,7 @@ async fn sees(
 async fn look(from: &dyn Storage, key: &Key, patience: Duration) -> larder::Result<bool> {
     let end = Instant::now() + patience;
     loop {
-        // Not `contains`: who may copy a store may read entries, and perhaps nothing else.
+        // Not `contains`: a user who may read entries may not be allowed to run EXISTS.
         match from.read(key).await {
             Ok(None) if Instant::now() < end => sleep(PAUSE).await,
             Ok(record) => return Ok(record.is_some()),
@@ -396,7 +396,7 @@ mod tests {
         };
         let refused = ask(copy(true)).await.unwrap_err().to_string();
         assert!(refused.contains("begin with `bot:`"), "{refused}");
-        // Whoever deletes nothing, or nothing there, may copy.
+        // A copy that deletes nothing, or nothing there, is allowed.
         assert_eq!(ask(copy(false)).await.unwrap(), None);
         assert_eq!(ask(Copy { prefix: "chat".to_owned(), ..copy(true) }).await.unwrap(), None);
     }
