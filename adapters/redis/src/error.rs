@@ -196,7 +196,7 @@ fn from_server(error: &RedisError) -> Error {
     Error::new(kind, format!("{message} ({code})"))
 }
 
-fn node_of_a_cluster() -> Error {
+pub(crate) fn node_of_a_cluster() -> Error {
     Error::new(
         ErrorKind::Configuration,
         "the server is one node of a cluster; use `redis-cluster://`, without the number of a database",

@@ -299,7 +299,8 @@ async fn shards(live: &Live) -> Result<Shards> {
     })
 }
 
-/// What tells one server process from the next; `None` where this user may not ask.
+/// What tells one server process from the next; `None` where this user may not ask. Refuses one node of
+/// a cluster, whose listing would lack the keys of the others.
 async fn identity(live: &Live, shard: Shard) -> Result<Option<Vec<u8>>> {
     let mut command = redis::cmd("INFO");
     command.arg("server");
@@ -310,6 +311,9 @@ async fn identity(live: &Live, shard: Shard) -> Result<Option<Vec<u8>>> {
         Err(error) if error::is_refused(&error) => return Ok(None),
         Err(error) => return Err(convert(error)),
     };
+    if shard.0.is_none() && fence::line(&text, b"redis_mode:") == Some(b"cluster") {
+        return Err(error::node_of_a_cluster().with_adapter(NAME));
+    }
     Ok(fence::line(&text, b"run_id:").map(<[u8]>::to_vec))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{ErrorKind, Expiry, Storage, Write};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
@@ -43,6 +43,11 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     // Several keys in one command, of several slots.
     let keys: Vec<_> = (0..32).map(|number| key(format!("k{number}"))).collect();
     let error = storage.delete_many(&keys).await.err().must("be refused by one node");
+    assert!(error.message().contains("redis-cluster://"), "{error}");
+    // A listing would have the keys of this node only.
+    let listed: Vec<_> = storage.keys("").collect().await;
+    assert_eq!(listed.len(), 1, "one node of a cluster lists keys");
+    let error = listed[0].as_ref().err().must("be refused by one node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
     // A cluster has one database.
     let numbered = format!("{}/1", server.url());
