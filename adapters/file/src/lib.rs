@@ -108,7 +108,9 @@
 //! they are replaced: an entry by its next write, a snapshot never. No effect on Windows.
 //!
 //! **Looking.** [`open_existing`] and [`FileBuilder::existing`] open only what is there. Opening and
-//! reading then create and change nothing: no directory, no lock, no marker.
+//! reading then create and change nothing: no directory, no lock, no marker. The first change, even a
+//! delete that finds nothing, makes the lock files: `.larder/locks` and `.larder/tmp` in a directory,
+//! `sessions.json.lock` beside a snapshot.
 //!
 //! **Expiry** is by this machine's clock. A listing reads heads, not values.
 //!
@@ -121,7 +123,7 @@
 //! [`InvalidKey`](larder_core::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
 //! that leads out of the directory, and those of more than 250 bytes. On a file system that does not
 //! tell case apart two keys that differ in case only are one: that is the layout's limit. Opening and
-//! reading add nothing to the directory; the first write adds `.larder` with locks, which grammY does
+//! reading add nothing to the directory; the first change adds `.larder` with locks, which grammY does
 //! not see. grammY takes no locks: do not let both write at the same time.
 //!
 //! # The snapshot
