@@ -40,7 +40,7 @@ Exit codes:
   2    wrong use: the command line, a URL, an option, no such store
   3    the store cannot be reached at present: trying again may work
   4    any other failure
-  130  interrupted (143: terminated) in `copy` or `rm`, after saying how far it came";
+  130  interrupted (143: terminated, 129: hung up) in `copy` or `rm`, after saying how far it came";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,8 +50,8 @@ Examples:
   larder copy --delete --dry-run sqlite:a.db sqlite:b.db      (shows what --delete would delete)
   larder copy --delete --verify sqlite:a.db sqlite:b.db       (makes b.db equal to a.db)
 
-If the copy is interrupted (Ctrl-C, SIGTERM), the target keeps what was copied until then, a
-snapshot file included.";
+If the copy is interrupted (Ctrl-C, SIGTERM, a closed terminal), the target keeps what was copied
+until then, a snapshot file included.";
 
 /// Looks after the sessions in any store: lists, reads, writes, deletes, and moves them from one
 /// store to another.

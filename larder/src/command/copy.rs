@@ -1,7 +1,7 @@
 //! `larder copy`.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -36,8 +36,8 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
     };
 
     let mut signals = Signals::new()?;
-    let copied = AtomicU64::new(0);
-    let transfer = Transfer { arguments, from: &from, to: &to, copied: &copied };
+    let reached = Reached::default();
+    let transfer = Transfer { arguments, from: &from, to: &to, reached: &reached };
     let done = match same::nesting(&mut signals, arguments, (&source, &*from), (&target, &*to)).await {
         Ok(Ok(nesting)) => signals.or_until(transfer.run(&source, &target, nesting)).await,
         Ok(Err(signal)) => Err(signal),
@@ -60,6 +60,8 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
             if let Err(closed) = closed {
                 say(format_args!("{} could not be closed: {closed}", target.name));
             }
+            // It makes way for the error; a storage that is not closed may leave files of its own behind.
+            let _ = from.close().await;
             Err(error)
         }
         Err(signal) => {
@@ -69,8 +71,18 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
                     say(done);
                 } else {
                     // A write that was under way may have been done.
-                    let copied = copied.load(Ordering::Relaxed);
-                    say(format_args!("{done}: at least {copied} entries were copied; {GO_ON}"));
+                    let copied = reached.copied.load(Ordering::Relaxed);
+                    let deleted = reached.deleted.load(Ordering::Relaxed);
+                    if reached.compares.load(Ordering::Relaxed) {
+                        say(format_args!("{done} while comparing: {copied} entries were copied"));
+                    } else if deleted > 0 {
+                        say(format_args!(
+                            "{done}: {copied} entries were copied and at least {deleted} deleted; the same command \
+                             deletes the rest"
+                        ));
+                    } else {
+                        say(format_args!("{done}: at least {copied} entries were copied; {GO_ON}"));
+                    }
                 }
             }
             Ok(Outcome::Interrupted(signal))
@@ -82,8 +94,15 @@ struct Transfer<'a> {
     arguments: &'a Copy,
     from: &'a dyn Storage,
     to: &'a dyn Storage,
-    /// Entries copied so far, for the message after a signal.
-    copied: &'a AtomicU64,
+    reached: &'a Reached,
+}
+
+/// How far a copy has come, for the message after a signal or a failure.
+#[derive(Default)]
+struct Reached {
+    copied: AtomicU64,
+    deleted: AtomicU64,
+    compares: AtomicBool,
 }
 
 impl Transfer<'_> {
@@ -95,7 +114,7 @@ impl Transfer<'_> {
     ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
         let copied = self.copy(nesting.clone()).await.with_context(|| {
             let what = format!("copying {} to {} was cut off", source.name, target.name);
-            match self.copied.load(Ordering::Relaxed) {
+            match self.reached.copied.load(Ordering::Relaxed) {
                 0 => what,
                 copied => format!("{what}: {copied} entries were copied; {GO_ON}"),
             }
@@ -122,7 +141,7 @@ impl Transfer<'_> {
         let mut problems = Problems::beside(bar.clone());
         let report = transfer::copy(self.from, self.to, &options, |event| match event {
             Event::Progress(report) => {
-                self.copied.store(report.copied, Ordering::Relaxed);
+                self.reached.copied.store(report.copied, Ordering::Relaxed);
                 bar.set_position(report.copied + report.unchanged);
                 bar.set_message(HumanBytes(report.bytes).to_string());
             }
@@ -132,6 +151,7 @@ impl Transfer<'_> {
             Event::Failed { key: None, error } => problems.entry(error.duplicate()),
             Event::Kept(key) => problems.show(format_args!("kept as it is in the target: {key}")),
             Event::Deleted(key) if arguments.dry_run => problems.note(format_args!("would delete: {key}")),
+            Event::Deleted(_) => drop(self.reached.deleted.fetch_add(1, Ordering::Relaxed)),
             Event::NothingDeleted => problems.note("not every entry was copied, so none was deleted"),
             _ => {}
         })
@@ -142,6 +162,7 @@ impl Transfer<'_> {
     }
 
     async fn verify(&self, nesting: Option<Nesting>) -> larder::Result<VerifyReport> {
+        self.reached.compares.store(true, Ordering::Relaxed);
         let options = VerifyOptions::default().prefix(&self.arguments.prefix).nesting(nesting);
         let bar = progress("compared");
         let mut problems = Problems::beside(bar.clone());

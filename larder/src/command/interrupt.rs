@@ -7,6 +7,9 @@ use std::io;
 pub(super) enum Signal {
     /// SIGINT: Ctrl-C on a terminal.
     Interrupt,
+    /// SIGHUP: the terminal was closed. Waited for on Linux only, and not under `nohup`.
+    #[cfg(unix)]
+    HangUp,
     /// SIGTERM: a service manager, a container that stops.
     #[cfg(unix)]
     Terminate,
@@ -16,16 +19,20 @@ impl Signal {
     /// 128 and the signal's number, as shells have it.
     pub(super) const fn exit_code(self) -> u8 {
         match self {
+            #[cfg(unix)]
+            Self::HangUp => 129,
             Self::Interrupt => 130,
             #[cfg(unix)]
             Self::Terminate => 143,
         }
     }
 
-    /// "interrupted" or "terminated".
+    /// "interrupted", "terminated" or "hung up".
     pub(super) const fn done(self) -> &'static str {
         match self {
             Self::Interrupt => "interrupted",
+            #[cfg(unix)]
+            Self::HangUp => "hung up",
             #[cfg(unix)]
             Self::Terminate => "terminated",
         }
@@ -39,6 +46,8 @@ pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
@@ -46,7 +55,12 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            // A handler would undo `nohup`.
+            hang_up: if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
+        })
     }
 
     #[cfg(not(unix))]
@@ -57,9 +71,16 @@ impl Signals {
     /// The next signal.
     #[cfg(unix)]
     pub(super) async fn next(&mut self) -> Signal {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => None,
+            }
+        };
         tokio::select! {
             Some(()) = self.interrupt.recv() => Signal::Interrupt,
             Some(()) = self.terminate.recv() => Signal::Terminate,
+            Some(()) = hang_up => Signal::HangUp,
             else => std::future::pending().await,
         }
     }
@@ -81,4 +102,14 @@ impl Signals {
             signal = self.next() => Err(signal),
         }
     }
+}
+
+/// Whether SIGHUP was ignored when the process was started, or the system does not tell.
+#[cfg(unix)]
+fn hang_up_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is signal 1.
+    ignored.is_none_or(|mask| mask & 1 == 1)
 }

@@ -373,7 +373,7 @@ mod tests {
         let store = Arc::new(MemoryStorage::new());
         let refused =
             nesting_of(&copy(false), ("", &Replica::of(&store, "", 5)), ("", &Target::of(&store))).await;
-        assert!(refused.unwrap_err().to_string().contains("same store"));
+        assert_eq!(refused.unwrap_err().to_string(), same().to_string());
 
         put(&store, "bot:1").await;
         let found = nesting_of(
