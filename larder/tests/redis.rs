@@ -121,7 +121,7 @@ async fn prefix_that_is_escaped_is_noticed_in_the_database_that_holds_it() {
 async fn signal_while_the_source_is_looked_at_leaves_no_probe() {
     let Some(server) = redis().await else { return };
     let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
-    // There is no expiry in this layout: the probe would stay for ever.
+    // There is no expiry in this layout: the probe would stay.
     let grammy = format!("{}?layout=grammy", server.url());
     assert_eq!(larder(&["put", server.url(), "a", "1"]).status.code(), Some(0));
     for (signal, expected) in [("INT", 130), ("TERM", 143)] {

@@ -112,7 +112,7 @@ pub(crate) fn glance(path: &Path) -> Result<Option<Glance>> {
         return Ok(None);
     };
     let mut text = Vec::with_capacity(HEAD);
-    // What cannot be read here is not a file: reading it as a whole says so.
+    // A place that cannot be read here is not a file: reading it as a whole says so.
     if file.take(HEAD as u64).read_to_end(&mut text).is_err() {
         text.clear();
     }

@@ -106,7 +106,7 @@ impl Form {
         }
     }
 
-    /// What the file's name says about the key; `None` for a file that is not an entry's.
+    /// Reads the key from the file's name; `None` for a file that is not an entry's.
     ///
     /// # Errors
     ///

@@ -244,7 +244,7 @@ impl Directory {
                     continue;
                 }
             };
-            // What has been parsed is UTF-8.
+            // A name that has been parsed is UTF-8.
             let Ok(file) = file.into_string() else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Who may use the files and directories that are created.
+//! The permissions of the files and directories that are created.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +10,7 @@ use larder_core::Result;
 
 use crate::error::configuration;
 
-/// What the option `permissions` takes.
+/// The values that the option `permissions` takes, for errors.
 pub(crate) const EXPECTS: &str = "the mode of new files in octal, from 0600 to 0666, such as 0640 or 0660";
 
 /// The mode of new files. Windows has no such thing: there it has no effect.

@@ -299,7 +299,7 @@ async fn shards(live: &Live) -> Result<Shards> {
     })
 }
 
-/// What tells one server process from the next; `None` where this user may not ask. Refuses one node of
+/// The id of the server process; `None` where this user may not ask. Refuses one node of
 /// a cluster, whose listing would lack the keys of the others.
 async fn identity(live: &Live, shard: Shard) -> Result<Option<Vec<u8>>> {
     let mut command = redis::cmd("INFO");

@@ -16,7 +16,7 @@ use crate::{NAME, config::configuration};
 #[cfg(unix)]
 const PERMISSIONS: u32 = 0o600;
 
-/// The permissions that a database file may be given: its owner reads and writes, and nobody executes.
+/// The permissions that a database file may be given: its owner reads and writes, and there are no execute bits.
 pub(crate) const fn is_valid(permissions: u32) -> bool {
     permissions & !0o666 == 0 && permissions & 0o600 == 0o600
 }

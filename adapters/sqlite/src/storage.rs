@@ -133,7 +133,7 @@ async fn open_file(
     if builder.mode == Mode::Create && builder.setup && !looks {
         file::create(&path, builder.permissions)?;
     }
-    // Before the connection, so that a file that takes its place meanwhile is noticed.
+    // Before the connection, to notice a file that takes its place in between.
     let opened = Opened::new(path.clone(), false)?;
     let options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
     let error = match connect_and_read(&options).await {

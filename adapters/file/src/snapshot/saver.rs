@@ -314,7 +314,7 @@ pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the storage has been closed; open it again to use it")
 }
 
-/// Creates the temporary file, which nobody else may read until it is known who may.
+/// Creates the temporary file, which only its owner may read until its permissions are known.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -339,7 +339,7 @@ fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slo
 fn lock_if_there(path: &Path) -> Result<Option<File>> {
     let open = |write| OpenOptions::new().read(true).write(write).open(path);
     let opened = match open(true) {
-        // Enough to see that nobody has it.
+        // Enough to see that no other process has it.
         Err(error)
             if matches!(
                 error.kind(),

@@ -172,7 +172,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let file = file.must("the entry's file");
                 fs::remove_file(&file).must("remove it");
                 pipe(file.clone());
-                // Also while somebody has it open.
+                // Also while another process has it open.
                 for open in [false, true] {
                     let _writer = open.then(|| {
                         fs::OpenOptions::new().read(true).write(true).open(&file).must("open the pipe")

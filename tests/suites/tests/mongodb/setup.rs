@@ -269,7 +269,7 @@ pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
     }
 }
 
-/// Documents that neither end of the order of `_id` shows are another program's all the same.
+/// Documents of another program are noticed anywhere in the order of `_id`, not only at its ends.
 pub(crate) async fn foreign_documents_between_own_ones(context: Context<Place>) {
     let (past, later) = (DateTime::from_millis(0), DateTime::from_millis(4_000_000_000_000));
     let value = || Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
