@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_core::{Error, ErrorKind, Operation, Result, Storage};
 use mongodb::{
     Client, Collection, Namespace,
     bson::Document,
@@ -148,8 +148,7 @@ impl MongoBuilder {
 
     /// Whether to check the collection and create its index. Default: yes. Without, nobody removes
     /// expired documents unless the [index](crate#what-is-stored) is there (they are never seen
-    /// either way), and the collection may hold documents of another program. Documents of the other
-    /// layout or form are refused either way, if the user may read the collection and its indexes.
+    /// either way).
     pub const fn setup(mut self, setup: bool) -> Self {
         self.setup = setup;
         self
@@ -227,7 +226,7 @@ impl MongoBuilder {
         } else if self.setup {
             setup::set_up(&storage.driver, model).await
         } else {
-            setup::look_without_setup(&storage.driver, model).await
+            storage.ping().await
         };
         match ready {
             Ok(()) => Ok(storage),

@@ -11,10 +11,6 @@ use crate::NAME;
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 /// The server's code for "there is no such collection".
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
-/// The server's code for "a view cannot do this".
-pub(crate) const NOT_ON_VIEW: i32 = 166;
-/// The server's code for "the user may not do this".
-pub(crate) const UNAUTHORIZED: i32 = 13;
 
 /// What can be told of a driver's error: never its own text where that may quote a document.
 #[derive(Debug)]

@@ -59,12 +59,10 @@
 //! The index would remove another program's documents, so the set-up creates it only in a collection
 //! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
 //! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
-//! options of the collection. If the index is missing and there are documents, the server checks all of
-//! them before the index is made. Connecting fails with
+//! options of the collection. Connecting fails with
 //! [`Configuration`](larder_core::ErrorKind::Configuration), and changes nothing,
 //!
-//! - if none of the documents looked at has the fields above, or if the index is missing and any document
-//!   has other fields or no `version`;
+//! - if none of the documents has the fields above, or if some have not and the index is missing;
 //! - if the documents are of the other `layout`, or their values of the other form (`values`);
 //! - if the collection is empty and has the other layout's index, an index on other fields, or
 //!   validation rules;
@@ -73,9 +71,6 @@
 //! [`MongoStorage::connect_existing`] and [`MongoBuilder::existing`] open only what is there: they make
 //! the same checks of the documents and the layout, create nothing, and fail if there is no such collection.
 //! The role `read` is enough.
-//!
-//! `setup=false` creates nothing and allows documents of another program, but refuses a collection whose
-//! documents are of the other layout or form, if the user may read it and its indexes.
 //!
 //! A listing of all keys yields an error of the kind
 //! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for each document whose key is not a string or not a

@@ -19,9 +19,9 @@ use mongodb::{
 use crate::{
     Layout, NAME,
     driver::Driver,
-    error::{self, DUPLICATE_KEY, NAMESPACE_NOT_FOUND, NOT_ON_VIEW, UNAUTHORIZED},
+    error::{self, DUPLICATE_KEY, NAMESPACE_NOT_FOUND},
     model::Model,
-    shape::{self, Contents, Kind},
+    shape::{Contents, Kind},
 };
 
 const OPERATION: Operation = Operation::Setup;
@@ -30,12 +30,8 @@ const LOOKED_AT: i32 = 10;
 
 /// Checks the collection and creates the index that the layout needs.
 pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
-    let found = Found::look(driver).await?;
-    if check_for_writing(&found, model)? {
+    if check_for_writing(&Found::look(driver).await?, model)? {
         return Ok(());
-    }
-    if !found.contents.is_empty() {
-        check_all(driver, model.layout).await?;
     }
     let collection = driver.collection(OPERATION)?;
     let wanted = wanted(model.layout);
@@ -66,22 +62,6 @@ pub(crate) async fn look(driver: &Driver, model: Model) -> Result<()> {
     found.check_layout(model)
 }
 
-/// Checks that what is there, if anything, is not of the other layout or form, where entries would seem
-/// to be absent. Changes nothing. Documents of another program are left to the caller, who leaves the
-/// set-up out to share a collection with it.
-pub(crate) async fn look_without_setup(driver: &Driver, model: Model) -> Result<()> {
-    let database = driver.database(OPERATION)?;
-    let collection = driver.collection(OPERATION)?;
-    let found = driver.call(OPERATION, &[], Found::read(database, collection)).await?;
-    match found {
-        Ok(found) if found.contents.is_foreign() => Ok(()),
-        Ok(found) => found.check_layout(model),
-        // The rights may be for single entries alone.
-        Err(failed) if error::code(&failed) == Some(UNAUTHORIZED) => Ok(()),
-        Err(failed) => Err(error::from_driver(OPERATION, &failed)),
-    }
-}
-
 /// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
 /// program.
 fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
@@ -95,16 +75,11 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
         found.check_unclaimed(layout)?;
     }
     found.check_unique_indexes(layout)?;
-    check_indexes(&found.indexes, &wanted(layout), layout)
-}
-
-/// Refuses to make the index if any document is not of the layout. Reads the whole collection, as the
-/// server does to make the index.
-async fn check_all(driver: &Driver, layout: Layout) -> Result<()> {
-    let collection = driver.collection(OPERATION)?;
-    let stages = [doc! { "$match": shape::not_of(layout) }, doc! { "$limit": 1 }];
-    let found = driver.run(OPERATION, async move { fields(&collection, stages).await }).await?;
-    found.first().map_or(Ok(()), |document| Err(configuration(shape::impure(layout, Kind::of(document)))))
+    let there = check_indexes(&found.indexes, &wanted(layout), layout)?;
+    if !there {
+        found.contents.check_pure(layout).map_err(configuration)?;
+    }
+    Ok(there)
 }
 
 /// The contents of the collection.
@@ -118,22 +93,21 @@ impl Found {
     async fn look(driver: &Driver) -> Result<Self> {
         let database = driver.database(OPERATION)?;
         let collection = driver.collection(OPERATION)?;
-        driver.run(OPERATION, Self::read(database, collection)).await
-    }
-
-    async fn read(database: Database, collection: Collection<Document>) -> DriverResult<Self> {
-        let listed = collection_options(&database, collection.name()).await?;
-        let indexes = indexes(&collection).await?;
-        let mut contents = Contents::default();
-        // A sample: both ends, because ids of different types stand apart in the order of `_id`.
-        // Documents in between may still be of another kind.
-        for direction in [1, -1] {
-            let stages = [doc! { "$sort": { "_id": direction } }, doc! { "$limit": LOOKED_AT }];
-            for fields in fields(&collection, stages).await? {
-                contents.add(Kind::of(&fields));
+        let name = collection.name().to_owned();
+        let found = async move {
+            let listed = collection_options(&database, &name).await?;
+            let indexes = indexes(&collection).await?;
+            let mut contents = Contents::default();
+            // In the order of `_id`, documents of different programs stand apart: numbers come before
+            // strings, ObjectIds after them.
+            for direction in [1, -1] {
+                for fields in sample(&collection, direction).await? {
+                    contents.add(Kind::of(&fields));
+                }
             }
-        }
-        Ok(Self { listed, indexes, contents })
+            Ok(Self { listed, indexes, contents })
+        };
+        driver.run(OPERATION, found).await
     }
 
     /// Refuses what is of the other layout or of another program.
@@ -214,15 +188,18 @@ fn is_own(name: &str, layout: Layout) -> bool {
     fields.contains(&name.split('.').next().unwrap_or(name))
 }
 
-/// The names and types of the fields of the documents that `stages` find; their values stay on the
-/// server.
-async fn fields(collection: &Collection<Document>, stages: [Document; 2]) -> DriverResult<Vec<Document>> {
+/// The names and types of the fields of some documents; their values stay on the server.
+async fn sample(collection: &Collection<Document>, direction: i32) -> DriverResult<Vec<Document>> {
     let fields = doc! { "$map": {
         "input": { "$objectToArray": "$$ROOT" },
         "as": "field",
         "in": { "name": "$$field.k", "type": { "$type": "$$field.v" } },
     } };
-    let stages = stages.into_iter().chain([doc! { "$project": { "_id": 0, "fields": fields } }]);
+    let stages = [
+        doc! { "$sort": { "_id": direction } },
+        doc! { "$limit": LOOKED_AT },
+        doc! { "$project": { "_id": 0, "fields": fields } },
+    ];
     // A member that lags behind may not have them yet.
     let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
     let mut cursor = collection.aggregate(stages).selection_criteria(primary).await?;
@@ -269,9 +246,7 @@ fn check_collation(listed: &Document) -> Result<()> {
 async fn indexes(collection: &Collection<Document>) -> DriverResult<Vec<IndexModel>> {
     let mut cursor = match collection.list_indexes().await {
         Ok(cursor) => cursor,
-        Err(failed) if matches!(error::code(&failed), Some(NAMESPACE_NOT_FOUND | NOT_ON_VIEW)) => {
-            return Ok(Vec::new());
-        }
+        Err(failed) if error::code(&failed) == Some(NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
         Err(failed) => return Err(failed),
     };
     let mut indexes = Vec::new();

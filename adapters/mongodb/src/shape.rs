@@ -1,6 +1,6 @@
 //! Recognizes the kind of documents in a collection by the names and types of their fields. No I/O.
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document};
 
 use crate::{Form, Layout, model::Model};
 
@@ -106,60 +106,32 @@ impl Contents {
         }
     }
 
-    /// Whether the documents are of another program alone, and not of the other layout either.
-    pub(crate) const fn is_foreign(&self) -> bool {
-        self.other > 0 && self.larder + self.grammy == 0
-    }
-}
-
-/// The documents that do not have the exact fields of the layout.
-///
-/// Expressions, because a plain `$type` looks into arrays.
-pub(crate) fn not_of(layout: Layout) -> Document {
-    let is = |field: &str, types: &[&str]| doc! { "$in": [{ "$type": field }, types] };
-    let has_value = doc! { "$ne": [{ "$type": "$value" }, "missing"] };
-    let (conditions, names) = match layout {
-        Layout::Larder => (
-            vec![
-                is("$_id", &["string"]),
-                is("$version", &["long"]),
-                is("$expires_at", &["date", "missing"]),
-                has_value,
-            ],
-            &["_id", "value", "version", "expires_at"][..],
-        ),
-        Layout::Grammy => (vec![is("$key", &["string"]), has_value], &["_id", "key", "value"][..]),
-    };
-    let found = doc! { "$map": {
-        "input": { "$objectToArray": "$$ROOT" }, "as": "field", "in": "$$field.k",
-    } };
-    let mut conditions: Vec<Bson> = conditions.into_iter().map(Bson::from).collect();
-    conditions.push(doc! { "$setIsSubset": [found, names] }.into());
-    doc! { "$expr": { "$not": [{ "$and": conditions }] } }
-}
-
-/// Says why the layout's index must not be made in a collection with such a document: it would act on
-/// the documents of another program too.
-pub(crate) const fn impure(layout: Layout, kind: Kind) -> &'static str {
-    match (layout, kind) {
-        (Layout::Larder, Kind::Unversioned(_)) => {
-            "documents in the collection have no `version`, so they may be another program's; if they are \
-             meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or open the \
-             collection with setup=false"
-        }
-        (Layout::Larder, _) => {
-            "the collection holds other documents beside Larder's, which the index on `expires_at` could \
-             remove; move them to another collection, or open this one with setup=false"
-        }
-        (Layout::Grammy, _) => {
-            "the collection holds other documents beside grammY's, which the unique index on `key` would \
-             restrict; move them to another collection, or open this one with setup=false"
+    /// Says why the layout's index must not be made here: it would act on documents of another
+    /// program too.
+    pub(crate) const fn check_pure(&self, layout: Layout) -> Result<(), &'static str> {
+        match layout {
+            Layout::Larder if self.grammy + self.other > 0 => Err(
+                "the collection holds other documents beside Larder's, which the index on `expires_at` could \
+                 remove; move them to another collection, or open this one with setup=false",
+            ),
+            Layout::Larder if self.larder == 0 && self.unversioned > 0 => Err(
+                "the documents in the collection have no `version`, so they may be another program's; if they \
+                 are meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or \
+                 open the collection with setup=false",
+            ),
+            Layout::Grammy if self.larder + self.unversioned + self.other > 0 => Err(
+                "the collection holds other documents beside grammY's, which the unique index on `key` would \
+                 restrict; move them to another collection, or open this one with setup=false",
+            ),
+            _ => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson::doc;
+
     use super::*;
 
     fn kind(fields: &[(&str, &str)]) -> Kind {
@@ -205,30 +177,31 @@ mod tests {
         let document = Model { layout: Layout::Larder, form: Form::Document };
         let grammy = Model { layout: Layout::Grammy, form: Form::Document };
         let (ours, theirs) = (Kind::Larder(Form::Binary), Kind::Grammy);
-        for (kinds, model, fits) in [
-            (&[][..], larder, true),
-            (&[], grammy, true),
-            (&[ours], larder, true),
-            (&[ours], document, false),
-            (&[ours], grammy, false),
-            (&[Kind::Larder(Form::Document)], document, true),
-            (&[Kind::Larder(Form::Document)], larder, false),
-            (&[Kind::Larder(Form::Document), ours], larder, true),
-            (&[Kind::Unversioned(Form::Binary)], larder, true),
-            (&[Kind::Unversioned(Form::Binary), ours], larder, true),
-            (&[Kind::Unversioned(Form::Binary)], grammy, false),
-            (&[Kind::Unversioned(Form::Binary), Kind::Other], larder, false),
-            (&[Kind::Unversioned(Form::Binary), theirs], larder, false),
-            (&[Kind::Unversioned(Form::Binary), theirs], grammy, true),
-            (&[theirs], grammy, true),
-            (&[theirs], larder, false),
-            (&[Kind::Other], larder, false),
-            (&[Kind::Other], grammy, false),
-            (&[Kind::Other, ours], larder, true),
-            (&[Kind::Other, theirs], grammy, true),
+        for (kinds, model, fits, pure) in [
+            (&[][..], larder, true, true),
+            (&[], grammy, true, true),
+            (&[ours], larder, true, true),
+            (&[ours], document, false, true),
+            (&[ours], grammy, false, false),
+            (&[Kind::Larder(Form::Document)], document, true, true),
+            (&[Kind::Larder(Form::Document)], larder, false, true),
+            (&[Kind::Larder(Form::Document), ours], larder, true, true),
+            (&[Kind::Unversioned(Form::Binary)], larder, true, false),
+            (&[Kind::Unversioned(Form::Binary), ours], larder, true, true),
+            (&[Kind::Unversioned(Form::Binary)], grammy, false, false),
+            (&[Kind::Unversioned(Form::Binary), Kind::Other], larder, false, false),
+            (&[Kind::Unversioned(Form::Binary), theirs], larder, false, false),
+            (&[Kind::Unversioned(Form::Binary), theirs], grammy, true, false),
+            (&[theirs], grammy, true, true),
+            (&[theirs], larder, false, false),
+            (&[Kind::Other], larder, false, false),
+            (&[Kind::Other], grammy, false, false),
+            (&[Kind::Other, ours], larder, true, false),
+            (&[Kind::Other, theirs], grammy, true, false),
         ] {
             let contents = contents(kinds);
             assert_eq!(contents.check(model).is_ok(), fits, "{kinds:?} {model:?}");
+            assert_eq!(contents.check_pure(model.layout).is_ok(), pure, "{kinds:?} {model:?}");
         }
     }
 }

@@ -81,18 +81,10 @@ fn main() {
                 .case("looking_at_foreign_documents_changes_nothing", setup::looking_at_foreign_documents)
                 .case("looking_at_larders_documents_changes_nothing", setup::looking_at_larders_documents)
                 .case("writing_to_foreign_documents_is_refused", setup::writing_to_foreign_documents)
-                .case(
-                    "foreign_documents_anywhere_keep_the_index_from_being_made",
-                    setup::foreign_documents_between_own_ones,
-                )
                 .case("layout_that_does_not_fit_is_refused", setup::layout_that_does_not_fit)
                 .case(
                     "empty_collection_of_another_program_is_refused",
                     setup::empty_collection_of_another_program,
-                )
-                .case(
-                    "layout_that_does_not_fit_is_refused_without_setup",
-                    setup::layout_that_does_not_fit_without_setup,
                 )
                 .case("two_layouts_never_share_a_collection", setup::two_layouts_at_once),
         )
