@@ -38,8 +38,7 @@ pub(crate) fn entries<'a>(storage: &'a MongoStorage, prefix: &'a str) -> EntrySt
 }
 
 fn key_of(storage: &MongoStorage, document: &RawDocument) -> Result<Key> {
-    let name = storage.model.key_of(document)?;
-    Key::new(&name).map_err(|error| error.with_stored_name(name))
+    Key::try_from(storage.model.key_of(document)?)
 }
 
 /// Where a listing stands.
@@ -74,14 +73,13 @@ fn pages<'a, T: Send + 'a>(
                 (documents.into_iter().map(|document| document.and_then(item)).collect::<Vec<_>>(), state)
             }
             State::Strays(after) => {
-                let Page { documents: found, full } = strays(storage, operation, after).await?;
+                let found = strays(storage, operation, after).await?;
                 let last = found.last().and_then(|document| Bson::try_from(document.get("_id").ok()??).ok());
                 let state = match last {
-                    Some(last) if full || found.len() >= KEYS_PER_PAGE as usize => State::Strays(Some(last)),
+                    Some(last) if found.len() >= KEYS_PER_PAGE as usize => State::Strays(Some(last)),
                     _ => State::End,
                 };
-                let field = storage.model.key_field();
-                (found.iter().map(|document| Err(stray(field, document))).collect(), state)
+                (found.iter().map(|_| Err(stray(storage.model.key_field()))).collect(), state)
             }
             State::End => return Ok(None),
         };
@@ -130,22 +128,20 @@ fn distinct(
     (documents.collect(), last)
 }
 
-fn stray(field: &str, document: &RawDocument) -> Error {
-    let error = Error::new(
+fn stray(field: &str) -> Error {
+    Error::new(
         ErrorKind::InvalidKey,
         format!("a document has something else than a string in `{field}`, so it is not an entry"),
-    );
-    match document.get_binary(field) {
-        Ok(name) => error.with_stored_name(name.bytes),
-        Err(_) => error,
-    }
+    )
 }
 
-/// The `_id` and the key of documents whose key is not a string, in the order of `_id`.
-async fn strays(storage: &MongoStorage, operation: Operation, after: Option<Bson>) -> Result<Page> {
+/// The `_id` of documents whose key is not a string, in the order of `_id`.
+async fn strays(
+    storage: &MongoStorage,
+    operation: Operation,
+    after: Option<Bson>,
+) -> Result<Vec<RawDocumentBuf>> {
     let collection = storage.driver.raw_collection(operation)?;
-    let mut fields = doc! { "_id": 1 };
-    fields.insert(storage.model.key_field(), 1);
     let mut pipeline = vec![doc! { "$match": storage.model.not_a_key() }];
     // An expression, because a plain `$gt` finds only what has the type of `after`.
     pipeline.extend(
@@ -154,10 +150,10 @@ async fn strays(storage: &MongoStorage, operation: Operation, after: Option<Bson
     pipeline.extend([
         doc! { "$sort": { "_id": 1 } },
         doc! { "$limit": KEYS_PER_PAGE },
-        doc! { "$project": fields },
+        doc! { "$project": { "_id": 1 } },
     ]);
     let call = async move {
-        driver::page(collection.aggregate(pipeline).batch_size(KEYS_PER_PAGE + 1).with_type().await?).await
+        driver::drain(collection.aggregate(pipeline).batch_size(KEYS_PER_PAGE + 1).with_type().await?).await
     };
     storage.driver.run(operation, call).await
 }
