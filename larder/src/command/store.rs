@@ -43,13 +43,7 @@ impl Place {
 
     /// Opens it if it is there: a mistyped name must not make a new, empty store.
     pub(super) async fn open_existing(&self) -> anyhow::Result<Box<dyn Storage>> {
-        let opened = match self.path() {
-            Some(path) if matches!(path.try_exists(), Ok(false)) => {
-                Err(configuration("there is nothing at this path"))
-            }
-            _ => larder::open_existing(&self.url).await,
-        };
-        opened.with_context(|| format!("cannot open {}", self.name))
+        larder::open_existing(&self.url).await.with_context(|| format!("cannot open {}", self.name))
     }
 
     /// Where it is on this machine, if it is a file or a directory.
