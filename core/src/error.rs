@@ -1,15 +1,15 @@
 //! The one error type.
 
-use std::{borrow::Cow, error::Error as StdError, fmt};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 use crate::Key;
 
 /// A result with Larder's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn StdError + Send + Sync + 'static>;
+type Source = Arc<dyn StdError + Send + Sync + 'static>;
 
-/// What went wrong, where, and why.
+/// What went wrong, where, and why. Cloning is cheap (a reference count).
 ///
 /// It never prints a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
 /// its source. `Display` prints adapter, operation and message; the [source](StdError::source) is
@@ -25,10 +25,13 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 /// assert_eq!(error.to_string(), "redis: read: the server closed the connection");
 /// assert!(error.is_retryable());
 /// ```
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
+    outcome: Outcome,
     adapter: Option<&'static str>,
     operation: Option<Operation>,
     fingerprint: Option<String>,
@@ -57,26 +60,36 @@ pub enum ErrorKind {
     /// The value is larger than the store takes.
     TooLarge,
     /// The store has no room: its disk, its memory or its bound is exhausted.
-    Full,
+    StorageFull,
     /// What is stored is damaged or was not written by this adapter.
     Corrupt,
     /// A value could not be encoded, or the stored bytes do not decode as the type asked for.
     Codec,
     /// What is stored was written by a newer version of the program, and stays as it is: let that
     /// version run.
-    Newer,
+    VersionTooNew,
     /// This adapter, in this layout, does not do that.
     Unsupported,
     /// A URL, an option, a table's shape or the like is wrong and must be put right first.
-    Configuration,
+    InvalidConfig,
     /// The store refused: wrong password, missing permission.
-    Denied,
+    PermissionDenied,
     /// The storage has been closed.
     Closed,
     /// Some entries of a batch failed; [`Error::failures`] says which. The others were done.
     Partial,
     /// Anything else; the message and the source say what.
     Other,
+}
+
+/// Whether a change that failed has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Nothing was changed, and nothing will be: the request was refused or never sent.
+    NotApplied,
+    /// The change may have happened, or may still happen: the answer was lost.
+    Unknown,
 }
 
 /// The operation that failed.
@@ -92,6 +105,8 @@ pub enum Operation {
     WriteIf,
     DeleteIf,
     Touch,
+    Apply,
+    List,
     Ttl,
     Contains,
     ReadMany,
@@ -107,7 +122,7 @@ pub enum Operation {
 }
 
 /// One entry of a batch that failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failure {
     /// The entry's place in the batch, counted from 0.
@@ -128,8 +143,9 @@ impl Error {
     /// An error of `kind`; the message says what is wrong and what to do about it, and contains no
     /// key, value or secret.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
+        Self(Arc::new(Inner {
             kind,
+            outcome: kind.outcome(),
             adapter: None,
             operation: None,
             fingerprint: None,
@@ -153,45 +169,46 @@ impl Error {
             None => format!("some of {total} entries failed"),
         };
         let mut error = Self::new(ErrorKind::Partial, message);
-        error.0.failures = failures;
+        let inner = error.inner();
+        let not_applied = |failure: &Failure| failure.error.outcome() == Outcome::NotApplied;
+        if failures.len() < total || !failures.iter().all(not_applied) {
+            inner.outcome = Outcome::Unknown;
+        }
+        inner.failures = failures;
         error
     }
 
-    /// The adapter cannot do `operation`.
+    /// The adapter does not support the operation.
     #[must_use]
-    pub fn unsupported(adapter: &'static str, operation: Operation) -> Self {
+    pub fn unsupported() -> Self {
         Self::new(ErrorKind::Unsupported, "this storage does not support it")
-            .with_adapter(adapter)
-            .with_operation(operation)
     }
 
-    /// The condition of a compare-and-swap did not hold.
+    /// The condition of a change did not hold.
     #[must_use]
-    pub fn conflict(adapter: &'static str, operation: Operation) -> Self {
+    pub fn conflict() -> Self {
         Self::new(ErrorKind::Conflict, "the entry is not in the state that the condition asks for")
-            .with_adapter(adapter)
-            .with_operation(operation)
     }
 
     /// The storage has been closed.
     #[must_use]
-    pub fn closed(adapter: &'static str, operation: Operation) -> Self {
+    pub fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the storage has been closed; open it again to use it")
-            .with_adapter(adapter)
-            .with_operation(operation)
     }
 
-    /// Names the adapter, unless one is named already.
+    /// Names the adapter, unless one is named already. [`Store`](crate::v2::Store) does this for every
+    /// adapter.
     #[must_use]
     pub fn with_adapter(mut self, adapter: &'static str) -> Self {
-        self.0.adapter.get_or_insert(adapter);
+        self.inner().adapter.get_or_insert(adapter);
         self
     }
 
-    /// Names the operation, unless one is named already.
+    /// Names the operation, unless one is named already. [`Store`](crate::v2::Store) does this for every
+    /// adapter.
     #[must_use]
     pub fn with_operation(mut self, operation: Operation) -> Self {
-        self.0.operation.get_or_insert(operation);
+        self.inner().operation.get_or_insert(operation);
         self
     }
 
@@ -199,7 +216,7 @@ impl Error {
     /// The key itself may be a secret and is not kept.
     #[must_use]
     pub fn with_key(mut self, key: &Key) -> Self {
-        self.0.fingerprint.get_or_insert_with(|| key.fingerprint());
+        self.inner().fingerprint.get_or_insert_with(|| key.fingerprint());
         self
     }
 
@@ -207,22 +224,43 @@ impl Error {
     /// show it to its user, as the command `larder` does. Neither `Display` nor `Debug` prints it.
     #[must_use]
     pub fn with_stored_name(mut self, name: impl AsRef<[u8]>) -> Self {
-        self.0.stored_name.get_or_insert_with(|| name.as_ref().into());
+        self.inner().stored_name.get_or_insert_with(|| name.as_ref().into());
         self
     }
 
-    /// Keeps the error underneath. Whoever hands it over answers for what it prints: no key, value
-    /// or secret.
+    /// Keeps the error underneath. The caller makes sure that it prints no key, value or secret.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
+        self.inner().source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// States that the change has not happened and will not happen. An adapter calls this only where it
+    /// can prove it: the store has refused the change, or the request was never sent.
+    #[must_use]
+    pub fn not_applied(mut self) -> Self {
+        self.inner().outcome = Outcome::NotApplied;
+        self
+    }
+
+    fn inner(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
     }
 
     /// What kind of thing went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Whether the change that failed has happened.
+    ///
+    /// After [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) and
+    /// [`Other`](ErrorKind::Other) this is unknown unless the adapter has proved the contrary. All other
+    /// kinds are refusals: nothing was changed.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
     }
 
     /// The adapter that failed, if it was one.
@@ -267,7 +305,7 @@ impl Error {
     /// The same, to own.
     #[must_use]
     pub fn into_failures(self) -> Vec<Failure> {
-        self.0.failures
+        Arc::unwrap_or_clone(self.0).failures
     }
 
     /// Whether the same call may work later with nothing changed. A conflict is not retryable in
@@ -291,29 +329,20 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::InvalidKey)
     }
 
-    /// A second error that says the same, for another caller who waits for the same outcome. The
-    /// source does not come along: its message does.
+    /// The same error, for another caller who waits for the same outcome.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        let message = match &self.0.source {
-            Some(source) => Cow::Owned(format!("{}: {source}", self.0.message)),
-            None => self.0.message.clone(),
-        };
-        Self(Box::new(Inner {
-            kind: self.0.kind,
-            adapter: self.0.adapter,
-            operation: self.0.operation,
-            fingerprint: self.0.fingerprint.clone(),
-            stored_name: self.0.stored_name.clone(),
-            message,
-            source: None,
-            failures: self
-                .0
-                .failures
-                .iter()
-                .map(|failure| Failure::new(failure.index, failure.error.duplicate()))
-                .collect(),
-        }))
+        self.clone()
+    }
+}
+
+impl ErrorKind {
+    /// What an error of this kind proves about a change.
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Unavailable | Self::Timeout | Self::Other => Outcome::Unknown,
+            _ => Outcome::NotApplied,
+        }
     }
 }
 
@@ -354,6 +383,9 @@ impl fmt::Debug for Error {
         if !self.0.failures.is_empty() {
             debug.field("failures", &self.0.failures);
         }
+        if self.0.outcome == Outcome::Unknown {
+            debug.field("outcome", &self.0.outcome);
+        }
         debug.finish()
     }
 }
@@ -364,9 +396,11 @@ impl StdError for Error {
     }
 }
 
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Operation {
+    /// The operation's name, as errors and traces show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Connect => "connect",
             Self::Setup => "set up",
             Self::Read => "read",
@@ -375,6 +409,8 @@ impl fmt::Display for Operation {
             Self::WriteIf => "write if",
             Self::DeleteIf => "delete if",
             Self::Touch => "touch",
+            Self::Apply => "apply",
+            Self::List => "list",
             Self::Ttl => "ttl",
             Self::Contains => "contains",
             Self::ReadMany => "read many",
@@ -387,30 +423,44 @@ impl fmt::Display for Operation {
             Self::Ping => "ping",
             Self::Flush => "flush",
             Self::Close => "close",
-        })
+        }
     }
 }
 
-impl fmt::Display for ErrorKind {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ErrorKind {
+    /// The kind's name, as the traces show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::Conflict => "conflict",
             Self::InvalidKey => "invalid key",
             Self::InvalidValue => "invalid value",
             Self::TooLarge => "too large",
-            Self::Full => "full",
+            Self::StorageFull => "storage full",
             Self::Corrupt => "corrupt",
             Self::Codec => "codec",
-            Self::Newer => "newer",
+            Self::VersionTooNew => "version too new",
             Self::Unsupported => "unsupported",
-            Self::Configuration => "configuration",
-            Self::Denied => "denied",
+            Self::InvalidConfig => "invalid configuration",
+            Self::PermissionDenied => "permission denied",
             Self::Closed => "closed",
             Self::Partial => "partial",
             Self::Other => "other",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -459,9 +509,22 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_kept_and_a_duplicate_keeps_its_words() {
-        let error = Error::new(ErrorKind::Full, "no room").with_source("disk quota exceeded");
-        assert_eq!(error.source().unwrap().to_string(), "disk quota exceeded");
-        assert_eq!(error.duplicate().message(), "no room: disk quota exceeded");
+    fn a_clone_keeps_the_source() {
+        let error = Error::new(ErrorKind::StorageFull, "no room").with_source("disk quota exceeded");
+        let clone = error.clone().with_adapter("file");
+        assert_eq!(clone.source().unwrap().to_string(), "disk quota exceeded");
+        assert_eq!(error.adapter(), None);
+    }
+
+    #[test]
+    fn outcome_is_unknown_unless_it_is_proved() {
+        let outcome = |kind| Error::new(kind, "no").outcome();
+        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Other] {
+            assert_eq!(outcome(kind), Outcome::Unknown);
+            assert_eq!(Error::new(kind, "no").not_applied().outcome(), Outcome::NotApplied);
+        }
+        for kind in [ErrorKind::Conflict, ErrorKind::TooLarge, ErrorKind::Closed] {
+            assert_eq!(outcome(kind), Outcome::NotApplied);
+        }
     }
 }

@@ -97,6 +97,46 @@ fn check(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the methods of [`Store`](crate::v2::Store) take as a key: a [`Key`], or a text that is checked.
+pub trait IntoKey {
+    /// The key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] as [`Key::new`].
+    fn into_key(self) -> Result<Key>;
+}
+
+impl IntoKey for Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self)
+    }
+}
+
+impl IntoKey for &Key {
+    fn into_key(self) -> Result<Key> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoKey for &str {
+    fn into_key(self) -> Result<Key> {
+        Key::new(self)
+    }
+}
+
+impl IntoKey for String {
+    fn into_key(self) -> Result<Key> {
+        Key::try_from(self)
+    }
+}
+
+impl IntoKey for &String {
+    fn into_key(self) -> Result<Key> {
+        Key::new(self)
+    }
+}
+
 impl FromStr for Key {
     type Err = Error;
 

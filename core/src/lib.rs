@@ -39,7 +39,6 @@ mod ext;
 mod finite;
 mod forward;
 mod key;
-mod location;
 mod record;
 mod share;
 mod storage;
@@ -47,6 +46,7 @@ mod storage;
 pub mod surrogates;
 mod typed;
 pub mod unique;
+pub mod v2;
 mod version;
 
 #[doc(hidden)]
@@ -62,11 +62,10 @@ pub use crate::codec::MessagePack;
 pub use crate::{
     capabilities::{Capabilities, Purge, Values, Versions},
     codec::{Codec, Json},
-    error::{Error, ErrorKind, Failure, Operation, Result},
+    error::{Error, ErrorKind, Failure, Operation, Outcome, Result},
     expiry::Expiry,
     ext::StorageExt,
-    key::Key,
-    location::{Location, redact},
+    key::{IntoKey, Key},
     record::{Entry, Record, Write},
     share::share,
     storage::{EntryStream, KeyStream, Storage},

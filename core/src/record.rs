@@ -17,19 +17,28 @@ pub struct Record {
     /// The state that was read, for [`write_if`](crate::Storage::write_if); `None` where the
     /// adapter has no compare-and-swap.
     pub version: Option<Version>,
+    /// The time that the entry has left, if the caller asked for it.
+    pub expiry: Option<Expiry>,
 }
 
 impl Record {
-    /// A record with no version.
+    /// A record with neither version nor expiry.
     #[must_use]
     pub const fn new(value: Bytes) -> Self {
-        Self { value, version: None }
+        Self { value, version: None, expiry: None }
     }
 
     /// A record at `version`.
     #[must_use]
     pub const fn at(value: Bytes, version: Version) -> Self {
-        Self { value, version: Some(version) }
+        Self { value, version: Some(version), expiry: None }
+    }
+
+    /// The same record, with the time that the entry has left.
+    #[must_use]
+    pub const fn expires(mut self, expiry: Expiry) -> Self {
+        self.expiry = Some(expiry);
+        self
     }
 }
 
@@ -38,6 +47,7 @@ impl fmt::Debug for Record {
         f.debug_struct("Record")
             .field("value", &format_args!("{} bytes", self.value.len()))
             .field("version", &self.version)
+            .field("expiry", &self.expiry)
             .finish()
     }
 }

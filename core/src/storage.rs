@@ -112,7 +112,7 @@ const CLEAR_CHUNK: usize = 512;
 ///
 ///     async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
 ///         if expiry != Expiry::Never {
-///             return Err(Error::unsupported("shelf", Operation::Write));
+///             return Err(Error::unsupported().with_adapter("shelf").with_operation(Operation::Write));
 ///         }
 ///         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
 ///         // A value may be a slice of something larger that is not ours to keep alive.
@@ -148,7 +148,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     ///
     /// [`TooLarge`](crate::ErrorKind::TooLarge) beyond [`Capabilities::max_value`],
     /// [`InvalidValue`](crate::ErrorKind::InvalidValue) if the store's form for values cannot hold
-    /// this one, [`Full`](crate::ErrorKind::Full) if there is no room,
+    /// this one, [`StorageFull`](crate::ErrorKind::StorageFull) if there is no room,
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a time to live where there is no expiry.
     /// The old entry then stays as it was.
     async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()>;
@@ -181,7 +181,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
         condition: Condition,
     ) -> Result<Version> {
         let _ = (key, value, expiry, condition);
-        Err(Error::unsupported(self.name(), Operation::WriteIf))
+        Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::WriteIf))
     }
 
     /// Deletes the entry under `key` if it is still at `version`. Atomic, and one round trip.
@@ -191,21 +191,21 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// [`Conflict`](crate::ErrorKind::Conflict) if it is not, or no longer there.
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         let _ = (key, version);
-        Err(Error::unsupported(self.name(), Operation::DeleteIf))
+        Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::DeleteIf))
     }
 
     /// Gives the entry under `key` a new expiry, counted from now, without rewriting its value;
     /// says whether there was an entry. The version stays.
     async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
         let _ = (key, expiry);
-        Err(Error::unsupported(self.name(), Operation::Touch))
+        Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::Touch))
     }
 
     /// The time that the entry under `key` has left; `None` if there is no entry,
     /// [`Expiry::Never`] if it does not expire.
     async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
         let _ = key;
-        Err(Error::unsupported(self.name(), Operation::Ttl))
+        Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::Ttl))
     }
 
     /// Whether there is an entry under `key`.
@@ -276,7 +276,7 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// by another program, is an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey).
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
         let _ = prefix;
-        let error = Error::unsupported(self.name(), Operation::Keys);
+        let error = Error::unsupported().with_adapter(self.name()).with_operation(Operation::Keys);
         stream::once(async move { Err(error) }).boxed()
     }
 

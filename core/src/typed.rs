@@ -135,7 +135,9 @@ where
             };
             // A value with no version: the storage cannot compare, and "absent" would be a lie.
             if value.is_some() && version.is_none() {
-                return Err(Error::unsupported(self.storage.name(), Operation::WriteIf));
+                return Err(Error::unsupported()
+                    .with_adapter(self.storage.name())
+                    .with_operation(Operation::WriteIf));
             }
             let changed = change(value);
             let outcome = match (&changed, version) {

@@ -31,6 +31,7 @@ mod open;
 pub mod transfer;
 
 pub use larder_core::*;
+pub use larder_kit::{StoreUrl, redact};
 
 pub use crate::open::{SCHEMES, Scheme, open, open_existing};
 

@@ -1,6 +1,7 @@
 //! Any store, by its URL.
 
-use larder_core::{Error, ErrorKind, Location, Result, Storage};
+use larder_core::{Error, ErrorKind, Result, Storage};
+use larder_kit::StoreUrl;
 
 /// A scheme that [`open`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ schemes! {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Configuration`] for a URL, a scheme or an option that is not known (the message
+/// [`ErrorKind::InvalidConfig`] for a URL, a scheme or an option that is not known (the message
 /// names the known ones) or whose feature is off; otherwise what connecting to the store came to.
 /// No error contains the URL.
 pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
@@ -65,7 +66,7 @@ pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
 ///
 /// # Errors
 ///
-/// As [`open`], and [`ErrorKind::Configuration`] if there is no such file, directory, table or
+/// As [`open`], and [`ErrorKind::InvalidConfig`] if there is no such file, directory, table or
 /// collection, or if it does not have the shape that the URL asks for.
 pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
     connect(url, Intent::Look).await
@@ -81,7 +82,7 @@ enum Intent {
 }
 
 async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
-    let location = Location::parse(url)?;
+    let location = StoreUrl::parse(url)?;
     let Some(scheme) = SCHEMES.iter().find(|scheme| scheme.name == location.scheme()) else {
         return Err(unknown(location.scheme()));
     };
@@ -109,7 +110,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
         #[cfg(feature = "mongodb")]
         ("mongodb", Intent::Look) => Ok(Box::new(larder_mongodb::MongoStorage::connect_existing(url).await?)),
         _ => Err(Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             format!(
                 "`{}:` needs the feature `{}` of the crate `larder`, which this program was built without",
                 scheme.name, scheme.feature
@@ -121,7 +122,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
 fn unknown(scheme: &str) -> Error {
     let known: Vec<_> = SCHEMES.iter().map(|scheme| format!("{}:", scheme.name)).collect();
     Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         format!("there is no storage for `{scheme}:` URLs; the known schemes are: {}", known.join(" ")),
     )
 }

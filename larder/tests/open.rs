@@ -9,7 +9,7 @@ const URLS: &str = include_str!("../URLS.md");
 #[tokio::test]
 async fn an_unknown_scheme_names_the_known_ones() {
     let error = larder::open("mysql://u:hunter2@h/d").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     for scheme in SCHEMES {
         assert!(error.message().contains(&format!("{}:", scheme.name)), "{error}");
     }
@@ -30,7 +30,7 @@ async fn an_unknown_option_names_the_known_ones() {
     ];
     for (url, options) in urls {
         let error = larder::open(&format!("{url}?colour=red")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration, "{url}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}: {error}");
         assert!(error.message().contains("`colour`"), "{error}");
         for option in options {
             assert!(error.message().contains(option), "{url} does not name `{option}`: {error}");
@@ -53,7 +53,7 @@ async fn open_existing_opens_what_open_has_made() {
     }
     assert!(larder::open_existing("memory:").await.is_ok());
     let error = larder::open_existing("mysql://h").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }
 
 #[test]

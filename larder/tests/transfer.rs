@@ -158,7 +158,7 @@ async fn delete_removes_only_what_the_source_does_not_have() {
     assert_eq!(verify(&from, &to).await, (600, 1));
 
     let error = copy(&MemoryStorage::new(), &to, &CopyOptions::default().delete(true)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(to.contains(&key("chat:1")).await.unwrap());
 }
 
@@ -352,7 +352,7 @@ impl Storage for Picky {
             return Err(Error::new(ErrorKind::Unavailable, "down"));
         }
         if expiry != Expiry::Never {
-            return Err(Error::unsupported("picky", Operation::Write));
+            return Err(Error::unsupported().with_adapter("picky").with_operation(Operation::Write));
         }
         if key.as_str() == "chat:3" {
             return Err(Error::new(ErrorKind::InvalidValue, "not this one"));

@@ -206,7 +206,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if something does not fit: migrations without a step, a prefix
+    /// [`ErrorKind::InvalidConfig`] if something does not fit: migrations without a step, a prefix
     /// that no key can begin with, a codec that cannot hold the envelope where one is needed, no storage
     /// where the feature `memory` is off;
     /// [`ErrorKind::Unsupported`] for a lifetime in a storage with no expiry, and for a storage with
@@ -251,7 +251,7 @@ fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Co
     if !prefix.is_empty() {
         Key::new(prefix).map_err(|error| {
             Error::new(
-                ErrorKind::Configuration,
+                ErrorKind::InvalidConfig,
                 format!("the prefix cannot begin a key: {}", error.message()),
             )
         })?;
@@ -324,7 +324,7 @@ fn default_storage() -> Result<Arc<dyn Storage>> {
 #[cfg(not(feature = "memory"))]
 fn default_storage() -> Result<Arc<dyn Storage>> {
     Err(Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         "there is no storage: give the builder one, or turn on the feature `memory` of larder-session",
     ))
 }

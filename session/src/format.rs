@@ -93,7 +93,7 @@ pub(crate) struct Format<T> {
 impl<T> Format<T> {
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if an envelope is wanted that the codec cannot hold.
+    /// [`ErrorKind::InvalidConfig`] if an envelope is wanted that the codec cannot hold.
     pub(crate) fn new<C: Codec>(codec: C, current: Option<f64>, envelope: bool) -> Result<Self>
     where
         T: Serialize + DeserializeOwned + 'static,
@@ -103,7 +103,7 @@ impl<T> Format<T> {
         let encloses = json || encloses(&codec);
         if envelope && !encloses {
             return Err(Error::new(
-                ErrorKind::Configuration,
+                ErrorKind::InvalidConfig,
                 format!(
                     "the codec `{}` cannot hold the envelope that migrations and absolute lifetimes need, since \
                      its data does not describe itself: take JSON, MessagePack or CBOR, or leave them out",
@@ -118,7 +118,7 @@ impl<T> Format<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::Newer`] if it is one of a
+    /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::VersionTooNew`] if it is one of a
     /// newer version.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
         if let Some((readable, hidden)) = self.hide_surrogates(bytes) {
@@ -266,7 +266,7 @@ fn encloses(codec: &impl Codec) -> bool {
 fn newer(stored: Option<f64>, current: Option<f64>) -> Error {
     let number = |version: Option<f64>| version.map_or("none".to_owned(), |number| number.to_string());
     Error::new(
-        ErrorKind::Newer,
+        ErrorKind::VersionTooNew,
         format!(
             "the session was stored by a newer program (its migrations go to {}, those of this one to {}); \
              nothing is overwritten",
@@ -391,7 +391,7 @@ mod tests {
     fn a_newer_version_is_an_error() {
         for format in [format(None, false), format(Some(2.9), true)] {
             let error = format.decode(br#"{"v":3,"__d":{"pizzas":24}}"#).map(drop).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Newer);
+            assert_eq!(error.kind(), ErrorKind::VersionTooNew);
             assert!(error.message().contains("newer"), "{error}");
         }
     }

@@ -18,7 +18,7 @@ type Run = Box<dyn Fn(Value) -> BoxFuture<'static, Result<Value>> + Send + Sync>
 /// A step takes what the step before it has made, as any type that can be read from it, and makes
 /// something else. Steps work in JSON's data model, whatever the codec. Should one fail, what is
 /// stored stays as it was. A session that a newer program has stored, with a higher number than any
-/// step here, is a [`Newer`](ErrorKind::Newer) error and is not overwritten.
+/// step here, is a [`VersionTooNew`](ErrorKind::VersionTooNew) error and is not overwritten.
 ///
 /// ```
 /// use larder_session::Migrations;
@@ -130,9 +130,9 @@ impl Migrations {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if there are none, two have one number, or one has no number.
+    /// [`ErrorKind::InvalidConfig`] if there are none, two have one number, or one has no number.
     pub(crate) fn checked(mut self) -> Result<Self> {
-        let wrong = |message: String| Err(Error::new(ErrorKind::Configuration, message));
+        let wrong = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
         if self.steps.is_empty() {
             return wrong("no migrations given: add steps, or leave `migrations` out".to_owned());
         }
@@ -220,7 +220,7 @@ mod tests {
         for wrong in
             [Migrations::new(), one(f64::NAN), one(f64::INFINITY), one(1.0).step(1, |old: Value| old)]
         {
-            assert_eq!(wrong.checked().unwrap_err().kind(), ErrorKind::Configuration);
+            assert_eq!(wrong.checked().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 

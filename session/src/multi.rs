@@ -100,7 +100,7 @@ impl<F: Fragments> Multi<F> {
     /// # Errors
     ///
     /// As [`Sessions::update`]; the message names the fragment.
-    /// [`Configuration`](ErrorKind::Configuration) if two fragments are the same session.
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if two fragments are the same session.
     pub async fn update<O, H>(
         &self,
         keys: impl Keys<F>,
@@ -197,7 +197,7 @@ fn check_distinct(mut identities: Vec<Identity>) -> Result<()> {
 
 fn one_session() -> Error {
     Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         "two fragments are one and the same session; give each its own prefix or key",
     )
 }

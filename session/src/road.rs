@@ -197,7 +197,9 @@ impl Road {
     /// Moves the session at `old` to `new`. Done already, it does nothing.
     pub(crate) async fn move_session(&self, old: &Key, new: &Key) -> Result<()> {
         if !self.storage.capabilities().compare_and_swap() {
-            return Err(Error::unsupported(self.storage.name(), Operation::WriteIf));
+            return Err(Error::unsupported()
+                .with_adapter(self.storage.name())
+                .with_operation(Operation::WriteIf));
         }
         let (mut old, mut new) = (old.clone(), new.clone());
         for _ in 0..MAX_TURNS {

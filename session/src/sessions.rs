@@ -105,7 +105,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
     /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
     /// could not be read as one again (nothing is saved then), and
-    /// [`Newer`](larder_core::ErrorKind::Newer) if a newer program has stored it (it stays as it is);
+    /// [`VersionTooNew`](larder_core::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
     /// [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same session; those of
     /// reading and writing.
     pub async fn update<O, F>(

@@ -306,7 +306,7 @@ impl Place {
                 outcome => return outcome,
             }
         }
-        Err(Error::conflict(shared.road.storage.name(), Operation::WriteIf))
+        Err(Error::conflict().with_adapter(shared.road.storage.name()).with_operation(Operation::WriteIf))
     }
 
     /// Finds out what is stored now.

@@ -126,7 +126,7 @@ async fn sessions_are_migrated_in(codec: impl Codec) {
         assert!(envelope.e >= before + LONG.as_millis() as i64);
     }
     // The older program leaves them alone.
-    assert_eq!(kind(old.update("bare", async |mut session| session.clear()).await), ErrorKind::Newer);
+    assert_eq!(kind(old.update("bare", async |mut session| session.clear()).await), ErrorKind::VersionTooNew);
 }
 
 async fn data_of_another_codec_is_an_error_in(codec: impl Codec) {

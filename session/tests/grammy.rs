@@ -553,7 +553,7 @@ mod multi {
         let sessions = sessions(&storage);
         let multi =
             Multi::new((Fragment::strict("one", sessions.clone()), Fragment::lazy("two", sessions.clone())));
-        assert_eq!(kind(soon(multi.update((1, 1), async |_| ())).await), ErrorKind::Configuration);
+        assert_eq!(kind(soon(multi.update((1, 1), async |_| ())).await), ErrorKind::InvalidConfig);
         soon(multi.update((1, 2), async |_| ())).await.unwrap();
     }
 
@@ -855,9 +855,9 @@ mod lazy {
         let storage = Counting::new();
         let given = sessions(&storage);
         let failed = given.update_lazy(42, async |session| {
-            session.set_later(async { Err(Error::new(ErrorKind::Denied, "broken")) })
+            session.set_later(async { Err(Error::new(ErrorKind::PermissionDenied, "broken")) })
         });
-        assert_eq!(kind(failed.await), ErrorKind::Denied);
+        assert_eq!(kind(failed.await), ErrorKind::PermissionDenied);
         assert_eq!(storage.calls(), 0);
     }
 
@@ -1048,7 +1048,7 @@ mod enhance {
     async fn no_migrations_given_is_refused_when_built() {
         let built = Sessions::<u32>::builder().storage(Counting::new()).migrations(Migrations::new()).build();
         let error = built.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().contains("no migrations given"), "{error}");
     }
 
@@ -1187,12 +1187,12 @@ mod enhance {
         let plain: Sessions<Vec<f64>> = Sessions::new(storage.clone()).unwrap();
         for sessions in [migrating(&storage, appending(&[1.0, 3.0])), plain] {
             let error = sessions.update(42, async |mut session| session.clear()).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Newer);
+            assert_eq!(error.kind(), ErrorKind::VersionTooNew);
             assert!(error.message().contains("newer program"), "{error}");
-            assert_eq!(kind(sessions.update(42, async |mut s| s.push(1.0)).await), ErrorKind::Newer);
-            assert_eq!(kind(sessions.get(42).await), ErrorKind::Newer);
+            assert_eq!(kind(sessions.update(42, async |mut s| s.push(1.0)).await), ErrorKind::VersionTooNew);
+            assert_eq!(kind(sessions.get(42).await), ErrorKind::VersionTooNew);
             let lazily = sessions.update_lazy(42, async |session| session.modify(|s| s.push(1.0)).await);
-            assert_eq!(kind(lazily.await), ErrorKind::Newer);
+            assert_eq!(kind(lazily.await), ErrorKind::VersionTooNew);
         }
         assert_eq!((storage.text("42").await.unwrap(), storage.writes()), (stored.to_owned(), 0));
     }
@@ -1203,13 +1203,15 @@ mod enhance {
         let storage = Counting::new();
         storage.put("42", "[]").await;
         let failing = appending(&[1.0]).try_step(2, |_: Vec<f64>| {
-            Err::<Vec<f64>, _>(Error::new(ErrorKind::Denied, "the step does not like it"))
+            Err::<Vec<f64>, _>(Error::new(ErrorKind::PermissionDenied, "the step does not like it"))
         });
         let mistyped = appending(&[1.0]).step(2, |_: String| Vec::<f64>::new());
         let wrong_result = appending(&[1.0]).step(2, |_: Vec<f64>| "no list");
-        for (migrations, expected) in
-            [(failing, ErrorKind::Denied), (mistyped, ErrorKind::Codec), (wrong_result, ErrorKind::Codec)]
-        {
+        for (migrations, expected) in [
+            (failing, ErrorKind::PermissionDenied),
+            (mistyped, ErrorKind::Codec),
+            (wrong_result, ErrorKind::Codec),
+        ] {
             let sessions = migrating(&storage, migrations);
             assert_eq!(kind(sessions.update(42, async |mut session| session.push(7.0)).await), expected);
             assert_eq!(kind(sessions.get(42).await), expected);

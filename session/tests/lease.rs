@@ -708,7 +708,7 @@ async fn what_cannot_work_is_refused() {
     let leases = long(&Arc::new(MemoryStorage::new()));
     for ttl in [Duration::ZERO, Duration::from_micros(9_999), Duration::MAX] {
         let lease = leases.clone().with_ttl(ttl).lock(&key()).await;
-        assert_eq!(kind(lease), ErrorKind::Configuration);
+        assert_eq!(kind(lease), ErrorKind::InvalidConfig);
     }
     let longest = Key::new("k".repeat(Key::MAX_BYTES)).unwrap();
     assert_eq!(kind(leases.try_lock(&longest).await), ErrorKind::InvalidKey);
@@ -755,7 +755,7 @@ fn a_lease_outlives_its_runtime_without_harm() {
 fn without_a_runtime_there_is_no_renewal() {
     let leases = long(&Arc::new(MemoryStorage::new()));
     let refused = leases.try_lock(&key()).now_or_never().unwrap();
-    assert_eq!(kind(refused), ErrorKind::Configuration);
+    assert_eq!(kind(refused), ErrorKind::InvalidConfig);
     let leases = leases.with_renewal(false);
     let Poll::Ready(lease) = pin!(leases.try_lock(&key())).poll(&mut Context::from_waker(Waker::noop()))
     else {

@@ -189,7 +189,7 @@ async fn envelope_is_refused_where_the_codec_cannot_hold_one() {
         builder().lifetime(Lifetime::absolute(common::LONG)).build(),
     ] {
         let error = refused.map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().contains("positional"), "{error}");
     }
     builder().build().unwrap();

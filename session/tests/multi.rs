@@ -111,7 +111,7 @@ async fn two_keys_that_have_become_one_session_are_refused() {
     let multi =
         Multi::new((Fragment::strict("one", chats.clone()), Fragment::strict("other", chats.clone())));
     let both = soon(multi.update(("old", "new"), async |_| ())).await;
-    assert_eq!(kind(both), ErrorKind::Configuration);
+    assert_eq!(kind(both), ErrorKind::InvalidConfig);
 }
 
 #[tokio::test]

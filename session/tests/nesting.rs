@@ -122,7 +122,7 @@ async fn fragments_of_other_sessions_that_are_one_session_are_refused() {
     let (one, other) = two(Arc::clone(&storage), storage);
     let multi = Multi::new((Fragment::strict("one", one), Fragment::strict("other", other)));
     let refused = multi.update((1, 1), async |(mut one, _other)| *one += 1).await;
-    assert_eq!(kind(refused), ErrorKind::Configuration);
+    assert_eq!(kind(refused), ErrorKind::InvalidConfig);
 }
 
 #[tokio::test]

@@ -687,7 +687,7 @@ async fn a_storage_with_no_compare_and_swap_is_refused_unless_the_last_write_may
 #[tokio::test]
 async fn last_write_wins_over_other_sessions_only() {
     for (stored, expected) in
-        [(json!("not a number"), ErrorKind::Codec), (json!({"v":3,"__d":1}), ErrorKind::Newer)]
+        [(json!("not a number"), ErrorKind::Codec), (json!({"v":3,"__d":1}), ErrorKind::VersionTooNew)]
     {
         let storage = Counting::new();
         let sessions = with(&storage, Conflicts::LastWriteWins);

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use larder_core::{Location, Operation, Result};
+use larder_core::{Operation, Result};
+use larder_kit::StoreUrl;
 
 use crate::{
     FileStorage,
@@ -91,13 +92,13 @@ impl FileBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) for another scheme, an empty path, an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
     /// unknown option or a value that it does not take.
     pub fn from_url(url: &str) -> Result<Self> {
-        Self::from_location(Location::parse(url)?).map_err(during(Operation::Connect))
+        Self::from_location(StoreUrl::parse(url)?).map_err(during(Operation::Connect))
     }
 
-    fn from_location(mut location: Location) -> Result<Self> {
+    fn from_location(mut location: StoreUrl) -> Result<Self> {
         let mut builder = Self::new(path(&location)?);
         let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
         if let Some(layout) = location.take_choice("layout", &layouts)? {
@@ -194,9 +195,9 @@ impl FileBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if the path names a file, or a
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names a file, or a
     /// directory with other things in it or in another format, or nothing with `existing`;
-    /// [`Denied`](larder_core::ErrorKind::Denied) without permission. A directory that exists and may
+    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. A directory that exists and may
     /// only be read opens.
     pub async fn open(self) -> Result<FileStorage> {
         let open = async {
@@ -216,7 +217,7 @@ impl FileBuilder {
 }
 
 /// The path that a `file:` URL names.
-pub(crate) fn path(location: &Location) -> Result<PathBuf> {
+pub(crate) fn path(location: &StoreUrl) -> Result<PathBuf> {
     if location.scheme() != "file" {
         return Err(configuration(format!("a `{}:` URL does not name a file", location.scheme())));
     }
@@ -272,7 +273,7 @@ mod tests {
             "file:x?layout=grammy&sweep=5s",
         ] {
             let error = FileBuilder::from_url(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
         }
         let error = FileBuilder::from_url("file:x?snyc=false").unwrap_err();
         assert!(

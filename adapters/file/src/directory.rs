@@ -189,7 +189,7 @@ impl Directory {
         let held = self.begin(turn)?;
         let current = self.current(key, &place)?.map(|state| state.version);
         if Condition::from(current) != *condition {
-            return Err(Error::conflict(NAME, Operation::WriteIf));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
         }
         let version = self.put(&held, &place, key, value, expiry)?;
         self.settle(&held, &place.shard)?;
@@ -223,7 +223,7 @@ impl Directory {
         let place = self.form.place(key)?;
         let held = self.begin(turn)?;
         if self.current(key, &place)?.is_none_or(|state| state.version != *version) {
-            return Err(Error::conflict(NAME, Operation::DeleteIf));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
         }
         self.remove(&held, &place)?;
         self.settle(&held, &place.shard)

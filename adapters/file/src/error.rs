@@ -20,19 +20,19 @@ fn classify(error: &io::Error) -> (ErrorKind, &'static str) {
     }
     match error.kind() {
         Io::PermissionDenied => {
-            (ErrorKind::Denied, "this user may not do that to the directory or a file in it")
+            (ErrorKind::PermissionDenied, "this user may not do that to the directory or a file in it")
         }
-        Io::ReadOnlyFilesystem => (ErrorKind::Denied, "the file system is mounted read-only"),
-        Io::StorageFull => (ErrorKind::Full, "the disk is full"),
-        Io::QuotaExceeded => (ErrorKind::Full, "this user's disk quota is exhausted"),
+        Io::ReadOnlyFilesystem => (ErrorKind::PermissionDenied, "the file system is mounted read-only"),
+        Io::StorageFull => (ErrorKind::StorageFull, "the disk is full"),
+        Io::QuotaExceeded => (ErrorKind::StorageFull, "this user's disk quota is exhausted"),
         Io::FileTooLarge => (ErrorKind::TooLarge, "the file would be larger than the file system allows"),
         Io::NotADirectory => {
-            (ErrorKind::Configuration, "a part of the path is a file where a directory is needed")
+            (ErrorKind::InvalidConfig, "a part of the path is a file where a directory is needed")
         }
         Io::IsADirectory => (ErrorKind::Corrupt, "there is a directory where the entry's file belongs"),
         Io::InvalidFilename => (ErrorKind::InvalidKey, "the file system cannot hold a file of this name"),
         Io::Unsupported => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the file system cannot do that; Larder needs atomic renames and advisory locks",
         ),
         Io::TimedOut => (ErrorKind::Timeout, "the file system did not answer in time"),
@@ -62,7 +62,7 @@ pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
 
 /// The user has to change something first.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 /// Names the adapter and the operation in an error.
@@ -94,11 +94,11 @@ mod tests {
     #[test]
     fn each_kind_says_what_to_do() {
         for (from, kind) in [
-            (io::ErrorKind::PermissionDenied, ErrorKind::Denied),
-            (io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Denied),
-            (io::ErrorKind::StorageFull, ErrorKind::Full),
-            (io::ErrorKind::QuotaExceeded, ErrorKind::Full),
-            (io::ErrorKind::NotADirectory, ErrorKind::Configuration),
+            (io::ErrorKind::PermissionDenied, ErrorKind::PermissionDenied),
+            (io::ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied),
+            (io::ErrorKind::StorageFull, ErrorKind::StorageFull),
+            (io::ErrorKind::QuotaExceeded, ErrorKind::StorageFull),
+            (io::ErrorKind::NotADirectory, ErrorKind::InvalidConfig),
             (io::ErrorKind::NotFound, ErrorKind::Unavailable),
             (io::ErrorKind::TimedOut, ErrorKind::Timeout),
             (io::ErrorKind::BrokenPipe, ErrorKind::Other),

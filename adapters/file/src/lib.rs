@@ -148,9 +148,9 @@
 //!
 //! # Errors
 //!
-//! No permission is [`Denied`](larder_core::ErrorKind::Denied), a full disk or quota
-//! [`Full`](larder_core::ErrorKind::Full), a path of the wrong sort or a directory with other things in
-//! it [`Configuration`](larder_core::ErrorKind::Configuration), a directory that has gone while it was in
+//! No permission is [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied), a full disk or quota
+//! [`StorageFull`](larder_core::ErrorKind::StorageFull), a path of the wrong sort or a directory with other things in
+//! it [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), a directory that has gone while it was in
 //! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
 
 mod atomic;
@@ -174,7 +174,8 @@ mod setup;
 mod snapshot;
 mod storage;
 
-use larder_core::{Location, Operation, Result, Storage};
+use larder_core::{Operation, Result, Storage};
+use larder_kit::StoreUrl;
 
 pub use crate::{
     config::{FileBuilder, Layout, OPTIONS, ValueFormat},
@@ -209,7 +210,7 @@ pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
 }
 
 fn is_snapshot(url: &str) -> Result<bool> {
-    let path = config::path(&Location::parse(url)?)?;
+    let path = config::path(&StoreUrl::parse(url)?)?;
     Ok(path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")))
 }
 

@@ -32,7 +32,7 @@ impl Default for Permissions {
 impl Permissions {
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) for a mode that is not one of files
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a mode that is not one of files
     /// that this user can read and write.
     pub(crate) fn new(mode: Option<u32>) -> Result<Self> {
         match mode {

@@ -111,7 +111,11 @@ impl FileStorage {
     }
 
     fn check_has_expiry(&self, operation: Operation) -> Result<()> {
-        if self.directory.form == Form::Grammy { Err(Error::unsupported(NAME, operation)) } else { Ok(()) }
+        if self.directory.form == Form::Grammy {
+            Err(Error::unsupported().with_adapter(NAME).with_operation(operation))
+        } else {
+            Ok(())
+        }
     }
 
     /// Work that takes no lock.

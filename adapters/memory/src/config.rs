@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Location, Operation, Result};
+use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_kit::StoreUrl;
 
 use crate::{MemoryStorage, storage::NAME};
 
@@ -15,7 +16,7 @@ const LEAST_BYTES: u64 = 1024;
 /// What happens to a write that finds no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
-    /// It fails with [`ErrorKind::Full`]; nothing is lost.
+    /// It fails with [`ErrorKind::StorageFull`]; nothing is lost.
     #[default]
     Refuse,
     /// It takes the place of the entries that were read or written the longest time ago. Those are
@@ -86,7 +87,7 @@ impl MemoryBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if a bound is so low that nothing fits.
+    /// [`ErrorKind::InvalidConfig`] if a bound is so low that nothing fits.
     pub fn build(self) -> Result<MemoryStorage> {
         if self.max_entries == Some(0) {
             return Err(configuration("`max_entries` is at least 1; leave it out for no bound"));
@@ -101,14 +102,14 @@ impl MemoryBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is not a `memory:` URL, names a place, or has an option
+    /// [`ErrorKind::InvalidConfig`] if it is not a `memory:` URL, names a place, or has an option
     /// that does not exist or does not parse.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 
     fn parse(url: &str) -> Result<Self> {
-        let mut location = Location::parse(url)?;
+        let mut location = StoreUrl::parse(url)?;
         if location.scheme() != NAME {
             return Err(configuration("the URL of a memory storage begins with `memory:`"));
         }
@@ -141,7 +142,7 @@ impl Default for MemoryBuilder {
 }
 
 fn configuration(message: &'static str) -> Error {
-    Error::new(ErrorKind::Configuration, message).with_adapter(NAME).with_operation(Operation::Connect)
+    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME).with_operation(Operation::Connect)
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
             ("memory:?sweep=5", "unit"),
         ] {
             let error = MemoryBuilder::from_url(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(error.to_string().contains(says), "{url}: {error}");
         }
     }
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn bounds_that_hold_nothing_are_refused() {
         for builder in [MemoryBuilder::new().max_entries(0), MemoryBuilder::new().max_bytes(1023)] {
-            assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::Configuration);
+            assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 }

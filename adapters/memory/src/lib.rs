@@ -34,7 +34,7 @@
 //! # Bounds
 //!
 //! Without bounds it grows as long as there is memory. With [`max_entries`] or [`max_bytes`] (or
-//! both) a write that finds no room is either refused as [`Full`](larder_core::ErrorKind::Full),
+//! both) a write that finds no room is either refused as [`StorageFull`](larder_core::ErrorKind::StorageFull),
 //! after expired entries have been removed, or makes room by evicting the entries that were read or
 //! written the longest time ago. [`WhenFull`] says which; refusing is the default, since an evicted
 //! session is a lost session. Listings, `contains` and `ttl` do not count as use.

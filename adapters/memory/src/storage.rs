@@ -49,7 +49,7 @@ impl MemoryStorage {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if something about the URL is wrong.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if something about the URL is wrong.
     pub async fn connect(url: &str) -> Result<Self> {
         MemoryBuilder::from_url(url)?.build()
     }

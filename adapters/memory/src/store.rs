@@ -91,7 +91,11 @@ impl Store {
     }
 
     pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed(NAME, operation)) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::closed().with_adapter(NAME).with_operation(operation))
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -162,7 +166,7 @@ impl Store {
         self.try_put(key, &value, weight, expiry, condition, operation)?.ok_or_else(|| {
             let message =
                 "there is no room for the entry: delete some, or raise `max_entries` or `max_bytes`";
-            refusal(ErrorKind::Full, message, operation)
+            refusal(ErrorKind::StorageFull, message, operation)
         })
     }
 
@@ -182,7 +186,7 @@ impl Store {
         let found = entries.get(key);
         let live = found.filter(|slot| slot.is_live(now));
         if !condition.is_none_or(|condition| holds(condition, live)) {
-            return Err(Error::conflict(NAME, operation));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
         }
         let version = self.tick();
         let deadline = expiry.as_millis().map(|millis| now.saturating_add(Duration::from_millis(millis)));
@@ -213,7 +217,7 @@ impl Store {
         let there = live.is_some();
         let other = |version: &Version| live.is_none_or(|slot| version.as_token() != Some(slot.version));
         if version.is_some_and(other) {
-            return Err(Error::conflict(NAME, operation));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
         }
         let old = self.take(&mut entries, key);
         self.note_oldest(shard, &entries);

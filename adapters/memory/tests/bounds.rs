@@ -25,10 +25,10 @@ async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
     put(&storage, "a").await.unwrap();
     put(&storage, "b").await.unwrap();
     let error = put(&storage, "c").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert!(!error.is_retryable());
     let create = storage.write_if(&key("c"), "x".into(), Expiry::Never, Condition::Absent).await;
-    assert_eq!(create.unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(create.unwrap_err().kind(), ErrorKind::StorageFull);
     assert!(has(&storage, "a").await && has(&storage, "b").await && !has(&storage, "c").await);
 
     // What is there can be replaced, and what goes makes room.
@@ -38,7 +38,7 @@ async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
     storage.clear("").await.unwrap();
     put(&storage, "d").await.unwrap();
     put(&storage, "e").await.unwrap();
-    assert_eq!(put(&storage, "f").await.unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(put(&storage, "f").await.unwrap_err().kind(), ErrorKind::StorageFull);
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_batch_that_does_not_fit_says_what_did_not() {
     let error = storage.write_many(&writes).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Partial);
     assert_eq!(error.failures().iter().map(|failure| failure.index).collect::<Vec<_>>(), [2, 4]);
-    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::Full));
+    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::StorageFull));
 }
 
 #[tokio::test]
@@ -74,12 +74,12 @@ async fn bytes_are_keys_values_and_overhead() {
         storage.write(&key(index.to_string()), value.clone(), Expiry::Never).await.unwrap();
     }
     let write = storage.write(&key("x"), Bytes::new(), Expiry::Never).await;
-    assert_eq!(write.unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(write.unwrap_err().kind(), ErrorKind::StorageFull);
     // A byte less here is a byte more there; no more than that.
     storage.write(&key("0"), value.slice(..99), Expiry::Never).await.unwrap();
     storage.write(&key("1"), vec![7; 101].into(), Expiry::Never).await.unwrap();
     let write = storage.write(&key("2"), vec![7; 101].into(), Expiry::Never).await;
-    assert_eq!(write.unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(write.unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(storage.read(&key("2")).await.unwrap().unwrap().value, value);
 }
 
@@ -143,7 +143,7 @@ fn bounds_hold_when_many_threads_write() {
                             let name = format!("{}", (index * 7 + thread * 13) % 500);
                             match put(&storage, &name).await {
                                 Ok(()) => {}
-                                Err(error) => assert_eq!(error.kind(), ErrorKind::Full),
+                                Err(error) => assert_eq!(error.kind(), ErrorKind::StorageFull),
                             }
                             if index % 5 == 0 {
                                 storage.delete(&key(&name)).await.unwrap();

@@ -82,7 +82,7 @@ impl MongoBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if the URL or one of its options is wrong. The message prints no
+    /// [`ErrorKind::InvalidConfig`] if the URL or one of its options is wrong. The message prints no
     /// part of the URL that may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         let (options, connection) = options::parse(url)?;
@@ -156,7 +156,7 @@ impl MongoBuilder {
 
     /// Opens only what is there: creates neither the collection nor an index, whatever
     /// [`setup`](Self::setup) says, and needs no more than the right to read. Connecting fails with
-    /// [`ErrorKind::Configuration`] if there is no such collection, or if it holds other data. Reads
+    /// [`ErrorKind::InvalidConfig`] if there is no such collection, or if it holds other data. Reads
     /// and writes work as usual.
     pub const fn existing(mut self) -> Self {
         self.existing = true;
@@ -311,7 +311,7 @@ mod tests {
         let timed = WriteConcern::builder().w_timeout(Duration::from_secs(1)).build();
         assert_eq!(durable(Some(timed)).unwrap().journal, Some(true));
         let none = WriteConcern::builder().w(Acknowledgment::Nodes(0)).build();
-        assert_eq!(durable(Some(none)).unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(durable(Some(none)).unwrap_err().kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
     fn grammy_s_layout_has_one_form() {
         let url = "mongodb://h/?layout=grammy&values=binary";
         let error = MongoBuilder::from_url(url).unwrap().model().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         let builder = MongoBuilder::from_url("mongodb://h/?layout=grammy").unwrap();
         assert_eq!(builder.model().unwrap(), Model { layout: Layout::Grammy, form: Form::Document });
     }

@@ -73,7 +73,7 @@ impl Driver {
     fn handles(&self, operation: Operation) -> Result<&Handles> {
         match &self.handles {
             Some(handles) if !self.closed.load(Ordering::Acquire) => Ok(handles),
-            _ => Err(Error::closed(NAME, operation)),
+            _ => Err(Error::closed().with_adapter(NAME).with_operation(operation)),
         }
     }
 

@@ -57,18 +57,18 @@ pub(crate) fn from_driver(operation: Operation, error: &DriverError) -> Error {
         DriverKind::ConnectionPoolCleared { .. } => unavailable("the connection to the server was lost"),
         DriverKind::Shutdown => Error::new(ErrorKind::Closed, "the MongoDB client has been shut down"),
         DriverKind::InvalidTlsConfig { message, .. } => {
-            Error::new(ErrorKind::Configuration, "the TLS options do not work")
+            Error::new(ErrorKind::InvalidConfig, "the TLS options do not work")
                 .with_source(Cause(message.clone()))
         }
         DriverKind::IncompatibleServer { message, .. } => {
-            Error::new(ErrorKind::Configuration, "the server is too old for this driver")
+            Error::new(ErrorKind::InvalidConfig, "the server is too old for this driver")
                 .with_source(Cause(message.clone()))
         }
         DriverKind::InvalidResponse { .. } => {
             Error::new(ErrorKind::Other, "the server's reply makes no sense to the driver")
         }
         DriverKind::InvalidArgument { .. } => {
-            Error::new(ErrorKind::Configuration, "the driver refuses the combination of options")
+            Error::new(ErrorKind::InvalidConfig, "the driver refuses the combination of options")
         }
         _ => Error::new(ErrorKind::Other, "the MongoDB driver failed"),
     };
@@ -81,7 +81,7 @@ fn unavailable(message: &'static str) -> Error {
 
 fn denied() -> Error {
     Error::new(
-        ErrorKind::Denied,
+        ErrorKind::PermissionDenied,
         "the server refused the credentials; check user, password and authSource in the URL",
     )
 }
@@ -93,7 +93,7 @@ fn from_io(error: &io::Error) -> Error {
             Error::new(ErrorKind::Timeout, "the server did not answer in time").with_source(cause)
         }
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
-            Error::new(ErrorKind::Configuration, "a file that the URL names cannot be used")
+            Error::new(ErrorKind::InvalidConfig, "a file that the URL names cannot be used")
                 .with_source(cause)
         }
         _ => unavailable("the connection to the server failed").with_source(cause),
@@ -104,7 +104,7 @@ fn from_io(error: &io::Error) -> Error {
 pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     let (kind, message) = match code {
         13 => (
-            ErrorKind::Denied,
+            ErrorKind::PermissionDenied,
             "the user lacks a permission on the database: reading needs the role read, all else readWrite",
         ),
         11 | 18 | 8000 => return denied().with_source(cause(code, name)),
@@ -120,20 +120,20 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
             (ErrorKind::InvalidValue, "MongoDB cannot store a document of this shape; `values=binary` can")
         }
         121 => (ErrorKind::InvalidValue, "the collection's validation rules refuse the document"),
-        14_031 => (ErrorKind::Full, "the server's disk is full"),
+        14_031 => (ErrorKind::StorageFull, "the server's disk is full"),
         85 | 86 => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "an index of this collection is in the way: same name or key, other options",
         ),
         20 => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the server does not allow it; a deployment without retryable writes needs retryWrites=false",
         ),
-        73 => (ErrorKind::Configuration, "MongoDB does not take this name for a database or collection"),
-        166 => (ErrorKind::Configuration, "the collection is a view, which cannot be written"),
-        79 | 100 => (ErrorKind::Configuration, "the deployment cannot satisfy the write concern"),
+        73 => (ErrorKind::InvalidConfig, "MongoDB does not take this name for a database or collection"),
+        166 => (ErrorKind::InvalidConfig, "the collection is a view, which cannot be written"),
+        79 | 100 => (ErrorKind::InvalidConfig, "the deployment cannot satisfy the write concern"),
         59 => {
-            (ErrorKind::Configuration, "the server does not know a command that is needed; MongoDB 5.0 does")
+            (ErrorKind::InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does")
         }
         DUPLICATE_KEY => (ErrorKind::Conflict, "another write created the entry at the same time"),
         _ => (ErrorKind::Other, "the server reports an error"),
@@ -166,13 +166,13 @@ mod tests {
     #[test]
     fn codes_become_kinds() {
         for (code, kind) in [
-            (13, ErrorKind::Denied),
-            (18, ErrorKind::Denied),
+            (13, ErrorKind::PermissionDenied),
+            (18, ErrorKind::PermissionDenied),
             (189, ErrorKind::Unavailable),
             (50, ErrorKind::Timeout),
             (64, ErrorKind::Timeout),
             (10_334, ErrorKind::TooLarge),
-            (100, ErrorKind::Configuration),
+            (100, ErrorKind::InvalidConfig),
             (DUPLICATE_KEY, ErrorKind::Conflict),
             (4_242, ErrorKind::Other),
         ] {

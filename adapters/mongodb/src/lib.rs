@@ -60,7 +60,7 @@
 //! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
 //! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
 //! options of the collection. Connecting fails with
-//! [`Configuration`](larder_core::ErrorKind::Configuration), and changes nothing,
+//! [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and changes nothing,
 //!
 //! - if none of the documents has the fields above, or if some have not and the index is missing;
 //! - if the documents are of the other `layout`, or their values of the other form (`values`);

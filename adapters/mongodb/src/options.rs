@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Location, Operation, Result};
+use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_kit::StoreUrl;
 use mongodb::options::ConnectionString;
 
 use crate::{Form, Layout, NAME};
@@ -66,7 +67,7 @@ pub(crate) struct Options {
 
 /// Takes our options out of `url` and lets the driver parse the rest.
 pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
-    let mut location = Location::parse(url).map_err(named)?;
+    let mut location = StoreUrl::parse(url).map_err(named)?;
     match location.scheme() {
         "mongodb" => {}
         "mongodb+srv" if cfg!(feature = "srv") => {}
@@ -92,7 +93,7 @@ pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
     Ok((options, connection))
 }
 
-fn own(location: &mut Location) -> Result<Options> {
+fn own(location: &mut StoreUrl) -> Result<Options> {
     Ok(Options {
         database: location.take("database")?,
         collection: location.take("collection")?,
@@ -105,7 +106,7 @@ fn own(location: &mut Location) -> Result<Options> {
 
 /// The driver's own message may quote a part of the URL that is a password, so it stays behind: each
 /// option is tried alone, to name at least the one that is wrong.
-fn culprit(location: &Location) -> Error {
+fn culprit(location: &StoreUrl) -> Error {
     let query = location.to_url();
     let query = query.split_once('?').map_or("", |(_, query)| query);
     let wrong = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
@@ -145,7 +146,7 @@ pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
 }
 
 pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    named(Error::new(ErrorKind::Configuration, message))
+    named(Error::new(ErrorKind::InvalidConfig, message))
 }
 
 fn named(error: Error) -> Error {
@@ -158,7 +159,7 @@ mod tests {
 
     fn refused(url: &str) -> String {
         let error = parse(url).map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         shown

@@ -317,7 +317,7 @@ fn same_keys(one: &Document, other: &Document) -> bool {
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message).with_adapter(NAME).with_operation(OPERATION)
+    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME).with_operation(OPERATION)
 }
 
 #[cfg(test)]
@@ -339,7 +339,7 @@ mod tests {
         for wrong in [IndexOptions::default(), late] {
             let error =
                 check_indexes(&[index(doc! { "expires_at": 1 }, wrong)], &ttl, Layout::Larder).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
         let unique = wanted(Layout::Grammy);
         let plain = index(doc! { "key": 1 }, IndexOptions::default());
@@ -358,7 +358,7 @@ mod tests {
             doc! { "type": "collection", "options": { "capped": true } },
             doc! { "type": "collection", "options": { "collation": { "locale": "de" } } },
         ] {
-            assert_eq!(check(&listed).unwrap_err().kind(), ErrorKind::Configuration);
+            assert_eq!(check(&listed).unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 }

@@ -45,10 +45,10 @@ impl MongoStorage {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) for a wrong URL, for an index or
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a wrong URL, for an index or
     /// collection in the way, and for a collection that holds other data,
     /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can
-    /// be reached, its name cannot be resolved included, [`Denied`](larder_core::ErrorKind::Denied)
+    /// be reached, its name cannot be resolved included, [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied)
     /// for wrong credentials or a missing permission.
     pub async fn connect(url: &str) -> Result<Self> {
         MongoBuilder::from_url(url)?.connect().await
@@ -59,7 +59,7 @@ impl MongoStorage {
     /// # Errors
     ///
     /// As [`connect`](Self::connect); also
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if there is no such collection.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no such collection.
     pub async fn connect_existing(url: &str) -> Result<Self> {
         MongoBuilder::from_url(url)?.existing().connect().await
     }
@@ -148,7 +148,7 @@ impl MongoStorage {
     /// grammY's documents have no expiry, and grammY would keep a field of ours when it writes.
     pub(crate) fn check_expiry(&self, operation: Operation, expiry: Expiry) -> Result<()> {
         if self.model.layout == Layout::Grammy && expiry != Expiry::Never {
-            return Err(Error::unsupported(NAME, operation));
+            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
         }
         Ok(())
     }
@@ -169,9 +169,9 @@ impl MongoStorage {
         match self.update(operation, key, filter, Update::Modify(update), true).await? {
             // Created, or put in the place of an expired one; a live one is not modified.
             Ok(result) if result.upserted_id.is_some() || result.modified_count > 0 => Ok(version),
-            Ok(_) => Err(Error::conflict(NAME, operation)),
+            Ok(_) => Err(Error::conflict().with_adapter(NAME).with_operation(operation)),
             Err(failed) if error::code(&failed) == Some(error::DUPLICATE_KEY) => {
-                Err(Error::conflict(NAME, operation))
+                Err(Error::conflict().with_adapter(NAME).with_operation(operation))
             }
             Err(failed) => Err(error::from_driver(operation, &failed)),
         }
@@ -180,7 +180,7 @@ impl MongoStorage {
     async fn write_if_at(&self, key: &Key, value: Value, expiry: Expiry, seen: &Version) -> Result<Version> {
         let operation = Operation::WriteIf;
         let Some(filter) = self.model.at(key, seen) else {
-            return Err(Error::conflict(NAME, operation));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
         };
         let (update, version) = match self.model.layout {
             Layout::Larder => {
@@ -197,7 +197,7 @@ impl MongoStorage {
             // value that is written again as it was modifies nothing.
             Ok(result) if result.modified_count > 0 => Ok(version),
             Ok(result) if result.matched_count > 0 && self.model.layout == Layout::Grammy => Ok(version),
-            Ok(_) => Err(Error::conflict(NAME, operation)),
+            Ok(_) => Err(Error::conflict().with_adapter(NAME).with_operation(operation)),
             Err(failed) => Err(error::from_driver(operation, &failed)),
         }
     }
@@ -281,13 +281,17 @@ impl Storage for MongoStorage {
             Condition::Absent if expiry.is_elapsed() => {
                 // There is nothing to write, only to see whether the condition holds.
                 if self.exists(operation, key).await? {
-                    return Err(Error::conflict(NAME, operation));
+                    return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
                 }
                 Ok(Version::unique())
             }
             Condition::At(seen) if expiry.is_elapsed() => {
                 let removed = self.remove_at(operation, key, &seen).await?;
-                if removed { Ok(Version::unique()) } else { Err(Error::conflict(NAME, operation)) }
+                if removed {
+                    Ok(Version::unique())
+                } else {
+                    Err(Error::conflict().with_adapter(NAME).with_operation(operation))
+                }
             }
             Condition::Absent => self.write_if_absent(key, value, expiry).await,
             Condition::At(seen) => self.write_if_at(key, value, expiry, &seen).await,
@@ -300,7 +304,7 @@ impl Storage for MongoStorage {
         if self.remove_at(operation, key, version).await? {
             Ok(())
         } else {
-            Err(Error::conflict(NAME, operation))
+            Err(Error::conflict().with_adapter(NAME).with_operation(operation))
         }
     }
 
@@ -308,7 +312,7 @@ impl Storage for MongoStorage {
         let operation = Operation::Touch;
         self.driver.check_open(operation)?;
         if self.model.layout == Layout::Grammy {
-            return Err(Error::unsupported(NAME, operation));
+            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
         }
         let filter = self.model.live(self.model.by_key(key));
         if expiry.is_elapsed() {
@@ -328,7 +332,7 @@ impl Storage for MongoStorage {
         let operation = Operation::Ttl;
         self.driver.check_open(operation)?;
         if self.model.layout == Layout::Grammy {
-            return Err(Error::unsupported(NAME, operation));
+            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
         }
         let found = self.find(operation, key, Some(doc! { "left": model::time_left() })).await?;
         let left = found.map(|document| model::left_of(&document)).transpose();

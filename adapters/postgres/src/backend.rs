@@ -72,7 +72,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if the database's encoding cannot hold every key.
+    /// [`ErrorKind::InvalidConfig`] if the database's encoding cannot hold every key.
     pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
         let unexpected = |_| Error::new(ErrorKind::Other, "the server's catalogue is not as expected");
         let Some(row) = rows.first() else {
@@ -82,7 +82,7 @@ impl Identity {
         // SQL_ASCII stores the bytes as they come.
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
             return Err(Error::new(
-                ErrorKind::Configuration,
+                ErrorKind::InvalidConfig,
                 format!(
                     "the database has the encoding {encoding}, which cannot hold every key and value: use a \
                      database made with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"

@@ -156,7 +156,7 @@ impl PostgresBuilder {
         self
     }
 
-    /// Opens only what is there. Connecting fails with [`Configuration`](ErrorKind::Configuration) if
+    /// Opens only what is there. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if
     /// the table or its schema is missing or the table has another shape. It creates nothing, removes
     /// no expired rows in the background, and needs only the right to `SELECT`. Overrides
     /// [`setup`](Self::setup).
@@ -248,9 +248,9 @@ impl PostgresBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](ErrorKind::Configuration) if an option is wrong, the certificate is not to be
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is wrong, the certificate is not to be
     /// trusted, the database is not there or the table has the wrong shape (the message names the
-    /// column); [`Denied`](ErrorKind::Denied) if the password is wrong or a permission is missing;
+    /// column); [`PermissionDenied`](ErrorKind::PermissionDenied) if the password is wrong or a permission is missing;
     /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server cannot
     /// be reached (also if its host is not known).
     pub async fn connect(self) -> Result<PostgresStorage> {
@@ -278,7 +278,7 @@ impl PostgresBuilder {
     }
 
     fn check(&self) -> Result<()> {
-        let wrong = |message: &'static str| Err(Error::new(ErrorKind::Configuration, message));
+        let wrong = |message: &'static str| Err(Error::new(ErrorKind::InvalidConfig, message));
         if self.grammy && self.values.is_some() {
             return wrong("grammY's layout has its own column for values: leave out `values`");
         }

@@ -361,7 +361,7 @@ impl Driver {
         };
         if self.fenced && identity.backend.is_none() {
             return Err(Error::new(
-                ErrorKind::Configuration,
+                ErrorKind::InvalidConfig,
                 "a new connection goes through a pooler, or this user may no longer end its own connections, \
                  unlike when the storage was opened: open it again",
             ));

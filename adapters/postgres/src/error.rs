@@ -80,7 +80,8 @@ fn from_server(state: &SqlState, message: &str) -> Error {
 
 fn classify(state: &str) -> (ErrorKind, &'static str) {
     use ErrorKind::{
-        Configuration, Denied, Full, InvalidKey, InvalidValue, Other, Timeout, TooLarge, Unavailable,
+        InvalidConfig, InvalidKey, InvalidValue, Other, PermissionDenied, StorageFull, Timeout, TooLarge,
+        Unavailable,
     };
     match state {
         "57014" => (Timeout, "the server cancelled the statement, after its statement_timeout perhaps"),
@@ -88,26 +89,26 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
         "57P01" | "57P02" | "57P03" => (Unavailable, "the server is shutting down or starting"),
         "53300" => (Unavailable, "the server has no connections left; a smaller `pool_size` asks for fewer"),
         "53200" => (Unavailable, "the server is out of memory"),
-        "53100" => (Full, "the server's disk is full"),
+        "53100" => (StorageFull, "the server's disk is full"),
         "40001" | "40P01" => (Unavailable, "other statements were in the way, again and again"),
         "25006" => (
             Unavailable,
             "the server takes no writes (a standby?); `target_session_attrs=read-write` chooses one that does",
         ),
-        "28000" | "28P01" => (Denied, "the server refused this user, password or host"),
-        "42501" => (Denied, "the user lacks a permission"),
+        "28000" | "28P01" => (PermissionDenied, "the server refused this user, password or host"),
+        "42501" => (PermissionDenied, "the user lacks a permission"),
         "26000" | "42P05" | "0A000" => (
-            Configuration,
+            InvalidConfig,
             "the server does not keep prepared statements; use `statements=unnamed`, and tell other programs \
              not to deallocate them where they share the pool",
         ),
         "42P01" | "3F000" => (
-            Configuration,
+            InvalidConfig,
             "there is no such table or schema; connect with set-up on, or run PostgresBuilder::setup_sql()",
         ),
-        "3D000" => (Configuration, "there is no such database"),
+        "3D000" => (InvalidConfig, "there is no such database"),
         "42703" | "42804" | "42883" | "42P10" | "23502" => {
-            (Configuration, "the table does not have the columns, types or unique key of this layout")
+            (InvalidConfig, "the table does not have the columns, types or unique key of this layout")
         }
         "54001" => (InvalidValue, "the value is nested too deeply for the server"),
         "54000" => (TooLarge, "the value is larger than the server takes"),
@@ -122,26 +123,26 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
             (Unavailable, "the server ended the connection")
         }
         state if state.starts_with("53") => (Unavailable, "the server is short of something"),
-        state if state.starts_with("42") => (Configuration, "the server does not accept the statement"),
+        state if state.starts_with("42") => (InvalidConfig, "the server does not accept the statement"),
         _ => (Other, "the server reports an error"),
     }
 }
 
 /// The driver's own errors. Their kinds are private, but each begins with words of its own.
 fn from_connection(error: &tokio_postgres::Error) -> Error {
-    use ErrorKind::{Configuration, Corrupt, Denied, InvalidValue, Timeout, Unavailable};
+    use ErrorKind::{Corrupt, InvalidConfig, InvalidValue, PermissionDenied, Timeout, Unavailable};
     let words = error.to_string();
     let cause = StdError::source(error);
     let (kind, message) = match words.as_str() {
         "authentication error" => {
-            (Denied, "could not log in: a password is missing, or of a kind not supported")
+            (PermissionDenied, "could not log in: a password is missing, or of a kind not supported")
         }
         "invalid configuration" | "invalid connection string" => {
-            (Configuration, "the connection's configuration is not valid")
+            (InvalidConfig, "the connection's configuration is not valid")
         }
         "timeout waiting for server" => (Timeout, "the server did not answer in time"),
         "error performing TLS handshake" if !is_reset(cause) => {
-            (Configuration, "TLS could not be agreed on, or the server's certificate is not to be trusted")
+            (InvalidConfig, "TLS could not be agreed on, or the server's certificate is not to be trusted")
         }
         words if words.starts_with("error deserializing") || words.starts_with("invalid column") => {
             return Error::new(Corrupt, "a row is not as this adapter writes it");
@@ -184,7 +185,7 @@ pub(crate) fn from_pool(error: PoolError) -> Error {
         }
         PoolError::Closed => Error::new(ErrorKind::Unavailable, "the pool of connections has been closed"),
         PoolError::NoRuntimeSpecified => {
-            Error::new(ErrorKind::Configuration, "the pool has time-outs but no runtime to count them with")
+            Error::new(ErrorKind::InvalidConfig, "the pool has time-outs but no runtime to count them with")
         }
         // A hook is the caller's code: what it says is not ours to show.
         PoolError::PostCreateHook(_) => {
@@ -200,19 +201,19 @@ mod tests {
     #[test]
     fn kinds() {
         for (state, kind) in [
-            (SqlState::INVALID_PASSWORD, ErrorKind::Denied),
-            (SqlState::INSUFFICIENT_PRIVILEGE, ErrorKind::Denied),
+            (SqlState::INVALID_PASSWORD, ErrorKind::PermissionDenied),
+            (SqlState::INSUFFICIENT_PRIVILEGE, ErrorKind::PermissionDenied),
             (SqlState::ADMIN_SHUTDOWN, ErrorKind::Unavailable),
             (SqlState::CONNECTION_FAILURE, ErrorKind::Unavailable),
             (SqlState::TOO_MANY_CONNECTIONS, ErrorKind::Unavailable),
             (SqlState::QUERY_CANCELED, ErrorKind::Timeout),
-            (SqlState::DISK_FULL, ErrorKind::Full),
-            (SqlState::UNDEFINED_TABLE, ErrorKind::Configuration),
-            (SqlState::UNDEFINED_DATABASE, ErrorKind::Configuration),
+            (SqlState::DISK_FULL, ErrorKind::StorageFull),
+            (SqlState::UNDEFINED_TABLE, ErrorKind::InvalidConfig),
+            (SqlState::UNDEFINED_DATABASE, ErrorKind::InvalidConfig),
             (SqlState::INVALID_TEXT_REPRESENTATION, ErrorKind::InvalidValue),
             (SqlState::UNTRANSLATABLE_CHARACTER, ErrorKind::InvalidValue),
             (SqlState::PROGRAM_LIMIT_EXCEEDED, ErrorKind::TooLarge),
-            (SqlState::INVALID_SQL_STATEMENT_NAME, ErrorKind::Configuration),
+            (SqlState::INVALID_SQL_STATEMENT_NAME, ErrorKind::InvalidConfig),
             (SqlState::INTERNAL_ERROR, ErrorKind::Other),
         ] {
             assert_eq!(from_server(&state, "").kind(), kind, "{}", state.code());

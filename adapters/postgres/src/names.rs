@@ -31,7 +31,7 @@ impl TableName {
                 name if name.len() > MAX_NAME => "is longer than the 63 bytes that Postgres keeps of a name",
                 _ => continue,
             };
-            return Err(Error::new(ErrorKind::Configuration, format!("the name of the {what} {wrong}")));
+            return Err(Error::new(ErrorKind::InvalidConfig, format!("the name of the {what} {wrong}")));
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ mod tests {
             (Some("x"), &*"t".repeat(64)),
         ] {
             let error = TableName::new(schema, table).check().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
         TableName::new(None, &"t".repeat(63)).check().unwrap();
     }

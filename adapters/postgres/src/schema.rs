@@ -86,7 +86,7 @@ pub(crate) async fn set_up(driver: &Driver, table: &TableName, layout: Layout) -
                 Some(state) if RACES.contains(&state) => {}
                 Some("42501") => {
                     return Err(Error::new(
-                        ErrorKind::Denied,
+                        ErrorKind::PermissionDenied,
                         "the table is not there and this user may not create it: let somebody who may run the \
                          SQL that PostgresBuilder::setup_sql() returns, and connect with `setup=false`",
                     )
@@ -109,7 +109,7 @@ pub(crate) async fn find(driver: &Driver, table: &TableName, layout: Layout) -> 
         None => format!("table {}", table.quoted()),
     };
     Err(Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         format!("there is no {missing} in this database; check the options `schema` and `table`"),
     ))
 }
@@ -167,11 +167,12 @@ async fn check(driver: &Driver, table: &TableName, layout: Layout, rights: Right
         return Err(wrong(table, "has no unique index on the column `key` alone", ""));
     }
     match rights {
-        Rights::Read if !may_read => {
-            Err(Error::new(ErrorKind::Denied, "this user may not SELECT from the table: GRANT it SELECT"))
-        }
+        Rights::Read if !may_read => Err(Error::new(
+            ErrorKind::PermissionDenied,
+            "this user may not SELECT from the table: GRANT it SELECT",
+        )),
         Rights::Write if !may_write => Err(Error::new(
-            ErrorKind::Denied,
+            ErrorKind::PermissionDenied,
             "this user may not SELECT, INSERT, UPDATE and DELETE in the table: GRANT it all four",
         )),
         Rights::Write if !has_index && matches!(layout, Layout::Larder(_)) => {
@@ -286,7 +287,7 @@ fn way_out(layout: Layout, columns: &[Column]) -> String {
 
 fn wrong(table: &TableName, what: &str, way_out: &str) -> Error {
     Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         format!(
             "the table {} {what}: {way_out}choose another with `table`, or change this one",
             table.quoted()
@@ -335,7 +336,7 @@ mod tests {
             let mut columns = good();
             spoil(&mut columns);
             let error = check_columns(&table, layout, &columns).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(error.message().contains(named), "{error}");
         }
     }

@@ -48,7 +48,7 @@ impl PostgresStorage {
     ///
     /// # Errors
     ///
-    /// As those of [`connect`](Self::connect); [`Configuration`](ErrorKind::Configuration) also if
+    /// As those of [`connect`](Self::connect); [`InvalidConfig`](ErrorKind::InvalidConfig) also if
     /// there is no such table or schema.
     pub async fn connect_existing(url: &str) -> Result<Self> {
         PostgresBuilder::from_url(url)?.existing().connect().await
@@ -61,7 +61,7 @@ impl PostgresStorage {
 
     fn open(&self, operation: Operation) -> Result<&dyn Storage> {
         if self.is_closed() {
-            return Err(Error::closed(NAME, operation));
+            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
         }
         if let Some(sweeper) = &self.shared.sweeper {
             sweeper.ensure_running();
@@ -76,7 +76,7 @@ impl PostgresStorage {
     fn named(&self, error: Error, operation: Operation) -> Error {
         // What was under way when the pool closed.
         if self.is_closed() && error.kind() == ErrorKind::Unavailable {
-            return Error::closed(NAME, operation);
+            return Error::closed().with_adapter(NAME).with_operation(operation);
         }
         error.with_adapter(NAME).with_operation(operation)
     }

@@ -83,7 +83,7 @@ impl Table {
     }
 
     fn conflict(&self, operation: Operation) -> Error {
-        Error::conflict(NAME, operation)
+        Error::conflict().with_adapter(NAME).with_operation(operation)
     }
 
     async fn write_absent(&self, key: &str, value: &Bytes, life: Life) -> Result<Option<Version>> {
@@ -208,7 +208,7 @@ impl Storage for Table {
 
     async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
         let Some(query) = &self.queries.touch else {
-            return Err(Error::unsupported(NAME, Operation::Touch));
+            return Err(Error::unsupported().with_adapter(NAME).with_operation(Operation::Touch));
         };
         let key = key.as_str();
         let touched = match Life::new(expiry) {
@@ -220,7 +220,7 @@ impl Storage for Table {
 
     async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
         let Some(query) = &self.queries.ttl else {
-            return Err(Error::unsupported(NAME, Operation::Ttl));
+            return Err(Error::unsupported().with_adapter(NAME).with_operation(Operation::Ttl));
         };
         let rows = self.driver.query(query, &[&key.as_str()]).await?;
         rows.first().map(|row| remaining(row, 0)).transpose()

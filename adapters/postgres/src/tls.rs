@@ -118,7 +118,7 @@ impl fmt::Debug for Connector {
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 #[cfg(all(test, not(feature = "tls")))]
@@ -129,7 +129,7 @@ mod tests {
     fn missing_tls_names_the_features_that_bring_it() {
         for (mode, roots) in [(TlsMode::Require, None), (TlsMode::Prefer, Some(&Roots::Mozilla))] {
             let error = Connector::new(mode, roots).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(error.message().contains("`tls` of the crate `larder`"), "{error}");
         }
         assert!(matches!(Connector::new(TlsMode::Prefer, None), Ok(Connector::Plain)));

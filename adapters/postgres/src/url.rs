@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Location, Operation, Result};
+use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_kit::StoreUrl;
 use tokio_postgres::Config;
 
 use crate::{NAME, PostgresBuilder, Statements, TlsMode, ValueColumn, tls::Roots};
@@ -53,14 +54,14 @@ impl PostgresBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is not such a URL, or has an option that is not known.
+    /// [`ErrorKind::InvalidConfig`] if it is not such a URL, or has an option that is not known.
     pub fn from_url(url: &str) -> Result<Self> {
         parse(url).map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 }
 
 fn parse(url: &str) -> Result<PostgresBuilder> {
-    let mut location = Location::parse(url)?;
+    let mut location = StoreUrl::parse(url)?;
     if !matches!(location.scheme(), "postgres" | "postgresql") || !location.rest().starts_with("//") {
         return Err(configuration("a PostgreSQL URL looks like postgres://user:password@host:5432/database"));
     }
@@ -122,7 +123,7 @@ fn parse(url: &str) -> Result<PostgresBuilder> {
 }
 
 /// What is left of the URL is the driver's.
-fn driver_config(location: &Location) -> Result<Config> {
+fn driver_config(location: &StoreUrl) -> Result<Config> {
     let mut config: Config = location.to_url().parse().map_err(|error: tokio_postgres::Error| {
         // It names the option, not its value.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -151,12 +152,12 @@ fn at_least_one(value: &str) -> Option<usize> {
 
 fn duration(value: &str) -> Option<Duration> {
     // The same spelling as in every other storage URL.
-    let mut location = Location::parse(&format!("x:?d={value}")).ok()?;
+    let mut location = StoreUrl::parse(&format!("x:?d={value}")).ok()?;
     location.take_duration("d").ok().flatten().filter(|duration| !duration.is_zero())
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 #[cfg(test)]
@@ -217,7 +218,7 @@ mod tests {
             "postgres://u:hunter2@h/db?keepalives=hunter2",
         ] {
             let error = PostgresBuilder::from_url(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let error = PostgresBuilder::from_url("postgres://h/db?tabel=x").unwrap_err();
@@ -228,7 +229,7 @@ mod tests {
     async fn contradictions_are_refused_before_anything_connects() {
         for url in ["postgres://h/db?layout=grammy&values=bytea", "postgres://h/db?table=a."] {
             let error = PostgresBuilder::from_url(url).unwrap().connect().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
     }
 }

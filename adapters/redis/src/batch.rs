@@ -249,7 +249,7 @@ mod tests {
         let superseded = superseded(&[write("a"), write("b"), write("a"), write("a")]);
         assert_eq!(superseded, HashMap::from([(0, 3), (2, 3)]));
         let mut outcome = Outcome::new(4);
-        outcome.fail(3, error(ErrorKind::Full));
+        outcome.fail(3, error(ErrorKind::StorageFull));
         outcome.follow(&superseded);
         let failures = outcome.into_result().unwrap_err().into_failures();
         assert_eq!(failures.iter().map(|failure| failure.index).collect::<Vec<_>>(), [0, 2, 3]);

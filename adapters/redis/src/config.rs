@@ -2,7 +2,8 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use larder_core::{Location, Result};
+use larder_core::Result;
+use larder_kit::StoreUrl;
 
 use crate::{
     Connection, RedisStorage,
@@ -100,11 +101,11 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if the URL does not parse, has an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL does not parse, has an
     /// unknown option, or asks for a feature that this build does not have. The message contains no
     /// password.
     pub fn from_url(url: &str) -> Result<Self> {
-        Self::from_location(Location::parse(url)?)
+        Self::from_location(StoreUrl::parse(url)?)
     }
 
     /// As [`from_url`](Self::from_url), for a URL that has been taken apart already.
@@ -112,7 +113,7 @@ impl RedisBuilder {
     /// # Errors
     ///
     /// As [`from_url`](Self::from_url).
-    pub fn from_location(mut location: Location) -> Result<Self> {
+    pub fn from_location(mut location: StoreUrl) -> Result<Self> {
         let mut builder = Self::new();
         builder.take_options(&mut location)?;
         builder.place = Some(Place::parse(&mut location)?);
@@ -128,7 +129,7 @@ impl RedisBuilder {
         Ok(builder)
     }
 
-    fn take_options(&mut self, location: &mut Location) -> Result<()> {
+    fn take_options(&mut self, location: &mut StoreUrl) -> Result<()> {
         self.prefix = location.take("prefix")?;
         let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
         if let Some(layout) = location.take_choice("layout", &layouts)? {
@@ -215,9 +216,9 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if there is no server to connect to
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no server to connect to
     /// or a certificate cannot be read, [`Unavailable`](larder_core::ErrorKind::Unavailable) if the
-    /// host is unknown or nobody listens there, [`Denied`](larder_core::ErrorKind::Denied) if user or
+    /// host is unknown or nobody listens there, [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or
     /// password are wrong, [`Timeout`](larder_core::ErrorKind::Timeout).
     pub async fn connect(self) -> Result<RedisStorage> {
         self.check()?;
@@ -246,7 +247,7 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if the builder was made from a URL.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the builder was made from a URL.
     pub fn with_connection(self, connection: impl Into<Connection>) -> Result<RedisStorage> {
         self.check()?;
         if self.place.is_some() {
@@ -335,7 +336,7 @@ mod tests {
             ("redis://h?tls_ca=/ca.pem", "tls_ca"),
         ] {
             let error = RedisBuilder::from_url(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(error.message().contains(word), "{url}: {error}");
         }
     }
@@ -344,7 +345,7 @@ mod tests {
     fn empty_prefix_belongs_to_the_layout_without_one() {
         assert!(RedisBuilder::from_url("redis://h?layout=grammy&prefix=").is_ok());
         let built = RedisBuilder::new().prefix("").check().unwrap_err();
-        assert_eq!(built.kind(), ErrorKind::Configuration);
+        assert_eq!(built.kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl Driver {
                 None => false,
             },
         };
-        if holds { Ok(Version::from_content(value)) } else { Err(Error::conflict(NAME, Operation::WriteIf)) }
+        if holds {
+            Ok(Version::from_content(value))
+        } else {
+            Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf))
+        }
     }
 
     async fn write_equal(
@@ -102,7 +106,11 @@ impl Driver {
             Some(old) => delete_equal(&live, self.keyspace.full(key), old).await?,
             None => false,
         };
-        if holds { Ok(()) } else { Err(Error::conflict(NAME, Operation::DeleteIf)) }
+        if holds {
+            Ok(())
+        } else {
+            Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf))
+        }
     }
 
     pub(crate) async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
@@ -233,6 +241,6 @@ pub(crate) fn checked(reply: RedisResult<Value>) -> Result<Value> {
 pub(crate) fn is_hopeless(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Denied | ErrorKind::Closed
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::PermissionDenied | ErrorKind::Closed
     )
 }

@@ -22,7 +22,7 @@ impl StdError for Scrubbed {}
 
 /// A configuration error.
 pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message).with_adapter(NAME)
+    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME)
 }
 
 /// What was asked for was answered with something else.
@@ -104,11 +104,11 @@ pub(crate) fn from_redis(error: &RedisError) -> Error {
         }
         DriverKind::AuthenticationFailed => denied("user or password is wrong"),
         DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the driver refused the configuration; check the URL, its options and the certificates",
         ),
         DriverKind::RESP3NotSupported => Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the server does not speak RESP3; leave the option `protocol` out or set it to `resp2`",
         ),
         DriverKind::MasterNameNotFoundBySentinel => Error::new(
@@ -125,7 +125,7 @@ pub(crate) fn from_redis(error: &RedisError) -> Error {
 }
 
 fn denied(why: &'static str) -> Error {
-    Error::new(ErrorKind::Denied, format!("the server refused: {why}"))
+    Error::new(ErrorKind::PermissionDenied, format!("the server refused: {why}"))
 }
 
 fn from_io(error: &RedisError) -> Error {
@@ -145,7 +145,7 @@ fn from_io(error: &RedisError) -> Error {
     };
     if io.kind() == io::ErrorKind::InvalidData {
         return Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
              authority that is trusted here (option `tls_ca`)",
         )
@@ -186,10 +186,12 @@ fn from_server(error: &RedisError) -> Error {
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "BUSY" | "NOREPLICAS"
         | "UNBLOCKED" => (ErrorKind::Unavailable, "the server cannot serve the command at the moment"),
         "MOVED" | "ASK" | "CROSSSLOT" => return node_of_a_cluster(),
-        "NOAUTH" | "WRONGPASS" => (ErrorKind::Denied, "the server refused: user or password is wrong"),
-        "NOPERM" => (ErrorKind::Denied, "the server refused: this user lacks the permission"),
-        "OOM" => (ErrorKind::Full, "the server's memory is full (its `maxmemory`)"),
-        "MISCONF" => (ErrorKind::Full, "the server takes no writes since it cannot save to its disk"),
+        "NOAUTH" | "WRONGPASS" => {
+            (ErrorKind::PermissionDenied, "the server refused: user or password is wrong")
+        }
+        "NOPERM" => (ErrorKind::PermissionDenied, "the server refused: this user lacks the permission"),
+        "OOM" => (ErrorKind::StorageFull, "the server's memory is full (its `maxmemory`)"),
+        "MISCONF" => (ErrorKind::StorageFull, "the server takes no writes since it cannot save to its disk"),
         "WRONGTYPE" => (ErrorKind::Corrupt, "what is stored under the key is not a string, so not ours"),
         _ => return from_response(code, detail),
     };
@@ -198,7 +200,7 @@ fn from_server(error: &RedisError) -> Error {
 
 pub(crate) fn node_of_a_cluster() -> Error {
     Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::InvalidConfig,
         "the server is one node of a cluster; use `redis-cluster://`, without the number of a database",
     )
 }
@@ -212,14 +214,14 @@ fn from_response(code: &str, detail: &str) -> Error {
     } else if detail.contains("not allowed in cluster mode") {
         return node_of_a_cluster();
     } else if detail.contains("DB index") || detail.contains("SELECT") {
-        (ErrorKind::Configuration, "the server has no database of the number in the URL")
+        (ErrorKind::InvalidConfig, "the server has no database of the number in the URL")
     } else if detail.contains("unknown command") || detail.contains("syntax error") {
         (
             ErrorKind::Unsupported,
             "the server does not know a command or an option; Redis 6.0 or newer is needed",
         )
     } else if detail.contains("cluster support disabled") {
-        (ErrorKind::Configuration, "the server is no cluster; use `redis://`")
+        (ErrorKind::InvalidConfig, "the server is no cluster; use `redis://`")
     } else {
         let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
         return Error::new(ErrorKind::Other, format!("the server answered with an error ({code})"));
@@ -266,18 +268,18 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::Unavailable),
             ("BUSY Redis is busy running a script.", ErrorKind::Unavailable),
             ("ERR max number of clients reached", ErrorKind::Unavailable),
-            ("MOVED 12182 10.0.0.1:6379", ErrorKind::Configuration),
-            ("CROSSSLOT Keys in request don't hash to the same slot", ErrorKind::Configuration),
-            ("ERR SELECT is not allowed in cluster mode", ErrorKind::Configuration),
-            ("NOAUTH Authentication required.", ErrorKind::Denied),
-            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::Denied),
-            ("NOPERM User x has no permissions to run the 'get' command", ErrorKind::Denied),
-            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Full),
-            ("MISCONF Errors writing to the AOF file: No space left on device", ErrorKind::Full),
+            ("MOVED 12182 10.0.0.1:6379", ErrorKind::InvalidConfig),
+            ("CROSSSLOT Keys in request don't hash to the same slot", ErrorKind::InvalidConfig),
+            ("ERR SELECT is not allowed in cluster mode", ErrorKind::InvalidConfig),
+            ("NOAUTH Authentication required.", ErrorKind::PermissionDenied),
+            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::PermissionDenied),
+            ("NOPERM User x has no permissions to run the 'get' command", ErrorKind::PermissionDenied),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::StorageFull),
+            ("MISCONF Errors writing to the AOF file: No space left on device", ErrorKind::StorageFull),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", ErrorKind::Corrupt),
             ("ERR Error running script: WRONGTYPE Operation against a key", ErrorKind::Corrupt),
             ("ERR Protocol error: invalid bulk length", ErrorKind::TooLarge),
-            ("ERR DB index is out of range", ErrorKind::Configuration),
+            ("ERR DB index is out of range", ErrorKind::InvalidConfig),
             ("ERR unknown command 'GETEX'", ErrorKind::Unsupported),
             ("ERR something new", ErrorKind::Other),
         ] {
@@ -315,8 +317,8 @@ mod tests {
         assert_eq!(late.kind(), ErrorKind::Timeout);
         let cluster = "Failed to create initial connections";
         let cluster = (DriverKind::Io, cluster, "WRONGPASS invalid username-password pair".to_owned());
-        assert_eq!(from_redis(&cluster.into()).kind(), ErrorKind::Denied);
+        assert_eq!(from_redis(&cluster.into()).kind(), ErrorKind::PermissionDenied);
         let tls = from_redis(&io::Error::new(io::ErrorKind::InvalidData, "UnknownIssuer").into());
-        assert_eq!(tls.kind(), ErrorKind::Configuration);
+        assert_eq!(tls.kind(), ErrorKind::InvalidConfig);
     }
 }

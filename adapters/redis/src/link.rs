@@ -85,7 +85,7 @@ impl Link {
 
     async fn reconnect(&self, operation: Operation) -> Result<Arc<Live>> {
         let Some(connector) = &self.connector else {
-            return Err(Error::closed(NAME, operation));
+            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
         };
         let seen = self.attempts.load(Ordering::Acquire);
         let mut failure = self.attempt.lock().await;
@@ -111,7 +111,7 @@ impl Link {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
                 if self.closed.load(Ordering::Acquire) {
                     self.close();
-                    return Err(Error::closed(NAME, operation));
+                    return Err(Error::closed().with_adapter(NAME).with_operation(operation));
                 }
                 Ok(live)
             }
@@ -129,7 +129,11 @@ impl Link {
 
     /// Refuses `operation` once the link has been closed.
     pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed(NAME, operation)) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::closed().with_adapter(NAME).with_operation(operation))
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives the connection back; later calls are refused.

@@ -1,6 +1,7 @@
 //! Where the servers are: the four kinds of URL.
 
-use larder_core::{Location, Result};
+use larder_core::Result;
+use larder_kit::StoreUrl;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::error::configuration;
@@ -34,7 +35,7 @@ pub(crate) struct Sentinels {
 
 impl Place {
     /// Reads the place out of `location`, and takes the options that belong to it.
-    pub(crate) fn parse(location: &mut Location) -> Result<Self> {
+    pub(crate) fn parse(location: &mut StoreUrl) -> Result<Self> {
         let scheme = location.scheme().to_owned();
         match scheme.as_str() {
             "redis" | "rediss" | "valkey" | "valkeys" => server(&scheme, location.rest()),
@@ -100,7 +101,7 @@ fn info(scheme: &str, rest: &str) -> Result<ConnectionInfo> {
     })
 }
 
-fn socket(location: &mut Location) -> Result<Place> {
+fn socket(location: &mut StoreUrl) -> Result<Place> {
     let path = location.path()?;
     if path.is_empty() {
         return Err(configuration("the URL of a Unix socket is of the form `redis+unix:///path/to/socket`"));
@@ -160,7 +161,7 @@ fn cluster(_: &str, _: &str) -> Result<Place> {
 }
 
 #[cfg(feature = "sentinel")]
-fn sentinel(scheme: &str, location: &mut Location) -> Result<Place> {
+fn sentinel(scheme: &str, location: &mut StoreUrl) -> Result<Place> {
     let username = location.take("sentinel_username")?;
     let password = location.take("sentinel_password")?;
     let Hosts { user, hosts, path } = Hosts::parse(location.rest())?;
@@ -189,7 +190,7 @@ fn sentinel(scheme: &str, location: &mut Location) -> Result<Place> {
 }
 
 #[cfg(not(feature = "sentinel"))]
-fn sentinel(_: &str, _: &mut Location) -> Result<Place> {
+fn sentinel(_: &str, _: &mut StoreUrl) -> Result<Place> {
     Err(configuration(
         "this program was built without Redis Sentinel: turn on the feature `sentinel` of `larder-redis`, or use \
          `larder`, whose feature `redis` has it",
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Place> {
-        Place::parse(&mut Location::parse(url)?)
+        Place::parse(&mut StoreUrl::parse(url)?)
     }
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
             "http://u:hunter2@h",
         ] {
             let Err(error) = parse(url) else { panic!("{url} was taken") };
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
         }
     }

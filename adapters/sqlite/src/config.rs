@@ -16,7 +16,7 @@ const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// How the file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// To read only: writes are [`Denied`](ErrorKind::Denied), and nothing is set up or swept. Also on
+    /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up or swept. Also on
     /// a file system that is mounted read-only.
     ReadOnly,
     /// To read and write; the file must be there.
@@ -217,9 +217,9 @@ impl SqliteBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](ErrorKind::Configuration) if the directory is not there, the file is not an
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the directory is not there, the file is not an
     /// SQLite database in UTF-8, or the table has another shape; nothing is changed then.
-    /// [`Denied`](ErrorKind::Denied) without permission;
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) without permission;
     /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
     pub async fn connect(self) -> Result<SqliteStorage> {
         SqliteStorage::open(self)
@@ -282,5 +282,5 @@ impl fmt::Debug for SqliteBuilder {
 }
 
 pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message).with_adapter(NAME)
+    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME)
 }

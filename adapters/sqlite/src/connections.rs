@@ -119,7 +119,7 @@ impl Connections {
 
     pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed(NAME, operation));
+            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Readers {
             Err(_) => tokio::time::timeout(PATIENCE, self.permits.acquire())
                 .await
                 .map_err(|_| waited())?
-                .map_err(|_| Error::closed(NAME, operation))?,
+                .map_err(|_| Error::closed().with_adapter(NAME).with_operation(operation))?,
         };
         let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Ok(Reader { readers: self, connection, _permit: permit })

@@ -200,7 +200,7 @@ impl Storage for Database {
             Condition::At(seen) => {
                 let Some(seen) = to_column(&seen) else {
                     // A version of some other adapter's making: the entry cannot be at it.
-                    return Err(Error::conflict(NAME, OPERATION));
+                    return Err(Error::conflict().with_adapter(NAME).with_operation(OPERATION));
                 };
                 let call = if expiry.is_elapsed() {
                     statement(&self.sql.delete_at).bind(key.as_str()).bind(seen)
@@ -215,18 +215,18 @@ impl Storage for Database {
                 self.change(call, OPERATION).await? > 0
             }
         };
-        if done { Ok(version) } else { Err(Error::conflict(NAME, OPERATION)) }
+        if done { Ok(version) } else { Err(Error::conflict().with_adapter(NAME).with_operation(OPERATION)) }
     }
 
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         const OPERATION: Operation = Operation::DeleteIf;
         self.connections.check_open(OPERATION)?;
         let Some(seen) = to_column(version) else {
-            return Err(Error::conflict(NAME, OPERATION));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(OPERATION));
         };
         let call = statement(&self.sql.delete_at).bind(key.as_str()).bind(seen);
         match self.change(call, OPERATION).await? {
-            0 => Err(Error::conflict(NAME, OPERATION)),
+            0 => Err(Error::conflict().with_adapter(NAME).with_operation(OPERATION)),
             _ => Ok(()),
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         sqlx::Error::PoolClosed => (ErrorKind::Closed, "the pool has been closed"),
         sqlx::Error::WorkerCrashed => (ErrorKind::Unavailable, "the connection's thread has ended"),
         sqlx::Error::Io(_) => (ErrorKind::Unavailable, "the database could not be reached"),
-        sqlx::Error::Configuration(_) => (ErrorKind::Configuration, "SQLite does not take these settings"),
+        sqlx::Error::Configuration(_) => (ErrorKind::InvalidConfig, "SQLite does not take these settings"),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
             (ErrorKind::Corrupt, "a row holds something that was not written by this adapter")
         }
@@ -67,18 +67,18 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
             ErrorKind::Unavailable,
             "another connection is writing and did not end within the busy timeout; try again",
         ),
-        code::PERM | code::AUTH => (ErrorKind::Denied, "no permission to use the database file"),
-        code::READONLY => (ErrorKind::Denied, "the database is read-only"),
-        code::FULL => (ErrorKind::Full, "there is no room left for the database"),
-        code::NOMEM => (ErrorKind::Full, "there is no memory left"),
+        code::PERM | code::AUTH => (ErrorKind::PermissionDenied, "no permission to use the database file"),
+        code::READONLY => (ErrorKind::PermissionDenied, "the database is read-only"),
+        code::FULL => (ErrorKind::StorageFull, "there is no room left for the database"),
+        code::NOMEM => (ErrorKind::StorageFull, "there is no memory left"),
         code::TOOBIG => (ErrorKind::TooLarge, "the value is larger than SQLite takes"),
         code::CORRUPT => (ErrorKind::Corrupt, "the database file is damaged"),
         code::NOTADB => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the file is not an SQLite database (or is encrypted); it is left as it is: name another file",
         ),
         code::CANTOPEN => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "the database file cannot be opened; check that it, or the directory it is to be made in, is there \
              and may be written to",
         ),
@@ -90,10 +90,10 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
             (ErrorKind::Unavailable, "the database could not be read or written")
         }
         _ if message.starts_with("no such table") => {
-            (ErrorKind::Configuration, "the table is not there; let the storage set it up, or make it")
+            (ErrorKind::InvalidConfig, "the table is not there; let the storage set it up, or make it")
         }
         _ if message.contains("no such column") || message.contains("has no column") => {
-            (ErrorKind::Configuration, "the table has another shape")
+            (ErrorKind::InvalidConfig, "the table has another shape")
         }
         _ => (ErrorKind::Other, "SQLite refused the statement"),
     }
@@ -133,11 +133,11 @@ mod tests {
         let kind = |code| classify(code, "").0;
         assert_eq!(kind(5), ErrorKind::Unavailable);
         assert_eq!(kind(517), ErrorKind::Unavailable); // SQLITE_BUSY_SNAPSHOT
-        assert_eq!(kind(1032), ErrorKind::Denied); // SQLITE_READONLY_DBMOVED
-        assert_eq!(kind(13), ErrorKind::Full);
-        assert_eq!(kind(26), ErrorKind::Configuration);
+        assert_eq!(kind(1032), ErrorKind::PermissionDenied); // SQLITE_READONLY_DBMOVED
+        assert_eq!(kind(13), ErrorKind::StorageFull);
+        assert_eq!(kind(26), ErrorKind::InvalidConfig);
         assert_eq!(kind(1), ErrorKind::Other);
-        assert_eq!(classify(1, "no such table: larder").0, ErrorKind::Configuration);
+        assert_eq!(classify(1, "no such table: larder").0, ErrorKind::InvalidConfig);
     }
 
     #[tokio::test]

@@ -69,19 +69,20 @@ pub(crate) fn has_log(path: &Path) -> bool {
 fn refused(error: io::Error) -> Error {
     let (kind, message) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "there is no database file, or no directory for it, at this path; check the path",
         ),
         io::ErrorKind::PermissionDenied => {
-            (ErrorKind::Denied, "no permission to use the database file or its directory")
+            (ErrorKind::PermissionDenied, "no permission to use the database file or its directory")
         }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::Denied, "the file system is mounted read-only; `mode=ro` reads a database on it")
-        }
+        io::ErrorKind::ReadOnlyFilesystem => (
+            ErrorKind::PermissionDenied,
+            "the file system is mounted read-only; `mode=ro` reads a database on it",
+        ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorKind::Full, "there is no room left for the database")
+            (ErrorKind::StorageFull, "there is no room left for the database")
         }
-        _ => (ErrorKind::Configuration, "the database file cannot be opened; check the path"),
+        _ => (ErrorKind::InvalidConfig, "the database file cannot be opened; check the path"),
     };
     Error::new(kind, message).with_adapter(NAME).with_source(error)
 }
@@ -105,7 +106,7 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](ErrorKind::Configuration) if there is none.
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is none.
     pub(crate) fn new(path: PathBuf, immutable: bool) -> Result<Self> {
         let metadata = fs::metadata(&path).map_err(refused)?;
         let content = if immutable { content(&metadata) } else { None };

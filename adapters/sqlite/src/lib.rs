@@ -73,7 +73,7 @@
 //! file, table or index, changes no journal mode and removes no expired rows by itself.
 //!
 //! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
-//! uses no locks. A call fails with [`Configuration`](larder_core::ErrorKind::Configuration) if the
+//! uses no locks. A call fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the
 //! file has changed, or if another process has begun to write a log beside it; open the storage again
 //! then.
 //!
@@ -82,7 +82,7 @@
 //! removes both files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
-//! fails with [`Configuration`](larder_core::ErrorKind::Configuration), and nothing is written. Put
+//! fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and nothing is written. Put
 //! the file back, or open the storage again. A file that is overwritten in place is not noticed, nor a
 //! `-wal` file that is deleted alone: close the storage before you restore a backup.
 //!

@@ -58,7 +58,7 @@ pub(crate) fn check_name(table: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Configuration`](ErrorKind::Configuration) if a table of that name is there but is not Larder's.
+/// [`InvalidConfig`](ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
 pub(crate) async fn is_there(
     connection: &mut SqliteConnection,
     table: &str,
@@ -144,7 +144,7 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
     outcome.map(drop).map_err(|error| match &error {
         // Indices, tables or views of that name.
         sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "SQLite refuses to make the table or its index; choose another name",
         )
         .with_adapter(NAME)

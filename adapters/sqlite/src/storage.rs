@@ -43,7 +43,7 @@ impl SqliteStorage {
     ///
     /// # Errors
     ///
-    /// As [`connect`](SqliteStorage::connect); [`Configuration`](larder_core::ErrorKind::Configuration)
+    /// As [`connect`](SqliteStorage::connect); [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig)
     /// if there is no such file or table.
     pub async fn connect_existing(url: &str) -> Result<Self> {
         SqliteBuilder::from_url(url)?.existing().connect().await
@@ -148,7 +148,7 @@ async fn open_file(
     // there is nothing to be read but the file.
     if !looks {
         let message = "the database or its directory is read-only; `mode=ro` reads it";
-        return Err(Error::new(ErrorKind::Denied, message).with_source(cause(error)));
+        return Err(Error::new(ErrorKind::PermissionDenied, message).with_source(cause(error)));
     }
     let opened = Opened::new(path.clone(), true)?;
     if file::has_log(&path) {

@@ -1,6 +1,7 @@
 //! `sqlite:` URLs.
 
-use larder_core::{Location, Operation, Result};
+use larder_core::{Operation, Result};
+use larder_kit::StoreUrl;
 
 use crate::{
     NAME,
@@ -17,14 +18,14 @@ impl SqliteBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if it is not a `sqlite:` URL, names no file, or has an option
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if it is not a `sqlite:` URL, names no file, or has an option
     /// that does not exist or does not parse.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
     }
 
     fn parse(url: &str) -> Result<Self> {
-        let mut location = Location::parse(url)?;
+        let mut location = StoreUrl::parse(url)?;
         if location.scheme() != "sqlite" {
             return Err(configuration("the URL of an SQLite database begins with `sqlite:`"));
         }
@@ -35,7 +36,7 @@ impl SqliteBuilder {
                 // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
                 let relative = rest.strip_prefix("//").filter(|path| !path.starts_with('/'));
                 let path = match relative {
-                    Some(path) => Location::parse(&format!("sqlite:{path}"))?.path()?,
+                    Some(path) => StoreUrl::parse(&format!("sqlite:{path}"))?.path()?,
                     None => location.path()?,
                 };
                 if path.is_empty() {
@@ -118,7 +119,7 @@ mod tests {
         for url in
             ["sqlite:", "sqlite://", "redis:x", "sqlite:x?tabel=y", "sqlite:x?mode=w", "sqlite:x?sweep=1"]
         {
-            assert_eq!(SqliteBuilder::from_url(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(SqliteBuilder::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 

@@ -42,7 +42,7 @@ mod tests {
             (ErrorKind::InvalidValue, Operation::WriteIf, true),
             (ErrorKind::Codec, Operation::WriteIf, true),
             (ErrorKind::Codec, Operation::Read, false),
-            (ErrorKind::Full, Operation::WriteIf, false),
+            (ErrorKind::StorageFull, Operation::WriteIf, false),
         ] {
             let saved = not_saved(error(kind, operation));
             assert_eq!(matches!(saved, SaveError::Serialization(_)), expected, "{kind} {operation}");

@@ -34,7 +34,9 @@ impl LarderStore {
     pub(crate) async fn find(&self, key: &Key) -> Result<Option<(State, Version)>> {
         let name = self.storage().name();
         let Some(record) = self.storage().read(key).await? else { return Ok(None) };
-        let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
+        let version = record
+            .version
+            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))?;
         let state = Json.decode(&record.value).map_err(|error| {
             Error::new(error.kind(), "what is stored under the session's key is no session, and stays")
                 .with_adapter(name)

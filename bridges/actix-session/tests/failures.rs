@@ -28,7 +28,7 @@ use larder_core::{
 
 const HOUR: Duration = Duration::hours(1);
 const KINDS: [ErrorKind; 4] =
-    [ErrorKind::Corrupt, ErrorKind::Newer, ErrorKind::Denied, ErrorKind::Unavailable];
+    [ErrorKind::Corrupt, ErrorKind::VersionTooNew, ErrorKind::PermissionDenied, ErrorKind::Unavailable];
 
 /// A storage where nothing can be read. It counts how often it was to change something.
 #[derive(Clone, Debug)]

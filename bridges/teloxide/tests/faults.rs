@@ -183,8 +183,8 @@ async fn dialogues_need_no_more_than_three_methods() {
 fn settings_that_do_not_fit_are_errors() {
     let kind = |built: Result<Arc<LarderStorage<State>>>| built.unwrap_err().kind();
     let builder = || LarderStorage::<State>::builder(MemoryStorage::new());
-    assert_eq!(kind(builder().prefix("line\nbreak").build()), ErrorKind::Configuration);
-    assert_eq!(kind(builder().prefix("x".repeat(513)).build()), ErrorKind::Configuration);
+    assert_eq!(kind(builder().prefix("line\nbreak").build()), ErrorKind::InvalidConfig);
+    assert_eq!(kind(builder().prefix("x".repeat(513)).build()), ErrorKind::InvalidConfig);
     let mortal = LarderStorage::<State>::builder(Poor::default())
         .lifetime(Lifetime::after_write(Duration::from_secs(1)));
     assert_eq!(kind(mortal.build()), ErrorKind::Unsupported);

@@ -249,9 +249,9 @@ async fn newer(target: Target) {
             .await;
             handle.put(&key(CHAT), &value).await;
             let dialogue = Dialogue::<State, _>::new(dialogues, CHAT);
-            assert_eq!(kind(dialogue.get().await), ErrorKind::Newer);
-            assert_eq!(kind(dialogue.get_or_default().await), ErrorKind::Newer);
-            assert_eq!(kind(dialogue.update(choice("Ann")).await), ErrorKind::Newer);
+            assert_eq!(kind(dialogue.get().await), ErrorKind::VersionTooNew);
+            assert_eq!(kind(dialogue.get_or_default().await), ErrorKind::VersionTooNew);
+            assert_eq!(kind(dialogue.update(choice("Ann")).await), ErrorKind::VersionTooNew);
             handle.holds(&key(CHAT), &value, "a newer program's state").await;
         }
     }

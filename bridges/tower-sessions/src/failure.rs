@@ -9,7 +9,9 @@ use tower_sessions_core::session_store;
 pub(crate) fn failure(error: &Error) -> session_store::Error {
     let text = text(error);
     match error.kind() {
-        ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::Newer => session_store::Error::Decode(text),
+        ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::VersionTooNew => {
+            session_store::Error::Decode(text)
+        }
         ErrorKind::InvalidValue => session_store::Error::Encode(text),
         _ => session_store::Error::Backend(text),
     }
@@ -51,7 +53,7 @@ mod tests {
         let inner = Error::new(ErrorKind::Other, "connection refused").with_source("no route to host");
         let error = Error::new(ErrorKind::Unavailable, "no answer").with_source(inner);
         assert_eq!(text(&error), "no answer (unavailable): connection refused: no route to host");
-        assert_eq!(text(&Error::new(ErrorKind::Full, "no room")), "no room (full)");
+        assert_eq!(text(&Error::new(ErrorKind::StorageFull, "no room")), "no room (full)");
     }
 
     #[test]
@@ -59,8 +61,8 @@ mod tests {
         let of = |kind| failure(&Error::new(kind, "no"));
         assert!(matches!(of(ErrorKind::Corrupt), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::Codec), session_store::Error::Decode(_)));
-        assert!(matches!(of(ErrorKind::Newer), session_store::Error::Decode(_)));
+        assert!(matches!(of(ErrorKind::VersionTooNew), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::InvalidValue), session_store::Error::Encode(_)));
-        assert!(matches!(of(ErrorKind::Full), session_store::Error::Backend(_)));
+        assert!(matches!(of(ErrorKind::StorageFull), session_store::Error::Backend(_)));
     }
 }

@@ -141,7 +141,9 @@ impl LarderStore {
             return Err(failure(&gone.with_adapter(name).with_operation(Operation::WriteIf)));
         };
         stored::check(&entry.value, id).map_err(|error| self.not_ours(id, error))?;
-        entry.version.ok_or_else(|| failure(&Error::unsupported(name, Operation::WriteIf)))
+        entry.version.ok_or_else(|| {
+            failure(&Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))
+        })
     }
 }
 

@@ -47,8 +47,8 @@ impl Storage for Refuses {
 async fn what_is_there_and_cannot_be_read_is_told_from_what_cannot_be_asked_for() {
     for (kind, unreadable) in [
         (ErrorKind::Corrupt, true),
-        (ErrorKind::Newer, true),
-        (ErrorKind::Denied, false),
+        (ErrorKind::VersionTooNew, true),
+        (ErrorKind::PermissionDenied, false),
         (ErrorKind::Unavailable, false),
     ] {
         let outcome = LarderStore::new(Refuses(kind)).unwrap().load(&Id(7)).await;
@@ -66,12 +66,12 @@ async fn nobody_is_asked_to_try_again_in_vain() {
     for (kind, expected) in [
         (ErrorKind::Unavailable, passes),
         (ErrorKind::Timeout, passes),
-        (ErrorKind::Denied, stays),
-        (ErrorKind::Configuration, stays),
+        (ErrorKind::PermissionDenied, stays),
+        (ErrorKind::InvalidConfig, stays),
         (ErrorKind::Unsupported, stays),
         (ErrorKind::Closed, stays),
         (ErrorKind::Corrupt, stays),
-        (ErrorKind::Newer, stays),
+        (ErrorKind::VersionTooNew, stays),
         (ErrorKind::Other, stays),
     ] {
         let store = LarderStore::new(Refuses(kind)).unwrap();

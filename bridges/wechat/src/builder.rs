@@ -165,7 +165,7 @@ impl WechatBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if something is missing or does not fit: no app id or secret, a
+    /// [`ErrorKind::InvalidConfig`] if something is missing or does not fit: no app id or secret, a
     /// login path that is none, a `cover_time` beyond `max_age`, no storage where the feature `memory`
     /// is off; [`ErrorKind::Unsupported`] for a storage without expiry or compare-and-swap.
     pub fn build(self) -> Result<WechatLayer> {
@@ -260,7 +260,7 @@ fn default_storage() -> Result<Arc<dyn Storage>> {
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 impl fmt::Debug for WechatBuilder {

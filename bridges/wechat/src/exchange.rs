@@ -184,7 +184,7 @@ fn address(base_url: &str) -> Result<Url> {
 }
 
 fn configuration(message: &'static str) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 impl fmt::Display for ExchangeError {
@@ -245,7 +245,7 @@ mod tests {
             "https://u:p@host",
             "data:x",
         ] {
-            assert_eq!(address(wrong).unwrap_err().kind(), ErrorKind::Configuration, "{wrong}");
+            assert_eq!(address(wrong).unwrap_err().kind(), ErrorKind::InvalidConfig, "{wrong}");
         }
     }
 

@@ -92,13 +92,13 @@ pub(crate) fn store_status(error: &Error) -> StatusCode {
     match error.kind() {
         ErrorKind::Corrupt
         | ErrorKind::Codec
-        | ErrorKind::Newer
+        | ErrorKind::VersionTooNew
         | ErrorKind::InvalidKey
         | ErrorKind::InvalidValue
         | ErrorKind::TooLarge
         | ErrorKind::Unsupported
-        | ErrorKind::Configuration
-        | ErrorKind::Denied => StatusCode::INTERNAL_SERVER_ERROR,
+        | ErrorKind::InvalidConfig
+        | ErrorKind::PermissionDenied => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -112,13 +112,13 @@ mod tests {
         for kind in [
             ErrorKind::Corrupt,
             ErrorKind::Codec,
-            ErrorKind::Newer,
+            ErrorKind::VersionTooNew,
             ErrorKind::InvalidKey,
             ErrorKind::InvalidValue,
             ErrorKind::TooLarge,
             ErrorKind::Unsupported,
-            ErrorKind::Configuration,
-            ErrorKind::Denied,
+            ErrorKind::InvalidConfig,
+            ErrorKind::PermissionDenied,
         ] {
             assert_eq!(store_status(&Error::new(kind, "no")), 500, "{kind:?}");
         }
@@ -126,7 +126,7 @@ mod tests {
             ErrorKind::Unavailable,
             ErrorKind::Timeout,
             ErrorKind::Conflict,
-            ErrorKind::Full,
+            ErrorKind::StorageFull,
             ErrorKind::Closed,
             ErrorKind::Other,
         ] {

@@ -62,7 +62,9 @@ impl Store {
     fn loaded(&self, key: &Key, record: Record, id: &str, due: bool) -> Result<Loaded> {
         let name = self.storage.name();
         let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read).with_key(key);
-        let version = record.version.ok_or_else(|| Error::unsupported(name, Operation::WriteIf))?;
+        let version = record
+            .version
+            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))?;
         let fields = Fields::parse(&record.value, id).map_err(named)?;
         Ok(Loaded { fields, version, due })
     }

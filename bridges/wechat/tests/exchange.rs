@@ -79,7 +79,7 @@ fn wrong_options_are_errors_at_the_start() {
         good().base_url("api.weixin.qq.com"),
     ];
     for builder in configuration {
-        assert_eq!(kind(builder), ErrorKind::Configuration);
+        assert_eq!(kind(builder), ErrorKind::InvalidConfig);
     }
     assert_eq!(kind(good().storage(larder_bridge_tests::Poor::default())), ErrorKind::Unsupported);
 }

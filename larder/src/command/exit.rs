@@ -43,7 +43,7 @@ pub(super) fn code(outcome: anyhow::Result<Outcome>) -> ExitCode {
     say(format_args!("{error:#}"));
     ExitCode::from(match error.downcast_ref::<Error>() {
         Some(error) if error.is_retryable() => RETRYABLE,
-        Some(error) if matches!(error.kind(), ErrorKind::Configuration | ErrorKind::InvalidKey) => USAGE,
+        Some(error) if matches!(error.kind(), ErrorKind::InvalidConfig | ErrorKind::InvalidKey) => USAGE,
         _ => FAILURE,
     })
 }

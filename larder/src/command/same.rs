@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use larder::{Bytes, ErrorKind, Expiry, Key, Location, Storage, transfer::Nesting, unique};
+use larder::{Bytes, ErrorKind, Expiry, Key, Storage, StoreUrl, transfer::Nesting, unique};
 use tokio::time::sleep;
 
 use super::{
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn refuse_same_files(source: &Place, target: &Place) -> anyhow::Result<()> {
     let (Some(from), Some(to)) = (source.path(), target.path()) else { return Ok(()) };
     let table = |place: &Place| {
-        let mut location = Location::parse(&place.url).ok()?;
+        let mut location = StoreUrl::parse(&place.url).ok()?;
         let table = (location.scheme() == "sqlite").then(|| location.take("table"))?.ok()?;
         // SQLite compares names of tables so.
         Some(table.unwrap_or_else(|| "larder".to_owned()).to_ascii_lowercase())
@@ -131,7 +131,7 @@ struct Space {
 impl Space {
     /// `None` for stores that are in files or in this process.
     fn of(place: &Place) -> Option<Self> {
-        let mut location = Location::parse(&place.url).ok()?;
+        let mut location = StoreUrl::parse(&place.url).ok()?;
         let scheme = larder::SCHEMES.iter().find(|scheme| scheme.name == location.scheme())?;
         let (server, start) = match scheme.feature {
             "memory" | "file" | "sqlite" => return None,
@@ -282,15 +282,15 @@ mod tests {
         }
 
         async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
-            Err(Error::new(ErrorKind::Denied, "a replica is read only"))
+            Err(Error::new(ErrorKind::PermissionDenied, "a replica is read only"))
         }
 
         async fn delete(&self, _: &Key) -> Result<bool> {
-            Err(Error::new(ErrorKind::Denied, "a replica is read only"))
+            Err(Error::new(ErrorKind::PermissionDenied, "a replica is read only"))
         }
 
         async fn contains(&self, _: &Key) -> Result<bool> {
-            Err(Error::new(ErrorKind::Denied, "this user may not run EXISTS"))
+            Err(Error::new(ErrorKind::PermissionDenied, "this user may not run EXISTS"))
         }
     }
 
@@ -322,7 +322,7 @@ mod tests {
 
         async fn delete(&self, key: &Key) -> Result<bool> {
             if self.keeps_everything {
-                return Err(Error::new(ErrorKind::Denied, "this user may not run DEL"));
+                return Err(Error::new(ErrorKind::PermissionDenied, "this user may not run DEL"));
             }
             self.store.delete(key).await
         }

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Context;
-use larder::{Error, ErrorKind, Location, Storage, redact};
+use larder::{Error, ErrorKind, Storage, StoreUrl, redact};
 
 use super::{
     interrupt::{Signal, Signals},
@@ -48,13 +48,13 @@ impl Place {
 
     /// Where it is on this machine, if it is a file or a directory.
     pub(super) fn path(&self) -> Option<PathBuf> {
-        let location = Location::parse(&self.url).ok()?;
+        let location = StoreUrl::parse(&self.url).ok()?;
         let path = match location.scheme() {
             "file" => location.path().ok()?,
             // Two slashes begin a relative path here.
             "sqlite" => match location.rest().strip_prefix("//") {
                 Some(path) if !path.starts_with('/') => {
-                    Location::parse(&format!("sqlite:{path}")).ok()?.path().ok()?
+                    StoreUrl::parse(&format!("sqlite:{path}")).ok()?.path().ok()?
                 }
                 _ => location.path().ok()?,
             },
@@ -65,7 +65,7 @@ impl Place {
 }
 
 pub(super) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
 /// Opens the store that `argument` names, or makes it.

@@ -130,9 +130,9 @@ pub(super) const fn stops_everything(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::Unavailable
             | ErrorKind::Timeout
-            | ErrorKind::Full
-            | ErrorKind::Denied
-            | ErrorKind::Configuration
+            | ErrorKind::StorageFull
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidConfig
             | ErrorKind::Closed
     )
 }

@@ -141,7 +141,7 @@ pub enum Event<'a> {
 /// # Errors
 ///
 /// Any error that the next entry would meet too: a store cannot be reached, has no listing, is full.
-/// [`ErrorKind::Configuration`] if entries are to be deleted and the source has none. The entries
+/// [`ErrorKind::InvalidConfig`] if entries are to be deleted and the source has none. The entries
 /// copied until then stay; a later call with [`CopyOptions::resume`] copies the rest.
 pub async fn copy(
     from: &dyn Storage,
@@ -150,7 +150,7 @@ pub async fn copy(
     event: impl FnMut(Event<'_>) + Send,
 ) -> Result<CopyReport> {
     if options.delete && !to.capabilities().listing {
-        return Err(Error::unsupported(to.name(), Operation::Keys));
+        return Err(Error::unsupported().with_adapter(to.name()).with_operation(Operation::Keys));
     }
     let mut copying = Copying {
         to,
@@ -170,7 +170,7 @@ pub async fn copy(
     if options.delete {
         if found == 0 {
             return Err(Error::new(
-                ErrorKind::Configuration,
+                ErrorKind::InvalidConfig,
                 "the source has no entries, so nothing was deleted in the target; check the source, or delete \
                  the entries of the target by themselves",
             ));

@@ -39,7 +39,7 @@ impl<S: Storage + 'static> Coalesce<S> {
             let (stragglers, writes) = {
                 let mut state = self.shared.lanes[self.shared.lane_of(hash)].lock();
                 if state.closed {
-                    return Err(Error::closed(self.name(), operation));
+                    return Err(Error::closed().with_adapter(self.name()).with_operation(operation));
                 }
                 let stragglers = state.stragglers.wait_for(Some(hash));
                 let behind = stragglers.is_empty() && state.is_writing(hash);
@@ -104,14 +104,14 @@ impl<S: Storage + 'static> Coalesce<S> {
 
     fn refuse_if_closed(&self, operation: Operation) -> Result<()> {
         if self.shared.lanes.iter().any(|lane| lane.lock().closed) {
-            return Err(Error::closed(self.name(), operation));
+            return Err(Error::closed().with_adapter(self.name()).with_operation(operation));
         }
         Ok(())
     }
 
     fn no_runtime(&self, operation: Operation) -> Error {
         Error::new(
-            ErrorKind::Configuration,
+            ErrorKind::InvalidConfig,
             "concurrent writes are grouped in a tokio task; call this within a tokio runtime",
         )
         .with_adapter(self.name())
@@ -134,7 +134,9 @@ impl<S: Storage + 'static> Coalesce<S> {
             let idle = {
                 let mut state = self.shared.lanes[number].lock();
                 if state.closed {
-                    return Err(Error::closed(self.name(), Operation::WriteMany));
+                    return Err(Error::closed()
+                        .with_adapter(self.name())
+                        .with_operation(Operation::WriteMany));
                 }
                 let mut free = Vec::with_capacity(pending.len());
                 for pending in pending {
@@ -180,7 +182,7 @@ impl<S: Storage + 'static> Storage for Coalesce<S> {
         let route = {
             let mut state = self.shared.lanes[lane].lock();
             if state.closed {
-                return Err(Error::closed(self.name(), Operation::Write));
+                return Err(Error::closed().with_adapter(self.name()).with_operation(Operation::Write));
             }
             if state.stragglers.concern(hash) {
                 let runtime =

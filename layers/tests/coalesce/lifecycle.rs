@@ -97,7 +97,7 @@ fn outside_a_runtime_a_write_that_would_queue_says_so() {
     let mut leader = Box::pin(put(&storage, "a", "1"));
     assert!((&mut leader).now_or_never().is_none());
     let error = put(&storage, "b", "1").now_or_never().unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.message().contains("tokio"));
     probe.let_all_go();
     leader.now_or_never().unwrap().unwrap();

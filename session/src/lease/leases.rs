@@ -129,7 +129,7 @@ impl Leases {
     /// # Errors
     ///
     /// - [`ErrorKind::Unsupported`] if the storage has no compare-and-swap or no expiry.
-    /// - [`ErrorKind::Configuration`] if the time to live is out of range, or the lease is to be
+    /// - [`ErrorKind::InvalidConfig`] if the time to live is out of range, or the lease is to be
     ///   renewed and there is no tokio runtime here.
     /// - [`ErrorKind::InvalidKey`] if the key is too long with the prefix, or the store refuses it.
     /// - [`ErrorKind::Codec`] if the counter's entry is not one.
@@ -141,7 +141,7 @@ impl Leases {
         if self.renews && runtime.is_none() {
             let message = "a lease is renewed by a tokio task and there is no tokio runtime here: ask \
                            for it within one, or turn renewal off";
-            return Err(Error::new(ErrorKind::Configuration, message));
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         let names = Names::new(&self.prefix, key)?;
         let hold = acquire(Claim::new(Arc::clone(&self.storage), names, self.ttl)).await?;
@@ -232,6 +232,6 @@ impl Leases {
             return Ok(());
         }
         let message = "the time to live of a lease is at least 10 milliseconds and at most a thousand years";
-        Err(Error::new(ErrorKind::Configuration, message))
+        Err(Error::new(ErrorKind::InvalidConfig, message))
     }
 }

@@ -258,7 +258,7 @@ impl Storage for Counting {
         condition: Condition,
     ) -> Result<Version> {
         if !self.compares {
-            return Err(Error::unsupported(self.name(), Operation::WriteIf));
+            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::WriteIf));
         }
         self.writing(Operation::WriteIf, Some(expiry)).await?;
         self.inner.write_if(key, value, expiry, condition).await
@@ -266,7 +266,7 @@ impl Storage for Counting {
 
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         if !self.compares {
-            return Err(Error::unsupported(self.name(), Operation::DeleteIf));
+            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::DeleteIf));
         }
         self.writing(Operation::DeleteIf, None).await?;
         self.inner.delete_if(key, version).await
@@ -281,7 +281,7 @@ impl Storage for Counting {
     async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
         self.counted(Operation::Ttl);
         if !self.expires {
-            return Err(Error::unsupported(self.name(), Operation::Ttl));
+            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::Ttl));
         }
         self.inner.ttl(key).await
     }

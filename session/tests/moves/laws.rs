@@ -229,7 +229,7 @@ async fn a_session_that_cannot_be_merged_changes_nothing() {
     add(&merging, "old", 1).await;
     let newer = Key::new("chat:new").unwrap();
     storage.write(&newer, r#"{"v":3,"__d":[2]}"#.into(), Expiry::After(HOUR)).await.unwrap();
-    assert_eq!(kind(merging.move_key("old", "new").await), ErrorKind::Newer);
+    assert_eq!(kind(merging.move_key("old", "new").await), ErrorKind::VersionTooNew);
     assert_eq!(merging.get("old").await.unwrap(), Some(vec![1]));
     assert_eq!(stored(&storage, "new").await.unwrap(), r#"{"v":3,"__d":[2]}"#);
     assert!(matches!(storage.ttl(&newer).await.unwrap(), Some(Expiry::After(_))));

@@ -72,7 +72,7 @@ impl Stage {
         record
             .filter(|record| Some(&record.value) == version.as_content())
             .and_then(|record| record.version)
-            .ok_or_else(|| Error::conflict("stage", operation))
+            .ok_or_else(|| Error::conflict().with_adapter("stage").with_operation(operation))
     }
 }
 
@@ -109,7 +109,7 @@ impl Storage for Stage {
         condition: Condition,
     ) -> Result<Version> {
         if self.versions == Versions::None {
-            return Err(Error::unsupported("stage", Operation::WriteIf));
+            return Err(Error::unsupported().with_adapter("stage").with_operation(Operation::WriteIf));
         }
         self.turn().await;
         let condition = match condition {
@@ -122,7 +122,7 @@ impl Storage for Stage {
 
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         if self.versions == Versions::None {
-            return Err(Error::unsupported("stage", Operation::DeleteIf));
+            return Err(Error::unsupported().with_adapter("stage").with_operation(Operation::DeleteIf));
         }
         self.turn().await;
         let version = self.beneath(key, version, Operation::DeleteIf).await?;

@@ -73,7 +73,7 @@ fn live<'a>(entries: &'a BTreeMap<Key, Stored>, key: &Key) -> Option<&'a Stored>
 impl Shelf {
     fn entries(&self, operation: Operation) -> Result<MutexGuard<'_, BTreeMap<Key, Stored>>> {
         if self.shared.closed.load(Ordering::Acquire) {
-            return Err(Error::closed(NAME, operation));
+            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
         }
         Ok(self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -146,7 +146,7 @@ impl Storage for Shelf {
             Condition::At(expected) => version == Some(expected),
         };
         if !holds {
-            return Err(Error::conflict(NAME, Operation::WriteIf));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
         }
         let stored = Stored::new(&value, expiry);
         let version = stored.version.clone();
@@ -157,7 +157,7 @@ impl Storage for Shelf {
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         let mut entries = self.entries(Operation::DeleteIf)?;
         if live(&entries, key).is_none_or(|stored| stored.version != *version) {
-            return Err(Error::conflict(NAME, Operation::DeleteIf));
+            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
         }
         entries.remove(key);
         Ok(())

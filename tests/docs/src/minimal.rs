@@ -23,7 +23,7 @@ impl Storage for Shelf {
 
     async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
         if expiry != Expiry::Never {
-            return Err(Error::unsupported("shelf", Operation::Write));
+            return Err(Error::unsupported().with_adapter("shelf").with_operation(Operation::Write));
         }
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.insert(key.clone(), Bytes::copy_from_slice(&value));

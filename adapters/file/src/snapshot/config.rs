@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use larder_core::{Location, Operation, Result};
+use larder_core::{Operation, Result};
+use larder_kit::StoreUrl;
 
 use crate::{
     SnapshotStorage,
@@ -53,13 +54,13 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) for another scheme, an empty path, an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
     /// unknown option or a value that it does not take.
     pub fn from_url(url: &str) -> Result<Self> {
-        Self::from_location(Location::parse(url)?).map_err(during(Operation::Connect))
+        Self::from_location(StoreUrl::parse(url)?).map_err(during(Operation::Connect))
     }
 
-    fn from_location(mut location: Location) -> Result<Self> {
+    fn from_location(mut location: StoreUrl) -> Result<Self> {
         let mut builder = Self::new(path(&location)?);
         if let Some(interval) = location.take_duration("interval")? {
             builder = builder.interval(interval);
@@ -111,8 +112,8 @@ impl SnapshotBuilder {
     /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
     /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
     /// it is left as it is, and nothing is created beside it;
-    /// [`Configuration`](larder_core::ErrorKind::Configuration) if the path names something that is not
-    /// a file, or nothing with [`existing`](Self::existing); [`Denied`](larder_core::ErrorKind::Denied) without permission.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names something that is not
+    /// a file, or nothing with [`existing`](Self::existing); [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
     pub async fn open(self) -> Result<SnapshotStorage> {
         SnapshotStorage::open(self).await.map_err(during(Operation::Connect))
     }
@@ -136,7 +137,7 @@ mod tests {
             "file:x.json?sync=true",
             "file:x.json?permissions=755",
         ] {
-            assert_eq!(SnapshotBuilder::from_url(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(SnapshotBuilder::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 }

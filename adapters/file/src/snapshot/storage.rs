@@ -162,7 +162,7 @@ impl Storage for SnapshotStorage {
     ) -> Result<Version> {
         self.change(Operation::WriteIf, |map, now| {
             if Condition::from(map.get(key, now).map(Slot::version)) != condition {
-                return Err(Error::conflict(NAME, Operation::WriteIf));
+                return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
             }
             Ok(map.set(key, &value, expiry, now))
         })
@@ -172,7 +172,7 @@ impl Storage for SnapshotStorage {
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         self.change(Operation::DeleteIf, |map, now| {
             if map.get(key, now).map(Slot::version).as_ref() != Some(version) {
-                return Err(Error::conflict(NAME, Operation::DeleteIf));
+                return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
             }
             map.remove(key, now);
             Ok(())

@@ -159,7 +159,7 @@ mod tests {
             (TlsMode::VerifyFull, Some(Roots::Pem(b"not a certificate".to_vec()))),
         ] {
             let error = client_config(mode, roots.as_ref()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{mode:?}");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{mode:?}");
         }
         for mode in [TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyFull] {
             client_config(mode, None).unwrap();

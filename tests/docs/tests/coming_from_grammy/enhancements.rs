@@ -202,7 +202,7 @@ async fn a_newer_version_is_refused() -> Result<()> {
     put(&storage, "42", written).await;
     let chats = chats(&storage);
     let error = chats.update(42, async |_| ()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Newer);
+    assert_eq!(error.kind(), ErrorKind::VersionTooNew);
     assert!(stored(&storage, "42").await.unwrap().contains("24"));
 
     // Every session has seen grammY's step 3 already.
@@ -226,5 +226,5 @@ fn migrations_without_a_step_are_refused() {
         .migrations(Migrations::new())
         .build();
     let error = built.map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }

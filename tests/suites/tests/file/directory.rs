@@ -190,7 +190,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             fs::create_dir_all(root.join("42")).must("make a directory");
             fs::write(root.join("42/7742.json"), b"{}").must("write a file");
             let error =
-                open(Layout::Larder, None).await.fails(ErrorKind::Configuration, "open grammY's directory");
+                open(Layout::Larder, None).await.fails(ErrorKind::InvalidConfig, "open grammY's directory");
             assert!(error.message().contains("layout=grammy"), "{error}");
             assert!(!root.join(".larder").exists(), "it was not touched");
 
@@ -199,7 +199,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             fs::write(root.join(".gitkeep"), b"").must("write a file");
             open(Layout::Larder, Some(ValueFormat::Json)).await.must("open").close().await.must("close");
             let error =
-                open(Layout::Larder, None).await.fails(ErrorKind::Configuration, "open it as another format");
+                open(Layout::Larder, None).await.fails(ErrorKind::InvalidConfig, "open it as another format");
             assert!(error.message().contains("values=json"), "{error}");
             fs::write(root.join(".larder/format.json"), b"{").must("damage the marker");
             open(Layout::Larder, None).await.fails(ErrorKind::Corrupt, "open it with a damaged marker");
@@ -207,7 +207,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let file = root.join("file");
             fs::write(&file, b"").must("write a file");
             for path in [file.clone(), file.join("below")] {
-                FileStorage::builder(path).open().await.fails(ErrorKind::Configuration, "open a file");
+                FileStorage::builder(path).open().await.fails(ErrorKind::InvalidConfig, "open a file");
             }
             let url = format!("file:{}", root.join("x").display());
             let storage = larder_file::open(&url).await.must("open");

@@ -20,13 +20,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             {
                 let url = format!("file:{}/{url}", root.display());
                 let error = larder_file::open_existing(&url).await.map(drop);
-                let error = error.fails(ErrorKind::Configuration, &url);
+                let error = error.fails(ErrorKind::InvalidConfig, &url);
                 assert!(error.message().contains("there is no"), "{error}");
                 assert!(everything(&root).is_empty(), "{url}: {:?}", everything(&root));
             }
             let url = format!("file:{}", root.display());
             let error =
-                larder_file::open_existing(&url).await.map(drop).fails(ErrorKind::Configuration, "empty");
+                larder_file::open_existing(&url).await.map(drop).fails(ErrorKind::InvalidConfig, "empty");
             assert!(error.message().contains("empty"), "{error}");
             assert!(everything(&root).is_empty());
         })
@@ -114,18 +114,18 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let before = everything(&root);
             for existing in [false, true] {
                 let error = open("larder", Layout::Grammy, existing).await;
-                let error = error.fails(ErrorKind::Configuration, "open Larder's directory as grammY's");
+                let error = error.fails(ErrorKind::InvalidConfig, "open Larder's directory as grammY's");
                 assert!(error.message().contains("leave `layout=grammy` out"), "{error}");
                 let error = open("grammy", Layout::Larder, existing).await;
-                let error = error.fails(ErrorKind::Configuration, "open grammY's directory as Larder's");
+                let error = error.fails(ErrorKind::InvalidConfig, "open grammY's directory as Larder's");
                 assert!(error.message().contains("layout=grammy"), "{error}");
                 for layout in [Layout::Larder, Layout::Grammy] {
                     let error = open("other", layout, existing).await;
-                    error.fails(ErrorKind::Configuration, "open a directory of something else");
+                    error.fails(ErrorKind::InvalidConfig, "open a directory of something else");
                 }
                 let json = FileStorage::builder(root.join("larder")).values(ValueFormat::Json);
                 let json = if existing { json.existing() } else { json };
-                json.open().await.fails(ErrorKind::Configuration, "open it with another format");
+                json.open().await.fails(ErrorKind::InvalidConfig, "open it with another format");
             }
             assert_eq!(everything(&root), before);
         })
@@ -155,7 +155,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for existing in [false, true] {
                 let builder = SnapshotStorage::builder(&path);
                 let builder = if existing { builder.existing() } else { builder };
-                builder.open().await.fails(ErrorKind::Configuration, "open a pipe");
+                builder.open().await.fails(ErrorKind::InvalidConfig, "open a pipe");
             }
             assert_eq!(everything(&root).len(), 1, "nothing was created beside it");
             for (name, url, extension) in [

@@ -102,21 +102,29 @@ pub(crate) fn child() {
                 storage.entries("").filter(|entry| std::future::ready(entry.is_ok())).count().await,
                 1
             );
-            let error =
-                storage.write(&key("b"), "1".into(), Expiry::Never).await.fails(ErrorKind::Denied, "write");
+            let error = storage
+                .write(&key("b"), "1".into(), Expiry::Never)
+                .await
+                .fails(ErrorKind::PermissionDenied, "write");
             assert!(!error.is_retryable());
-            storage.delete(&key("a")).await.fails(ErrorKind::Denied, "delete");
-            storage.clear("").await.fails(ErrorKind::Denied, "clear");
+            storage.delete(&key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
+            storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear");
             assert_eq!(storage.purge_expired().await.must("purge"), 0);
             storage.close().await.must("close");
         }
         let empty = root.join("empty");
-        FileStorage::builder(&empty).open().await.fails(ErrorKind::Denied, "set up a read-only directory");
-        FileStorage::builder(empty.join("x")).open().await.fails(ErrorKind::Denied, "make a directory");
+        FileStorage::builder(&empty)
+            .open()
+            .await
+            .fails(ErrorKind::PermissionDenied, "set up a read-only directory");
+        FileStorage::builder(empty.join("x"))
+            .open()
+            .await
+            .fails(ErrorKind::PermissionDenied, "make a directory");
         SnapshotStorage::builder(empty.join("x.json"))
             .open()
             .await
-            .fails(ErrorKind::Denied, "make a snapshot");
+            .fails(ErrorKind::PermissionDenied, "make a snapshot");
     });
 }
 

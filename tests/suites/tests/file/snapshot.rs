@@ -123,7 +123,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let directory = context.factory.path("directory");
             fs::create_dir(&directory).must("make a directory");
             let refused = SnapshotStorage::builder(&directory).open().await;
-            refused.fails(ErrorKind::Configuration, "open a directory");
+            refused.fails(ErrorKind::InvalidConfig, "open a directory");
         })
         .case("write_errors_are_reported_and_survived", |context| async move {
             let path = context.factory.path("errors");
@@ -182,7 +182,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             storage.close().await.must("close");
             assert!(path.is_file());
             let refused = larder_file::open(&format!("file:{}?sync=false", path.display())).await;
-            let error = refused.fails(ErrorKind::Configuration, "an option of the directory");
+            let error = refused.fails(ErrorKind::InvalidConfig, "an option of the directory");
             assert!(error.message().contains("interval"), "{error}");
         })
         .case("who_may_read_it_stays_so", |context| async move {

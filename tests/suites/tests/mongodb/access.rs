@@ -35,10 +35,10 @@ pub(crate) async fn password(context: Context<Place>) {
         let url = url.replacen("mongodb://", &format!("mongodb://{user}:{password}@"), 1);
         format!("{url}&authSource={}", crate::places::DATABASE)
     };
-    let error = refused(&with("wrong-horse"), ErrorKind::Denied, "a wrong password").await;
+    let error = refused(&with("wrong-horse"), ErrorKind::PermissionDenied, "a wrong password").await;
     assert!(!error.is_retryable());
     let nobody = with("wrong-horse").replacen(user, "nobody", 1);
-    refused(&nobody, ErrorKind::Denied, "an unknown user").await;
+    refused(&nobody, ErrorKind::PermissionDenied, "an unknown user").await;
     let storage = MongoStorage::connect(&with("correct-horse")).await.must("connect with the password");
     storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
     assert!(!format!("{storage:?}").contains("correct-horse"));

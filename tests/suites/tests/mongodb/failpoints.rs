@@ -45,11 +45,11 @@ pub(crate) async fn errors(context: Context<Place>) {
     let key = key("hunter2");
     write(&storage, &key).await.must("write");
     for (code, kind) in [
-        (13, ErrorKind::Denied),
+        (13, ErrorKind::PermissionDenied),
         (50, ErrorKind::Timeout),
         (10_107, ErrorKind::Unavailable),
         (11_600, ErrorKind::Unavailable),
-        (14_031, ErrorKind::Full),
+        (14_031, ErrorKind::StorageFull),
         (10_334, ErrorKind::TooLarge),
         (8, ErrorKind::Other),
     ] {

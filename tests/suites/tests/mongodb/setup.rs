@@ -63,11 +63,11 @@ async fn create(context: &Context<Place>, keys: Document, options: IndexOptions)
 pub(crate) async fn other_index(context: Context<Place>) {
     let late = IndexOptions::builder().expire_after(Duration::from_secs(3_600)).build();
     create(&context, doc! { "expires_at": 1 }, late).await;
-    let error = connect(&context, "").await.fails(ErrorKind::Configuration, "an index that expires late");
+    let error = connect(&context, "").await.fails(ErrorKind::InvalidConfig, "an index that expires late");
     assert!(error.message().contains("expires_at"), "{error}");
     create(&context, doc! { "key": 1 }, IndexOptions::default()).await;
     let error = connect(&context, "&layout=grammy").await;
-    error.fails(ErrorKind::Configuration, "an index that is not unique");
+    error.fails(ErrorKind::InvalidConfig, "an index that is not unique");
     // Who knows better leaves the set-up out.
     connect(&context, "&setup=false").await.must("connect without set-up");
 }
@@ -84,7 +84,7 @@ pub(crate) async fn collation(context: Context<Place>) {
     let collation = Collation::builder().locale("en".to_owned()).build();
     let created = database.create_collection(context.target.space()).collation(collation).await;
     created.must("create a collection with a collation");
-    let error = connect(&context, "").await.fails(ErrorKind::Configuration, "a collation");
+    let error = connect(&context, "").await.fails(ErrorKind::InvalidConfig, "a collation");
     assert!(error.message().contains("collation"), "{error}");
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn doubled_keys(context: Context<Place>) {
     let collection = documents(&context.factory.server, context.target.space()).await;
     let doubled = [doc! { "key": "hunter2", "value": 1 }, doc! { "key": "hunter2", "value": 2 }];
     collection.insert_many(doubled).await.must("insert doubled keys");
-    let error = connect(&context, "&layout=grammy").await.fails(ErrorKind::Configuration, "doubled keys");
+    let error = connect(&context, "&layout=grammy").await.fails(ErrorKind::InvalidConfig, "doubled keys");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a key");
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 2);
     let storage = open(&context.factory.server, context.target.space(), "&layout=grammy&setup=false").await;
@@ -132,7 +132,7 @@ fn foreign() -> [Vec<Document>; 4] {
 
 pub(crate) async fn looking_at_nothing(context: Context<Place>) {
     for options in LAYOUTS {
-        let error = existing(&context, options).await.fails(ErrorKind::Configuration, "no collection");
+        let error = existing(&context, options).await.fails(ErrorKind::InvalidConfig, "no collection");
         assert!(error.message().contains(context.target.space()), "{error}");
         let database = database(&context.factory.server).await;
         let names = database.list_collection_names().await.must("list the collections");
@@ -146,7 +146,7 @@ pub(crate) async fn looking_at_foreign_documents(context: Context<Place>) {
         insert(&context, all).await;
         for options in LAYOUTS {
             let error =
-                existing(&context, options).await.fails(ErrorKind::Configuration, "foreign documents");
+                existing(&context, options).await.fails(ErrorKind::InvalidConfig, "foreign documents");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
             assert!(error.message().contains("documents"), "{error}");
         }
@@ -177,7 +177,7 @@ pub(crate) async fn writing_to_foreign_documents(context: Context<Place>) {
     for all in foreign() {
         insert(&context, all.clone()).await;
         for options in LAYOUTS {
-            let error = connect(&context, options).await.fails(ErrorKind::Configuration, "foreign documents");
+            let error = connect(&context, options).await.fails(ErrorKind::InvalidConfig, "foreign documents");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
         }
         assert_eq!(index_names(&context).await, ["_id_"]);
@@ -186,7 +186,7 @@ pub(crate) async fn writing_to_foreign_documents(context: Context<Place>) {
         let storage = connect(&context, "&setup=false").await.must("connect");
         storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
         insert(&context, all).await;
-        connect(&context, "").await.fails(ErrorKind::Configuration, "documents of two programs");
+        connect(&context, "").await.fails(ErrorKind::InvalidConfig, "documents of two programs");
         assert_eq!(index_names(&context).await, ["_id_"]);
         existing(&context, "").await.must("look at documents of two programs");
         reset(&context).await;
@@ -210,7 +210,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
                     if fits {
                         opened.must("open an empty collection");
                     } else {
-                        let error = opened.fails(ErrorKind::Configuration, &format!("{own} as {other}"));
+                        let error = opened.fails(ErrorKind::InvalidConfig, &format!("{own} as {other}"));
                         assert!(error.message().contains("open it with"), "{error}");
                     }
                 }
@@ -231,14 +231,14 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     let unique = || IndexOptions::builder().unique(true).build();
     create(&context, doc! { "email": 1 }, unique()).await;
     for options in LAYOUTS {
-        let error = connect(&context, options).await.fails(ErrorKind::Configuration, "a foreign index");
+        let error = connect(&context, options).await.fails(ErrorKind::InvalidConfig, "a foreign index");
         assert!(error.message().contains("email_1"), "{error}");
     }
     assert_eq!(index_names(&context).await, ["_id_", "email_1"]);
     // Larder's own documents do not fit it either: the second would have no `email` again.
     let storage = connect(&context, "&setup=false").await.must("connect");
     storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
-    connect(&context, "").await.fails(ErrorKind::Configuration, "a unique index on a foreign field");
+    connect(&context, "").await.fails(ErrorKind::InvalidConfig, "a unique index on a foreign field");
     reset(&context).await;
 
     create(&context, doc! { "value.name": 1 }, IndexOptions::default()).await;
@@ -249,7 +249,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     let rules = doc! { "$jsonSchema": { "required": ["email"] } };
     let created = database.create_collection(context.target.space()).validator(rules).await;
     created.must("create a collection with rules");
-    let error = connect(&context, "").await.fails(ErrorKind::Configuration, "validation rules");
+    let error = connect(&context, "").await.fails(ErrorKind::InvalidConfig, "validation rules");
     assert!(error.message().contains("rules"), "{error}");
     assert_eq!(index_names(&context).await, ["_id_"]);
 }

@@ -38,9 +38,9 @@ const FOREIGN: [&str; 4] = [
 async fn refused_and_unchanged(place: &Place, admin: &Admin, space: &str, options: &str) -> String {
     let before = inventory(admin, space).await;
     let opened = place.builder(options).connect().await;
-    let message = opened.fails(ErrorKind::Configuration, options).message().to_owned();
+    let message = opened.fails(ErrorKind::InvalidConfig, options).message().to_owned();
     let opened = place.builder(options).existing().connect().await;
-    assert_eq!(opened.fails(ErrorKind::Configuration, options).message(), message);
+    assert_eq!(opened.fails(ErrorKind::InvalidConfig, options).message(), message);
     assert_eq!(inventory(admin, space).await, before, "{options}: something was made");
     message
 }
@@ -65,7 +65,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                         let options = format!("{options}&layout={layout}{setup}");
                         let error = PostgresStorage::connect_existing(&context.factory.url(&options))
                             .await
-                            .fails(ErrorKind::Configuration, &options);
+                            .fails(ErrorKind::InvalidConfig, &options);
                         assert!(error.message().contains(&named), "{options}: {error}");
                         assert_eq!(inventory(&admin, &space).await, "", "{options}");
                     }
@@ -98,7 +98,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 let storage = PostgresStorage::connect_existing(&url).await.unwrap();
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"1");
                 let written = storage.write(&key, Bytes::from_static(b"2"), Expiry::Never).await;
-                drop(written.fails(ErrorKind::Denied, "SELECT does not let anyone write"));
+                drop(written.fails(ErrorKind::PermissionDenied, "SELECT does not let anyone write"));
                 storage.close().await.unwrap();
             }
             admin.run(&format!("REVOKE SELECT ON ALL TABLES IN SCHEMA \"{schema}\" FROM \"{role}\"")).await;
@@ -106,7 +106,8 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 &format!("postgres://{role}:{PASSWORD}@{host}"),
                 &format!("schema={schema}&table=larder"),
             );
-            let error = PostgresStorage::connect_existing(&url).await.fails(ErrorKind::Denied, "no SELECT");
+            let error =
+                PostgresStorage::connect_existing(&url).await.fails(ErrorKind::PermissionDenied, "no SELECT");
             assert!(error.message().contains("SELECT") && !error.message().contains("INSERT"), "{error}");
             admin.run(&format!("DROP SCHEMA \"{schema}\" CASCADE; DROP ROLE \"{role}\"")).await;
         })
@@ -206,7 +207,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 let before = inventory(&admin, &space).await;
                 admin.run("COMMIT").await;
                 for opening in openings {
-                    drop(opening.await.unwrap().fails(ErrorKind::Configuration, layout));
+                    drop(opening.await.unwrap().fails(ErrorKind::InvalidConfig, layout));
                 }
                 assert_eq!(inventory(&admin, &space).await, before, "{layout}");
                 admin.run(&format!("DROP TABLE \"{space}\"")).await;

@@ -127,8 +127,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             admin.rows(sql, &[&space]).await;
             until("a new connection is refused", PATIENCE, || async {
                 let error = write(&storage, "newer").await.err().unwrap();
-                assert!(error.is_retryable() || error.kind() == ErrorKind::Configuration, "{error}");
-                error.kind() == ErrorKind::Configuration
+                assert!(error.is_retryable() || error.kind() == ErrorKind::InvalidConfig, "{error}");
+                error.kind() == ErrorKind::InvalidConfig
             })
             .await;
             let storage = place.storage("").await;

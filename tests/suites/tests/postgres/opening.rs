@@ -100,7 +100,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let place = &context.factory;
                 let url = place.bare_url().replace(larder_test_servers::PASSWORD, PASSWORD);
                 assert!(url.contains(PASSWORD));
-                refused(&url, ErrorKind::Denied, "wrong password", place).await;
+                refused(&url, ErrorKind::PermissionDenied, "wrong password", place).await;
             })
             .case("unknown_host_refused_port_unknown_database", |context| async move {
                 let place = &context.factory;
@@ -112,7 +112,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let error = refused(&at(&format!("127.0.0.1:{port}"), "x"), kind, "refused port", place).await;
                 assert!(error.is_retryable());
                 let url = place.bare_url().rsplit_once('/').map(|(head, _)| format!("{head}/no-such-db")).unwrap();
-                refused(&url, ErrorKind::Configuration, "unknown database", place).await;
+                refused(&url, ErrorKind::InvalidConfig, "unknown database", place).await;
             })
             .case("a_server_that_says_nothing", |context| async move {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -144,12 +144,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 ] {
                     admin.run(&format!("DROP TABLE IF EXISTS \"{table}\"; CREATE TABLE \"{table}\" ({columns})")).await;
                     let url = context.factory.url(&format!("table={table}&{options}"));
-                    let error = refused(url.trim_end_matches('&'), ErrorKind::Configuration, named, &context.factory).await;
+                    let error = refused(url.trim_end_matches('&'), ErrorKind::InvalidConfig, named, &context.factory).await;
                     assert!(error.message().contains(named), "{error}");
                 }
                 admin.run(&format!("DROP TABLE \"{table}\"; CREATE VIEW \"{table}\" AS SELECT 1 AS key")).await;
                 let url = context.factory.url(&format!("table={table}"));
-                refused(&url, ErrorKind::Configuration, "a view", &context.factory).await;
+                refused(&url, ErrorKind::InvalidConfig, "a view", &context.factory).await;
                 admin.run(&format!("DROP VIEW \"{table}\"")).await;
                 // Further columns that can be left out are none of our business.
                 admin.run(&format!("CREATE TABLE \"{table}\" ({good}, note text, at timestamptz NOT NULL DEFAULT now())")).await;
@@ -175,7 +175,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         for options in ["", "?layout=grammy", "?setup=false", "?values=json"] {
                             let url = format!("{}{options}", at(&database));
                             let error =
-                                refused(&url, ErrorKind::Configuration, encoding, &context.factory).await;
+                                refused(&url, ErrorKind::InvalidConfig, encoding, &context.factory).await;
                             assert!(error.message().contains(encoding), "{error}");
                             assert!(error.message().contains("UTF8"), "{error}");
                         }
@@ -200,7 +200,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let error = storage
                     .read(&Key::new("k").unwrap())
                     .await
-                    .fails(ErrorKind::Configuration, "there is no table");
+                    .fails(ErrorKind::InvalidConfig, "there is no table");
                 assert!(error.message().contains("setup_sql"), "{error}");
                 context.factory.admin().await.run(&context.factory.builder(&format!("table={table}")).setup_sql()).await;
                 storage.read(&Key::new("k").unwrap()).await.unwrap();
@@ -214,18 +214,18 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let (_, host) = context.factory.bare_url().split_once('@').unwrap();
                 let url = format!("postgres://{role}:{PASSWORD}@{host}");
                 let at = |options: &str| with_options(&url, options);
-                let error = refused(&at(&format!("schema={schema}")), ErrorKind::Denied, "may not create", &context.factory).await;
+                let error = refused(&at(&format!("schema={schema}")), ErrorKind::PermissionDenied, "may not create", &context.factory).await;
                 assert!(error.message().contains("setup_sql") && error.message().contains("setup=false"), "{error}");
-                refused(&at(&format!("schema={schema}2")), ErrorKind::Denied, "may not create the schema", &context.factory).await;
+                refused(&at(&format!("schema={schema}2")), ErrorKind::PermissionDenied, "may not create the schema", &context.factory).await;
 
                 // The way out: somebody else runs the SQL.
                 let builder = PostgresBuilder::from_url(&at(&format!("schema={schema}"))).unwrap();
                 admin.run(&builder.setup_sql()).await;
-                let error = refused(&at(&format!("schema={schema}")), ErrorKind::Denied, "nothing was granted", &context.factory).await;
+                let error = refused(&at(&format!("schema={schema}")), ErrorKind::PermissionDenied, "nothing was granted", &context.factory).await;
                 assert!(error.message().contains("GRANT"), "{error}");
                 let storage = PostgresStorage::connect(&at(&format!("schema={schema}&setup=false"))).await.unwrap();
                 let key = Key::new("k").unwrap();
-                drop(storage.read(&key).await.fails(ErrorKind::Denied, "nothing was granted"));
+                drop(storage.read(&key).await.fails(ErrorKind::PermissionDenied, "nothing was granted"));
                 admin.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON \"{schema}\".larder TO \"{role}\"")).await;
                 storage.write(&key, Bytes::from_static(b"x"), Expiry::after_secs(9)).await.unwrap();
                 storage.close().await.unwrap();

@@ -90,12 +90,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let Some(other) = tls.0.other_ca_path() else { return };
                 for mode in ["verify-full", "verify-ca", "require"] {
                     let options = format!("sslmode={mode}&sslrootcert={}", other.display());
-                    tls.refuses(&options, ErrorKind::Configuration).await;
+                    tls.refuses(&options, ErrorKind::InvalidConfig).await;
                 }
                 // Nor do the public ones know it.
-                tls.refuses("sslmode=verify-full", ErrorKind::Configuration).await;
-                tls.refuses("sslmode=verify-full&sslrootcert=system", ErrorKind::Configuration).await;
-                tls.refuses("sslmode=verify-full&sslrootcert=/no/such/file", ErrorKind::Configuration).await;
+                tls.refuses("sslmode=verify-full", ErrorKind::InvalidConfig).await;
+                tls.refuses("sslmode=verify-full&sslrootcert=system", ErrorKind::InvalidConfig).await;
+                tls.refuses("sslmode=verify-full&sslrootcert=/no/such/file", ErrorKind::InvalidConfig).await;
             })
             .case("the_name_must_be_right_for_verify_full", |context| async move {
                 let tls = &context.factory;
@@ -105,12 +105,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     format!("{url}&hostaddr=127.0.0.1")
                 };
                 let full = elsewhere(&format!("sslmode=verify-full&sslrootcert={}", tls.ca()));
-                drop(PostgresStorage::connect(&full).await.fails(ErrorKind::Configuration, "the wrong name"));
+                drop(PostgresStorage::connect(&full).await.fails(ErrorKind::InvalidConfig, "the wrong name"));
                 let chain = elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", tls.ca()));
                 PostgresStorage::connect(&chain).await.unwrap().close().await.unwrap();
             })
             .case("no_tls_where_the_server_wants_it", |context| async move {
-                context.factory.refuses("sslmode=disable", ErrorKind::Denied).await;
+                context.factory.refuses("sslmode=disable", ErrorKind::PermissionDenied).await;
             }),
     )
 }

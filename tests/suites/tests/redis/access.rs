@@ -25,14 +25,14 @@ pub(crate) async fn tls(context: Context<Place>) {
     let url = server.url();
     if let Some(other) = server.other_ca_path() {
         let wrong = format!("{url}?tls_ca={}", other.display());
-        let error = refused(&wrong, ErrorKind::Configuration, "TLS with another authority").await;
+        let error = refused(&wrong, ErrorKind::InvalidConfig, "TLS with another authority").await;
         assert!(!error.is_retryable());
-        refused(url, ErrorKind::Configuration, "TLS with the system's authorities").await;
+        refused(url, ErrorKind::InvalidConfig, "TLS with the system's authorities").await;
     }
     let none = format!("{url}?tls_ca=/no/such/file.pem");
-    refused(&none, ErrorKind::Configuration, "TLS with an authority that is not there").await;
+    refused(&none, ErrorKind::InvalidConfig, "TLS with an authority that is not there").await;
     let garbage = format!("{url}?tls_ca={}", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    refused(&garbage, ErrorKind::Configuration, "TLS with an authority that is none").await;
+    refused(&garbage, ErrorKind::InvalidConfig, "TLS with an authority that is none").await;
     // Without TLS the server hangs up, or says nothing.
     let plain = format!("{}?connect_timeout=1s", url.replacen("rediss://", "redis://", 1));
     let error = RedisStorage::connect(&plain).await.err().must("fail without TLS");
@@ -43,7 +43,8 @@ pub(crate) async fn password(context: Context<Place>) {
     let url = context.factory.server.url();
     for protocol in ["auto", "resp2"] {
         let wrong = url.replace(PASSWORD, "wrong-horse");
-        refused(&format!("{wrong}?protocol={protocol}"), ErrorKind::Denied, "a wrong password").await;
+        refused(&format!("{wrong}?protocol={protocol}"), ErrorKind::PermissionDenied, "a wrong password")
+            .await;
         let (_, host) = url.split_once('@').must("find the host");
         let none = format!("redis://{host}?protocol={protocol}");
         let opened = RedisStorage::connect(&none).await;
@@ -51,7 +52,7 @@ pub(crate) async fn password(context: Context<Place>) {
             Ok(storage) => storage.read(&key("k")).await.err().must("be refused without a password"),
             Err(error) => error,
         };
-        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     }
 }
 
@@ -99,14 +100,14 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     storage.ping().await.must("ping");
     assert!(storage.read(&key("k")).await.must("read").is_none());
     let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
-    let error = error.fails(ErrorKind::Denied, "write as a reader");
+    let error = error.fails(ErrorKind::PermissionDenied, "write as a reader");
     assert!(!error.is_retryable());
     let absent = storage.write_if(&key("k"), "v".into(), Expiry::Never, Condition::Absent).await;
-    absent.fails(ErrorKind::Denied, "write_if as a reader");
-    storage.clear("").await.fails(ErrorKind::Denied, "clear as a reader");
+    absent.fails(ErrorKind::PermissionDenied, "write_if as a reader");
+    storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
     // Another prefix is another's.
     let other = RedisStorage::connect(&url("other")).await.must("connect as a reader");
-    other.read(&key("k")).await.fails(ErrorKind::Denied, "read of a forbidden key");
+    other.read(&key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
     // Listing works where INFO is forbidden.
     command(server.url(), "ACL SETUSER reader +scan").await;
     open(&server, space, "").await.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
@@ -116,7 +117,7 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
 
 pub(crate) async fn no_such_database(context: Context<Place>) {
     let url = format!("{}/99999", context.factory.server.url());
-    refused(&url, ErrorKind::Configuration, "a database that is not there").await;
+    refused(&url, ErrorKind::InvalidConfig, "a database that is not there").await;
 }
 
 pub(crate) async fn unix_socket(context: Context<Place>) {

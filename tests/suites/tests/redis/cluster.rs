@@ -52,7 +52,7 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     // A cluster has one database.
     let numbered = format!("{}/1", server.url());
     let error = RedisStorage::connect(&numbered).await;
-    let error = error.fails(ErrorKind::Configuration, "a number of a database on a node");
+    let error = error.fails(ErrorKind::InvalidConfig, "a number of a database on a node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
 }
 

@@ -119,7 +119,7 @@ pub(crate) async fn full(context: Context<Place>) {
     let server = private(Kind::Redis, &["--maxmemory", "1kb"]).await;
     let storage = open(&server, context.target.space(), "").await;
     let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
-    let error = error.fails(ErrorKind::Full, "write into full memory");
+    let error = error.fails(ErrorKind::StorageFull, "write into full memory");
     assert!(!error.is_retryable());
     assert!(storage.read(&key("k")).await.must("read").is_none());
     assert!(!storage.delete(&key("k")).await.must("delete"));

@@ -118,7 +118,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
 /// An empty prefix would list and clear what belongs to every other prefix.
 pub(crate) async fn empty_prefix(context: Context<Place>) {
     let url = format!("{}?prefix=", context.factory.server.url());
-    let error = RedisStorage::connect(&url).await.fails(ErrorKind::Configuration, "an empty prefix");
+    let error = RedisStorage::connect(&url).await.fails(ErrorKind::InvalidConfig, "an empty prefix");
     assert!(error.message().contains("layout=grammy"), "{error}");
 }
 
@@ -174,7 +174,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     assert!(!error.is_retryable());
     let failed: BTreeSet<_> = error.failures().iter().map(|failure| failure.index).collect();
     assert!(!failed.is_empty() && failed.len() < 64);
-    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::Full));
+    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::StorageFull));
     for (index, write) in writes.iter().enumerate() {
         let stored = storage.contains(&write.key).await.must("contains");
         assert_ne!(stored, failed.contains(&index), "entry {index}");

@@ -15,7 +15,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let text = b"Dear Larder, this is a letter and not a database. ".repeat(100);
             std::fs::write(&path, &text).must("write the letter");
             let error =
-                context.factory.builder("letter").connect().await.fails(ErrorKind::Configuration, "open it");
+                context.factory.builder("letter").connect().await.fails(ErrorKind::InvalidConfig, "open it");
             assert!(error.message().contains("not an SQLite database"), "{error}");
             assert_eq!(std::fs::read(&path).must("read the letter"), text);
             std::fs::remove_file(path).must("remove the letter");
@@ -23,10 +23,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_directory_that_is_not_there_is_a_configuration_error", |context| async move {
             let path = context.factory.path("no").join("such").join("file.db");
             let error = SqliteStorage::builder().file(path).connect().await;
-            error.fails(ErrorKind::Configuration, "open a file in no directory");
+            error.fails(ErrorKind::InvalidConfig, "open a file in no directory");
             let error = SqliteStorage::builder().file(std::env::temp_dir()).connect().await;
-            error.fails(ErrorKind::Configuration, "open a directory");
-            SqliteStorage::builder().connect().await.fails(ErrorKind::Configuration, "open nothing");
+            error.fails(ErrorKind::InvalidConfig, "open a directory");
+            SqliteStorage::builder().connect().await.fails(ErrorKind::InvalidConfig, "open nothing");
         })
         .case("a_damaged_file_is_corrupt", |context| async move {
             let space = context.target.space();
@@ -111,7 +111,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let (small, large) = (Key::new("small").must("a key"), Key::new("large").must("a key"));
             storage.write(&small, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
             let refused = storage.write(&large, Bytes::from(vec![1; 1 << 20]), Expiry::Never).await;
-            refused.fails(ErrorKind::Full, "write more than there is room for");
+            refused.fails(ErrorKind::StorageFull, "write more than there is room for");
             assert!(!storage.contains(&large).await.must("look"));
             storage.write(&small, Bytes::from_static(b"2"), Expiry::Never).await.must("write");
             assert_eq!(storage.read(&small).await.must("read").must("the entry").value, "2");

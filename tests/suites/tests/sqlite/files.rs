@@ -134,13 +134,13 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let reader = builder.clone().connect().await.must("open to read");
             assert_eq!(reader.read(&key("a")).await.must("read").must("the entry").value, "1");
             let write = reader.write(&key("a"), Bytes::from_static(b"2"), Expiry::Never).await;
-            write.fails(ErrorKind::Denied, "write");
-            reader.delete(&key("a")).await.fails(ErrorKind::Denied, "delete");
+            write.fails(ErrorKind::PermissionDenied, "write");
+            reader.delete(&key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
             reader.close().await.must("close");
             let absent = context.factory.builder("absent").mode(Mode::ReadOnly).connect().await;
-            absent.fails(ErrorKind::Configuration, "open a file that is not there to read it");
+            absent.fails(ErrorKind::InvalidConfig, "open a file that is not there to read it");
             let absent = context.factory.builder("absent").mode(Mode::ReadWrite).connect().await;
-            absent.fails(ErrorKind::Configuration, "open a file that is not there and is not to be made");
+            absent.fails(ErrorKind::InvalidConfig, "open a file that is not there and is not to be made");
             assert!(!context.factory.path("absent").exists());
         })
         .case("a_file_may_have_any_name", |context| async move {

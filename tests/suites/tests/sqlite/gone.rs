@@ -77,7 +77,7 @@ async fn errors_of_every_call(storage: &SqliteStorage) -> Vec<(&'static str, Opt
 async fn every_call_fails(storage: &SqliteStorage, why: &str) {
     for (call, error) in errors_of_every_call(storage).await {
         let error = error.must(&format!("an error of {call} after the file was {why}"));
-        assert_eq!(error.kind(), ErrorKind::Configuration, "{call} after the file was {why}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{call} after the file was {why}: {error}");
         assert!(!error.is_retryable());
         assert!(error.message().contains("open the storage again"), "{call}: {error}");
         assert!(error.operation().is_some(), "{call}: {error}");
@@ -96,7 +96,7 @@ fn handles(path: &Path) -> Option<usize> {
 
 async fn close_fails_once(storage: SqliteStorage) {
     let error = storage.close().await.err().must("an error of close");
-    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     storage.close().await.must("close again");
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             fs::rename(&other, &path).must("put another file in its place");
             sqlx::query("COMMIT").execute(&mut holder).await.must("let go of the lock");
             let opened = opening.await.must("the task");
-            let error = opened.fails(ErrorKind::Configuration, "open a file that is replaced meanwhile");
+            let error = opened.fails(ErrorKind::InvalidConfig, "open a file that is replaced meanwhile");
             assert!(error.message().contains("another file"), "{error}");
             drop((holder, context));
         })

@@ -61,11 +61,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 execute(&path, &[mode]).await;
                 let before = files(directory.path());
                 let look = SqliteStorage::connect_existing(&url).await;
-                let error = look.fails(ErrorKind::Configuration, "look at it");
+                let error = look.fails(ErrorKind::InvalidConfig, "look at it");
                 assert!(error.message().contains("there is no table \"larder\""), "{error}");
                 assert!(error.message().contains("check the name"), "{error}");
                 let look = SqliteStorage::connect_existing(&format!("{url}?table=users")).await;
-                let error = look.fails(ErrorKind::Configuration, "look at another program's table");
+                let error = look.fails(ErrorKind::InvalidConfig, "look at another program's table");
                 assert!(error.message().contains("no column `key`"), "{error}");
                 assert!(files(directory.path()) == before, "looking changed a database: {mode}");
             }
@@ -75,10 +75,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("no.db");
             let look = SqliteStorage::builder().file(&path).existing().connect().await;
-            let error = look.fails(ErrorKind::Configuration, "look at no file");
+            let error = look.fails(ErrorKind::InvalidConfig, "look at no file");
             assert!(error.message().contains("there is no database file"), "{error}");
             let look = SqliteStorage::builder().file(path.join("below.db")).existing().connect().await;
-            look.fails(ErrorKind::Configuration, "look in no directory");
+            look.fails(ErrorKind::InvalidConfig, "look in no directory");
             assert!(files(directory.path()).is_empty());
             drop(context);
         })
@@ -123,13 +123,13 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             execute(&path, &["CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)"]).await;
             let before = files(directory.path());
             let open = SqliteStorage::builder().file(&path).connect().await;
-            let error = open.fails(ErrorKind::Configuration, "open another program's table");
+            let error = open.fails(ErrorKind::InvalidConfig, "open another program's table");
             assert!(error.message().contains("no column `key`"), "{error}");
             assert!(files(directory.path()) == before, "a refused database was changed");
             for name in ["", "a\0b", "sqlite_x"] {
                 let none = directory.path().join("none.db");
                 let open = SqliteStorage::builder().file(none).table(name).connect().await;
-                open.fails(ErrorKind::Configuration, "open a table of no valid name");
+                open.fails(ErrorKind::InvalidConfig, "open a table of no valid name");
             }
             assert!(files(directory.path()) == before, "a file was made for a table of no valid name");
             drop(context);
@@ -140,7 +140,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             execute(&path, &["CREATE TABLE larder_expires_at (id INTEGER PRIMARY KEY)"]).await;
             let before = files(directory.path());
             let open = SqliteStorage::builder().file(&path).connect().await;
-            open.fails(ErrorKind::Configuration, "open where the index's name is taken");
+            open.fails(ErrorKind::InvalidConfig, "open where the index's name is taken");
             assert!(files(directory.path()) == before, "a table was left behind");
             drop(context);
         })
@@ -172,14 +172,14 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = context.factory.path(context.target.space());
             execute(&path, &["PRAGMA encoding = 'UTF-16le'", "CREATE TABLE other (id INTEGER)"]).await;
             let open = context.factory.builder(context.target.space()).connect().await;
-            let error = open.fails(ErrorKind::Configuration, "open a database in UTF-16");
+            let error = open.fails(ErrorKind::InvalidConfig, "open a database in UTF-16");
             assert!(error.message().contains("UTF-16"), "{error}");
         })
         .case("a_read_only_look_at_a_missing_table_says_so", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let open = SqliteStorage::builder().file(path).mode(Mode::ReadOnly).connect().await;
-            let error = open.fails(ErrorKind::Configuration, "open a missing table to read it");
+            let error = open.fails(ErrorKind::InvalidConfig, "open a missing table to read it");
             assert!(error.message().contains("check the name"), "{error}");
             drop(context);
         })

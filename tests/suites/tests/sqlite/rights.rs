@@ -93,11 +93,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             for wrong in ["660x", "0400", "0755", "1777", "00660", "+660", "", "-1", "0o600"] {
                 let url = format!("sqlite:{}?permissions={wrong}", path.display());
                 let open = SqliteStorage::connect(&url).await;
-                open.fails(ErrorKind::Configuration, wrong);
+                open.fails(ErrorKind::InvalidConfig, wrong);
             }
             for wrong in [0o400, 0o700, 660] {
                 let open = SqliteStorage::builder().file(&path).permissions(wrong).connect().await;
-                open.fails(ErrorKind::Configuration, &format!("the mode {wrong:o}"));
+                open.fails(ErrorKind::InvalidConfig, &format!("the mode {wrong:o}"));
             }
         })
         .case("a_file_that_is_there_keeps_its_permissions", |context| async move {
@@ -125,14 +125,14 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let keys: Vec<_> = storage.keys("").collect().await;
                 assert!(keys.len() == 1 && keys.iter().all(Result::is_ok));
                 let write = storage.write(&key("b"), Bytes::from_static(b"1"), Expiry::Never).await;
-                let error = write.fails(ErrorKind::Denied, "write on a read-only mount");
+                let error = write.fails(ErrorKind::PermissionDenied, "write on a read-only mount");
                 assert!(error.message().contains("read-only"), "{error}");
                 storage.close().await.must("close");
             }
             let open = SqliteStorage::builder().file(&path).connect().await;
-            open.fails(ErrorKind::Denied, "open on a read-only mount to write");
+            open.fails(ErrorKind::PermissionDenied, "open on a read-only mount to write");
             let open = SqliteStorage::builder().file(directory.path().join("new.db")).connect().await;
-            open.fails(ErrorKind::Denied, "make a file on a read-only mount");
+            open.fails(ErrorKind::PermissionDenied, "make a file on a read-only mount");
             drop((place, context));
         })
         .case("a_log_that_nobody_can_join_to_a_read_only_database_is_said", |context| async move {
@@ -148,7 +148,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let Some(place) = ReadOnly::make(directory.path()) else { return };
             let open = SqliteStorage::builder().file(&copy).mode(Mode::ReadOnly).connect().await;
             // Without the log an acknowledged write would be missing.
-            let error = open.fails(ErrorKind::Configuration, "open without the log");
+            let error = open.fails(ErrorKind::InvalidConfig, "open without the log");
             assert!(error.message().contains("write-ahead log"), "{error}");
             drop((place, context));
         })
@@ -171,7 +171,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert!(reader.contains(&key("a")).await.must("look"));
                 std::io::Write::write_all(&mut writing, &[0; 4096]).must("change the file");
                 let read = reader.read(&key("a")).await;
-                read.fails(ErrorKind::Configuration, &format!("read after `{changed}` has changed"));
+                read.fails(ErrorKind::InvalidConfig, &format!("read after `{changed}` has changed"));
                 drop(place);
             }
             drop(context);

@@ -47,7 +47,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 stranger.close().await.must("close");
                 for setup in [true, false] {
                     let builder = context.factory.builder(space.space()).setup(setup);
-                    let error = builder.connect().await.fails(ErrorKind::Configuration, sql);
+                    let error = builder.connect().await.fails(ErrorKind::InvalidConfig, sql);
                     assert!(error.message().contains(said), "{sql}: {error}");
                 }
             }
@@ -68,12 +68,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("set_up_by_hand", |context| async move {
             let builder = context.factory.builder(context.target.space()).setup(false);
             let error =
-                builder.clone().connect().await.fails(ErrorKind::Configuration, "open without a file");
+                builder.clone().connect().await.fails(ErrorKind::InvalidConfig, "open without a file");
             assert!(error.message().contains("no database file"), "{error}");
             assert!(!context.factory.path(context.target.space()).exists(), "a file was made");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let error =
-                builder.clone().connect().await.fails(ErrorKind::Configuration, "open without a table");
+                builder.clone().connect().await.fails(ErrorKind::InvalidConfig, "open without a table");
             assert!(error.message().contains("setup_sql"), "{error}");
             let sql = AssertSqlSafe(builder.setup_sql());
             sqlx::raw_sql(sql).execute(&mut stranger).await.must("set up by hand");
@@ -83,7 +83,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_name_that_sqlite_reserves_is_refused", |context| async move {
             let builder = context.factory.builder(context.target.space());
             for name in ["sqlite_x", "", "a\0b"] {
-                builder.clone().table(name).connect().await.fails(ErrorKind::Configuration, name);
+                builder.clone().table(name).connect().await.fails(ErrorKind::InvalidConfig, name);
             }
             for name in ["select", "a'b", "\"", "x; DROP TABLE larder", " ", "名前"] {
                 let storage = builder.clone().table(name).connect().await.must(name);

@@ -33,7 +33,7 @@ impl Content {
         act: impl FnOnce(&mut BTreeMap<Key, Bytes>) -> Result<T>,
     ) -> Result<T> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed("content", operation));
+            return Err(Error::closed().with_adapter("content").with_operation(operation));
         }
         if key.as_str().contains(['/', '\\']) {
             return Err(Error::new(ErrorKind::InvalidKey, "a key has no slashes here"));
@@ -44,7 +44,7 @@ impl Content {
 
 fn json(value: &Bytes, expiry: Expiry) -> Result<Bytes> {
     if expiry != Expiry::Never {
-        return Err(Error::unsupported("content", Operation::Write));
+        return Err(Error::unsupported().with_adapter("content").with_operation(Operation::Write));
     }
     if value.len() > MOST {
         return Err(Error::new(ErrorKind::TooLarge, "more than a mebibyte"));
@@ -104,7 +104,7 @@ impl Storage for Content {
         self.with(Operation::WriteIf, key, |entries| {
             let value = json(&value, expiry)?;
             if Condition::from(entries.get(key).map(at)) != condition {
-                return Err(Error::conflict("content", Operation::WriteIf));
+                return Err(Error::conflict().with_adapter("content").with_operation(Operation::WriteIf));
             }
             entries.insert(key.clone(), value.clone());
             Ok(at(&value))
@@ -114,7 +114,7 @@ impl Storage for Content {
     async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
         self.with(Operation::DeleteIf, key, |entries| {
             if entries.get(key).map(at).as_ref() != Some(version) {
-                return Err(Error::conflict("content", Operation::DeleteIf));
+                return Err(Error::conflict().with_adapter("content").with_operation(Operation::DeleteIf));
             }
             entries.remove(key);
             Ok(())
@@ -123,7 +123,10 @@ impl Storage for Content {
 
     fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
         if self.closed.load(Ordering::Acquire) {
-            return stream::once(async { Err(Error::closed("content", Operation::Keys)) }).boxed();
+            return stream::once(async {
+                Err(Error::closed().with_adapter("content").with_operation(Operation::Keys))
+            })
+            .boxed();
         }
         let keys: Vec<Key> = self.entries.lock().unwrap().keys().cloned().collect();
         let found: Vec<Key> = keys.into_iter().filter(|key| key.as_str().starts_with(prefix)).collect();
@@ -158,7 +161,11 @@ impl Storage for Content {
 
     async fn flush(&self) -> Result<()> {
         let open = !self.closed.load(Ordering::Acquire);
-        if open { Ok(()) } else { Err(Error::closed("content", Operation::Flush)) }
+        if open {
+            Ok(())
+        } else {
+            Err(Error::closed().with_adapter("content").with_operation(Operation::Flush))
+        }
     }
 
     async fn close(&self) -> Result<()> {

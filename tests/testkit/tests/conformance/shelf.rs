@@ -26,7 +26,7 @@ impl Storage for Shelf {
 
     async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
         if expiry != Expiry::Never {
-            return Err(Error::unsupported("shelf", Operation::Write));
+            return Err(Error::unsupported().with_adapter("shelf").with_operation(Operation::Write));
         }
         self.0.lock().unwrap().insert(key.clone(), Bytes::copy_from_slice(&value));
         Ok(())

@@ -25,7 +25,7 @@ impl Twist for ChecksThenActs {
     ) -> Result<Version> {
         let seen = inner.read(key).await?.and_then(|record| record.version);
         if Condition::from(seen) != condition {
-            return Err(Error::conflict("broken", Operation::WriteIf));
+            return Err(Error::conflict().with_adapter("broken").with_operation(Operation::WriteIf));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
         inner.write(key, value, expiry).await?;
@@ -66,7 +66,7 @@ impl Twist for AlwaysConflicts {
         _: Expiry,
         _: Condition,
     ) -> Result<Version> {
-        Err(Error::conflict("broken", Operation::WriteIf))
+        Err(Error::conflict().with_adapter("broken").with_operation(Operation::WriteIf))
     }
 }
 

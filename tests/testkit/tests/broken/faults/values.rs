@@ -312,7 +312,7 @@ struct SecondCloseFails(AtomicBool);
 impl Twist for SecondCloseFails {
     async fn close(&self, inner: &MemoryStorage) -> Result<()> {
         if self.0.swap(true, Ordering::Relaxed) {
-            return Err(Error::closed("broken", Operation::Close));
+            return Err(Error::closed().with_adapter("broken").with_operation(Operation::Close));
         }
         inner.close().await
     }

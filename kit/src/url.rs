@@ -4,41 +4,41 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
-use crate::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 
 /// A storage URL taken apart: `scheme:rest?option=value&...`.
 ///
 /// An adapter takes the options that it knows out of it, one by one, and then either
-/// [finishes](Location::finish), which refuses what is left and names the known ones, or hands the
-/// rest on to its driver as a [URL](Location::to_url).
+/// [finishes](StoreUrl::finish), which refuses what is left and names the known ones, or hands the
+/// rest on to its driver as a [URL](StoreUrl::to_url).
 ///
 /// `Debug` prints the scheme only: a URL may hold a password.
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_core::Location;
+/// use larder_kit::StoreUrl;
 ///
-/// let mut location = Location::parse("file:sessions?sync=false&sweep=5m")?;
-/// assert_eq!(location.scheme(), "file");
-/// assert_eq!(location.path()?, "sessions");
-/// assert_eq!(location.take_bool("sync")?, Some(false));
-/// assert_eq!(location.take_duration("sweep")?, Some(Duration::from_secs(300)));
-/// location.finish(&["sync", "sweep"])?;
+/// let mut url = StoreUrl::parse("file:sessions?sync=false&sweep=5m")?;
+/// assert_eq!(url.scheme(), "file");
+/// assert_eq!(url.path()?, "sessions");
+/// assert_eq!(url.take_bool("sync")?, Some(false));
+/// assert_eq!(url.take_duration("sweep")?, Some(Duration::from_secs(300)));
+/// url.finish(&["sync", "sweep"])?;
 /// # Ok::<(), larder_core::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Location {
+pub struct StoreUrl {
     scheme: String,
     rest: String,
     options: Vec<(String, String)>,
 }
 
-impl Location {
+impl StoreUrl {
     /// Takes `url` apart. The scheme is case-insensitive and comes out in lower case.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if there is no scheme, or if there is a control character: the
+    /// [`ErrorKind::InvalidConfig`] if there is no scheme, or if there is a control character: the
     /// line feed at the end of a file that holds the URL would otherwise be part of a path.
     pub fn parse(url: &str) -> Result<Self> {
         if let Some(control) = url.chars().find(|c| c.is_control()) {
@@ -79,7 +79,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it names a host, does not decode to UTF-8, or begins with `~`.
+    /// [`ErrorKind::InvalidConfig`] if it names a host, does not decode to UTF-8, or begins with `~`.
     /// A shell replaces `~` only at the beginning of a word, so `file:~/sessions` arrives as it is.
     pub fn path(&self) -> Result<String> {
         let path = match self.rest.strip_prefix("//") {
@@ -110,7 +110,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is there more than once.
+    /// [`ErrorKind::InvalidConfig`] if it is there more than once.
     pub fn take(&mut self, name: &str) -> Result<Option<String>> {
         let mut found = self.options.extract_if(.., |(option, _)| option == name).map(|(_, value)| value);
         let first = found.next();
@@ -125,7 +125,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it does not parse. The message does not contain the value.
+    /// [`ErrorKind::InvalidConfig`] if it does not parse. The message does not contain the value.
     pub fn take_parsed<T: FromStr>(&mut self, name: &str, expects: &str) -> Result<Option<T>> {
         self.take_with(name, expects, |value| value.parse().ok())
     }
@@ -134,7 +134,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is something else.
+    /// [`ErrorKind::InvalidConfig`] if it is something else.
     pub fn take_bool(&mut self, name: &str) -> Result<Option<bool>> {
         self.take_parsed(name, "true or false")
     }
@@ -143,7 +143,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is something else.
+    /// [`ErrorKind::InvalidConfig`] if it is something else.
     pub fn take_duration(&mut self, name: &str) -> Result<Option<Duration>> {
         self.take_with(name, "a duration with a unit, such as 500ms, 60s or 5m", |value| {
             humantime::parse_duration(value).ok()
@@ -154,7 +154,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if it is none of them; the message names them all.
+    /// [`ErrorKind::InvalidConfig`] if it is none of them; the message names them all.
     pub fn take_choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
         self.take_with(name, &format!("one of: {}", names.join(", ")), |value| {
@@ -166,7 +166,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] if `parse` returns `None`. The message does not contain the
+    /// [`ErrorKind::InvalidConfig`] if `parse` returns `None`. The message does not contain the
     /// value.
     pub fn take_with<T>(
         &mut self,
@@ -192,7 +192,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] naming the unknown option and all known ones.
+    /// [`ErrorKind::InvalidConfig`] naming the unknown option and all known ones.
     pub fn finish(&self, known: &[&str]) -> Result<()> {
         match self.remaining().find(|name| !known.contains(name)) {
             None => Ok(()),
@@ -226,12 +226,12 @@ impl Location {
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Configuration, message)
+    Error::new(ErrorKind::InvalidConfig, message)
 }
 
-impl fmt::Debug for Location {
+impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Location").field("scheme", &self.scheme).finish_non_exhaustive()
+        f.debug_struct("StoreUrl").field("scheme", &self.scheme).finish_non_exhaustive()
     }
 }
 
@@ -239,7 +239,7 @@ impl fmt::Debug for Location {
 /// may be secrets too. Of what is not a URL with a host nor one of a path only the scheme is shown.
 ///
 /// ```
-/// assert_eq!(larder_core::redact("postgres://bot:hunter2@db/app?sslmode=require"), "postgres://bot:***@db/app");
+/// assert_eq!(larder_kit::redact("postgres://bot:hunter2@db/app?sslmode=require"), "postgres://bot:***@db/app");
 /// ```
 #[must_use]
 pub fn redact(url: &str) -> String {
@@ -274,63 +274,63 @@ mod tests {
 
     #[test]
     fn paths() {
-        let path = |url: &str| Location::parse(url).unwrap().path();
+        let path = |url: &str| StoreUrl::parse(url).unwrap().path();
         assert_eq!(path("file:a/b").unwrap(), "a/b");
         assert_eq!(path("file:/a/b").unwrap(), "/a/b");
         assert_eq!(path("file:///a/b").unwrap(), "/a/b");
         assert_eq!(path("file:what%3F%20100%").unwrap(), "what? 100%");
-        assert_eq!(path("file://host/a").unwrap_err().kind(), ErrorKind::Configuration);
-        assert_eq!(path("file:%ff").unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(path("file://host/a").unwrap_err().kind(), ErrorKind::InvalidConfig);
+        assert_eq!(path("file:%ff").unwrap_err().kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]
     fn path_that_begins_with_a_tilde_is_refused_with_a_hint() {
         for url in ["file:~/x", "sqlite:~/x.db", "file:~", "file:~bot/x"] {
-            let error = Location::parse(url).unwrap().path().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+            let error = StoreUrl::parse(url).unwrap().path().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(error.message().contains("$HOME"), "{error}");
         }
-        assert_eq!(Location::parse("file:./~x").unwrap().path().unwrap(), "./~x");
-        assert_eq!(Location::parse("file:x~").unwrap().path().unwrap(), "x~");
+        assert_eq!(StoreUrl::parse("file:./~x").unwrap().path().unwrap(), "./~x");
+        assert_eq!(StoreUrl::parse("file:x~").unwrap().path().unwrap(), "x~");
     }
 
     #[test]
     fn control_characters_are_refused_and_nothing_of_the_url_is_printed() {
         for url in ["file:secret\n", "redis://u:secret@h\r\n", "\tfile:secret", "sqlite:secret\0.db"] {
-            let error = Location::parse(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Configuration);
+            let error = StoreUrl::parse(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(error.message().contains("U+00") && !error.message().contains("secret"), "{error}");
         }
-        assert_eq!(Location::parse("file:a%0Ab").unwrap().path().unwrap(), "a\nb");
+        assert_eq!(StoreUrl::parse("file:a%0Ab").unwrap().path().unwrap(), "a\nb");
     }
 
     #[test]
     fn nonsense_is_a_configuration_error() {
         for url in ["", "sessions", ":x", "1x:y", "a b:c", "/tmp/x"] {
-            assert_eq!(Location::parse(url).unwrap_err().kind(), ErrorKind::Configuration, "{url}");
+            assert_eq!(StoreUrl::parse(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 
     #[test]
     fn unknown_and_doubled_options_are_refused() {
-        let mut location = Location::parse("memory:?max=1&max=2&foo=x").unwrap();
-        assert!(location.take("max").unwrap_err().message().contains("more than once"));
-        let message = location.finish(&["max"]).unwrap_err().message().to_owned();
+        let mut url = StoreUrl::parse("memory:?max=1&max=2&foo=x").unwrap();
+        assert!(url.take("max").unwrap_err().message().contains("more than once"));
+        let message = url.finish(&["max"]).unwrap_err().message().to_owned();
         assert!(message.contains("`foo`") && message.contains("max"), "{message}");
     }
 
     #[test]
     fn wrong_values_are_not_printed() {
-        let mut location = Location::parse("x:?n=hunter2").unwrap();
-        let error = location.take_parsed::<u32>("n", "a number").unwrap_err();
+        let mut url = StoreUrl::parse("x:?n=hunter2").unwrap();
+        let error = url.take_parsed::<u32>("n", "a number").unwrap_err();
         assert!(error.message().contains("a number") && !error.message().contains("hunter2"));
     }
 
     #[test]
     fn the_rest_goes_to_the_driver() {
-        let mut location = Location::parse("postgres://u:p@h/db?table=x&application_name=my%20bot").unwrap();
-        assert_eq!(location.take("table").unwrap().as_deref(), Some("x"));
-        assert_eq!(location.to_url(), "postgres://u:p@h/db?application_name=my%20bot");
+        let mut url = StoreUrl::parse("postgres://u:p@h/db?table=x&application_name=my%20bot").unwrap();
+        assert_eq!(url.take("table").unwrap().as_deref(), Some("x"));
+        assert_eq!(url.to_url(), "postgres://u:p@h/db?application_name=my%20bot");
     }
 
     #[test]

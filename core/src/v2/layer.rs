@@ -1,0 +1,25 @@
+//! Storages that wrap a storage.
+
+use std::sync::Arc;
+
+use super::Storage;
+
+/// Wraps a storage, for instance to encrypt, measure or cache. Applied by
+/// [`Store::layer`](super::Store::layer).
+///
+/// A storage that wraps a storage forwards every method, also those with a default: the adapter may do
+/// it natively. `#[deny(clippy::missing_trait_methods)]` on the `impl` makes the compiler name a method
+/// that was forgotten.
+pub trait Layer {
+    /// Wraps `inner`.
+    fn layer(self, inner: Arc<dyn Storage>) -> Arc<dyn Storage>;
+}
+
+impl<F> Layer for F
+where
+    F: FnOnce(Arc<dyn Storage>) -> Arc<dyn Storage>,
+{
+    fn layer(self, inner: Arc<dyn Storage>) -> Arc<dyn Storage> {
+        self(inner)
+    }
+}

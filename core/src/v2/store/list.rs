@@ -1,0 +1,168 @@
+//! Listings through a store.
+
+use std::future;
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use tracing::Span;
+
+use super::{Store, count};
+use crate::{
+    Error, Key, Operation, Record, Result,
+    v2::{Entry, EntryStream, ListOptions},
+};
+
+impl Store {
+    /// Lists entries. The stream owns what it needs, reads on only as it is polled, and may be dropped at
+    /// any point. After an `Err` that [concerns one entry](Error::concerns_one_entry) the listing goes
+    /// on; any other error ends it, as closing the store does. See
+    /// [`Storage::list`](crate::v2::Storage::list).
+    pub fn list(&self, options: ListOptions) -> EntryStream {
+        match self.checked(options) {
+            Ok(options) => self.listing(options),
+            Err(error) => {
+                let error = self.named(error, Operation::List);
+                stream::once(future::ready(Err(error))).boxed()
+            }
+        }
+    }
+
+    /// Lists the keys that begin with `prefix`; the empty prefix lists all. See [`list`](Store::list).
+    pub fn keys(&self, prefix: &str) -> BoxStream<'static, Result<Key>> {
+        let keys = self.list(ListOptions::new().prefix(prefix).keys_only());
+        keys.map(|entry| entry.map(|entry| entry.key)).boxed()
+    }
+
+    /// Lists the entries whose keys begin with `prefix`; the empty prefix lists all. Each record has its
+    /// [`expiry`](Record::expiry). See [`list`](Store::list).
+    pub fn entries(&self, prefix: &str) -> BoxStream<'static, Result<(Key, Record)>> {
+        let entries = self.list(ListOptions::new().prefix(prefix));
+        let with_record = |entry: Result<Entry>| {
+            let entry = entry.map(|entry| entry.record.map(|record| (entry.key, record))).transpose();
+            future::ready(entry)
+        };
+        entries.filter_map(with_record).boxed()
+    }
+
+    /// Deletes all entries whose keys begin with `prefix`; returns how many there were. The empty prefix
+    /// deletes all of the store or namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where there are no
+    /// [listings](crate::v2::Info::listing); otherwise as [`Storage::clear`](crate::v2::Storage::clear).
+    pub async fn clear(&self, prefix: &str) -> Result<u64> {
+        let call = async {
+            self.check_listing()?;
+            let prefix = format!("{}{prefix}", self.namespace);
+            if !begins_a_key(&prefix) {
+                return Ok(0);
+            }
+            std::sync::Arc::clone(&self.shared.storage).clear(&prefix).await
+        };
+        self.run(Operation::Clear, None, count, call).await
+    }
+
+    /// The options as the storage gets them.
+    fn checked(&self, mut options: ListOptions) -> Result<ListOptions> {
+        self.check_open(Operation::List)?;
+        self.check_listing()?;
+        if let Some(key) = &options.start_after {
+            if !self.shared.info.ordered {
+                return Err(Error::new(
+                    crate::ErrorKind::Unsupported,
+                    "the listings of this storage have no order, so they cannot start after a key",
+                ));
+            }
+            options.start_after = Some(self.full(key)?.into_owned());
+        }
+        if !self.namespace.is_empty() {
+            options.prefix.insert_str(0, &self.namespace);
+        }
+        Ok(options)
+    }
+
+    fn check_listing(&self) -> Result<()> {
+        if self.shared.info.listing { Ok(()) } else { Err(Error::unsupported()) }
+    }
+
+    fn listing(&self, options: ListOptions) -> EntryStream {
+        if !begins_a_key(&options.prefix) {
+            return stream::empty().boxed();
+        }
+        let limit = options.limit.map_or(usize::MAX, std::num::NonZeroUsize::get);
+        let progress = Progress { store: self.clone(), span: self.span(Operation::List), entries: 0, limit };
+        let entries = std::sync::Arc::clone(&self.shared.storage).list(options);
+        stream::unfold((entries, Some(progress)), |(mut entries, progress)| async move {
+            let mut progress = progress?;
+            loop {
+                // The storage is not asked for more than the limit.
+                let next =
+                    if progress.entries < progress.limit { progress.next(&mut entries).await } else { None };
+                match next {
+                    None => {
+                        progress.end("ok");
+                        return None;
+                    }
+                    Some(Ok(Some(entry))) => {
+                        progress.entries += 1;
+                        return Some((Ok(entry), (entries, Some(progress))));
+                    }
+                    // Its key is the namespace itself, and nothing remains.
+                    Some(Ok(None)) => {}
+                    Some(Err(error)) => {
+                        let goes_on = error.concerns_one_entry();
+                        if !goes_on {
+                            progress.end(error.kind().as_str());
+                        }
+                        let error = progress.store.named(error, Operation::List);
+                        return Some((Err(error), (entries, goes_on.then_some(progress))));
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+/// A listing on its way.
+struct Progress {
+    store: Store,
+    span: Span,
+    entries: usize,
+    limit: usize,
+}
+
+impl Progress {
+    /// The next entry under the namespace's names; `Some(Ok(None))` for an entry that it cannot name.
+    async fn next(&self, entries: &mut EntryStream) -> Option<Result<Option<Entry>>> {
+        use tracing::Instrument;
+
+        if let Err(closed) = self.store.check_open(Operation::List) {
+            return Some(Err(closed));
+        }
+        let entry = if self.span.is_disabled() {
+            entries.next().await?
+        } else {
+            entries.next().instrument(self.span.clone()).await?
+        };
+        Some(entry.map(|entry| self.strip(entry)))
+    }
+
+    fn strip(&self, mut entry: Entry) -> Option<Entry> {
+        let namespace = &*self.store.namespace;
+        if !namespace.is_empty() {
+            entry.key = Key::new(entry.key.as_str().strip_prefix(namespace)?).ok()?;
+        }
+        Some(entry)
+    }
+
+    fn end(&self, outcome: &'static str) {
+        self.span.record("outcome", outcome).record("size", self.entries);
+    }
+}
+
+/// Whether any key can begin with `prefix`.
+fn begins_a_key(prefix: &str) -> bool {
+    prefix.is_empty() || Key::new(prefix).is_ok()
+}

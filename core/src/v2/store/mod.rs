@@ -1,0 +1,584 @@
+//! The handle that callers hold.
+
+mod list;
+mod request;
+mod typed;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tracing::{Instrument, Span, field};
+
+pub use self::{
+    request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest},
+    typed::Typed,
+};
+use super::{
+    Action, Applied, Change, Condition, DeleteOptions, Info, Layer, ReadOptions, Storage, TouchOptions,
+    WriteOptions, Written,
+};
+use crate::{Error, ErrorKind, Expiry, IntoKey, Key, Operation, Record, Result};
+
+/// A store, opened. Every adapter's `connect` returns one, and everything that is built on a store takes
+/// one. Cloning is cheap, and all clones are the same store.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_core::v2::{Result, Store};
+///
+/// async fn remember(store: &Store) -> Result<()> {
+///     store.write("chat:42", "hello").expires_in(Duration::from_secs(60)).await?;
+///     let record = store.read("chat:42").await?.expect("written a moment ago");
+///     assert_eq!(record.value, "hello");
+///
+///     // Only if nobody has changed it since.
+///     if let Some(version) = record.version {
+///         store.write("chat:42", "world").if_at(version).await?;
+///     }
+///     store.delete("chat:42").await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// A `Store` applies the rules that hold on every adapter, whatever the store:
+///
+/// - After [`close`](Store::close) each operation is a [`Closed`](ErrorKind::Closed) error.
+/// - A time to live of zero has already elapsed: such a write or touch leaves the key absent.
+/// - An operation that [`info`](Store::info) does not claim is [`Unsupported`](ErrorKind::Unsupported), and
+///   a value larger than [`Info::max_value`] is [`TooLarge`](ErrorKind::TooLarge).
+/// - Errors name the adapter and the operation.
+/// - Each operation is a [`tracing`] span at level `DEBUG` named `larder`, with the fields `adapter`,
+///   `operation`, `outcome` (`ok`, or the [kind](ErrorKind) of the error) and `size`: the bytes of the
+///   value that was read or written, or the number of entries. No field holds a key or a value.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    /// What every key begins with. Empty: the whole store.
+    namespace: Arc<str>,
+}
+
+struct Shared {
+    storage: Arc<dyn Storage>,
+    info: Info,
+    /// Shared with the stores that were made of this one by a layer.
+    state: Arc<AtomicU8>,
+}
+
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Store {
+    /// A store on `storage`.
+    #[must_use]
+    pub fn new(storage: impl Into<Self>) -> Self {
+        storage.into()
+    }
+
+    fn on(storage: Arc<dyn Storage>, state: Arc<AtomicU8>, namespace: Arc<str>) -> Self {
+        let info = storage.info();
+        Self { shared: Arc::new(Shared { storage, info, state }), namespace }
+    }
+
+    /// The adapter's name and what the store does natively.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.shared.info
+    }
+
+    /// The storage underneath, for a [`Layer`]. It applies none of the rules of a `Store`.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.shared.storage
+    }
+
+    /// The same store, with every operation going through `layer` first. It is closed together with the
+    /// store that it was made of.
+    #[must_use]
+    pub fn layer(&self, layer: impl Layer) -> Self {
+        let storage = layer.layer(Arc::clone(&self.shared.storage));
+        Self::on(storage, Arc::clone(&self.shared.state), Arc::clone(&self.namespace))
+    }
+
+    /// The part of the store whose keys begin with `prefix`, which its keys leave out. Nested namespaces
+    /// add up. [`close`](Store::close), [`flush`](Store::flush) and
+    /// [`purge_expired`](Store::purge_expired) concern the whole store.
+    ///
+    /// ```
+    /// # use larder_core::v2::{Result, Store};
+    /// # async fn example(store: Store) -> Result<()> {
+    /// let chats = store.namespace("chat:")?;
+    /// chats.write("42", "hello").await?;
+    /// assert!(store.read("chat:42").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](ErrorKind::InvalidKey) if no key can begin with the prefix: it is too long, or has
+    /// a control character.
+    pub fn namespace(&self, prefix: impl AsRef<str>) -> Result<Self> {
+        let namespace = format!("{}{}", self.namespace, prefix.as_ref());
+        if !namespace.is_empty() {
+            // One byte is left for the keys.
+            Key::new(format!("{namespace}k"))?;
+        }
+        Ok(Self { shared: Arc::clone(&self.shared), namespace: namespace.into() })
+    }
+
+    /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
+    /// [`ReadRequest`] for the options.
+    pub fn read(&self, key: impl IntoKey) -> ReadRequest<'_> {
+        ReadRequest::new(self, key.into_key())
+    }
+
+    /// Writes `value` under `key`: `store.write(key, value).await?`. See [`WriteRequest`] for the
+    /// options.
+    pub fn write(&self, key: impl IntoKey, value: impl Into<Bytes>) -> WriteRequest<'_> {
+        WriteRequest::new(self, key.into_key(), value.into())
+    }
+
+    /// Deletes the entry under `key`: `store.delete(key).await?` says whether there was one. See
+    /// [`DeleteRequest`] for the options.
+    pub fn delete(&self, key: impl IntoKey) -> DeleteRequest<'_> {
+        DeleteRequest::new(self, key.into_key())
+    }
+
+    /// Gives the entry under `key` a new expiry, counted from now: `store.touch(key, expiry).await?` says
+    /// whether there was one. See [`TouchRequest`] for the options.
+    pub fn touch(&self, key: impl IntoKey, expiry: impl Into<Expiry>) -> TouchRequest<'_> {
+        TouchRequest::new(self, key.into_key(), expiry.into())
+    }
+
+    /// Reads the entry under `key`; as [`read`](Store::read), with one allocation less.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) for a TTL or a touch where there is no
+    /// [expiry](Info::expiry), [`InvalidValue`](ErrorKind::InvalidValue) for a touch with a time to live
+    /// of zero; otherwise as [`Storage::read`].
+    pub async fn read_with(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let call = async {
+            self.check_read(options)?;
+            self.shared.storage.read(&*self.full(key)?, options).await
+        };
+        let size = |record: &Option<Record>| record.as_ref().map_or(0, |record| record.value.len());
+        self.run(Operation::Read, None, size, call).await
+    }
+
+    /// Writes `value` under `key`; as [`write`](Store::write), with one allocation less.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ErrorKind::TooLarge) beyond [`Info::max_value`],
+    /// [`Unsupported`](ErrorKind::Unsupported) for an expiry or a condition that the store does not
+    /// offer; otherwise as [`Storage::write`].
+    pub async fn write_with(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let size = value.len();
+        let call = async {
+            self.check_condition(&options.condition)?;
+            self.check_value(&value)?;
+            let key = &*self.full(key)?;
+            if options.expiry.is_elapsed() {
+                self.delete_on(key, &options.condition).await?;
+                return Ok(Written::default());
+            }
+            self.check_expiry(options.expiry)?;
+            self.shared.storage.write(key, value, options).await
+        };
+        self.run(Operation::Write, Some(size), |_| size, call).await
+    }
+
+    /// Deletes the entry under `key`; as [`delete`](Store::delete), with one allocation less.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) for a condition that the store does not offer; otherwise
+    /// as [`Storage::delete`].
+    pub async fn delete_with(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let call = async {
+            self.check_condition(&options.condition)?;
+            self.delete_on(&*self.full(key)?, &options.condition).await
+        };
+        self.run(Operation::Delete, None, |deleted| usize::from(*deleted), call).await
+    }
+
+    /// Gives the entry under `key` a new expiry; as [`touch`](Store::touch), with one allocation less.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) where there is no [expiry](Info::expiry), or for a
+    /// condition that the store does not offer; otherwise as [`Storage::touch`].
+    pub async fn touch_with(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let call = async {
+            self.check_touch()?;
+            self.check_condition(&options.condition)?;
+            let key = &*self.full(key)?;
+            match options.condition {
+                Condition::Absent => self.expect_absent(key).await,
+                _ if expiry.is_elapsed() => self.delete_on(key, &options.condition).await,
+                _ => self.shared.storage.touch(key, expiry, options).await,
+            }
+        };
+        self.run(Operation::Touch, None, |touched| usize::from(*touched), call).await
+    }
+
+    /// Whether there is an entry under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::read`].
+    pub async fn contains(&self, key: impl IntoKey) -> Result<bool> {
+        Ok(self.read(key).without_value().await?.is_some())
+    }
+
+    /// The time that the entry under `key` has left; `None` if there is no entry,
+    /// [`Expiry::Never`] if it does not expire.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) where there is no [expiry](Info::expiry); otherwise as
+    /// [`Storage::read`].
+    pub async fn ttl(&self, key: impl IntoKey) -> Result<Option<Expiry>> {
+        let record = self.read(key).without_value().with_ttl().await?;
+        Ok(record.map(|record| record.expiry.unwrap_or_default()))
+    }
+
+    /// Reads several entries: one result per key, in the order of `keys`. See [`Storage::read_many`].
+    pub async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let call = async {
+            self.check_read(options)?;
+            if self.namespace.is_empty() {
+                return Ok(self.shared.storage.read_many(keys, options).await);
+            }
+            let full: Vec<_> = keys.iter().map(|key| self.full(key).map(Cow::into_owned)).collect();
+            let sent: Vec<_> = full.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
+            let mut results = self.shared.storage.read_many(&sent, options).await.into_iter();
+            let result = |key: Result<Key>| key.and_then(|_| results.next().unwrap_or_else(missing));
+            Ok(full.into_iter().map(result).collect())
+        };
+        self.run_many(Operation::ReadMany, keys.len(), call).await
+    }
+
+    /// Applies several changes: one result per change, in their order. See [`Storage::apply`].
+    pub async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let count = changes.len();
+        let call = async { Ok(self.apply_checked(changes).await) };
+        self.run_many(Operation::Apply, count, call).await
+    }
+
+    /// Removes entries that have expired, to give back their space; returns how many. They are never
+    /// returned either way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::purge_expired`].
+    pub async fn purge_expired(&self) -> Result<u64> {
+        self.run(Operation::PurgeExpired, None, count, self.shared.storage.purge_expired()).await
+    }
+
+    /// Checks that the store answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::ping`].
+    pub async fn ping(&self) -> Result<()> {
+        self.run(Operation::Ping, None, |()| 0, self.shared.storage.ping()).await
+    }
+
+    /// Stores what is still held back. Nearly all adapters acknowledge a write only once it is stored;
+    /// then this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::flush`].
+    pub async fn flush(&self) -> Result<()> {
+        self.run(Operation::Flush, None, |()| 0, self.shared.storage.flush()).await
+    }
+
+    /// Flushes, ends background work and releases what the store holds. Every later operation, through
+    /// any clone, is a [`Closed`](ErrorKind::Closed) error. A second close does nothing, unless the first
+    /// has failed or was dropped: it is then tried again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::close`].
+    pub async fn close(&self) -> Result<()> {
+        let state = &self.shared.state;
+        if state.load(Ordering::Acquire) == CLOSED {
+            return Ok(());
+        }
+        state.store(CLOSING, Ordering::Release);
+        self.observe(Operation::Close, None, |()| 0, self.shared.storage.close()).await?;
+        state.store(CLOSED, Ordering::Release);
+        Ok(())
+    }
+
+    /// Runs `call` unless the store is closed, in a span, and names adapter and operation in its error.
+    async fn run<T>(
+        &self,
+        operation: Operation,
+        sent: Option<usize>,
+        size: impl FnOnce(&T) -> usize,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.check_open(operation)?;
+        self.observe(operation, sent, size, call).await
+    }
+
+    async fn observe<T>(
+        &self,
+        operation: Operation,
+        sent: Option<usize>,
+        size: impl FnOnce(&T) -> usize,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let span = self.span(operation);
+        if span.is_disabled() {
+            return call.await.map_err(|error| self.named(error, operation));
+        }
+        if let Some(sent) = sent {
+            span.record("size", sent);
+        }
+        let result = call.instrument(span.clone()).await.map_err(|error| self.named(error, operation));
+        match &result {
+            Ok(value) => span.record("outcome", "ok").record("size", size(value)),
+            Err(error) => span.record("outcome", error.kind().as_str()),
+        };
+        result
+    }
+
+    /// As [`run`](Self::run), with one result for each of `count` items.
+    async fn run_many<T>(
+        &self,
+        operation: Operation,
+        count: usize,
+        call: impl Future<Output = Result<Vec<Result<T>>>>,
+    ) -> Vec<Result<T>> {
+        let failed = |error: Error| -> Vec<Result<T>> { (0..count).map(|_| Err(error.clone())).collect() };
+        let results = self.run(operation, Some(count), |_| count, call).await.unwrap_or_else(failed);
+        results.into_iter().map(|result| result.map_err(|error| self.named(error, operation))).collect()
+    }
+
+    fn span(&self, operation: Operation) -> Span {
+        tracing::debug_span!(
+            "larder",
+            adapter = self.shared.info.name,
+            operation = operation.as_str(),
+            outcome = field::Empty,
+            size = field::Empty,
+        )
+    }
+
+    fn named(&self, error: Error, operation: Operation) -> Error {
+        error.with_adapter(self.shared.info.name).with_operation(operation)
+    }
+
+    fn is_open(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) == OPEN
+    }
+
+    fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.is_open() { Ok(()) } else { Err(self.named(Error::closed(), operation)) }
+    }
+
+    /// The key as the storage knows it.
+    fn full<'a>(&self, key: &'a Key) -> Result<Cow<'a, Key>> {
+        if self.namespace.is_empty() {
+            return Ok(Cow::Borrowed(key));
+        }
+        Key::try_from(format!("{}{key}", self.namespace)).map(Cow::Owned)
+    }
+
+    fn check_read(&self, options: &ReadOptions) -> Result<()> {
+        if !self.shared.info.expiry && (options.ttl || options.touch.is_some()) {
+            return Err(Error::unsupported());
+        }
+        if options.touch.is_some_and(Expiry::is_elapsed) {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                "a read cannot touch with a time to live of zero; delete the entry instead",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_touch(&self) -> Result<()> {
+        if self.shared.info.expiry { Ok(()) } else { Err(Error::unsupported()) }
+    }
+
+    fn check_expiry(&self, expiry: Expiry) -> Result<()> {
+        match expiry {
+            Expiry::After(_) if !self.shared.info.expiry => {
+                Err(Error::new(ErrorKind::Unsupported, "this storage has no expiry; write without one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_condition(&self, condition: &Condition) -> Result<()> {
+        if *condition == Condition::Any || self.shared.info.conditions() {
+            return Ok(());
+        }
+        Err(Error::unsupported())
+    }
+
+    fn check_value(&self, value: &Bytes) -> Result<()> {
+        match self.shared.info.max_value {
+            Some(max) if value.len() as u64 > max => Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("the value has {} bytes, and this storage takes at most {max}", value.len()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete_on(&self, key: &Key, condition: &Condition) -> Result<bool> {
+        if *condition == Condition::Absent {
+            return self.expect_absent(key).await;
+        }
+        let options = DeleteOptions::new().condition(condition.clone());
+        self.shared.storage.delete(key, &options).await
+    }
+
+    /// A deletion or touch of an entry that must be absent: nothing to change, and `false`.
+    async fn expect_absent(&self, key: &Key) -> Result<bool> {
+        match self.shared.storage.read(key, &ReadOptions::new().without_value()).await? {
+            None => Ok(false),
+            Some(_) => Err(Error::conflict()),
+        }
+    }
+
+    /// Applies the changes that pass the checks, in as few calls as their order allows.
+    async fn apply_checked(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        // A put or touch that has expired at once becomes a deletion, and its result one of its own kind.
+        let asked: Vec<fn(bool) -> Applied> =
+            changes.iter().map(|change| outcome_of(&change.action)).collect();
+        let mut results: Vec<Option<Result<Applied>>> = asked.iter().map(|_| None).collect();
+        let mut batch = Batch::default();
+        for (place, change) in changes.into_iter().enumerate() {
+            match self.check_change(change) {
+                Err(error) => results[place] = Some(Err(error)),
+                // Changes nothing, and depends on what comes before it.
+                Ok(change) if change.condition == Condition::Absent && !is_put(&change) => {
+                    batch.send(&*self.shared.storage, &mut results).await;
+                    results[place] = Some(self.expect_absent(&change.key).await.map(Applied::Deleted));
+                }
+                Ok(change) => batch.push(place, change),
+            }
+        }
+        batch.send(&*self.shared.storage, &mut results).await;
+        let result = |(asked, result): (fn(bool) -> Applied, _)| match result {
+            Some(Ok(Applied::Deleted(existed))) => Ok(asked(existed)),
+            Some(result) => result,
+            None => missing(),
+        };
+        asked.into_iter().zip(results).map(result).collect()
+    }
+
+    /// The change as the storage gets it.
+    fn check_change(&self, change: Change) -> Result<Change> {
+        let Change { key, action, condition } = change;
+        self.check_condition(&condition)?;
+        let action = match action {
+            Action::Put(value, expiry) => {
+                self.check_value(&value)?;
+                if expiry.is_elapsed() {
+                    Action::Delete
+                } else {
+                    self.check_expiry(expiry)?;
+                    Action::Put(value, expiry)
+                }
+            }
+            Action::Delete => Action::Delete,
+            Action::Touch(expiry) => {
+                self.check_touch()?;
+                if expiry.is_elapsed() { Action::Delete } else { Action::Touch(expiry) }
+            }
+        };
+        let key = if self.namespace.is_empty() { key } else { self.full(&key)?.into_owned() };
+        Ok(Change { key, action, condition })
+    }
+}
+
+/// Changes on their way to the storage, with their places in the caller's batch.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    places: Vec<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, place: usize, change: Change) {
+        self.changes.push(change);
+        self.places.push(place);
+    }
+
+    async fn send(&mut self, storage: &dyn Storage, results: &mut [Option<Result<Applied>>]) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let applied = storage.apply(std::mem::take(&mut self.changes)).await;
+        for (place, result) in self.places.drain(..).zip(applied) {
+            results[place] = Some(result);
+        }
+    }
+}
+
+/// What a deletion in place of `action` returns, given whether there was an entry.
+fn outcome_of(action: &Action) -> fn(bool) -> Applied {
+    match action {
+        Action::Put(..) => |_| Applied::Put(Written::default()),
+        Action::Delete => Applied::Deleted,
+        Action::Touch(_) => Applied::Touched,
+    }
+}
+
+fn is_put(change: &Change) -> bool {
+    matches!(change.action, Action::Put(..))
+}
+
+fn count(removed: &u64) -> usize {
+    usize::try_from(*removed).unwrap_or(usize::MAX)
+}
+
+/// The adapter has returned fewer results than there were items.
+fn missing<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::Other, "the adapter returned too few results for the batch"))
+}
+
+impl<S: Storage> From<S> for Store {
+    fn from(storage: S) -> Self {
+        Self::from(Arc::new(storage) as Arc<dyn Storage>)
+    }
+}
+
+impl From<Arc<dyn Storage>> for Store {
+    fn from(storage: Arc<dyn Storage>) -> Self {
+        Self::on(storage, Arc::default(), Arc::from(""))
+    }
+}
+
+impl From<&Self> for Store {
+    fn from(store: &Self) -> Self {
+        store.clone()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("storage", &self.shared.storage)
+            .field("namespaced", &!self.namespace.is_empty())
+            .field("open", &self.is_open())
+            .finish()
+    }
+}

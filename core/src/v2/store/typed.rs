@@ -1,0 +1,193 @@
+//! Values of a type.
+
+use std::{fmt, marker::PhantomData};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::Store;
+use crate::{
+    Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version,
+    v2::{Condition, DeleteOptions, ReadOptions, WriteOptions, Written},
+};
+
+/// A store whose values are `T`s, encoded by `C`; made by [`Store::typed`].
+///
+/// A value that could not be read again is not written; see [`Codec::encode_readable`]. A decoding error
+/// names the entry by the [fingerprint](Key::fingerprint) of its key.
+///
+/// ```
+/// use larder_core::v2::{Expiry, Key, Result, Store};
+///
+/// async fn remember(store: &Store, chat: &Key) -> Result<()> {
+///     let names = store.typed::<Vec<String>>();
+///     names.update(chat, Expiry::Never, |known| {
+///         let mut known = known.unwrap_or_default();
+///         known.push("Rex".to_owned());
+///         Some(known)
+///     }).await?;
+///     Ok(())
+/// }
+/// ```
+pub struct Typed<T, C = Json> {
+    store: Store,
+    codec: C,
+    value: PhantomData<fn() -> T>,
+}
+
+impl Store {
+    /// The store as values of type `T`, as JSON.
+    #[must_use]
+    pub fn typed<T>(&self) -> Typed<T> {
+        self.typed_with(Json)
+    }
+
+    /// The store as values of type `T`, encoded by `codec`.
+    #[must_use]
+    pub fn typed_with<T, C: Codec>(&self, codec: C) -> Typed<T, C> {
+        Typed { store: self.clone(), codec, value: PhantomData }
+    }
+
+    /// Reads the JSON value under `key` as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Typed::read`].
+    pub async fn read_as<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        self.typed().read(key).await
+    }
+
+    /// Writes `value` as JSON under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Typed::write`].
+    pub async fn write_as<T>(&self, key: &Key, value: &T, expiry: impl Into<Expiry>) -> Result<Written>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let options = WriteOptions::new().expiry(expiry);
+        self.typed().write(key, value, &options).await
+    }
+
+    /// Replaces the JSON value under `key` by the result of `change` without losing a concurrent update;
+    /// see [`Typed::update`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Typed::update`].
+    pub async fn update<T, F>(&self, key: &Key, expiry: impl Into<Expiry>, change: F) -> Result<Option<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(Option<T>) -> Option<T>,
+    {
+        self.typed().update(key, expiry, change).await
+    }
+}
+
+impl<T, C: Codec> Typed<T, C> {
+    /// The store underneath.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Reads and decodes the value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
+    pub async fn read(&self, key: &Key) -> Result<Option<T>>
+    where
+        T: DeserializeOwned,
+    {
+        Ok(self.read_versioned(key).await?.map(|(value, _)| value))
+    }
+
+    /// Reads and decodes the value under `key`, with the version that was read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
+    pub async fn read_versioned(&self, key: &Key) -> Result<Option<(T, Option<Version>)>>
+    where
+        T: DeserializeOwned,
+    {
+        let Some(record) = self.store.read_with(key, &ReadOptions::new()).await? else {
+            return Ok(None);
+        };
+        let value = self
+            .codec
+            .decode(&record.value)
+            .map_err(|error| error.with_adapter(self.store.info().name).with_key(key))?;
+        Ok(Some((value, record.version)))
+    }
+
+    /// Encodes and writes `value` under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::write`]; [`Codec`](ErrorKind::Codec) if the value cannot be encoded, or if a `T` could
+    /// not be decoded from it again. The stored value then stays.
+    pub async fn write(&self, key: &Key, value: &T, options: &WriteOptions) -> Result<Written>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let value: Bytes = self.codec.encode_readable(value).map_err(|error| error.with_key(key))?;
+        self.store.write_with(key, value, options).await
+    }
+
+    /// Replaces the value under `key` by the result of `change` without losing a concurrent update: reads,
+    /// calls `change`, and writes if the entry is still as it was read; otherwise starts again. `change`
+    /// is given `None` if there is no value, and returns `None` to delete it. Returns the stored value.
+    ///
+    /// A round fails only if another writer has succeeded, so the writers together always make progress.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Typed::read) and [`write`](Typed::write), except for
+    /// [`Conflict`](ErrorKind::Conflict); [`Unsupported`](ErrorKind::Unsupported) where entries have no
+    /// [versions](crate::v2::Info::versions).
+    pub async fn update<F>(&self, key: &Key, expiry: impl Into<Expiry>, mut change: F) -> Result<Option<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(Option<T>) -> Option<T>,
+    {
+        let expiry = expiry.into();
+        if !self.store.info().conditions() {
+            return Err(self.store.named(Error::unsupported(), Operation::Write));
+        }
+        loop {
+            let (value, seen) =
+                self.read_versioned(key).await?.map_or((None, None), |(value, seen)| (Some(value), seen));
+            let changed = change(value);
+            let condition = Condition::unchanged(seen);
+            let outcome = match &changed {
+                Some(value) => {
+                    let options = WriteOptions::new().expiry(expiry).condition(condition);
+                    self.write(key, value, &options).await.map(drop)
+                }
+                None if condition == Condition::Absent => Ok(()),
+                None => {
+                    self.store.delete_with(key, &DeleteOptions::new().condition(condition)).await.map(drop)
+                }
+            };
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                outcome => return outcome.map(|()| changed),
+            }
+        }
+    }
+}
+
+impl<T, C: Clone> Clone for Typed<T, C> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), codec: self.codec.clone(), value: PhantomData }
+    }
+}
+
+impl<T, C: fmt::Debug> fmt::Debug for Typed<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed").field("store", &self.store).field("codec", &self.codec).finish()
+    }
+}

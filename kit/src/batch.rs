@@ -1,0 +1,253 @@
+//! Batches: which changes go together, and what became of each.
+
+use std::{collections::HashMap, fmt};
+
+use larder_core::v2::{Applied, Change, Error, ErrorKind, Key, Result};
+
+/// How much one call to the store may carry.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At most as many changes.
+    pub entries: usize,
+    /// At most as many bytes of keys and values. A change that is larger by itself goes alone.
+    pub bytes: usize,
+}
+
+/// A batch of changes on its way to the store.
+///
+/// It is sent in rounds, each within the [`Limits`] and with at most one change of a key. Changes of one
+/// key keep their order: the second is sent once the first is done, so the last one wins. If the store
+/// [is gone](is_gone), the changes that were not sent fail with the same error, marked as
+/// [not applied](Error::not_applied).
+///
+/// ```
+/// use larder_core::v2::{Applied, Change, Result};
+/// use larder_kit::{Batch, Limits};
+///
+/// const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
+///
+/// async fn apply(changes: Vec<Change>) -> Vec<Result<Applied>> {
+///     let mut batch = Batch::new(changes, LIMITS);
+///     while let Some(round) = batch.next_round() {
+///         let outcome = send(round.changes()).await;
+///         batch.done(round, outcome);
+///     }
+///     batch.into_results()
+/// }
+///
+/// /// One call to the store: one result per change, or an error that concerns all of them.
+/// async fn send(changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+///     # Ok(changes.iter().map(|_| Ok(Applied::Deleted(true))).collect())
+/// }
+/// ```
+pub struct Batch {
+    /// Those that are still to be sent, the last first.
+    waiting: Vec<(usize, Change)>,
+    results: Vec<Option<Result<Applied>>>,
+    limits: Limits,
+}
+
+/// What to send with one call.
+pub struct Round {
+    changes: Vec<Change>,
+    places: Vec<usize>,
+}
+
+impl Round {
+    /// The changes, each of another key.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+}
+
+impl Batch {
+    /// The batch, with nothing sent yet.
+    #[must_use]
+    pub fn new(changes: Vec<Change>, limits: Limits) -> Self {
+        let results = changes.iter().map(|_| None).collect();
+        let waiting = changes.into_iter().enumerate().rev().collect();
+        Self { waiting, results, limits }
+    }
+
+    /// Gives the change at `place` its result without sending it, for instance because the store cannot
+    /// hold its value. Before the first round only.
+    pub fn refuse(&mut self, place: usize, error: Error) {
+        self.waiting.retain(|(waiting, _)| *waiting != place);
+        self.results[place] = Some(Err(error));
+    }
+
+    /// The changes to send next; `None` once all have been.
+    pub fn next_round(&mut self) -> Option<Round> {
+        let mut round = Round { changes: Vec::new(), places: Vec::new() };
+        let mut bytes = 0;
+        let mut keys: HashMap<Key, ()> = HashMap::new();
+        let mut later = Vec::new();
+        while let Some((place, change)) = self.waiting.pop() {
+            let size = change.size();
+            let fits = round.changes.is_empty()
+                || (round.changes.len() < self.limits.entries && bytes + size <= self.limits.bytes);
+            if !fits {
+                self.waiting.push((place, change));
+                break;
+            }
+            if keys.insert(change.key.clone(), ()).is_some() {
+                later.push((place, change));
+                continue;
+            }
+            bytes += size;
+            round.changes.push(change);
+            round.places.push(place);
+        }
+        self.waiting.extend(later.into_iter().rev());
+        (!round.changes.is_empty()).then_some(round)
+    }
+
+    /// Takes the results of a round: one per change in their order, or one error for all of them.
+    pub fn done(&mut self, round: Round, outcome: Result<Vec<Result<Applied>>>) {
+        let gone = match &outcome {
+            Err(error) => Some(error),
+            Ok(results) => {
+                results.iter().filter_map(|result| result.as_ref().err()).find(|error| is_gone(error))
+            }
+        };
+        if let Some(error) = gone.filter(|error| is_gone(error)) {
+            let error = error.clone().not_applied();
+            for (place, _) in self.waiting.drain(..) {
+                self.results[place] = Some(Err(error.clone()));
+            }
+        }
+        match outcome {
+            Ok(results) => {
+                for (place, result) in round.places.into_iter().zip(results) {
+                    self.results[place] = Some(result);
+                }
+            }
+            Err(error) => {
+                for place in round.places {
+                    self.results[place] = Some(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One result per change, in the order of the batch.
+    #[must_use]
+    pub fn into_results(self) -> Vec<Result<Applied>> {
+        let missing =
+            || Err(Error::new(ErrorKind::Other, "the store returned too few results for the batch"));
+        self.results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    }
+}
+
+/// Whether the store cannot be reached, so that whatever is sent next would fail in the same way.
+#[must_use]
+pub fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Round").field("changes", &self.changes.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::v2::{Expiry, Outcome, Written};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { entries: 3, bytes: 10 };
+
+    fn put(key: &str, value: &'static str) -> Change {
+        Change::put(Key::new(key).unwrap(), value, Expiry::Never)
+    }
+
+    fn keys(round: &Round) -> String {
+        round.changes().iter().map(|change| change.key.as_str()).collect()
+    }
+
+    /// The rounds, all of which succeed.
+    fn rounds(changes: Vec<Change>) -> Vec<String> {
+        let mut batch = Batch::new(changes, LIMITS);
+        let mut rounds = Vec::new();
+        while let Some(round) = batch.next_round() {
+            rounds.push(keys(&round));
+            let results = round.changes().iter().map(|_| Ok(Applied::Put(Written::default()))).collect();
+            batch.done(round, Ok(results));
+        }
+        assert!(batch.into_results().iter().all(Result::is_ok));
+        rounds
+    }
+
+    #[test]
+    fn rounds_keep_to_the_limits() {
+        assert_eq!(
+            rounds("abcdefg".chars().map(|key| put(&key.to_string(), "")).collect()),
+            ["abc", "def", "g"]
+        );
+        assert_eq!(rounds(vec![put("a", "1234"), put("b", "1234"), put("c", "")]), ["ab", "c"]);
+        assert_eq!(
+            rounds(vec![put("a", ""), put("b", "larger than a round"), put("c", "")]),
+            ["a", "b", "c"]
+        );
+        assert!(rounds(vec![]).is_empty());
+    }
+
+    #[test]
+    fn changes_of_one_key_keep_their_order() {
+        assert_eq!(rounds(vec![put("a", ""), put("a", ""), put("b", ""), put("a", "")]), ["ab", "a", "a"]);
+    }
+
+    #[test]
+    fn each_change_has_its_result() {
+        let mut batch = Batch::new(vec![put("a", ""), put("b", ""), put("a", ""), put("c", "")], LIMITS);
+        batch.refuse(1, Error::new(ErrorKind::InvalidValue, "no"));
+        let round = batch.next_round().unwrap();
+        assert_eq!(keys(&round), "ac");
+        batch.done(round, Ok(vec![Err(Error::conflict()), Ok(Applied::Deleted(true))]));
+        let round = batch.next_round().unwrap();
+        batch.done(round, Ok(vec![Ok(Applied::Touched(false))]));
+        assert!(batch.next_round().is_none());
+        let results = batch.into_results();
+        let kinds: Vec<_> = results.iter().map(|result| result.as_ref().map_err(Error::kind)).collect();
+        assert_eq!(kinds[0], Err(ErrorKind::Conflict));
+        assert_eq!(kinds[1], Err(ErrorKind::InvalidValue));
+        assert_eq!(kinds[2], Ok(&Applied::Touched(false)));
+        assert_eq!(kinds[3], Ok(&Applied::Deleted(true)));
+    }
+
+    #[test]
+    fn once_the_store_is_gone_the_rest_is_not_sent() {
+        let changes = || "abcde".chars().map(|key| put(&key.to_string(), "")).collect();
+        let gone = || Error::new(ErrorKind::Unavailable, "gone");
+        for outcome in [Err(gone()), Ok(vec![Ok(Applied::Deleted(true)), Err(gone()), Err(gone())])] {
+            let mut batch = Batch::new(changes(), LIMITS);
+            let round = batch.next_round().unwrap();
+            batch.done(round, outcome);
+            assert!(batch.next_round().is_none());
+            let results = batch.into_results();
+            let outcomes: Vec<_> =
+                results.iter().skip(1).map(|r| r.as_ref().unwrap_err().outcome()).collect();
+            assert_eq!(
+                outcomes,
+                [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied]
+            );
+        }
+    }
+
+    #[test]
+    fn failure_of_a_round_for_another_reason_leaves_the_rest() {
+        let mut batch = Batch::new("abcd".chars().map(|key| put(&key.to_string(), "")).collect(), LIMITS);
+        let round = batch.next_round().unwrap();
+        batch.done(round, Err(Error::new(ErrorKind::StorageFull, "no room")));
+        assert_eq!(keys(&batch.next_round().unwrap()), "d");
+    }
+}

@@ -1,0 +1,26 @@
+//! The parts that most Larder adapters need, for authors of adapters.
+//!
+//! | item | for |
+//! |---|---|
+//! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
+//! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
+//! | [`prefix_end`] | the range of keys that begin with a prefix |
+//! | [`check_json`] | stores that hold JSON only |
+//! | [`Sweeper`] | removing expired entries every so often |
+//! | [`StoreUrl`], [`redact`] | storage URLs and their options |
+
+mod batch;
+mod json;
+mod pages;
+mod prefix;
+mod sweep;
+mod url;
+
+pub use crate::{
+    batch::{Batch, Limits, Round, is_gone},
+    json::check_json,
+    pages::{PageSize, Pager, pages},
+    prefix::prefix_end,
+    sweep::Sweeper,
+    url::{StoreUrl, redact},
+};

@@ -1,0 +1,137 @@
+//! Listings that read page by page.
+
+use futures_util::{StreamExt, stream};
+use larder_core::v2::{Entry, EntryStream, Error, ErrorKind, Result};
+
+/// A listing under way: what has to be read next.
+pub trait Pager: Send + 'static {
+    /// Reads the next page; `None` at the end. A page may be empty.
+    ///
+    /// An entry that cannot be named or read is an `Err` in the page, and the listing goes on. An `Err`
+    /// instead of a page ends it.
+    fn next_page(&mut self) -> impl Future<Output = Result<Option<Vec<Result<Entry>>>>> + Send;
+}
+
+/// The stream of the entries of all pages. Reads a page when the one before has been consumed.
+///
+/// An error that [concerns one entry](Error::concerns_one_entry) tells the caller that the listing goes
+/// on. If reading a page fails with such an error, the stream ends with one of kind
+/// [`Other`](ErrorKind::Other) instead, whose source it is.
+pub fn pages(pager: impl Pager) -> EntryStream {
+    stream::unfold(Some(pager), |pager| async move {
+        let mut pager = pager?;
+        match pager.next_page().await {
+            Ok(Some(page)) => Some((page, Some(pager))),
+            Ok(None) => None,
+            Err(error) => Some((vec![Err(incomplete(error))], None)),
+        }
+    })
+    .map(stream::iter)
+    .flatten()
+    .boxed()
+}
+
+fn incomplete(error: Error) -> Error {
+    if !error.concerns_one_entry() {
+        return error;
+    }
+    Error::new(ErrorKind::Other, "the listing could not go on: what is stored is damaged").with_source(error)
+}
+
+/// How many entries to read at once, so that a page holds about 1 MiB of values.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    entries: usize,
+    max: usize,
+}
+
+impl PageSize {
+    /// How many bytes of values a page should have.
+    const BYTES: usize = 1 << 20;
+
+    /// `first` entries at first, whose size is not known yet, and at most `max`.
+    #[must_use]
+    pub const fn new(first: usize, max: usize) -> Self {
+        Self { entries: first, max }
+    }
+
+    /// How many entries to read at once.
+    #[must_use]
+    pub const fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Takes the size of the values of the last page, which had `entries` with `bytes` together, for that
+    /// of the next.
+    pub fn adapt(&mut self, entries: usize, bytes: usize) {
+        if let Some(size) = bytes.checked_div(entries) {
+            self.entries = (Self::BYTES / size.max(1)).clamp(1, self.max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::v2::Key;
+
+    use super::*;
+
+    /// Returns its pages one by one, the last first.
+    struct Pages(Vec<Result<Vec<Result<Entry>>>>);
+
+    impl Pager for Pages {
+        async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+            self.0.pop().transpose()
+        }
+    }
+
+    fn entry(key: &str) -> Result<Entry> {
+        Ok(Entry::key(Key::new(key).unwrap()))
+    }
+
+    fn failure(kind: ErrorKind) -> Error {
+        Error::new(kind, "no")
+    }
+
+    async fn listed(pages: Vec<Result<Vec<Result<Entry>>>>) -> Vec<String> {
+        let name = |entry: Result<Entry>| {
+            entry.map_or_else(|error| error.kind().to_string(), |entry| entry.key.to_string())
+        };
+        super::pages(Pages(pages.into_iter().rev().collect())).map(name).collect().await
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other() {
+        let pages = vec![
+            Ok(vec![entry("a"), entry("b")]),
+            Ok(vec![]),
+            Ok(vec![Err(failure(ErrorKind::Corrupt)), entry("c")]),
+        ];
+        assert_eq!(listed(pages).await, ["a", "b", "corrupt", "c"]);
+    }
+
+    #[tokio::test]
+    async fn page_that_cannot_be_read_ends_the_listing() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt, ErrorKind::InvalidKey] {
+            let pages = vec![Ok(vec![entry("a")]), Err(failure(kind)), Ok(vec![entry("b")])];
+            let reported = if kind == ErrorKind::Unavailable { kind } else { ErrorKind::Other };
+            assert_eq!(listed(pages).await, ["a", &reported.to_string()]);
+        }
+    }
+
+    #[test]
+    fn page_size_follows_the_values() {
+        let mut size = PageSize::new(16, 512);
+        assert_eq!(size.entries(), 16);
+        size.adapt(16, 16 * 100);
+        assert_eq!(size.entries(), 512);
+        size.adapt(512, 512 << 14);
+        assert_eq!(size.entries(), 64);
+        size.adapt(2, 8 << 20);
+        assert_eq!(size.entries(), 1);
+        size.adapt(0, 0);
+        assert_eq!(size.entries(), 1);
+        size.adapt(1, 0);
+        assert_eq!(size.entries(), 512);
+    }
+}

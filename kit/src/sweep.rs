@@ -1,0 +1,187 @@
+//! A task that removes expired entries every so often.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::v2::{ErrorKind, Result};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+/// How many times longer than asked for the sweeper waits, at most, while sweeping fails.
+const MAX_BACK_OFF: u32 = 16;
+
+/// Removes expired entries every so often, in a tokio task.
+///
+/// An error does not end it: it waits twice as long after each failure in a row, up to 16 times the
+/// interval, and logs a warning. It ends when the store is closed, when the target is dropped, and when
+/// the `Sweeper` is dropped.
+///
+/// The task holds its target weakly, so that a storage can own its sweeper:
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use larder_core::v2::Result;
+/// use larder_kit::Sweeper;
+///
+/// struct Table;
+///
+/// impl Table {
+///     async fn purge(&self) -> Result<u64> {
+///         Ok(0)
+///     }
+/// }
+///
+/// struct Storage { table: Arc<Table>, sweeper: Sweeper }
+///
+/// fn open() -> Storage {
+///     let table = Arc::new(Table);
+///     let purge = |table: Arc<Table>| async move { table.purge().await };
+///     let sweeper = Sweeper::start("example", Arc::downgrade(&table), Duration::from_secs(60), purge);
+///     Storage { table, sweeper }
+/// }
+/// ```
+///
+/// # Without a runtime
+///
+/// Outside a tokio runtime nothing panics: the first [`ensure_running`](Sweeper::ensure_running) within
+/// one starts the task. A storage that can be opened anywhere calls it in its writes; while the task is
+/// running it costs one atomic load. It also starts the task again on the current runtime if the one that
+/// it ran on has shut down.
+pub struct Sweeper {
+    spawn: Box<Spawn>,
+    state: Arc<AtomicU8>,
+    task: Mutex<Option<AbortHandle>>,
+    every: Duration,
+}
+
+/// Starts the task on a runtime.
+type Spawn = dyn Fn(&Handle, Alive) -> AbortHandle + Send + Sync;
+
+const IDLE: u8 = 0;
+const RUNNING: u8 = 1;
+const ENDED: u8 = 2;
+
+/// Held by the task: when it goes with its runtime, the sweeper is idle again.
+struct Alive(Arc<AtomicU8>);
+
+impl Alive {
+    fn end(&self) {
+        self.0.store(ENDED, Ordering::Release);
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // What panics once (on a runtime without timers, say) would do so again.
+        let next = if std::thread::panicking() { ENDED } else { IDLE };
+        // Unless it has ended for good, in which case there is nothing to change.
+        let _ = self.0.compare_exchange(RUNNING, next, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+impl Sweeper {
+    /// Calls `purge` with the target every `every` (at least a millisecond), the first time after that
+    /// long. `adapter` is named in the log. The runtime needs its timers enabled.
+    #[must_use]
+    pub fn start<T, F>(
+        adapter: &'static str,
+        target: Weak<T>,
+        every: Duration,
+        purge: impl Fn(Arc<T>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Send + Sync + 'static,
+        F: Future<Output = Result<u64>> + Send + 'static,
+    {
+        let every = every.max(Duration::from_millis(1));
+        let spawn = move |runtime: &Handle, alive: Alive| {
+            let (target, purge) = (target.clone(), purge.clone());
+            let sweep = async move {
+                sweep(adapter, target, every, purge).await;
+                alive.end();
+            };
+            runtime.spawn(sweep).abort_handle()
+        };
+        let sweeper = Self { spawn: Box::new(spawn), state: Arc::default(), task: Mutex::default(), every };
+        sweeper.ensure_running();
+        sweeper
+    }
+
+    /// Starts the task if it is not running and there is a tokio runtime here. Cheap.
+    pub fn ensure_running(&self) {
+        if self.state.load(Ordering::Acquire) != IDLE {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        // Under the lock, so that a stop at the same time finds the task.
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.compare_exchange(IDLE, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            *task = Some((self.spawn)(&runtime, Alive(Arc::clone(&self.state))));
+        }
+    }
+
+    /// Ends the task, for good. Dropping the sweeper does the same.
+    pub fn stop(&self) {
+        self.state.store(ENDED, Ordering::Release);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+}
+
+async fn sweep<T, F: Future<Output = Result<u64>>>(
+    adapter: &'static str,
+    target: Weak<T>,
+    every: Duration,
+    purge: impl Fn(Arc<T>) -> F,
+) {
+    let mut factor = 1;
+    loop {
+        tokio::time::sleep(every.saturating_mul(factor)).await;
+        let Some(target) = target.upgrade() else {
+            return;
+        };
+        match purge(target).await {
+            Ok(removed) => {
+                factor = 1;
+                if removed > 0 {
+                    tracing::debug!(adapter, removed, "removed expired entries");
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unsupported) => return,
+            Err(error) => {
+                factor = (factor * 2).min(MAX_BACK_OFF);
+                tracing::warn!(
+                    adapter,
+                    kind = %error.kind(),
+                    %error,
+                    retry_after = ?every.saturating_mul(factor),
+                    "could not remove expired entries"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Sweeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sweeper")
+            .field("every", &self.every)
+            .field("running", &(self.state.load(Ordering::Relaxed) == RUNNING))
+            .finish_non_exhaustive()
+    }
+}
