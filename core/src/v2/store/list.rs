@@ -1,14 +1,14 @@
 //! Listings through a store.
 
-use std::future;
+use std::{future, num::NonZeroUsize, sync::Arc};
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
-use tracing::Span;
+use tracing::{Instrument, Span};
 
-use super::{Store, count};
+use super::{Store, removed};
 use crate::{
-    Error, Key, Operation, Record, Result,
+    Error, ErrorKind, Key, Operation, Record, Result,
     v2::{Entry, EntryStream, ListOptions},
 };
 
@@ -58,9 +58,9 @@ impl Store {
             if !begins_a_key(&prefix) {
                 return Ok(0);
             }
-            std::sync::Arc::clone(&self.shared.storage).clear(&prefix).await
+            Arc::clone(&self.shared.storage).clear(&prefix).await
         };
-        self.run(Operation::Clear, None, count, call).await
+        self.run(Operation::Clear, removed, call).await
     }
 
     /// The options as the storage gets them.
@@ -70,7 +70,7 @@ impl Store {
         if let Some(key) = &options.start_after {
             if !self.shared.info.ordered {
                 return Err(Error::new(
-                    crate::ErrorKind::Unsupported,
+                    ErrorKind::Unsupported,
                     "the listings of this storage have no order, so they cannot start after a key",
                 ));
             }
@@ -90,9 +90,9 @@ impl Store {
         if !begins_a_key(&options.prefix) {
             return stream::empty().boxed();
         }
-        let limit = options.limit.map_or(usize::MAX, std::num::NonZeroUsize::get);
+        let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
         let progress = Progress { store: self.clone(), span: self.span(Operation::List), entries: 0, limit };
-        let entries = std::sync::Arc::clone(&self.shared.storage).list(options);
+        let entries = Arc::clone(&self.shared.storage).list(options);
         stream::unfold((entries, Some(progress)), |(mut entries, progress)| async move {
             let mut progress = progress?;
             loop {
@@ -136,8 +136,6 @@ struct Progress {
 impl Progress {
     /// The next entry under the namespace's names; `Some(Ok(None))` for an entry that it cannot name.
     async fn next(&self, entries: &mut EntryStream) -> Option<Result<Option<Entry>>> {
-        use tracing::Instrument;
-
         if let Err(closed) = self.store.check_open(Operation::List) {
             return Some(Err(closed));
         }

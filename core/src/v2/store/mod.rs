@@ -170,8 +170,10 @@ impl Store {
             self.check_read(options)?;
             self.shared.storage.read(&*self.full(key)?, options).await
         };
-        let size = |record: &Option<Record>| record.as_ref().map_or(0, |record| record.value.len());
-        self.run(Operation::Read, None, size, call).await
+        let size = |read: Option<&Option<Record>>| {
+            read.and_then(Option::as_ref).map_or(0, |record| record.value.len())
+        };
+        self.run(Operation::Read, size, call).await
     }
 
     /// Writes `value` under `key`; as [`write`](Store::write), with one allocation less.
@@ -194,7 +196,7 @@ impl Store {
             self.check_expiry(options.expiry)?;
             self.shared.storage.write(key, value, options).await
         };
-        self.run(Operation::Write, Some(size), |_| size, call).await
+        self.run(Operation::Write, |_| size, call).await
     }
 
     /// Deletes the entry under `key`; as [`delete`](Store::delete), with one allocation less.
@@ -208,7 +210,7 @@ impl Store {
             self.check_condition(&options.condition)?;
             self.delete_on(&*self.full(key)?, &options.condition).await
         };
-        self.run(Operation::Delete, None, |deleted| usize::from(*deleted), call).await
+        self.run(Operation::Delete, entries, call).await
     }
 
     /// Gives the entry under `key` a new expiry; as [`touch`](Store::touch), with one allocation less.
@@ -228,7 +230,7 @@ impl Store {
                 _ => self.shared.storage.touch(key, expiry, options).await,
             }
         };
-        self.run(Operation::Touch, None, |touched| usize::from(*touched), call).await
+        self.run(Operation::Touch, entries, call).await
     }
 
     /// Whether there is an entry under `key`.
@@ -282,7 +284,7 @@ impl Store {
     ///
     /// As [`Storage::purge_expired`].
     pub async fn purge_expired(&self) -> Result<u64> {
-        self.run(Operation::PurgeExpired, None, count, self.shared.storage.purge_expired()).await
+        self.run(Operation::PurgeExpired, removed, self.shared.storage.purge_expired()).await
     }
 
     /// Checks that the store answers.
@@ -291,7 +293,7 @@ impl Store {
     ///
     /// As [`Storage::ping`].
     pub async fn ping(&self) -> Result<()> {
-        self.run(Operation::Ping, None, |()| 0, self.shared.storage.ping()).await
+        self.run(Operation::Ping, |_| 0, self.shared.storage.ping()).await
     }
 
     /// Stores what is still held back. Nearly all adapters acknowledge a write only once it is stored;
@@ -301,7 +303,7 @@ impl Store {
     ///
     /// As [`Storage::flush`].
     pub async fn flush(&self) -> Result<()> {
-        self.run(Operation::Flush, None, |()| 0, self.shared.storage.flush()).await
+        self.run(Operation::Flush, |_| 0, self.shared.storage.flush()).await
     }
 
     /// Flushes, ends background work and releases what the store holds. Every later operation, through
@@ -317,7 +319,7 @@ impl Store {
             return Ok(());
         }
         state.store(CLOSING, Ordering::Release);
-        self.observe(Operation::Close, None, |()| 0, self.shared.storage.close()).await?;
+        self.observe(Operation::Close, |_| 0, self.shared.storage.close()).await?;
         state.store(CLOSED, Ordering::Release);
         Ok(())
     }
@@ -326,33 +328,26 @@ impl Store {
     async fn run<T>(
         &self,
         operation: Operation,
-        sent: Option<usize>,
-        size: impl FnOnce(&T) -> usize,
+        size: impl FnOnce(Option<&T>) -> usize,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.check_open(operation)?;
-        self.observe(operation, sent, size, call).await
+        self.observe(operation, size, call).await
     }
 
     async fn observe<T>(
         &self,
         operation: Operation,
-        sent: Option<usize>,
-        size: impl FnOnce(&T) -> usize,
+        size: impl FnOnce(Option<&T>) -> usize,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let span = self.span(operation);
         if span.is_disabled() {
             return call.await.map_err(|error| self.named(error, operation));
         }
-        if let Some(sent) = sent {
-            span.record("size", sent);
-        }
         let result = call.instrument(span.clone()).await.map_err(|error| self.named(error, operation));
-        match &result {
-            Ok(value) => span.record("outcome", "ok").record("size", size(value)),
-            Err(error) => span.record("outcome", error.kind().as_str()),
-        };
+        let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
+        span.record("outcome", outcome).record("size", size(result.as_ref().ok()));
         result
     }
 
@@ -364,8 +359,10 @@ impl Store {
         call: impl Future<Output = Result<Vec<Result<T>>>>,
     ) -> Vec<Result<T>> {
         let failed = |error: Error| -> Vec<Result<T>> { (0..count).map(|_| Err(error.clone())).collect() };
-        let results = self.run(operation, Some(count), |_| count, call).await.unwrap_or_else(failed);
-        results.into_iter().map(|result| result.map_err(|error| self.named(error, operation))).collect()
+        let results = self.run(operation, |_| count, call).await.unwrap_or_else(failed);
+        let missing = std::iter::repeat_with(missing).take(count.saturating_sub(results.len()));
+        let results = results.into_iter().chain(missing);
+        results.map(|result| result.map_err(|error| self.named(error, operation))).collect()
     }
 
     fn span(&self, operation: Operation) -> Span {
@@ -546,8 +543,14 @@ fn is_put(change: &Change) -> bool {
     matches!(change.action, Action::Put(..))
 }
 
-fn count(removed: &u64) -> usize {
-    usize::try_from(*removed).unwrap_or(usize::MAX)
+/// How many entries a deletion or touch has changed.
+fn entries(existed: Option<&bool>) -> usize {
+    usize::from(existed.is_some_and(|existed| *existed))
+}
+
+/// How many entries were removed.
+fn removed(count: Option<&u64>) -> usize {
+    count.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
 }
 
 /// The adapter has returned fewer results than there were items.

@@ -1,0 +1,406 @@
+//! The rules that `Store` applies to every adapter.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod recorder;
+mod spans;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, TryStreamExt};
+use larder_core::v2::{
+    Action, Applied, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ListOptions,
+    Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions,
+    Written,
+};
+use recorder::{Minimal, Recorder, key};
+
+const ALL: Info =
+    Info::minimal("recorder").with_expiry().with_versions(Versions::Unique).with_ordered_listing();
+
+const ZERO: Expiry = Expiry::After(Duration::ZERO);
+
+fn open(info: Info) -> (Arc<Recorder>, Store) {
+    let recorder = Arc::new(Recorder::new(info));
+    (Arc::clone(&recorder), Store::from(recorder as Arc<dyn Storage>))
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+fn limit(entries: usize) -> ListOptions {
+    ListOptions::new().limit(entries.try_into().unwrap())
+}
+
+async fn keys(store: &Store, options: ListOptions) -> Vec<String> {
+    store.list(options).map_ok(|entry| entry.key.to_string()).try_collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn requests_carry_their_options() {
+    let (recorder, store) = open(ALL);
+    let version = Version::from_token(7);
+    store.write("k", "v").expires_in(Duration::from_secs(9)).if_absent().await.unwrap();
+    store.write(key("k"), vec![1]).if_at(version.clone()).await.unwrap();
+    store.write("k".to_owned(), "v").if_present().await.unwrap();
+    store.read("k").with_ttl().touching(Expiry::after_secs(5)).without_value().await.unwrap();
+    store.delete("k").if_at(version.clone()).await.unwrap();
+    store.touch("k", Duration::from_secs(3)).if_present().await.unwrap();
+    assert_eq!(
+        recorder.calls(),
+        [
+            "write k After(9s) Absent",
+            "write k Never At(Version(..))",
+            "write k Never Present",
+            "read k value=false ttl=true touch=Some(After(5s))",
+            "delete k At(Version(..))",
+            "touch k After(3s) Present",
+        ]
+    );
+    assert_eq!(kind(store.read("").await), ErrorKind::InvalidKey);
+    assert_eq!(kind(store.write("a\0", "v").await), ErrorKind::InvalidKey);
+}
+
+#[tokio::test]
+async fn write_with_a_time_to_live_of_zero_is_a_deletion_on_the_same_condition() {
+    let (recorder, store) = open(ALL);
+    for condition in [Condition::Any, Condition::Present, Condition::At(Version::from_token(1))] {
+        let written = store.write("k", "v").expiry(ZERO).condition(condition.clone()).await.unwrap();
+        assert_eq!(written, Written::default());
+        store.touch("k", ZERO).condition(condition).await.unwrap();
+    }
+    let deletions: Vec<_> = ["Any", "Any", "Present", "Present", "At(Version(..))", "At(Version(..))"]
+        .map(|c| format!("delete k {c}"))
+        .into();
+    assert_eq!(recorder.calls(), deletions);
+}
+
+#[tokio::test]
+async fn deletion_or_touch_of_an_entry_that_must_be_absent_only_looks() {
+    let (recorder, store) = open(ALL);
+    let put = |recorder: &Recorder| recorder.put("k");
+    assert!(!store.delete("k").if_absent().await.unwrap());
+    assert!(!store.touch("k", Expiry::Never).if_absent().await.unwrap());
+    assert!(store.write("k", "v").expiry(ZERO).if_absent().await.is_ok());
+    put(&recorder);
+    assert_eq!(kind(store.delete("k").if_absent().await), ErrorKind::Conflict);
+    assert_eq!(kind(store.touch("k", Expiry::Never).if_absent().await), ErrorKind::Conflict);
+    assert_eq!(kind(store.write("k", "v").expiry(ZERO).if_absent().await), ErrorKind::Conflict);
+    assert!(
+        recorder.calls().iter().all(|call| call.starts_with("read k value=false")),
+        "{:?}",
+        recorder.calls()
+    );
+}
+
+#[tokio::test]
+async fn batch_has_one_result_per_change_of_its_own_kind() {
+    let (recorder, store) = open(ALL);
+    recorder.put("there");
+    let absent = |change: Change| change.on(Condition::Absent);
+    let results = store
+        .apply(vec![
+            Change::put(key("a"), "v", Expiry::Never),
+            Change::put(key("there"), "v", ZERO),
+            absent(Change::delete(key("there"))),
+            absent(Change::touch(key("other"), Expiry::Never)),
+            Change::touch(key("a"), ZERO),
+            Change::delete(key("b")),
+            absent(Change::put(key("a"), "v", ZERO)),
+        ])
+        .await;
+    let results: Vec<_> = results.into_iter().map(|result| result.map_err(|error| error.kind())).collect();
+    assert!(matches!(&results[0], Ok(Applied::Put(Written { version: Some(_), .. }))));
+    assert_eq!(
+        results[1..],
+        [
+            Ok(Applied::Put(Written::default())),
+            // The put before it has made it absent.
+            Ok(Applied::Deleted(false)),
+            Ok(Applied::Touched(false)),
+            Ok(Applied::Touched(true)),
+            Ok(Applied::Deleted(false)),
+            Ok(Applied::Put(Written::default())),
+        ]
+    );
+    assert_eq!(recorder.calls().iter().filter(|call| call.starts_with("apply")).count(), 2);
+}
+
+#[tokio::test]
+async fn change_that_is_refused_leaves_the_others() {
+    let (recorder, store) = open(ALL.with_max_value(3));
+    let results = store
+        .apply(vec![Change::put(key("a"), "long", Expiry::Never), Change::put(key("b"), "v", Expiry::Never)])
+        .await;
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(results[1].is_ok());
+    assert_eq!(recorder.calls(), ["apply b"]);
+}
+
+#[tokio::test]
+async fn adapter_that_returns_too_few_results_is_an_error_per_item() {
+    let (recorder, store) = open(ALL);
+    recorder.short.store(true, Ordering::Relaxed);
+    let results = store.apply(vec![Change::delete(key("a")), Change::delete(key("b"))]).await;
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
+    let namespaced = store.namespace("n:").unwrap();
+    let results = namespaced.read_many(&[key("a"), key("b")], &ReadOptions::new()).await;
+    assert_eq!(results.len(), 2);
+    assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::Other);
+    // Without a namespace too.
+    assert_eq!(store.read_many(&[key("a"), key("b")], &ReadOptions::new()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_an_adapter_that_it_does_not_claim() {
+    let (recorder, store) = open(Info::minimal("recorder"));
+    let version = Version::from_token(1);
+    for condition in [Condition::Absent, Condition::Present, Condition::At(version)] {
+        assert_eq!(kind(store.write("k", "v").condition(condition.clone()).await), ErrorKind::Unsupported);
+        assert_eq!(kind(store.delete("k").condition(condition.clone()).await), ErrorKind::Unsupported);
+        let results = store.apply(vec![Change::delete(key("k")).on(condition)]).await;
+        assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    assert_eq!(kind(store.write("k", "v").expires_in(Duration::from_secs(1)).await), ErrorKind::Unsupported);
+    assert_eq!(kind(store.touch("k", Expiry::Never).await), ErrorKind::Unsupported);
+    assert_eq!(kind(store.touch("k", ZERO).await), ErrorKind::Unsupported);
+    assert_eq!(kind(store.ttl("k").await), ErrorKind::Unsupported);
+    assert_eq!(kind(store.read("k").touching(Expiry::Never).await), ErrorKind::Unsupported);
+    let ttl = ReadOptions::new().with_ttl();
+    assert!(
+        store
+            .read_many(&[key("k"), key("l")], &ttl)
+            .await
+            .into_iter()
+            .all(|r| kind(r) == ErrorKind::Unsupported)
+    );
+    for listing in [ListOptions::new(), ListOptions::new().keys_only()] {
+        assert_eq!(kind(store.list(listing).try_collect::<Vec<_>>().await), ErrorKind::Unsupported);
+    }
+    assert_eq!(kind(store.clear("").await), ErrorKind::Unsupported);
+    assert_eq!(recorder.calls(), [""; 0]);
+    // A time to live of zero needs no expiry.
+    store.write("k", "v").expiry(ZERO).await.unwrap();
+    let (_, unordered) = open(Info::minimal("recorder").with_listing());
+    let after = ListOptions::new().start_after(key("a"));
+    assert_eq!(kind(unordered.list(after).try_collect::<Vec<_>>().await), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn read_that_touches_with_a_time_to_live_of_zero_is_refused() {
+    let (recorder, store) = open(ALL);
+    assert_eq!(kind(store.read("k").touching(ZERO).await), ErrorKind::InvalidValue);
+    assert_eq!(recorder.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn errors_name_the_adapter_and_the_operation() {
+    let (recorder, store) = open(ALL);
+    recorder.fail(ErrorKind::Unavailable);
+    let named = |error: Error, operation| {
+        assert_eq!((error.adapter(), error.operation()), (Some("recorder"), Some(operation)), "{error:?}");
+    };
+    named(store.read("k").await.unwrap_err(), Operation::Read);
+    named(store.write("k", "v").await.unwrap_err(), Operation::Write);
+    named(store.delete("k").await.unwrap_err(), Operation::Delete);
+    named(store.touch("k", Expiry::Never).await.unwrap_err(), Operation::Touch);
+    named(
+        store.read_many(&[key("k")], &ReadOptions::new()).await.remove(0).unwrap_err(),
+        Operation::ReadMany,
+    );
+    named(store.apply(vec![Change::delete(key("k"))]).await.remove(0).unwrap_err(), Operation::Apply);
+    named(store.list(ListOptions::new()).next().await.unwrap().unwrap_err(), Operation::List);
+    named(store.clear("").await.unwrap_err(), Operation::Clear);
+    named(store.ping().await.unwrap_err(), Operation::Ping);
+}
+
+#[tokio::test]
+async fn closed_store_refuses_every_operation_through_every_handle() {
+    let (recorder, store) = open(ALL);
+    recorder.put("a");
+    recorder.put("b");
+    let namespace = store.namespace("a").unwrap();
+    let layered = store.layer(|inner| inner);
+    let mut listing = store.list(ListOptions::new());
+    assert!(listing.next().await.unwrap().is_ok());
+    store.close().await.unwrap();
+    assert_eq!(kind(listing.next().await.unwrap()), ErrorKind::Closed);
+    assert!(listing.next().await.is_none());
+    for store in [store.clone(), namespace, layered] {
+        assert_eq!(kind(store.read("k").await), ErrorKind::Closed);
+        assert_eq!(kind(store.write("k", "v").await), ErrorKind::Closed);
+        assert_eq!(kind(store.delete("k").await), ErrorKind::Closed);
+        assert_eq!(kind(store.touch("k", Expiry::Never).await), ErrorKind::Closed);
+        assert_eq!(kind(store.ttl("k").await), ErrorKind::Closed);
+        assert_eq!(kind(store.contains("k").await), ErrorKind::Closed);
+        assert!(
+            store
+                .read_many(&[key("k")], &ReadOptions::new())
+                .await
+                .into_iter()
+                .all(|r| kind(r) == ErrorKind::Closed)
+        );
+        assert!(
+            store
+                .apply(vec![Change::delete(key("k"))])
+                .await
+                .into_iter()
+                .all(|r| kind(r) == ErrorKind::Closed)
+        );
+        assert_eq!(kind(store.list(ListOptions::new()).next().await.unwrap()), ErrorKind::Closed);
+        assert_eq!(kind(store.clear("").await), ErrorKind::Closed);
+        assert_eq!(kind(store.purge_expired().await), ErrorKind::Closed);
+        assert_eq!(kind(store.ping().await), ErrorKind::Closed);
+        assert_eq!(kind(store.flush().await), ErrorKind::Closed);
+        store.close().await.unwrap();
+    }
+    assert_eq!(recorder.calls().iter().filter(|call| *call == "close").count(), 1);
+}
+
+#[tokio::test]
+async fn close_that_fails_is_tried_again() {
+    let (recorder, store) = open(ALL);
+    recorder.fail(ErrorKind::StorageFull);
+    assert_eq!(kind(store.close().await), ErrorKind::StorageFull);
+    assert_eq!(kind(store.read("k").await), ErrorKind::Closed);
+    recorder.succeed();
+    store.close().await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(recorder.calls(), ["close", "close"]);
+}
+
+#[tokio::test]
+async fn namespace_is_a_store_of_its_own() {
+    let (recorder, store) = open(ALL);
+    let outer = store.namespace("a:").unwrap();
+    let inner = outer.namespace("b:").unwrap();
+    inner.write("k", "v").await.unwrap();
+    outer.write("other", "v").await.unwrap();
+    // Its key would be empty.
+    store.write("a:b:", "v").await.unwrap();
+    assert!(store.read("a:b:k").await.unwrap().is_some());
+    assert!(inner.contains("k").await.unwrap());
+    assert_eq!(keys(&inner, ListOptions::new()).await, ["k"]);
+    assert_eq!(keys(&outer, ListOptions::new().prefix("b:")).await, ["b:", "b:k"]);
+    assert_eq!(keys(&outer, ListOptions::new().start_after(key("b:k"))).await, ["other"]);
+    let read = inner.read_many(&[key("k"), key("absent")], &ReadOptions::new()).await;
+    assert!(matches!(&read[..], [Ok(Some(_)), Ok(None)]));
+    let applied =
+        inner.apply(vec![Change::delete(key("absent")), Change::touch(key("k"), Expiry::Never)]).await;
+    assert!(matches!(&applied[..], [Ok(Applied::Deleted(false)), Ok(Applied::Touched(true))]));
+    assert!(inner.touch("k", Expiry::Never).await.unwrap());
+    assert_eq!(inner.clear("").await.unwrap(), 2);
+    assert_eq!(keys(&store, ListOptions::new()).await, ["a:other"]);
+    assert!(outer.delete("other").await.unwrap());
+
+    // The whole key is too long; the others of the batch are not affected.
+    let long = Key::new("k".repeat(511)).unwrap();
+    assert_eq!(kind(outer.read(&long).await), ErrorKind::InvalidKey);
+    let results = outer.read_many(&[key("k"), long, key("l")], &ReadOptions::new()).await;
+    assert!(matches!(&results[..], [Ok(None), Err(_), Ok(None)]));
+    for impossible in ["\n".to_owned(), "k".repeat(512)] {
+        assert_eq!(kind(store.namespace(impossible)), ErrorKind::InvalidKey);
+    }
+    drop(recorder);
+}
+
+#[tokio::test]
+async fn limit_ends_a_listing() {
+    let (recorder, store) = open(ALL);
+    for name in ["a", "b", "c", "n:", "n:x", "n:y", "n:z"] {
+        recorder.put(name);
+    }
+    assert_eq!(keys(&store, limit(2)).await, ["a", "b"]);
+    assert_eq!(keys(&store, limit(100)).await.len(), 7);
+    assert_eq!(keys(&store, limit(1).prefix("n:y")).await, ["n:y"]);
+    // The entry without a name in the namespace does not count.
+    let namespace = store.namespace("n:").unwrap();
+    assert_eq!(keys(&namespace, limit(2)).await, ["x", "y"]);
+    assert_eq!(keys(&namespace, limit(2).start_after(key("x"))).await, ["y", "z"]);
+}
+
+#[tokio::test]
+async fn prefix_that_begins_no_key_finds_nothing() {
+    let (recorder, store) = open(ALL);
+    recorder.put("k");
+    for prefix in ["\0".to_owned(), "k".repeat(513)] {
+        assert_eq!(keys(&store, ListOptions::new().prefix(prefix.clone())).await, [""; 0]);
+        assert_eq!(store.clear(&prefix).await.unwrap(), 0);
+    }
+    assert_eq!(recorder.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn listing_goes_on_after_an_error_of_one_entry_only() {
+    let (recorder, store) = open(ALL);
+    for name in ["a", "b", "c"] {
+        recorder.put(name);
+    }
+    for (error, after) in [(ErrorKind::Corrupt, 2), (ErrorKind::InvalidKey, 2), (ErrorKind::Unavailable, 0)] {
+        recorder.fail_in_listing(1, error);
+        let entries: Vec<_> = store.entries("").collect().await;
+        assert_eq!(entries.len(), 2 + after, "{error}");
+        assert_eq!(entries[1].as_ref().unwrap_err().kind(), error);
+    }
+}
+
+#[tokio::test]
+async fn layer_sees_every_operation_and_rebuilds_the_info() {
+    #[derive(Debug)]
+    struct Refuses;
+
+    #[larder_core::async_trait]
+    impl Storage for Refuses {
+        async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
+            Ok(None)
+        }
+        async fn write(&self, _: &Key, _: larder_core::Bytes, _: &WriteOptions) -> Result<Written> {
+            Err(Error::new(ErrorKind::StorageFull, "no"))
+        }
+        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    let (recorder, store) = open(ALL);
+    let layered = store.layer(|_| Arc::new(Refuses) as Arc<dyn Storage>);
+    assert!(!layered.info().listing && store.info().listing);
+    assert_eq!(kind(layered.write("k", "v").await), ErrorKind::StorageFull);
+    assert_eq!(recorder.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn defaults_of_the_trait_stop_once_the_store_is_gone() {
+    let (recorder, _) = open(ALL);
+    let store = Store::from(Minimal(Arc::clone(&recorder)));
+    recorder.fail_after(1, ErrorKind::Unavailable);
+    let changes = ["a", "b", "c"].map(|name| Change::put(key(name), "v", Expiry::Never));
+    let results = store.apply(changes.into()).await;
+    let outcomes: Vec<_> =
+        results.iter().map(|result| result.as_ref().map_err(Error::outcome).err()).collect();
+    use larder_core::Outcome::{NotApplied, Unknown};
+    assert_eq!(outcomes, [None, Some(Unknown), Some(NotApplied)]);
+    assert_eq!(recorder.calls().len(), 2);
+    recorder.fail_after(1, ErrorKind::Corrupt);
+    let results = store.read_many(&["a", "b", "c"].map(key), &ReadOptions::new()).await;
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 2);
+    assert_eq!(recorder.calls().len(), 5);
+}
+
+#[tokio::test]
+async fn hot_paths_take_options_as_they_are() {
+    let (recorder, store) = open(ALL);
+    let expiry = Expiry::after_secs(1);
+    let options = WriteOptions::new().expiry(expiry).condition(Condition::Absent);
+    let written = store.write_with(&key("k"), "v".into(), &options).await.unwrap();
+    let at = Condition::At(written.version.unwrap());
+    assert!(store.touch_with(&key("k"), expiry, &TouchOptions::new().condition(at.clone())).await.unwrap());
+    assert!(store.read_with(&key("k"), &ReadOptions::new()).await.unwrap().is_some());
+    assert!(store.delete_with(&key("k"), &DeleteOptions::new().condition(at)).await.unwrap());
+    assert_eq!(recorder.calls().len(), 4);
+    assert!(matches!(Change::delete(key("k")).action, Action::Delete));
+}
