@@ -150,6 +150,20 @@ impl StoreUrl {
         })
     }
 
+    /// Takes the option `name` out: the interval of something that is done every so often, such as `500ms`,
+    /// `60s` or `5m`; `off` is `Some(None)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if it is something else, or zero.
+    pub fn take_interval(&mut self, name: &str) -> Result<Option<Option<Duration>>> {
+        let expects = "off, or a duration with a unit that is longer than zero, such as 500ms, 60s or 5m";
+        self.take_with(name, expects, |value| match value {
+            "off" => Some(None),
+            value => humantime::parse_duration(value).ok().filter(|every| !every.is_zero()).map(Some),
+        })
+    }
+
     /// Takes the option `name` out: one of `choices`, each with what it stands for.
     ///
     /// # Errors
@@ -317,6 +331,19 @@ mod tests {
         assert!(url.take("max").unwrap_err().message().contains("more than once"));
         let message = url.finish(&["max"]).unwrap_err().message().to_owned();
         assert!(message.contains("`foo`") && message.contains("max"), "{message}");
+    }
+
+    #[test]
+    fn intervals() {
+        let take =
+            |value: &str| StoreUrl::parse(&format!("x:?sweep={value}")).unwrap().take_interval("sweep");
+        assert_eq!(take("5m").unwrap(), Some(Some(Duration::from_secs(300))));
+        assert_eq!(take("off").unwrap(), Some(None));
+        assert_eq!(StoreUrl::parse("x:").unwrap().take_interval("sweep").unwrap(), None);
+        for wrong in ["0s", "0ms", "5", "-1s", ""] {
+            let error = take(wrong).unwrap_err();
+            assert!(error.message().contains("longer than zero"), "{wrong}: {error}");
+        }
     }
 
     #[test]
