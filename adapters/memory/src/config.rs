@@ -1,137 +1,152 @@
-//! The builder, and the options of a URL.
+//! The options, in code and in a URL.
 
 use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Operation, Result};
 use larder_kit::StoreUrl;
 
-use crate::{MemoryStorage, storage::NAME};
+pub(crate) const NAME: &str = "memory";
 
-/// The options that a `memory:` URL takes.
+/// The options of a `memory:` URL.
 pub const OPTIONS: &[&str] = &["max_entries", "max_bytes", "when_full", "sweep"];
 
+/// What an entry counts towards `max_bytes` besides the bytes of its key and value: about what the map,
+/// the two allocations and the order of use take.
+pub const ENTRY_OVERHEAD: u64 = 192;
+
 /// The least for [`MemoryBuilder::max_bytes`]: room for one entry with the longest key.
-const LEAST_BYTES: u64 = 1024;
+const MIN_BYTES: u64 = 1024;
 
 /// What happens to a write that finds no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WhenFull {
-    /// It fails with [`ErrorKind::StorageFull`]; nothing is lost.
+    /// It fails with [`ErrorKind::StorageFull`]. Nothing is lost.
     #[default]
     Refuse,
-    /// It takes the place of the entries that were read or written the longest time ago. Those are
-    /// lost, without a word.
+    /// It takes the place of the entries that were read or written the longest time ago. Those are lost.
     Evict,
 }
 
-/// Makes a [`MemoryStorage`].
+/// Builds a store in memory.
 ///
 /// ```
 /// use larder_memory::{MemoryStorage, WhenFull};
 ///
 /// let cache = MemoryStorage::builder().max_bytes(64 << 20).when_full(WhenFull::Evict).build()?;
-/// # Ok::<(), larder_core::Error>(())
+/// # Ok::<(), larder_core::v2::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryBuilder {
-    pub(crate) max_entries: Option<u64>,
-    pub(crate) max_bytes: Option<u64>,
-    pub(crate) when_full: WhenFull,
+    pub(crate) limits: Limits,
     pub(crate) sweep: Option<Duration>,
 }
 
-impl MemoryBuilder {
-    /// No bounds, swept every 60 seconds.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            max_entries: None,
-            max_bytes: None,
-            when_full: WhenFull::Refuse,
-            sweep: Some(Duration::from_secs(60)),
-        }
+/// How much the storage may hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    max_entries: Option<u64>,
+    max_bytes: Option<u64>,
+    pub(crate) when_full: WhenFull,
+}
+
+impl Limits {
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.max_entries.is_some() || self.max_bytes.is_some()
     }
 
-    /// At most so many entries; at least 1. Expired ones count until they are removed, which a
-    /// write that would be refused does first.
+    /// Whether entries are evicted, so that their use has to be recorded.
+    pub(crate) fn evict(&self) -> bool {
+        self.is_bounded() && self.when_full == WhenFull::Evict
+    }
+
+    pub(crate) fn allow(&self, entries: u64, bytes: u64) -> bool {
+        self.max_entries.is_none_or(|max| entries <= max) && self.max_bytes.is_none_or(|max| bytes <= max)
+    }
+
+    /// The largest value that fits even under the longest key.
+    pub(crate) fn max_value(&self) -> Option<u64> {
+        self.max_bytes.map(|max| max.saturating_sub(ENTRY_OVERHEAD + Key::MAX_BYTES as u64))
+    }
+}
+
+impl MemoryBuilder {
+    /// No bounds, and expired entries are removed every 60 seconds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { limits: Limits::default(), sweep: Some(Duration::from_secs(60)) }
+    }
+
+    /// The options that a URL asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if it is not a `memory:` URL, names a place, or has an option that
+    /// does not exist or does not parse.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Self::parse(url).map_err(named)
+    }
+
+    /// Holds at most `entries`, at least 1. Expired entries count until they are removed, which a write
+    /// that would be refused does first. Default: no bound.
     #[must_use]
     pub const fn max_entries(mut self, entries: u64) -> Self {
-        self.max_entries = Some(entries);
+        self.limits.max_entries = Some(entries);
         self
     }
 
-    /// At most so many bytes of keys, values and [overhead](crate::ENTRY_OVERHEAD); at least 1024.
+    /// Holds at most `bytes` of keys, values and [overhead](ENTRY_OVERHEAD), at least 1024. Default: no
+    /// bound.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
-        self.max_bytes = Some(bytes);
+        self.limits.max_bytes = Some(bytes);
         self
     }
 
-    /// What happens to a write that finds no room; it is refused unless said otherwise.
+    /// What happens to a write that finds no room. Default: [`WhenFull::Refuse`].
     #[must_use]
     pub const fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = when_full;
+        self.limits.when_full = when_full;
         self
     }
 
-    /// How often expired entries are removed; `None`: only when somebody calls
-    /// [`purge_expired`](larder_core::Storage::purge_expired). The sweeper is a tokio task, started
-    /// by the first write with a time to live that happens in a tokio runtime.
+    /// Removes expired entries every `interval`, in a tokio task that starts with the first operation
+    /// within a tokio runtime. `None` leaves it to [`purge_expired`](larder_core::v2::Store::purge_expired).
+    /// Default: 60 seconds.
     #[must_use]
     pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
         self.sweep = interval;
         self
     }
 
-    /// Makes the storage, empty.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if a bound is so low that nothing fits.
-    pub fn build(self) -> Result<MemoryStorage> {
-        if self.max_entries == Some(0) {
-            return Err(configuration("`max_entries` is at least 1; leave it out for no bound"));
-        }
-        if self.max_bytes.is_some_and(|bytes| bytes < LEAST_BYTES) {
-            return Err(configuration("`max_bytes` is at least 1024; leave it out for no bound"));
-        }
-        Ok(MemoryStorage::with(self))
-    }
-
-    /// The builder that a URL asks for.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it is not a `memory:` URL, names a place, or has an option
-    /// that does not exist or does not parse.
-    pub fn from_url(url: &str) -> Result<Self> {
-        Self::parse(url).map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
-    }
-
     fn parse(url: &str) -> Result<Self> {
-        let mut location = StoreUrl::parse(url)?;
-        if location.scheme() != NAME {
-            return Err(configuration("the URL of a memory storage begins with `memory:`"));
+        let mut url = StoreUrl::parse(url)?;
+        if url.scheme() != NAME {
+            return Err(invalid("the URL of a memory storage begins with `memory:`"));
         }
-        if !matches!(location.rest(), "" | "//") {
-            return Err(configuration(
-                "a memory storage has no name or path: the URL is `memory:` and options, if any",
+        if !matches!(url.rest(), "" | "//") {
+            return Err(invalid(
+                "a memory storage has no name or path; write `memory:`, followed by options if needed",
             ));
         }
-        let number = "a whole number";
         let mut builder = Self::new();
-        builder.max_entries = location.take_parsed("max_entries", number)?;
-        builder.max_bytes = location.take_parsed("max_bytes", number)?;
+        builder.limits.max_entries = url.take_parsed("max_entries", "a whole number")?;
+        builder.limits.max_bytes = url.take_parsed("max_bytes", "a whole number")?;
         let choices = [("refuse", WhenFull::Refuse), ("evict", WhenFull::Evict)];
-        builder.when_full = location.take_choice("when_full", &choices)?.unwrap_or_default();
-        let interval = "off, or a duration with a unit, such as 500ms, 60s or 5m";
-        let sweep = location.take_with("sweep", interval, |text| match text {
-            "off" => Some(None),
-            text => humantime::parse_duration(text).ok().map(Some),
-        })?;
-        builder.sweep = sweep.unwrap_or(builder.sweep);
-        location.finish(OPTIONS)?;
+        builder.limits.when_full = url.take_choice("when_full", &choices)?.unwrap_or_default();
+        builder.sweep = url.take_interval("sweep")?.unwrap_or(builder.sweep);
+        url.finish(OPTIONS)?;
         Ok(builder)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let message = match (self.limits.max_entries, self.limits.max_bytes, self.sweep) {
+            (Some(0), ..) => "`max_entries` must be at least 1; leave it out for no bound",
+            (_, Some(..MIN_BYTES), _) => "`max_bytes` must be at least 1024; leave it out for no bound",
+            (.., Some(Duration::ZERO)) => "the interval of `sweep` must be longer than zero",
+            _ => return Ok(()),
+        };
+        Err(named(invalid(message)))
     }
 }
 
@@ -141,8 +156,13 @@ impl Default for MemoryBuilder {
     }
 }
 
-fn configuration(message: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME).with_operation(Operation::Connect)
+fn invalid(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+/// There is no [`Store`](larder_core::v2::Store) yet that would name them.
+fn named(error: Error) -> Error {
+    error.with_adapter(NAME).with_operation(Operation::Connect)
 }
 
 #[cfg(test)]
@@ -151,14 +171,14 @@ mod tests {
 
     #[test]
     fn urls() {
-        let builder = MemoryBuilder::from_url("memory:").unwrap();
-        assert_eq!((builder.max_entries, builder.max_bytes), (None, None));
-        assert_eq!(builder.sweep, Some(Duration::from_secs(60)));
+        let MemoryBuilder { limits, sweep } = MemoryBuilder::from_url("memory:").unwrap();
+        assert_eq!((limits.max_entries, limits.max_bytes), (None, None));
+        assert_eq!(sweep, Some(Duration::from_secs(60)));
 
         let url = "memory://?max_entries=7&max_bytes=4096&when_full=evict&sweep=off";
-        let builder = MemoryBuilder::from_url(url).unwrap();
-        assert_eq!((builder.max_entries, builder.max_bytes), (Some(7), Some(4096)));
-        assert_eq!((builder.when_full, builder.sweep), (WhenFull::Evict, None));
+        let MemoryBuilder { limits, sweep } = MemoryBuilder::from_url(url).unwrap();
+        assert_eq!((limits.max_entries, limits.max_bytes), (Some(7), Some(4096)));
+        assert_eq!((limits.when_full, sweep), (WhenFull::Evict, None));
         let builder = MemoryBuilder::from_url("memory:?sweep=250ms").unwrap();
         assert_eq!(builder.sweep, Some(Duration::from_millis(250)));
     }
@@ -181,8 +201,13 @@ mod tests {
 
     #[test]
     fn bounds_that_hold_nothing_are_refused() {
-        for builder in [MemoryBuilder::new().max_entries(0), MemoryBuilder::new().max_bytes(1023)] {
-            assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::InvalidConfig);
+        let builder = MemoryBuilder::new();
+        for builder in [
+            builder.clone().max_entries(0),
+            builder.clone().max_bytes(1023),
+            builder.sweep_every(Some(Duration::ZERO)),
+        ] {
+            assert_eq!(builder.check().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 }

@@ -2,20 +2,18 @@
 //! and as the reference for authors of adapters.
 //!
 //! ```
-//! use larder_core::{Condition, Expiry, Key, Storage};
+//! use larder_core::v2::{Expiry, Store};
 //! use larder_memory::MemoryStorage;
 //!
-//! # async fn example() -> larder_core::Result<()> {
-//! let storage = MemoryStorage::new();
-//! let key = Key::new("chat:42")?;
-//! storage.write(&key, "hello".into(), Expiry::after_secs(3600)).await?;
-//! let record = storage.read(&key).await?;
+//! # async fn example() -> larder_core::v2::Result<()> {
+//! let store = Store::from(MemoryStorage::new());
+//! store.write("chat:42", "hello").expiry(Expiry::after_secs(3600)).await?;
+//! let record = store.read("chat:42").await?;
 //! assert_eq!(record.map(|record| record.value), Some("hello".into()));
 //!
-//! // Cloning gives another handle on the same entries.
-//! let clone = storage.clone();
-//! let taken = clone.write_if(&key, "mine".into(), Expiry::Never, Condition::Absent).await;
-//! assert!(taken.is_err());
+//! // A clone is another handle on the same store.
+//! let clone = store.clone();
+//! assert!(clone.write("chat:42", "mine").if_absent().await.is_err());
 //! # Ok(())
 //! # }
 //! ```
@@ -24,9 +22,9 @@
 //!
 //! - Values are copied in, so that nothing is shared with the writer, and handed out by reference
 //!   count, so that a read copies nothing.
-//! - Every write draws a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
-//! - Time to live is counted on the monotonic clock: nobody who sets the time of day makes entries
-//!   expire. Expired entries are never seen; a sweeper gives back their memory.
+//! - Every write has a new version ([`Versions::Unique`](larder_core::v2::Versions::Unique)).
+//! - Time to live is counted on the monotonic clock: setting the time of day does not make entries
+//!   expire. Expired entries are never returned; a sweeper gives back their memory.
 //! - The entries are spread over 64 maps, each under a lock of its own that is held for one
 //!   operation on one key. No lock is held while anything is awaited.
 //! - A listing takes the keys of one of the 64 maps at a time, by reference count.
@@ -34,14 +32,14 @@
 //! # Bounds
 //!
 //! Without bounds it grows as long as there is memory. With [`max_entries`] or [`max_bytes`] (or
-//! both) a write that finds no room is either refused as [`StorageFull`](larder_core::ErrorKind::StorageFull),
-//! after expired entries have been removed, or makes room by evicting the entries that were read or
-//! written the longest time ago. [`WhenFull`] says which; refusing is the default, since an evicted
-//! session is a lost session. Listings, `contains` and `ttl` do not count as use.
+//! both) a write that finds no room is either refused as
+//! [`StorageFull`](larder_core::v2::ErrorKind::StorageFull), after expired entries have been removed, or
+//! makes room by evicting the entries that were read or written the longest time ago. [`WhenFull`] says
+//! which; refusing is the default, since an evicted session is a lost session. Listings, `contains` and
+//! `ttl` do not count as use.
 //!
-//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. While several
-//! tasks write at once an evicting storage may exceed its bounds by the entries that they are
-//! writing.
+//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. Bounds are exact,
+//! however many tasks write at once: a storage with bounds has one map and one lock.
 //!
 //! # URL
 //!
@@ -62,14 +60,11 @@
 //! [`max_bytes`]: MemoryBuilder::max_bytes
 
 mod config;
-mod limits;
 mod storage;
-mod store;
-mod walk;
+mod table;
 
 pub use crate::{
-    config::{MemoryBuilder, OPTIONS, WhenFull},
-    limits::ENTRY_OVERHEAD,
+    config::{ENTRY_OVERHEAD, MemoryBuilder, OPTIONS, WhenFull},
     storage::MemoryStorage,
 };
 

@@ -1,88 +1,99 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use larder_core::{
-    Capabilities, Condition, EntryStream, Error, Expiry, Failure, Key, KeyStream, Operation, Purge, Record,
-    Result, Storage, Version, Versions, Write, async_trait,
+use larder_core::v2::{
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
+    Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
-use larder_layers::Sweeper;
+use larder_kit::Sweeper;
 
 use crate::{
-    config::MemoryBuilder,
-    store::{Slot, Store},
-    walk::Walk,
+    config::{MemoryBuilder, NAME},
+    table::Table,
 };
 
-pub(crate) const NAME: &str = "memory";
-
-/// Entries in this process's memory. Cloning gives another handle on the same entries.
+/// Entries in this process's memory. A clone is another handle on the same entries.
 ///
-/// See the [crate's documentation](crate) for what it does. An operation never waits, so that a
-/// future that was polled once is done; none needs a runtime.
-#[derive(Clone)]
+/// See the [crate's documentation](crate) for what it does. An operation never waits, so a future is done
+/// once it was polled. No operation needs a runtime.
+#[derive(Clone, Debug)]
 pub struct MemoryStorage {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    store: Arc<Store>,
-    sweeper: Option<Sweeper>,
+    table: Arc<Table>,
+    sweeper: Option<Arc<Sweeper>>,
 }
 
 impl MemoryStorage {
     /// An empty storage with no bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(MemoryBuilder::new())
+        Self::open(&MemoryBuilder::new())
     }
 
-    /// For the rest.
+    /// The options; [`MemoryBuilder::build`] makes the store.
     #[must_use]
-    pub const fn builder() -> MemoryBuilder {
+    pub fn builder() -> MemoryBuilder {
         MemoryBuilder::new()
     }
 
-    /// An empty storage as the URL says: `memory:`, with [options](crate#url).
+    /// An empty store with the options of the URL: `memory:`, with [options](crate#url).
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if something about the URL is wrong.
-    pub async fn connect(url: &str) -> Result<Self> {
+    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the URL is wrong.
+    pub async fn connect(url: &str) -> Result<Store> {
         MemoryBuilder::from_url(url)?.build()
     }
 
-    /// How many entries are in memory, expired ones that nobody has removed yet included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shared.store.len()
+    /// An empty storage with these options, for its [`len`](Self::len).
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryBuilder::build`].
+    pub fn with(builder: &MemoryBuilder) -> Result<Self> {
+        builder.check()?;
+        Ok(Self::open(builder))
     }
 
-    /// Whether there are none.
+    /// How many entries are in memory, including expired ones that have not been removed yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether no entries are in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(crate) fn with(builder: MemoryBuilder) -> Self {
-        let store = Arc::new(Store::new(&builder));
-        let sweeper = builder.sweep.map(|every| Sweeper::start(Arc::downgrade(&store), every));
-        Self { shared: Arc::new(Shared { store, sweeper }) }
+    fn open(builder: &MemoryBuilder) -> Self {
+        let table = Arc::new(Table::new(builder.limits));
+        let purge = |table: Arc<Table>| async move { Ok(table.purge()) };
+        let start = |every| Arc::new(Sweeper::start(NAME, Arc::downgrade(&table), every, purge));
+        let sweeper = builder.sweep.map(start);
+        Self { table, sweeper }
     }
 
-    /// The store, if it is open.
-    fn store(&self, operation: Operation) -> Result<&Store> {
-        self.shared.store.check_open(operation)?;
-        Ok(&self.shared.store)
-    }
-
-    /// Something with that expiry is stored: somebody has to remove it.
-    fn will_expire(&self, expiry: Expiry) {
-        if let (Some(sweeper), Expiry::After(_)) = (&self.shared.sweeper, expiry) {
+    /// The table. The sweeper starts with the first operation within a runtime.
+    fn table(&self) -> &Table {
+        if let Some(sweeper) = &self.sweeper {
             sweeper.ensure_running();
         }
+        &self.table
+    }
+}
+
+impl MemoryBuilder {
+    /// Makes an empty store.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if a bound is so low that nothing fits,
+    /// or if the interval of the sweeper is zero.
+    pub fn build(self) -> Result<Store> {
+        MemoryStorage::with(&self).map(Store::from)
     }
 }
 
@@ -93,137 +104,64 @@ impl Default for MemoryStorage {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Storage for MemoryStorage {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let capabilities = Capabilities::minimal()
+    fn info(&self) -> Info {
+        let info = Info::minimal(NAME)
             .with_expiry()
             .with_versions(Versions::Unique)
             .with_listing()
             .with_purge(Purge::Sweep);
-        match self.shared.store.max_value() {
-            Some(most) => capabilities.with_max_value(most),
-            None => capabilities,
+        match self.table.limits.max_value() {
+            Some(bytes) => info.with_max_value(bytes),
+            None => info,
         }
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(self.store(Operation::Read)?.get(key))
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        Ok(self.table().read(key, options))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.store(Operation::Write)?.put(key, &value, expiry, None, Operation::Write)?;
-        self.will_expire(expiry);
-        Ok(())
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.table().write(key, &value, options.expiry, &options.condition)
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.store(Operation::Delete)?.remove(key, None, Operation::Delete)
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.table().delete(key, &options.condition)
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let store = self.store(Operation::WriteIf)?;
-        let version = store.put(key, &value, expiry, Some(&condition), Operation::WriteIf)?;
-        self.will_expire(expiry);
-        Ok(version)
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.table().touch(key, expiry, &options.condition)
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        self.store(Operation::DeleteIf)?.remove(key, Some(version), Operation::DeleteIf).map(drop)
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        keys.iter().map(|key| Ok(self.table().read(key, options))).collect()
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        let there = self.store(Operation::Touch)?.touch(key, expiry);
-        self.will_expire(expiry);
-        Ok(there)
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let table = self.table();
+        changes.iter().map(|change| table.apply(change)).collect()
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        Ok(self.store(Operation::Ttl)?.look(key, false, Slot::left))
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        let entries = Arc::clone(&self.table).list(options);
+        stream::iter(entries.map(Ok)).boxed()
     }
 
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        Ok(self.store(Operation::Contains)?.look(key, false, |_, _| ()).is_some())
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        let store = self.store(Operation::ReadMany)?;
-        Ok(keys.iter().map(|key| store.get(key)).collect())
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        let store = self.store(Operation::WriteMany)?;
-        let mut failures = Vec::new();
-        for (index, write) in writes.iter().enumerate() {
-            match store.put(&write.key, &write.value, write.expiry, None, Operation::WriteMany) {
-                Ok(_) => self.will_expire(write.expiry),
-                Err(error) => failures.push(Failure::new(index, error)),
-            }
-        }
-        if failures.is_empty() {
-            return Ok(());
-        }
-        let error = Error::partial(failures, writes.len());
-        Err(error.with_adapter(NAME).with_operation(Operation::WriteMany))
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        let store = self.store(Operation::DeleteMany)?;
-        let mut deleted = 0;
-        for key in keys {
-            deleted += u64::from(store.remove(key, None, Operation::DeleteMany)?);
-        }
-        Ok(deleted)
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        let walk = Walk::new(&self.shared.store, prefix, Operation::Keys);
-        stream::try_unfold(walk, |mut walk| async { Ok(walk.next_key()?.map(|key| (key, walk))) }).boxed()
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        let walk = Walk::new(&self.shared.store, prefix, Operation::Entries);
-        stream::try_unfold(walk, |mut walk| async { Ok(walk.next_entry()?.map(|entry| (entry, walk))) })
-            .boxed()
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        Ok(self.store(Operation::Clear)?.clear(prefix))
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        Ok(self.table.clear(prefix))
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        Ok(self.store(Operation::PurgeExpired)?.purge())
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.store(Operation::Ping).map(drop)
-    }
-
-    async fn flush(&self) -> Result<()> {
-        self.store(Operation::Flush).map(drop)
+        Ok(self.table.purge())
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.shared.sweeper {
+        if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }
-        self.shared.store.shut();
+        self.table.release();
         Ok(())
     }
 }
 
-impl fmt::Debug for MemoryStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStorage").field("store", &self.shared.store).finish_non_exhaustive()
-    }
-}
+larder_core::first_edition!(MemoryStorage);

@@ -8,34 +8,37 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::{Error, Storage, async_trait};
+use larder_core::{
+    Storage, async_trait,
+    v2::{Error, Store},
+};
 use larder_memory::MemoryStorage;
 use larder_testkit::{Factory, Runner, Suite};
 
-/// Storages by name, each from one URL. A name that is opened again gives a clone; once that is
-/// closed, it gives an empty storage.
+/// Stores by name, each from one URL. A name that is opened again gives a clone; once that is closed, it
+/// gives an empty store.
 struct Spaces {
     url: &'static str,
-    storages: Mutex<HashMap<String, MemoryStorage>>,
+    stores: Mutex<HashMap<String, Store>>,
 }
 
 #[async_trait]
 impl Factory for Spaces {
     async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        let known = self.storages.lock().unwrap().get(space).cloned();
-        if let Some(storage) = known
-            && storage.ping().await.is_ok()
+        let known = self.stores.lock().unwrap().get(space).cloned();
+        if let Some(store) = known
+            && store.ping().await.is_ok()
         {
-            return Ok(Arc::new(storage));
+            return Ok(Arc::new(store));
         }
-        let storage = MemoryStorage::connect(self.url).await?;
-        self.storages.lock().unwrap().insert(space.to_owned(), storage.clone());
-        Ok(Arc::new(storage))
+        let store = MemoryStorage::connect(self.url).await?;
+        self.stores.lock().unwrap().insert(space.to_owned(), store.clone());
+        Ok(Arc::new(store))
     }
 }
 
 fn suite(name: &str, url: &'static str) -> Suite<Spaces> {
-    Suite::new(name, Spaces { url, storages: Mutex::default() })
+    Suite::new(name, Spaces { url, stores: Mutex::default() })
 }
 
 fn main() {

@@ -1,0 +1,286 @@
+//! The entries, in maps that are locked one by one.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hashlink::LinkedHashMap;
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, Condition, Entry, Error, ErrorKind, Expiry, Key, ListOptions,
+    ReadOptions, Record, Result, Version, Written,
+};
+use parking_lot::RwLock;
+
+use crate::config::{ENTRY_OVERHEAD, Limits, WhenFull};
+
+/// How many maps there are, if there are no bounds: a power of two.
+const SHARDS: u64 = 64;
+
+/// All entries. No method waits for anything but a lock, which is held for one operation on one map.
+pub(crate) struct Table {
+    /// 64, or one if there are bounds, so that they hold for all entries together.
+    shards: Box<[RwLock<Shard>]>,
+    hasher: RandomState,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// In the order of use, the least recently used first.
+    rows: LinkedHashMap<Key, Row, RandomState>,
+    /// What the rows count towards `max_bytes`.
+    bytes: u64,
+    /// The version that was given last. Each map counts in steps of its own, so that two entries never
+    /// have the same version.
+    version: u64,
+}
+
+struct Row {
+    value: Bytes,
+    version: u64,
+    /// On the monotonic clock: setting the time of day does not make entries expire.
+    deadline: Option<Instant>,
+}
+
+impl Table {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let shards = if limits.is_bounded() { 1 } else { SHARDS };
+        let shard = |version| RwLock::new(Shard { version, ..Shard::default() });
+        Self { shards: (0..shards).map(shard).collect(), hasher: RandomState::new(), limits }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().rows.len()).sum()
+    }
+
+    fn shard(&self, key: &Key) -> &RwLock<Shard> {
+        // The maps themselves use the lowest and the topmost bits of the hash.
+        let hash = (self.hasher.hash_one(key) >> 32) as usize;
+        &self.shards[hash & (self.shards.len() - 1)]
+    }
+
+    pub(crate) fn read(&self, key: &Key, options: &ReadOptions) -> Option<Record> {
+        let is_use = options.value && self.limits.evict();
+        if !is_use && options.touch.is_none() {
+            return self.peek(key, options);
+        }
+        let mut shard = self.shard(key).write();
+        let now = Instant::now();
+        shard.live(key, now)?;
+        let row = shard.rows.to_back(key)?;
+        if let Some(expiry) = options.touch {
+            row.deadline = deadline(expiry, now);
+        }
+        Some(row.record(options, now))
+    }
+
+    /// Reads without counting it as a use.
+    fn peek(&self, key: &Key, options: &ReadOptions) -> Option<Record> {
+        let shard = self.shard(key).read();
+        let now = Instant::now();
+        shard.live(key, now).map(|row| row.record(options, now))
+    }
+
+    pub(crate) fn write(
+        &self,
+        key: &Key,
+        value: &[u8],
+        expiry: Expiry,
+        condition: &Condition,
+    ) -> Result<Written> {
+        // A copy, made without the lock: `value` may be a slice of a larger buffer, which would be kept
+        // alive with it.
+        let value = Bytes::copy_from_slice(value);
+        let mut shard = self.shard(key).write();
+        let now = Instant::now();
+        shard.check(key, condition, now)?;
+        if self.limits.is_bounded() {
+            shard.make_room(&self.limits, key, &value, now)?;
+        }
+        shard.version += SHARDS;
+        let row = Row { value, version: shard.version, deadline: deadline(expiry, now) };
+        let written = Written::at(row.version());
+        let replaced = shard.insert(key, row);
+        // In this order, so that the memory is given back without the lock.
+        drop(shard);
+        drop(replaced);
+        Ok(written)
+    }
+
+    pub(crate) fn delete(&self, key: &Key, condition: &Condition) -> Result<bool> {
+        let mut shard = self.shard(key).write();
+        let existed = shard.check(key, condition, Instant::now())?;
+        let removed = shard.remove(key);
+        drop(shard);
+        drop(removed);
+        Ok(existed)
+    }
+
+    pub(crate) fn touch(&self, key: &Key, expiry: Expiry, condition: &Condition) -> Result<bool> {
+        let mut shard = self.shard(key).write();
+        let now = Instant::now();
+        let existed = shard.check(key, condition, now)?;
+        if existed && let Some(row) = shard.rows.to_back(key) {
+            row.deadline = deadline(expiry, now);
+        }
+        Ok(existed)
+    }
+
+    pub(crate) fn apply(&self, change: &Change) -> Result<Applied> {
+        let Change { key, action, condition, .. } = change;
+        match action {
+            Action::Put(value, expiry) => self.write(key, value, *expiry, condition).map(Applied::Put),
+            Action::Delete => self.delete(key, condition).map(Applied::Deleted),
+            Action::Touch(expiry) => self.touch(key, *expiry, condition).map(Applied::Touched),
+        }
+    }
+
+    /// The entries, in no order. It takes the keys of one map at a time, and looks up each of them once it
+    /// is asked for: a key that stays is in its map when the listing comes there.
+    pub(crate) fn list(self: Arc<Self>, options: ListOptions) -> impl Iterator<Item = Entry> + Send {
+        let read =
+            if options.values { ReadOptions::new().with_ttl() } else { ReadOptions::new().without_value() };
+        let (table, prefix) = (Arc::clone(&self), options.prefix);
+        let keys = (0..self.shards.len()).flat_map(move |shard| table.shards[shard].read().keys(&prefix));
+        keys.filter_map(move |key| {
+            let record = self.peek(&key, &read)?;
+            Some(if options.values { Entry::new(key, record) } else { Entry::key(key) })
+        })
+    }
+
+    /// Removes the live entries that begin with `prefix`, and returns how many there were.
+    pub(crate) fn clear(&self, prefix: &str) -> u64 {
+        let clear = |shard: &RwLock<Shard>| {
+            let mut shard = shard.write();
+            shard.purge(Instant::now());
+            shard.remove_if(|key, _| key.as_str().starts_with(prefix))
+        };
+        self.shards.iter().map(clear).sum()
+    }
+
+    /// Removes the expired entries, and returns how many there were.
+    pub(crate) fn purge(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.write().purge(Instant::now())).sum()
+    }
+
+    /// Removes all entries and gives back the memory of the maps.
+    pub(crate) fn release(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.bytes = 0;
+            drop(std::mem::take(&mut shard.rows));
+        }
+    }
+}
+
+impl Shard {
+    fn live(&self, key: &Key, now: Instant) -> Option<&Row> {
+        self.rows.get(key).filter(|row| row.is_live(now))
+    }
+
+    fn keys(&self, prefix: &str) -> Vec<Key> {
+        self.rows.keys().filter(|key| key.as_str().starts_with(prefix)).cloned().collect()
+    }
+
+    /// Whether there is an entry; an error if the condition does not hold.
+    fn check(&self, key: &Key, condition: &Condition, now: Instant) -> Result<bool> {
+        let current = self.live(key, now).map(Row::version);
+        if condition.holds(current.as_ref()) { Ok(current.is_some()) } else { Err(Error::conflict()) }
+    }
+
+    fn insert(&mut self, key: &Key, row: Row) -> Option<Row> {
+        self.bytes += weight(key, &row.value);
+        let replaced = self.rows.insert(key.clone(), row);
+        self.bytes -= replaced.as_ref().map_or(0, |row| weight(key, &row.value));
+        replaced
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Row> {
+        let removed = self.rows.remove(key);
+        self.bytes -= removed.as_ref().map_or(0, |row| weight(key, &row.value));
+        removed
+    }
+
+    fn remove_if(&mut self, gone: impl Fn(&Key, &Row) -> bool) -> u64 {
+        let before = self.rows.len();
+        let bytes = &mut self.bytes;
+        self.rows.retain(|key, row| {
+            let gone = gone(key, row);
+            *bytes -= if gone { weight(key, &row.value) } else { 0 };
+            !gone
+        });
+        (before - self.rows.len()) as u64
+    }
+
+    fn purge(&mut self, now: Instant) -> u64 {
+        self.remove_if(|_, row| !row.is_live(now))
+    }
+
+    /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
+    /// refused.
+    fn make_room(&mut self, limits: &Limits, key: &Key, value: &[u8], now: Instant) -> Result<()> {
+        while !self.has_room(limits, key, value) {
+            let made = match limits.when_full {
+                WhenFull::Refuse => self.purge(now) > 0,
+                WhenFull::Evict => self.evict(),
+            };
+            if !made {
+                return Err(Error::new(
+                    ErrorKind::StorageFull,
+                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, limits: &Limits, key: &Key, value: &[u8]) -> bool {
+        let replaced = self.rows.get(key);
+        let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
+        let bytes = self.bytes + weight(key, value) - replaced.map_or(0, |row| weight(key, &row.value));
+        limits.allow(entries, bytes)
+    }
+
+    /// Removes the least recently used entry; whether there was one.
+    fn evict(&mut self) -> bool {
+        let evicted = self.rows.pop_front();
+        evicted.map(|(key, row)| self.bytes -= weight(&key, &row.value)).is_some()
+    }
+}
+
+impl Row {
+    fn is_live(&self, now: Instant) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
+    }
+
+    fn version(&self) -> Version {
+        Version::from_token(self.version)
+    }
+
+    fn record(&self, options: &ReadOptions, now: Instant) -> Record {
+        let value = if options.value { self.value.clone() } else { Bytes::new() };
+        let record = Record::at(value, self.version());
+        if !options.ttl {
+            return record;
+        }
+        record.expires(self.deadline.map(|deadline| deadline.duration_since(now)).into())
+    }
+}
+
+fn deadline(expiry: Expiry, now: Instant) -> Option<Instant> {
+    expiry.as_millis().and_then(|millis| now.checked_add(Duration::from_millis(millis)))
+}
+
+/// What an entry counts towards `max_bytes`.
+fn weight(key: &Key, value: &[u8]) -> u64 {
+    (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
