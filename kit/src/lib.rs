@@ -2,6 +2,7 @@
 //!
 //! | item | for |
 //! |---|---|
+//! | [`GroupCommit`] | sharing commits between concurrent writes |
 //! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
@@ -10,6 +11,7 @@
 //! | [`StoreUrl`], [`redact`] | storage URLs and their options |
 
 mod batch;
+pub mod group_commit;
 mod json;
 mod pages;
 mod prefix;
@@ -18,6 +20,7 @@ mod url;
 
 pub use crate::{
     batch::{Batch, Limits, Round, is_gone},
+    group_commit::GroupCommit,
     json::check_json,
     pages::{PageSize, Pager, pages},
     prefix::prefix_end,

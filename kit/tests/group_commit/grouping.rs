@@ -1,16 +1,15 @@
 //! What goes together, and when.
 
 use futures_util::{FutureExt, poll};
-use larder_core::{Bytes, Expiry, Storage, Write};
-use larder_layers::Coalesce;
+use larder_core::v2::{Bytes, Storage, WriteOptions};
 
-use crate::{all_ok, begin, key, probe::Probe, put};
+use crate::{all_ok, begin, commit, commit_with, key, probe::Probe, put, put_many};
 
 #[test]
 fn an_idle_storage_runs_the_write_in_its_callers_task() {
     // No runtime, so nothing can have been spawned, and ready at the first poll.
     let probe = Probe::open();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     for value in ["1", "2"] {
         put(&storage, "a", value).now_or_never().unwrap().unwrap();
     }
@@ -20,7 +19,7 @@ fn an_idle_storage_runs_the_write_in_its_callers_task() {
 #[tokio::test]
 async fn writes_gather_while_a_batch_is_under_way() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     begin! { first = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
     probe.let_go(1);
     first.await.unwrap();
@@ -28,13 +27,13 @@ async fn writes_gather_while_a_batch_is_under_way() {
     begin! { d = put(&storage, "d", "1"); e = put(&storage, "e", "1"); }
     probe.let_go(2);
     all_ok!(b, c, d, e);
-    assert_eq!(probe.log(), ["write a=1", "write_many b=1 c=1", "write_many d=1 e=1"]);
+    assert_eq!(probe.log(), ["write a=1", "apply b=1 c=1", "apply d=1 e=1"]);
 }
 
 #[tokio::test]
 async fn a_write_is_acknowledged_only_after_its_batch() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     begin! { first = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
     probe.let_go(1);
     first.await.unwrap();
@@ -50,7 +49,7 @@ async fn a_write_is_acknowledged_only_after_its_batch() {
 #[tokio::test]
 async fn a_batch_is_sorted_and_names_each_key_once_with_its_last_value() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     begin! {
         first = put(&storage, "x", "0");
         c1 = put(&storage, "c", "1");
@@ -62,13 +61,13 @@ async fn a_batch_is_sorted_and_names_each_key_once_with_its_last_value() {
     }
     probe.let_all_go();
     all_ok!(first, c1, a1, b, a2, c2, a3);
-    assert_eq!(probe.log(), ["write x=0", "write_many a=3 b=1 c=2"]);
+    assert_eq!(probe.log(), ["write x=0", "apply a=3 b=1 c=2"]);
 }
 
 #[tokio::test]
 async fn a_batch_has_at_most_so_many_entries() {
     let probe = Probe::gated();
-    let storage = Coalesce::builder(probe.clone()).max_batch(2).build();
+    let storage = commit_with(&probe, |builder| builder.max_batch(2));
     begin! {
         first = put(&storage, "x", "0");
         a = put(&storage, "a", "1");
@@ -77,13 +76,13 @@ async fn a_batch_has_at_most_so_many_entries() {
     }
     probe.let_all_go();
     all_ok!(first, a, b, c);
-    assert_eq!(probe.log(), ["write x=0", "write_many a=1 b=1", "write c=1"]);
+    assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1", "write c=1"]);
 }
 
 #[tokio::test]
 async fn a_batch_has_at_most_so_many_bytes_and_a_larger_entry_goes_alone() {
     let probe = Probe::gated();
-    let storage = Coalesce::builder(probe.clone()).max_batch_bytes(8).build();
+    let storage = commit_with(&probe, |builder| builder.max_batch_bytes(8));
     begin! {
         first = put(&storage, "x", "0");
         a = put(&storage, "a", "123");
@@ -94,42 +93,42 @@ async fn a_batch_has_at_most_so_many_bytes_and_a_larger_entry_goes_alone() {
     }
     probe.let_all_go();
     all_ok!(first, a, b, c, d, e);
-    assert_eq!(
-        probe.log(),
-        ["write x=0", "write_many a=123 b=123", "write c=1234567890", "write_many d=1 e=1"]
-    );
+    assert_eq!(probe.log(), ["write x=0", "apply a=123 b=123", "write c=1234567890", "apply d=1 e=1"]);
 }
 
 #[tokio::test]
-async fn a_write_many_shares_batches_with_others() {
+async fn an_apply_of_puts_shares_batches_with_others() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
-    let writes = ["b", "c", "b"].map(|name| Write::new(key(name), "m", Expiry::Never));
-    begin! { first = put(&storage, "x", "0"); many = storage.write_many(&writes); a = put(&storage, "a", "1"); }
+    let storage = commit(&probe);
+    begin! {
+        first = put(&storage, "x", "0");
+        many = put_many(&storage, &[("b", "m"), ("c", "m"), ("b", "m")]);
+        a = put(&storage, "a", "1");
+    }
     probe.let_all_go();
     first.await.unwrap();
     many.await.unwrap();
     a.await.unwrap();
-    assert_eq!(probe.log(), ["write x=0", "write_many a=1 b=m c=m"]);
+    assert_eq!(probe.log(), ["write x=0", "apply a=1 b=m c=m"]);
 }
 
 #[tokio::test]
-async fn a_write_many_on_an_idle_storage_is_one_batch() {
+async fn an_apply_of_puts_on_an_idle_storage_is_one_batch() {
     let probe = Probe::open();
-    let storage = Coalesce::new(probe.clone());
-    let writes = ["b", "a"].map(|name| Write::new(key(name), "m", Expiry::Never));
-    storage.write_many(&writes).await.unwrap();
-    storage.write_many(&[]).await.unwrap();
-    assert_eq!(probe.log(), ["write_many a=m b=m"]);
+    let storage = commit(&probe);
+    put_many(&storage, &[("b", "m"), ("a", "m")]).await.unwrap();
+    put_many(&storage, &[]).await.unwrap();
+    assert_eq!(probe.log(), ["apply a=m b=m"]);
 }
 
 #[tokio::test]
 async fn lanes_write_at_the_same_time() {
     let probe = Probe::gated();
-    let storage = Coalesce::builder(probe.clone()).lanes(4).build();
+    let storage = commit_with(&probe, |builder| builder.max_batches(4));
     let keys: Vec<_> = (0..64).map(|number| key(&number.to_string())).collect();
+    let options = WriteOptions::new();
     let mut writes: Vec<_> =
-        keys.iter().map(|key| storage.write(key, Bytes::from_static(b"1"), Expiry::Never)).collect();
+        keys.iter().map(|key| storage.write(key, Bytes::from_static(b"1"), &options)).collect();
     for write in &mut writes {
         assert!(poll!(write).is_pending());
     }

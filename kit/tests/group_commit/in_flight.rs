@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::{Bytes, Condition, Expiry, Storage, Version, Write};
-use larder_layers::Coalesce;
+use larder_core::v2::Storage;
 
-use crate::{all_ok, begin, key, probe::Probe, put};
+use crate::{
+    all_ok, begin, clear, commit, commit_with, delete, delete_if, delete_many, key, probe::Probe, put,
+    put_many, read_and_touch, touch, write_if,
+};
 
 /// Begins an operation and drops it: it is polled once, which is not enough.
 macro_rules! forsake {
@@ -21,9 +23,9 @@ macro_rules! carried {
     ($($name:ident: $log:literal, holds_up_others: $all:literal, |$storage:ident, $a:ident| $call:expr;)+) => {$(
         #[tokio::test]
         async fn $name() {
-            for lanes in [1, 4] {
+            for batches in [1, 4] {
                 let probe = Probe::gated();
-                let $storage = Coalesce::builder(probe.clone()).lanes(lanes).max_batch(1).build();
+                let $storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(1));
                 let $a = &key("a");
                 forsake!($call);
                 begin! {
@@ -46,19 +48,19 @@ macro_rules! carried {
 
 carried! {
     a_dropped_delete_does_not_come_after_a_later_write:
-        "delete a", holds_up_others: false, |storage, a| storage.delete(a);
+        "delete a", holds_up_others: false, |storage, a| delete(&storage, a);
     a_dropped_touch_does_not_come_after_a_later_write:
-        "touch a", holds_up_others: false, |storage, a| storage.touch(a, Expiry::Never);
+        "touch a", holds_up_others: false, |storage, a| touch(&storage, a);
     a_dropped_write_if_does_not_come_after_a_later_write:
-        "write_if a", holds_up_others: false,
-        |storage, a| storage.write_if(a, Bytes::new(), Expiry::Never, Condition::Absent);
+        "write_if a", holds_up_others: false, |storage, a| write_if(&storage, a);
+    a_dropped_read_that_touches_does_not_come_after_a_later_write:
+        "read_and_touch a", holds_up_others: false, |storage, a| read_and_touch(&storage, a);
     a_dropped_delete_if_does_not_come_after_a_later_write:
-        "delete_if a", holds_up_others: false,
-        |storage, a| delete_if(&storage, a, Version::unique());
-    a_dropped_delete_many_does_not_come_after_a_later_write:
-        "delete_many", holds_up_others: false, |storage, a| storage.delete_many(std::slice::from_ref(a));
+        "delete_if a", holds_up_others: false, |storage, a| delete_if(&storage, a);
+    a_dropped_apply_does_not_come_after_a_later_write:
+        "apply -a", holds_up_others: false, |storage, a| delete_many(&storage, a);
     a_dropped_clear_does_not_come_after_any_later_write:
-        "clear ", holds_up_others: true, |storage, a| { let _ = a; storage.clear("") };
+        "clear ", holds_up_others: true, |storage, a| { let _ = a; clear(&storage) };
 }
 
 /// Checks that each later operation starts only after a dropped delete of its key has ended.
@@ -67,9 +69,9 @@ macro_rules! waits {
         #[tokio::test]
         async fn $name() {
             let probe = Probe::gated();
-            let $storage = Coalesce::builder(probe.clone()).lanes(2).build();
+            let $storage = commit_with(&probe, |builder| builder.max_batches(2));
             let $a = &key("a");
-            forsake!($storage.delete($a));
+            forsake!(delete(&$storage, $a));
             begin! { later = $call; }
             tokio::task::yield_now().await;
             assert!(futures_util::poll!(&mut later).is_pending());
@@ -82,36 +84,25 @@ macro_rules! waits {
 }
 
 waits! {
-    a_write_many_waits_for_a_dropped_delete: |storage, a| {
-        let writes = [Write::new(a.clone(), "1", Expiry::Never)];
-        let storage = &storage;
-        async move { storage.write_many(&writes).await }
+    an_apply_of_puts_waits_for_a_dropped_delete: |storage, a| async {
+        put_many(&storage, &[(a.as_str(), "1")]).await
     };
-    a_delete_waits_for_a_dropped_one: |storage, a| storage.delete(a);
-    a_touch_waits_for_a_dropped_delete: |storage, a| storage.touch(a, Expiry::Never);
-    a_write_if_waits_for_a_dropped_delete:
-        |storage, a| storage.write_if(a, Bytes::new(), Expiry::Never, Condition::Absent);
-    a_delete_if_waits_for_a_dropped_delete:
-        |storage, a| delete_if(&storage, a, Version::unique());
-    a_delete_many_waits_for_a_dropped_delete: |storage, a| storage.delete_many(std::slice::from_ref(a));
-    a_clear_waits_for_a_dropped_delete: |storage, a| { let _ = a; storage.clear("") };
+    a_delete_waits_for_a_dropped_one: |storage, a| delete(&storage, a);
+    a_touch_waits_for_a_dropped_delete: |storage, a| touch(&storage, a);
+    a_write_if_waits_for_a_dropped_delete: |storage, a| write_if(&storage, a);
+    a_delete_if_waits_for_a_dropped_delete: |storage, a| delete_if(&storage, a);
+    a_read_that_touches_waits_for_a_dropped_delete: |storage, a| read_and_touch(&storage, a);
+    an_apply_of_deletes_waits_for_a_dropped_delete: |storage, a| delete_many(&storage, a);
+    a_clear_waits_for_a_dropped_delete: |storage, a| { let _ = a; clear(&storage) };
     a_flush_waits_for_a_dropped_delete: |storage, a| { let _ = a; storage.flush() };
     a_close_waits_for_a_dropped_delete: |storage, a| { let _ = a; storage.close() };
-}
-
-async fn delete_if(
-    storage: &Coalesce<Probe>,
-    key: &larder_core::Key,
-    version: Version,
-) -> larder_core::Result<()> {
-    storage.delete_if(key, &version).await
 }
 
 #[tokio::test]
 async fn a_flush_waits_for_the_writes_behind_a_dropped_delete() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
-    forsake!(storage.delete(&key("a")));
+    let storage = commit(&probe);
+    forsake!(delete(&storage, &key("a")));
     begin! { later = put(&storage, "a", "1"); flush = storage.flush(); }
     probe.let_all_go();
     flush.await.unwrap();
@@ -122,9 +113,9 @@ async fn a_flush_waits_for_the_writes_behind_a_dropped_delete() {
 #[tokio::test]
 async fn a_delete_that_is_dropped_while_it_waits_does_not_happen() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     begin! { write = put(&storage, "a", "1"); }
-    forsake!(storage.delete(&key("a")));
+    forsake!(delete(&storage, &key("a")));
     probe.let_all_go();
     write.await.unwrap();
     storage.flush().await.unwrap();
@@ -132,10 +123,10 @@ async fn a_delete_that_is_dropped_while_it_waits_does_not_happen() {
 }
 
 #[tokio::test]
-async fn a_straggler_does_not_outlive_the_storage() {
+async fn an_operation_in_flight_does_not_outlive_the_storage() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
-    forsake!(storage.delete(&key("a")));
+    let storage = commit(&probe);
+    forsake!(delete(&storage, &key("a")));
     assert!(probe.holders() > 1);
     drop(storage);
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -148,12 +139,12 @@ async fn a_straggler_does_not_outlive_the_storage() {
 }
 
 #[test]
-fn a_straggler_that_ends_with_its_runtime_holds_nobody_up() {
+fn an_operation_in_flight_that_ends_with_its_runtime_holds_nobody_up() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let (first, second) = (runtime(), runtime());
-    first.block_on(async { forsake!(storage.delete(&key("a"))) });
+    first.block_on(async { forsake!(delete(&storage, &key("a"))) });
     let mut held = Box::pin(put(&storage, "a", "1"));
     second.block_on(async { assert!((&mut held).now_or_never().is_none()) });
     assert_eq!(probe.log(), ["delete a"]);
@@ -166,17 +157,17 @@ fn a_straggler_that_ends_with_its_runtime_holds_nobody_up() {
 #[test]
 fn outside_a_runtime_a_dropped_delete_holds_nobody_up() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
-    forsake!(storage.delete(&key("a")));
+    let storage = commit(&probe);
+    forsake!(delete(&storage, &key("a")));
     probe.let_all_go();
     put(&storage, "a", "1").now_or_never().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn dropped_deletes_take_away_nothing_that_was_acknowledged_later() {
-    for lanes in [1, 3] {
+    for batches in [1, 3] {
         let probe = Probe::busy();
-        let storage = Arc::new(Coalesce::builder(probe.clone()).lanes(lanes).max_batch(8).build());
+        let storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(8));
         let callers = (0..16_u32).map(|caller| {
             let (storage, probe) = (Arc::clone(&storage), probe.clone());
             tokio::spawn(async move {
@@ -184,12 +175,11 @@ async fn dropped_deletes_take_away_nothing_that_was_acknowledged_later() {
                 for number in 0..200_u32 {
                     let limit = Duration::ZERO;
                     if number % 2 == 0 {
-                        let _ = tokio::time::timeout(limit, storage.delete(&key)).await;
+                        let _ = tokio::time::timeout(limit, delete(&storage, &key)).await;
                     } else {
-                        let keys = std::slice::from_ref(&key);
-                        let _ = tokio::time::timeout(limit, storage.delete_many(keys)).await;
+                        let _ = tokio::time::timeout(limit, delete_many(&storage, &key)).await;
                     }
-                    storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                    put(&storage, key.as_str(), "1").await.unwrap();
                     storage.flush().await.unwrap();
                     assert!(probe.value(key.as_str()).is_some(), "an acknowledged write is missing");
                 }

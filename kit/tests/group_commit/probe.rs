@@ -5,8 +5,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::{
-    Bytes, Condition, Error, ErrorKind, Expiry, Failure, Key, Record, Result, Storage, Version, Write,
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key,
+    ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait,
 };
 use tokio::sync::{Semaphore, watch};
@@ -14,11 +15,9 @@ use tokio::sync::{Semaphore, watch};
 /// What happens when the storage is handed a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A batch fails as [`ErrorKind::Partial`], naming it; alone it is refused.
+    /// It is refused; others in its batch are not.
     Refuse,
-    /// A batch fails as a whole; alone it is refused.
-    RefuseWhole,
-    /// The store is not there.
+    /// The store is gone, for the whole batch.
     Unavailable,
     /// The storage panics.
     Panic,
@@ -88,12 +87,12 @@ impl Probe {
         started.wait_for(|count| *count >= calls).await.unwrap();
     }
 
-    /// Whoever is handed this value fails.
+    /// A write of this value fails.
     pub(crate) fn fault(&self, value: &'static str, fault: Fault) {
         self.0.faults.lock().unwrap().insert(Bytes::from_static(value.as_bytes()), fault);
     }
 
-    /// The calls so far, such as `write_many a=1 b=2`.
+    /// The calls so far, such as `apply a=1 b=2`.
     pub(crate) fn log(&self) -> Vec<String> {
         self.0.log.lock().unwrap().clone()
     }
@@ -107,7 +106,7 @@ impl Probe {
         self.0.history.lock().unwrap().get(key).cloned().unwrap_or_default()
     }
 
-    /// How many hold on to the storage.
+    /// How many handles on the storage there are.
     pub(crate) fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }
@@ -125,13 +124,22 @@ impl Probe {
         Ok(())
     }
 
-    fn fault_of(&self, write: &Write) -> Option<Fault> {
-        self.0.faults.lock().unwrap().get(&write.value).copied()
+    fn fault_of(&self, change: &Change) -> Option<Fault> {
+        let Action::Put(value, _) = &change.action else { return None };
+        self.0.faults.lock().unwrap().get(value).copied()
     }
 
-    fn apply(&self, write: &Write) {
-        self.0.entries.lock().unwrap().insert(write.key.clone(), write.value.clone());
-        self.0.history.lock().unwrap().entry(write.key.clone()).or_default().push(write.value.clone());
+    fn apply_one(&self, change: &Change) -> Applied {
+        let mut entries = self.0.entries.lock().unwrap();
+        match &change.action {
+            Action::Put(value, _) => {
+                entries.insert(change.key.clone(), value.clone());
+                self.0.history.lock().unwrap().entry(change.key.clone()).or_default().push(value.clone());
+                Applied::Put(Written::at(Version::unique()))
+            }
+            Action::Delete => Applied::Deleted(entries.remove(&change.key).is_some()),
+            Action::Touch(_) => Applied::Touched(entries.contains_key(&change.key)),
+        }
     }
 }
 
@@ -139,8 +147,10 @@ impl Probe {
 struct Writing<'a>(&'a Probe, Vec<Key>);
 
 impl<'a> Writing<'a> {
-    fn begin(probe: &'a Probe, writes: &[Write]) -> Self {
-        let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
+    fn begin(probe: &'a Probe, changes: &[Change]) -> Self {
+        let plain =
+            |change: &&Change| matches!(change.action, Action::Put(..)) && change.condition == Condition::Any;
+        let keys: Vec<_> = changes.iter().filter(plain).map(|change| change.key.clone()).collect();
         let mut writing = probe.0.writing.lock().unwrap();
         for key in &keys {
             assert!(writing.insert(key.clone()), "two writers of one key, or a key twice in a batch");
@@ -159,12 +169,20 @@ impl Drop for Writing<'_> {
     }
 }
 
-fn describe(call: &str, writes: &[Write]) -> String {
+fn describe(call: &str, changes: &[Change]) -> String {
     let mut text = call.to_owned();
-    for write in writes {
-        text += &format!(" {}={}", write.key, String::from_utf8_lossy(&write.value));
+    for change in changes {
+        text += &match &change.action {
+            Action::Put(value, _) => format!(" {}={}", change.key, String::from_utf8_lossy(value)),
+            Action::Delete => format!(" -{}", change.key),
+            Action::Touch(_) => format!(" ~{}", change.key),
+        };
     }
     text
+}
+
+fn bad() -> Error {
+    Error::new(ErrorKind::TooLarge, "bad")
 }
 
 fn unavailable() -> Error {
@@ -173,76 +191,71 @@ fn unavailable() -> Error {
 
 #[async_trait]
 impl Storage for Probe {
-    fn name(&self) -> &'static str {
-        "probe"
-    }
-
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        if options.touch.is_some() {
+            self.begin(format!("read_and_touch {key}")).await?;
+        }
         Ok(self.value(key.as_str()).map(Record::new))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let writes = [Write::new(key.clone(), value, expiry)];
-        let _writing = Writing::begin(self, &writes);
-        self.begin(describe("write", &writes)).await?;
-        match self.fault_of(&writes[0]) {
-            Some(Fault::Refuse | Fault::RefuseWhole) => return Err(Error::new(ErrorKind::TooLarge, "bad")),
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let changes = [Change::put(key.clone(), value, options.expiry).on(options.condition.clone())];
+        if options.condition != Condition::Any {
+            self.begin(format!("write_if {key}")).await?;
+            return Ok(Written::at(Version::unique()));
+        }
+        let _writing = Writing::begin(self, &changes);
+        self.begin(describe("write", &changes)).await?;
+        match self.fault_of(&changes[0]) {
+            Some(Fault::Refuse) => return Err(bad()),
             Some(Fault::Unavailable) => return Err(unavailable()),
             Some(Fault::Panic) => panic!("as the test asked"),
-            None => self.apply(&writes[0]),
-        }
-        Ok(())
+            None => self.apply_one(&changes[0]),
+        };
+        Ok(Written::at(Version::unique()))
     }
 
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        let _writing = Writing::begin(self, writes);
-        self.begin(describe("write_many", writes)).await?;
-        let faults: Vec<_> = writes.iter().map(|write| self.fault_of(write)).collect();
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let distinct: HashSet<_> = changes.iter().map(|change| &change.key).collect();
+        // Only the batches of the lanes must not name a key twice.
+        let _writing = (distinct.len() == changes.len()).then(|| Writing::begin(self, &changes));
+        let all = |error: Error| changes.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.begin(describe("apply", &changes)).await {
+            return all(error);
+        }
+        let faults: Vec<_> = changes.iter().map(|change| self.fault_of(change)).collect();
         if faults.contains(&Some(Fault::Panic)) {
             panic!("as the test asked");
         }
         if faults.contains(&Some(Fault::Unavailable)) {
-            return Err(unavailable());
+            return all(unavailable());
         }
-        if faults.contains(&Some(Fault::RefuseWhole)) {
-            return Err(Error::new(ErrorKind::Other, "one of them is bad"));
-        }
-        let mut failures = Vec::new();
-        for (index, write) in writes.iter().enumerate() {
-            match faults[index] {
-                Some(_) => failures.push(Failure::new(index, Error::new(ErrorKind::TooLarge, "bad"))),
-                None => self.apply(write),
-            }
-        }
-        if failures.is_empty() { Ok(()) } else { Err(Error::partial(failures, writes.len())) }
+        let result = |(change, fault): (&Change, Option<Fault>)| match fault {
+            Some(_) => Err(bad()),
+            None => Ok(self.apply_one(change)),
+        };
+        changes.iter().zip(faults).map(result).collect()
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        if options.condition != Condition::Any {
+            self.begin(format!("delete_if {key}")).await?;
+            return Ok(true);
+        }
         self.begin(format!("delete {key}")).await?;
         Ok(self.0.entries.lock().unwrap().remove(key).is_some())
     }
 
-    async fn write_if(&self, key: &Key, _: Bytes, _: Expiry, _: Condition) -> Result<Version> {
-        self.begin(format!("write_if {key}")).await?;
-        Ok(Version::unique())
+    fn info(&self) -> Info {
+        Info::minimal("probe").with_expiry().with_versions(Versions::Unique).with_listing()
     }
 
-    async fn delete_if(&self, key: &Key, _: &Version) -> Result<()> {
-        self.begin(format!("delete_if {key}")).await
-    }
-
-    async fn touch(&self, key: &Key, _: Expiry) -> Result<bool> {
+    async fn touch(&self, key: &Key, _: Expiry, _: &TouchOptions) -> Result<bool> {
         self.begin(format!("touch {key}")).await?;
         Ok(true)
     }
 
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        self.begin("delete_many".to_owned()).await?;
-        self.0.entries.lock().unwrap().retain(|key, _| !keys.contains(key));
-        Ok(keys.len() as u64)
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
         self.begin(format!("clear {prefix}")).await?;
         self.0.entries.lock().unwrap().retain(|key, _| !key.as_str().starts_with(prefix));
         Ok(0)

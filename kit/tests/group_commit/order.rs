@@ -1,10 +1,12 @@
 //! What waits for what.
 
 use futures_util::FutureExt;
-use larder_core::{Bytes, Condition, Expiry, Storage, Version};
-use larder_layers::Coalesce;
+use larder_core::v2::{ReadOptions, Storage};
 
-use crate::{begin, key, probe::Probe, put};
+use crate::{
+    begin, clear, commit, delete, delete_if, delete_many, key, probe::Probe, put, read_and_touch,
+    read_and_touch_many, touch, write_if,
+};
 
 /// Begins each other operation on `a` after a write of `a` was queued or begun and dropped, and
 /// checks that it starts only after that write has come to its end.
@@ -14,7 +16,7 @@ macro_rules! waits {
         async fn $name() {
             // Under way, its caller gone.
             let probe = Probe::gated();
-            let $storage = Coalesce::new(probe.clone());
+            let $storage = commit(&probe);
             let a = key("a");
             let mut dropped = Box::pin(put(&$storage, "a", "1"));
             assert!((&mut dropped).now_or_never().is_none());
@@ -30,7 +32,7 @@ macro_rules! waits {
 
             // Queued, its caller waiting.
             let probe = Probe::gated();
-            let $storage = Coalesce::new(probe.clone());
+            let $storage = commit(&probe);
             begin! {
                 first = put(&$storage, "x", "0");
                 queued = put(&$storage, "a", "2");
@@ -52,21 +54,21 @@ macro_rules! waits {
 }
 
 waits! {
-    a_delete_waits_for_a_write_of_its_key: |storage| |a| storage.delete(a);
-    a_write_if_waits_for_a_write_of_its_key:
-        |storage| |a| storage.write_if(a, Bytes::new(), Expiry::Never, Condition::Absent);
-    a_touch_waits_for_a_write_of_its_key: |storage| |a| storage.touch(a, Expiry::Never);
-    a_delete_many_waits_for_a_write_of_its_keys:
-        |storage| |a| storage.delete_many(std::slice::from_ref(a));
-    a_clear_waits_for_writes: |storage| |_| storage.clear("");
+    a_delete_waits_for_a_write_of_its_key: |storage| |a| delete(&storage, a);
+    a_write_if_waits_for_a_write_of_its_key: |storage| |a| write_if(&storage, a);
+    a_touch_waits_for_a_write_of_its_key: |storage| |a| touch(&storage, a);
+    a_read_that_touches_waits_for_a_write_of_its_key: |storage| |a| read_and_touch(&storage, a);
+    reads_that_touch_wait_for_a_write_of_their_keys: |storage| |a| read_and_touch_many(&storage, a);
+    an_apply_of_deletes_waits_for_a_write_of_its_keys: |storage| |a| delete_many(&storage, a);
+    a_clear_waits_for_writes: |storage| |_| clear(&storage);
 }
 
 #[tokio::test]
 async fn a_delete_if_waits_for_a_write_of_its_key() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
-    let (a, version) = (key("a"), Version::unique());
-    begin! { write = put(&storage, "a", "1"); delete = storage.delete_if(&a, &version); }
+    let storage = commit(&probe);
+    let a = key("a");
+    begin! { write = put(&storage, "a", "1"); delete = delete_if(&storage, &a); }
     assert_eq!(probe.log(), ["write a=1"]);
     probe.let_go(2);
     write.await.unwrap();
@@ -77,9 +79,9 @@ async fn a_delete_if_waits_for_a_write_of_its_key() {
 #[tokio::test]
 async fn other_keys_do_not_wait() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let b = key("b");
-    begin! { write = put(&storage, "a", "1"); queued = put(&storage, "c", "1"); delete = storage.delete(&b); }
+    begin! { write = put(&storage, "a", "1"); queued = put(&storage, "c", "1"); delete = delete(&storage, &b); }
     assert_eq!(probe.log(), ["write a=1", "delete b"]);
     probe.let_all_go();
     assert!(!delete.await.unwrap());
@@ -90,12 +92,13 @@ async fn other_keys_do_not_wait() {
 #[tokio::test]
 async fn reads_pass_through() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let a = key("a");
+    let options = ReadOptions::new().with_ttl();
     begin! { write = put(&storage, "a", "1"); }
-    assert_eq!(storage.read(&a).await.unwrap(), None);
-    assert!(!storage.contains(&a).await.unwrap());
+    assert_eq!(storage.read(&a, &options).await.unwrap(), None);
+    assert!(storage.read_many(std::slice::from_ref(&a), &options).await[0].as_ref().unwrap().is_none());
     probe.let_all_go();
     write.await.unwrap();
-    assert_eq!(storage.read(&a).await.unwrap().unwrap().value, "1");
+    assert_eq!(storage.read(&a, &options).await.unwrap().unwrap().value, "1");
 }

@@ -3,19 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::{Bytes, Expiry, Storage, Write};
-use larder_layers::Coalesce;
+use larder_core::v2::{Bytes, Storage, WriteOptions};
 
-use crate::{begin, key, probe::Probe, put};
+use crate::{begin, commit, commit_with, key, probe::Probe, put, put_many};
 
 #[tokio::test]
 async fn a_queued_write_whose_caller_goes_is_taken_out() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     begin! { first = put(&storage, "x", "0"); b = put(&storage, "b", "1"); }
     {
-        let writes = [Write::new(key("c"), "1", Expiry::Never), Write::new(key("d"), "1", Expiry::Never)];
-        begin! { gone = put(&storage, "a", "1"); also_gone = storage.write_many(&writes); }
+        begin! {
+            gone = put(&storage, "a", "1");
+            also_gone = put_many(&storage, &[("c", "1"), ("d", "1")]);
+        }
         let _ = (&mut gone, &mut also_gone);
     }
     probe.let_all_go();
@@ -28,7 +29,7 @@ async fn a_queued_write_whose_caller_goes_is_taken_out() {
 #[tokio::test]
 async fn a_batch_goes_on_when_one_of_its_callers_goes() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let mut gone = Box::pin(put(&storage, "a", "1"));
     begin! { first = put(&storage, "x", "0"); }
     assert!((&mut gone).now_or_never().is_none());
@@ -39,14 +40,14 @@ async fn a_batch_goes_on_when_one_of_its_callers_goes() {
     drop(gone);
     probe.let_go(1);
     b.await.unwrap();
-    assert_eq!(probe.log(), ["write x=0", "write_many a=1 b=1"]);
+    assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1"]);
     assert!(probe.value("a").is_some());
 }
 
 #[tokio::test]
 async fn a_write_whose_caller_goes_midway_is_carried_to_its_end_and_the_queue_served() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let mut leader = Box::pin(put(&storage, "a", "1"));
     assert!((&mut leader).now_or_never().is_none());
     begin! { b = put(&storage, "b", "1"); }
@@ -63,7 +64,7 @@ async fn a_write_whose_caller_goes_midway_is_carried_to_its_end_and_the_queue_se
 #[tokio::test]
 async fn a_dropped_write_does_not_come_after_a_later_one() {
     let probe = Probe::gated();
-    let storage = Coalesce::new(probe.clone());
+    let storage = commit(&probe);
     let mut dropped = Box::pin(put(&storage, "a", "1"));
     assert!((&mut dropped).now_or_never().is_none());
     drop(dropped);
@@ -76,9 +77,9 @@ async fn a_dropped_write_does_not_come_after_a_later_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
-    for lanes in [1, 3] {
+    for batches in [1, 3] {
         let probe = Probe::busy();
-        let storage = Arc::new(Coalesce::builder(probe.clone()).lanes(lanes).max_batch(8).build());
+        let storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(8));
         let writers = (0..32_u32).map(|writer| {
             let (storage, probe) = (Arc::clone(&storage), probe.clone());
             tokio::spawn(async move {
@@ -86,7 +87,8 @@ async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
                 let mut acknowledged = 0;
                 for number in 1..=200_u32 {
                     let value = Bytes::copy_from_slice(&number.to_be_bytes());
-                    let write = storage.write(&key, value, Expiry::Never);
+                    let options = WriteOptions::new();
+                    let write = storage.write(&key, value, &options);
                     // A third of them is dropped, after a time that varies with the load.
                     let limit = if (number + writer) % 3 == 0 { Duration::ZERO } else { Duration::MAX };
                     if let Ok(outcome) = tokio::time::timeout(limit, write).await {

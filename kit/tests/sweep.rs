@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Record, Result, Storage, async_trait};
-use larder_layers::Sweeper;
+use larder_core::v2::{Error, ErrorKind, Result};
+use larder_kit::Sweeper;
 use tokio::{sync::watch, time::Instant};
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -34,20 +34,7 @@ impl Swept {
     }
 }
 
-#[async_trait]
-impl Storage for Swept {
-    async fn read(&self, _: &Key) -> Result<Option<Record>> {
-        Ok(None)
-    }
-
-    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
-        Ok(())
-    }
-
-    async fn delete(&self, _: &Key) -> Result<bool> {
-        Ok(false)
-    }
-
+impl Swept {
     async fn purge_expired(&self) -> Result<u64> {
         self.sweeps.send_modify(|count| *count += 1);
         let fails = self
@@ -56,6 +43,11 @@ impl Storage for Swept {
             .is_ok();
         if fails { Err(Error::new(self.kind, "no")) } else { Ok(1) }
     }
+}
+
+fn sweeper(storage: &Arc<Swept>, every: Duration) -> Sweeper {
+    let purge = |storage: Arc<Swept>| async move { storage.purge_expired().await };
+    Sweeper::start("swept", Arc::downgrade(storage), every, purge)
 }
 
 fn tasks() -> usize {
@@ -73,7 +65,7 @@ async fn no_task_is_left() {
 async fn it_sweeps_at_every_interval() {
     let storage = Swept::new(0, ErrorKind::Other);
     let start = Instant::now();
-    let _sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    let _sweeper = sweeper(&storage, EVERY);
     storage.swept(3).await;
     assert_eq!(start.elapsed().as_secs(), 180);
 }
@@ -82,7 +74,7 @@ async fn it_sweeps_at_every_interval() {
 async fn errors_do_not_end_it_but_make_it_wait_longer() {
     let storage = Swept::new(6, ErrorKind::Unavailable);
     let start = Instant::now();
-    let _sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    let _sweeper = sweeper(&storage, EVERY);
     storage.swept(6).await;
     assert_eq!(start.elapsed().as_secs(), 60 * (1 + 2 + 4 + 8 + 16 + 16));
     storage.swept(7).await;
@@ -94,36 +86,36 @@ async fn errors_do_not_end_it_but_make_it_wait_longer() {
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_the_storage_is_closed() {
     let storage = Swept::new(1, ErrorKind::Closed);
-    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    let running = sweeper(&storage, EVERY);
     storage.swept(1).await;
     no_task_is_left().await;
-    sweeper.ensure_running();
+    running.ensure_running();
     assert_eq!(tasks(), 0, "a closed storage is not swept again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_the_storage_or_the_sweeper_is_dropped() {
     let storage = Swept::new(0, ErrorKind::Other);
-    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    let running = sweeper(&storage, EVERY);
     assert_eq!(tasks(), 1);
-    drop(sweeper);
+    drop(running);
     no_task_is_left().await;
 
-    let sweeper = Sweeper::start(Arc::downgrade(&storage), EVERY);
+    let running = sweeper(&storage, EVERY);
     drop(storage);
     no_task_is_left().await;
-    drop(sweeper);
+    drop(running);
 }
 
 #[test]
 fn outside_a_runtime_it_starts_later_and_it_moves_to_another_runtime() {
     let storage = Swept::new(0, ErrorKind::Other);
-    let sweeper = Sweeper::start(Arc::downgrade(&storage), Duration::from_millis(1));
-    sweeper.ensure_running();
+    let running = sweeper(&storage, Duration::from_millis(1));
+    running.ensure_running();
     for round in 1..=2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            sweeper.ensure_running();
+            running.ensure_running();
             assert_eq!(tasks(), 1);
             storage.swept(round * 3).await;
         });

@@ -1,0 +1,106 @@
+//! The guarantees of `GroupCommit`, one test per law.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are not tests to clippy.
+
+mod batches;
+mod cancellation;
+mod failures;
+mod grouping;
+mod in_flight;
+mod lifecycle;
+mod order;
+mod probe;
+
+use std::sync::Arc;
+
+use larder_core::v2::{
+    Applied, Bytes, Change, Condition, DeleteOptions, Error, Expiry, Key, ReadOptions, Record, Result,
+    Storage, TouchOptions, Version, WriteOptions, Written,
+};
+use larder_kit::{GroupCommit, group_commit::Builder};
+
+use crate::probe::Probe;
+
+type Commit = Arc<GroupCommit<Probe>>;
+
+fn commit(probe: &Probe) -> Commit {
+    Arc::new(GroupCommit::new(probe.clone()))
+}
+
+fn commit_with(probe: &Probe, configure: impl FnOnce(Builder<Probe>) -> Builder<Probe>) -> Commit {
+    Arc::new(configure(GroupCommit::builder(probe.clone())).build())
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+/// A write of short texts that owns nothing but its place in the queue.
+async fn put(storage: &Commit, name: &str, value: &'static str) -> Result<Written> {
+    storage.write(&key(name), Bytes::from_static(value.as_bytes()), &WriteOptions::new()).await
+}
+
+async fn write_if(storage: &Commit, key: &Key) -> Result<Written> {
+    storage.write(key, Bytes::new(), &WriteOptions::new().condition(Condition::Absent)).await
+}
+
+async fn delete(storage: &Commit, key: &Key) -> Result<bool> {
+    storage.delete(key, &DeleteOptions::new()).await
+}
+
+async fn delete_if(storage: &Commit, key: &Key) -> Result<bool> {
+    storage.delete(key, &DeleteOptions::new().condition(Condition::At(Version::unique()))).await
+}
+
+async fn touch(storage: &Commit, key: &Key) -> Result<bool> {
+    storage.touch(key, Expiry::Never, &TouchOptions::new()).await
+}
+
+async fn read_and_touch(storage: &Commit, key: &Key) -> Result<Option<Record>> {
+    storage.read(key, &ReadOptions::new().with_touch(Expiry::Never)).await
+}
+
+async fn read_and_touch_many(storage: &Commit, key: &Key) -> Result<Vec<Option<Record>>> {
+    let options = ReadOptions::new().with_touch(Expiry::Never);
+    storage.read_many(std::slice::from_ref(key), &options).await.into_iter().collect()
+}
+
+async fn delete_many(storage: &Commit, key: &Key) -> Result<Vec<Applied>> {
+    storage.apply(vec![Change::delete(key.clone())]).await.into_iter().collect()
+}
+
+/// Writes several entries without conditions.
+async fn put_many(storage: &Commit, entries: &[(&str, &'static str)]) -> Result<()> {
+    failures(apply_puts(storage, entries).await).into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+async fn apply_puts(storage: &Commit, entries: &[(&str, &'static str)]) -> Vec<Result<Applied>> {
+    let change = |(name, value): &(&str, &'static str)| Change::put(key(name), *value, Expiry::Never);
+    storage.apply(entries.iter().map(change).collect()).await
+}
+
+/// The errors among the results, with their places.
+fn failures(results: Vec<Result<Applied>>) -> Vec<(usize, Error)> {
+    let errors = results.into_iter().enumerate().map(|(place, result)| Some((place, result.err()?)));
+    errors.flatten().collect()
+}
+
+async fn clear(storage: &Commit) -> Result<u64> {
+    Arc::clone(storage).clear("").await
+}
+
+/// Polls a future once: a write is then queued or under way.
+macro_rules! begin {
+    ($($future:ident = $call:expr;)+) => {
+        $(
+            let mut $future = std::pin::pin!($call);
+            assert!(futures_util::poll!(&mut $future).is_pending(), concat!(stringify!($future), " did not wait"));
+        )+
+    };
+}
+
+/// Awaits writes that have begun.
+macro_rules! all_ok {
+    ($($future:ident),+) => { $($future.await.unwrap();)+ };
+}
+pub(crate) use {all_ok, begin};
