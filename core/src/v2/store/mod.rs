@@ -188,12 +188,12 @@ impl Store {
         let call = async {
             self.check_condition(&options.condition)?;
             self.check_value(&value)?;
+            self.check_expiry(options.expiry)?;
             let key = &*self.full(key)?;
             if options.expiry.is_elapsed() {
                 self.delete_on(key, &options.condition).await?;
                 return Ok(Written::default());
             }
-            self.check_expiry(options.expiry)?;
             self.shared.storage.write(key, value, options).await
         };
         self.run(Operation::Write, |_| size, call).await
@@ -488,12 +488,8 @@ impl Store {
         let action = match action {
             Action::Put(value, expiry) => {
                 self.check_value(&value)?;
-                if expiry.is_elapsed() {
-                    Action::Delete
-                } else {
-                    self.check_expiry(expiry)?;
-                    Action::Put(value, expiry)
-                }
+                self.check_expiry(expiry)?;
+                if expiry.is_elapsed() { Action::Delete } else { Action::Put(value, expiry) }
             }
             Action::Delete => Action::Delete,
             Action::Touch(expiry) => {
