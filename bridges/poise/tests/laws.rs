@@ -94,7 +94,7 @@ async fn at_once(target: Target) {
     let mut servers = Vec::new();
     for _ in 0..BOTS {
         let handle = target.open().await;
-        servers.push(Arc::new(ping_bot((*handle).clone(), Scope::UserInChannel).await));
+        servers.push(Arc::new(ping_bot(Arc::new((*handle).clone()), Scope::UserInChannel).await));
     }
     let mut counts = larder_testkit::race(BOTS * EACH, |number| {
         let server = Arc::clone(&servers[number % BOTS]);
@@ -116,7 +116,7 @@ async fn at_once(target: Target) {
 
 async fn visit(target: Target) {
     let handle = target.open().await;
-    let server = ping_bot((*handle).clone(), Scope::UserInChannel).await;
+    let server = ping_bot(Arc::new((*handle).clone()), Scope::UserInChannel).await;
     let says = |name| server.says(command(&nelly(), CHANNEL, name));
     assert_eq!(says("session").await, "{}");
     assert_eq!(says("forget").await, "there was nothing to forget");
@@ -133,7 +133,7 @@ async fn visit(target: Target) {
 async fn restart(target: Target) {
     let mut handle = target.open().await;
     for run in 0..3 {
-        let server = ping_bot((*handle).clone(), Scope::User).await;
+        let server = ping_bot(Arc::new((*handle).clone()), Scope::User).await;
         let pinged = server.says(command(&nelly(), CHANNEL, "ping")).await;
         assert_eq!(pinged, format!("pong ({} times)", 2 * run + 1));
         let pressed = server.says(button(&nelly(), DIRECT, "again")).await;

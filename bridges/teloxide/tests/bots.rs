@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use larder_bridge_tests::{Stores, on_every_adapter};
-use larder_core::{Key, Storage};
+use larder_core::Key;
 use larder_teloxide::{By, LarderStorage};
 use larder_testkit::{Handle, Must, Suite, Target};
 use teloxide::dispatching::dialogue::ErasedStorage;

@@ -1,11 +1,8 @@
 //! The stores that bridges are tried on.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use larder::{Error, Storage, async_trait};
+use larder::{Error, async_trait, v2::Store};
 use larder_memory::MemoryStorage;
 use larder_processes::Stores as ByUrl;
 use larder_testkit::{Factory, Missing, Runner, Suite};
@@ -104,11 +101,11 @@ pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> 
 
 #[async_trait]
 impl Factory for Stores {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         match &self.0 {
             Kind::Memory(spaces) => {
                 let mut spaces = spaces.lock().unwrap();
-                Ok(Arc::new(spaces.entry(space.to_owned()).or_default().clone()))
+                Ok(Store::from(spaces.entry(space.to_owned()).or_default().clone()))
             }
             Kind::ByUrl(stores) => stores.open(space).await,
         }

@@ -3,43 +3,33 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    num::NonZeroUsize,
     ops::Bound,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::{StreamExt, stream};
-use larder_core::{
-    Bytes, Capabilities, Condition, Entry, EntryStream, Error, Expiry, Key, KeyStream, Operation, Purge,
-    Record, Result, Storage, Version, Versions, async_trait, clock::unix_millis,
+use larder_core::v2::{
+    Bytes, Condition, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written,
+    async_trait, clock::unix_millis,
 };
+use larder_kit::{Pager, pages};
 
-const NAME: &str = "shelf";
-
-const CAPABILITIES: Capabilities = Capabilities::minimal()
+const INFO: Info = Info::minimal("shelf")
     .with_expiry()
     .with_purge(Purge::Sweep)
     .with_versions(Versions::Unique)
-    .with_listing();
+    .with_ordered_listing();
 
-/// How many keys a listing takes from the map at a time.
-const PAGE: usize = 256;
+/// How many entries a listing takes from the map at a time.
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Entries in a sorted map. Clones share the map.
-#[derive(Clone, Default)]
-pub struct Shelf {
-    shared: Arc<Shared>,
-}
-
+/// Entries in a sorted map.
 #[derive(Default)]
-struct Shared {
+pub struct Shelf {
     entries: Mutex<BTreeMap<Key, Stored>>,
-    closed: AtomicBool,
 }
 
-#[derive(Clone)]
 struct Stored {
     value: Bytes,
     version: Version,
@@ -60,144 +50,115 @@ impl Stored {
         Expiry::until(self.deadline, unix_millis())
     }
 
-    fn record(&self) -> Record {
-        Record::at(self.value.clone(), self.version.clone())
+    /// The record as of now, unless the entry has expired.
+    fn record(&self) -> Option<Record> {
+        let record = Record::at(self.value.clone(), self.version.clone());
+        Some(record.expires(self.left()?))
     }
 }
 
-/// What is under `key`, if it has not expired.
-fn live<'a>(entries: &'a BTreeMap<Key, Stored>, key: &Key) -> Option<&'a Stored> {
-    entries.get(key).filter(|stored| stored.left().is_some())
+/// The entry under `key`, unless it has expired, if `condition` holds.
+fn live<'a>(
+    entries: &'a mut BTreeMap<Key, Stored>,
+    key: &Key,
+    condition: &Condition,
+) -> Result<Option<&'a mut Stored>> {
+    let stored = entries.get_mut(key).filter(|stored| stored.left().is_some());
+    if condition.holds(stored.as_ref().map(|stored| &stored.version)) {
+        Ok(stored)
+    } else {
+        Err(Error::conflict())
+    }
 }
 
 impl Shelf {
-    fn entries(&self, operation: Operation) -> Result<MutexGuard<'_, BTreeMap<Key, Stored>>> {
-        if self.shared.closed.load(Ordering::Acquire) {
-            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
-        }
-        Ok(self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Opens an empty shelf.
+    #[must_use]
+    pub fn open() -> Store {
+        Store::from(Self::default())
     }
 
-    /// The live entries after `last` that begin with `prefix`, at most a page of them.
-    fn page(&self, operation: Operation, prefix: &str, last: Option<&Key>) -> Result<Vec<Entry>> {
-        let entries = self.entries(operation)?;
-        let from = match last {
-            Some(last) => Bound::Excluded(last.as_str()),
-            None => Bound::Included(prefix),
-        };
-        Ok(entries
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.as_str().starts_with(prefix))
-            .filter_map(|(key, stored)| Some(Entry::new(key.clone(), stored.record(), stored.left()?)))
-            .take(PAGE)
-            .collect())
-    }
-
-    fn list<'a>(&'a self, operation: Operation, prefix: &'a str) -> EntryStream<'a> {
-        let pages = stream::unfold(Some(None), move |state: Option<Option<Key>>| async move {
-            let last = state?;
-            match self.page(operation, prefix, last.as_ref()) {
-                Ok(page) => {
-                    let next = page.last().map(|entry| Some(entry.key.clone()));
-                    Some((page.into_iter().map(Ok).collect(), next))
-                }
-                Err(error) => Some((vec![Err(error)], None)),
-            }
-        });
-        pages.map(|page: Vec<_>| stream::iter(page)).flatten().boxed()
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<Key, Stored>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Storage for Shelf {
-    fn name(&self) -> &'static str {
-        NAME
+    fn info(&self) -> Info {
+        INFO
     }
 
-    fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
-    }
-
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(live(&*self.entries(Operation::Read)?, key).map(Stored::record))
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.entries(Operation::Write)?.insert(key.clone(), Stored::new(&value, expiry));
-        Ok(())
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        let removed = self.entries(Operation::Delete)?.remove(key);
-        Ok(removed.is_some_and(|stored| stored.left().is_some()))
-    }
-
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let mut entries = self.entries(Operation::WriteIf)?;
-        let version = live(&entries, key).map(|stored| &stored.version);
-        let holds = match &condition {
-            Condition::Absent => version.is_none(),
-            Condition::At(expected) => version == Some(expected),
-        };
-        if !holds {
-            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let mut entries = self.entries();
+        let Some(stored) = live(&mut entries, key, &Condition::Any)? else { return Ok(None) };
+        if let Some(expiry) = options.touch {
+            stored.deadline = expiry.deadline(unix_millis());
         }
-        let stored = Stored::new(&value, expiry);
+        Ok(stored.record())
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let mut entries = self.entries();
+        live(&mut entries, key, &options.condition)?;
+        let stored = Stored::new(&value, options.expiry);
         let version = stored.version.clone();
         entries.insert(key.clone(), stored);
-        Ok(version)
+        Ok(Written::at(version))
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        let mut entries = self.entries(Operation::DeleteIf)?;
-        if live(&entries, key).is_none_or(|stored| stored.version != *version) {
-            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
-        }
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let mut entries = self.entries();
+        let existed = live(&mut entries, key, &options.condition)?.is_some();
         entries.remove(key);
-        Ok(())
+        Ok(existed)
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        let mut entries = self.entries(Operation::Touch)?;
-        let Some(stored) = entries.get_mut(key).filter(|stored| stored.left().is_some()) else {
-            return Ok(false);
-        };
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let mut entries = self.entries();
+        let Some(stored) = live(&mut entries, key, &options.condition)? else { return Ok(false) };
         stored.deadline = expiry.deadline(unix_millis());
         Ok(true)
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        Ok(self.entries(Operation::Ttl)?.get(key).and_then(Stored::left))
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.list(Operation::Keys, prefix).map(|entry| entry.map(|entry| entry.key)).boxed()
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.list(Operation::Entries, prefix)
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        let last = options.start_after.clone();
+        pages(Pages { shelf: self, options, last })
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        let mut entries = self.entries(Operation::PurgeExpired)?;
+        let mut entries = self.entries();
         let before = entries.len();
         entries.retain(|_, stored| stored.left().is_some());
         Ok(u64::try_from(before - entries.len()).unwrap_or(u64::MAX))
     }
+}
 
-    async fn flush(&self) -> Result<()> {
-        self.entries(Operation::Flush).map(drop)
-    }
+/// A listing under way.
+struct Pages {
+    shelf: Arc<Shelf>,
+    options: ListOptions,
+    /// The last key that was listed, or the one to start after.
+    last: Option<Key>,
+}
 
-    async fn close(&self) -> Result<()> {
-        self.shared.closed.store(true, Ordering::Release);
-        Ok(())
+impl Pager for Pages {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        let prefix = self.options.prefix.as_str();
+        let from = match &self.last {
+            Some(last) if last.as_str() >= prefix => Bound::Excluded(last.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        let entries = self.shelf.entries();
+        let page: Vec<Entry> = entries
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .filter_map(|(key, stored)| Some(Entry::new(key.clone(), stored.record()?)))
+            .take(self.options.page(PAGE).get())
+            .collect();
+        let Some(entry) = page.last() else { return Ok(None) };
+        self.last = Some(entry.key.clone());
+        Ok(Some(page.into_iter().map(Ok).collect()))
     }
 }
 

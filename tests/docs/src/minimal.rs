@@ -6,7 +6,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use larder_core::{Bytes, Error, Expiry, Key, Operation, Record, Result, Storage, async_trait};
+use larder_core::v2::{
+    Bytes, DeleteOptions, Info, Key, ReadOptions, Record, Result, Storage, Store, WriteOptions, Written,
+    async_trait,
+};
 
 /// Entries in a map.
 #[derive(Default)]
@@ -14,29 +17,34 @@ pub struct Shelf {
     entries: Mutex<HashMap<Key, Bytes>>,
 }
 
+impl Shelf {
+    /// Opens an empty shelf.
+    #[must_use]
+    pub fn open() -> Store {
+        Store::from(Self::default())
+    }
+}
+
 #[async_trait]
 impl Storage for Shelf {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+    fn info(&self) -> Info {
+        Info::minimal("shelf")
+    }
+
+    async fn read(&self, key: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(entries.get(key).cloned().map(Record::new))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        if expiry != Expiry::Never {
-            return Err(Error::unsupported().with_adapter("shelf").with_operation(Operation::Write));
-        }
+    async fn write(&self, key: &Key, value: Bytes, _: &WriteOptions) -> Result<Written> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.insert(key.clone(), Bytes::copy_from_slice(&value));
-        Ok(())
+        Ok(Written::default())
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete(&self, key: &Key, _: &DeleteOptions) -> Result<bool> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(entries.remove(key).is_some())
-    }
-
-    fn name(&self) -> &'static str {
-        "shelf"
     }
 }
 

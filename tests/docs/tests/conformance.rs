@@ -7,33 +7,38 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::{Result, Storage, async_trait};
+use larder_core::v2::{Result, Store, async_trait};
 use larder_docs_tests::{full, minimal};
 use larder_testkit::{Factory, Runner, Suite};
 
 /// One shelf per space, for as long as the space is in use.
-struct Shelves<S>(Mutex<HashMap<String, Arc<S>>>);
+struct Shelves {
+    open: fn() -> Store,
+    shelves: Mutex<HashMap<String, Store>>,
+}
 
 #[async_trait]
-impl<S: Storage + Default + 'static> Factory for Shelves<S> {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>> {
-        let mut shelves = self.0.lock().unwrap();
-        Ok(Arc::clone(shelves.entry(space.to_owned()).or_default()) as Arc<dyn Storage>)
+impl Factory for Shelves {
+    async fn open(&self, space: &str) -> Result<Store> {
+        let mut shelves = self.shelves.lock().unwrap();
+        let shelf = shelves.entry(space.to_owned()).or_insert_with(self.open);
+        // A store of its own for each handle: closing one does not close the others.
+        Ok(Store::from(Arc::clone(shelf.storage())))
     }
 
     async fn remove(&self, space: &str) -> Result<()> {
-        self.0.lock().unwrap().remove(space);
+        self.shelves.lock().unwrap().remove(space);
         Ok(())
     }
 }
 
-fn shelves<S>() -> Shelves<S> {
-    Shelves(Mutex::default())
+fn shelves(open: fn() -> Store) -> Shelves {
+    Shelves { open, shelves: Mutex::default() }
 }
 
 fn main() {
     Runner::new()
-        .suite(Suite::new("minimal", shelves::<minimal::Shelf>()))
-        .suite(Suite::new("full", shelves::<full::Shelf>()))
+        .suite(Suite::new("minimal", shelves(minimal::Shelf::open)))
+        .suite(Suite::new("full", shelves(full::Shelf::open)))
         .main()
 }

@@ -1,8 +1,9 @@
 //! Stores by URL.
 
-use std::sync::Arc;
-
-use larder::{Error, Storage, async_trait};
+use larder::{
+    Error, async_trait,
+    v2::{Store, legacy},
+};
 use larder_test_servers::{self as servers, Server};
 use larder_testkit::{Factory, Missing};
 use tempfile::TempDir;
@@ -132,7 +133,7 @@ impl Stores {
 
 #[async_trait]
 impl Factory for Stores {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        larder::open(&self.url(space)).await.map(Arc::from)
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        larder::open(&self.url(space)).await.map(legacy)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder::{ErrorKind, Expiry, Key, StorageExt};
+use larder::{ErrorKind, Expiry, Key};
 use larder_processes::{Guarded, Stores};
 use larder_session::Leases;
 use larder_testkit::{Context, Fails, Lifetime, Missing, Must, Runner, Suite};
@@ -56,7 +56,7 @@ fn excluding(suite: Suite<Stores>) -> Suite<Stores> {
 async fn lasts_and_expires(context: Context<Stores>) {
     let url = context.factory.url(context.target.space());
     let storage = context.target.open().await;
-    let leases = Leases::new(Arc::clone(&storage)).with_ttl(TTL).with_wait_limit(LIMIT);
+    let leases = Leases::new(Arc::new((*storage).clone())).with_ttl(TTL).with_wait_limit(LIMIT);
     let key = Key::new("shared").expect("a key");
     let (mut worker, first) = hold(&url, &key).await;
 

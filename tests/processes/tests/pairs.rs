@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use larder::{
-    Expiry, Key, Storage, StorageExt, Values,
+    Expiry, Key, Storage, Values,
     transfer::{self, CopyOptions, VerifyOptions},
 };
 use larder_processes::Stores;
@@ -65,15 +65,15 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
         from.write_as(&entry, &1, Expiry::after_secs(1000)).await.expect("write an entry that expires");
     }
 
-    let report = transfer::copy(&*from, &*target, &CopyOptions::default(), |_| {}).await.expect("copy on");
+    let report = transfer::copy(&*from, &target, &CopyOptions::default(), |_| {}).await.expect("copy on");
     assert_eq!((report.copied, report.failed), (5 + u64::from(expires), 0));
     let options = VerifyOptions::default();
-    let verified = transfer::verify(&*from, &*target, &options, |difference| {
+    let verified = transfer::verify(&*from, &target, &options, |difference| {
         panic!("{difference:?}");
     });
     assert_eq!(verified.await.expect("verify").equal, report.copied);
 
-    check_sessions(&*target, from.capabilities().values, &fixtures).await;
+    check_sessions(&target, from.capabilities().values, &fixtures).await;
     if expires {
         let left = target.ttl(&Key::new("expires").expect("a key")).await.expect("read the time left");
         let Some(Expiry::After(left)) = left else {

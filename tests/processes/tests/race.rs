@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use larder::StorageExt;
 use larder_processes::Stores;
 use larder_testkit::{Context, Missing, Runner, Suite};
 use tokio::process::Command;

@@ -3,15 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use larder_core::{
-    Storage, async_trait,
-    v2::{Error, Store},
-};
+use larder_core::v2::{Error, Store, async_trait};
 use larder_memory::MemoryStorage;
 use larder_testkit::{Factory, Runner, Suite};
 
@@ -24,16 +18,16 @@ struct Spaces {
 
 #[async_trait]
 impl Factory for Spaces {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let known = self.stores.lock().unwrap().get(space).cloned();
         if let Some(store) = known
             && store.ping().await.is_ok()
         {
-            return Ok(Arc::new(store));
+            return Ok(store);
         }
         let store = MemoryStorage::connect(self.url).await?;
         self.stores.lock().unwrap().insert(space.to_owned(), store.clone());
-        Ok(Arc::new(store))
+        Ok(store)
     }
 }
 

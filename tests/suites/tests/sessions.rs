@@ -9,9 +9,9 @@ mod model;
 #[path = "sessions/random.rs"]
 mod random;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_memory::MemoryStorage;
 use larder_processes::Stores;
 use larder_testkit::{Factory, Missing, Runner, Suite, factory};
@@ -34,7 +34,7 @@ fn main() {
 
 /// A storage of its own for every case.
 fn memory() -> impl Factory {
-    factory(|_space| async { Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>) })
+    factory(|_space| async { Ok(Store::from(MemoryStorage::new())) })
 }
 
 fn stores<C>(name: &str, connect: impl Fn() -> C + Send + Sync + 'static) -> Suite<Stores>

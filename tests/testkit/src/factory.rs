@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use larder_core::{Error, Storage, async_trait};
+use larder_core::v2::{Error, Store, async_trait};
 
 use crate::Line;
 
@@ -22,11 +22,11 @@ pub trait Factory: Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever the adapter's constructor says; the case fails with it.
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error>;
+    async fn open(&self, space: &str) -> Result<Store, Error>;
 
     /// Another handle on that space, whose connections all go over a line that the law can hold up
     /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. A storage that
-    /// claims [`fenced`](larder_core::Capabilities::fenced) has to have it. Its time-outs should be
+    /// claims [`fenced`](larder_core::v2::Info::fenced) has to have it. Its time-outs should be
     /// short, such as half a second: a law waits for them.
     ///
     /// By default there is none.
@@ -34,7 +34,7 @@ pub trait Factory: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`open`](Factory::open).
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         let _ = space;
         Ok(None)
     }
@@ -48,21 +48,21 @@ pub trait Factory: Send + Sync + 'static {
     ///
     /// Whatever goes wrong; the case fails with it.
     async fn remove(&self, space: &str) -> Result<(), Error> {
-        let storage = self.open(space).await?;
-        if storage.capabilities().listing {
-            storage.clear("").await?;
+        let store = self.open(space).await?;
+        if store.info().listing {
+            store.clear("").await?;
         }
-        storage.close().await
+        store.close().await
     }
 }
 
 #[async_trait]
 impl<F: Factory + ?Sized> Factory for Arc<F> {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         (**self).open(space).await
     }
 
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         (**self).open_over_line(space).await
     }
 
@@ -74,21 +74,20 @@ impl<F: Factory + ?Sized> Factory for Arc<F> {
 /// A [`Factory`] from a closure that opens.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use larder_core::{Error, Storage};
+/// use larder_core::v2::Store;
 /// # use larder_memory::MemoryStorage;
 ///
 /// let factory = larder_testkit::factory(|space: String| async move {
 ///     // Connect, with `space` as the table, the prefix, the directory ...
 /// #   let _ = space;
-///     Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>)
+///     Ok(Store::from(MemoryStorage::new()))
 /// });
 /// # let _: &dyn larder_testkit::Factory = &factory;
 /// ```
 pub fn factory<O, F>(open: O) -> impl Factory
 where
     O: Fn(String) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Arc<dyn Storage>, Error>> + Send + 'static,
+    F: Future<Output = Result<Store, Error>> + Send + 'static,
 {
     Opener(open)
 }
@@ -99,9 +98,9 @@ struct Opener<O>(O);
 impl<O, F> Factory for Opener<O>
 where
     O: Fn(String) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Arc<dyn Storage>, Error>> + Send + 'static,
+    F: Future<Output = Result<Store, Error>> + Send + 'static,
 {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         (self.0)(space.to_owned()).await
     }
 }

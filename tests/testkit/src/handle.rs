@@ -1,30 +1,30 @@
-//! A storage under test, with values that it accepts.
+//! A store under test, with values that it accepts.
 
-use std::{collections::BTreeSet, fmt::Display, ops::Deref, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt::Display, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_core::{Expiry, Key, Storage, Values};
+use larder_core::v2::{Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
 
 use crate::Must;
 
-/// A handle on a storage under test: the storage, and values in a form that it accepts.
+/// A handle on a store under test: the store, and values in a form that it accepts.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    storage: Arc<dyn Storage>,
+    store: Store,
 }
 
 impl Handle {
-    /// A handle on `storage`.
+    /// A handle on `store`.
     #[must_use]
-    pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage }
+    pub fn new(store: impl Into<Store>) -> Self {
+        Self { store: store.into() }
     }
 
     /// `text` as a value that the storage accepts: as it is, or as a JSON string.
     #[must_use]
     pub fn value(&self, text: &str) -> Bytes {
-        match self.capabilities().values {
+        match self.info().values {
             Values::Bytes => Bytes::copy_from_slice(text.as_bytes()),
             _ => Bytes::from(serde_json::to_vec(text).must("write a JSON string")),
         }
@@ -43,7 +43,7 @@ impl Handle {
             state ^= state << 17;
             state
         };
-        let json = self.capabilities().values != Values::Bytes;
+        let json = self.info().values != Values::Bytes;
         let mut value = Vec::with_capacity(length + 8);
         while value.len() < length {
             let bytes = next().to_le_bytes();
@@ -64,7 +64,7 @@ impl Handle {
     /// same but for white space between JSON tokens, or an equal JSON value.
     #[must_use]
     pub fn same(&self, read: &[u8], written: &[u8]) -> bool {
-        match self.capabilities().values {
+        match self.info().values {
             Values::Bytes => read == written,
             Values::JsonText => squeeze(read) == squeeze(written),
             _ => match (serde_json::from_slice(read), serde_json::from_slice(written)) {
@@ -80,7 +80,36 @@ impl Handle {
     ///
     /// If the write fails.
     pub async fn put(&self, key: &Key, value: &Bytes) {
-        self.write(key, value.clone(), Expiry::Never).await.must("write");
+        self.write(key, value.clone()).await.must("write");
+    }
+
+    /// Reads several entries; none of them may fail.
+    ///
+    /// # Panics
+    ///
+    /// If one does, or if there are not as many results as keys.
+    pub async fn read_all(&self, keys: &[Key], what: &str) -> Vec<Option<Record>> {
+        each(self.read_many(keys, &ReadOptions::new()).await, keys.len(), what)
+    }
+
+    /// Applies several changes; none of them may fail.
+    ///
+    /// # Panics
+    ///
+    /// If one does, or if there are not as many results as changes.
+    pub async fn apply_all(&self, changes: Vec<Change>, what: &str) -> Vec<Applied> {
+        let count = changes.len();
+        each(self.apply(changes).await, count, what)
+    }
+
+    /// Deletes several entries in one batch; returns how many of the results say that there was one.
+    ///
+    /// # Panics
+    ///
+    /// As [`apply_all`](Handle::apply_all).
+    pub async fn delete_all(&self, keys: &[Key], what: &str) -> usize {
+        let deleted = self.apply_all(keys.iter().cloned().map(Change::delete).collect(), what).await;
+        deleted.into_iter().filter(|applied| *applied == Applied::Deleted(true)).count()
     }
 
     /// Asserts that a read of `key` gives `value`.
@@ -134,18 +163,23 @@ impl Handle {
         while let Some(key) = keys.next().await {
             let key = key.must("list keys");
             let new = found.insert(key.as_str().to_owned());
-            assert!(new || !self.capabilities().lists_once, "a listing named a key twice");
+            assert!(new || !self.info().lists_once, "a listing named a key twice");
         }
         found
     }
 }
 
 impl Deref for Handle {
-    type Target = Arc<dyn Storage>;
+    type Target = Store;
 
     fn deref(&self) -> &Self::Target {
-        &self.storage
+        &self.store
     }
+}
+
+fn each<T>(results: Vec<Result<T>>, count: usize, what: &str) -> Vec<T> {
+    assert_eq!(results.len(), count, "{what}: the number of results");
+    results.into_iter().map(|result| result.must(what)).collect()
 }
 
 /// JSON text without the white space between its tokens.

@@ -1,24 +1,21 @@
 //! The conformance suite for Larder storages, for adapters here and elsewhere.
 //!
-//! Each law of [`Storage`](larder_core::Storage)'s contract is a public async function in
-//! [`laws`]; the storage's [`Capabilities`](larder_core::Capabilities) decide what it has to show.
+//! Each law of [`Storage`](larder_core::v2::Storage)'s contract is a public async function in
+//! [`laws`]; the store's [`Info`](larder_core::v2::Info) decides what it has to show.
 //! Where a capability is absent, the law checks that the operation is refused as
-//! [`Unsupported`](larder_core::ErrorKind::Unsupported), not half done.
+//! [`Unsupported`](larder_core::v2::ErrorKind::Unsupported), not half done.
 //!
 //! An adapter's author writes a [`Factory`] (or a [closure](factory())), which opens handles on
 //! separate spaces of the store, and a test binary with `harness = false`:
 //!
 //! ```no_run
-//! use std::sync::Arc;
-//! use larder_core::Storage;
-//! # use larder_memory::MemoryStorage as MyStorage;
+//! # use larder_core::v2::{Result, Store};
+//! # use larder_memory::MemoryStorage;
+//! # async fn connect(_table: &str) -> Result<Store> { Ok(Store::from(MemoryStorage::new())) }
 //!
 //! fn main() {
-//!     let factory = larder_testkit::factory(|space| async move {
-//!         // Here: connect with the table, prefix or directory `space`.
-//! #       let _: String = space;
-//!         Ok(Arc::new(MyStorage::new()) as Arc<dyn Storage>)
-//!     });
+//!     // Each space is a table, a prefix or a directory.
+//!     let factory = larder_testkit::factory(|space: String| async move { connect(&space).await });
 //!     larder_testkit::Suite::new("mine", factory).main()
 //! }
 //! ```

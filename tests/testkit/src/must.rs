@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use larder_core::{Error, ErrorKind};
+use larder_core::v2::{Error, ErrorKind};
 
 /// Takes the value out of a result, or fails the case.
 pub trait Must<T, E> {

@@ -40,18 +40,17 @@ type Body<F> = Box<dyn FnOnce(Context<F>) -> Boxed<()> + Send>;
 /// The conformance cases of one adapter (or of one layout or mode of it), and its own besides.
 ///
 /// ```no_run
-/// use std::sync::Arc;
-/// use larder_core::Storage;
+/// use larder_core::v2::Store;
 /// use larder_memory::MemoryStorage;
 /// use larder_testkit::Suite;
 ///
 /// fn main() {
 ///     let factory = larder_testkit::factory(|_space| async {
-///         Ok(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>)
+///         Ok(Store::from(MemoryStorage::new()))
 ///     });
 ///     Suite::new("memory", factory)
 ///         .case("is_called_memory", |context| async move {
-///             assert_eq!(context.target.open().await.name(), "memory");
+///             assert_eq!(context.target.open().await.info().name, "memory");
 ///         })
 ///         .main()
 /// }
@@ -236,7 +235,7 @@ impl<F> fmt::Debug for Suite<F> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use larder_core::{Error, Storage};
+    use larder_core::v2::{Error, Store};
     use libtest_mimic::{Arguments, Conclusion};
 
     use super::*;
@@ -248,9 +247,7 @@ mod tests {
     }
 
     fn nothing() -> impl Factory {
-        factory(|_| async {
-            Err::<Arc<dyn Storage>, _>(Error::new(larder_core::ErrorKind::Other, "not needed"))
-        })
+        factory(|_| async { Err::<Store, _>(Error::new(larder_core::v2::ErrorKind::Other, "not needed")) })
     }
 
     fn counts(conclusion: &Conclusion) -> [u64; 3] {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::{Error, Storage};
+use larder_core::v2::{Error, Store};
 
 use crate::{Factory, Handle, Line, Must};
 
@@ -34,7 +34,7 @@ pub struct Target {
 #[derive(Default)]
 struct Used {
     spaces: BTreeSet<String>,
-    handles: Vec<Arc<dyn Storage>>,
+    handles: Vec<Store>,
 }
 
 impl Target {
@@ -81,9 +81,9 @@ impl Target {
     pub async fn open(&self) -> Handle {
         // Noted first: a constructor that fails may already have made a table.
         self.used().spaces.insert(self.space.clone());
-        let storage = self.factory.open(&self.space).await.must("open the storage");
-        self.used().handles.push(Arc::clone(&storage));
-        Handle::new(storage)
+        let store = self.factory.open(&self.space).await.must("open the store");
+        self.used().handles.push(store.clone());
+        Handle::new(store)
     }
 
     /// Opens another handle on the space, over a line that can be held up and cut; `None` if the
@@ -95,9 +95,9 @@ impl Target {
     pub async fn open_over_line(&self) -> Option<(Handle, Arc<dyn Line>)> {
         self.used().spaces.insert(self.space.clone());
         let opened = self.factory.open_over_line(&self.space).await;
-        let (storage, line) = opened.must("open the storage over a line")?;
-        self.used().handles.push(Arc::clone(&storage));
-        Some((Handle::new(storage), line))
+        let (store, line) = opened.must("open the store over a line")?;
+        self.used().handles.push(store.clone());
+        Some((Handle::new(store), line))
     }
 
     /// Closes `handle` and all others on the target, and opens a new one.
@@ -107,7 +107,7 @@ impl Target {
     /// If closing or opening fails.
     pub async fn reopen(&self, handle: Handle) -> Handle {
         drop(handle);
-        self.close().await.must("close the storage");
+        self.close().await.must("close the store");
         self.open().await
     }
 

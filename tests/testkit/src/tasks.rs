@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use larder_core::{Condition, ErrorKind, Expiry, Key, Storage, StorageExt};
+use larder_core::v2::{Condition, ErrorKind, Expiry, Key};
 use tokio::sync::Barrier;
 
 use crate::{Handle, Must, guard::guarded};
@@ -43,8 +43,8 @@ where
 }
 
 /// Polls `future` up to `polls` times, then drops it: `None`, unless it was ready by then.
-pub async fn abandon<F: Future>(future: F, polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
+pub async fn abandon<F: IntoFuture>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future.into_future());
     let mut left = polls;
     poll_fn(move |context| {
         if left == 0 {
@@ -61,7 +61,7 @@ pub async fn abandon<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     .await
 }
 
-/// Adds one to the number under `key`, `times` times, by read and `write_if`.
+/// Adds one to the number under `key`, `times` times, by reading and writing on the condition that nothing has changed.
 ///
 /// # Panics
 ///
@@ -78,8 +78,8 @@ pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
                     (count, Condition::At(record.version.must("take the version of a record")))
                 }
             };
-            let next = (count + 1).to_string().into();
-            match handle.write_if(key, next, Expiry::Never, condition).await {
+            let next = (count + 1).to_string();
+            match handle.write(key, next).condition(condition).await {
                 Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => panic!("write the counter: {error}"),
@@ -88,7 +88,7 @@ pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
     }
 }
 
-/// Adds one to the number under `key`, `times` times, by [`StorageExt::update_as`].
+/// Adds one to the number under `key`, `times` times, by [`Store::update`](larder_core::v2::Store::update).
 ///
 /// # Panics
 ///
@@ -96,6 +96,6 @@ pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
 pub async fn increment_by_update_as(handle: &Handle, key: &Key, times: usize) {
     for _ in 0..times {
         let add = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
-        handle.update_as(key, Expiry::Never, add).await.must("update the counter");
+        handle.update(key, Expiry::Never, add).await.must("update the counter");
     }
 }

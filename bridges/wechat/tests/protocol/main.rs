@@ -92,7 +92,7 @@ fn logins(suite: Suite<Stores>) -> Suite<Stores> {
 }
 
 async fn storage(context: &Context<Stores>) -> Arc<dyn Storage> {
-    Arc::clone(&*context.target.open().await)
+    Arc::new((*context.target.open().await).clone())
 }
 
 async fn start(context: &Context<Stores>) -> Service {

@@ -4,10 +4,12 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use larder_core::{Error, ErrorKind, Key, Storage, async_trait};
+use larder_core::{
+    Error, ErrorKind, Key, Storage, async_trait,
+    v2::{Store, legacy},
+};
 use larder_file::{FileBuilder, FileStorage, SnapshotStorage};
 use larder_testkit::{Factory, Must};
 use tempfile::TempDir;
@@ -40,8 +42,8 @@ impl Directories {
 
 #[async_trait]
 impl Factory for Directories {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(self.builder(space).open().await?))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(legacy(self.builder(space).open().await?))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
@@ -68,17 +70,17 @@ impl Snapshots {
 
 #[async_trait]
 impl Factory for Snapshots {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let mut open = self.open.lock().await;
         if let Some(storage) = open.get(space) {
             match storage.ping().await {
                 Err(error) if error.kind() == ErrorKind::Closed => {}
-                _ => return Ok(Arc::new(storage.clone())),
+                _ => return Ok(legacy(storage.clone())),
             }
         }
         let storage = SnapshotStorage::builder(self.path(space)).open().await?;
         open.insert(space.to_owned(), storage.clone());
-        Ok(Arc::new(storage))
+        Ok(legacy(storage))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

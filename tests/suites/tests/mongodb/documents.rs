@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt, Write};
+use larder_core::{Condition, ErrorKind, Expiry, Storage, Write};
 use larder_testkit::{Context, Fails, Must, until};
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
@@ -16,8 +16,8 @@ async fn stored(context: &Context<Place>, name: &str) -> Document {
 
 pub(crate) async fn binary(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("for ever"), "\0\u{ff}".into(), Expiry::Never).await.must("write");
-    storage.write(&key("an hour"), "v".into(), Expiry::after_secs(3_600)).await.must("write");
+    storage.write(&key("for ever"), "\0\u{ff}").await.must("write");
+    storage.write(&key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
     let document = stored(&context, "for ever").await;
     assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version"]);
     let bytes = "\0\u{ff}".as_bytes().to_vec();
@@ -32,15 +32,15 @@ pub(crate) async fn binary(context: Context<Place>) {
     // Touched, it stays the same document but for the expiry; written again without one, it has none.
     storage.touch(&key("an hour"), Expiry::Never).await.must("touch");
     assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
-    storage.write(&key("an hour"), "v".into(), Expiry::after_secs(3_600)).await.must("write");
-    storage.write(&key("an hour"), "w".into(), Expiry::Never).await.must("write");
+    storage.write(&key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
+    storage.write(&key("an hour"), "w").await.must("write");
     assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
 }
 
 pub(crate) async fn document(context: Context<Place>) {
     let storage = context.target.open().await;
     let text = r#"{"name":"Míša","count":5,"big":5000000000,"half":0.5,"list":[1,null,true],"id":18446744073709551615}"#;
-    storage.write(&key("k"), text.into(), Expiry::after_secs(60)).await.must("write");
+    storage.write(&key("k"), text).expiry(Expiry::after_secs(60)).await.must("write");
     let document = stored(&context, "k").await;
     let value = document.get_document("value").must("be a document");
     assert_eq!(value.get("count"), Some(&Bson::Int32(5)));
@@ -76,9 +76,9 @@ pub(crate) async fn dollars(context: Context<Place>) {
                 assert_eq!(read.value, text, "{what}: {name} = {text}");
                 read.version.must("have a version")
             };
-            storage.write(&key, text.into(), Expiry::Never).await.must("write");
+            storage.write(&key, text).await.must("write");
             found("for ever").await;
-            storage.write(&key, text.into(), Expiry::after_secs(60)).await.must("write");
+            storage.write(&key, text).expiry(Expiry::after_secs(60)).await.must("write");
             let version = found("expiring").await;
             let at = Condition::At(version);
             storage.write_if(&key, text.into(), Expiry::after_secs(60), at).await.must("write if unchanged");
@@ -93,24 +93,24 @@ pub(crate) async fn dollars(context: Context<Place>) {
 
 pub(crate) async fn refused(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "1").await.must("write");
     for text in ["not json", r#"{"a":1,"a":2}"#, r#"{"a\u0000":1}"#, "", "\"\\ud800\""] {
-        let error = storage.write(&key("k"), text.into(), Expiry::Never).await;
+        let error = storage.write(&key("k"), text).await;
         error.fails(ErrorKind::InvalidValue, "write what BSON cannot hold");
     }
     let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
-    storage.write(&key("deep"), deep.clone().into(), Expiry::Never).await.must("write 99 levels");
+    storage.write(&key("deep"), deep.clone()).await.must("write 99 levels");
     assert_eq!(storage.read(&key("deep")).await.must("read").must("find it").value, deep);
     let deeper = format!("[{deep}]");
-    let error = storage.write(&key("k"), deeper.into(), Expiry::Never).await;
+    let error = storage.write(&key("k"), deeper).await;
     error.fails(ErrorKind::InvalidValue, "write 100 levels");
     assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "1");
 }
 
 pub(crate) async fn removed_by_the_server(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("gone"), "v".into(), Expiry::after_millis(50)).await.must("write");
-    storage.write(&key("stays"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("gone"), "v").expiry(Expiry::after_millis(50)).await.must("write");
+    storage.write(&key("stays"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     // The TTL monitor runs once a minute.
     until("the server removes the expired document", Duration::from_secs(110), || async {
@@ -128,9 +128,9 @@ pub(crate) async fn largest(context: Context<Place>) {
     let long = key("k".repeat(512));
     let value = |seed| storage.bulk(limit, seed);
     let holds = async |seed, what: &str| storage.holds(&long, &value(seed), what).await;
-    storage.write(&long, value(1), Expiry::Never).await.must("write");
+    storage.write(&long, value(1)).await.must("write");
     holds(1, "for ever").await;
-    storage.write(&long, value(2), Expiry::after_secs(600)).await.must("write with an expiry");
+    storage.write(&long, value(2)).expiry(Expiry::after_secs(600)).await.must("write with an expiry");
     holds(2, "with an expiry").await;
     let version = storage.read(&long).await.must("read").must("find it").version.must("have a version");
     let at = Condition::At(version);
@@ -147,13 +147,13 @@ pub(crate) async fn largest(context: Context<Place>) {
     storage.write_many(&writes).await.must("write many");
     holds(5, "in a batch").await;
     let over = storage.bulk(limit + 1, 7);
-    storage.write(&long, over, Expiry::Never).await.fails(ErrorKind::TooLarge, "a byte more");
+    storage.write(&long, over).await.fails(ErrorKind::TooLarge, "a byte more");
     holds(5, "after a refused write").await;
 }
 
 pub(crate) async fn foreign(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("b"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("b"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     let foreign = [
         doc! { "_id": "a", "value": { "not": "bytes" }, "version": 1_i64 },
@@ -184,7 +184,7 @@ pub(crate) async fn foreign(context: Context<Place>) {
     // A key that is not a string has no prefix.
     assert_eq!(storage.keys("a").collect::<Vec<_>>().await.len(), 1);
     // It can be put right.
-    storage.write(&key("a"), "v".into(), Expiry::Never).await.must("write over it");
+    storage.write(&key("a"), "v").await.must("write over it");
     assert!(storage.read(&key("a")).await.must("read").is_some());
     // What an operation for all counts, it removes; what is not ours stays.
     assert_eq!(storage.clear("").await.must("clear"), 4);
@@ -236,7 +236,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
 /// More keys that are not strings than fit on a page, of every type that comes before or after strings.
 pub(crate) async fn strays(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     let numbers = (0..1_200).map(|number| doc! { "_id": number });
     let others = (0..1_200).map(|number| doc! { "_id": { "n": number } });
@@ -267,7 +267,7 @@ pub(crate) async fn numbers(context: Context<Place>) {
     ] {
         let double: f64 = text.parse().must("parse");
         let value = serde_json::to_vec(&double).must("serialize");
-        storage.write(&key("k"), value.into(), Expiry::Never).await.must("write");
+        storage.write(&key("k"), value).await.must("write");
         let read = storage.read(&key("k")).await.must("read").must("find it").value;
         let read: f64 = std::str::from_utf8(&read).must("be text").parse().must("be a number");
         assert_eq!(read.to_bits(), double.to_bits(), "{text}");
@@ -287,7 +287,7 @@ pub(crate) async fn numbers(context: Context<Place>) {
         "1152921504606846976",
         "18446744073709551614",
     ] {
-        storage.write(&key("k"), text.into(), Expiry::Never).await.must("write");
+        storage.write(&key("k"), text).await.must("write");
         assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, text);
     }
 }

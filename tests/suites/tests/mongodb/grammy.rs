@@ -82,9 +82,9 @@ pub(crate) async fn writes(context: Context<Place>) {
         document.get_object_id("_id").must("have an ObjectId")
     };
     let before = id().await;
-    storage.write(&key("271828"), "{}".into(), Expiry::Never).await.must("write");
+    storage.write(&key("271828"), "{}").await.must("write");
     assert_eq!(id().await, before);
-    let expiring = storage.write(&key("271828"), "1".into(), Expiry::after_secs(60)).await;
+    let expiring = storage.write(&key("271828"), "1").expiry(Expiry::after_secs(60)).await;
     expiring.fails(ErrorKind::Unsupported, "write what expires");
     storage.holds(&key("271828"), b"{}", "after a refused write").await;
 }
@@ -92,7 +92,7 @@ pub(crate) async fn writes(context: Context<Place>) {
 pub(crate) async fn turns(context: Context<Place>) {
     let storage = context.target.open().await;
     let collection = documents(&context.factory.server, context.target.space()).await;
-    storage.write(&key("k"), r#"{"n":1}"#.into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), r#"{"n":1}"#).await.must("write");
     let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
     write_as_grammy(&collection, "k", doc! { "n": 2 }.into()).await;
     let late = storage.write_if(&key("k"), "3".into(), Expiry::Never, Condition::At(seen)).await;
@@ -119,14 +119,14 @@ pub(crate) async fn whole_value(context: Context<Place>) {
         (r#"{"a":1,"b":2}"#, doc! { "x": { "a": 1, "b": 2, "c": 3 } }),
         ("null", doc! { "x": [null] }),
     ] {
-        storage.write(&key("k"), old.into(), Expiry::Never).await.must("write");
+        storage.write(&key("k"), old).await.must("write");
         let version = storage.read(&key("k")).await.must("read").must("find it").version;
         let at = Condition::At(version.must("have a version"));
         let other = other.get("x").cloned().must("have a value");
         write_as_grammy(&collection, "k", other).await;
         let late = storage.write_if(&key("k"), "1".into(), Expiry::Never, at.clone()).await;
         late.fails(ErrorKind::Conflict, "compare with another value");
-        storage.write(&key("k"), old.into(), Expiry::Never).await.must("write");
+        storage.write(&key("k"), old).await.must("write");
         storage.write_if(&key("k"), "1".into(), Expiry::Never, at).await.must("compare with the same value");
     }
 }

@@ -1,8 +1,9 @@
 //! How to open storages on the server.
 
-use std::sync::Arc;
-
-use larder_core::{Error, Key, Result, Storage, async_trait};
+use larder_core::{
+    Error, Key, Result, async_trait,
+    v2::{Store, legacy},
+};
 use larder_mongodb::MongoStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Missing, Must};
@@ -82,9 +83,9 @@ impl Place {
 
 #[async_trait]
 impl Factory for Place {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
-        Ok(Arc::new(MongoStorage::connect(&url).await?))
+        Ok(legacy(MongoStorage::connect(&url).await?))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -165,7 +165,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 let table = format!("{table}{values}");
                 let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
                 // 2 MiB each, which must not compress away: two fill a page.
-                let handle = larder_testkit::Handle::new(std::sync::Arc::new(storage.clone()));
+                let handle = larder_testkit::Handle::new(larder_core::v2::legacy(storage.clone()));
                 for number in 0..7 {
                     let key = Key::new(format!("large {number}")).unwrap();
                     handle.put(&key, &handle.bulk(2 << 20, number)).await;

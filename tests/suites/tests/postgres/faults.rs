@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage, async_trait};
+use larder_core::{
+    Bytes, Error, ErrorKind, Expiry, Key, Storage, async_trait,
+    v2::{Store, legacy},
+};
 use larder_postgres::PostgresStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};
@@ -23,8 +26,8 @@ struct Fragile {
 
 #[async_trait]
 impl Factory for Fragile {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(self.storage(space, "").await?))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(legacy(self.storage(space, "").await?))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, Storage, async_trait};
+use larder_core::{
+    Error, async_trait,
+    v2::{Store, legacy},
+};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
@@ -109,15 +112,15 @@ pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
 
 #[async_trait]
 impl Factory for Place {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         // Few connections each: the suite opens many storages on one server.
         let storage = self.builder(&format!("table={space}&pool_size=3")).connect().await?;
-        Ok(Arc::new(storage))
+        Ok(legacy(storage))
     }
 
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         let (storage, proxy) = self.storage_over_line(&format!("table={space}")).await?;
-        Ok(Some((Arc::new(storage), proxy)))
+        Ok(Some((legacy(storage), proxy)))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Two processes on one table.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{process::Stdio, time::Duration};
 
 use larder_core::{Key, Storage};
 use larder_postgres::PostgresStorage;
@@ -26,7 +26,7 @@ pub(crate) fn is_second() -> bool {
 
 async fn increment(url: &str, times: usize) {
     let storage = PostgresStorage::connect(url).await.must("open the storage");
-    let handle = Handle::new(Arc::new(storage.clone()));
+    let handle = Handle::new(larder_core::v2::legacy(storage.clone()));
     larder_testkit::race(TASKS, |_| {
         let handle = handle.clone();
         async move { increment_by_write_if(&handle, &counter(), times).await }

@@ -5,9 +5,12 @@
 //! else uses, on a server without autovacuum, thus counts round trips exactly. A process writes its
 //! figures down when it ends at the latest, so they are read once the storage is closed.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use larder_core::{Bytes, Condition, Error, Expiry, Key, Storage, Version, async_trait};
+use larder_core::{
+    Bytes, Condition, Error, Expiry, Key, Storage, Version, async_trait,
+    v2::{Store, legacy},
+};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Runner, Suite, until};
@@ -21,10 +24,10 @@ struct Counted(Server);
 
 #[async_trait]
 impl Factory for Counted {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let storage =
             PostgresStorage::connect(&with_options(self.0.url(), &format!("table={space}"))).await?;
-        Ok(Arc::new(storage))
+        Ok(legacy(storage))
     }
 }
 

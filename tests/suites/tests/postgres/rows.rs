@@ -209,7 +209,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let table = context.target.space().to_owned();
             let options = "options=-c%20default_transaction_isolation%3Dserializable";
             let storage = context.factory.storage(&format!("table={table}&{options}&pool_size=4")).await;
-            let handle = larder_testkit::Handle::new(std::sync::Arc::new(storage.clone()));
+            let handle = larder_testkit::Handle::new(larder_core::v2::legacy(storage.clone()));
             let key = Key::new("counter").unwrap();
             larder_testkit::race(4, |_| {
                 let (handle, key) = (handle.clone(), key.clone());

@@ -1,6 +1,9 @@
 //! TLS: what is encrypted, and who is trusted.
 
-use larder_core::{ErrorKind, Storage, async_trait};
+use larder_core::{
+    ErrorKind, Storage, async_trait,
+    v2::{Store, legacy},
+};
 use larder_postgres::{PostgresBuilder, PostgresStorage, TlsMode};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Runner, Suite};
@@ -31,10 +34,10 @@ impl Tls {
 
 #[async_trait]
 impl Factory for Tls {
-    async fn open(&self, space: &str) -> larder_core::Result<std::sync::Arc<dyn Storage>> {
+    async fn open(&self, space: &str) -> larder_core::Result<Store> {
         let options = format!("table={space}&pool_size=3&sslmode=verify-full&sslrootcert={}", self.ca());
         let storage = PostgresStorage::connect(&with_options(self.0.url(), &options)).await?;
-        Ok(std::sync::Arc::new(storage))
+        Ok(legacy(storage))
     }
 }
 

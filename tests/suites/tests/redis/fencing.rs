@@ -51,9 +51,9 @@ pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
     let url = format!("{}?prefix={}", user(&server, "-client|kill").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     line.hold();
-    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write on a new connection");
+    storage.write(&key("k"), "newer").await.must("write on a new connection");
 }
 
 /// A permission that is taken away later stops changes, and never lets one through unfenced.
@@ -62,13 +62,13 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.capabilities().fenced);
-    storage.write(&key("k"), "older".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "older").await.must("write");
     user(&server, "-client|kill").await;
     line.hold();
-    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
     for _ in 0..2 {
-        let refused = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+        let refused = storage.write(&key("k"), "newer").await;
         let error = refused.fails(ErrorKind::Unavailable, "write without the permission");
         assert!(error.is_retryable());
         assert!(error.message().contains("not applied"), "{error}");
@@ -77,7 +77,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let other = open(&server, context.target.space(), "").await;
     assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "older");
     user(&server, "+client|kill").await;
-    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write with the permission");
+    storage.write(&key("k"), "newer").await.must("write with the permission");
     line.release().await;
     assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "newer");
 }
@@ -100,14 +100,14 @@ pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
         line.hold();
         line.cut();
         until("the storage works again", Duration::from_secs(10), || async {
-            storage.write(&key("k"), "v".into(), Expiry::Never).await.is_ok()
+            storage.write(&key("k"), "v").await.is_ok()
         })
         .await;
         assert_eq!(kills(&server).await, 3, "when connecting again");
         // Numbers of clients begin again with the server: the former one's is not to be used.
         server.restart().await.must("restart the server");
         until("the storage works again", Duration::from_secs(30), || async {
-            storage.write(&key("k"), "v".into(), Expiry::Never).await.is_ok()
+            storage.write(&key("k"), "v").await.is_ok()
         })
         .await;
         assert_eq!(kills(&server).await, 1, "after a restart");
@@ -135,9 +135,9 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.capabilities().fenced);
     line.hold();
-    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(&key("k"), "newer".into(), Expiry::Never).await.must("write on a new connection");
+    storage.write(&key("k"), "newer").await.must("write on a new connection");
     line.release().await;
     assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "newer");
 }
@@ -148,16 +148,16 @@ pub(crate) async fn other_server_in_between(context: Context<Place>) {
     let relay = Relay::to(host(&first), |_| {}).await;
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
-    storage.write(&key("k"), "before".into(), Expiry::Never).await.must("write to the first");
+    storage.write(&key("k"), "before").await.must("write to the first");
     line.hold();
-    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
     relay.lead_to(host(&second));
-    storage.write(&key("k"), "elsewhere".into(), Expiry::Never).await.must("write to the second");
+    storage.write(&key("k"), "elsewhere").await.must("write to the second");
     relay.lead_to(host(&first));
     command(second.url(), "CLIENT KILL TYPE normal SKIPME yes").await;
     until("the storage is back at the first server", Duration::from_secs(10), || async {
-        let _ = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+        let _ = storage.write(&key("k"), "newer").await;
         let first = open(&first, context.target.space(), "").await;
         first.read(&key("k")).await.must("read").must("find it").value == "newer"
     })

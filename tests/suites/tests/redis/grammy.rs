@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Error, Expiry, Result, Storage, async_trait};
+use larder_core::{
+    Error, Expiry, Result, async_trait,
+    v2::{Store, legacy},
+};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Factory, Line, Missing, Must, Suite};
@@ -47,12 +50,12 @@ impl Databases {
 
 #[async_trait]
 impl Factory for Databases {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}?layout=grammy", self.url(space));
-        Ok(Arc::new(RedisStorage::connect(&url).await?))
+        Ok(legacy(RedisStorage::connect(&url).await?))
     }
 
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         open_over_line(&format!("{}?layout=grammy", self.url(space))).await.map(Some)
     }
 }
@@ -109,7 +112,7 @@ async fn what_is_written_grammy_can_read(context: Context<Databases>) {
     let storage = context.target.open().await;
     for (name, entry) in &fixture("redis.json") {
         let value = text(entry, "value").to_owned();
-        storage.write(&key(name), value.clone().into(), Expiry::after_secs(100)).await.must("write");
+        storage.write(&key(name), value.clone()).expiry(Expiry::after_secs(100)).await.must("write");
         let mut redis = raw(&url).await;
         let seen: String = larder_redis::redis::cmd("GET")
             .arg(name)

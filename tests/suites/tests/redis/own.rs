@@ -1,8 +1,9 @@
 //! Connections that are the caller's own.
 
-use std::sync::Arc;
-
-use larder_core::{Error, ErrorKind, Expiry, Result, Storage, async_trait};
+use larder_core::{
+    Error, ErrorKind, Expiry, Result, Storage, async_trait,
+    v2::{Store, legacy},
+};
 use larder_redis::{Connection, RedisBuilder, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};
@@ -14,8 +15,8 @@ pub(crate) struct Own(Connection);
 
 #[async_trait]
 impl Factory for Own {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(RedisBuilder::new().prefix(space).with_connection(self.0.clone())?))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(legacy(RedisBuilder::new().prefix(space).with_connection(self.0.clone())?))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, Key, Result, Storage, async_trait};
+use larder_core::{
+    Error, Key, Result, async_trait,
+    v2::{Store, legacy},
+};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};
@@ -60,14 +63,14 @@ pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> RedisS
 }
 
 /// A storage whose connections go over a line, for a URL with options. Its time-outs are short.
-pub(crate) async fn open_over_line(url: &str) -> Result<(Arc<dyn Storage>, Arc<dyn Line>), Error> {
+pub(crate) async fn open_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), Error> {
     let (_, rest) = url.split_once("://").must("find the host");
     let authority = rest.split(['/', '?']).next().must("find the host");
     let host = authority.rsplit('@').next().must("find the host");
     let proxy = Proxy::to(host).await.must("start a proxy");
     let url = url.replacen(host, &proxy.address().to_string(), 1);
     let storage = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
-    Ok((Arc::new(storage), Arc::new(proxy)))
+    Ok((legacy(storage), Arc::new(proxy)))
 }
 
 /// A connection past the storage.
@@ -90,12 +93,12 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 
 #[async_trait]
 impl Factory for Place {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
-        Ok(Arc::new(RedisStorage::connect(&url).await?))
+        Ok(legacy(RedisStorage::connect(&url).await?))
     }
 
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         open_over_line(&format!("{}{}", url(&self.server, space), self.options)).await.map(Some)
     }
 }

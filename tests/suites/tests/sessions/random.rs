@@ -51,7 +51,7 @@ async fn run<F, S>(
 ) where
     S: Strategy<Value: fmt::Debug>,
 {
-    let storage = Arc::clone(&*context.target.open().await);
+    let storage: Arc<dyn Storage> = Arc::new((*context.target.open().await).clone());
     let runtime = Handle::current();
     // proptest does not wait: it runs on a thread that may be blocked.
     let tested = tokio::task::spawn_blocking(move || {

@@ -25,10 +25,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let handle = context.target.open().await;
             let before = larder_core::clock::unix_millis();
             handle
-                .write(&key("a"), Bytes::from_static(b"\xff\0"), Expiry::after_secs(60))
+                .write(&key("a"), Bytes::from_static(b"\xff\0"))
+                .expiry(Expiry::after_secs(60))
                 .await
                 .must("write");
-            handle.write(&key("b"), Bytes::new(), Expiry::Never).await.must("write");
+            handle.write(&key("b"), Bytes::new()).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let sql = "SELECT key, value, typeof(value), version, expires_at FROM larder ORDER BY key";
             let rows = sqlx::query(sql).fetch_all(&mut stranger).await.must("read the table");
@@ -57,7 +58,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             }
             let record = handle.read(&key("b")).await.must("read").must("the row");
             assert_eq!(record.value, "text");
-            handle.write(&key("c"), Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            handle.write(&key("c"), Bytes::from_static(b"1")).await.must("write");
             let mut good = Vec::new();
             let mut bad = Vec::new();
             let mut keys = handle.keys("");
@@ -111,7 +112,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut bad = Vec::new();
             for entry in handle.entries("").collect::<Vec<_>>().await {
                 match entry {
-                    Ok(entry) => good.push(entry.key.as_str().to_owned()),
+                    Ok((key, _)) => good.push(key.as_str().to_owned()),
                     Err(error) => bad.push((error.kind(), error.fingerprint().is_some())),
                 }
             }
@@ -129,7 +130,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         })
         .case("read_only_reads_and_refuses_to_write", |context| async move {
             let handle = context.target.open().await;
-            handle.write(&key("a"), Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            handle.write(&key("a"), Bytes::from_static(b"1")).await.must("write");
             let builder = context.factory.builder(context.target.space()).mode(Mode::ReadOnly);
             let reader = builder.clone().connect().await.must("open to read");
             assert_eq!(reader.read(&key("a")).await.must("read").must("the entry").value, "1");
@@ -163,7 +164,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                     .collect();
                 handle.write_many(&writes).await.must("write many");
                 let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
-                let records = handle.read_many(&keys).await.must("read many");
+                let records = handle.read_all(&keys, "read many").await;
                 let mut versions = std::collections::HashSet::new();
                 for (write, record) in writes.iter().zip(records) {
                     let record = record.must("the entry");

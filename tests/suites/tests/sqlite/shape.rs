@@ -60,7 +60,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             sqlx::query(sql).execute(&mut stranger).await.must("make the table");
             let handle = context.target.open().await;
             let key = Key::new("k").must("a key");
-            handle.write(&key, Bytes::from_static(b"1"), Expiry::after_secs(60)).await.must("write");
+            handle.write(&key, Bytes::from_static(b"1")).expiry(Expiry::after_secs(60)).await.must("write");
             assert_eq!(handle.read(&key).await.must("read").must("the entry").value, "1");
             assert_eq!(handle.clear("").await.must("clear"), 1);
             assert_eq!(handle.purge_expired().await.must("purge"), 0);

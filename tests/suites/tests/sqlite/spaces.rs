@@ -1,12 +1,11 @@
 //! Where the cases keep their entries.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 
-use larder_core::{Error, Storage, async_trait};
+use larder_core::{
+    Error, Storage, async_trait,
+    v2::{Store, legacy},
+};
 use larder_sqlite::{SqliteBuilder, SqlitePool, SqliteStorage};
 use larder_testkit::{Factory, Missing, Must};
 use sqlx::{
@@ -47,8 +46,8 @@ impl Files {
 
 #[async_trait]
 impl Factory for Files {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(self.builder(space).connect().await?))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(legacy(self.builder(space).connect().await?))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
@@ -72,16 +71,16 @@ pub(crate) struct InMemory(Mutex<HashMap<String, SqliteStorage>>);
 
 #[async_trait]
 impl Factory for InMemory {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
         let open = self.0.lock().must("lock the spaces").get(space).cloned();
         if let Some(storage) = open
             && storage.ping().await.is_ok()
         {
-            return Ok(Arc::new(storage));
+            return Ok(legacy(storage));
         }
         let storage = SqliteStorage::connect("sqlite::memory:").await?;
         self.0.lock().must("lock the spaces").insert(space.to_owned(), storage.clone());
-        Ok(Arc::new(storage))
+        Ok(legacy(storage))
     }
 }
 
@@ -111,8 +110,8 @@ impl OwnPool {
 
 #[async_trait]
 impl Factory for OwnPool {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(self.builder(space).connect().await?))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(legacy(self.builder(space).connect().await?))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

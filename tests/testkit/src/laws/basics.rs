@@ -1,6 +1,6 @@
 //! Reading, writing and deleting one entry.
 
-use larder_core::{Expiry, Storage};
+use larder_core::v2::Expiry;
 
 use super::key;
 use crate::{Must, Target};
@@ -127,17 +127,17 @@ pub async fn two_handles_share_one_store(target: Target) {
 /// value, and with what remains of its time to live.
 pub async fn reopening_finds_what_was_written(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().persistent {
+    if !handle.info().persistent {
         return;
     }
-    let expiry = handle.capabilities().expiry;
+    let expiry = handle.info().expiry;
     for index in 0..20 {
         let name = format!("kept-{index}");
         handle.put(&key(&name), &handle.value(&name)).await;
     }
     if expiry {
         let value = handle.value("expiring");
-        handle.write(&key("expiring"), value, Expiry::after_secs(3600)).await.must("write");
+        handle.write(&key("expiring"), value).expiry(Expiry::after_secs(3600)).await.must("write");
     }
     handle.put(&key("gone"), &handle.value("x")).await;
     handle.delete(&key("gone")).await.must("delete");
@@ -169,7 +169,7 @@ pub async fn ping_answers(target: Target) {
 pub async fn ping_leaves_no_entry(target: Target) {
     let handle = target.open().await;
     handle.ping().await.must("ping");
-    if handle.capabilities().listing {
+    if handle.info().listing {
         assert!(handle.listed("").await.is_empty(), "a store that nobody wrote to lists a key");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use larder_core::{ErrorKind, Expiry, Key, Storage, Values, Write};
+use larder_core::v2::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Values};
 
 use super::key;
-use crate::{Fails, Handle, Lifetime, Must, Target};
+use crate::{Handle, Lifetime, Must, Target};
 
 laws![
     empty_batches_do_nothing,
@@ -14,56 +14,55 @@ laws![
     read_many_answers_in_order,
     read_many_reads_a_key_twice,
     of_two_writes_in_a_batch_the_later_stays,
-    delete_many_counts_a_key_once,
+    of_deletions_of_one_key_in_a_batch_the_first_finds_it,
     batches_replace_and_leave_alone,
     each_write_of_a_batch_has_its_own_time_to_live,
     a_batch_that_fails_in_part_says_which,
 ];
 
-fn write(handle: &Handle, name: &str, text: &str) -> Write {
-    Write::new(key(name), handle.value(text), Expiry::Never)
+fn put(handle: &Handle, name: &str, text: &str) -> Change {
+    Change::put(key(name), handle.value(text), Expiry::Never)
 }
 
-/// An empty list of keys or writes is no error and does nothing.
+/// An empty list of keys or changes does nothing and has no results.
 pub async fn empty_batches_do_nothing(target: Target) {
     let handle = target.open().await;
     handle.put(&key("one"), &handle.value("x")).await;
-    assert!(handle.read_many(&[]).await.must("read_many of nothing").is_empty(), "read_many of nothing");
-    handle.write_many(&[]).await.must("write_many of nothing");
-    assert_eq!(handle.delete_many(&[]).await.must("delete_many of nothing"), 0, "delete_many of nothing");
+    handle.read_all(&[], "read_many of nothing").await;
+    handle.apply_all(vec![], "apply nothing").await;
     handle.holds(&key("one"), &handle.value("x"), "read after empty batches").await;
 }
 
 /// A batch of one does what the single operation does.
 pub async fn batches_of_one(target: Target) {
     let handle = target.open().await;
-    handle.write_many(&[write(&handle, "one", "x")]).await.must("write_many of one");
-    handle.holds(&key("one"), &handle.value("x"), "read after write_many of one").await;
-    let read = handle.read_many(&[key("one")]).await.must("read_many of one");
+    let applied = handle.apply_all(vec![put(&handle, "one", "x")], "apply one put").await;
+    assert!(matches!(applied[..], [Applied::Put(_)]), "the result of a put: {applied:?}");
+    handle.holds(&key("one"), &handle.value("x"), "read after a batch of one").await;
+    let read = handle.read_all(&[key("one")], "read_many of one").await;
     let found = matches!(read.as_slice(), [Some(record)] if handle.same(&record.value, &handle.value("x")));
     assert!(found, "read_many of one entry does not return it");
-    assert_eq!(handle.delete_many(&[key("one")]).await.must("delete_many of one"), 1, "delete_many of one");
-    handle.lacks(&key("one"), "read after delete_many of one").await;
-    assert_eq!(handle.delete_many(&[key("one")]).await.must("delete_many of one"), 0, "a second delete_many");
+    assert_eq!(handle.delete_all(&[key("one")], "delete one").await, 1, "a batch of one deletion");
+    handle.lacks(&key("one"), "read after a batch of one deletion").await;
+    assert_eq!(handle.delete_all(&[key("one")], "delete one").await, 0, "a second batch of one deletion");
 }
 
 /// A thousand entries are written, read in order and deleted in one call each.
 pub async fn batches_of_a_thousand(target: Target) {
     let handle = target.open().await;
     let names: Vec<String> = (0..1000).map(|index| format!("many-{index}")).collect();
-    let writes: Vec<Write> = names.iter().map(|name| write(&handle, name, name)).collect();
-    handle.write_many(&writes).await.must("write_many of a thousand");
+    let puts = names.iter().map(|name| put(&handle, name, name)).collect();
+    handle.apply_all(puts, "write a thousand").await;
     let keys: Vec<Key> = names.iter().map(|name| key(name)).collect();
-    let read = handle.read_many(&keys).await.must("read_many of a thousand");
-    assert_eq!(read.len(), 1000, "the number of answers of read_many");
+    let read = handle.read_all(&keys, "read_many of a thousand").await;
     for (name, record) in names.iter().zip(read) {
         let record = record.must("an entry of a batch of a thousand");
         assert!(handle.same(&record.value, &handle.value(name)), "read_many gave another value for {name}");
     }
-    let deleted = handle.delete_many(&keys).await.must("delete_many of a thousand");
-    assert_eq!(deleted, 1000, "the count of delete_many of a thousand");
-    let read = handle.read_many(&keys).await.must("read_many of a thousand");
-    assert!(read.iter().all(Option::is_none), "an entry is there after delete_many");
+    let deleted = handle.delete_all(&keys, "delete a thousand").await;
+    assert_eq!(deleted, 1000, "how many of a thousand deletions found an entry");
+    let read = handle.read_all(&keys, "read_many of a thousand").await;
+    assert!(read.iter().all(Option::is_none), "an entry is there after it was deleted in a batch");
 }
 
 /// `read_many` gives one answer per key, in the order of the keys, `None` for the missing.
@@ -75,8 +74,7 @@ pub async fn read_many_answers_in_order(target: Target) {
     }
     let asked = ["z", "none", "a", "10", "B", "nothing", "9", "m", "zz", "c"];
     let keys: Vec<Key> = asked.map(key).into();
-    let read = handle.read_many(&keys).await.must("read_many");
-    assert_eq!(read.len(), asked.len(), "the number of answers of read_many");
+    let read = handle.read_all(&keys, "read_many").await;
     for (name, record) in asked.iter().zip(read) {
         match record {
             Some(record) => {
@@ -98,8 +96,7 @@ pub async fn read_many_reads_a_key_twice(target: Target) {
     }
     let asked = ["a", "b", "a", "none", "none", "a"];
     let keys: Vec<Key> = asked.map(key).into();
-    let read = handle.read_many(&keys).await.must("read_many with a key named twice");
-    assert_eq!(read.len(), asked.len(), "the number of answers of read_many with a key named twice");
+    let read = handle.read_all(&keys, "read_many with a key named twice").await;
     for (name, record) in asked.iter().zip(read) {
         let right = record.as_ref().is_some_and(|record| handle.same(&record.value, &handle.value(name)));
         assert_eq!(right, *name != "none", "the answer of read_many for {name}, with keys named twice");
@@ -109,30 +106,31 @@ pub async fn read_many_reads_a_key_twice(target: Target) {
 /// Of two writes of one key in one batch the later in the list stays.
 pub async fn of_two_writes_in_a_batch_the_later_stays(target: Target) {
     let handle = target.open().await;
-    let mut writes = Vec::new();
+    let mut puts = Vec::new();
     for round in 0..5 {
         for name in ["a", "b", "c"] {
-            writes.push(write(&handle, name, &format!("{name}{round}")));
+            puts.push(put(&handle, name, &format!("{name}{round}")));
         }
     }
-    writes.push(write(&handle, "a", "last"));
-    handle.write_many(&writes).await.must("write_many with a key named twice");
+    puts.push(put(&handle, "a", "last"));
+    handle.apply_all(puts, "write keys several times in one batch").await;
     for (name, text) in [("a", "last"), ("b", "b4"), ("c", "c4")] {
         handle.holds(&key(name), &handle.value(text), "read of a key that a batch wrote several times").await;
     }
 }
 
-/// `delete_many` counts the entries that there were: a missing key not at all, one named twice once.
-pub async fn delete_many_counts_a_key_once(target: Target) {
+/// Each deletion of a batch says whether there was an entry: of several of one key the first finds it.
+pub async fn of_deletions_of_one_key_in_a_batch_the_first_finds_it(target: Target) {
     let handle = target.open().await;
     for name in ["a", "b", "stays"] {
         handle.put(&key(name), &handle.value(name)).await;
     }
-    let keys: Vec<Key> = ["a", "none", "b", "a", "none", "a"].map(key).into();
-    let deleted = handle.delete_many(&keys).await.must("delete_many with a key named twice");
-    assert_eq!(deleted, 2, "the count of delete_many of two entries, one of them named three times");
-    handle.lacks(&key("a"), "read after delete_many").await;
-    handle.lacks(&key("b"), "read after delete_many").await;
+    let deletions = ["a", "none", "b", "a", "none", "a"].map(|name| Change::delete(key(name)));
+    let deleted = handle.apply_all(deletions.into(), "delete keys several times in one batch").await;
+    let expected = [true, false, true, false, false, false].map(Applied::Deleted);
+    assert_eq!(deleted, expected, "which deletions of a batch found an entry");
+    handle.lacks(&key("a"), "read after a batch of deletions").await;
+    handle.lacks(&key("b"), "read after a batch of deletions").await;
     handle.holds(&key("stays"), &handle.value("stays"), "read of a key not in the batch").await;
 }
 
@@ -141,7 +139,7 @@ pub async fn batches_replace_and_leave_alone(target: Target) {
     let handle = target.open().await;
     handle.put(&key("old"), &handle.value("a long old value")).await;
     handle.put(&key("other"), &handle.value("other")).await;
-    handle.write_many(&[write(&handle, "old", "new"), write(&handle, "new", "new")]).await.must("write_many");
+    handle.apply_all(vec![put(&handle, "old", "new"), put(&handle, "new", "new")], "write a batch").await;
     handle.holds(&key("old"), &handle.value("new"), "read of a key that a batch overwrote").await;
     handle.holds(&key("new"), &handle.value("new"), "read of a key that a batch created").await;
     handle.holds(&key("other"), &handle.value("other"), "read of a key not in the batch").await;
@@ -150,23 +148,23 @@ pub async fn batches_replace_and_leave_alone(target: Target) {
 /// Each write of a batch has its own time to live, or none.
 pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().expiry {
+    if !handle.info().expiry {
         return;
     }
     let ttl = Duration::from_millis(200);
     let value = handle.value("x");
     for name in ["was-expiring", "zero"] {
-        handle.write(&key(name), value.clone(), Expiry::After(ttl)).await.must("write");
+        handle.write(&key(name), value.clone()).expiry(Expiry::After(ttl)).await.must("write");
     }
     let life = Lifetime::begin(ttl);
-    let writes = [
-        Write::new(key("stays"), value.clone(), Expiry::Never),
-        Write::new(key("short"), value.clone(), Expiry::After(ttl)),
-        Write::new(key("was-expiring"), value.clone(), Expiry::Never),
-        Write::new(key("zero"), value.clone(), Expiry::After(Duration::ZERO)),
-        Write::new(key("long"), value.clone(), Expiry::after_secs(3600)),
+    let puts = vec![
+        Change::put(key("stays"), value.clone(), Expiry::Never),
+        Change::put(key("short"), value.clone(), Expiry::After(ttl)),
+        Change::put(key("was-expiring"), value.clone(), Expiry::Never),
+        Change::put(key("zero"), value.clone(), Expiry::After(Duration::ZERO)),
+        Change::put(key("long"), value.clone(), Expiry::after_secs(3600)),
     ];
-    handle.write_many(&writes).await.must("write_many with times to live");
+    handle.apply_all(puts, "write a batch with times to live").await;
     handle.lacks(&key("zero"), "read of an entry that a batch wrote with a time to live of zero").await;
     life.written().expires(&handle, &key("short"), "read of an entry that a batch wrote").await;
     for name in ["stays", "was-expiring"] {
@@ -179,49 +177,51 @@ pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     assert!(right, "of an hour that a batch gave, {left:?} is left");
 }
 
-/// When some entries of a batch cannot be written, the error says which, and the others are stored.
+/// When some entries of a batch cannot be written, their results say so, and the others are stored.
 pub async fn a_batch_that_fails_in_part_says_which(target: Target) {
     let handle = target.open().await;
     let Some(bad) = refused(&handle) else { return };
     for name in ["one", "two", "three"] {
         handle.put(&key(name), &handle.value("old")).await;
     }
-    let bad = |name: &str| Write::new(key(name), bad.value.clone(), bad.expiry);
-    let writes = [
-        write(&handle, "zero", "new"),
+    let bad = |name: &str| {
+        let mut bad = bad.clone();
+        bad.key = key(name);
+        bad
+    };
+    let puts = vec![
+        put(&handle, "zero", "new"),
         bad("one"),
-        write(&handle, "two", "new"),
+        put(&handle, "two", "new"),
         bad("three"),
-        write(&handle, "four", "new"),
+        put(&handle, "four", "new"),
     ];
-    let error = handle
-        .write_many(&writes)
-        .await
-        .fails(ErrorKind::Partial, "write_many with entries that are refused");
-    let failed: Vec<usize> = error.failures().iter().map(|failure| failure.index).collect();
-    assert_eq!(failed, [1, 3], "the entries that the error of the batch names");
-    for failure in error.failures() {
+    let results = handle.apply(puts).await;
+    let failed: Vec<bool> = results.iter().map(Result::is_err).collect();
+    assert_eq!(failed, [false, true, false, true, false], "which changes of a batch failed");
+    for error in results.into_iter().filter_map(Result::err) {
         let expected = [ErrorKind::TooLarge, ErrorKind::InvalidValue, ErrorKind::Unsupported];
-        let kind = failure.error.kind();
+        let kind = error.kind();
         assert!(expected.contains(&kind), "an entry that is refused failed as {kind}");
+        assert!(!error.is_retryable(), "a change that is refused calls itself retryable");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "the outcome of a change that is refused");
     }
-    assert!(!error.is_retryable(), "a batch with entries that are refused calls itself retryable");
     for (name, text) in [("zero", "new"), ("one", "old"), ("two", "new"), ("three", "old"), ("four", "new")] {
         handle.holds(&key(name), &handle.value(text), "read after a batch that failed in part").await;
     }
 }
 
-/// A write that the storage refuses for what it is, if there is one.
-fn refused(handle: &Handle) -> Option<Write> {
+/// A put that the store refuses for what it is, if there is one.
+fn refused(handle: &Handle) -> Option<Change> {
     const MOST: u64 = 20 << 20;
-    let capabilities = handle.capabilities();
-    if capabilities.values != Values::Bytes {
-        return Some(Write::new(key("bad"), "not JSON", Expiry::Never));
+    let info = handle.info();
+    if info.values != Values::Bytes {
+        return Some(Change::put(key("bad"), "not JSON", Expiry::Never));
     }
-    if !capabilities.expiry {
-        return Some(Write::new(key("bad"), handle.value("x"), Expiry::after_secs(60)));
+    if !info.expiry {
+        return Some(Change::put(key("bad"), handle.value("x"), Expiry::after_secs(60)));
     }
-    let length = capabilities.max_value.filter(|&most| most <= MOST)?;
+    let length = info.max_value.filter(|&most| most <= MOST)?;
     let length = usize::try_from(length).must("count in usize") + 1;
-    Some(Write::new(key("bad"), handle.bulk(length, 1), Expiry::Never))
+    Some(Change::put(key("bad"), handle.bulk(length, 1), Expiry::Never))
 }

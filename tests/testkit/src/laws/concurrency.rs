@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::{Condition, ErrorKind, Expiry, Key, Record, Storage, Write};
+use larder_core::v2::{Change, ErrorKind, Expiry, Key, ReadOptions, Record};
 
 use super::key;
 use crate::{Handle, Must, Target, abandon, race};
@@ -51,8 +51,7 @@ pub async fn concurrent_writers_never_mix_values(target: Target) {
             while !done.load(Ordering::Acquire) {
                 let record = handle.read(&key).await.must("read beside writers").must("read beside writers");
                 which(&handle, &record, &values, "read beside writers");
-                let many =
-                    handle.read_many(std::slice::from_ref(&key)).await.must("read_many beside writers");
+                let many = handle.read_all(std::slice::from_ref(&key), "read_many beside writers").await;
                 let record = many.into_iter().next().flatten().must("read_many beside writers");
                 which(&handle, &record, &values, "read_many beside writers");
                 tokio::task::yield_now().await;
@@ -66,8 +65,8 @@ pub async fn concurrent_writers_never_mix_values(target: Target) {
             for round in 0..times {
                 let value = &values[(index + round) % values.len()];
                 if round % 3 == 2 {
-                    let write = Write::new(key.clone(), value.clone(), Expiry::Never);
-                    handle.write_many(&[write]).await.must("write_many");
+                    let put = Change::put(key.clone(), value.clone(), Expiry::Never);
+                    handle.apply_all(vec![put], "write in a batch").await;
                 } else {
                     handle.put(&key, value).await;
                 }
@@ -110,7 +109,8 @@ pub async fn concurrent_tasks_see_their_own_writes(target: Target) {
 
 /// Runs `future` for a while that differs from round to round (some polls, or some milliseconds)
 /// and drops it; whether it was done by then.
-async fn cancelled<F: Future>(future: F, round: usize) -> Option<F::Output> {
+async fn cancelled<F: IntoFuture>(future: F, round: usize) -> Option<F::Output> {
+    let future = future.into_future();
     match round % 3 {
         0 => {
             let limit = Duration::from_millis((round / 3 % 4) as u64);
@@ -132,7 +132,7 @@ pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
     for round in 1..target.count(80, 24) {
         let value = handle.bulk(2000 + 500 * (round % 9), round as u64);
         values.push(value.clone());
-        let acknowledged = cancelled(handle.write(&key, value, Expiry::Never), round).await;
+        let acknowledged = cancelled(handle.write(&key, value), round).await;
         let record = handle.read(&key).await.must("read after a cancelled write");
         let record = record.must("an entry after a cancelled write of another value");
         which(&handle, &record, &values, "read after a cancelled write");
@@ -149,7 +149,7 @@ pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
 /// that a `write_if` takes.
 pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().compare_and_swap() {
+    if !handle.info().conditions() {
         return;
     }
     let key = key("one");
@@ -161,7 +161,7 @@ pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target:
         let version = record.version.must("take the version of a record");
         let value = handle.bulk(2000 + 500 * (round % 9), round as u64);
         values.push(value.clone());
-        let write = handle.write_if(&key, value, Expiry::Never, Condition::At(version));
+        let write = handle.write(&key, value).if_at(version);
         match cancelled(write, round).await {
             None | Some(Ok(_)) => {}
             // One that was cancelled before and that came late.
@@ -174,19 +174,18 @@ pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target:
 pub async fn cancelled_batches_leave_old_or_new_values(target: Target) {
     let handle = target.open().await;
     let keys: Vec<Key> = (0..40).map(|index| key(&format!("batch-{index}"))).collect();
-    let batch = |value: &Bytes| -> Vec<Write> {
-        keys.iter().map(|key| Write::new(key.clone(), value.clone(), Expiry::Never)).collect()
+    let batch = |value: &Bytes| -> Vec<Change> {
+        keys.iter().map(|key| Change::put(key.clone(), value.clone(), Expiry::Never)).collect()
     };
     let mut values = vec![handle.bulk(600, 0)];
-    handle.write_many(&batch(&values[0])).await.must("write_many");
+    handle.apply_all(batch(&values[0]), "write a batch").await;
     for round in 1..target.count(24, 10) {
         let value = handle.bulk(300 + 100 * (round % 7), round as u64);
         values.push(value.clone());
-        let writes = batch(&value);
-        if let Some(outcome) = cancelled(handle.write_many(&writes), round).await {
-            outcome.must("write_many");
+        for outcome in cancelled(handle.apply(batch(&value)), round).await.unwrap_or_default() {
+            outcome.must("write in a batch");
         }
-        for record in handle.read_many(&keys).await.must("read_many after a cancelled batch") {
+        for record in handle.read_all(&keys, "read_many after a cancelled batch").await {
             let record = record.must("an entry after a cancelled batch of other values");
             which(&handle, &record, &values, "read after a cancelled batch");
         }
@@ -224,7 +223,7 @@ pub async fn cancelled_reads_do_not_mix_up_answers(target: Target) {
         let (dropped, asked) = (round % 8, (round * 3 + 1) % 8);
         drop(cancelled(handle.read(&keys[dropped]), round).await);
         if round % 4 == 0 {
-            drop(cancelled(handle.read_many(&keys), round).await);
+            drop(cancelled(handle.read_many(&keys, &ReadOptions::new()), round).await);
         }
         handle.holds(&keys[asked], &values[asked], "read after another one was cancelled").await;
         let there = handle.contains(&key("missing")).await.must("contains");
@@ -243,7 +242,7 @@ pub async fn a_cancelled_caller_hurts_no_other(target: Target) {
                 let key = key(&format!("{round}-{index}"));
                 let value = handle.bulk(200 + index, (round * 24 + index) as u64);
                 if index % 3 == 0 {
-                    drop(cancelled(handle.write(&key, value, Expiry::Never), round + index).await);
+                    drop(cancelled(handle.write(&key, value), round + index).await);
                 } else {
                     handle.put(&key, &value).await;
                     handle.holds(&key, &value, "read of a write beside cancelled ones").await;

@@ -1,6 +1,6 @@
 //! Compare-and-swap.
 
-use larder_core::{Condition, ErrorKind, Expiry, Key, Storage, Version, Versions};
+use larder_core::v2::{Condition, ErrorKind, Key, Version, Versions};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target, increment_by_update_as, increment_by_write_if, race};
@@ -32,7 +32,7 @@ laws![
 /// The handle, if its storage has versions.
 async fn versioned(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.capabilities().compare_and_swap().then_some(handle)
+    handle.info().conditions().then_some(handle)
 }
 
 async fn version(handle: &Handle, key: &Key) -> Version {
@@ -42,14 +42,15 @@ async fn version(handle: &Handle, key: &Key) -> Version {
 
 async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
     let value = handle.value(text);
-    handle.write_if(key, value, Expiry::Never, Condition::Absent).await.must("write_if of an absent key")
+    let written = handle.write(key, value).if_absent().await.must("write of an absent key");
+    written.version.must("take the version of what was written")
 }
 
 /// A storage with no versions refuses `write_if` and `delete_if` as unsupported and does nothing;
 /// its records carry no version.
 pub async fn without_versions_conditions_are_unsupported(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().compare_and_swap() {
+    if handle.info().conditions() {
         return;
     }
     let old = handle.value("old");
@@ -59,11 +60,11 @@ pub async fn without_versions_conditions_are_unsupported(target: Target) {
     let new = handle.value("new");
     for condition in [Condition::Absent, Condition::At(Version::unique())] {
         for name in ["one", "two"] {
-            let write = handle.write_if(&key(name), new.clone(), Expiry::Never, condition.clone()).await;
+            let write = handle.write(&key(name), new.clone()).condition(condition.clone()).await;
             write.fails(ErrorKind::Unsupported, "write_if on a storage with no versions");
         }
     }
-    let delete = handle.delete_if(&key("one"), &Version::unique()).await;
+    let delete = handle.delete(&key("one")).if_at(Version::unique()).await;
     delete.fails(ErrorKind::Unsupported, "delete_if on a storage with no versions");
     handle.holds(&key("one"), &old, "read after conditions that are unsupported").await;
     handle.lacks(&key("two"), "read after conditions that are unsupported").await;
@@ -76,7 +77,7 @@ pub async fn reads_carry_a_version(target: Target) {
     handle.put(&key, &handle.value("x")).await;
     let first = version(&handle, &key).await;
     assert_eq!(version(&handle, &key).await, first, "two reads of one state gave two versions");
-    let many = handle.read_many(std::slice::from_ref(&key)).await.must("read_many");
+    let many = handle.read_all(std::slice::from_ref(&key), "read_many").await;
     let many = many.into_iter().next().flatten().must("read_many");
     assert_eq!(many.version, Some(first), "read and read_many of one state gave two versions");
 }
@@ -95,7 +96,7 @@ pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
     handle.put(&key, &old).await;
     let before = version(&handle, &key).await;
     for text in ["new", "old"] {
-        let write = handle.write_if(&key, handle.value(text), Expiry::Never, Condition::Absent).await;
+        let write = handle.write(&key, handle.value(text)).if_absent().await;
         write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
     }
     handle.holds(&key, &old, "read after a conflict").await;
@@ -111,7 +112,7 @@ pub async fn write_if_absent_wins_once(target: Target) {
         let winners = race(target.count(16, 8), |index| {
             let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
             let (key, value) = (key.clone(), handle.value(&format!("racer {index}")));
-            async move { won(handle.write_if(&key, value, Expiry::Never, Condition::Absent).await) }
+            async move { won(handle.write(&key, value).if_absent().await) }
         })
         .await;
         let winner = only(&winners, "of those who created one key at the same time");
@@ -121,7 +122,7 @@ pub async fn write_if_absent_wins_once(target: Target) {
 }
 
 /// Whether a conditional operation has won; any error but a conflict fails the case.
-fn won<T>(outcome: larder_core::Result<T>) -> bool {
+fn won<T>(outcome: larder_core::v2::Result<T>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {
@@ -145,10 +146,7 @@ pub async fn write_if_at_the_version_read_replaces(target: Target) {
     handle.put(&key, &handle.value("old")).await;
     let seen = version(&handle, &key).await;
     let new = handle.value("new");
-    handle
-        .write_if(&key, new.clone(), Expiry::Never, Condition::At(seen))
-        .await
-        .must("write_if at the version read");
+    handle.write(&key, new.clone()).if_at(seen).await.must("write_if at the version read");
     handle.holds(&key, &new, "read after write_if").await;
 }
 
@@ -160,16 +158,15 @@ pub async fn write_if_at_a_stale_version_loses(target: Target) {
     let stale = version(&handle, &key).await;
     let second = handle.value("second");
     handle.put(&key, &second).await;
-    let write =
-        handle.write_if(&key, handle.value("third"), Expiry::Never, Condition::At(stale.clone())).await;
+    let write = handle.write(&key, handle.value("third")).if_at(stale.clone()).await;
     write.fails(ErrorKind::Conflict, "write_if at a stale version");
     handle.holds(&key, &second, "read after a conflict").await;
     // The same once it was replaced by a write_if.
     let seen = version(&handle, &key).await;
     let third = handle.value("third");
-    handle.write_if(&key, third.clone(), Expiry::Never, Condition::At(seen.clone())).await.must("write_if");
+    handle.write(&key, third.clone()).if_at(seen.clone()).await.must("write_if");
     for stale in [seen, stale] {
-        let write = handle.write_if(&key, handle.value("lost"), Expiry::Never, Condition::At(stale)).await;
+        let write = handle.write(&key, handle.value("lost")).if_at(stale).await;
         write.fails(ErrorKind::Conflict, "write_if at a stale version");
     }
     handle.holds(&key, &third, "read after a conflict").await;
@@ -181,10 +178,10 @@ pub async fn write_if_at_a_version_of_a_missing_entry_loses(target: Target) {
     let key = key("one");
     let seen = create(&handle, &key, "x").await;
     handle.delete(&key).await.must("delete");
-    let write = handle.write_if(&key, handle.value("x"), Expiry::Never, Condition::At(seen.clone())).await;
+    let write = handle.write(&key, handle.value("x")).if_at(seen.clone()).await;
     write.fails(ErrorKind::Conflict, "write_if at a version, with the entry deleted");
     handle.lacks(&key, "read after a conflict").await;
-    let delete = handle.delete_if(&key, &seen).await;
+    let delete = handle.delete(&key).if_at(seen.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if with the entry deleted");
 }
 
@@ -200,7 +197,7 @@ pub async fn write_if_at_one_version_wins_once(target: Target) {
             let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
             let (key, value) = (key.clone(), handle.value(&format!("round {round}, racer {index}")));
             let condition = Condition::At(seen.clone());
-            async move { won(handle.write_if(&key, value, Expiry::Never, condition).await) }
+            async move { won(handle.write(&key, value).condition(condition).await) }
         })
         .await;
         let winner = only(&winners, "of those who replaced one version at the same time");
@@ -218,12 +215,13 @@ pub async fn write_if_returns_the_next_version(target: Target) {
     for round in 1..6 {
         assert_eq!(version(&handle, &key).await, current, "read and write_if gave two versions");
         let value = handle.value(&round.to_string());
-        let next = handle.write_if(&key, value, Expiry::Never, Condition::At(current.clone())).await;
+        let next = handle.write(&key, value).if_at(current.clone()).await;
         let next = next.must("write_if at the version that the last one returned");
+        let next = next.version.must("take the version of what was written");
         assert_ne!(next, current, "write_if of another value returned the version it replaced");
         current = next;
     }
-    handle.delete_if(&key, &current).await.must("delete_if at the version that write_if returned");
+    handle.delete(&key).if_at(current.clone()).await.must("delete_if at the version that write_if returned");
 }
 
 /// A plain write changes the version; one of the same value does so too, where versions are unique,
@@ -238,7 +236,7 @@ pub async fn a_write_changes_the_version(target: Target) {
     handle.put(&key, &handle.value("y")).await;
     let other = version(&handle, &key).await;
     assert_ne!(same, other, "a write of another value kept the version");
-    match handle.capabilities().versions {
+    match handle.info().versions {
         Versions::Content => assert_eq!(first, same, "a content version changed with the same content"),
         _ => {
             assert_ne!(first, same, "a write of the same value kept the version, though versions are unique");
@@ -251,10 +249,9 @@ pub async fn a_version_counts_for_its_key_only(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let one = create(&handle, &key("one"), "1").await;
     create(&handle, &key("two"), "2").await;
-    let write =
-        handle.write_if(&key("two"), handle.value("x"), Expiry::Never, Condition::At(one.clone())).await;
+    let write = handle.write(&key("two"), handle.value("x")).if_at(one.clone()).await;
     write.fails(ErrorKind::Conflict, "write_if at the version of another key");
-    let delete = handle.delete_if(&key("two"), &one).await;
+    let delete = handle.delete(&key("two")).if_at(one.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if at the version of another key");
     handle.holds(&key("two"), &handle.value("2"), "read after a conflict").await;
 }
@@ -268,8 +265,8 @@ pub async fn changing_back_is_as_documented(target: Target) {
     let seen = version(&handle, &key).await;
     handle.put(&key, &handle.value("b")).await;
     handle.put(&key, &handle.value("a")).await;
-    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(seen)).await;
-    if handle.capabilities().versions == Versions::Content {
+    let write = handle.write(&key, handle.value("c")).if_at(seen).await;
+    if handle.info().versions == Versions::Content {
         write.must("write_if at a content version that has come back");
     } else {
         write.fails(ErrorKind::Conflict, "write_if after the value has changed and changed back");
@@ -285,12 +282,12 @@ pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
     let first = create(&handle, &key, "a").await;
     handle.delete(&key).await.must("delete");
     create(&handle, &key, "b").await;
-    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(first.clone())).await;
+    let write = handle.write(&key, handle.value("c")).if_at(first.clone()).await;
     write.fails(ErrorKind::Conflict, "write_if after the entry was deleted and created with another value");
     handle.delete(&key).await.must("delete");
     create(&handle, &key, "a").await;
-    let write = handle.write_if(&key, handle.value("c"), Expiry::Never, Condition::At(first)).await;
-    if handle.capabilities().versions == Versions::Content {
+    let write = handle.write(&key, handle.value("c")).if_at(first).await;
+    if handle.info().versions == Versions::Content {
         write.must("write_if at a content version that has come back");
     } else {
         write.fails(
@@ -306,9 +303,9 @@ pub async fn delete_if_deletes_at_the_version_read(target: Target) {
     let key = key("one");
     handle.put(&key, &handle.value("x")).await;
     let seen = version(&handle, &key).await;
-    handle.delete_if(&key, &seen).await.must("delete_if at the version read");
+    handle.delete(&key).if_at(seen.clone()).await.must("delete_if at the version read");
     handle.lacks(&key, "read after delete_if").await;
-    let again = handle.delete_if(&key, &seen).await;
+    let again = handle.delete(&key).if_at(seen.clone()).await;
     again.fails(ErrorKind::Conflict, "a second delete_if");
     create(&handle, &key, "again").await;
 }
@@ -320,7 +317,7 @@ pub async fn delete_if_at_a_stale_version_loses(target: Target) {
     handle.put(&key, &handle.value("old")).await;
     let stale = version(&handle, &key).await;
     handle.put(&key, &handle.value("new")).await;
-    let delete = handle.delete_if(&key, &stale).await;
+    let delete = handle.delete(&key).if_at(stale.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if at a stale version");
     handle.holds(&key, &handle.value("new"), "read after a conflict").await;
 }
@@ -335,10 +332,10 @@ pub async fn delete_if_and_write_if_exclude_each_other(target: Target) {
             let (handle, key, seen) = (handle.clone(), key.clone(), seen.clone());
             async move {
                 if index % 2 == 0 {
-                    won(handle.delete_if(&key, &seen).await)
+                    won(handle.delete(&key).if_at(seen.clone()).await)
                 } else {
                     let new = handle.value("new");
-                    won(handle.write_if(&key, new, Expiry::Never, Condition::At(seen)).await)
+                    won(handle.write(&key, new).if_at(seen).await)
                 }
             }
         })
@@ -367,7 +364,7 @@ pub async fn deletes_race_with_conditions(target: Target) {
                     assert!(there, "a delete of an entry that was only ever replaced returned false");
                     return false;
                 }
-                won(handle.write_if(&key, handle.value("new"), Expiry::Never, condition).await)
+                won(handle.write(&key, handle.value("new")).condition(condition).await)
             }
         })
         .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Condition, ErrorKind, Expiry, Key, Purge, Storage};
+use larder_core::v2::{ErrorKind, Expiry, Key, Purge};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target};
@@ -29,11 +29,11 @@ const TTL: Duration = Duration::from_millis(120);
 /// Entries that expired and that nobody has looked at since.
 async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
     let handle = target.open().await;
-    if !handle.capabilities().expiry {
+    if !handle.info().expiry {
         return None;
     }
     for name in names {
-        handle.write(&key(name), handle.value("expired"), Expiry::After(TTL)).await.must("write");
+        handle.write(&key(name), handle.value("expired")).expiry(Expiry::After(TTL)).await.must("write");
     }
     expire(&handle).await;
     Some(handle)
@@ -44,7 +44,7 @@ async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
 async fn expire(handle: &Handle) {
     let last = key("last");
     let life = Lifetime::begin(TTL);
-    handle.write(&last, handle.value("x"), Expiry::After(TTL)).await.must("write");
+    handle.write(&last, handle.value("x")).expiry(Expiry::After(TTL)).await.must("write");
     life.written().expires(handle, &last, "read of the entry written last").await;
 }
 
@@ -66,7 +66,7 @@ pub async fn expired_entries_are_absent_to_read_many(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
     let keys: Vec<Key> = ["one", "stays", "two"].map(key).into();
-    let found = handle.read_many(&keys).await.must("read_many");
+    let found = handle.read_all(&keys, "read_many").await;
     let found: Vec<bool> = found.iter().map(Option::is_some).collect();
     assert_eq!(found, [false, true, false], "what read_many finds of expired, staying, expired");
 }
@@ -74,12 +74,12 @@ pub async fn expired_entries_are_absent_to_read_many(target: Target) {
 /// Neither `keys` nor `entries` lists an expired entry.
 pub async fn expired_entries_are_absent_to_listings(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
-    if !handle.capabilities().listing {
+    if !handle.info().listing {
         return;
     }
     handle.put(&key("stays"), &handle.value("stays")).await;
     let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
-    assert!(entries.iter().all(|entry| entry.key == key("stays")), "an expired entry is in entries");
+    assert!(entries.iter().all(|(listed, _)| *listed == key("stays")), "an expired entry is in entries");
     let keys: Vec<_> = handle.keys("").collect().await;
     for listed in keys {
         assert!(listed.must("list keys") == key("stays"), "an expired entry is in keys");
@@ -92,14 +92,14 @@ pub async fn expired_entries_are_absent_to_deletes(target: Target) {
     assert!(!handle.delete(&key("one")).await.must("delete"), "a delete of an expired entry returned true");
     handle.put(&key("stays"), &handle.value("x")).await;
     let keys: Vec<Key> = ["two", "stays", "three"].map(key).into();
-    let deleted = handle.delete_many(&keys).await.must("delete_many");
-    assert_eq!(deleted, 1, "what delete_many counts of two expired entries and one that stays");
+    let deleted = handle.delete_all(&keys, "delete in a batch").await;
+    assert_eq!(deleted, 1, "what a batch of deletions finds of two expired entries and one that stays");
 }
 
 /// `clear` does not count expired entries.
 pub async fn expired_entries_are_absent_to_clear(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
-    if !handle.capabilities().listing {
+    if !handle.info().listing {
         return;
     }
     handle.put(&key("stays"), &handle.value("x")).await;
@@ -122,19 +122,19 @@ pub async fn expired_entries_are_absent_to_touch(target: Target) {
 /// `write_if` of an absent key wins over an expired entry, and `write_if` at its version loses.
 pub async fn expired_entries_are_absent_to_write_if(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().expiry || !handle.capabilities().compare_and_swap() {
+    if !handle.info().expiry || !handle.info().conditions() {
         return;
     }
     let value = handle.value("expired");
     let ttl = Expiry::After(TTL);
-    let write = handle.write_if(&key("one"), value.clone(), ttl, Condition::Absent).await;
-    let version = write.must("write_if of an absent key");
-    handle.write(&key("two"), value.clone(), ttl).await.must("write");
+    let write = handle.write(&key("one"), value.clone()).expiry(ttl).if_absent().await;
+    let version = write.must("write_if of an absent key").version.must("take the version");
+    handle.write(&key("two"), value.clone()).expiry(ttl).await.must("write");
     expire(&handle).await;
-    let write = handle.write_if(&key("one"), value.clone(), Expiry::Never, Condition::At(version)).await;
+    let write = handle.write(&key("one"), value.clone()).if_at(version).await;
     write.fails(ErrorKind::Conflict, "write_if at the version of an expired entry");
     handle.lacks(&key("one"), "read after a conflict").await;
-    let write = handle.write_if(&key("two"), handle.value("new"), Expiry::Never, Condition::Absent).await;
+    let write = handle.write(&key("two"), handle.value("new")).if_absent().await;
     write.must("write_if of an absent key over an expired entry");
     handle.holds(&key("two"), &handle.value("new"), "read after write_if over an expired entry").await;
     assert_eq!(
@@ -147,13 +147,13 @@ pub async fn expired_entries_are_absent_to_write_if(target: Target) {
 /// `delete_if` at the version of an expired entry is a conflict.
 pub async fn expired_entries_are_absent_to_delete_if(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().expiry || !handle.capabilities().compare_and_swap() {
+    if !handle.info().expiry || !handle.info().conditions() {
         return;
     }
-    let write = handle.write_if(&key("one"), handle.value("x"), Expiry::After(TTL), Condition::Absent).await;
-    let version = write.must("write_if of an absent key");
+    let write = handle.write(&key("one"), handle.value("x")).expiry(Expiry::After(TTL)).if_absent().await;
+    let version = write.must("write_if of an absent key").version.must("take the version");
     expire(&handle).await;
-    let delete = handle.delete_if(&key("one"), &version).await;
+    let delete = handle.delete(&key("one")).if_at(version.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if at the version of an expired entry");
 }
 
@@ -171,9 +171,9 @@ pub async fn an_expired_key_can_be_written_again(target: Target) {
 pub async fn purging_counts_what_has_expired(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
-    handle.write(&key("later"), handle.value("later"), Expiry::after_secs(60)).await.must("write");
+    handle.write(&key("later"), handle.value("later")).expiry(Expiry::after_secs(60)).await.must("write");
     let purged = handle.purge_expired().await.must("purge_expired");
-    match handle.capabilities().purge {
+    match handle.info().purge {
         // The entry that was waited for may have been removed by looking at it.
         Purge::Sweep => {
             assert!((3..=4).contains(&purged), "of 3 or 4 expired entries a purge removed {purged}");
@@ -183,7 +183,7 @@ pub async fn purging_counts_what_has_expired(target: Target) {
     assert_eq!(handle.purge_expired().await.must("purge_expired"), 0, "the count of a second purge");
     handle.holds(&key("stays"), &handle.value("stays"), "read after a purge").await;
     handle.holds(&key("later"), &handle.value("later"), "read after a purge").await;
-    if handle.capabilities().listing {
+    if handle.info().listing {
         assert_eq!(handle.listed("").await.len(), 2, "the number of keys listed after a purge");
     }
 }
@@ -192,20 +192,20 @@ pub async fn purging_counts_what_has_expired(target: Target) {
 /// by a touch or a write stays when its old deadline has passed.
 pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().expiry {
+    if !handle.info().expiry {
         return;
     }
     let long = Expiry::after_secs(3600);
     let prolonged = [("touch-long", long), ("touch-stays", Expiry::Never)];
     let written = [("write-long", long), ("write-stays", Expiry::Never)];
     let swapped = [("swap-long", long), ("swap-stays", Expiry::Never)];
-    let swapped = if handle.capabilities().compare_and_swap() { &swapped[..] } else { &[] };
+    let swapped = if handle.info().conditions() { &swapped[..] } else { &[] };
     // With longer lives until the machine was quick enough to prolong them.
     'tries: for millis in [300, 1500, 6000, 20_000] {
         let ttl = Duration::from_millis(millis);
         let life = Lifetime::begin(ttl);
         for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
-            handle.write(&key(name), handle.value("x"), Expiry::After(ttl)).await.must("write");
+            handle.write(&key(name), handle.value("x")).expiry(Expiry::After(ttl)).await.must("write");
         }
         for (name, expiry) in prolonged {
             if !handle.touch(&key(name), expiry).await.must("touch") {
@@ -214,7 +214,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
             }
         }
         for (name, expiry) in written {
-            handle.write(&key(name), handle.value("x"), expiry).await.must("write");
+            handle.write(&key(name), handle.value("x")).expiry(expiry).await.must("write");
         }
         for &(name, expiry) in swapped {
             let Some(version) = handle.read(&key(name)).await.must("read").and_then(|record| record.version)
@@ -222,7 +222,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
                 life.not_early("read");
                 continue 'tries;
             };
-            let swap = handle.write_if(&key(name), handle.value("x"), expiry, Condition::At(version)).await;
+            let swap = handle.write(&key(name), handle.value("x")).expiry(expiry).if_at(version).await;
             if swap.is_err() {
                 life.not_early("write_if");
                 continue 'tries;
@@ -231,7 +231,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
         // Written last, so that every old deadline has passed when it is gone.
         let last = key("last");
         let life = Lifetime::begin(ttl);
-        handle.write(&last, handle.value("x"), Expiry::After(ttl)).await.must("write");
+        handle.write(&last, handle.value("x")).expiry(Expiry::After(ttl)).await.must("write");
         life.written().expires(&handle, &last, "read of the entry written last").await;
         handle.purge_expired().await.must("purge_expired");
         for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
@@ -247,24 +247,24 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
 /// write is removed when that has passed.
 pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
     let handle = target.open().await;
-    if !handle.capabilities().expiry {
+    if !handle.info().expiry {
         return;
     }
     let (long, short) = (Expiry::after_secs(3600), Expiry::After(TTL));
     let touched = [("touch-long", long), ("touch-stays", Expiry::Never)];
     let written = [("write-long", long), ("write-stays", Expiry::Never)];
     for (name, expiry) in touched.into_iter().chain(written) {
-        handle.write(&key(name), handle.value("x"), expiry).await.must("write");
+        handle.write(&key(name), handle.value("x")).expiry(expiry).await.must("write");
     }
     for (name, _) in touched {
         assert!(handle.touch(&key(name), short).await.must("touch"), "a touch of an entry returned false");
     }
     for (name, _) in written {
-        handle.write(&key(name), handle.value("x"), short).await.must("write");
+        handle.write(&key(name), handle.value("x")).expiry(short).await.must("write");
     }
     expire(&handle).await;
     let purged = handle.purge_expired().await.must("purge_expired");
-    if handle.capabilities().purge == Purge::Sweep {
+    if handle.info().purge == Purge::Sweep {
         // The entry that was waited for may have been removed by looking at it.
         assert!((4..=5).contains(&purged), "of 4 or 5 expired entries a purge removed {purged}");
     }

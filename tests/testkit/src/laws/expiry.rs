@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Condition, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{ErrorKind, Expiry, Key};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target};
@@ -35,13 +35,13 @@ const LONG: Expiry = Expiry::after_secs(3600);
 /// The handle, if its storage has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.capabilities().expiry.then_some(handle)
+    handle.info().expiry.then_some(handle)
 }
 
 async fn put_for(handle: &Handle, key: &Key, text: &str, ttl: Duration) -> Lifetime {
     let value = handle.value(text);
     let life = Lifetime::begin(ttl);
-    handle.write(key, value, Expiry::After(ttl)).await.must("write with a time to live");
+    handle.write(key, value).expiry(Expiry::After(ttl)).await.must("write with a time to live");
     life.written()
 }
 
@@ -71,17 +71,17 @@ async fn in_time<F: Future<Output = bool>>(mut attempt: impl FnMut(Duration, Key
 /// old entry stays.
 pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().expiry {
+    if handle.info().expiry {
         return;
     }
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
     for expiry in [Expiry::after_secs(60), Expiry::After(Duration::ZERO)] {
         for name in ["one", "two"] {
-            let write = handle.write(&key(name), handle.value("new"), expiry).await;
+            let write = handle.write(&key(name), handle.value("new")).expiry(expiry).await;
             write.fails(ErrorKind::Unsupported, "write with a time to live");
         }
-        let write = handle.write_if(&key("two"), handle.value("new"), expiry, Condition::Absent).await;
+        let write = handle.write(&key("two"), handle.value("new")).expiry(expiry).if_absent().await;
         write.fails(ErrorKind::Unsupported, "write_if with a time to live");
         handle.touch(&key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
     }
@@ -134,8 +134,8 @@ pub async fn a_write_without_a_time_to_live_makes_it_stay(target: Target) {
 pub async fn a_write_replaces_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     put_for(&handle, &key("longer"), "old", SHORT).await;
-    handle.write(&key("longer"), handle.value("new"), LONG).await.must("write");
-    handle.write(&key("shorter"), handle.value("old"), LONG).await.must("write");
+    handle.write(&key("longer"), handle.value("new")).expiry(LONG).await.must("write");
+    handle.write(&key("shorter"), handle.value("old")).expiry(LONG).await.must("write");
     handle.put(&key("none"), &handle.value("old")).await;
     let shorter = put_for(&handle, &key("shorter"), "new", SHORT).await;
     shorter.expires(&handle, &key("shorter"), "read of an entry whose life was shortened by a write").await;
@@ -154,7 +154,7 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     handle.put(&key("old"), &handle.value("old")).await;
     for name in ["new", "old"] {
         let key = key(name);
-        handle.write(&key, handle.value("x"), zero).await.must("write with a time to live of zero");
+        handle.write(&key, handle.value("x")).expiry(zero).await.must("write with a time to live of zero");
         handle.lacks(&key, "read after a write with a time to live of zero").await;
         assert!(
             !handle.contains(&key).await.must("contains"),
@@ -162,7 +162,7 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
         );
         assert!(!handle.delete(&key).await.must("delete"), "delete is true after a time to live of zero");
     }
-    if handle.capabilities().listing {
+    if handle.info().listing {
         assert!(handle.listed("").await.is_empty(), "an entry with a time to live of zero is listed");
     }
     handle.put(&key("old"), &handle.value("again")).await;
@@ -173,24 +173,24 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
 /// conflict otherwise.
 pub async fn write_if_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.capabilities().compare_and_swap() {
+    if !handle.info().conditions() {
         return;
     }
     let (key, zero, value) = (key("one"), Expiry::After(Duration::ZERO), handle.value("x"));
-    let write = handle.write_if(&key, value.clone(), zero, Condition::Absent).await;
+    let write = handle.write(&key, value.clone()).expiry(zero).if_absent().await;
     write.must("write_if of an absent key with a time to live of zero");
     handle.lacks(&key, "read after write_if with a time to live of zero").await;
 
     handle.put(&key, &handle.value("old")).await;
-    let write = handle.write_if(&key, value.clone(), zero, Condition::Absent).await;
+    let write = handle.write(&key, value.clone()).expiry(zero).if_absent().await;
     write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
     handle.holds(&key, &handle.value("old"), "read after a conflict").await;
 
     let seen = handle.read(&key).await.must("read").must("read").version.must("take the version");
-    let write = handle.write_if(&key, value.clone(), zero, Condition::At(seen.clone())).await;
+    let write = handle.write(&key, value.clone()).expiry(zero).if_at(seen.clone()).await;
     write.must("write_if at the version read with a time to live of zero");
     handle.lacks(&key, "read after write_if with a time to live of zero").await;
-    let write = handle.write_if(&key, value, zero, Condition::At(seen)).await;
+    let write = handle.write(&key, value).expiry(zero).if_at(seen).await;
     write.fails(ErrorKind::Conflict, "write_if at a version of an entry that is gone");
 }
 
@@ -217,19 +217,19 @@ pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
 /// `write_if` gives its time to live, or takes away the one that was there.
 pub async fn write_if_sets_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.capabilities().compare_and_swap() {
+    if !handle.info().conditions() {
         return;
     }
     let (short, stays) = (key("short"), key("stays"));
     let value = handle.value("x");
-    let first = handle.write_if(&stays, value.clone(), Expiry::after_secs(60), Condition::Absent).await;
-    let first = first.must("write_if with a time to live");
-    let stay = handle.write_if(&stays, value.clone(), Expiry::Never, Condition::At(first)).await;
+    let first = handle.write(&stays, value.clone()).expiry(Expiry::after_secs(60)).if_absent().await;
+    let first = first.must("write_if with a time to live").version.must("take the version");
+    let stay = handle.write(&stays, value.clone()).if_at(first).await;
     stay.must("write_if without a time to live");
     never_expires(&handle, &stays, "replaced by write_if without a time to live").await;
 
     let life = Lifetime::begin(SHORT);
-    let write = handle.write_if(&short, value, Expiry::After(SHORT), Condition::Absent).await;
+    let write = handle.write(&short, value).expiry(Expiry::After(SHORT)).if_absent().await;
     write.must("write_if with a time to live");
     life.written().expires(&handle, &short, "read of an entry created by write_if").await;
 }
@@ -237,16 +237,16 @@ pub async fn write_if_sets_the_time_to_live(target: Target) {
 /// A conflict leaves the time to live as it was.
 pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.capabilities().compare_and_swap() {
+    if !handle.info().conditions() {
         return;
     }
     let (key, value) = (key("one"), handle.value("x"));
     handle.put(&key, &value).await;
-    let write = handle.write_if(&key, value.clone(), Expiry::after_secs(5), Condition::Absent).await;
+    let write = handle.write(&key, value.clone()).expiry(Expiry::after_secs(5)).if_absent().await;
     write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
     never_expires(&handle, &key, "after a conflict").await;
-    handle.write(&key, value.clone(), LONG).await.must("write");
-    let write = handle.write_if(&key, value, Expiry::Never, Condition::Absent).await;
+    handle.write(&key, value.clone()).expiry(LONG).await.must("write");
+    let write = handle.write(&key, value).if_absent().await;
     write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
     let left = handle.ttl(&key).await.must("ttl").must("ttl");
     assert!(matches!(left, Expiry::After(_)), "a conflict took away the time to live");
@@ -297,7 +297,7 @@ pub async fn touch_extends(target: Target) {
 /// A touch shortens a life, and gives one to an entry that had none.
 pub async fn touch_shortens(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    handle.write(&key("long"), handle.value("x"), LONG).await.must("write");
+    handle.write(&key("long"), handle.value("x")).expiry(LONG).await.must("write");
     handle.put(&key("stays"), &handle.value("x")).await;
     for name in ["long", "stays"] {
         let life = Lifetime::begin(SHORT);
@@ -347,7 +347,7 @@ pub async fn touch_keeps_value_and_version(target: Target) {
         assert!(before == after, "a touch changed the version");
     }
     if let Some(version) = before {
-        let write = handle.write_if(&key, handle.value("new"), Expiry::Never, Condition::At(version)).await;
+        let write = handle.write(&key, handle.value("new")).if_at(version).await;
         write.must("write_if at the version read before the touch");
     }
 }

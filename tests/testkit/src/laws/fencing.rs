@@ -4,10 +4,10 @@
 //! cut, or its future has been dropped. Then a newer change is acknowledged, and what was held back
 //! is delivered. It must not take effect.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
-use larder_core::{Condition, Error, Expiry, Result, Storage, Write};
+use larder_core::v2::{Change, Error, Expiry, Key, Result};
 
 use super::key;
 use crate::{Handle, Line, Must, Target, until};
@@ -46,14 +46,14 @@ struct Stage {
 /// `None` where the storage does not claim to be fenced.
 async fn stage(target: &Target) -> Option<Stage> {
     let free = target.open().await;
-    if !free.capabilities().fenced {
+    if !free.info().fenced {
         return None;
     }
     let (held, line) = target
         .open_over_line()
         .await
         .must("open a handle over a line (a storage that claims `fenced` needs `Factory::open_over_line`)");
-    assert!(held.capabilities().fenced, "the handle over a line does not claim `fenced`");
+    assert!(held.info().fenced, "the handle over a line does not claim `fenced`");
     let stage = Stage { held, free, line };
     stage.warm_up().await;
     Some(stage)
@@ -64,34 +64,34 @@ impl Stage {
     /// what is held back.
     async fn warm_up(&self) {
         let (one, value) = (key("warm-up"), self.held.value("x"));
-        let write = [Write::new(one.clone(), value.clone(), Expiry::Never)];
-        let capabilities = self.held.capabilities();
+        let put = Change::put(one.clone(), value.clone(), Expiry::Never);
+        let info = self.held.info();
         for _ in 0..2 {
             self.held.put(&one, &value).await;
-            if capabilities.expiry {
+            if info.expiry {
                 self.held.touch(&one, Expiry::after_secs(60)).await.must("touch");
             }
             self.held.delete(&one).await.must("delete");
-            if capabilities.compare_and_swap() {
-                let condition = Condition::Absent;
-                self.held.write_if(&one, value.clone(), Expiry::Never, condition).await.must("write_if");
+            if info.conditions() {
+                self.held.write(&one, value.clone()).if_absent().await.must("write_if");
             }
-            self.held.write_many(&write).await.must("write_many");
-            self.held.delete_many(std::slice::from_ref(&one)).await.must("delete_many");
+            self.held.apply_all(vec![put.clone()], "write in a batch").await;
+            self.held.delete_all(std::slice::from_ref(&one), "delete in a batch").await;
         }
     }
 
     /// Holds `late` back until its end, repeats `newer` until it is acknowledged, and delivers what
     /// was held back.
-    async fn overtake<N>(&self, late: impl Future<Output = Result<()>>, end: End, newer: impl Fn() -> N)
+    async fn overtake<L, T, N, U>(&self, late: L, end: End, newer: impl Fn() -> N)
     where
-        N: Future<Output = Result<()>>,
+        L: IntoFuture<Output = Result<T>>,
+        N: IntoFuture<Output = Result<U>>,
     {
         self.line.hold();
         let sent = until("the change is on its way", PATIENCE, || async { self.line.held() > 0 });
-        let mut late = Box::pin(late);
+        let mut late = Box::pin(late.into_future());
         match select(late.as_mut(), std::pin::pin!(sent)).await {
-            Either::Left((Ok(()), _)) => {
+            Either::Left((Ok(_), _)) => {
                 panic!("a change that was held back was acknowledged: is the line its only way?")
             }
             Either::Left((Err(error), _)) => panic!("a change failed before it was sent: {error}"),
@@ -111,9 +111,9 @@ impl Stage {
         self.line.release().await;
     }
 
-    async fn acknowledge<N>(&self, newer: impl Fn() -> N)
+    async fn acknowledge<N, U>(&self, newer: impl Fn() -> N)
     where
-        N: Future<Output = Result<()>>,
+        N: IntoFuture<Output = Result<U>>,
     {
         until("a newer change is acknowledged", PATIENCE, || async {
             let outcome = newer().await;
@@ -128,7 +128,7 @@ impl Stage {
     /// The storage can be used on.
     async fn works_on(&self) {
         let (one, value) = (key("after"), self.held.value("x"));
-        self.acknowledge(|| self.held.write(&one, value.clone(), Expiry::Never)).await;
+        self.acknowledge(|| self.held.write(&one, value.clone())).await;
         self.free.holds(&one, &value, "read after a line was held").await;
     }
 }
@@ -141,8 +141,8 @@ fn may_be_repeated(error: &Error) {
 async fn late_write(target: Target, end: End) {
     let Some(stage) = stage(&target).await else { return };
     let (one, late, newer) = (key("one"), stage.held.value("late"), stage.held.value("newer"));
-    let write = stage.held.write(&one, late, Expiry::Never);
-    stage.overtake(write, end, || stage.held.write(&one, newer.clone(), Expiry::Never)).await;
+    let write = stage.held.write(&one, late);
+    stage.overtake(write, end, || stage.held.write(&one, newer.clone())).await;
     stage.free.holds(&one, &newer, "read after a late write arrived").await;
     stage.works_on().await;
 }
@@ -167,8 +167,7 @@ pub async fn late_delete_never_overtakes_newer_write(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     let (one, older, newer) = (key("one"), stage.held.value("older"), stage.held.value("newer"));
     stage.held.put(&one, &older).await;
-    let delete = async { stage.held.delete(&one).await.map(drop) };
-    stage.overtake(delete, End::TimeOut, || stage.held.write(&one, newer.clone(), Expiry::Never)).await;
+    stage.overtake(stage.held.delete(&one), End::TimeOut, || stage.held.write(&one, newer.clone())).await;
     stage.free.holds(&one, &newer, "read after a late delete arrived").await;
     stage.works_on().await;
 }
@@ -176,14 +175,14 @@ pub async fn late_delete_never_overtakes_newer_write(target: Target) {
 /// A conditional write that timed out does not bring back what a later delete removed.
 pub async fn late_conditional_write_never_overtakes_newer_delete(target: Target) {
     let Some(stage) = stage(&target).await else { return };
-    if !stage.held.capabilities().compare_and_swap() {
+    if !stage.held.info().conditions() {
         return;
     }
     let (one, late, newer) = (key("one"), stage.held.value("late"), stage.held.value("newer"));
-    let write = async { stage.held.write_if(&one, late, Expiry::Never, Condition::Absent).await.map(drop) };
+    let write = stage.held.write(&one, late).if_absent();
     let delete = || async {
-        stage.held.write(&one, newer.clone(), Expiry::Never).await?;
-        stage.held.delete(&one).await.map(drop)
+        stage.held.write(&one, newer.clone()).await?;
+        stage.held.delete(&one).await
     };
     stage.overtake(write, End::TimeOut, delete).await;
     stage.free.lacks(&one, "read after a late conditional write arrived").await;
@@ -193,13 +192,13 @@ pub async fn late_conditional_write_never_overtakes_newer_delete(target: Target)
 /// A touch that timed out does not shorten the life of what a later write stored.
 pub async fn late_touch_never_ends_newer_entry(target: Target) {
     let Some(stage) = stage(&target).await else { return };
-    if !stage.held.capabilities().expiry {
+    if !stage.held.info().expiry {
         return;
     }
     let (one, older, newer) = (key("one"), stage.held.value("older"), stage.held.value("newer"));
     stage.held.put(&one, &older).await;
-    let touch = async { stage.held.touch(&one, Expiry::after_secs(60)).await.map(drop) };
-    stage.overtake(touch, End::TimeOut, || stage.held.write(&one, newer.clone(), Expiry::Never)).await;
+    let touch = stage.held.touch(&one, Expiry::after_secs(60));
+    stage.overtake(touch, End::TimeOut, || stage.held.write(&one, newer.clone())).await;
     let left = stage.free.ttl(&one).await.must("ttl after a late touch arrived");
     assert_eq!(left, Some(Expiry::Never), "the expiry after a late touch arrived");
     stage.works_on().await;
@@ -208,14 +207,17 @@ pub async fn late_touch_never_ends_newer_entry(target: Target) {
 /// No write of a batch that timed out overwrites a later one that was acknowledged.
 pub async fn late_batch_never_overtakes_newer_batch(target: Target) {
     let Some(stage) = stage(&target).await else { return };
-    let batch = |text: &str| {
-        let write = |name| Write::new(key(name), stage.held.value(text), Expiry::Never);
-        ["one", "two", "three"].map(write)
+    let keys = ["one", "two", "three"].map(key);
+    let batch = |text: &'static str| {
+        let value = stage.held.value(text);
+        let put = |key: &Key| Change::put(key.clone(), value.clone(), Expiry::Never);
+        let puts = keys.iter().map(put).collect();
+        async { stage.held.apply(puts).await.into_iter().try_for_each(|result| result.map(drop)) }
     };
-    let (late, newer) = (batch("late"), batch("newer"));
-    stage.overtake(stage.held.write_many(&late), End::TimeOut, || stage.held.write_many(&newer)).await;
-    for write in &newer {
-        stage.free.holds(&write.key, &write.value, "read after a late batch arrived").await;
+    stage.overtake(batch("late"), End::TimeOut, || batch("newer")).await;
+    for key in &keys {
+        let newer = stage.held.value("newer");
+        stage.free.holds(key, &newer, "read after a late batch arrived").await;
     }
     stage.works_on().await;
 }
@@ -226,15 +228,15 @@ pub async fn late_concurrent_writes_never_overtake_newer_writes(target: Target) 
     let keys = ["one", "two", "three", "four", "five", "six", "seven", "eight"].map(key);
     let (late, newer) = (stage.held.value("late"), stage.held.value("newer"));
     let all = |value: &bytes::Bytes| {
-        let writes = keys.iter().map(|key| stage.held.write(key, value.clone(), Expiry::Never));
+        let writes = keys.iter().map(|key| stage.held.write(key, value.clone()).into_future());
         futures_util::future::join_all(writes)
     };
     let late = async {
         let outcomes = all(&late).await;
         // Some may have gone over connections that were opened since, which are not held.
-        outcomes.into_iter().collect()
+        outcomes.into_iter().collect::<Result<Vec<_>>>()
     };
-    let newer_writes = || async { all(&newer).await.into_iter().collect() };
+    let newer_writes = || async { all(&newer).await.into_iter().collect::<Result<Vec<_>>>() };
     stage.overtake(late, End::TimeOut, newer_writes).await;
     for key in &keys {
         stage.free.holds(key, &newer, "read after late writes arrived").await;

@@ -1,6 +1,6 @@
 //! Keys are data.
 
-use larder_core::{ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{ErrorKind, Key};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target};
@@ -192,9 +192,9 @@ async fn stay_apart(target: &Target, texts: &[&str]) {
     let mut stored: Vec<(Key, &str)> = Vec::new();
     for text in texts {
         let key = key(text);
-        match handle.write(&key, handle.value(text), Expiry::Never).await {
-            Ok(()) => stored.push((key, text)),
-            Err(error) if error.kind() == ErrorKind::InvalidKey && !handle.capabilities().any_key => {
+        match handle.write(&key, handle.value(text)).await {
+            Ok(_) => stored.push((key, text)),
+            Err(error) if error.kind() == ErrorKind::InvalidKey && !handle.info().any_key => {
                 refused(&handle, &key).await;
             }
             Err(error) => panic!("write under the key {text:?}: failed: {error}"),
@@ -203,7 +203,7 @@ async fn stay_apart(target: &Target, texts: &[&str]) {
     for (key, text) in &stored {
         handle.holds(key, &handle.value(text), &format!("read of the key {text:?}")).await;
     }
-    if handle.capabilities().listing {
+    if handle.info().listing {
         let listed = handle.listed("").await;
         assert_eq!(listed, stored.iter().map(|(_, text)| (*text).to_owned()).collect(), "the keys listed");
     }

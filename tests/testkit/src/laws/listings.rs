@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, future::join};
-use larder_core::{ErrorKind, Expiry, Storage, Write};
+use larder_core::v2::{Change, ErrorKind, Expiry};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target};
@@ -35,17 +35,17 @@ laws![
 /// The handle, if its storage can list.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.capabilities().listing.then_some(handle)
+    handle.info().listing.then_some(handle)
 }
 
 /// Writes an entry under each name that the storage takes; returns those.
 async fn fill(handle: &Handle, names: &[&str]) -> BTreeSet<String> {
     let mut stored = BTreeSet::new();
     for name in names {
-        match handle.write(&key(name), handle.value(name), Expiry::Never).await {
-            Ok(()) => drop(stored.insert((*name).to_owned())),
+        match handle.write(&key(name), handle.value(name)).await {
+            Ok(_) => drop(stored.insert((*name).to_owned())),
             Err(error) => assert!(
-                error.kind() == ErrorKind::InvalidKey && !handle.capabilities().any_key,
+                error.kind() == ErrorKind::InvalidKey && !handle.info().any_key,
                 "write under the key {name:?}: {error}"
             ),
         }
@@ -60,7 +60,7 @@ fn beginning(names: &BTreeSet<String>, prefix: &str) -> BTreeSet<String> {
 /// A storage that cannot list says so, in `keys`, `entries` and `clear`; nothing is cleared.
 pub async fn without_listing_it_is_unsupported(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().listing {
+    if handle.info().listing {
         return;
     }
     handle.put(&key("one"), &handle.value("x")).await;
@@ -88,31 +88,33 @@ pub async fn listings_name_every_key(target: Target) {
     let stored = fill(&handle, &["a", "b", "ab", "chat:42", "chat:-100", "A", "0", "zzz"]).await;
     assert_eq!(handle.listed("").await, stored, "the keys listed");
     let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
-    let names: BTreeSet<String> = entries.iter().map(|entry| entry.key.as_str().to_owned()).collect();
+    let names: BTreeSet<String> = entries.iter().map(|(key, _)| key.as_str().to_owned()).collect();
     assert_eq!(names, stored, "the keys of the entries listed");
 }
 
 /// Entries come with the value and the version that a read gives, and the time that remains.
 pub async fn entries_carry_value_version_and_remaining_time(target: Target) {
     let Some(handle) = listing(&target).await else { return };
-    let expiry = handle.capabilities().expiry;
+    let expiry = handle.info().expiry;
     let ttl = Duration::from_secs(600);
     let life = Lifetime::begin(ttl);
     for name in ["stays-1", "stays-2", "goes-1", "goes-2"] {
         let expiry = if expiry && name.starts_with("goes") { Expiry::After(ttl) } else { Expiry::Never };
-        handle.write(&key(name), handle.value(name), expiry).await.must("write");
+        handle.write(&key(name), handle.value(name)).expiry(expiry).await.must("write");
     }
     let life = life.written();
     let asked = std::time::Instant::now();
     let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
-    for entry in entries {
-        let name = entry.key.as_str();
-        assert!(handle.same(&entry.record.value, &handle.value(name)), "the value listed for {name}");
-        let read = handle.read(&entry.key).await.must("read").must("read");
-        assert!(read.version == entry.record.version, "a listing and a read gave two versions");
-        match entry.expiry {
-            Expiry::After(left) if expiry && name.starts_with("goes") => life.right(asked, left, "a listing"),
-            Expiry::Never if !expiry || name.starts_with("stays") => {}
+    for (key, record) in entries {
+        let name = key.as_str();
+        assert!(handle.same(&record.value, &handle.value(name)), "the value listed for {name}");
+        let read = handle.read(&key).await.must("read").must("read");
+        assert!(read.version == record.version, "a listing and a read gave two versions");
+        match record.expiry {
+            Some(Expiry::After(left)) if expiry && name.starts_with("goes") => {
+                life.right(asked, left, "a listing");
+            }
+            Some(Expiry::Never) if !expiry || name.starts_with("stays") => {}
             other => panic!("the remaining time listed for {name} is {other:?}"),
         }
     }
@@ -183,7 +185,7 @@ pub async fn a_prefix_is_matched_byte_for_byte(target: Target) {
     for prefix in prefixes {
         assert_eq!(handle.listed(prefix).await, beginning(&stored, prefix), "the keys listed for {prefix:?}");
         let entries: Vec<_> = handle.entries(prefix).try_collect().await.must("list entries");
-        let names: BTreeSet<String> = entries.iter().map(|entry| entry.key.as_str().to_owned()).collect();
+        let names: BTreeSet<String> = entries.iter().map(|(key, _)| key.as_str().to_owned()).collect();
         assert_eq!(names, beginning(&stored, prefix), "the entries listed for {prefix:?}");
     }
 }
@@ -211,9 +213,8 @@ pub async fn a_prefix_with_pattern_characters_is_data(target: Target) {
 async fn fill_many(handle: &Handle, prefix: &str, count: usize) -> BTreeSet<String> {
     let names: Vec<String> = (0..count).map(|index| format!("{prefix}-{index}")).collect();
     for chunk in names.chunks(500) {
-        let writes: Vec<Write> =
-            chunk.iter().map(|name| Write::new(key(name), handle.value(name), Expiry::Never)).collect();
-        handle.write_many(&writes).await.must("write_many");
+        let put = |name: &String| Change::put(key(name), handle.value(name), Expiry::Never);
+        handle.apply_all(chunk.iter().map(put).collect(), "write many entries").await;
     }
     names.into_iter().collect()
 }
@@ -234,9 +235,9 @@ pub async fn ten_thousand_keys_are_listed(target: Target) {
     let mut entries = handle.entries("odd");
     let mut found = BTreeSet::new();
     while let Some(entry) = entries.next().await {
-        let entry = entry.must("list entries");
-        let name = entry.key.as_str();
-        assert!(handle.same(&entry.record.value, &handle.value(name)), "the value listed for {name}");
+        let (key, record) = entry.must("list entries");
+        let name = key.as_str();
+        assert!(handle.same(&record.value, &handle.value(name)), "the value listed for {name}");
         found.insert(name.to_owned());
     }
     assert!(found == odd, "the listing of entries names {} keys of {}", found.len(), odd.len());
@@ -257,17 +258,17 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
                 // New ones come and go, on both sides of those that stay, and some of those change.
                 for prefix in ["a", "stays-0", "z"] {
                     let key = key(&format!("{prefix}-{}", round % 40));
-                    handle.write(&key, handle.value("x"), Expiry::Never).await?;
+                    handle.write(&key, handle.value("x")).await?;
                     if round % 2 == 1 {
                         handle.delete(&key).await?;
                     }
                 }
                 let name = &overwritten[round % overwritten.len()];
-                handle.write(&key(name), handle.bulk(100 + round % 3000, 7), Expiry::Never).await?;
+                handle.write(&key(name), handle.bulk(100 + round % 3000, 7)).await?;
                 round += 1;
                 tokio::task::yield_now().await;
             }
-            Ok::<_, larder_core::Error>(())
+            Ok::<_, larder_core::v2::Error>(())
         })
     };
     for _ in 0..target.count(6, 3) {
@@ -280,7 +281,7 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
         let missed = stays.difference(&found).count();
         assert_eq!(missed, 0, "keys that stayed and that a listing missed, of {}", stays.len());
         let listed: Vec<_> = handle.entries("stays").try_collect().await.must("list entries");
-        let found = listed.iter().map(|entry| entry.key.as_str().to_owned()).collect();
+        let found = listed.iter().map(|(key, _)| key.as_str().to_owned()).collect();
         let missed = stays.difference(&found).count();
         assert_eq!(missed, 0, "entries that stayed and that a listing missed, of {}", stays.len());
     }

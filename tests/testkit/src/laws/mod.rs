@@ -55,6 +55,6 @@ pub fn named(name: &str) -> Option<&'static Law> {
 }
 
 /// A key that every storage takes, one with restricted keys included.
-fn key(text: &str) -> larder_core::Key {
-    crate::Must::must(larder_core::Key::new(text), "make a key")
+fn key(text: &str) -> larder_core::v2::Key {
+    crate::Must::must(larder_core::v2::Key::new(text), "make a key")
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use futures_util::TryStreamExt;
-use larder_core::{Condition, Error, Expiry, Storage, Values, Version, Write};
+use larder_core::v2::{Change, Error, Expiry, Values, Version};
 
 use super::key;
 use crate::{Must, Target};
@@ -32,12 +32,9 @@ fn error_is_discreet(error: &Error, what: &str) {
         is_discreet(&cause.to_string(), what);
         source = cause.source();
     }
-    for failure in error.failures() {
-        error_is_discreet(&failure.error, what);
-    }
 }
 
-/// `Debug` of the handle, of records and entries, of versions and writes prints no key and no value.
+/// `Debug` of the handle, of records and entries, of versions and changes prints no key and no value.
 pub async fn debug_prints_no_key_and_no_value(target: Target) {
     let handle = target.open().await;
     let value = handle.value(VALUE);
@@ -45,13 +42,18 @@ pub async fn debug_prints_no_key_and_no_value(target: Target) {
     is_discreet(&format!("{:?} {:#?}", *handle, *handle), "Debug of the storage");
     let record = handle.read(&key(KEY)).await.must("read").must("read");
     is_discreet(&format!("{record:?} {record:#?}"), "Debug of a record");
-    if handle.capabilities().listing {
+    if handle.info().listing {
         let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
         is_discreet(&format!("{entries:?} {entries:#?}"), "Debug of entries");
         is_discreet(&format!("{:?}", handle.listed("zzz").await), "Debug of keys");
     }
-    let write = Write::new(key(KEY), value, Expiry::Never);
-    is_discreet(&format!("{write:?} {:?}", write.key), "Debug of a write");
+    let put = Change::put(key(KEY), value, Expiry::Never);
+    is_discreet(&format!("{put:?} {:?}", put.key), "Debug of a change");
+}
+
+/// The first error among the results of a batch.
+fn first<T>(results: Vec<Result<T, Error>>) -> Option<Error> {
+    results.into_iter().find_map(Result::err)
 }
 
 /// Errors, with their sources, print no key and no value.
@@ -60,32 +62,31 @@ pub async fn errors_print_no_key_and_no_value(target: Target) {
     let (key, value) = (key(KEY), handle.value(VALUE));
     handle.put(&key, &value).await;
     let mut errors: Vec<(&str, Option<Error>)> = vec![
-        ("a conflict", handle.write_if(&key, value.clone(), Expiry::Never, Condition::Absent).await.err()),
-        ("a conflict of delete_if", handle.delete_if(&key, &Version::unique()).await.err()),
+        ("a conflict", handle.write(&key, value.clone()).if_absent().await.err()),
+        ("a conflict of delete_if", handle.delete(&key).if_at(Version::unique()).await.err()),
         ("touch", handle.touch(&key, Expiry::after_secs(60)).await.err()),
         (
             "a write with a time to live",
-            handle.write(&key, value.clone(), Expiry::after_secs(60)).await.err(),
+            handle.write(&key, value.clone()).expiry(Expiry::after_secs(60)).await.err(),
         ),
     ];
     let garbage = format!("{{{VALUE}");
-    if handle.capabilities().values != Values::Bytes {
-        let write = Write::new(key.clone(), garbage.clone(), Expiry::Never);
-        errors.push(("an invalid value", handle.write(&key, garbage.into(), Expiry::Never).await.err()));
-        errors.push(("an invalid value in a batch", handle.write_many(&[write]).await.err()));
+    if handle.info().values != Values::Bytes {
+        let put = Change::put(key.clone(), garbage.clone(), Expiry::Never);
+        errors.push(("an invalid value", handle.write(&key, garbage).await.err()));
+        errors.push(("an invalid value in a batch", first(handle.apply(vec![put]).await)));
     }
-    if let Some(most) = handle.capabilities().max_value.filter(|&most| most <= 20 << 20) {
+    if let Some(most) = handle.info().max_value.filter(|&most| most <= 20 << 20) {
         let length = usize::try_from(most).must("count in usize") + VALUE.len();
         let mut large = VALUE.repeat(length / VALUE.len() + 1);
         large.truncate(length);
         let large = handle.value(&large);
-        errors
-            .push(("a value beyond the limit", handle.write(&key, large.clone(), Expiry::Never).await.err()));
-        let write = Write::new(key.clone(), large, Expiry::Never);
-        errors.push(("a value beyond the limit in a batch", handle.write_many(&[write]).await.err()));
+        errors.push(("a value beyond the limit", handle.write(&key, large.clone()).await.err()));
+        let put = Change::put(key.clone(), large, Expiry::Never);
+        errors.push(("a value beyond the limit in a batch", first(handle.apply(vec![put]).await)));
     }
     handle.close().await.must("close");
-    errors.push(("a closed storage", handle.write(&key, value, Expiry::Never).await.err()));
+    errors.push(("a closed storage", handle.write(&key, value).await.err()));
     for (what, error) in &errors {
         if let Some(error) = error {
             error_is_discreet(error, what);

@@ -1,6 +1,6 @@
 //! Two applications on one server.
 
-use larder_core::{ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{ErrorKind, Key};
 
 use super::key;
 use crate::{Handle, Must, Target};
@@ -13,10 +13,10 @@ async fn neighbours(target: &Target) -> (Handle, Handle, Vec<Key>) {
     let (app, app_one) = (target.open().await, target.beside("-one").open().await);
     let mut keys = Vec::new();
     for name in ["k", "-one", "-onek", "-one:k", "-one/k", "-one.k", "-one-k", "one:k", ":k"] {
-        match app.write(&key(name), app.value("app's"), Expiry::Never).await {
-            Ok(()) => keys.push(key(name)),
+        match app.write(&key(name), app.value("app's")).await {
+            Ok(_) => keys.push(key(name)),
             Err(error) => assert!(
-                error.kind() == ErrorKind::InvalidKey && !app.capabilities().any_key,
+                error.kind() == ErrorKind::InvalidKey && !app.info().any_key,
                 "write under the key {name:?}: {error}"
             ),
         }
@@ -36,7 +36,7 @@ pub async fn spaces_do_not_share_keys(target: Target) {
     }
     assert!(app.delete(&key("k")).await.must("delete"), "a delete of an entry returned false");
     app_one.holds(&key("k"), &app_one.value("app-one's"), "read after a delete in another space").await;
-    if app.capabilities().listing {
+    if app.info().listing {
         assert_eq!(app_one.listed("").await.len(), 1, "the number of keys listed in a space with one");
         assert_eq!(
             app.listed("").await.len(),
@@ -49,7 +49,7 @@ pub async fn spaces_do_not_share_keys(target: Target) {
 /// Clearing and purging one space leaves the others as they are.
 pub async fn clearing_one_space_leaves_the_others(target: Target) {
     let (app, app_one, keys) = neighbours(&target).await;
-    if !app.capabilities().listing {
+    if !app.info().listing {
         return;
     }
     app_one.put(&key("k"), &app_one.value("app-one's")).await;

@@ -1,7 +1,7 @@
 //! What values come back as.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt, Values};
+use larder_core::v2::{ErrorKind, Expiry, Values};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target};
@@ -26,7 +26,7 @@ const MEBIBYTE: usize = 1 << 20;
 /// shortest are.
 pub async fn empty_value(target: Target) {
     let handle = target.open().await;
-    let shortest: &[&'static str] = match handle.capabilities().values {
+    let shortest: &[&'static str] = match handle.info().values {
         Values::Bytes => &[""],
         _ => &["\"\"", "{}", "[]", "0", "null"],
     };
@@ -46,7 +46,7 @@ pub async fn empty_value(target: Target) {
 /// like something else.
 pub async fn every_byte_value(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().values != Values::Bytes {
+    if handle.info().values != Values::Bytes {
         return;
     }
     let all: Vec<u8> = (0..=255).collect();
@@ -80,7 +80,7 @@ pub async fn value_of_sixteen_mebibytes(target: Target) {
 }
 
 async fn large_value(handle: &Handle, length: usize) {
-    let most = handle.capabilities().max_value.and_then(|most| usize::try_from(most).ok());
+    let most = handle.info().max_value.and_then(|most| usize::try_from(most).ok());
     let length = most.map_or(length, |most| most.min(length));
     let value = handle.bulk(length, 1);
     handle.put(&key("large"), &value).await;
@@ -97,18 +97,18 @@ pub async fn value_beyond_the_limit_is_refused(target: Target) {
     /// More than this nobody wants to have in memory for a test.
     const MOST: u64 = 64 << 20;
     let handle = target.open().await;
-    let Some(most) = handle.capabilities().max_value.filter(|&most| most < MOST) else {
+    let Some(most) = handle.info().max_value.filter(|&most| most < MOST) else {
         return;
     };
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
     let value = handle.bulk(usize::try_from(most).must("count in usize") + 1, 2);
-    let write = handle.write(&key("one"), value.clone(), Expiry::Never).await;
+    let write = handle.write(&key("one"), value.clone()).await;
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit");
-    let write = handle.write(&key("two"), value.clone(), Expiry::Never).await;
+    let write = handle.write(&key("two"), value.clone()).await;
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit under a new key");
-    if handle.capabilities().compare_and_swap() {
-        let write = handle.write_if(&key("two"), value, Expiry::Never, Condition::Absent).await;
+    if handle.info().conditions() {
+        let write = handle.write(&key("two"), value).if_absent().await;
         write.fails(ErrorKind::TooLarge, "write_if of a value beyond the limit");
     }
     handle.holds(&key("one"), &old, "read after a write that was refused").await;
@@ -126,7 +126,7 @@ pub async fn values_share_no_buffer_with_the_caller(target: Target) {
         buffer.put(handle.bulk(512, index));
         let value = buffer.split().freeze();
         written.push(value.to_vec());
-        handle.write(&key(&format!("buffer-{index}")), value, Expiry::Never).await.must("write");
+        handle.write(&key(&format!("buffer-{index}")), value).await.must("write");
         // With the store's own copy made, the value's bytes are free to be used again.
         if let (0, Ok(again)) = (index % 8, std::mem::take(&mut buffer).freeze().try_into_mut()) {
             buffer = again;
@@ -225,7 +225,7 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
     let unsigned = [u64::MAX, u64::MAX - 1, 1 << 63, (1 << 53) + 1];
     let integers: Vec<i128> =
         signed.into_iter().map(i128::from).chain(unsigned.into_iter().map(i128::from)).collect();
-    let same = |read: f64, written: f64| match handle.capabilities().values {
+    let same = |read: f64, written: f64| match handle.info().values {
         Values::Json if written == 0.0 => read == 0.0,
         _ => read.to_bits() == written.to_bits(),
     };
@@ -237,8 +237,8 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
     // Turned round, so that something changes; every number is left as it is.
     let reversed = |numbers: Option<Vec<f64>>| numbers.map(|numbers| numbers.into_iter().rev().collect());
     for turn in 0..3 {
-        if turn > 0 && handle.capabilities().compare_and_swap() {
-            handle.update_as(&key, Expiry::Never, reversed).await.must("update");
+        if turn > 0 && handle.info().conditions() {
+            handle.update(&key, Expiry::Never, reversed).await.must("update");
             floats.reverse();
         }
         let read: Vec<f64> = handle.numbers(&key).await;
@@ -258,7 +258,7 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
 /// only white space between tokens may go.
 pub async fn json_text_keeps_its_spelling(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().values == Values::Json {
+    if handle.info().values == Values::Json {
         return;
     }
     let values = [
@@ -278,19 +278,19 @@ pub async fn json_text_keeps_its_spelling(target: Target) {
 /// Where values are JSON, anything else is refused as an invalid value, and the old entry stays.
 pub async fn values_that_are_not_json_are_refused(target: Target) {
     let handle = target.open().await;
-    if handle.capabilities().values == Values::Bytes {
+    if handle.info().values == Values::Bytes {
         return;
     }
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
     for value in [&b""[..], b"\xff", b"{", b"{} {}", b"hello", b"NaN", b"'x'", b"{\"a\":1,}"] {
         let value = Bytes::copy_from_slice(value);
-        let write = handle.write(&key("one"), value.clone(), Expiry::Never).await;
+        let write = handle.write(&key("one"), value.clone()).await;
         write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON");
-        let write = handle.write(&key("two"), value.clone(), Expiry::Never).await;
+        let write = handle.write(&key("two"), value.clone()).await;
         write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON under a new key");
-        if handle.capabilities().compare_and_swap() {
-            let write = handle.write_if(&key("two"), value, Expiry::Never, Condition::Absent).await;
+        if handle.info().conditions() {
+            let write = handle.write(&key("two"), value).if_absent().await;
             write.fails(ErrorKind::InvalidValue, "write_if of a value that is not JSON");
         }
     }

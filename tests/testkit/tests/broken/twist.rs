@@ -1,15 +1,14 @@
-//! Storages that are wrong in one way: a memory storage and a twist.
+//! Storages that are wrong in one way: a memory store and a twist.
 
 use std::{
     fmt,
     sync::{Arc, Mutex},
 };
 
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, Expiry, Key, KeyStream, Record, Result, Storage,
-    Version, Write, async_trait,
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions,
+    ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 use larder_testkit::{Factory, Line};
 
 use crate::common::Spaces;
@@ -17,11 +16,11 @@ use crate::common::Spaces;
 /// What a broken storage does differently; what it does not say it does right.
 #[async_trait]
 pub(crate) trait Twist: Send + Sync + Sized + 'static {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities()
+    fn info(&self, inner: &Store) -> Info {
+        *inner.info()
     }
 
-    /// How the handle prints itself.
+    /// How the storage prints itself.
     fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Broken")
     }
@@ -31,89 +30,85 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
         None
     }
 
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        inner.keys(prefix)
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        inner.read_with(key, options).await
     }
 
-    fn entries<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> EntryStream<'a> {
-        inner.entries(prefix)
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        inner.write_with(key, value, options).await
     }
 
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        inner.read(key).await
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        inner.delete_with(key, options).await
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        inner.write(key, value, expiry).await
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        inner.touch_with(key, expiry, options).await
     }
 
-    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
-        inner.delete(key).await
-    }
-
-    async fn write_if(
+    async fn read_many(
         &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        inner.write_if(key, value, expiry, condition).await
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        inner.read_many(keys, options).await
     }
 
-    async fn delete_if(&self, inner: &MemoryStorage, key: &Key, version: &Version) -> Result<()> {
-        inner.delete_if(key, version).await
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        inner.apply(changes).await
     }
 
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
-        inner.touch(key, expiry).await
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        inner.list(options)
     }
 
-    async fn ttl(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Expiry>> {
-        inner.ttl(key).await
-    }
-
-    async fn contains(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
-        inner.contains(key).await
-    }
-
-    async fn read_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        inner.read_many(keys).await
-    }
-
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        inner.write_many(writes).await
-    }
-
-    async fn delete_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<u64> {
-        inner.delete_many(keys).await
-    }
-
-    async fn clear(&self, inner: &MemoryStorage, prefix: &str) -> Result<u64> {
+    async fn clear(self: Arc<Self>, inner: Store, prefix: &str) -> Result<u64> {
         inner.clear(prefix).await
     }
 
-    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+    async fn purge_expired(&self, inner: &Store) -> Result<u64> {
         inner.purge_expired().await
     }
 
-    async fn ping(&self, inner: &MemoryStorage) -> Result<()> {
+    async fn ping(&self, inner: &Store) -> Result<()> {
         inner.ping().await
     }
 
-    async fn flush(&self, inner: &MemoryStorage) -> Result<()> {
+    async fn flush(&self, inner: &Store) -> Result<()> {
         inner.flush().await
     }
 
-    async fn close(&self, inner: &MemoryStorage) -> Result<()> {
+    async fn close(&self, inner: &Store) -> Result<()> {
         inner.close().await
+    }
+
+    /// A batch as single changes, for an `apply` that is wrong in what these are.
+    async fn one_by_one(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let mut results = Vec::new();
+        for Change { key, action, condition, .. } in changes {
+            results.push(match action {
+                Action::Put(value, expiry) => {
+                    let options = WriteOptions::new().expiry(expiry).condition(condition);
+                    self.write(inner, &key, value, &options).await.map(Applied::Put)
+                }
+                Action::Delete => {
+                    let options = DeleteOptions::new().condition(condition);
+                    self.delete(inner, &key, &options).await.map(Applied::Deleted)
+                }
+                Action::Touch(expiry) => {
+                    let options = TouchOptions::new().condition(condition);
+                    self.touch(inner, &key, expiry, &options).await.map(Applied::Touched)
+                }
+            });
+        }
+        results
     }
 }
 
-/// A memory storage with a twist.
+/// A memory store with a twist.
 pub(crate) struct Broken<T> {
-    inner: MemoryStorage,
+    inner: Store,
     twist: Arc<T>,
 }
 
@@ -126,74 +121,40 @@ impl<T: Twist> fmt::Debug for Broken<T> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<T: Twist> Storage for Broken<T> {
-    fn name(&self) -> &'static str {
-        "broken"
+    fn info(&self) -> Info {
+        self.twist.info(&self.inner)
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.twist.capabilities(&self.inner)
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.twist.read(&self.inner, key, options).await
     }
 
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.twist.keys(&self.inner, prefix)
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.twist.write(&self.inner, key, value, options).await
     }
 
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.twist.entries(&self.inner, prefix)
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.twist.delete(&self.inner, key, options).await
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.twist.read(&self.inner, key).await
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.twist.touch(&self.inner, key, expiry, options).await
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.twist.write(&self.inner, key, value, expiry).await
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        self.twist.read_many(&self.inner, keys, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.twist.delete(&self.inner, key).await
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.twist.apply(&self.inner, changes).await
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        self.twist.write_if(&self.inner, key, value, expiry, condition).await
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        Arc::clone(&self.twist).list(self.inner.clone(), options)
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        self.twist.delete_if(&self.inner, key, version).await
-    }
-
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.twist.touch(&self.inner, key, expiry).await
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.twist.ttl(&self.inner, key).await
-    }
-
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        self.twist.contains(&self.inner, key).await
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        self.twist.read_many(&self.inner, keys).await
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        self.twist.write_many(&self.inner, writes).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        self.twist.delete_many(&self.inner, keys).await
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        self.twist.clear(&self.inner, prefix).await
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        Arc::clone(&self.twist).clear(self.inner.clone(), prefix).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -213,8 +174,8 @@ impl<T: Twist> Storage for Broken<T> {
     }
 }
 
-/// Opens memory storages with a twist. All handles share one; a space is a storage of its own,
-/// unless the twist is that it is not.
+/// Opens memory stores with a twist. All handles share one; a space is a store of its own, unless the
+/// twist is that it is not.
 pub(crate) struct BrokenSpaces<T, M> {
     spaces: Spaces,
     made: Mutex<std::collections::HashMap<String, Arc<T>>>,
@@ -229,17 +190,17 @@ impl<T: Twist, M: Fn() -> T + Send + Sync + 'static> BrokenSpaces<T, M> {
 
 #[async_trait]
 impl<T: Twist, M: Fn() -> T + Send + Sync + 'static> Factory for BrokenSpaces<T, M> {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        let inner = self.spaces.storage(space).await;
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        let inner = self.spaces.store(space).await;
         let mut made = self.made.lock().unwrap();
         let twist = Arc::clone(made.entry(space.to_owned()).or_insert_with(|| Arc::new((self.make)())));
-        Ok(Arc::new(Broken { inner, twist }))
+        Ok(Store::from(Broken { inner, twist }))
     }
 
-    async fn open_over_line(&self, space: &str) -> Result<Option<(Arc<dyn Storage>, Arc<dyn Line>)>, Error> {
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         let twist = Arc::new((self.make)());
         let Some(line) = twist.line() else { return Ok(None) };
-        let inner = self.spaces.storage(space).await;
-        Ok(Some((Arc::new(Broken { inner, twist }), line)))
+        let inner = self.spaces.store(space).await;
+        Ok(Some((Store::from(Broken { inner, twist }), line)))
     }
 }

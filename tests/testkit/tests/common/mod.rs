@@ -1,36 +1,33 @@
 //! What the tests of the suite share.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use larder_core::{Error, Storage, async_trait};
+use larder_core::v2::{Error, Store, async_trait};
 use larder_memory::MemoryStorage;
 use larder_testkit::Factory;
 
-/// Memory storages by name: opened again, a name gives a clone, or, once closed, an empty one.
+/// Memory stores by name: opened again, a name gives a clone, or, once closed, an empty one.
 #[derive(Debug, Default)]
-pub(crate) struct Spaces(Mutex<HashMap<String, MemoryStorage>>);
+pub(crate) struct Spaces(Mutex<HashMap<String, Store>>);
 
 impl Spaces {
-    /// The storage of that name.
-    pub(crate) async fn storage(&self, space: &str) -> MemoryStorage {
+    /// The store of that name.
+    pub(crate) async fn store(&self, space: &str) -> Store {
         let known = self.0.lock().unwrap().get(space).cloned();
-        if let Some(storage) = known
-            && storage.ping().await.is_ok()
+        if let Some(store) = known
+            && store.ping().await.is_ok()
         {
-            return storage;
+            return store;
         }
-        let storage = MemoryStorage::new();
-        self.0.lock().unwrap().insert(space.to_owned(), storage.clone());
-        storage
+        let store = Store::from(MemoryStorage::new());
+        self.0.lock().unwrap().insert(space.to_owned(), store.clone());
+        store
     }
 }
 
 #[async_trait]
 impl Factory for Spaces {
-    async fn open(&self, space: &str) -> Result<Arc<dyn Storage>, Error> {
-        Ok(Arc::new(self.storage(space).await))
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        Ok(self.store(space).await)
     }
 }

@@ -8,30 +8,27 @@ mod common;
 mod content;
 mod shelf;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use futures_util::FutureExt;
-use larder_core::Storage;
+use larder_core::v2::{Storage, Store};
 use larder_testkit::{Runner, Suite, factory};
 
 /// Opens the storages that `make` makes, by name.
-fn spaces<S: Storage + Clone + 'static>(make: fn() -> S) -> impl larder_testkit::Factory {
-    let spaces: Mutex<HashMap<String, S>> = Mutex::default();
+fn spaces<S: Storage>(make: fn() -> S) -> impl larder_testkit::Factory {
+    let spaces: Mutex<HashMap<String, Store>> = Mutex::default();
     factory(move |space| {
         let mut spaces = spaces.lock().unwrap();
-        let known = spaces.get(&space).filter(|storage| is_open(*storage)).cloned();
-        let storage = known.unwrap_or_else(make);
-        spaces.insert(space, storage.clone());
-        async move { Ok(Arc::new(storage) as Arc<dyn Storage>) }
+        let known = spaces.get(&space).filter(|store| is_open(store)).cloned();
+        let store = known.unwrap_or_else(|| Store::from(make()));
+        spaces.insert(space, store.clone());
+        async move { Ok(store) }
     })
 }
 
 /// These storages never wait, so that a future polled once is done.
-fn is_open(storage: &impl Storage) -> bool {
-    matches!(storage.flush().now_or_never(), Some(Ok(())))
+fn is_open(store: &Store) -> bool {
+    matches!(store.flush().now_or_never(), Some(Ok(())))
 }
 
 fn main() {

@@ -1,16 +1,14 @@
 //! Three methods and nothing more.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex},
+use std::{collections::HashMap, fmt, sync::Mutex};
+
+use larder_core::v2::{
+    Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
 };
 
-use larder_core::{Bytes, Error, Expiry, Key, Operation, Record, Result, Storage, async_trait};
-
-/// The example of the trait's documentation, with a `Debug` that prints no values.
-#[derive(Clone, Default)]
-pub(crate) struct Shelf(Arc<Mutex<HashMap<Key, Bytes>>>);
+/// The example of the trait's documentation.
+#[derive(Default)]
+pub(crate) struct Shelf(Mutex<HashMap<Key, Bytes>>);
 
 impl fmt::Debug for Shelf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,19 +18,16 @@ impl fmt::Debug for Shelf {
 
 #[async_trait]
 impl Storage for Shelf {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+    async fn read(&self, key: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         Ok(self.0.lock().unwrap().get(key).cloned().map(Record::new))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        if expiry != Expiry::Never {
-            return Err(Error::unsupported().with_adapter("shelf").with_operation(Operation::Write));
-        }
+    async fn write(&self, key: &Key, value: Bytes, _: &WriteOptions) -> Result<Written> {
         self.0.lock().unwrap().insert(key.clone(), Bytes::copy_from_slice(&value));
-        Ok(())
+        Ok(Written::default())
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete(&self, key: &Key, _: &DeleteOptions) -> Result<bool> {
         Ok(self.0.lock().unwrap().remove(key).is_some())
     }
 }

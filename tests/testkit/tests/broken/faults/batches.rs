@@ -1,29 +1,61 @@
 //! Batches that get lost, mixed up or miscounted.
 
-use larder_core::{
-    Bytes, Capabilities, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Write, async_trait,
+use larder_core::v2::{
+    Action, Applied, Change, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Store, Values,
+    Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 
 use crate::{Fault, fault, twist::Twist};
 
-/// An empty list of keys means all.
-struct NothingIsEverything;
+/// Reads an entry if no key is asked for.
+struct NothingIsOne;
 
 #[async_trait]
-impl Twist for NothingIsEverything {
-    async fn delete_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<u64> {
-        if keys.is_empty() { inner.clear("").await } else { inner.delete_many(keys).await }
+impl Twist for NothingIsOne {
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        if keys.is_empty() { vec![Ok(None)] } else { inner.read_many(keys, options).await }
     }
 }
 
-/// What goes to the store is `0` of what was asked for.
-struct Writes(fn(&[Write]) -> Vec<Write>);
+/// Reports the changes that `0` picks as done, and does not send them.
+struct Loses(fn(&[Change], usize) -> bool);
 
 #[async_trait]
-impl Twist for Writes {
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        inner.write_many(&(self.0)(writes)).await
+impl Twist for Loses {
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let mut results = Vec::new();
+        for (index, change) in changes.iter().enumerate() {
+            results.push(if (self.0)(&changes, index) {
+                Ok(done(&change.action))
+            } else {
+                inner.apply(vec![change.clone()]).await.remove(0)
+            });
+        }
+        results
+    }
+}
+
+fn done(action: &Action) -> Applied {
+    match action {
+        Action::Put(..) => Applied::Put(Written::default()),
+        Action::Delete => Applied::Deleted(true),
+        Action::Touch(_) => Applied::Touched(true),
+    }
+}
+
+/// Sends `0` in place of each change.
+struct Sends(fn(&[Change], Change) -> Change);
+
+#[async_trait]
+impl Twist for Sends {
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let sent = changes.iter().map(|change| (self.0)(&changes, change.clone())).collect();
+        inner.apply(sent).await
     }
 }
 
@@ -31,10 +63,15 @@ struct Sorts;
 
 #[async_trait]
 impl Twist for Sorts {
-    async fn read_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<Vec<Option<Record>>> {
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
         let mut keys = keys.to_vec();
         keys.sort();
-        inner.read_many(&keys).await
+        inner.read_many(&keys, options).await
     }
 }
 
@@ -42,10 +79,15 @@ struct LeavesOutTheMissing;
 
 #[async_trait]
 impl Twist for LeavesOutTheMissing {
-    async fn read_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        let mut records = inner.read_many(keys).await?;
-        records.retain(Option::is_some);
-        Ok(records)
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        let mut records = inner.read_many(keys, options).await;
+        records.retain(|record| !matches!(record, Ok(None)));
+        records
     }
 }
 
@@ -54,31 +96,45 @@ struct AnswersOnce;
 
 #[async_trait]
 impl Twist for AnswersOnce {
-    async fn read_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        let mut records = inner.read_many(keys).await?;
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        let mut records = inner.read_many(keys, options).await;
         for (index, record) in records.iter_mut().enumerate() {
             if keys[..index].contains(&keys[index]) {
-                *record = None;
+                *record = Ok(None);
             }
         }
-        Ok(records)
+        records
     }
 }
 
+/// Says of every deletion that it found an entry.
 struct CountsKeys;
 
 #[async_trait]
 impl Twist for CountsKeys {
-    async fn delete_many(&self, inner: &MemoryStorage, keys: &[Key]) -> Result<u64> {
-        inner.delete_many(keys).await?;
-        Ok(keys.len() as u64)
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let found = |result| match result {
+            Ok(Applied::Deleted(_)) => Ok(Applied::Deleted(true)),
+            result => result,
+        };
+        inner.apply(changes).await.into_iter().map(found).collect()
     }
 }
 
-const MOST: usize = 1000;
+fn is_json(change: &Change) -> bool {
+    match &change.action {
+        Action::Put(value, _) => serde_json::from_slice::<serde_json::Value>(value).is_ok(),
+        _ => true,
+    }
+}
 
-fn too_large() -> Error {
-    Error::new(ErrorKind::TooLarge, "too large")
+fn invalid() -> Error {
+    Error::new(ErrorKind::InvalidValue, "not JSON")
 }
 
 /// Refuses a batch as a whole, though it has stored a part.
@@ -86,19 +142,15 @@ struct FailsAsAWhole;
 
 #[async_trait]
 impl Twist for FailsAsAWhole {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities().with_max_value(MOST as u64)
+    fn info(&self, inner: &Store) -> Info {
+        inner.info().with_values(Values::JsonText)
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        if value.len() > MOST { Err(too_large()) } else { inner.write(key, value, expiry).await }
-    }
-
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        for write in writes {
-            self.write(inner, &write.key, write.value.clone(), write.expiry).await?;
-        }
-        Ok(())
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let count = changes.len();
+        let whole = changes.iter().all(is_json);
+        let results = inner.apply(changes.into_iter().take_while(is_json).collect()).await;
+        if whole { results } else { (0..count).map(|_| Err(invalid())).collect() }
     }
 }
 
@@ -107,24 +159,28 @@ struct FailsInSilence;
 
 #[async_trait]
 impl Twist for FailsInSilence {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities().with_max_value(MOST as u64)
+    fn info(&self, inner: &Store) -> Info {
+        inner.info().with_values(Values::JsonText)
     }
 
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        let fit: Vec<Write> = writes.iter().filter(|write| write.value.len() <= MOST).cloned().collect();
-        inner.write_many(&fit).await
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        Loses(|changes, index| !is_json(&changes[index])).apply(inner, changes).await
     }
 }
 
-fn first_of_each_key(writes: &[Write]) -> Vec<Write> {
-    let first = |index: usize| writes[..index].iter().all(|write| write.key != writes[index].key);
-    (0..writes.len()).filter(|&index| first(index)).map(|index| writes[index].clone()).collect()
+fn has_been_put(changes: &[Change], index: usize) -> bool {
+    changes[..index].iter().any(|change| change.key == changes[index].key)
 }
 
-fn one_life_for_all(writes: &[Write]) -> Vec<Write> {
-    let expiry = writes.first().map(|write| write.expiry).unwrap_or_default();
-    writes.iter().map(|write| Write::new(write.key.clone(), write.value.clone(), expiry)).collect()
+fn with_one_life(changes: &[Change], change: Change) -> Change {
+    let life = changes.iter().find_map(|change| match change.action {
+        Action::Put(_, expiry) => Some(expiry),
+        _ => None,
+    });
+    match change.action {
+        Action::Put(value, _) => Change::put(change.key, value, life.unwrap_or(Expiry::Never)),
+        _ => change,
+    }
 }
 
 /// A batch creates, and replaces nothing.
@@ -132,27 +188,30 @@ struct OnlyInserts;
 
 #[async_trait]
 impl Twist for OnlyInserts {
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        for write in writes {
-            if !inner.contains(&write.key).await? {
-                inner.write(&write.key, write.value.clone(), write.expiry).await?;
-            }
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let mut results = Vec::new();
+        for change in changes {
+            let put = matches!(change.action, Action::Put(..));
+            results.push(match inner.contains(&change.key).await {
+                Ok(true) if put => Ok(done(&change.action)),
+                _ => inner.apply(vec![change]).await.remove(0),
+            });
         }
-        Ok(())
+        results
     }
 }
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
-        fault("takes nothing for everything", || NothingIsEverything, &["empty_batches_do_nothing"]),
+        fault("answers nothing with something", || NothingIsOne, &["empty_batches_do_nothing"]),
         fault(
-            "forgets the last write of a batch",
-            || Writes(|writes| writes[..writes.len().saturating_sub(1)].to_vec()),
+            "forgets the last change of a batch",
+            || Loses(|changes, index| index + 1 == changes.len()),
             &["batches_of_one", "batches_of_a_thousand"],
         ),
         fault(
-            "writes 999 entries of a batch",
-            || Writes(|writes| writes.iter().take(999).cloned().collect()),
+            "applies 999 changes of a batch",
+            || Loses(|_, index| index >= 999),
             &["batches_of_a_thousand"],
         ),
         fault("answers in the keys' order", || Sorts, &["read_many_answers_in_order"]),
@@ -160,18 +219,18 @@ pub(crate) fn faults() -> Vec<Fault> {
         fault("answers a key once", || AnswersOnce, &["read_many_reads_a_key_twice"]),
         fault(
             "keeps the first of two writes in a batch",
-            || Writes(first_of_each_key),
+            || Loses(has_been_put),
             &["of_two_writes_in_a_batch_the_later_stays"],
         ),
         fault(
             "counts keys, not entries",
             || CountsKeys,
-            &["delete_many_counts_a_key_once", "batches_of_one"],
+            &["of_deletions_of_one_key_in_a_batch_the_first_finds_it", "batches_of_one"],
         ),
         fault("replaces nothing in a batch", || OnlyInserts, &["batches_replace_and_leave_alone"]),
         fault(
             "has one time to live for a batch",
-            || Writes(one_life_for_all),
+            || Sends(with_one_life),
             &["each_write_of_a_batch_has_its_own_time_to_live"],
         ),
         fault("fails as a whole", || FailsAsAWhole, &["a_batch_that_fails_in_part_says_which"]),

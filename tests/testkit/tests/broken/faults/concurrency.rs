@@ -9,47 +9,32 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{
-    Bytes, Condition, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Version, Write, async_trait,
+use larder_core::v2::{
+    Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Key, ReadOptions, Record, Result,
+    Store, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 use tokio::task::yield_now;
 
 use crate::{Fault, fault, twist::Twist};
-
-fn half(value: &Bytes) -> Bytes {
-    value.slice(..value.len() / 2)
-}
 
 /// Writes a value in two pieces.
 struct Tears;
 
 #[async_trait]
 impl Twist for Tears {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        inner.write(key, half(&value), expiry).await?;
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let half = value.slice(..value.len() / 2);
+        let written = inner.write_with(key, half, options).await?;
         yield_now().await;
-        inner.write(key, value, expiry).await
+        let condition = match (&options.condition, written.version) {
+            (Condition::Any, _) | (_, None) => Condition::Any,
+            (_, Some(version)) => Condition::At(version),
+        };
+        inner.write_with(key, value, &options.clone().condition(condition)).await
     }
 
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let version = inner.write_if(key, half(&value), expiry, condition).await?;
-        yield_now().await;
-        inner.write_if(key, value, expiry, Condition::At(version)).await
-    }
-
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        for write in writes {
-            self.write(inner, &write.key, write.value.clone(), write.expiry).await?;
-        }
-        Ok(())
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.one_by_one(inner, changes).await
     }
 }
 
@@ -58,13 +43,13 @@ struct WritesLater;
 
 #[async_trait]
 impl Twist for WritesLater {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let (inner, key) = (inner.clone(), key.clone());
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let (inner, key, options) = (inner.clone(), key.clone(), options.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            inner.write(&key, value, expiry).await
+            inner.write_with(&key, value, &options).await
         });
-        Ok(())
+        Ok(Written::default())
     }
 }
 
@@ -73,12 +58,12 @@ struct EmptiesFirst;
 
 #[async_trait]
 impl Twist for EmptiesFirst {
-    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
         if inner.contains(key).await? {
-            inner.write(key, Bytes::new(), Expiry::Never).await?;
+            inner.write(key, Bytes::new()).await?;
         }
         yield_now().await;
-        inner.delete(key).await
+        inner.delete_with(key, options).await
     }
 }
 
@@ -88,8 +73,8 @@ struct MixesUpAnswers(Mutex<VecDeque<Option<Record>>>);
 
 #[async_trait]
 impl Twist for MixesUpAnswers {
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        let answer = inner.read(key).await?;
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let answer = inner.read_with(key, options).await?;
         self.0.lock().unwrap().push_back(answer);
         yield_now().await;
         Ok(self.0.lock().unwrap().pop_front().flatten())
@@ -102,17 +87,16 @@ struct LosesConnections(AtomicUsize);
 
 #[async_trait]
 impl Twist for LosesConnections {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         if self.0.fetch_add(1, Ordering::Relaxed) >= 30 {
             return Err(Error::new(ErrorKind::Unavailable, "no connection is free"));
         }
         yield_now().await;
-        let written = inner.write(key, value, expiry).await;
+        let written = inner.write_with(key, value, options).await;
         self.0.fetch_sub(1, Ordering::Relaxed);
         written
     }
 }
-
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use larder_core::{
-    Bytes, Capabilities, Condition, Error, Expiry, Key, Operation, Record, Result, Storage, Version,
-    Versions, async_trait,
+use larder_core::v2::{
+    Bytes, Condition, DeleteOptions, Error, Expiry, Info, Key, ReadOptions, Record, Result, Store, Version,
+    Versions, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 
 use crate::{Fault, fault, twist::Twist};
 
@@ -15,42 +14,35 @@ struct ChecksThenActs;
 
 #[async_trait]
 impl Twist for ChecksThenActs {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let seen = inner.read(key).await?.and_then(|record| record.version);
-        if Condition::from(seen) != condition {
-            return Err(Error::conflict().with_adapter("broken").with_operation(Operation::WriteIf));
+        if !options.condition.holds(seen.as_ref()) {
+            return Err(Error::conflict());
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        inner.write(key, value, expiry).await?;
-        Ok(inner.read(key).await?.and_then(|record| record.version).unwrap_or_else(Version::unique))
+        if options.condition != Condition::Any {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        write_always(inner, key, value, options).await
     }
+}
+
+/// Writes without a condition; returns the version that the entry then has.
+async fn write_always(inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+    inner.write(key, value).expiry(options.expiry).await?;
+    let version = inner.read(key).await?.and_then(|record| record.version);
+    Ok(Written::at(version.unwrap_or_else(Version::unique)))
 }
 
 struct NeverCompares;
 
 #[async_trait]
 impl Twist for NeverCompares {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        _: Condition,
-    ) -> Result<Version> {
-        inner.write(key, value, expiry).await?;
-        Ok(inner.read(key).await?.and_then(|record| record.version).unwrap_or_else(Version::unique))
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        write_always(inner, key, value, options).await
     }
 
-    async fn delete_if(&self, inner: &MemoryStorage, key: &Key, _: &Version) -> Result<()> {
-        inner.delete(key).await.map(drop)
+    async fn delete(&self, inner: &Store, key: &Key, _: &DeleteOptions) -> Result<bool> {
+        inner.delete(key).await
     }
 }
 
@@ -58,32 +50,25 @@ struct AlwaysConflicts;
 
 #[async_trait]
 impl Twist for AlwaysConflicts {
-    async fn write_if(
-        &self,
-        _: &MemoryStorage,
-        _: &Key,
-        _: Bytes,
-        _: Expiry,
-        _: Condition,
-    ) -> Result<Version> {
-        Err(Error::conflict().with_adapter("broken").with_operation(Operation::WriteIf))
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        if options.condition != Condition::Any {
+            return Err(Error::conflict());
+        }
+        inner.write_with(key, value, options).await
     }
 }
 
-/// `write_if` at a version is a conflict, whatever the version.
+/// A write at a version is a conflict, whatever the version.
 struct OnlyCreates;
 
 #[async_trait]
 impl Twist for OnlyCreates {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        _: Condition,
-    ) -> Result<Version> {
-        inner.write_if(key, value, expiry, Condition::Absent).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let mut options = options.clone();
+        if matches!(options.condition, Condition::At(_)) {
+            options.condition = Condition::Absent;
+        }
+        inner.write_with(key, value, &options).await
     }
 }
 
@@ -91,15 +76,8 @@ struct ReturnsAnotherVersion;
 
 #[async_trait]
 impl Twist for ReturnsAnotherVersion {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        inner.write_if(key, value, expiry, condition).await.map(|_| Version::unique())
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        inner.write_with(key, value, options).await.map(|_| Written::at(Version::unique()))
     }
 }
 
@@ -107,8 +85,12 @@ struct EveryReadIsAnotherVersion;
 
 #[async_trait]
 impl Twist for EveryReadIsAnotherVersion {
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        Ok(inner.read(key).await?.map(|record| Record::at(record.value, Version::unique())))
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let record = inner.read_with(key, options).await?;
+        Ok(record.map(|mut record| {
+            record.version = Some(Version::unique());
+            record
+        }))
     }
 }
 
@@ -117,10 +99,12 @@ struct SkipsEqualWrites;
 
 #[async_trait]
 impl Twist for SkipsEqualWrites {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         match inner.read(key).await? {
-            Some(record) if record.value == value => Ok(()),
-            _ => inner.write(key, value, expiry).await,
+            Some(record) if record.value == value && options.condition == Condition::Any => {
+                Ok(Written::default())
+            }
+            _ => inner.write_with(key, value, options).await,
         }
     }
 }
@@ -129,8 +113,8 @@ struct DeleteIfDoesNothing;
 
 #[async_trait]
 impl Twist for DeleteIfDoesNothing {
-    async fn delete_if(&self, _: &MemoryStorage, _: &Key, _: &Version) -> Result<()> {
-        Ok(())
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        if options.condition == Condition::Any { inner.delete(key).await } else { Ok(true) }
     }
 }
 
@@ -138,25 +122,22 @@ impl Twist for DeleteIfDoesNothing {
 struct ClaimsNoVersions;
 
 impl Twist for ClaimsNoVersions {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities().with_versions(Versions::None)
+    fn info(&self, inner: &Store) -> Info {
+        inner.info().with_versions(Versions::None)
     }
 }
 
-/// A `write_if` that creates leaves the time to live out.
+/// A conditional write leaves the time to live out.
 struct CreatesForEver;
 
 #[async_trait]
 impl Twist for CreatesForEver {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        _: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        inner.write_if(key, value, Expiry::Never, condition).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let mut options = options.clone();
+        if options.condition != Condition::Any {
+            options.expiry = Expiry::Never;
+        }
+        inner.write_with(key, value, &options).await
     }
 }
 

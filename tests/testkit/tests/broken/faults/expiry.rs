@@ -2,15 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use larder_core::{
-    Bytes, Capabilities, Condition, Entry, EntryStream, Expiry, Key, Record, Result, Storage, Version, Write,
-    async_trait,
+use futures_util::{StreamExt, TryStreamExt};
+use larder_core::v2::{
+    Applied, Bytes, Change, Condition, EntryStream, Expiry, Key, ListOptions, ReadOptions, Record, Result,
+    Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 
 use crate::{Fault, fault, twist::Twist};
 
@@ -21,37 +21,23 @@ impl Lives {
     fn expiry(&self, expiry: Expiry) -> Expiry {
         match expiry {
             Expiry::After(ttl) => (self.0)(ttl),
-            Expiry::Never => Expiry::Never,
+            _ => expiry,
         }
     }
 }
 
 #[async_trait]
 impl Twist for Lives {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        inner.write(key, value, self.expiry(expiry)).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        inner.write_with(key, value, &options.clone().expiry(self.expiry(options.expiry))).await
     }
 
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        inner.write_if(key, value, self.expiry(expiry), condition).await
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        inner.touch_with(key, self.expiry(expiry), options).await
     }
 
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
-        inner.touch(key, self.expiry(expiry)).await
-    }
-
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        for write in writes {
-            inner.write(&write.key, write.value.clone(), self.expiry(write.expiry)).await?;
-        }
-        Ok(())
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.one_by_one(inner, changes).await
     }
 }
 
@@ -60,9 +46,12 @@ struct OneLifeForAll;
 
 #[async_trait]
 impl Twist for OneLifeForAll {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let ttl = Expiry::after_millis(200);
-        inner.write(key, value, if expiry == Expiry::Never { ttl } else { expiry }).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let mut options = options.clone();
+        if options.expiry == Expiry::Never {
+            options.expiry = Expiry::after_millis(200);
+        }
+        inner.write_with(key, value, &options).await
     }
 }
 
@@ -71,9 +60,9 @@ struct FirstLifeStays;
 
 #[async_trait]
 impl Twist for FirstLifeStays {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let left = inner.ttl(key).await?;
-        inner.write(key, value, left.unwrap_or(expiry)).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let left = inner.ttl(key).await?.unwrap_or(options.expiry);
+        inner.write_with(key, value, &options.clone().expiry(left)).await
     }
 }
 
@@ -82,16 +71,11 @@ struct ConflictTouches;
 
 #[async_trait]
 impl Twist for ConflictTouches {
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        inner.touch(key, expiry).await?;
-        inner.write_if(key, value, expiry, condition).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        if options.condition != Condition::Any {
+            inner.touch(key, options.expiry).await?;
+        }
+        inner.write_with(key, value, options).await
     }
 }
 
@@ -100,13 +84,17 @@ struct TtlIsWhatWasGiven;
 
 #[async_trait]
 impl Twist for TtlIsWhatWasGiven {
-    async fn ttl(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Expiry>> {
-        Ok(inner.ttl(key).await?.map(|_| Expiry::after_secs(60)))
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let record = inner.read_with(key, options).await?;
+        Ok(record.map(|record| if options.ttl { record.expires(Expiry::after_secs(60)) } else { record }))
     }
 
-    fn entries<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> EntryStream<'a> {
-        use futures_util::{StreamExt, TryStreamExt};
-        inner.entries(prefix).map_ok(|entry| Entry::new(entry.key, entry.record, Expiry::Never)).boxed()
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        let forget = |mut entry: larder_core::v2::Entry| {
+            entry.record = entry.record.map(|record| record.expires(Expiry::Never));
+            entry
+        };
+        inner.list(options).map_ok(forget).boxed()
     }
 }
 
@@ -114,9 +102,9 @@ struct TouchRewrites;
 
 #[async_trait]
 impl Twist for TouchRewrites {
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, _: &TouchOptions) -> Result<bool> {
         let Some(record) = inner.read(key).await? else { return Ok(false) };
-        inner.write(key, record.value, expiry).await.map(|()| true)
+        inner.write(key, record.value).expiry(expiry).await.map(|_| true)
     }
 }
 
@@ -124,9 +112,9 @@ struct TouchCreates;
 
 #[async_trait]
 impl Twist for TouchCreates {
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, _: &TouchOptions) -> Result<bool> {
         let value = inner.read(key).await?.map(|record| record.value).unwrap_or_default();
-        inner.write(key, value, expiry).await.map(|()| true)
+        inner.write(key, value).expiry(expiry).await.map(|_| true)
     }
 }
 
@@ -134,26 +122,12 @@ struct TouchDoesNothing;
 
 #[async_trait]
 impl Twist for TouchDoesNothing {
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, _: Expiry) -> Result<bool> {
+    async fn touch(&self, inner: &Store, key: &Key, _: Expiry, _: &TouchOptions) -> Result<bool> {
         inner.contains(key).await
     }
 }
 
-/// Takes a time to live, but does not claim to.
-struct IgnoresLives;
-
-#[async_trait]
-impl Twist for IgnoresLives {
-    fn capabilities(&self, _: &MemoryStorage) -> Capabilities {
-        Capabilities::minimal()
-    }
-
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, _: Expiry) -> Result<()> {
-        inner.write(key, value, Expiry::Never).await
-    }
-}
-
-/// Keeps its own deadlines, and looks at them in reads only.
+/// Keeps its own deadlines, and looks at them in reads of values only.
 #[derive(Default)]
 struct OnlyReadsLook(Mutex<HashMap<Key, Instant>>);
 
@@ -161,8 +135,8 @@ impl OnlyReadsLook {
     fn note(&self, key: &Key, expiry: Expiry) {
         let mut deadlines = self.0.lock().unwrap();
         match expiry {
-            Expiry::Never => drop(deadlines.remove(key)),
             Expiry::After(ttl) => drop(deadlines.insert(key.clone(), Instant::now() + ttl.min(Expiry::MAX))),
+            _ => drop(deadlines.remove(key)),
         }
     }
 
@@ -174,35 +148,24 @@ impl OnlyReadsLook {
 
 #[async_trait]
 impl Twist for OnlyReadsLook {
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        if self.left(key) == Some(Duration::ZERO) { Ok(None) } else { inner.read(key).await }
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let left = self.left(key);
+        if options.value && left == Some(Duration::ZERO) {
+            return Ok(None);
+        }
+        let record = inner.read_with(key, options).await?;
+        Ok(record.map(|record| if options.ttl { record.expires(left.into()) } else { record }))
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.note(key, expiry);
-        inner.write(key, value, Expiry::Never).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let written = inner.write_with(key, value, &options.clone().expiry(Expiry::Never)).await?;
+        self.note(key, options.expiry);
+        Ok(written)
     }
 
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let version = inner.write_if(key, value, Expiry::Never, condition).await?;
-        self.note(key, expiry);
-        Ok(version)
-    }
-
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, _: &TouchOptions) -> Result<bool> {
         self.note(key, expiry);
         inner.contains(key).await
-    }
-
-    async fn ttl(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Expiry>> {
-        Ok(inner.contains(key).await?.then(|| self.left(key).into()))
     }
 }
 
@@ -212,16 +175,22 @@ struct NoticesTooLate(Mutex<HashMap<Key, Record>>);
 
 #[async_trait]
 impl Twist for NoticesTooLate {
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        let record = inner.read(key).await?;
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let record = inner.read_with(key, options).await?;
         let mut kept = self.0.lock().unwrap();
         if record.is_some() { Ok(record) } else { Ok(kept.remove(key)) }
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.0.lock().unwrap().insert(key.clone(), Record::new(value.clone()));
-        inner.write(key, value, expiry).await
+        inner.write_with(key, value, options).await
     }
+}
+
+/// Deletes `keys`, one after the other.
+async fn delete_all(inner: &Store, keys: Vec<Key>) -> u64 {
+    let results = inner.apply(keys.into_iter().map(Change::delete).collect()).await;
+    results.into_iter().filter(|result| matches!(result, Ok(Applied::Deleted(true)))).count() as u64
 }
 
 /// Purges what was to expire once, though it was written anew.
@@ -230,16 +199,16 @@ struct PurgesByOldDeadlines(Mutex<HashSet<Key>>);
 
 #[async_trait]
 impl Twist for PurgesByOldDeadlines {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        if expiry != Expiry::Never {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        if options.expiry != Expiry::Never {
             self.0.lock().unwrap().insert(key.clone());
         }
-        inner.write(key, value, expiry).await
+        inner.write_with(key, value, options).await
     }
 
-    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+    async fn purge_expired(&self, inner: &Store) -> Result<u64> {
         let due: Vec<Key> = self.0.lock().unwrap().drain().collect();
-        inner.delete_many(&due).await
+        Ok(delete_all(inner, due).await)
     }
 }
 
@@ -271,26 +240,26 @@ impl StaleIndex {
 
 #[async_trait]
 impl Twist for StaleIndex {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        inner.write(key, value, expiry).await?;
-        self.note(Leaves::Write, key, expiry);
-        Ok(())
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let written = inner.write_with(key, value, options).await?;
+        self.note(Leaves::Write, key, options.expiry);
+        Ok(written)
     }
 
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
-        let touched = inner.touch(key, expiry).await?;
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let touched = inner.touch_with(key, expiry, options).await?;
         self.note(Leaves::Touch, key, expiry);
         Ok(touched)
     }
 
-    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+    async fn purge_expired(&self, inner: &Store) -> Result<u64> {
         let purged = inner.purge_expired().await?;
         let due: Vec<Key> = {
             let mut index = self.1.lock().unwrap();
             let now = Instant::now();
             index.extract_if(.., |(deadline, _)| *deadline <= now).map(|(_, key)| key).collect()
         };
-        inner.delete_many(&due).await?;
+        delete_all(inner, due).await;
         Ok(purged)
     }
 }
@@ -301,12 +270,12 @@ struct PurgesUntouchedOnly(Mutex<HashSet<Key>>);
 
 #[async_trait]
 impl Twist for PurgesUntouchedOnly {
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         self.0.lock().unwrap().insert(key.clone());
-        inner.touch(key, expiry).await
+        inner.touch_with(key, expiry, options).await
     }
 
-    async fn purge_expired(&self, inner: &MemoryStorage) -> Result<u64> {
+    async fn purge_expired(&self, inner: &Store) -> Result<u64> {
         let kept = self.0.lock().unwrap().len() as u64;
         Ok(inner.purge_expired().await?.saturating_sub(kept))
     }
@@ -344,15 +313,6 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["expires_within_milliseconds", "expires_after_more_than_a_second"],
         ),
         fault(
-            "takes a time to live of zero for none",
-            || Lives(|ttl| if ttl.is_zero() { Expiry::Never } else { Expiry::After(ttl) }),
-            &[
-                "a_time_to_live_of_zero_leaves_the_key_absent",
-                "write_if_with_a_time_to_live_of_zero_leaves_the_key_absent",
-                "touch_with_a_time_to_live_of_zero_removes",
-            ],
-        ),
-        fault(
             "counts milliseconds in 32 bits",
             || Lives(|ttl| Expiry::after_millis(ttl.as_millis() as u64 & 0xffff_ffff)),
             &["a_time_to_live_of_centuries_is_kept"],
@@ -382,14 +342,8 @@ pub(crate) fn faults() -> Vec<Fault> {
         fault(
             "does nothing in a touch",
             || TouchDoesNothing,
-            &[
-                "touch_extends",
-                "touch_shortens",
-                "touch_makes_an_entry_stay",
-                "touch_with_a_time_to_live_of_zero_removes",
-            ],
+            &["touch_extends", "touch_shortens", "touch_makes_an_entry_stay"],
         ),
-        fault("ignores a time to live", || IgnoresLives, &["without_expiry_a_time_to_live_is_unsupported"]),
         fault(
             "looks at deadlines in reads only",
             OnlyReadsLook::default,

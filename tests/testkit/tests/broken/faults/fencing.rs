@@ -10,11 +10,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{
-    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Result, Storage, Version, Write,
-    async_trait,
+use larder_core::v2::{
+    Applied, Bytes, Change, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, Result, Store, TouchOptions,
+    WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 use larder_testkit::Line;
 use tokio::sync::Notify;
 
@@ -24,8 +23,8 @@ use crate::{Fault, fault, twist::Twist};
 struct HasNoLine;
 
 impl Twist for HasNoLine {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities().with_fencing()
+    fn info(&self, inner: &Store) -> Info {
+        inner.info().with_fencing()
     }
 }
 
@@ -88,44 +87,33 @@ impl Line for ForgetsTheOldConnection {
 
 #[async_trait]
 impl Twist for ForgetsTheOldConnection {
-    fn capabilities(&self, inner: &MemoryStorage) -> Capabilities {
-        inner.capabilities().with_fencing()
+    fn info(&self, inner: &Store) -> Info {
+        inner.info().with_fencing()
     }
 
     fn line(self: &Arc<Self>) -> Option<Arc<dyn Line>> {
         Some(Arc::clone(self) as Arc<dyn Line>)
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let (inner, key) = (inner.clone(), key.clone());
-        self.send(async move { inner.write(&key, value, expiry).await }).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let (inner, key, options) = (inner.clone(), key.clone(), options.clone());
+        self.send(async move { inner.write_with(&key, value, &options).await }).await
     }
 
-    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
-        let (inner, key) = (inner.clone(), key.clone());
-        self.send(async move { inner.delete(&key).await }).await
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let (inner, key, options) = (inner.clone(), key.clone(), options.clone());
+        self.send(async move { inner.delete_with(&key, &options).await }).await
     }
 
-    async fn write_if(
-        &self,
-        inner: &MemoryStorage,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let (inner, key) = (inner.clone(), key.clone());
-        self.send(async move { inner.write_if(&key, value, expiry, condition).await }).await
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let (inner, key, options) = (inner.clone(), key.clone(), options.clone());
+        self.send(async move { inner.touch_with(&key, expiry, &options).await }).await
     }
 
-    async fn touch(&self, inner: &MemoryStorage, key: &Key, expiry: Expiry) -> Result<bool> {
-        let (inner, key) = (inner.clone(), key.clone());
-        self.send(async move { inner.touch(&key, expiry).await }).await
-    }
-
-    async fn write_many(&self, inner: &MemoryStorage, writes: &[Write]) -> Result<()> {
-        let (inner, writes) = (inner.clone(), writes.to_vec());
-        self.send(async move { inner.write_many(&writes).await }).await
+    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let (inner, count) = (inner.clone(), changes.len());
+        let applied = self.send(async move { Ok(inner.apply(changes).await) }).await;
+        applied.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 }
 

@@ -1,13 +1,15 @@
 //! Keys that are changed on their way, and spaces that are not apart.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Bytes, Capabilities, Expiry, Key, KeyStream, Record, Result, Storage, async_trait};
-use larder_memory::MemoryStorage;
+use larder_core::v2::{
+    Bytes, DeleteOptions, EntryStream, Info, Key, ListOptions, ReadOptions, Record, Result, Storage, Store,
+    WriteOptions, Written, async_trait,
+};
 use larder_testkit::factory;
 
-use crate::{Fault, fault, twist::Twist};
+use crate::{Fault, common::Spaces, fault, twist::Twist};
 
 /// Keys go through a function first.
 struct Mangles(fn(&str) -> String);
@@ -20,20 +22,16 @@ impl Mangles {
 
 #[async_trait]
 impl Twist for Mangles {
-    async fn read(&self, inner: &MemoryStorage, key: &Key) -> Result<Option<Record>> {
-        inner.read(&self.key(key)).await
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        inner.read_with(&self.key(key), options).await
     }
 
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        inner.write(&self.key(key), value, expiry).await
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        inner.write_with(&self.key(key), value, options).await
     }
 
-    async fn delete(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
-        inner.delete(&self.key(key)).await
-    }
-
-    async fn contains(&self, inner: &MemoryStorage, key: &Key) -> Result<bool> {
-        inner.contains(&self.key(key)).await
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        inner.delete_with(&self.key(key), options).await
     }
 }
 
@@ -68,7 +66,7 @@ fn ascii(key: &str) -> String {
 /// A prefix before each key, with nothing between.
 #[derive(Debug)]
 struct Prefixed {
-    inner: MemoryStorage,
+    inner: Store,
     prefix: String,
 }
 
@@ -80,40 +78,40 @@ impl Prefixed {
 
 #[async_trait]
 impl Storage for Prefixed {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal().with_listing()
+    fn info(&self) -> Info {
+        Info::minimal("prefixed").with_listing()
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(self.inner.read(&self.key(key)).await?.map(|record| Record::new(record.value)))
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let record = self.inner.read_with(&self.key(key), options).await?;
+        Ok(record.map(|record| Record::new(record.value)))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.inner.write(&self.key(key), value, expiry).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.inner.write_with(&self.key(key), value, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.inner.delete(&self.key(key)).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.inner.delete_with(&self.key(key), options).await
     }
 
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        let begins = format!("{}{prefix}", self.prefix);
-        let keys: Vec<_> = futures_util::FutureExt::now_or_never(async {
-            self.inner.keys(&begins).try_collect::<Vec<_>>().await
-        })
-        .unwrap()
-        .unwrap_or_default();
-        let length = self.prefix.len();
-        futures_util::stream::iter(keys).map(move |key| Key::new(&key.as_str()[length..])).boxed()
+    fn list(self: Arc<Self>, mut options: ListOptions) -> EntryStream {
+        options.prefix.insert_str(0, &self.prefix);
+        let entries = self.inner.list(options);
+        let strip = move |mut entry: larder_core::v2::Entry| {
+            entry.key = Key::new(&entry.key.as_str()[self.prefix.len()..]).unwrap();
+            entry
+        };
+        entries.map_ok(strip).boxed()
     }
 }
 
 /// Spaces are prefixes in one store: `app` and `app-one` overlap.
 fn prefixes_that_overlap() -> Fault {
-    let shared = Mutex::new(MemoryStorage::new());
+    let shared = Arc::new(Spaces::default());
     let open = move |prefix: String| {
-        let inner = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        async move { Ok(Arc::new(Prefixed { inner, prefix }) as Arc<dyn Storage>) }
+        let shared = Arc::clone(&shared);
+        async move { Ok(Store::from(Prefixed { inner: shared.store("shared").await, prefix })) }
     };
     Fault {
         name: "has prefixes that overlap",

@@ -9,37 +9,35 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use larder_core::{
-    Bytes, Capabilities, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Result, Storage, async_trait,
+use larder_core::v2::{
+    Applied, Bytes, Change, Entry, EntryStream, Error, ErrorKind, Expiry, Key, ListOptions, Record, Result,
+    Store, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Lists, but does not claim to.
-struct ClaimsNoListing;
-
-impl Twist for ClaimsNoListing {
-    fn capabilities(&self, _: &MemoryStorage) -> Capabilities {
-        Capabilities::minimal()
-    }
+/// An entry that nobody has written.
+fn invented(key: Key) -> Entry {
+    Entry::new(key, Record::new(Bytes::new()).expires(Expiry::Never))
 }
 
 /// Has an entry of its own in the listing.
 struct ListsItsOwn;
 
 impl Twist for ListsItsOwn {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        stream::once(async { Key::new("larder:schema") }).chain(inner.keys(prefix)).boxed()
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        let own = stream::once(async { Key::new("larder:schema").map(invented) });
+        own.chain(inner.list(options)).boxed()
     }
 }
 
-/// Leaves the first one out.
+/// Leaves the first one out, if it lists values.
 struct SkipsOne;
 
 impl Twist for SkipsOne {
-    fn entries<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> EntryStream<'a> {
-        inner.entries(prefix).skip(1).boxed()
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        let skipped = usize::from(options.values);
+        inner.list(options).skip(skipped).boxed()
     }
 }
 
@@ -47,8 +45,8 @@ impl Twist for SkipsOne {
 struct Repeats;
 
 impl Twist for Repeats {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        inner.keys(prefix).chain(inner.keys(prefix)).boxed()
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        inner.list(options.clone()).chain(inner.list(options)).boxed()
     }
 }
 
@@ -58,15 +56,23 @@ struct KeepsASet(Mutex<BTreeSet<Key>>);
 
 #[async_trait]
 impl Twist for KeepsASet {
-    async fn write(&self, inner: &MemoryStorage, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.0.lock().unwrap().insert(key.clone());
-        inner.write(key, value, expiry).await
+        inner.write_with(key, value, options).await
     }
 
-    fn keys<'a>(&'a self, _: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
+    fn list(self: Arc<Self>, _: Store, options: ListOptions) -> EntryStream {
         let keys: Vec<Key> = self.0.lock().unwrap().iter().cloned().collect();
-        stream::iter(keys.into_iter().filter(move |key| key.as_str().starts_with(prefix)).map(Ok)).boxed()
+        let begin = move |key: &Key| key.as_str().starts_with(&options.prefix);
+        stream::iter(keys.into_iter().filter(begin).map(invented).map(Ok)).boxed()
     }
+}
+
+/// Deletes what the listing `entries` names.
+async fn delete_listed(inner: &Store, entries: EntryStream) -> Result<u64> {
+    let deletions: Vec<Change> = entries.map_ok(|entry| Change::delete(entry.key)).try_collect().await?;
+    let results = inner.apply(deletions).await;
+    Ok(results.into_iter().filter(|result| matches!(result, Ok(Applied::Deleted(true)))).count() as u64)
 }
 
 /// Matches prefixes in its own way, in listings and clears.
@@ -74,14 +80,15 @@ struct Matches(fn(&str, &str) -> bool);
 
 #[async_trait]
 impl Twist for Matches {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        let matches = self.0;
-        inner.keys("").try_filter(move |key| std::future::ready(matches(key.as_str(), prefix))).boxed()
+    fn list(self: Arc<Self>, inner: Store, mut options: ListOptions) -> EntryStream {
+        let prefix = std::mem::take(&mut options.prefix);
+        let matches = move |entry: &Entry| std::future::ready((self.0)(entry.key.as_str(), &prefix));
+        inner.list(options).try_filter(matches).boxed()
     }
 
-    async fn clear(&self, inner: &MemoryStorage, prefix: &str) -> Result<u64> {
-        let keys: Vec<Key> = self.keys(inner, prefix).try_collect().await?;
-        inner.delete_many(&keys).await
+    async fn clear(self: Arc<Self>, inner: Store, prefix: &str) -> Result<u64> {
+        let entries = self.list(inner.clone(), ListOptions::new().prefix(prefix).keys_only());
+        delete_listed(&inner, entries).await
     }
 }
 
@@ -105,13 +112,13 @@ struct OnePage;
 
 #[async_trait]
 impl Twist for OnePage {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        inner.keys(prefix).take(1000).boxed()
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        inner.list(options).take(1000).boxed()
     }
 
-    async fn clear(&self, inner: &MemoryStorage, prefix: &str) -> Result<u64> {
-        let keys: Vec<Key> = inner.keys(prefix).take(1000).try_collect().await?;
-        inner.delete_many(&keys).await
+    async fn clear(self: Arc<Self>, inner: Store, prefix: &str) -> Result<u64> {
+        let entries = self.list(inner.clone(), ListOptions::new().prefix(prefix).keys_only());
+        delete_listed(&inner, entries).await
     }
 }
 
@@ -119,13 +126,16 @@ impl Twist for OnePage {
 struct PagesByOffset;
 
 impl Twist for PagesByOffset {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        stream::try_unfold(0, move |offset| async move {
-            let mut keys: Vec<Key> = inner.keys(prefix).try_collect().await?;
-            keys.sort();
-            let page: Vec<Result<Key>> = keys.into_iter().skip(offset).take(50).map(Ok).collect();
-            let next = offset + page.len();
-            Ok::<_, Error>((!page.is_empty()).then(|| (stream::iter(page), next)))
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        stream::try_unfold(0, move |offset| {
+            let entries = inner.list(options.clone());
+            async move {
+                let mut entries: Vec<Entry> = entries.try_collect().await?;
+                entries.sort_by(|one, other| one.key.cmp(&other.key));
+                let page: Vec<Result<Entry>> = entries.into_iter().skip(offset).take(50).map(Ok).collect();
+                let next = offset + page.len();
+                Ok::<_, Error>((!page.is_empty()).then(|| (stream::iter(page), next)))
+            }
         })
         .try_flatten()
         .boxed()
@@ -134,29 +144,28 @@ impl Twist for PagesByOffset {
 
 /// Has ten connections, and never gets back that of a listing that was dropped.
 #[derive(Default)]
-struct LeaksConnections(Arc<AtomicUsize>);
+struct LeaksConnections(AtomicUsize);
 
 impl Twist for LeaksConnections {
-    fn keys<'a>(&'a self, inner: &'a MemoryStorage, prefix: &'a str) -> KeyStream<'a> {
-        let (taken, given) = (Arc::clone(&self.0), Arc::clone(&self.0));
+    fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
+        let (taken, given) = (Arc::clone(&self), self);
         let take = stream::once(async move {
-            match taken.fetch_add(1, Ordering::Relaxed) {
+            match taken.0.fetch_add(1, Ordering::Relaxed) {
                 0..10 => Ok(None),
                 _ => Err(Error::new(ErrorKind::Unavailable, "no connection is free")),
             }
         });
         let give = stream::once(async move {
-            given.fetch_sub(1, Ordering::Relaxed);
+            given.0.fetch_sub(1, Ordering::Relaxed);
             Ok(None)
         });
-        let keys = inner.keys(prefix).map_ok(Some);
-        take.chain(keys).chain(give).try_filter_map(|key| async { Ok(key) }).boxed()
+        let entries = inner.list(options).map_ok(Some);
+        take.chain(entries).chain(give).try_filter_map(|entry| async { Ok(entry) }).boxed()
     }
 }
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
-        fault("claims no listing", || ClaimsNoListing, &["without_listing_it_is_unsupported"]),
         fault(
             "lists a key of its own",
             || ListsItsOwn,
