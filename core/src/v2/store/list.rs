@@ -54,7 +54,7 @@ impl Store {
     pub async fn clear(&self, prefix: &str) -> Result<u64> {
         let call = async {
             self.check_listing()?;
-            let prefix = format!("{}{prefix}", self.namespace);
+            let prefix = format!("{}{prefix}", self.shared.namespace);
             if !begins_a_key(&prefix) {
                 return Ok(0);
             }
@@ -76,8 +76,8 @@ impl Store {
             }
             options.start_after = Some(self.full(key)?.into_owned());
         }
-        if !self.namespace.is_empty() {
-            options.prefix.insert_str(0, &self.namespace);
+        if !self.shared.namespace.is_empty() {
+            options.prefix.insert_str(0, &self.shared.namespace);
         }
         Ok(options)
     }
@@ -139,16 +139,12 @@ impl Progress {
         if let Err(closed) = self.store.check_open(Operation::List) {
             return Some(Err(closed));
         }
-        let entry = if self.span.is_disabled() {
-            entries.next().await?
-        } else {
-            entries.next().instrument(self.span.clone()).await?
-        };
+        let entry = entries.next().instrument(self.span.clone()).await?;
         Some(entry.map(|entry| self.strip(entry)))
     }
 
     fn strip(&self, mut entry: Entry) -> Option<Entry> {
-        let namespace = &*self.store.namespace;
+        let namespace = &*self.store.shared.namespace;
         if !namespace.is_empty() {
             entry.key = Key::new(entry.key.as_str().strip_prefix(namespace)?).ok()?;
         }

@@ -60,14 +60,14 @@ use crate::{Error, ErrorKind, Expiry, IntoKey, Key, Operation, Record, Result};
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    /// What every key begins with. Empty: the whole store.
-    namespace: Arc<str>,
 }
 
 struct Shared {
     storage: Arc<dyn Storage>,
     info: Info,
-    /// Shared with the stores that were made of this one by a layer.
+    /// The beginning of every key. Empty: the whole store.
+    namespace: Box<str>,
+    /// Shared with the namespaces of this store and with the stores that layers made of it.
     state: Arc<AtomicU8>,
 }
 
@@ -82,9 +82,9 @@ impl Store {
         storage.into()
     }
 
-    fn on(storage: Arc<dyn Storage>, state: Arc<AtomicU8>, namespace: Arc<str>) -> Self {
+    fn on(storage: Arc<dyn Storage>, state: Arc<AtomicU8>, namespace: &str) -> Self {
         let info = storage.info();
-        Self { shared: Arc::new(Shared { storage, info, state }), namespace }
+        Self { shared: Arc::new(Shared { storage, info, namespace: namespace.into(), state }) }
     }
 
     /// The adapter's name and what the store does natively.
@@ -104,7 +104,7 @@ impl Store {
     #[must_use]
     pub fn layer(&self, layer: impl Layer) -> Self {
         let storage = layer.layer(Arc::clone(&self.shared.storage));
-        Self::on(storage, Arc::clone(&self.shared.state), Arc::clone(&self.namespace))
+        Self::on(storage, Arc::clone(&self.shared.state), &self.shared.namespace)
     }
 
     /// The part of the store whose keys begin with `prefix`, which its keys leave out. Nested namespaces
@@ -126,12 +126,12 @@ impl Store {
     /// [`InvalidKey`](ErrorKind::InvalidKey) if no key can begin with the prefix: it is too long, or has
     /// a control character.
     pub fn namespace(&self, prefix: impl AsRef<str>) -> Result<Self> {
-        let namespace = format!("{}{}", self.namespace, prefix.as_ref());
+        let namespace = format!("{}{}", self.shared.namespace, prefix.as_ref());
         if !namespace.is_empty() {
             // One byte is left for the keys.
             Key::new(format!("{namespace}k"))?;
         }
-        Ok(Self { shared: Arc::clone(&self.shared), namespace: namespace.into() })
+        Ok(Self::on(Arc::clone(&self.shared.storage), Arc::clone(&self.shared.state), &namespace))
     }
 
     /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
@@ -258,7 +258,7 @@ impl Store {
     pub async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let call = async {
             self.check_read(options)?;
-            if self.namespace.is_empty() {
+            if self.shared.namespace.is_empty() {
                 return Ok(self.shared.storage.read_many(keys, options).await);
             }
             let full: Vec<_> = keys.iter().map(|key| self.full(key).map(Cow::into_owned)).collect();
@@ -342,12 +342,11 @@ impl Store {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let span = self.span(operation);
-        if span.is_disabled() {
-            return call.await.map_err(|error| self.named(error, operation));
-        }
         let result = call.instrument(span.clone()).await.map_err(|error| self.named(error, operation));
-        let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
-        span.record("outcome", outcome).record("size", size(result.as_ref().ok()));
+        if !span.is_disabled() {
+            let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
+            span.record("outcome", outcome).record("size", size(result.as_ref().ok()));
+        }
         result
     }
 
@@ -389,10 +388,10 @@ impl Store {
 
     /// The key as the storage knows it.
     fn full<'a>(&self, key: &'a Key) -> Result<Cow<'a, Key>> {
-        if self.namespace.is_empty() {
+        if self.shared.namespace.is_empty() {
             return Ok(Cow::Borrowed(key));
         }
-        Key::try_from(format!("{}{key}", self.namespace)).map(Cow::Owned)
+        Key::try_from(format!("{}{key}", self.shared.namespace)).map(Cow::Owned)
     }
 
     fn check_read(&self, options: &ReadOptions) -> Result<()> {
@@ -497,7 +496,7 @@ impl Store {
                 if expiry.is_elapsed() { Action::Delete } else { Action::Touch(expiry) }
             }
         };
-        let key = if self.namespace.is_empty() { key } else { self.full(&key)?.into_owned() };
+        let key = if self.shared.namespace.is_empty() { key } else { self.full(&key)?.into_owned() };
         Ok(Change { key, action, condition })
     }
 }
@@ -562,7 +561,7 @@ impl<S: Storage> From<S> for Store {
 
 impl From<Arc<dyn Storage>> for Store {
     fn from(storage: Arc<dyn Storage>) -> Self {
-        Self::on(storage, Arc::default(), Arc::from(""))
+        Self::on(storage, Arc::default(), "")
     }
 }
 
@@ -576,7 +575,7 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
             .field("storage", &self.shared.storage)
-            .field("namespaced", &!self.namespace.is_empty())
+            .field("namespaced", &!self.shared.namespace.is_empty())
             .field("open", &self.is_open())
             .finish()
     }
