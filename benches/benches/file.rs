@@ -26,9 +26,7 @@ fn file(criterion: &mut Criterion) {
     RUNTIME.block_on(async {
         fill(&quick).await;
         for number in 0..KEYS / 10 {
-            larder_core::Storage::write(&synced, &key(number), VALUE.clone(), larder_core::Expiry::Never)
-                .await
-                .unwrap();
+            synced.write(&key(number), VALUE.clone()).await.unwrap();
         }
     });
     let raw = Arc::new(home.path().join("raw"));

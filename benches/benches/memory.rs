@@ -7,11 +7,12 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, VALUE, fill, key, peers};
+use larder_core::v2::Store;
 use larder_memory::MemoryStorage;
 
 fn memory(criterion: &mut Criterion) {
     let _runtime = RUNTIME.enter();
-    let ours = MemoryStorage::new();
+    let ours = Store::from(MemoryStorage::new());
     let raw = Arc::new(RwLock::new(HashMap::new()));
     let peer = moka_store::MokaStore::new(None);
     RUNTIME.block_on(async {

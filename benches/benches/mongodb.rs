@@ -4,7 +4,6 @@ use std::{collections::HashMap, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fresh, key};
-use larder_core::{Expiry, Storage};
 use larder_mongodb::MongoStorage;
 use mongodb::{
     Client, Collection, IndexModel,
@@ -75,10 +74,10 @@ fn mongodb(criterion: &mut Criterion) {
             let collection = collection.clone();
             async move { read(&collection, number).await }
         });
-        let storage = ours.clone();
+        let ours_too = ours.clone();
         group.measure("larder-mongodb", move |number| {
-            let storage = storage.clone();
-            async move { assert!(storage.read(&key(number % FEW)).await.unwrap().is_some()) }
+            let store = ours_too.clone();
+            async move { assert!(store.read(&key(number % FEW)).await.unwrap().is_some()) }
         });
         let store = peer.clone();
         group.measure("tower-sessions-mongodb-store", move |number| {
@@ -93,11 +92,11 @@ fn mongodb(criterion: &mut Criterion) {
             let collection = collection.clone();
             async move { write(&collection, number).await }
         });
-        let storage = ours.clone();
+        let ours_too = ours.clone();
         group.measure("larder-mongodb", move |number| {
-            let storage = storage.clone();
+            let store = ours_too.clone();
             async move {
-                storage.write(&key(number % FEW), VALUE.clone(), Expiry::After(TTL)).await.unwrap();
+                store.write(&key(number % FEW), VALUE.clone()).expires_in(TTL).await.unwrap();
             }
         });
         let store = peer.clone();

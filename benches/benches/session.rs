@@ -1,10 +1,8 @@
 //! Sessions: what an update costs on top of the storage's own read and compare-and-swap.
 
-use std::sync::Arc;
-
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, key};
-use larder_core::{Condition, Expiry, Key, Storage};
+use larder_core::v2::{Condition, Key, ReadOptions, Store, WriteOptions};
 use larder_memory::MemoryStorage;
 use larder_session::Sessions;
 use larder_sqlite::SqliteStorage;
@@ -20,15 +18,15 @@ struct Chat {
 /// About three megabytes of JSON.
 const LARGE: usize = 3_000_000;
 
-fn chats(storage: &Arc<dyn Storage>, prefix: &str, length: usize) -> Sessions<Chat> {
+fn chats(store: &Store, prefix: &str, length: usize) -> Sessions<Chat> {
     let initial = move || Chat { pizzas: 0, notes: "x".repeat(length) };
-    Sessions::builder().storage(Arc::clone(storage)).prefix(prefix).initial(initial).build().unwrap()
+    Sessions::builder().storage(store).prefix(prefix).initial(initial).build().unwrap()
 }
 
 /// The same update by hand: read, decode, change, encode, compare and swap until it succeeds.
-async fn by_hand(storage: &dyn Storage, key: &Key) {
+async fn by_hand(store: &Store, key: &Key) {
     loop {
-        let (mut chat, condition) = match storage.read(key).await.unwrap() {
+        let (mut chat, condition) = match store.read_with(key, &ReadOptions::new()).await.unwrap() {
             Some(record) => {
                 let chat: Chat = serde_json::from_slice(&record.value).unwrap();
                 (chat, Condition::At(record.version.unwrap()))
@@ -37,22 +35,23 @@ async fn by_hand(storage: &dyn Storage, key: &Key) {
         };
         chat.pizzas += 1;
         let value = serde_json::to_vec(&chat).unwrap();
-        if storage.write_if(key, value.into(), Expiry::Never, condition).await.is_ok() {
+        let options = WriteOptions::new().condition(condition);
+        if store.write_with(key, value.into(), &options).await.is_ok() {
             return;
         }
     }
 }
 
-fn updates(criterion: &mut Criterion, name: &str, storage: &Arc<dyn Storage>) {
+fn updates(criterion: &mut Criterion, name: &str, store: &Store) {
     for (keys, what) in [(1, "update of one key"), (KEYS, "update of 10,000 keys")] {
         for tasks in TASKS {
             let mut group = Group::new(criterion, &format!("session, {name}"), what, tasks);
-            let raw = Arc::clone(storage);
+            let raw = store.clone();
             group.measure("raw: read, compare and swap by hand", move |number| {
-                let raw = Arc::clone(&raw);
-                async move { by_hand(&*raw, &key(number % keys)).await }
+                let raw = raw.clone();
+                async move { by_hand(&raw, &key(number % keys)).await }
             });
-            let sessions = chats(storage, "session:", 480);
+            let sessions = chats(store, "session:", 480);
             group.measure("larder-session", move |number| {
                 let sessions = sessions.clone();
                 async move {
@@ -65,10 +64,10 @@ fn updates(criterion: &mut Criterion, name: &str, storage: &Arc<dyn Storage>) {
 
 fn session(criterion: &mut Criterion) {
     let _runtime = RUNTIME.enter();
-    let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let memory = Store::from(MemoryStorage::new());
     let home = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", home.path().join("sessions.db").display());
-    let sqlite: Arc<dyn Storage> = Arc::new(RUNTIME.block_on(SqliteStorage::connect(&url)).unwrap());
+    let sqlite = RUNTIME.block_on(SqliteStorage::connect(&url)).unwrap();
     updates(criterion, "memory", &memory);
     updates(criterion, "sqlite", &sqlite);
 
@@ -81,8 +80,8 @@ fn session(criterion: &mut Criterion) {
     drop(group);
 
     let mut group = Group::new(criterion, "session", "update of 3 MB", 1);
-    for (name, storage) in [("larder-session, memory", &memory), ("larder-session, sqlite", &sqlite)] {
-        let sessions = chats(storage, "large:", LARGE);
+    for (name, store) in [("larder-session, memory", &memory), ("larder-session, sqlite", &sqlite)] {
+        let sessions = chats(store, "large:", LARGE);
         group.measure(name, move |number| {
             let sessions = sessions.clone();
             async move { sessions.update(number % 4, async |mut chat| chat.pizzas += 1).await.unwrap() }

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use larder_core::{Expiry, Key, Storage};
+use larder_core::v2::{Expiry, Key, ReadOptions, Store, WriteOptions};
 use tokio::runtime::Runtime;
 
 /// How many different keys are written and read.
@@ -85,21 +85,24 @@ impl<'c> Group<'c> {
         self.measure_batches(name, 1, operation);
     }
 
-    /// Measures the writes of a storage of ours.
-    pub fn write<S: Storage + Clone + 'static>(&mut self, name: &str, storage: &S) {
-        let storage = storage.clone();
+    /// Measures the writes of a Larder store.
+    pub fn write(&mut self, name: &str, store: &Store) {
+        let (store, options) = (store.clone(), WriteOptions::new().expiry(Expiry::After(TTL)));
         self.measure(name, move |number| {
-            let storage = storage.clone();
-            async move { storage.write(&key(number), VALUE.clone(), Expiry::After(TTL)).await.unwrap() }
+            let (store, options) = (store.clone(), options.clone());
+            async move { drop(store.write_with(&key(number), VALUE.clone(), &options).await.unwrap()) }
         });
     }
 
-    /// Measures the reads of a storage of ours.
-    pub fn read<S: Storage + Clone + 'static>(&mut self, name: &str, storage: &S) {
-        let storage = storage.clone();
+    /// Measures the reads of a Larder store.
+    pub fn read(&mut self, name: &str, store: &Store) {
+        let store = store.clone();
         self.measure(name, move |number| {
-            let storage = storage.clone();
-            async move { assert_eq!(storage.read(&key(number)).await.unwrap().unwrap().value.len(), VALUE.len()) }
+            let store = store.clone();
+            async move {
+                let record = store.read_with(&key(number), &ReadOptions::new()).await.unwrap().unwrap();
+                assert_eq!(record.value.len(), VALUE.len());
+            }
         });
     }
 }
@@ -129,9 +132,9 @@ where
 }
 
 /// Writes all keys, so that every read finds one.
-pub async fn fill<S: Storage>(storage: &S) {
+pub async fn fill(store: &Store) {
     for number in 0..KEYS {
-        storage.write(&key(number), VALUE.clone(), Expiry::After(TTL)).await.unwrap();
+        store.write(&key(number), VALUE.clone()).expires_in(TTL).await.unwrap();
     }
 }
 
