@@ -90,9 +90,9 @@ async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
         #[cfg(feature = "memory")]
         ("memory", _) => Ok(Box::new(larder_memory::MemoryStorage::connect(url).await?)),
         #[cfg(feature = "file")]
-        ("file", Intent::Use) => larder_file::open(url).await,
+        ("file", Intent::Use) => Ok(Box::new(larder_file::open(url).await?)),
         #[cfg(feature = "file")]
-        ("file", Intent::Look) => larder_file::open_existing(url).await,
+        ("file", Intent::Look) => Ok(Box::new(larder_file::open_existing(url).await?)),
         #[cfg(feature = "sqlite")]
         ("sqlite", Intent::Use) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(feature = "sqlite")]

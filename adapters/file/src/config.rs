@@ -1,27 +1,20 @@
-//! What a directory's storage can be told.
+//! The options of a storage on a directory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use larder_core::{Operation, Result};
+use larder_core::v2::Result;
 use larder_kit::StoreUrl;
 
 use crate::{
-    FileStorage,
-    directory::Directory,
-    error::{blocking, configuration, during},
-    form::Form,
-    home::Home,
-    permissions::{self, Permissions},
-    setup,
+    error::configuration,
+    format::{BinaryFormat, EntryFormat, GrammyFormat, JsonFormat},
+    permissions,
 };
 
 /// The options of a `file:` URL that names a directory.
 pub const OPTIONS: &[&str] = &["layout", "values", "sync", "sweep", "permissions", "lock_timeout"];
 
-/// How often expired entries are removed, unless told otherwise.
-pub(crate) const SWEEP: Duration = Duration::from_secs(60);
-
-/// How long to wait for another process, unless told otherwise.
+/// How long to wait for another process by default.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which layout a directory has.
@@ -47,11 +40,11 @@ pub enum ValueFormat {
     Json,
 }
 
-/// Builds a [`FileStorage`].
+/// Builds a [`FileStorage`](crate::FileStorage).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::Result<()> {
+/// # async fn main() -> larder_core::v2::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("sessions");
 /// use larder_file::{FileStorage, ValueFormat};
@@ -63,14 +56,14 @@ pub enum ValueFormat {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct FileBuilder {
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     layout: Layout,
     values: Option<ValueFormat>,
-    sync: bool,
-    sweep: Option<Option<Duration>>,
-    permissions: Option<u32>,
-    lock_timeout: Duration,
-    existing: bool,
+    pub(crate) sync: bool,
+    pub(crate) sweep: Option<Option<Duration>>,
+    pub(crate) permissions: Option<u32>,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) existing: bool,
 }
 
 impl FileBuilder {
@@ -88,43 +81,31 @@ impl FileBuilder {
         }
     }
 
-    /// What a `file:` URL says; its options are [`OPTIONS`].
+    /// The options of a `file:` URL; see [`OPTIONS`].
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
-    /// unknown option or a value that it does not take.
+    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) for another scheme, an empty path, an
+    /// unknown option or an invalid value.
     pub fn from_url(url: &str) -> Result<Self> {
-        Self::from_location(StoreUrl::parse(url)?).map_err(during(Operation::Connect))
-    }
-
-    fn from_location(mut location: StoreUrl) -> Result<Self> {
-        let mut builder = Self::new(path(&location)?);
+        let mut url = StoreUrl::parse(url)?;
+        let mut builder = Self::new(path(&url)?);
         let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-        if let Some(layout) = location.take_choice("layout", &layouts)? {
-            builder = builder.layout(layout);
+        if let Some(layout) = url.take_choice("layout", &layouts)? {
+            builder.layout = layout;
         }
         let formats = [("bytes", ValueFormat::Bytes), ("json", ValueFormat::Json)];
-        if let Some(values) = location.take_choice("values", &formats)? {
-            builder = builder.values(values);
+        builder.values = url.take_choice("values", &formats)?;
+        if let Some(sync) = url.take_bool("sync")? {
+            builder.sync = sync;
         }
-        if let Some(sync) = location.take_bool("sync")? {
-            builder = builder.sync(sync);
+        builder.sweep = url.take_interval("sweep")?;
+        builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
+        if let Some(timeout) = url.take_duration("lock_timeout")? {
+            builder.lock_timeout = timeout;
         }
-        let sweep = location.take_with("sweep", "a duration with a unit, such as 60s, or off", |value| {
-            if value == "off" { Some(None) } else { humantime::parse_duration(value).ok().map(Some) }
-        })?;
-        if let Some(every) = sweep {
-            builder = builder.sweep_every(every);
-        }
-        if let Some(mode) = location.take_with("permissions", permissions::EXPECTS, permissions::parse)? {
-            builder = builder.permissions(mode);
-        }
-        if let Some(timeout) = location.take_duration("lock_timeout")? {
-            builder = builder.lock_timeout(timeout);
-        }
-        location.finish(OPTIONS)?;
-        builder.form()?;
+        url.finish(OPTIONS)?;
+        builder.format()?;
         Ok(builder)
     }
 
@@ -163,7 +144,7 @@ impl FileBuilder {
     }
 
     /// How long an operation waits for another process that holds a lock. Then it fails as
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) and has changed nothing. Default: 10
+    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) and has changed nothing. Default: 10
     /// seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -177,7 +158,7 @@ impl FileBuilder {
         self
     }
 
-    fn form(&self) -> Result<Form> {
+    pub(crate) fn format(&self) -> Result<&'static dyn EntryFormat> {
         match (self.layout, self.values) {
             (Layout::Grammy, Some(ValueFormat::Bytes)) => {
                 Err(configuration("grammY's layout holds JSON, not bytes; leave `values` out"))
@@ -185,43 +166,19 @@ impl FileBuilder {
             (Layout::Grammy, _) if self.sweep.flatten().is_some() => {
                 Err(configuration("nothing expires in grammY's layout; leave `sweep` out"))
             }
-            (Layout::Grammy, _) => Ok(Form::Grammy),
-            (Layout::Larder, Some(ValueFormat::Json)) => Ok(Form::Json),
-            (Layout::Larder, _) => Ok(Form::Binary),
+            (Layout::Grammy, _) => Ok(&GrammyFormat),
+            (Layout::Larder, Some(ValueFormat::Json)) => Ok(&JsonFormat),
+            (Layout::Larder, _) => Ok(&BinaryFormat),
         }
-    }
-
-    /// Opens the directory, creating it if it is not there, unless [`existing`](Self::existing) is set.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names a file, or a
-    /// directory with other things in it or in another format, or nothing with `existing`;
-    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. A directory that exists and may
-    /// only be read opens.
-    pub async fn open(self) -> Result<FileStorage> {
-        let open = async {
-            let form = self.form()?;
-            let permissions = Permissions::new(self.permissions)?;
-            let home = Home::new(self.directory, form != Form::Grammy, permissions);
-            let directory = Arc::new(Directory::new(home, form, self.sync, self.lock_timeout));
-            let opened = Arc::clone(&directory);
-            let existing = self.existing;
-            blocking(move || if existing { setup::check(&opened) } else { setup::open(&opened) }).await?;
-            let never = existing || form == Form::Grammy;
-            let sweep = if never { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
-            Ok(FileStorage::new(directory, sweep))
-        };
-        open.await.map_err(during(Operation::Connect))
     }
 }
 
 /// The path that a `file:` URL names.
-pub(crate) fn path(location: &StoreUrl) -> Result<PathBuf> {
-    if location.scheme() != "file" {
-        return Err(configuration(format!("a `{}:` URL does not name a file", location.scheme())));
+pub(crate) fn path(url: &StoreUrl) -> Result<PathBuf> {
+    if url.scheme() != "file" {
+        return Err(configuration(format!("a `{}:` URL does not name a file; write `file:`", url.scheme())));
     }
-    let path = location.path()?;
+    let path = url.path()?;
     if path.is_empty() {
         return Err(configuration(
             "the URL names no path; write `file:sessions` or `file:/var/lib/bot/sessions`",
@@ -232,7 +189,7 @@ pub(crate) fn path(location: &StoreUrl) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 
@@ -245,14 +202,12 @@ mod tests {
         assert_eq!((builder.permissions, builder.lock_timeout), (Some(0o640), Duration::from_secs(2)));
         assert_eq!(builder.directory, PathBuf::from("a/b"));
         assert!(!builder.sync);
-        assert_eq!(builder.form().unwrap(), Form::Json);
+        assert_eq!(builder.format().unwrap().marker(), Some("json"));
         assert_eq!(builder.sweep, Some(Some(Duration::from_secs(300))));
         let builder = FileBuilder::from_url("file:///var/x?layout=grammy&sweep=off").unwrap();
-        assert_eq!((builder.form().unwrap(), builder.sync), (Form::Grammy, true));
-        assert_eq!(
-            FileBuilder::from_url("file:x?layout=grammy&values=json").unwrap().form().unwrap(),
-            Form::Grammy
-        );
+        assert_eq!((builder.format().unwrap().marker(), builder.sync), (None, true));
+        let builder = FileBuilder::from_url("file:x?layout=grammy&values=json").unwrap();
+        assert_eq!(builder.format().unwrap().marker(), None);
     }
 
     #[test]

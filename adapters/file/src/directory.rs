@@ -1,314 +1,251 @@
-//! Entries in a directory: the file system calls, each to be made on a thread that may block.
+//! Entries in a directory under locks: the file system calls, each to be made on a thread that may block.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use larder_core::{
-    Condition, Error, ErrorKind, Expiry, Failure, Key, Operation, Result, Version, Write, clock::unix_millis,
+use larder_core::v2::{
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Outcome, ReadOptions, Record, Result,
+    Written, clock::unix_millis,
 };
 
 use crate::{
-    atomic,
-    error::{self, NAME},
-    form::{Form, Place, State, Stored},
-    home::Home,
-    lock::{Held, Locks, Turn},
+    format::{EntryPath, Stored, is_alive},
+    lock::{self, Locks, ShardGuard, WriteLock},
+    tree::{Found, Names, Tree},
 };
+
+/// How many entries are deleted while other processes wait.
+const PAGE: usize = 256;
 
 /// A directory of entries.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pub(crate) home: Home,
-    pub(crate) form: Form,
+    pub(crate) tree: Tree,
     pub(crate) locks: Locks,
-    /// Whether a change is acknowledged only once it is on the disk.
-    sync: bool,
-}
-
-/// Whether an entry with that deadline is still there.
-pub(crate) fn is_alive(deadline: Option<i64>, now: i64) -> bool {
-    Expiry::until(deadline, now).is_some()
 }
 
 impl Directory {
-    pub(crate) fn new(home: Home, form: Form, sync: bool, lock_timeout: Duration) -> Self {
-        Self { locks: Locks::new(home.clone(), lock_timeout), home, form, sync }
+    pub(crate) fn new(tree: Tree, lock_timeout: Duration) -> Self {
+        Self { locks: Locks::new(tree.dir.clone(), lock_timeout), tree }
     }
 
-    pub(crate) fn path(&self, place: &Place) -> PathBuf {
-        let mut path = self.home.root().join(&place.shard);
-        path.push(&place.file);
-        path
-    }
-
-    /// Looks at a file with `look`, with no lock. Should it look damaged, it may be that a touch is
-    /// changing it at this moment: then once more, when all that was begun is complete.
-    pub(crate) fn settled<T>(&self, lock: usize, look: impl Fn() -> Result<T>) -> Result<T> {
+    /// Looks at a file without a lock. If it seems damaged, a touch may be changing it at this moment:
+    /// then looks again while no change is under way.
+    pub(crate) fn look<T>(&self, at: &EntryPath, look: impl Fn() -> Result<T>) -> Result<T> {
         match look() {
-            Err(error) if error.kind() == ErrorKind::Corrupt && self.form == Form::Binary => {
-                let _visit = self.locks.visit(lock)?;
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.tree.format.changes_in_place() => {
+                let _lock = self.locks.shared(at.lock)?;
                 look()
             }
             seen => seen,
         }
     }
 
-    /// The entry under `key`, unless it has expired.
-    pub(crate) fn read(&self, key: &Key) -> Result<Option<Stored>> {
-        let place = self.form.place(key)?;
-        let path = self.path(&place);
-        let Some(stored) = self.settled(place.lock, || self.form.load(&path, key))? else {
-            self.home.check()?;
+    /// The files in a shard. On some file systems a listing misses a name that is replaced meanwhile, so
+    /// no change is under way.
+    pub(crate) fn files(&self, shard: &str, prefix: &str) -> Result<Names<Found>> {
+        let index = lock::of_shard(shard);
+        loop {
+            let lock = self.locks.shared(index)?;
+            let files = self.tree.files(shard, prefix)?;
+            // Without a lock there was no writer either, unless the first one has come just now.
+            if lock.is_some() || !self.locks.exists(index) || self.locks.shared(index)?.is_none() {
+                return Ok(files);
+            }
+        }
+    }
+
+    /// Reads an entry. Takes no lock.
+    pub(crate) fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let at = self.tree.format.path(key)?;
+        let path = self.tree.path(&at);
+        let Some(stored) = self.look(&at, || self.tree.format.load(&path, key, options.value))? else {
+            return self.tree.dir.check().map(|()| None);
+        };
+        Ok(stored.record(options.ttl))
+    }
+
+    /// Reads an entry and gives it another expiry.
+    pub(crate) fn read_and_touch(
+        &self,
+        guard: &mut ShardGuard,
+        at: &EntryPath,
+        key: &Key,
+        options: &ReadOptions,
+        expiry: Expiry,
+    ) -> Result<Option<Record>> {
+        let lock = self.lock(guard)?;
+        let Some(mut stored) = self.current(at, key, options.value)? else {
             return Ok(None);
         };
-        Ok(is_alive(stored.deadline, unix_millis()).then_some(stored))
+        stored.deadline = expiry.deadline(unix_millis());
+        self.touch(&lock, at, key, stored.deadline)?;
+        first_failure(self.sync(&lock))?;
+        Ok(stored.record(options.ttl))
     }
 
-    /// The time that the entry under `key` has left.
-    pub(crate) fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
-        let place = self.form.place(key)?;
-        let path = self.path(&place);
-        let Some(state) = self.settled(place.lock, || self.form.state(&path, key))? else {
-            self.home.check()?;
-            return Ok(None);
+    /// Applies changes of different keys that share a lock; one result per change.
+    pub(crate) fn apply(
+        &self,
+        guard: &mut ShardGuard,
+        changes: &[(EntryPath, Change)],
+    ) -> Vec<Result<Applied>> {
+        let lock = match self.lock(guard) {
+            Ok(lock) => lock,
+            Err(error) => {
+                let error = error.not_applied();
+                return changes.iter().map(|_| Err(error.clone())).collect();
+            }
         };
-        Ok(Expiry::until(state.deadline, unix_millis()))
-    }
-
-    /// The state of the entry at `place` for the holder of its lock.
-    fn current(&self, key: &Key, place: &Place) -> Result<Option<State>> {
-        let state = self.form.state(&self.path(place), key)?;
-        Ok(state.filter(|state| is_alive(state.deadline, unix_millis())))
-    }
-
-    /// Takes the lock for a change. The answers of changes are acknowledged, and they follow from what changes
-    /// find. So what earlier changes left is put on the disk first: a process may have been killed
-    /// before it did so.
-    pub(crate) fn begin<'t>(&self, turn: &'t mut Turn) -> Result<Held<'t>> {
-        let held = turn.exclusive()?;
-        if self.sync && !held.is_settled() {
-            self.home.sync().map_err(error::io)?;
-            for shard in self.shards()?.0 {
-                if Form::lock(&shard) == held.index() {
-                    self.sync_contents(&shard)?;
-                    self.sync_shard(&shard)?;
+        let mut results: Vec<_> = changes.iter().map(|(at, change)| self.change(&lock, at, change)).collect();
+        for (shard, error) in self.sync(&lock) {
+            for (result, (at, _)) in results.iter_mut().zip(changes) {
+                if result.is_ok() && at.shard == shard {
+                    *result = Err(error.clone());
                 }
             }
-            held.settle();
         }
-        Ok(held)
+        results
     }
 
-    /// Writes an entry. It is on the disk once the directory `place.shard` has been synced.
-    fn put(
-        &self,
-        held: &Held<'_>,
-        place: &Place,
-        key: &Key,
-        value: &Bytes,
-        expiry: Expiry,
-    ) -> Result<Version> {
-        let encoded = self.form.encode(key, expiry.deadline(unix_millis()), value)?;
-        if expiry.is_elapsed() {
-            self.remove(held, place)?;
-            return Ok(encoded.version);
-        }
-        held.unsettle()?;
-        let target = self.path(place);
-        let replace = || {
-            let temp = self.home.temporary_file(place.lock);
-            atomic::replace(&temp, &target, self.home.permissions, &encoded.head, &encoded.body, self.sync)
-        };
-        match replace() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create_shard(place)?;
-                replace().map_err(error::io)?;
-            }
-            replaced => replaced.map_err(error::io)?,
-        }
-        Ok(encoded.version)
-    }
-
-    fn create_shard(&self, place: &Place) -> Result<()> {
-        self.home.check()?;
-        self.home.create_hidden()?;
-        let shard = self.home.root().join(&place.shard);
-        let created = self.home.permissions.create_directory(&shard).map_err(error::io)?;
-        if created && self.sync {
-            atomic::sync_directory(self.home.root()).map_err(error::io)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the file at `place`; says whether there was one.
-    fn remove(&self, held: &Held<'_>, place: &Place) -> Result<bool> {
-        held.unsettle()?;
-        match fs::remove_file(self.path(place)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.home.check()?;
-                Ok(false)
-            }
-            Err(error) => Err(error::io(error)),
-        }
-    }
-
-    /// Puts the changes under the lock, all in one shard, on the disk, if so chosen.
-    pub(crate) fn settle(&self, held: &Held<'_>, shard: &str) -> Result<()> {
-        if self.sync && !held.is_settled() {
-            self.sync_shard(shard)?;
-            held.settle();
-        }
-        Ok(())
-    }
-
-    fn sync_shard(&self, shard: &str) -> Result<()> {
-        match atomic::sync_directory(&self.home.root().join(shard)) {
-            // Nothing has ever been written there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(error::io),
-        }
-    }
-
-    pub(crate) fn write(&self, turn: &mut Turn, key: &Key, value: &Bytes, expiry: Expiry) -> Result<()> {
-        let place = self.form.place(key)?;
-        let held = self.begin(turn)?;
-        self.put(&held, &place, key, value, expiry)?;
-        self.settle(&held, &place.shard)
-    }
-
-    pub(crate) fn write_if(
-        &self,
-        turn: &mut Turn,
-        key: &Key,
-        value: &Bytes,
-        expiry: Expiry,
-        condition: &Condition,
-    ) -> Result<Version> {
-        let place = self.form.place(key)?;
-        let held = self.begin(turn)?;
-        let current = self.current(key, &place)?.map(|state| state.version);
-        if Condition::from(current) != *condition {
-            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
-        }
-        let version = self.put(&held, &place, key, value, expiry)?;
-        self.settle(&held, &place.shard)?;
-        Ok(version)
-    }
-
-    /// Deletes the entry at `place`; says whether there was one. A damaged one counts: it is there,
-    /// and this is how to be rid of it.
-    pub(crate) fn delete_at(&self, held: &Held<'_>, place: &Place) -> Result<bool> {
-        let alive = match self.form.glance(&self.path(place)) {
-            Ok(Some(glance)) => is_alive(glance.deadline, unix_millis()),
-            Ok(None) => {
-                self.home.check()?;
-                return Ok(false);
-            }
-            Err(error) if error.kind() == ErrorKind::Corrupt => true,
-            Err(error) => return Err(error),
-        };
-        Ok(self.remove(held, place)? && alive)
-    }
-
-    pub(crate) fn delete(&self, turn: &mut Turn, key: &Key) -> Result<bool> {
-        let place = self.form.place(key)?;
-        let held = self.begin(turn)?;
-        let existed = self.delete_at(&held, &place)?;
-        self.settle(&held, &place.shard)?;
-        Ok(existed)
-    }
-
-    pub(crate) fn delete_if(&self, turn: &mut Turn, key: &Key, version: &Version) -> Result<()> {
-        let place = self.form.place(key)?;
-        let held = self.begin(turn)?;
-        if self.current(key, &place)?.is_none_or(|state| state.version != *version) {
-            return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
-        }
-        self.remove(&held, &place)?;
-        self.settle(&held, &place.shard)
-    }
-
-    pub(crate) fn touch(&self, turn: &mut Turn, key: &Key, expiry: Expiry) -> Result<bool> {
-        let place = self.form.place(key)?;
-        let held = self.begin(turn)?;
-        if self.current(key, &place)?.is_none() {
-            self.home.check()?;
-            return Ok(false);
-        }
-        if expiry.is_elapsed() {
-            self.remove(&held, &place)?;
-            self.settle(&held, &place.shard)?;
-            return Ok(true);
-        }
-        let path = self.path(&place);
-        let deadline = expiry.deadline(unix_millis());
-        if self.form == Form::Binary {
-            held.unsettle()?;
-            crate::binary::touch(&path, deadline, self.sync)?;
-            // The file has been synced; no name has changed.
-            if self.sync {
-                held.settle();
-            }
-            return Ok(true);
-        }
-        let text = fs::read(&path).map_err(error::io)?;
-        let text = crate::envelope::with_deadline(&text, key, deadline)?;
-        let temp = self.home.temporary_file(place.lock);
-        held.unsettle()?;
-        atomic::replace(&temp, &path, self.home.permissions, &text, b"", self.sync).map_err(error::io)?;
-        self.settle(&held, &place.shard)?;
-        Ok(true)
-    }
-
-    /// Writes the entries of a batch that share a lock; `writes` are their places in the batch.
-    pub(crate) fn write_group(&self, turn: &mut Turn, writes: &[(usize, Place, Write)]) -> Vec<Failure> {
-        self.group(
-            turn,
-            writes.iter().map(|(index, place, write)| (*index, place, write)),
-            |held, place, write| self.put(held, place, &write.key, &write.value, write.expiry).map(drop),
-        )
-    }
-
-    /// Deletes the entries of a batch that share a lock; returns how many there were.
-    pub(crate) fn delete_group(&self, turn: &mut Turn, places: &[(usize, Place)]) -> (u64, Vec<Failure>) {
+    /// Deletes the entries in a shard whose keys begin with `prefix`; returns how many.
+    pub(crate) fn clear_shard(&self, guard: &mut ShardGuard, shard: &str, prefix: &str) -> Result<u64> {
+        let (files, _) = self.files(shard, prefix)?;
         let mut deleted = 0;
-        let failures =
-            self.group(turn, places.iter().map(|(index, place)| (*index, place, &())), |held, place, ()| {
-                deleted += u64::from(self.delete_at(held, place)?);
-                Ok(())
-            });
-        (deleted, failures)
+        // A shard without entries is one page too: that they are gone may not be on the disk yet.
+        for page in files.chunks(PAGE).chain(files.is_empty().then_some(&[][..])) {
+            let lock = self.lock(guard)?;
+            for Found { at, key } in page {
+                // The key is in the file. One that cannot be read has no known prefix.
+                if key.is_none() && !prefix.is_empty() {
+                    let header = self.tree.format.peek_header(&self.tree.path(at)).ok().flatten();
+                    let key = header.and_then(|header| header.key);
+                    if !key.is_some_and(|key| key.as_str().starts_with(prefix)) {
+                        continue;
+                    }
+                }
+                deleted += u64::from(self.delete(&lock, at)?);
+            }
+            first_failure(self.sync(&lock))?;
+        }
+        Ok(deleted)
     }
 
-    fn group<'a, T: 'a>(
-        &self,
-        turn: &mut Turn,
-        items: impl Iterator<Item = (usize, &'a Place, &'a T)>,
-        mut change: impl FnMut(&Held<'_>, &Place, &T) -> Result<()>,
-    ) -> Vec<Failure> {
-        let held = match self.begin(turn) {
-            Ok(held) => held,
-            Err(error) => return items.map(|(index, ..)| Failure::new(index, error.duplicate())).collect(),
-        };
-        let mut failures = Vec::new();
-        let mut shards: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (index, place, item) in items {
-            match change(&held, place, item) {
-                Ok(()) => shards.entry(&place.shard).or_default().push(index),
-                Err(error) => failures.push(Failure::new(index, error)),
+    /// Removes the expired entries in a shard; returns how many. Does not sync: an entry that comes back
+    /// after a power cut is still expired.
+    pub(crate) fn purge_shard(&self, guard: &mut ShardGuard, shard: &str) -> Result<u64> {
+        let (mut expired, _) = self.files(shard, "")?;
+        expired.retain(|found| self.tree.is_expired(&found.at));
+        let mut purged = 0;
+        for page in expired.chunks(PAGE) {
+            let _lock = self.locks.exclusive(guard)?;
+            for found in page {
+                // It may have been written since.
+                purged += u64::from(self.tree.is_expired(&found.at) && self.tree.remove(&found.at)?);
             }
         }
-        if self.sync && !held.is_settled() {
-            for (shard, indices) in shards {
-                if let Err(error) = self.sync_shard(shard) {
-                    failures.extend(indices.into_iter().map(|index| Failure::new(index, error.duplicate())));
+        Ok(purged)
+    }
+
+    /// Takes the lock for changes. Their answers are acknowledged and follow from what they find, so this
+    /// first puts on the disk what earlier changes left: a process may have been killed before it did so.
+    fn lock<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
+        let lock = self.locks.exclusive(guard)?;
+        if self.tree.sync && !lock.is_synced() {
+            self.tree.dir.sync()?;
+            for shard in self.tree.shards()?.0 {
+                if lock::of_shard(&shard) == lock.index {
+                    self.tree.sync_contents(&shard)?;
+                    self.tree.sync_shard(&shard)?;
                 }
             }
-            if failures.is_empty() {
-                held.settle();
-            }
+            lock.mark_synced();
+        }
+        Ok(lock)
+    }
+
+    /// Puts the changes under the lock on the disk, if so configured. Returns the shards where that failed.
+    fn sync(&self, lock: &WriteLock<'_>) -> Vec<(String, Error)> {
+        if !self.tree.sync {
+            return Vec::new();
+        }
+        let sync = |shard: String| self.tree.sync_shard(&shard).err().map(|error| (shard, unsynced(error)));
+        let failures: Vec<_> = lock.take_renamed().into_iter().filter_map(sync).collect();
+        if failures.is_empty() {
+            lock.mark_synced();
         }
         failures
     }
+
+    fn change(&self, lock: &WriteLock<'_>, at: &EntryPath, change: &Change) -> Result<Applied> {
+        let Change { key, action, condition, .. } = change;
+        match (action, condition) {
+            (Action::Delete, Condition::Any) => return self.delete(lock, at).map(Applied::Deleted),
+            // It replaces whatever there is.
+            (Action::Put(..), Condition::Any) => {}
+            _ => {
+                let current = self.current(at, key, false)?;
+                if !condition.holds(current.as_ref().map(|current| &current.version)) {
+                    return Err(Error::conflict());
+                }
+                if current.is_none() && matches!(action, Action::Touch(_)) {
+                    return Ok(Applied::Touched(false));
+                }
+            }
+        }
+        match action {
+            Action::Put(value, expiry) => {
+                let encoded = self.tree.format.encode(key, expiry.deadline(unix_millis()), value)?;
+                lock.change(Some(&at.shard), || self.tree.replace(at, &encoded.head, &encoded.body))?;
+                Ok(Applied::Put(Written::at(encoded.version)))
+            }
+            Action::Delete => lock.change(Some(&at.shard), || self.tree.remove(at)).map(Applied::Deleted),
+            Action::Touch(expiry) => {
+                self.touch(lock, at, key, expiry.deadline(unix_millis()))?;
+                Ok(Applied::Touched(true))
+            }
+        }
+    }
+
+    /// The entry for the holder of its lock; `None` if there is none or it has expired.
+    fn current(&self, at: &EntryPath, key: &Key, value: bool) -> Result<Option<Stored>> {
+        let stored = self.tree.format.load(&self.tree.path(at), key, value)?;
+        let current = stored.filter(|stored| is_alive(stored.deadline));
+        if current.is_none() {
+            self.tree.dir.check()?;
+        }
+        Ok(current)
+    }
+
+    /// Deletes an entry; returns whether there was one. A damaged one counts: this is how to remove it.
+    fn delete(&self, lock: &WriteLock<'_>, at: &EntryPath) -> Result<bool> {
+        let existed = match self.tree.format.peek_header(&self.tree.path(at)) {
+            Ok(Some(header)) => is_alive(header.deadline),
+            Ok(None) => return self.tree.dir.check().map(|()| false),
+            Err(error) if error.kind() == ErrorKind::Corrupt => true,
+            Err(error) => return Err(error),
+        };
+        let removed = lock.change(Some(&at.shard), || self.tree.remove(at))?;
+        Ok(removed && existed)
+    }
+
+    fn touch(&self, lock: &WriteLock<'_>, at: &EntryPath, key: &Key, deadline: Option<i64>) -> Result<()> {
+        let Tree { format, sync, .. } = self.tree;
+        match lock.change(None, || format.touch(&self.tree.path(at), key, deadline, sync))? {
+            Some(content) => lock.change(Some(&at.shard), || self.tree.replace(at, &content, b"")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn first_failure(failures: Vec<(String, Error)>) -> Result<()> {
+    failures.into_iter().try_for_each(|(_, error)| Err(error))
+}
+
+/// A change that was made and is perhaps not on the disk. The kind of the error must not say that
+/// nothing has changed.
+fn unsynced(error: Error) -> Error {
+    if error.outcome() == Outcome::Unknown {
+        return error;
+    }
+    Error::new(ErrorKind::Other, "the change was made, but could not be put on the disk").with_source(error)
 }

@@ -1,11 +1,8 @@
-//! What the operating system says, as Larder's errors.
+//! Errors of the operating system as Larder's errors.
 
 use std::{borrow::Cow, io};
 
-use larder_core::{Error, ErrorKind, Operation, Result};
-
-/// The adapter's name in errors.
-pub(crate) const NAME: &str = "file";
+use larder_core::v2::{Error, ErrorKind, Result};
 
 /// An error of the operating system. Its text names no path, so no key.
 pub(crate) fn io(error: io::Error) -> Error {
@@ -55,24 +52,19 @@ fn too_many_files(_: &io::Error) -> bool {
     false
 }
 
-/// What is stored is not what this adapter wrote.
+/// The stored data is damaged, or was not written by this adapter.
 pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
-/// The user has to change something first.
+/// The user has to change an option or the path first.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
-/// Names the adapter and the operation in an error.
-pub(crate) fn during(operation: Operation) -> impl Fn(Error) -> Error {
-    move |error| error.with_adapter(NAME).with_operation(operation)
-}
-
 /// Runs file system calls on tokio's threads for blocking work: one hop per operation.
 ///
-/// The work goes on to its end when the future is dropped.
+/// The work runs to its end also if the future is dropped.
 pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
 where
     T: Send + 'static,
@@ -81,7 +73,8 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(stopped) if stopped.is_cancelled() => {
-            Err(Error::new(ErrorKind::Unavailable, "the tokio runtime is shutting down"))
+            // It has not begun.
+            Err(Error::new(ErrorKind::Unavailable, "the tokio runtime is shutting down").not_applied())
         }
         Err(_) => Err(Error::new(ErrorKind::Other, "the work on the file system panicked")),
     }

@@ -9,17 +9,16 @@
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> larder_core::Result<()> {
+//! # async fn main() -> larder_core::v2::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let url = format!("file:{}/sessions", dir.path().display());
-//! use larder_core::{Expiry, Key, Storage, StorageExt};
+//! use std::time::Duration;
 //! use larder_file::FileStorage;
 //!
-//! let storage = FileStorage::connect(&url).await?; // "file:sessions"
-//! let chat = Key::new("chat:7")?;
-//! storage.write_as(&chat, &vec!["Rex".to_owned()], Expiry::after_secs(3600)).await?;
-//! assert_eq!(storage.read_as::<Vec<String>>(&chat).await?.unwrap(), ["Rex"]);
-//! storage.close().await?;
+//! let store = FileStorage::connect(&url).await?; // "file:sessions"
+//! store.write("chat:7", "Rex").expires_in(Duration::from_secs(3600)).await?;
+//! assert_eq!(store.read("chat:7").await?.unwrap().value, "Rex");
+//! store.close().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -56,7 +55,7 @@
 //! take no lock. Do not remove `.larder` while a program is running, and do not share a directory over
 //! a network file system that has no working locks. A process that has stopped (`SIGSTOP`, a debugger)
 //! while it holds a lock keeps it: changes of the same keys, and listings, fail as
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable) after `lock_timeout`.
+//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) after `lock_timeout`.
 //!
 //! **Power cuts.** With `sync=true` each answer to a change follows from what is on the disk. If a
 //! process is killed before it has synced, the next change, in whatever process, syncs first. Reads
@@ -95,11 +94,11 @@
 //! }
 //! ```
 //!
-//! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::ErrorKind::Corrupt) to
+//! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) to
 //! whoever reads it, and to compare-and-swap and touch; other keys are not affected. It is listed, a
 //! plain write replaces it, and a delete removes it (and returns `true`). A file that has the name of
 //! an entry's file, but for a key that Larder cannot hold (it has control characters, say, or is not
-//! UTF-8), is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) in listings. Other files are left
+//! UTF-8), is an [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) in listings. Other files are left
 //! alone.
 //!
 //! **Permissions.** New files are for this user only (mode `0600`, directories `0700`), since keys and
@@ -120,7 +119,7 @@
 //! for byte what grammY writes, but replaced as a whole, so that no reader sees half of it. Reading
 //! returns compact JSON in which numbers and strings are spelled as in the file. There is no expiry,
 //! and versions are the content. Keys that the layout cannot hold are
-//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
+//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
 //! that leads out of the directory, and those of more than 250 bytes. On a file system that does not
 //! tell case apart two keys that differ in case only are one: that is the layout's limit. Opening and
 //! reading add nothing to the directory; the first change adds `.larder` with locks, which grammY does
@@ -148,24 +147,20 @@
 //!
 //! # Errors
 //!
-//! No permission is [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied), a full disk or quota
-//! [`StorageFull`](larder_core::ErrorKind::StorageFull), a path of the wrong sort or a directory with other things in
-//! it [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), a directory that has gone while it was in
-//! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
+//! No permission is [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied), a full disk or quota
+//! [`StorageFull`](larder_core::v2::ErrorKind::StorageFull), a path of the wrong sort or a directory with other things in
+//! it [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), a directory that has gone while it was in
+//! use (its disk was unmounted, say) [`Unavailable`](larder_core::v2::ErrorKind::Unavailable).
 
-mod atomic;
-mod binary;
+mod applied;
 mod config;
+mod data_dir;
 mod directory;
-mod envelope;
 mod error;
-mod form;
-mod grammy;
-mod home;
-mod json_text;
+mod files;
+mod format;
 mod listing;
 mod lock;
-mod name;
 mod permissions;
 #[cfg(test)]
 #[cfg(unix)]
@@ -173,8 +168,12 @@ mod power_cut;
 mod setup;
 mod snapshot;
 mod storage;
+#[cfg(test)]
+#[cfg(unix)]
+mod test_disk;
+mod tree;
 
-use larder_core::{Operation, Result, Storage};
+use larder_core::v2::{Result, Store};
 use larder_kit::StoreUrl;
 
 pub use crate::{
@@ -189,11 +188,8 @@ pub use crate::{
 /// # Errors
 ///
 /// As [`SnapshotStorage::connect`] and [`FileStorage::connect`].
-pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
-    if is_snapshot(url).map_err(error::during(Operation::Connect))? {
-        return Ok(Box::new(SnapshotStorage::connect(url).await?));
-    }
-    Ok(Box::new(FileStorage::connect(url).await?))
+pub async fn open(url: &str) -> Result<Store> {
+    if is_snapshot(url)? { SnapshotStorage::connect(url).await } else { FileStorage::connect(url).await }
 }
 
 /// Opens whichever storage a `file:` URL names, as [`open`] does, but only if it is there. Opening and
@@ -202,11 +198,12 @@ pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
 /// # Errors
 ///
 /// As [`SnapshotStorage::connect_existing`] and [`FileStorage::connect_existing`].
-pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
-    if is_snapshot(url).map_err(error::during(Operation::Connect))? {
-        return Ok(Box::new(SnapshotStorage::connect_existing(url).await?));
+pub async fn open_existing(url: &str) -> Result<Store> {
+    if is_snapshot(url)? {
+        SnapshotStorage::connect_existing(url).await
+    } else {
+        FileStorage::connect_existing(url).await
     }
-    Ok(Box::new(FileStorage::connect_existing(url).await?))
 }
 
 fn is_snapshot(url: &str) -> Result<bool> {
@@ -219,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_decides() {
+    fn path_decides() {
         for (url, snapshot) in [
             ("file:sessions", false),
             ("file:sessions.json", true),

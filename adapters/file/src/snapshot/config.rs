@@ -1,32 +1,26 @@
-//! What a snapshot's storage can be told.
+//! The options of a storage on a snapshot.
 
 use std::{path::PathBuf, time::Duration};
 
-use larder_core::{Operation, Result};
+use larder_core::v2::Result;
 use larder_kit::StoreUrl;
 
-use crate::{
-    SnapshotStorage,
-    config::path,
-    error::{configuration, during},
-    permissions,
-};
+use crate::{config::path, error::configuration, permissions};
 
 /// The options of a `file:` URL that names a snapshot.
 pub const SNAPSHOT_OPTIONS: &[&str] = &["interval", "permissions"];
 
-/// How often the snapshot is written, unless told otherwise.
+/// How often the snapshot is written by default.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Builds a [`SnapshotStorage`].
+/// Builds a [`SnapshotStorage`](crate::SnapshotStorage).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::Result<()> {
+/// # async fn main() -> larder_core::v2::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("sessions.json");
 /// use std::time::Duration;
-/// use larder_core::Storage;
 /// use larder_file::SnapshotStorage;
 ///
 /// let storage = SnapshotStorage::builder(path).interval(Duration::from_secs(10)).open().await?;
@@ -50,25 +44,20 @@ impl SnapshotBuilder {
         Self { path: path.into(), interval: INTERVAL, permissions: None, existing: false }
     }
 
-    /// What a `file:` URL says; its options are [`SNAPSHOT_OPTIONS`].
+    /// The options of a `file:` URL; see [`SNAPSHOT_OPTIONS`].
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
-    /// unknown option or a value that it does not take.
+    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) for another scheme, an empty path, an
+    /// unknown option or an invalid value.
     pub fn from_url(url: &str) -> Result<Self> {
-        Self::from_location(StoreUrl::parse(url)?).map_err(during(Operation::Connect))
-    }
-
-    fn from_location(mut location: StoreUrl) -> Result<Self> {
-        let mut builder = Self::new(path(&location)?);
-        if let Some(interval) = location.take_duration("interval")? {
-            builder = builder.interval(interval);
+        let mut url = StoreUrl::parse(url)?;
+        let mut builder = Self::new(path(&url)?);
+        if let Some(interval) = url.take_duration("interval")? {
+            builder.interval = interval;
         }
-        if let Some(mode) = location.take_with("permissions", permissions::EXPECTS, permissions::parse)? {
-            builder = builder.permissions(mode);
-        }
-        location.finish(SNAPSHOT_OPTIONS)?;
+        builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
+        url.finish(SNAPSHOT_OPTIONS)?;
         builder.check()?;
         Ok(builder)
     }
@@ -98,30 +87,17 @@ impl SnapshotBuilder {
     pub(super) fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
             return Err(configuration(
-                "a snapshot is written every `interval`, which is longer than zero; for writes that are stored \
-                 when they are acknowledged use a directory, such as `file:sessions`",
+                "`interval` must be greater than zero; for writes that are stored when they are acknowledged use a \
+                 directory, such as `file:sessions`",
             ));
         }
         Ok(())
-    }
-
-    /// Takes hold of the snapshot and reads it.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
-    /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
-    /// it is left as it is, and nothing is created beside it;
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names something that is not
-    /// a file, or nothing with [`existing`](Self::existing); [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
-    pub async fn open(self) -> Result<SnapshotStorage> {
-        SnapshotStorage::open(self).await.map_err(during(Operation::Connect))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One line per entry. A value that is JSON with no white space between its tokens is there as it is
-//! (`value`); any other is in base64 (`base64`), so that all come back byte for byte. `expires_at` is
+//! (`value`); any other is in base64 (`base64`). So all come back byte for byte. `expires_at` is
 //! in Unix milliseconds.
 
 use std::{
@@ -24,15 +24,16 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use larder_core::{Error, Key, Result};
+use larder_core::v2::{Error, Key, Result, Version};
+use larder_kit::check_json;
 use serde::{
     Deserialize,
-    de::{Deserializer, Error as _, MapAccess, Visitor},
+    de::{Deserializer, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
 use super::map::Slot;
-use crate::{error::corrupt, json_text};
+use crate::{error::corrupt, format::json_text};
 
 const NAME: &str = "snapshot";
 const VERSION: u32 = 1;
@@ -58,8 +59,8 @@ impl<W: Write> Writer<W> {
         let token = slot.token;
         write!(self.out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
         let value = &slot.value[..];
-        // What had white space would come back without it.
-        if json_text::is_json(value) && matches!(json_text::compact(value), Cow::Borrowed(_)) {
+        // A value with white space between tokens would come back without it.
+        if check_json(value).is_ok() && matches!(json_text::compact(value), Cow::Borrowed(_)) {
             self.out.write_all(b"\"value\":")?;
             self.out.write_all(value)?;
         } else {
@@ -85,7 +86,7 @@ struct Document<'a> {
     entries: Entries<'a>,
 }
 
-/// The members of an object, in their order: one that comes twice is not to be lost silently.
+/// The members of an object, in their order: one that comes twice must not be lost silently.
 struct Entries<'a>(Vec<(String, Saved<'a>)>);
 
 #[derive(Deserialize)]
@@ -126,13 +127,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
             }
         }
 
-        let entries = deserializer.deserialize_map(InOrder)?;
-        if entries.is_empty()
-            || entries.iter().all(|(_, saved)| saved.value.is_some() != saved.base64.is_some())
-        {
-            return Ok(Self(entries));
-        }
-        Err(D::Error::custom("an entry has either `value` or `base64`"))
+        deserializer.deserialize_map(InOrder).map(Self)
     }
 }
 
@@ -140,7 +135,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 ///
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if it is none.
+/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) if the text is not one.
 pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
         // The parser's own words may quote a value.
@@ -161,7 +156,7 @@ pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
             _ => return Err(wrong("it has either `value` or `base64`")),
         };
         let token = match saved.version {
-            None => larder_core::Version::unique().as_token().unwrap_or_default(),
+            None => Version::unique().as_token().unwrap_or_default(),
             Some(text) => {
                 u64::from_str_radix(&text, 16).map_err(|_| wrong("`version` is not 16 hexadecimal digits"))?
             }
@@ -175,13 +170,13 @@ pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
 
 fn unusable(why: impl fmt::Display) -> Error {
     corrupt(format!(
-        "the snapshot file {why}; it has been left as it is: repair it, or move it away to start anew"
+        "the snapshot file {why}; it has been left as it is: repair it, or move it away to start with an empty one"
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
-use larder_core::{Entry, Expiry, Key, Record, Version};
+use larder_core::v2::{
+    Action, Applied, Change, Entry, Error, Expiry, Key, ListOptions, ReadOptions, Record, Result, Version,
+    Written,
+};
 
 /// An entry in memory.
 #[derive(Clone, Debug)]
@@ -47,15 +50,15 @@ impl Frozen {
 }
 
 impl Slot {
-    pub(super) fn is_alive(&self, now: i64) -> bool {
+    fn is_alive(&self, now: i64) -> bool {
         Expiry::until(self.deadline, now).is_some()
     }
 
-    pub(super) fn version(&self) -> Version {
+    fn version(&self) -> Version {
         Version::from_token(self.token)
     }
 
-    pub(super) fn record(&self) -> Record {
+    fn record(&self) -> Record {
         Record::at(self.value.clone(), self.version())
     }
 }
@@ -65,7 +68,7 @@ impl Map {
         Self { slots, changes: 0, frozen: None }
     }
 
-    /// A number that is another one after every change.
+    /// Counts the changes.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -110,66 +113,63 @@ impl Map {
         Some(page)
     }
 
-    /// To be called before a change of the slot under `key`.
-    fn before_change(&mut self, key: &Key) {
-        if let Some(frozen) = &mut self.frozen {
-            frozen.keep(key, self.slots.get(key));
-        }
-    }
-
     /// The entry under `key`, unless it has expired.
-    pub(super) fn get(&self, key: &Key, now: i64) -> Option<&Slot> {
+    fn get(&self, key: &Key, now: i64) -> Option<&Slot> {
         self.slots.get(key).filter(|slot| slot.is_alive(now))
     }
 
-    pub(super) fn set(&mut self, key: &Key, value: &[u8], expiry: Expiry, now: i64) -> Version {
-        let version = Version::unique();
-        if expiry.is_elapsed() {
-            self.remove(key, now);
-            return version;
+    /// Reads the entry under `key`.
+    pub(super) fn read(&self, key: &Key, options: &ReadOptions, now: i64) -> Option<Record> {
+        let slot = self.slots.get(key)?;
+        let expiry = Expiry::until(slot.deadline, now)?;
+        Some(if options.ttl { slot.record().expires(expiry) } else { slot.record() })
+    }
+
+    /// Applies a change if its condition holds.
+    pub(super) fn apply(&mut self, change: Change, now: i64) -> Result<Applied> {
+        let Change { key, action, condition, .. } = change;
+        let current = self.get(&key, now).map(Slot::version);
+        if !condition.holds(current.as_ref()) {
+            return Err(Error::conflict());
         }
-        let slot = Slot {
-            // The value may be a slice of something larger, which is not ours to keep alive.
-            value: Bytes::copy_from_slice(value),
-            token: version.as_token().unwrap_or_default(),
-            deadline: expiry.deadline(now),
-        };
-        self.before_change(key);
-        self.slots.insert(key.clone(), slot);
-        self.changes += 1;
-        version
-    }
-
-    pub(super) fn remove(&mut self, key: &Key, now: i64) -> bool {
-        self.before_change(key);
-        let Some(slot) = self.slots.remove(key) else {
-            return false;
-        };
-        self.changes += 1;
-        slot.is_alive(now)
-    }
-
-    pub(super) fn touch(&mut self, key: &Key, expiry: Expiry, now: i64) -> bool {
-        if expiry.is_elapsed() {
-            return self.remove(key, now);
+        match action {
+            Action::Delete if current.is_none() => return Ok(Applied::Deleted(false)),
+            Action::Touch(_) if current.is_none() => return Ok(Applied::Touched(false)),
+            _ => {}
         }
-        self.before_change(key);
-        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.is_alive(now)) else {
-            return false;
-        };
-        slot.deadline = expiry.deadline(now);
-        self.changes += 1;
-        true
+        let Self { slots, changes, frozen } = self;
+        if let Some(frozen) = frozen {
+            frozen.keep(&key, slots.get(&key));
+        }
+        *changes += 1;
+        Ok(match action {
+            Action::Put(value, expiry) => {
+                let version = Version::unique();
+                let token = version.as_token().unwrap_or_default();
+                // The value may be a slice of a larger buffer, which should not be kept alive.
+                let value = Bytes::copy_from_slice(&value);
+                slots.insert(key, Slot { value, token, deadline: expiry.deadline(now) });
+                Applied::Put(Written::at(version))
+            }
+            Action::Delete => {
+                slots.remove(&key);
+                Applied::Deleted(true)
+            }
+            Action::Touch(expiry) => {
+                slots.entry(key).and_modify(|slot| slot.deadline = expiry.deadline(now));
+                Applied::Touched(true)
+            }
+        })
     }
 
-    /// Removes what has expired. A snapshot leaves it out anyway, so that this is no change.
+    /// Removes expired entries. A snapshot leaves them out anyway, so this does not count as a change.
     pub(super) fn purge(&mut self, now: i64) -> u64 {
         let before = self.slots.len();
         self.retain(|_, slot| slot.is_alive(now));
         (before - self.slots.len()) as u64
     }
 
-    /// Removes everything under `prefix`; returns how many entries that were.
+    /// Removes all entries whose keys begin with `prefix`; returns how many there were.
     pub(super) fn clear(&mut self, prefix: &str, now: i64) -> u64 {
         let mut cleared = 0;
         self.retain(|key, slot| {
@@ -192,39 +192,43 @@ impl Map {
         });
     }
 
-    /// Up to `limit` entries under `prefix` in the order of their keys, after `last`; expired ones are
-    /// left out. Beside them the last key that was looked at, to go on from; `None` at the end.
+    /// Looks at up to `limit` entries of a listing, in the order of their keys, after `last`. Returns those
+    /// that have not expired, and the last key that was looked at; `None` at the end.
     pub(super) fn page(
         &self,
-        prefix: &str,
+        options: &ListOptions,
         last: Option<&Key>,
         limit: usize,
         now: i64,
-    ) -> (Vec<(Key, Slot)>, Option<Key>) {
-        let start = last.map_or(Bound::Included(prefix), |last| Bound::Excluded(last.as_str()));
+    ) -> (Vec<Entry>, Option<Key>) {
+        let prefix = options.prefix.as_str();
+        let start = match last {
+            Some(last) if last.as_str() >= prefix => Bound::Excluded(last.as_str()),
+            _ => Bound::Included(prefix),
+        };
         let mut page = Vec::new();
         let mut reached = None;
         let slots = self.slots.range::<str, _>((start, Bound::Unbounded));
         for (key, slot) in slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).take(limit) {
             reached = Some(key.clone());
-            if slot.is_alive(now) {
-                page.push((key.clone(), slot.clone()));
-            }
+            let Some(expiry) = Expiry::until(slot.deadline, now) else {
+                continue;
+            };
+            let record = options.values.then(|| slot.record().expires(expiry));
+            page.push(
+                record.map_or_else(|| Entry::key(key.clone()), |record| Entry::new(key.clone(), record)),
+            );
         }
         (page, reached)
     }
-}
-
-/// An entry as a listing returns it; `None` if it has expired.
-pub(super) fn entry((key, slot): (Key, Slot), now: i64) -> Option<Entry> {
-    Expiry::until(slot.deadline, now).map(|expiry| Entry::new(key, slot.record(), expiry))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Map, Slot};
+    use larder_core::v2::{Bytes, Expiry, Key};
 
     #[derive(Clone, Debug)]
     enum Change {
@@ -243,9 +247,11 @@ mod tests {
 
     fn apply(map: &mut Map, change: &Change, now: i64) {
         match *change {
-            Change::Set(at, value, expiry) => drop(map.set(&key(at), &[value], expiry, now)),
-            Change::Remove(at) => drop(map.remove(&key(at), now)),
-            Change::Touch(at, expiry) => drop(map.touch(&key(at), expiry, now)),
+            Change::Set(at, value, expiry) => {
+                drop(map.apply(super::Change::put(key(at), vec![value], expiry), now));
+            }
+            Change::Remove(at) => drop(map.apply(super::Change::delete(key(at)), now)),
+            Change::Touch(at, expiry) => drop(map.apply(super::Change::touch(key(at), expiry), now)),
             Change::Clear(tens) => drop(map.clear(&tens.to_string(), now)),
             Change::Purge => drop(map.purge(now)),
             Change::Page(_) => {}
@@ -256,7 +262,7 @@ mod tests {
         let expiry = || {
             prop_oneof![
                 Just(Expiry::Never),
-                Just(Expiry::after_millis(0)),
+                Just(Expiry::after_millis(1)),
                 Just(Expiry::after_millis(10)),
                 Just(Expiry::after_millis(90)),
             ]

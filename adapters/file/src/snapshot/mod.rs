@@ -1,9 +1,9 @@
-//! One JSON file that holds everything, with the entries in memory in between.
+//! One JSON file that holds all entries. They are in memory, and saved every so often.
 
 mod config;
 mod document;
+mod file;
 mod map;
-mod saver;
 mod storage;
 
 pub use self::{

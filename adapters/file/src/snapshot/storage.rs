@@ -1,42 +1,43 @@
 //! The storage on a snapshot.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream, stream::BoxStream};
-use larder_core::{
-    Capabilities, Condition, Entry, EntryStream, Error, Expiry, Key, KeyStream, Operation, Purge, Record,
-    Result, Storage, Version, Versions, Write, clock::unix_millis,
+use larder_core::v2::{
+    Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
+    clock::unix_millis,
 };
+use larder_kit::{Pager, Sweeper, pages};
 
-use super::{
-    config::SnapshotBuilder,
-    map::{Map, Slot, entry},
-    saver::{Shared, closed},
+use super::{config::SnapshotBuilder, file::SnapshotFile, map::Map};
+use crate::{
+    applied::{existed, written},
+    error::blocking,
 };
-use crate::error::{NAME, blocking, during};
 
 /// How many entries a listing takes in one go.
-const PAGE: usize = 256;
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long to wait, at most, before another try after a failed save.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A storage that keeps its entries in memory and writes them all into one JSON file every so often.
 ///
 /// **A write is acknowledged when it is in memory.** It is in the file after the next interval (60
-/// seconds by default), or after [`flush`](Storage::flush) or [`close`](Storage::close); a crash
-/// before that loses it. So [`Capabilities::persistent`] is `false`, though what was flushed is there
-/// when the snapshot is opened again.
+/// seconds by default), or after [`Store::flush`] or [`Store::close`]; a crash before that loses it. So
+/// [`Info::persistent`] is `false`, though everything that was flushed is there when the snapshot is opened
+/// again.
 ///
 /// **The file holds the state of one moment**: the one at which its save began. Changes during a save
 /// are in the next one.
 ///
-/// Cheap to clone; clones share everything. Dropping the last one without a close writes what is left
-/// there and then, which blocks the thread for as long as that takes and can report an error only
-/// through `tracing`: close it instead. A close that fails leaves the storage open, so that it can be
-/// tried again.
-#[derive(Clone)]
+/// Dropping the last handle without a close writes what is left there and then, which blocks the thread
+/// for as long as that takes and can report an error only through `tracing`: close it instead. If a close
+/// fails, the entries stay in memory and are saved in the background; close again to know that they are in
+/// the file.
 pub struct SnapshotStorage {
-    shared: Arc<Shared>,
+    file: Arc<SnapshotFile>,
+    saver: Sweeper,
 }
 
 impl SnapshotStorage {
@@ -45,7 +46,7 @@ impl SnapshotStorage {
     /// # Errors
     ///
     /// As [`SnapshotBuilder::from_url`] and [`SnapshotBuilder::open`].
-    pub async fn connect(url: &str) -> Result<Self> {
+    pub async fn connect(url: &str) -> Result<Store> {
         SnapshotBuilder::from_url(url)?.open().await
     }
 
@@ -54,7 +55,7 @@ impl SnapshotStorage {
     /// # Errors
     ///
     /// As [`SnapshotBuilder::from_url`] and [`SnapshotBuilder::open`].
-    pub async fn connect_existing(url: &str) -> Result<Self> {
+    pub async fn connect_existing(url: &str) -> Result<Store> {
         SnapshotBuilder::from_url(url)?.existing().open().await
     }
 
@@ -63,193 +64,157 @@ impl SnapshotStorage {
         SnapshotBuilder::new(path)
     }
 
-    pub(super) async fn open(builder: SnapshotBuilder) -> Result<Self> {
-        builder.check()?;
-        let existing = builder.existing;
-        let shared = blocking(move || Shared::open(&builder)).await?;
-        let storage = Self { shared: Arc::new(shared) };
-        if !existing {
-            storage.shared.ensure_running();
-        }
-        Ok(storage)
+    /// Calls `change` with the entries and the time, once the file is held against other processes.
+    async fn change<T>(&self, change: impl FnOnce(&mut Map, i64) -> T + Send) -> Result<T> {
+        self.file.hold().await?;
+        self.saver.ensure_running();
+        self.file.with_map(|map| change(map, unix_millis()))
     }
+}
 
-    fn look<T>(&self, operation: Operation, look: impl FnOnce(&Map, i64) -> T) -> Result<T> {
-        let state = self.shared.state();
-        if state.closed {
-            return Err(during(operation)(closed()));
-        }
-        Ok(look(&state.map, unix_millis()))
+impl SnapshotBuilder {
+    /// Takes hold of the snapshot and reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) while another process or another storage
+    /// in this one has it; [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) if the file is not a snapshot:
+    /// it is left as it is, and nothing is created beside it;
+    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the path names something that is not
+    /// a file, or nothing with [`existing`](Self::existing);
+    /// [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied) without permission.
+    pub async fn open(self) -> Result<Store> {
+        self.check()?;
+        let interval = self.interval;
+        let file = Arc::new(blocking(move || SnapshotFile::open(&self)).await?);
+        let save = move |file| save(file, interval.min(RETRY));
+        let saver = Sweeper::start("file", Arc::downgrade(&file), interval, save);
+        Ok(Store::from(SnapshotStorage { file, saver }))
     }
+}
 
-    async fn change<T>(
-        &self,
-        operation: Operation,
-        change: impl FnOnce(&mut Map, i64) -> Result<T> + Send,
-    ) -> Result<T> {
-        self.shared.take_hold().await.map_err(during(operation))?;
-        self.shared.ensure_running();
-        let mut state = self.shared.state();
-        if state.closed {
-            return Err(during(operation)(closed()));
+/// Saves what has changed, as often as it takes.
+async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
+    let weak = Arc::downgrade(&file);
+    let mut file = Some(file);
+    while let Some(open) = file {
+        open.with_map(|map| map.purge(unix_millis()))?;
+        match open.flush().await {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(%error, "the snapshot could not be written; trying again"),
         }
-        change(&mut state.map, unix_millis())
+        // The last handle may be dropped meanwhile.
+        drop(open);
+        tokio::time::sleep(pause).await;
+        file = weak.upgrade();
     }
+    Ok(0)
+}
 
-    fn pages<'a, T: Send + 'a>(
-        &'a self,
-        operation: Operation,
-        prefix: &'a str,
-        item: impl Fn((Key, Slot)) -> Option<T> + Send + 'a,
-    ) -> BoxStream<'a, Result<T>> {
-        let first: Option<Option<Key>> = Some(None);
-        let pages = stream::unfold(first, move |last| {
-            let page =
-                last.map(|last| self.look(operation, |map, now| map.page(prefix, last.as_ref(), PAGE, now)));
-            async move {
-                match page? {
-                    Ok((_, None)) => None,
-                    Ok((page, reached)) => Some((page.into_iter().map(Ok).collect(), Some(reached))),
-                    Err(error) => Some((vec![Err(error)], None)),
-                }
-            }
-        });
-        pages
-            .map(stream::iter)
-            .flatten()
-            .filter_map(move |found| std::future::ready(found.map(&item).transpose()))
-            .boxed()
+/// A listing under way.
+struct Listing {
+    file: Arc<SnapshotFile>,
+    options: ListOptions,
+}
+
+impl Pager for Listing {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        let Self { file, options } = self;
+        let limit = options.page(PAGE).get();
+        let (page, last) =
+            file.with_map(|map| map.page(options, options.start_after.as_ref(), limit, unix_millis()))?;
+        options.start_after = last;
+        Ok(options.start_after.is_some().then(|| page.into_iter().map(Ok).collect()))
     }
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Storage for SnapshotStorage {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal()
+    fn info(&self) -> Info {
+        Info::minimal("file")
             .with_expiry()
             .with_versions(Versions::Unique)
-            .with_listing()
+            .with_ordered_listing()
             .with_purge(Purge::Sweep)
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.look(Operation::Read, |map, now| map.get(key, now).map(Slot::record))
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.read_many(std::slice::from_ref(key), options).await.swap_remove(0)
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.change(Operation::Write, |map, now| {
-            map.set(key, &value, expiry, now);
-            Ok(())
-        })
-        .await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        self.change(|map, now| map.apply(change, now)).await?.map(written)
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.change(Operation::Delete, |map, now| Ok(map.remove(key, now))).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        self.change(|map, now| map.apply(change, now)).await?.map(existed)
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        self.change(Operation::WriteIf, |map, now| {
-            if Condition::from(map.get(key, now).map(Slot::version)) != condition {
-                return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::WriteIf));
-            }
-            Ok(map.set(key, &value, expiry, now))
-        })
-        .await
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        self.change(|map, now| map.apply(change, now)).await?.map(existed)
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        self.change(Operation::DeleteIf, |map, now| {
-            if map.get(key, now).map(Slot::version).as_ref() != Some(version) {
-                return Err(Error::conflict().with_adapter(NAME).with_operation(Operation::DeleteIf));
-            }
-            map.remove(key, now);
-            Ok(())
-        })
-        .await
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let read = |map: &mut Map, now| {
+            let read = |key: &Key| {
+                if let Some(expiry) = options.touch {
+                    map.apply(Change::touch(key.clone(), expiry), now)?;
+                }
+                Ok(map.read(key, options, now))
+            };
+            keys.iter().map(read).collect()
+        };
+        let read = match options.touch {
+            Some(_) => self.change(read).await,
+            None => self.file.with_map(|map| read(map, unix_millis())),
+        };
+        read.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.change(Operation::Touch, |map, now| Ok(map.touch(key, expiry, now))).await
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let count = changes.len();
+        let apply =
+            |map: &mut Map, now| changes.into_iter().map(|change| map.apply(change, now)).collect::<Vec<_>>();
+        let not_applied = |error: Error| {
+            let error = error.not_applied();
+            (0..count).map(|_| Err(error.clone())).collect()
+        };
+        self.change(apply).await.unwrap_or_else(not_applied)
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.look(Operation::Ttl, |map, now| {
-            map.get(key, now).and_then(|slot| Expiry::until(slot.deadline, now))
-        })
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        pages(Listing { file: Arc::clone(&self.file), options })
     }
 
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        self.look(Operation::Contains, |map, now| map.get(key, now).is_some())
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        self.look(Operation::ReadMany, |map, now| {
-            keys.iter().map(|key| map.get(key, now).map(Slot::record)).collect()
-        })
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        self.change(Operation::WriteMany, |map, now| {
-            for write in writes {
-                map.set(&write.key, &write.value, write.expiry, now);
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        self.change(Operation::DeleteMany, |map, now| {
-            Ok(keys.iter().map(|key| u64::from(map.remove(key, now))).sum())
-        })
-        .await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.pages(Operation::Keys, prefix, |(key, _)| Some(key))
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.pages::<Entry>(Operation::Entries, prefix, |found| entry(found, unix_millis()))
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        self.change(Operation::Clear, |map, now| Ok(map.clear(prefix, now))).await
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        self.change(|map, now| map.clear(prefix, now)).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.change(Operation::PurgeExpired, |map, now| Ok(map.purge(now))).await
+        self.change(Map::purge).await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.look(Operation::Ping, |_, _| ())
+        Ok(())
     }
 
     /// Writes the snapshot, if something has changed, and returns once it is on the disk.
     async fn flush(&self) -> Result<()> {
-        self.look(Operation::Flush, |_, _| ())?;
-        self.shared.flush().await.map_err(during(Operation::Flush))
+        self.file.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.shared.close().await.map_err(during(Operation::Close))
+        self.file.close().await?;
+        self.saver.stop();
+        Ok(())
     }
 }
 
 impl fmt::Debug for SnapshotStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnapshotStorage").field("path", &self.shared.path()).finish_non_exhaustive()
+        f.debug_struct("SnapshotStorage").field("path", &self.file.path).finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{Instrument, Span, field, level_filters::LevelFilter};
+use tracing::{Instrument, Span, field};
 
 pub use self::{
     request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest},
@@ -341,14 +341,12 @@ impl Store {
         size: impl FnOnce(Option<&T>) -> usize,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        // Even a disabled span costs a tenth of a read from memory.
-        if LevelFilter::current() < LevelFilter::DEBUG {
-            return call.await.map_err(|error| self.named(error, operation));
-        }
         let span = self.span(operation);
         let result = call.instrument(span.clone()).await.map_err(|error| self.named(error, operation));
-        let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
-        span.record("outcome", outcome).record("size", size(result.as_ref().ok()));
+        if !span.is_disabled() {
+            let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
+            span.record("outcome", outcome).record("size", size(result.as_ref().ok()));
+        }
         result
     }
 

@@ -3,8 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use futures_util::StreamExt;
-use larder_core::{Condition, ErrorKind, Expiry, Storage, Version};
-use larder_file::FileStorage;
+use larder_core::v2::{ErrorKind, Expiry, ReadOptions, Store, Version};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, entries, key};
@@ -34,13 +33,17 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
 
             // Never taken for absent ...
             storage.read(&torn).await.fails(ErrorKind::Corrupt, "read");
-            storage.read_many(&[key("whole"), torn.clone()]).await.fails(ErrorKind::Corrupt, "read_many");
+            let mut read = storage.read_many(&[key("whole"), torn.clone()], &ReadOptions::new()).await;
+            read.remove(1).fails(ErrorKind::Corrupt, "read_many");
+            assert_eq!(read.remove(0).must("read the other").must("a value").value, "[1]");
+            storage.write(&torn, "1").if_absent().await.fails(ErrorKind::Corrupt, "write if absent");
             storage
-                .write_if(&torn, "1".into(), Expiry::Never, Condition::Absent)
+                .delete(&torn)
+                .if_at(Version::unique())
                 .await
-                .fails(ErrorKind::Corrupt, "write_if");
-            storage.delete_if(&torn, &Version::unique()).await.fails(ErrorKind::Corrupt, "delete_if");
+                .fails(ErrorKind::Corrupt, "delete at a version");
             storage.touch(&torn, Expiry::Never).await.fails(ErrorKind::Corrupt, "touch");
+            storage.read(&torn).touching(Expiry::Never).await.fails(ErrorKind::Corrupt, "read and touch");
             assert_eq!(storage.purge_expired().await.must("purge"), 0);
             assert_eq!(
                 fs::read(&path).must("read the file"),
@@ -58,16 +61,16 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(listed.iter().filter(|entry| entry.is_ok()).count(), 1);
 
             // ... and a plain write or a delete puts an end to it.
-            storage.write(&torn, "2".into(), Expiry::Never).await.must("write");
+            storage.write(&torn, "2").await.must("write");
             assert_eq!(storage.read(&torn).await.must("read").must("a value").value, "2");
             fs::write(&path, b"").must("damage the file");
             assert!(storage.delete(&torn).await.must("delete"));
             assert!(storage.read(&torn).await.must("read").is_none());
-            assert!(storage.write_if(&torn, "3".into(), Expiry::Never, Condition::Absent).await.is_ok());
+            assert!(storage.write(&torn, "3").if_absent().await.is_ok());
         })
         .case("listing_reports_each_name_that_is_not_a_key", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             let root = context.factory.path(context.target.space());
             let file = root.join(entries(&root).pop().must("the entry's file"));
             let extension = file.extension().must("an extension").to_string_lossy().into_owned();
@@ -116,7 +119,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
 pub(crate) fn grammy_cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite.case("listing_reports_each_key_that_it_cannot_hold", |context| async move {
         let storage = context.factory.storage(context.target.space()).await;
-        storage.write(&key("424242"), "1".into(), Expiry::Never).await.must("write");
+        storage.write(&key("424242"), "1").await.must("write");
         let root = context.factory.path(context.target.space());
         let put = |name: &std::ffi::OsStr, directory: &std::ffi::OsStr| {
             fs::create_dir_all(root.join(directory)).must("make a directory");
@@ -154,12 +157,12 @@ pub(crate) fn grammy_cases(suite: Suite<Directories>) -> Suite<Directories> {
     })
 }
 
-async fn lists_nothing_but_errors(storage: &FileStorage) {
+async fn lists_nothing_but_errors(storage: &Store) {
     assert!(storage.keys("").all(|key| std::future::ready(key.is_err())).await);
 }
 
 /// One entry is listed, and `refused` errors.
-async fn lists_with_errors(storage: &FileStorage, refused: usize) {
+async fn lists_with_errors(storage: &Store, refused: usize) {
     let keys: Vec<_> = storage.keys("").map(|key| key.map(drop)).collect().await;
     let entries: Vec<_> = storage.entries("").map(|entry| entry.map(drop)).collect().await;
     for listed in [keys, entries] {
@@ -173,9 +176,9 @@ async fn lists_with_errors(storage: &FileStorage, refused: usize) {
 }
 
 /// Writes two entries, `whole` and `torn`; returns the file of the latter.
-async fn torn(directories: &Directories, space: &str, storage: &FileStorage) -> PathBuf {
-    storage.write(&key("whole"), "[1]".into(), Expiry::Never).await.must("write");
-    storage.write(&key("torn"), "[\"torn\"]".into(), Expiry::after_secs(600)).await.must("write");
+async fn torn(directories: &Directories, space: &str, storage: &Store) -> PathBuf {
+    storage.write(&key("whole"), "[1]").await.must("write");
+    storage.write(&key("torn"), "[\"torn\"]").expiry(Expiry::after_secs(600)).await.must("write");
     let root = directories.path(space);
     let named = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == "torn");
     root.join(entries(&root).into_iter().find(named).must("the entry's file"))

@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    num::NonZeroUsize,
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use larder_core::{Condition, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Result, Version};
 use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
 use larder_testkit::{Fails, Must, Suite, race, until};
 
@@ -18,7 +20,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
         .case("leftover_temporary_files_are_removed_and_live_ones_are_not", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             let hidden = context.factory.path(context.target.space()).join(".larder");
             let lock = fs::read_dir(hidden.join("locks"))
                 .must("read the locks")
@@ -47,7 +49,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("another_process_that_holds_the_lock_is_waited_for", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             let locks = context.factory.path(context.target.space()).join(".larder/locks");
             let held: Vec<_> = files(&locks)
                 .into_iter()
@@ -58,7 +60,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 })
                 .collect();
             let writer = storage.clone();
-            let write = tokio::spawn(async move { writer.write(&key("a"), "2".into(), Expiry::Never).await });
+            let write = tokio::spawn(async move { writer.write(&key("a"), "2").await });
             // Readers take no lock, and see the old value meanwhile.
             for _ in 0..20 {
                 assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
@@ -78,15 +80,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                     let storage = storages[task % 2].clone();
                     async move {
                         let key = key(&format!("round {round}"));
-                        storage
-                            .write_if(&key, task.to_string().into(), Expiry::Never, Condition::Absent)
-                            .await
+                        storage.write(&key, task.to_string()).if_absent().await
                     }
                 })
                 .await;
                 assert_eq!(won.iter().filter(|outcome| outcome.is_ok()).count(), 1);
                 for lost in won.into_iter().filter(Result::is_err) {
-                    lost.fails(ErrorKind::Conflict, "write_if");
+                    lost.fails(ErrorKind::Conflict, "write if absent");
                 }
             }
         })
@@ -95,7 +95,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 context.factory.storage(context.target.space()).await,
                 context.factory.builder(context.target.space()).sync(false).open().await.must("open"),
             ];
-            storages[0].write(&key("a"), "1".into(), Expiry::after_secs(600)).await.must("write");
+            storages[0].write(&key("a"), "1").expiry(Expiry::after_secs(600)).await.must("write");
             race(4, |task| {
                 let storage = storages[task % 2].clone();
                 async move {
@@ -115,7 +115,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             let long = [format!("a{}", "x".repeat(511)), format!("b{}", "é".repeat(255)), "A".repeat(200)];
             for text in &long {
-                storage.write(&key(text), "1".into(), Expiry::Never).await.must("write");
+                storage.write(&key(text), "1").await.must("write");
             }
             let mut keys: Vec<_> = storage.keys("").map(|key| key.must("list").to_string()).collect().await;
             keys.sort();
@@ -136,13 +136,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 async { builder.open().await.must("open") }
             };
             let storage = open().await;
-            storage.write(&key("short"), "1".into(), Expiry::after_millis(50)).await.must("write");
-            storage.write(&key("long"), "2".into(), Expiry::after_secs(600)).await.must("write");
+            storage.write(&key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
+            storage.write(&key("long"), "2").expiry(Expiry::after_secs(600)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
             // A clone keeps the sweeper going; it ends with the last.
             let clone = storage.clone();
             drop(storage);
-            clone.write(&key("short"), "1".into(), Expiry::after_millis(50)).await.must("write");
+            clone.write(&key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
             assert!(clone.read(&key("long")).await.must("read").is_some());
         })
@@ -150,7 +150,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let root = context.factory.path(context.target.space());
             let aside = root.with_extension("aside");
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             for empty_mount_point in [false, true] {
                 fs::rename(&root, &aside).must("move the directory away");
                 if empty_mount_point {
@@ -160,10 +160,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 storage.read(&key("b")).await.fails(ErrorKind::Unavailable, "read");
                 storage.ping().await.fails(ErrorKind::Unavailable, "ping");
                 storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "delete");
-                storage
-                    .write(&key("b"), "2".into(), Expiry::Never)
-                    .await
-                    .fails(ErrorKind::Unavailable, "write");
+                storage.write(&key("b"), "2").await.fails(ErrorKind::Unavailable, "write");
                 let listed = storage.keys("").collect::<Vec<_>>().await;
                 assert_eq!(listed.len(), 1);
                 for outcome in listed {
@@ -176,7 +173,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 fs::rename(&aside, &root).must("move the directory back");
             }
             assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
-            storage.write(&key("b"), "2".into(), Expiry::Never).await.must("write");
+            storage.write(&key("b"), "2").await.must("write");
         })
         .case("a_directory_of_something_else_is_refused", |context| async move {
             let root = context.factory.path(context.target.space());
@@ -211,7 +208,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             let url = format!("file:{}", root.join("x").display());
             let storage = larder_file::open(&url).await.must("open");
-            assert!(storage.capabilities().persistent && root.join("x").is_dir());
+            assert!(storage.info().persistent && root.join("x").is_dir());
         })
         .case("processes_that_start_at_once_agree_on_a_new_directory", |context| async move {
             let root = context.factory.path(context.target.space()).join("above/below");
@@ -221,16 +218,15 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             })
             .await;
             for (index, storage) in opened.iter().enumerate() {
-                storage.write(&key(&index.to_string()), "1".into(), Expiry::Never).await.must("write");
+                storage.write(&key(&index.to_string()), "1").await.must("write");
             }
             assert_eq!(opened[0].keys("").count().await, 10);
         })
         .case("batches_over_many_directories_say_what_failed", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let keys: Vec<Key> = (0..300).map(|at| key(&format!("k{at}"))).collect();
-            let writes: Vec<_> =
-                keys.iter().map(|key| larder_core::Write::new(key.clone(), "1", Expiry::Never)).collect();
-            storage.write_many(&writes).await.must("write_many");
+            let puts = || keys.iter().map(|key| Change::put(key.clone(), "1", Expiry::Never)).collect();
+            assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
             assert_eq!(entries(&context.factory.path(context.target.space())).len(), 300);
             // In the way of one key: something that no rename replaces.
             let root = context.factory.path(context.target.space());
@@ -239,19 +235,71 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let file = root.join(file.must("the file of k7"));
             fs::remove_file(&file).must("remove it");
             fs::create_dir_all(file.join("in the way")).must("make a directory");
-            let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "write_many");
-            assert_eq!(error.failures().iter().map(|failure| failure.index).collect::<Vec<_>>(), [7]);
+            let results = storage.apply(puts()).await;
+            assert_eq!((0..300).filter(|at| results[*at].is_err()).collect::<Vec<_>>(), [7]);
             fs::remove_dir_all(&file).must("remove the directory");
-            assert_eq!(storage.delete_many(&keys).await.must("delete_many"), 299);
+            let results = storage.apply(keys.into_iter().map(Change::delete).collect()).await;
+            let deleted = |result: &&Result<Applied>| matches!(result, Ok(Applied::Deleted(true)));
+            assert_eq!(results.iter().filter(deleted).count(), 299);
+            assert!(results.iter().all(Result::is_ok));
+        })
+        .case("batches_carry_conditions", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            let version = |text: &'static str| {
+                let storage = storage.clone();
+                async move { storage.read(&key(text)).await.must("read").must("a value").version.must("one") }
+            };
+            for text in ["at", "stale", "touched"] {
+                storage.write(&key(text), "1").await.must("write");
+            }
+            let at = Condition::At(version("at").await);
+            let touched = version("touched").await;
+            let put = |text| Change::put(key(text), "2", Expiry::Never);
+            let stale = Condition::At(Version::unique());
+            let results = storage
+                .apply(vec![
+                    put("at").on(at),
+                    put("stale").on(stale.clone()),
+                    Change::delete(key("stale")).on(stale),
+                    Change::touch(key("touched"), Expiry::after_secs(60)).on(Condition::At(touched.clone())),
+                    Change::touch(key("absent"), Expiry::Never),
+                    put("absent").on(Condition::Present),
+                    put("absent").on(Condition::Absent),
+                ])
+                .await;
+            let kinds: Vec<_> =
+                results.into_iter().map(|result| result.map_err(|error| error.kind())).collect();
+            let conflict = Err(ErrorKind::Conflict);
+            assert!(matches!(kinds[0], Ok(Applied::Put(_))));
+            assert_eq!(kinds[1..3], [conflict.clone(), conflict.clone()]);
+            assert_eq!(kinds[3..6], [Ok(Applied::Touched(true)), Ok(Applied::Touched(false)), conflict]);
+            assert!(matches!(kinds[6], Ok(Applied::Put(_))));
+            assert_eq!(version("touched").await, touched);
+        })
+        .case("listing_goes_on_after_a_page_of_expired_entries", |context| async move {
+            let storage = context.factory.storage(context.target.space()).await;
+            // Pages have one entry each; some shards have several entries.
+            let short = (0..600).map(|at| Change::put(key(&format!("s{at}")), "1", Expiry::after_millis(1)));
+            let long = (0..600).map(|at| Change::put(key(&format!("l{at}")), "1", Expiry::Never));
+            let results = storage.apply(short.chain(long).collect()).await;
+            assert!(results.iter().all(Result::is_ok));
+            until("they have expired", LIMIT, || async { storage.keys("s").count().await == 0 }).await;
+            // The storage itself goes on beyond the limit, which is a hint.
+            let options = ListOptions::new().limit(NonZeroUsize::MIN);
+            for options in [options.clone(), options.keys_only()] {
+                let entries = Arc::clone(storage.storage()).list(options);
+                let keys: Vec<_> = entries.map(|entry| entry.must("list").key).collect().await;
+                assert_eq!(keys.len(), 600);
+            }
         })
         .case("closing_lets_go_of_everything", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             let clone = storage.clone();
             storage.close().await.must("close");
             clone.close().await.must("close again");
             clone.read(&key("a")).await.fails(ErrorKind::Closed, "read");
-            clone.write(&key("a"), "1".into(), Expiry::Never).await.fails(ErrorKind::Closed, "write");
+            clone.write(&key("a"), "1").await.fails(ErrorKind::Closed, "write");
             for key in clone.keys("").collect::<Vec<_>>().await {
                 key.fails(ErrorKind::Closed, "keys");
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{ErrorKind, Expiry, Storage};
+use larder_core::v2::ErrorKind;
 use larder_file::{FileStorage, Layout, SnapshotStorage, ValueFormat};
 use larder_testkit::{Fails, Must, Suite};
 
@@ -36,7 +36,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
                 let storage = larder_file::open(&url).await.must("open");
-                storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+                storage.write(&key("a"), "1").await.must("write");
                 storage.close().await.must("close");
             }
             // As grammY leaves it.
@@ -66,7 +66,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let path = root.join("sessions.json");
             let url = format!("file:{}", path.display());
             let storage = SnapshotStorage::connect(&url).await.must("open");
-            storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), "1").await.must("write");
             storage.flush().await.must("flush");
             let used = SnapshotStorage::connect_existing(&url).await;
             used.fails(ErrorKind::Unavailable, "look at a snapshot that is in use");
@@ -88,7 +88,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
             let other = SnapshotStorage::connect(&url).await.must("open");
             storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "change what is in use");
-            other.write(&key("b"), "2".into(), Expiry::Never).await.must("write");
+            other.write(&key("b"), "2").await.must("write");
             other.close().await.must("close");
             assert!(storage.delete(&key("a")).await.must("delete"));
             storage.close().await.must("close");
@@ -106,7 +106,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             };
             for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
                 let storage = open(name, layout, false).await.must("open");
-                storage.write(&key("424242"), "1".into(), Expiry::Never).await.must("write");
+                storage.write(&key("424242"), "1").await.must("write");
                 storage.close().await.must("close");
             }
             fs::create_dir(root.join("other")).must("make a directory");
@@ -164,7 +164,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 ("grammy", "grammy?layout=grammy", "json"),
             ] {
                 let storage = larder_file::open(&format!("file:{}/{url}", root.display())).await.must("open");
-                storage.write(&key("ab"), "1".into(), Expiry::Never).await.must("write");
+                storage.write(&key("ab"), "1").await.must("write");
                 let file = everything(&root.join(name))
                     .into_iter()
                     .map(|(path, _)| root.join(name).join(path))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{ErrorKind, Expiry, Storage, Versions};
+use larder_core::v2::{Bytes, Change, ErrorKind, Expiry, Versions};
 use larder_file::FileStorage;
 use larder_testkit::{Fails, Must, Suite};
 use serde_json::Value;
@@ -29,9 +29,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = FileStorage::connect(&url).await.must("open");
             let read: BTreeMap<String, Value> = storage
                 .entries("")
-                .map_ok(|entry| {
-                    let value = serde_json::from_slice(&entry.record.value).must("parse a value");
-                    (entry.key.to_string(), value)
+                .map_ok(|(key, record)| {
+                    let value = serde_json::from_slice(&record.value).must("parse a value");
+                    (key.to_string(), value)
                 })
                 .try_collect()
                 .await
@@ -59,8 +59,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let copy = copy.open().await.must("open a new directory");
                 let mut found = source.entries("");
                 while let Some(entry) = found.next().await {
-                    let entry = entry.must("list");
-                    copy.write(&entry.key, entry.record.value, Expiry::Never).await.must("write");
+                    let (key, record) = entry.must("list");
+                    copy.write(&key, record.value).await.must("write");
                 }
                 assert_eq!(entries(&target), entries(&from));
                 assert_eq!(entries(&target).len(), count);
@@ -75,26 +75,23 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             for text in ["../../x", "a/b", "a\\b", ".", "..", "x..", "/tmp/x", &"k".repeat(251)] {
                 let key = key(text);
-                storage.write(&key, "1".into(), Expiry::Never).await.fails(ErrorKind::InvalidKey, "write");
+                storage.write(&key, "1").await.fails(ErrorKind::InvalidKey, "write");
                 storage.read(&key).await.fails(ErrorKind::InvalidKey, "read");
                 storage.delete(&key).await.fails(ErrorKind::InvalidKey, "delete");
             }
             assert!(files(&context.factory.path(context.target.space())).is_empty());
             let writes = [("ok", "1"), ("a/b", "2"), ("ok2", "3")]
-                .map(|(text, value)| larder_core::Write::new(key(text), value, Expiry::Never));
-            let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "write_many");
-            assert_eq!(error.failures().len(), 1);
-            assert_eq!(
-                (error.failures()[0].index, error.failures()[0].error.kind()),
-                (1, ErrorKind::InvalidKey)
-            );
+                .map(|(text, value)| Change::put(key(text), value, Expiry::Never));
+            let mut results = storage.apply(writes.into()).await;
+            results.remove(1).fails(ErrorKind::InvalidKey, "write it in a batch");
+            assert!(results.iter().all(Result::is_ok));
             assert_eq!(storage.keys("").count().await, 2);
         })
         .case("names_are_as_javascript_cuts_them", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for (text, path) in [("7", "7/7.json"), ("x🍕", "🍕/x🍕.json"), ("🍕x", "\u{fffd}x/🍕x.json")]
             {
-                storage.write(&key(text), "{\"a\":[1,{}]}".into(), Expiry::Never).await.must("write");
+                storage.write(&key(text), "{\"a\":[1,{}]}").await.must("write");
                 let file = context.factory.path(context.target.space()).join(path);
                 let text = fs::read_to_string(file).must("read the file");
                 assert_eq!(text, "{\n\t\"a\": [\n\t\t1,\n\t\t{}\n\t]\n}");
@@ -103,24 +100,28 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("nothing_expires_and_versions_are_the_content", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            assert_eq!(storage.capabilities().versions, Versions::Content);
-            let write = storage.write(&key("a"), "1".into(), Expiry::after_secs(1)).await;
+            assert_eq!(storage.info().versions, Versions::Content);
+            let write = storage.write(&key("a"), "1").expiry(Expiry::after_secs(1)).await;
             write.fails(ErrorKind::Unsupported, "write with a time to live");
             storage.ttl(&key("a")).await.fails(ErrorKind::Unsupported, "ttl");
             storage.touch(&key("a"), Expiry::Never).await.fails(ErrorKind::Unsupported, "touch");
-            storage.write(&key("a"), " [ 1.0 ] ".into(), Expiry::Never).await.must("write");
+            storage.write(&key("a"), " [ 1.0 ] ").await.must("write");
             let record = storage.read(&key("a")).await.must("read").must("a value");
             assert_eq!(record.value, "[1.0]");
             // grammY, or somebody with an editor, changes the white space only.
             let file = context.factory.path(context.target.space()).join("a/a.json");
             fs::write(&file, "[1.0 ]").must("edit the file");
-            storage.delete_if(&key("a"), &record.version.must("a version")).await.must("delete_if");
+            storage
+                .delete(&key("a"))
+                .if_at(record.version.must("a version"))
+                .await
+                .must("delete at a version");
             assert!(!file.exists());
         })
         .case("a_torn_file_is_corrupt_for_its_key_alone", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("torn"), "{\"a\":[1,2]}".into(), Expiry::Never).await.must("write");
-            storage.write(&key("born"), "1".into(), Expiry::Never).await.must("write");
+            storage.write(&key("torn"), "{\"a\":[1,2]}").await.must("write");
+            storage.write(&key("born"), "1").await.must("write");
             let file = context.factory.path(context.target.space()).join("rn/torn.json");
             let whole = fs::read(&file).must("read the file");
             for length in 0..whole.len() {
@@ -132,14 +133,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(storage.keys("").count().await, 2);
             let listed: Vec<_> = storage.entries("").collect().await;
             assert_eq!((listed.len(), listed.iter().filter(|entry| entry.is_ok()).count()), (2, 1));
-            storage.write(&key("torn"), "2".into(), Expiry::Never).await.must("write");
+            storage.write(&key("torn"), "2").await.must("write");
             assert_eq!(storage.read(&key("torn")).await.must("read").must("a value").value, "2");
         })
         .case("values_that_are_not_json_are_refused", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for value in [&b""[..], b"{", b"\xff", b"undefined"] {
-                let write =
-                    storage.write(&key("a"), larder_core::Bytes::from_static(value), Expiry::Never).await;
+                let write = storage.write(&key("a"), Bytes::from_static(value)).await;
                 write.fails(ErrorKind::InvalidValue, "write");
             }
             assert!(storage.read(&key("a")).await.must("read").is_none());

@@ -6,11 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_core::{
-    Error, ErrorKind, Key, Storage, async_trait,
-    v2::{Store, legacy},
-};
-use larder_file::{FileBuilder, FileStorage, SnapshotStorage};
+use larder_core::v2::{Error, ErrorKind, Key, Store, async_trait};
+use larder_file::{FileBuilder, SnapshotStorage};
 use larder_testkit::{Factory, Must};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -35,7 +32,7 @@ impl Directories {
         (self.configure)(FileBuilder::new(self.path(space)).sweep_every(None))
     }
 
-    pub(crate) async fn storage(&self, space: &str) -> FileStorage {
+    pub(crate) async fn storage(&self, space: &str) -> Store {
         self.builder(space).open().await.must("open the directory")
     }
 }
@@ -43,7 +40,7 @@ impl Directories {
 #[async_trait]
 impl Factory for Directories {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Ok(legacy(self.builder(space).open().await?))
+        self.builder(space).open().await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
@@ -55,7 +52,7 @@ impl Factory for Directories {
 /// Each space is a snapshot. One storage at a time can have it, so handles are clones of it.
 pub(crate) struct Snapshots {
     root: TempDir,
-    open: Mutex<HashMap<String, SnapshotStorage>>,
+    open: Mutex<HashMap<String, Store>>,
 }
 
 impl Snapshots {
@@ -75,12 +72,12 @@ impl Factory for Snapshots {
         if let Some(storage) = open.get(space) {
             match storage.ping().await {
                 Err(error) if error.kind() == ErrorKind::Closed => {}
-                _ => return Ok(legacy(storage.clone())),
+                _ => return Ok(storage.clone()),
             }
         }
         let storage = SnapshotStorage::builder(self.path(space)).open().await?;
         open.insert(space.to_owned(), storage.clone());
-        Ok(legacy(storage))
+        Ok(storage)
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

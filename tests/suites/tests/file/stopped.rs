@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{Error, ErrorKind, Expiry, Storage};
+use larder_core::v2::{Change, Error, ErrorKind, Expiry, Outcome};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, files, key};
@@ -49,19 +49,22 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         let root = context.factory.path(context.target.space());
         let open = || context.factory.builder(context.target.space()).lock_timeout(TIMEOUT).open();
         let storage = open().await.must("open");
-        storage.write(&key("a"), "1".into(), Expiry::Never).await.must("write");
+        storage.write(&key("a"), "1").await.must("write");
         let locks = root.join(".larder/locks");
         let mut holder = tokio::task::spawn_blocking(move || stopped(&locks)).await.must("join");
 
         let begun = Instant::now();
-        refused(storage.write(&key("a"), "2".into(), Expiry::Never).await.map(drop), "write");
+        refused(storage.write(&key("a"), "2").await.map(drop), "write");
         assert!(begun.elapsed() >= TIMEOUT, "it waited");
         refused(storage.delete(&key("a")).await.map(drop), "delete");
         refused(storage.touch(&key("a"), Expiry::Never).await.map(drop), "touch");
         refused(storage.clear("").await.map(drop), "clear");
-        let writes = [larder_core::Write::new(key("a"), "2", Expiry::Never)];
-        let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "write_many");
-        assert_eq!(error.failures()[0].error.kind(), ErrorKind::Unavailable);
+        refused(storage.read(&key("a")).touching(Expiry::Never).await.map(drop), "read and touch");
+        let changes = vec![Change::put(key("a"), "2", Expiry::Never), Change::delete(key("a"))];
+        for result in storage.apply(changes).await {
+            let error = result.fails(ErrorKind::Unavailable, "apply");
+            assert_eq!(error.outcome(), Outcome::NotApplied);
+        }
         let listed: Vec<_> = storage.keys("").collect().await;
         assert_eq!(listed.len(), 1, "an error ends the listing");
         for outcome in listed {
@@ -70,9 +73,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         // Those who wait at the same time do not wait for each other's timeouts.
         let begun = Instant::now();
         let same = key("a");
-        let all = (0..40).map(|_| storage.write(&same, "2".into(), Expiry::Never));
+        let all = (0..40).map(|_| storage.write(&same, "2").into_future());
         for outcome in futures_util::future::join_all(all).await {
-            refused(outcome, "concurrent writes");
+            refused(outcome.map(drop), "concurrent writes");
         }
         assert!(begun.elapsed() < 20 * TIMEOUT, "they waited for each other: {:?}", begun.elapsed());
         // Reads take no lock, and opening needs none.
@@ -83,7 +86,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         signal(&holder, "CONT");
         drop(holder.stdin.take());
         tokio::task::spawn_blocking(move || holder.wait()).await.must("join").must("wait for the child");
-        storage.write(&key("a"), "2".into(), Expiry::Never).await.must("write");
+        storage.write(&key("a"), "2").await.must("write");
         assert_eq!(storage.keys("").count().await, 1);
         storage.close().await.must("close");
     })

@@ -1,4 +1,4 @@
-//! The directory, and the hidden corner of it that Larder keeps for its own use.
+//! The directory of a storage, and the hidden directory in it that Larder uses for locks and the like.
 
 use std::{
     ffi::OsString,
@@ -6,23 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_core::{Result, Version};
+use larder_core::v2::{Result, Version};
 
-use crate::{atomic, error, permissions::Permissions};
+use crate::{error, files, permissions::Permissions};
 
 /// Holds locks, temporary files and the marker. No key's file is ever in it.
 const HIDDEN: &str = ".larder";
 
 /// The directory of a storage.
 #[derive(Clone, Debug)]
-pub(crate) struct Home {
+pub(crate) struct DataDir {
     root: PathBuf,
-    /// Whether the directory has a marker, which says that it is Larder's and in which form.
+    /// Whether the directory has a marker, which says that it is Larder's and in which format.
     marked: bool,
     pub(crate) permissions: Permissions,
 }
 
-impl Home {
+impl DataDir {
     pub(crate) fn new(root: PathBuf, marked: bool, permissions: Permissions) -> Self {
         Self { root, marked, permissions }
     }
@@ -49,15 +49,16 @@ impl Home {
         self.temporary().join(format!("{lock:02x}-{unique:016x}"))
     }
 
-    /// Makes sure that the directory has not gone, such as with the disk that it is on: a key that
-    /// is not found in an empty mount point is not an absent key.
+    /// Checks that the directory is still there: a key that is not found in an empty mount point is
+    /// not an absent key.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if it has.
+    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) if it is not. Nothing has been changed
+    /// then.
     pub(crate) fn check(&self) -> Result<()> {
         let sign = if self.marked { self.marker() } else { self.root.clone() };
-        fs::metadata(sign).map(drop).map_err(error::io)
+        fs::metadata(sign).map(drop).map_err(|error| error::io(error).not_applied())
     }
 
     /// Creates the hidden directories where they are missing.
@@ -99,17 +100,17 @@ impl Home {
     pub(crate) fn sync_above(&self) {
         // The directories above may not be ours to open; then they are not ours to have lost either.
         for above in above(&self.root) {
-            let _ = atomic::sync_directory(above);
+            let _ = files::sync_directory(above);
         }
     }
 
     /// Puts the names in the directory itself on the disk: those of shards, and the marker.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        atomic::sync_directory(&self.root.join(HIDDEN))?;
-        atomic::sync_directory(&self.root)
+    pub(crate) fn sync(&self) -> Result<()> {
+        files::sync_directory(&self.root.join(HIDDEN)).map_err(error::io)?;
+        files::sync_directory(&self.root).map_err(error::io)
     }
 
-    /// The names in the directory, without hidden ones and what file systems put there.
+    /// The names in the directory, without hidden ones and those that file systems create.
     pub(crate) fn names(&self) -> Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(error::io)? {

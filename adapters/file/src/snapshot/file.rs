@@ -1,4 +1,4 @@
-//! From memory to the file: who may, when, and how.
+//! The snapshot's file: who may write it, when, and how.
 
 use std::{
     collections::BTreeMap,
@@ -6,16 +6,11 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufWriter},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-use larder_core::{Error, ErrorKind, Key, Result, clock::unix_millis};
-use tokio::{runtime::Handle, task::AbortHandle};
+use larder_core::v2::{Bytes, Error, ErrorKind, Key, Result, clock::unix_millis};
+use tokio::sync::OnceCell;
 
 use super::{
     config::SnapshotBuilder,
@@ -23,37 +18,26 @@ use super::{
     map::{Map, Slot},
 };
 use crate::{
-    atomic,
+    data_dir::DataDir,
     error::{self, blocking, configuration},
-    form::read_whole,
-    home::Home,
+    files,
+    lock::FileLock,
     permissions::Permissions,
 };
 
-/// How many entries are written while nobody else can get at them.
+/// How many entries are written while other operations wait.
 const PAGE: usize = 1024;
 
-/// How long to wait, at most, before another try after a failed one.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// What all handles on a snapshot share.
+/// A snapshot, and its entries in memory.
 #[derive(Debug)]
-pub(super) struct Shared {
-    path: PathBuf,
+pub(super) struct SnapshotFile {
+    pub(super) path: PathBuf,
     permissions: Permissions,
-    interval: Duration,
-    /// Whether nothing has been changed yet and the file was only opened to look at it.
-    looking: AtomicBool,
-    state: Mutex<State>,
+    /// The entries; `None` once closed. Locked for moments only, never over an await.
+    map: Mutex<Option<Map>>,
+    /// Set once the file is held against other processes.
+    held: OnceCell<()>,
     saving: Arc<tokio::sync::Mutex<Saving>>,
-    task: Mutex<Option<AbortHandle>>,
-}
-
-/// What is in memory. Held for moments only, never over an await.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) map: Map,
-    pub(super) closed: bool,
 }
 
 /// The right to write the file.
@@ -63,13 +47,12 @@ struct Saving {
     saved: u64,
     /// Whether the file's name is known to be on the disk, with those of the directories above it. The
     /// process that wrote the file may have been killed before it synced them.
-    settled: bool,
-    closed: bool,
-    /// The lock against other processes; none once closed, or where the file is only looked at.
-    lock: Option<File>,
+    synced: bool,
+    /// The lock against other processes; `None` once closed, or where the file is only looked at.
+    lock: Option<FileLock>,
 }
 
-impl Shared {
+impl SnapshotFile {
     /// Reads the file and takes the lock. Blocks the thread.
     pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
         // Whatever link leads there, it is one file with one lock, and the link is not what is replaced.
@@ -90,93 +73,119 @@ impl Shared {
         let lock = if builder.existing {
             lock_if_there(&lock_path)?
         } else {
-            Home::new(parent(&path).to_owned(), false, permissions).create_root()?;
+            DataDir::new(parent(&path).to_owned(), false, permissions).create_root()?;
             Some(lock(permissions.open_or_create(&lock_path).map_err(error::io)?)?)
         };
-        if lock.is_some() && read_whole(&path)? != text {
+        if lock.is_some() && files::read(&path)? != text {
             // It was replaced before the lock was ours.
             (_, slots) = read(&path, builder.existing)?;
         }
         if !builder.existing {
-            // Nobody else writes it: it is what a killed process left behind, if it is there.
+            // No other process writes it: if it is there, a killed process left it behind.
             let _ = fs::remove_file(with_suffix(&path, ".tmp"));
         }
-        let saving = Saving { saved: 0, settled: builder.existing, closed: false, lock };
+        let saving = Saving { saved: 0, synced: builder.existing, lock };
         Ok(Self {
             path,
             permissions,
-            interval: builder.interval,
-            state: Mutex::new(State { map: Map::new(slots), closed: false }),
+            map: Mutex::new(Some(Map::new(slots))),
+            held: OnceCell::new_with((!builder.existing).then_some(())),
             saving: Arc::new(tokio::sync::Mutex::new(saving)),
-            looking: AtomicBool::new(builder.existing),
-            task: Mutex::default(),
         })
     }
 
-    /// Makes sure, before a change, that the lock is ours and that the map is what the file says: a
+    /// Makes sure, before a change, that the lock is ours and that the entries are those of the file: a
     /// snapshot that is only looked at need not have a lock.
-    pub(super) async fn take_hold(self: &Arc<Self>) -> Result<()> {
-        if !self.looking.load(Ordering::Acquire) {
-            return Ok(());
-        }
+    pub(super) async fn hold(self: &Arc<Self>) -> Result<()> {
+        let hold = || {
+            self.saving(|file, saving| {
+                if saving.lock.is_none() {
+                    let path = with_suffix(&file.path, ".lock");
+                    let lock = lock(file.permissions.open_or_create(&path).map_err(error::io)?)?;
+                    let (_, slots) = read(&file.path, true)?;
+                    file.with_map(|map| *map = Map::new(slots))?;
+                    saving.lock = Some(lock);
+                }
+                saving.synced = false;
+                Ok(())
+            })
+        };
+        self.held.get_or_try_init(hold).await.copied()
+    }
+
+    /// Calls `work` with the entries.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the file has been closed.
+    pub(super) fn with_map<T>(&self, work: impl FnOnce(&mut Map) -> T) -> Result<T> {
+        self.map().as_mut().map(work).ok_or_else(Error::closed)
+    }
+
+    fn map(&self) -> MutexGuard<'_, Option<Map>> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` on a thread that may block. It runs to its end also if the future is dropped.
+    async fn saving(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &mut Saving) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        let shared = Arc::clone(self);
+        let file = Arc::clone(self);
         blocking(move || {
-            let done = shared.take_hold_now(&mut saving);
-            // Before `shared`, as in `flush`.
+            let done = work(&file, &mut saving);
+            // Before `file`, which may be the last handle and then saves what has changed since.
             drop(saving);
             done
         })
         .await
     }
 
-    fn take_hold_now(&self, saving: &mut Saving) -> Result<()> {
-        if saving.closed || !self.looking.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if saving.lock.is_none() {
-            let path = with_suffix(&self.path, ".lock");
-            let lock = lock(self.permissions.open_or_create(&path).map_err(error::io)?)?;
-            let (_, slots) = read(&self.path, true)?;
-            self.state().map = Map::new(slots);
-            saving.lock = Some(lock);
-        }
-        saving.settled = false;
-        self.looking.store(false, Ordering::Release);
-        Ok(())
+    /// Writes what has not been written.
+    pub(super) async fn flush(self: &Arc<Self>) -> Result<()> {
+        self.saving(Self::save).await
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes what has not been written, and lets other processes have the file. If that fails, the entries
+    /// stay in memory.
+    pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
+        self.saving(|file, saving| {
+            loop {
+                file.save(saving)?;
+                let mut map = file.map();
+                // Operations that were under way may have changed something since.
+                if map.as_ref().is_none_or(|map| map.changes() == saving.saved) {
+                    *map = None;
+                    saving.lock = None;
+                    return Ok(());
+                }
+            }
+        })
+        .await
     }
 
     /// Writes the file if something has changed since it was written, and puts its name on the disk.
     /// Blocks the thread.
     fn save(&self, saving: &mut Saving) -> Result<()> {
-        if saving.closed {
-            return Err(closed());
-        }
-        let moment = {
-            let mut state = self.state();
-            (saving.saved != state.map.changes()).then(|| state.map.freeze(unix_millis()))
+        let freeze = |map: &mut Map| (saving.saved != map.changes()).then(|| map.freeze(unix_millis()));
+        let Some(moment) = self.map().as_mut().map(freeze) else {
+            // Everything was saved when it was closed.
+            return Ok(());
         };
         if moment.is_some() {
             let replaced = self.replace();
-            self.state().map.thaw();
+            self.with_map(Map::thaw)?;
             replaced.map_err(error::io)?;
-        } else if saving.settled {
+        } else if saving.synced {
             return Ok(());
         }
-        let parent = Home::new(parent(&self.path).to_owned(), false, self.permissions);
-        if !saving.settled {
+        let parent = DataDir::new(parent(&self.path).to_owned(), false, self.permissions);
+        if !saving.synced {
             parent.sync_above();
         }
-        atomic::sync_directory(parent.root()).map_err(error::io)?;
-        saving.settled = true;
+        files::sync_directory(parent.root()).map_err(error::io)?;
+        saving.synced = true;
         saving.saved = moment.unwrap_or(saving.saved);
         Ok(())
     }
@@ -184,7 +193,7 @@ impl Shared {
     fn replace(&self) -> io::Result<()> {
         let temp = with_suffix(&self.path, ".tmp");
         let replace = || -> io::Result<()> {
-            // Who may read the snapshot is for its owner to say, from the first byte on.
+            // The file keeps its mode, from the first byte on.
             let permissions = fs::metadata(&self.path).ok().map(|metadata| metadata.permissions());
             let file = create(&temp)?;
             match permissions {
@@ -194,7 +203,7 @@ impl Shared {
             self.fill(file)?.sync_all()?;
             fs::rename(&temp, &self.path)
         };
-        // A full disk has no use for half a snapshot.
+        // Half a snapshot only takes up room on a full disk.
         replace().inspect_err(|_| drop(fs::remove_file(&temp)))
     }
 
@@ -202,7 +211,7 @@ impl Shared {
     /// in between.
     fn fill(&self, file: File) -> io::Result<File> {
         let mut writer = document::Writer::new(BufWriter::with_capacity(64 * 1024, file))?;
-        let next = || self.state().map.frozen_page(PAGE);
+        let next = || self.map().as_mut().and_then(|map| map.frozen_page(PAGE));
         while let Some(page) = next() {
             for (key, slot) in &page {
                 writer.entry(key, slot)?;
@@ -210,108 +219,20 @@ impl Shared {
         }
         writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
     }
-
-    /// Writes what has not been written. Goes on to its end also when the future is dropped.
-    pub(super) async fn flush(self: &Arc<Self>) -> Result<()> {
-        let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        if !saving.closed && saving.settled && saving.saved == self.state().map.changes() {
-            return Ok(());
-        }
-        let shared = Arc::clone(self);
-        blocking(move || {
-            let done = shared.save(&mut saving);
-            // Before `shared`, which may be the last handle and then saves what has changed since.
-            drop(saving);
-            done
-        })
-        .await
-    }
-
-    /// Flushes, and lets others have the file. If that fails the storage stays open.
-    pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
-        let mut saving = Arc::clone(&self.saving).lock_owned().await;
-        if saving.closed {
-            return Ok(());
-        }
-        let shared = Arc::clone(self);
-        blocking(move || {
-            // From here on nobody changes anything, so that nothing can be left out.
-            shared.state().closed = true;
-            let done = shared.save(&mut saving);
-            if done.is_ok() {
-                saving.closed = true;
-                saving.lock = None;
-                if let Some(task) = shared.task().take() {
-                    task.abort();
-                }
-            } else {
-                shared.state().closed = false;
-            }
-            // Before `shared`, as in `flush`.
-            drop(saving);
-            done
-        })
-        .await
-    }
-
-    fn task(&self) -> MutexGuard<'_, Option<AbortHandle>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Starts the background writer, unless it is running: the runtime that it ran on may have shut
-    /// down.
-    pub(super) fn ensure_running(self: &Arc<Self>) {
-        let mut task = self.task();
-        if task.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        if let Ok(runtime) = Handle::try_current() {
-            *task = Some(runtime.spawn(run(Arc::downgrade(self), self.interval)).abort_handle());
-        }
-    }
 }
 
-/// The background writer. An error does not end it.
-async fn run(shared: Weak<Shared>, interval: Duration) {
-    let mut wait = interval;
-    loop {
-        tokio::time::sleep(wait).await;
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        shared.state().map.purge(unix_millis());
-        wait = match shared.flush().await {
-            Ok(()) => interval,
-            Err(error) if error.kind() == ErrorKind::Closed => return,
-            Err(error) => {
-                tracing::warn!(%error, "the snapshot could not be written; trying again");
-                interval.min(RETRY)
-            }
-        };
-    }
-}
-
-impl Drop for Shared {
-    /// The last handle is gone with no close: what is not written yet is written now.
+impl Drop for SnapshotFile {
+    /// The last handle is gone without a close: what is not written yet is written now.
     fn drop(&mut self) {
-        if let Some(task) = self.task().take() {
-            task.abort();
-        }
         let saving = Arc::clone(&self.saving);
-        // Whoever is saving holds a handle until it has let go of this, so nobody is.
+        // A save holds a handle until it has let go of this, so none is under way.
         let Ok(mut saving) = saving.try_lock() else {
             return;
         };
-        if !saving.closed
-            && let Err(error) = self.save(&mut saving)
-        {
+        if let Err(error) = self.save(&mut saving) {
             tracing::warn!(%error, "the snapshot could not be written when it was dropped; its last changes are lost");
         }
     }
-}
-
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the storage has been closed; open it again to use it")
 }
 
 /// Creates the temporary file, which only its owner may read until its permissions are known.
@@ -325,7 +246,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// Reads the file: its text, if it is there, and what that says.
 fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slot>)> {
-    match read_whole(path)? {
+    match files::read(path)? {
         Some(text) => {
             let slots = document::parse(&text)?;
             Ok((Some(text), slots))
@@ -336,7 +257,7 @@ fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slo
 }
 
 /// Takes the lock if its file is there. If it is not, no other process has the snapshot.
-fn lock_if_there(path: &Path) -> Result<Option<File>> {
+fn lock_if_there(path: &Path) -> Result<Option<FileLock>> {
     let open = |write| OpenOptions::new().read(true).write(write).open(path);
     let opened = match open(true) {
         // Enough to see that no other process has it.
@@ -357,9 +278,9 @@ fn lock_if_there(path: &Path) -> Result<Option<File>> {
     }
 }
 
-fn lock(file: File) -> Result<File> {
+fn lock(file: File) -> Result<FileLock> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FileLock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Unavailable,
             "the snapshot is in use, by another process or another storage in this one; one at a time can have it \
@@ -383,27 +304,26 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(all(test, unix))]
 mod tests {
     use futures_util::FutureExt;
-    use larder_core::{Expiry, Storage};
 
     use super::*;
     use crate::SnapshotStorage;
 
     #[test]
-    fn what_changes_during_a_save_that_outlives_the_handles_is_saved() {
+    fn changes_during_a_save_that_outlives_the_handles_are_saved() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.json");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let storage = SnapshotStorage::builder(&path).open().await.unwrap();
             let key = Key::new("early").unwrap();
-            storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
-            // A pipe is not opened until somebody reads it, so this save waits; then it fails, since
-            // there is no syncing a pipe.
+            storage.write(&key, "1").await.unwrap();
+            // A pipe is not opened for writing until it is read, so this save waits; then it fails, since
+            // a pipe cannot be synced.
             let temp = with_suffix(&path, ".tmp");
             assert!(std::process::Command::new("mkfifo").arg(&temp).status().unwrap().success());
             assert!(storage.flush().now_or_never().is_none());
             let key = Key::new("late").unwrap();
-            storage.write(&key, Bytes::from_static(b"2"), Expiry::Never).await.unwrap();
+            storage.write(&key, "2").await.unwrap();
             drop(storage);
             let read = tokio::task::spawn_blocking(move || fs::read(temp)).await.unwrap().unwrap();
             assert!(!read.is_empty());
@@ -415,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_file_is_private_from_the_start() {
+    fn private_file_is_private_from_the_start() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = create(&dir.path().join("t")).unwrap();

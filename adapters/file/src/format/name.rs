@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 use sha2::{Digest, Sha256};
 
 /// The longest encoded key that is used as a name. With the extension it stays below 143 bytes, all
@@ -20,23 +20,32 @@ const DIGEST_MARK: char = '#';
 /// Names that Windows gives to devices, whatever extension follows.
 const DEVICES: [&str; 5] = ["con", "prn", "aux", "nul", "clock"];
 
-/// What a file name says about the key.
+/// What a file's name says about the key.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum FileName {
     /// It is this one.
     Key(Key),
-    /// It is a long one: the file's head has it.
+    /// It is a long one, which the file's header holds.
     Digest,
 }
 
 /// The directory for a key: one of 256, by checksum.
-pub(crate) fn shard(key: &Key) -> u8 {
+pub(super) fn shard(key: &Key) -> String {
     // Only the lowest byte: a spread is wanted, not a fingerprint.
-    crc32fast::hash(key.as_bytes()).to_le_bytes()[0]
+    format!("{:02x}", crc32fast::hash(key.as_bytes()).to_le_bytes()[0])
+}
+
+/// Whether a directory of that name may hold entries.
+pub(super) fn is_shard(name: &str) -> bool {
+    name.len() == 2 && name.bytes().all(is_digit)
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// The file's name for a key, without its extension.
-pub(crate) fn stem(key: &Key) -> String {
+pub(super) fn stem(key: &Key) -> String {
     let encoded = encode(key.as_str());
     if encoded.len() <= MAX_STEM { encoded } else { digest(key) }
 }
@@ -47,10 +56,9 @@ pub(crate) fn stem(key: &Key) -> String {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidKey`] if it stands for something that cannot be a key.
-pub(crate) fn parse(stem: &str) -> Result<Option<Named>> {
+pub(super) fn parse(stem: &str) -> Result<Option<FileName>> {
     if let Some(digest) = stem.strip_prefix(DIGEST_MARK) {
-        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        return Ok((digest.len() == 64 && digest.bytes().all(hexadecimal)).then_some(Named::Digest));
+        return Ok((digest.len() == 64 && digest.bytes().all(is_digit)).then_some(FileName::Digest));
     }
     // A hidden file, such as an editor's.
     if stem.starts_with('.') {
@@ -59,7 +67,7 @@ pub(crate) fn parse(stem: &str) -> Result<Option<Named>> {
     let text = decode(stem).ok_or_else(|| not_a_key("it does not decode to UTF-8"))?;
     let key = Key::new(text).map_err(|error| not_a_key(error.message()))?;
     // There is one name per key: `%61` and `A` are names of nothing.
-    Ok((self::stem(&key) == stem).then_some(Named::Key(key)))
+    Ok((self::stem(&key) == stem).then_some(FileName::Key(key)))
 }
 
 /// The name of a file is not that of a key.
@@ -160,7 +168,7 @@ mod tests {
             ("a.", "a."),
         ] {
             assert_eq!(stem(&key(text)), name);
-            assert_eq!(parse(name).unwrap(), Some(Named::Key(key(text))));
+            assert_eq!(parse(name).unwrap(), Some(FileName::Key(key(text))));
         }
     }
 
@@ -170,7 +178,7 @@ mod tests {
         assert_eq!(stem(&key(&longest)), longest);
         let name = stem(&key(&format!("{longest}a")));
         assert_eq!(name.len(), 65);
-        assert_eq!(parse(&name).unwrap(), Some(Named::Digest));
+        assert_eq!(parse(&name).unwrap(), Some(FileName::Digest));
         // 512 bytes, each of which would take three.
         assert_eq!(stem(&key(&"é".repeat(256))).len(), 65);
     }
@@ -204,8 +212,8 @@ mod tests {
             prop_assert!(!name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|', '~']));
             prop_assert!(!name.starts_with('.') && !is_device(&name));
             match parse(&name).unwrap() {
-                Some(Named::Key(found)) => prop_assert_eq!(found, key),
-                other => prop_assert!(other == Some(Named::Digest) && name.starts_with('#')),
+                Some(FileName::Key(found)) => prop_assert_eq!(found, key),
+                other => prop_assert!(other == Some(FileName::Digest) && name.starts_with('#')),
             }
         }
 

@@ -1,19 +1,68 @@
-//! Replacing a file so that a reader sees the old one or the new one, whole.
+//! Opening, reading, replacing and syncing files.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
     path::Path,
 };
 
-use crate::permissions::Permissions;
+use bytes::Bytes;
+use larder_core::v2::Result;
+
+use crate::{
+    error::{self, corrupt},
+    permissions::Permissions,
+};
 
 /// Up to this many bytes are copied together so that one system call writes them.
 const JOIN: usize = 64 * 1024;
 
+/// Opens a file for reading; `None` if there is none. A pipe is opened too, without waiting for
+/// a process that writes into it.
+pub(crate) fn open(path: &Path) -> Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    match options.open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error::io(error)),
+    }
+}
+
+/// Reads a file; `None` if there is none.
+///
+/// # Errors
+///
+/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for anything that is not a file.
+pub(crate) fn read(path: &Path) -> Result<Option<Bytes>> {
+    Ok(read_start(path, usize::MAX)?.map(|(bytes, _)| bytes))
+}
+
+/// Reads the first `limit` bytes of a file; returns the length of the whole file too.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64)>> {
+    let Some(file) = open(path)? else {
+        return Ok(None);
+    };
+    let metadata = file.metadata().map_err(error::io)?;
+    if !metadata.is_file() {
+        return Err(corrupt("there is a directory, a pipe or a device where a file belongs"));
+    }
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
+    let mut bytes = Vec::with_capacity(length);
+    file.take(limit as u64).read_to_end(&mut bytes).map_err(error::io)?;
+    Ok(Some((Bytes::from(bytes), metadata.len())))
+}
+
 /// Makes `target` a file that holds `head` followed by `body`, by way of `temp`, which must not
-/// exist and is on the same file system. With `sync` the content is on the disk before the name
-/// changes hands; the change of the name itself is on the disk after [`sync_directory`].
+/// exist and is on the same file system. A reader sees the old file or the new one, whole. With `sync`
+/// the content is on the disk before the name changes hands; the change of the name itself is on the
+/// disk after [`sync_directory`].
 pub(crate) fn replace(
     temp: &Path,
     target: &Path,
@@ -25,7 +74,7 @@ pub(crate) fn replace(
     let file = permissions.create(temp)?;
     let done = fill(file, head, body, sync).and_then(|()| fs::rename(temp, target));
     if done.is_err() {
-        // The error at hand says more than one about cleaning up after it.
+        // The first error says more than one about the clean-up.
         let _ = fs::remove_file(temp);
     }
     done
@@ -47,24 +96,24 @@ fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> 
 #[cfg(unix)]
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(test)]
-    crate::power_cut::before_sync(path)?;
+    crate::test_disk::before_sync(path)?;
     match File::open(path)?.sync_all() {
         // Some network file systems cannot, and write names through by themselves.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
         done => done?,
     }
     #[cfg(test)]
-    crate::power_cut::synced(path)?;
+    crate::test_disk::synced(path)?;
     Ok(())
 }
 
 /// Puts the content of the open file at `path` on the disk.
 pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
     #[cfg(all(test, unix))]
-    crate::power_cut::before_sync(path)?;
+    crate::test_disk::before_sync(path)?;
     file.sync_data()?;
     #[cfg(all(test, unix))]
-    crate::power_cut::content_synced(path);
+    crate::test_disk::content_synced(path);
     Ok(())
 }
 
@@ -90,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_the_old_file_and_no_temporary_one() {
+    fn failure_keeps_the_old_file_and_no_temporary_one() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         fs::create_dir_all(target.join("in the way")).unwrap();

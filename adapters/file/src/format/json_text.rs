@@ -3,26 +3,6 @@
 
 use std::borrow::Cow;
 
-use larder_core::{Error, ErrorKind, Result};
-use serde::de::IgnoredAny;
-
-/// Whether `bytes` are one JSON value.
-pub(crate) fn is_json(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
-}
-
-/// Refuses a value that is not JSON.
-///
-/// # Errors
-///
-/// [`ErrorKind::InvalidValue`].
-pub(crate) fn check_value(bytes: &[u8]) -> Result<()> {
-    if is_json(bytes) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidValue, "this storage holds JSON, and the value is none"))
-}
-
 /// Without white space between tokens. `json` is JSON.
 pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
     let is_space = |(in_string, byte): &(bool, u8)| !in_string && byte.is_ascii_whitespace();
@@ -40,39 +20,24 @@ pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + json.len() / 4);
     let mut depth = depth;
-    let mut opened = false;
+    let mut after_opening = false;
     for (in_string, byte) in scan(json) {
-        if in_string {
-            if opened {
-                line(&mut out, depth);
-                opened = false;
-            }
-            out.push(byte);
+        if !in_string && byte.is_ascii_whitespace() {
             continue;
         }
-        if byte.is_ascii_whitespace() {
-            continue;
-        }
-        if matches!(byte, b'}' | b']') {
+        let closing = !in_string && matches!(byte, b'}' | b']');
+        if closing {
             depth = depth.saturating_sub(1);
-            // Empty brackets stay together.
-            if !opened {
-                line(&mut out, depth);
-            }
-            opened = false;
-            out.push(byte);
-            continue;
         }
-        if opened {
+        // Empty brackets stay together.
+        if after_opening != closing {
             line(&mut out, depth);
-            opened = false;
         }
         out.push(byte);
+        after_opening = !in_string && matches!(byte, b'{' | b'[');
         match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                opened = true;
-            }
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
             b',' => line(&mut out, depth),
             b':' => out.push(b' '),
             _ => {}
@@ -105,7 +70,13 @@ fn scan(json: &[u8]) -> impl Iterator<Item = (bool, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use larder_kit::check_json;
+
     use super::*;
+
+    fn is_json(text: &[u8]) -> bool {
+        check_json(text).is_ok()
+    }
 
     const COMPACT: &str =
         r#"{"a":[],"b":{},"c":[1,2.50,-3e-7,1E400],"d":{"e":" {[,:]} \" \\","ü":null},"f":""}"#;

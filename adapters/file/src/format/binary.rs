@@ -19,19 +19,23 @@
 //! of the disk, which is written whole or not at all.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    fs::OpenOptions,
+    io::{self, Seek, SeekFrom, Write},
     path::Path,
 };
 
 use bytes::Bytes;
-use larder_core::{Key, Result, Version};
+use larder_core::v2::{Info, Key, Purge, Result, Version, Versions};
 
+use super::entry::{Encoded, EntryFormat, Header, Stored, check_key};
 use crate::{
-    atomic,
     error::{self, corrupt},
-    form::{State, Stored, open},
+    files,
 };
+
+/// Larder's own layout, with values of any bytes.
+#[derive(Debug)]
+pub(crate) struct BinaryFormat;
 
 const MAGIC: &[u8; 6] = b"LARDER";
 const FORMAT: u8 = 1;
@@ -41,36 +45,67 @@ const FIXED: usize = 48;
 const EXPIRY: usize = 36;
 /// The head of every file fits in.
 const HEAD: usize = FIXED + Key::MAX_BYTES;
-/// A file up to this size is read with one system call.
-const SMALL: usize = 8 * 1024;
 
-/// What the head of a file says.
+/// The head of a file.
 #[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) key: Key,
-    pub(crate) token: u64,
-    pub(crate) deadline: Option<i64>,
+struct Head {
+    key: Key,
+    token: u64,
+    deadline: Option<i64>,
     value_length: u64,
     value_sum: u32,
 }
 
-impl Head {
-    pub(crate) fn state(&self) -> State {
-        State { version: Version::from_token(self.token), deadline: self.deadline }
+impl EntryFormat for BinaryFormat {
+    fn info(&self) -> Info {
+        Info::minimal("file")
+            .with_expiry()
+            .with_versions(Versions::Unique)
+            .with_purge(Purge::Sweep)
+            .with_listing()
+            .with_persistence()
+            .with_sharing()
     }
 
-    fn value_start(&self) -> usize {
-        FIXED + self.key.as_bytes().len()
+    fn marker(&self) -> Option<&'static str> {
+        Some("bytes")
     }
 
-    fn file_length(&self) -> u64 {
-        // The sum of what fits in the file's own fields; a false length is found out by comparing.
-        (self.value_start() as u64).saturating_add(self.value_length)
+    fn extension(&self) -> &'static str {
+        ".larder"
+    }
+
+    fn changes_in_place(&self) -> bool {
+        true
+    }
+
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
+        let version = Version::unique();
+        let head = encode(key, version.as_token().unwrap_or_default(), deadline, value);
+        Ok(Encoded { head, body: value.clone(), version })
+    }
+
+    fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>> {
+        let Some((head, value)) = read(path, value)? else {
+            return Ok(None);
+        };
+        check_key(&head.key, key)?;
+        Ok(Some(Stored { value, version: Version::from_token(head.token), deadline: head.deadline }))
+    }
+
+    fn peek_header(&self, path: &Path) -> Result<Option<Header>> {
+        let header = |(head, _): (Head, Bytes)| Header { deadline: head.deadline, key: Some(head.key) };
+        Ok(read(path, false)?.map(header))
+    }
+
+    fn touch(&self, path: &Path, _: &Key, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
+        touch(path, deadline, sync).map_err(error::io)?;
+        Ok(None)
     }
 }
 
 /// The head of a file for `value`.
-pub(crate) fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
+fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut head = Vec::with_capacity(FIXED + key.len());
     head.extend_from_slice(MAGIC);
@@ -134,7 +169,7 @@ fn decode(bytes: &[u8]) -> Result<Head> {
     let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
     let deadline = i64::from_le_bytes(expiry);
     Ok(Head {
-        key: key.ok_or_else(|| corrupt("the key in the entry's file is none"))?,
+        key: key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?,
         token: u64::from_le_bytes(array(bytes, 8)?),
         deadline: (deadline != 0).then_some(deadline),
         value_length: u64::from_le_bytes(array(bytes, 16)?),
@@ -142,96 +177,43 @@ fn decode(bytes: &[u8]) -> Result<Head> {
     })
 }
 
-/// Reads the beginning of a file, as much as fits, and its head.
-fn read_head(file: &mut File, buffer: &mut [u8]) -> Result<(Head, usize)> {
-    let mut filled = 0;
-    loop {
-        let read = match file.read(&mut buffer[filled..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // Somebody has the pipe open for writing.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(corrupt("there is a pipe where the entry's file belongs"));
-            }
-            read => read.map_err(error::io)?,
-        };
-        filled += read;
-        match decode(&buffer[..filled]) {
-            Ok(head) => return Ok((head, filled)),
-            Err(error) if read == 0 => return Err(error),
-            // What is not a head yet may become one: a call may return less than the file has.
-            Err(_) => {}
-        }
-    }
-}
-
-/// The head of the file at `path`; `None` if there is no file. The file has the length that it
-/// should have; the value has not been looked at.
-pub(crate) fn head(path: &Path) -> Result<Option<Head>> {
-    let Some(mut file) = open(path)? else {
+/// Reads the file at `path`; `None` if there is none. Without `value` this checks that the file has the
+/// right length, and does not look at the value.
+fn read(path: &Path, value: bool) -> Result<Option<(Head, Bytes)>> {
+    let Some((bytes, length)) = files::read_start(path, if value { usize::MAX } else { HEAD })? else {
         return Ok(None);
     };
-    let mut buffer = [0; HEAD + 1];
-    let (head, filled) = read_head(&mut file, &mut buffer)?;
-    check_length(&file, &head, filled, buffer.len())?;
-    Ok(Some(head))
-}
-
-/// A read that did not fill the buffer has seen the end of the file; otherwise its length is asked
-/// for.
-fn check_length(file: &File, head: &Head, filled: usize, buffer: usize) -> Result<()> {
-    if filled < buffer && filled as u64 == head.file_length() {
-        return Ok(());
+    let head = decode(&bytes)?;
+    let start = FIXED + head.key.as_bytes().len();
+    // A false length in the head may be close to the largest number.
+    if Some(length) != head.value_length.checked_add(start as u64) {
+        return Err(corrupt("the entry's file does not have the length that its head says"));
     }
-    if file.metadata().map_err(error::io)?.len() == head.file_length() {
-        return Ok(());
+    if !value {
+        return Ok(Some((head, Bytes::new())));
     }
-    Err(corrupt("the entry's file does not have the length that its head says"))
-}
-
-/// Reads the file at `path`; `None` if there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<(Head, Stored)>> {
-    let Some(mut file) = open(path)? else {
-        return Ok(None);
-    };
-    let mut buffer = [0; SMALL];
-    let (head, filled) = read_head(&mut file, &mut buffer)?;
-    check_length(&file, &head, filled, buffer.len())?;
-    let start = head.value_start();
-    let length = usize::try_from(head.value_length)
-        .map_err(|_| corrupt("the entry's value is larger than this machine can address"))?;
-    let value = if filled - start >= length {
-        Bytes::copy_from_slice(&buffer[start..start + length])
-    } else {
-        let mut value = Vec::with_capacity(length);
-        value.extend_from_slice(&buffer[start..filled]);
-        file.take((length - value.len()) as u64).read_to_end(&mut value).map_err(error::io)?;
-        Bytes::from(value)
-    };
-    if value.len() != length || crc32fast::hash(&value) != head.value_sum {
+    let value = bytes.slice(start..);
+    if value.len() as u64 != head.value_length || crc32fast::hash(&value) != head.value_sum {
         return Err(corrupt("the value in the entry's file is damaged"));
     }
-    let State { version, deadline } = head.state();
-    Ok(Some((head, Stored { value, version, deadline })))
+    Ok(Some((head, value)))
 }
 
 /// Gives the file at `path` another expiry, in place.
-pub(crate) fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> Result<()> {
-    let touch = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        file.seek(SeekFrom::Start(EXPIRY as u64))?;
-        file.write_all(&encode_expiry(deadline))?;
-        #[cfg(all(test, unix))]
-        crate::power_cut::content_changed(path);
-        if sync { atomic::sync_content(&file, path) } else { Ok(()) }
-    };
-    touch().map_err(error::io)
+fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(EXPIRY as u64))?;
+    file.write_all(&encode_expiry(deadline))?;
+    #[cfg(all(test, unix))]
+    crate::test_disk::content_changed(path);
+    if sync { files::sync_content(&file, path) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 
@@ -247,57 +229,57 @@ mod tests {
     }
 
     #[test]
-    fn round_trip_at_the_edges_of_the_buffer() {
-        let edge = SMALL - FIXED - key().as_bytes().len();
-        for length in [0, 1, HEAD - FIXED, edge - 1, edge, edge + 1, 3 * SMALL] {
+    fn round_trip() {
+        let edge = HEAD - FIXED - key().as_bytes().len();
+        for length in [0, 1, edge - 1, edge, edge + 1, 3 * HEAD] {
             let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let (_dir, path) = file(Some(123), &value);
-            let (head, stored) = read(&path).unwrap().unwrap();
+            let (head, read_value) = read(&path, true).unwrap().unwrap();
             assert_eq!((head.key, head.token), (key(), 77));
-            assert_eq!(stored.value, value);
-            assert_eq!(stored.deadline, Some(123));
-            assert_eq!(super::head(&path).unwrap().unwrap().token, 77);
+            assert_eq!(read_value, value);
+            assert_eq!(head.deadline, Some(123));
+            assert_eq!(read(&path, false).unwrap().unwrap().0.token, 77);
         }
     }
 
     #[test]
-    fn a_touch_changes_the_expiry_alone() {
+    fn touch_changes_the_expiry_alone() {
         let (_dir, path) = file(Some(123), b"value");
         touch(&path, Some(456), true).unwrap();
-        let (_, stored) = read(&path).unwrap().unwrap();
-        assert_eq!((stored.deadline, &stored.value[..]), (Some(456), &b"value"[..]));
+        let (head, value) = read(&path, true).unwrap().unwrap();
+        assert_eq!((head.deadline, &value[..]), (Some(456), &b"value"[..]));
         touch(&path, None, false).unwrap();
-        assert_eq!(super::head(&path).unwrap().unwrap().deadline, None);
+        assert_eq!(read(&path, false).unwrap().unwrap().0.deadline, None);
         touch(&path, Some(-5), false).unwrap();
-        assert_eq!(super::head(&path).unwrap().unwrap().deadline, Some(1));
+        assert_eq!(read(&path, false).unwrap().unwrap().0.deadline, Some(1));
     }
 
     #[test]
     fn every_truncation_and_every_flipped_bit_is_noticed() {
-        for value in [&b"the value"[..], &[9; SMALL + 5]] {
+        for value in [&b"the value"[..], &[9; 8 * HEAD]] {
             let (_dir, path) = file(Some(123), value);
             let whole = fs::read(&path).unwrap();
             for length in (0..whole.len()).filter(|at| *at < 200 || at % 97 == 0 || whole.len() - at < 3) {
                 fs::write(&path, &whole[..length]).unwrap();
-                assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
-                assert_eq!(super::head(&path).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
+                assert_eq!(read(&path, true).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
+                assert_eq!(read(&path, false).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
             }
             for at in (0..whole.len()).filter(|at| *at < 200 || at % 97 == 0) {
                 let mut damaged = whole.clone();
                 damaged[at] ^= 0x10;
                 fs::write(&path, &damaged).unwrap();
-                assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
+                assert_eq!(read(&path, true).unwrap_err().kind(), ErrorKind::Corrupt, "byte {at}");
             }
             fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
-            assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::Corrupt);
-            assert_eq!(super::head(&path).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(read(&path, true).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(read(&path, false).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 
     #[test]
-    fn a_missing_file_is_none() {
+    fn missing_file_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(read(&dir.path().join("no")).unwrap().is_none());
-        assert!(super::head(&dir.path().join("no")).unwrap().is_none());
+        assert!(read(&dir.path().join("no"), true).unwrap().is_none());
+        assert!(read(&dir.path().join("no"), false).unwrap().is_none());
     }
 }

@@ -15,21 +15,30 @@
 //! expiry): the version that programs see is made of `version` and the value, so that a
 //! compare-and-swap notices.
 
-use std::{borrow::Cow, io::Read, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use bytes::Bytes;
-use larder_core::{Key, Result, Version};
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
-};
+use larder_core::v2::{Error, Info, Key, Result, Values, Version};
+use larder_kit::check_json;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    error::corrupt,
-    form::{Glance, Stored, open, read_whole, same_key},
+use super::{
+    binary::BinaryFormat,
+    entry::{Encoded, EntryFormat, Header, Stored, check_key},
     json_text,
 };
+use crate::{
+    error::{self, corrupt},
+    files,
+};
+
+/// Larder's own layout, with values of JSON that people can read and edit.
+#[derive(Debug)]
+pub(crate) struct JsonFormat;
+
+/// What the value follows, as Larder writes it. No string contains it.
+const VALUE: &[u8] = b",\n\t\"value\": ";
 
 /// The members before the value fit in, also where every character of the key is escaped.
 const HEAD: usize = 4 * 1024;
@@ -46,8 +55,70 @@ struct Envelope<'a> {
     value: &'a RawValue,
 }
 
+impl EntryFormat for JsonFormat {
+    fn info(&self) -> Info {
+        BinaryFormat.info().with_values(Values::JsonText)
+    }
+
+    fn marker(&self) -> Option<&'static str> {
+        Some("json")
+    }
+
+    fn extension(&self) -> &'static str {
+        ".json"
+    }
+
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
+        check_json(value)?;
+        let token = Version::unique().as_token().unwrap_or_default();
+        let compact = json_text::compact(value);
+        let head = encode(key, token, deadline, &compact);
+        Ok(Encoded { head, body: Bytes::new(), version: version(token, &compact) })
+    }
+
+    fn load(&self, path: &Path, key: &Key, _: bool) -> Result<Option<Stored>> {
+        files::read(path)?.map(|text| decode(&text, key)).transpose()
+    }
+
+    /// From the beginning of the file if key and expiry are there, where Larder writes them; people may
+    /// have moved them behind the value.
+    fn peek_header(&self, path: &Path) -> Result<Option<Header>> {
+        let Some((start, _)) = files::read_start(path, HEAD)? else {
+            return Ok(None);
+        };
+        let head = start
+            .windows(VALUE.len())
+            .position(|text| text == VALUE)
+            .map(|end| [&start[..end], b"}"].concat());
+        let head = head.and_then(|head| serde_json::from_slice::<Head>(&head).ok());
+        if let Some(Head { key, expires_at }) = head {
+            return Ok(Some(Header { key: Some(parse_key(&key)?), deadline: expires_at }));
+        }
+        let Some(text) = files::read(path)? else {
+            return Ok(None);
+        };
+        let envelope = parse(&text)?;
+        Ok(Some(Header { key: Some(parse_key(&envelope.key)?), deadline: envelope.expires_at }))
+    }
+
+    fn touch(&self, path: &Path, key: &Key, deadline: Option<i64>, _: bool) -> Result<Option<Vec<u8>>> {
+        let text = fs::read(path).map_err(error::io)?;
+        let envelope = parse(&text)?;
+        let value = json_text::compact(envelope.value.get().as_bytes());
+        Ok(Some(encode(key, token(&envelope.version)?, deadline, &value)))
+    }
+}
+
+/// The members before the value, both of which must be there.
+#[derive(Deserialize)]
+struct Head {
+    key: String,
+    #[serde(deserialize_with = "Option::deserialize")]
+    expires_at: Option<i64>,
+}
+
 /// The file for `value`, which is compact JSON.
-pub(crate) fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
+fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = serde_json::Value::from(key.as_str());
     let expires_at = serde_json::Value::from(deadline);
     let mut text =
@@ -58,14 +129,14 @@ pub(crate) fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8])
     text
 }
 
-/// The version that programs see.
-pub(crate) fn version(token: u64, value: &[u8]) -> Version {
-    // The token alone tells writes apart; the rest tells what people did to the file.
+/// The version that programs see, of the token in the file and the value.
+fn version(token: u64, value: &[u8]) -> Version {
+    // The token alone tells writes apart; the rest tells edits by hand apart.
     let edit = u64::from(crc32fast::hash(value)) << 32 | (value.len() as u64 & 0xffff_ffff);
     Version::from_token(token ^ edit)
 }
 
-/// The token in the file; one that people took out counts as 0.
+/// The token in the file; one that was removed by hand counts as 0.
 fn token(text: &str) -> Result<u64> {
     if text.is_empty() {
         return Ok(0);
@@ -74,11 +145,10 @@ fn token(text: &str) -> Result<u64> {
         .map_err(|_| corrupt("`version` in the entry's file is not 16 hexadecimal digits"))
 }
 
-pub(crate) fn decode(text: &[u8], key: &Key) -> Result<Stored> {
-    let envelope: Envelope<'_> = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
+fn decode(text: &[u8], key: &Key) -> Result<Stored> {
+    let envelope = parse(text)?;
     if envelope.key != key.as_str() {
-        let found = Key::new(&envelope.key).map_err(|_| corrupt("`key` in the entry's file is no key"))?;
-        same_key(&found, key)?;
+        check_key(&parse_key(&envelope.key)?, key)?;
     }
     let token = token(&envelope.version)?;
     let value = json_text::compact(envelope.value.get().as_bytes());
@@ -89,91 +159,28 @@ pub(crate) fn decode(text: &[u8], key: &Key) -> Result<Stored> {
     })
 }
 
-/// The file `text` with another expiry; all else stays.
-pub(crate) fn with_deadline(text: &[u8], key: &Key, deadline: Option<i64>) -> Result<Vec<u8>> {
-    let envelope: Envelope<'_> = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
-    let value = json_text::compact(envelope.value.get().as_bytes());
-    Ok(encode(key, token(&envelope.version)?, deadline, &value))
-}
-
-/// What is wrong, by its place only: the parser's own words may quote the value.
-fn malformed(error: &serde_json::Error) -> larder_core::Error {
-    corrupt(format!(
-        "the entry's file is not the JSON object that Larder writes (line {}, column {})",
-        error.line(),
-        error.column()
-    ))
-}
-
-/// The key and the expiry of the file at `path`, from its beginning if they are there, as we write
-/// them; somebody may have moved them behind the value.
-pub(crate) fn glance(path: &Path) -> Result<Option<Glance>> {
-    let Some(file) = open(path)? else {
-        return Ok(None);
+/// # Errors
+///
+/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt), which says where the text is wrong: the parser's
+/// own words may quote the value.
+fn parse(text: &[u8]) -> Result<Envelope<'_>> {
+    let malformed = |error: serde_json::Error| -> Error {
+        corrupt(format!(
+            "the entry's file is not the JSON object that Larder writes (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
     };
-    let mut text = Vec::with_capacity(HEAD);
-    // A place that cannot be read here is not a file: reading it as a whole says so.
-    if file.take(HEAD as u64).read_to_end(&mut text).is_err() {
-        text.clear();
-    }
-    let mut members = Members { key: None, expires_at: None };
-    // Stops with an error, be it our own at the value or one at the end of what was read.
-    let _ = members.deserialize(&mut serde_json::Deserializer::from_slice(&text));
-    if let Members { key: Some(key), expires_at: Some(deadline) } = members {
-        return Ok(Some(Glance { key: Some(parse_key(&key)?), deadline }));
-    }
-    let Some(text) = read_whole(path)? else {
-        return Ok(None);
-    };
-    let envelope: Envelope<'_> = serde_json::from_slice(&text).map_err(|error| malformed(&error))?;
-    Ok(Some(Glance { key: Some(parse_key(&envelope.key)?), deadline: envelope.expires_at }))
+    serde_json::from_slice(text).map_err(malformed)
 }
 
 fn parse_key(text: &str) -> Result<Key> {
-    Key::new(text).map_err(|_| corrupt("`key` in the entry's file is no key"))
-}
-
-/// Gathers the members that stand before the value.
-struct Members {
-    key: Option<String>,
-    expires_at: Option<Option<i64>>,
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Members {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Members {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            match &*name {
-                "key" => self.key = Some(map.next_value()?),
-                "expires_at" => self.expires_at = Some(map.next_value()?),
-                "value" => return Err(A::Error::custom("enough")),
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
+    Key::new(text).map_err(|_| corrupt("`key` in the entry's file is not a valid key"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 
@@ -196,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_by_hand_changes_the_version() {
+    fn edit_by_hand_changes_the_version() {
         let text = String::from_utf8(encode(&key(), 1, None, b"[1]")).unwrap();
         let before = decode(text.as_bytes(), &key()).unwrap();
         let edited = decode(text.replace('[', "[ 2,").as_bytes(), &key()).unwrap();
@@ -223,25 +230,25 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_needs_the_head_only() {
+    fn peek_needs_the_head_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.json");
-        assert!(glance(&path).unwrap().is_none());
+        assert!(JsonFormat.peek_header(&path).unwrap().is_none());
         let longest = Key::new("\"".repeat(512)).unwrap();
         let value = format!("\"{}\"", "v".repeat(2 * HEAD));
         for key in [key(), longest] {
             let mut text = encode(&key, 1, Some(5), value.as_bytes());
-            // What is cut off is not looked at.
+            // The rest is not read.
             text.truncate(HEAD);
             fs::write(&path, &text).unwrap();
-            let glance = glance(&path).unwrap().unwrap();
-            assert_eq!((glance.key, glance.deadline), (Some(key), Some(5)));
+            let header = JsonFormat.peek_header(&path).unwrap().unwrap();
+            assert_eq!((header.key, header.deadline), (Some(key), Some(5)));
         }
         // Edited by hand: the value first, and no expiry.
         fs::write(&path, format!("{{\"value\":{value},\"key\":\"k\"}}")).unwrap();
-        let glance = glance(&path).unwrap().unwrap();
-        assert_eq!((glance.key, glance.deadline), (Some(Key::new("k").unwrap()), None));
+        let header = JsonFormat.peek_header(&path).unwrap().unwrap();
+        assert_eq!((header.key, header.deadline), (Some(Key::new("k").unwrap()), None));
         fs::write(&path, "{\"value\":1").unwrap();
-        assert_eq!(super::glance(&path).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(JsonFormat.peek_header(&path).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -1,0 +1,145 @@
+//! What the formats have in common.
+
+use std::{fmt, path::Path};
+
+use bytes::Bytes;
+use larder_core::v2::{Error, Expiry, Info, Key, Record, Result, Version, clock::unix_millis};
+
+use super::name::{self, FileName};
+use crate::{error::corrupt, lock};
+
+/// Where an entry is: the directory, the file in it, and the lock for both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EntryPath {
+    pub(crate) shard: String,
+    pub(crate) file: String,
+    pub(crate) lock: usize,
+}
+
+/// An entry as stored, expired or not.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) value: Bytes,
+    pub(crate) version: Version,
+    pub(crate) deadline: Option<i64>,
+}
+
+/// What to write into an entry's file: `head`, then `body`.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Bytes,
+    pub(crate) version: Version,
+}
+
+/// What a file says without its value.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// The key, where the format keeps it in the file.
+    pub(crate) key: Option<Key>,
+    pub(crate) deadline: Option<i64>,
+}
+
+/// A format in which a directory holds entries. The methods that have a default are those of Larder's own
+/// layout.
+pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
+    /// What a storage with this format does natively.
+    fn info(&self) -> Info;
+
+    /// The format's name in the directory's marker; `None` if the directory has no marker.
+    fn marker(&self) -> Option<&'static str>;
+
+    /// What the names of files end in.
+    fn extension(&self) -> &'static str;
+
+    /// Whether files have the names of keys as they are.
+    fn has_plain_names(&self) -> bool {
+        false
+    }
+
+    /// Whether a touch changes a file in place, so that a reader may see half of it.
+    fn changes_in_place(&self) -> bool {
+        false
+    }
+
+    /// The directory and the file (without its extension) for `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if the layout cannot hold the key.
+    fn locate(&self, key: &Key) -> Result<(String, String)> {
+        Ok((name::shard(key), name::stem(key)))
+    }
+
+    /// Whether a directory of that name may hold entries.
+    fn is_shard(&self, name: &str) -> bool {
+        name::is_shard(name)
+    }
+
+    /// Reads the key from the file's name without its extension; `None` for a file that is not an
+    /// entry's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for an entry's file whose key Larder cannot
+    /// hold.
+    fn parse(&self, shard: &str, stem: &str) -> Result<Option<FileName>> {
+        let _ = shard;
+        name::parse(stem)
+    }
+
+    /// The file for an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`](larder_core::v2::ErrorKind::InvalidValue) if the format cannot hold the value.
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded>;
+
+    /// Reads the entry for `key` from the file at `path`; without `value` the value may be left out.
+    fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>>;
+
+    /// Reads what the file at `path` says without its value; `None` if there is no file.
+    fn peek_header(&self, path: &Path) -> Result<Option<Header>>;
+
+    /// Gives the file at `path`, which holds the entry for `key`, another expiry: in place (and, with
+    /// `sync`, on the disk), or by returning its new content.
+    fn touch(&self, path: &Path, key: &Key, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
+        let _ = (path, key, deadline, sync);
+        Err(Error::unsupported())
+    }
+
+    /// Where the entry for `key` is.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](EntryFormat::locate).
+    fn path(&self, key: &Key) -> Result<EntryPath> {
+        let (shard, stem) = self.locate(key)?;
+        Ok(EntryPath::new(&shard, format!("{stem}{}", self.extension())))
+    }
+}
+
+impl EntryPath {
+    pub(crate) fn new(shard: &str, file: String) -> Self {
+        Self { shard: shard.to_owned(), file, lock: lock::of_shard(shard) }
+    }
+}
+
+impl Stored {
+    /// The entry as a read returns it, with its TTL if asked for; `None` if it has expired.
+    pub(crate) fn record(self, ttl: bool) -> Option<Record> {
+        let expiry = Expiry::until(self.deadline, unix_millis())?;
+        let record = Record::at(self.value, self.version);
+        Some(if ttl { record.expires(expiry) } else { record })
+    }
+}
+
+/// Whether an entry with that deadline has not expired.
+pub(crate) fn is_alive(deadline: Option<i64>) -> bool {
+    Expiry::until(deadline, unix_millis()).is_some()
+}
+
+/// Checks that the key in a file is the one that its name stands for.
+pub(super) fn check_key(found: &Key, wanted: &Key) -> Result<()> {
+    if found == wanted { Ok(()) } else { Err(corrupt("the entry's file holds another key's entry")) }
+}
