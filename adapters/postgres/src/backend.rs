@@ -12,7 +12,7 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{
     CancelToken,
@@ -20,7 +20,10 @@ use tokio_postgres::{
     types::Type,
 };
 
-use crate::queries::Query;
+use crate::{
+    error::unexpected,
+    queries::{Query, query},
+};
 
 /// How many suspects of other servers are remembered. The oldest are forgotten first.
 const MAX_ELSEWHERE: usize = 256;
@@ -46,35 +49,38 @@ pub(crate) struct Identity {
 }
 
 /// Asks for all of [`Identity`], and for the database's encoding.
-pub(crate) fn query() -> Query {
+pub(crate) fn identify() -> Query {
     // One's own processes can be ended by anyone who may call the function. A role that was switched
     // to might not count as their owner.
-    let text = "SELECT a.pid, a.backend_start, session_user = current_user AND \
+    query(
+        "SELECT a.pid, a.backend_start, session_user = current_user AND \
                 (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
                 WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace), \
                 getdatabaseencoding()::text, pg_postmaster_start_time() \
-                FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
-    Query { text: text.to_owned(), types: Vec::new() }
+                FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()",
+        &[],
+    )
 }
 
 /// Ends those of the processes that are still there, and returns one row for each. A process of another
 /// user is a later one with the same number. If a process of this user hides when it began, it counts as
 /// still there.
 pub(crate) fn end() -> Query {
-    let text = "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
+    query(
+        "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
                 FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
-                ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)";
-    Query { text: text.to_owned(), types: vec![Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY] }
+                ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)",
+        &[Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY],
+    )
 }
 
 impl Identity {
-    /// Evaluates the answer to [`query`] on the connection with this token.
+    /// Evaluates the answer to [`identify`] on the connection with this token.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`] if the database's encoding cannot hold every key.
     pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
-        let unexpected = |_| Error::new(ErrorKind::Other, "the server's catalogue is not as expected");
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };

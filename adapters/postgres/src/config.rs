@@ -1,22 +1,99 @@
-//! How to get to the table, and how to use it.
+//! The options: their types, and how a URL spells them.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use deadpool_postgres::{Pool, Runtime};
-use larder_core::{Error, ErrorKind, Operation, Result, Storage};
-use larder_layers::{Coalesce, Sweeper};
-use tokio_postgres::Config;
+use larder_core::v2::{Error, ErrorKind, Result};
+use larder_kit::StoreUrl;
+use tokio_postgres::{Config, types::Type};
 
-use crate::{
-    NAME, PostgresStorage, TlsMode,
-    driver::Driver,
-    layout::{Layout, ValueColumn},
-    names::TableName,
-    queries::Queries,
-    schema::{self, RunBy},
-    table::Table,
-    tls::{Connector, Roots},
-};
+use crate::names::TableName;
+
+/// The adapter's name, in errors and traces.
+pub(crate) const NAME: &str = "postgres";
+
+/// The options of a `postgres://` URL that are this adapter's own. The
+/// [documentation of this crate](crate#options) says what they mean.
+pub const OPTIONS: &[&str] = &[
+    "table",
+    "schema",
+    "layout",
+    "values",
+    "setup",
+    "statements",
+    "pool_size",
+    "coalesce",
+    "lanes",
+    "sweep",
+    "timeout",
+    "connect_timeout",
+    "sslmode",
+    "sslrootcert",
+];
+
+/// The options that go to the driver, `tokio-postgres`, which documents them.
+pub const DRIVER_OPTIONS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// What the table looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// `key`, `value`, `version`, `expires_at`: see the [documentation of this crate](crate#what-it-stores).
+    #[default]
+    Larder,
+    /// `key` and `value`, the table of `@grammyjs/storage-psql`: JSON text, no expiry, and versions that
+    /// are the content.
+    Grammy,
+}
+
+/// The type of the column `value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ValueFormat {
+    /// `bytea`: any bytes, returned as they were written.
+    #[default]
+    Bytea,
+    /// `jsonb`: JSON that the database can index and query; returned as an equal JSON value. Refuses
+    /// what `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates). Numbers keep their exact
+    /// value but not their spelling, and a negative zero comes back as zero.
+    Jsonb,
+    /// `json`: JSON that the database can query, returned as it was written.
+    Json,
+    /// `text` that holds JSON, returned as it was written.
+    Text,
+}
+
+impl ValueFormat {
+    pub(crate) const ALL: [(&str, Self); 4] =
+        [("bytea", Self::Bytea), ("jsonb", Self::Jsonb), ("json", Self::Json), ("text", Self::Text)];
+
+    /// The column's type as SQL, for the driver, and as an array for the driver.
+    pub(crate) const fn column(self) -> (&'static str, Type, Type) {
+        match self {
+            Self::Bytea => ("bytea", Type::BYTEA, Type::BYTEA_ARRAY),
+            Self::Jsonb => ("jsonb", Type::JSONB, Type::JSONB_ARRAY),
+            Self::Json => ("json", Type::JSON, Type::JSON_ARRAY),
+            Self::Text => ("text", Type::TEXT, Type::TEXT_ARRAY),
+        }
+    }
+}
 
 /// How statements get to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,38 +110,50 @@ pub enum Statements {
     Unnamed,
 }
 
-/// Sets up a [`PostgresStorage`].
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use larder_postgres::{PostgresBuilder, ValueColumn};
-///
-/// # async fn open() -> larder_core::Result<()> {
-/// let storage = PostgresBuilder::from_url("postgres://bot:secret@db.example/app?sslmode=verify-full")?
-///     .schema("bot")
-///     .table("sessions")
-///     .values(ValueColumn::Jsonb)
-///     .timeout(Duration::from_secs(5))
-///     .connect()
-///     .await?;
-/// # drop(storage);
-/// # Ok(())
-/// # }
-/// ```
+/// Whether connections are encrypted, and what is checked; the names and meanings are libpq's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server has it. No protection against an active attacker, who can switch it off.
+    #[default]
+    Prefer,
+    /// TLS or nothing. The certificate is checked only if a file of root certificates is given (then
+    /// as with `VerifyCa`). Protects against eavesdropping, not against impersonation.
+    Require,
+    /// TLS with a certificate that one of the root certificates in the file vouches for, whatever
+    /// its name.
+    VerifyCa,
+    /// TLS with a certificate that a root certificate vouches for, and that has the host's name. The
+    /// one to choose across a network that is not your own. Without a file, Mozilla's roots.
+    VerifyFull,
+}
+
+/// Where root certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// Mozilla's, compiled in.
+    Mozilla,
+    /// A PEM file.
+    File(PathBuf),
+    /// PEM.
+    Pem(Vec<u8>),
+}
+
+/// All options but those of the driver.
 #[derive(Clone)]
-#[must_use]
-pub struct PostgresBuilder {
-    pub(crate) source: Source,
+pub(crate) struct Options {
     pub(crate) schema: Option<String>,
     pub(crate) table: Option<String>,
-    pub(crate) values: Option<ValueColumn>,
-    pub(crate) grammy: bool,
+    pub(crate) layout: Layout,
+    pub(crate) values: Option<ValueFormat>,
     pub(crate) setup: bool,
     pub(crate) existing: bool,
     pub(crate) statements: Statements,
     pub(crate) pool_size: usize,
-    pub(crate) coalesce: bool,
-    pub(crate) lanes: usize,
+    pub(crate) group_commit: bool,
+    pub(crate) max_batches: usize,
     pub(crate) sweep: Option<Duration>,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -72,276 +161,186 @@ pub struct PostgresBuilder {
     pub(crate) roots: Option<Roots>,
 }
 
-/// Where connections come from.
-#[derive(Clone)]
-pub(crate) enum Source {
-    Config(Box<Config>),
-    /// The caller's, and so never closed here.
-    Pool(Pool),
-}
-
-impl PostgresBuilder {
-    /// Connections that the driver's `config` describes. Its `connect_timeout` and SSL mode are set
-    /// from this builder.
-    pub fn from_config(config: Config) -> Self {
-        Self::new(Source::Config(Box::new(config)))
-    }
-
-    /// Connections out of the caller's own pool, with whatever TLS it has. The pool is never closed
-    /// here. Options that make connections (TLS, pool size, time-out for connecting) have no effect.
-    ///
-    /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
-    /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:
-    /// while it waits for a lock it goes on waiting, and happens when the lock is free, unless the next
-    /// change [ends](crate#changes-that-time-out) it. One whose caller has gone keeps its connection
-    /// until it ends or that time is over. The server's `statement_timeout`, in the options of the
-    /// pool's connections, ends both.
-    pub fn from_pool(pool: Pool) -> Self {
-        Self::new(Source::Pool(pool))
-    }
-
-    fn new(source: Source) -> Self {
+impl Default for Options {
+    fn default() -> Self {
         Self {
-            source,
             schema: None,
             table: None,
+            layout: Layout::Larder,
             values: None,
-            grammy: false,
             setup: true,
             existing: false,
-            statements: Statements::default(),
+            statements: Statements::Prepared,
             pool_size: 8,
-            coalesce: true,
-            lanes: 2,
+            group_commit: true,
+            max_batches: 2,
             sweep: Some(Duration::from_secs(60)),
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            tls: TlsMode::default(),
+            tls: TlsMode::Prefer,
             roots: None,
         }
     }
+}
 
-    /// The schema that holds the table; made if it is not there. Without one the server's search path
-    /// decides. Any name will do: it is quoted.
-    pub fn schema(mut self, name: impl Into<String>) -> Self {
-        self.schema = Some(name.into());
-        self
-    }
-
-    /// The table; `larder` unless set (`sessions` in grammY's layout). Any name of up to 63 bytes will
-    /// do: it is quoted. `schema.table` names both, unless [`schema`](Self::schema) is set: then the
-    /// dot is part of the name.
-    pub fn table(mut self, name: impl Into<String>) -> Self {
-        self.table = Some(name.into());
-        self
-    }
-
-    /// The type of the column `value`; [`ValueColumn::Bytea`] unless set.
-    pub const fn values(mut self, column: ValueColumn) -> Self {
-        self.values = Some(column);
-        self
-    }
-
-    /// Reads and writes the table of `@grammyjs/storage-psql`: JSON text, no expiry, and versions that
-    /// are the content.
-    pub const fn grammy(mut self) -> Self {
-        self.grammy = true;
-        self
-    }
-
-    /// Whether to make the table if it is not there, and to check it if it is; yes unless set. Where it
-    /// is off, run [`setup_sql`](Self::setup_sql) beforehand.
-    pub const fn setup(mut self, setup: bool) -> Self {
-        self.setup = setup;
-        self
-    }
-
-    /// Opens only what is there. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if
-    /// the table or its schema is missing or the table has another shape. It creates nothing, removes
-    /// no expired rows in the background, and needs only the right to `SELECT`. Overrides
-    /// [`setup`](Self::setup).
-    pub const fn existing(mut self) -> Self {
-        self.existing = true;
-        self
-    }
-
-    /// How statements get to the server; prepared unless set. A pooler is noticed either way.
-    pub const fn statements(mut self, statements: Statements) -> Self {
-        self.statements = statements;
-        self
-    }
-
-    /// How many connections there are at most; 8 unless set.
-    pub const fn pool_size(mut self, connections: usize) -> Self {
-        self.pool_size = connections;
-        self
-    }
-
-    /// Whether concurrent writes share a statement; yes unless set. A lone write never waits for
-    /// company either way.
-    pub const fn coalesce(mut self, coalesce: bool) -> Self {
-        self.coalesce = coalesce;
-        self
-    }
-
-    /// How many such batches may be under way at once, each on a connection; 2 unless set.
-    pub const fn lanes(mut self, lanes: usize) -> Self {
-        self.lanes = lanes;
-        self
-    }
-
-    /// How often expired rows are removed, in the background; every 60 seconds unless set. They are
-    /// never seen, removed or not. `None`: only when
-    /// [`purge_expired`](larder_core::Storage::purge_expired) is called.
-    pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
-        self.sweep = interval;
-        self
-    }
-
-    /// How long one statement may take, and how long to wait for a free connection before it; 30
-    /// seconds unless set. Making a connection has a [time-out of its own](Self::connect_timeout).
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long connecting to one host may take; 10 seconds unless set.
-    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Whether connections are encrypted and what is checked; [`TlsMode::Prefer`] unless set.
-    pub const fn tls(mut self, mode: TlsMode) -> Self {
-        self.tls = mode;
-        self
-    }
-
-    /// A file of root certificates (PEM) to check the server's against, instead of Mozilla's.
-    pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
-        self.roots = Some(Roots::File(file.into()));
-        self
-    }
-
-    /// Root certificates as PEM, instead of a file.
-    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.roots = Some(Roots::Pem(pem.into()));
-        self
-    }
-
-    /// The SQL that set-up runs, for somebody who may create schemas and tables where the program may
-    /// not. Running it twice does no harm. The program's user then needs `USAGE` on the schema and
-    /// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table.
-    ///
-    /// ```
-    /// let builder = larder_postgres::PostgresBuilder::from_url("postgres://localhost?table=bot.sessions")?;
-    /// assert!(builder.setup_sql().contains(r#"CREATE TABLE IF NOT EXISTS "bot"."sessions" ("#));
-    /// # Ok::<(), larder_core::Error>(())
-    /// ```
-    #[must_use]
-    pub fn setup_sql(&self) -> String {
-        let table = self.table_name();
-        format!("{}{}", schema::schema_sql(&table), schema::sql(&table, self.layout(), RunBy::Person))
-    }
-
-    /// Connects, makes the table unless told otherwise, and opens the storage.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is wrong, the certificate is not to be
-    /// trusted, the database is not there or the table has the wrong shape (the message names the
-    /// column); [`PermissionDenied`](ErrorKind::PermissionDenied) if the password is wrong or a permission is missing;
-    /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server cannot
-    /// be reached (also if its host is not known).
-    pub async fn connect(self) -> Result<PostgresStorage> {
-        let named = |operation| move |error: Error| error.with_adapter(NAME).with_operation(operation);
-        self.check().map_err(named(Operation::Connect))?;
-        let (name, layout) = (self.table_name(), self.layout());
-        let mut driver = self.driver().map_err(named(Operation::Connect))?;
-        driver.open().await.map_err(named(Operation::Connect))?;
-        if self.existing {
-            schema::find(&driver, &name, layout).await.map_err(named(Operation::Connect))?;
-        } else if self.setup {
-            schema::set_up(&driver, &name, layout).await.map_err(named(Operation::Setup))?;
+impl Options {
+    /// Takes them out of a URL, and the driver's configuration out of the rest.
+    pub(crate) fn from_url(url: &str) -> Result<(Self, Config)> {
+        const NUMBER: &str = "a number from 1";
+        let mut url = StoreUrl::parse(url)?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") || !url.rest().starts_with("//") {
+            return Err(invalid("a PostgreSQL URL looks like postgres://user:password@host:5432/database"));
         }
-        let table = Table { driver, layout, queries: Queries::new(&name, layout) };
-        let storage: Arc<dyn Storage> = if self.coalesce {
-            Arc::new(Coalesce::builder(table).lanes(self.lanes).build())
-        } else {
-            Arc::new(table)
-        };
-        let sweeper = self
-            .sweep
-            .filter(|_| !self.existing && layout.capabilities().expiry)
-            .map(|interval| Sweeper::start(Arc::downgrade(&storage), interval));
-        Ok(PostgresStorage::new(storage, sweeper))
+        let mut options = Self { schema: url.take("schema")?, table: url.take("table")?, ..Self::default() };
+        let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
+        set(&mut options.layout, url.take_choice("layout", &layouts)?);
+        options.values = url.take_choice("values", &ValueFormat::ALL)?;
+        set(&mut options.setup, url.take_bool("setup")?);
+        let statements = [("prepared", Statements::Prepared), ("unnamed", Statements::Unnamed)];
+        set(&mut options.statements, url.take_choice("statements", &statements)?);
+        set(&mut options.pool_size, url.take_with("pool_size", NUMBER, at_least_one)?);
+        set(&mut options.group_commit, url.take_bool("coalesce")?);
+        set(&mut options.max_batches, url.take_with("lanes", NUMBER, at_least_one)?);
+        set(&mut options.sweep, url.take_interval("sweep")?);
+        set(&mut options.timeout, url.take_duration("timeout")?);
+        set(&mut options.connect_timeout, take_connect_timeout(&mut url)?);
+        let modes = [
+            ("disable", TlsMode::Disable),
+            ("prefer", TlsMode::Prefer),
+            ("require", TlsMode::Require),
+            ("verify-ca", TlsMode::VerifyCa),
+            ("verify-full", TlsMode::VerifyFull),
+        ];
+        set(&mut options.tls, url.take_choice("sslmode", &modes)?);
+        options.roots = url.take("sslrootcert")?.map(|roots| match roots.as_str() {
+            "system" => Roots::Mozilla,
+            file => Roots::File(file.into()),
+        });
+        url.finish(&[OPTIONS, DRIVER_OPTIONS].concat())?;
+        options.check()?;
+        Ok((options, driver_config(&url)?))
     }
 
-    fn check(&self) -> Result<()> {
-        let wrong = |message: &'static str| Err(Error::new(ErrorKind::InvalidConfig, message));
-        if self.grammy && self.values.is_some() {
-            return wrong("grammY's layout has its own column for values: leave out `values`");
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.layout == Layout::Grammy && self.values.is_some() {
+            return Err(invalid("grammY's layout has its own column for values: leave out `values`"));
         }
-        if self.pool_size == 0 || self.lanes == 0 {
-            return wrong("`pool_size` and `lanes` are at least 1");
+        if self.pool_size == 0 || self.max_batches == 0 {
+            return Err(invalid("`pool_size` and `lanes` must be at least 1"));
         }
         if self.timeout.is_zero() || self.connect_timeout.is_zero() {
-            return wrong("a time-out of zero leaves no time for anything");
+            return Err(invalid("`timeout` and `connect_timeout` must be greater than zero"));
         }
         self.table_name().check()
     }
 
-    fn layout(&self) -> Layout {
-        if self.grammy { Layout::Grammy } else { Layout::Larder(self.values.unwrap_or_default()) }
-    }
-
-    fn table_name(&self) -> TableName {
-        let default = if self.grammy { "sessions" } else { "larder" };
+    pub(crate) fn table_name(&self) -> TableName {
+        let default = match self.layout {
+            Layout::Larder => "larder",
+            Layout::Grammy => "sessions",
+        };
         TableName::new(self.schema.as_deref(), self.table.as_deref().unwrap_or(default))
     }
 
-    fn driver(&self) -> Result<Driver> {
-        let mut config = match &self.source {
-            Source::Pool(pool) => {
-                return Ok(Driver::new(
-                    pool.clone(),
-                    false,
-                    self.statements,
-                    self.timeout,
-                    self.timeout,
-                    None,
-                ));
-            }
-            Source::Config(config) => (**config).clone(),
-        };
-        config.connect_timeout(self.connect_timeout);
-        config.ssl_mode(self.tls.driver_mode());
-        let connector = Connector::new(self.tls, self.roots.as_ref())?;
-        // The driver's time-out is for the socket alone; a server may take that and then say nothing.
-        let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
-        let connecting = self.connect_timeout.saturating_mul(hosts);
-        let pool = Pool::builder(connector.manager(config))
-            .max_size(self.pool_size)
-            .wait_timeout(Some(self.timeout))
-            .create_timeout(Some(connecting))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|_| Error::new(ErrorKind::Other, "the pool of connections could not be built"))?;
-        // Not less than connecting takes: a short `timeout` must not keep the pool from ever filling.
-        let patience = self.timeout.saturating_add(connecting);
-        Ok(Driver::new(pool, true, self.statements, self.timeout, patience, Some(connector)))
+    /// The type of the column `value`.
+    pub(crate) fn value_format(&self) -> ValueFormat {
+        match self.layout {
+            Layout::Larder => self.values.unwrap_or_default(),
+            Layout::Grammy => ValueFormat::Text,
+        }
     }
 }
 
-impl fmt::Debug for PostgresBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the driver's configuration nor the pool: they know the password.
-        f.debug_struct("PostgresBuilder")
-            .field("table", &self.table_name().quoted())
-            .field("layout", &self.layout())
-            .field("setup", &self.setup)
-            .field("statements", &self.statements)
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
+fn set<T>(option: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *option = given;
+    }
+}
+
+fn at_least_one(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|number| *number > 0)
+}
+
+/// A duration, or a number of seconds, as libpq takes it.
+fn take_connect_timeout(url: &mut StoreUrl) -> Result<Option<Duration>> {
+    let mut seconds = url.clone();
+    match seconds.take("connect_timeout")?.and_then(|value| value.parse().ok()) {
+        Some(number) => {
+            *url = seconds;
+            Ok(Some(Duration::from_secs(number)))
+        }
+        None => url.take_duration("connect_timeout"),
+    }
+}
+
+fn driver_config(url: &StoreUrl) -> Result<Config> {
+    let mut config: Config = url.to_url().parse().map_err(|error: tokio_postgres::Error| {
+        // It names the option, not its value.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        invalid(format!("the driver does not accept the URL: {cause}"))
+    })?;
+    let given = |name: &str| url.remaining().any(|option| option == name);
+    // Notices within a minute, not after two hours, that a peer has vanished.
+    if !given("keepalives_idle") {
+        config.keepalives_idle(Duration::from_secs(30));
+    }
+    if !given("keepalives_interval") {
+        config.keepalives_interval(Duration::from_secs(10));
+    }
+    if !given("keepalives_retries") {
+        config.keepalives_retries(3);
+    }
+    if !given("application_name") {
+        config.application_name("larder");
+    }
+    Ok(config)
+}
+
+pub(crate) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_in_one_url() {
+        let (options, config) = Options::from_url(
+            "postgresql://bot:pass%2Fword@a.example:1,b.example:2/app?schema=my%20bot&table=x%22y&values=jsonb\
+             &setup=false&statements=unnamed&pool_size=3&lanes=4&coalesce=false&sweep=off&timeout=1500ms\
+             &connect_timeout=7&sslmode=verify-full&sslrootcert=/etc/ca.pem&application_name=my%20bot\
+             &target_session_attrs=read-write&options=-c%20lock_timeout%3D5s&keepalives_idle=5",
+        )
+        .unwrap();
+        assert_eq!(options.schema.as_deref(), Some("my bot"));
+        assert_eq!(options.table.as_deref(), Some("x\"y"));
+        assert_eq!(options.values, Some(ValueFormat::Jsonb));
+        assert_eq!(options.statements, Statements::Unnamed);
+        assert_eq!((options.pool_size, options.max_batches), (3, 4));
+        assert!(!options.setup && !options.group_commit && options.sweep.is_none());
+        assert_eq!(options.timeout, Duration::from_millis(1_500));
+        assert_eq!(options.connect_timeout, Duration::from_secs(7));
+        assert_eq!(options.tls, TlsMode::VerifyFull);
+        assert_eq!(options.roots, Some(Roots::File("/etc/ca.pem".into())));
+        assert_eq!(config.get_password(), Some(&b"pass/word"[..]));
+        assert_eq!((config.get_hosts().len(), config.get_ports()), (2, &[1, 2][..]));
+        assert_eq!(config.get_application_name(), Some("my bot"));
+        assert_eq!(config.get_options(), Some("-c lock_timeout=5s"));
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(5));
+        assert_eq!(config.get_keepalives_retries(), Some(3));
+    }
+
+    #[test]
+    fn time_for_connecting_is_a_duration_or_a_number_of_seconds() {
+        let timeout = |text: &str| {
+            let options = Options::from_url(&format!("postgres://h/db?connect_timeout={text}"));
+            options.map(|(options, _)| options.connect_timeout)
+        };
+        assert_eq!(timeout("7").unwrap(), Duration::from_secs(7));
+        assert_eq!(timeout("70ms").unwrap(), Duration::from_millis(70));
+        for wrong in ["0", "0s", "x", "-1", "1&connect_timeout=1"] {
+            assert_eq!(timeout(wrong).unwrap_err().kind(), ErrorKind::InvalidConfig, "{wrong}");
+        }
     }
 }

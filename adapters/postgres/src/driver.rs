@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
@@ -10,15 +9,15 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, Pool};
 use futures_util::TryStreamExt;
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     backend::{self, Backend, Identities, Identity, Suspects},
+    checkout::{Canceller, Checkout},
     config::Statements,
     error::{self, After},
-    lease::{Lease, Salvage},
     queries::Query,
     tls::Connector,
     unlogged::Unlogged,
@@ -45,15 +44,15 @@ pub(crate) struct Driver {
     statements: Statements,
     /// For a statement.
     timeout: Duration,
-    /// For a connection, be it given back by another call or made anew.
+    /// For a connection, be it returned by another call or new.
     patience: Duration,
     /// Whether every connection has a process of its own at the server, which can be ended.
     fenced: bool,
     identities: Identities,
     identify: Query,
     end: Query,
-    salvage: Arc<Salvage>,
-    readers: Mutex<Vec<Weak<Lease>>>,
+    canceller: Arc<Canceller>,
+    readers: Mutex<Vec<Weak<Checkout>>>,
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -64,57 +63,40 @@ enum Use {
     Exclusive,
 }
 
-/// What a caller wants of a statement.
-#[derive(Clone, Copy)]
-enum Wanted {
-    Count,
-    Rows,
-}
-
-enum Outcome {
-    Count(u64),
-    Rows(Vec<Row>),
-}
-
-impl Outcome {
-    fn rows(self) -> Vec<Row> {
-        match self {
-            Self::Rows(rows) => rows,
-            Self::Count(_) => Vec::new(),
-        }
-    }
+/// The server's answer to a statement.
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
+    /// How many rows the statement changed.
+    pub(crate) changed: u64,
 }
 
 impl Driver {
-    pub(crate) fn new(
+    /// Connects for the first time, and finds out what connections of this pool are like. `connector`:
+    /// if the pool is the caller's, it is absent.
+    pub(crate) async fn open(
         pool: Pool,
-        owned: bool,
+        connector: Option<Connector>,
         statements: Statements,
         timeout: Duration,
         patience: Duration,
-        connector: Option<Connector>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let mut driver = Self {
             pool,
-            owned,
+            owned: connector.is_some(),
             statements,
             timeout,
             patience,
             fenced: false,
             identities: Identities::default(),
-            identify: backend::query(),
+            identify: backend::identify(),
             end: backend::end(),
-            salvage: Arc::new(Salvage { timeout, connector, suspects: Suspects::default() }),
+            canceller: Arc::new(Canceller { timeout, connector, suspects: Suspects::default() }),
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// Connects for the first time, and finds out what connections of this pool are like.
-    pub(crate) async fn open(&mut self) -> Result<()> {
-        let identity = self.lease(Use::Shared).await?.identity();
-        self.fenced = identity.backend.is_some();
-        Ok(())
+        };
+        let identity = driver.check_out(Use::Shared).await?.identity();
+        driver.fenced = identity.backend.is_some();
+        Ok(driver)
     }
 
     /// Whether nothing happens late: see [`settle`](Self::settle).
@@ -128,106 +110,86 @@ impl Driver {
         }
     }
 
-    /// Runs a statement that changes rows; returns how many.
-    pub(crate) async fn execute(&self, query: &Query, params: Params<'_>) -> Result<u64> {
-        match self.run(Use::Exclusive, Wanted::Count, query, params).await? {
-            Outcome::Count(count) => Ok(count),
-            Outcome::Rows(rows) => Ok(rows.len() as u64),
-        }
-    }
-
-    /// Runs a statement that changes rows and returns some.
-    pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
-        self.run(Use::Exclusive, Wanted::Rows, query, params).await.map(Outcome::rows)
+    /// Runs a statement that changes rows.
+    pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Answer> {
+        self.run(Use::Exclusive, query, params).await
     }
 
     /// Runs a statement that only reads.
     pub(crate) async fn query(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
-        self.run(Use::Shared, Wanted::Rows, query, params).await.map(Outcome::rows)
+        Ok(self.run(Use::Shared, query, params).await?.rows)
     }
 
     async fn send(
         &self,
         client: &ClientWrapper,
         identity: Identity,
-        wanted: Wanted,
         query: &Query,
         params: Params<'_>,
-    ) -> Result<Outcome, tokio_postgres::Error> {
+    ) -> Result<Answer, tokio_postgres::Error> {
         let Query { text, types } = query;
         let params = params.iter().map(|param| Unlogged(*param));
-        let rows = match self.statements {
-            // By name only where the server itself hears the name.
-            Statements::Prepared if identity.direct => {
-                let statement = client.prepare_typed_cached(text, types).await?;
-                client.query_raw(&statement, params).await?
-            }
-            Statements::Prepared | Statements::Unnamed => {
-                client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
-            }
+        // By name only where the server itself hears the name.
+        let rows = if self.statements == Statements::Prepared && identity.direct {
+            let statement = client.prepare_typed_cached(text, types).await?;
+            client.query_raw(&statement, params).await?
+        } else {
+            client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
         };
-        let mut rows = pin!(rows);
-        match wanted {
-            Wanted::Rows => rows.try_collect().await.map(Outcome::Rows),
-            Wanted::Count => {
-                while rows.try_next().await?.is_some() {}
-                Ok(Outcome::Count(rows.rows_affected().unwrap_or(0)))
-            }
+        let mut stream = pin!(rows);
+        let rows = stream.as_mut().try_collect().await?;
+        Ok(Answer { rows, changed: stream.rows_affected().unwrap_or(0) })
+    }
+
+    /// Runs several statements, without parameters, as one transaction in one message. The inner error
+    /// is the server's.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
+        let checkout = self.check_out(Use::Exclusive).await?;
+        let done = self.within(&checkout, true, checkout.client()?.batch_execute(sql)).await?;
+        if let Err(error) = &done {
+            checkout.judge(error::after(error), true);
         }
+        Ok(done)
     }
 
-    /// Runs several statements, without parameters, as one transaction in one message.
-    pub(crate) async fn batch(&self, sql: &str) -> Result<(), BatchError> {
-        let lease = self.lease(Use::Exclusive).await.map_err(BatchError::before)?;
-        let client = lease.client().map_err(BatchError::before)?;
-        let outcome = self.within(&lease, true, client.batch_execute(sql)).await;
-        outcome.map_err(BatchError::before)?.map_err(|error| {
-            if error::after(&error) == After::Discard {
-                lease.condemn();
-                lease.suspect();
-            }
-            BatchError {
-                state: error.code().map(|code| code.code().to_owned()),
-                error: error::from_driver(&error),
-            }
-        })
-    }
-
-    async fn run(&self, kind: Use, wanted: Wanted, query: &Query, params: Params<'_>) -> Result<Outcome> {
+    async fn run(&self, kind: Use, query: &Query, params: Params<'_>) -> Result<Answer> {
         let mut attempt = 1;
         let changes = kind == Use::Exclusive;
         loop {
-            let lease = self.lease(kind).await?;
-            let sent = self.send(lease.client()?, lease.identity(), wanted, query, params);
-            let error = match self.within(&lease, changes, sent).await? {
-                Ok(outcome) => return Ok(outcome),
+            // Nothing was sent yet, or nothing that the server has not undone.
+            let checkout = self.check_out(kind).await.map_err(Error::not_applied)?;
+            let sent = self.send(checkout.client()?, checkout.identity(), query, params);
+            let error = match self.within(&checkout, changes, sent).await? {
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let after = error::after(&error);
-            if matches!(after, After::Discard | After::AgainElsewhere) {
-                lease.condemn();
-            }
-            if changes && after == After::Discard {
-                lease.suspect();
-            }
+            checkout.judge(after, changes);
             // Neither leaves anything done: the statement is a transaction of its own.
-            let again = matches!(after, After::Again | After::AgainElsewhere);
-            if !again || attempt >= ATTEMPTS {
-                return Err(error::from_driver(&error));
+            let undone = matches!(after, After::Again | After::AgainElsewhere);
+            if undone && attempt < ATTEMPTS {
+                attempt += 1;
+                continue;
             }
-            attempt += 1;
+            let error = error::from_driver(&error);
+            return Err(if undone { error.not_applied() } else { error });
         }
     }
 
-    async fn within<T>(&self, lease: &Arc<Lease>, changes: bool, work: impl Future<Output = T>) -> Result<T> {
-        let under_way = lease.under_way(changes);
+    async fn within<T>(
+        &self,
+        checkout: &Arc<Checkout>,
+        changes: bool,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        let under_way = checkout.under_way(changes);
         match timeout(self.timeout, work).await {
             Ok(done) => {
                 under_way.ended();
                 Ok(done)
             }
             Err(_) => {
-                self.give_up(lease);
+                self.give_up(checkout);
                 Err(Error::new(
                     ErrorKind::Timeout,
                     format!("the server did not answer within {:?} (the option `timeout`)", self.timeout),
@@ -238,23 +200,19 @@ impl Driver {
 
     /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
     /// The server must confirm that the processes have ended that may still receive or run one.
-    async fn settle(&self, lease: &Arc<Lease>) -> Result<()> {
-        let Some(backend) = lease.identity().backend else { return Ok(()) };
-        let suspects = self.salvage.suspects.end(backend.server);
+    async fn settle(&self, checkout: &Arc<Checkout>) -> Result<()> {
+        let Some(backend) = checkout.identity().backend else { return Ok(()) };
+        let suspects = self.canceller.suspects.end(backend.server);
         if suspects.is_empty() {
             return Ok(());
         }
-        let end_all = self.end_all(lease.client()?, lease.identity(), &suspects);
-        let ended = match self.within(lease, false, end_all).await {
-            Ok(Err(error)) => {
-                if error::after(&error) == After::Discard {
-                    lease.condemn();
-                }
-                Err(error::from_driver(&error))
-            }
-            Ok(Ok(())) => Ok(()),
-            Err(timed_out) => Err(timed_out),
-        };
+        let end_all = self.end_all(checkout.client()?, checkout.identity(), &suspects);
+        let ended = self.within(checkout, false, end_all).await.and_then(|ended| {
+            ended.map_err(|error| {
+                checkout.judge(error::after(&error), false);
+                error::from_driver(&error)
+            })
+        });
         ended.map_err(|error| {
             Error::new(
                 ErrorKind::Unavailable,
@@ -263,7 +221,7 @@ impl Driver {
             )
             .with_source(error)
         })?;
-        self.salvage.suspects.remove(&suspects);
+        self.canceller.suspects.remove(&suspects);
         Ok(())
     }
 
@@ -276,86 +234,82 @@ impl Driver {
         let pids: Vec<i32> = suspects.iter().map(|backend| backend.pid).collect();
         let started: Vec<SystemTime> = suspects.iter().map(|backend| backend.started).collect();
         let mut pause = Duration::from_millis(1);
-        loop {
-            let params: Params<'_> = &[&pids, &started];
-            let answer = self.send(client, identity, Wanted::Rows, &self.end, params).await?;
-            if answer.rows().is_empty() {
-                return Ok(());
-            }
+        while !self.send(client, identity, &self.end, &[&pids, &started]).await?.rows.is_empty() {
             // It takes a moment, and the server says nothing when it is over.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
+        Ok(())
     }
 
     /// Asks the server, at most, to stop what has timed out: a statement that waits for a lock would
     /// otherwise still happen, whenever the lock is free.
-    fn give_up(&self, lease: &Arc<Lease>) {
+    fn give_up(&self, checkout: &Arc<Checkout>) {
         let alone = {
-            // Nobody joins in between.
+            // No reader joins in between.
             let _readers = self.lock_readers();
-            lease.condemn();
-            Arc::strong_count(lease) == 1
+            checkout.condemn();
+            Arc::strong_count(checkout) == 1
         };
         // What others run on the connection may yet be answered: the last of them cancels.
-        let (true, Ok(client)) = (alone, lease.client()) else {
+        let (true, Ok(client)) = (alone, checkout.client()) else {
             return;
         };
-        let (salvage, token) = (Arc::clone(&self.salvage), client.cancel_token());
-        tokio::spawn(async move { salvage.cancel(&token).await });
+        let (canceller, token) = (Arc::clone(&self.canceller), client.cancel_token());
+        tokio::spawn(async move { canceller.cancel(&token).await });
     }
 
-    async fn lease(&self, kind: Use) -> Result<Arc<Lease>> {
-        let lease = async {
+    async fn check_out(&self, kind: Use) -> Result<Arc<Checkout>> {
+        let checkout = async {
             if kind == Use::Exclusive {
                 return self.take().await.map(Arc::new);
             }
-            if let Some(lease) = self.join() {
-                return Ok(lease);
+            if let Some(checkout) = self.join() {
+                return Ok(checkout);
             }
             // One at a time, so that a crowd of readers does not empty the pool at once.
             let _opening = self.opening.lock().await;
-            if let Some(lease) = self.join() {
-                return Ok(lease);
+            if let Some(checkout) = self.join() {
+                return Ok(checkout);
             }
-            let lease = Arc::new(self.take().await?);
-            self.lock_readers().push(Arc::downgrade(&lease));
-            Ok(lease)
+            let checkout = Arc::new(self.take().await?);
+            self.lock_readers().push(Arc::downgrade(&checkout));
+            Ok(checkout)
         };
-        let lease = timeout(self.patience, lease).await.map_err(|_| {
+        let checkout = timeout(self.patience, checkout).await.map_err(|_| {
             Error::new(ErrorKind::Timeout, format!("no connection became free within {:?}", self.patience))
         })??;
         if kind == Use::Exclusive {
-            self.settle(&lease).await?;
+            self.settle(&checkout).await?;
         }
-        Ok(lease)
+        Ok(checkout)
     }
 
-    async fn take(&self) -> Result<Lease> {
+    async fn take(&self) -> Result<Checkout> {
         let object = self.pool.get().await.map_err(error::from_pool)?;
-        let mut lease = Lease::new(object, Arc::clone(&self.salvage));
-        let identity = self.identity(&lease).await?;
-        lease.identify(identity);
-        Ok(lease)
+        let mut checkout = Checkout::new(object, Arc::clone(&self.canceller));
+        let identity = self.identity(&checkout).await?;
+        checkout.identify(identity);
+        Ok(checkout)
     }
 
     /// Returns the facts about the connection. Asks the server if the connection is new.
-    async fn identity(&self, lease: &Lease) -> Result<Identity> {
-        let client = lease.client()?;
+    async fn identity(&self, checkout: &Checkout) -> Result<Identity> {
+        let client = checkout.client()?;
         if let Some(identity) = self.identities.get(client) {
             return Ok(identity);
         }
-        let under_way = lease.under_way(false);
-        let answer = self.send(client, Identity::default(), Wanted::Rows, &self.identify, &[]).await;
+        let under_way = checkout.under_way(false);
+        let answer = self.send(client, Identity::default(), &self.identify, &[]).await;
         under_way.ended();
         let identity = match answer {
-            Ok(answer) => Identity::new(&answer.rows(), &client.cancel_token()).await?,
+            Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
                 Identity::default()
             }
             Err(error) => {
-                lease.condemn();
+                checkout.condemn();
                 return Err(error::from_driver(&error));
             }
         };
@@ -371,17 +325,17 @@ impl Driver {
     }
 
     /// A connection that other readers are using, if there is one with room.
-    fn join(&self) -> Option<Arc<Lease>> {
+    fn join(&self) -> Option<Arc<Checkout>> {
         let mut readers = self.lock_readers();
-        readers.retain(|lease| lease.strong_count() > 0);
-        let usable = readers.iter().filter_map(Weak::upgrade).filter(|lease| lease.is_usable());
+        readers.retain(|checkout| checkout.strong_count() > 0);
+        let usable = readers.iter().filter_map(Weak::upgrade).filter(|checkout| checkout.is_usable());
         let calmest = usable.min_by_key(Arc::strong_count)?;
         let most = MAX_READ_CONNECTIONS.min(self.pool.status().max_size.div_ceil(2));
         // The count includes the one just made here.
         (readers.len() >= most || Arc::strong_count(&calmest) <= READS_PER_CONNECTION).then_some(calmest)
     }
 
-    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Lease>>> {
+    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Checkout>>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -395,18 +349,5 @@ impl fmt::Debug for Driver {
             .field("fenced", &self.fenced)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why set-up failed, with the SQLSTATE if the server said it.
-#[derive(Debug)]
-pub(crate) struct BatchError {
-    pub(crate) state: Option<String>,
-    pub(crate) error: Error,
-}
-
-impl BatchError {
-    const fn before(error: Error) -> Self {
-        Self { state: None, error }
     }
 }

@@ -1,30 +1,10 @@
 //! What the driver's errors mean, without what they may quote.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, io};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use larder_core::{Error, ErrorKind};
+use larder_core::v2::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
-
-/// An error of the server that is fit to be shown: its SQLSTATE, and its message where that cannot
-/// contain a key or a value (the detail and hint lines, which may, are left out).
-#[derive(Debug)]
-pub(crate) struct ServerError {
-    state: String,
-    message: Option<String>,
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SQLSTATE {}", self.state)?;
-        match &self.message {
-            Some(message) => write!(f, ": {message}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl StdError for ServerError {}
 
 /// Classes whose messages speak of connections, roles, tables and limits, never of contents.
 const SAFE_CLASSES: &[&str] = &["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
@@ -38,7 +18,7 @@ pub(crate) enum After {
     Again,
     /// The prepared statement is gone or stale, so nothing has happened: again, but elsewhere.
     AgainElsewhere,
-    /// The connection is of no more use.
+    /// The connection cannot be used any more.
     Discard,
 }
 
@@ -58,12 +38,6 @@ pub(crate) fn after(error: &tokio_postgres::Error) -> After {
     }
 }
 
-/// Whether the server refused what a statement contained, so that one entry of several may be to
-/// blame.
-pub(crate) fn blames_an_entry(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidValue | ErrorKind::TooLarge | ErrorKind::InvalidKey | ErrorKind::Other)
-}
-
 pub(crate) fn from_driver(error: &tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(error) => from_server(error.code(), error.message()),
@@ -71,11 +45,14 @@ pub(crate) fn from_driver(error: &tokio_postgres::Error) -> Error {
     }
 }
 
+/// Its source is the SQLSTATE, and the message where that cannot contain a key or a value. The detail and
+/// hint lines, which may, are left out.
 fn from_server(state: &SqlState, message: &str) -> Error {
-    let (kind, words) = classify(state.code());
-    let class = state.code().get(..2).unwrap_or_default();
-    let message = SAFE_CLASSES.contains(&class).then(|| message.to_owned());
-    Error::new(kind, words).with_source(ServerError { state: state.code().to_owned(), message })
+    let state = state.code();
+    let (kind, words) = classify(state);
+    let safe = SAFE_CLASSES.iter().any(|class| state.starts_with(class));
+    let source = if safe { format!("SQLSTATE {state}: {message}") } else { format!("SQLSTATE {state}") };
+    Error::new(kind, words).with_source(source)
 }
 
 fn classify(state: &str) -> (ErrorKind, &'static str) {
@@ -84,13 +61,15 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
         Unavailable,
     };
     match state {
-        "57014" => (Timeout, "the server cancelled the statement, after its statement_timeout perhaps"),
-        "55P03" => (Timeout, "the lock was not to be had in the server's lock_timeout"),
+        "57014" => (Timeout, "the server cancelled the statement, perhaps after its `statement_timeout`"),
+        "55P03" => (Timeout, "could not acquire the lock within the server's `lock_timeout`"),
         "57P01" | "57P02" | "57P03" => (Unavailable, "the server is shutting down or starting"),
         "53300" => (Unavailable, "the server has no connections left; a smaller `pool_size` asks for fewer"),
         "53200" => (Unavailable, "the server is out of memory"),
         "53100" => (StorageFull, "the server's disk is full"),
-        "40001" | "40P01" => (Unavailable, "other statements were in the way, again and again"),
+        "40001" | "40P01" => {
+            (Unavailable, "the server rolled the statement back because of others, each time it was tried")
+        }
         "25006" => (
             Unavailable,
             "the server takes no writes (a standby?); `target_session_attrs=read-write` chooses one that does",
@@ -122,7 +101,7 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
         state if state.starts_with("57P") || state.starts_with("25P") => {
             (Unavailable, "the server ended the connection")
         }
-        state if state.starts_with("53") => (Unavailable, "the server is short of something"),
+        state if state.starts_with("53") => (Unavailable, "the server lacks a resource"),
         state if state.starts_with("42") => (InvalidConfig, "the server does not accept the statement"),
         _ => (Other, "the server reports an error"),
     }
@@ -142,7 +121,7 @@ fn from_connection(error: &tokio_postgres::Error) -> Error {
         }
         "timeout waiting for server" => (Timeout, "the server did not answer in time"),
         "error performing TLS handshake" if !is_reset(cause) => {
-            (InvalidConfig, "TLS could not be agreed on, or the server's certificate is not to be trusted")
+            (InvalidConfig, "the TLS handshake failed, or the server's certificate is not trusted")
         }
         words if words.starts_with("error deserializing") || words.starts_with("invalid column") => {
             return Error::new(Corrupt, "a row is not as this adapter writes it");
@@ -173,6 +152,11 @@ fn is_reset(cause: Option<&(dyn StdError + 'static)>) -> bool {
     })
 }
 
+/// A row of the server's catalogue that does not decode.
+pub(crate) fn unexpected(_: tokio_postgres::Error) -> Error {
+    Error::new(ErrorKind::Other, "the server's catalogue is not as expected")
+}
+
 pub(crate) fn from_pool(error: PoolError) -> Error {
     match error {
         PoolError::Backend(error) => from_driver(&error),
@@ -183,9 +167,9 @@ pub(crate) fn from_pool(error: PoolError) -> Error {
         PoolError::Timeout(_) => {
             Error::new(ErrorKind::Timeout, "no connection of the pool became free in time")
         }
-        PoolError::Closed => Error::new(ErrorKind::Unavailable, "the pool of connections has been closed"),
+        PoolError::Closed => Error::new(ErrorKind::Closed, "the pool of connections has been closed"),
         PoolError::NoRuntimeSpecified => {
-            Error::new(ErrorKind::InvalidConfig, "the pool has time-outs but no runtime to count them with")
+            Error::new(ErrorKind::InvalidConfig, "the pool has timeouts but no runtime to count them with")
         }
         // A hook is the caller's code: what it says is not ours to show.
         PoolError::PostCreateHook(_) => {
@@ -226,7 +210,7 @@ mod tests {
             [SqlState::INVALID_TEXT_REPRESENTATION, SqlState::UNIQUE_VIOLATION, SqlState::RAISE_EXCEPTION]
         {
             let error = from_server(&state, "Key (key)=(hunter2) is bad");
-            assert!(!format!("{error} {error:?} {}", error.duplicate()).contains("hunter2"));
+            assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
         let error = from_server(&SqlState::INSUFFICIENT_PRIVILEGE, "permission denied for table larder");
         assert!(format!("{error:?}").contains("permission denied for table larder"));

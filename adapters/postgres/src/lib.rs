@@ -1,14 +1,14 @@
 //! Larder storage on PostgreSQL (12 and later), on tokio-postgres and deadpool-postgres.
 //!
 //! ```no_run
-//! use larder_core::{Expiry, Key, Result, StorageExt};
+//! use larder_core::v2::{Expiry, Key, Result};
 //! use larder_postgres::PostgresStorage;
 //!
 //! # async fn count() -> Result<()> {
-//! let storage = PostgresStorage::connect("postgres://bot:secret@localhost/app").await?;
+//! let store = PostgresStorage::connect("postgres://bot:secret@localhost/app").await?;
 //! let key = Key::new("chat:42")?;
-//! let visits = storage
-//!     .update_as(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
+//! let visits = store
+//!     .update(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
 //!     .await?;
 //! println!("{visits:?}");
 //! # Ok(())
@@ -20,18 +20,18 @@
 //! One row per entry, in a table that is made on first use ([`PostgresBuilder::setup_sql`] returns
 //! the SQL):
 //!
-//! | column | type | what it is |
+//! | column | type | contents |
 //! |---|---|---|
 //! | `key` | `text COLLATE "C"`, primary key | the key |
 //! | `value` | `bytea` (or `jsonb`, `json`, `text`) | the value |
-//! | `version` | `bigint` | a random number that each write draws anew; compare-and-swap compares it |
+//! | `version` | `bigint` | a random number, another one for each write; conditions compare it |
 //! | `expires_at` | `timestamptz`, null for never | when it expires, by the server's clock |
 //!
-//! Others may read and write the table too. Whoever writes a row sets `version` to a new random
-//! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
-//! or must allow nulls.
+//! Other programs may read and write the table too. A program that writes a row must set `version` to a
+//! new random number, or conditions will not notice. Further columns are left alone; they need a default
+//! or must allow nulls. The order of listings is that of `COLLATE "C"`, which the set-up checks.
 //!
-//! With `values=jsonb` or `values=json` the database can query what is stored:
+//! With `values=jsonb` or `values=json` the database can query the values:
 //! `SELECT key, value->>'name' FROM larder`.
 //!
 //! [`PostgresStorage::connect_existing`] opens a table only if it is there, and makes and removes
@@ -39,8 +39,8 @@
 //! another shape is refused either way, and stays as it is.
 //!
 //! With `layout=grammy` it reads and writes the table of `@grammyjs/storage-psql`: `"key" VARCHAR NOT
-//! NULL, "value" TEXT` and a unique index. There is no expiry then, and compare-and-swap compares the
-//! content.
+//! NULL, "value" TEXT` and a unique index. There is no expiry then, conditions compare the content,
+//! and listings have the order of the database's collation.
 //!
 //! # Options
 //!
@@ -76,8 +76,9 @@
 //! Each operation is one statement and one round trip, prepared once per connection; connections are
 //! not pinged when they leave the pool. A new connection costs one round trip more, which asks who is
 //! at the other end: the server or a pooler. Concurrent reads share connections, back to back; a write,
-//! which may have to wait for a lock, has one to itself. Concurrent writes go into one statement
-//! together (`INSERT ... SELECT FROM unnest ...`). A connection that breaks is thrown away, and the
+//! which may have to wait for a lock, has one to itself. Concurrent writes without a condition go into one
+//! statement together (`INSERT ... SELECT FROM unnest ...`), and so do the deletions of a batch; its other
+//! changes are one statement each, a few at a time. A connection that breaks is thrown away, and the
 //! next call opens another. A statement that takes longer than `timeout` is cancelled on the server,
 //! and so is one that still waits 100 ms after its caller has gone (with `coalesce` on, changes whose
 //! callers have gone are seen to their end instead). With a pool that was handed in
@@ -90,8 +91,8 @@
 //! way to the server. The next change through the same storage first ends the process of the server
 //! that would receive it (`pg_terminate_backend`), and waits until the server confirms that it has
 //! ended. So the older change never overwrites a newer one that was acknowledged
-//! ([`Capabilities::fenced`](larder_core::Capabilities::fenced)). If there is no confirmation within
-//! `timeout`, the newer change fails as [`Unavailable`](larder_core::ErrorKind::Unavailable) and is
+//! ([`Info::fenced`](larder_core::v2::Info::fenced)). If there is no confirmation within
+//! `timeout`, the newer change fails as [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) and is
 //! not applied. This costs nothing until a change is lost, and then some round trips.
 //!
 //! Only the same server, not restarted since, can confirm it. If a connection leads to another server
@@ -103,11 +104,11 @@
 //! It needs a connection straight to the server and a user who may call `pg_terminate_backend`, which
 //! every user may unless the right was revoked. The storage finds out when it connects, and refuses a
 //! later connection that lacks either where the first one had both. Behind a pooler, or without the
-//! right, it is not `fenced`: a change that failed as [`Timeout`](larder_core::ErrorKind::Timeout) or
+//! right, it is not `fenced`: a change that failed as [`Timeout`](larder_core::v2::ErrorKind::Timeout) or
 //! `Unavailable`, or was dropped, may overwrite later ones for as long as the network, the pooler or a
 //! lock holds it back. The option `tcp_user_timeout` bounds the first, and the server's
-//! `statement_timeout` the last. Where it matters, connect to the server directly, or write with
-//! compare-and-swap: a late write that expects a version finds another one, and does nothing.
+//! `statement_timeout` the last. Where it matters, connect to the server directly, or write on a
+//! condition: a late write that expects a version finds another one, and does nothing.
 //!
 //! Changes through other storages and programs do not wait.
 //!
@@ -120,7 +121,7 @@
 //!
 //! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses what it cannot hold (the
 //! escape `\u0000`, numbers beyond `numeric`). A host name that does not resolve is
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. The database's
+//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable), like a server that is down. The database's
 //! encoding must be `UTF8` or `SQL_ASCII`; others cannot hold every key. TLS does not
 //! accept a self-signed server certificate as its own root: use one that a certificate authority,
 //! which may be your own, has signed.
@@ -132,11 +133,11 @@
 
 mod backend;
 mod batch;
+mod checkout;
 mod config;
+mod connect;
 mod driver;
 mod error;
-mod layout;
-mod lease;
 mod listing;
 mod names;
 mod queries;
@@ -145,18 +146,12 @@ mod storage;
 mod table;
 mod tls;
 mod unlogged;
-mod url;
 mod value;
 
 pub use deadpool_postgres::{self, tokio_postgres};
 
 pub use crate::{
-    config::{PostgresBuilder, Statements},
-    layout::ValueColumn,
+    config::{DRIVER_OPTIONS, Layout, OPTIONS, Statements, TlsMode, ValueFormat},
+    connect::PostgresBuilder,
     storage::PostgresStorage,
-    tls::TlsMode,
-    url::{DRIVER_OPTIONS, OPTIONS},
 };
-
-/// The adapter's name in errors.
-pub(crate) const NAME: &str = "postgres";

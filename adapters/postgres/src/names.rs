@@ -1,6 +1,6 @@
 //! Names of schemas, tables and indexes: whatever they contain, they are quoted and stay data.
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 
 /// Postgres cuts longer names off, silently: two long names could then mean one table.
 const MAX_NAME: usize = 63;
@@ -27,7 +27,7 @@ impl TableName {
         for (what, name) in names.into_iter().flatten() {
             let wrong = match name {
                 "" => "is empty",
-                name if name.contains('\0') => "contains a NUL, which no name can",
+                name if name.contains('\0') => "contains a NUL character",
                 name if name.len() > MAX_NAME => "is longer than the 63 bytes that Postgres keeps of a name",
                 _ => continue,
             };
@@ -59,17 +59,14 @@ impl TableName {
         if whole.len() <= MAX_NAME {
             return quote(&whole);
         }
-        let hash = format!("_{:08x}", fnv(self.table.as_bytes()));
-        let mut room = MAX_NAME - prefix.len() - suffix.len() - hash.len();
-        while !self.table.is_char_boundary(room) {
-            room -= 1;
-        }
-        quote(&format!("{prefix}{}{hash}{suffix}", &self.table[..room]))
+        let end = format!("_{:08x}{suffix}", fnv(&self.table) & 0xffff_ffff);
+        let room = self.table.floor_char_boundary(MAX_NAME - prefix.len() - end.len());
+        quote(&format!("{prefix}{}{end}", &self.table[..room]))
     }
 
     /// A number for the advisory lock that set-up holds: the same in every process.
     pub(crate) fn lock(&self) -> i64 {
-        i64::from_ne_bytes(fnv64(self.quoted().as_bytes()).to_ne_bytes())
+        fnv(&self.quoted()).cast_signed()
     }
 }
 
@@ -78,16 +75,10 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-// FNV-1a: small, and the same on every machine, which the standard library's hashers do not promise.
-fn fnv64(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    let hash = fnv64(bytes);
-    (hash ^ (hash >> 32)) & 0xffff_ffff
+/// FNV-1a: small, and the same in every build, which the standard library's hashers do not promise.
+fn fnv(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -2,255 +2,268 @@
 
 use tokio_postgres::types::Type;
 
-use crate::{layout::Layout, names::TableName};
+use crate::config::{Layout, ValueFormat};
 
 /// Rows of one page of a listing.
 pub(crate) const PAGE: usize = 500;
 /// Bytes of values of one page of a listing, roughly: a page holds at least one entry.
 const PAGE_BYTES: usize = 4 << 20;
-/// Rows that one statement of `clear` or `purge_expired` deletes.
-pub(crate) const DELETE_CHUNK: u64 = 1_000;
+/// Rows that one statement of `purge_expired` deletes.
+pub(crate) const PURGE_CHUNK: u64 = 1_000;
 
 /// One statement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) text: String,
     pub(crate) types: Vec<Type>,
 }
 
-/// Makes sure that the server answers.
-pub(crate) fn ping() -> Query {
-    query("SELECT 1".to_owned(), &[])
+pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
+    Query { text: text.into(), types: types.to_vec() }
 }
 
-fn query(text: String, types: &[Type]) -> Query {
-    Query { text, types: types.to_vec() }
-}
-
-/// A statement over a range of keys, with and without an end.
+/// The statements that read one or several entries. Columns: value, version, remaining milliseconds, key.
 #[derive(Debug)]
-pub(crate) struct Ranged {
-    /// Parameters: from (inclusive), except (or null), and the end (exclusive); in grammY's layout the prefix
-    /// instead of the end.
+pub(crate) struct Reads {
+    /// Parameter: the key.
+    pub(crate) one: Query,
+    /// Parameter: the keys.
+    pub(crate) many: Query,
+    /// Parameters: the key, the new time to live in milliseconds (or null).
+    pub(crate) touch_one: Query,
+    /// Parameters: the keys, the new time to live.
+    pub(crate) touch_many: Query,
+}
+
+/// A change, as one statement per condition. `at` has one parameter more, the version or content expected.
+#[derive(Debug)]
+pub(crate) struct Conditional {
+    pub(crate) any: Query,
+    pub(crate) absent: Query,
+    pub(crate) present: Query,
+    pub(crate) at: Query,
+}
+
+/// A page of a listing. Parameters: the first key, a key to leave out (or null), the number of rows at
+/// most, and the end of the range (exclusive); in grammY's layout the prefix instead of the end.
+#[derive(Debug)]
+pub(crate) struct Page {
     pub(crate) bounded: Query,
-    /// Parameters: from (inclusive), except (or null).
+    /// Without the last parameter.
     pub(crate) unbounded: Query,
 }
 
-/// All of them. What a layout cannot do is `None`.
+/// The statements for one table. Both layouts have the same parameters; grammY's ignores versions and times
+/// to live, and has no use for those statements that are about expiry only.
 #[derive(Debug)]
 pub(crate) struct Queries {
-    /// key -> value, version
-    pub(crate) read: Query,
-    /// keys -> key, value, version
-    pub(crate) read_many: Query,
-    pub(crate) contains: Query,
-    /// key -> remaining milliseconds
-    pub(crate) ttl: Option<Query>,
-    /// key, value and (Larder's layout) version, time to live in milliseconds; likewise below
-    pub(crate) write: Query,
-    /// The same as arrays; no key may be there twice.
+    /// With the value and its version.
+    pub(crate) read: Reads,
+    /// With nulls for both.
+    pub(crate) peek: Reads,
+    /// Parameters: key, value, version, time to live.
+    pub(crate) write: Conditional,
+    /// Parameters: those of `write` as arrays, with no key twice.
     pub(crate) write_many: Query,
-    pub(crate) write_absent: Query,
-    /// As `write`, then the version or content expected.
-    pub(crate) write_at: Query,
-    pub(crate) delete: Query,
+    /// Parameter: the key.
+    pub(crate) delete: Conditional,
+    /// Parameter: the keys. Column: each key that was there.
     pub(crate) delete_many: Query,
-    /// key, version or content expected
-    pub(crate) delete_at: Query,
-    /// key, milliseconds
-    pub(crate) touch: Option<Query>,
-    pub(crate) purge: Option<Query>,
-    /// -> key
-    pub(crate) keys: Ranged,
-    /// -> key, value, version, remaining milliseconds
-    pub(crate) entries: Ranged,
-    /// -> deleted, seen, the last key seen
-    pub(crate) clear: Ranged,
+    /// Parameters: the key, the time to live.
+    pub(crate) touch: Conditional,
+    pub(crate) purge: Query,
+    /// Column: key.
+    pub(crate) keys: Page,
+    /// Columns: as those of [`Reads`].
+    pub(crate) entries: Page,
+}
+
+/// What differs between the layouts.
+struct Dialect {
+    /// Whether the row is an entry.
+    live: &'static str,
+    version: &'static str,
+    remaining: &'static str,
+    /// The column that a condition compares.
+    at: (&'static str, Type),
+    columns: &'static str,
+    /// The new values of the columns, from the parameters of a write.
+    row: String,
+    /// The same, from the arrays of a batch.
+    rows: String,
+    set: String,
+    replace: &'static str,
+    /// What to do about a row that is there where there must be no entry: an expired one is replaced.
+    replace_expired: String,
+    /// Whether a key is before the end of a range.
+    bound: &'static str,
 }
 
 // The server's clock at the very moment, not at the beginning of the transaction: a statement that
 // has waited for another's lock must not see an entry that has expired meanwhile.
-const LIVE: &str = "(expires_at IS NULL OR expires_at > clock_timestamp())";
-const REMAINING: &str = "CASE WHEN expires_at IS NULL OR NOT isfinite(expires_at) THEN NULL ELSE \
-     greatest(1, ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))::bigint END";
+const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
+const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
+     greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
 
 fn deadline(millis: &str) -> String {
     format!("clock_timestamp() + {millis} * interval '1 millisecond'")
 }
 
-impl Queries {
-    pub(crate) fn new(table: &TableName, layout: Layout) -> Self {
-        match layout {
-            Layout::Larder(_) => Self::larder(&table.quoted(), layout),
-            Layout::Grammy => Self::grammy(&table.quoted(), layout),
-        }
+fn larder() -> Dialect {
+    let until = deadline("$4");
+    let replace =
+        "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at";
+    Dialect {
+        live: LIVE,
+        version: "t.version",
+        remaining: REMAINING,
+        at: ("version", Type::INT8),
+        columns: "key, value, version, expires_at",
+        row: format!("$1, $2, $3, {until}"),
+        rows: format!("key, value, version, {}", deadline("ttl")),
+        set: format!("value = $2, version = $3, expires_at = {until}"),
+        replace,
+        replace_expired: format!("{replace} WHERE t.expires_at <= clock_timestamp()"),
+        bound: "key < $4",
     }
+}
 
-    fn larder(table: &str, layout: Layout) -> Self {
-        let (value, values) = (layout.column().value_type(), layout.column().array_type());
+fn grammy() -> Dialect {
+    Dialect {
+        live: "true",
+        version: "NULL::bigint",
+        remaining: "NULL::bigint",
+        at: ("value", Type::TEXT),
+        columns: "key, value",
+        row: "$1, $2".to_owned(),
+        rows: "key, value".to_owned(),
+        set: "value = $2".to_owned(),
+        replace: "UPDATE SET value = EXCLUDED.value",
+        replace_expired: "NOTHING".to_owned(),
+        // Its keys have the database's collation: only a filter finds a prefix by its bytes.
+        bound: "starts_with(key, $4)",
+    }
+}
+
+impl Queries {
+    /// The statements for the table with this name, as SQL.
+    pub(crate) fn new(table: &str, layout: Layout, values: ValueFormat) -> Self {
+        let dialect = match layout {
+            Layout::Larder => larder(),
+            Layout::Grammy => grammy(),
+        };
+        let Dialect { live, columns, row, rows, set, replace, replace_expired, .. } = &dialect;
+        let (_, value, values_type) = values.column();
         let entry = [Type::TEXT, value, Type::INT8, Type::INT8];
-        let entry_at = [&entry[..], &[Type::INT8]].concat();
-        let (until, until_each) = (deadline("$4"), deadline("ttl"));
-        let columns = "(key, value, version, expires_at)";
-        let replace = "value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at";
-        let insert =
-            format!("INSERT INTO {table} AS t {columns} VALUES ($1, $2, $3, {until}) ON CONFLICT (key)");
+        let entries = [Type::TEXT_ARRAY, values_type, Type::INT8_ARRAY, Type::INT8_ARRAY];
+        let insert = format!("INSERT INTO {table} AS t ({columns}) VALUES ({row}) ON CONFLICT (key) DO");
+        let update = conditional(&dialect, &format!("UPDATE {table} AS t SET {set}"), &entry);
+        let until = deadline("$2");
         Self {
-            read: query(
-                format!("SELECT value, version FROM {table} WHERE key = $1 AND {LIVE}"),
-                &[Type::TEXT],
-            ),
-            read_many: query(
-                format!("SELECT key, value, version FROM {table} WHERE key = ANY($1) AND {LIVE}"),
-                &[Type::TEXT_ARRAY],
-            ),
-            contains: query(format!("SELECT 1 FROM {table} WHERE key = $1 AND {LIVE}"), &[Type::TEXT]),
-            ttl: Some(query(
-                format!("SELECT {REMAINING} FROM {table} WHERE key = $1 AND {LIVE}"),
-                &[Type::TEXT],
-            )),
-            write: query(format!("{insert} DO UPDATE SET {replace}"), &entry),
+            read: reads(table, &dialect, "t.value", dialect.version),
+            peek: reads(table, &dialect, "NULL", "NULL"),
+            write: Conditional {
+                any: query(format!("{insert} {replace}"), &entry),
+                absent: query(format!("{insert} {replace_expired}"), &entry),
+                ..update
+            },
             write_many: query(
                 format!(
-                    "INSERT INTO {table} {columns} SELECT key, value, version, {until_each} \
+                    "INSERT INTO {table} ({columns}) SELECT {rows} \
                      FROM unnest($1, $2, $3, $4) AS given (key, value, version, ttl) \
-                     ON CONFLICT (key) DO UPDATE SET {replace}"
+                     ON CONFLICT (key) DO {replace}"
                 ),
-                &[Type::TEXT_ARRAY, values, Type::INT8_ARRAY, Type::INT8_ARRAY],
+                &entries,
             ),
-            // An expired row is no entry: it is replaced.
-            write_absent: query(
-                format!("{insert} DO UPDATE SET {replace} WHERE t.expires_at <= clock_timestamp()"),
-                &entry,
+            delete: conditional(&dialect, &format!("DELETE FROM {table} AS t"), &[Type::TEXT]),
+            delete_many: query(
+                format!("DELETE FROM {table} WHERE key IN ({}) RETURNING key", locked(table, live)),
+                &[Type::TEXT_ARRAY],
             ),
-            write_at: query(
-                format!(
-                    "UPDATE {table} SET value = $2, version = $3, expires_at = {until} \
-                     WHERE key = $1 AND version = $5 AND {LIVE}"
-                ),
-                &entry_at,
-            ),
-            delete: query(format!("DELETE FROM {table} WHERE key = $1 AND {LIVE}"), &[Type::TEXT]),
-            delete_many: delete_many(table, LIVE),
-            delete_at: query(
-                format!("DELETE FROM {table} WHERE key = $1 AND version = $2 AND {LIVE}"),
+            touch: conditional(
+                &dialect,
+                &format!("UPDATE {table} AS t SET expires_at = {until}"),
                 &[Type::TEXT, Type::INT8],
             ),
-            touch: Some(query(
-                format!("UPDATE {table} SET expires_at = {} WHERE key = $1 AND {LIVE}", deadline("$2")),
-                &[Type::TEXT, Type::INT8],
-            )),
             // now(), since an index can be searched with it. The condition stands in both places
             // because a ctid is unique only within one partition of a partitioned table.
-            purge: Some(query(
+            purge: query(
                 format!(
                     "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
-                     FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
+                     FROM {table} WHERE expires_at <= now() LIMIT {PURGE_CHUNK} FOR UPDATE SKIP LOCKED))"
                 ),
                 &[],
-            )),
-            keys: keys(table, LIVE, "key < $3"),
-            entries: entries(table, LIVE, "key < $3", "version", REMAINING, layout),
-            clear: clear(table, LIVE, "key < $3"),
-        }
-    }
-
-    fn grammy(table: &str, layout: Layout) -> Self {
-        let entry = [Type::TEXT, Type::TEXT];
-        // Its keys have the database's collation: only a filter finds a prefix by its bytes.
-        let prefixed = "starts_with(key, $3)";
-        let version = "NULL::bigint";
-        Self {
-            read: query(format!("SELECT value, {version} FROM {table} WHERE key = $1"), &[Type::TEXT]),
-            read_many: query(
-                format!("SELECT key, value, {version} FROM {table} WHERE key = ANY($1)"),
-                &[Type::TEXT_ARRAY],
             ),
-            contains: query(format!("SELECT 1 FROM {table} WHERE key = $1"), &[Type::TEXT]),
-            ttl: None,
-            write: query(
-                format!(
-                    "INSERT INTO {table} (key, value) VALUES ($1, $2) \
-                     ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
-                ),
-                &entry,
-            ),
-            write_many: query(
-                format!(
-                    "INSERT INTO {table} (key, value) SELECT * FROM unnest($1, $2) \
-                     ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
-                ),
-                &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
-            ),
-            write_absent: query(
-                format!("INSERT INTO {table} (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"),
-                &entry,
-            ),
-            write_at: query(
-                format!("UPDATE {table} SET value = $2 WHERE key = $1 AND value = $3"),
-                &[Type::TEXT, Type::TEXT, Type::TEXT],
-            ),
-            delete: query(format!("DELETE FROM {table} WHERE key = $1"), &[Type::TEXT]),
-            delete_many: delete_many(table, "true"),
-            delete_at: query(format!("DELETE FROM {table} WHERE key = $1 AND value = $2"), &entry),
-            touch: None,
-            purge: None,
-            keys: keys(table, "true", prefixed),
-            entries: entries(table, "true", prefixed, version, version, layout),
-            clear: clear(table, "true", prefixed),
+            keys: page(dialect.bound, |range| {
+                format!("SELECT key FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3")
+            }),
+            entries: entries_page(table, &dialect, values),
         }
     }
 }
 
-// Rows are locked in the order of their keys, as batches of writes lock them: no deadlock.
-fn delete_many(table: &str, live: &str) -> Query {
-    query(
-        format!(
-            "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key = ANY($1) AND {live} \
-             ORDER BY key FOR UPDATE)"
+fn reads(table: &str, dialect: &Dialect, value: &str, version: &str) -> Reads {
+    let Dialect { live, remaining, .. } = dialect;
+    let columns = format!("{value}, {version}, {remaining}, t.key");
+    let select = format!("SELECT {columns} FROM {table} AS t WHERE {live} AND");
+    let touch = format!("UPDATE {table} AS t SET expires_at = {} WHERE", deadline("$2"));
+    Reads {
+        one: query(format!("{select} key = $1"), &[Type::TEXT]),
+        many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY]),
+        touch_one: query(
+            format!("{touch} {live} AND key = $1 RETURNING {columns}"),
+            &[Type::TEXT, Type::INT8],
         ),
-        &[Type::TEXT_ARRAY],
-    )
-}
-
-fn ranged(end: &str, text: impl Fn(&str) -> String) -> Ranged {
-    let start = "key >= $1 AND key IS DISTINCT FROM $2";
-    Ranged {
-        bounded: query(text(&format!("{start} AND {end}")), &[Type::TEXT, Type::TEXT, Type::TEXT]),
-        unbounded: query(text(start), &[Type::TEXT, Type::TEXT]),
+        touch_many: query(
+            format!("{touch} key IN ({}) RETURNING {columns}", locked(table, live)),
+            &[Type::TEXT_ARRAY, Type::INT8],
+        ),
     }
 }
 
-fn keys(table: &str, live: &str, end: &str) -> Ranged {
-    ranged(end, |range| format!("SELECT key FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT {PAGE}"))
+/// A change of a row that is there.
+fn conditional(dialect: &Dialect, change: &str, types: &[Type]) -> Conditional {
+    let (column, column_type) = &dialect.at;
+    let present = format!("{change} WHERE key = $1 AND {}", dialect.live);
+    let at = format!("{present} AND {column} = ${}", types.len() + 1);
+    let present = query(present, types);
+    Conditional {
+        any: present.clone(),
+        absent: present.clone(),
+        present,
+        at: query(at, &[types, std::slice::from_ref(column_type)].concat()),
+    }
 }
 
-fn entries(table: &str, live: &str, end: &str, version: &str, remaining: &str, layout: Layout) -> Ranged {
+/// Rows are locked in the order of their keys, as batches of writes lock them: no deadlock.
+fn locked(table: &str, live: &str) -> String {
+    format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {live} ORDER BY key FOR UPDATE")
+}
+
+fn page(bound: &str, text: impl Fn(&str) -> String) -> Page {
+    let start = "key >= $1 AND key IS DISTINCT FROM $2";
+    let types = [Type::TEXT, Type::TEXT, Type::INT8, Type::TEXT];
+    Page {
+        bounded: query(text(&format!("{start} AND {bound}")), &types),
+        unbounded: query(text(start), &types[..3]),
+    }
+}
+
+fn entries_page(table: &str, dialect: &Dialect, values: ValueFormat) -> Page {
+    let Dialect { live, version, remaining, .. } = dialect;
     // The size of a jsonb value is only known by writing it out; its stored size will do.
-    let size = match layout {
-        Layout::Larder(crate::ValueColumn::Jsonb) => "pg_column_size(value)",
-        Layout::Larder(crate::ValueColumn::Json) => "octet_length(value::text)",
-        _ => "octet_length(value)",
+    let size = match values {
+        ValueFormat::Jsonb => "pg_column_size(value)",
+        ValueFormat::Json => "octet_length(value::text)",
+        ValueFormat::Bytea | ValueFormat::Text => "octet_length(value)",
     };
-    ranged(end, |range| {
+    page(dialect.bound, |range| {
         format!(
-            "SELECT key, value, version, remaining FROM (SELECT key, value, {version} AS version, \
-             {remaining} AS remaining, row_number() OVER so_far AS number, sum({size}) OVER so_far AS bytes \
-             FROM (SELECT * FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT {PAGE}) AS page \
+            "SELECT value, version, remaining, key FROM (SELECT value, {version} AS version, \
+             {remaining} AS remaining, key, row_number() OVER so_far AS number, sum({size}) OVER so_far AS bytes \
+             FROM (SELECT * FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3) AS t \
              WINDOW so_far AS (ORDER BY key ROWS UNBOUNDED PRECEDING)) AS sized \
              WHERE number = 1 OR bytes <= {PAGE_BYTES} ORDER BY key"
-        )
-    })
-}
-
-fn clear(table: &str, live: &str, end: &str) -> Ranged {
-    ranged(end, |range| {
-        format!(
-            "WITH doomed AS (SELECT key FROM {table} WHERE {range} AND {live} ORDER BY key \
-             LIMIT {DELETE_CHUNK} FOR UPDATE), gone AS (DELETE FROM {table} AS t USING doomed \
-             WHERE t.key = doomed.key RETURNING 1) \
-             SELECT (SELECT count(*) FROM gone), count(*), max(key) FROM doomed"
         )
     })
 }

@@ -1,211 +1,130 @@
 //! The storage.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::Arc;
+
+use larder_core::v2::{
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
+    Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
+};
+use larder_kit::{Sweeper, is_gone, pages};
+
+use crate::{
+    batch,
+    config::{Layout, NAME, ValueFormat},
+    listing::Walk,
+    queries::query,
+    table::Table,
 };
 
-use futures_util::{StreamExt, stream};
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Record,
-    Result, Storage, Version, Write, async_trait,
-};
-use larder_layers::Sweeper;
+/// How many keys one statement names.
+const CHUNK: usize = 1_000;
 
-use crate::{NAME, PostgresBuilder};
-
-/// Entries in a table of a PostgreSQL database. Clones share everything.
-#[derive(Clone)]
+/// Entries in a table of a PostgreSQL database.
+#[derive(Debug)]
 pub struct PostgresStorage {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    /// The table, behind group commit where that is on.
-    storage: Arc<dyn Storage>,
+    table: Arc<Table>,
     sweeper: Option<Sweeper>,
-    closed: AtomicBool,
-    /// Whether a close has come to its end; one dropped midway leaves the rest to the next.
-    ended: AtomicBool,
 }
 
 impl PostgresStorage {
-    /// Connects to the server at `url` and makes the table if it is not there:
-    /// [`PostgresBuilder::from_url`] and [`PostgresBuilder::connect`].
-    ///
-    /// # Errors
-    ///
-    /// As theirs.
-    pub async fn connect(url: &str) -> Result<Self> {
-        PostgresBuilder::from_url(url)?.connect().await
+    pub(crate) const fn new(table: Arc<Table>, sweeper: Option<Sweeper>) -> Self {
+        Self { table, sweeper }
     }
 
-    /// Connects to the server at `url` and opens the table if it is there, without changing anything:
-    /// [`PostgresBuilder::from_url`] and [`PostgresBuilder::existing`].
-    ///
-    /// # Errors
-    ///
-    /// As those of [`connect`](Self::connect); [`InvalidConfig`](ErrorKind::InvalidConfig) also if
-    /// there is no such table or schema.
-    pub async fn connect_existing(url: &str) -> Result<Self> {
-        PostgresBuilder::from_url(url)?.existing().connect().await
-    }
-
-    pub(crate) fn new(storage: Arc<dyn Storage>, sweeper: Option<Sweeper>) -> Self {
-        let (closed, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { storage, sweeper, closed, ended }) }
-    }
-
-    fn open(&self, operation: Operation) -> Result<&dyn Storage> {
-        if self.is_closed() {
-            return Err(Error::closed().with_adapter(NAME).with_operation(operation));
-        }
-        if let Some(sweeper) = &self.shared.sweeper {
+    fn ensure_sweeping(&self) {
+        if let Some(sweeper) = &self.sweeper {
             sweeper.ensure_running();
         }
-        Ok(&*self.shared.storage)
     }
-
-    fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire)
-    }
-
-    fn named(&self, error: Error, operation: Operation) -> Error {
-        // What was under way when the pool closed.
-        if self.is_closed() && error.kind() == ErrorKind::Unavailable {
-            return Error::closed().with_adapter(NAME).with_operation(operation);
-        }
-        error.with_adapter(NAME).with_operation(operation)
-    }
-}
-
-impl fmt::Debug for PostgresStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStorage")
-            .field("storage", &self.shared.storage)
-            .field("sweeper", &self.shared.sweeper)
-            .field("closed", &self.is_closed())
-            .finish()
-    }
-}
-
-macro_rules! forward {
-    ($self:ident, $operation:ident, $method:ident($($argument:expr),*)) => {{
-        let storage = $self.open(Operation::$operation)?;
-        storage.$method($($argument),*).await.map_err(|error| $self.named(error, Operation::$operation))
-    }};
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Storage for PostgresStorage {
-    fn name(&self) -> &'static str {
-        NAME
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.table.read(key, options).await
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.shared.storage.capabilities()
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.ensure_sweeping();
+        self.table.write(key, &value, options.expiry, &options.condition).await.map(Written::at)
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        forward!(self, Read, read(key))
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.table.delete(key, &options.condition).await
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        forward!(self, Write, write(key, value, expiry))
+    fn info(&self) -> Info {
+        // Postgres stops at 1 GiB for a message and for a field; a parsed `jsonb` array or object at
+        // 256 MiB. What lies between these limits and ours is room for the rest of the message.
+        let (values, max_value) = match self.table.values {
+            ValueFormat::Bytea => (Values::Bytes, 1_000_000_000),
+            ValueFormat::Jsonb => (Values::Json, 250_000_000),
+            ValueFormat::Json | ValueFormat::Text => (Values::JsonText, 1_000_000_000),
+        };
+        let info = Info::minimal(NAME)
+            .with_persistence()
+            .with_sharing()
+            .with_values(values)
+            .with_max_value(max_value);
+        let info = match self.table.layout {
+            Layout::Larder => info
+                .with_ordered_listing()
+                .with_expiry()
+                .with_versions(Versions::Unique)
+                .with_purge(Purge::Sweep),
+            Layout::Grammy => info.with_listing().with_versions(Versions::Content),
+        };
+        if self.table.driver.is_fenced() { info.with_fencing() } else { info }
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        forward!(self, Delete, delete(key))
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.ensure_sweeping();
+        self.table.touch(key, expiry, &options.condition).await
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        forward!(self, WriteIf, write_if(key, value, expiry, condition))
-    }
-
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        forward!(self, DeleteIf, delete_if(key, version))
-    }
-
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        forward!(self, Touch, touch(key, expiry))
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        forward!(self, Ttl, ttl(key))
-    }
-
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        forward!(self, Contains, contains(key))
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        forward!(self, ReadMany, read_many(keys))
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        forward!(self, WriteMany, write_many(writes))
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        forward!(self, DeleteMany, delete_many(keys))
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        match self.open(Operation::Keys) {
-            Ok(storage) => storage
-                .keys(prefix)
-                .map(|key| key.map_err(|error| self.named(error, Operation::Keys)))
-                .boxed(),
-            Err(error) => stream::once(async { Err(error) }).boxed(),
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let mut results = Vec::with_capacity(keys.len());
+        let mut gone = None;
+        for chunk in keys.chunks(CHUNK) {
+            let found = match gone.take() {
+                None => self.table.read_many(chunk, options).await,
+                Some(error) => Err(error),
+            };
+            match found {
+                Ok(found) => {
+                    results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
+                }
+                Err(error) => {
+                    results.extend(chunk.iter().map(|_| Err(error.clone())));
+                    gone = Some(error).filter(is_gone);
+                }
+            }
         }
+        results
     }
 
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        match self.open(Operation::Entries) {
-            Ok(storage) => storage
-                .entries(prefix)
-                .map(|entry| entry.map_err(|error| self.named(error, Operation::Entries)))
-                .boxed(),
-            Err(error) => stream::once(async { Err(error) }).boxed(),
-        }
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.ensure_sweeping();
+        batch::apply(&self.table, changes).await
     }
 
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        forward!(self, Clear, clear(prefix))
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        pages(Walk::new(Arc::clone(&self.table), &options))
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        forward!(self, PurgeExpired, purge_expired())
+        self.table.purge_expired().await
     }
 
     async fn ping(&self) -> Result<()> {
-        forward!(self, Ping, ping())
-    }
-
-    async fn flush(&self) -> Result<()> {
-        forward!(self, Flush, flush())
+        self.table.driver.query(&query("SELECT 1", &[]), &[]).await.map(drop)
     }
 
     async fn close(&self) -> Result<()> {
-        self.shared.closed.store(true, Ordering::Release);
-        if self.shared.ended.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if let Some(sweeper) = &self.shared.sweeper {
+        if let Some(sweeper) = &self.sweeper {
             sweeper.stop();
         }
-        self.shared.storage.close().await.map_err(|error| self.named(error, Operation::Close))?;
-        self.shared.ended.store(true, Ordering::Release);
+        self.table.driver.close();
         Ok(())
     }
 }

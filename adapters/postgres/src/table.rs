@@ -1,297 +1,175 @@
-//! Every operation, as one statement, straight to the server: what [`PostgresStorage`] wraps in
-//! group commit.
-//!
-//! [`PostgresStorage`]: crate::PostgresStorage
+//! One entry at a time: each operation is one statement.
 
 use std::collections::HashMap;
 
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Record,
-    Result, Storage, Version, Write, async_trait,
+use larder_core::v2::{
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version,
 };
-use tokio_postgres::Row;
+use larder_kit::check_json;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    NAME,
-    driver::Driver,
-    layout::Layout,
-    queries::{self, DELETE_CHUNK, Queries},
-    value::{self, Stored, Value},
+    config::{Layout, ValueFormat},
+    driver::{Driver, Params},
+    queries::{Conditional, PURGE_CHUNK, Queries, Query},
+    value::{Stored, Value},
 };
 
-/// How many keys one statement names.
-const CHUNK: usize = 1_000;
-
+/// The table, and how to get to it.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) driver: Driver,
     pub(crate) layout: Layout,
+    pub(crate) values: ValueFormat,
     pub(crate) queries: Queries,
 }
 
-/// A time to live as the statements take it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    /// It has elapsed: the key is to be absent.
-    Over,
-    /// Milliseconds; `None` for ever.
-    Left(Option<i64>),
-}
-
-impl Life {
-    pub(crate) fn new(expiry: Expiry) -> Self {
-        match expiry.as_millis() {
-            Some(0) => Self::Over,
-            millis => Self::Left(millis.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))),
-        }
-    }
-}
-
-/// A version that no other write has, and the same as the column holds it.
-pub(crate) fn draw() -> (Version, i64) {
-    let version = Version::unique();
-    let column = to_column(&version).unwrap_or_default();
-    (version, column)
-}
-
-fn to_column(version: &Version) -> Option<i64> {
-    version.as_token().map(u64::cast_signed)
-}
-
-pub(crate) fn corrupt() -> Error {
-    Error::new(ErrorKind::Corrupt, "the row is not as this adapter writes it")
-}
-
 impl Table {
-    /// Refuses what this layout cannot store.
-    pub(crate) fn check(&self, value: &[u8], expiry: Expiry, operation: Operation) -> Result<()> {
-        if self.layout == Layout::Grammy && expiry != Expiry::Never {
-            return Err(Error::new(ErrorKind::Unsupported, "grammY's table has no room for a time to live")
-                .with_operation(operation));
-        }
-        value::check(self.layout, value)
+    pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let reads = if options.value { &self.queries.read } else { &self.queries.peek };
+        let rows = self.select(&reads.one, &reads.touch_one, &key.as_str(), options).await?;
+        rows.first().map(|row| record(row, options)).transpose()
     }
 
-    /// A record from the columns `value` and `version`, which begin at `at`.
-    pub(crate) fn record(row: &Row, at: usize) -> Result<Record> {
-        let Stored(value) = row.try_get(at).map_err(|_| corrupt())?;
-        let version = match row.try_get::<_, Option<i64>>(at + 1).map_err(|_| corrupt())? {
-            Some(token) => Version::from_token(token.cast_unsigned()),
-            None => Version::from_content(value.clone()),
-        };
-        Ok(Record::at(value, version))
-    }
-
-    fn conflict(&self, operation: Operation) -> Error {
-        Error::conflict().with_adapter(NAME).with_operation(operation)
-    }
-
-    async fn write_absent(&self, key: &str, value: &Bytes, life: Life) -> Result<Option<Version>> {
-        let Life::Left(left) = life else {
-            // Absent before and after: there is nothing to store, only something to find.
-            let rows = self.driver.query(&self.queries.contains, &[&key]).await?;
-            return Ok(rows.is_empty().then(Version::unique));
-        };
-        let query = &self.queries.write_absent;
-        let (version, changed) = match self.layout {
-            Layout::Larder(_) => {
-                let (version, column) = draw();
-                (version, self.driver.execute(query, &[&key, &Value(value), &column, &left]).await?)
-            }
-            Layout::Grammy => {
-                let changed = self.driver.execute(query, &[&key, &Value(value)]).await?;
-                (Version::from_content(value.clone()), changed)
-            }
-        };
-        Ok((changed > 0).then_some(version))
-    }
-
-    async fn write_at(
+    /// Reads the entries of these keys that are there.
+    pub(crate) async fn read_many(
         &self,
-        key: &str,
-        value: &Bytes,
-        life: Life,
-        expected: &Version,
-    ) -> Result<Option<Version>> {
-        let Life::Left(left) = life else {
-            return Ok(self.delete_at(key, expected).await?.then(Version::unique));
-        };
-        let query = &self.queries.write_at;
-        let (version, changed) = match self.layout {
-            Layout::Larder(_) => {
-                let Some(expected) = to_column(expected) else { return Ok(None) };
-                let (version, column) = draw();
-                let params: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-                    &[&key, &Value(value), &column, &left, &expected];
-                (version, self.driver.execute(query, params).await?)
-            }
-            Layout::Grammy => {
-                let Some(expected) = expected.as_content() else { return Ok(None) };
-                let changed = self.driver.execute(query, &[&key, &Value(value), &Value(expected)]).await?;
-                (Version::from_content(value.clone()), changed)
-            }
-        };
-        Ok((changed > 0).then_some(version))
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Result<HashMap<String, Result<Record>>> {
+        let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        let reads = if options.value { &self.queries.read } else { &self.queries.peek };
+        let rows = self.select(&reads.many, &reads.touch_many, &names, options).await?;
+        let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, record(row, options)));
+        rows.iter().map(named).collect()
     }
 
-    async fn delete_at(&self, key: &str, expected: &Version) -> Result<bool> {
-        let query = &self.queries.delete_at;
-        let changed = match (self.layout, to_column(expected), expected.as_content()) {
-            (Layout::Larder(_), Some(token), _) => self.driver.execute(query, &[&key, &token]).await?,
-            (Layout::Grammy, _, Some(content)) => {
-                self.driver.execute(query, &[&key, &Value(content)]).await?
-            }
-            // A version of some other storage: no entry here is at it.
-            _ => 0,
-        };
-        Ok(changed > 0)
-    }
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Storage for Table {
-    fn name(&self) -> &'static str {
-        NAME
+    async fn select(
+        &self,
+        read: &Query,
+        touch: &Query,
+        keys: &(dyn ToSql + Sync),
+        options: &ReadOptions,
+    ) -> Result<Vec<Row>> {
+        match options.touch {
+            None => self.driver.query(read, &[keys]).await,
+            Some(expiry) => Ok(self.driver.change(touch, &[keys, &millis(expiry)]).await?.rows),
+        }
     }
 
-    fn capabilities(&self) -> Capabilities {
-        let capabilities = self.layout.capabilities();
-        if self.driver.is_fenced() { capabilities.with_fencing() } else { capabilities }
-    }
-
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        let rows = self.driver.query(&self.queries.read, &[&key.as_str()]).await?;
-        rows.first().map(|row| Self::record(row, 0)).transpose()
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.check(&value, expiry, Operation::Write)?;
-        let key = key.as_str();
-        let written = match (Life::new(expiry), self.layout) {
-            (Life::Over, _) => self.driver.execute(&self.queries.delete, &[&key]).await,
-            (Life::Left(left), Layout::Larder(_)) => {
-                let (_, column) = draw();
-                self.driver.execute(&self.queries.write, &[&key, &Value(&value), &column, &left]).await
-            }
-            (_, Layout::Grammy) => self.driver.execute(&self.queries.write, &[&key, &Value(&value)]).await,
-        };
-        written.map(drop)
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.driver.execute(&self.queries.delete, &[&key.as_str()]).await? > 0)
-    }
-
-    async fn write_if(
+    pub(crate) async fn write(
         &self,
         key: &Key,
-        value: Bytes,
+        value: &Bytes,
         expiry: Expiry,
-        condition: Condition,
+        condition: &Condition,
     ) -> Result<Version> {
-        self.check(&value, expiry, Operation::WriteIf)?;
-        let life = Life::new(expiry);
-        let written = match &condition {
-            Condition::Absent => self.write_absent(key.as_str(), &value, life).await?,
-            Condition::At(version) => self.write_at(key.as_str(), &value, life, version).await?,
-        };
-        written.ok_or_else(|| self.conflict(Operation::WriteIf))
+        self.check(value)?;
+        let (version, column) = self.next_version(value);
+        let params: Params<'_> = &[&key.as_str(), &Value(value), &column, &millis(expiry)];
+        self.change(&self.queries.write, condition, params).await?;
+        Ok(version)
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        match self.delete_at(key.as_str(), version).await? {
-            true => Ok(()),
-            false => Err(self.conflict(Operation::DeleteIf)),
-        }
+    pub(crate) async fn delete(&self, key: &Key, condition: &Condition) -> Result<bool> {
+        self.change(&self.queries.delete, condition, &[&key.as_str()]).await
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        let Some(query) = &self.queries.touch else {
-            return Err(Error::unsupported().with_adapter(NAME).with_operation(Operation::Touch));
-        };
-        let key = key.as_str();
-        let touched = match Life::new(expiry) {
-            Life::Over => self.driver.execute(&self.queries.delete, &[&key]).await?,
-            Life::Left(left) => self.driver.execute(query, &[&key, &left]).await?,
-        };
-        Ok(touched > 0)
+    pub(crate) async fn touch(&self, key: &Key, expiry: Expiry, condition: &Condition) -> Result<bool> {
+        self.change(&self.queries.touch, condition, &[&key.as_str(), &millis(expiry)]).await
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        let Some(query) = &self.queries.ttl else {
-            return Err(Error::unsupported().with_adapter(NAME).with_operation(Operation::Ttl));
-        };
-        let rows = self.driver.query(query, &[&key.as_str()]).await?;
-        rows.first().map(|row| remaining(row, 0)).transpose()
-    }
-
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        Ok(!self.driver.query(&self.queries.contains, &[&key.as_str()]).await?.is_empty())
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for chunk in keys.chunks(CHUNK) {
-            let names: Vec<&str> = chunk.iter().map(Key::as_str).collect();
-            for row in self.driver.query(&self.queries.read_many, &[&names]).await? {
-                let key: String = row.try_get(0).map_err(|_| corrupt())?;
-                found.insert(key, Self::record(&row, 1)?);
+    /// Runs the statement for the condition; returns whether it changed a row.
+    async fn change(
+        &self,
+        statements: &Conditional,
+        condition: &Condition,
+        params: Params<'_>,
+    ) -> Result<bool> {
+        let answer = match condition {
+            Condition::Any => self.driver.change(&statements.any, params).await?,
+            Condition::Absent => self.driver.change(&statements.absent, params).await?,
+            Condition::Present => self.driver.change(&statements.present, params).await?,
+            Condition::At(version) => {
+                let expected = self.expected(version).ok_or_else(Error::conflict)?;
+                self.driver.change(&statements.at, &[params, &[&*expected]].concat()).await?
             }
-        }
-        Ok(keys.iter().map(|key| found.get(key.as_str()).cloned()).collect())
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        self.write_batches(writes).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        self.delete_batches(keys, CHUNK).await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.list_keys(prefix)
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.list_entries(prefix)
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        self.clear_range(prefix).await
-    }
-
-    async fn purge_expired(&self) -> Result<u64> {
-        let Some(query) = &self.queries.purge else {
-            return Ok(0);
+            _ => return Err(Error::unsupported()),
         };
+        match answer.changed > 0 {
+            false if *condition != Condition::Any => Err(Error::conflict()),
+            changed => Ok(changed),
+        }
+    }
+
+    /// A version in a condition, as the statements take it; `None` for a version of another storage, which
+    /// no entry here has.
+    fn expected<'a>(&self, version: &'a Version) -> Option<Box<dyn ToSql + Send + Sync + 'a>> {
+        match self.layout {
+            Layout::Larder => version.as_token().map(|token| Box::new(token.cast_signed()) as _),
+            Layout::Grammy => version.as_content().map(|content| Box::new(Value(content)) as _),
+        }
+    }
+
+    /// The version that a write of `value` gives the entry, and what goes into the column `version`.
+    pub(crate) fn next_version(&self, value: &Bytes) -> (Version, i64) {
+        match self.layout {
+            Layout::Larder => {
+                let version = Version::unique();
+                let column = version.as_token().unwrap_or_default().cast_signed();
+                (version, column)
+            }
+            Layout::Grammy => (Version::from_content(value.clone()), 0),
+        }
+    }
+
+    /// Refuses a value that the column cannot hold before it is sent, where it would fail the batch that
+    /// it is in. The server itself refuses what it alone can judge, such as numbers out of range.
+    pub(crate) fn check(&self, value: &[u8]) -> Result<()> {
+        if self.values == ValueFormat::Bytea { Ok(()) } else { check_json(value) }
+    }
+
+    pub(crate) async fn purge_expired(&self) -> Result<u64> {
         let mut purged = 0;
+        if self.layout == Layout::Grammy {
+            return Ok(purged);
+        }
         loop {
-            let deleted = self.driver.execute(query, &[]).await?;
+            let deleted = self.driver.change(&self.queries.purge, &[]).await?.changed;
             purged += deleted;
-            if deleted < DELETE_CHUNK {
+            if deleted < PURGE_CHUNK {
                 return Ok(purged);
             }
         }
     }
-
-    async fn ping(&self) -> Result<()> {
-        self.driver.query(&queries::ping(), &[]).await.map(drop)
-    }
-
-    async fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.driver.close();
-        Ok(())
-    }
 }
 
-/// The column of remaining milliseconds.
-pub(crate) fn remaining(row: &Row, at: usize) -> Result<Expiry> {
-    let millis: Option<i64> = row.try_get(at).map_err(|_| corrupt())?;
-    Ok(millis.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.max(1).cast_unsigned())))
+/// A time to live as the statements take it: milliseconds, or null.
+pub(crate) fn millis(expiry: Expiry) -> Option<i64> {
+    expiry.as_millis().map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// A record from the columns value, version and remaining milliseconds.
+pub(crate) fn record(row: &Row, options: &ReadOptions) -> Result<Record> {
+    let record = if options.value {
+        let Stored(value) = row.try_get(0).map_err(corrupt)?;
+        let version = match row.try_get::<_, Option<i64>>(1).map_err(corrupt)? {
+            Some(token) => Version::from_token(token.cast_unsigned()),
+            None => Version::from_content(value.clone()),
+        };
+        Record::at(value, version)
+    } else {
+        Record::new(Bytes::new())
+    };
+    if !options.ttl {
+        return Ok(record);
+    }
+    let left: Option<i64> = row.try_get(2).map_err(corrupt)?;
+    let expiry = |millis: i64| Expiry::after_millis(millis.max(1).cast_unsigned());
+    Ok(record.expires(left.map_or(Expiry::Never, expiry)))
+}
+
+/// A row that does not decode.
+pub(crate) fn corrupt(_: tokio_postgres::Error) -> Error {
+    Error::new(ErrorKind::Corrupt, "the row is not as this adapter writes it")
 }

@@ -3,10 +3,7 @@
 use std::{error::Error as StdError, fmt};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use larder_core::{Error, ErrorKind, Result};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-
-use crate::layout::{Layout, ValueColumn};
 
 /// `jsonb` travels with its version in front.
 const JSONB_VERSION: u8 = 1;
@@ -55,58 +52,9 @@ impl<'a> FromSql<'a> for Stored {
     }
 }
 
-/// Refuses what the column cannot hold before it is sent: one bad value would fail the batch that it
-/// is in. What only the server knows (numbers out of range, say) it refuses itself.
-pub(crate) fn check(layout: Layout, value: &[u8]) -> Result<()> {
-    if value.len() > layout.max_value() {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!(
-                "the value has {} bytes; a {} column takes at most {}",
-                value.len(),
-                layout.column().sql(),
-                layout.max_value()
-            ),
-        ));
-    }
-    if layout.column() == ValueColumn::Bytea {
-        return Ok(());
-    }
-    let json = std::str::from_utf8(value)
-        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-    if json {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidValue,
-        format!(
-            "the value is not JSON, and the column is {}; `values=bytea` takes any bytes",
-            layout.column().sql()
-        ),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_columns_take_json_only() {
-        for column in [ValueColumn::Jsonb, ValueColumn::Json, ValueColumn::Text] {
-            let layout = Layout::Larder(column);
-            for value in ["{}", " [1, 2]\n", "\"é\"", "null", "1e400"] {
-                check(layout, value.as_bytes()).unwrap();
-            }
-            let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-            check(layout, deep.as_bytes()).unwrap();
-            for value in [&b""[..], b"{", b"\xff", b"\"\xff\"", b"\"\0\"", b"hunter2", b"{} {}"] {
-                let error = check(layout, value).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::InvalidValue);
-                assert!(!format!("{error:?}").contains("hunter2"));
-            }
-        }
-        check(Layout::Larder(ValueColumn::Bytea), b"\xff\0").unwrap();
-    }
 
     #[test]
     fn jsonb_carries_its_version() {

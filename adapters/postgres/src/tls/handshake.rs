@@ -64,7 +64,7 @@ impl<S> tokio_postgres::tls::TlsStream for Stream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Ties the password exchange to this very certificate (RFC 5929), so that nobody in between can
+    /// Ties the password exchange to this very certificate (RFC 5929), so that no one in between can
     /// hand it on.
     fn channel_binding(&self) -> ChannelBinding {
         let (_, session) = self.0.get_ref();

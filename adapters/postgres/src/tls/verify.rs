@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, Result};
+use larder_core::v2::{Error, Result};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use super::{Roots, TlsMode, configuration};
+use crate::config::{Roots, TlsMode, invalid};
 
 pub(super) fn client_config(mode: TlsMode, roots: Option<&Roots>) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
@@ -21,7 +21,7 @@ pub(super) fn client_config(mode: TlsMode, roots: Option<&Roots>) -> Result<Clie
     let verifier = Arc::new(Verifier { checks, provider: Arc::clone(&provider) });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| configuration(format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?
         // Not rustls' own verifier, since libpq's modes `require` and `verify-ca` check less.
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -41,17 +41,17 @@ fn checks(mode: TlsMode, roots: Option<&Roots>, provider: &Arc<CryptoProvider>) 
     let chain = |roots: &Roots| {
         WebPkiServerVerifier::builder_with_provider(Arc::new(store(roots)?), Arc::clone(provider))
             .build()
-            .map_err(|error| configuration(format!("the root certificates cannot be used: {error}")))
+            .map_err(|error| invalid(format!("the root certificates cannot be used: {error}")))
     };
     match (mode, roots) {
         (TlsMode::VerifyFull, roots) => chain(roots.unwrap_or(&Roots::Mozilla)).map(Checks::ChainAndName),
         // Anybody can get a certificate, for some name, from a public authority.
-        (TlsMode::VerifyCa, None | Some(Roots::Mozilla)) => Err(configuration(
+        (TlsMode::VerifyCa, None | Some(Roots::Mozilla)) => Err(invalid(
             "sslmode=verify-ca needs the root certificates of your own authority: give `sslrootcert=FILE`, \
              or use sslmode=verify-full",
         )),
         (TlsMode::Require, Some(Roots::Mozilla)) => {
-            Err(configuration("sslrootcert=system goes with sslmode=verify-full"))
+            Err(invalid("sslrootcert=system goes with sslmode=verify-full"))
         }
         (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => chain(roots).map(Checks::Chain),
         (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => Ok(Checks::Nothing),
@@ -64,7 +64,7 @@ fn store(roots: &Roots) -> Result<RootCertStore> {
         Roots::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Roots::File(path) => {
             let pem = std::fs::read(path).map_err(|error| {
-                configuration(format!("the file of root certificates (sslrootcert) cannot be read: {error}"))
+                invalid(format!("the file of root certificates (sslrootcert) cannot be read: {error}"))
             })?;
             add(&mut store, &pem)?;
         }
@@ -74,7 +74,7 @@ fn store(roots: &Roots) -> Result<RootCertStore> {
 }
 
 fn add(store: &mut RootCertStore, pem: &[u8]) -> Result<()> {
-    let bad = || -> Error { configuration("the root certificates (sslrootcert) are not PEM certificates") };
+    let bad = || -> Error { invalid("the root certificates (sslrootcert) are not PEM certificates") };
     for certificate in CertificateDer::pem_slice_iter(pem) {
         store.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;
     }
@@ -145,7 +145,7 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use larder_core::v2::ErrorKind;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Key};
 use larder_postgres::{
     PostgresBuilder,
     deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod},
@@ -27,7 +27,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let builder = PostgresBuilder::from_pool(pool.clone()).table(context.target.space());
                 let storage = builder.connect().await.unwrap();
                 let key = Key::new("k").unwrap();
-                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 let clone = storage.clone();
                 storage.close().await.unwrap();
                 storage.close().await.unwrap();
@@ -47,7 +47,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     .unwrap();
                 let key = Key::new("k").unwrap();
                 for _ in 0..20 {
-                    storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                    storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                     assert!(storage.read(&key).await.unwrap().is_some());
                     drop(pool.get().await.unwrap());
                 }
@@ -61,9 +61,9 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     .await
                     .unwrap();
                 let key = Key::new("k").unwrap();
-                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 pool.get().await.unwrap().batch_execute("DEALLOCATE ALL").await.unwrap();
-                storage.write(&key, Bytes::from_static(b"y"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"y")).await.unwrap();
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"y");
                 storage.close().await.unwrap();
             })
@@ -76,14 +76,16 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     .await;
                 let keys: Vec<Key> = (0..300).map(|number| Key::new(format!("{number}")).unwrap()).collect();
                 let value = |key: &Key| Bytes::copy_from_slice(key.as_bytes());
-                let writes = keys.iter().map(|key| storage.write(key, value(key), Expiry::Never));
+                let writes = keys.iter().map(|key| storage.write(key, value(key)).into_future());
                 for written in futures_util::future::join_all(writes).await {
                     written.unwrap();
                 }
                 // Each with its own answer, though they travel together.
                 for _ in 0..5 {
-                    let reads =
-                        futures_util::future::join_all(keys.iter().map(|key| storage.read(key))).await;
+                    let reads = futures_util::future::join_all(
+                        keys.iter().map(|key| storage.read(key).into_future()),
+                    )
+                    .await;
                     for (key, read) in keys.iter().zip(reads) {
                         assert_eq!(&read.unwrap().unwrap().value[..], key.as_bytes());
                     }
@@ -96,7 +98,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         let storage = &storage;
                         async move {
                             if at % 3 == round % 3 {
-                                larder_testkit::abandon(storage.read(key), round % 7).await;
+                                larder_testkit::abandon(storage.read(key).into_future(), round % 7).await;
                                 return;
                             }
                             assert_eq!(&storage.read(key).await.unwrap().unwrap().value[..], key.as_bytes());
@@ -115,7 +117,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let application = format!("{table}-dropped");
                 let storage =
                     context.factory.storage(&format!("table={table}&application_name={application}")).await;
-                storage.write(&Key::new("k").unwrap(), Bytes::new(), Expiry::Never).await.unwrap();
+                storage.write(&Key::new("k").unwrap(), Bytes::new()).await.unwrap();
                 let admin = context.factory.admin().await;
                 assert!(admin.connections_of(&application).await > 0);
                 drop(storage);
@@ -135,8 +137,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     let value = Bytes::from(vec![round]);
                     // What fails meanwhile is retryable; it works again by itself.
                     until("a write works again", Duration::from_secs(10), || async {
-                        match storage.write(&key, value.clone(), Expiry::Never).await {
-                            Ok(()) => true,
+                        match storage.write(&key, value.clone()).await {
+                            Ok(_) => true,
                             Err(error) => {
                                 assert!(error.is_retryable(), "{error:?}");
                                 false

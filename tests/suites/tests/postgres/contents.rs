@@ -1,6 +1,6 @@
 //! What is in the table, as others see it.
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, StorageExt};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::Suite;
 
 use crate::place::Place;
@@ -66,7 +66,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}")).await;
             let key = Key::new("k").unwrap();
-            storage.write(&key, Bytes::from_static(b"\x00\xff"), Expiry::after_secs(100)).await.unwrap();
+            storage.write(&key, Bytes::from_static(b"\x00\xff")).expiry(Expiry::after_secs(100)).await.unwrap();
             let admin = context.factory.admin().await;
             let sql = format!(
                 "SELECT encode(value, 'hex'), expires_at - now() BETWEEN '98 seconds' AND '100 seconds' FROM \"{table}\""
@@ -91,7 +91,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let endless = Key::new("endless").unwrap();
             assert_eq!(storage.ttl(&endless).await.unwrap(), Some(Expiry::Never));
             assert!(!storage.contains(&Key::new("gone").unwrap()).await.unwrap());
-            storage.delete_if(&key, &record.version.unwrap()).await.unwrap();
+            assert!(storage.delete(&key).if_at(record.version.unwrap()).await.unwrap());
             assert_eq!(storage.purge_expired().await.unwrap(), 1);
             storage.close().await.unwrap();
         })
@@ -123,7 +123,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                      (E'b\\nc', 'x', 1, NULL), ('d', 'x', 1, NULL)"
                 ))
                 .await;
-            let refused = |listed: Vec<larder_core::Result<()>>| {
+            let refused = |listed: Vec<larder_core::v2::Result<()>>| {
                 let good = listed.iter().filter(|item| item.is_ok()).count();
                 let errors = listed.into_iter().filter_map(Result::err);
                 let names = errors.map(|error| {
@@ -165,14 +165,14 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 let table = format!("{table}{values}");
                 let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
                 // 2 MiB each, which must not compress away: two fill a page.
-                let handle = larder_testkit::Handle::new(larder_core::v2::legacy(storage.clone()));
+                let handle = larder_testkit::Handle::new(storage.clone());
                 for number in 0..7 {
                     let key = Key::new(format!("large {number}")).unwrap();
                     handle.put(&key, &handle.bulk(2 << 20, number)).await;
                 }
                 let entries: Vec<_> = storage.entries("large").try_collect().await.unwrap();
                 assert_eq!(entries.len(), 7);
-                assert!(entries.iter().all(|entry| entry.record.value.len() == 2 << 20));
+                assert!(entries.iter().all(|(_, record)| record.value.len() == 2 << 20));
                 storage.close().await.unwrap();
                 context.factory.admin().await.run(&format!("DROP TABLE \"{table}\"")).await;
             }

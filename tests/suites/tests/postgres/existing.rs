@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_postgres::PostgresStorage;
 use larder_testkit::{Fails, Runner, Suite, until};
 
@@ -81,7 +81,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             for layout in ["larder", "grammy"] {
                 let options = format!("schema={schema}&table={layout}&layout={layout}");
                 let storage = context.factory.storage(&options).await;
-                storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
                 storage.close().await.unwrap();
             }
             admin
@@ -97,7 +97,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 let url = with_options(&format!("postgres://{role}:{PASSWORD}@{host}"), &options);
                 let storage = PostgresStorage::connect_existing(&url).await.unwrap();
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"1");
-                let written = storage.write(&key, Bytes::from_static(b"2"), Expiry::Never).await;
+                let written = storage.write(&key, Bytes::from_static(b"2")).await;
                 drop(written.fails(ErrorKind::PermissionDenied, "SELECT does not let anyone write"));
                 storage.close().await.unwrap();
             }
@@ -124,7 +124,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             }
             let storage = context.factory.builder(&options).existing().connect().await.unwrap();
             let key = Key::new("k").unwrap();
-            storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+            storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
             assert!(storage.touch(&key, Expiry::after_secs(60)).await.unwrap());
             assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"1");
             assert!(storage.delete(&key).await.unwrap());
@@ -177,7 +177,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             ] {
                 let storage = context.factory.storage(&format!("table={space}&{made}")).await;
                 let key = Key::new("k").unwrap();
-                storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
                 storage.close().await.unwrap();
                 let options = format!("table={space}&{opened}");
                 let message = refused_and_unchanged(&context.factory, &admin, &space, &options).await;

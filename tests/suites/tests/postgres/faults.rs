@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{
-    Bytes, Error, ErrorKind, Expiry, Key, Storage, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Bytes, Error, ErrorKind, Key, ReadOptions, Store, async_trait};
 use larder_postgres::PostgresStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};
@@ -27,7 +24,7 @@ struct Fragile {
 #[async_trait]
 impl Factory for Fragile {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Ok(legacy(self.storage(space, "").await?))
+        self.storage(space, "").await
     }
 }
 
@@ -40,14 +37,14 @@ impl Fragile {
         Ok(Self { server, turn: tokio::sync::Mutex::default() })
     }
 
-    async fn storage(&self, table: &str, options: &str) -> Result<PostgresStorage, Error> {
+    async fn storage(&self, table: &str, options: &str) -> Result<Store, Error> {
         let options = format!("table={table}&timeout=5s&{options}");
         PostgresStorage::connect(&with_options(self.server.url(), options.trim_end_matches('&'))).await
     }
 }
 
 /// The call must end by itself, whatever has happened to the server.
-async fn ends<T>(call: impl Future<Output = T>) -> T {
+async fn ends<T>(call: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), call).await.expect("no call hangs")
 }
 
@@ -60,11 +57,11 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let _turn = fragile.turn.lock().await;
                 let storage = fragile.storage(context.target.space(), "").await.unwrap();
                 let key = Key::new("k").unwrap();
-                storage.write(&key, Bytes::from_static(b"before"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"before")).await.unwrap();
                 fragile.server.kill().await.unwrap();
                 let down = ends(storage.read(&key)).await.fails(ErrorKind::Unavailable, "the server is down");
                 assert!(down.is_retryable());
-                let down = ends(storage.write(&key, Bytes::new(), Expiry::Never)).await;
+                let down = ends(storage.write(&key, Bytes::new())).await;
                 assert!(down.fails(ErrorKind::Unavailable, "the server is down").is_retryable());
                 fragile.server.start().await.unwrap();
                 until("it works again by itself", Duration::from_secs(20), || async {
@@ -80,7 +77,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     }
                 })
                 .await;
-                storage.write(&key, Bytes::from_static(b"after"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"after")).await.unwrap();
                 storage.close().await.unwrap();
             })
             .case("kill_in_mid_load_loses_no_acknowledged_write", |context| async move {
@@ -102,8 +99,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                                 }
                                 let key = Key::new(format!("{task}:{number}")).unwrap();
                                 let value = Bytes::from(format!("{number}"));
-                                match ends(storage.write(&key, value, Expiry::Never)).await {
-                                    Ok(()) => {
+                                match ends(storage.write(&key, value)).await {
+                                    Ok(_) => {
                                         written.fetch_add(1, Ordering::Relaxed);
                                         acknowledged.push(key);
                                     }
@@ -142,8 +139,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 for task in tasks {
                     acknowledged.extend(task.await.unwrap());
                 }
-                let found = storage.read_many(&acknowledged).await.unwrap();
-                let missing = found.iter().filter(|record| record.is_none()).count();
+                let found = storage.read_many(&acknowledged, &ReadOptions::new()).await;
+                let missing = found.into_iter().filter(|record| record.as_ref().unwrap().is_none()).count();
                 assert_eq!(missing, 0, "of {} acknowledged writes", acknowledged.len());
                 storage.close().await.unwrap();
             })
@@ -158,13 +155,13 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 );
                 let storage = PostgresStorage::connect(&url).await.unwrap();
                 let key = Key::new("k").unwrap();
-                storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 fragile.server.pause().await.unwrap();
                 for _ in 0..3 {
                     let (read, write) = ends(async {
                         futures_util::join!(
-                            storage.read(&key),
-                            storage.write(&key, Bytes::from_static(b"y"), Expiry::Never)
+                            storage.read(&key).into_future(),
+                            storage.write(&key, Bytes::from_static(b"y")).into_future()
                         )
                     })
                     .await;
@@ -173,7 +170,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 fragile.server.resume().await.unwrap();
                 until("it works again by itself", Duration::from_secs(20), || async {
-                    ends(storage.write(&key, Bytes::from_static(b"z"), Expiry::Never)).await.is_ok()
+                    ends(storage.write(&key, Bytes::from_static(b"z"))).await.is_ok()
                 })
                 .await;
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"z");

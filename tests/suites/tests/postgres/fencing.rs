@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Key, Store};
 use larder_postgres::{
-    PostgresBuilder, PostgresStorage,
+    PostgresBuilder,
     deadpool_postgres::{Manager, Pool},
     tokio_postgres::{Config, NoTls},
 };
@@ -22,11 +22,11 @@ fn key() -> Key {
     Key::new("k").unwrap()
 }
 
-async fn write(storage: &PostgresStorage, text: &'static str) -> larder_core::Result<()> {
-    storage.write(&key(), Bytes::from_static(text.as_bytes()), Expiry::Never).await
+async fn write(storage: &Store, text: &'static str) -> larder_core::v2::Result<()> {
+    storage.write(&key(), Bytes::from_static(text.as_bytes())).await.map(drop)
 }
 
-async fn holds(storage: &PostgresStorage, text: &str) {
+async fn holds(storage: &Store, text: &str) {
     assert_eq!(&storage.read(&key()).await.unwrap().unwrap().value[..], text.as_bytes());
 }
 
@@ -64,13 +64,13 @@ pub(crate) fn suites(runner: Runner) -> Runner {
         .case("direct_connections_are_fenced", |context| async move {
             let table = context.target.space();
             let storage = context.factory.storage(&format!("table={table}")).await;
-            assert!(storage.capabilities().fenced);
+            assert!(storage.info().fenced);
             storage.close().await.unwrap();
             // Also those of a pool that the caller made.
             let config: Config = context.factory.bare_url().parse().unwrap();
             let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2).build().unwrap();
             let storage = PostgresBuilder::from_pool(pool).table(table).connect().await.unwrap();
-            assert!(storage.capabilities().fenced);
+            assert!(storage.info().fenced);
             storage.close().await.unwrap();
             context.factory.remove(table).await.unwrap();
         })
@@ -78,11 +78,11 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let space = context.target.space();
             let place = private(&context.factory, space).await;
             let storage = place.storage("").await;
-            assert!(storage.capabilities().fenced, "not the owner of the server, and yet of the connection");
+            assert!(storage.info().fenced, "not the owner of the server, and yet of the connection");
             storage.close().await.unwrap();
             about_ending(&place, REVOKE).await;
             let storage = place.storage("").await;
-            assert!(!storage.capabilities().fenced);
+            assert!(!storage.info().fenced);
             write(&storage, "1").await.unwrap();
             holds(&storage, "1").await;
             storage.close().await.unwrap();
@@ -99,7 +99,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 until("the write is on its way", PATIENCE, || async { line.held() > 0 }).await;
                 // Over a second connection, which is not held.
                 let other = Key::new("other").unwrap();
-                storage.write(&other, Bytes::new(), Expiry::Never).await.unwrap();
+                storage.write(&other, Bytes::new()).await.unwrap();
                 about_ending(&place, REVOKE).await;
             };
             let (late, ()) = futures_util::join!(late, meanwhile);
@@ -197,7 +197,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
         |context| async move {
             let table = context.target.space();
             let storage = context.factory.storage(&format!("table={table}")).await;
-            assert!(!storage.capabilities().fenced);
+            assert!(!storage.info().fenced);
             storage.close().await.unwrap();
             context.factory.remove(table).await.unwrap();
         },

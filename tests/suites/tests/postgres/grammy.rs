@@ -1,7 +1,7 @@
 //! The table of `@grammyjs/storage-psql`.
 
 use futures_util::TryStreamExt;
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Runner};
 use serde_json::Value;
 
@@ -35,12 +35,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let expected: serde_json::Map<String, Value> = serde_json::from_str(EXPECTED).unwrap();
                 let entries: Vec<_> = storage.entries("").try_collect().await.unwrap();
                 assert_eq!(entries.len(), expected.len());
-                for entry in entries {
-                    let found: Value = serde_json::from_slice(&entry.record.value).unwrap();
-                    assert_eq!(found, expected[entry.key.as_str()]);
-                    assert_eq!(entry.expiry, Expiry::Never);
-                    let row = rows.iter().find(|row| row["key"] == entry.key.as_str()).unwrap();
-                    assert_eq!(row["value"].as_str().map(str::as_bytes), Some(&entry.record.value[..]));
+                for (key, record) in entries {
+                    let found: Value = serde_json::from_slice(&record.value).unwrap();
+                    assert_eq!(found, expected[key.as_str()]);
+                    assert_eq!(record.expiry, Some(Expiry::Never));
+                    let row = rows.iter().find(|row| row["key"] == key.as_str()).unwrap();
+                    assert_eq!(row["value"].as_str().map(str::as_bytes), Some(&record.value[..]));
                 }
                 storage.close().await.unwrap();
             })
@@ -66,7 +66,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert_eq!(shape(ours.clone()).await, shape(theirs.clone()).await);
                 // And its statements read and overwrite what we wrote.
                 let key = Key::new("42").unwrap();
-                storage.write(&key, Bytes::from_static(b"{\"a\":1}"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"{\"a\":1}")).await.unwrap();
                 let read = format!("select * from \"{ours}\" where key = $1");
                 assert_eq!(admin.rows(&read, &[&"42"]).await[0].get::<_, &str>("value"), "{\"a\":1}");
                 let write = format!(
@@ -89,7 +89,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 drop(storage.read(&key).await.fails(ErrorKind::Corrupt, "null is no JSON"));
                 let good = Key::new("good").unwrap();
                 assert!(storage.read(&good).await.unwrap().is_some());
-                storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
                 assert!(storage.read(&key).await.unwrap().is_some());
                 storage.close().await.unwrap();
             }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_testkit::{Fails, Runner};
 
@@ -52,9 +52,9 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         let names = format!("schema={}&table={}", encoded(&schema), encoded(&table));
                         let url = format!("{names}&layout={layout}");
                         let storage = context.factory.storage(&url).await;
-                        storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                        storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
                         assert_eq!(storage.clear("").await.unwrap(), 1);
-                        storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+                        storage.write(&key, Bytes::from_static(b"1")).await.unwrap();
                         storage.close().await.unwrap();
                         let sql = format!("SELECT count(*) FROM {}.{}", quoted(&schema), quoted(&table));
                         assert_eq!(admin.count(&sql, &[]).await, 1, "{odd}");
@@ -154,7 +154,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 // Further columns that can be left out are none of our business.
                 admin.run(&format!("CREATE TABLE \"{table}\" ({good}, note text, at timestamptz NOT NULL DEFAULT now())")).await;
                 let storage = context.factory.storage(&format!("table={table}")).await;
-                storage.write(&Key::new("k").unwrap(), Bytes::new(), Expiry::Never).await.unwrap();
+                storage.write(&Key::new("k").unwrap(), Bytes::new()).await.unwrap();
                 storage.close().await.unwrap();
             })
             .case("database_encoding_that_cannot_hold_every_key_is_refused", |context| async move {
@@ -183,7 +183,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         let storage = PostgresStorage::connect(&at(&database)).await.unwrap();
                         for name in ["Ünï cødé", "名前", "😀"] {
                             let (key, value) = (Key::new(name).unwrap(), Bytes::from(name.to_owned()));
-                            storage.write(&key, value.clone(), Expiry::Never).await.unwrap();
+                            storage.write(&key, value.clone()).await.unwrap();
                             assert_eq!(storage.read(&key).await.unwrap().unwrap().value, value);
                             let first = name.chars().next().unwrap().to_string();
                             let found: Vec<Key> = storage.keys(&first).try_collect().await.unwrap();
@@ -227,7 +227,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let key = Key::new("k").unwrap();
                 drop(storage.read(&key).await.fails(ErrorKind::PermissionDenied, "nothing was granted"));
                 admin.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON \"{schema}\".larder TO \"{role}\"")).await;
-                storage.write(&key, Bytes::from_static(b"x"), Expiry::after_secs(9)).await.unwrap();
+                storage.write(&key, Bytes::from_static(b"x")).expiry(Expiry::after_secs(9)).await.unwrap();
                 storage.close().await.unwrap();
 
                 // With set-up on, too: what is there needs no permission to create.

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{
-    Error, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Error, Store, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
@@ -47,12 +44,12 @@ impl Place {
         PostgresBuilder::from_url(&self.url(more)).expect("the URL is good")
     }
 
-    pub(crate) async fn storage(&self, more: &str) -> PostgresStorage {
+    pub(crate) async fn storage(&self, more: &str) -> Store {
         self.builder(more).connect().await.expect("the storage opens")
     }
 
     /// A storage behind a proxy that can hold up and cut its connections.
-    pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(PostgresStorage, Arc<Proxy>), Error> {
+    pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(Store, Arc<Proxy>), Error> {
         let server = self.server();
         let proxy = Proxy::to(server).await.expect("the proxy starts");
         let url = self.url.replace(server, &proxy.address().to_string());
@@ -114,13 +111,12 @@ pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         // Few connections each: the suite opens many storages on one server.
-        let storage = self.builder(&format!("table={space}&pool_size=3")).connect().await?;
-        Ok(legacy(storage))
+        self.builder(&format!("table={space}&pool_size=3")).connect().await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         let (storage, proxy) = self.storage_over_line(&format!("table={space}")).await?;
-        Ok(Some((legacy(storage), proxy)))
+        Ok(Some((storage, proxy)))
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Behind pgbouncer in transaction mode, where consecutive statements of a client may run on different
 //! connections to the server, and a prepared statement's name may mean another client's statement.
 
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Expiry, Key};
 use larder_test_servers::Kind;
 use larder_testkit::{Runner, Suite};
 
@@ -30,7 +30,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                     for round in 0..30 {
                         let key = Key::new(format!("{task}")).unwrap();
                         let value = Bytes::from(format!("{round}"));
-                        storage.write(&key, value.clone(), Expiry::after_secs(60)).await.unwrap();
+                        storage.write(&key, value.clone()).expiry(Expiry::after_secs(60)).await.unwrap();
                         assert_eq!(storage.read(&key).await.unwrap().unwrap().value, value);
                     }
                 })
@@ -50,7 +50,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
             let storage = context.factory.storage(&format!("table={table}&pool_size=4")).await;
             let keys: Vec<Key> = (0..50).map(|number| Key::new(format!("{number}")).unwrap()).collect();
             for key in &keys {
-                storage.write(key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                storage.write(key, Bytes::from_static(b"x")).await.unwrap();
             }
             // As another process does that was started later: names of the same form, for deletes.
             let admin = crate::admin::Admin::connect(context.factory.bare_url()).await;

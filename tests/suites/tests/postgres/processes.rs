@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use larder_core::{Key, Storage};
+use larder_core::v2::Key;
 use larder_postgres::PostgresStorage;
 use larder_testkit::{Handle, Must, Runner, increment_by_write_if};
 
@@ -26,7 +26,7 @@ pub(crate) fn is_second() -> bool {
 
 async fn increment(url: &str, times: usize) {
     let storage = PostgresStorage::connect(url).await.must("open the storage");
-    let handle = Handle::new(larder_core::v2::legacy(storage.clone()));
+    let handle = Handle::new(storage.clone());
     larder_testkit::race(TASKS, |_| {
         let handle = handle.clone();
         async move { increment_by_write_if(&handle, &counter(), times).await }

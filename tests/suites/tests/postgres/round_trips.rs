@@ -7,9 +7,8 @@
 
 use std::time::Duration;
 
-use larder_core::{
-    Bytes, Condition, Error, Expiry, Key, Storage, Version, async_trait,
-    v2::{Store, legacy},
+use larder_core::v2::{
+    Bytes, Change, Condition, Error, Expiry, Key, ReadOptions, Store, Version, async_trait,
 };
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::{Kind, Server};
@@ -25,9 +24,7 @@ struct Counted(Server);
 #[async_trait]
 impl Factory for Counted {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        let storage =
-            PostgresStorage::connect(&with_options(self.0.url(), &format!("table={space}"))).await?;
-        Ok(legacy(storage))
+        PostgresStorage::connect(&with_options(self.0.url(), &format!("table={space}"))).await
     }
 }
 
@@ -55,82 +52,111 @@ impl Counted {
         let before = self.transactions(admin, database).await;
         let url = self.0.url().rsplit_once('/').map(|(head, _)| format!("{head}/{database}")).unwrap();
         let options = format!("pool_size=1&setup=false&sweep=off&{options}");
-        let storage =
+        let store =
             PostgresBuilder::from_url(&with_options(&url, &options)).unwrap().connect().await.unwrap();
         let mut version = None;
         for number in 0..times {
-            version = operation.run(&storage, number, version).await;
+            version = operation.run(&store, number, version).await;
         }
-        storage.close().await.unwrap();
-        drop(storage);
+        store.close().await.unwrap();
+        drop(store);
         self.transactions(admin, database).await - before
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Operation {
     Read,
+    ReadWithTtl,
+    ReadTouching,
     Write,
-    Delete,
     WriteIfAbsent,
+    WriteIfPresent,
     WriteIfAt,
-    DeleteIf,
+    Delete,
+    DeleteIfPresent,
+    DeleteIfAt,
     Touch,
+    TouchIfPresent,
+    TouchIfAt,
     Ttl,
     Contains,
-    WriteMany,
     ReadMany,
-    DeleteMany,
+    ReadManyWithTtl,
+    ReadManyTouching,
+    ApplyPuts,
+    ApplyDeletions,
 }
 
 impl Operation {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 20] = [
         Self::Read,
+        Self::ReadWithTtl,
+        Self::ReadTouching,
         Self::Write,
-        Self::Delete,
         Self::WriteIfAbsent,
+        Self::WriteIfPresent,
         Self::WriteIfAt,
-        Self::DeleteIf,
+        Self::Delete,
+        Self::DeleteIfPresent,
+        Self::DeleteIfAt,
         Self::Touch,
+        Self::TouchIfPresent,
+        Self::TouchIfAt,
         Self::Ttl,
         Self::Contains,
-        Self::WriteMany,
         Self::ReadMany,
-        Self::DeleteMany,
+        Self::ReadManyWithTtl,
+        Self::ReadManyTouching,
+        Self::ApplyPuts,
+        Self::ApplyDeletions,
     ];
 
-    async fn run(self, storage: &PostgresStorage, number: i64, version: Option<Version>) -> Option<Version> {
+    /// A condition that does not hold costs no more than one that does.
+    async fn run(self, store: &Store, number: i64, version: Option<Version>) -> Option<Version> {
         let key = Key::new("k").unwrap();
         let value = Bytes::from_static(b"\"value\"");
         let expiry = Expiry::after_secs(60);
         let keys = || (0..50).map(|at| Key::new(format!("{at}")).unwrap()).collect::<Vec<_>>();
-        match self {
-            Self::Read => drop(storage.read(&key).await.unwrap()),
-            Self::Write => storage.write(&key, value, expiry).await.unwrap(),
-            Self::Delete => drop(storage.delete(&key).await.unwrap()),
-            Self::WriteIfAbsent => {
-                let key = Key::new(format!("absent {number} {}", storage.capabilities().listing)).unwrap();
-                // Who comes first in this database wins; a conflict costs no more.
-                drop(storage.write_if(&key, value, expiry, Condition::Absent).await);
+        let read_many = |options: ReadOptions| async move {
+            for record in store.read_many(&keys(), &options).await {
+                drop(record.unwrap());
             }
+        };
+        let apply = |change: fn(Key) -> Change| async move {
+            for applied in store.apply(keys().into_iter().map(change).collect()).await {
+                drop(applied.unwrap());
+            }
+        };
+        match self {
+            Self::Read => drop(store.read(&key).await.unwrap()),
+            Self::ReadWithTtl => drop(store.read(&key).with_ttl().await.unwrap()),
+            Self::ReadTouching => drop(store.read(&key).with_ttl().touching(expiry).await.unwrap()),
+            Self::Write => drop(store.write(&key, value).expiry(expiry).await.unwrap()),
+            Self::WriteIfAbsent => {
+                let key = Key::new(format!("absent {number}")).unwrap();
+                drop(store.write(&key, value).expiry(expiry).if_absent().await);
+            }
+            Self::WriteIfPresent => drop(store.write(&key, value).expiry(expiry).if_present().await),
             Self::WriteIfAt => {
                 let condition = Condition::At(version.unwrap_or_else(Version::unique));
                 // The first one conflicts or not; the rest of the chain is the same either way.
-                return storage.write_if(&key, value, expiry, condition).await.ok();
+                let written = store.write(&key, value).expiry(expiry).condition(condition).await;
+                return written.ok().and_then(|written| written.version);
             }
-            Self::DeleteIf => drop(storage.delete_if(&key, &Version::unique()).await),
-            Self::Touch => drop(storage.touch(&key, expiry).await.unwrap()),
-            Self::Ttl => drop(storage.ttl(&key).await.unwrap()),
-            Self::Contains => drop(storage.contains(&key).await.unwrap()),
-            Self::WriteMany => {
-                let writes: Vec<_> = keys()
-                    .into_iter()
-                    .map(|key| larder_core::Write::new(key, value.clone(), expiry))
-                    .collect();
-                storage.write_many(&writes).await.unwrap();
-            }
-            Self::ReadMany => drop(storage.read_many(&keys()).await.unwrap()),
-            Self::DeleteMany => drop(storage.delete_many(&keys()).await.unwrap()),
+            Self::Delete => drop(store.delete(&key).await.unwrap()),
+            Self::DeleteIfPresent => drop(store.delete(&key).if_present().await),
+            Self::DeleteIfAt => drop(store.delete(&key).if_at(Version::unique()).await),
+            Self::Touch => drop(store.touch(&key, expiry).await.unwrap()),
+            Self::TouchIfPresent => drop(store.touch(&key, expiry).if_present().await),
+            Self::TouchIfAt => drop(store.touch(&key, expiry).if_at(Version::unique()).await),
+            Self::Ttl => drop(store.ttl(&key).await.unwrap()),
+            Self::Contains => drop(store.contains(&key).await.unwrap()),
+            Self::ReadMany => read_many(ReadOptions::new()).await,
+            Self::ReadManyWithTtl => read_many(ReadOptions::new().with_ttl()).await,
+            Self::ReadManyTouching => read_many(ReadOptions::new().with_touch(expiry)).await,
+            Self::ApplyPuts => apply(|key| Change::put(key, "1", Expiry::after_secs(60))).await,
+            Self::ApplyDeletions => apply(Change::delete).await,
         }
         None
     }
@@ -159,7 +185,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let once = counted.cost(&admin, &database, options, operation, 1).await;
                 let often = counted.cost(&admin, &database, options, operation, 101).await;
                 // Each of the two lanes has its share of a batch, and both are under way at once.
-                let lanes = matches!(operation, Operation::WriteMany) && options != "coalesce=false";
+                let lanes = operation == Operation::ApplyPuts && options != "coalesce=false";
                 let each = if lanes { 2 } else { 1 };
                 assert_eq!(once - none, prepared + each, "{operation:?} ({options}): the first time");
                 assert_eq!(often - once, 100 * each, "{operation:?} ({options}): a hundred more times");

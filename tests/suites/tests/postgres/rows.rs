@@ -2,13 +2,26 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write};
+use larder_core::v2::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Result, Store};
 use larder_testkit::{Fails, Suite, until};
 
 use crate::place::Place;
 
 fn keys(count: usize) -> Vec<Key> {
     (0..count).map(|number| Key::new(format!("key {number}")).unwrap()).collect()
+}
+
+/// Writes these values in one batch; returns the places of those that were refused for their value.
+async fn refused(store: &Store, puts: impl Iterator<Item = (Key, Bytes)>) -> Vec<usize> {
+    let changes = puts.map(|(key, value)| Change::put(key, value, Expiry::Never)).collect();
+    let applied = store.apply(changes).await.into_iter().enumerate();
+    let failed = applied.filter_map(|(place, result)| Some((place, result.err()?)));
+    let places = failed.map(|(place, error): (usize, Error)| {
+        assert_eq!(error.kind(), ErrorKind::InvalidValue, "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"));
+        place
+    });
+    places.collect()
 }
 
 pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
@@ -19,48 +32,35 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let keys = keys(40);
             let bad = Bytes::from_static(br#""hunter2 \u0000""#);
             let good = Bytes::from_static(b"1");
-            let writes: Vec<Write> = keys
-                .iter()
-                .enumerate()
-                .map(|(at, key)| {
-                    let value = if at % 13 == 5 { bad.clone() } else { good.clone() };
-                    Write::new(key.clone(), value, Expiry::Never)
-                })
-                .collect();
-            let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "three are bad");
-            assert!(!format!("{error:?}").contains("hunter2"));
-            let failed: Vec<usize> = error.failures().iter().map(|failure| failure.index).collect();
-            assert_eq!(failed, [5, 18, 31]);
-            assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::InvalidValue));
-            let found = storage.read_many(&keys).await.unwrap();
+            let value = |at: usize| if at % 13 == 5 { bad.clone() } else { good.clone() };
+            let puts = keys.iter().enumerate().map(|(at, key)| (key.clone(), value(at)));
+            assert_eq!(refused(&storage, puts).await, [5, 18, 31]);
+            let found = storage.read_many(&keys, &ReadOptions::new()).await;
+            let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
             assert!(found.iter().enumerate().all(|(at, record)| record.is_some() == (at % 13 != 5)));
 
             // The same key earlier in the batch: the write before the bad one stays.
-            let twice = [
-                Write::new(keys[0].clone(), Bytes::from_static(b"2"), Expiry::Never),
-                Write::new(keys[0].clone(), bad.clone(), Expiry::Never),
-            ];
-            let error = storage.write_many(&twice).await.fails(ErrorKind::Partial, "the second is bad");
-            assert_eq!(error.failures().len(), 1);
+            let twice = [Bytes::from_static(b"2"), bad.clone()].map(|value| (keys[0].clone(), value));
+            assert_eq!(refused(&storage, twice.into_iter()).await, [1]);
             assert_eq!(&storage.read(&keys[0]).await.unwrap().unwrap().value[..], b"2");
 
             // And of many concurrent writes.
             let written = futures_util::future::join_all(keys.iter().enumerate().map(|(at, key)| {
                 let value = if at == 7 { bad.clone() } else { good.clone() };
-                storage.write(key, value, Expiry::Never)
+                storage.write(key, value).into_future()
             }))
             .await;
             for (at, outcome) in written.into_iter().enumerate() {
                 match at {
                     7 => drop(outcome.fails(ErrorKind::InvalidValue, "the bad one")),
-                    _ => outcome.unwrap(),
+                    _ => drop(outcome.unwrap()),
                 }
             }
             for (value, why) in
                 [("1e200000", "a number out of range"), ("\"\\ud800\"", "half a surrogate pair")]
             {
                 let value = Bytes::copy_from_slice(value.as_bytes());
-                drop(storage.write(&keys[0], value, Expiry::Never).await.fails(ErrorKind::InvalidValue, why));
+                drop(storage.write(&keys[0], value).await.fails(ErrorKind::InvalidValue, why));
             }
             storage.close().await.unwrap();
         })
@@ -81,11 +81,19 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 }
                 tokio::spawn(async move {
                     for round in 0..10 {
-                        let writes: Vec<Write> =
-                            keys.iter().map(|key| Write::new(key.clone(), "x", Expiry::Never)).collect();
-                        storage.write_many(&writes).await.unwrap();
+                        let put = |key: &Key| Change::put(key.clone(), "x", Expiry::Never);
+                        let mut batches = vec![keys.iter().map(put).collect::<Vec<_>>()];
                         if round % 2 == task % 2 {
-                            storage.delete_many(&keys).await.unwrap();
+                            batches.push(keys.iter().cloned().map(Change::delete).collect());
+                        }
+                        for batch in batches {
+                            for applied in storage.apply(batch).await {
+                                applied.unwrap();
+                            }
+                        }
+                        let options = ReadOptions::new().with_touch(Expiry::after_secs(60));
+                        for record in storage.read_many(&keys, &options).await {
+                            record.unwrap();
                         }
                         if round == task {
                             storage.clear("key 1").await.unwrap();
@@ -108,10 +116,10 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 .storage(&format!("table={table}&timeout=3s&application_name={application}"))
                 .await;
             let key = Key::new("k").unwrap();
-            storage.write(&key, Bytes::from_static(b"old"), Expiry::Never).await.unwrap();
+            storage.write(&key, Bytes::from_static(b"old")).await.unwrap();
             let admin = context.factory.admin().await;
             admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" FOR UPDATE")).await;
-            let write = storage.write(&key, Bytes::from_static(b"new"), Expiry::Never);
+            let write = storage.write(&key, Bytes::from_static(b"new")).into_future();
             let read = async {
                 for _ in 0..20 {
                     assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"old");
@@ -130,7 +138,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             .await;
             admin.run("COMMIT").await;
             assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"old");
-            storage.write(&key, Bytes::from_static(b"new"), Expiry::Never).await.unwrap();
+            storage.write(&key, Bytes::from_static(b"new")).await.unwrap();
             storage.close().await.unwrap();
         })
         .case("calls_dropped_at_a_lock_hold_up_nobody_else", |context| async move {
@@ -145,7 +153,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                     ))
                     .await;
                 let (locked, free) = (Key::new("locked").unwrap(), Key::new("free").unwrap());
-                storage.write(&locked, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+                storage.write(&locked, Bytes::from_static(b"x")).await.unwrap();
                 let admin = context.factory.admin().await;
                 admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" WHERE key = 'locked' FOR UPDATE")).await;
                 let calls = (0..2 * POOL_SIZE).map(|number| {
@@ -166,7 +174,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 tokio::time::timeout(Duration::from_secs(10), async {
                     for number in 0..20_u8 {
                         let value = Bytes::from(vec![number]);
-                        storage.write(&free, value.clone(), Expiry::Never).await.unwrap();
+                        storage.write(&free, value.clone()).await.unwrap();
                         assert_eq!(storage.read(&free).await.unwrap().unwrap().value, value);
                         assert!(storage.touch(&free, Expiry::Never).await.unwrap());
                         assert!(storage.read(&locked).await.unwrap().is_some());
@@ -175,7 +183,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 .await
                 .unwrap_or_else(|_| panic!("{options}: other keys wait for the lock"));
                 admin.run("COMMIT").await;
-                storage.write(&locked, Bytes::from_static(b"y"), Expiry::Never).await.unwrap();
+                storage.write(&locked, Bytes::from_static(b"y")).await.unwrap();
                 assert_eq!(&storage.read(&locked).await.unwrap().unwrap().value[..], b"y");
                 assert!(admin.connections_of(&application).await <= i64::try_from(POOL_SIZE).unwrap());
                 storage.close().await.unwrap();
@@ -187,11 +195,11 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let storage =
                 context.factory.storage(&format!("table={table}&application_name={application}")).await;
             let key = Key::new("k").unwrap();
-            storage.write(&key, Bytes::from_static(b"x"), Expiry::Never).await.unwrap();
+            storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
             let admin = context.factory.admin().await;
             admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" FOR UPDATE")).await;
             let limit = Duration::from_millis(50);
-            let write = storage.write(&key, Bytes::from_static(b"y"), Expiry::Never);
+            let write = storage.write(&key, Bytes::from_static(b"y"));
             assert!(tokio::time::timeout(limit, write).await.is_err(), "the row is locked");
             assert!(tokio::time::timeout(limit, storage.close()).await.is_err(), "the write is under way");
             drop(storage.read(&key).await.fails(ErrorKind::Closed, "closed, if not to the end"));
@@ -209,7 +217,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let table = context.target.space().to_owned();
             let options = "options=-c%20default_transaction_isolation%3Dserializable";
             let storage = context.factory.storage(&format!("table={table}&{options}&pool_size=4")).await;
-            let handle = larder_testkit::Handle::new(larder_core::v2::legacy(storage.clone()));
+            let handle = larder_testkit::Handle::new(storage.clone());
             let key = Key::new("counter").unwrap();
             larder_testkit::race(4, |_| {
                 let (handle, key) = (handle.clone(), key.clone());

@@ -9,20 +9,22 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::CancelToken;
 
 use crate::{
     backend::{Identity, Suspects},
+    config::NAME,
+    error::After,
     tls::Connector,
 };
 
 /// How long a statement goes on whose caller has gone, before it is cancelled.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What to do about a statement that nobody waits for any more.
-pub(crate) struct Salvage {
+/// Deals with statements that have lost their callers.
+pub(crate) struct Canceller {
     /// For a statement.
     pub(crate) timeout: Duration,
     /// To cancel it; `None` for a pool whose TLS we do not know.
@@ -31,20 +33,20 @@ pub(crate) struct Salvage {
     pub(crate) suspects: Suspects,
 }
 
-impl Salvage {
+impl Canceller {
     /// Asks the server to stop what the connection of this token runs.
     pub(crate) async fn cancel(&self, token: &CancelToken) {
         let Some(connector) = &self.connector else {
             return;
         };
         if !matches!(timeout(self.timeout, connector.cancel(token)).await, Ok(Ok(()))) {
-            tracing::debug!(adapter = crate::NAME, "could not cancel a statement");
+            tracing::debug!(adapter = NAME, "could not cancel a statement");
         }
     }
 
     /// Waits until the connection has answered everything, and gives it back; if it does not within
     /// the time for a statement, it is thrown away.
-    async fn drain(&self, object: Unanswered, identity: Identity) {
+    async fn drain(&self, object: Poisoned, identity: Identity) {
         let Some(client) = object.0.as_deref() else {
             return;
         };
@@ -68,15 +70,15 @@ impl Salvage {
 }
 
 /// A connection that owes an answer: it never gets back into the pool unless told.
-struct Unanswered(Option<Object>);
+struct Poisoned(Option<Object>);
 
-impl Unanswered {
+impl Poisoned {
     fn give_back(mut self) {
         drop(self.0.take());
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for Poisoned {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
             // Out of the pool; the connection closes, and a new one takes its place when needed.
@@ -87,24 +89,24 @@ impl Drop for Unanswered {
 
 /// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned;
 /// if a statement on it was abandoned, only once that has ended.
-pub(crate) struct Lease {
+pub(crate) struct Checkout {
     object: Option<Object>,
     condemned: AtomicBool,
     abandoned: AtomicBool,
     identity: Identity,
-    salvage: Arc<Salvage>,
+    canceller: Arc<Canceller>,
     /// Taken at the start: a call may be dropped outside the runtime that it ran in.
     runtime: Option<Handle>,
 }
 
-impl Lease {
-    pub(crate) fn new(object: Object, salvage: Arc<Salvage>) -> Self {
+impl Checkout {
+    pub(crate) fn new(object: Object, canceller: Arc<Canceller>) -> Self {
         Self {
             object: Some(object),
             condemned: false.into(),
             abandoned: false.into(),
             identity: Identity::default(),
-            salvage,
+            canceller,
             runtime: Handle::try_current().ok(),
         }
     }
@@ -126,9 +128,19 @@ impl Lease {
     }
 
     /// A change was sent that may happen later than its caller is told.
-    pub(crate) fn suspect(&self) {
+    fn suspect(&self) {
         if let Some(backend) = self.identity.backend {
-            self.salvage.suspects.add(backend);
+            self.canceller.suspects.add(backend);
+        }
+    }
+
+    /// Draws the conclusions from an error of a statement on this connection.
+    pub(crate) fn judge(&self, after: After, changes: bool) {
+        if matches!(after, After::Discard | After::AgainElsewhere) {
+            self.condemn();
+        }
+        if changes && after == After::Discard {
+            self.suspect();
         }
     }
 
@@ -139,23 +151,23 @@ impl Lease {
 
     /// To be held while a statement is under way, and told when it has ended.
     pub(crate) const fn under_way(&self, changes: bool) -> UnderWay<'_> {
-        UnderWay { lease: self, changes, ended: false }
+        UnderWay { checkout: self, changes, ended: false }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Checkout {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else {
             return;
         };
         if self.condemned.load(Ordering::Relaxed) {
-            drop(Unanswered(Some(object)));
+            drop(Poisoned(Some(object)));
         } else if self.abandoned.load(Ordering::Relaxed) {
-            // What was sent goes on. Whoever had the connection next would wait behind it.
-            let object = Unanswered(Some(object));
+            // What was sent goes on, and the next statement on the connection would wait behind it.
+            let object = Poisoned(Some(object));
             if let Some(runtime) = &self.runtime {
-                let (salvage, identity) = (Arc::clone(&self.salvage), self.identity);
-                runtime.spawn(async move { salvage.drain(object, identity).await });
+                let (canceller, identity) = (Arc::clone(&self.canceller), self.identity);
+                runtime.spawn(async move { canceller.drain(object, identity).await });
             }
         }
     }
@@ -163,7 +175,7 @@ impl Drop for Lease {
 
 /// A statement under way. Dropped before its end it leaves a connection that owes an answer.
 pub(crate) struct UnderWay<'a> {
-    lease: &'a Lease,
+    checkout: &'a Checkout,
     /// Whether it changes anything.
     changes: bool,
     ended: bool,
@@ -178,9 +190,9 @@ impl UnderWay<'_> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.lease.abandoned.store(true, Ordering::Relaxed);
+            self.checkout.abandoned.store(true, Ordering::Relaxed);
             if self.changes {
-                self.lease.suspect();
+                self.checkout.suspect();
             }
         }
     }
