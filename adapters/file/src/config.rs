@@ -135,8 +135,8 @@ impl FileBuilder {
         self
     }
 
-    /// The mode of new files, such as `0o640`; new directories may also be searched by whoever may
-    /// read them. Default: `0o600`, this user only. Entries, which are replaced as a whole, get it
+    /// The mode of new files, such as `0o640`; users who may read a new directory may
+    /// also search it. Default: `0o600`, this user only. Entries, which are replaced as a whole, get it
     /// with their next write. No effect on Windows.
     pub fn permissions(mut self, mode: u32) -> Self {
         self.permissions = Some(mode);
@@ -165,6 +165,9 @@ impl FileBuilder {
             }
             (Layout::Grammy, _) if self.sweep.flatten().is_some() => {
                 Err(configuration("nothing expires in grammY's layout; leave `sweep` out"))
+            }
+            _ if self.sweep.flatten().is_some_and(|every| every.is_zero()) => {
+                Err(configuration("`sweep` must be longer than zero; to remove nothing, switch it off"))
             }
             (Layout::Grammy, _) => Ok(&GrammyFormat),
             (Layout::Larder, Some(ValueFormat::Json)) => Ok(&JsonFormat),
@@ -220,6 +223,7 @@ mod tests {
             "file:x?values=xml",
             "file:x?sync=maybe",
             "file:x?sweep=often",
+            "file:x?sweep=0s",
             "file:x?permissions=rw",
             "file:x?permissions=0755",
             "file:x?lock_timeout=10",
@@ -230,6 +234,7 @@ mod tests {
             let error = FileBuilder::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
         }
+        assert!(FileBuilder::new("x").sweep_every(Some(Duration::ZERO)).format().is_err());
         let error = FileBuilder::from_url("file:x?snyc=false").unwrap_err();
         assert!(
             error.message().contains("snyc")

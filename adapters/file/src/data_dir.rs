@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_working_directory_is_above_a_relative_path() {
+    fn working_directory_is_above_a_relative_path() {
         let list = |path| above(Path::new(path)).map(Path::to_owned).collect::<Vec<_>>();
         assert_eq!(list("sessions"), [Path::new(".")]);
         assert_eq!(list("data/sessions"), [Path::new("data"), Path::new(".")]);

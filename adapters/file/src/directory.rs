@@ -40,8 +40,8 @@ impl Directory {
         }
     }
 
-    /// The files in a shard. On some file systems a listing misses a name that is replaced meanwhile, so
-    /// no change is under way.
+    /// The files in a shard, while no change is under way: on some file systems a listing misses a name
+    /// that is replaced at the same time.
     pub(crate) fn files(&self, shard: &str, prefix: &str) -> Result<Names<Found>> {
         let index = lock::of_shard(shard);
         loop {
@@ -147,7 +147,7 @@ impl Directory {
     }
 
     /// Takes the lock for changes. Their answers are acknowledged and follow from what they find, so this
-    /// first puts on the disk what earlier changes left: a process may have been killed before it did so.
+    /// first puts earlier changes on the disk: a process may have been killed before it did so.
     fn lock<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
         let lock = self.locks.exclusive(guard)?;
         if self.tree.sync && !lock.is_synced() {

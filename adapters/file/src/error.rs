@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error() {
+    async fn panic_is_an_error() {
         let error = blocking::<(), _>(|| panic!("on purpose")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Other);
     }

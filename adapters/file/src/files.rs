@@ -55,7 +55,7 @@ pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64
     }
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
     let mut bytes = Vec::with_capacity(length);
-    file.take(limit as u64).read_to_end(&mut bytes).map_err(error::io)?;
+    file.take(length as u64).read_to_end(&mut bytes).map_err(error::io)?;
     Ok(Some((Bytes::from(bytes), metadata.len())))
 }
 
@@ -92,7 +92,7 @@ fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> 
     if sync { file.sync_data() } else { Ok(()) }
 }
 
-/// Puts the names in a directory on the disk: what was created, renamed and removed in it.
+/// Puts the names in a directory on the disk: files that were created, renamed and removed in it.
 #[cfg(unix)]
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(test)]

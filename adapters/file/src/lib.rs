@@ -1,10 +1,10 @@
 //! Larder storages on the file system, with no database and no server.
 //!
-//! | URL | storage | what is in it |
+//! | URL | storage | files |
 //! |---|---|---|
 //! | `file:sessions` | [`FileStorage`] | a directory with one file per key |
 //! | `file:sessions?values=json` | [`FileStorage`] | the same, in `.json` files that people can edit |
-//! | `file:sessions?layout=grammy` | [`FileStorage`] | what grammY's file storage writes |
+//! | `file:sessions?layout=grammy` | [`FileStorage`] | the files of grammY's file storage |
 //! | `file:sessions.json` | [`SnapshotStorage`] | one JSON file, written every so often |
 //!
 //! ```
@@ -33,7 +33,7 @@
 //! | `sweep` | directory | `60s` | how often expired entries are removed; `off` for never |
 //! | `lock_timeout` | directory | `10s` | how long to wait for another process that holds a lock |
 //! | `permissions` | both | `0600` | the mode of new files in octal, such as `0640` or `0660` |
-//! | `interval` | snapshot | `60s` | how often the snapshot is written: what a crash can cost |
+//! | `interval` | snapshot | `60s` | how often the snapshot is written: a crash loses the changes of that long |
 //!
 //! # The directory
 //!
@@ -51,15 +51,16 @@
 //! cut (after which an entry may also be found damaged).
 //!
 //! **Several processes** on one machine can use a directory at the same time. Writers exclude each
-//! other with advisory locks, 64 for all keys; so compare-and-swap holds between processes. Readers
-//! take no lock. Do not remove `.larder` while a program is running, and do not share a directory over
+//! other with advisory locks, 64 for all keys; so conditions hold between processes. Reads take no lock,
+//! unless they touch. The changes of a batch that share a lock are made together, conditions included, and
+//! wait for the disk once. Do not remove `.larder` while a program is running, and do not share a directory over
 //! a network file system that has no working locks. A process that has stopped (`SIGSTOP`, a debugger)
 //! while it holds a lock keeps it: changes of the same keys, and listings, fail as
 //! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) after `lock_timeout`.
 //!
-//! **Power cuts.** With `sync=true` each answer to a change follows from what is on the disk. If a
+//! **Power cuts.** With `sync=true` each answer to a change follows from the state on the disk. If a
 //! process is killed before it has synced, the next change, in whatever process, syncs first. Reads
-//! promise nothing: they may find what is not on the disk yet.
+//! promise nothing: they may find a change that is not on the disk yet.
 //!
 //! **File names** are the key, where that is safe: lower-case ASCII letters, digits and `-_.+=@,` stand
 //! for themselves, all other bytes are `%` and two hexadecimal digits, and names of more than 128
@@ -69,10 +70,10 @@
 //!
 //! **A file** begins with a head of 48 bytes (little-endian), then comes the key, then the value:
 //!
-//! | at | bytes | what |
+//! | at | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `LARDER`, format version 1, 0 |
-//! | 8 | 8 | version token, drawn anew by every write |
+//! | 8 | 8 | version token, new with every write |
 //! | 16 | 8 | length of the value |
 //! | 24 | 4 | length of the key (2 bytes), 0 |
 //! | 28 | 4 | CRC-32 of the value |
@@ -95,7 +96,7 @@
 //! ```
 //!
 //! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) to
-//! whoever reads it, and to compare-and-swap and touch; other keys are not affected. It is listed, a
+//! reads, conditional changes and touches; other keys are not affected. It is listed, a
 //! plain write replaces it, and a delete removes it (and returns `true`). A file that has the name of
 //! an entry's file, but for a key that Larder cannot hold (it has control characters, say, or is not
 //! UTF-8), is an [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) in listings. Other files are left
@@ -103,7 +104,7 @@
 //!
 //! **Permissions.** New files are for this user only (mode `0600`, directories `0700`), since keys and
 //! values may be secrets. The option `permissions` chooses another mode for files, whatever the umask
-//! is; directories may be searched by whoever may read them. Files that are there keep their mode until
+//! is; users who may read a directory may also search it. Files that are there keep their mode until
 //! they are replaced: an entry by its next write, a snapshot never. No effect on Windows.
 //!
 //! **Looking.** [`open_existing`] and [`FileBuilder::existing`] open only what is there. Opening and
@@ -116,7 +117,7 @@
 //! # grammY's layout
 //!
 //! `<directory>/<last two characters of the key>/<key>.json`, the value as JSON indented with tabs, byte
-//! for byte what grammY writes, but replaced as a whole, so that no reader sees half of it. Reading
+//! for byte what grammY writes, but replaced as a whole, and no reader sees half of it. Reading
 //! returns compact JSON in which numbers and strings are spelled as in the file. There is no expiry,
 //! and versions are the content. Keys that the layout cannot hold are
 //! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way

@@ -69,7 +69,7 @@ pub(crate) struct WriteLock<'a> {
     file: &'a File,
     pub(crate) index: usize,
     synced: Cell<bool>,
-    /// Whether a change failed midway, so that it is not known what has to be synced.
+    /// Whether a change failed midway. Then it is not known which shards have to be synced.
     failed: Cell<bool>,
     /// The shards in which names have changed.
     renamed: RefCell<BTreeSet<String>>,

@@ -77,8 +77,8 @@ impl Permissions {
         }
     }
 
-    /// Creates a directory; says whether it was not there before. It may be searched by whoever may
-    /// read it.
+    /// Creates a directory; returns whether it was not there before. Users who may read it may also
+    /// search it.
     pub(crate) fn create_directory(self, path: &Path) -> io::Result<bool> {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut builder = fs::DirBuilder::new();

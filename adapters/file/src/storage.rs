@@ -37,7 +37,7 @@ const LIMITS: Limits = Limits { entries: usize::MAX, bytes: usize::MAX };
 
 /// A storage that keeps one file per key in a directory.
 ///
-/// Needs a tokio runtime. See the [crate's documentation](crate) for what is stored and when to pick it.
+/// Needs a tokio runtime. See the [crate's documentation](crate) for its files and options.
 pub struct FileStorage {
     directory: Arc<Directory>,
     sweeper: Option<Sweeper>,
@@ -244,7 +244,7 @@ where
     blocking(move || work(&directory, &mut guard)).await
 }
 
-/// Does `work` in every shard and adds up what it returns.
+/// Does `work` in every shard and adds up the results.
 async fn sum_shards<F>(directory: &Arc<Directory>, work: F) -> Result<u64>
 where
     F: Fn(&Directory, &mut ShardGuard, &str) -> Result<u64> + Clone + Send + 'static,

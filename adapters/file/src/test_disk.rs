@@ -1,4 +1,4 @@
-//! A disk that loses what was not synced, for the tests.
+//! A disk that loses unsynced changes, for the tests.
 //!
 //! A directory on the disk holds the names that it held when it was last synced. A process that is
 //! killed before it syncs a directory is a sync that fails.
@@ -11,7 +11,7 @@ use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-/// The names in a directory, with what tells their files apart.
+/// The names in a directory, with the contents of their files.
 pub(crate) type Names = BTreeMap<OsString, Vec<u8>>;
 
 #[derive(Default)]

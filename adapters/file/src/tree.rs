@@ -31,7 +31,7 @@ pub(crate) struct Found {
     pub(crate) key: Option<Key>,
 }
 
-/// What a directory has: the items, and an error for each whose name Larder cannot hold.
+/// The items in a directory, and an error for each item whose name Larder cannot hold.
 pub(crate) type Names<T> = (Vec<T>, Vec<Error>);
 
 impl Tree {
@@ -41,7 +41,7 @@ impl Tree {
         path
     }
 
-    /// Whether the entry in a file has expired. A damaged one has not: reading it says what is wrong.
+    /// Whether the entry in a file has expired. A damaged one has not: a read reports it.
     pub(crate) fn is_expired(&self, at: &EntryPath) -> bool {
         let header = self.format.peek_header(&self.path(at));
         matches!(header, Ok(Some(header)) if !is_alive(header.deadline))

@@ -1,11 +1,11 @@
 //! The file of an entry in Larder's own layout.
 //!
-//! | at | bytes | what (numbers are little-endian) |
+//! | at | bytes | content (numbers are little-endian) |
 //! |---|---|---|
 //! | 0 | 6 | `LARDER` |
 //! | 6 | 1 | format version: 1 |
 //! | 7 | 1 | 0 |
-//! | 8 | 8 | version token, drawn anew by every write |
+//! | 8 | 8 | version token, new with every write |
 //! | 16 | 8 | length of the value |
 //! | 24 | 2 | length of the key |
 //! | 26 | 2 | 0 |
@@ -39,7 +39,7 @@ pub(crate) struct BinaryFormat;
 
 const MAGIC: &[u8; 6] = b"LARDER";
 const FORMAT: u8 = 1;
-/// What stands before the key.
+/// The length of the head before the key.
 const FIXED: usize = 48;
 /// Where the expiry's checksum is, with the expiry after it.
 const EXPIRY: usize = 36;

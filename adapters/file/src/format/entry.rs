@@ -1,4 +1,4 @@
-//! What the formats have in common.
+//! The trait of the formats, and its types.
 
 use std::{fmt, path::Path};
 
@@ -24,7 +24,7 @@ pub(crate) struct Stored {
     pub(crate) deadline: Option<i64>,
 }
 
-/// What to write into an entry's file: `head`, then `body`.
+/// The content of an entry's file: `head`, then `body`.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) head: Vec<u8>,
@@ -32,7 +32,7 @@ pub(crate) struct Encoded {
     pub(crate) version: Version,
 }
 
-/// What a file says without its value.
+/// An entry's file without its value.
 #[derive(Debug)]
 pub(crate) struct Header {
     /// The key, where the format keeps it in the file.
@@ -43,13 +43,13 @@ pub(crate) struct Header {
 /// A format in which a directory holds entries. The methods that have a default are those of Larder's own
 /// layout.
 pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
-    /// What a storage with this format does natively.
+    /// The capabilities of a storage with this format.
     fn info(&self) -> Info;
 
     /// The format's name in the directory's marker; `None` if the directory has no marker.
     fn marker(&self) -> Option<&'static str>;
 
-    /// What the names of files end in.
+    /// The end of the names of files.
     fn extension(&self) -> &'static str;
 
     /// Whether files have the names of keys as they are.
@@ -98,7 +98,7 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// Reads the entry for `key` from the file at `path`; without `value` the value may be left out.
     fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>>;
 
-    /// Reads what the file at `path` says without its value; `None` if there is no file.
+    /// Reads the file at `path` without its value; `None` if there is no file.
     fn peek_header(&self, path: &Path) -> Result<Option<Header>>;
 
     /// Gives the file at `path`, which holds the entry for `key`, another expiry: in place (and, with

@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct JsonFormat;
 
-/// What the value follows, as Larder writes it. No string contains it.
+/// The text before the value, as Larder writes it. No JSON string contains it.
 const VALUE: &[u8] = b",\n\t\"value\": ";
 
 /// The members before the value fit in, also where every character of the key is escaped.

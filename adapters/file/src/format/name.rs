@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 /// that an encrypting file system (eCryptfs) leaves of the usual 255.
 const MAX_STEM: usize = 128;
 
-/// What a digest begins with. An encoded key never does.
+/// The first character of a digest. No encoded key begins with it.
 const DIGEST_MARK: char = '#';
 
 /// Names that Windows gives to devices, whatever extension follows.
 const DEVICES: [&str; 5] = ["con", "prn", "aux", "nul", "clock"];
 
-/// What a file's name says about the key.
+/// The key that a file's name stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
     /// It is this one.
@@ -94,8 +94,7 @@ fn encode(key: &str) -> String {
     name
 }
 
-/// Whether Windows would take the name for a device: what counts is what stands before the first
-/// dot.
+/// Whether Windows takes the name for that of a device. It looks at the part before the first dot.
 fn is_device(key: &str) -> bool {
     let base = key.split('.').next().unwrap_or_default();
     let numbered = |prefix| {
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_we_never_give_are_nobodys() {
+    fn other_names_are_not_entries() {
         for name in ["%61", "A", "é", "a b", "#12", "con", "#", "..", ".a", "a/b"] {
             assert_eq!(parse(name).unwrap(), None, "{name}");
         }

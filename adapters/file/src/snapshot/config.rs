@@ -62,15 +62,16 @@ impl SnapshotBuilder {
         Ok(builder)
     }
 
-    /// How often the snapshot is written, if there is something new: what a crash can cost at most.
+    /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
+    /// that long.
     /// Default: 60 seconds.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// The mode of a new snapshot file, such as `0o640`; a new directory for it may also be searched
-    /// by whoever may read it. Default: `0o600`, this user only. A file that is there keeps its mode.
+    /// The mode of a new snapshot file, such as `0o640`; users who may read a new directory may also
+    /// search it. Default: `0o600`, this user only. A file that is there keeps its mode.
     /// No effect on Windows.
     pub fn permissions(mut self, mode: u32) -> Self {
         self.permissions = Some(mode);

@@ -1,4 +1,4 @@
-//! The snapshot's file: who may write it, when, and how.
+//! The snapshot's file: held against other processes, read once, and replaced as a whole.
 
 use std::{
     collections::BTreeMap,
@@ -55,7 +55,7 @@ struct Saving {
 impl SnapshotFile {
     /// Reads the file and takes the lock. Blocks the thread.
     pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
-        // Whatever link leads there, it is one file with one lock, and the link is not what is replaced.
+        // Links to the file lead to one lock, and a save replaces the file, not the link.
         let path = fs::canonicalize(&builder.path).unwrap_or_else(|_| builder.path.clone());
         let permissions = Permissions::new(builder.permissions)?;
         match fs::metadata(&path) {
@@ -135,19 +135,19 @@ impl SnapshotFile {
         let file = Arc::clone(self);
         blocking(move || {
             let done = work(&file, &mut saving);
-            // Before `file`, which may be the last handle and then saves what has changed since.
+            // Before `file`, which may be the last handle and then saves later changes.
             drop(saving);
             done
         })
         .await
     }
 
-    /// Writes what has not been written.
+    /// Writes the file, if something has changed, and puts it on the disk.
     pub(super) async fn flush(self: &Arc<Self>) -> Result<()> {
         self.saving(Self::save).await
     }
 
-    /// Writes what has not been written, and lets other processes have the file. If that fails, the entries
+    /// Writes the file as [`flush`](Self::flush) does, and releases it. If that fails, the entries
     /// stay in memory.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
         self.saving(|file, saving| {
@@ -222,7 +222,7 @@ impl SnapshotFile {
 }
 
 impl Drop for SnapshotFile {
-    /// The last handle is gone without a close: what is not written yet is written now.
+    /// The last handle is gone without a close: saves the last changes now.
     fn drop(&mut self) {
         let saving = Arc::clone(&self.saving);
         // A save holds a handle until it has let go of this, so none is under way.
@@ -244,7 +244,7 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Reads the file: its text, if it is there, and what that says.
+/// Reads the file, if it is there: its text and the entries.
 fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slot>)> {
     match files::read(path)? {
         Some(text) => {

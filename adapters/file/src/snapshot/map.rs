@@ -80,7 +80,7 @@ impl Map {
         self.changes
     }
 
-    /// Ends what [`freeze`](Self::freeze) began.
+    /// Ends a [`freeze`](Self::freeze).
     pub(super) fn thaw(&mut self) {
         self.frozen = None;
     }

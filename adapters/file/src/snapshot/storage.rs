@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// **The file holds the state of one moment**: the one at which its save began. Changes during a save
 /// are in the next one.
 ///
-/// Dropping the last handle without a close writes what is left there and then, which blocks the thread
+/// Dropping the last handle without a close writes the last changes at once, which blocks the thread
 /// for as long as that takes and can report an error only through `tracing`: close it instead. If a close
 /// fails, the entries stay in memory and are saved in the background; close again to know that they are in
 /// the file.
@@ -93,7 +93,7 @@ impl SnapshotBuilder {
     }
 }
 
-/// Saves what has changed, as often as it takes.
+/// Saves the changes. Tries again until that succeeds.
 async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
     let weak = Arc::downgrade(&file);
     let mut file = Some(file);
@@ -103,7 +103,7 @@ async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
             Ok(()) => break,
             Err(error) => tracing::warn!(%error, "the snapshot could not be written; trying again"),
         }
-        // The last handle may be dropped meanwhile.
+        // The last handle may be dropped during the pause.
         drop(open);
         tokio::time::sleep(pause).await;
         file = weak.upgrade();
