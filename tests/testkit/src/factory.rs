@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use larder_core::v2::{Error, Store, async_trait};
+use larder_core::v2::{Error, Key, Store, async_trait};
 
 use crate::Line;
 
@@ -25,8 +25,8 @@ pub trait Factory: Send + Sync + 'static {
     async fn open(&self, space: &str) -> Result<Store, Error>;
 
     /// Another handle on that space, whose connections all go over a line that the law can hold up
-    /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. A storage that
-    /// claims [`fenced`](larder_core::v2::Info::fenced) has to have it. Its time-outs should be
+    /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. Every adapter of a
+    /// server should have it: the laws about changes that get lost need it. A storage that claims [`fenced`](larder_core::v2::Info::fenced) has to have it. Its time-outs should be
     /// short, such as half a second: a law waits for them.
     ///
     /// By default there is none.
@@ -37,6 +37,20 @@ pub trait Factory: Send + Sync + 'static {
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         let _ = space;
         Ok(None)
+    }
+
+    /// Damages the entry under `key`, past the adapter, so that a read of it is a
+    /// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) error: cuts off a file, or writes what the adapter
+    /// never writes. Returns whether it did.
+    ///
+    /// By default it does not, and the laws about damage are skipped.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong; the case fails with it.
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let _ = (space, key);
+        Ok(false)
     }
 
     /// Removes the space after a case that succeeded. All handles on it are closed by then.
@@ -64,6 +78,10 @@ impl<F: Factory + ?Sized> Factory for Arc<F> {
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         (**self).open_over_line(space).await
+    }
+
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        (**self).damage(space, key).await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

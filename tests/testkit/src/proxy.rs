@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -32,12 +32,22 @@ pub trait Line: Send + Sync + 'static {
     /// How many bytes (or messages) are held back.
     fn held(&self) -> usize;
 
-    /// Closes the held connections on the storage's side. The store still sees them as open, and
-    /// what is held back is still on its way.
+    /// Delivers what the storage sends on every connection that is open now, and keeps back the answers.
+    fn swallow(&self);
+
+    /// Closes the connections that are [held](Line::hold) or whose answers are
+    /// [kept back](Line::swallow), on the storage's side. The store still sees them as open, and what is
+    /// held back is still on its way.
     fn cut(&self);
 
-    /// Delivers to the store what was held back, ends the held connections, and returns when the
-    /// store has dealt with all of it.
+    /// Closes every connection, and refuses new ones.
+    fn refuse(&self);
+
+    /// Accepts connections again.
+    fn restore(&self);
+
+    /// Delivers to the store what was held back, ends the connections that were held, cut or whose answers
+    /// were kept back, and returns when the store has dealt with all of it.
     async fn release(&self);
 }
 
@@ -48,6 +58,7 @@ pub trait Line: Send + Sync + 'static {
 pub struct Proxy {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<Connection>>>,
+    refuses: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
 
@@ -56,6 +67,7 @@ pub struct Proxy {
 enum Mode {
     Pass,
     Hold,
+    Swallow,
     Cut,
     Deliver,
 }
@@ -78,15 +90,22 @@ impl Proxy {
         let address = listener.local_addr()?;
         let upstream = upstream.into();
         let connections = Arc::<Mutex<Vec<Connection>>>::default();
-        let opened = Arc::clone(&connections);
+        let refuses = Arc::<AtomicBool>::default();
+        let (opened, refused) = (Arc::clone(&connections), Arc::clone(&refuses));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if refused.load(Ordering::Acquire) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(&upstream).await else { continue };
-                let connection = Connection::carry(client, server);
-                lock(&opened).push(connection);
+                let mut opened = lock(&opened);
+                // Not one that was being opened while `refuse` closed the others.
+                if !refused.load(Ordering::Acquire) {
+                    opened.push(Connection::carry(client, server));
+                }
             }
         });
-        Ok(Self { address, connections, accepting })
+        Ok(Self { address, connections, refuses, accepting })
     }
 
     /// Where the storage connects to, instead of the server.
@@ -118,8 +137,24 @@ impl Line for Proxy {
         lock(&self.connections).iter().map(|connection| connection.held.load(Ordering::Acquire)).sum()
     }
 
+    fn swallow(&self) {
+        self.set(&[Mode::Pass], Mode::Swallow);
+    }
+
     fn cut(&self) {
-        self.set(&[Mode::Hold], Mode::Cut);
+        self.set(&[Mode::Hold, Mode::Swallow], Mode::Cut);
+    }
+
+    fn refuse(&self) {
+        let mut connections = lock(&self.connections);
+        self.refuses.store(true, Ordering::Release);
+        for connection in connections.drain(..) {
+            connection.carrying.abort();
+        }
+    }
+
+    fn restore(&self) {
+        self.refuses.store(false, Ordering::Release);
     }
 
     async fn release(&self) {
@@ -180,7 +215,7 @@ async fn carry_up(
     loop {
         let now = *mode.borrow_and_update();
         match now {
-            Mode::Pass | Mode::Hold => {}
+            Mode::Pass | Mode::Hold | Mode::Swallow => {}
             Mode::Cut => client = None,
             Mode::Deliver => break,
         }
@@ -194,7 +229,7 @@ async fn carry_up(
             biased;
             changed = mode.changed() => if changed.is_err() { return },
             read = read => match (read, now) {
-                (Ok(length @ 1..), Mode::Pass) => {
+                (Ok(length @ 1..), Mode::Pass | Mode::Swallow) => {
                     if server.write_all(&buffer[..length]).await.is_err() {
                         return;
                     }
@@ -203,7 +238,7 @@ async fn carry_up(
                     waiting.extend_from_slice(&buffer[..length]);
                     held.fetch_add(length, Ordering::AcqRel);
                 }
-                (_, Mode::Pass) => break,
+                (_, Mode::Pass | Mode::Swallow) => break,
                 // The storage has hung up. The bytes that it sent before are still on their way.
                 _ => client = None,
             },
@@ -218,13 +253,15 @@ async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut mode:
     let mut client = Some(client);
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        if *mode.borrow_and_update() == Mode::Cut {
+        let now = *mode.borrow_and_update();
+        if now == Mode::Cut {
             client = None;
         }
         tokio::select! {
             biased;
             changed = mode.changed() => if changed.is_err() { return },
             read = server.read(&mut buffer) => match (read, &mut client) {
+                (Ok(1..), Some(_)) if now == Mode::Swallow => {}
                 (Ok(length @ 1..), Some(open)) => {
                     if open.write_all(&buffer[..length]).await.is_err() {
                         client = None;
@@ -290,6 +327,35 @@ mod tests {
         assert_eq!(proxy.held(), 0);
         new.write_all(b"c").await.unwrap();
         assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn answers_are_kept_back_and_connections_refused() {
+        let (address, seen) = server().await;
+        let proxy = Proxy::to(address).await.unwrap();
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut buffer = [0; 64];
+        old.write_all(b"a").await.unwrap();
+        assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
+        proxy.swallow();
+        old.write_all(b"sent").await.unwrap();
+        until("it arrives", Duration::from_secs(10), || async { *seen.lock().unwrap() == b"asent" }).await;
+        proxy.cut();
+        assert!(!matches!(old.read(&mut buffer).await, Ok(1..)));
+        proxy.release().await;
+
+        let mut open = TcpStream::connect(proxy.address()).await.unwrap();
+        open.write_all(b"b").await.unwrap();
+        assert_eq!(open.read(&mut buffer).await.unwrap(), 1);
+        proxy.refuse();
+        assert!(!matches!(open.read(&mut buffer).await, Ok(1..)));
+        let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(!matches!(refused.read(&mut buffer).await, Ok(1..)));
+        proxy.restore();
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        new.write_all(b"c").await.unwrap();
+        assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
+        assert_eq!(*seen.lock().unwrap(), b"asentbc");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::v2::{Error, Store};
+use larder_core::v2::{Error, Key, Store};
 
 use crate::{Factory, Handle, Line, Must};
 
@@ -98,6 +98,15 @@ impl Target {
         let (store, line) = opened.must("open the store over a line")?;
         self.used().handles.push(store.clone());
         Some((Handle::new(store), line))
+    }
+
+    /// Damages the entry under `key`; `false` if the factory cannot.
+    ///
+    /// # Panics
+    ///
+    /// If the factory fails.
+    pub async fn damage(&self, key: &Key) -> bool {
+        self.factory.damage(&self.space, key).await.must("damage an entry")
     }
 
     /// Closes `handle` and all others on the target, and opens a new one.

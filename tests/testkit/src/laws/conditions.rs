@@ -30,17 +30,17 @@ laws![
 ];
 
 /// The handle, if its storage has versions.
-async fn versioned(target: &Target) -> Option<Handle> {
+pub(super) async fn versioned(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     handle.info().conditions().then_some(handle)
 }
 
-async fn version(handle: &Handle, key: &Key) -> Version {
+pub(super) async fn version(handle: &Handle, key: &Key) -> Version {
     let record = handle.read(key).await.must("read").must("read");
     record.version.must("take the version of a record")
 }
 
-async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
+pub(super) async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
     let value = handle.value(text);
     let written = handle.write(key, value).if_absent().await.must("write of an absent key");
     written.version.must("take the version of what was written")
@@ -122,7 +122,7 @@ pub async fn write_if_absent_wins_once(target: Target) {
 }
 
 /// Whether a conditional operation has won; any error but a conflict fails the case.
-fn won<T>(outcome: larder_core::v2::Result<T>) -> bool {
+pub(super) fn won<T>(outcome: larder_core::v2::Result<T>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {
@@ -133,7 +133,7 @@ fn won<T>(outcome: larder_core::v2::Result<T>) -> bool {
 }
 
 /// The index of the only winner.
-fn only(winners: &[bool], what: &str) -> usize {
+pub(super) fn only(winners: &[bool], what: &str) -> usize {
     let count = winners.iter().filter(|&&won| won).count();
     assert_eq!(count, 1, "{what}, this many won");
     winners.iter().position(|&won| won).unwrap_or_default()

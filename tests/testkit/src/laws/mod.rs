@@ -15,12 +15,18 @@ pub mod basics;
 pub mod batches;
 pub mod closing;
 pub mod concurrency;
+pub mod conditional_changes;
 pub mod conditions;
+pub mod damage;
 pub mod expired;
 pub mod expiry;
 pub mod fencing;
 pub mod keys;
 pub mod listings;
+pub mod mixed_batches;
+pub mod ordered_listings;
+pub mod outcomes;
+pub mod read_options;
 pub mod secrets;
 pub mod spaces;
 pub mod values;
@@ -35,13 +41,19 @@ pub fn all() -> impl Iterator<Item = &'static Law> {
         keys::LAWS,
         expiry::LAWS,
         expired::LAWS,
+        read_options::LAWS,
         conditions::LAWS,
+        conditional_changes::LAWS,
         batches::LAWS,
+        mixed_batches::LAWS,
         listings::LAWS,
+        ordered_listings::LAWS,
+        damage::LAWS,
         spaces::LAWS,
         concurrency::LAWS,
         secrets::LAWS,
         fencing::LAWS,
+        outcomes::LAWS,
         closing::LAWS,
     ]
     .into_iter()
@@ -52,6 +64,13 @@ pub fn all() -> impl Iterator<Item = &'static Law> {
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Law> {
     all().find(|law| law.name() == name)
+}
+
+/// Whether `left` is what remains of `ttl`, which was given a short while ago.
+fn remains_of(left: Option<larder_core::v2::Expiry>, ttl: std::time::Duration) -> bool {
+    const A_WHILE: std::time::Duration = std::time::Duration::from_secs(300);
+    let larder_core::v2::Expiry::After(left) = left.unwrap_or_default() else { return false };
+    left <= ttl && left + A_WHILE >= ttl
 }
 
 /// A key that every storage takes, one with restricted keys included.

@@ -2,11 +2,17 @@
 
 mod batches;
 mod concurrency;
+mod conditional_changes;
 mod conditions;
+mod damage;
 mod expiry;
 mod fencing;
 mod keys;
 mod listings;
+mod mixed_batches;
+mod ordered_listings;
+mod outcomes;
+mod read_options;
 mod values;
 
 use crate::Fault;
@@ -17,13 +23,24 @@ pub(crate) fn faults() -> Vec<Fault> {
         values::faults(),
         keys::faults(),
         expiry::faults(),
+        read_options::faults(),
         conditions::faults(),
+        conditional_changes::faults(),
         batches::faults(),
+        mixed_batches::faults(),
         listings::faults(),
+        ordered_listings::faults(),
+        damage::faults(),
         concurrency::faults(),
         fencing::faults(),
+        outcomes::faults(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Storages that need more than a memory store to be right, and the laws that must hold on them.
+pub(crate) fn right() -> Vec<Fault> {
+    vec![ordered_listings::right(), damage::right(), outcomes::right()]
 }

@@ -78,11 +78,12 @@ async fn a_twist_that_changes_nothing_breaks_no_law() {
 }
 
 /// The laws that `Store` keeps, whatever the adapter does.
-const KEPT_BY_STORE: [&str; 4] = [
+const KEPT_BY_STORE: [&str; 5] = [
     "after_close_every_call_is_refused",
     "value_beyond_the_limit_is_refused",
     "without_expiry_a_time_to_live_is_unsupported",
     "without_listing_it_is_unsupported",
+    "without_order_a_listing_cannot_start_after_a_key",
 ];
 
 #[test]
@@ -92,6 +93,17 @@ fn every_law_catches_some_fault() {
     let unused: Vec<&str> =
         laws::all().map(larder_testkit::Law::name).filter(|law| !named.contains(law)).collect();
     assert!(unused.is_empty(), "laws that no broken storage is caught by: {unused:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_and_damage_that_are_right_break_no_law() {
+    for right in faults::right() {
+        for law in right.caught_by {
+            if let Some(why) = complaint(&right, law).await {
+                panic!("{law} finds a fault in a storage that {}: {why}", right.name);
+            }
+        }
+    }
 }
 
 #[test]

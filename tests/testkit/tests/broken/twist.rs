@@ -30,6 +30,12 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
         None
     }
 
+    /// Damages the entry under `key`, if it can.
+    fn damage(&self, key: &Key) -> bool {
+        let _ = key;
+        false
+    }
+
     async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         inner.read_with(key, options).await
     }
@@ -195,6 +201,11 @@ impl<T: Twist, M: Fn() -> T + Send + Sync + 'static> Factory for BrokenSpaces<T,
         let mut made = self.made.lock().unwrap();
         let twist = Arc::clone(made.entry(space.to_owned()).or_insert_with(|| Arc::new((self.make)())));
         Ok(Store::from(Broken { inner, twist }))
+    }
+
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let made = self.made.lock().unwrap();
+        Ok(made.get(space).is_some_and(|twist| twist.damage(key)))
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {

@@ -91,7 +91,10 @@ impl Storage for Content {
         let entries = self.entries.lock().unwrap().clone();
         let prefix = options.prefix.as_str();
         let found = entries.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
-        let found: Vec<Entry> = found.map(|(key, value)| Entry::new(key.clone(), record(value))).collect();
+        let entry = |(key, value): (&Key, &Bytes)| {
+            if options.values { Entry::new(key.clone(), record(value)) } else { Entry::key(key.clone()) }
+        };
+        let found: Vec<Entry> = found.map(entry).collect();
         // Every third key once more.
         let again: Vec<Entry> = found.iter().step_by(3).cloned().collect();
         stream::iter(found.into_iter().chain(again).map(Ok)).boxed()

@@ -73,9 +73,15 @@ impl Line for ForgetsTheOldConnection {
         self.waiting.lock().unwrap().len()
     }
 
+    fn swallow(&self) {}
+
     fn cut(&self) {
         self.cut.notify_waiters();
     }
+
+    fn refuse(&self) {}
+
+    fn restore(&self) {}
 
     async fn release(&self) {
         let waiting = mem::take(&mut *self.waiting.lock().unwrap());

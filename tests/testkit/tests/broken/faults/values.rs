@@ -367,7 +367,15 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "touch_with_a_time_to_live_of_zero_removes",
             ],
         ),
-        fault("contains everything", || ContainsIsAlwaysTrue, &["contains_agrees_with_read"]),
+        fault(
+            "contains everything",
+            || ContainsIsAlwaysTrue,
+            &[
+                "contains_agrees_with_read",
+                "delete_if_absent_deletes_nothing",
+                "touch_if_absent_touches_nothing",
+            ],
+        ),
         fault("never forgets a deletion", Tombstones::default, &["a_deleted_key_can_be_written_again"]),
         fault("cuts off what is large", || CutsOff, &["value_of_one_mebibyte"]),
         fault(

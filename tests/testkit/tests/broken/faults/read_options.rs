@@ -1,0 +1,120 @@
+//! Reads that return another moment's time to live, or change what they read.
+
+use std::time::Duration;
+
+use larder_core::v2::{Key, ReadOptions, Record, Result, Store, async_trait};
+
+use crate::{Fault, fault, twist::Twist};
+
+/// Returns no time to live, though it is asked for one.
+struct ForgetsTtl;
+
+fn without_ttl(record: Option<Record>) -> Option<Record> {
+    record.map(|mut record| {
+        record.expiry = None;
+        record
+    })
+}
+
+#[async_trait]
+impl Twist for ForgetsTtl {
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        inner.read_with(key, options).await.map(without_ttl)
+    }
+
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        let results = inner.read_many(keys, options).await;
+        results.into_iter().map(|result| result.map(without_ttl)).collect()
+    }
+}
+
+/// Reads the value, and then the time that is left.
+struct ReadsTwice;
+
+#[async_trait]
+impl Twist for ReadsTwice {
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        if !options.value || !options.ttl {
+            return inner.read_with(key, options).await;
+        }
+        let record = inner.read(key).await?;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let left = inner.ttl(key).await?;
+        Ok(record.zip(left).map(|(record, left)| record.expires(left)))
+    }
+}
+
+/// Touches after it has read, and returns the time that was left before.
+struct TouchesAfterwards;
+
+#[async_trait]
+impl Twist for TouchesAfterwards {
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let mut untouched = *options;
+        untouched.touch = None;
+        let record = inner.read_with(key, &untouched).await?;
+        if let Some(expiry) = options.touch {
+            inner.touch(key, expiry).await?;
+        }
+        Ok(record)
+    }
+}
+
+/// Touches only in single reads.
+struct ReadManyDoesNotTouch;
+
+#[async_trait]
+impl Twist for ReadManyDoesNotTouch {
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        let mut untouched = *options;
+        untouched.touch = None;
+        inner.read_many(keys, &untouched).await
+    }
+}
+
+/// Writes what it has read, with the new time to live.
+struct TouchesByWriting;
+
+#[async_trait]
+impl Twist for TouchesByWriting {
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let (Some(expiry), Some(record)) = (options.touch, inner.read(key).await?) else {
+            return inner.read_with(key, options).await;
+        };
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        inner.write(key, record.value.clone()).expiry(expiry).await?;
+        Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
+    }
+}
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![
+        fault(
+            "returns no ttl",
+            || ForgetsTtl,
+            &["a_read_returns_the_ttl_if_asked", "read_many_returns_each_ttl"],
+        ),
+        fault("reads value and ttl one after the other", || ReadsTwice, &["value_and_ttl_are_of_one_moment"]),
+        fault("touches after it has read", || TouchesAfterwards, &["a_read_can_touch"]),
+        fault("does not touch in read_many", || ReadManyDoesNotTouch, &["read_many_can_touch"]),
+        fault(
+            "touches by writing what it has read",
+            || TouchesByWriting,
+            &[
+                "a_read_can_touch",
+                "a_touching_read_never_brings_an_entry_back",
+                "a_touching_read_never_changes_the_value",
+            ],
+        ),
+    ]
+}
