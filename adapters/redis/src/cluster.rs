@@ -1,6 +1,6 @@
-//! Commands to a cluster: routing, redirects, and who has which slots.
+//! Commands to a cluster: routing and redirects.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use redis::{
     Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
@@ -8,12 +8,12 @@ use redis::{
     cluster_routing::{Route as SlotRoute, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
 };
 
-use crate::connection::Route;
+use crate::keyspace::Route;
 
-/// How often a command is sent anew.
+/// How often a command is sent in all.
 const ATTEMPTS: u32 = 6;
 
-/// The first pause before a command is sent anew to the same place; it doubles.
+/// The first pause before a command is sent to the same node again; it doubles.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends a command to the master that has to have it, and follows redirects.
@@ -38,8 +38,7 @@ pub(crate) async fn call(
     loop {
         attempt += 1;
         let reply = connection.route_command(command.clone(), RoutingInfo::SingleNode(target)).await;
-        let error = match reply {
-            Ok(Value::ServerError(error)) => RedisError::from(error),
+        let error = match reply.and_then(Value::extract_error) {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
@@ -78,11 +77,8 @@ async fn ask(
     let mut pipeline = Pipeline::with_capacity(2);
     pipeline.add_command(redis::cmd("ASKING")).add_command(command.clone());
     let replies = connection.route_pipeline(pipeline, 0, 2, node).await?;
-    match replies.into_iter().nth(1) {
-        Some(Value::ServerError(error)) => Err(error.into()),
-        Some(reply) => Ok(reply),
-        None => Err((ErrorKind::UnexpectedReturnType, "a pipeline of two got one reply").into()),
-    }
+    let reply = replies.into_iter().nth(1);
+    reply.ok_or((ErrorKind::UnexpectedReturnType, "a pipeline of two got one reply"))?.extract_error()
 }
 
 /// The node that a redirect names.
@@ -93,60 +89,9 @@ fn address(error: &RedisError) -> Option<SingleNodeRoutingInfo> {
     (!host.is_empty()).then(|| SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port })
 }
 
-/// The masters by their names, each with its ranges of slots.
-pub(crate) type Masters = BTreeMap<Vec<u8>, Vec<(u16, u16)>>;
-
-/// Reads the reply of `CLUSTER SLOTS`; `None` if it is something else.
-pub(crate) fn masters(reply: Value) -> Option<Masters> {
-    let Value::Array(ranges) = reply else { return None };
-    let mut masters = Masters::new();
-    for range in ranges {
-        let Value::Array(range) = range else { return None };
-        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else {
-            return None;
-        };
-        // Address, port, name. Servers before 4.0 give no name, but address and port are as good.
-        let name = match master.as_slice() {
-            [_, _, Value::BulkString(name), ..] => name.clone(),
-            [Value::BulkString(host), Value::Int(port), ..] => [host, port.to_string().as_bytes()].concat(),
-            _ => return None,
-        };
-        let slots = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-        masters.entry(name).or_default().push(slots);
-    }
-    for slots in masters.values_mut() {
-        slots.sort_unstable();
-    }
-    Some(masters)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range(first: i64, last: i64, name: &str) -> Value {
-        let master = vec![
-            Value::BulkString(b"10.0.0.1".to_vec()),
-            Value::Int(6379),
-            Value::BulkString(name.into()),
-            Value::Array(vec![]),
-        ];
-        Value::Array(vec![Value::Int(first), Value::Int(last), Value::Array(master)])
-    }
-
-    #[test]
-    fn ranges_are_gathered_by_master() {
-        let reply = Value::Array(vec![range(9, 20, "a"), range(3, 8, "b"), range(0, 2, "a")]);
-        let masters = masters(reply).unwrap();
-        assert_eq!(masters[&b"a"[..]], [(0, 2), (9, 20)]);
-        assert_eq!(masters[&b"b"[..]], [(3, 8)]);
-    }
-
-    #[test]
-    fn other_replies_are_none() {
-        assert_eq!(super::masters(Value::Okay), None);
-        assert_eq!(super::masters(Value::Array(vec![Value::Int(1)])), None);
-    }
 
     #[test]
     fn redirects_name_a_node() {

@@ -5,7 +5,7 @@ use redis::{
     aio::{ConnectionManager, MultiplexedConnection},
 };
 
-use crate::keyspace::FullKey;
+use crate::keyspace::Route;
 
 /// A connection of the `redis` crate. All of them are cheap to clone, shared by any number of tasks
 /// and safe to drop a future of.
@@ -51,54 +51,39 @@ impl From<redis::cluster_async::ClusterConnection> for Connection {
     }
 }
 
-/// Which node of a cluster a command goes to. One server takes them all.
-#[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
-pub(crate) enum Route<'a> {
-    /// The master that has the key.
-    Key(FullKey<'a>),
-    /// The master that has the slot.
-    Slot(u16),
-    /// Any node.
-    Any,
-}
-
 impl Connection {
     /// Whether commands for several keys have to be sent one by one.
     pub(crate) fn is_cluster(&self) -> bool {
-        match self {
-            Self::Multiplexed(_) | Self::Manager(_) => false,
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => true,
-        }
+        !matches!(self, Self::Multiplexed(_) | Self::Manager(_))
     }
 
-    /// Sends one command and awaits its reply.
+    /// Sends one command and awaits its reply; an error reply is an `Err`.
     pub(crate) async fn call(&mut self, command: &Cmd, route: Route<'_>) -> RedisResult<Value> {
+        let _ = route;
         match self {
             Self::Multiplexed(connection) => connection.send_packed_command(command).await,
             Self::Manager(connection) => connection.send_packed_command(command).await,
             #[cfg(feature = "cluster")]
             Self::Cluster(connection) => crate::cluster::call(connection, command, route).await,
         }
-        .and_then(|reply| {
-            let _ = route;
-            match reply {
-                Value::ServerError(error) => Err(error.into()),
-                reply => Ok(reply),
-            }
-        })
+        .and_then(Value::extract_error)
     }
 
     /// Sends several commands at once to one server, and awaits all replies, errors among them.
     pub(crate) async fn pipeline(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        match self {
-            Self::Multiplexed(connection) => {
-                connection.send_packed_commands(commands, 0, commands.len()).await
-            }
-            Self::Manager(connection) => connection.send_packed_commands(commands, 0, commands.len()).await,
+        let count = commands.len();
+        let replies = match self {
+            Self::Multiplexed(connection) => connection.send_packed_commands(commands, 0, count).await,
+            Self::Manager(connection) => connection.send_packed_commands(commands, 0, count).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(_) => Err((redis::ErrorKind::Client, "a cluster takes commands one by one").into()),
+            Self::Cluster(_) => {
+                return Err((redis::ErrorKind::Client, "a cluster takes commands one by one").into());
+            }
+        }?;
+        if replies.len() == count {
+            Ok(replies)
+        } else {
+            Err((redis::ErrorKind::UnexpectedReturnType, "a pipeline got too few replies").into())
         }
     }
 }

@@ -1,53 +1,31 @@
 //! Errors of the driver and the server, as Larder's.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, io, sync::Arc};
 
-use larder_core::{Error, ErrorKind};
+use larder_core::v2::{Error, ErrorKind as Kind};
 use redis::{ErrorKind as DriverKind, RedisError, ServerErrorKind};
 
-/// The adapter's name in errors.
-pub(crate) const NAME: &str = "redis";
-
-/// What is kept of the error underneath: words that are known to quote no argument of a command.
-#[derive(Debug)]
-struct Scrubbed(String);
-
-impl fmt::Display for Scrubbed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for Scrubbed {}
-
 /// A configuration error.
-pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME)
+pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(Kind::InvalidConfig, message)
 }
 
-/// What was asked for was answered with something else.
 pub(crate) fn unexpected_reply() -> Error {
-    Error::new(ErrorKind::Other, "the server sent a reply of an unexpected type").with_adapter(NAME)
-}
-
-/// The value is beyond what the server takes.
-pub(crate) fn too_large(bytes: usize) -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        format!("the value has {bytes} bytes; the server takes at most 512 MiB (its `proto-max-bulk-len`)"),
-    )
-    .with_adapter(NAME)
+    Error::new(Kind::Other, "the server sent a reply of an unexpected type")
 }
 
 /// The store has a key that Larder cannot name. The error keeps it, and does not print it.
 pub(crate) fn unnameable(key: &[u8]) -> Error {
     Error::new(
-        ErrorKind::InvalidKey,
+        Kind::InvalidKey,
         "there is a key that Larder cannot name: it is empty, has control characters or more than 512 bytes, or is \
          not UTF-8; it is left alone",
     )
-    .with_adapter(NAME)
     .with_stored_name(key)
+}
+
+pub(crate) fn node_of_a_cluster() -> Error {
+    configuration(NODE_OF_A_CLUSTER)
 }
 
 /// Whether the server does not know an option of a command.
@@ -55,11 +33,15 @@ pub(crate) fn is_syntax_error(error: &RedisError) -> bool {
     is_response(error) && detail(error).contains("syntax error")
 }
 
+pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
+    is_response(error) && detail(error).contains("unknown command")
+}
+
 /// Whether the server does not speak RESP3.
 pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
     error.kind() == DriverKind::RESP3NotSupported
         || error.code() == Some("NOPROTO")
-        || (is_response(error) && detail(error).contains("unknown command"))
+        || is_unknown_command(error)
 }
 
 /// Whether the server does not have the script that it was asked to run.
@@ -68,9 +50,8 @@ pub(crate) fn is_missing_script(error: &RedisError) -> bool {
 }
 
 /// Whether this user may not run the command, or the server has no such command.
-pub(crate) fn is_refused(error: &RedisError) -> bool {
-    matches!(error.code(), Some("NOPERM"))
-        || (is_response(error) && detail(error).contains("unknown command"))
+pub(crate) fn is_forbidden(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || is_unknown_command(error)
 }
 
 /// Whether the connection that failed so must be replaced by a new one.
@@ -95,73 +76,70 @@ fn detail(error: &RedisError) -> &str {
 }
 
 /// The error as Larder's. A server's message may quote keys and values ("unknown command ... with
-/// args beginning with ..."), so only those that are known not to are kept.
+/// args beginning with ..."), so only messages that are known to quote none are kept.
 pub(crate) fn from_redis(error: &RedisError) -> Error {
-    let converted = match error.kind() {
-        DriverKind::Io => from_io(error),
+    let (kind, message) = match error.kind() {
+        DriverKind::Io => return from_io(error),
+        DriverKind::Server(_) | DriverKind::Extension => return from_server(error),
         DriverKind::Parse => {
-            Error::new(ErrorKind::Other, "the server's reply is not the Redis protocol; check host and port")
+            (Kind::Other, "the server's reply is not the Redis protocol; check host and port")
         }
-        DriverKind::AuthenticationFailed => denied("user or password is wrong"),
-        DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => Error::new(
-            ErrorKind::InvalidConfig,
+        DriverKind::AuthenticationFailed => (Kind::PermissionDenied, WRONG_PASSWORD),
+        DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => (
+            Kind::InvalidConfig,
             "the driver refused the configuration; check the URL, its options and the certificates",
         ),
-        DriverKind::RESP3NotSupported => Error::new(
-            ErrorKind::InvalidConfig,
+        DriverKind::RESP3NotSupported => (
+            Kind::InvalidConfig,
             "the server does not speak RESP3; leave the option `protocol` out or set it to `resp2`",
         ),
-        DriverKind::MasterNameNotFoundBySentinel => Error::new(
-            ErrorKind::Unavailable,
+        DriverKind::MasterNameNotFoundBySentinel => (
+            Kind::Unavailable,
             "no Sentinel knows a master of that name that is up; check the name in the URL if it stays so",
         ),
         DriverKind::ClusterConnectionNotFound => {
-            Error::new(ErrorKind::Unavailable, "no node of the cluster that serves the key can be reached")
+            (Kind::Unavailable, "no node of the cluster that serves the key can be reached")
         }
-        DriverKind::Server(_) | DriverKind::Extension => from_server(error),
-        _ => Error::new(ErrorKind::Other, "the driver failed"),
+        DriverKind::UnexpectedReturnType => return unexpected_reply(),
+        _ => (Kind::Other, "the driver failed"),
     };
-    converted.with_adapter(NAME)
+    Error::new(kind, message)
 }
 
-fn denied(why: &'static str) -> Error {
-    Error::new(ErrorKind::PermissionDenied, format!("the server refused: {why}"))
-}
+const WRONG_PASSWORD: &str = "the server refused: user or password is wrong";
 
 fn from_io(error: &RedisError) -> Error {
     if error.is_timeout() {
         return Error::new(
-            ErrorKind::Timeout,
+            Kind::Timeout,
             "the server did not answer in time (options `timeout`, `connect_timeout`)",
         );
     }
     // The cluster client wraps whatever kept it from its first nodes into an I/O error.
     let detail = detail(error);
     if ["WRONGPASS", "NOAUTH", "NOPERM", "uthentication failed"].iter().any(|word| detail.contains(word)) {
-        return denied("user or password is wrong");
+        return Error::new(Kind::PermissionDenied, WRONG_PASSWORD);
     }
     let Some(io) = io_error(error) else {
-        return Error::new(ErrorKind::Unavailable, "the server cannot be reached");
+        return Error::new(Kind::Unavailable, "the server cannot be reached");
     };
-    if io.kind() == io::ErrorKind::InvalidData {
-        return Error::new(
-            ErrorKind::InvalidConfig,
+    let (kind, message) = match io.kind() {
+        io::ErrorKind::InvalidData => (
+            Kind::InvalidConfig,
             "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
              authority that is trusted here (option `tls_ca`)",
-        )
-        .with_source(Scrubbed(io.to_string()));
-    }
-    let message = match io.kind() {
+        ),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            "nothing listens at the server's address"
+            (Kind::Unavailable, "nothing listens at the server's address")
         }
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::UnexpectedEof => "the connection was closed",
-        _ => "the server cannot be reached",
+        | io::ErrorKind::UnexpectedEof => (Kind::Unavailable, "the connection was closed"),
+        _ => (Kind::Unavailable, "the server cannot be reached"),
     };
-    Error::new(ErrorKind::Unavailable, message).with_source(Scrubbed(io.to_string()))
+    // Its text quotes no argument of a command.
+    Error::new(kind, message).with_source(io.to_string())
 }
 
 /// The I/O error inside, which the driver keeps behind an `Arc`.
@@ -174,9 +152,8 @@ fn io_error(error: &RedisError) -> Option<&io::Error> {
 
 fn from_server(error: &RedisError) -> Error {
     let detail = detail(error);
-    let code = error.code().unwrap_or_default();
-    // Before Redis 7 an error inside a script hides its code in the message.
-    let code = match code {
+    let code = match error.code().unwrap_or_default() {
+        // Before Redis 7 an error inside a script hides its code in the message.
         "ERR" if detail.contains("WRONGTYPE") => "WRONGTYPE",
         "ERR" if detail.contains("OOM command not allowed") => "OOM",
         "ERR" if detail.contains("READONLY") => "READONLY",
@@ -184,53 +161,54 @@ fn from_server(error: &RedisError) -> Error {
     };
     let (kind, message) = match code {
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "BUSY" | "NOREPLICAS"
-        | "UNBLOCKED" => (ErrorKind::Unavailable, "the server cannot serve the command at the moment"),
-        "MOVED" | "ASK" | "CROSSSLOT" => return node_of_a_cluster(),
-        "NOAUTH" | "WRONGPASS" => {
-            (ErrorKind::PermissionDenied, "the server refused: user or password is wrong")
-        }
-        "NOPERM" => (ErrorKind::PermissionDenied, "the server refused: this user lacks the permission"),
-        "OOM" => (ErrorKind::StorageFull, "the server's memory is full (its `maxmemory`)"),
-        "MISCONF" => (ErrorKind::StorageFull, "the server takes no writes since it cannot save to its disk"),
-        "WRONGTYPE" => (ErrorKind::Corrupt, "what is stored under the key is not a string, so not ours"),
-        _ => return from_response(code, detail),
+        | "UNBLOCKED" => (Kind::Unavailable, "the server cannot serve the command at the moment"),
+        "MOVED" | "ASK" | "CROSSSLOT" => (Kind::InvalidConfig, NODE_OF_A_CLUSTER),
+        "NOAUTH" | "WRONGPASS" => (Kind::PermissionDenied, WRONG_PASSWORD),
+        "NOPERM" => (Kind::PermissionDenied, "the server refused: this user lacks the permission"),
+        "OOM" => (Kind::StorageFull, "the server's memory is full (its `maxmemory`)"),
+        "MISCONF" => (Kind::StorageFull, "the server takes no writes since it cannot save to its disk"),
+        "WRONGTYPE" => (Kind::Corrupt, "the key holds a value of another type, which is not Larder's"),
+        _ => return from_message(code, detail),
     };
     Error::new(kind, format!("{message} ({code})"))
 }
 
-pub(crate) fn node_of_a_cluster() -> Error {
-    Error::new(
-        ErrorKind::InvalidConfig,
-        "the server is one node of a cluster; use `redis-cluster://`, without the number of a database",
-    )
-}
+/// Errors that the server tells apart by their words only: the first line whose word is in the message.
+const MESSAGES: &[(&str, Kind, &str)] = &[
+    (
+        "max number of clients",
+        Kind::Unavailable,
+        "the server has as many clients as it takes (its `maxclients`)",
+    ),
+    ("not allowed in cluster mode", Kind::InvalidConfig, NODE_OF_A_CLUSTER),
+    ("invalid bulk length", Kind::TooLarge, TOO_LARGE),
+    ("maximum allowed size", Kind::TooLarge, TOO_LARGE),
+    ("DB index", Kind::InvalidConfig, NO_DATABASE),
+    ("SELECT", Kind::InvalidConfig, NO_DATABASE),
+    ("unknown command", Kind::Unsupported, TOO_OLD),
+    ("syntax error", Kind::Unsupported, TOO_OLD),
+    ("cluster support disabled", Kind::InvalidConfig, "the server is no cluster; use `redis://`"),
+];
+const NODE_OF_A_CLUSTER: &str =
+    "the server is one node of a cluster; use `redis-cluster://`, without the number of a database";
+const TOO_LARGE: &str = "the value is larger than the server takes (its `proto-max-bulk-len`)";
+const NO_DATABASE: &str = "the server has no database of the number in the URL";
+const TOO_OLD: &str = "the server does not know a command or an option; Redis 6.0 or newer is needed";
 
-/// Errors that the server tells apart by their words only.
-fn from_response(code: &str, detail: &str) -> Error {
-    let (kind, message) = if detail.contains("max number of clients") {
-        (ErrorKind::Unavailable, "the server has as many clients as it takes (its `maxclients`)")
-    } else if detail.contains("invalid bulk length") || detail.contains("maximum allowed size") {
-        (ErrorKind::TooLarge, "the value is larger than the server takes (its `proto-max-bulk-len`)")
-    } else if detail.contains("not allowed in cluster mode") {
-        return node_of_a_cluster();
-    } else if detail.contains("DB index") || detail.contains("SELECT") {
-        (ErrorKind::InvalidConfig, "the server has no database of the number in the URL")
-    } else if detail.contains("unknown command") || detail.contains("syntax error") {
-        (
-            ErrorKind::Unsupported,
-            "the server does not know a command or an option; Redis 6.0 or newer is needed",
-        )
-    } else if detail.contains("cluster support disabled") {
-        (ErrorKind::InvalidConfig, "the server is no cluster; use `redis://`")
-    } else {
-        let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        return Error::new(ErrorKind::Other, format!("the server answered with an error ({code})"));
-    };
-    Error::new(kind, message)
+fn from_message(code: &str, detail: &str) -> Error {
+    match MESSAGES.iter().find(|(words, ..)| detail.contains(words)) {
+        Some((_, kind, message)) => Error::new(*kind, *message),
+        None => {
+            let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+            Error::new(Kind::Other, format!("the server answered with an error ({code})"))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_core::v2::ErrorKind;
+
     use super::*;
 
     fn refused(line: &str) -> RedisError {

@@ -4,13 +4,10 @@
 //! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
 //! the new connection first has the server close the former ones.
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use crate::{
-    connection::{Connection, Route},
-    error::{self, NAME},
-};
+use crate::{connection::Connection, error, keyspace::Route};
 
 /// How many former connections are remembered whose server process did not answer again. The oldest
 /// are forgotten first.
@@ -24,40 +21,24 @@ pub(crate) struct Identity {
     run_id: Vec<u8>,
 }
 
-/// How to treat the connections before.
-#[derive(Clone, Copy)]
-pub(crate) enum Former<'a> {
-    /// There was none. Find out whether this user may close one.
-    None,
-    /// Have the server close them.
-    Close(&'a [Identity]),
-    /// Leave it: this user may not close it, or the place is not one server.
-    Leave,
-}
-
 impl Identity {
-    /// Deals with the former connections and returns what `connection` is known by. `None` means that
-    /// the server cannot be asked to close it later.
-    pub(crate) async fn replace(connection: &mut Connection, former: Former<'_>) -> Result<Option<Self>> {
+    /// Has the `former` connections closed and returns the identity of `connection`. With no list, this
+    /// is the first one. An empty list means that the server cannot be asked to close them, and so does
+    /// `None` as the result.
+    pub(crate) async fn replace(
+        connection: &mut Connection,
+        former: Option<&[Self]>,
+    ) -> Result<Option<Self>> {
         let former = match former {
-            Former::Leave => return Ok(None),
-            Former::None => {
-                return Self::learn(connection).await.map_err(|error| error::from_redis(&error));
-            }
-            Former::Close(former) => former,
+            None => return Self::learn(connection).await.map_err(|error| error::from_redis(&error)),
+            Some([]) => return Ok(None),
+            Some(former) => former,
         };
-        let identity = match Self::learn(connection).await {
-            Ok(Some(identity)) => identity,
-            Ok(None) => {
-                return Err(unconfirmed(
-                    "this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`",
-                ));
-            }
-            Err(error) => return Err(unconfirmed(error::from_redis(&error).message())),
-        };
+        let failed = |error: RedisError| unconfirmed(error::from_redis(&error).message());
+        let refused = "this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`";
+        let identity = Self::learn(connection).await.map_err(failed)?.ok_or_else(|| unconfirmed(refused))?;
         for former in former.iter().filter(|former| former.run_id == identity.run_id) {
-            let killed = connection.call(&kill(&former.id), Route::Any).await;
-            killed.map_err(|error| unconfirmed(error::from_redis(&error).message()))?;
+            connection.call(&kill(&former.id), Route::Any).await.map_err(failed)?;
         }
         Ok(Some(identity))
     }
@@ -79,22 +60,15 @@ impl Identity {
         questions.cmd("INFO").arg("server");
         // No client has this number: it only shows whether the command is allowed.
         questions.add_command(kill(i64::MAX.to_string().as_bytes()));
-        let mut texts = Vec::with_capacity(2);
-        for reply in connection.pipeline(&questions).await? {
-            match reply {
-                Value::ServerError(error) => {
-                    let error = RedisError::from(error);
-                    // Any other error may be gone the next time.
-                    let refused = matches!(error.code(), Some("NOPERM" | "ERR"));
-                    return if refused { Ok(None) } else { Err(error) };
-                }
-                Value::BulkString(text) => texts.push(text),
-                Value::VerbatimString { text, .. } => texts.push(text.into_bytes()),
-                _ => {}
-            }
+        let replies = connection.pipeline(&questions).await?.into_iter();
+        let texts: RedisResult<Vec<_>> = replies.map(|reply| reply.extract_error().map(text)).collect();
+        match texts.as_deref() {
+            Ok([Some(client), Some(server), _]) => Ok(Self::parse(client, server)),
+            Ok(_) => Ok(None),
+            // Any other error may be gone the next time.
+            Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(None),
+            Err(error) => Err(error.clone()),
         }
-        let [client, server] = texts.as_slice() else { return Ok(None) };
-        Ok(Self::parse(client, server))
     }
 
     fn parse(client: &[u8], server: &[u8]) -> Option<Self> {
@@ -108,6 +82,15 @@ impl Identity {
         };
         let run_id = line(server, b"run_id:")?.to_vec();
         Some(Self { id: field(b"id=")?, run_id })
+    }
+}
+
+/// The text of a reply, if it is one.
+pub(crate) fn text(reply: Value) -> Option<Vec<u8>> {
+    match reply {
+        Value::BulkString(text) => Some(text),
+        Value::VerbatimString { text, .. } => Some(text.into_bytes()),
+        _ => None,
     }
 }
 
@@ -126,11 +109,10 @@ pub(crate) fn unconfirmed(cause: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "not applied: the server did not confirm that the former connection, on which something may still be \
-             on its way, is closed ({cause}); try again"
+            "the server did not confirm that the former connection, on which a change may still be on its way, is \
+             closed ({cause}); try again"
         ),
     )
-    .with_adapter(NAME)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use larder_core::{Key, Result};
+use larder_core::v2::{Key, Result};
 use redis::{RedisWrite, ToRedisArgs};
 
 use crate::error::unnameable;
@@ -17,18 +17,8 @@ pub(crate) struct Keyspace(Vec<u8>);
 impl Keyspace {
     /// The keys of `prefix`; the empty prefix leaves keys as they are.
     pub(crate) fn new(prefix: &str) -> Self {
-        let mut escaped = Vec::with_capacity(prefix.len() + 1);
-        for byte in prefix.bytes() {
-            match byte {
-                b':' => escaped.extend_from_slice(b"%3A"),
-                b'%' => escaped.extend_from_slice(b"%25"),
-                byte => escaped.push(byte),
-            }
-        }
-        if !escaped.is_empty() {
-            escaped.push(b':');
-        }
-        Self(escaped)
+        let escaped = prefix.replace('%', "%25").replace(':', "%3A");
+        Self(if prefix.is_empty() { Vec::new() } else { format!("{escaped}:").into_bytes() })
     }
 
     /// The Redis key of `key`, not yet put together.
@@ -86,6 +76,18 @@ impl ToRedisArgs for FullKey<'_> {
     }
 }
 
+/// Which node of a cluster a command goes to. One server takes them all.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+pub(crate) enum Route<'a> {
+    /// The master that has the key.
+    Key(FullKey<'a>),
+    /// The master that has the slot.
+    Slot(u16),
+    /// Any node.
+    Any,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +124,7 @@ mod tests {
         // What others left under the prefix and no key can name.
         for key in [&b"app:"[..], b"app:\xff"] {
             let error = Keyspace::new("app").parse(key).unwrap().unwrap_err();
-            assert_eq!(error.kind(), larder_core::ErrorKind::InvalidKey);
+            assert_eq!(error.kind(), larder_core::v2::ErrorKind::InvalidKey);
         }
     }
 

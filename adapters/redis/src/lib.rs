@@ -2,15 +2,15 @@
 //! A [Larder](larder_core) storage on Redis and Valkey: one server, TLS, Cluster or Sentinel.
 //!
 //! ```no_run
-//! # async fn example() -> larder_core::Result<()> {
-//! use larder_core::{Expiry, Key, Storage, StorageExt};
+//! # async fn example() -> larder_core::v2::Result<()> {
+//! use larder_core::v2::{Expiry, Key};
 //! use larder_redis::RedisStorage;
 //!
-//! let storage = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
+//! let store = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
 //! let chat = Key::new("-1001234567890")?;
-//! storage.write_as(&chat, &vec!["Rex".to_owned(), "Míša".to_owned()], Expiry::after_secs(3600)).await?;
+//! store.write_as(&chat, &vec!["Rex".to_owned(), "Míša".to_owned()], Expiry::after_secs(3600)).await?;
 //! let count = |seen: Option<u32>| Some(seen.unwrap_or(0) + 1);
-//! storage.update_as(&Key::new("visits")?, Expiry::Never, count).await?;
+//! store.update(&Key::new("visits")?, Expiry::Never, count).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -22,7 +22,7 @@
 //! | `rediss://...` | one server over TLS (`valkeys://` is the same) | `tls` |
 //! | `redis+unix:///path/to/socket[?db=1&user=u&password=p]` | one server on this machine | |
 //! | `redis-cluster://[user:password@]host1[:port],host2[:port]` | a cluster; some of its nodes are enough | `cluster` |
-//! | `redis-sentinel://[user:password@]host1[:port],host2[:port]/master[/database]` | the master that Sentinels know by that name; user and password are the master's | `sentinel` |
+//! | `redis-sentinel://[user:password@]host1[:port],host2[:port]/master[/database]` | the master that Sentinels know by that name; user and password are those of the master | `sentinel` |
 //! | `rediss-cluster://...`, `rediss-sentinel://...` | the same over TLS | `tls` too |
 //!
 //! # Options
@@ -34,7 +34,7 @@
 //! | `timeout` | `5s` | how long a command may take |
 //! | `connect_timeout` | `5s` | how long connecting may take, TLS and Sentinels included |
 //! | `scan_count` | `512` | how many keys the server looks at per step of a listing |
-//! | `cas` | `auto` | how to compare and swap: `ifeq`, `script`, or what suits the server ([`CompareAndSwap`]) |
+//! | `cas` | `auto` | how to compare and swap: `ifeq`, `script`, or whichever suits the server ([`CompareAndSwap`]) |
 //! | `protocol` | `auto` | `resp2` or `resp3`; RESP3 where the server speaks it |
 //! | `tls_ca` | the system's | PEM file of the authorities to trust instead |
 //! | `tls_cert`, `tls_key` | none | PEM files of the client's own certificate and its key |
@@ -43,7 +43,7 @@
 //!
 //! # What it stores
 //!
-//! A session is a plain string under `prefix:key`, its time to live is the key's own (`PX`), so
+//! A session is a plain string under `prefix:key`, and its time to live is that of the key (`PX`), so
 //! `redis-cli GET shop-bot:-1001234567890` shows it. Colons and percent signs of the *prefix* are
 //! percent-encoded: the first colon of a Redis key always ends the prefix. With `layout=grammy` there
 //! is no prefix, and the JSON that grammY's adapter wrote is read, and written for it to read; the
@@ -52,24 +52,30 @@
 //! # What holds
 //!
 //! - Versions are the content: a value that changes and changes back looks unchanged.
-//! - What survives the end of the *server* is its own configuration's say: with `appendonly yes` and
-//!   `appendfsync always` every acknowledged write does; with `everysec` the last second may be lost;
-//!   with neither, all since the last snapshot. Replication is asynchronous, so a failover may lose
+//! - The server's configuration decides which writes survive the end of the *server*: with `appendonly
+//!   yes` and `appendfsync always` every acknowledged write does; with `everysec` the last second may be
+//!   lost; with neither, all since the last snapshot. Replication is asynchronous, so a failover may lose
 //!   the last acknowledged writes.
 //! - Eviction (`maxmemory-policy` other than `noeviction`) deletes sessions when memory is full.
 //! - A write is sent once: nothing that may have reached the server is repeated, in a cluster neither
 //!   (a cluster connection of your own repeats as you configured it; `retries(0)` switches that off).
-//! - One connection serves all tasks. When it breaks, what is under way fails with a retryable error,
-//!   and the next call makes a new one, asking the Sentinels anew. After a time-out too.
+//! - A change fails as [not applied](larder_core::v2::Outcome::NotApplied) if there was no connection to
+//!   send it on or the server has refused it. If the connection breaks after it was sent, or the server
+//!   does not answer in time, the outcome is unknown.
+//! - One connection serves all tasks. When it breaks, or a command times out, the operations under way
+//!   fail with a retryable error, and the next call makes a new one, asking the Sentinels again.
 //! - On one server a change that timed out never overwrites a later one; see
 //!   [After a time-out](#after-a-time-out).
 //! - Listings never block the server (`SCAN`, never `KEYS`) and may return a key twice. They show
 //!   strings only. A key under the prefix that Larder cannot name is an error of kind
-//!   [`InvalidKey`](larder_core::ErrorKind::InvalidKey), after which the listing goes on; `clear` leaves
-//!   such keys alone. Keys that move between the nodes of a cluster during a listing are found, since
-//!   it then begins anew; a move that is still going on when it ends may hide the keys on their way.
-//! - An entry in a listing of entries is read with two commands; a write in between can give it the
-//!   new time to live beside the old value.
+//!   [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey), after which the listing goes on; `clear`
+//!   leaves such keys alone. Keys that move between the nodes of a cluster during a listing are found,
+//!   since it then begins again; a move that is still going on when it ends may hide the keys on their
+//!   way.
+//! - Each operation on one key is one command. Where Redis has none for it, it is a script: a value with
+//!   its time to live (also in listings), and what [`CompareAndSwap`] says. The user then needs the
+//!   permission to run `EVAL` and `EVALSHA`.
+//! - A batch is one pipeline per 256 changes or MiB; in a cluster its commands go out side by side.
 //! - A value has at most 512 MiB. Redis 6.0 and newer, Valkey of any version.
 //!
 //! # After a time-out
@@ -77,10 +83,10 @@
 //! Commands sent on a connection that timed out or broke may still be on their way to the server. On one
 //! server (`redis://`, `rediss://`, `redis+unix://`) the storage has the server close that connection
 //! (`CLIENT KILL`) before it sends anything on a new one, and
-//! [`Capabilities::fenced`](larder_core::Capabilities::fenced) is true. This costs two round trips when
+//! [`Info::fenced`](larder_core::v2::Info::fenced) is true. This costs two round trips when
 //! it connects again, and none otherwise. If the server does not confirm it, or does not answer within
 //! `connect_timeout`, calls fail as not applied, with an
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable) error.
+//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) error.
 //!
 //! If another server process answers, the server has restarted, or the name leads to another server.
 //! The storage goes on there, and closes the old connection if the first process answers again. It
@@ -89,26 +95,26 @@
 //! no such guarantee.
 //!
 //! It needs Redis 6.2 or newer or Valkey, and a user who may run `CLIENT INFO`, `CLIENT KILL` and `INFO`
-//! (`ACL SETUSER bot +client|info +client|kill +info`). Whether that is so is found out when the storage
-//! connects for the first time. Without it, on a cluster (also on one node of it), behind Sentinels, and
+//! (`ACL SETUSER bot +client|info +client|kill +info`). The storage finds this out when it connects for
+//! the first time. Without it, on a cluster (also on one node of it), behind Sentinels, and
 //! on a connection of your own, `fenced` is false: a change that timed out can still take effect, and
 //! overwrite a newer one of the same key, as long as the network holds its bytes back. TCP gives up
 //! after about 15 minutes on Linux (`tcp_retries2`).
 
-mod batch;
-mod cas;
+mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod config;
 mod connect;
 mod connection;
+mod connector;
 mod driver;
+mod endpoint;
 mod error;
 mod fence;
 mod keyspace;
-mod link;
-mod place;
-mod scan;
+mod listing;
+mod request;
 mod storage;
 mod tls;
 
@@ -116,8 +122,7 @@ mod tls;
 pub use redis;
 
 pub use crate::{
-    cas::CompareAndSwap,
-    config::{Layout, OPTIONS, RedisBuilder},
+    config::{CompareAndSwap, Layout, OPTIONS, RedisConfig},
     connection::Connection,
     storage::RedisStorage,
 };

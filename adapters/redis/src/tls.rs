@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use larder_core::Result;
+use larder_core::v2::Result;
 
 use crate::error::configuration;
 
-/// Paths of PEM files.
-#[derive(Clone, Default)]
+/// The paths of PEM files.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFiles {
     /// The authorities to trust, instead of the system's.
     pub(crate) ca: Option<PathBuf>,
@@ -32,7 +32,7 @@ impl TlsFiles {
         Ok(())
     }
 
-    /// Reads the files; `None` if the system's authorities are to be trusted and nothing is shown.
+    /// Reads the files. `None`: trust the system's authorities and show no certificate.
     #[cfg(feature = "tls")]
     pub(crate) fn read(&self) -> Result<Option<redis::TlsCertificates>> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -60,12 +60,12 @@ impl TlsFiles {
     }
 }
 
-/// Makes sure that rustls knows which cryptography to use: the program's choice, or else ring. The
-/// driver asks for the process's default and would panic if there were none.
+/// Gives rustls a default cryptography provider, ring, unless the program has chosen one. The driver
+/// would panic without one.
 #[cfg(feature = "tls")]
 pub(crate) fn install_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may have been faster: then there is one, which is what matters.
+        // It fails if another thread was faster, and then there is a provider too.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

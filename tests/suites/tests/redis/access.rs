@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Condition, Error, ErrorKind, Expiry, Storage};
+use larder_core::v2::{Error, ErrorKind, Expiry};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
@@ -99,18 +99,18 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     let storage = RedisStorage::connect(&url(space)).await.must("connect as a reader");
     storage.ping().await.must("ping");
     assert!(storage.read(&key("k")).await.must("read").is_none());
-    let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
+    let error = storage.write(&key("k"), "v").await;
     let error = error.fails(ErrorKind::PermissionDenied, "write as a reader");
     assert!(!error.is_retryable());
-    let absent = storage.write_if(&key("k"), "v".into(), Expiry::Never, Condition::Absent).await;
-    absent.fails(ErrorKind::PermissionDenied, "write_if as a reader");
+    let absent = storage.write(key("k"), "v").if_absent().await;
+    absent.fails(ErrorKind::PermissionDenied, "conditional write as a reader");
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
     // Another prefix is another's.
     let other = RedisStorage::connect(&url("other")).await.must("connect as a reader");
     other.read(&key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
     // Listing works where INFO is forbidden.
     command(server.url(), "ACL SETUSER reader +scan").await;
-    open(&server, space, "").await.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    open(&server, space, "").await.write(&key("k"), "v").await.must("write");
     let listed: Vec<_> = futures_util::TryStreamExt::try_collect(storage.keys("")).await.must("list");
     assert_eq!(listed, [key("k")]);
 }
@@ -137,8 +137,8 @@ pub(crate) async fn unix_socket(context: Context<Place>) {
     let place = format!("redis+unix://{}", path.display());
     let storage = RedisStorage::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
     let storage = storage.must("connect by a socket");
-    assert!(storage.capabilities().fenced);
-    storage.write(&key("k"), "v".into(), Expiry::after_secs(60)).await.must("write");
+    assert!(storage.info().fenced);
+    storage.write(&key("k"), "v").expiry(Expiry::after_secs(60)).await.must("write");
     assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
     assert_eq!(storage.clear("").await.must("clear"), 1);
     refused(&format!("{place}.not"), ErrorKind::Unavailable, "a socket that is not there").await;

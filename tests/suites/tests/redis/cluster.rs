@@ -3,19 +3,18 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{ErrorKind, Expiry, Storage, Write};
+use larder_core::v2::{Applied, Change, Error, ErrorKind, Expiry, ReadOptions};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, command, key, open, private};
+use crate::places::{Place, apply, command, key, open, private};
 
 pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
     let server = &context.factory.server;
     let storage = open(server, context.target.space(), "&scan_count=10").await;
     let keys: BTreeSet<_> = (0..500).map(|number| key(format!("k{number}"))).collect();
-    let writes: Vec<_> = keys.iter().map(|key| Write::new(key.clone(), "v", Expiry::Never)).collect();
-    storage.write_many(&writes).await.must("write");
+    apply(&storage, keys.iter().map(|key| Change::put(key.clone(), "v", Expiry::Never))).await;
     let listed: BTreeSet<_> = storage.keys("").try_collect().await.must("list");
     assert_eq!(listed, keys);
     // They really lie on several nodes.
@@ -31,7 +30,7 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     let server = &context.factory.server;
     let plain = format!("{}?prefix={}", server.url(), context.target.space());
     let storage = RedisStorage::connect(&plain).await.must("connect to one node");
-    assert!(!storage.capabilities().fenced);
+    assert!(!storage.info().fenced);
     let mut refused = 0;
     for number in 0..32 {
         if let Err(error) = storage.read(&key(format!("k{number}"))).await {
@@ -40,10 +39,11 @@ pub(crate) async fn plain_url(context: Context<Place>) {
         }
     }
     assert!(refused > 0);
-    // Several keys in one command, of several slots.
-    let keys: Vec<_> = (0..32).map(|number| key(format!("k{number}"))).collect();
-    let error = storage.delete_many(&keys).await.err().must("be refused by one node");
-    assert!(error.message().contains("redis-cluster://"), "{error}");
+    let deletions = (0..32).map(|number| Change::delete(key(format!("k{number}"))));
+    let results = storage.apply(deletions.collect()).await;
+    let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert_eq!(errors.len(), refused);
+    assert!(errors.iter().all(|error| error.message().contains("redis-cluster://")), "{errors:?}");
     // A listing would have the keys of this node only.
     let listed: Vec<_> = storage.keys("").collect().await;
     assert_eq!(listed.len(), 1, "one node of a cluster lists keys");
@@ -73,8 +73,8 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     let server = private(Kind::RedisCluster, &[]).await;
     let space = context.target.space();
     let storage = open(&server, space, "").await;
-    storage.write(&key("{tag}a"), "1".into(), Expiry::Never).await.must("write");
-    storage.write(&key("{tag}b"), "2".into(), Expiry::Never).await.must("write");
+    storage.write(&key("{tag}a"), "1").await.must("write");
+    storage.write(&key("{tag}b"), "2").await.must("write");
     // `{tag}` decides the slot.
     let slot = ask(&server, 0, &format!("CLUSTER KEYSLOT {space}:{{tag}}a")).await;
     let mut from = 0;
@@ -94,15 +94,11 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     for (name, value) in [("{tag}a", "1"), ("{tag}b", "2")] {
         assert_eq!(storage.read(&key(name)).await.must("read midway").must("find it").value, value);
     }
-    storage.write(&key("{tag}c"), "3".into(), Expiry::Never).await.must("write midway");
+    storage.write(&key("{tag}c"), "3").await.must("write midway");
     let counter = key("{tag}counter");
     for _ in 0..10 {
-        let handle = storage.clone();
-        larder_core::StorageExt::update_as(&handle, &counter, Expiry::Never, |count: Option<u64>| {
-            Some(count.unwrap_or(0) + 1)
-        })
-        .await
-        .must("count midway");
+        let count = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
+        storage.update(&counter, Expiry::Never, count).await.must("count midway");
     }
 
     ask(&server, from, &format!("MIGRATE 127.0.0.1 {port} {space}:{{tag}}b 0 5000")).await;
@@ -119,7 +115,8 @@ pub(crate) async fn slots_move(context: Context<Place>) {
         listed.is_ok_and(|listed| listed == all.iter().cloned().collect())
     })
     .await;
-    assert_eq!(storage.delete_many(&all).await.must("delete"), 4);
+    let deleted = storage.apply(all.into_iter().map(Change::delete).collect()).await;
+    assert!(deleted.into_iter().all(|result| result.must("delete") == Applied::Deleted(true)));
 }
 
 pub(crate) async fn node_killed(context: Context<Place>) {
@@ -127,8 +124,8 @@ pub(crate) async fn node_killed(context: Context<Place>) {
     let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
     let keys: Vec<_> = (0..60).map(|number| key(format!("k{number}"))).collect();
     let writes: Vec<_> =
-        keys.iter().map(|key| Write::new(key.clone(), key.to_string(), Expiry::Never)).collect();
-    storage.write_many(&writes).await.must("write");
+        keys.iter().map(|key| Change::put(key.clone(), key.to_string(), Expiry::Never)).collect();
+    apply(&storage, writes.clone()).await;
     server.kill_node(1).await.must("kill a node");
     let mut failed = 0;
     for key in &keys {
@@ -141,24 +138,25 @@ pub(crate) async fn node_killed(context: Context<Place>) {
         }
     }
     assert!(failed > 0, "a node was killed, and nobody noticed");
-    let error = storage.write_many(&writes).await.err().must("fail without a node");
-    assert!(error.is_retryable(), "{error:?}");
+    let results = storage.apply(writes.clone()).await;
+    let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert!(!errors.is_empty());
+    assert!(errors.iter().all(Error::is_retryable), "{errors:?}");
     server.start_node(1).await.must("start the node");
     server.wait_ready().await.must("wait for the cluster");
     until("the storage works again", Duration::from_secs(30), || async {
-        match storage.read_many(&keys).await {
-            Ok(records) => {
-                for (key, record) in keys.iter().zip(records) {
-                    assert_eq!(record.must("find what was acknowledged").value, key.as_bytes());
+        let mut works = true;
+        for (key, record) in keys.iter().zip(storage.read_many(&keys, &ReadOptions::new()).await) {
+            match record {
+                Ok(record) => assert_eq!(record.must("find what was acknowledged").value, key.as_bytes()),
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error:?}");
+                    works = false;
                 }
-                true
-            }
-            Err(error) => {
-                assert!(error.is_retryable(), "{error:?}");
-                false
             }
         }
+        works
     })
     .await;
-    storage.write_many(&writes).await.must("write");
+    apply(&storage, writes).await;
 }

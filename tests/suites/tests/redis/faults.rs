@@ -6,12 +6,12 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Error, ErrorKind, Expiry, Storage, Write};
+use larder_core::v2::{Change, Error, ErrorKind, Expiry, Outcome};
 use larder_suites::Writers;
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, command, key, open, private};
+use crate::places::{Place, apply, command, key, open, private};
 
 const TASKS: usize = 16;
 
@@ -39,14 +39,14 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
 pub(crate) async fn restart_between_calls(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "").await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     server.restart().await.must("restart the server");
     // Nothing was under way, so nothing has to fail; but whether the end of the connection is
     // noticed before the next call is the operating system's affair.
-    let first = storage.write(&key("k"), "w".into(), Expiry::Never).await;
+    let first = storage.write(&key("k"), "w").await;
     if let Err(error) = first {
         assert!(error.is_retryable(), "{error}");
-        storage.write(&key("k"), "w".into(), Expiry::Never).await.must("write the second time");
+        storage.write(&key("k"), "w").await.must("write the second time");
     }
     assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
 
@@ -56,6 +56,9 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
         let started = Instant::now();
         let error = storage.read(&key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
         assert!(error.is_retryable());
+        let error =
+            storage.write(key("k"), "v").await.fails(ErrorKind::Unavailable, "write to a dead server");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error:?}");
         assert!(started.elapsed() < Duration::from_secs(6));
     }
     server.start().await.must("start the server");
@@ -65,7 +68,7 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
 pub(crate) async fn frozen(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     server.pause().await.must("freeze the server");
     let started = Instant::now();
     let error = storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
@@ -95,8 +98,7 @@ pub(crate) async fn restart_within_a_listing(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&scan_count=16").await;
     let keys: BTreeSet<_> = (0..2_000).map(|number| key(format!("k{number}"))).collect();
-    let writes: Vec<_> = keys.iter().map(|key| Write::new(key.clone(), "v", Expiry::Never)).collect();
-    storage.write_many(&writes).await.must("write");
+    apply(&storage, keys.iter().map(|key| Change::put(key.clone(), "v", Expiry::Never))).await;
     let mut listing = storage.keys("");
     let mut seen = BTreeSet::new();
     for _ in 0..800 {
@@ -118,21 +120,21 @@ pub(crate) async fn restart_within_a_listing(context: Context<Place>) {
 pub(crate) async fn full(context: Context<Place>) {
     let server = private(Kind::Redis, &["--maxmemory", "1kb"]).await;
     let storage = open(&server, context.target.space(), "").await;
-    let error = storage.write(&key("k"), "v".into(), Expiry::Never).await;
+    let error = storage.write(&key("k"), "v").await;
     let error = error.fails(ErrorKind::StorageFull, "write into full memory");
     assert!(!error.is_retryable());
     assert!(storage.read(&key("k")).await.must("read").is_none());
     assert!(!storage.delete(&key("k")).await.must("delete"));
     command(server.url(), "CONFIG SET maxmemory 0").await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write into memory with room");
+    storage.write(&key("k"), "v").await.must("write into memory with room");
 }
 
 pub(crate) async fn smaller_limit(context: Context<Place>) {
     let server = private(Kind::Redis, &["--proto-max-bulk-len", "1mb"]).await;
     let storage = open(&server, context.target.space(), "").await;
-    storage.write(&key("k"), "old".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "old").await.must("write");
     let large = vec![b'x'; (1 << 20) + 1];
-    let error = storage.write(&key("k"), large.into(), Expiry::Never).await.err().must("be refused");
+    let error = storage.write(&key("k"), large).await.err().must("be refused");
     // The server answers and hangs up; which of the two is seen first is not in our hands.
     assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unavailable), "{error}");
     until("the storage works again", PATIENCE, || async {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{ErrorKind, Expiry, Storage};
+use larder_core::v2::{ErrorKind, Outcome};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
@@ -16,7 +16,8 @@ use crate::{
 pub(crate) async fn claimed_by_one_server(context: Context<Place>) {
     let kind = context.factory.server.kind();
     let one = !matches!(kind, Kind::RedisCluster | Kind::RedisSentinel);
-    assert_eq!(context.target.open().await.capabilities().fenced, one);
+    let store = open(&context.factory.server, context.target.space(), context.factory.options).await;
+    assert_eq!(store.info().fenced, one);
 }
 
 /// The URL of a user who may run everything but some commands.
@@ -37,8 +38,8 @@ pub(crate) async fn needs_permission(context: Context<Place>) {
     ] {
         let url = format!("{}?prefix={}", user(&server, rules).await, context.target.space());
         let storage = RedisStorage::connect(&url).await.must("connect");
-        assert_eq!(storage.capabilities().fenced, fenced, "with the rules `{rules}`");
-        storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+        assert_eq!(storage.info().fenced, fenced, "with the rules `{rules}`");
+        storage.write(&key("k"), "v").await.must("write");
         assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
         storage.close().await.must("close");
         command(server.url(), "ACL DELUSER bot").await;
@@ -61,7 +62,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
-    assert!(storage.capabilities().fenced);
+    assert!(storage.info().fenced);
     storage.write(&key("k"), "older").await.must("write");
     user(&server, "-client|kill").await;
     line.hold();
@@ -71,7 +72,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
         let refused = storage.write(&key("k"), "newer").await;
         let error = refused.fails(ErrorKind::Unavailable, "write without the permission");
         assert!(error.is_retryable());
-        assert!(error.message().contains("not applied"), "{error}");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
         assert!(error.message().contains("CLIENT KILL"), "{error}");
     }
     let other = open(&server, context.target.space(), "").await;
@@ -133,7 +134,7 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
     let relay = Relay::to(host(&server), address_with_space).await;
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
-    assert!(storage.capabilities().fenced);
+    assert!(storage.info().fenced);
     line.hold();
     let late = storage.write(&key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
@@ -170,14 +171,15 @@ pub(crate) async fn frozen_server_confirms_nothing(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
     server.pause().await.must("freeze the server");
-    let late = storage.write(&key("k"), "late".into(), Expiry::Never).await;
-    late.fails(ErrorKind::Timeout, "write to a frozen server");
-    let refused = storage.write(&key("k"), "newer".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "late").await;
+    let error = late.fails(ErrorKind::Timeout, "write to a frozen server");
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    let refused = storage.write(&key("k"), "newer").await;
     let error = refused.fails(ErrorKind::Unavailable, "write that cannot be fenced");
-    assert!(error.is_retryable() && error.message().contains("not applied"), "{error}");
+    assert!(error.is_retryable() && error.outcome() == Outcome::NotApplied, "{error:?}");
     server.resume().await.must("thaw the server");
     until("the storage works again", Duration::from_secs(30), || async {
-        storage.write(&key("k"), "newer".into(), Expiry::Never).await.is_ok()
+        storage.write(&key("k"), "newer").await.is_ok()
     })
     .await;
 }

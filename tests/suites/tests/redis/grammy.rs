@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{
-    Error, Expiry, Result, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Error, Expiry, Result, Store, async_trait};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Factory, Line, Missing, Must, Suite};
@@ -51,8 +48,7 @@ impl Databases {
 #[async_trait]
 impl Factory for Databases {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        let url = format!("{}?layout=grammy", self.url(space));
-        Ok(legacy(RedisStorage::connect(&url).await?))
+        RedisStorage::connect(&format!("{}?layout=grammy", self.url(space))).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
@@ -80,7 +76,7 @@ async fn what_grammy_wrote_is_read(context: Context<Databases>) {
         set.arg(name).arg(text(entry, "value"));
         set.exec_async(&mut redis).await.must("write as grammY does");
     }
-    let storage = context.target.open().await;
+    let storage = context.factory.open(context.target.space()).await.must("connect");
     for (name, entry) in &sessions {
         let record = storage.read(&key(name)).await.must("read").must("find the session");
         assert_eq!(record.value, text(entry, "value"));
@@ -109,7 +105,7 @@ async fn what_grammy_wrote_is_read(context: Context<Databases>) {
 
 async fn what_is_written_grammy_can_read(context: Context<Databases>) {
     let url = context.factory.url(context.target.space());
-    let storage = context.target.open().await;
+    let storage = context.factory.open(context.target.space()).await.must("connect");
     for (name, entry) in &fixture("redis.json") {
         let value = text(entry, "value").to_owned();
         storage.write(&key(name), value.clone()).expiry(Expiry::after_secs(100)).await.must("write");

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Condition, Error, ErrorKind, Expiry, Storage, Write};
+use larder_core::v2::{Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions};
 use larder_redis::{RedisStorage, redis};
 use larder_testkit::{Context, Fails, Must};
 
-use crate::places::{Place, key, open, private, raw, url};
+use crate::places::{Place, apply, key, open, private, raw, url};
 
 pub(crate) async fn prefixes_do_not_collide(context: Context<Place>) {
     let space = context.target.space();
@@ -21,7 +21,7 @@ pub(crate) async fn prefixes_do_not_collide(context: Context<Place>) {
     let keys = ["k", "x:k", "one:k", ":k", "-one:k"].map(key);
     for (number, storage) in storages.iter().enumerate() {
         for key in &keys {
-            storage.write(key, number.to_string().into(), Expiry::Never).await.must("write");
+            storage.write(key, number.to_string()).await.must("write");
         }
     }
     for (number, storage) in storages.iter().enumerate() {
@@ -39,7 +39,7 @@ pub(crate) async fn prefixes_do_not_collide(context: Context<Place>) {
 }
 
 pub(crate) async fn another_type(context: Context<Place>) {
-    let storage = context.target.open().await;
+    let storage = open(&context.factory.server, context.target.space(), "").await;
     let mut raw = raw(context.factory.server.url()).await;
     let list = format!("{}:list", context.target.space());
     let push = || {
@@ -53,15 +53,23 @@ pub(crate) async fn another_type(context: Context<Place>) {
     let error = storage.read(&key("list")).await.fails(ErrorKind::Corrupt, "read of a list");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let both = [key("text"), key("list")];
-    let mut both = storage.read_many(&both, &larder_core::v2::ReadOptions::new()).await.into_iter();
-    both.next().must("a first result").must("read_many of a text with a list");
-    both.next().must("a second result").fails(ErrorKind::Corrupt, "read_many with a list");
+    for options in [ReadOptions::new(), ReadOptions::new().with_ttl()] {
+        let mut records = storage.read_many(&both, &options).await;
+        records.remove(1).fails(ErrorKind::Corrupt, "read_many with a list");
+        assert_eq!(records.remove(0).must("read the text").must("find the text").value, "value");
+    }
+    let sliding = storage.read(key("list")).touching(Expiry::after_secs(1)).await;
+    sliding.fails(ErrorKind::Corrupt, "read and touch of a list");
     let version = storage.read(&key("text")).await.must("read").and_then(|record| record.version);
-    let condition = Condition::from(version);
-    let write = storage.write_if(&key("list"), "new".into(), Expiry::Never, condition).await;
-    write.fails(ErrorKind::Corrupt, "write_if over a list");
-    let write = storage.write_if(&key("list"), "new".into(), Expiry::Never, Condition::Absent).await;
-    write.fails(ErrorKind::Conflict, "write_if_absent over a list");
+    let condition = Condition::unchanged(version);
+    let write = storage.write(key("list"), "new").condition(condition.clone()).await;
+    write.fails(ErrorKind::Corrupt, "conditional write over a list");
+    let touch = storage.touch(key("list"), Expiry::Never).condition(condition.clone()).await;
+    touch.fails(ErrorKind::Corrupt, "conditional touch of a list");
+    let delete = storage.delete(key("list")).condition(condition).await;
+    delete.fails(ErrorKind::Corrupt, "conditional deletion of a list");
+    let write = storage.write(key("list"), "new").if_absent().await;
+    write.fails(ErrorKind::Conflict, "write over a list if there is none");
     let listed: Vec<_> = storage.keys("").try_collect().await.must("list keys");
     assert_eq!(listed, [key("text")]);
     let listed: Vec<_> = storage.entries("").try_collect().await.must("list entries");
@@ -79,8 +87,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&scan_count=2").await;
     let mut raw = raw(context.factory.server.url()).await;
     let names: BTreeSet<_> = (0..20).map(|number| key(format!("k{number}"))).collect();
-    let writes: Vec<_> = names.iter().map(|key| Write::new(key.clone(), "value", Expiry::Never)).collect();
-    storage.write_many(&writes).await.must("write");
+    apply(&storage, names.iter().map(|key| Change::put(key.clone(), "value", Expiry::Never))).await;
     let foreign = [&b""[..], b"\xff", b"line\nbreak", &[b'k'; 600]];
     for key in foreign {
         let full = [context.target.space().as_bytes(), b":", key].concat();
@@ -107,7 +114,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
     let mut entries = storage.entries("");
     while let Some(listed) = entries.next().await {
         match listed {
-            Ok(entry) => _ = found.insert(entry.key),
+            Ok((key, _)) => _ = found.insert(key),
             Err(error) => _ = unnameable.insert(name(error)),
         }
     }
@@ -127,18 +134,17 @@ pub(crate) async fn empty_prefix(context: Context<Place>) {
 pub(crate) async fn small_pages(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&scan_count=1").await;
     let keys: BTreeSet<_> = (0..300).map(|number| key(format!("k{number}"))).collect();
-    let writes: Vec<_> =
-        keys.iter().map(|key| Write::new(key.clone(), key.to_string(), Expiry::after_secs(600))).collect();
-    storage.write_many(&writes).await.must("write");
+    let put = |key: &Key| Change::put(key.clone(), key.to_string(), Expiry::after_secs(600));
+    apply(&storage, keys.iter().map(put)).await;
     let listed: BTreeSet<_> = storage.keys("k").try_collect().await.must("list keys");
     assert_eq!(listed, keys);
     let mut entries = storage.entries("k");
     let mut seen = BTreeSet::new();
     while let Some(entry) = entries.next().await {
-        let entry = entry.must("list entries");
-        assert_eq!(entry.record.value, entry.key.as_bytes());
-        assert!(matches!(entry.expiry, Expiry::After(_)));
-        seen.insert(entry.key);
+        let (key, record) = entry.must("list entries");
+        assert_eq!(record.value, key.as_bytes());
+        assert!(matches!(record.expiry, Some(Expiry::After(_))));
+        seen.insert(key);
     }
     drop(entries);
     assert_eq!(seen, keys);
@@ -148,9 +154,9 @@ pub(crate) async fn small_pages(context: Context<Place>) {
 pub(crate) async fn forced_ifeq(context: Context<Place>) {
     let url = format!("{}&cas=ifeq", url(&context.factory.server, context.target.space()));
     let storage = RedisStorage::connect(&url).await.must("connect");
-    storage.write(&key("k"), "old".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "old").await.must("write");
     let version = storage.read(&key("k")).await.must("read").and_then(|record| record.version);
-    let outcome = storage.write_if(&key("k"), "new".into(), Expiry::Never, Condition::from(version)).await;
+    let outcome = storage.write(key("k"), "new").condition(Condition::unchanged(version)).await;
     // The official image may be new enough to have it.
     if let Err(error) = outcome {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -169,16 +175,16 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("maxmemory").arg(limit).exec_async(&mut raw).await.must("limit the memory");
     let value = vec![b'x'; 1 << 20];
-    let writes: Vec<_> =
-        (0..64).map(|number| Write::new(key(format!("k{number}")), value.clone(), Expiry::Never)).collect();
-    let error =
-        storage.write_many(&writes).await.fails(ErrorKind::Partial, "write_many of 64 MiB into 8 MiB");
-    assert!(!error.is_retryable());
-    let failed: BTreeSet<_> = error.failures().iter().map(|failure| failure.index).collect();
-    assert!(!failed.is_empty() && failed.len() < 64);
-    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::StorageFull));
-    for (index, write) in writes.iter().enumerate() {
-        let stored = storage.contains(&write.key).await.must("contains");
-        assert_ne!(stored, failed.contains(&index), "entry {index}");
+    let keys: Vec<_> = (0..64).map(|number| key(format!("k{number}"))).collect();
+    // 64 MiB into 8 MiB.
+    let writes = keys.iter().map(|key| Change::put(key.clone(), value.clone(), Expiry::Never));
+    let results = storage.apply(writes.collect()).await;
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    assert!(failed > 0 && failed < 64, "{failed} of 64 writes failed");
+    for (key, result) in keys.iter().zip(results) {
+        assert_eq!(storage.contains(key).await.must("contains"), result.is_ok());
+        if result.is_err() {
+            assert!(!result.fails(ErrorKind::StorageFull, "write into full memory").is_retryable());
+        }
     }
 }

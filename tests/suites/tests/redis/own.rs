@@ -1,10 +1,7 @@
 //! Connections that are the caller's own.
 
-use larder_core::{
-    Error, ErrorKind, Expiry, Result, Storage, async_trait,
-    v2::{Store, legacy},
-};
-use larder_redis::{Connection, RedisBuilder, redis};
+use larder_core::v2::{Error, ErrorKind, Result, Store, async_trait};
+use larder_redis::{Connection, RedisConfig, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};
 
@@ -16,7 +13,7 @@ pub(crate) struct Own(Connection);
 #[async_trait]
 impl Factory for Own {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Ok(legacy(RedisBuilder::new().prefix(space).with_connection(self.0.clone())?))
+        RedisConfig::new().prefix(space).connect_with(self.0.clone())
     }
 }
 
@@ -41,11 +38,11 @@ pub(crate) fn cluster() -> Suite<Own> {
 pub(crate) async fn stays_open(context: Context<Place>) {
     let mut own = raw(context.factory.server.url()).await;
     let space = context.target.space();
-    let build = || RedisBuilder::new().prefix(space).with_connection(own.clone());
+    let build = || RedisConfig::new().prefix(space).connect_with(own.clone());
     let storage = build().must("wrap the connection");
     let other = build().must("wrap the connection");
-    assert!(!storage.capabilities().fenced);
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    assert!(!storage.info().fenced);
+    storage.write(&key("k"), "v").await.must("write");
     storage.close().await.must("close");
     storage.close().await.must("close twice");
     storage.read(&key("k")).await.fails(ErrorKind::Closed, "read after close");
@@ -66,7 +63,7 @@ pub(crate) async fn broken(context: Context<Place>) {
     let client = redis::Client::open(server.url()).must("parse the URL");
     let manager = client.get_connection_manager().await.must("connect");
     let plain = raw(server.url()).await;
-    let build = |own: Connection| RedisBuilder::new().prefix(context.target.space()).with_connection(own);
+    let build = |own: Connection| RedisConfig::new().prefix(context.target.space()).connect_with(own);
     let reconnects = build(manager.into()).must("wrap the manager");
     let stays_broken = build(plain.into()).must("wrap the connection");
     server.restart().await.must("restart the server");

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{
-    Error, Key, Result, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Change, Error, Key, Result, Store, async_trait};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};
@@ -13,7 +10,7 @@ use larder_testkit::{Factory, Line, Missing, Must, Proxy};
 /// A server with options; the spaces of the suite are prefixes.
 pub(crate) struct Place {
     pub(crate) server: Server,
-    options: &'static str,
+    pub(crate) options: &'static str,
 }
 
 /// The shared server of a kind.
@@ -58,7 +55,7 @@ pub(crate) fn url(server: &Server, prefix: &str) -> String {
 }
 
 /// A storage on a server, with further options (`&timeout=1s`).
-pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> RedisStorage {
+pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> Store {
     RedisStorage::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
 }
 
@@ -69,8 +66,8 @@ pub(crate) async fn open_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), 
     let host = authority.rsplit('@').next().must("find the host");
     let proxy = Proxy::to(host).await.must("start a proxy");
     let url = url.replacen(host, &proxy.address().to_string(), 1);
-    let storage = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
-    Ok((legacy(storage), Arc::new(proxy)))
+    let store = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
+    Ok((store, Arc::new(proxy)))
 }
 
 /// A connection past the storage.
@@ -87,6 +84,13 @@ pub(crate) async fn command(url: &str, words: &str) -> redis::Value {
     command.query_async(&mut raw(url).await).await.must("run a command past the storage")
 }
 
+/// Applies all changes.
+pub(crate) async fn apply(store: &Store, changes: impl IntoIterator<Item = Change>) {
+    for result in store.apply(changes.into_iter().collect()).await {
+        result.must("apply a change");
+    }
+}
+
 pub(crate) fn key(text: impl AsRef<str>) -> Key {
     Key::new(text).must("make a key")
 }
@@ -95,7 +99,7 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
-        Ok(legacy(RedisStorage::connect(&url).await?))
+        RedisStorage::connect(&url).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {

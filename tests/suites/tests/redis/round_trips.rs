@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use larder_core::{Condition, Expiry, Storage};
-use larder_redis::{RedisStorage, redis};
+use larder_core::v2::{Change, Condition, Expiry, Key, ReadOptions, Store};
+use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Must};
 
-use crate::places::{Place, key, open, private, raw};
+use crate::places::{Place, apply, key, open, private, raw};
 
 const TIMES: u64 = 20;
 
@@ -52,10 +52,10 @@ impl Counter {
 }
 
 /// What every server does alike.
-async fn plain(storage: &RedisStorage, counter: &mut Counter) {
+async fn plain(storage: &Store, counter: &mut Counter) {
     let hour = Expiry::after_secs(3600);
     for number in 0..TIMES {
-        storage.write(&key("k"), number.to_string().into(), hour).await.must("write");
+        storage.write(&key("k"), number.to_string()).expiry(hour).await.must("write");
     }
     counter.expect("write", &[("set", TIMES)]).await;
     for _ in 0..TIMES {
@@ -74,24 +74,62 @@ async fn plain(storage: &RedisStorage, counter: &mut Counter) {
     counter.expect("delete", &[("del", TIMES)]).await;
     for number in 0..TIMES {
         let key = key(format!("k{number}"));
-        storage.write_if(&key, "v".into(), hour, Condition::Absent).await.must("write_if absent");
+        storage.write(&key, "v").expiry(hour).if_absent().await.must("write if absent");
+        storage.write(&key, "v").expiry(hour).if_present().await.must("write if present");
     }
-    counter.expect("write_if absent", &[("set", TIMES)]).await;
+    counter.expect("writes if absent and if present", &[("set", 2 * TIMES)]).await;
+    for number in 0..TIMES {
+        let key = key(format!("k{number}"));
+        storage.read(&key).touching(hour).await.must("read and touch");
+        storage.touch(&key, hour).if_present().await.must("touch if present");
+        storage.delete(&key).if_present().await.must("delete if present");
+    }
+    counter.expect("more natives", &[("del", TIMES), ("getex", TIMES), ("pexpire", TIMES)]).await;
 }
 
-async fn swap(storage: &RedisStorage, times: u64) {
-    let mut version = storage
-        .write_if(&key("c"), "start".into(), Expiry::Never, Condition::Absent)
-        .await
-        .must("write_if absent");
-    for number in 0..times {
-        let value = number.to_string().into();
-        version = storage
-            .write_if(&key("c"), value, Expiry::after_secs(60), Condition::At(version))
-            .await
-            .must("write_if");
+/// Scripts, which the server has not seen at first. It counts the commands that they run too.
+async fn scripts(storage: &Store, counter: &mut Counter) {
+    let keys: Vec<_> = (0..TIMES).map(|number| key(format!("s{number}"))).collect();
+    apply(storage, keys.iter().map(|key| Change::put(key.clone(), "v", Expiry::after_secs(60)))).await;
+    storage.read(&keys[0]).with_ttl().await.must("read with the TTL");
+    storage.touch(&keys[0], Expiry::Never).await.must("touch for ever");
+    counter.take().await;
+    for key in &keys {
+        let record = storage.read(key).with_ttl().await.must("read with the TTL").must("find it");
+        assert!(record.expiry.is_some());
     }
-    storage.delete_if(&key("c"), &version).await.must("delete_if");
+    counter.expect("reads with the TTL", &[("evalsha", TIMES), ("get", TIMES), ("pttl", TIMES)]).await;
+    let records = storage.read_many(&keys, &ReadOptions::new().with_ttl()).await;
+    assert!(records.into_iter().all(|record| record.must("read").must("find it").expiry.is_some()));
+    counter.expect("one read of many", &[("evalsha", TIMES), ("get", TIMES), ("pttl", TIMES)]).await;
+    for key in &keys {
+        storage.read(key).touching(Expiry::after_secs(9)).with_ttl().await.must("read, touch and TTL");
+    }
+    let all = [("evalsha", TIMES), ("get", TIMES), ("pexpire", TIMES), ("pttl", TIMES)];
+    counter.expect("reads with touch and TTL", &all).await;
+    for key in &keys {
+        storage.touch(key, Expiry::Never).await.must("touch for ever");
+    }
+    counter.expect("touches", &[("evalsha", TIMES), ("exists", TIMES), ("persist", TIMES)]).await;
+    let version = storage.read(&keys[0]).await.must("read").must("find it").version;
+    let condition = Condition::unchanged(version);
+    counter.take().await;
+    let touch = |key: &Key| Change::touch(key.clone(), Expiry::after_secs(60)).on(condition.clone());
+    apply(storage, keys.iter().map(touch)).await;
+    counter.expect("touches of a version", &[("evalsha", TIMES), ("get", TIMES), ("pexpire", TIMES)]).await;
+    apply(storage, keys.iter().map(|key| Change::delete(key.clone()).on(condition.clone()))).await;
+    counter.expect("deletions of a version", &[("del", TIMES), ("evalsha", TIMES), ("get", TIMES)]).await;
+}
+
+async fn swap(storage: &Store, times: u64) {
+    let mut written = storage.write(key("c"), "start").if_absent().await.must("write if absent");
+    for number in 0..times {
+        let version = written.version.must("find the version");
+        let write = storage.write(key("c"), number.to_string()).expiry(Expiry::after_secs(60)).if_at(version);
+        written = write.await.must("write if unchanged");
+    }
+    let version = written.version.must("find the version");
+    storage.delete(key("c")).if_at(version).await.must("delete if unchanged");
 }
 
 pub(crate) async fn script(context: Context<Place>) {
@@ -105,7 +143,8 @@ pub(crate) async fn script(context: Context<Place>) {
     swap(&storage, TIMES).await;
     // What came from outside is `evalsha` and the first `set`; the scripts ran the others.
     let inside = [("del", 1), ("get", TIMES + 1), ("set", TIMES + 1)];
-    counter.expect("write_if", &[&[("evalsha", TIMES + 1)], &inside[..]].concat()).await;
+    counter.expect("changes of a version", &[&[("evalsha", TIMES + 1)], &inside[..]].concat()).await;
+    scripts(&storage, &mut counter).await;
 }
 
 pub(crate) async fn ifeq(context: Context<Place>) {
@@ -116,19 +155,14 @@ pub(crate) async fn ifeq(context: Context<Place>) {
     swap(&storage, 1).await;
     counter.take().await;
     swap(&storage, TIMES).await;
-    let delete_if = [("del", 1), ("evalsha", 1), ("get", 1)];
-    counter.expect("write_if", &[&delete_if[..], &[("set", TIMES + 1)]].concat()).await;
+    let deletion = [("del", 1), ("evalsha", 1), ("get", 1)];
+    counter.expect("changes of a version", &[&deletion[..], &[("set", TIMES + 1)]].concat()).await;
+    scripts(&storage, &mut counter).await;
     // A large old value is not sent along: its digest is.
     let large = vec![b'x'; 64 * 1024];
-    let version = storage
-        .write_if(&key("large"), large.clone().into(), Expiry::Never, Condition::Absent)
-        .await
-        .must("write_if absent");
+    let written = storage.write(key("large"), large.clone()).await.must("write");
     counter.take().await;
-    storage
-        .write_if(&key("large"), large.into(), Expiry::Never, Condition::At(version))
-        .await
-        .must("write_if of a large value");
-    let calls = counter.take().await;
-    assert!(calls.contains_key("eval") && calls.contains_key("get"), "{calls:?}");
+    let version = written.version.must("find the version");
+    storage.write(key("large"), large).if_at(version).await.must("write over a large value");
+    counter.expect("a large value", &[("evalsha", 1), ("get", 1), ("set", 1)]).await;
 }

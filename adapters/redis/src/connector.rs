@@ -1,0 +1,198 @@
+//! Making connections: time-outs, socket options, protocol.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::v2::{Error, ErrorKind, Result};
+#[cfg(feature = "cluster")]
+use redis::cluster::ClusterClient;
+#[cfg(feature = "sentinel")]
+use redis::sentinel::{SentinelClientBuilder as Builder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisResult,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
+
+use crate::{
+    config::{Protocol, RedisConfig},
+    connection::Connection,
+    endpoint::{Endpoint, Servers},
+    error,
+    fence::{Identity, unconfirmed},
+};
+
+/// How many commands may wait to be written. The driver's default of 50 is less than what a busy
+/// web service has under way.
+const QUEUE: usize = 1024;
+
+/// How many bytes may wait to be written before the next command has to.
+const WRITE_BUFFER: usize = 256 * 1024;
+
+/// A peer that has gone without a word is noticed after a minute or so, even if nothing is asked.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Makes connections to one endpoint, again and again.
+pub(crate) struct Connector {
+    endpoint: Endpoint,
+    config: RedisConfig,
+    #[cfg(feature = "tls")]
+    certificates: Option<redis::TlsCertificates>,
+    /// The server was found not to speak RESP3.
+    old: AtomicBool,
+}
+
+/// A connection that was made.
+pub(crate) struct Connected {
+    pub(crate) connection: Connection,
+    /// Whether it has been closed from the other side.
+    pub(crate) closed: Arc<AtomicBool>,
+    /// How to name it to the server, to have it closed.
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Connector {
+    pub(crate) fn new(endpoint: Endpoint, config: RedisConfig) -> Result<Self> {
+        #[cfg(feature = "tls")]
+        if endpoint.tls {
+            crate::tls::install_provider();
+        }
+        Ok(Self {
+            endpoint,
+            #[cfg(feature = "tls")]
+            certificates: config.tls.read()?,
+            old: AtomicBool::new(config.protocol == Protocol::Resp2),
+            config,
+        })
+    }
+
+    /// Connects and has the former connections closed, within the time-out.
+    pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<Connected> {
+        let connect = async {
+            let mut connected = self.attempt().await.map_err(|error| error::from_redis(&error))?;
+            if matches!(self.endpoint.servers, Servers::One(_)) {
+                connected.identity = Identity::replace(&mut connected.connection, former).await?;
+            }
+            Ok(connected)
+        };
+        let late = |_| {
+            let timeout = self.config.connect_timeout;
+            let message = format!("no connection within {timeout:?} (option `connect_timeout`)");
+            Err(Error::new(ErrorKind::Timeout, message))
+        };
+        let connected = tokio::time::timeout(self.config.connect_timeout, connect).await.unwrap_or_else(late);
+        connected.map_err(|error| match former {
+            Some([_, ..]) if error.kind() == ErrorKind::Timeout => unconfirmed(error.message()),
+            _ => error,
+        })
+    }
+
+    async fn attempt(&self) -> RedisResult<Connected> {
+        let old = self.old.load(Ordering::Relaxed);
+        let protocol = if old { ProtocolVersion::RESP2 } else { ProtocolVersion::RESP3 };
+        match self.attempt_with(protocol).await {
+            Err(error) if !old && self.config.protocol == Protocol::Auto && error::lacks_resp3(&error) => {
+                self.old.store(true, Ordering::Relaxed);
+                self.attempt_with(ProtocolVersion::RESP2).await
+            }
+            result => result,
+        }
+    }
+
+    async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<Connected> {
+        let client = match &self.endpoint.servers {
+            Servers::One(info) => self.server(info, protocol)?,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(nodes) => {
+                let connection = self.cluster(nodes, protocol)?.get_async_connection().await?.into();
+                return Ok(Connected { connection, closed: Arc::default(), identity: None });
+            }
+            #[cfg(feature = "sentinel")]
+            Servers::Sentinel { sentinels, login, master, server } => {
+                use crate::endpoint::with;
+
+                let builder = Builder::new(sentinels.clone(), master, SentinelServerType::Master)?
+                    .set_client_to_redis_db(server.db())
+                    .set_client_to_redis_protocol(protocol)
+                    .set_client_to_redis_tcp_settings(tcp_settings())
+                    .set_client_to_sentinel_tcp_settings(tcp_settings());
+                let builder = with(builder, server.username(), Builder::set_client_to_redis_username);
+                let builder = with(builder, server.password(), Builder::set_client_to_redis_password);
+                let builder = with(builder, login.username(), Builder::set_client_to_sentinel_username);
+                let builder = with(builder, login.password(), Builder::set_client_to_sentinel_password);
+                let secure = self.endpoint.tls.then_some(redis::TlsMode::Secure);
+                let builder = with(builder, secure, Builder::set_client_to_redis_tls_mode);
+                #[cfg(feature = "tls")]
+                let builder = with(builder, self.certificates.clone(), |builder, certificates| {
+                    builder
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates)
+                });
+                // A client of its own each time: connections to Sentinels are not kept between failovers.
+                builder.build()?.async_get_client().await?
+            }
+        };
+        let closed = Arc::new(AtomicBool::new(false));
+        let config = self.config(protocol, &closed);
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?.into();
+        Ok(Connected { connection, closed, identity: None })
+    }
+
+    fn server(&self, info: &ConnectionInfo, protocol: ProtocolVersion) -> RedisResult<Client> {
+        let settings = info.redis_settings().clone().set_protocol(protocol);
+        let info = info.clone().set_tcp_settings(tcp_settings()).set_redis_settings(settings);
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            return Client::build_with_tls(info, certificates.clone());
+        }
+        Client::open(info)
+    }
+
+    #[cfg(feature = "cluster")]
+    fn cluster(&self, nodes: &[ConnectionInfo], protocol: ProtocolVersion) -> RedisResult<ClusterClient> {
+        let builder = ClusterClient::builder(nodes.to_vec())
+            .use_protocol(protocol)
+            .tcp_settings(tcp_settings())
+            .connection_timeout(self.config.connect_timeout)
+            .response_timeout(self.config.timeout)
+            .overall_response_timeout(Some(self.config.timeout))
+            .write_backpressure_boundary(WRITE_BUFFER)
+            // See `cluster::call` for what is repeated instead.
+            .retries(0);
+        #[cfg(feature = "tls")]
+        let builder = crate::endpoint::with(
+            builder,
+            self.certificates.clone(),
+            redis::cluster::ClusterClientBuilder::certs,
+        );
+        builder.build()
+    }
+
+    fn config(&self, protocol: ProtocolVersion, closed: &Arc<AtomicBool>) -> AsyncConnectionConfig {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.config.connect_timeout))
+            .set_response_timeout(Some(self.config.timeout))
+            .set_pipeline_buffer_size(QUEUE)
+            .set_write_backpressure_boundary(WRITE_BUFFER);
+        if protocol == ProtocolVersion::RESP2 {
+            return config;
+        }
+        // With RESP3 the driver tells when the connection ends, so that the next call makes a new
+        // one at once instead of failing on the old.
+        let closed = Arc::clone(closed);
+        config.set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                closed.store(true, Ordering::Release);
+            }
+            Ok::<(), ()>(())
+        })
+    }
+}
+
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true).set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))
+}

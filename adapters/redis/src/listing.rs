@@ -1,0 +1,218 @@
+//! Listings: `SCAN` over every master, page by page.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_kit::{PageSize, Pager};
+use redis::Value;
+
+use crate::{
+    client::ActiveConnection,
+    driver::{CHUNK, Driver},
+    error::{self, unexpected_reply},
+    fence,
+    keyspace::Route,
+};
+
+/// How many values are read at once at first.
+const FIRST_PAGE: usize = 32;
+
+/// How often a listing begins again because the server was replaced under it.
+const RESTARTS: u32 = 8;
+
+/// A walk over all keys of a prefix.
+///
+/// A cursor is a place in the hash table of one server process, whose hash function is seeded at its
+/// start. Should another process answer in the middle of a walk (a restart, a failover), the cursor
+/// means nothing to it and keys would be missed. So the walk compares the server's `run_id` at both
+/// ends and begins again if it changed; keys then come twice, which this adapter's listings may.
+pub(crate) struct Listing {
+    driver: Arc<Driver>,
+    pattern: Vec<u8>,
+    values: bool,
+    /// `None` until the walk begins.
+    masters: Option<Masters>,
+    /// The master that is being walked over, and how far the walk has come in it.
+    master: usize,
+    cursor: Option<u64>,
+    run_id: Option<Vec<u8>>,
+    restarts: u32,
+    /// Found, and still to be read.
+    keys: Vec<Key>,
+    page: PageSize,
+}
+
+impl Listing {
+    pub(crate) fn new(driver: &Arc<Driver>, options: &ListOptions) -> Self {
+        Self {
+            driver: Arc::clone(driver),
+            pattern: driver.keyspace.pattern(&options.prefix),
+            values: options.values,
+            masters: None,
+            master: 0,
+            cursor: None,
+            run_id: None,
+            restarts: 0,
+            keys: Vec::new(),
+            page: PageSize::new(FIRST_PAGE, CHUNK),
+        }
+    }
+
+    /// The keys that one step finds; `None` at the end. A key that Larder cannot name is an error.
+    async fn step(&mut self) -> Result<Option<Vec<Result<Key>>>> {
+        let connection = self.driver.client.acquire().await?;
+        let masters = match self.masters.take() {
+            Some(masters) => masters,
+            None => masters(&connection).await?,
+        };
+        let Some(slots) = masters.values().nth(self.master) else {
+            if !connection.is_cluster() || self::masters(&connection).await? == masters {
+                return Ok(None);
+            }
+            // Slots have moved: keys may have gone from a node not yet seen to one seen before.
+            self.master = 0;
+            self.restart()?;
+            return Ok(Some(Vec::new()));
+        };
+        let route = slots.first().map_or(Route::Any, |&(first, _)| Route::Slot(first));
+        self.masters = Some(masters);
+        let cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => {
+                self.run_id = run_id(&connection, route).await?;
+                0
+            }
+        };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(&self.pattern);
+        scan.arg("COUNT").arg(self.driver.scan_count.get()).arg("TYPE").arg("string");
+        let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(&scan, route).await?;
+        if cursor != 0 {
+            self.cursor = Some(cursor);
+        } else if run_id(&connection, route).await? == self.run_id {
+            self.master += 1;
+        } else {
+            self.restart()?;
+        }
+        Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.restarts += 1;
+        self.cursor = None;
+        if self.restarts > RESTARTS {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the servers were replaced again and again during the listing",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Pager for Listing {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        if self.keys.is_empty() {
+            let Some(keys) = self.step().await? else { return Ok(None) };
+            if !self.values {
+                return Ok(Some(keys.into_iter().map(|key| key.map(Entry::key)).collect()));
+            }
+            let mut unnameable = Vec::new();
+            let nameable = |key: Result<Key>| key.map_err(|error| unnameable.push(Err(error))).ok();
+            self.keys.extend(keys.into_iter().filter_map(nameable));
+            return Ok(Some(unnameable));
+        }
+        let rest = self.keys.split_off(self.page.entries().min(self.keys.len()));
+        let keys = std::mem::replace(&mut self.keys, rest);
+        let records = self.driver.read_many(&keys, &ReadOptions::new().with_ttl()).await;
+        let mut page = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for (key, record) in keys.into_iter().zip(records) {
+            match record {
+                Ok(Some(record)) => {
+                    bytes += record.value.len();
+                    page.push(Ok(Entry::new(key, record)));
+                }
+                // It has gone since it was found.
+                Ok(None) => {}
+                Err(error) if error.concerns_one_entry() => page.push(Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        self.page.adapt(page.len(), bytes);
+        Ok(Some(page))
+    }
+}
+
+/// The id of the server process; `None` where this user may not ask. Refuses one node of
+/// a cluster, whose listing would lack the keys of the others.
+async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<Vec<u8>>> {
+    let mut command = redis::cmd("INFO");
+    command.arg("server");
+    let text = match connection.call(&command, route).await {
+        Ok(reply) => fence::text(reply).unwrap_or_default(),
+        Err(error) if error::is_forbidden(&error) => return Ok(None),
+        Err(error) => return Err(connection.error(&error)),
+    };
+    if matches!(route, Route::Any) && fence::line(&text, b"redis_mode:") == Some(b"cluster") {
+        return Err(error::node_of_a_cluster());
+    }
+    Ok(fence::line(&text, b"run_id:").map(<[u8]>::to_vec))
+}
+
+/// The masters by their names, each with its ranges of slots. One server has neither.
+type Masters = BTreeMap<Vec<u8>, Vec<(u16, u16)>>;
+
+/// All masters that there are now.
+async fn masters(connection: &ActiveConnection) -> Result<Masters> {
+    if !connection.is_cluster() {
+        return Ok(Masters::from([(Vec::new(), Vec::new())]));
+    }
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    parse_slots(connection.query(&command, Route::Any).await?).ok_or_else(unexpected_reply)
+}
+
+/// Reads the reply of `CLUSTER SLOTS`; `None` if it is something else.
+fn parse_slots(ranges: Vec<Vec<Value>>) -> Option<Masters> {
+    let mut masters = Masters::new();
+    for range in ranges {
+        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &range[..] else { return None };
+        // Address, port, name.
+        let [_, _, Value::BulkString(name), ..] = &master[..] else { return None };
+        let slots = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+        masters.entry(name.clone()).or_default().push(slots);
+    }
+    masters.values_mut().for_each(|slots| slots.sort_unstable());
+    Some(masters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: i64, last: i64, name: &str) -> Vec<Value> {
+        let master = vec![
+            Value::BulkString(b"10.0.0.1".to_vec()),
+            Value::Int(6379),
+            Value::BulkString(name.into()),
+            Value::Array(vec![]),
+        ];
+        vec![Value::Int(first), Value::Int(last), Value::Array(master)]
+    }
+
+    #[test]
+    fn ranges_are_gathered_by_master() {
+        let reply = vec![range(9, 20, "a"), range(3, 8, "b"), range(0, 2, "a")];
+        let masters = parse_slots(reply).unwrap();
+        assert_eq!(masters[&b"a"[..]], [(0, 2), (9, 20)]);
+        assert_eq!(masters[&b"b"[..]], [(3, 8)]);
+    }
+
+    #[test]
+    fn other_replies_are_none() {
+        assert_eq!(parse_slots(vec![vec![Value::Int(1)]]), None);
+        let nameless = Value::Array(vec![Value::Okay]);
+        assert_eq!(parse_slots(vec![vec![Value::Int(1), Value::Int(2), nameless]]), None);
+    }
+}

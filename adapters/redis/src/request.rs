@@ -1,0 +1,386 @@
+//! The command for an operation on one key, and the meaning of its reply.
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use larder_core::v2::{Action, Condition, Error, Expiry, ReadOptions, Record, Result, Version};
+use redis::{Cmd, RedisError, Value};
+
+use crate::{
+    config::CompareAndSwap,
+    error::{self, unexpected_reply},
+    keyspace::FullKey,
+};
+
+/// The largest old value that is sent along to be compared; of a larger one only the digest is.
+const IFEQ_LIMIT: usize = 16 * 1024;
+
+/// Reads the value and its time to live. `ARGV`: a command to run on the key in between, or nothing.
+static READ: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local value = redis.call('GET', KEYS[1])\n\
+         if not value then return false end\n\
+         if ARGV[1] then redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2)) end\n\
+         return {value, redis.call('PTTL', KEYS[1])}",
+    )
+});
+
+/// Runs a command on the key if there is an entry. `ARGV`: the digest that the value must have, or an
+/// empty string, and the command.
+static CHANGE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if ARGV[1] == '' then\n\
+         if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end\n\
+         else\n\
+         local value = redis.call('GET', KEYS[1])\n\
+         if not value or redis.sha1hex(value) ~= ARGV[1] then return 0 end\n\
+         end\n\
+         redis.call(ARGV[2], KEYS[1], unpack(ARGV, 3))\n\
+         return 1",
+    )
+});
+
+/// A script, and the digest that the server knows it by.
+struct Script {
+    source: &'static str,
+    digest: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, digest: hex_digest(source.as_bytes()) }
+    }
+}
+
+/// The SHA-1 digest as the scripts see it: 40 hexadecimal digits in lower case. It tells versions of
+/// one key apart and protects no secret.
+fn hex_digest(bytes: &[u8]) -> String {
+    sha1_smol::Sha1::from(bytes).digest().to_string()
+}
+
+/// How to compare and swap, and what the server was found to lack.
+#[derive(Debug)]
+pub(crate) struct Features {
+    cas: CompareAndSwap,
+    lacks_ifeq: AtomicBool,
+    lacks_getex: AtomicBool,
+}
+
+impl Features {
+    pub(crate) const fn new(cas: CompareAndSwap) -> Self {
+        Self { cas, lacks_ifeq: AtomicBool::new(false), lacks_getex: AtomicBool::new(false) }
+    }
+
+    /// Whether an old value of `length` bytes is compared by `IFEQ`.
+    fn uses_ifeq(&self, length: usize) -> bool {
+        match self.cas {
+            CompareAndSwap::Auto => length <= IFEQ_LIMIT && !self.lacks_ifeq.load(Ordering::Relaxed),
+            CompareAndSwap::Script => false,
+            CompareAndSwap::IfEq => true,
+        }
+    }
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As a command of the server's own.
+    Native,
+    /// As a script, by its digest.
+    Script,
+    /// As a script, by its source: the server is new, restarted or another node.
+    Source,
+}
+
+/// An operation on one key: one command, one round trip.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) key: FullKey<'a>,
+    pub(crate) operation: Operation<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Operation<'a> {
+    Read(&'a ReadOptions),
+    Change(&'a Action, &'a Condition),
+}
+
+impl Request<'_> {
+    /// The form to send first.
+    pub(crate) fn form(&self, features: &Features) -> Form {
+        let native = match self.operation {
+            Operation::Read(options) if options.touch.is_some() => {
+                !options.ttl && !features.lacks_getex.load(Ordering::Relaxed)
+            }
+            Operation::Read(options) => !(options.value && options.ttl),
+            Operation::Change(Action::Put(..), Condition::At(version)) => {
+                version.as_content().is_some_and(|old| features.uses_ifeq(old.len()))
+            }
+            Operation::Change(_, Condition::At(_)) => false,
+            // `PERSIST` does not tell an entry that never expires from none.
+            Operation::Change(Action::Touch(expiry), _) => *expiry != Expiry::Never,
+            Operation::Change(..) => true,
+        };
+        if native { Form::Native } else { Form::Script }
+    }
+
+    /// The form to send next if `error` says that the server does not know `form`. It did nothing then.
+    pub(crate) fn fallback(&self, form: Form, error: &RedisError, features: &Features) -> Option<Form> {
+        let lacks = match (self.operation, form) {
+            (_, Form::Script) if error::is_missing_script(error) => return Some(Form::Source),
+            (Operation::Read(_), Form::Native) if error::is_unknown_command(error) => &features.lacks_getex,
+            (Operation::Change(_, Condition::At(_)), Form::Native)
+                if features.cas == CompareAndSwap::Auto && error::is_syntax_error(error) =>
+            {
+                &features.lacks_ifeq
+            }
+            _ => return None,
+        };
+        lacks.store(true, Ordering::Relaxed);
+        Some(Form::Script)
+    }
+
+    pub(crate) fn command(&self, form: Form) -> Cmd {
+        let (script, native, size) = match self.operation {
+            Operation::Read(options) if options.touch.is_some() => (&READ, "GETEX", 0),
+            Operation::Read(options) if options.value => (&READ, "GET", 0),
+            Operation::Read(options) if options.ttl => (&READ, "PTTL", 0),
+            Operation::Read(_) => (&READ, "EXISTS", 0),
+            Operation::Change(action @ Action::Put(value, _), _) => (&CHANGE, name(action), value.len()),
+            Operation::Change(action, _) => (&CHANGE, name(action), 0),
+        };
+        let mut command = Cmd::with_capacity(9, 128 + self.key.len() + size);
+        match form {
+            Form::Native => command.arg(native).arg(self.key),
+            Form::Script => command.arg("EVALSHA").arg(&script.digest).arg(1).arg(self.key),
+            Form::Source => command.arg("EVAL").arg(script.source).arg(1).arg(self.key),
+        };
+        match self.operation {
+            Operation::Read(options) => match options.touch {
+                None => {}
+                Some(Expiry::Never) => _ = command.arg("PERSIST"),
+                Some(expiry) if form == Form::Native => expires(&mut command, expiry),
+                Some(expiry) => _ = command.arg("PEXPIRE").arg(expiry.as_millis()),
+            },
+            Operation::Change(action, condition) if form == Form::Native => {
+                arguments(&mut command, action, condition);
+            }
+            Operation::Change(action, condition) => {
+                let digest = match condition {
+                    // The version of another adapter is that of no value.
+                    Condition::At(version) => version.as_content().map_or("-".into(), |old| hex_digest(old)),
+                    _ => String::new(),
+                };
+                command.arg(digest).arg(native);
+                arguments(&mut command, action, &Condition::Any);
+            }
+        }
+        command
+    }
+}
+
+/// The command that does `action`.
+const fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Put(..) => "SET",
+        Action::Delete => "DEL",
+        Action::Touch(Expiry::Never) => "PERSIST",
+        Action::Touch(_) => "PEXPIRE",
+    }
+}
+
+/// The arguments that come after the key. Only `SET` takes a condition.
+fn arguments(command: &mut Cmd, action: &Action, condition: &Condition) {
+    match action {
+        Action::Put(value, expiry) => {
+            command.arg(&value[..]);
+            match condition {
+                Condition::Absent => _ = command.arg("NX"),
+                Condition::Present => _ = command.arg("XX"),
+                Condition::At(version) => {
+                    command.arg("IFEQ").arg(version.as_content().map_or(&[][..], |old| old));
+                }
+                _ => {}
+            }
+            expires(command, *expiry);
+        }
+        Action::Delete => {}
+        Action::Touch(expiry) => _ = command.arg(expiry.as_millis()),
+    }
+}
+
+fn expires(command: &mut Cmd, expiry: Expiry) {
+    if let Some(millis) = expiry.as_millis() {
+        command.arg("PX").arg(millis);
+    }
+}
+
+/// The meaning of the reply to a read. The bytes are the driver's buffer, not a copy of it.
+pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Record>> {
+    let (value, left) = match reply {
+        Value::Nil => return Ok(None),
+        // `EXISTS` and `PTTL` for no entry.
+        Value::Int(0) if !options.ttl => return Ok(None),
+        Value::Int(-2) => return Ok(None),
+        Value::Int(left) => (None, left),
+        Value::BulkString(value) => (Some(value), -1),
+        Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+            Ok([Value::BulkString(value), Value::Int(left)]) => (Some(value), left),
+            _ => return Err(unexpected_reply()),
+        },
+        _ => return Err(unexpected_reply()),
+    };
+    let with_version = |value: Bytes| Record::at(value.clone(), Version::from_content(value));
+    let record = value.map_or_else(|| Record::new(Bytes::new()), |value| with_version(value.into()));
+    // Less than a millisecond is rounded up, as everywhere.
+    let expiry = u64::try_from(left).map_or(Expiry::Never, |millis| Expiry::after_millis(millis.max(1)));
+    Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
+}
+
+/// The meaning of the reply to a change: whether it happened.
+pub(crate) fn changed(condition: &Condition, reply: &Value) -> Result<bool> {
+    match reply {
+        Value::Okay | Value::Int(1) => Ok(true),
+        Value::Nil | Value::Int(0) if *condition != Condition::Any => Err(Error::conflict()),
+        Value::Int(0) => Ok(false),
+        _ => Err(unexpected_reply()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::v2::{ErrorKind, Key};
+
+    use super::*;
+    use crate::keyspace::Keyspace;
+
+    fn refused(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    /// The words of the command in its first form, without the key.
+    fn words(operation: Operation<'_>, form: Form) -> String {
+        let (keyspace, key) = (Keyspace::new(""), Key::new("k").unwrap());
+        let request = Request { key: keyspace.full(&key), operation };
+        let words = request
+            .command(form)
+            .args_iter()
+            .map(|word| match word {
+                redis::Arg::Simple(word) => String::from_utf8(word.to_vec()).unwrap(),
+                _ => panic!("a word"),
+            })
+            .collect::<Vec<_>>();
+        words.join(" ")
+    }
+
+    #[test]
+    fn digests_are_those_of_redis() {
+        assert_eq!(hex_digest(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
+    }
+
+    #[test]
+    fn native_commands() {
+        let read = |options: &ReadOptions| words(Operation::Read(options), Form::Native);
+        let minute = Expiry::after_secs(60);
+        assert_eq!(read(&ReadOptions::new()), "GET k");
+        assert_eq!(read(&ReadOptions::new().without_value()), "EXISTS k");
+        assert_eq!(read(&ReadOptions::new().without_value().with_ttl()), "PTTL k");
+        assert_eq!(read(&ReadOptions::new().with_touch(minute)), "GETEX k PX 60000");
+        assert_eq!(read(&ReadOptions::new().with_touch(Expiry::Never)), "GETEX k PERSIST");
+        let change = |action: &Action, condition| words(Operation::Change(action, &condition), Form::Native);
+        let at = |old: &'static str| Condition::At(Version::from_content(old.into()));
+        let put = Action::Put("new".into(), minute);
+        assert_eq!(change(&put, Condition::Any), "SET k new PX 60000");
+        assert_eq!(change(&put, Condition::Absent), "SET k new NX PX 60000");
+        assert_eq!(change(&put, Condition::Present), "SET k new XX PX 60000");
+        assert_eq!(change(&put, at("old")), "SET k new IFEQ old PX 60000");
+        assert_eq!(change(&Action::Put("new".into(), Expiry::Never), Condition::Any), "SET k new");
+        assert_eq!(change(&Action::Delete, Condition::Present), "DEL k");
+        assert_eq!(change(&Action::Touch(minute), Condition::Any), "PEXPIRE k 60000");
+    }
+
+    #[test]
+    fn scripts_run_the_same_commands() {
+        let (form, digest) = (Form::Script, hex_digest(b"old"));
+        let change = |action: &Action, condition| words(Operation::Change(action, &condition), form);
+        let at = Condition::At(Version::from_content("old".into()));
+        let sent = |words: &str| format!("EVALSHA {} 1 k {words}", CHANGE.digest);
+        let put = Action::Put("new".into(), Expiry::after_millis(5));
+        assert_eq!(change(&put, at.clone()), sent(&format!("{digest} SET new PX 5")));
+        assert_eq!(change(&Action::Delete, at), sent(&format!("{digest} DEL")));
+        assert_eq!(change(&Action::Touch(Expiry::Never), Condition::Any), sent(" PERSIST"));
+        let foreign = Condition::At(Version::from_token(7));
+        assert_eq!(change(&Action::Delete, foreign), sent("- DEL"));
+        let options = ReadOptions::new().with_touch(Expiry::after_millis(5)).with_ttl();
+        let read = words(Operation::Read(&options), form);
+        assert_eq!(read, format!("EVALSHA {} 1 k PEXPIRE 5", READ.digest));
+    }
+
+    #[test]
+    fn missing_features_are_remembered() {
+        let (keyspace, key) = (Keyspace::new(""), Key::new("k").unwrap());
+        let action = Action::Put("new".into(), Expiry::Never);
+        let at = |length| Condition::At(Version::from_content(vec![0; length].into()));
+        let (small, large) = (at(IFEQ_LIMIT), at(IFEQ_LIMIT + 1));
+        let request = |operation| Request { key: keyspace.full(&key), operation };
+        let write = request(Operation::Change(&action, &small));
+        let overwrite = request(Operation::Change(&action, &large));
+        let unknown = refused("ERR syntax error");
+        let features = Features::new(CompareAndSwap::Auto);
+        assert_eq!(overwrite.form(&features), Form::Script);
+        assert_eq!(write.form(&features), Form::Native);
+        assert_eq!(write.fallback(Form::Native, &refused("READONLY no"), &features), None);
+        assert_eq!(write.form(&features), Form::Native);
+        assert_eq!(write.fallback(Form::Native, &unknown, &features), Some(Form::Script));
+        assert_eq!(write.form(&features), Form::Script);
+        assert_eq!(write.fallback(Form::Script, &refused("NOSCRIPT no"), &features), Some(Form::Source));
+        assert_eq!(write.fallback(Form::Source, &refused("NOSCRIPT no"), &features), None);
+
+        let forced = Features::new(CompareAndSwap::IfEq);
+        assert_eq!(write.fallback(Form::Native, &unknown, &forced), None);
+        assert_eq!(overwrite.form(&forced), Form::Native);
+
+        let options = ReadOptions::new().with_touch(Expiry::Never);
+        let read = request(Operation::Read(&options));
+        assert_eq!(read.form(&features), Form::Native);
+        let unknown = refused("ERR unknown command 'GETEX', with args beginning with: 'k' 'PERSIST'");
+        assert_eq!(read.fallback(Form::Native, &unknown, &features), Some(Form::Script));
+        assert_eq!(read.form(&features), Form::Script);
+    }
+
+    #[test]
+    fn replies_to_reads() {
+        let both = ReadOptions::new().with_ttl();
+        let value = || Value::BulkString(b"v".to_vec());
+        let read = record(&ReadOptions::new(), value()).unwrap().unwrap();
+        assert_eq!((read.value, read.expiry), (Bytes::from("v"), None));
+        for (left, expiry) in
+            [(-1, Expiry::Never), (0, Expiry::after_millis(1)), (7, Expiry::after_millis(7))]
+        {
+            let read = record(&both, Value::Array(vec![value(), Value::Int(left)])).unwrap().unwrap();
+            assert_eq!((read.value, read.expiry), (Bytes::from("v"), Some(expiry)));
+            let read = record(&both.without_value(), Value::Int(left)).unwrap().unwrap();
+            assert_eq!(read.expiry, Some(expiry));
+        }
+        assert_eq!(record(&both, Value::Nil).unwrap(), None);
+        assert_eq!(record(&both.without_value(), Value::Int(-2)).unwrap(), None);
+        assert_eq!(record(&ReadOptions::new().without_value(), Value::Int(0)).unwrap(), None);
+        assert_eq!(record(&both, Value::Okay).unwrap_err().kind(), ErrorKind::Other);
+    }
+
+    #[test]
+    fn replies_to_changes() {
+        let kind = |condition: &Condition, reply| changed(condition, &reply).map_err(|error| error.kind());
+        for reply in [Value::Okay, Value::Int(1)] {
+            assert_eq!(kind(&Condition::Present, reply), Ok(true));
+        }
+        assert_eq!(kind(&Condition::Any, Value::Int(0)), Ok(false));
+        assert_eq!(kind(&Condition::Absent, Value::Nil), Err(ErrorKind::Conflict));
+        assert_eq!(kind(&Condition::Present, Value::Int(0)), Err(ErrorKind::Conflict));
+        assert_eq!(kind(&Condition::Any, Value::Nil), Err(ErrorKind::Other));
+    }
+}
