@@ -1,7 +1,7 @@
 //! Sessions for bots and web services, over whichever store a deployment has.
 //!
-//! This crate opens a store by its URL and moves entries between any two stores. The trait and its
-//! values are [`larder_core`]'s, exported again from here; each adapter is a feature.
+//! This crate opens a store by its URL and moves entries between any two stores. The store and its
+//! values are those of [`larder_core`], exported again from here; each adapter is a feature.
 //!
 //! ```toml
 //! # A program that keeps its sessions in Redis compiles no other driver:
@@ -10,15 +10,16 @@
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
-//! use larder::{Expiry, Key, Storage, StorageExt};
+//! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> larder::Result<()> {
 //! // Or "sqlite:sessions.db", "redis://localhost", "postgres://bot@localhost/bot" ...
 //! let sessions = larder::open("memory:").await?;
-//! let chat = Key::new("chat:424242")?;
+//! let chat = larder::Key::new("chat:424242")?;
+//! let day = Duration::from_secs(86_400);
 //!
-//! sessions.update_as(&chat, Expiry::after_secs(86_400), |pizzas: Option<u64>| Some(pizzas.unwrap_or(0) + 1)).await?;
+//! sessions.update(&chat, day, |pizzas: Option<u64>| Some(pizzas.unwrap_or(0) + 1)).await?;
 //! assert_eq!(sessions.read_as::<u64>(&chat).await?, Some(1));
 //! sessions.close().await?;
 //! # Ok(())

@@ -1,6 +1,6 @@
 //! Any store, by its URL.
 
-use larder_core::{Error, ErrorKind, Result, Storage};
+use larder_core::v2::{Error, ErrorKind, Result, Store, legacy};
 use larder_kit::StoreUrl;
 
 /// A scheme that [`open`] knows.
@@ -45,15 +45,15 @@ schemes! {
 /// Opens the store at `url`, or makes it. The table of URLs and their options is in the documentation of this
 /// crate.
 ///
-/// Dropping the storage ends its background work, but a snapshot file is only sure to be written by
-/// [`Storage::close`] (or [`Storage::flush`]).
+/// Dropping the store ends its background work, but a snapshot file is only sure to be written by
+/// [`Store::close`] (or [`Store::flush`]).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidConfig`] for a URL, a scheme or an option that is not known (the message
-/// names the known ones) or whose feature is off; otherwise what connecting to the store came to.
+/// names the known ones) or whose feature is off; otherwise the error of connecting to the store.
 /// No error contains the URL.
-pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
+pub async fn open(url: &str) -> Result<Store> {
     connect(url, Intent::Use).await
 }
 
@@ -68,7 +68,7 @@ pub async fn open(url: &str) -> Result<Box<dyn Storage>> {
 ///
 /// As [`open`], and [`ErrorKind::InvalidConfig`] if there is no such file, directory, table or
 /// collection, or if it does not have the shape that the URL asks for.
-pub async fn open_existing(url: &str) -> Result<Box<dyn Storage>> {
+pub async fn open_existing(url: &str) -> Result<Store> {
     connect(url, Intent::Look).await
 }
 
@@ -81,34 +81,32 @@ enum Intent {
     Look,
 }
 
-async fn connect(url: &str, intent: Intent) -> Result<Box<dyn Storage>> {
+async fn connect(url: &str, intent: Intent) -> Result<Store> {
     let location = StoreUrl::parse(url)?;
     let Some(scheme) = SCHEMES.iter().find(|scheme| scheme.name == location.scheme()) else {
         return Err(unknown(location.scheme()));
     };
     match (scheme.feature, intent) {
         #[cfg(feature = "memory")]
-        ("memory", _) => Ok(Box::new(larder_memory::MemoryStorage::connect(url).await?)),
+        ("memory", _) => larder_memory::MemoryStorage::connect(url).await,
         #[cfg(feature = "file")]
-        ("file", Intent::Use) => Ok(Box::new(larder_file::open(url).await?)),
+        ("file", Intent::Use) => larder_file::open(url).await,
         #[cfg(feature = "file")]
-        ("file", Intent::Look) => Ok(Box::new(larder_file::open_existing(url).await?)),
+        ("file", Intent::Look) => larder_file::open_existing(url).await,
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Use) => Ok(Box::new(larder_sqlite::SqliteStorage::connect(url).await?)),
+        ("sqlite", Intent::Use) => Ok(legacy(larder_sqlite::SqliteStorage::connect(url).await?)),
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Look) => Ok(Box::new(larder_sqlite::SqliteStorage::connect_existing(url).await?)),
+        ("sqlite", Intent::Look) => Ok(legacy(larder_sqlite::SqliteStorage::connect_existing(url).await?)),
         #[cfg(feature = "postgres")]
-        ("postgres", Intent::Use) => Ok(Box::new(larder_postgres::PostgresStorage::connect(url).await?)),
+        ("postgres", Intent::Use) => larder_postgres::PostgresStorage::connect(url).await,
         #[cfg(feature = "postgres")]
-        ("postgres", Intent::Look) => {
-            Ok(Box::new(larder_postgres::PostgresStorage::connect_existing(url).await?))
-        }
+        ("postgres", Intent::Look) => larder_postgres::PostgresStorage::connect_existing(url).await,
         #[cfg(feature = "redis")]
-        ("redis", _) => Ok(Box::new(larder_redis::RedisStorage::connect(url).await?)),
+        ("redis", _) => Ok(legacy(larder_redis::RedisStorage::connect(url).await?)),
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Use) => Ok(Box::new(larder_mongodb::MongoStorage::connect(url).await?)),
+        ("mongodb", Intent::Use) => Ok(legacy(larder_mongodb::MongoStorage::connect(url).await?)),
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Look) => Ok(Box::new(larder_mongodb::MongoStorage::connect_existing(url).await?)),
+        ("mongodb", Intent::Look) => Ok(legacy(larder_mongodb::MongoStorage::connect_existing(url).await?)),
         _ => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!(

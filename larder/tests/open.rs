@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use larder::{ErrorKind, Expiry, Key, SCHEMES, Storage};
+use larder::{SCHEMES, v2::ErrorKind};
 
 const URLS: &str = include_str!("../URLS.md");
 
@@ -41,15 +41,14 @@ async fn an_unknown_option_names_the_known_ones() {
 #[tokio::test]
 async fn open_existing_opens_what_open_has_made() {
     let home = tempfile::tempdir().unwrap();
-    let key = Key::new("a").unwrap();
     for place in ["file:DIR/entries", "file:DIR/a.json", "sqlite:DIR/a.db"] {
         let url = place.replace("DIR", &home.path().display().to_string());
-        let storage = larder::open(&url).await.unwrap();
-        storage.write(&key, "1".into(), Expiry::Never).await.unwrap();
-        storage.close().await.unwrap();
-        let storage = larder::open_existing(&url).await.unwrap();
-        assert_eq!(storage.read(&key).await.unwrap().unwrap().value, "1", "{url}");
-        storage.close().await.unwrap();
+        let store = larder::open(&url).await.unwrap();
+        store.write("a", "1").await.unwrap();
+        store.close().await.unwrap();
+        let store = larder::open_existing(&url).await.unwrap();
+        assert_eq!(store.read("a").await.unwrap().unwrap().value, "1", "{url}");
+        store.close().await.unwrap();
     }
     assert!(larder::open_existing("memory:").await.is_ok());
     let error = larder::open_existing("mysql://h").await.unwrap_err();

@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use larder::{Expiry, Key, Storage, Write};
+use larder::v2::{Change, Expiry, Key};
 use larder_test_servers::{Kind, Server};
 use serde_json::Value;
 
@@ -55,14 +55,13 @@ fn report(arguments: &[&str]) -> Value {
 }
 
 async fn fill(url: &str) {
-    let storage = larder::open(url).await.unwrap();
-    let writes: Vec<_> = (0..KEYS)
-        .map(|number| Write::new(Key::new(format!("{number}")).unwrap(), vec![b'1'; 100], Expiry::Never))
-        .collect();
-    for chunk in writes.chunks(1_000) {
-        storage.write_many(chunk).await.unwrap();
+    let store = larder::open(url).await.unwrap();
+    let put = |number| Change::put(Key::new(format!("{number}")).unwrap(), vec![b'1'; 100], Expiry::Never);
+    for first in (0..KEYS).step_by(1_000) {
+        let written = store.apply((first..first + 1_000).map(put).collect()).await;
+        assert!(written.iter().all(Result::is_ok));
     }
-    storage.close().await.unwrap();
+    store.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,21 @@
-//! What copying and verifying promise, on storages in memory.
+//! The promises of copying and verifying, on stores in memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
-use larder::{
-    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Record,
-    Result, Storage, Version, async_trait,
-    memory::MemoryStorage,
-    transfer::{self, CopyOptions, Difference, Event, Nesting, VerifyOptions},
+use larder::memory::MemoryStorage;
+use larder::transfer::{self, CopyOptions, Difference, Event, Nesting, VerifyOptions};
+use larder::v2::{
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions,
+    Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 
 const HOUR: Expiry = Expiry::after_secs(3600);
@@ -18,36 +24,42 @@ fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
-async fn filled(count: usize) -> MemoryStorage {
+fn empty() -> Store {
+    Store::from(MemoryStorage::new())
+}
+
+async fn filled(count: usize) -> Store {
+    Store::from(entries(count).await)
+}
+
+async fn entries(count: usize) -> MemoryStorage {
     let storage = MemoryStorage::new();
+    let store = Store::from(storage.clone());
     for number in 0..count {
         let expiry = if number % 2 == 0 { HOUR } else { Expiry::Never };
-        storage
-            .write(&key(&format!("chat:{number}")), Bytes::from(format!("{number}")), expiry)
-            .await
-            .unwrap();
+        store.write(format!("chat:{number}"), number.to_string()).expiry(expiry).await.unwrap();
     }
     storage
 }
 
-async fn copy(from: &dyn Storage, to: &dyn Storage, options: &CopyOptions) -> Result<transfer::CopyReport> {
+async fn copy(from: &Store, to: &Store, options: &CopyOptions) -> Result<transfer::CopyReport> {
     transfer::copy(from, to, options, |_| {}).await
 }
 
 /// The counts of equal entries, and of those that differ or are in the target alone.
-async fn verify(from: &dyn Storage, to: &dyn Storage) -> (u64, u64) {
+async fn verify(from: &Store, to: &Store) -> (u64, u64) {
     let report = transfer::verify(from, to, &VerifyOptions::default(), |_| {}).await.unwrap();
     (report.equal, report.different + report.extra)
 }
 
 #[tokio::test]
 async fn every_entry_arrives_with_the_time_it_has_left() {
-    let (from, to) = (filled(1_000).await, MemoryStorage::new());
+    let (from, to) = (filled(1_000).await, empty());
     let report = copy(&from, &to, &CopyOptions::default()).await.unwrap();
     assert_eq!((report.copied, report.failed, report.expired), (1_000, 0, 0));
 
-    assert_eq!(to.ttl(&key("chat:1")).await.unwrap(), Some(Expiry::Never));
-    let Some(Expiry::After(left)) = to.ttl(&key("chat:0")).await.unwrap() else {
+    assert_eq!(to.ttl("chat:1").await.unwrap(), Some(Expiry::Never));
+    let Some(Expiry::After(left)) = to.ttl("chat:0").await.unwrap() else {
         panic!("the entry expires");
     };
     assert!(left <= Duration::from_secs(3600) && left > Duration::from_secs(3000), "{left:?}");
@@ -56,18 +68,18 @@ async fn every_entry_arrives_with_the_time_it_has_left() {
 
 #[tokio::test]
 async fn only_the_prefix_is_copied_and_what_else_the_target_holds_stays() {
-    let (from, to) = (filled(3).await, MemoryStorage::new());
-    from.write(&key("user:1"), "u".into(), Expiry::Never).await.unwrap();
-    to.write(&key("other"), "o".into(), Expiry::Never).await.unwrap();
+    let (from, to) = (filled(3).await, empty());
+    from.write("user:1", "u").await.unwrap();
+    to.write("other", "o").await.unwrap();
     let report = copy(&from, &to, &CopyOptions::default().prefix("chat:")).await.unwrap();
     assert_eq!(report.copied, 3);
-    assert!(to.contains(&key("other")).await.unwrap());
-    assert!(!to.contains(&key("user:1")).await.unwrap());
+    assert!(to.contains("other").await.unwrap());
+    assert!(!to.contains("user:1").await.unwrap());
 }
 
 #[tokio::test]
 async fn resumed_copy_writes_only_what_is_missing() {
-    let (from, to) = (filled(10).await, MemoryStorage::new());
+    let (from, to) = (filled(10).await, empty());
     copy(&from, &to, &CopyOptions::default().prefix("chat:1")).await.unwrap();
     let resumed = CopyOptions::default().resume(true);
     let report = copy(&from, &to, &resumed).await.unwrap();
@@ -76,8 +88,8 @@ async fn resumed_copy_writes_only_what_is_missing() {
     assert_eq!((report.copied, report.unchanged, report.kept), (0, 10, 0));
     assert_eq!(verify(&from, &to).await, (10, 0));
 
-    from.write(&key("chat:1"), "changed".into(), Expiry::Never).await.unwrap();
-    from.touch(&key("chat:2"), Expiry::Never).await.unwrap();
+    from.write("chat:1", "changed").await.unwrap();
+    from.touch("chat:2", Expiry::Never).await.unwrap();
     let mut kept = Vec::new();
     let report = transfer::copy(&from, &to, &resumed, |event| {
         if let Event::Kept(key) = event {
@@ -89,7 +101,7 @@ async fn resumed_copy_writes_only_what_is_missing() {
     kept.sort();
     assert_eq!(kept, ["chat:1", "chat:2"]);
     assert_eq!((report.copied, report.unchanged, report.kept), (0, 8, 2));
-    assert_eq!(to.read(&key("chat:1")).await.unwrap().unwrap().value, "1");
+    assert_eq!(to.read("chat:1").await.unwrap().unwrap().value, "1");
 }
 
 /// A target into which another program writes `chat:1` after every read.
@@ -98,55 +110,41 @@ struct Contested(MemoryStorage);
 
 #[async_trait]
 impl Storage for Contested {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.read(key).await
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
     }
 
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        let records = self.0.read_many(keys).await;
-        self.0.write(&key("chat:1"), "newer".into(), Expiry::Never).await?;
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let records = self.0.read_many(keys, options).await;
+        self.0.write(&key("chat:1"), "newer".into(), &WriteOptions::new()).await.unwrap();
         records
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(key, value, expiry).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.0.write(key, value, options).await
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        self.0.write_if(key, value, expiry, condition).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key).await
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.0.ttl(key).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+    fn info(&self) -> Info {
+        self.0.info()
     }
 }
 
 #[tokio::test]
 async fn resumed_copy_never_overtakes_a_concurrent_write_to_the_target() {
-    let to = Contested(MemoryStorage::new());
+    let to = Store::from(Contested(MemoryStorage::new()));
     let report = copy(&filled(3).await, &to, &CopyOptions::default().resume(true)).await.unwrap();
     assert_eq!((report.copied, report.kept), (2, 1));
-    assert_eq!(to.read(&key("chat:1")).await.unwrap().unwrap().value, "newer");
+    assert_eq!(to.read("chat:1").await.unwrap().unwrap().value, "newer");
 }
 
 #[tokio::test]
 async fn delete_removes_only_what_the_source_does_not_have() {
     let (from, to) = (filled(600).await, filled(1_300).await);
-    to.write(&key("user:1"), "u".into(), Expiry::Never).await.unwrap();
+    to.write("user:1", "u").await.unwrap();
     let options = CopyOptions::default().prefix("chat:").delete(true);
     let report = copy(&from, &to, &options.clone().dry_run(true)).await.unwrap();
     assert_eq!((report.copied, report.deleted), (600, 700));
@@ -154,12 +152,12 @@ async fn delete_removes_only_what_the_source_does_not_have() {
 
     let report = copy(&from, &to, &options).await.unwrap();
     assert_eq!((report.copied, report.deleted, report.failed), (600, 700, 0));
-    assert!(to.contains(&key("user:1")).await.unwrap());
+    assert!(to.contains("user:1").await.unwrap());
     assert_eq!(verify(&from, &to).await, (600, 1));
 
-    let error = copy(&MemoryStorage::new(), &to, &CopyOptions::default().delete(true)).await.unwrap_err();
+    let error = copy(&empty(), &to, &CopyOptions::default().delete(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-    assert!(to.contains(&key("chat:1")).await.unwrap());
+    assert!(to.contains("chat:1").await.unwrap());
 }
 
 /// A store whose listings meet an entry that no key can name, and one that is damaged.
@@ -168,40 +166,36 @@ struct Littered(MemoryStorage);
 
 #[async_trait]
 impl Storage for Littered {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.read(key).await
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(key, value, expiry).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.0.write(key, value, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+    fn info(&self) -> Info {
+        self.0.info()
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.0.ttl(key).await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        let litter = Err(Error::new(ErrorKind::InvalidKey, "a name that is not a key"));
-        stream::once(async { litter }).chain(self.0.keys(prefix)).boxed()
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        let litter = [ErrorKind::InvalidKey, ErrorKind::Corrupt].map(|kind| Err(Error::new(kind, "litter")));
-        stream::iter(litter).chain(self.0.entries(prefix)).boxed()
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        let litter: &[ErrorKind] = if options.values {
+            &[ErrorKind::InvalidKey, ErrorKind::Corrupt]
+        } else {
+            &[ErrorKind::InvalidKey]
+        };
+        let litter = litter.iter().map(|kind| Err(Error::new(*kind, "litter")));
+        stream::iter(litter).chain(Arc::new(self.0.clone()).list(options)).boxed()
     }
 }
 
 #[tokio::test]
 async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
-    let (from, to) = (Littered(filled(3).await), filled(5).await);
+    let (from, to) = (Store::from(Littered(entries(3).await)), filled(5).await);
     let (mut failed, mut withheld) = (0, false);
     let report = transfer::copy(&from, &to, &CopyOptions::default().delete(true), |event| match event {
         Event::Failed { key: None, .. } => failed += 1,
@@ -213,7 +207,7 @@ async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
     .unwrap();
     assert!(withheld);
     assert_eq!((report.copied, report.failed, failed, report.deleted), (3, 2, 2, 0));
-    assert!(to.contains(&key("chat:4")).await.unwrap());
+    assert!(to.contains("chat:4").await.unwrap());
 
     let report = transfer::verify(&from, &to, &VerifyOptions::default(), |_| {}).await.unwrap();
     assert_eq!((report.equal, report.extra, report.failed), (3, 2, 2));
@@ -225,54 +219,10 @@ async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
     assert!(!report.is_equal());
 }
 
-/// A part of a store: the entries whose keys begin with a text, without that text.
-#[derive(Debug)]
-struct Part<'a>(&'a MemoryStorage, &'static str);
-
-impl Part<'_> {
-    fn full(&self, key: &Key) -> Key {
-        Key::new(format!("{}{key}", self.1)).unwrap()
-    }
-}
-
-#[async_trait]
-impl Storage for Part<'_> {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.read(&self.full(key)).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(&self.full(key), value, expiry).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(&self.full(key)).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal().with_listing().with_expiry()
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.0.ttl(&self.full(key)).await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        stream::once(async move {
-            let all: Vec<_> = self.0.keys(self.1).collect().await;
-            stream::iter(all)
-        })
-        .flatten()
-        .map(move |key| key.and_then(|key| Key::new(&key.as_str()[self.1.len()..])))
-        .filter(move |key| std::future::ready(key.as_ref().is_ok_and(|key| key.as_str().starts_with(prefix))))
-        .boxed()
-    }
-}
-
 #[tokio::test]
 async fn copy_into_a_part_of_the_source_copies_each_entry_once() {
     let whole = filled(1_000).await;
-    let part = Part(&whole, "part:");
+    let part = whole.namespace("part:").unwrap();
     let nesting = Nesting::TargetInSource("part:".to_owned());
     let options = CopyOptions::default().nesting(nesting.clone()).delete(true);
     for _ in 0..2 {
@@ -285,37 +235,37 @@ async fn copy_into_a_part_of_the_source_copies_each_entry_once() {
     assert!(report.is_equal());
     assert_eq!(whole.keys("").count().await, 2_000);
 
-    whole.delete(&key("chat:7")).await.unwrap();
+    whole.delete("chat:7").await.unwrap();
     assert_eq!(copy(&whole, &part, &options).await.unwrap().deleted, 1);
-    assert!(!part.contains(&key("chat:7")).await.unwrap());
+    assert!(!part.contains("chat:7").await.unwrap());
 }
 
 #[tokio::test]
 async fn copy_out_of_a_part_of_the_target_never_touches_the_source() {
     let whole = filled(3).await;
-    let part = Part(&whole, "part:");
-    part.write(&key("a"), "1".into(), Expiry::Never).await.unwrap();
-    part.write(&key("part:a"), "2".into(), Expiry::Never).await.unwrap();
+    let part = whole.namespace("part:").unwrap();
+    part.write("a", "1").await.unwrap();
+    part.write("part:a", "2").await.unwrap();
     let nesting = Nesting::SourceInTarget("part:".to_owned());
     let report = copy(&part, &whole, &CopyOptions::default().nesting(nesting.clone())).await.unwrap();
     assert_eq!((report.copied, report.failed), (1, 1));
-    assert_eq!(part.read(&key("a")).await.unwrap().unwrap().value, "1");
+    assert_eq!(part.read("a").await.unwrap().unwrap().value, "1");
 
-    part.delete(&key("part:a")).await.unwrap();
+    part.delete("part:a").await.unwrap();
     let report = copy(&part, &whole, &CopyOptions::default().nesting(nesting).delete(true)).await.unwrap();
     assert_eq!((report.copied, report.deleted), (1, 3));
-    assert!(part.contains(&key("a")).await.unwrap());
-    assert!(whole.contains(&key("a")).await.unwrap());
+    assert!(part.contains("a").await.unwrap());
+    assert!(whole.contains("a").await.unwrap());
 }
 
 #[tokio::test]
 async fn verification_finds_every_kind_of_difference() {
-    let (from, to) = (filled(4).await, MemoryStorage::new());
+    let (from, to) = (filled(4).await, empty());
     copy(&from, &to, &CopyOptions::default()).await.unwrap();
-    to.write(&key("chat:0"), "other".into(), HOUR).await.unwrap();
-    to.touch(&key("chat:1"), HOUR).await.unwrap();
-    to.delete(&key("chat:2")).await.unwrap();
-    to.write(&key("chat:9"), "9".into(), Expiry::Never).await.unwrap();
+    to.write("chat:0", "other").expiry(HOUR).await.unwrap();
+    to.touch("chat:1", HOUR).await.unwrap();
+    to.delete("chat:2").await.unwrap();
+    to.write("chat:9", "9").await.unwrap();
 
     let mut found = Vec::new();
     let report = transfer::verify(&from, &to, &VerifyOptions::default(), |difference| {
@@ -343,35 +293,31 @@ struct Picky {
 
 #[async_trait]
 impl Storage for Picky {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.entries.read(key).await
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.entries.read(key, options).await
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         if self.down {
             return Err(Error::new(ErrorKind::Unavailable, "down"));
         }
-        if expiry != Expiry::Never {
+        if options.expiry != Expiry::Never {
             return Err(Error::unsupported().with_adapter("picky").with_operation(Operation::Write));
         }
         if key.as_str() == "chat:3" {
             return Err(Error::new(ErrorKind::InvalidValue, "not this one"));
         }
-        self.entries.write(key, value, expiry).await
+        self.entries.write(key, value, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.entries.delete(key).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal()
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.entries.delete(key, options).await
     }
 }
 
 #[tokio::test]
 async fn an_entry_that_fails_is_named_and_the_others_are_copied() {
-    let (from, to) = (filled(6).await, Picky::default());
+    let (from, to) = (filled(6).await, Store::from(Picky::default()));
     let mut failed = Vec::new();
     let report = transfer::copy(&from, &to, &CopyOptions::default(), |event| {
         if let Event::Failed { key: Some(key), error } = event {
@@ -400,14 +346,14 @@ async fn an_entry_that_fails_is_named_and_the_others_are_copied() {
 
 #[tokio::test]
 async fn a_target_that_is_down_ends_the_copy_with_a_retryable_error() {
-    let to = Picky { down: true, ..Picky::default() };
+    let to = Store::from(Picky { down: true, ..Picky::default() });
     let error = copy(&filled(3).await, &to, &CopyOptions::default()).await.unwrap_err();
     assert!(error.is_retryable());
 }
 
 #[tokio::test]
 async fn a_source_with_no_listing_is_an_error() {
-    let error = copy(&Picky::default(), &MemoryStorage::new(), &CopyOptions::default()).await.unwrap_err();
+    let error = copy(&Picky::default().into(), &empty(), &CopyOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
@@ -417,29 +363,198 @@ struct BreaksOff(MemoryStorage);
 
 #[async_trait]
 impl Storage for BreaksOff {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.read(key).await
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(key, value, expiry).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.0.write(key, value, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
     }
 
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
+    fn info(&self) -> Info {
+        Info::minimal("breaks off").with_listing()
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let broken = Err(Error::new(ErrorKind::Other, "the rest cannot be read"));
-        self.0.entries(prefix).take(3).chain(stream::once(async { broken })).boxed()
+        Arc::new(self.0.clone()).list(options).take(3).chain(stream::once(async { broken })).boxed()
     }
 }
 
 #[tokio::test]
 async fn a_listing_that_breaks_off_is_an_error_and_not_a_short_copy() {
-    let (from, to) = (BreaksOff(filled(10).await), MemoryStorage::new());
+    let (from, to) = (Store::from(BreaksOff(entries(10).await)), empty());
     let error = copy(&from, &to, &CopyOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
     let error = transfer::verify(&from, &to, &VerifyOptions::default(), |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
+}
+
+/// Counts the calls of each method.
+#[derive(Debug, Default)]
+struct Counted {
+    entries: MemoryStorage,
+    calls: Arc<Calls>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    listings: AtomicU64,
+    batches_read: AtomicU64,
+    batches_applied: AtomicU64,
+    /// Calls for one entry each.
+    single: AtomicU64,
+}
+
+impl Calls {
+    /// The counts of listings, of batches read and applied, and of calls for one entry, since the last time.
+    fn take(&self) -> [u64; 4] {
+        [&self.listings, &self.batches_read, &self.batches_applied, &self.single]
+            .map(|count| count.swap(0, Ordering::Relaxed))
+    }
+}
+
+fn count(calls: &AtomicU64) {
+    calls.fetch_add(1, Ordering::Relaxed);
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Storage for Counted {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        count(&self.calls.single);
+        self.entries.read(key, options).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        count(&self.calls.single);
+        self.entries.write(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        count(&self.calls.single);
+        self.entries.delete(key, options).await
+    }
+
+    fn info(&self) -> Info {
+        self.entries.info()
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        count(&self.calls.single);
+        self.entries.touch(key, expiry, options).await
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        count(&self.calls.batches_read);
+        self.entries.read_many(keys, options).await
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        count(&self.calls.batches_applied);
+        self.entries.apply(changes).await
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        count(&self.calls.listings);
+        Arc::new(self.entries.clone()).list(options)
+    }
+
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        count(&self.calls.single);
+        Arc::new(self.entries.clone()).clear(prefix).await
+    }
+
+    async fn purge_expired(&self) -> Result<u64> {
+        self.entries.purge_expired().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.entries.ping().await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.entries.flush().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.entries.close().await
+    }
+}
+
+#[tokio::test]
+async fn no_call_is_made_for_a_single_entry() {
+    let counted = |entries| {
+        let storage = Counted { entries, calls: Arc::default() };
+        (Arc::clone(&storage.calls), Store::from(storage))
+    };
+    let (source, from) = counted(entries(1_000).await);
+    let (target, to) = counted(MemoryStorage::new());
+    let resume = CopyOptions::default().resume(true);
+
+    // A thousand entries are four batches.
+    assert_eq!(copy(&from, &to, &CopyOptions::default()).await.unwrap().copied, 1_000);
+    assert_eq!((source.take(), target.take()), ([1, 0, 0, 0], [0, 0, 4, 0]));
+    assert_eq!(copy(&from, &to, &resume).await.unwrap().unchanged, 1_000);
+    assert_eq!((source.take(), target.take()), ([1, 0, 0, 0], [0, 4, 0, 0]));
+    assert_eq!(verify(&from, &to).await, (1_000, 0));
+    assert_eq!((source.take(), target.take()), ([1, 4, 0, 0], [1, 4, 0, 0]));
+
+    for number in 0..300 {
+        to.write(format!("extra:{number}"), "x").await.unwrap();
+        to.delete(format!("chat:{number}")).await.unwrap();
+    }
+    target.take();
+    let report = copy(&from, &to, &resume.delete(true)).await.unwrap();
+    assert_eq!((report.copied, report.unchanged, report.deleted), (300, 700, 300));
+    let ([source_listings, batches, 0, 0], [1, 4, applied, 0]) = (source.take(), target.take()) else {
+        panic!("a call was made for a single entry");
+    };
+    // The target has 1,300 keys now, and each is looked up in the source.
+    assert_eq!((source_listings, batches), (1, 6));
+    assert!(applied <= 8, "{applied}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
+    /// Takes 100 entries more.
+    #[derive(Debug)]
+    struct Dies(MemoryStorage);
+
+    #[async_trait]
+    impl Storage for Dies {
+        async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+            self.0.read(key, options).await
+        }
+
+        async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+            if self.0.len() == 100 {
+                return Err(Error::new(ErrorKind::Unavailable, "gone"));
+            }
+            self.0.write(key, value, options).await
+        }
+
+        async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+            self.0.delete(key, options).await
+        }
+
+        fn info(&self) -> Info {
+            Info::minimal("dies").with_expiry()
+        }
+    }
+
+    let (mut copied, mut failed) = (0, 0);
+    let to = Store::from(Dies(MemoryStorage::new()));
+    let error = transfer::copy(&filled(300).await, &to, &CopyOptions::default(), |event| match event {
+        Event::Progress(report) => copied = report.copied,
+        Event::Failed { .. } => failed += 1,
+        _ => {}
+    })
+    .await
+    .unwrap_err();
+    assert_eq!((error.kind(), copied, failed), (ErrorKind::Unavailable, 100, 0));
 }

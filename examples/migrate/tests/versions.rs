@@ -4,7 +4,6 @@
 
 use std::process::{Command, Output};
 
-use larder::{Bytes, Expiry, Key};
 use tempfile::TempDir;
 
 fn run(storage: &str) -> Output {
@@ -26,17 +25,14 @@ fn sqlite(directory: &TempDir) -> String {
 async fn store(storage: &str, entries: &[(&str, &'static str)]) {
     let storage = larder::open(storage).await.unwrap();
     for (key, value) in entries {
-        storage
-            .write(&Key::new(*key).unwrap(), Bytes::from_static(value.as_bytes()), Expiry::Never)
-            .await
-            .unwrap();
+        storage.write(*key, *value).await.unwrap();
     }
     storage.close().await.unwrap();
 }
 
 async fn stored(storage: &str, key: &str) -> String {
     let storage = larder::open(storage).await.unwrap();
-    let record = storage.read(&Key::new(key).unwrap()).await.unwrap().unwrap();
+    let record = storage.read(key).await.unwrap().unwrap();
     storage.close().await.unwrap();
     String::from_utf8(record.value.to_vec()).unwrap()
 }

@@ -23,7 +23,7 @@ pub(crate) struct Bot {
 }
 
 impl Bot {
-    pub(crate) fn new(storage: Box<dyn Storage>) -> Result<Self> {
+    pub(crate) fn new(storage: larder::v2::Store) -> Result<Self> {
         Ok(Self { chats: Sessions::new(storage)? })
     }
 

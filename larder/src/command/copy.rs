@@ -7,26 +7,26 @@ use std::{
 
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
-use larder::{
-    Storage,
-    transfer::{self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport},
+use larder::transfer::{
+    self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport,
 };
+use larder::v2::Store;
 use serde_json::json;
 
 use super::{
     args::Copy,
-    exit::Outcome,
+    exit::Exit,
     interrupt::Signals,
     output::{Output, say},
     problems::Problems,
     same,
-    store::{self, Place},
+    store::{self, StoreArg},
 };
 
 const GO_ON: &str = "the same command with --resume copies the rest";
 
-pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result<Outcome> {
-    let (source, target) = (Place::new(&arguments.from)?, Place::new(&arguments.to)?);
+pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result<Exit> {
+    let (source, target) = (StoreArg::new(&arguments.from)?, StoreArg::new(&arguments.to)?);
     same::refuse_same_files(&source, &target)?;
     let from = source.open_existing().await?;
     let to = if arguments.dry_run {
@@ -38,7 +38,7 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
     let mut signals = Signals::new()?;
     let reached = Reached::default();
     let transfer = Transfer { arguments, from: &from, to: &to, reached: &reached };
-    let done = match same::nesting(&mut signals, arguments, (&source, &*from), (&target, &*to)).await {
+    let done = match same::nesting(&mut signals, arguments, (&source, &from), (&target, &to)).await {
         Ok(Ok(nesting)) => signals.or_until(transfer.run(&source, &target, nesting)).await,
         Ok(Err(signal)) => Err(signal),
         Err(error) => Ok(Err(error)),
@@ -48,19 +48,19 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
     match done {
         Ok(Ok((copied, verified))) => {
             if let Some(signal) = closed? {
-                return Ok(Outcome::Interrupted(signal));
+                return Ok(Exit::Interrupted(signal));
             }
             from.close().await?;
             report(arguments, &copied, verified.as_ref(), output)?;
             let complete =
                 copied.failed + copied.kept == 0 && verified.is_none_or(|report| report.is_equal());
-            Ok(Outcome::complete(complete))
+            Ok(Exit::complete(complete))
         }
         Ok(Err(error)) => {
             if let Err(closed) = closed {
                 say(format_args!("{} could not be closed: {closed}", target.name));
             }
-            // It makes way for the error; a storage that is not closed may leave files of its own behind.
+            // It makes way for the error; a store that is not closed may leave files of its own behind.
             let _ = from.close().await;
             Err(error)
         }
@@ -85,15 +85,15 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
                     }
                 }
             }
-            Ok(Outcome::Interrupted(signal))
+            Ok(Exit::Interrupted(signal))
         }
     }
 }
 
 struct Transfer<'a> {
     arguments: &'a Copy,
-    from: &'a dyn Storage,
-    to: &'a dyn Storage,
+    from: &'a Store,
+    to: &'a Store,
     reached: &'a Reached,
 }
 
@@ -108,8 +108,8 @@ struct Reached {
 impl Transfer<'_> {
     async fn run(
         &self,
-        source: &Place,
-        target: &Place,
+        source: &StoreArg,
+        target: &StoreArg,
         nesting: Option<Nesting>,
     ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
         let copied = self.copy(nesting.clone()).await.with_context(|| {
@@ -148,7 +148,7 @@ impl Transfer<'_> {
             Event::Failed { key: Some(key), error } => {
                 problems.show(format_args!("not copied: {key}: {error}"));
             }
-            Event::Failed { key: None, error } => problems.entry(error.duplicate()),
+            Event::Failed { key: None, error } => problems.entry(error.clone()),
             Event::Kept(key) => problems.show(format_args!("kept as it is in the target: {key}")),
             Event::Deleted(key) if arguments.dry_run => problems.note(format_args!("would delete: {key}")),
             Event::Deleted(_) => drop(self.reached.deleted.fetch_add(1, Ordering::Relaxed)),
@@ -179,7 +179,7 @@ impl Transfer<'_> {
                 }
                 // The copy has named it.
                 Difference::Failed(_) => {}
-                Difference::Unlisted(error) => problems.entry(error.duplicate()),
+                Difference::Unlisted(error) => problems.entry(error.clone()),
                 _ => {}
             }
             bar.tick();

@@ -2,13 +2,13 @@
 
 use std::{io, process::ExitCode};
 
-use larder::{Error, ErrorKind};
+use larder::v2::{Error, ErrorKind};
 
 use super::{interrupt::Signal, output::say};
 
 /// How a command that ran to its end ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Exit {
     Done,
     /// Not found, not all listed or copied, or different.
     Negative,
@@ -16,7 +16,7 @@ pub(super) enum Outcome {
     Interrupted(Signal),
 }
 
-impl Outcome {
+impl Exit {
     /// Negative if something was left out.
     pub(super) fn complete(complete: bool) -> Self {
         if complete { Self::Done } else { Self::Negative }
@@ -29,11 +29,11 @@ const RETRYABLE: u8 = 3;
 const FAILURE: u8 = 4;
 
 /// Prints what went wrong, if anything did, and says how to exit.
-pub(super) fn code(outcome: anyhow::Result<Outcome>) -> ExitCode {
+pub(super) fn code(outcome: anyhow::Result<Exit>) -> ExitCode {
     let error = match outcome {
-        Ok(Outcome::Done) => return ExitCode::SUCCESS,
-        Ok(Outcome::Negative) => return ExitCode::from(NEGATIVE),
-        Ok(Outcome::Interrupted(signal)) => return ExitCode::from(signal.exit_code()),
+        Ok(Exit::Done) => return ExitCode::SUCCESS,
+        Ok(Exit::Negative) => return ExitCode::from(NEGATIVE),
+        Ok(Exit::Interrupted(signal)) => return ExitCode::from(signal.exit_code()),
         Err(error) => error,
     };
     // The reader of the output has seen enough, as `head` has.

@@ -1,51 +1,50 @@
 //! `larder get`.
 
 use futures_util::StreamExt;
-use larder::{Entry, Expiry, Key, Storage};
+use larder::v2::{Key, ReadOptions, Store};
 
 use super::{
     args::Get,
-    exit::Outcome,
+    exit::Exit,
     output::{Output, entry_json, say},
     problems::Problems,
     store,
 };
 
-pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<Outcome> {
-    let storage = store::open_existing(&arguments.url).await?;
-    store::closing(&*storage, async {
+pub(super) async fn run(arguments: &Get, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url).await?;
+    store::closing(&store, async {
         match &arguments.key {
-            Some(key) => one(&*storage, key, arguments.json, output).await,
-            None => all(&*storage, arguments.prefix.as_deref().unwrap_or_default(), output).await,
+            Some(key) => one(&store, key, arguments.json, output).await,
+            None => all(&store, arguments.prefix.as_deref().unwrap_or_default(), output).await,
         }
     })
     .await
 }
 
-async fn all(storage: &dyn Storage, prefix: &str, output: &mut Output) -> anyhow::Result<Outcome> {
+async fn all(store: &Store, prefix: &str, output: &mut Output) -> anyhow::Result<Exit> {
     let mut problems = Problems::new();
-    let mut entries = storage.entries(prefix);
+    let mut entries = store.entries(prefix);
     while let Some(entry) = entries.next().await {
-        if let Some(entry) = problems.check(entry)? {
-            output.line(entry_json(&entry)?)?;
+        if let Some((key, record)) = problems.check(entry)? {
+            output.line(entry_json(&key, &record)?)?;
         }
     }
-    problems.name(storage, prefix).await?;
-    Ok(Outcome::complete(problems.is_empty()))
+    problems.name(store, prefix).await?;
+    Ok(Exit::complete(problems.is_empty()))
 }
 
-async fn one(storage: &dyn Storage, key: &Key, json: bool, output: &mut Output) -> anyhow::Result<Outcome> {
-    let Some(record) = storage.read(key).await? else {
+async fn one(store: &Store, key: &Key, json: bool, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut options = ReadOptions::new();
+    options.ttl = json && store.info().expiry;
+    let Some(record) = store.read_with(key, &options).await? else {
         say("there is no entry under this key");
-        return Ok(Outcome::Negative);
+        return Ok(Exit::Negative);
     };
     if json {
-        let expiry = if storage.capabilities().expiry { storage.ttl(key).await? } else { None };
-        // Should it have expired since it was read: it was there.
-        let entry = Entry::new(key.clone(), record, expiry.unwrap_or(Expiry::Never));
-        output.line(entry_json(&entry)?)?;
+        output.line(entry_json(key, &record)?)?;
     } else {
         output.value(&record.value)?;
     }
-    Ok(Outcome::Done)
+    Ok(Exit::Done)
 }

@@ -95,10 +95,10 @@ impl Signals {
     }
 
     /// Runs `work` until it ends or a signal comes. Dropping it there is allowed: every call of a
-    /// storage may be dropped at any point.
-    pub(super) async fn or_until<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
+    /// store may be dropped at any point.
+    pub(super) async fn or_until<T>(&mut self, work: impl IntoFuture<Output = T>) -> Result<T, Signal> {
         tokio::select! {
-            done = work => Ok(done),
+            done = work.into_future() => Ok(done),
             signal = self.next() => Err(signal),
         }
     }

@@ -1,40 +1,42 @@
 //! `larder ls`.
 
 use futures_util::StreamExt;
-use larder::{Key, Storage};
+use larder::v2::{Key, Store};
 use serde_json::json;
 
 use super::{
     args::List,
-    exit::Outcome,
+    exit::Exit,
     output::{Output, ttl_ms},
     problems::Problems,
     store,
 };
 
-pub(super) async fn run(arguments: &List, output: &mut Output) -> anyhow::Result<Outcome> {
-    let storage = store::open_existing(&arguments.url).await?;
-    store::closing(&*storage, list(&*storage, arguments, output)).await
+pub(super) async fn run(arguments: &List, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url).await?;
+    store::closing(&store, list(&store, arguments, output)).await
 }
 
-async fn list(storage: &dyn Storage, arguments: &List, output: &mut Output) -> anyhow::Result<Outcome> {
+async fn list(store: &Store, arguments: &List, output: &mut Output) -> anyhow::Result<Exit> {
     let mut problems = Problems::new();
     let is_wanted =
         |key: &Key| arguments.fingerprint.as_ref().is_none_or(|wanted| *wanted == key.fingerprint());
     let mut found = false;
     if arguments.json {
-        let mut entries = storage.entries(&arguments.prefix);
+        let mut entries = store.entries(&arguments.prefix);
         while let Some(entry) = entries.next().await {
-            let Some(entry) = problems.check(entry)?.filter(|entry| is_wanted(&entry.key)) else { continue };
+            let Some((key, record)) = problems.check(entry)?.filter(|(key, _)| is_wanted(key)) else {
+                continue;
+            };
             found = true;
             output.line(json!({
-                "key": entry.key.as_str(),
-                "bytes": entry.record.value.len(),
-                "ttl_ms": ttl_ms(entry.expiry),
+                "key": key.as_str(),
+                "bytes": record.value.len(),
+                "ttl_ms": ttl_ms(record.expiry),
             }))?;
         }
     } else {
-        let mut keys = storage.keys(&arguments.prefix);
+        let mut keys = store.keys(&arguments.prefix);
         while let Some(key) = keys.next().await {
             if let Some(key) = problems.check(key)?.filter(is_wanted) {
                 found = true;
@@ -42,6 +44,6 @@ async fn list(storage: &dyn Storage, arguments: &List, output: &mut Output) -> a
             }
         }
     }
-    problems.name(storage, &arguments.prefix).await?;
-    Ok(Outcome::complete(problems.is_empty() && (found || arguments.fingerprint.is_none())))
+    problems.name(store, &arguments.prefix).await?;
+    Ok(Exit::complete(problems.is_empty() && (found || arguments.fingerprint.is_none())))
 }

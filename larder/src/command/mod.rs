@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use self::{
     args::{Arguments, Command},
-    exit::Outcome,
+    exit::Exit,
     output::Output,
 };
 
@@ -29,14 +29,14 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return exit::code(Err(error.into())),
     };
     let outcome = runtime.block_on(run(arguments.command));
-    if let Ok(Outcome::Interrupted(_)) = outcome {
+    if let Ok(Exit::Interrupted(_)) = outcome {
         // The second signal does not wait for a call that hangs.
         runtime.shutdown_background();
     }
     exit::code(outcome)
 }
 
-async fn run(command: Command) -> anyhow::Result<Outcome> {
+async fn run(command: Command) -> anyhow::Result<Exit> {
     let mut output = Output::stdout();
     let outcome = match command {
         Command::Ls(arguments) => list::run(&arguments, &mut output).await,

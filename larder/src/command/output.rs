@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder::{Entry, Expiry};
+use larder::v2::{Expiry, Key, Record};
 use serde_json::{Map, Value, json};
 
 /// Prints a line on standard error. If that cannot be written, only the exit code tells.
@@ -37,15 +37,15 @@ impl Output {
     }
 }
 
-/// The time to live in milliseconds; null if there is none.
-pub(super) fn ttl_ms(expiry: Expiry) -> Value {
-    json!(expiry.as_millis())
+/// The time to live in milliseconds; null if the entry does not expire.
+pub(super) fn ttl_ms(expiry: Option<Expiry>) -> Value {
+    json!(expiry.and_then(Expiry::as_millis))
 }
 
 /// An entry as one line of JSON. A value that is JSON keeps its spelling.
-pub(super) fn entry_json(entry: &Entry) -> serde_json::Result<String> {
-    let value = &entry.record.value;
-    let head = json!({ "key": entry.key.as_str(), "ttl_ms": ttl_ms(entry.expiry) }).to_string();
+pub(super) fn entry_json(key: &Key, record: &Record) -> serde_json::Result<String> {
+    let value = &record.value;
+    let head = json!({ "key": key.as_str(), "ttl_ms": ttl_ms(record.expiry) }).to_string();
     let head = &head[..head.len() - 1];
     match serde_json::from_slice::<&serde_json::value::RawValue>(value) {
         // A line feed can only stand between tokens of JSON, where a space says the same.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use larder::{Error, ErrorKind, Key, Storage};
+use larder::v2::{Error, ErrorKind, Key, Store};
 
 use super::output::say;
 
@@ -76,14 +76,14 @@ impl Problems {
     }
 
     /// Names the damaged entries that listings met. Errors hold no keys, so that a log may have
-    /// them; here the keys are looked for, by reading every entry of `storage` by itself.
-    pub(super) async fn name(&mut self, storage: &dyn Storage, prefix: &str) -> larder::Result<()> {
+    /// them; here the keys are looked for, by reading every entry of `store` by itself.
+    pub(super) async fn name(&mut self, store: &Store, prefix: &str) -> larder::Result<()> {
         let Some(first) = self.first.take() else { return Ok(()) };
-        let mut reads = storage
+        let mut reads = store
             .keys(prefix)
             .filter_map(|key| std::future::ready(key.ok()))
             .map(|key| async move {
-                let record = storage.read(&key).await;
+                let record = store.read(&key).await;
                 (key, record)
             })
             .buffer_unordered(READS);

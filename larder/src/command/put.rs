@@ -3,11 +3,11 @@
 use std::io::{self, Read};
 
 use anyhow::Context;
-use larder::{Condition, ErrorKind, Expiry, Storage};
+use larder::v2::{Condition, ErrorKind};
 
-use super::{args::Put, exit::Outcome, output::say, store};
+use super::{args::Put, exit::Exit, output::say, store};
 
-pub(super) async fn run(arguments: &Put) -> anyhow::Result<Outcome> {
+pub(super) async fn run(arguments: &Put) -> anyhow::Result<Exit> {
     let value = match &arguments.value {
         Some(value) => value.clone().into_bytes(),
         None => {
@@ -19,21 +19,16 @@ pub(super) async fn run(arguments: &Put) -> anyhow::Result<Outcome> {
             value
         }
     };
-    let expiry = Expiry::from(arguments.ttl);
-    let storage = store::open(&arguments.url).await?;
-    store::closing(&*storage, async {
-        if arguments.if_absent {
-            match storage.write_if(&arguments.key, value.into(), expiry, Condition::Absent).await {
-                Err(error) if error.kind() == ErrorKind::Conflict => {
-                    say("there is an entry under this key already; it stays as it was");
-                    return Ok(Outcome::Negative);
-                }
-                written => drop(written?),
+    let store = store::open(&arguments.url).await?;
+    store::closing(&store, async {
+        let condition = if arguments.if_absent { Condition::Absent } else { Condition::Any };
+        match store.write(&arguments.key, value).expiry(arguments.ttl).condition(condition).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                say("there is an entry under this key already; it stays as it was");
+                Ok(Exit::Negative)
             }
-        } else {
-            storage.write(&arguments.key, value.into(), expiry).await?;
+            written => Ok(written.map(|_| Exit::Done)?),
         }
-        Ok(Outcome::Done)
     })
     .await
 }

@@ -8,14 +8,15 @@ use std::{
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use larder::{Bytes, ErrorKind, Expiry, Key, Storage, StoreUrl, transfer::Nesting, unique};
+use larder::v2::{ErrorKind, Expiry, Key, Outcome, Store, unique};
+use larder::{StoreUrl, transfer::Nesting};
 use tokio::time::sleep;
 
 use super::{
     args::Copy,
     interrupt::{Signal, Signals},
     output::say,
-    store::{Place, configuration},
+    store::{StoreArg, configuration},
 };
 
 /// How long a probe stays if it cannot be deleted.
@@ -29,9 +30,9 @@ const PATIENCE_TO_DELETE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Refuses to copy a store in files to itself. It is called before the target is opened.
-pub(super) fn refuse_same_files(source: &Place, target: &Place) -> anyhow::Result<()> {
+pub(super) fn refuse_same_files(source: &StoreArg, target: &StoreArg) -> anyhow::Result<()> {
     let (Some(from), Some(to)) = (source.path(), target.path()) else { return Ok(()) };
-    let table = |place: &Place| {
+    let table = |place: &StoreArg| {
         let mut location = StoreUrl::parse(&place.url).ok()?;
         let table = (location.scheme() == "sqlite").then(|| location.take("table"))?.ok()?;
         // SQLite compares names of tables so.
@@ -65,8 +66,8 @@ fn is_one_file(one: &Path, other: &Path) -> bool {
 pub(super) async fn nesting(
     signals: &mut Signals,
     arguments: &Copy,
-    (source, from): (&Place, &dyn Storage),
-    (target, to): (&Place, &dyn Storage),
+    (source, from): (&StoreArg, &Store),
+    (target, to): (&StoreArg, &Store),
 ) -> anyhow::Result<Result<Option<Nesting>, Signal>> {
     let (Some(one), Some(other)) = (Space::of(source), Space::of(target)) else { return Ok(Ok(None)) };
     let Some((nesting, start)) = one.around(&other) else { return Ok(Ok(None)) };
@@ -98,7 +99,7 @@ pub(super) async fn nesting(
 
 /// Refuses to delete what the target has under `start` and `prefix`. If it is the source's database
 /// after all, these are the entries of the source: a replica may take longer than anyone waits.
-async fn refuse_unclear_delete(to: &dyn Storage, prefix: &str, start: &str) -> anyhow::Result<()> {
+async fn refuse_unclear_delete(to: &Store, prefix: &str, start: &str) -> anyhow::Result<()> {
     if !prefix.starts_with(start) && !start.starts_with(prefix) {
         return Ok(());
     }
@@ -130,7 +131,7 @@ struct Space {
 
 impl Space {
     /// `None` for stores that are in files or in this process.
-    fn of(place: &Place) -> Option<Self> {
+    fn of(place: &StoreArg) -> Option<Self> {
         let mut location = StoreUrl::parse(&place.url).ok()?;
         let scheme = larder::SCHEMES.iter().find(|scheme| scheme.name == location.scheme())?;
         let (server, start) = match scheme.feature {
@@ -180,8 +181,8 @@ enum Start {
 /// Nothing is left in the target, also after a failure or a signal. If it has to be left, it is named.
 async fn sees(
     signals: &mut Signals,
-    from: &dyn Storage,
-    to: &dyn Storage,
+    from: &Store,
+    to: &Store,
     start: &Start,
     patience: Duration,
 ) -> anyhow::Result<Result<bool, Signal>> {
@@ -192,13 +193,12 @@ async fn sees(
         Start::Shorter(start) => (format!("{start}{probe}"), probe),
     };
     let (written, seen) = (Key::new(written)?, Key::new(seen)?);
-    let expiry = if to.capabilities().expiry { PROBE_TTL } else { Expiry::Never };
+    let expiry = if to.info().expiry { PROBE_TTL } else { Expiry::Never };
     let mut may_be_there = true;
     let looked = signals
         .or_until(async {
-            if let Err(error) = to.write(&written, Bytes::from_static(b"{}"), expiry).await {
-                // With any other kind nothing was written.
-                may_be_there = error.is_retryable() || error.kind() == ErrorKind::Other;
+            if let Err(error) = to.write(&written, "{}").expiry(expiry).await {
+                may_be_there = error.outcome() == Outcome::Unknown;
                 return Err(error);
             }
             look(from, &seen, patience).await
@@ -225,7 +225,7 @@ async fn sees(
 }
 
 /// Whether `from` has `key` now or soon: a replica, or a secondary of MongoDB, follows at a distance.
-async fn look(from: &dyn Storage, key: &Key, patience: Duration) -> larder::Result<bool> {
+async fn look(from: &Store, key: &Key, patience: Duration) -> larder::Result<bool> {
     let end = Instant::now() + patience;
     loop {
         // Not `contains`: a user who may read entries may not be allowed to run EXISTS.
@@ -246,8 +246,10 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
-    use larder::{
-        Capabilities, Error, ErrorKind, KeyStream, Record, Result, async_trait, memory::MemoryStorage,
+    use larder::memory::MemoryStorage;
+    use larder::v2::{
+        Bytes, DeleteOptions, EntryStream, Error, Info, ListOptions, ReadOptions, Record, Result, Storage,
+        WriteOptions, Written, async_trait,
     };
 
     use super::*;
@@ -256,7 +258,7 @@ mod tests {
     /// the look after `lag` others.
     #[derive(Debug)]
     struct Replica {
-        store: Arc<MemoryStorage>,
+        store: MemoryStorage,
         start: &'static str,
         lag: u32,
         looks: AtomicU32,
@@ -264,75 +266,74 @@ mod tests {
     }
 
     impl Replica {
-        fn of(store: &Arc<MemoryStorage>, start: &'static str, lag: u32) -> Self {
-            Self { store: Arc::clone(store), start, lag, looks: AtomicU32::new(0), fails: false }
+        fn of(store: &MemoryStorage, start: &'static str, lag: u32) -> Self {
+            Self { store: store.clone(), start, lag, looks: AtomicU32::new(0), fails: false }
         }
     }
 
     #[async_trait]
     impl Storage for Replica {
-        async fn read(&self, key: &Key) -> Result<Option<Record>> {
+        async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+            if !options.value {
+                return Err(Error::new(ErrorKind::PermissionDenied, "this user may not run EXISTS"));
+            }
             if self.fails {
                 return Err(Error::new(ErrorKind::Unavailable, "the source is gone"));
             }
             if self.looks.fetch_add(1, Ordering::Relaxed) < self.lag {
                 return Ok(None);
             }
-            self.store.read(&Key::new(format!("{}{key}", self.start))?).await
+            self.store.read(&Key::new(format!("{}{key}", self.start))?, options).await
         }
 
-        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
             Err(Error::new(ErrorKind::PermissionDenied, "a replica is read only"))
         }
 
-        async fn delete(&self, _: &Key) -> Result<bool> {
+        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
             Err(Error::new(ErrorKind::PermissionDenied, "a replica is read only"))
-        }
-
-        async fn contains(&self, _: &Key) -> Result<bool> {
-            Err(Error::new(ErrorKind::PermissionDenied, "this user may not run EXISTS"))
         }
     }
 
     /// A store with no expiry that fails where it is told to.
     #[derive(Debug, Default)]
     struct Target {
-        store: Arc<MemoryStorage>,
+        store: MemoryStorage,
         /// Writes are done, and their answer is lost.
         loses_answers: bool,
         keeps_everything: bool,
     }
 
     impl Target {
-        fn of(store: &Arc<MemoryStorage>) -> Self {
-            Self { store: Arc::clone(store), ..Self::default() }
+        fn of(store: &MemoryStorage) -> Self {
+            Self { store: store.clone(), ..Self::default() }
         }
     }
 
     #[async_trait]
     impl Storage for Target {
-        async fn read(&self, key: &Key) -> Result<Option<Record>> {
-            self.store.read(key).await
+        async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+            self.store.read(key, options).await
         }
 
-        async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-            self.store.write(key, value, expiry).await?;
-            if self.loses_answers { Err(Error::new(ErrorKind::Timeout, "no answer came")) } else { Ok(()) }
+        async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+            let written = self.store.write(key, value, options).await;
+            if self.loses_answers { Err(Error::new(ErrorKind::Timeout, "no answer came")) } else { written }
         }
 
-        async fn delete(&self, key: &Key) -> Result<bool> {
+        async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
             if self.keeps_everything {
                 return Err(Error::new(ErrorKind::PermissionDenied, "this user may not run DEL"));
             }
-            self.store.delete(key).await
+            self.store.delete(key, options).await
         }
 
-        fn capabilities(&self) -> Capabilities {
-            Capabilities::minimal().with_listing()
+        fn info(&self) -> Info {
+            Info::minimal("target").with_listing()
         }
 
-        fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-            self.store.keys(prefix)
+        fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+            Arc::new(self.store.clone()).list(options)
         }
     }
 
@@ -353,33 +354,33 @@ mod tests {
     /// [`nesting`] for two places that are on two servers by their URLs.
     async fn nesting_of(
         arguments: &Copy,
-        (options, from): (&str, &Replica),
-        (target_options, to): (&str, &Target),
+        (options, from): (&str, Replica),
+        (target_options, to): (&str, Target),
     ) -> anyhow::Result<Option<Nesting>> {
-        let source = Place::new(&format!("redis://replica/0?{options}")).unwrap();
-        let target = Place::new(&format!("redis://primary/0?{target_options}")).unwrap();
+        let source = StoreArg::new(&format!("redis://replica/0?{options}")).unwrap();
+        let target = StoreArg::new(&format!("redis://primary/0?{target_options}")).unwrap();
         let mut signals = Signals::new().unwrap();
-        nesting(&mut signals, arguments, (&source, from), (&target, to))
+        nesting(&mut signals, arguments, (&source, &from.into()), (&target, &to.into()))
             .await
             .map(std::result::Result::unwrap)
     }
 
     async fn put(store: &MemoryStorage, key: &str) {
-        store.write(&Key::new(key).unwrap(), Bytes::from_static(b"1"), Expiry::Never).await.unwrap();
+        Store::from(store.clone()).write(key, "1").await.unwrap();
     }
 
     #[tokio::test]
     async fn replica_that_lags_behind_is_still_the_same_store() {
-        let store = Arc::new(MemoryStorage::new());
+        let store = MemoryStorage::new();
         let refused =
-            nesting_of(&copy(false), ("", &Replica::of(&store, "", 5)), ("", &Target::of(&store))).await;
+            nesting_of(&copy(false), ("", Replica::of(&store, "", 5)), ("", Target::of(&store))).await;
         assert_eq!(refused.unwrap_err().to_string(), same().to_string());
 
         put(&store, "bot:1").await;
         let found = nesting_of(
             &copy(true),
-            ("prefix=bot", &Replica::of(&store, "bot:", 5)),
-            ("layout=grammy", &Target::of(&store)),
+            ("prefix=bot", Replica::of(&store, "bot:", 5)),
+            ("layout=grammy", Target::of(&store)),
         )
         .await;
         assert_eq!(found.unwrap(), Some(Nesting::SourceInTarget("bot:".to_owned())));
@@ -388,11 +389,11 @@ mod tests {
 
     #[tokio::test]
     async fn delete_is_refused_where_extra_entries_may_be_those_of_the_source() {
-        let (store, other) = (Arc::new(MemoryStorage::new()), Arc::new(MemoryStorage::new()));
+        let (store, other) = (MemoryStorage::new(), MemoryStorage::new());
         put(&store, "bot:1").await;
-        let (source, target) = (Replica::of(&other, "bot:", 0), Target::of(&store));
         let ask = async |arguments: Copy| {
-            nesting_of(&arguments, ("prefix=bot", &source), ("layout=grammy", &target)).await
+            let (source, target) = (Replica::of(&other, "bot:", 0), Target::of(&store));
+            nesting_of(&arguments, ("prefix=bot", source), ("layout=grammy", target)).await
         };
         let refused = ask(copy(true)).await.unwrap_err().to_string();
         assert!(refused.contains("begin with `bot:`"), "{refused}");
@@ -403,15 +404,15 @@ mod tests {
 
     #[tokio::test]
     async fn probe_is_deleted_after_a_failure() {
-        let store = Arc::new(MemoryStorage::new());
-        let mut source = Replica::of(&store, "", 0);
+        let store = MemoryStorage::new();
+        let source = Replica::of(&store, "", 0);
         let target = Target { loses_answers: true, ..Target::of(&store) };
-        let failed = nesting_of(&copy(false), ("", &source), ("", &target)).await.unwrap_err();
+        let failed = nesting_of(&copy(false), ("", source), ("", target)).await.unwrap_err();
         assert!(format!("{failed:#}").contains("no answer came"), "{failed:#}");
         assert!(store.is_empty(), "the probe is still there after a write whose answer was lost");
 
-        source.fails = true;
-        let failed = nesting_of(&copy(false), ("", &source), ("", &Target::of(&store))).await.unwrap_err();
+        let source = Replica { fails: true, ..Replica::of(&store, "", 0) };
+        let failed = nesting_of(&copy(false), ("", source), ("", Target::of(&store))).await.unwrap_err();
         assert!(format!("{failed:#}").contains("the source is gone"), "{failed:#}");
         assert!(store.is_empty(), "the probe is still there after a look that failed");
     }
@@ -419,13 +420,13 @@ mod tests {
     #[tokio::test]
     async fn probe_that_cannot_be_deleted_is_named() {
         for loses_answers in [false, true] {
-            let store = Arc::new(MemoryStorage::new());
+            let store = MemoryStorage::new();
             let target = Target { keeps_everything: true, loses_answers, ..Target::of(&store) };
             let source = Replica::of(&store, "", 0);
-            let failed = nesting_of(&copy(false), ("", &source), ("", &target)).await.unwrap_err();
+            let failed = nesting_of(&copy(false), ("", source), ("", target)).await.unwrap_err();
             let said = format!("{failed:#}");
             let probe = said.split('`').nth(1).expect(&said);
-            assert!(store.contains(&Key::new(probe).unwrap()).await.unwrap(), "{said}");
+            assert!(Store::from(store).contains(probe).await.unwrap(), "{said}");
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Context;
-use larder::{Error, ErrorKind, Storage, StoreUrl, redact};
+use larder::v2::{Error, ErrorKind, Store};
+use larder::{StoreUrl, redact};
 
 use super::{
     interrupt::{Signal, Signals},
@@ -12,13 +13,13 @@ use super::{
 
 /// A store as the command line names it: a URL, or `env:NAME` for the URL in an environment
 /// variable, perhaps with more options.
-pub(super) struct Place {
+pub(super) struct StoreArg {
     pub(super) url: String,
     /// Fit to be shown.
     pub(super) name: String,
 }
 
-impl Place {
+impl StoreArg {
     pub(super) fn new(argument: &str) -> anyhow::Result<Self> {
         let Some(rest) = argument.strip_prefix("env:") else {
             return Ok(Self { url: argument.to_owned(), name: redact(argument) });
@@ -37,12 +38,12 @@ impl Place {
     }
 
     /// Opens it, or makes it.
-    pub(super) async fn open(&self) -> anyhow::Result<Box<dyn Storage>> {
+    pub(super) async fn open(&self) -> anyhow::Result<Store> {
         larder::open(&self.url).await.with_context(|| format!("cannot open {}", self.name))
     }
 
     /// Opens it if it is there: a mistyped name must not make a new, empty store.
-    pub(super) async fn open_existing(&self) -> anyhow::Result<Box<dyn Storage>> {
+    pub(super) async fn open_existing(&self) -> anyhow::Result<Store> {
         larder::open_existing(&self.url).await.with_context(|| format!("cannot open {}", self.name))
     }
 
@@ -69,30 +70,30 @@ pub(super) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) 
 }
 
 /// Opens the store that `argument` names, or makes it.
-pub(super) async fn open(argument: &str) -> anyhow::Result<Box<dyn Storage>> {
-    Place::new(argument)?.open().await
+pub(super) async fn open(argument: &str) -> anyhow::Result<Store> {
+    StoreArg::new(argument)?.open().await
 }
 
 /// Opens the store that `argument` names, if it is there.
-pub(super) async fn open_existing(argument: &str) -> anyhow::Result<Box<dyn Storage>> {
-    Place::new(argument)?.open_existing().await
+pub(super) async fn open_existing(argument: &str) -> anyhow::Result<Store> {
+    StoreArg::new(argument)?.open_existing().await
 }
 
-/// Does `work` and closes `storage`, also if the work failed.
+/// Does `work` and closes `store`, also if the work failed.
 pub(super) async fn closing<T>(
-    storage: &dyn Storage,
+    store: &Store,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
     let done = work.await;
-    let closed = storage.close().await;
+    let closed = store.close().await;
     let done = done?;
     closed?;
     Ok(done)
 }
 
-/// Closes `storage`, which writes what it holds back; returns the signal that did not let it finish.
-pub(super) async fn close(storage: &dyn Storage, signals: &mut Signals) -> larder::Result<Option<Signal>> {
-    match signals.or_until(storage.close()).await {
+/// Closes `store`, which writes what it holds back; returns the signal that did not let it finish.
+pub(super) async fn close(store: &Store, signals: &mut Signals) -> larder::Result<Option<Signal>> {
+    match signals.or_until(store.close()).await {
         Ok(closed) => closed.map(|()| None),
         Err(signal) => {
             say(format_args!("{} before the store was closed; its last changes may be lost", signal.done()));

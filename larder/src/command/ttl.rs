@@ -2,38 +2,38 @@
 
 use std::time::Duration;
 
-use larder::{Expiry, Storage};
+use larder::v2::Expiry;
 use serde_json::json;
 
 use super::{
     args::Ttl,
-    exit::Outcome,
+    exit::Exit,
     output::{Output, say, ttl_ms},
     store,
 };
 
-pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<Outcome> {
-    let storage = store::open_existing(&arguments.url).await?;
+pub(super) async fn run(arguments: &Ttl, output: &mut Output) -> anyhow::Result<Exit> {
+    let store = store::open_existing(&arguments.url).await?;
     let key = &arguments.key;
-    let left = store::closing(&*storage, async {
+    let left = store::closing(&store, async {
         Ok(match arguments.set {
-            Some(expiry) => storage.touch(key, expiry).await?.then_some(expiry),
-            None => storage.ttl(key).await?,
+            Some(expiry) => store.touch(key, expiry).await?.then_some(expiry),
+            None => store.ttl(key).await?,
         })
     });
     let Some(left) = left.await? else {
         say("there is no entry under this key");
-        return Ok(Outcome::Negative);
+        return Ok(Exit::Negative);
     };
     if arguments.json {
-        output.line(json!({ "key": key.as_str(), "ttl_ms": ttl_ms(left) }))?;
+        output.line(json!({ "key": key.as_str(), "ttl_ms": ttl_ms(Some(left)) }))?;
     } else {
         match left {
             Expiry::Never => output.line("never")?,
             Expiry::After(left) => output.line(humantime::format_duration(whole_millis(left)))?,
         }
     }
-    Ok(Outcome::Done)
+    Ok(Exit::Done)
 }
 
 fn whole_millis(left: Duration) -> Duration {

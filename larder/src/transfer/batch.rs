@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-use futures_util::{StreamExt, stream::Fuse};
-use larder_core::{Entry, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Record, Result, Storage};
+use futures_util::{
+    StreamExt,
+    stream::{BoxStream, Fuse},
+};
+use larder_core::v2::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
 
 use super::scope::Scope;
 
@@ -11,20 +14,21 @@ use super::scope::Scope;
 const MAX_ENTRIES: usize = 256;
 const MAX_BYTES: usize = 4 << 20;
 
-/// An entry and when it was read: what it has left runs down while it waits to be written.
+/// The entries of a source.
+pub(super) type Entries = Fuse<BoxStream<'static, Result<(Key, Record)>>>;
+
+/// An entry of the source, and when it was read: the time that it has left runs down while it waits to be
+/// written.
 pub(super) struct Found {
-    entry: Entry,
+    pub(super) key: Key,
+    pub(super) record: Record,
     at: Instant,
 }
 
 impl Found {
-    pub(super) fn entry(&self) -> &Entry {
-        &self.entry
-    }
-
-    /// The time to live that the entry has left now; `None` if it has expired meanwhile.
+    /// The time that the entry has left now; `None` if it has expired since it was read.
     pub(super) fn remaining(&self) -> Option<Expiry> {
-        match self.entry.expiry {
+        match ttl(&self.record) {
             Expiry::Never => Some(Expiry::Never),
             Expiry::After(left) => {
                 left.checked_sub(self.at.elapsed()).filter(|left| !left.is_zero()).map(Expiry::After)
@@ -33,17 +37,27 @@ impl Found {
     }
 }
 
+/// The time that an entry had left when it was read, in a store with or without expiry.
+pub(super) fn ttl(record: &Record) -> Expiry {
+    record.expiry.unwrap_or_default()
+}
+
+/// Reads the time that an entry has left together with its value, if `store` has expiry.
+pub(super) fn with_ttl(store: &Store) -> ReadOptions {
+    if store.info().expiry { ReadOptions::new().with_ttl() } else { ReadOptions::new() }
+}
+
 /// The next entries of `entries`, and the errors met on the way; `None` at the end.
 ///
 /// It waits until a batch is full: a listing is always ready to go on, so this adds no delay that
 /// matters.
-pub(super) async fn next(entries: &mut Fuse<EntryStream<'_>>) -> Option<(Vec<Found>, Vec<Error>)> {
+pub(super) async fn next(entries: &mut Entries) -> Option<(Vec<Found>, Vec<Error>)> {
     let (mut batch, mut errors, mut bytes) = (Vec::new(), Vec::new(), 0);
     while batch.len() + errors.len() < MAX_ENTRIES && bytes < MAX_BYTES {
         match entries.next().await {
-            Some(Ok(entry)) => {
-                bytes += entry.record.value.len();
-                batch.push(Found { entry, at: Instant::now() });
+            Some(Ok((key, record))) => {
+                bytes += record.value.len();
+                batch.push(Found { key, record, at: Instant::now() });
             }
             Some(Err(error)) => errors.push(error),
             None if batch.is_empty() && errors.is_empty() => return None,
@@ -53,24 +67,23 @@ pub(super) async fn next(entries: &mut Fuse<EntryStream<'_>>) -> Option<(Vec<Fou
     Some((batch, errors))
 }
 
-/// The keys of `batch`.
-pub(super) fn keys(batch: &[Found]) -> Vec<Key> {
-    batch.iter().map(|found| found.entry.key.clone()).collect()
+/// Reads the entries under the keys of `batch` from the target.
+pub(super) async fn read_target(to: &Store, batch: &[Found]) -> Result<Vec<Result<Option<Record>>>> {
+    let keys: Vec<_> = batch.iter().map(|found| found.key.clone()).collect();
+    read_each(to, &keys, &with_ttl(to)).await
 }
 
-/// Reads every key of `keys` from `storage`. An entry that cannot be read is an error in its own
-/// place and does not hide the others.
-pub(super) async fn read_each(storage: &dyn Storage, keys: &[Key]) -> Result<Vec<Result<Option<Record>>>> {
-    match storage.read_many(keys).await {
-        Ok(records) => Ok(records.into_iter().map(Ok).collect()),
-        Err(error) if stops_everything(error.kind()) => Err(error),
-        Err(_) => {
-            let mut records = Vec::with_capacity(keys.len());
-            for key in keys {
-                records.push(storage.read(key).await);
-            }
-            Ok(records)
-        }
+/// Reads every key of `keys`. An entry that cannot be read is an error in its own place; an error that the
+/// next entry would meet too is one for all.
+async fn read_each(
+    store: &Store,
+    keys: &[Key],
+    options: &ReadOptions,
+) -> Result<Vec<Result<Option<Record>>>> {
+    let records = store.read_many(keys, options).await;
+    match records.iter().find_map(|record| record.as_ref().err().filter(|error| stops_everything(error))) {
+        Some(error) => Err(error.clone()),
+        None => Ok(records),
     }
 }
 
@@ -84,13 +97,13 @@ pub(super) enum Extra {
 
 /// The entries of a target that its source does not have.
 pub(super) struct Extras<'a> {
-    from: &'a dyn Storage,
-    keys: Fuse<KeyStream<'a>>,
+    from: &'a Store,
+    keys: Fuse<BoxStream<'static, Result<Key>>>,
     scope: &'a Scope,
 }
 
 impl<'a> Extras<'a> {
-    pub(super) fn new(from: &'a dyn Storage, to: &'a dyn Storage, scope: &'a Scope) -> Self {
+    pub(super) fn new(from: &'a Store, to: &Store, scope: &'a Scope) -> Self {
         Self { from, keys: to.keys(&scope.prefix).fuse(), scope }
     }
 
@@ -114,7 +127,7 @@ impl<'a> Extras<'a> {
         if seen == 0 {
             return Ok(None);
         }
-        let records = read_each(self.from, &unknown).await?;
+        let records = read_each(self.from, &unknown, &ReadOptions::new()).await?;
         for (key, record) in unknown.into_iter().zip(records) {
             if matches!(record, Ok(None)) {
                 extras.push(Extra::Entry(key));
@@ -125,9 +138,9 @@ impl<'a> Extras<'a> {
 }
 
 /// Whether the next entry would meet the same error.
-pub(super) const fn stops_everything(kind: ErrorKind) -> bool {
+pub(super) fn stops_everything(error: &Error) -> bool {
     matches!(
-        kind,
+        error.kind(),
         ErrorKind::Unavailable
             | ErrorKind::Timeout
             | ErrorKind::StorageFull

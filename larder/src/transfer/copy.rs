@@ -1,8 +1,7 @@
 //! Copying.
 
-use futures_util::{StreamExt, stream};
-use larder_core::{
-    Condition, Error, ErrorKind, Expiry, Failure, Key, Operation, Record, Result, Storage, Write,
+use larder_core::v2::{
+    Action, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Store,
 };
 
 use super::{
@@ -10,9 +9,6 @@ use super::{
     equal::{Comparison, TOLERANCE, close},
     scope::{Nesting, Scope},
 };
-
-/// How many conditional writes a resumed copy has under way.
-const WRITES: usize = 64;
 
 /// What [`copy`] does, and what it leaves alone.
 #[derive(Clone, Debug, Default)]
@@ -144,19 +140,19 @@ pub enum Event<'a> {
 /// [`ErrorKind::InvalidConfig`] if entries are to be deleted and the source has none. The entries
 /// copied until then stay; a later call with [`CopyOptions::resume`] copies the rest.
 pub async fn copy(
-    from: &dyn Storage,
-    to: &dyn Storage,
+    from: &Store,
+    to: &Store,
     options: &CopyOptions,
     event: impl FnMut(Event<'_>) + Send,
 ) -> Result<CopyReport> {
-    if options.delete && !to.capabilities().listing {
-        return Err(Error::unsupported().with_adapter(to.name()).with_operation(Operation::Keys));
+    if options.delete && !to.info().listing {
+        return Err(Error::unsupported().with_adapter(to.info().name).with_operation(Operation::List));
     }
     let mut copying = Copying {
         to,
         options,
         comparison: Comparison::between(from, to),
-        keeps_expiry: to.capabilities().expiry,
+        keeps_expiry: to.info().expiry,
         report: CopyReport::default(),
         event,
     };
@@ -184,7 +180,7 @@ pub async fn copy(
 }
 
 struct Copying<'a, E> {
-    to: &'a dyn Storage,
+    to: &'a Store,
     options: &'a CopyOptions,
     comparison: Comparison,
     keeps_expiry: bool,
@@ -200,131 +196,97 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
             }
             self.failed(None, &error);
         }
-        let mut present = if self.options.resume {
-            batch::read_each(self.to, &batch::keys(batch)).await?.into_iter()
-        } else {
-            Vec::new().into_iter()
+        let mut present = match self.options.resume {
+            true => batch::read_target(self.to, batch).await?.into_iter(),
+            false => Vec::new().into_iter(),
         };
         let mut writes = Vec::with_capacity(batch.len());
         for found in batch {
-            if let Some(present) = present.next()
-                && self.is_present(found, present).await?
-            {
-                continue;
+            let is_present = present.next().is_some_and(|present| self.is_present(found, present));
+            if !is_present {
+                writes.extend(self.write_of(found));
             }
-            writes.extend(self.write_of(found));
         }
-        if self.options.dry_run {
-            writes.iter().for_each(|write| self.copied(write));
-        } else if self.options.resume && self.to.capabilities().compare_and_swap() {
-            self.write_absent(writes).await?;
-        } else {
-            self.write(&writes).await?;
-        }
+        let written = self.write(writes).await;
         (self.event)(Event::Progress(&self.report));
-        Ok(())
+        written
     }
 
     /// Whether the target has an entry under the key of `found`, which then stays as it is.
-    async fn is_present(&mut self, found: &Found, present: Result<Option<Record>>) -> Result<bool> {
-        let key = &found.entry().key;
+    fn is_present(&mut self, found: &Found, present: Result<Option<Record>>) -> bool {
         match present {
-            Ok(None) => return Ok(false),
-            Err(error) => self.failed(Some(key), &error),
+            Ok(None) => return false,
+            Err(error) => self.failed(Some(&found.key), &error),
             Ok(Some(there)) => {
-                if self.comparison.equal(&there.value, &found.entry().record.value)
-                    && (!self.keeps_expiry || close(found.remaining(), self.to.ttl(key).await?, TOLERANCE))
-                {
+                let is_equal = self.comparison.equal(&there.value, &found.record.value)
+                    && (!self.keeps_expiry || close(found.remaining(), Some(batch::ttl(&there)), TOLERANCE));
+                if is_equal {
                     self.report.unchanged += 1;
                 } else {
-                    self.kept(key);
+                    self.kept(&found.key);
                 }
             }
         }
-        Ok(true)
+        true
     }
 
     /// The write that copies `found`, unless there is a reason not to.
-    fn write_of(&mut self, found: &Found) -> Option<Write> {
-        let entry = found.entry();
+    fn write_of(&mut self, found: &Found) -> Option<Change> {
         let error = match found.remaining() {
             None => {
                 self.report.expired += 1;
                 return None;
             }
-            Some(_) if self.options.scope.is_of_source(&entry.key) => Error::new(
+            Some(_) if self.options.scope.is_of_source(&found.key) => Error::new(
                 ErrorKind::InvalidKey,
                 "under this key the target would overwrite an entry of the source; copy to another place",
             ),
             Some(Expiry::After(_)) if !self.keeps_expiry && !self.options.drop_expiry => Error::new(
                 ErrorKind::Unsupported,
                 "the entry expires, and the target has no expiry; drop the expiry (`--drop-ttl`, \
-                 `CopyOptions::drop_expiry`) to copy it all the same",
+                 `CopyOptions::drop_expiry`) to copy it without",
             ),
             Some(left) => {
                 let expiry = if self.keeps_expiry { left } else { Expiry::Never };
-                return Some(Write::new(entry.key.clone(), entry.record.value.clone(), expiry));
+                let write = Change::put(found.key.clone(), found.record.value.clone(), expiry);
+                // A store that has versions decides by itself whether there is an entry.
+                let absent = self.options.resume && self.to.info().conditions();
+                return Some(if absent { write.on(Condition::Absent) } else { write });
             }
         };
-        let error = error.with_adapter(self.to.name()).with_operation(Operation::Write);
-        self.failed(Some(&entry.key), &error);
+        let error = error.with_adapter(self.to.info().name).with_operation(Operation::Write);
+        self.failed(Some(&found.key), &error);
         None
     }
 
-    /// Writes each entry if the target has none under its key.
-    async fn write_absent(&mut self, writes: Vec<Write>) -> Result<()> {
-        let to = self.to;
-        let mut written = stream::iter(writes)
-            .map(|write| async move {
-                let done =
-                    to.write_if(&write.key, write.value.clone(), write.expiry, Condition::Absent).await;
-                (write, done)
-            })
-            .buffer_unordered(WRITES);
-        while let Some((write, done)) = written.next().await {
+    async fn write(&mut self, writes: Vec<Change>) -> Result<()> {
+        // What the report needs of a write, which the store takes.
+        let sent: Vec<_> = writes.iter().map(|write| (write.key.clone(), length(write))).collect();
+        let written = self.apply(writes).await;
+        let mut stopped = Ok(());
+        for ((key, bytes), done) in sent.iter().zip(written) {
             match done {
-                Ok(_) => self.copied(&write),
-                Err(error) if error.kind() == ErrorKind::Conflict => self.kept(&write.key),
-                Err(error) if stops_everything(error.kind()) => return Err(error),
-                Err(error) => self.failed(Some(&write.key), &error),
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, writes: &[Write]) -> Result<()> {
-        let mut failed = Vec::new();
-        match self.to.write_many(writes).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Partial => failed = error.into_failures(),
-            // Refused as a whole, perhaps for the sake of one entry: find out which.
-            Err(error) if !stops_everything(error.kind()) => {
-                for (index, write) in writes.iter().enumerate() {
-                    if let Err(error) = self.to.write(&write.key, write.value.clone(), write.expiry).await {
-                        failed.push(Failure::new(index, error));
-                    }
+                Ok(()) => {
+                    self.report.copied += 1;
+                    self.report.bytes += bytes;
                 }
+                Err(error) if error.kind() == ErrorKind::Conflict => self.kept(key),
+                Err(error) if stops_everything(&error) => stopped = stopped.and(Err(error)),
+                Err(error) => self.failed(Some(key), &error),
             }
-            Err(error) => return Err(error),
         }
-        let mut refused = vec![false; writes.len()];
-        for failure in failed {
-            let key = writes.get(failure.index).map(|write| &write.key);
-            if let Some(refused) = refused.get_mut(failure.index) {
-                *refused = true;
-            }
-            if stops_everything(failure.error.kind()) {
-                return Err(failure.error);
-            }
-            self.failed(key, &failure.error);
-        }
-        for (write, _) in writes.iter().zip(refused).filter(|(_, refused)| !refused) {
-            self.copied(write);
-        }
-        Ok(())
+        stopped
     }
 
-    async fn delete_extras(&mut self, from: &dyn Storage) -> Result<()> {
+    /// Applies the changes, unless this is a dry run.
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<()>> {
+        if self.options.dry_run {
+            return changes.iter().map(|_| Ok(())).collect();
+        }
+        self.to.apply(changes).await.into_iter().map(|result| result.map(drop)).collect()
+    }
+
+    async fn delete_extras(&mut self, from: &Store) -> Result<()> {
         if self.report.failed > 0 {
             (self.event)(Event::NothingDeleted);
             return Ok(());
@@ -338,32 +300,20 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
                     Extra::Unlisted(error) => self.failed(None, &error),
                 }
             }
-            let failures = match self.options.dry_run {
-                true => Vec::new(),
-                false => match self.to.delete_many(&keys).await {
-                    Ok(_) => Vec::new(),
-                    Err(error) if error.kind() == ErrorKind::Partial => error.into_failures(),
-                    Err(error) => return Err(error),
-                },
-            };
-            let mut failures = failures.into_iter().peekable();
-            for (index, key) in keys.iter().enumerate() {
-                match failures.next_if(|failure| failure.index == index) {
-                    Some(failure) => self.failed(Some(key), &failure.error),
-                    None => {
+            let deleted = self.apply(keys.iter().cloned().map(Change::delete).collect()).await;
+            for (key, done) in keys.iter().zip(deleted) {
+                match done {
+                    Ok(()) => {
                         self.report.deleted += 1;
                         (self.event)(Event::Deleted(key));
                     }
+                    Err(error) if stops_everything(&error) => return Err(error),
+                    Err(error) => self.failed(Some(key), &error),
                 }
             }
             (self.event)(Event::Progress(&self.report));
         }
         Ok(())
-    }
-
-    fn copied(&mut self, write: &Write) {
-        self.report.copied += 1;
-        self.report.bytes += write.value.len() as u64;
     }
 
     fn kept(&mut self, key: &Key) {
@@ -374,5 +324,13 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
     fn failed(&mut self, key: Option<&Key>, error: &Error) {
         self.report.failed += 1;
         (self.event)(Event::Failed { key, error });
+    }
+}
+
+/// How many bytes the value of a write has.
+fn length(write: &Change) -> u64 {
+    match &write.action {
+        Action::Put(value, _) => value.len() as u64,
+        Action::Delete | Action::Touch(_) => 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use larder_core::{Expiry, Storage, Values};
+use larder_core::v2::{Expiry, Store, Values};
 use serde_json::value::RawValue;
 
 /// How deep JSON is compared; deeper values count as different.
@@ -21,8 +21,8 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    pub(super) fn between(one: &dyn Storage, other: &dyn Storage) -> Self {
-        let exact = |storage: &dyn Storage| storage.capabilities().values == Values::Bytes;
+    pub(super) fn between(one: &Store, other: &Store) -> Self {
+        let exact = |store: &Store| store.info().values == Values::Bytes;
         if exact(one) && exact(other) { Self::Bytes } else { Self::Json }
     }
 

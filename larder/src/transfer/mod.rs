@@ -5,12 +5,12 @@
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
 #![cfg_attr(not(feature = "memory"), doc = "```ignore")]
-//! use larder::{Expiry, Key, Storage, transfer::{self, CopyOptions}};
+//! use larder::transfer::{self, CopyOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> larder::Result<()> {
 //! let (from, to) = (larder::open("memory:").await?, larder::open("memory:").await?);
-//! from.write(&Key::new("chat:1")?, "{}".into(), Expiry::Never).await?;
+//! from.write("chat:1", "{}").await?;
 //!
 //! let report = transfer::copy(&from, &to, &CopyOptions::default(), |_| {}).await?;
 //! assert_eq!((report.copied, report.failed), (1, 0));

@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use futures_util::{
-    FutureExt, StreamExt, TryStreamExt,
-    stream::{self, Fuse},
-};
-use larder_core::{Entry, EntryStream, Expiry, Key, Result, Storage};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use larder_core::v2::{Key, Record, Result, Store};
+
+use super::batch::{Entries, with_ttl};
 
 /// How many entries of a nested source are read at the same time.
 const READS: usize = 64;
@@ -43,25 +42,23 @@ impl Scope {
     ///
     /// Where the two stores share a key space, a listing may meet what the copy writes. There the
     /// keys are listed first, each once, and the entries are read afterwards.
-    pub(super) fn entries<'a>(&'a self, from: &'a dyn Storage) -> Fuse<EntryStream<'a>> {
+    pub(super) fn entries(&self, from: &Store) -> Entries {
         if self.nesting.is_none() {
             return from.entries(&self.prefix).fuse();
         }
-        self.keys_once(from)
-            .into_stream()
-            .map(|listed| match listed {
-                Ok(items) => stream::iter(items).left_stream(),
-                Err(error) => stream::iter(vec![Err(error)]).right_stream(),
-            })
+        let (scope, store, from) = (self.clone(), from.clone(), from.clone());
+        let keys = async move { scope.keys_once(&store).await.unwrap_or_else(|error| vec![Err(error)]) };
+        stream::once(keys)
+            .map(stream::iter)
             .flatten()
-            .map(move |key| read(from, key))
+            .map(move |key| read(from.clone(), key))
             .buffered(READS)
-            .try_filter_map(|entry| async move { Ok(entry) })
+            .try_filter_map(future::ok)
             .boxed()
             .fuse()
     }
 
-    async fn keys_once(&self, from: &dyn Storage) -> Result<Vec<Result<Key>>> {
+    async fn keys_once(&self, from: &Store) -> Result<Vec<Result<Key>>> {
         let (mut seen, mut listed) = (HashSet::new(), Vec::new());
         let mut keys = from.keys(&self.prefix);
         while let Some(key) = keys.next().await {
@@ -80,11 +77,8 @@ impl Scope {
     }
 }
 
-async fn read(from: &dyn Storage, key: Result<Key>) -> Result<Option<Entry>> {
+async fn read(from: Store, key: Result<Key>) -> Result<Option<(Key, Record)>> {
     let key = key?;
-    let Some(record) = from.read(&key).await? else {
-        return Ok(None);
-    };
-    let expiry = if from.capabilities().expiry { from.ttl(&key).await? } else { Some(Expiry::Never) };
-    Ok(expiry.map(|expiry| Entry::new(key, record, expiry)))
+    let record = from.read_with(&key, &with_ttl(&from)).await?;
+    Ok(record.map(|record| (key, record)))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Error, Key, Result, Storage};
+use larder_core::v2::{Error, Key, Result, Store};
 
 use super::{
     batch::{self, Extra, Extras},
@@ -99,16 +99,16 @@ pub enum Difference<'a> {
 ///
 /// # Errors
 ///
-/// As [`Storage::entries`] and [`Storage::read_many`], except that an entry that fails alone is only
+/// As [`Store::entries`] and [`Store::read_many`], except that an entry that fails alone is only
 /// reported.
 pub async fn verify(
-    from: &dyn Storage,
-    to: &dyn Storage,
+    from: &Store,
+    to: &Store,
     options: &VerifyOptions,
     mut difference: impl FnMut(Difference<'_>) + Send,
 ) -> Result<VerifyReport> {
     let comparison = Comparison::between(from, to);
-    let capabilities = to.capabilities();
+    let info = to.info();
     let mut report = VerifyReport::default();
     let mut entries = options.scope.entries(from);
     while let Some((batch, errors)) = batch::next(&mut entries).await {
@@ -119,17 +119,17 @@ pub async fn verify(
             report.failed += 1;
             difference(Difference::Failed(&error));
         }
-        let records = batch::read_each(to, &batch::keys(&batch)).await?;
+        let records = batch::read_target(to, &batch).await?;
         for (found, record) in batch.iter().zip(&records) {
-            let (key, value) = (&found.entry().key, &found.entry().record.value);
+            let (key, value) = (&found.key, &found.record.value);
             let found_difference = match record {
                 Err(error) => Some(Difference::Damaged(key, error)),
                 // An entry that has expired on both sides is equal.
                 Ok(None) if found.remaining().is_none() => None,
                 Ok(None) => Some(Difference::Missing(key)),
                 Ok(Some(record)) if !comparison.equal(&record.value, value) => Some(Difference::Value(key)),
-                Ok(Some(_)) if capabilities.expiry => {
-                    let there = to.ttl(key).await?;
+                Ok(Some(record)) if info.expiry => {
+                    let there = Some(batch::ttl(record));
                     (!close(found.remaining(), there, options.tolerance)).then_some(Difference::Expiry(key))
                 }
                 Ok(Some(_)) => None,
@@ -143,7 +143,7 @@ pub async fn verify(
             }
         }
     }
-    if capabilities.listing {
+    if info.listing {
         let mut extras = Extras::new(from, to, &options.scope);
         while let Some(extras) = extras.next().await? {
             for extra in extras {

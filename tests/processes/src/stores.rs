@@ -1,9 +1,6 @@
 //! Stores by URL.
 
-use larder::{
-    Error, async_trait,
-    v2::{Store, legacy},
-};
+use larder::v2::{Error, Store, async_trait};
 use larder_test_servers::{self as servers, Server};
 use larder_testkit::{Factory, Missing};
 use tempfile::TempDir;
@@ -134,6 +131,6 @@ impl Stores {
 #[async_trait]
 impl Factory for Stores {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        larder::open(&self.url(space)).await.map(legacy)
+        larder::open(&self.url(space)).await
     }
 }

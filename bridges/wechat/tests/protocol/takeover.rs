@@ -13,7 +13,7 @@ pub(crate) async fn takes_over_from_mp_session_koa2() {
     let mut theirs = client.get_multiplexed_async_connection().await.must("connect");
     let separator = if server.url().contains('?') { '&' } else { '?' };
     let url = format!("{}{separator}layout=grammy", server.url());
-    let storage = Arc::from(larder::open(&url).await.must("open the storage"));
+    let storage = Arc::new(larder::open(&url).await.must("open the storage"));
     let service = Service::start(storage).await;
 
     // Its redisStore's `set`: the key, `JSON.stringify` in the order in which the login made the fields. Of

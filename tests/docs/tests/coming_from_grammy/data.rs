@@ -130,9 +130,9 @@ async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
     let back = folder.path().join("back");
     let url = format!("file:{}?layout=grammy", back.display());
     let options = CopyOptions::default().drop_expiry(true);
-    let from = chats.storage();
+    let from = larder::v2::legacy(chats.storage().clone());
     let to = larder::open(&url).await?;
-    transfer::copy(&**from, &to, &options, |_| {}).await?;
+    transfer::copy(&from, &to, &options, |_| {}).await?;
     let text =
         fs::read_to_string(back.join("42/424242.json")).unwrap();
     assert!(text.starts_with(

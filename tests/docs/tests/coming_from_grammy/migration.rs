@@ -65,7 +65,8 @@ async fn no_update_is_lost_whatever_the_order() -> Result<()> {
         format!("sqlite:{path}/bot.db?synchronous=off"),
         format!("file:{path}/sessions?layout=grammy&sync=false"),
     ] {
-        move_amid_updates(larder::open(&url).await?.into()).await?;
+        move_amid_updates(Arc::new(larder::open(&url).await?))
+            .await?;
     }
     Ok(())
 }

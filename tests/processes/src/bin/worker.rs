@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
 
 async fn increment(url: &str, key: &str, tasks: &str, count: &str, queue: bool) -> Outcome {
     let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
-    let storage: Arc<dyn Storage> = larder::open(url).await?.into();
+    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
     let turn = Arc::new(Mutex::new(()));
     all(tasks, |_| {
         let (storage, key, turn) = (Arc::clone(&storage), key.clone(), Arc::clone(&turn));
@@ -129,7 +129,7 @@ async fn lock(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
 
 async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
     let (key, ttl) = (Key::new(key)?, Duration::from_millis(ttl.parse()?));
-    let storage: Arc<dyn Storage> = larder::open(url).await?.into();
+    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
     let lease = Leases::new(storage).with_ttl(ttl).lock(&key).await?;
     println!("{}", lease.token());
     lease.lost().await;
@@ -138,7 +138,7 @@ async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
 
 async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
     let (tasks, first) = (tasks.parse()?, first.parse::<u64>()?);
-    let storage: Arc<dyn Storage> = larder::open(url).await?.into();
+    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
     all(tasks, |task| {
         let storage = Arc::clone(&storage);
         async move {
