@@ -1,6 +1,9 @@
 //! Between the two editions, until everything is ported.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -117,16 +120,32 @@ impl Storage for Legacy {
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        stream::once(async move {
-            if options.values {
-                let entry = |entry: crate::Entry| Entry::new(entry.key, entry.record.expires(entry.expiry));
-                self.0.entries(&options.prefix).map_ok(entry).collect::<Vec<_>>().await
-            } else {
-                self.0.keys(&options.prefix).map_ok(Entry::key).collect().await
+        let found = Arc::new(Mutex::new(None));
+        let next = Arc::clone(&found);
+        let mut listing = Box::pin(async move {
+            let entry = |entry: crate::Entry| Entry::new(entry.key, entry.record.expires(entry.expiry));
+            let mut entries = match options.values {
+                true => self.0.entries(&options.prefix).map_ok(entry).boxed(),
+                false => self.0.keys(&options.prefix).map_ok(Entry::key).boxed(),
+            };
+            while let Some(entry) = entries.next().await {
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+                // Until it has been taken.
+                let mut is_taken = false;
+                let taken = move |_: &mut Context<'_>| match std::mem::replace(&mut is_taken, true) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                };
+                future::poll_fn(taken).await;
+            }
+        });
+        stream::poll_fn(move |context| {
+            let ended = listing.as_mut().poll(context).is_ready();
+            match found.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                None if !ended => Poll::Pending,
+                entry => Poll::Ready(entry),
             }
         })
-        .map(stream::iter)
-        .flatten()
         .boxed()
     }
 
