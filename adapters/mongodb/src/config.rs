@@ -1,331 +1,267 @@
-//! How a storage is configured and opened.
+//! What can be configured, and URLs: our own options out of them, the rest for the driver.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Operation, Result, Storage};
-use mongodb::{
-    Client, Collection, Namespace,
-    bson::Document,
-    options::{Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, WriteConcern},
-};
-use tokio::runtime::Handle;
+use larder_core::v2::{Error, Result};
+use larder_kit::StoreUrl;
+use mongodb::options::ConnectionString;
 
-use crate::{MongoStorage, NAME, driver::Driver, error, model::Model, options, setup};
+use crate::error::invalid_config;
 
-/// Database and collection, where nobody names one.
-const DEFAULT_NAME: &str = "larder";
-/// How long to look for a server, unless the URL says otherwise. The driver's 30 s are long to wait
-/// for a wrong port.
-const SERVER_SELECTION: Duration = Duration::from_secs(5);
 /// How long a call may take in all.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What values become in a document.
+/// How values are stored in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+#[non_exhaustive]
+pub enum ValueFormat {
     /// BSON binary data: any bytes, as they are.
     Binary,
-    /// BSON that says what the JSON says, to be read and queried with MongoDB's own tools. Values
+    /// BSON of the same meaning as the JSON, to be read and queried with MongoDB's own tools. Values
     /// must be JSON, and come back as an equal JSON value.
     Document,
 }
 
 /// How documents are laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Layout {
     /// `{_id: key, value, version, expires_at}`.
     #[default]
     Larder,
-    /// What grammY's MongoDB adapter reads and writes: `{_id: ObjectId, key, value}`, the value as
-    /// BSON. No expiry; compare-and-swap by content.
+    /// The documents of grammY's MongoDB adapter: `{_id: ObjectId, key, value}`, the value as BSON. No
+    /// expiry; compare-and-swap by content.
     Grammy,
 }
 
-/// Opens a [`MongoStorage`].
-///
-/// ```no_run
-/// # async fn example(client: mongodb::Client) -> larder_core::Result<()> {
-/// use std::time::Duration;
-/// use larder_mongodb::{Form, MongoBuilder};
-///
-/// // A client of your own; it stays open when the storage is closed.
-/// let storage = MongoBuilder::from_client(client)
-///     .database("bot")
-///     .collection("sessions")
-///     .values(Form::Document)
-///     .timeout(Duration::from_secs(10))
-///     .connect()
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[must_use]
-pub struct MongoBuilder {
-    place: Place,
-    database: Option<String>,
-    collection: Option<String>,
-    form: Option<Form>,
-    layout: Layout,
-    setup: bool,
-    existing: bool,
-    timeout: Duration,
+/// The options of our own that a URL can have.
+pub const OPTIONS: &[&str] = &["database", "collection", "values", "layout", "setup", "timeout"];
+
+/// The standard connection string options that go to the driver. Their names are not case-sensitive.
+pub const DRIVER_OPTIONS: &[&str] = &[
+    "appName",
+    "authMechanism",
+    "authMechanismProperties",
+    "authSource",
+    "connectTimeoutMS",
+    "directConnection",
+    "heartbeatFrequencyMS",
+    "journal",
+    "loadBalanced",
+    "localThresholdMS",
+    "maxConnecting",
+    "maxIdleTimeMS",
+    "maxPoolSize",
+    "maxStalenessSeconds",
+    "minPoolSize",
+    "readConcernLevel",
+    "readPreference",
+    "readPreferenceTags",
+    "replicaSet",
+    "retryReads",
+    "retryWrites",
+    "serverMonitoringMode",
+    "serverSelectionTimeoutMS",
+    "socketTimeoutMS",
+    "srvMaxHosts",
+    "srvServiceName",
+    "ssl",
+    "tls",
+    "tlsAllowInvalidCertificates",
+    "tlsCAFile",
+    "tlsCertificateKeyFile",
+    "tlsInsecure",
+    "w",
+    "waitQueueTimeoutMS",
+    "wTimeoutMS",
+];
+
+/// These need another option, so they cannot be tried alone.
+const DEPENDENT: &[&str] =
+    &["readPreferenceTags", "maxStalenessSeconds", "authMechanism", "authMechanismProperties"];
+
+/// What is configured.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) database: Option<String>,
+    pub(crate) collection: Option<String>,
+    pub(crate) format: Option<ValueFormat>,
+    pub(crate) layout: Layout,
+    pub(crate) setup: bool,
+    pub(crate) existing: bool,
+    pub(crate) timeout: Duration,
 }
 
-enum Place {
-    Url(Box<ConnectionString>),
-    Client(Client),
-    Collection(Collection<Document>),
-}
-
-impl MongoBuilder {
-    /// A storage at a URL, with its [options](crate#options). Connects nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if the URL or one of its options is wrong. The message prints no
-    /// part of the URL that may be a password.
-    pub fn from_url(url: &str) -> Result<Self> {
-        let (options, connection) = options::parse(url)?;
-        let mut builder = Self::new(Place::Url(Box::new(connection)));
-        builder.database = options.database;
-        builder.collection = options.collection;
-        builder.form = options.form;
-        builder.layout = options.layout.unwrap_or_default();
-        builder.setup = options.setup.unwrap_or(true);
-        builder.timeout = options.timeout.unwrap_or(TIMEOUT);
-        Ok(builder)
-    }
-
-    /// A storage on a client of the caller's, with its read and write concern. Closing the storage
-    /// leaves the client open.
-    pub fn from_client(client: Client) -> Self {
-        Self::new(Place::Client(client))
-    }
-
-    /// A storage in a collection of the caller's, with its read and write concern and read
-    /// preference. Closing the storage leaves the client open.
-    pub fn from_collection<T: Send + Sync>(collection: &Collection<T>) -> Self {
-        Self::new(Place::Collection(collection.clone_with_type()))
-    }
-
-    const fn new(place: Place) -> Self {
+impl Default for Options {
+    fn default() -> Self {
         Self {
-            place,
             database: None,
             collection: None,
-            form: None,
+            format: None,
             layout: Layout::Larder,
             setup: true,
             existing: false,
             timeout: TIMEOUT,
         }
     }
+}
 
-    /// The database. Default: the one in the URL's path or of the given collection, else `larder`.
-    pub fn database(mut self, name: impl Into<String>) -> Self {
-        self.database = Some(name.into());
-        self
-    }
-
-    /// The collection. Default: the given one, else `larder`.
-    pub fn collection(mut self, name: impl Into<String>) -> Self {
-        self.collection = Some(name.into());
-        self
-    }
-
-    /// What values become. Default: [`Form::Binary`], and [`Form::Document`] in grammY's layout,
-    /// which knows nothing else.
-    pub const fn values(mut self, form: Form) -> Self {
-        self.form = Some(form);
-        self
-    }
-
-    /// How documents are laid out. Default: [`Layout::Larder`].
-    pub const fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Whether to check the collection and create its index. Default: yes. Without, nobody removes
-    /// expired documents unless the [index](crate#what-is-stored) is there (they are never seen
-    /// either way).
-    pub const fn setup(mut self, setup: bool) -> Self {
-        self.setup = setup;
-        self
-    }
-
-    /// Opens only what is there: creates neither the collection nor an index, whatever
-    /// [`setup`](Self::setup) says, and needs no more than the right to read. Connecting fails with
-    /// [`ErrorKind::InvalidConfig`] if there is no such collection, or if it holds other data. Reads
-    /// and writes work as usual.
-    pub const fn existing(mut self) -> Self {
-        self.existing = true;
-        self
-    }
-
-    /// How long any one call may take, connecting included. Default: 30 s. A call that takes longer
-    /// is a [`Timeout`](ErrorKind::Timeout); a write may then still happen.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Connects, and sets up what is missing.
-    ///
-    /// # Errors
-    ///
-    /// As [`MongoStorage::connect`].
-    pub async fn connect(self) -> Result<MongoStorage> {
-        let runtime = Handle::try_current().map_err(|_| {
-            options::configuration("the MongoDB driver needs a Tokio runtime; call this on one")
-        })?;
-        if self.timeout.is_zero() {
-            return Err(options::configuration("the time-out is zero: no call could end in time"));
+/// Takes our options out of `url` and lets the driver parse the rest.
+pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
+    let mut url = StoreUrl::parse(url)?;
+    match url.scheme() {
+        "mongodb" => {}
+        "mongodb+srv" if cfg!(feature = "srv") => {}
+        "mongodb+srv" => {
+            return Err(invalid_config(
+                "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of the \
+                 crate `larder` (of `larder-mongodb`, where it is used alone), or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
+            ));
         }
-        let model = self.model()?;
-        let owned = matches!(self.place, Place::Url(_));
-        let (client, namespace, concerns) = match self.place {
-            Place::Url(connection) => {
-                // Nothing but the look-up of a `mongodb+srv:` name is awaited here.
-                let options = runtime.spawn(async move { ClientOptions::parse(*connection).await }).await;
-                let options = options.map_err(|_| failed_start())?.map_err(refused)?;
-                let (client, database) = own_client(options)?;
-                let concerns = CollectionOptions::default();
-                (client, (database, None), concerns)
-            }
-            Place::Client(client) => {
-                let database = client.default_database().map(|database| database.name().to_owned());
-                (client, (database, None), CollectionOptions::default())
-            }
-            Place::Collection(collection) => {
-                let Namespace { db, coll, .. } = collection.namespace();
-                let mut concerns = CollectionOptions::default();
-                concerns.selection_criteria = collection.selection_criteria().cloned();
-                concerns.read_concern = collection.read_concern().cloned();
-                concerns.write_concern = collection.write_concern().cloned();
-                (collection.client().clone(), (Some(db), Some(coll)), concerns)
-            }
-        };
-        let name = |given: Option<String>, other: Option<String>| {
-            given.or(other).unwrap_or_else(|| DEFAULT_NAME.to_owned())
-        };
-        let database = name(self.database, namespace.0);
-        let collection = name(self.collection, namespace.1);
-        options::check_names(&database, &collection)?;
-
-        let write_concern =
-            durable(concerns.write_concern.clone().or_else(|| client.write_concern().cloned()))?;
-        let mut concerns = concerns;
-        concerns.write_concern = Some(write_concern.clone());
-        let database = client.database(&database);
-        let collection = database.collection_with_options(&collection, concerns);
-        let driver = Driver::new(client, database, collection, write_concern, runtime, self.timeout, owned);
-        let storage = MongoStorage { driver: Arc::new(driver), model };
-        let ready = if self.existing {
-            setup::look(&storage.driver, model).await
-        } else if self.setup {
-            setup::set_up(&storage.driver, model).await
-        } else {
-            storage.ping().await
-        };
-        match ready {
-            Ok(()) => Ok(storage),
-            Err(error) => {
-                storage.driver.close().await;
-                Err(error)
-            }
-        }
+        _ => return Err(invalid_config("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
     }
+    let options = own(&mut url)?;
+    let known = |name: &str| DRIVER_OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name));
+    if let Some(unknown) = url.remaining().find(|name| !known(name)) {
+        return Err(invalid_config(format!(
+            "`{}:` has no option `{unknown}`; its options are: {}; and those of the driver: {}",
+            url.scheme(),
+            OPTIONS.join(", "),
+            DRIVER_OPTIONS.join(", "),
+        )));
+    }
+    let connection = ConnectionString::parse(url.to_url()).map_err(|_| culprit(&url))?;
+    Ok((options, connection))
+}
 
-    fn model(&self) -> Result<Model> {
-        let form = match (self.layout, self.form) {
-            (Layout::Grammy, Some(Form::Binary)) => {
-                return Err(options::configuration(
-                    "layout=grammy stores BSON; it does not go with values=binary",
-                ));
-            }
-            (Layout::Grammy, _) => Form::Document,
-            (Layout::Larder, form) => form.unwrap_or(Form::Binary),
-        };
-        Ok(Model { layout: self.layout, form })
+fn own(url: &mut StoreUrl) -> Result<Options> {
+    let formats = [("binary", ValueFormat::Binary), ("document", ValueFormat::Document)];
+    let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
+    let default = Options::default();
+    Ok(Options {
+        database: url.take("database")?,
+        collection: url.take("collection")?,
+        format: url.take_choice("values", &formats)?,
+        layout: url.take_choice("layout", &layouts)?.unwrap_or_default(),
+        setup: url.take_bool("setup")?.unwrap_or(default.setup),
+        timeout: url.take_duration("timeout")?.unwrap_or(default.timeout),
+        ..default
+    })
+}
+
+/// The driver's own message may quote a part of the URL that is a password, so it stays behind: each
+/// option is tried alone, to name at least the one that is wrong.
+fn culprit(url: &StoreUrl) -> Error {
+    let query = url.to_url();
+    let query = query.split_once('?').map_or("", |(_, query)| query);
+    let wrong = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let dependent = DEPENDENT.iter().any(|option| option.eq_ignore_ascii_case(name));
+        let fails = ConnectionString::parse(format!("mongodb://localhost/?{pair}")).is_err();
+        (fails && !dependent && !name.to_ascii_lowercase().starts_with("srv")).then(|| name.to_owned())
+    });
+    match wrong {
+        Some(name) => invalid_config(format!("the driver refuses the value of the option `{name}`")),
+        None => invalid_config(
+            "the driver refuses the URL: check the list of hosts and ports, percent-encode reserved characters \
+             in user, password and database (`@` is %40, `/` is %2F), and see that its options go together",
+        ),
     }
 }
 
-fn own_client(mut options: ClientOptions) -> Result<(Client, Option<String>)> {
-    options.server_selection_timeout.get_or_insert(SERVER_SELECTION);
-    let database = options.default_database.clone();
-    let client = Client::with_options(options).map_err(refused)?;
-    Ok((client, database))
-}
-
-/// The write concern with which an acknowledged write is durable, unless another one is given.
-fn durable(given: Option<WriteConcern>) -> Result<WriteConcern> {
-    let mut concern = given.unwrap_or_default();
-    if concern.w == Some(Acknowledgment::Nodes(0)) {
-        return Err(options::configuration(
-            "w=0 asks for no acknowledgement, but a storage has to know whether a write happened",
+/// Refuses names that the server would refuse, before there is a server.
+pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
+    let illegal = |c: char| matches!(c, '/' | '\\' | '.' | ' ' | '"' | '$' | '\0');
+    if database.is_empty() || database.len() > 63 || database.contains(illegal) {
+        return Err(invalid_config(
+            "a database name has 1 to 63 bytes, and none of the characters / \\ . \" $ nor a space",
         ));
     }
-    if concern.w.is_none() && concern.journal.is_none() {
-        concern.w = Some(Acknowledgment::Majority);
-        concern.journal = Some(true);
+    if collection.is_empty()
+        || collection.contains(['$', '\0'])
+        || collection.starts_with("system.")
+        || collection.starts_with('.')
+        || collection.ends_with('.')
+    {
+        return Err(invalid_config(
+            "a collection name is not empty, has no $, no dot at either end, and does not begin with `system.`",
+        ));
     }
-    Ok(concern)
-}
-
-fn refused(failed: mongodb::error::Error) -> Error {
-    error::from_driver(Operation::Connect, &failed)
-}
-
-fn failed_start() -> Error {
-    Error::new(ErrorKind::Unavailable, "the Tokio runtime is shutting down")
-        .with_adapter(NAME)
-        .with_operation(Operation::Connect)
-}
-
-impl fmt::Debug for MongoBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the connection string nor the client's options: they hold the password.
-        f.debug_struct("MongoBuilder")
-            .field("database", &self.database)
-            .field("collection", &self.collection)
-            .field("form", &self.form)
-            .field("layout", &self.layout)
-            .field("setup", &self.setup)
-            .field("existing", &self.existing)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_core::v2::ErrorKind;
+
     use super::*;
 
-    #[test]
-    fn the_default_write_concern_is_durable_and_a_given_one_is_kept() {
-        let default = durable(None).unwrap();
-        assert_eq!((default.w, default.journal), (Some(Acknowledgment::Majority), Some(true)));
-        let one = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
-        assert_eq!(durable(Some(one.clone())).unwrap(), one);
-        let timed = WriteConcern::builder().w_timeout(Duration::from_secs(1)).build();
-        assert_eq!(durable(Some(timed)).unwrap().journal, Some(true));
-        let none = WriteConcern::builder().w(Acknowledgment::Nodes(0)).build();
-        assert_eq!(durable(Some(none)).unwrap_err().kind(), ErrorKind::InvalidConfig);
-    }
-
-    #[test]
-    fn debug_prints_no_password() {
-        let builder = MongoBuilder::from_url("mongodb://u:hunter2@h/db").unwrap();
-        assert!(!format!("{builder:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn grammy_s_layout_has_one_form() {
-        let url = "mongodb://h/?layout=grammy&values=binary";
-        let error = MongoBuilder::from_url(url).unwrap().model().unwrap_err();
+    fn refused(url: &str) -> String {
+        let error = parse(url).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-        let builder = MongoBuilder::from_url("mongodb://h/?layout=grammy").unwrap();
-        assert_eq!(builder.model().unwrap(), Model { layout: Layout::Grammy, form: Form::Document });
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        shown
+    }
+
+    #[test]
+    fn our_options_are_taken_and_the_drivers_handed_on() {
+        let (options, connection) = parse(
+            "mongodb://u:p%40ss@a:1,b:2/bot?collection=s&values=document&setup=false&timeout=2s&w=1&replicaSet=rs",
+        )
+        .unwrap();
+        assert_eq!(options.collection.as_deref(), Some("s"));
+        assert_eq!((options.format, options.setup), (Some(ValueFormat::Document), false));
+        assert_eq!(options.timeout, Duration::from_secs(2));
+        assert_eq!(connection.replica_set.as_deref(), Some("rs"));
+        assert!(connection.write_concern.is_some());
+        assert!(
+            parse("mongodb://h/?READPREFERENCE=nearest&readPreferenceTags=dc:ny&readPreferenceTags=").is_ok()
+        );
+    }
+
+    #[test]
+    fn unknown_options_name_the_known_ones() {
+        let shown = refused("mongodb://u:hunter2@h/?colection=x");
+        for name in ["`colection`", "collection", "layout", "readConcernLevel"] {
+            assert!(shown.contains(name), "{shown}");
+        }
+        assert!(refused("mongodb://h/?values=text").contains("binary, document"));
+    }
+
+    #[test]
+    fn the_option_that_is_wrong_is_named_and_a_password_is_not() {
+        assert!(refused("mongodb://u:hunter2@h/?tls=maybe").contains("`tls`"));
+        assert!(refused("mongodb://h/?connectTimeoutMS=soon&w=1").contains("`connectTimeoutMS`"));
+        // Without its `@` a password looks like a port.
+        refused("mongodb://u:hunter2/h");
+        refused("mongodb://u:hunter2@/?tls=true");
+        refused("mongodb://u:hunter2@h:port/db");
+        assert!(refused("postgres://h").contains("mongodb://"));
+    }
+
+    #[cfg(not(feature = "srv"))]
+    #[test]
+    fn srv_says_what_it_needs() {
+        let shown = refused("mongodb+srv://u:hunter2@cluster.example.net/");
+        for name in ["feature `srv`", "crate `larder`", "`larder-mongodb`"] {
+            assert!(shown.contains(name), "{shown}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_server_refuses_are_refused() {
+        assert!(check_names("bot", "sessions.v2").is_ok());
+        for (database, collection) in [
+            ("", "c"),
+            ("a.b", "c"),
+            ("a b", "c"),
+            ("d", ""),
+            ("d", "$c"),
+            ("d", "system.users"),
+            ("d", "c."),
+        ] {
+            assert!(check_names(database, collection).is_err(), "{database} {collection}");
+        }
     }
 }

@@ -2,175 +2,150 @@
 //! they must not be dropped midway, and a caller may drop ours at any point.
 
 use std::{
+    fmt,
     future::Future,
-    pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
+    pin::{Pin, pin},
     time::Duration,
 };
 
 use futures_util::future::{Either, select};
-use larder_core::{Error, ErrorKind, Key, Operation, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 use mongodb::{
-    Client, Collection, Database,
-    bson::{Document, RawDocumentBuf},
+    Collection, Database,
+    action::{Action, Aggregate},
+    bson::{Document, RawDocumentBuf, doc},
     error::Result as DriverResult,
-    options::WriteConcern,
+    options::{ReadPreference, SelectionCriteria},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinError, time::Sleep};
 
-use crate::{NAME, error, stragglers::Stragglers};
+use crate::{error, in_flight::InFlight};
 
 /// How long `close` waits for the driver to wind up its connections.
 const SHUTDOWN: Duration = Duration::from_secs(5);
-/// How many bytes of a page are gathered before it is handed on.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The driver's handles, and how they are called.
-#[derive(Debug)]
+/// The driver's handle, and how it is called.
 pub(crate) struct Driver {
     // `None` only while dropping.
-    handles: Option<Handles>,
+    collection: Option<Collection<Document>>,
+    /// Whether the client is our own, to be shut down with the storage.
+    owned: bool,
     runtime: Handle,
     timeout: Duration,
-    owned: bool,
-    closed: AtomicBool,
-    stragglers: Stragglers,
+    in_flight: InFlight,
 }
 
-struct Handles {
-    client: Client,
-    database: Database,
-    collection: Collection<Document>,
-    write_concern: WriteConcern,
+/// A query for documents.
+pub(crate) struct Query {
+    pub(crate) pipeline: Vec<Document>,
+    /// How many documents there are at most.
+    pub(crate) most: usize,
+    /// Stops reading once the documents have as many bytes.
+    pub(crate) bytes: usize,
+    /// Asks the primary, whatever the read preference: another member may lag behind.
+    pub(crate) primary: bool,
 }
 
-impl std::fmt::Debug for Handles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handles").field("namespace", &self.collection.namespace()).finish_non_exhaustive()
+impl Query {
+    /// Of all documents that `pipeline` finds, which are at most so many.
+    pub(crate) const fn new(pipeline: Vec<Document>, most: usize) -> Self {
+        Self { pipeline, most, bytes: usize::MAX, primary: false }
     }
 }
 
 impl Driver {
     pub(crate) fn new(
-        client: Client,
-        database: Database,
         collection: Collection<Document>,
-        write_concern: WriteConcern,
+        owned: bool,
         runtime: Handle,
         timeout: Duration,
-        owned: bool,
     ) -> Self {
-        Self {
-            handles: Some(Handles { client, database, collection, write_concern }),
-            runtime,
-            timeout,
-            owned,
-            closed: AtomicBool::new(false),
-            stragglers: Stragglers::default(),
-        }
+        Self { collection: Some(collection), owned, runtime, timeout, in_flight: InFlight::default() }
     }
 
-    fn handles(&self, operation: Operation) -> Result<&Handles> {
-        match &self.handles {
-            Some(handles) if !self.closed.load(Ordering::Acquire) => Ok(handles),
-            _ => Err(Error::closed().with_adapter(NAME).with_operation(operation)),
-        }
+    pub(crate) fn collection(&self) -> Result<Collection<Document>> {
+        self.collection.clone().ok_or_else(Error::closed)
     }
 
-    /// Says so if the storage is closed.
-    pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
-        self.handles(operation).map(drop)
+    pub(crate) fn database(&self) -> Result<Database> {
+        let collection = self.collection()?;
+        Ok(collection.client().database(&collection.namespace().db))
     }
 
-    /// The collection, unless the storage is closed.
-    pub(crate) fn collection(&self, operation: Operation) -> Result<Collection<Document>> {
-        Ok(self.handles(operation)?.collection.clone())
-    }
-
-    /// The same for documents that come as bytes.
-    pub(crate) fn raw_collection(&self, operation: Operation) -> Result<Collection<RawDocumentBuf>> {
-        Ok(self.handles(operation)?.collection.clone_with_type())
-    }
-
-    /// The database, unless the storage is closed.
-    pub(crate) fn database(&self, operation: Operation) -> Result<Database> {
-        Ok(self.handles(operation)?.database.clone())
-    }
-
-    /// The write concern, for commands that the driver does not give one.
-    pub(crate) fn write_concern(&self, operation: Operation) -> Result<&WriteConcern> {
-        Ok(&self.handles(operation)?.write_concern)
+    pub(crate) async fn find(&self, query: Query) -> Result<Vec<RawDocumentBuf>> {
+        let collection = self.collection()?;
+        // One more than there can be: a cursor whose batch is just full is asked once more.
+        let batch = u32::try_from(query.most + 1).unwrap_or(u32::MAX);
+        let primary = query.primary.then_some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        self.read(async move {
+            let call = collection.aggregate(query.pipeline).batch_size(batch);
+            let call = call.optional(primary, Aggregate::selection_criteria);
+            let mut cursor = call.with_type::<RawDocumentBuf>().await?;
+            let (mut documents, mut bytes) = (Vec::new(), 0);
+            while bytes < query.bytes && cursor.advance().await? {
+                bytes += cursor.current().as_bytes().len();
+                documents.push(cursor.current().to_owned());
+            }
+            Ok(documents)
+        })
+        .await
     }
 
     /// Runs a call that changes nothing.
-    pub(crate) async fn run<T, F>(&self, operation: Operation, call: F) -> Result<T>
+    pub(crate) async fn read<T, F>(&self, call: F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = DriverResult<T>> + Send + 'static,
     {
-        self.call(operation, &[], call).await?.map_err(|failed| error::from_driver(operation, &failed))
+        self.write(&[], call).await
     }
 
-    /// Runs a call that changes the entries under `keys`, once no earlier one whose caller has gone
-    /// is still at it. The driver's error comes out as it is.
-    pub(crate) async fn call<T, F>(
-        &self,
-        operation: Operation,
-        keys: &[Key],
-        call: F,
-    ) -> Result<DriverResult<T>>
+    /// Runs a call that changes the entries under `keys`, once no abandoned one concerns them.
+    pub(crate) async fn write<T, F>(&self, keys: &[Key], call: F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = DriverResult<T>> + Send + 'static,
     {
-        let work = async {
-            self.stragglers.wait(keys).await;
-            let (running, guard) = self.stragglers.guard(keys, &self.runtime);
-            let outcome = self
-                .runtime
-                .spawn(async move {
-                    let outcome = call.await;
-                    drop(running);
-                    outcome
-                })
-                .await;
+        let mut timer = pin!(self.timer());
+        let unblocked = self.in_flight.wait(|key| keys.contains(key));
+        in_time(timer.as_mut(), unblocked).await.map_err(Error::not_applied)?;
+        let outcome = async {
+            let (running, guard) = self.in_flight.guard(keys);
+            let call = async move {
+                let outcome = call.await;
+                drop(running);
+                outcome
+            };
+            let outcome = self.runtime.spawn(call).await;
             guard.finish();
             outcome
         };
-        self.in_time(operation, work).await?.map_err(|failed| broken(operation, &failed))
+        let outcome = in_time(timer, outcome).await?;
+        outcome.map_err(|failed| broken(&failed))?.map_err(|failed| error::from_driver(&failed))
     }
 
-    /// Waits until no call whose caller has gone changes a key that begins with `prefix`.
-    pub(crate) async fn settle(&self, operation: Operation, prefix: &str) -> Result<()> {
-        self.in_time(operation, self.stragglers.wait_under(prefix)).await
+    pub(crate) async fn ping(&self) -> Result<()> {
+        let database = self.database()?;
+        self.read(async move { database.run_command(doc! { "ping": 1 }).await }).await.map(drop)
     }
 
-    /// What comes of `work`, if that is within the storage's time-out.
-    async fn in_time<T>(&self, operation: Operation, work: impl Future<Output = T>) -> Result<T> {
-        let timer = {
-            // A timer needs the runtime only where it is made.
-            let _entered = self.runtime.enter();
-            tokio::time::sleep(self.timeout)
-        };
-        match select(pin!(work), pin!(timer)).await {
-            Either::Left((outcome, _)) => Ok(outcome),
-            Either::Right(((), _)) => Err(Error::new(
-                ErrorKind::Timeout,
-                "the server did not answer within the storage's time-out (the option `timeout`)",
-            )
-            .with_adapter(NAME)
-            .with_operation(operation)),
-        }
+    /// Waits until no abandoned call changes a key that begins with `prefix`.
+    pub(crate) async fn settle(&self, prefix: &str) -> Result<()> {
+        let settled = self.in_flight.wait(|key| key.as_str().starts_with(prefix));
+        in_time(pin!(self.timer()), settled).await.map_err(Error::not_applied)
     }
 
-    /// Ends the use of the storage; of the client too, if it is our own.
+    fn timer(&self) -> Sleep {
+        // A timer needs the runtime only where it is made.
+        let _entered = self.runtime.enter();
+        tokio::time::sleep(self.timeout)
+    }
+
+    /// Shuts the client down, if it is our own.
     pub(crate) async fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) || !self.owned {
-            return;
-        }
-        if let Some(handles) = &self.handles {
-            let client = handles.client.clone();
-            // Calls under way fail as closed; what is left of them the driver cleans up.
+        let client = self.collection.as_ref().filter(|_| self.owned).map(|one| one.client().clone());
+        if let Some(client) = client {
+            // Calls under way fail as closed; the driver cleans up what is left of them.
             let shutdown = self.runtime.spawn(async move {
                 let _ =
                     tokio::time::timeout(SHUTDOWN, async { client.shutdown().immediate(true).await }).await;
@@ -184,57 +159,37 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // The driver spawns its farewell when the last handle goes, wherever that happens.
         let _entered = self.runtime.enter();
-        drop(self.handles.take());
+        drop(self.collection.take());
     }
 }
 
-fn broken(operation: Operation, failed: &tokio::task::JoinError) -> Error {
-    let error = if failed.is_cancelled() {
-        Error::new(
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the client: its options hold the password.
+        f.debug_struct("Driver")
+            .field("namespace", &self.collection.as_ref().map(Collection::namespace))
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The output of `work`, unless the timer runs out before.
+async fn in_time<T>(timer: Pin<&mut Sleep>, work: impl Future<Output = T>) -> Result<T> {
+    match select(pin!(work), timer).await {
+        Either::Left((outcome, _)) => Ok(outcome),
+        Either::Right(((), _)) => Err(Error::new(
+            ErrorKind::Timeout,
+            "the server did not answer within the storage's time-out (the option `timeout`)",
+        )),
+    }
+}
+
+fn broken(failed: &JoinError) -> Error {
+    if failed.is_cancelled() {
+        return Error::new(
             ErrorKind::Unavailable,
             "the Tokio runtime that the storage was opened on is shutting down",
-        )
-    } else {
-        Error::new(ErrorKind::Other, "the MongoDB driver panicked")
-    };
-    error.with_adapter(NAME).with_operation(operation)
-}
-
-/// Reads a cursor's first documents: as many as there are, or as make a full page.
-pub(crate) async fn page(mut cursor: mongodb::Cursor<RawDocumentBuf>) -> DriverResult<Page> {
-    let mut documents = Vec::new();
-    let mut bytes = 0;
-    while cursor.advance().await? {
-        let document = cursor.current().to_owned();
-        bytes += document.as_bytes().len();
-        documents.push(document);
-        if bytes >= PAGE_BYTES {
-            return Ok(Page { documents, full: true });
-        }
+        );
     }
-    Ok(Page { documents, full: false })
-}
-
-/// Reads the first document that a cursor has; the query is to be one that has no second.
-pub(crate) async fn first(
-    mut cursor: mongodb::Cursor<RawDocumentBuf>,
-) -> DriverResult<Option<RawDocumentBuf>> {
-    Ok(if cursor.advance().await? { Some(cursor.current().to_owned()) } else { None })
-}
-
-/// Reads all that a cursor has.
-pub(crate) async fn drain(mut cursor: mongodb::Cursor<RawDocumentBuf>) -> DriverResult<Vec<RawDocumentBuf>> {
-    let mut documents = Vec::new();
-    while cursor.advance().await? {
-        documents.push(cursor.current().to_owned());
-    }
-    Ok(documents)
-}
-
-/// Documents of a listing, one after the other.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) documents: Vec<RawDocumentBuf>,
-    /// The page ended because it was full, not because the server had no more for it.
-    pub(crate) full: bool,
+    Error::new(ErrorKind::Other, "the MongoDB driver panicked")
 }

@@ -1,18 +1,18 @@
 //! The driver's errors -> ours.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{borrow::Cow, error::Error as StdError, fmt, io};
 
-use larder_core::{Error, ErrorKind, Operation};
+use larder_core::v2::{Error, ErrorKind};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure};
-
-use crate::NAME;
 
 /// The server's code for "a unique index has this key already".
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 /// The server's code for "there is no such collection".
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+/// The label of a server's error that came before anything was written.
+const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
 
-/// What can be told of a driver's error: never its own text where that may quote a document.
+/// The part of a driver's error that may be printed: never a text that may quote a document.
 #[derive(Debug)]
 struct Cause(String);
 
@@ -24,25 +24,27 @@ impl fmt::Display for Cause {
 
 impl StdError for Cause {}
 
-/// The code that the server gave, if it was the server that failed.
+pub(crate) fn invalid_config(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+/// The code of an error that a command ended with.
 pub(crate) fn code(error: &DriverError) -> Option<i32> {
     match error.kind.as_ref() {
         DriverKind::Command(error) => Some(error.code),
-        DriverKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
-        DriverKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
         _ => None,
     }
 }
 
 /// An error of the driver, as ours.
-pub(crate) fn from_driver(operation: Operation, error: &DriverError) -> Error {
-    let error = match error.kind.as_ref() {
+pub(crate) fn from_driver(failed: &DriverError) -> Error {
+    let error = match failed.kind.as_ref() {
         DriverKind::Command(error) => from_code(error.code, Some(&error.code_name)),
         DriverKind::Write(WriteFailure::WriteError(error)) => {
             from_code(error.code, error.code_name.as_deref())
         }
         DriverKind::Write(WriteFailure::WriteConcernError(error)) => {
-            write_concern(error.code, Some(&error.code_name))
+            unconfirmed(error.code, Some(&error.code_name))
         }
         DriverKind::Authentication { .. } => denied(),
         DriverKind::Io(error) => from_io(error),
@@ -57,22 +59,34 @@ pub(crate) fn from_driver(operation: Operation, error: &DriverError) -> Error {
         DriverKind::ConnectionPoolCleared { .. } => unavailable("the connection to the server was lost"),
         DriverKind::Shutdown => Error::new(ErrorKind::Closed, "the MongoDB client has been shut down"),
         DriverKind::InvalidTlsConfig { message, .. } => {
-            Error::new(ErrorKind::InvalidConfig, "the TLS options do not work")
-                .with_source(Cause(message.clone()))
+            invalid_config("the TLS options do not work").with_source(Cause(message.clone()))
         }
         DriverKind::IncompatibleServer { message, .. } => {
-            Error::new(ErrorKind::InvalidConfig, "the server is too old for this driver")
-                .with_source(Cause(message.clone()))
+            invalid_config("the server is too old for this driver").with_source(Cause(message.clone()))
         }
         DriverKind::InvalidResponse { .. } => {
-            Error::new(ErrorKind::Other, "the server's reply makes no sense to the driver")
+            Error::new(ErrorKind::Other, "the driver does not understand the server's reply")
         }
-        DriverKind::InvalidArgument { .. } => {
-            Error::new(ErrorKind::InvalidConfig, "the driver refuses the combination of options")
-        }
+        DriverKind::InvalidArgument { .. } => invalid_config("the driver refuses the combination of options"),
         _ => Error::new(ErrorKind::Other, "the MongoDB driver failed"),
     };
-    error.with_adapter(NAME).with_operation(operation)
+    if is_not_sent(failed) || failed.contains_label(NO_WRITES_PERFORMED) {
+        error.not_applied()
+    } else {
+        error
+    }
+}
+
+/// Whether the error proves that no server has received the call. If the driver has tried the call twice,
+/// it returns the error of the attempt that may have reached a server.
+fn is_not_sent(error: &DriverError) -> bool {
+    match error.kind.as_ref() {
+        DriverKind::ServerSelection { .. } | DriverKind::DnsResolve { .. } => true,
+        DriverKind::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        // The other such error interrupts calls that have been sent.
+        DriverKind::ConnectionPoolCleared { message, .. } => message.starts_with("Connection pool for "),
+        _ => false,
+    }
 }
 
 fn unavailable(message: &'static str) -> Error {
@@ -93,14 +107,13 @@ fn from_io(error: &io::Error) -> Error {
             Error::new(ErrorKind::Timeout, "the server did not answer in time").with_source(cause)
         }
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
-            Error::new(ErrorKind::InvalidConfig, "a file that the URL names cannot be used")
-                .with_source(cause)
+            invalid_config("a file that the URL names cannot be used").with_source(cause)
         }
         _ => unavailable("the connection to the server failed").with_source(cause),
     }
 }
 
-/// An error that the server reports by code. Its text is left behind: it quotes keys and values.
+/// An error that the server reports by code. Its text is dropped: it quotes keys and values.
 pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     let (kind, message) = match code {
         13 => (
@@ -112,7 +125,7 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
             (ErrorKind::Unavailable, "the server is not ready: starting, stopping or electing a primary")
         }
         50 | 202 | 262 => (ErrorKind::Timeout, "the server did not finish in time"),
-        64 => return write_concern(code, name),
+        64 => return unconfirmed(code, name),
         10_334 | 17_280 | 17_419 | 17_420 => {
             (ErrorKind::TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
         }
@@ -141,15 +154,19 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     Error::new(kind, message).with_source(cause(code, name))
 }
 
-fn write_concern(code: i32, name: Option<&str>) -> Error {
-    match code {
-        64 | 50 | 202 | 262 => Error::new(
-            ErrorKind::Timeout,
-            "the write was not confirmed in time by as many servers as the write concern asks for",
-        )
-        .with_source(cause(code, name)),
-        _ => from_code(code, name),
-    }
+/// An error that the server reports for a write that has been done, but that not enough servers have
+/// confirmed.
+pub(crate) fn unconfirmed(code: i32, name: Option<&str>) -> Error {
+    let kind = match code {
+        50 | 64 | 202 | 262 => ErrorKind::Timeout,
+        _ => match from_code(code, name).kind() {
+            ErrorKind::Unavailable => ErrorKind::Unavailable,
+            // Not a refusal.
+            _ => ErrorKind::Other,
+        },
+    };
+    let message = "the write was not confirmed by as many servers as the write concern asks for";
+    Error::new(kind, message).with_source(cause(code, name))
 }
 
 fn cause(code: i32, name: Option<&str>) -> Cause {
@@ -161,6 +178,8 @@ fn cause(code: i32, name: Option<&str>) -> Cause {
 
 #[cfg(test)]
 mod tests {
+    use larder_core::v2::Outcome;
+
     use super::*;
 
     #[test]
@@ -178,6 +197,21 @@ mod tests {
         ] {
             assert_eq!(from_code(code, None).kind(), kind, "{code}");
         }
+    }
+
+    #[test]
+    fn unconfirmed_write_is_never_a_refusal() {
+        for code in [13, 64, 79, 91, 100, 4_242] {
+            assert_eq!(unconfirmed(code, None).outcome(), Outcome::Unknown, "{code}");
+        }
+    }
+
+    #[test]
+    fn failed_connection_proves_that_nothing_was_sent() {
+        let outcome = |kind| from_driver(&DriverError::from(io::Error::from(kind))).outcome();
+        assert_eq!(outcome(io::ErrorKind::ConnectionRefused), Outcome::NotApplied);
+        assert_eq!(outcome(io::ErrorKind::ConnectionReset), Outcome::Unknown);
+        assert_eq!(outcome(io::ErrorKind::TimedOut), Outcome::Unknown);
     }
 
     #[test]

@@ -1,7 +1,4 @@
-//! JSON on our side, BSON on the server's: the form that people can query.
-//!
-//! Written by hand rather than over `serde_json`, because a number's text decides how it is stored:
-//! a parser that has already made an `f64` of it has lost what could not be kept.
+//! JSON on our side, BSON on the server's, to be read and queried with MongoDB's own tools.
 
 mod decode;
 mod encode;
@@ -32,9 +29,7 @@ mod tests {
 
     fn read(value: Bson, numbers: Numbers) -> String {
         let stored = raw(value);
-        let mut json = Vec::new();
-        to_json(stored.get("v").unwrap().unwrap(), numbers, &mut json).unwrap();
-        String::from_utf8(json).unwrap()
+        String::from_utf8(to_json(stored.get("v").unwrap().unwrap(), numbers).unwrap()).unwrap()
     }
 
     #[test]

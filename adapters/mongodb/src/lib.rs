@@ -127,25 +127,24 @@
 //! and its BSON, which is often longer than the JSON, has to fit too. In grammY's layout a
 //! compare-and-swap sends the old value along, and the two together must fit.
 
-mod batch;
-mod clear;
+mod bulk;
 mod config;
+mod connect;
 mod driver;
 mod error;
+mod in_flight;
 mod json;
 mod listing;
 mod model;
-mod options;
 mod setup;
 mod shape;
 mod storage;
-mod stragglers;
+
+pub use crate::{
+    config::{DRIVER_OPTIONS, Layout, OPTIONS, ValueFormat},
+    connect::MongoBuilder,
+    storage::MongoStorage,
+};
 
 /// The adapter's name, in errors and traces.
 const NAME: &str = "mongodb";
-
-pub use crate::{
-    config::{Form, Layout, MongoBuilder},
-    options::{DRIVER_OPTIONS, OPTIONS},
-    storage::MongoStorage,
-};

@@ -1,200 +1,158 @@
 //! Listings, page by page.
 //!
-//! Each page is a query of its own, beyond the last key of the one before (both layouts have an index
+//! Each page is a query of its own, after the last key of the one before (both layouts have an index
 //! in the order of the keys): nothing is held on the server in between, so a stream may rest for as
 //! long as it likes and be dropped at any point.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use larder_core::{Entry, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Result};
-use mongodb::{
-    action::{Action, Aggregate},
-    bson::{Bson, Document, RawDocument, RawDocumentBuf, doc},
-    options::{ReadPreference, SelectionCriteria},
-};
+use std::{mem, sync::Arc};
+
+use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_kit::Pager;
+use mongodb::bson::{Bson, RawDocumentBuf, doc};
 
 use crate::{
-    Layout, MongoStorage, NAME,
-    driver::{self, Page},
-    model,
+    config::Layout,
+    driver::{Driver, Query},
+    model::Model,
 };
 
 /// How many keys one query asks for.
-const KEYS_PER_PAGE: u32 = 1_000;
-/// How many entries one query asks for. Fewer come if they are large.
-const ENTRIES_PER_PAGE: u32 = 200;
+const KEYS: usize = 1_000;
+/// How many entries one query asks for.
+const ENTRIES: usize = 200;
+/// A page ends early once its documents have as many bytes.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-pub(crate) fn keys<'a>(storage: &'a MongoStorage, prefix: &'a str) -> KeyStream<'a> {
-    let key = |document: RawDocumentBuf| key_of(storage, &document);
-    pages(storage, Operation::Keys, prefix, KEYS_PER_PAGE, key)
+/// A listing under way.
+pub(crate) struct Listing {
+    driver: Arc<Driver>,
+    model: Model,
+    options: ListOptions,
+    position: Position,
 }
 
-pub(crate) fn entries<'a>(storage: &'a MongoStorage, prefix: &'a str) -> EntryStream<'a> {
-    let entry = |document: RawDocumentBuf| {
-        let key = key_of(storage, &document)?;
-        let expiry = model::left_of(&document)?.map_or(Expiry::Never, Expiry::after_millis);
-        Ok(Entry::new(key, storage.model.record(document)?, expiry))
-    };
-    pages(storage, Operation::Entries, prefix, ENTRIES_PER_PAGE, entry)
-}
-
-fn key_of(storage: &MongoStorage, document: &RawDocument) -> Result<Key> {
-    Key::try_from(storage.model.key_of(document)?)
-}
-
-/// Where a listing stands.
-enum State {
-    /// The next page begins beyond this key, or at the beginning.
-    Next(Option<String>),
-    /// All keys that are strings are through; the next page begins beyond the document with this `_id`.
+enum Position {
+    /// The next page begins after this key, or at the beginning.
+    Keys(Option<String>),
+    /// All keys that are strings have been listed; the next page begins after the document with this
+    /// `_id`.
     Strays(Option<Bson>),
     End,
 }
 
-fn pages<'a, T: Send + 'a>(
-    storage: &'a MongoStorage,
-    operation: Operation,
-    prefix: &'a str,
-    limit: u32,
-    item: impl Fn(RawDocumentBuf) -> Result<T> + Send + Sync + Copy + 'a,
-) -> stream::BoxStream<'a, Result<T>> {
-    // An entry that cannot be read is an error in its place; the listing goes on.
-    let named = move |error: Error| error.with_adapter(NAME).with_operation(operation);
-    let next_page = move |state: State| async move {
-        let (items, state) = match state {
-            State::Next(after) => {
-                let page = page(storage, operation, prefix, after.as_deref(), limit).await?;
-                let more = page.full || page.documents.len() >= limit as usize;
-                let (documents, last) = distinct(storage, page.documents, more);
-                let state = match last.map_err(named)? {
-                    Some(last) if more => State::Next(Some(last)),
-                    _ if prefix.is_empty() => State::Strays(None),
-                    _ => State::End,
-                };
-                (documents.into_iter().map(|document| document.and_then(item)).collect::<Vec<_>>(), state)
-            }
-            State::Strays(after) => {
-                let found = strays(storage, operation, after).await?;
-                let last = found.last().and_then(|document| Bson::try_from(document.get("_id").ok()??).ok());
-                let state = match last {
-                    Some(last) if found.len() >= KEYS_PER_PAGE as usize => State::Strays(Some(last)),
-                    _ => State::End,
-                };
-                (found.iter().map(|_| Err(stray(storage.model.key_field()))).collect(), state)
-            }
-            State::End => return Ok(None),
-        };
-        let items = items.into_iter().map(move |item| item.map_err(named));
-        Ok(Some((stream::iter(items), state)))
-    };
-    stream::try_unfold(State::Next(None), next_page).try_flatten().boxed()
+/// Documents in the order of their keys.
+pub(crate) struct Page {
+    pub(crate) documents: Vec<RawDocumentBuf>,
+    /// The keys, as they are stored.
+    pub(crate) names: Vec<Result<String>>,
+    /// Whether more may follow.
+    pub(crate) more: bool,
 }
 
-/// The documents of a page, and the last key of it that can be read. A key that several documents of
-/// grammY's layout have is an error from the second one on.
-fn distinct(
-    storage: &MongoStorage,
-    mut documents: Vec<RawDocumentBuf>,
-    more: bool,
-) -> (Vec<Result<RawDocumentBuf>>, Result<Option<String>>) {
-    let keys: Vec<_> = documents.iter().map(|document| storage.model.key_of(document)).collect();
-    let doubled = |index: usize| match (keys.get(index.wrapping_sub(1)), &keys[index]) {
-        (Some(Ok(before)), Ok(key)) => before == key,
-        _ => false,
-    };
-    let mut kept = keys.len();
-    if storage.model.layout == Layout::Grammy && more && kept > 1 && !doubled(kept - 1) {
-        // It comes again with the next page, and with it others that have its key.
-        kept -= 1;
+impl Listing {
+    pub(crate) fn new(driver: Arc<Driver>, model: Model, options: ListOptions) -> Self {
+        let after = options.start_after.as_ref().map(|key| key.as_str().to_owned());
+        Self { driver, model, options, position: Position::Keys(after) }
     }
-    let last = match keys[..kept].iter().rev().find_map(|key| key.as_ref().ok()) {
-        Some(last) => Ok(Some(last.clone())),
-        None => keys[..kept].first().map_or(Ok(None), |key| match key {
-            Ok(_) => Ok(None),
-            Err(error) => Err(error.duplicate()),
-        }),
-    };
-    documents.truncate(kept);
-    let doubled: Vec<bool> = (0..kept).map(doubled).collect();
-    let documents = documents.into_iter().zip(doubled).map(|(document, doubled)| {
-        if doubled {
-            Err(Error::new(
-                ErrorKind::Corrupt,
-                "several documents have the same `key`; remove all but one of them",
-            ))
-        } else {
-            Ok(document)
+
+    /// Reads up to `size` documents after the key `after`, from the primary if a member that lags behind
+    /// will not do.
+    pub(crate) async fn page(&self, after: Option<&str>, size: usize, primary: bool) -> Result<Page> {
+        let model = self.model;
+        let filter = model.live(model.by_prefix(&self.options.prefix, after));
+        let mut pipeline = vec![doc! { "$match": filter }];
+        if model.layout == Layout::Grammy {
+            // An array with a string in it would be in the range too.
+            pipeline.push(doc! { "$match": { "$expr": { "$eq": [{ "$type": "$key" }, "string"] } } });
         }
-    });
-    (documents.collect(), last)
-}
-
-fn stray(field: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidKey,
-        format!("a document has something else than a string in `{field}`, so it is not an entry"),
-    )
-}
-
-/// The `_id` of documents whose key is not a string, in the order of `_id`.
-async fn strays(
-    storage: &MongoStorage,
-    operation: Operation,
-    after: Option<Bson>,
-) -> Result<Vec<RawDocumentBuf>> {
-    let collection = storage.driver.raw_collection(operation)?;
-    let mut pipeline = vec![doc! { "$match": storage.model.not_a_key() }];
-    // An expression, because a plain `$gt` finds only what has the type of `after`.
-    pipeline.extend(
-        after.map(|after| doc! { "$match": { "$expr": { "$gt": ["$_id", { "$literal": after }] } } }),
-    );
-    pipeline.extend([
-        doc! { "$sort": { "_id": 1 } },
-        doc! { "$limit": KEYS_PER_PAGE },
-        doc! { "$project": { "_id": 1 } },
-    ]);
-    let call = async move {
-        driver::drain(collection.aggregate(pipeline).batch_size(KEYS_PER_PAGE + 1).with_type().await?).await
-    };
-    storage.driver.run(operation, call).await
-}
-
-/// The next documents beyond the key `after`, in the order of their keys.
-pub(crate) async fn page(
-    storage: &MongoStorage,
-    operation: Operation,
-    prefix: &str,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Page> {
-    let model = storage.model;
-    let collection = storage.driver.raw_collection(operation)?;
-    let filter = model.live(model.by_prefix(prefix, after));
-    let sort = doc! { model.key_field(): 1 };
-    let mut pipeline: Vec<Document> = vec![doc! { "$match": filter }];
-    if model.layout == Layout::Grammy {
-        // An array with a string in it would be in the range too.
-        pipeline.push(doc! { "$match": { "$expr": { "$eq": [{ "$type": "$key" }, "string"] } } });
+        let limit = i64::try_from(size).unwrap_or(i64::MAX);
+        pipeline.extend([doc! { "$sort": { model.key_field(): 1 } }, doc! { "$limit": limit }]);
+        pipeline.extend(model.projection(&self.wanted()));
+        let documents = self.driver.find(Query { pipeline, most: size, bytes: PAGE_BYTES, primary }).await?;
+        let bytes: usize = documents.iter().map(|document| document.as_bytes().len()).sum();
+        let more = documents.len() >= size || bytes >= PAGE_BYTES;
+        let names = documents.iter().map(|document| model.key_of(document)).collect();
+        Ok(Page { documents, names, more })
     }
-    pipeline.extend([doc! { "$sort": sort }, doc! { "$limit": limit }]);
-    pipeline.push(match (operation, model.layout) {
-        (Operation::Keys | Operation::Clear, _) => doc! { "$project": keys_only(model) },
-        (_, Layout::Larder) => doc! { "$set": { "left": model::time_left() } },
-        (_, Layout::Grammy) => doc! { "$project": { "_id": 0, "key": 1, "value": 1 } },
-    });
-    // A member that lags behind would not name all that has to go.
-    let primary =
-        (operation == Operation::Clear).then_some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-    let call = async move {
-        let query = collection.aggregate(pipeline).batch_size(limit + 1);
-        let query = query.optional(primary, Aggregate::selection_criteria);
-        driver::page(query.with_type().await?).await
-    };
-    storage.driver.run(operation, call).await
+
+    fn wanted(&self) -> ReadOptions {
+        let options = ReadOptions::new();
+        if self.options.values { options.with_ttl() } else { options.without_value() }
+    }
+
+    async fn entries(&mut self, after: Option<&str>) -> Result<Vec<Result<Entry>>> {
+        let size = if self.options.values { ENTRIES } else { KEYS };
+        let size = self.options.limit.map_or(size, |limit| limit.get().min(size));
+        let Page { documents, mut names, more } = self.page(after, size, false).await?;
+        if more
+            && names.len() > 1
+            && self.model.layout == Layout::Grammy
+            && !is_doubled(&names, names.len() - 1)
+        {
+            // It comes again with the next page, and with it others that have its key.
+            names.pop();
+        }
+        self.position = match (names.iter().rev().find_map(|name| name.as_ref().ok()), names.first()) {
+            (Some(last), _) if more => Position::Keys(Some(last.clone())),
+            (None, Some(Err(error))) => return Err(error.clone()),
+            _ if self.options.prefix.is_empty() => Position::Strays(None),
+            _ => Position::End,
+        };
+        let entries = names.iter().enumerate().zip(documents).map(|((index, name), document)| {
+            if is_doubled(&names, index) {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    "several documents have the same `key`; remove all but one of them",
+                ));
+            }
+            let key = Key::new(name.as_ref().map_err(Error::clone)?)?;
+            if !self.options.values {
+                return Ok(Entry::key(key));
+            }
+            Ok(Entry::new(key, self.model.record(document, &self.wanted())?))
+        });
+        Ok(entries.collect())
+    }
+
+    /// The documents whose key is not a string, in the order of `_id`, each as an error.
+    async fn strays(&mut self, after: Option<Bson>) -> Result<Vec<Result<Entry>>> {
+        let mut pipeline = vec![doc! { "$match": self.model.not_a_key() }];
+        // An expression, because a plain `$gt` finds only values of the type of `after`.
+        pipeline.extend(
+            after.map(|after| doc! { "$match": { "$expr": { "$gt": ["$_id", { "$literal": after }] } } }),
+        );
+        pipeline.extend([
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$limit": i64::try_from(KEYS).unwrap_or(i64::MAX) },
+            doc! { "$project": { "_id": 1 } },
+        ]);
+        let found = self.driver.find(Query::new(pipeline, KEYS)).await?;
+        let last = found.last().and_then(|document| Bson::try_from(document.get("_id").ok()??).ok());
+        if last.is_some() && found.len() >= KEYS {
+            self.position = Position::Strays(last);
+        }
+        let field = self.model.key_field();
+        let message =
+            format!("a document has something else than a string in `{field}`, so it is not an entry");
+        let stray = Error::new(ErrorKind::InvalidKey, message);
+        Ok(found.iter().map(|_| Err(stray.clone())).collect())
+    }
 }
 
-fn keys_only(model: model::Model) -> Document {
-    match model.layout {
-        Layout::Larder => doc! { "_id": 1 },
-        Layout::Grammy => doc! { "_id": 0, "key": 1 },
+impl Pager for Listing {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        match mem::replace(&mut self.position, Position::End) {
+            Position::Keys(after) => self.entries(after.as_deref()).await.map(Some),
+            Position::Strays(after) => self.strays(after).await.map(Some),
+            Position::End => Ok(None),
+        }
+    }
+}
+
+/// Whether the key is that of the document before, which grammY's layout allows without its index.
+fn is_doubled(names: &[Result<String>], index: usize) -> bool {
+    match names.get(index.wrapping_sub(1)..=index) {
+        Some([Ok(before), Ok(name)]) => before == name,
+        _ => false,
     }
 }

@@ -1,13 +1,16 @@
-//! What is stored, and the filters and updates that speak of it. No I/O.
+//! How entries become documents: their filters, updates and values. No I/O.
 
 use bytes::Bytes;
-use larder_core::{Error, ErrorKind, Key, Record, Result, Version, Write};
+use larder_core::v2::{
+    Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
+};
+use larder_kit::prefix_end;
 use mongodb::bson::{
     Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
 };
 
 use crate::{
-    Form, Layout,
+    config::{Layout, ValueFormat},
     json::{self, Numbers},
 };
 
@@ -16,20 +19,40 @@ pub(crate) const MAX_VALUE: usize = 16 * 1024 * 1024 - 1024;
 /// The longest value once it is BSON, length and terminator included. Key (512 bytes), version,
 /// expiry and the names of all fields take less than what is left.
 const MAX_BSON: usize = 16 * 1024 * 1024 - 640;
+/// BSON is less than so many times as long as its JSON. The worst are short numbers in a list: `1,`
+/// takes a type, an index of up to seven digits with a terminator, and four bytes.
+pub(crate) const MAX_GROWTH: usize = 8;
 
 /// How entries become documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) layout: Layout,
-    pub(crate) form: Form,
+    pub(crate) format: ValueFormat,
 }
 
-/// A value on its way into a document.
-#[derive(Clone)]
-pub(crate) struct Value {
-    pub(crate) bson: Bson,
-    /// Its size within the document, in bytes.
-    pub(crate) size: usize,
+/// A write, as one statement.
+pub(crate) struct Put {
+    pub(crate) filter: Document,
+    pub(crate) update: Update,
+    pub(crate) upsert: bool,
+    /// The version of the entry once it is written.
+    pub(crate) version: Version,
+}
+
+/// A change of one document.
+pub(crate) enum Update {
+    Replace(Document),
+    Operators(Document),
+    Pipeline(Vec<Document>),
+}
+
+impl From<Update> for Bson {
+    fn from(update: Update) -> Self {
+        match update {
+            Update::Replace(document) | Update::Operators(document) => document.into(),
+            Update::Pipeline(stages) => stages.into(),
+        }
+    }
 }
 
 impl Model {
@@ -41,27 +64,69 @@ impl Model {
         }
     }
 
-    /// The document of one key, expired or not.
-    pub(crate) fn by_key(self, key: &Key) -> Document {
-        doc! { self.key_field(): key.as_str() }
+    /// The document of the entry under `key`, expired or not, if it meets the condition as far as a
+    /// filter can tell.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if no document can meet it.
+    fn on(self, key: &Key, condition: &Condition) -> Result<Document> {
+        let mut filter = doc! { self.key_field(): key.as_str() };
+        let seen = match condition {
+            Condition::Any | Condition::Absent | Condition::Present => return Ok(filter),
+            Condition::At(seen) => seen,
+            _ => return Err(Error::unsupported()),
+        };
+        match (self.layout, seen.as_token(), seen.as_content()) {
+            (Layout::Larder, Some(token), _) => drop(filter.insert("version", token.cast_signed())),
+            // A document that was made by hand, without a version.
+            (Layout::Larder, None, Some(content)) if content.is_empty() => {
+                filter.insert("version", doc! { "$exists": false });
+            }
+            (Layout::Grammy, _, Some(content)) => {
+                // Not by way of serde, which would take `{$oid: "..."}` for an ObjectId.
+                let value = RawDocument::from_bytes(content)
+                    .and_then(|content| Ok(content.get("value")?.map(Bson::try_from).transpose()?));
+                let value = value.ok().flatten().ok_or_else(Error::conflict)?;
+                // An expression compares the whole value; `{value: x}` would look into arrays. `$cmp`
+                // rather than `$eq`: servers that stand in for MongoDB do not all take a NaN within a
+                // document for equal to itself, as it does.
+                let compared = doc! { "$cmp": ["$value", { "$literal": value }] };
+                filter.insert("$expr", doc! { "$eq": [compared, 0] });
+            }
+            _ => return Err(Error::conflict()),
+        }
+        Ok(filter)
+    }
+
+    /// The same for an entry that has not expired, for statements that only have a filter.
+    pub(crate) fn live_on(self, key: &Key, condition: &Condition) -> Result<Document> {
+        self.on(key, condition).map(|filter| self.live(filter))
+    }
+
+    /// The filter for entries that have not expired by the server's clock.
+    pub(crate) fn live(self, mut filter: Document) -> Document {
+        if self.layout == Layout::Larder {
+            filter.insert("$expr", is_live());
+        }
+        filter
     }
 
     /// The documents of some keys.
-    pub(crate) fn by_keys<'a, K: AsRef<str> + 'a>(self, keys: impl Iterator<Item = &'a K>) -> Document {
-        let keys: Vec<&str> = keys.map(AsRef::as_ref).collect();
-        doc! { self.key_field(): { "$in": keys } }
+    pub(crate) fn by_keys<'a>(self, keys: impl Iterator<Item = &'a str>) -> Document {
+        doc! { self.key_field(): { "$in": keys.collect::<Vec<_>>() } }
     }
 
-    /// The documents of all keys that begin with `prefix`; of those beyond `after`, if given.
+    /// The documents of all keys that begin with `prefix`; of those after `after`, if given.
     ///
-    /// MongoDB compares strings byte by byte (the collection has no collation, set-up sees to
+    /// MongoDB compares strings byte by byte (the collection has no collation, the set-up checks
     /// that), so a prefix is a range. The lower bound also leaves out keys that are not strings.
     pub(crate) fn by_prefix(self, prefix: &str, after: Option<&str>) -> Document {
-        let mut range = match after {
+        let mut range = match after.filter(|after| *after >= prefix) {
             Some(after) => doc! { "$gt": after },
             None => doc! { "$gte": prefix },
         };
-        if let Some(end) = end_of(prefix) {
+        if let Some(end) = prefix_end(prefix) {
             range.insert("$lt", end);
         }
         doc! { self.key_field(): range }
@@ -94,51 +159,63 @@ impl Model {
         }
     }
 
-    /// The stages of a pipeline that finds what matches `filter` and has not expired by the server's
-    /// clock.
+    /// The stages of a pipeline that finds the live documents that match `filter`, and of them as much as
+    /// `options` ask for.
     ///
-    /// Two stages, where one filter would say the same: MongoDB makes one of them and plans it by the
-    /// key, but servers that stand in for it take no index for a filter that has an expression in it.
-    pub(crate) fn find_live(self, filter: Document) -> Vec<Document> {
+    /// Two stages, where one filter would do: MongoDB makes one of them and plans it by the key, but
+    /// servers that stand in for it take no index for a filter that has an expression in it.
+    pub(crate) fn find_live(self, filter: Document, options: &ReadOptions) -> Vec<Document> {
         let mut stages = vec![doc! { "$match": filter }];
         if self.layout == Layout::Larder {
             stages.push(doc! { "$match": { "$expr": is_live() } });
         }
+        stages.extend(self.projection(options));
         stages
     }
 
-    /// The same filter for entries that have not expired by the server's clock, for what changes them:
-    /// there a filter is all there is.
-    pub(crate) fn live(self, mut filter: Document) -> Document {
-        if self.layout == Layout::Larder {
-            filter.insert("$expr", is_live());
+    /// The stage that adds the time left, and leaves out the value if it is not asked for.
+    pub(crate) fn projection(self, options: &ReadOptions) -> Option<Document> {
+        let mut fields = doc! {};
+        if options.ttl && self.layout == Layout::Larder {
+            fields.insert("left", time_left());
         }
-        filter
+        if options.value {
+            return (!fields.is_empty()).then(|| doc! { "$set": fields });
+        }
+        fields.insert(self.key_field(), 1);
+        Some(doc! { "$project": fields })
     }
 
-    /// The filter for the entry under `key` at `version`, expired or not; `None` if nothing can match.
-    pub(crate) fn at(self, key: &Key, version: &Version) -> Option<Document> {
-        let mut filter = self.by_key(key);
-        match (self.layout, version.as_token(), version.as_content()) {
-            (Layout::Larder, Some(token), _) => {
-                filter.insert("version", token.cast_signed());
+    /// The statement that writes an entry. Whether it was written says [`Model::is_written`].
+    pub(crate) fn put(self, key: &Key, value: &Bytes, options: &WriteOptions) -> Result<Put> {
+        let value = self.encode(value)?;
+        let WriteOptions { expiry, condition, .. } = options;
+        let (update, version) = match self.layout {
+            Layout::Larder => {
+                let version = Version::unique();
+                (replacement(value, &version, *expiry, condition), version)
             }
-            // A document that somebody made by hand, without a version.
-            (Layout::Larder, None, Some(content)) if content.is_empty() => {
-                filter.insert("version", doc! { "$exists": false });
+            Layout::Grammy => {
+                let operator = if *condition == Condition::Absent { "$setOnInsert" } else { "$set" };
+                let version = content_version(value.clone())?;
+                (Update::Operators(doc! { operator: { "value": value } }), version)
             }
-            (Layout::Grammy, _, Some(content)) => {
-                // Not by way of serde, which would take `{$oid: "..."}` for an ObjectId.
-                let content = RawDocument::from_bytes(content).ok()?;
-                let value = doc! { "$literal": Bson::try_from(content.get("value").ok()??).ok()? };
-                // An expression compares the whole value; `{value: x}` would look into arrays. `$cmp`
-                // rather than `$eq`: servers that stand in for MongoDB do not all take a NaN within a
-                // document for equal to itself, as it does.
-                filter.insert("$expr", doc! { "$eq": [{ "$cmp": ["$value", value] }, 0] });
-            }
-            _ => return None,
+        };
+        let upsert = matches!(condition, Condition::Any | Condition::Absent);
+        Ok(Put { filter: self.on(key, condition)?, update, upsert, version })
+    }
+
+    /// Whether a write has happened, given how many documents it matched and how many it modified or
+    /// inserted.
+    pub(crate) fn is_written(self, condition: &Condition, matched: u64, modified: u64) -> bool {
+        match condition {
+            Condition::Any => true,
+            // A document that matches and has expired is not modified. Nothing expires in grammY's layout,
+            // where a value that is written again as it was modifies nothing.
+            Condition::Present | Condition::At(_) if self.layout == Layout::Grammy => matched > 0,
+            // Inserted, or put in the place of an expired one; a live one is not modified.
+            _ => modified > 0,
         }
-        Some(filter)
     }
 
     /// The value as BSON.
@@ -146,65 +223,78 @@ impl Model {
     /// # Errors
     ///
     /// `TooLarge`; `InvalidValue` if it has to be JSON and is not.
-    pub(crate) fn encode(self, value: &Bytes) -> Result<Value> {
+    fn encode(self, value: &Bytes) -> Result<Bson> {
         if value.len() > MAX_VALUE {
             return Err(too_large());
         }
-        let bson = match self.form {
-            Form::Binary => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }),
-            Form::Document => json::to_bson(value, self.numbers())?,
+        let bson = match self.format {
+            ValueFormat::Binary => {
+                Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() })
+            }
+            ValueFormat::Document => json::to_bson(value, self.numbers())?,
         };
-        match (self.form, &bson) {
+        match (self.format, &bson) {
             // The server puts the present time in the place of a field that is an empty timestamp.
             (_, Bson::Timestamp(Timestamp { time: 0, increment: 0 })) => {
                 return Err(invalid("an empty timestamp cannot be the whole value"));
             }
-            // It could not be told from a value of the other form.
-            (Form::Document, Bson::Binary(_)) if self.layout == Layout::Larder => {
+            // It could not be told from a value of the other format.
+            (ValueFormat::Document, Bson::Binary(_)) if self.layout == Layout::Larder => {
                 return Err(invalid("binary data cannot be the whole value with `values=document`"));
+            }
+            (ValueFormat::Document, _) if value.len() > MAX_BSON / MAX_GROWTH => {
+                let whole = RawDocumentBuf::try_from(&doc! { "": &bson }).map_err(|_| too_large())?;
+                if whole.as_bytes().len() > MAX_BSON {
+                    return Err(too_large());
+                }
             }
             _ => {}
         }
-        let size = size_of(&bson);
-        if size > MAX_BSON { Err(too_large()) } else { Ok(Value { bson, size }) }
+        Ok(bson)
     }
 
-    /// The value (and the version) out of a document.
+    /// The entry in a document that was found with these options.
     ///
     /// # Errors
     ///
     /// `Corrupt` if it is not as this adapter writes it.
-    pub(crate) fn record(self, document: RawDocumentBuf) -> Result<Record> {
+    pub(crate) fn record(self, document: RawDocumentBuf, options: &ReadOptions) -> Result<Record> {
         // The value stays where the driver received it: a slice, not a copy.
         let bytes = Bytes::from(document.into_bytes());
         let document = RawDocument::from_bytes(&bytes).map_err(malformed)?;
-        let stored = document.get("value").map_err(malformed)?;
-        let stored = stored.ok_or_else(|| corrupt("the document has no field `value`"))?;
-        let value = match (self.form, stored) {
-            (Form::Binary, RawBsonRef::Binary(binary)) if binary.subtype == BinarySubtype::Generic => {
-                bytes.slice_ref(binary.bytes)
+        let mut record = Record::new(Bytes::new());
+        if options.value {
+            let stored = document.get("value").map_err(malformed)?;
+            let stored = stored.ok_or_else(|| corrupt("the document has no field `value`"))?;
+            record = Record::at(self.decode(stored, &bytes)?, self.version(document, stored)?);
+        }
+        Ok(if options.ttl { record.expires(expiry_of(document)?) } else { record })
+    }
+
+    fn decode(self, stored: RawBsonRef<'_>, bytes: &Bytes) -> Result<Bytes> {
+        match (self.format, stored) {
+            (ValueFormat::Binary, RawBsonRef::Binary(binary)) if binary.subtype == BinarySubtype::Generic => {
+                Ok(bytes.slice_ref(binary.bytes))
             }
-            (Form::Binary, _) => {
-                return Err(corrupt("the value is not binary data; `values=document` reads BSON values"));
+            (ValueFormat::Binary, _) => {
+                Err(corrupt("the value is not binary data; `values=document` reads BSON values"))
             }
-            (Form::Document, RawBsonRef::Binary(_)) if self.layout == Layout::Larder => {
-                return Err(corrupt("the value is binary data; `values=binary` reads it"));
+            (ValueFormat::Document, RawBsonRef::Binary(_)) if self.layout == Layout::Larder => {
+                Err(corrupt("the value is binary data; `values=binary` reads it"))
             }
-            (Form::Document, stored) => {
-                let mut text = Vec::new();
-                json::to_json(stored, self.numbers(), &mut text)?;
-                Bytes::from(text)
-            }
-        };
-        let version = match self.layout {
-            Layout::Larder => match document.get("version").map_err(malformed)? {
-                Some(RawBsonRef::Int64(token)) => Version::from_token(token.cast_unsigned()),
-                None => Version::from_content(Bytes::new()),
-                Some(_) => return Err(corrupt("the field `version` is not a 64-bit integer")),
-            },
-            Layout::Grammy => content_version(Bson::try_from(stored).map_err(malformed)?)?,
-        };
-        Ok(Record::at(value, version))
+            (ValueFormat::Document, stored) => json::to_json(stored, self.numbers()).map(Bytes::from),
+        }
+    }
+
+    fn version(self, document: &RawDocument, value: RawBsonRef<'_>) -> Result<Version> {
+        if self.layout == Layout::Grammy {
+            return content_version(Bson::try_from(value).map_err(malformed)?);
+        }
+        match document.get("version").map_err(malformed)? {
+            Some(RawBsonRef::Int64(token)) => Ok(Version::from_token(token.cast_unsigned())),
+            None => Ok(Version::from_content(Bytes::new())),
+            Some(_) => Err(corrupt("the field `version` is not a 64-bit integer")),
+        }
     }
 
     const fn numbers(self) -> Numbers {
@@ -220,87 +310,63 @@ impl Model {
     }
 }
 
-/// A document of our own layout to put in the place of what is there.
-pub(crate) fn replacement(value: Value, version: &Version) -> Document {
-    doc! { "value": value.bson, "version": token(version) }
+/// An update that puts an entry of our own layout in the place of the document, on a condition. If the
+/// condition does not hold, the document stays as it is, and is not modified.
+fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condition) -> Update {
+    let token = version.as_token().unwrap_or_default().cast_signed();
+    let millis = expiry.as_millis();
+    if *condition == Condition::Any && millis.is_none() {
+        return Update::Replace(doc! { "value": value, "version": token });
+    }
+    // A literal: in an expression a string such as `$x` would be the name of a field.
+    let mut entry = doc! { "_id": "$_id", "value": { "$literal": value }, "version": token };
+    entry.extend(millis.map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
+    // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
+    let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
+    let replacement: Bson = match condition {
+        Condition::Any => entry.into(),
+        Condition::Absent => doc! { "$cond": [exists, "$$ROOT", entry] }.into(),
+        _ => doc! { "$cond": [is_live(), entry, "$$ROOT"] }.into(),
+    };
+    Update::Pipeline(vec![doc! { "$replaceWith": replacement }])
 }
 
-/// The same with an expiry, which the server counts from its own clock.
-pub(crate) fn replacement_expiring(value: Value, version: &Version, millis: u64) -> Vec<Document> {
-    vec![doc! { "$replaceWith": expression(value, version, Some(millis)) }]
+/// An update that gives an entry a new expiry, and changes nothing else.
+pub(crate) fn new_expiry(expiry: Expiry) -> Update {
+    match expiry.as_millis() {
+        Some(millis) => Update::Pipeline(vec![doc! { "$set": { "expires_at": from_now(millis) } }]),
+        None => Update::Operators(doc! { "$unset": { "expires_at": "" } }),
+    }
 }
 
-/// The same where there is no live entry; what is live stays as it is, and is not modified.
-pub(crate) fn replacement_if_absent(value: Value, version: &Version, millis: Option<u64>) -> Vec<Document> {
-    // On an upsert the pipeline starts from `{_id}`: a document without a value is no entry.
-    let there = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
-    let new = expression(value, version, millis);
-    vec![doc! { "$replaceWith": { "$cond": [there, "$$ROOT", new] } }]
-}
-
-/// The same where there is a live entry; what has expired stays as it is, and is not modified.
-pub(crate) fn replacement_if_live(value: Value, version: &Version, millis: Option<u64>) -> Vec<Document> {
-    let new = expression(value, version, millis);
-    vec![doc! { "$replaceWith": { "$cond": [is_live(), new, "$$ROOT"] } }]
-}
-
-/// An update that gives an entry a new expiry, and nothing else.
-pub(crate) fn expiry_in(millis: u64) -> Vec<Document> {
-    vec![doc! { "$set": { "expires_at": from_now(millis) } }]
-}
-
-/// What a listing and `ttl` ask for beside the entry: the milliseconds that it has left.
-pub(crate) fn time_left() -> Document {
+/// The milliseconds that an entry has left.
+fn time_left() -> Document {
     let left = doc! { "$subtract": [{ "$toLong": "$expires_at" }, { "$toLong": "$$NOW" }] };
     doc! { "$cond": [expires(), left, null] }
 }
 
-/// The milliseconds that [`time_left`] found; `None` if the entry does not expire.
-pub(crate) fn left_of(document: &RawDocument) -> Result<Option<u64>> {
-    match document.get("left").map_err(malformed)? {
-        Some(RawBsonRef::Int64(left)) => Ok(Some(u64::try_from(left).unwrap_or(0))),
-        Some(RawBsonRef::Int32(left)) => Ok(Some(u64::try_from(left).unwrap_or(0))),
-        _ => Ok(None),
-    }
+/// The expiry that [`time_left`] found.
+fn expiry_of(document: &RawDocument) -> Result<Expiry> {
+    let left = match document.get("left").map_err(malformed)? {
+        Some(RawBsonRef::Int64(left)) => left,
+        Some(RawBsonRef::Int32(left)) => i64::from(left),
+        _ => return Ok(Expiry::Never),
+    };
+    Ok(Expiry::after_millis(u64::try_from(left).unwrap_or(0)))
 }
 
 /// The version of a value in grammY's layout: the value.
-pub(crate) fn content_version(value: Bson) -> Result<Version> {
+fn content_version(value: Bson) -> Result<Version> {
     let content = RawDocumentBuf::try_from(&doc! { "value": value }).map_err(malformed)?;
     Ok(Version::from_content(Bytes::from(content.into_bytes())))
-}
-
-/// The places in a batch that count: of several writes of one key the last.
-pub(crate) fn last_of_each(writes: &[Write], candidates: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut last = std::collections::HashMap::new();
-    for index in candidates {
-        last.insert(&writes[index].key, index);
-    }
-    let mut indices: Vec<usize> = last.into_values().collect();
-    indices.sort_unstable();
-    indices
-}
-
-fn expression(value: Value, version: &Version, millis: Option<u64>) -> Document {
-    // A literal: in an expression a string such as `$x` would be the name of a field.
-    let mut expression =
-        doc! { "_id": "$_id", "value": { "$literal": value.bson }, "version": token(version) };
-    if let Some(millis) = millis {
-        expression.insert("expires_at", from_now(millis));
-    }
-    expression
-}
-
-fn token(version: &Version) -> i64 {
-    version.as_token().unwrap_or_default().cast_signed()
 }
 
 fn from_now(millis: u64) -> Document {
     doc! { "$add": ["$$NOW", i64::try_from(millis).unwrap_or(i64::MAX)] }
 }
 
-/// Whether a document has not expired. What somebody else put in the place of a time is none: the TTL
-/// monitor takes it for none too.
+/// Whether a document has not expired. An `expires_at` that is not a date is ignored, as MongoDB's TTL
+/// monitor does.
 ///
 /// The present comes by way of a number: servers that stand in for MongoDB do not all compare a date
 /// that is stored with `$$NOW` itself as it does.
@@ -311,54 +377,6 @@ fn is_live() -> Document {
 
 fn expires() -> Document {
     doc! { "$eq": [{ "$type": "$expires_at" }, "date"] }
-}
-
-/// The least text that is greater than all that begin with `prefix`.
-fn end_of(prefix: &str) -> Option<String> {
-    let mut end = prefix.to_owned();
-    while let Some(last) = end.pop() {
-        // The order of UTF-8 bytes is the order of code points; surrogates are none.
-        let next = match last {
-            '\u{d7ff}' => Some('\u{e000}'),
-            char::MAX => None,
-            last => char::from_u32(u32::from(last) + 1),
-        };
-        if let Some(next) = next {
-            end.push(next);
-            return Some(end);
-        }
-    }
-    None
-}
-
-/// How long BSON is inside a document, its own length field and terminator included.
-fn size_of(value: &Bson) -> usize {
-    // An element is its type, its name with a terminator, and its value.
-    let member = |name: usize, value: &Bson| 2 + name + size_of(value);
-    match value {
-        Bson::Binary(binary) => {
-            5 + binary.bytes.len() + if binary.subtype == BinarySubtype::BinaryOld { 4 } else { 0 }
-        }
-        Bson::String(text) | Bson::Symbol(text) | Bson::JavaScriptCode(text) => 5 + text.len(),
-        Bson::RegularExpression(regex) => 2 + regex.pattern.len() + regex.options.len(),
-        Bson::JavaScriptCodeWithScope(code) => {
-            let scope = code.scope.iter().map(|(name, value)| member(name.len(), value)).sum::<usize>();
-            4 + 5 + code.code.len() + 5 + scope
-        }
-        Bson::Document(document) => {
-            5 + document.iter().map(|(name, value)| member(name.len(), value)).sum::<usize>()
-        }
-        Bson::Array(items) => {
-            let name = |index: usize| index.checked_ilog10().map_or(1, |digits| digits as usize + 1);
-            5 + items.iter().enumerate().map(|(index, item)| member(name(index), item)).sum::<usize>()
-        }
-        Bson::Null | Bson::Undefined | Bson::MinKey | Bson::MaxKey => 0,
-        Bson::Boolean(_) => 1,
-        Bson::Int32(_) => 4,
-        Bson::Double(_) | Bson::Int64(_) | Bson::DateTime(_) | Bson::Timestamp(_) => 8,
-        Bson::ObjectId(_) => 12,
-        _ => 16,
-    }
 }
 
 fn too_large() -> Error {
@@ -385,44 +403,45 @@ fn malformed<E>(_: E) -> Error {
 mod tests {
     use super::*;
 
-    const LARDER: Model = Model { layout: Layout::Larder, form: Form::Binary };
-    const GRAMMY: Model = Model { layout: Layout::Grammy, form: Form::Document };
+    const LARDER: Model = Model { layout: Layout::Larder, format: ValueFormat::Binary };
+    const GRAMMY: Model = Model { layout: Layout::Grammy, format: ValueFormat::Document };
 
     #[test]
     fn a_prefix_is_a_range() {
-        assert_eq!(end_of("app").as_deref(), Some("apq"));
-        assert_eq!(end_of("a\u{10ffff}").as_deref(), Some("b"));
-        assert_eq!(end_of("\u{d7ff}").as_deref(), Some("\u{e000}"));
-        assert_eq!(end_of("\u{7f}").as_deref(), Some("\u{80}"));
-        assert_eq!(end_of("\u{10ffff}"), None);
-        assert_eq!(end_of(""), None);
         assert_eq!(LARDER.by_prefix("", None), doc! { "_id": { "$gte": "" } });
         assert_eq!(GRAMMY.by_prefix("a", Some("ab")), doc! { "key": { "$gt": "ab", "$lt": "b" } });
+        // After a key that sorts before the prefix.
+        assert_eq!(LARDER.by_prefix("b", Some("a")), doc! { "_id": { "$gte": "b", "$lt": "c" } });
     }
 
     #[test]
-    fn sizes_are_those_of_the_bytes() {
-        let items: Vec<Bson> = (0..1_200).map(Bson::Int32).collect();
-        let value = doc! {
-            "text": "é", "list": items, "none": null, "yes": true, "double": 1.5, "long": 5_i64,
-            "deep": { "": [[], {}] }, "bytes": Binary { subtype: BinarySubtype::Generic, bytes: vec![0; 9] },
-        };
-        let raw = RawDocumentBuf::try_from(&value).unwrap();
-        assert_eq!(size_of(&Bson::Document(value)), raw.as_bytes().len());
+    fn bson_is_less_than_so_many_times_as_long_as_its_json() {
+        for item in ["1", "-0", "\"\"", "[]", "{}", "1e9", "null", "{\"a\":1}"] {
+            for model in [GRAMMY, Model { layout: Layout::Larder, format: ValueFormat::Document }] {
+                let text = format!("[{}]", vec![item; 200_000].join(","));
+                let bson = model.encode(&Bytes::from(text.clone())).unwrap();
+                let size = RawDocumentBuf::try_from(&doc! { "": bson }).unwrap().as_bytes().len();
+                // The index of an item may have one digit more.
+                assert!(size + 200_000 < text.len() * MAX_GROWTH, "{item}");
+            }
+        }
+    }
+
+    #[test]
+    fn types_that_json_does_not_have_are_recognized() {
         let types = r#"{"a":{"$oid":"507f1f77bcf86cd799439011"},"b":{"$date":"2020-09-13T12:26:40Z"},
             "c":{"$binary":{"base64":"AP8=","subType":"02"}},"d":{"$symbol":"s"},"e":{"$undefined":true},
             "f":{"$regularExpression":{"pattern":"a+","options":"im"}},"g":{"$timestamp":{"t":1,"i":2}},
             "h":{"$code":"x"},"i":{"$code":"x","$scope":{"y":{"$minKey":1}}},"j":{"$maxKey":1},
             "k":{"$numberDecimal":"1.50"},"l":{"$numberDouble":"NaN"}}"#;
         let value = GRAMMY.encode(&Bytes::from_static(types.as_bytes())).unwrap();
-        let Bson::Document(document) = value.bson else { panic!("not a document") };
+        let Bson::Document(document) = value else { panic!("not a document") };
         assert!(document.values().all(|value| !matches!(value, Bson::Document(_))), "{document}");
-        assert_eq!(value.size, RawDocumentBuf::try_from(&document).unwrap().as_bytes().len());
     }
 
     #[test]
     fn whole_values_that_could_not_be_read_back_are_refused() {
-        let document = Model { layout: Layout::Larder, form: Form::Document };
+        let document = Model { layout: Layout::Larder, format: ValueFormat::Document };
         let empty = br#"{"$timestamp":{"t":0,"i":0}}"#;
         let binary = br#"{"$binary":{"base64":"AP8=","subType":"00"}}"#;
         for (model, text) in [(document, &empty[..]), (GRAMMY, empty), (document, binary)] {
@@ -431,14 +450,14 @@ mod tests {
         }
         let nested = format!("[{}]", std::str::from_utf8(empty).unwrap());
         assert!(GRAMMY.encode(&Bytes::from(nested)).is_ok());
-        assert!(matches!(GRAMMY.encode(&Bytes::from_static(binary)).unwrap().bson, Bson::Binary(_)));
+        assert!(matches!(GRAMMY.encode(&Bytes::from_static(binary)).unwrap(), Bson::Binary(_)));
     }
 
     #[test]
     fn the_limit_leaves_room_for_the_longest_key() {
         let value = LARDER.encode(&Bytes::from(vec![0; MAX_VALUE])).unwrap();
         let document = doc! {
-            "_id": "k".repeat(Key::MAX_BYTES), "value": value.bson, "version": 1_i64,
+            "_id": "k".repeat(Key::MAX_BYTES), "value": value, "version": 1_i64,
             "expires_at": mongodb::bson::DateTime::MAX,
         };
         let raw = RawDocumentBuf::try_from(&document).unwrap();
@@ -457,7 +476,7 @@ mod tests {
             "_id": "k", "version": -1_i64,
             "value": Binary { subtype: BinarySubtype::Generic, bytes: b"\0\xffvalue".to_vec() },
         };
-        let record = LARDER.record(RawDocumentBuf::try_from(&stored).unwrap()).unwrap();
+        let record = LARDER.record(RawDocumentBuf::try_from(&stored).unwrap(), &ReadOptions::new()).unwrap();
         assert_eq!(record.value.as_ref(), b"\0\xffvalue");
         assert_eq!(record.version.unwrap().as_token(), Some(u64::MAX));
     }
@@ -466,13 +485,13 @@ mod tests {
     fn documents_of_another_shape_are_corrupt() {
         for document in [doc! {}, doc! { "value": "text", "version": 1_i64 }] {
             let raw = RawDocumentBuf::try_from(&document).unwrap();
-            assert_eq!(LARDER.record(raw).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(LARDER.record(raw, &ReadOptions::new()).unwrap_err().kind(), ErrorKind::Corrupt);
         }
         let binary = Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
         for document in [doc! { "value": binary, "version": 1_i64 }, doc! { "value": 1, "version": "x" }] {
             let raw = RawDocumentBuf::try_from(&document).unwrap();
-            let model = Model { layout: Layout::Larder, form: Form::Document };
-            assert_eq!(model.record(raw).unwrap_err().kind(), ErrorKind::Corrupt);
+            let model = Model { layout: Layout::Larder, format: ValueFormat::Document };
+            assert_eq!(model.record(raw, &ReadOptions::new()).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 
@@ -480,12 +499,14 @@ mod tests {
     fn a_content_version_finds_the_same_content() {
         let key = Key::new("$k").unwrap();
         let value = GRAMMY.encode(&Bytes::from_static(br#"{"$a":[1,"$b"]}"#)).unwrap();
-        let version = content_version(value.bson.clone()).unwrap();
-        let filter = GRAMMY.at(&key, &version).unwrap();
-        let literal = doc! { "$literal": value.bson };
+        let version = content_version(value.clone()).unwrap();
+        let filter = GRAMMY.on(&key, &Condition::At(version.clone())).unwrap();
+        let literal = doc! { "$literal": value };
         let same = doc! { "$eq": [{ "$cmp": ["$value", literal] }, 0] };
         assert_eq!(filter, doc! { "key": "$k", "$expr": same });
-        assert!(GRAMMY.at(&key, &Version::from_token(1)).is_none());
-        assert!(LARDER.at(&key, &version).is_none());
+        for (model, version) in [(GRAMMY, Version::from_token(1)), (LARDER, version)] {
+            let error = model.on(&key, &Condition::At(version)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
     }
 }

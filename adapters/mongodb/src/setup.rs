@@ -1,4 +1,4 @@
-//! What the collection needs, and making it.
+//! Checks the collection, and creates its index.
 //!
 //! Looking comes first: an index is made only in a collection that is new, empty or of this layout. In
 //! another program's collection it would delete documents (`expires_at`) or refuse them (`key`).
@@ -8,23 +8,22 @@
 
 use std::time::Duration;
 
-use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_core::v2::{ErrorKind, Result};
 use mongodb::{
-    Collection, Database, IndexModel,
-    bson::{Document, doc},
+    Collection, IndexModel,
+    bson::{Bson, Document, doc},
     error::Result as DriverResult,
-    options::{IndexOptions, ReadPreference, SelectionCriteria},
+    options::IndexOptions,
 };
 
 use crate::{
-    Layout, NAME,
-    driver::Driver,
-    error::{self, DUPLICATE_KEY, NAMESPACE_NOT_FOUND},
+    config::Layout,
+    driver::{Driver, Query},
+    error::{self, NAMESPACE_NOT_FOUND, invalid_config},
     model::Model,
     shape::{Contents, Kind},
 };
 
-const OPERATION: Operation = Operation::Setup;
 /// How many documents are looked at from either end of the index on `_id`.
 const LOOKED_AT: i32 = 10;
 
@@ -33,27 +32,26 @@ pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
     if check_for_writing(&Found::look(driver).await?, model)? {
         return Ok(());
     }
-    let collection = driver.collection(OPERATION)?;
+    let collection = driver.collection()?;
     let wanted = wanted(model.layout);
-    let created = driver.call(OPERATION, &[], async move { collection.create_index(wanted).await }).await?;
-    match created {
+    match driver.read(async move { collection.create_index(wanted).await }).await {
         // Another process may have set the collection up for the other layout since.
         Ok(_) => check_for_writing(&Found::look(driver).await?, model).map(drop),
-        Err(failed) if error::code(&failed) == Some(DUPLICATE_KEY) => Err(configuration(
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(invalid_config(
             "several documents have the same `key`, so the unique index that layout=grammy needs cannot be \
              created; remove all but one of each (nothing has been changed), or leave the index out with \
              setup=false, where two writers may then create such documents again",
         )),
-        Err(failed) => Err(error::from_driver(OPERATION, &failed)),
+        Err(error) => Err(error),
     }
 }
 
 /// Checks that the collection is there and of this layout. Changes nothing.
-pub(crate) async fn look(driver: &Driver, model: Model) -> Result<()> {
+pub(crate) async fn check_existing(driver: &Driver, model: Model) -> Result<()> {
     let found = Found::look(driver).await?;
     let Some(listed) = &found.listed else {
-        let collection = driver.collection(OPERATION)?.namespace();
-        return Err(configuration(format!(
+        let collection = driver.collection()?.namespace();
+        return Err(invalid_config(format!(
             "there is no collection `{}` in the database `{}`; check both names",
             collection.coll, collection.db,
         )));
@@ -77,7 +75,7 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
     found.check_unique_indexes(layout)?;
     let there = check_indexes(&found.indexes, &wanted(layout), layout)?;
     if !there {
-        found.contents.check_pure(layout).map_err(configuration)?;
+        found.contents.check_pure(layout).map_err(invalid_config)?;
     }
     Ok(there)
 }
@@ -91,35 +89,37 @@ struct Found {
 
 impl Found {
     async fn look(driver: &Driver) -> Result<Self> {
-        let database = driver.database(OPERATION)?;
-        let collection = driver.collection(OPERATION)?;
-        let name = collection.name().to_owned();
-        let found = async move {
-            let listed = collection_options(&database, &name).await?;
+        let (database, collection) = (driver.database()?, driver.collection()?);
+        let listed = async move {
             let indexes = indexes(&collection).await?;
-            let mut contents = Contents::default();
-            // In the order of `_id`, documents of different programs stand apart: numbers come before
-            // strings, ObjectIds after them.
-            for direction in [1, -1] {
-                for fields in sample(&collection, direction).await? {
-                    contents.add(Kind::of(&fields));
-                }
-            }
-            Ok(Self { listed, indexes, contents })
+            let filter = doc! { "name": collection.name() };
+            let command = doc! { "listCollections": 1, "filter": filter, "cursor": {} };
+            Ok((indexes, database.run_command(command).await?))
         };
-        driver.run(OPERATION, found).await
+        let (indexes, reply) = driver.read(listed).await?;
+        let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
+        let listed = listed.and_then(|batch| batch.first()?.as_document().cloned());
+        let mut contents = Contents::default();
+        // In the order of `_id`, documents of different programs stand apart: numbers come before
+        // strings, ObjectIds after them.
+        for direction in [1, -1] {
+            for fields in driver.find(sample(direction)).await? {
+                contents.add(Kind::of(&Document::try_from(fields).unwrap_or_default()));
+            }
+        }
+        Ok(Self { listed, indexes, contents })
     }
 
     /// Refuses what is of the other layout or of another program.
     fn check_layout(&self, model: Model) -> Result<()> {
-        self.contents.check(model).map_err(configuration)?;
+        self.contents.check(model).map_err(invalid_config)?;
         let other = match model.layout {
             Layout::Larder => Layout::Grammy,
             Layout::Grammy => Layout::Larder,
         };
         let of_other = |index: &&IndexModel| is_right(index, &wanted(other), other);
         if self.contents.is_empty() && self.indexes.iter().any(|index| of_other(&index)) {
-            return Err(configuration(match model.layout {
+            return Err(invalid_config(match model.layout {
                 Layout::Larder => {
                     "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
                      layout=grammy, or drop that index"
@@ -137,13 +137,13 @@ impl Found {
     fn check_unclaimed(&self, layout: Layout) -> Result<()> {
         let options = self.listed.as_ref().and_then(|listed| listed.get_document("options").ok());
         if options.is_some_and(|options| options.contains_key("validator")) {
-            return Err(configuration(
+            return Err(invalid_config(
                 "the collection is empty and has validation rules, so it may be meant for another program; \
                  name another collection, or open this one with setup=false",
             ));
         }
         match self.indexes.iter().find(|index| !index.keys.keys().any(|name| is_own(name, layout))) {
-            Some(index) => Err(configuration(format!(
+            Some(index) => Err(invalid_config(format!(
                 "the collection is empty and has an index on other fields than Larder's{}, so it may be meant \
                  for another program; name another collection, or drop that index",
                 named(index),
@@ -164,7 +164,7 @@ impl Found {
             whole && !index.keys.keys().any(|name| is_own(name, layout))
         };
         match self.indexes.iter().find(blocks) {
-            Some(index) => Err(configuration(format!(
+            Some(index) => Err(invalid_config(format!(
                 "the collection has a unique index on fields that its documents do not have{}, so it takes \
                  only one of them; drop that index",
                 named(index),
@@ -188,47 +188,34 @@ fn is_own(name: &str, layout: Layout) -> bool {
     fields.contains(&name.split('.').next().unwrap_or(name))
 }
 
-/// The names and types of the fields of some documents; their values stay on the server.
-async fn sample(collection: &Collection<Document>, direction: i32) -> DriverResult<Vec<Document>> {
+/// A query for the names and types of the fields of some documents; their values stay on the server.
+fn sample(direction: i32) -> Query {
     let fields = doc! { "$map": {
         "input": { "$objectToArray": "$$ROOT" },
         "as": "field",
         "in": { "name": "$$field.k", "type": { "$type": "$$field.v" } },
     } };
-    let stages = [
+    let pipeline = vec![
         doc! { "$sort": { "_id": direction } },
         doc! { "$limit": LOOKED_AT },
         doc! { "$project": { "_id": 0, "fields": fields } },
     ];
-    // A member that lags behind may not have them yet.
-    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-    let mut cursor = collection.aggregate(stages).selection_criteria(primary).await?;
-    let mut found = Vec::new();
-    while cursor.advance().await? {
-        found.push(cursor.deserialize_current()?);
-    }
-    Ok(found)
-}
-
-/// The type and the options of the collection, as the server lists them; `None` if there is none.
-async fn collection_options(database: &Database, name: &str) -> DriverResult<Option<Document>> {
-    let command = doc! { "listCollections": 1, "filter": { "name": name }, "cursor": {} };
-    let reply = database.run_command(command).await?;
-    let first = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
-    Ok(first.and_then(|batch| batch.first()?.as_document().cloned()))
+    Query { primary: true, ..Query::new(pipeline, LOOKED_AT as usize) }
 }
 
 fn check_writable(listed: &Document) -> Result<()> {
     match listed.get_str("type") {
-        Ok("view") => return Err(configuration("the collection is a view, which cannot be written")),
+        Ok("view") => return Err(invalid_config("the collection is a view, which cannot be written")),
         Ok("timeseries") => {
-            return Err(configuration("the collection is a time series, whose documents cannot be replaced"));
+            return Err(invalid_config(
+                "the collection is a time series, whose documents cannot be replaced",
+            ));
         }
         _ => {}
     }
     let capped = listed.get_document("options").and_then(|options| options.get_bool("capped"));
     if capped.is_ok_and(|capped| capped) {
-        return Err(configuration("the collection is capped: it would drop its oldest entries"));
+        return Err(invalid_config("the collection is capped: it would drop its oldest entries"));
     }
     Ok(())
 }
@@ -236,7 +223,7 @@ fn check_writable(listed: &Document) -> Result<()> {
 fn check_collation(listed: &Document) -> Result<()> {
     let collation = listed.get_document("options").and_then(|options| options.get_document("collation"));
     if collation.is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple")) {
-        return Err(configuration(
+        return Err(invalid_config(
             "the collection has a collation, by which different keys would be one; use another collection",
         ));
     }
@@ -292,7 +279,7 @@ fn check_indexes(found: &[IndexModel], wanted: &IndexModel, layout: Layout) -> R
     if !other {
         return Ok(false);
     }
-    Err(configuration(match layout {
+    Err(invalid_config(match layout {
         Layout::Larder => {
             "the collection has an index on `expires_at` that does not remove expired documents; drop it, or \
              change its expireAfterSeconds to 0 with collMod"
@@ -307,17 +294,13 @@ fn same_keys(one: &Document, other: &Document) -> bool {
     // Shells and drivers write the direction as whichever number type they like.
     let ascending = |document: &Document| {
         document.values().all(|direction| match direction {
-            mongodb::bson::Bson::Int32(direction) => *direction == 1,
-            mongodb::bson::Bson::Int64(direction) => *direction == 1,
-            mongodb::bson::Bson::Double(direction) => *direction > 0.0,
+            Bson::Int32(direction) => *direction == 1,
+            Bson::Int64(direction) => *direction == 1,
+            Bson::Double(direction) => *direction > 0.0,
             _ => false,
         })
     };
     one.keys().eq(other.keys()) && ascending(one) && ascending(other)
-}
-
-fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME).with_operation(OPERATION)
 }
 
 #[cfg(test)]

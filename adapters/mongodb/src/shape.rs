@@ -2,15 +2,18 @@
 
 use mongodb::bson::{Bson, Document};
 
-use crate::{Form, Layout, model::Model};
+use crate::{
+    config::{Layout, ValueFormat},
+    model::Model,
+};
 
 /// The shape of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `{_id: key, value, version}` and perhaps `expires_at`.
-    Larder(Form),
+    Larder(ValueFormat),
     /// The same without a version: made by hand for Larder, or by another program.
-    Unversioned(Form),
+    Unversioned(ValueFormat),
     /// `{_id, key, value}`.
     Grammy,
     Other,
@@ -33,14 +36,14 @@ impl Kind {
             return Self::Grammy;
         }
         let entry = type_of("_id") == Some("string") && only(&["_id", "value", "version", "expires_at"]);
-        let form = if value == "binData" { Form::Binary } else { Form::Document };
+        let format = if value == "binData" { ValueFormat::Binary } else { ValueFormat::Document };
         match type_of("version") {
             _ if !entry || type_of("expires_at").is_some_and(|expires_at| expires_at != "date") => {
                 Self::Other
             }
-            Some("long") => Self::Larder(form),
+            Some("long") => Self::Larder(format),
             Some(_) => Self::Other,
-            None => Self::Unversioned(form),
+            None => Self::Unversioned(format),
         }
     }
 }
@@ -58,8 +61,8 @@ pub(crate) struct Contents {
 impl Contents {
     pub(crate) fn add(&mut self, kind: Kind) {
         match kind {
-            Kind::Larder(form) | Kind::Unversioned(form) => {
-                self.binary += usize::from(form == Form::Binary);
+            Kind::Larder(format) | Kind::Unversioned(format) => {
+                self.binary += usize::from(format == ValueFormat::Binary);
                 if matches!(kind, Kind::Larder(_)) { self.larder += 1 } else { self.unversioned += 1 }
             }
             Kind::Grammy => self.grammy += 1,
@@ -71,7 +74,7 @@ impl Contents {
         self.larder + self.unversioned + self.grammy + self.other == 0
     }
 
-    /// Says what is wrong with opening a collection of these documents in the layout and form of
+    /// Says what is wrong with opening a collection of these documents in the layout and format of
     /// `model`. Some documents of other kinds do no harm: a listing reports each.
     pub(crate) fn check(&self, model: Model) -> Result<(), &'static str> {
         let entries = self.larder + self.unversioned;
@@ -79,11 +82,11 @@ impl Contents {
         let larders = self.larder > 0 || self.unversioned > 0 && self.grammy + self.other == 0;
         match model.layout {
             _ if self.is_empty() => Ok(()),
-            Layout::Larder if larders => match model.form {
-                Form::Binary if self.binary == 0 => Err(
+            Layout::Larder if larders => match model.format {
+                ValueFormat::Binary if self.binary == 0 => Err(
                     "the values in the collection are BSON, not binary data; open it with values=document",
                 ),
-                Form::Document if self.binary == entries => Err(
+                ValueFormat::Document if self.binary == entries => Err(
                     "the values in the collection are binary data, not BSON; open it without values=document",
                 ),
                 _ => Ok(()),
@@ -144,13 +147,13 @@ mod tests {
 
     #[test]
     fn documents_are_told_by_their_fields() {
-        assert_eq!(kind(LARDER), Kind::Larder(Form::Binary));
-        assert_eq!(kind(&[LARDER, &[("expires_at", "date")]].concat()), Kind::Larder(Form::Binary));
+        assert_eq!(kind(LARDER), Kind::Larder(ValueFormat::Binary));
+        assert_eq!(kind(&[LARDER, &[("expires_at", "date")]].concat()), Kind::Larder(ValueFormat::Binary));
         assert_eq!(
             kind(&[("_id", "string"), ("value", "object"), ("version", "long")]),
-            Kind::Larder(Form::Document)
+            Kind::Larder(ValueFormat::Document)
         );
-        assert_eq!(kind(&[("_id", "string"), ("value", "int")]), Kind::Unversioned(Form::Document));
+        assert_eq!(kind(&[("_id", "string"), ("value", "int")]), Kind::Unversioned(ValueFormat::Document));
         assert_eq!(kind(&[("_id", "objectId"), ("key", "string"), ("value", "object")]), Kind::Grammy);
         for other in [
             &[][..],
@@ -173,25 +176,25 @@ mod tests {
             kinds.iter().for_each(|kind| contents.add(*kind));
             contents
         };
-        let larder = Model { layout: Layout::Larder, form: Form::Binary };
-        let document = Model { layout: Layout::Larder, form: Form::Document };
-        let grammy = Model { layout: Layout::Grammy, form: Form::Document };
-        let (ours, theirs) = (Kind::Larder(Form::Binary), Kind::Grammy);
+        let larder = Model { layout: Layout::Larder, format: ValueFormat::Binary };
+        let document = Model { layout: Layout::Larder, format: ValueFormat::Document };
+        let grammy = Model { layout: Layout::Grammy, format: ValueFormat::Document };
+        let (ours, theirs) = (Kind::Larder(ValueFormat::Binary), Kind::Grammy);
         for (kinds, model, fits, pure) in [
             (&[][..], larder, true, true),
             (&[], grammy, true, true),
             (&[ours], larder, true, true),
             (&[ours], document, false, true),
             (&[ours], grammy, false, false),
-            (&[Kind::Larder(Form::Document)], document, true, true),
-            (&[Kind::Larder(Form::Document)], larder, false, true),
-            (&[Kind::Larder(Form::Document), ours], larder, true, true),
-            (&[Kind::Unversioned(Form::Binary)], larder, true, false),
-            (&[Kind::Unversioned(Form::Binary), ours], larder, true, true),
-            (&[Kind::Unversioned(Form::Binary)], grammy, false, false),
-            (&[Kind::Unversioned(Form::Binary), Kind::Other], larder, false, false),
-            (&[Kind::Unversioned(Form::Binary), theirs], larder, false, false),
-            (&[Kind::Unversioned(Form::Binary), theirs], grammy, true, false),
+            (&[Kind::Larder(ValueFormat::Document)], document, true, true),
+            (&[Kind::Larder(ValueFormat::Document)], larder, false, true),
+            (&[Kind::Larder(ValueFormat::Document), ours], larder, true, true),
+            (&[Kind::Unversioned(ValueFormat::Binary)], larder, true, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), ours], larder, true, true),
+            (&[Kind::Unversioned(ValueFormat::Binary)], grammy, false, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), Kind::Other], larder, false, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), theirs], larder, false, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), theirs], grammy, true, false),
             (&[theirs], grammy, true, true),
             (&[theirs], larder, false, false),
             (&[Kind::Other], larder, false, false),

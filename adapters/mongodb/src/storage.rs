@@ -1,403 +1,337 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
-
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, Expiry, Key, KeyStream, Operation, Purge, Record,
-    Result, Storage, Values, Version, Versions, Write, async_trait,
+use std::{
+    collections::HashMap,
+    slice,
+    sync::{Arc, OnceLock},
 };
+
+use futures_util::{StreamExt, stream};
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
+    Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions,
+    WriteOptions, Written, async_trait,
+};
+use larder_kit::{Batch, Limits, is_gone, pages};
 use mongodb::{
+    action::{Action as _, FindOneAndUpdate},
     bson::{Document, RawDocumentBuf, doc},
-    error::Result as DriverResult,
     options::UpdateModifications,
     results::UpdateResult,
 };
 
 use crate::{
-    Form, Layout, MongoBuilder, NAME, batch, clear,
-    driver::{self, Driver},
-    error, listing,
-    model::{self, MAX_VALUE, Model, Value},
+    NAME, bulk,
+    config::{Layout, ValueFormat},
+    driver::{Driver, Query},
+    listing::Listing,
+    model::{self, MAX_GROWTH, MAX_VALUE, Model, Put, Update},
 };
 
 /// How often an upsert is tried again after another one of the same key came first. Each time the
 /// other's document is there to be replaced, so once is enough unless it is deleted in between.
 const UPSERT_TRIES: usize = 8;
+/// How many keys one command names.
+const KEYS: usize = 1_000;
+/// How many keys `clear` deletes at once.
+const CLEARED: usize = 500;
+/// How many commands of a batch are under way at the same time.
+const CONCURRENT: usize = 16;
 
-/// A storage in a MongoDB collection. Cheap to clone; clones share one client.
-#[derive(Clone)]
+/// A storage in a MongoDB collection; see [`connect`](Self::connect) and
+/// [`MongoBuilder`](crate::MongoBuilder).
+#[derive(Debug)]
 pub struct MongoStorage {
     pub(crate) driver: Arc<Driver>,
-    pub(crate) model: Model,
+    model: Model,
 }
 
 impl MongoStorage {
-    /// Connects to the URL, with its [options](crate#options), and sets up what is missing.
-    ///
-    /// ```no_run
-    /// # async fn example() -> larder_core::Result<()> {
-    /// use larder_mongodb::MongoStorage;
-    ///
-    /// let storage = MongoStorage::connect("mongodb://localhost:27017/bot?collection=sessions").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a wrong URL, for an index or
-    /// collection in the way, and for a collection that holds other data,
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can
-    /// be reached, its name cannot be resolved included, [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied)
-    /// for wrong credentials or a missing permission.
-    pub async fn connect(url: &str) -> Result<Self> {
-        MongoBuilder::from_url(url)?.connect().await
-    }
-
-    /// Connects to what is there, and sets nothing up: see [`MongoBuilder::existing`].
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect); also
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no such collection.
-    pub async fn connect_existing(url: &str) -> Result<Self> {
-        MongoBuilder::from_url(url)?.existing().connect().await
-    }
-
-    /// The live document under `key`, or what `projection` makes of it.
-    async fn find(
-        &self,
-        operation: Operation,
-        key: &Key,
-        projection: Option<Document>,
-    ) -> Result<Option<RawDocumentBuf>> {
-        let collection = self.driver.raw_collection(operation)?;
-        let mut pipeline = self.model.find_live(self.model.by_key(key));
-        pipeline.extend(projection.map(|projection| doc! { "$project": projection }));
-        let call = async move { driver::first(collection.aggregate(pipeline).with_type().await?).await };
-        self.driver.run(operation, call).await
-    }
-
-    /// Whether there is a live document under `key`.
-    async fn exists(&self, operation: Operation, key: &Key) -> Result<bool> {
-        self.find(operation, key, Some(doc! { "_id": 1 })).await.map(|found| found.is_some())
+    pub(crate) fn new(driver: Driver, model: Model) -> Self {
+        Self { driver: Arc::new(driver), model }
     }
 
     /// Updates or replaces one document.
     async fn update(
         &self,
-        operation: Operation,
         key: &Key,
         filter: Document,
         update: Update,
         upsert: bool,
-    ) -> Result<DriverResult<UpdateResult>> {
-        let collection = self.driver.collection(operation)?;
+    ) -> Result<UpdateResult> {
+        let collection = self.driver.collection()?;
         let call = async move {
             match update {
                 Update::Replace(document) => collection.replace_one(filter, document).upsert(upsert).await,
-                Update::Modify(update) => collection.update_one(filter, update).upsert(upsert).await,
+                Update::Operators(update) => collection.update_one(filter, update).upsert(upsert).await,
+                Update::Pipeline(stages) => collection.update_one(filter, stages).upsert(upsert).await,
             }
         };
-        self.driver.call(operation, std::slice::from_ref(key), call).await
+        self.driver.write(slice::from_ref(key), call).await
     }
 
-    /// Writes whatever is there. Of two upserts at once the server may refuse one: then the entry is
-    /// there, and trying again replaces it. The refused one has not happened, so this is no retry of
-    /// a write that may have.
-    pub(crate) async fn put(
+    /// The live entry under `key`, which gets a new expiry.
+    async fn read_and_touch(
         &self,
-        operation: Operation,
         key: &Key,
-        value: Value,
-        millis: Option<u64>,
-    ) -> Result<()> {
-        let mut tries = 1;
-        loop {
-            let update = self.put_update(value.clone(), millis);
-            match self.update(operation, key, self.model.by_key(key), update, true).await? {
-                Ok(_) => return Ok(()),
-                Err(failed) if error::code(&failed) == Some(error::DUPLICATE_KEY) && tries < UPSERT_TRIES => {
-                    tries += 1;
+        options: &ReadOptions,
+        expiry: Expiry,
+    ) -> Result<Option<Record>> {
+        let collection = self.driver.collection()?.clone_with_type::<RawDocumentBuf>();
+        let filter = self.model.live_on(key, &Condition::Any)?;
+        let update: UpdateModifications = match model::new_expiry(expiry) {
+            Update::Replace(update) | Update::Operators(update) => update.into(),
+            Update::Pipeline(stages) => stages.into(),
+        };
+        let mut with = *options;
+        with.ttl = false;
+        let fields = (!options.value).then(|| doc! { "_id": 1 });
+        let call = async move {
+            collection
+                .find_one_and_update(filter, update)
+                .optional(fields, FindOneAndUpdate::projection)
+                .await
+        };
+        let found = self.driver.write(slice::from_ref(key), call).await?;
+        let record = found.map(|document| self.model.record(document, &with)).transpose()?;
+        Ok(record.map(|record| if options.ttl { record.expires(expiry) } else { record }))
+    }
+
+    /// The live entries under `keys`, by key.
+    async fn find(&self, keys: &[Key], options: &ReadOptions) -> Result<HashMap<String, Result<Record>>> {
+        let filter = self.model.by_keys(keys.iter().map(Key::as_str));
+        let query = Query::new(self.model.find_live(filter, options), keys.len());
+        let found = self.driver.find(query).await?.into_iter();
+        found
+            .map(|document| Ok((self.model.key_of(&document)?, self.model.record(document, options))))
+            .collect()
+    }
+
+    /// Applies changes of distinct keys: unconditional writes as one command, and the others each as its
+    /// own, because the server only counts what it has deleted or found.
+    async fn apply_round(&self, changes: &[Change]) -> Vec<Result<Applied>> {
+        let mut results: Vec<Option<Result<Applied>>> = changes.iter().map(|_| None).collect();
+        let gone = OnceLock::new();
+        self.write_in_bulk(changes, &mut results, &gone).await;
+        let rest: Vec<_> = (0..changes.len()).filter(|place| results[*place].is_none()).collect();
+        let calls: Vec<_> = rest.iter().map(|place| self.apply_one(&changes[*place], &gone)).collect();
+        let applied: Vec<_> = stream::iter(calls).buffered(CONCURRENT).collect().await;
+        for (place, result) in rest.into_iter().zip(applied) {
+            results[place] = Some(result);
+        }
+        results.into_iter().flatten().collect()
+    }
+
+    /// Sends the unconditional writes. Those that have no result afterwards are to be written one by one:
+    /// a single one, and those that met another upsert of the same key.
+    async fn write_in_bulk(
+        &self,
+        changes: &[Change],
+        results: &mut [Option<Result<Applied>>],
+        gone: &OnceLock<Error>,
+    ) {
+        let (mut places, mut keys, mut puts) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, change) in changes.iter().enumerate() {
+            let Change { key, action: Action::Put(value, expiry), condition: Condition::Any, .. } = change
+            else {
+                continue;
+            };
+            match self.model.put(key, value, &WriteOptions::new().expiry(*expiry)) {
+                Ok(put) => {
+                    places.push(place);
+                    keys.push(key.clone());
+                    puts.push(put);
                 }
-                Err(failed) => return Err(error::from_driver(operation, &failed)),
+                Err(refused) => results[place] = Some(Err(refused)),
+            }
+        }
+        if puts.len() < 2 {
+            return;
+        }
+        match bulk::send(&self.driver, &keys, puts).await {
+            Ok(sent) => {
+                for (place, result) in places.into_iter().zip(sent) {
+                    results[place] = match result {
+                        Err(error) if error.kind() == ErrorKind::Conflict => None,
+                        result => Some(result.map(|version| Applied::Put(Written::at(version)))),
+                    };
+                }
+            }
+            Err(error) => {
+                for place in places {
+                    results[place] = Some(Err(error.clone()));
+                }
+                if is_gone(&error) {
+                    let _ = gone.set(error);
+                }
             }
         }
     }
 
-    pub(crate) fn put_update(&self, value: Value, millis: Option<u64>) -> Update {
-        match (self.model.layout, millis) {
-            (Layout::Grammy, _) => Update::Modify(doc! { "$set": { "value": value.bson } }.into()),
-            (Layout::Larder, None) => Update::Replace(model::replacement(value, &Version::unique())),
-            (Layout::Larder, Some(millis)) => {
-                Update::Modify(model::replacement_expiring(value, &Version::unique(), millis).into())
-            }
+    async fn apply_one(&self, change: &Change, gone: &OnceLock<Error>) -> Result<Applied> {
+        if let Some(error) = gone.get() {
+            return Err(error.clone().not_applied());
         }
-    }
-
-    /// Deletes the document that matches; says whether there was one.
-    async fn remove(&self, operation: Operation, key: &Key, filter: Document) -> Result<bool> {
-        let collection = self.driver.collection(operation)?;
-        let call = async move { collection.delete_one(filter).await };
-        let outcome = self.driver.call(operation, std::slice::from_ref(key), call).await?;
-        outcome
-            .map(|result| result.deleted_count > 0)
-            .map_err(|failed| error::from_driver(operation, &failed))
-    }
-
-    /// grammY's documents have no expiry, and grammY would keep a field of ours when it writes.
-    pub(crate) fn check_expiry(&self, operation: Operation, expiry: Expiry) -> Result<()> {
-        if self.model.layout == Layout::Grammy && expiry != Expiry::Never {
-            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
-        }
-        Ok(())
-    }
-
-    async fn write_if_absent(&self, key: &Key, value: Value, expiry: Expiry) -> Result<Version> {
-        let operation = Operation::WriteIf;
-        let (update, version) = match self.model.layout {
-            Layout::Larder => {
-                let version = Version::unique();
-                (model::replacement_if_absent(value, &version, expiry.as_millis()).into(), version)
+        let (key, condition) = (&change.key, change.condition.clone());
+        let result = match &change.action {
+            Action::Put(value, expiry) => {
+                let options = WriteOptions::new().expiry(*expiry).condition(condition);
+                self.write(key, value.clone(), &options).await.map(Applied::Put)
             }
-            Layout::Grammy => {
-                let version = model::content_version(value.bson.clone())?;
-                (doc! { "$setOnInsert": { "value": value.bson } }.into(), version)
+            Action::Delete => {
+                self.delete(key, &DeleteOptions::new().condition(condition)).await.map(Applied::Deleted)
+            }
+            Action::Touch(expiry) => {
+                let options = TouchOptions::new().condition(condition);
+                self.touch(key, *expiry, &options).await.map(Applied::Touched)
             }
         };
-        let filter = self.model.by_key(key);
-        match self.update(operation, key, filter, Update::Modify(update), true).await? {
-            // Created, or put in the place of an expired one; a live one is not modified.
-            Ok(result) if result.upserted_id.is_some() || result.modified_count > 0 => Ok(version),
-            Ok(_) => Err(Error::conflict().with_adapter(NAME).with_operation(operation)),
-            Err(failed) if error::code(&failed) == Some(error::DUPLICATE_KEY) => {
-                Err(Error::conflict().with_adapter(NAME).with_operation(operation))
-            }
-            Err(failed) => Err(error::from_driver(operation, &failed)),
+        if let Err(error) = &result
+            && is_gone(error)
+        {
+            let _ = gone.set(error.clone());
         }
-    }
-
-    async fn write_if_at(&self, key: &Key, value: Value, expiry: Expiry, seen: &Version) -> Result<Version> {
-        let operation = Operation::WriteIf;
-        let Some(filter) = self.model.at(key, seen) else {
-            return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
-        };
-        let (update, version) = match self.model.layout {
-            Layout::Larder => {
-                let version = Version::unique();
-                (model::replacement_if_live(value, &version, expiry.as_millis()).into(), version)
-            }
-            Layout::Grammy => {
-                let version = model::content_version(value.bson.clone())?;
-                (doc! { "$set": { "value": value.bson } }.into(), version)
-            }
-        };
-        match self.update(operation, key, filter, Update::Modify(update), false).await? {
-            // What matches and has expired is not modified. Nothing expires in grammY's layout, where a
-            // value that is written again as it was modifies nothing.
-            Ok(result) if result.modified_count > 0 => Ok(version),
-            Ok(result) if result.matched_count > 0 && self.model.layout == Layout::Grammy => Ok(version),
-            Ok(_) => Err(Error::conflict().with_adapter(NAME).with_operation(operation)),
-            Err(failed) => Err(error::from_driver(operation, &failed)),
-        }
-    }
-
-    /// Deletes the live entry under `key` if it is at `version`; says whether it was.
-    async fn remove_at(&self, operation: Operation, key: &Key, version: &Version) -> Result<bool> {
-        match self.model.at(key, version) {
-            Some(filter) => self.remove(operation, key, self.model.live(filter)).await,
-            None => Ok(false),
-        }
+        result
     }
 }
 
-/// A change of one document.
-pub(crate) enum Update {
-    Replace(Document),
-    Modify(UpdateModifications),
+/// The result of a deletion or touch that has found an entry that meets the condition, or has not.
+fn found(found: bool, condition: &Condition) -> Result<bool> {
+    if found || *condition == Condition::Any { Ok(found) } else { Err(Error::conflict()) }
 }
 
-fn named(operation: Operation) -> impl Fn(Error) -> Error {
-    move |error| error.with_adapter(NAME).with_operation(operation)
-}
-
-#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Storage for MongoStorage {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        let operation = Operation::Read;
-        let found = self.find(operation, key, None).await?;
-        found.map(|document| self.model.record(document)).transpose().map_err(named(operation))
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        let operation = Operation::Write;
-        self.driver.check_open(operation)?;
-        self.check_expiry(operation, expiry)?;
-        let value = self.model.encode(&value).map_err(named(operation))?;
-        if expiry.is_elapsed() {
-            return self.remove(operation, key, self.model.by_key(key)).await.map(drop);
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        match options.touch {
+            Some(expiry) => self.read_and_touch(key, options, expiry).await,
+            None => self.find(slice::from_ref(key), options).await?.remove(key.as_str()).transpose(),
         }
-        self.put(operation, key, value, expiry.as_millis()).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.remove(Operation::Delete, key, self.model.live(self.model.by_key(key))).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let condition = &options.condition;
+        let mut tries = UPSERT_TRIES;
+        loop {
+            let Put { filter, update, upsert, version } = self.model.put(key, &value, options)?;
+            tries -= 1;
+            match self.update(key, filter, update, upsert).await {
+                Ok(done) => {
+                    let modified = done.modified_count + u64::from(done.upserted_id.is_some());
+                    let written = self.model.is_written(condition, done.matched_count, modified);
+                    return if written { Ok(Written::at(version)) } else { Err(Error::conflict()) };
+                }
+                // Of two upserts at once the server may refuse one: then the entry is there, and trying
+                // again replaces it. The refused one has not happened.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict && *condition == Condition::Any && tries > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    fn name(&self) -> &'static str {
-        NAME
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let collection = self.driver.collection()?;
+        let filter = self.model.live_on(key, &options.condition)?;
+        let call = async move { collection.delete_one(filter).await };
+        let done = self.driver.write(slice::from_ref(key), call).await?;
+        found(done.deleted_count > 0, &options.condition)
     }
 
-    fn capabilities(&self) -> Capabilities {
-        let capabilities = Capabilities::minimal()
-            .with_listing()
+    fn info(&self) -> Info {
+        let values = match self.model.format {
+            ValueFormat::Binary => Values::Bytes,
+            ValueFormat::Document => Values::Json,
+        };
+        let info = Info::minimal(NAME)
+            .with_ordered_listing()
             .with_persistence()
             .with_sharing()
             .with_purge(Purge::Store)
-            .with_values(match self.model.form {
-                Form::Binary => Values::Bytes,
-                Form::Document => Values::Json,
-            })
+            .with_values(values)
             .with_max_value(MAX_VALUE as u64);
         match self.model.layout {
-            Layout::Larder => capabilities.with_expiry().with_versions(Versions::Unique),
-            Layout::Grammy => capabilities.with_versions(Versions::Content),
+            Layout::Larder => info.with_expiry().with_versions(Versions::Unique),
+            Layout::Grammy => info.with_versions(Versions::Content),
         }
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        let operation = Operation::WriteIf;
-        self.driver.check_open(operation)?;
-        self.check_expiry(operation, expiry)?;
-        let value = self.model.encode(&value).map_err(named(operation))?;
-        match condition {
-            Condition::Absent if expiry.is_elapsed() => {
-                // There is nothing to write, only to see whether the condition holds.
-                if self.exists(operation, key).await? {
-                    return Err(Error::conflict().with_adapter(NAME).with_operation(operation));
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let filter = self.model.live_on(key, &options.condition)?;
+        let done = self.update(key, filter, model::new_expiry(expiry), false).await?;
+        found(done.matched_count > 0, &options.condition)
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        if options.touch.is_some() {
+            let calls: Vec<_> = keys.iter().map(|key| self.read(key, options)).collect();
+            return stream::iter(calls).buffered(CONCURRENT).collect().await;
+        }
+        let mut results = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(KEYS) {
+            match self.find(chunk, options).await {
+                Ok(found) => {
+                    results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
                 }
-                Ok(Version::unique())
-            }
-            Condition::At(seen) if expiry.is_elapsed() => {
-                let removed = self.remove_at(operation, key, &seen).await?;
-                if removed {
-                    Ok(Version::unique())
-                } else {
-                    Err(Error::conflict().with_adapter(NAME).with_operation(operation))
+                Err(error) => {
+                    results.resize_with(keys.len(), || Err(error.clone()));
+                    break;
                 }
             }
-            Condition::Absent => self.write_if_absent(key, value, expiry).await,
-            Condition::At(seen) => self.write_if_at(key, value, expiry, &seen).await,
         }
+        results
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        let operation = Operation::DeleteIf;
-        self.driver.check_open(operation)?;
-        if self.remove_at(operation, key, version).await? {
-            Ok(())
-        } else {
-            Err(Error::conflict().with_adapter(NAME).with_operation(operation))
-        }
-    }
-
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        let operation = Operation::Touch;
-        self.driver.check_open(operation)?;
-        if self.model.layout == Layout::Grammy {
-            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
-        }
-        let filter = self.model.live(self.model.by_key(key));
-        if expiry.is_elapsed() {
-            return self.remove(operation, key, filter).await;
-        }
-        let update = match expiry.as_millis() {
-            Some(millis) => model::expiry_in(millis).into(),
-            None => doc! { "$unset": { "expires_at": "" } }.into(),
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let bytes = match self.model.format {
+            ValueFormat::Binary => bulk::BYTES,
+            ValueFormat::Document => 2 * bulk::BYTES / MAX_GROWTH,
         };
-        match self.update(operation, key, filter, Update::Modify(update), false).await? {
-            Ok(result) => Ok(result.matched_count > 0),
-            Err(failed) => Err(error::from_driver(operation, &failed)),
+        let mut batch = Batch::new(changes, Limits { entries: bulk::WRITES, bytes });
+        while let Some(round) = batch.next_round() {
+            let results = self.apply_round(round.changes()).await;
+            batch.done(round, Ok(results));
         }
+        batch.into_results()
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        let operation = Operation::Ttl;
-        self.driver.check_open(operation)?;
-        if self.model.layout == Layout::Grammy {
-            return Err(Error::unsupported().with_adapter(NAME).with_operation(operation));
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        pages(Listing::new(Arc::clone(&self.driver), self.model, options))
+    }
+
+    /// Page by page, each the keys of a listing deleted by name: a deletion that runs on after its caller
+    /// has gone then has known keys, and a later write of one of them waits for it. One statement for the
+    /// whole prefix would go on deleting entries that are written behind it.
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        // An abandoned write may be of a key that no listing shows yet.
+        self.driver.settle(prefix).await?;
+        let options = ListOptions::new().prefix(prefix).keys_only();
+        let listing = Listing::new(Arc::clone(&self.driver), self.model, options);
+        let (mut deleted, mut after) = (0, None);
+        loop {
+            let page = listing.page(after.as_deref(), CLEARED, true).await?;
+            let names = page.names.into_iter().collect::<Result<Vec<String>>>()?;
+            if !names.is_empty() {
+                // Names that are not valid keys are deleted too; no write of ours can follow.
+                let keys: Vec<Key> = names.iter().filter_map(|name| Key::new(name).ok()).collect();
+                let filter = self.model.live(self.model.by_keys(names.iter().map(String::as_str)));
+                let collection = self.driver.collection()?;
+                let call = async move { collection.delete_many(filter).await };
+                deleted += self.driver.write(&keys, call).await?.deleted_count;
+            }
+            if !page.more {
+                return Ok(deleted);
+            }
+            after = names.into_iter().next_back();
         }
-        let found = self.find(operation, key, Some(doc! { "left": model::time_left() })).await?;
-        let left = found.map(|document| model::left_of(&document)).transpose();
-        Ok(left.map_err(named(operation))?.map(|left| left.map_or(Expiry::Never, Expiry::after_millis)))
-    }
-
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        self.exists(Operation::Contains, key).await
-    }
-
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        batch::read_many(self, keys).await.map_err(named(Operation::ReadMany))
-    }
-
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        batch::write_many(self, writes).await.map_err(named(Operation::WriteMany))
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        batch::delete_many(self, keys).await.map_err(named(Operation::DeleteMany))
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        listing::keys(self, prefix)
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        listing::entries(self, prefix)
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        clear::clear(self, prefix).await.map_err(named(Operation::Clear))
-    }
-
-    async fn purge_expired(&self) -> Result<u64> {
-        // The server's TTL monitor does it.
-        self.driver.check_open(Operation::PurgeExpired).map(|()| 0)
     }
 
     async fn ping(&self) -> Result<()> {
-        let operation = Operation::Ping;
-        let database = self.driver.database(operation)?;
-        self.driver
-            .run(operation, async move { database.run_command(doc! { "ping": 1 }).await })
-            .await
-            .map(drop)
-    }
-
-    async fn flush(&self) -> Result<()> {
-        // Every write is acknowledged only once it is stored.
-        self.driver.check_open(Operation::Flush)
+        self.driver.ping().await
     }
 
     async fn close(&self) -> Result<()> {
         self.driver.close().await;
         Ok(())
-    }
-}
-
-impl fmt::Debug for MongoStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoStorage")
-            .field("driver", &self.driver)
-            .field("layout", &self.model.layout)
-            .field("form", &self.model.form)
-            .finish()
     }
 }

@@ -1,8 +1,11 @@
 //! BSON -> JSON text.
 
+use std::io::Write as _;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 use mongodb::bson::{Bson, DateTime, RawBsonRef, RawDocument};
+use serde_json::json;
 
 use super::{
     number::{self, MAX_SAFE},
@@ -20,26 +23,32 @@ pub(crate) enum Numbers {
     JavaScript,
 }
 
-/// Writes `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
+/// `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
 /// `{"$oid": "..."}` for an ObjectId. [`to_bson`](super::to_bson) makes the same BSON of it.
 ///
 /// # Errors
 ///
 /// `Corrupt` if the bytes are not BSON.
-pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: Numbers) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    write(value, numbers, &mut out)?;
+    Ok(out)
+}
+
+fn write(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
     match value {
-        RawBsonRef::Null => out.extend_from_slice(b"null"),
-        RawBsonRef::Boolean(value) => push(out, if value { "true" } else { "false" }),
-        RawBsonRef::Int32(value) => push(out, &value.to_string()),
+        RawBsonRef::Null => push(out, "null"),
+        RawBsonRef::Boolean(value) => push(out, value),
+        RawBsonRef::Int32(value) => push(out, value),
         RawBsonRef::Int64(value) => long(value, numbers, out),
         RawBsonRef::Double(value) => double(value, numbers, out),
         RawBsonRef::Decimal128(value) => {
             let text = value.to_string();
             // A number alone would come back as a double where a double can hold it.
             if number::parse(&text, numbers) == Some(Bson::Decimal128(value)) {
-                push(out, &text);
+                push(out, text);
             } else {
-                wrapped("$numberDecimal", &text, out);
+                push(out, json!({ "$numberDecimal": text }));
             }
         }
         RawBsonRef::String(value) => string(value, out),
@@ -50,21 +59,10 @@ pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>
                 if index > 0 {
                     out.push(b',');
                 }
-                to_json(item.map_err(corrupt)?, numbers, out)?;
+                write(item.map_err(corrupt)?, numbers, out)?;
             }
             out.push(b']');
         }
-        foreign => foreign_type(foreign, numbers, out)?,
-    }
-    Ok(())
-}
-
-fn foreign_type(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
-    match value {
-        RawBsonRef::ObjectId(id) => wrapped("$oid", &id.to_hex(), out),
-        RawBsonRef::DateTime(at) => date(at, out),
-        RawBsonRef::Symbol(text) => wrapped("$symbol", text, out),
-        RawBsonRef::JavaScriptCode(code) => wrapped("$code", code, out),
         RawBsonRef::JavaScriptCodeWithScope(code) => {
             push(out, r#"{"$code":"#);
             string(code.code, out);
@@ -72,32 +70,35 @@ fn foreign_type(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> R
             document(code.scope, numbers, out)?;
             out.push(b'}');
         }
+        foreign => push(out, foreign_type(foreign)?),
+    }
+    Ok(())
+}
+
+fn foreign_type(value: RawBsonRef<'_>) -> Result<serde_json::Value> {
+    Ok(match value {
+        RawBsonRef::ObjectId(id) => json!({ "$oid": id.to_hex() }),
+        RawBsonRef::DateTime(at) => date(at),
+        RawBsonRef::Symbol(name) => json!({ "$symbol": name }),
+        RawBsonRef::JavaScriptCode(code) => json!({ "$code": code }),
         RawBsonRef::Binary(binary) => {
-            push(out, r#"{"$binary":{"base64":"#);
-            string(BASE64.encode(binary.bytes), out);
-            push(out, &format!(r#","subType":"{:02x}"}}}}"#, u8::from(binary.subtype)));
+            let subtype = format!("{:02x}", u8::from(binary.subtype));
+            json!({ "$binary": { "base64": BASE64.encode(binary.bytes), "subType": subtype } })
         }
         RawBsonRef::RegularExpression(regex) => {
-            push(out, r#"{"$regularExpression":{"pattern":"#);
-            string(regex.pattern, out);
-            push(out, r#","options":"#);
-            string(regex.options, out);
-            push(out, "}}");
+            json!({ "$regularExpression": { "pattern": text(&regex.pattern), "options": text(&regex.options) } })
         }
-        RawBsonRef::Timestamp(at) => {
-            push(out, &format!(r#"{{"$timestamp":{{"t":{},"i":{}}}}}"#, at.time, at.increment));
-        }
-        RawBsonRef::Undefined => push(out, r#"{"$undefined":true}"#),
-        RawBsonRef::MinKey => push(out, r#"{"$minKey":1}"#),
-        RawBsonRef::MaxKey => push(out, r#"{"$maxKey":1}"#),
+        RawBsonRef::Timestamp(at) => json!({ "$timestamp": { "t": at.time, "i": at.increment } }),
+        RawBsonRef::Undefined => json!({ "$undefined": true }),
+        RawBsonRef::MinKey => json!({ "$minKey": 1 }),
+        RawBsonRef::MaxKey => json!({ "$maxKey": 1 }),
         _ => {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 "the stored value has a BSON type (DBPointer, long deprecated) that has no JSON form",
             ));
         }
-    }
-    Ok(())
+    })
 }
 
 /// A document, marked as one where its members spell something else.
@@ -121,7 +122,7 @@ fn object(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result
         }
         string(name, out);
         out.push(b':');
-        to_json(value, numbers, out)?;
+        write(value, numbers, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -135,9 +136,9 @@ fn long(value: i64, numbers: Numbers, out: &mut Vec<u8>) {
         || value.unsigned_abs() <= MAX_SAFE
         || number::parse(&text, numbers) == Some(Bson::Int64(value));
     if kept {
-        push(out, &text);
+        push(out, text);
     } else {
-        wrapped("$numberLong", &text, out);
+        push(out, json!({ "$numberLong": text }));
     }
 }
 
@@ -148,63 +149,40 @@ fn double(value: f64, numbers: Numbers, out: &mut Vec<u8>) {
             f64::NEG_INFINITY => "-Infinity",
             _ => "NaN",
         };
-        return wrapped("$numberDouble", name, out);
+        return push(out, json!({ "$numberDouble": name }));
     }
     // As JSON.stringify: integers below 10^21 with all their digits and no point.
     let integer = value.fract() == 0.0 && value.abs() < 1e21 && !(value == 0.0 && value.is_sign_negative());
     if numbers == Numbers::JavaScript && integer {
-        push(out, &value.to_string());
+        push(out, value);
     } else {
         // The shortest text that reads back as this double, with a point or an exponent.
-        push(out, &format!("{value:?}"));
+        push(out, format_args!("{value:?}"));
     }
 }
 
-fn date(at: DateTime, out: &mut Vec<u8>) {
+fn date(at: DateTime) -> serde_json::Value {
     let millis = at.timestamp_millis();
     // Relaxed Extended JSON spells the years 1970 to 9999 as text.
     let text = (0..253_402_300_800_000).contains(&millis).then(|| at.try_to_rfc3339_string().ok()).flatten();
-    match text {
-        Some(text) => wrapped("$date", &text, out),
-        None => push(out, &format!(r#"{{"$date":{{"$numberLong":"{millis}"}}}}"#)),
-    }
-}
-
-fn wrapped(name: &str, text: &str, out: &mut Vec<u8>) {
-    push(out, &format!(r#"{{"{name}":"#));
-    string(text, out);
-    out.push(b'}');
+    text.map_or_else(
+        || json!({ "$date": { "$numberLong": millis.to_string() } }),
+        |text| json!({ "$date": text }),
+    )
 }
 
 // The driver's BSON has names as `&str` or, with its feature `bson-3`, as a type of their own.
-fn string(text: impl AsRef<str>, out: &mut Vec<u8>) {
-    let text = text.as_ref();
-    out.push(b'"');
-    let mut done = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..=0x1f => "",
-            _ => continue,
-        };
-        push(out, &text[done..at]);
-        if escape.is_empty() {
-            push(out, &format!("\\u{byte:04x}"));
-        } else {
-            push(out, escape);
-        }
-        done = at + 1;
-    }
-    push(out, &text[done..]);
-    out.push(b'"');
+fn text(text: &impl AsRef<str>) -> &str {
+    text.as_ref()
 }
 
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
+fn string(text: impl AsRef<str>, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(out, text.as_ref());
+}
+
+fn push(out: &mut Vec<u8>, text: impl std::fmt::Display) {
+    let _ = write!(out, "{text}");
 }
 
 // The parser's message may show the bytes that it stumbled over.

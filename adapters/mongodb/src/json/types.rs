@@ -51,8 +51,7 @@ fn literal(value: &Bson, numbers: Numbers) -> Option<Document> {
 /// The members of the object that reading `value` gives; `None` if it gives no object.
 fn spelling(value: &Bson, numbers: Numbers) -> Option<Document> {
     let document = RawDocumentBuf::try_from(&doc! { "value": value }).ok()?;
-    let mut text = Vec::new();
-    to_json(document.get("value").ok()??, numbers, &mut text).ok()?;
+    let text = to_json(document.get("value").ok()??, numbers).ok()?;
     members(&text, numbers)
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use larder_core::{Condition, ErrorKind, Expiry, Storage, Write};
+use larder_core::v2::{Change, ErrorKind, Expiry, ReadOptions};
 use larder_testkit::{Context, Fails, Must, until};
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
@@ -27,7 +27,7 @@ pub(crate) async fn binary(context: Context<Place>) {
     let document = stored(&context, "an hour").await;
     assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version", "expires_at"]);
     let left = document.get_datetime("expires_at").must("have an expiry").timestamp_millis()
-        - larder_core::clock::unix_millis();
+        - larder_core::v2::clock::unix_millis();
     assert!((3_500_000..=3_700_000).contains(&left), "{left}");
     // Touched, it stays the same document but for the expiry; written again without one, it has none.
     storage.touch(&key("an hour"), Expiry::Never).await.must("touch");
@@ -80,12 +80,12 @@ pub(crate) async fn dollars(context: Context<Place>) {
             found("for ever").await;
             storage.write(&key, text).expiry(Expiry::after_secs(60)).await.must("write");
             let version = found("expiring").await;
-            let at = Condition::At(version);
-            storage.write_if(&key, text.into(), Expiry::after_secs(60), at).await.must("write if unchanged");
+            let at = storage.write(&key, text).expiry(Expiry::after_secs(60)).if_at(version);
+            at.await.must("write if unchanged");
             found("if unchanged").await;
             storage.delete(&key).await.must("delete");
-            let absent = storage.write_if(&key, text.into(), Expiry::after_secs(60), Condition::Absent).await;
-            absent.must("write if absent");
+            let absent = storage.write(&key, text).expiry(Expiry::after_secs(60)).if_absent();
+            absent.await.must("write if absent");
             found("if absent").await;
         }
     }
@@ -123,7 +123,7 @@ pub(crate) async fn removed_by_the_server(context: Context<Place>) {
 
 pub(crate) async fn largest(context: Context<Place>) {
     let storage = context.target.open().await;
-    let limit = storage.capabilities().max_value.must("have a limit");
+    let limit = storage.info().max_value.must("have a limit");
     let limit = usize::try_from(limit).must("fit");
     let long = key("k".repeat(512));
     let value = |seed| storage.bulk(limit, seed);
@@ -133,18 +133,17 @@ pub(crate) async fn largest(context: Context<Place>) {
     storage.write(&long, value(2)).expiry(Expiry::after_secs(600)).await.must("write with an expiry");
     holds(2, "with an expiry").await;
     let version = storage.read(&long).await.must("read").must("find it").version.must("have a version");
-    let at = Condition::At(version);
-    storage.write_if(&long, value(3), Expiry::after_secs(600), at).await.must("write if unchanged");
+    let at = storage.write(&long, value(3)).expiry(Expiry::after_secs(600)).if_at(version);
+    at.await.must("write if unchanged");
     holds(3, "if unchanged").await;
     storage.delete(&long).await.must("delete");
-    storage
-        .write_if(&long, value(4), Expiry::after_secs(600), Condition::Absent)
-        .await
-        .must("write if absent");
+    let absent = storage.write(&long, value(4)).expiry(Expiry::after_secs(600)).if_absent();
+    absent.await.must("write if absent");
     holds(4, "if absent").await;
-    let writes =
-        [Write::new(long.clone(), value(5), Expiry::Never), Write::new(key("b"), value(6), Expiry::Never)];
-    storage.write_many(&writes).await.must("write many");
+    let put = |key, seed| Change::put(key, value(seed), Expiry::Never);
+    for result in storage.apply(vec![put(long.clone(), 5), put(key("b"), 6)]).await {
+        result.must("write many");
+    }
     holds(5, "in a batch").await;
     let over = storage.bulk(limit + 1, 7);
     storage.write(&long, over).await.fails(ErrorKind::TooLarge, "a byte more");
@@ -152,6 +151,7 @@ pub(crate) async fn largest(context: Context<Place>) {
 }
 
 pub(crate) async fn foreign(context: Context<Place>) {
+    let kind_of = |error: &larder_core::v2::Error| error.kind();
     let storage = context.target.open().await;
     storage.write(&key("b"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
@@ -166,11 +166,16 @@ pub(crate) async fn foreign(context: Context<Place>) {
     collection.insert_many(foreign).await.must("insert by hand");
     storage.read(&key("a")).await.fails(ErrorKind::Corrupt, "a value of another type");
     storage.read(&key("c")).await.fails(ErrorKind::Corrupt, "no value");
+    // A damaged entry fails alone.
+    let read = storage.read_many(&["a", "b", "d", "c"].map(key), &ReadOptions::new().with_ttl()).await;
+    let kinds: Vec<_> =
+        read.iter().map(|record| record.as_ref().map(Option::is_some).map_err(kind_of)).collect();
+    assert_eq!(kinds, [Err(ErrorKind::Corrupt), Ok(true), Ok(false), Err(ErrorKind::Corrupt)]);
     assert!(storage.read(&key("b")).await.must("read").is_some());
     let kind_of = |error: &larder_core::Error| error.kind();
     let keys: Vec<_> = storage.keys("").collect().await;
     let good: Vec<_> =
-        keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::Key::as_str).collect();
+        keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::v2::Key::as_str).collect();
     assert_eq!(good, ["a", "b", "c"]);
     // The key that Larder does not take, and the two that are not strings.
     let bad: Vec<_> = keys.iter().filter_map(|key| key.as_ref().err()).map(kind_of).collect();
@@ -197,23 +202,25 @@ pub(crate) async fn by_hand(context: Context<Place>) {
     let value = Binary { subtype: BinarySubtype::Generic, bytes: b"v".to_vec() };
     collection.insert_one(doc! { "_id": "k", "value": value }).await.must("insert by hand");
     let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
-    let absent = storage.write_if(&key("k"), "w".into(), Expiry::Never, Condition::Absent).await;
+    let absent = storage.write(&key("k"), "w").if_absent().await;
     absent.fails(ErrorKind::Conflict, "write over it as absent");
-    let at = Condition::At(seen.clone());
-    storage.write_if(&key("k"), "w".into(), Expiry::Never, at.clone()).await.must("write if unchanged");
-    let again = storage.write_if(&key("k"), "x".into(), Expiry::Never, at).await;
+    storage.write(&key("k"), "w").if_at(seen.clone()).await.must("write if unchanged");
+    let again = storage.write(&key("k"), "x").if_at(seen.clone()).await;
     again.fails(ErrorKind::Conflict, "write at the old version");
-    storage.delete_if(&key("k"), &seen).await.fails(ErrorKind::Conflict, "delete at the old version");
+    storage.delete(&key("k")).if_at(seen).await.fails(ErrorKind::Conflict, "delete at the old version");
 }
 
 pub(crate) async fn partial_failures(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&values=document").await;
-    let write = |name: &str, text: &str| Write::new(key(name), text.to_owned(), Expiry::Never);
-    let writes = [write("a", "1"), write("b", "no json"), write("c", "3"), write("a", "4"), write("c", "[")];
-    let error = storage.write_many(&writes).await.fails(ErrorKind::Partial, "a batch with nonsense in it");
-    let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
-    assert_eq!(failed, [1, 4]);
-    assert!(error.failures().iter().all(|failure| failure.error.kind() == ErrorKind::InvalidValue));
+    let write = |name: &str, text: &str| Change::put(key(name), text.to_owned(), Expiry::Never);
+    let writes =
+        vec![write("a", "1"), write("b", "no json"), write("c", "3"), write("a", "4"), write("c", "[")];
+    let kinds = async |writes| -> Vec<_> {
+        let results = storage.apply(writes).await.into_iter();
+        results.map(|result| result.err().map(|error| error.kind())).collect()
+    };
+    let invalid = Some(ErrorKind::InvalidValue);
+    assert_eq!(kinds(writes).await, [None, invalid, None, None, invalid]);
     for (name, value) in [("a", "4"), ("c", "3")] {
         assert_eq!(storage.read(&key(name)).await.must("read").must("find it").value, value);
     }
@@ -222,12 +229,9 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     let options = mongodb::options::IndexOptions::builder().unique(true).build();
     let index = mongodb::IndexModel::builder().keys(doc! { "value": 1 }).options(options).build();
     collection.create_index(index).await.must("create an index");
-    let writes = [write("x", "10"), write("y", "4"), write("z", "12")];
-    let error =
-        storage.write_many(&writes).await.fails(ErrorKind::Partial, "a batch the server refuses in part");
-    let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
-    assert_eq!(failed, [1]);
-    assert!(!format!("{error:?}").contains("dup key"));
+    let results = storage.apply(vec![write("x", "10"), write("y", "4"), write("z", "12")]).await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert!(!format!("{results:?}").contains("dup key"));
     for name in ["x", "z"] {
         assert!(storage.contains(&key(name)).await.must("look"), "{name}");
     }

@@ -1,7 +1,6 @@
 //! Errors that a server gives on demand.
 
-use larder_core::{Condition, ErrorKind, Expiry, Key, Storage, Write};
-use larder_mongodb::MongoStorage;
+use larder_core::v2::{Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
@@ -33,8 +32,8 @@ async fn fail(admin: &Database, command: &str, times: i32, how: Document) {
     admin.run_command(arm).await.must("arm the fail point");
 }
 
-async fn write(storage: &MongoStorage, key: &Key) -> larder_core::Result<()> {
-    storage.write(key, "v".into(), Expiry::Never).await
+async fn write(storage: &Store, key: &Key) -> Result<()> {
+    storage.write(key, "v").await.map(drop)
 }
 
 pub(crate) async fn errors(context: Context<Place>) {
@@ -67,14 +66,13 @@ pub(crate) async fn errors(context: Context<Place>) {
     {
         fail(&admin, command, 1, doc! { "closeConnection": true }).await;
         let error = match operation {
-            "write_if" => {
-                storage.write_if(&key, "v".into(), Expiry::Never, Condition::Absent).await.map(drop)
-            }
+            "write_if" => storage.write(&key, "v").if_absent().await.map(drop),
             "read" => storage.read(&key).await.map(drop),
             "delete" => storage.delete(&key).await.map(drop),
             _ => storage.ttl(&key).await.map(drop),
         };
         let error = error.fails(ErrorKind::Unavailable, "a lost connection");
+        assert_eq!(error.outcome(), Outcome::Unknown);
         assert!(error.is_retryable());
         storage.ping().await.must("go on");
     }
@@ -83,13 +81,18 @@ pub(crate) async fn errors(context: Context<Place>) {
         doc! { "writeConcernError": { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "slow" } };
     fail(&admin, "update", 1, unconfirmed.clone()).await;
     write(&storage, &key).await.fails(ErrorKind::Timeout, "an unconfirmed write");
-    let writes = [
-        Write::new(key.clone(), "v", Expiry::Never),
-        Write::new(crate::places::key("b"), "v", Expiry::Never),
-    ];
+    let writes = || {
+        let write = |key: &Key| Change::put(key.clone(), "v", Expiry::Never);
+        vec![write(&key), write(&crate::places::key("b"))]
+    };
     fail(&admin, "update", 1, unconfirmed).await;
-    storage.write_many(&writes).await.fails(ErrorKind::Timeout, "an unconfirmed batch");
-    storage.write_many(&writes).await.must("write the batch again");
+    for result in storage.apply(writes()).await {
+        let error = result.fails(ErrorKind::Timeout, "an unconfirmed batch");
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    }
+    for result in storage.apply(writes()).await {
+        result.must("write the batch again");
+    }
 
     // Where the driver may, it tries once more, and the server sees to it that a write happens once.
     let storage = open(&server, context.target.space(), "&heartbeatFrequencyMS=500").await;
@@ -99,6 +102,6 @@ pub(crate) async fn errors(context: Context<Place>) {
     storage.read(&key).await.must("read past a lost connection");
     let version = storage.read(&key).await.must("read").must("find it").version.must("have a version");
     fail(&admin, "update", 1, doc! { "closeConnection": true }).await;
-    let once = storage.write_if(&key, "w".into(), Expiry::Never, Condition::At(version)).await;
+    let once = storage.write(&key, "w").if_at(version).await;
     once.must("compare and swap past a lost connection");
 }

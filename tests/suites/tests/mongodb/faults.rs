@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use larder_core::{ErrorKind, Expiry, Key, Storage, Write};
+use larder_core::v2::{Change, ErrorKind, Expiry, Key};
 use larder_suites::Writers;
 use larder_testkit::{Context, Fails, Must, abandon, until};
 
@@ -36,7 +36,7 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
 pub(crate) async fn restart_between_calls(context: Context<Place>) {
     let Some(server) = private().await else { return };
     let storage = open(&server, context.target.space(), "&serverSelectionTimeoutMS=1000").await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     server.kill().await.must("kill the server");
     for _ in 0..2 {
         let started = Instant::now();
@@ -55,26 +55,26 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
         }
     })
     .await;
-    storage.write(&key("k"), "w".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "w").await.must("write");
 }
 
 pub(crate) async fn frozen(context: Context<Place>) {
     let Some(server) = private().await else { return };
     let storage = open(&server, context.target.space(), "&timeout=500ms").await;
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     server.pause().await.must("freeze the server");
     let started = Instant::now();
     storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
-    let late = storage.write(&key("k"), "old".into(), Expiry::Never).await;
+    let late = storage.write(&key("k"), "old").await;
     late.fails(ErrorKind::Timeout, "write to a frozen server");
     // The next write of the key waits for the one that may still happen.
-    let later = storage.write(&key("k"), "middle".into(), Expiry::Never).await;
+    let later = storage.write(&key("k"), "middle").await;
     later.fails(ErrorKind::Timeout, "write behind that");
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     server.resume().await.must("thaw the server");
     until("the storage works again", PATIENCE, || async {
-        match storage.write(&key("k"), "new".into(), Expiry::Never).await {
-            Ok(()) => true,
+        match storage.write(&key("k"), "new").await {
+            Ok(_) => true,
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");
                 false
@@ -90,10 +90,10 @@ pub(crate) async fn abandoned_write(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
     for round in 0..30 {
-        let old = storage.write(&key, large.clone().into(), Expiry::Never);
+        let old = storage.write(&key, large.clone()).into_future();
         abandon(old, 1 + round % 3).await;
         let new = round.to_string();
-        storage.write(&key, new.clone().into(), Expiry::Never).await.must("write");
+        storage.write(&key, new.clone()).await.must("write");
         // Long enough for the other to have come late, had it been possible.
         for _ in 0..5 {
             assert_eq!(storage.read(&key).await.must("read").must("find it").value, new, "{round}");
@@ -106,7 +106,7 @@ pub(crate) async fn clear_after_abandoned_write(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
     for round in 0..20 {
-        let old = storage.write(&key, large.clone().into(), Expiry::Never);
+        let old = storage.write(&key, large.clone()).into_future();
         abandon(old, 1 + round % 3).await;
         storage.clear("").await.must("clear");
         // Long enough for the write to have come late, had it been possible.
@@ -119,15 +119,17 @@ pub(crate) async fn clear_after_abandoned_write(context: Context<Place>) {
 /// A clear whose future was dropped deletes nothing that was written after it.
 pub(crate) async fn abandoned_clear(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
-    let write = |number: usize| Write::new(key(format!("k{number:04}")), "v", Expiry::Never);
-    let writes: Vec<Write> = (0..600).map(write).collect();
+    let write = |number: usize| Change::put(key(format!("k{number:04}")), "v", Expiry::Never);
+    let writes: Vec<Change> = (0..600).map(write).collect();
     for round in 0..6 {
-        storage.write_many(&writes).await.must("write many");
+        for result in storage.apply(writes.clone()).await {
+            result.must("write many");
+        }
         abandon(storage.clear(""), 1 + round).await;
         // The last of the first page and the last of all.
         let later = [&writes[499], &writes[599]];
         for write in later {
-            storage.write(&write.key, "later".into(), Expiry::Never).await.must("write");
+            storage.write(&write.key, "later").await.must("write");
         }
         for _ in 0..5 {
             for write in later {

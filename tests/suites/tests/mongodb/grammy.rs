@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Condition, ErrorKind, Expiry, Storage, StorageExt};
+use larder_core::v2::{ErrorKind, Expiry};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
     IndexModel,
@@ -95,7 +95,7 @@ pub(crate) async fn turns(context: Context<Place>) {
     storage.write(&key("k"), r#"{"n":1}"#).await.must("write");
     let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
     write_as_grammy(&collection, "k", doc! { "n": 2 }.into()).await;
-    let late = storage.write_if(&key("k"), "3".into(), Expiry::Never, Condition::At(seen)).await;
+    let late = storage.write(&key("k"), "3").if_at(seen).await;
     late.fails(ErrorKind::Conflict, "write over what grammY wrote");
     storage.holds(&key("k"), br#"{"n":2}"#, "what grammY wrote").await;
     let add = |session: Option<Value>| {
@@ -103,7 +103,7 @@ pub(crate) async fn turns(context: Context<Place>) {
         session["n"] = Value::from(session["n"].as_i64()? + 1);
         Some(session)
     };
-    let count = storage.update_as(&key("k"), Expiry::Never, add).await;
+    let count = storage.update(&key("k"), Expiry::Never, add).await;
     assert_eq!(count.must("update"), Some(serde_json::json!({ "n": 3 })));
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 1);
 }
@@ -121,13 +121,13 @@ pub(crate) async fn whole_value(context: Context<Place>) {
     ] {
         storage.write(&key("k"), old).await.must("write");
         let version = storage.read(&key("k")).await.must("read").must("find it").version;
-        let at = Condition::At(version.must("have a version"));
+        let version = version.must("have a version");
         let other = other.get("x").cloned().must("have a value");
         write_as_grammy(&collection, "k", other).await;
-        let late = storage.write_if(&key("k"), "1".into(), Expiry::Never, at.clone()).await;
+        let late = storage.write(&key("k"), "1").if_at(version.clone()).await;
         late.fails(ErrorKind::Conflict, "compare with another value");
         storage.write(&key("k"), old).await.must("write");
-        storage.write_if(&key("k"), "1".into(), Expiry::Never, at).await.must("compare with the same value");
+        storage.write(&key("k"), "1").if_at(version).await.must("compare with the same value");
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) async fn untouched_members(context: Context<Place>) {
             session["count"] = Value::from(count);
             Some(session)
         };
-        storage.update_as(&key("k"), Expiry::Never, add).await.must("update");
+        storage.update(&key("k"), Expiry::Never, add).await.must("update");
         let mut expected = typed();
         expected.insert("count", count);
         assert_eq!(stored(&collection, doc! { "key": "k" }).await, Bson::Document(expected));
@@ -191,7 +191,7 @@ pub(crate) async fn copied_types(context: Context<Place>) {
         let target = context.target.beside(if options.contains("grammy") { "-a" } else { "-b" });
         let copy = open(&context.factory.server, target.space(), options).await;
         let record = storage.read(&key("k")).await.must("read").must("find it");
-        copy.write(&key("k"), record.value.clone(), Expiry::Never).await.must("write the copy");
+        copy.write(&key("k"), record.value.clone()).await.must("write the copy");
         let collection = documents(&context.factory.server, target.space()).await;
         let mut expected = typed();
         let Bson::Document(found) = stored(&collection, doc! {}).await else { panic!("not a document") };
@@ -230,7 +230,7 @@ pub(crate) async fn not_a_number(context: Context<Place>) {
         session["n"] = Value::from(session["n"].as_i64()? + 1);
         Some(session)
     };
-    storage.update_as(&key("k"), Expiry::Never, add).await.must("update a session with a NaN");
+    storage.update(&key("k"), Expiry::Never, add).await.must("update a session with a NaN");
     let Bson::Document(session) = stored(&collection, doc! { "key": "k" }).await else {
         panic!("not a document")
     };
@@ -278,7 +278,7 @@ pub(crate) async fn damaged_keys(context: Context<Place>) {
         (count(ErrorKind::InvalidKey), count(ErrorKind::Corrupt), errors.len())
     };
     let keys: Vec<_> = storage.keys("").collect().await;
-    let entries: Vec<_> = storage.entries("").map_ok(|entry| entry.key).collect().await;
+    let entries: Vec<_> = storage.entries("").map_ok(|(key, _)| key).collect().await;
     for listed in [keys, entries] {
         assert_eq!(listed.iter().filter(|key| key.is_ok()).count(), 451);
         let errors = listed.into_iter().filter_map(|key| key.err().map(|error| error.kind())).collect();

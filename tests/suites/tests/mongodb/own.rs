@@ -1,8 +1,8 @@
 //! A client of the caller's own.
 
 use futures_util::FutureExt;
-use larder_core::{ErrorKind, Expiry, Storage};
-use larder_mongodb::{Form, MongoBuilder};
+use larder_core::v2::ErrorKind;
+use larder_mongodb::{MongoBuilder, ValueFormat};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::bson::doc;
 
@@ -12,10 +12,15 @@ pub(crate) async fn client_stays_open(context: Context<Place>) {
     let client = client(&context.factory.server).await;
     let open = async || {
         let builder = MongoBuilder::from_client(client.clone()).database(DATABASE);
-        builder.collection(context.target.space()).values(Form::Document).connect().await.must("connect")
+        builder
+            .collection(context.target.space())
+            .values(ValueFormat::Document)
+            .connect()
+            .await
+            .must("connect")
     };
     let (one, other) = (open().await, open().await);
-    one.write(&key("k"), "[1]".into(), Expiry::Never).await.must("write");
+    one.write(&key("k"), "[1]").await.must("write");
     one.close().await.must("close");
     one.clone().read(&key("k")).await.fails(ErrorKind::Closed, "read of a closed storage");
     assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "[1]");
@@ -29,7 +34,7 @@ pub(crate) async fn collection_stays_open(context: Context<Place>) {
         client(&context.factory.server).await.database(DATABASE).collection(context.target.space());
     let storage = MongoBuilder::from_collection::<mongodb::bson::Document>(&collection);
     let storage = storage.connect().await.must("connect");
-    storage.write(&key("k"), "v".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "v").await.must("write");
     storage.close().await.must("close");
     assert_eq!(collection.count_documents(doc! {}).await.must("use the collection on"), 1);
 }
@@ -39,9 +44,9 @@ pub(crate) async fn off_runtime(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let thread = std::thread::spawn(move || {
         let key = key("k");
-        let abandoned = storage.write(&key, "v".into(), Expiry::Never).now_or_never();
+        let abandoned = storage.write(&key, "v").into_future().now_or_never();
         assert!(abandoned.is_none(), "a write that waits for nobody");
-        block_on(storage.write(&key, "w".into(), Expiry::Never)).must("write off the runtime");
+        block_on(storage.write(&key, "w").into_future()).must("write off the runtime");
         drop(storage);
     });
     let ended = tokio::task::spawn_blocking(move || thread.join().map_err(|_| "it panicked")).await;

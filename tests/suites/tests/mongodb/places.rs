@@ -1,9 +1,6 @@
 //! How to open storages on the server.
 
-use larder_core::{
-    Error, Key, Result, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Error, Key, Result, Store, async_trait};
 use larder_mongodb::MongoStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Missing, Must};
@@ -50,7 +47,7 @@ pub(crate) fn url(server: &Server, collection: &str) -> String {
 }
 
 /// A storage on a server, with further options (`&timeout=1s`).
-pub(crate) async fn open(server: &Server, collection: &str, options: &str) -> MongoStorage {
+pub(crate) async fn open(server: &Server, collection: &str, options: &str) -> Store {
     MongoStorage::connect(&format!("{}{options}", url(server, collection))).await.must("connect")
 }
 
@@ -75,7 +72,7 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 
 impl Place {
     /// A storage on what is there, with this place's options.
-    pub(crate) async fn open_existing(&self, space: &str) -> MongoStorage {
+    pub(crate) async fn open_existing(&self, space: &str) -> Store {
         let url = format!("{}{}", url(&self.server, space), self.options);
         MongoStorage::connect_existing(&url).await.must("connect to what is there")
     }
@@ -85,7 +82,7 @@ impl Place {
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
-        Ok(legacy(MongoStorage::connect(&url).await?))
+        MongoStorage::connect(&url).await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -1,10 +1,13 @@
 //! Commands per operation, as the driver reports them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::TryStreamExt;
-use larder_core::{Condition, Expiry, Key, Storage, Write};
-use larder_mongodb::{Layout, MongoBuilder, MongoStorage};
+use larder_core::v2::{Applied, Change, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written};
+use larder_mongodb::{Layout, MongoBuilder};
 use larder_testkit::{Context, Must};
 use mongodb::{
     Client,
@@ -35,7 +38,7 @@ impl Commands {
     }
 }
 
-async fn watched(context: &Context<Place>, layout: Layout) -> (MongoStorage, Commands) {
+async fn watched(context: &Context<Place>, layout: Layout) -> (Store, Commands) {
     let commands = Commands::default();
     let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
     options.command_event_handler = Some(commands.handler());
@@ -46,96 +49,135 @@ async fn watched(context: &Context<Place>, layout: Layout) -> (MongoStorage, Com
     (storage, commands)
 }
 
+/// The version that a write has drawn.
+fn version(written: Written) -> Version {
+    written.version.must("have a version")
+}
+
 pub(crate) async fn larder(context: Context<Place>) {
-    let (storage, commands) = watched(&context, Layout::Larder).await;
+    let (store, commands) = watched(&context, Layout::Larder).await;
     let key = key("k");
     let hour = Expiry::after_secs(3_600);
-    storage.write(&key, "1".into(), Expiry::Never).await.must("write");
+    store.write(&key, "1").await.must("write");
     assert_eq!(commands.take(), ["update"]);
-    storage.write(&key, "1".into(), hour).await.must("write with an expiry");
+    store.write(&key, "1").expiry(hour).await.must("write with an expiry");
     assert_eq!(commands.take(), ["update"]);
-    let version = storage.read(&key).await.must("read").must("find it").version.must("have a version");
+    let record = store.read(&key).await.must("read").must("find it");
     assert_eq!(commands.take(), ["aggregate"]);
-    let at = Condition::At(version);
-    let version = storage.write_if(&key, "2".into(), Expiry::Never, at.clone()).await.must("write if");
-    assert_eq!(commands.take(), ["update"]);
-    storage.write_if(&key, "3".into(), hour, at).await.err().must("conflict");
-    assert_eq!(commands.take(), ["update"]);
-    storage.write_if(&key, "3".into(), hour, Condition::Absent).await.err().must("conflict");
-    assert_eq!(commands.take(), ["update"]);
-    storage.touch(&key, hour).await.must("touch");
-    assert_eq!(commands.take(), ["update"]);
-    storage.touch(&key, Expiry::Never).await.must("touch");
-    assert_eq!(commands.take(), ["update"]);
-    storage.ttl(&key).await.must("ttl");
+    let left = store.read(&key).with_ttl().await.must("read").must("find it").expiry;
+    assert!(matches!(left, Some(Expiry::After(left)) if left.as_secs() > 3_500), "{left:?}");
     assert_eq!(commands.take(), ["aggregate"]);
-    storage.contains(&key).await.must("contains");
+    let touched = store.read(&key).touching(hour).with_ttl().await.must("read").must("find it");
+    assert_eq!(touched, record.clone().expires(hour));
+    assert_eq!(commands.take(), ["findAndModify"]);
+    let touched = store.read(&key).touching(Expiry::Never).without_value().await.must("touch");
+    assert!(touched.must("find it").value.is_empty());
+    assert_eq!(commands.take(), ["findAndModify"]);
+    let old = record.version.must("have a version");
+    store.write(&key, "2").if_at(old.clone()).await.must("write at a version");
+    assert_eq!(commands.take(), ["update"]);
+    store.write(&key, "3").expiry(hour).if_at(old.clone()).await.err().must("conflict");
+    assert_eq!(commands.take(), ["update"]);
+    store.write(&key, "3").expiry(hour).if_absent().await.err().must("conflict");
+    assert_eq!(commands.take(), ["update"]);
+    let new = version(store.write(&key, "3").if_present().await.must("write if present"));
+    assert_eq!(commands.take(), ["update"]);
+    store.touch(&key, hour).await.must("touch");
+    assert_eq!(commands.take(), ["update"]);
+    store.touch(&key, Expiry::Never).if_at(new.clone()).await.must("touch at a version");
+    assert_eq!(commands.take(), ["update"]);
+    store.touch(&key, hour).if_at(old.clone()).await.err().must("conflict");
+    assert_eq!(commands.take(), ["update"]);
+    store.ttl(&key).await.must("ttl");
     assert_eq!(commands.take(), ["aggregate"]);
-    storage.delete_if(&key, &version).await.must("delete if");
+    store.contains(&key).await.must("contains");
+    assert_eq!(commands.take(), ["aggregate"]);
+    store.delete(&key).if_at(old).await.err().must("conflict");
     assert_eq!(commands.take(), ["delete"]);
-    storage.write_if(&key, "4".into(), hour, Condition::Absent).await.must("write if absent");
-    assert_eq!(commands.take(), ["update"]);
-    assert!(storage.delete(&key).await.must("delete"));
+    store.delete(&key).if_at(new).await.must("delete at a version");
     assert_eq!(commands.take(), ["delete"]);
-    storage.ping().await.must("ping");
+    store.write(&key, "4").expiry(hour).if_absent().await.must("write if absent");
+    assert_eq!(commands.take(), ["update"]);
+    assert!(store.delete(&key).await.must("delete"));
+    assert_eq!(commands.take(), ["delete"]);
+    store.delete(&key).if_present().await.err().must("conflict");
+    assert_eq!(commands.take(), ["delete"]);
+    store.ping().await.must("ping");
     assert_eq!(commands.take(), ["ping"]);
-    storage.clear("x").await.must("clear");
+    store.clear("x").await.must("clear");
     assert_eq!(commands.take(), ["aggregate"]);
-    storage.purge_expired().await.must("purge");
-    storage.flush().await.must("flush");
+    store.purge_expired().await.must("purge");
+    store.flush().await.must("flush");
     assert!(commands.take().is_empty());
 }
 
 pub(crate) async fn grammy(context: Context<Place>) {
-    let (storage, commands) = watched(&context, Layout::Grammy).await;
+    let (store, commands) = watched(&context, Layout::Grammy).await;
     let key = key("k");
-    storage.write(&key, "1".into(), Expiry::Never).await.must("write");
+    store.write(&key, "1").await.must("write");
     assert_eq!(commands.take(), ["update"]);
-    let version = storage.read(&key).await.must("read").must("find it").version.must("have a version");
+    let seen = store.read(&key).await.must("read").must("find it").version.must("have a version");
     assert_eq!(commands.take(), ["aggregate"]);
-    let at = Condition::At(version);
-    let version = storage.write_if(&key, "2".into(), Expiry::Never, at).await.must("write if");
+    let seen = version(store.write(&key, "2").if_at(seen).await.must("write at a version"));
     assert_eq!(commands.take(), ["update"]);
-    storage.delete_if(&key, &version).await.must("delete if");
+    // Also a value that is what it was.
+    assert_eq!(version(store.write(&key, "2").if_present().await.must("write if present")), seen);
+    assert_eq!(commands.take(), ["update"]);
+    store.delete(&key).if_at(seen).await.must("delete at a version");
     assert_eq!(commands.take(), ["delete"]);
-    storage.write_if(&key, "3".into(), Expiry::Never, Condition::Absent).await.must("write if absent");
+    store.write(&key, "3").if_present().await.err().must("conflict");
     assert_eq!(commands.take(), ["update"]);
-    storage.delete(&key).await.must("delete");
+    store.write(&key, "3").if_absent().await.must("write if absent");
+    assert_eq!(commands.take(), ["update"]);
+    store.write(&key, "3").if_absent().await.err().must("conflict");
+    assert_eq!(commands.take(), ["update"]);
+    store.delete(&key).await.must("delete");
     assert_eq!(commands.take(), ["delete"]);
 }
 
 pub(crate) async fn many(context: Context<Place>) {
-    let (storage, commands) = watched(&context, Layout::Larder).await;
-    let keys: Vec<Key> = (0..400).map(|number| key(format!("k{number}"))).collect();
+    let (store, commands) = watched(&context, Layout::Larder).await;
+    let keys: Vec<Key> = (0..400).map(|number| key(format!("k{number:03}"))).collect();
     let expiry = |index| if index % 2 == 0 { Expiry::Never } else { Expiry::after_secs(3_600) };
-    let writes: Vec<_> = keys
-        .iter()
-        .enumerate()
-        .map(|(index, key)| Write::new(key.clone(), index.to_string(), expiry(index)))
-        .collect();
-    storage.write_many(&writes).await.must("write many");
+    let put = |(index, key): (usize, &Key)| Change::put(key.clone(), index.to_string(), expiry(index));
+    let write = async || {
+        for result in store.apply(keys.iter().enumerate().map(put).collect()).await {
+            assert!(matches!(result.must("write many"), Applied::Put(_)));
+        }
+    };
+    write().await;
     assert_eq!(commands.take(), ["update"]);
-    let read = storage.read_many(&keys).await.must("read many");
-    for (index, record) in read.into_iter().enumerate() {
-        assert_eq!(record.must("find it").value, index.to_string());
+    for options in [ReadOptions::new(), ReadOptions::new().with_ttl()] {
+        for (index, record) in store.read_many(&keys, &options).await.into_iter().enumerate() {
+            let record = record.must("read many").must("find it");
+            assert_eq!(record.value, index.to_string());
+            assert_eq!(record.expiry.is_some(), options.ttl);
+        }
+        assert_eq!(commands.take(), ["aggregate"]);
     }
-    assert_eq!(commands.take(), ["aggregate"]);
-    let listed: Vec<Key> = storage.keys("").try_collect().await.must("list");
-    assert_eq!(listed.len(), 400);
+    let listed: Vec<Key> = store.keys("").try_collect().await.must("list");
+    assert_eq!(listed, keys);
     // One for the keys, one for what is not a key.
     assert_eq!(commands.take(), ["aggregate", "aggregate"]);
-    assert_eq!(storage.delete_many(&keys).await.must("delete many"), 400);
-    assert_eq!(commands.take(), ["delete"]);
-    storage.write_many(&writes).await.must("write many");
-    commands.take();
-    assert_eq!(storage.clear("k").await.must("clear"), 400);
+    let rest = ListOptions::new().start_after(keys[389].clone()).limit(NonZeroUsize::MIN.saturating_add(4));
+    let listed: Vec<Key> = store.list(rest).map_ok(|entry| entry.key).try_collect().await.must("list");
+    assert_eq!(listed, keys[390..395]);
+    assert_eq!(commands.take(), ["aggregate"]);
+    assert_eq!(store.clear("k").await.must("clear"), 400);
     assert_eq!(commands.take(), ["aggregate", "delete"]);
+    // A deletion has to say whether there was an entry, and the server only counts those of a command.
+    write().await;
+    commands.take();
+    for result in store.apply(keys.iter().cloned().map(Change::delete).collect()).await {
+        assert_eq!(result.must("delete many"), Applied::Deleted(true));
+    }
+    assert_eq!(commands.take(), ["delete"; 400]);
 }
 
 /// Looking sends nothing that needs more than the right to read.
 pub(crate) async fn existing(context: Context<Place>) {
     let (storage, _) = watched(&context, Layout::Larder).await;
-    storage.write(&key("k"), "1".into(), Expiry::Never).await.must("write");
+    storage.write(&key("k"), "1").await.must("write");
     let commands = Commands::default();
     let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
     options.command_event_handler = Some(commands.handler());

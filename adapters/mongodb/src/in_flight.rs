@@ -1,0 +1,110 @@
+//! Writes that run on although their callers have gone.
+//!
+//! A driver call runs on when its caller drops the future or stops waiting. A later write of the same
+//! key must not overtake it on another connection, or the older value would stay: it waits until the
+//! abandoned one has ended. Without abandoned writes, this costs one look at an empty list.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use larder_core::v2::Key;
+use tokio::sync::watch;
+
+/// Held by a running write, and dropped when it ends.
+pub(crate) type Running = watch::Sender<()>;
+
+/// The abandoned writes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InFlight(Arc<Mutex<Vec<Write>>>);
+
+#[derive(Clone, Debug)]
+struct Write {
+    keys: Vec<Key>,
+    /// Closed once the write has ended.
+    running: watch::Receiver<()>,
+}
+
+impl InFlight {
+    /// Waits until no abandoned write concerns these keys.
+    pub(crate) async fn wait(&self, concerns: impl Fn(&Key) -> bool) {
+        let found: Vec<Write> = {
+            let writes = self.unfinished();
+            writes.iter().filter(|write| write.keys.iter().any(&concerns)).cloned().collect()
+        };
+        for mut write in found {
+            // Nothing is ever sent: an error says that the write has ended.
+            while write.running.changed().await.is_ok() {}
+        }
+    }
+
+    /// Watches over a write of `keys`: if the guard is dropped before [`Guard::finish`], the write is
+    /// abandoned, until its `Running` is dropped.
+    pub(crate) fn guard<'a>(&self, keys: &'a [Key]) -> (Running, Guard<'a>) {
+        let (running, receiver) = watch::channel(());
+        let receiver = (!keys.is_empty()).then_some(receiver);
+        (running, Guard { in_flight: self.clone(), keys, running: receiver })
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, Vec<Write>> {
+        let mut writes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.retain(|write| write.running.has_changed().is_ok());
+        writes
+    }
+}
+
+/// See [`InFlight::guard`].
+#[derive(Debug)]
+pub(crate) struct Guard<'a> {
+    in_flight: InFlight,
+    keys: &'a [Key],
+    running: Option<watch::Receiver<()>>,
+}
+
+impl Guard<'_> {
+    /// The write's outcome is known.
+    pub(crate) fn finish(mut self) {
+        self.running = None;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.in_flight.unfinished().push(Write { keys: self.keys.to_vec(), running });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{task::Poll, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn write_waits_for_an_abandoned_one_of_its_own_key_only() {
+        let in_flight = InFlight::default();
+        let one = [Key::new("one").unwrap()];
+        in_flight.wait(|key| one.contains(key)).await;
+        let (running, guard) = in_flight.guard(&one);
+        drop(guard);
+        in_flight.wait(|key| key.as_str() == "other").await;
+        in_flight.wait(|key| key.as_str().starts_with("ot")).await;
+        let mut wait = Box::pin(in_flight.wait(|key| one.contains(key)));
+        let mut wait_under = Box::pin(in_flight.wait(|key| key.as_str().starts_with("on")));
+        assert_eq!(futures_util::poll!(&mut wait), Poll::Pending);
+        assert_eq!(futures_util::poll!(&mut wait_under), Poll::Pending);
+        drop(running);
+        tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), wait_under).await.unwrap();
+        assert!(in_flight.unfinished().is_empty());
+    }
+
+    #[tokio::test]
+    async fn finished_write_is_not_abandoned() {
+        let in_flight = InFlight::default();
+        let keys = [Key::new("one").unwrap()];
+        let (_running, guard) = in_flight.guard(&keys);
+        guard.finish();
+        in_flight.wait(|key| keys.contains(key)).await;
+    }
+}
