@@ -1,23 +1,31 @@
-//! The builder, and the options of a URL.
+//! The options, in code and in a URL.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
-use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_core::v2::{Error, ErrorKind, Operation, Result, Values};
+use larder_kit::StoreUrl;
 use sqlx::{
     ConnectOptions, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
-use crate::{NAME, SqliteStorage, schema};
+pub(crate) const NAME: &str = "sqlite";
+
+/// The options that a `sqlite:` URL takes.
+pub const OPTIONS: &[&str] =
+    &["table", "values", "setup", "mode", "permissions", "synchronous", "busy_timeout", "readers", "sweep"];
 
 /// The longest busy timeout, which SQLite counts in milliseconds of 31 bits: about 24 days.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
+const PERMISSIONS_EXPECTED: &str = "the mode of a new file in octal, from 0600 to 0666, such as 0640 or 0660";
+
 /// How the file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
-    /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up or swept. Also on
-    /// a file system that is mounted read-only.
+    /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up or
+    /// swept. Also on a file system that is mounted read-only.
     ReadOnly,
     /// To read and write; the file must be there.
     ReadWrite,
@@ -28,6 +36,7 @@ pub enum Mode {
 
 /// When SQLite waits for the disk; see the crate's documentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Synchronous {
     /// Never. A power cut may corrupt the database.
     Off,
@@ -38,24 +47,34 @@ pub enum Synchronous {
     Full,
 }
 
-/// What the column `value` holds.
+/// The values that the column `value` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ValueColumn {
-    /// `BLOB`: any bytes.
+#[non_exhaustive]
+pub enum ValueFormat {
+    /// Any bytes, as `BLOB`.
     #[default]
     Blob,
-    /// `TEXT`: JSON, for SQLite's JSON functions. Other values are
+    /// JSON as `TEXT`, for SQLite's JSON functions. Other values are
     /// [`InvalidValue`](ErrorKind::InvalidValue) errors.
     Json,
 }
 
-/// Makes a [`SqliteStorage`].
+impl ValueFormat {
+    pub(crate) const fn values(self) -> Values {
+        match self {
+            Self::Blob => Values::Bytes,
+            Self::Json => Values::JsonText,
+        }
+    }
+}
+
+/// Opens a store in an SQLite database.
 ///
 /// ```
-/// # async fn connect() -> larder_core::Result<()> {
+/// # async fn connect() -> larder_core::v2::Result<()> {
 /// use larder_sqlite::{SqliteStorage, Synchronous};
 ///
-/// let storage = SqliteStorage::builder()
+/// let store = SqliteStorage::builder()
 ///     .file("sessions.db")
 ///     .table("bot sessions")
 ///     .synchronous(Synchronous::Normal)
@@ -64,11 +83,11 @@ pub enum ValueColumn {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SqliteBuilder {
-    pub(crate) place: Option<Place>,
+    pub(crate) source: Option<Source>,
     pub(crate) table: String,
-    pub(crate) values: ValueColumn,
+    pub(crate) format: ValueFormat,
     pub(crate) setup: bool,
     pub(crate) mode: Mode,
     pub(crate) synchronous: Synchronous,
@@ -81,20 +100,21 @@ pub struct SqliteBuilder {
 
 /// Where the database is.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum Source {
     Memory,
     File(PathBuf),
     Pool(SqlitePool),
 }
 
 impl SqliteBuilder {
-    /// The defaults; say [where](SqliteBuilder::file) the database is.
+    /// The defaults. The database still has to be named: a [file](SqliteBuilder::file),
+    /// [memory](SqliteBuilder::in_memory) or a [pool](SqliteBuilder::pool).
     #[must_use]
     pub fn new() -> Self {
         Self {
-            place: None,
+            source: None,
             table: "larder".to_owned(),
-            values: ValueColumn::default(),
+            format: ValueFormat::default(),
             setup: true,
             mode: Mode::default(),
             synchronous: Synchronous::default(),
@@ -106,17 +126,27 @@ impl SqliteBuilder {
         }
     }
 
+    /// The options that a URL asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is not a `sqlite:` URL, names no file, or has an
+    /// option that does not exist or does not parse.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Self::parse(url).map_err(named)
+    }
+
     /// The database in this file.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.place = Some(Place::File(path.into()));
+        self.source = Some(Source::File(path.into()));
         self
     }
 
-    /// A database in memory, on one connection, gone with the storage.
+    /// A database in memory, on one connection, gone with the store.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
-        self.place = Some(Place::Memory);
+        self.source = Some(Source::Memory);
         self
     }
 
@@ -126,63 +156,63 @@ impl SqliteBuilder {
     /// connection does not.
     #[must_use]
     pub fn pool(mut self, pool: SqlitePool) -> Self {
-        self.place = Some(Place::Pool(pool));
+        self.source = Some(Source::Pool(pool));
         self
     }
 
-    /// The table, `larder` unless said otherwise. Any name will do; it is quoted.
+    /// The table. Any name will do; it is quoted. Default: `larder`.
     #[must_use]
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = table.into();
         self
     }
 
-    /// What the column `value` holds; any bytes unless said otherwise.
+    /// The values that the column `value` holds. Default: any bytes.
     #[must_use]
-    pub const fn values(mut self, values: ValueColumn) -> Self {
-        self.values = values;
+    pub const fn values(mut self, format: ValueFormat) -> Self {
+        self.format = format;
         self
     }
 
-    /// Whether to make the table and its index if they are not there; yes unless said otherwise.
-    /// The shape of a table that is there is checked either way.
+    /// Whether to make the table and its index if they are not there. The shape of a table that is there
+    /// is checked either way. Default: `true`.
     #[must_use]
     pub const fn setup(mut self, setup: bool) -> Self {
         self.setup = setup;
         self
     }
 
-    /// How the file is opened. Of no effect on a pool of your own, nor in memory.
+    /// How the file is opened. Has no effect on a pool of your own, nor in memory.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// When SQLite waits for the disk. Of no effect on a pool of your own.
+    /// When SQLite waits for the disk. Has no effect on a pool of your own.
     #[must_use]
     pub const fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// How long to wait for another connection or process that is writing; 5 seconds unless said
-    /// otherwise. Of no effect on a pool of your own.
+    /// How long to wait for another connection or process that is writing. Has no effect on a pool of your
+    /// own. Default: 5 seconds.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// How many connections are opened for reading, at most; at least one, 4 unless said otherwise.
-    /// Each has a thread. Of no effect on a pool of your own, nor in memory.
+    /// How many connections are opened for reading, at most; at least one. Each has a thread. Has no effect
+    /// on a pool of your own, nor in memory. Default: 4.
     #[must_use]
     pub const fn readers(mut self, readers: u32) -> Self {
         self.readers = readers;
         self
     }
 
-    /// How often expired rows are removed; `None` for never. Every 60 seconds unless said otherwise.
+    /// How often expired rows are removed; `None` for never. Default: 60 seconds.
     #[must_use]
     pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
         self.sweep = interval;
@@ -198,33 +228,51 @@ impl SqliteBuilder {
         self
     }
 
-    /// The permissions of a database file that is made, such as `0o660`; `0o600` unless said otherwise.
-    /// Its owner must be allowed to read and write it. SQLite gives the files that it makes beside it
-    /// (`-wal`, `-shm`) the same. A file that is there keeps its permissions. Of no effect on Windows.
+    /// The permissions of a database file that is made, such as `0o660`. Its owner must be allowed to read
+    /// and write it. SQLite gives the files that it makes beside it (`-wal`, `-shm`) the same. A file that
+    /// is there keeps its permissions. Has no effect on Windows. Default: `0o600`.
     #[must_use]
     pub const fn permissions(mut self, mode: u32) -> Self {
         self.permissions = Some(mode);
         self
     }
 
-    /// The SQL that sets up the table as configured, for whoever wants to run it by hand.
-    #[must_use]
-    pub fn setup_sql(&self) -> String {
-        schema::setup_sql(&self.table, self.values)
+    fn parse(url: &str) -> Result<Self> {
+        let mut url = StoreUrl::parse(url)?;
+        if url.scheme() != NAME {
+            return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
+        }
+        let mut builder = Self::new();
+        builder.source = Some(source(&url)?);
+        builder.table = url.take("table")?.unwrap_or(builder.table);
+        let formats = [("blob", ValueFormat::Blob), ("json", ValueFormat::Json)];
+        builder.format = url.take_choice("values", &formats)?.unwrap_or_default();
+        builder.setup = url.take_bool("setup")?.unwrap_or(builder.setup);
+        let modes = [("ro", Mode::ReadOnly), ("rw", Mode::ReadWrite), ("rwc", Mode::Create)];
+        builder.mode = url.take_choice("mode", &modes)?.unwrap_or_default();
+        let octal = |text: &str| {
+            let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
+            u32::from_str_radix(text, 8).ok().filter(|mode| digits && is_valid(*mode))
+        };
+        builder.permissions = url.take_with("permissions", PERMISSIONS_EXPECTED, octal)?;
+        let levels =
+            [("off", Synchronous::Off), ("normal", Synchronous::Normal), ("full", Synchronous::Full)];
+        builder.synchronous = url.take_choice("synchronous", &levels)?.unwrap_or_default();
+        builder.busy_timeout = url.take_duration("busy_timeout")?.unwrap_or(builder.busy_timeout);
+        builder.readers = url.take_parsed("readers", "a number of connections")?.unwrap_or(builder.readers);
+        builder.sweep = url.take_interval("sweep")?.unwrap_or(builder.sweep);
+        url.finish(OPTIONS)?;
+        Ok(builder)
     }
 
-    /// Opens the database and sets up the table.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the directory is not there, the file is not an
-    /// SQLite database in UTF-8, or the table has another shape; nothing is changed then.
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) without permission;
-    /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
-    pub async fn connect(self) -> Result<SqliteStorage> {
-        SqliteStorage::open(self)
-            .await
-            .map_err(|error| error.with_adapter(NAME).with_operation(Operation::Connect))
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.permissions.is_some_and(|mode| !is_valid(mode)) {
+            return Err(invalid(format!("`permissions` takes {PERMISSIONS_EXPECTED}")));
+        }
+        if self.sweep == Some(Duration::ZERO) {
+            return Err(invalid("the interval of `sweep` must be longer than zero"));
+        }
+        Ok(())
     }
 
     /// The connection options for sqlx, wherever the database is.
@@ -239,7 +287,7 @@ impl SqliteBuilder {
             .thread_name(|number| format!("larder-sqlite-{number}"))
             .disable_statement_logging();
         match self.synchronous {
-            // On macOS a plain sync ends in the disk's cache; of no effect elsewhere.
+            // On macOS a plain sync ends in the disk's cache; has no effect elsewhere.
             Synchronous::Full => options.pragma("fullfsync", "ON"),
             Synchronous::Off | Synchronous::Normal => options,
         }
@@ -247,7 +295,7 @@ impl SqliteBuilder {
 
     /// Whether the database and its schema stay as they are.
     pub(crate) fn only_looks(&self) -> bool {
-        self.existing || self.mode == Mode::ReadOnly && matches!(self.place, Some(Place::File(_)))
+        self.existing || self.mode == Mode::ReadOnly && matches!(self.source, Some(Source::File(_)))
     }
 }
 
@@ -257,30 +305,94 @@ impl Default for SqliteBuilder {
     }
 }
 
-impl fmt::Debug for SqliteBuilder {
+impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match &self.place {
-            None => "nowhere yet",
-            Some(Place::Memory) => "memory",
-            Some(Place::File(_)) => "a file",
-            Some(Place::Pool(_)) => "a pool",
-        };
-        f.debug_struct("SqliteBuilder")
-            .field("place", &format_args!("{place}"))
-            .field("table", &self.table)
-            .field("values", &self.values)
-            .field("setup", &self.setup)
-            .field("mode", &self.mode)
-            .field("synchronous", &self.synchronous)
-            .field("busy_timeout", &self.busy_timeout)
-            .field("readers", &self.readers)
-            .field("sweep", &self.sweep)
-            .field("existing", &self.existing)
-            .field("permissions", &self.permissions)
-            .finish()
+        // The options of a pool may include a key.
+        f.write_str(match self {
+            Self::Memory => "Memory",
+            Self::File(_) => "File",
+            Self::Pool(_) => "Pool",
+        })
     }
 }
 
-pub(crate) fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message).with_adapter(NAME)
+/// The database that a URL names.
+fn source(url: &StoreUrl) -> Result<Source> {
+    let rest = url.rest();
+    if matches!(rest, ":memory:" | "//:memory:") {
+        return Ok(Source::Memory);
+    }
+    // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
+    let path = match rest.strip_prefix("//").filter(|path| !path.starts_with('/')) {
+        Some(relative) => StoreUrl::parse(&format!("{NAME}:{relative}"))?.path()?,
+        None => url.path()?,
+    };
+    if path.is_empty() {
+        return Err(invalid("the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`"));
+    }
+    Ok(Source::File(path.into()))
+}
+
+/// The permissions that a database file may have: its owner reads and writes, and there are no execute bits.
+const fn is_valid(permissions: u32) -> bool {
+    permissions & !0o666 == 0 && permissions & 0o600 == 0o600
+}
+
+pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+/// The error of an attempt to connect, before there is a store.
+pub(crate) fn named(error: Error) -> Error {
+    error.with_adapter(NAME).with_operation(Operation::Connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source_of(url: &str) -> String {
+        match SqliteBuilder::from_url(url).unwrap().source.unwrap() {
+            Source::Memory => ":memory:".to_owned(),
+            Source::File(path) => path.to_str().unwrap().to_owned(),
+            Source::Pool(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(source_of("sqlite::memory:"), ":memory:");
+        assert_eq!(source_of("sqlite://:memory:"), ":memory:");
+        assert_eq!(source_of("sqlite:a/b.db"), "a/b.db");
+        assert_eq!(source_of("sqlite://a/b.db"), "a/b.db");
+        assert_eq!(source_of("sqlite:/a/b.db"), "/a/b.db");
+        assert_eq!(source_of("sqlite:///a/b.db"), "/a/b.db");
+        assert_eq!(source_of("SQLite:what%3F.db?mode=rw"), "what?.db");
+        for url in [
+            "sqlite:",
+            "sqlite://",
+            "redis:x",
+            "sqlite:x?tabel=y",
+            "sqlite:x?mode=w",
+            "sqlite:x?sweep=1",
+            "sqlite:x?sweep=0s",
+        ] {
+            assert_eq!(SqliteBuilder::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
+        }
+    }
+
+    #[test]
+    fn options() {
+        let url = "sqlite:x?table=a%20b&values=json&setup=false&mode=ro&synchronous=normal&busy_timeout=1s\
+                   &readers=2&sweep=off&permissions=0640";
+        let builder = SqliteBuilder::from_url(url).unwrap();
+        assert_eq!(builder.table, "a b");
+        assert_eq!(builder.format, ValueFormat::Json);
+        assert!(!builder.setup);
+        assert_eq!((builder.mode, builder.synchronous), (Mode::ReadOnly, Synchronous::Normal));
+        assert_eq!(builder.busy_timeout, Duration::from_secs(1));
+        assert_eq!((builder.readers, builder.sweep, builder.permissions), (2, None, Some(0o640)));
+        let sweep = SqliteBuilder::from_url("sqlite:x?sweep=5m").unwrap().sweep;
+        assert_eq!(sweep, Some(Duration::from_secs(300)));
+    }
 }

@@ -1,9 +1,7 @@
 //! Driver errors as Larder's.
 
-use larder_core::{Error, ErrorKind};
+use larder_core::v2::{Error, ErrorKind};
 use sqlx::error::{BoxDynError, DatabaseError};
-
-use crate::NAME;
 
 /// SQLite's result codes, from `sqlite3.h`; the low byte of an extended code.
 mod code {
@@ -25,7 +23,7 @@ mod code {
     pub(super) const NOTADB: u32 = 26;
 }
 
-/// What went wrong in the driver. SQLite's messages name tables and columns, never a value.
+/// The driver's error as Larder's. SQLite's messages name tables and columns, never a value.
 pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(database) => {
@@ -44,7 +42,10 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         }
         _ => (ErrorKind::Other, "the call failed"),
     };
-    Error::new(kind, message).with_adapter(NAME).with_source(cause(error))
+    // A statement that did not get its lock, or no connection, has changed nothing.
+    let not_applied = is_locked(&error) || matches!(error, sqlx::Error::PoolTimedOut);
+    let error = Error::new(kind, message).with_source(cause(error));
+    if not_applied { error.not_applied() } else { error }
 }
 
 /// The error under the driver's own, which prints it as well: a report of the whole chain would say the
@@ -82,10 +83,7 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
             "the database file cannot be opened; check that it, or the directory it is to be made in, is there \
              and may be written to",
         ),
-        code::CONSTRAINT => (
-            ErrorKind::InvalidValue,
-            "a constraint or trigger that somebody put on the table refuses the row",
-        ),
+        code::CONSTRAINT => (ErrorKind::InvalidValue, "a constraint or trigger on the table refuses the row"),
         code::IOERR | code::INTERRUPT | code::SCHEMA => {
             (ErrorKind::Unavailable, "the database could not be read or written")
         }
@@ -99,14 +97,9 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
     }
 }
 
-/// Whether somebody else holds the lock that the call needed.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), code::BUSY | code::LOCKED)
-}
-
-/// Whether a page of the file is damaged.
-pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
-    primary_code(error) == code::CORRUPT
+/// Whether another connection holds the lock that the call needed. SQLite rolls the statement back.
+pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), code::BUSY | code::LOCKED | code::PROTOCOL)
 }
 
 /// Whether SQLite could not make or write the files that it needs beside the database.

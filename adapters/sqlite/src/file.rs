@@ -8,35 +8,20 @@ use std::{
     time::SystemTime,
 };
 
-use larder_core::{Error, ErrorKind, Operation, Result};
+use larder_core::v2::{Error, ErrorKind, Result};
 
-use crate::{NAME, config::configuration};
+use crate::config::invalid;
 
 /// The default permissions of a new file: the keys may be session ids.
 #[cfg(unix)]
 const PERMISSIONS: u32 = 0o600;
 
-/// The permissions that a database file may be given: its owner reads and writes, and there are no execute bits.
-pub(crate) const fn is_valid(permissions: u32) -> bool {
-    permissions & !0o666 == 0 && permissions & 0o600 == 0o600
-}
-
-/// The permissions that the option says.
-pub(crate) fn permissions(text: &str) -> Option<u32> {
-    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
-    u32::from_str_radix(text, 8).ok().filter(|mode| octal && is_valid(*mode))
-}
-
-/// The notation of permissions, for errors.
-pub(crate) const PERMISSIONS_EXPECTED: &str =
-    "the mode of a new file in octal, from 0600 to 0666, such as 0640 or 0660";
-
 /// Makes an empty file, which SQLite takes for an empty database, unless there is one.
 pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {
     // SQLite's locks are POSIX locks: closing a file lets go of every lock that this process has on it.
     // So a file that is there is not opened here, and a new one is not opened elsewhere before it is closed.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _guard = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -84,12 +69,12 @@ fn refused(error: io::Error) -> Error {
         }
         _ => (ErrorKind::InvalidConfig, "the database file cannot be opened; check the path"),
     };
-    Error::new(kind, message).with_adapter(NAME).with_source(error)
+    Error::new(kind, message).with_source(error)
 }
 
 /// The file that is open: SQLite goes on with a file that has been deleted, moved or replaced, and what
 /// it writes there is lost.
-pub(crate) struct Opened {
+pub(crate) struct OpenedFile {
     path: PathBuf,
     identity: Identity,
     /// The length and the time of the last change, of a file that is read without locks.
@@ -101,12 +86,12 @@ type Identity = (u64, u64);
 #[cfg(not(unix))]
 type Identity = Option<SystemTime>;
 
-impl Opened {
+impl OpenedFile {
     /// The file at `path`, which is about to be opened, or has just been; `immutable` if without locks.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is none.
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no such file.
     pub(crate) fn new(path: PathBuf, immutable: bool) -> Result<Self> {
         let metadata = fs::metadata(&path).map_err(refused)?;
         let content = if immutable { content(&metadata) } else { None };
@@ -115,7 +100,7 @@ impl Opened {
 
     /// Fails if the path does not name the file any more, or if a file that is read without locks has
     /// changed: another process changes the log first.
-    pub(crate) fn check(&self, operation: Operation) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let message = match fs::metadata(&self.path) {
             Ok(metadata) if identity(&metadata) != self.identity => {
                 "another file is in the place of the database file, which was moved, deleted or replaced while it \
@@ -131,10 +116,10 @@ impl Opened {
             Err(error) => {
                 let message = "the database file is gone: it was moved or deleted while it was open; put it back, or \
                                open the storage again to begin with what is there";
-                return Err(configuration(message).with_operation(operation).with_source(error));
+                return Err(invalid(message).with_source(error));
             }
         };
-        Err(configuration(message).with_operation(operation))
+        Err(invalid(message))
     }
 }
 

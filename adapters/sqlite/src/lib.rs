@@ -1,16 +1,17 @@
 //! Larder storage on SQLite, on sqlx: a file (or memory), no server.
 //!
 //! ```no_run
-//! use larder_core::{Expiry, Key, Result, StorageExt};
+//! use std::time::Duration;
+//!
+//! use larder_core::v2::Result;
 //! use larder_sqlite::SqliteStorage;
 //!
-//! # async fn count() -> Result<()> {
-//! let storage = SqliteStorage::connect("sqlite:sessions.db").await?;
-//! let key = Key::new("chat:42")?;
-//! let visits = storage
-//!     .update_as(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
-//!     .await?;
-//! println!("{visits:?}");
+//! # async fn example() -> Result<()> {
+//! let store = SqliteStorage::connect("sqlite:sessions.db").await?;
+//! store.write("chat:42", "hello").expires_in(Duration::from_secs(86_400)).await?;
+//! if let Some(record) = store.read("chat:42").await? {
+//!     println!("{} bytes", record.value.len());
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -23,20 +24,20 @@
 //! One row per entry, in a table that is made on first use ([`SqliteBuilder::setup_sql`] returns the
 //! SQL):
 //!
-//! | column | type | what it is |
+//! | column | type | contents |
 //! |---|---|---|
 //! | `key` | `TEXT`, primary key | the key |
 //! | `value` | `BLOB` (`TEXT` with `values=json`) | the value |
-//! | `version` | `INTEGER` | a random number that each write draws anew; compare-and-swap compares it |
+//! | `version` | `INTEGER` | a new random number for each write, which compare-and-swap compares |
 //! | `expires_at` | `INTEGER`, null for never | when it expires, in Unix milliseconds |
 //!
-//! Others may read and write the table too. Whoever writes a row sets `version` to a new random
-//! number, or compare-and-swap will not notice. Further columns are left alone; they need a default
+//! Other programs may read and write the table too. A program that writes a row must set `version` to a
+//! new random number, or compare-and-swap will not notice. Further columns are left alone; they need a default
 //! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
 //! sweeper. A listing goes on past a row that is not Larder's: it yields an error of kind
-//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for a key that is no valid
-//! [`Key`](larder_core::Key), and one of kind [`Corrupt`](larder_core::ErrorKind::Corrupt) for a row
-//! that has no value or no integer as its version, or that lies in a damaged page of the file.
+//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for a key that is not a valid
+//! [`Key`](larder_core::v2::Key), and one of kind [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for a
+//! row that has no value or no integer as its version, or that lies in a damaged page of the file.
 //!
 //! With `values=json` values must be JSON, and SQLite can query them:
 //! `SELECT key, json_extract(value, '$.name') FROM larder`.
@@ -73,7 +74,7 @@
 //! file, table or index, changes no journal mode and removes no expired rows by itself.
 //!
 //! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
-//! uses no locks. A call fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the
+//! uses no locks. A call fails with [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the
 //! file has changed, or if another process has begun to write a log beside it; open the storage again
 //! then.
 //!
@@ -82,11 +83,11 @@
 //! removes both files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
-//! fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and nothing is written. Put
+//! fails with [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), and nothing is written. Put
 //! the file back, or open the storage again. A file that is overwritten in place is not noticed, nor a
 //! `-wal` file that is deleted alone: close the storage before you restore a backup.
 //!
-//! # What survives what
+//! # Durability
 //!
 //! A write is acknowledged once it is committed, and a committed write survives the death of the
 //! process, `kill -9` included, whatever the options say. A power cut or a crash of the operating
@@ -102,7 +103,7 @@
 //!
 //! Any number of processes on one machine may use one file, compare-and-swap included; one writes at
 //! a time and the others wait, at most for the busy timeout, after which the write fails with
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable). Not over a network file system: write-ahead
+//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable). Not over a network file system: write-ahead
 //! logging needs shared memory.
 //!
 //! # Limits
@@ -112,25 +113,20 @@
 //! handle's clones) and is gone with it.
 
 mod config;
+mod connect;
 mod connections;
-mod database;
 mod error;
 mod file;
 mod listing;
 mod schema;
 mod sql;
 mod storage;
-mod url;
-mod value;
+mod table;
 
 pub use sqlx::SqlitePool;
 
 pub use crate::{
-    config::{Mode, SqliteBuilder, Synchronous, ValueColumn},
+    config::{Mode, OPTIONS, SqliteBuilder, Synchronous, ValueFormat},
+    connect::MAX_VALUE,
     storage::SqliteStorage,
-    url::OPTIONS,
-    value::MAX_VALUE,
 };
-
-/// The adapter's name in errors and traces.
-pub(crate) const NAME: &str = "sqlite";

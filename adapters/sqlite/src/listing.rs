@@ -1,213 +1,193 @@
 //! Listings, page by page.
 
-use futures_util::{Stream, StreamExt, stream};
-use larder_core::{Entry, Error, ErrorKind, Expiry, Key, Operation, Result};
-use sqlx::{
-    Row, SqlStr, Sqlite,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use std::sync::Arc;
+
+use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_kit::{PageSize, Pager, prefix_end};
+use sqlx::{Row, SqlStr, sqlite::SqliteRow};
 
 use crate::{
-    NAME,
-    database::Database,
-    error::{from_driver, is_damage},
-    sql::{Page, end_of},
-    value::{Column, record},
+    error::from_driver,
+    sql::{Call, Page},
+    table::{MAX_REMOVED, Table, record},
 };
 
 /// How many rows a page has at most.
 const MAX_PAGE: usize = 512;
-/// How many the first page of entries has, whose size nobody knows yet.
+/// How many the first page of entries has, whose size is not known yet.
 const FIRST_PAGE: usize = 16;
-/// How many bytes of values a page should have, by the size of those on the page before.
-const PAGE_BYTES: usize = 1024 * 1024;
 
-/// How far a listing has come.
-pub(crate) struct Cursor {
+/// The position of a listing in a range of keys.
+struct Cursor {
     /// The prefix, then the last key of the page before.
     after: Vec<u8>,
     end: Option<String>,
     begun: bool,
-    limit: usize,
 }
 
 impl Cursor {
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self { after: prefix.into(), end: end_of(prefix), begun: false, limit: MAX_PAGE }
-    }
-
-    /// Where the range begins: what a key is not less than, or greater than once a page is read.
-    pub(crate) fn start(&self) -> Vec<u8> {
-        self.after.clone()
-    }
-
-    /// What the keys of the range are less than. Every text is less than a blob.
-    pub(crate) fn end(&self) -> Column {
-        self.end.clone().map_or_else(|| Column::Blob(Vec::new()), Column::Text)
-    }
-
-    /// The query for the next page.
-    fn query(&self, page: &Page) -> Query<'static, Sqlite, SqliteArguments> {
-        let sql = if self.begun { &page.next } else { &page.first };
-        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        sqlx::query(sql.clone()).bind(self.start()).bind(self.end()).bind(limit)
+    fn new(prefix: &str) -> Self {
+        Self { after: prefix.into(), end: prefix_end(prefix), begun: false }
     }
 
     /// Goes on after this key.
-    pub(crate) fn advance(&mut self, key: Vec<u8>) {
+    fn advance(&mut self, key: Vec<u8>) {
         self.after = key;
         self.begun = true;
     }
+
+    /// The statement for the next page.
+    fn next(&self, page: &Page, limit: usize) -> Call<'_> {
+        let sql = if self.begun { &page.next } else { &page.first };
+        self.bind(sql, i64::try_from(limit).unwrap_or(i64::MAX))
+    }
+
+    fn bind(&self, sql: &SqlStr, limit: i64) -> Call<'_> {
+        sqlx::query(sql.clone()).bind(self.after.clone()).bind(self.end.as_deref()).bind(limit)
+    }
 }
 
-/// The position of a listing.
-enum Next {
-    Page(Cursor),
-    /// Rows whose keys are blobs, which no range of texts has in it.
-    Blobs(Cursor),
-    /// Rows with no key, which no range has in it.
+/// A listing under way.
+pub(crate) struct Listing {
+    table: Arc<Table>,
+    options: ListOptions,
+    cursor: Cursor,
+    size: PageSize,
+    rows: Rows,
+}
+
+/// The rows that a listing reads next.
+enum Rows {
+    Texts,
+    /// Their keys are blobs, which no range of texts includes.
+    Blobs,
+    /// They have no key, and no range includes them.
     Nulls,
     End,
 }
 
-impl Database {
-    pub(crate) fn list_keys<'a>(&'a self, prefix: &'a str) -> impl Stream<Item = Result<Key>> + Send + 'a {
-        let cursor = Cursor::new(prefix);
-        self.list(prefix, cursor, &self.sql.keys, Operation::Keys, |key, _| parse(key))
-    }
-
-    pub(crate) fn list_entries<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Stream<Item = Result<Entry>> + Send + 'a {
-        let cursor = Cursor { limit: FIRST_PAGE, ..Cursor::new(prefix) };
-        self.list(prefix, cursor, &self.sql.entries, Operation::Entries, |key, row| {
-            let key = parse(key)?;
-            let read = || {
-                let left: Option<i64> = row.try_get(3).map_err(from_driver)?;
-                Ok((record(row, 1)?, left))
-            };
-            let (record, left) = read().map_err(|error: Error| error.with_key(&key))?;
-            // The row was live when it was read, so there was time left.
-            let expiry = Expiry::until(left.map(|millis| millis.max(1)), 0).unwrap_or_default();
-            Ok(Entry::new(key, record, expiry))
-        })
-    }
-
-    fn list<'a, T: Send + 'a>(
-        &'a self,
-        prefix: &'a str,
-        cursor: Cursor,
-        page: &'a Page,
-        operation: Operation,
-        decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
-    ) -> impl Stream<Item = Result<T>> + Send + 'a {
-        stream::unfold(Next::Page(cursor), move |next| async move {
-            let (outcome, next) = match next {
-                Next::Page(mut cursor) => match self.page(&mut cursor, page, operation, decode).await {
-                    Ok((items, true)) => (Ok(items), Next::Page(cursor)),
-                    Ok((items, false)) => (Ok(items), Next::Blobs(Cursor::new(prefix))),
-                    Err(error) => (Err(error), Next::End),
-                },
-                Next::Blobs(mut cursor) => {
-                    let decode = |key: Vec<u8>, _: &SqliteRow| Err(invalid_key().with_stored_name(key));
-                    match self.page(&mut cursor, &self.sql.blobs, operation, decode).await {
-                        Ok((items, true)) => (Ok(items), Next::Blobs(cursor)),
-                        Ok((items, false)) if prefix.is_empty() => (Ok(items), Next::Nulls),
-                        outcome => (outcome.map(|(items, _)| items), Next::End),
-                    }
-                }
-                Next::Nulls => (self.nulls(operation).await, Next::End),
-                Next::End => return None,
-            };
-            let items = outcome.unwrap_or_else(|error| vec![Err(whole(error).with_operation(operation))]);
-            Some((stream::iter(items), next))
-        })
-        .flatten()
-    }
-
-    /// An error for every row that has no key.
-    async fn nulls<T>(&self, operation: Operation) -> Result<Vec<Result<T>>> {
-        let query = sqlx::query_scalar::<Sqlite, i64>(self.sql.nulls.clone());
-        let mut lease = self.connections.reader(operation).await?;
-        let outcome = query.fetch_one(lease.connection()?).await;
-        let count = lease.end(outcome)?;
-        Ok((0..count).map(|_| Err(invalid_key().with_operation(operation))).collect())
-    }
-
-    /// Reads one page, and says whether there may be another. The connection is given back with it.
-    async fn page<T>(
-        &self,
-        cursor: &mut Cursor,
-        page: &Page,
-        operation: Operation,
-        decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
-    ) -> Result<(Vec<Result<T>>, bool)> {
-        let limit = cursor.limit;
-        let mut lease = self.connections.reader(operation).await?;
-        let outcome = cursor.query(page).fetch_all(lease.connection()?).await;
-        if let (Some(one), true) = (&page.one, outcome.as_ref().is_err_and(is_damage)) {
-            drop(lease);
-            return self.page_row_by_row(cursor, one, operation, decode).await;
+impl Listing {
+    pub(crate) fn new(table: Arc<Table>, options: ListOptions) -> Self {
+        let mut cursor = Cursor::new(&options.prefix);
+        if let Some(key) = options.start_after.as_ref().filter(|key| key.as_str() >= &*options.prefix) {
+            cursor.advance(key.as_bytes().to_vec());
         }
-        let rows = lease.end(outcome)?;
-        let mut bytes = 0;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let key: Vec<u8> = row.try_get_unchecked(0).map_err(from_driver)?;
-            if row.len() > 1 {
-                bytes += row.try_get_unchecked::<&[u8], _>(1).map_or(0, <[u8]>::len);
-            }
-            cursor.advance(key.clone());
-            items.push(decode(key, row).map_err(|error| error.with_operation(operation)));
-        }
-        if bytes > 0 {
-            let size = (bytes / rows.len()).max(1);
-            cursor.limit = (PAGE_BYTES / size).clamp(1, MAX_PAGE);
-        }
-        Ok((items, rows.len() == limit))
+        let size = PageSize::new(if options.values { FIRST_PAGE } else { MAX_PAGE }, MAX_PAGE);
+        Self { table, options, cursor, size, rows: Rows::Texts }
     }
 
-    /// Reads a page of which a row is damaged: the keys from their index, and each row on its own.
-    async fn page_row_by_row<T>(
-        &self,
-        cursor: &mut Cursor,
-        one: &SqlStr,
-        operation: Operation,
-        decode: fn(Vec<u8>, &SqliteRow) -> Result<T>,
-    ) -> Result<(Vec<Result<T>>, bool)> {
-        let mut lease = self.connections.reader(operation).await?;
-        let outcome = cursor.query(&self.sql.index).fetch_all(lease.connection()?).await;
-        let keys = lease.end(outcome)?;
-        let mut items = Vec::with_capacity(keys.len());
+    /// Reads a page of which a row is damaged: the keys from their index, and each row on its own. Returns
+    /// how many there were.
+    async fn row_by_row(&mut self, one: &SqlStr, limit: usize) -> Result<(Vec<Result<Entry>>, usize)> {
+        let table = Arc::clone(&self.table);
+        let keys = table.fetch(self.cursor.next(&table.sql.index, limit)).await?;
+        let mut entries = Vec::with_capacity(keys.len());
         for row in &keys {
-            let key: Vec<u8> = row.try_get_unchecked(0).map_err(from_driver)?;
-            let query = sqlx::query::<Sqlite>(one.clone()).bind(key.clone());
-            let mut lease = self.connections.reader(operation).await?;
-            let outcome = query.fetch_optional(lease.connection()?).await;
-            let damaged = outcome.as_ref().is_err_and(is_damage);
-            cursor.advance(key.clone());
-            let item = match lease.end(outcome) {
-                Ok(Some(row)) => decode(key, &row),
-                Ok(None) => continue,
-                Err(error) if damaged => parse(key).and_then(|key| Err(error.with_key(&key))),
+            let key = last_column(row)?;
+            self.cursor.advance(key.clone());
+            match table.fetch(sqlx::query(one.clone()).bind(key.clone())).await {
+                Ok(rows) => entries.extend(rows.iter().map(|row| self.entry(key.clone(), row))),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    entries.push(parse(key).and_then(|key| Err(error.with_key(&key))));
+                }
                 Err(error) => return Err(error),
-            };
-            items.push(item.map_err(|error| error.with_operation(operation)));
+            }
         }
-        Ok((items, keys.len() == cursor.limit))
+        Ok((entries, keys.len()))
+    }
+
+    fn entry(&self, key: Vec<u8>, row: &SqliteRow) -> Result<Entry> {
+        let key = match self.rows {
+            Rows::Texts => parse(key)?,
+            _ => return Err(invalid_key().with_stored_name(key)),
+        };
+        if !self.options.values {
+            return Ok(Entry::key(key));
+        }
+        match record(row, &ReadOptions::new().with_ttl()) {
+            Ok(record) => Ok(Entry::new(key, record)),
+            Err(error) => Err(error.with_key(&key)),
+        }
+    }
+
+    /// An error for each row that has no key.
+    async fn nulls(&self) -> Result<Vec<Result<Entry>>> {
+        let rows = self.table.fetch(sqlx::query(self.table.sql.nulls.clone())).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(from_driver)?;
+        Ok((0..count).map(|_| Err(invalid_key())).collect())
     }
 }
 
-/// An error that ends the listing. `Corrupt` says of a listing that one entry is damaged, after which
-/// there are others.
-fn whole(error: Error) -> Error {
-    if error.kind() != ErrorKind::Corrupt {
-        return error;
+impl Pager for Listing {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        let table = Arc::clone(&self.table);
+        let page = match self.rows {
+            Rows::Texts if self.options.values => &table.sql.entries,
+            Rows::Texts => &table.sql.keys,
+            Rows::Blobs => &table.sql.blobs,
+            Rows::Nulls => {
+                self.rows = Rows::End;
+                return self.nulls().await.map(Some);
+            }
+            Rows::End => return Ok(None),
+        };
+        let limit = self.options.limit.map_or(usize::MAX, usize::from).min(self.size.entries());
+        let (entries, count) = match (table.fetch(self.cursor.next(page, limit)).await, &page.one) {
+            (Err(error), Some(one)) if error.kind() == ErrorKind::Corrupt => {
+                self.row_by_row(one, limit).await?
+            }
+            (rows, _) => {
+                let rows = rows?;
+                let mut entries = Vec::with_capacity(rows.len());
+                let mut bytes = 0;
+                for row in &rows {
+                    let key = last_column(row)?;
+                    if row.len() > 1 {
+                        bytes += row.try_get_unchecked::<&[u8], _>(0).map_or(0, <[u8]>::len);
+                    }
+                    self.cursor.advance(key.clone());
+                    entries.push(self.entry(key, row));
+                }
+                if bytes > 0 {
+                    self.size.adapt(rows.len(), bytes);
+                }
+                (entries, rows.len())
+            }
+        };
+        if count < limit {
+            self.rows = match self.rows {
+                Rows::Texts => Rows::Blobs,
+                Rows::Blobs if self.options.prefix.is_empty() => Rows::Nulls,
+                _ => Rows::End,
+            };
+            self.cursor = Cursor::new(&self.options.prefix);
+        }
+        Ok(Some(entries))
     }
-    let message = "the listing could not go on: the database file is damaged; restore it from a backup";
-    Error::new(ErrorKind::Other, message).with_adapter(NAME).with_source(error)
+}
+
+impl Table {
+    /// Deletes the rows whose keys begin with `prefix`; returns how many.
+    pub(crate) async fn clear(&self, prefix: &str) -> Result<u64> {
+        let mut cursor = Cursor::new(prefix);
+        let mut cleared = 0;
+        loop {
+            let rows = self.fetch_changed(cursor.bind(&self.sql.clear, MAX_REMOVED)).await?;
+            let now = rows.len() as u64;
+            cleared += now;
+            if now < MAX_REMOVED.unsigned_abs() {
+                return Ok(cleared);
+            }
+            // Entries that are written again under keys that have been cleared stay.
+            let keys = rows.iter().map(last_column).collect::<Result<Vec<_>>>()?;
+            cursor.advance(keys.into_iter().max().unwrap_or_default());
+        }
+    }
+}
+
+/// The key, in the last column.
+fn last_column(row: &SqliteRow) -> Result<Vec<u8>> {
+    row.try_get_unchecked(row.len() - 1).map_err(from_driver)
 }
 
 fn parse(key: Vec<u8>) -> Result<Key> {
@@ -218,5 +198,5 @@ fn parse(key: Vec<u8>) -> Result<Key> {
 fn invalid_key() -> Error {
     let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
                    characters, or not text in UTF-8)";
-    Error::new(ErrorKind::InvalidKey, message).with_adapter(NAME)
+    Error::new(ErrorKind::InvalidKey, message)
 }

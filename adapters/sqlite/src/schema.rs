@@ -2,27 +2,26 @@
 
 use std::path::PathBuf;
 
-use larder_core::{Error, ErrorKind, Operation, Result};
-use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
+use larder_core::v2::{Error, Result};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
-    NAME,
-    config::{ValueColumn, configuration},
+    config::{ValueFormat, invalid},
     error::from_driver,
     sql::quote,
 };
 
 /// The SQL that makes the table and its index.
-pub(crate) fn setup_sql(table: &str, values: ValueColumn) -> String {
-    format!("{};\n{};\n", table_sql(table, values), index_sql(table))
+pub(crate) fn setup_sql(table: &str, format: ValueFormat) -> String {
+    format!("{};\n{};\n", table_sql(table, format), index_sql(table))
 }
 
 // A table with row ids: without them the primary key's tree would hold the values, and looking up a
 // key among large values would leaf through overflow pages.
-fn table_sql(table: &str, values: ValueColumn) -> String {
-    let value = match values {
-        ValueColumn::Blob => "BLOB",
-        ValueColumn::Json => "TEXT",
+fn table_sql(table: &str, format: ValueFormat) -> String {
+    let value = match format {
+        ValueFormat::Blob => "BLOB",
+        ValueFormat::Json => "TEXT",
     };
     format!(
         "CREATE TABLE IF NOT EXISTS {} (\n  \
@@ -46,10 +45,10 @@ fn index_sql(table: &str) -> String {
 /// Refuses a name that no table can have.
 pub(crate) fn check_name(table: &str) -> Result<()> {
     if table.is_empty() || table.contains('\0') {
-        return Err(configuration("a table's name has at least one character, and no NUL"));
+        return Err(invalid("a table's name has at least one character, and no NUL"));
     }
     if table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_")) {
-        return Err(configuration("names that begin with `sqlite_` are SQLite's own; choose another table"));
+        return Err(invalid("names that begin with `sqlite_` are SQLite's own; choose another table"));
     }
     Ok(())
 }
@@ -58,11 +57,11 @@ pub(crate) fn check_name(table: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`](ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
-pub(crate) async fn is_there(
+/// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
+pub(crate) async fn exists(
     connection: &mut SqliteConnection,
     table: &str,
-    values: ValueColumn,
+    format: ValueFormat,
 ) -> Result<bool> {
     let encoding: String =
         sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut *connection).await.map_err(from_driver)?;
@@ -70,19 +69,19 @@ pub(crate) async fn is_there(
         // Keys would come in another order, and not as they were written.
         let message =
             format!("the database keeps text as {encoding}; Larder needs one in UTF-8: name another file");
-        return Err(configuration(message).with_operation(Operation::Setup));
+        return Err(invalid(message));
     }
     let columns = columns(connection, table).await?;
     if columns.is_empty() {
         return Ok(false);
     }
     let collation = collation(connection, table).await?;
-    if let Some(problem) = problem(&columns, collation.as_deref(), values) {
+    if let Some(problem) = problem(&columns, collation.as_deref(), format) {
         let message = format!(
             "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
             quote(table)
         );
-        return Err(configuration(message).with_operation(Operation::Setup));
+        return Err(invalid(message));
     }
     Ok(true)
 }
@@ -99,7 +98,7 @@ pub(crate) fn missing(table: &str, looks: bool) -> Error {
              table with the SQL that the builder's `setup_sql` returns"
         )
     };
-    configuration(message).with_operation(Operation::Setup)
+    invalid(message)
 }
 
 /// Whether the database has tables besides this one.
@@ -113,7 +112,7 @@ pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &
 pub(crate) async fn set_up(
     connection: &mut SqliteConnection,
     table: &str,
-    values: ValueColumn,
+    format: ValueFormat,
     there: bool,
 ) -> Result<()> {
     if there {
@@ -121,7 +120,7 @@ pub(crate) async fn set_up(
     }
     // Both or neither: a table without its index would stay behind where the index's name is taken.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
-    for sql in [table_sql(table, values), index_sql(table)] {
+    for sql in [table_sql(table, format), index_sql(table)] {
         if let Err(error) = execute(&mut transaction, sql).await {
             transaction.rollback().await.map_err(from_driver)?;
             return Err(error);
@@ -129,7 +128,7 @@ pub(crate) async fn set_up(
     }
     transaction.commit().await.map_err(from_driver)?;
     // Checked like any other: another process may have been first, with another shape.
-    is_there(connection, table, values).await.map(drop)
+    exists(connection, table, format).await.map(drop)
 }
 
 /// The file that the main database is in; `None` for one that is only in memory.
@@ -143,14 +142,10 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
     let outcome = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(connection).await;
     outcome.map(drop).map_err(|error| match &error {
         // Indices, tables or views of that name.
-        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => Error::new(
-            ErrorKind::InvalidConfig,
-            "SQLite refuses to make the table or its index; choose another name",
-        )
-        .with_adapter(NAME)
-        .with_operation(Operation::Setup)
-        .with_source(error),
-        _ => from_driver(error).with_operation(Operation::Setup),
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
+            invalid("SQLite refuses to make the table or its index; choose another name").with_source(error)
+        }
+        _ => from_driver(error),
     })
 }
 
@@ -191,18 +186,15 @@ impl Affinity {
 
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
     let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk FROM pragma_table_info(?1)";
-    let rows = sqlx::query(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
-    rows.iter().map(|row| column(row).map_err(from_driver)).collect()
-}
-
-fn column(row: &SqliteRow) -> Result<Column, sqlx::Error> {
-    Ok(Column {
-        name: row.try_get_unchecked(0)?,
-        affinity: Affinity::of(row.try_get_unchecked(1)?),
-        not_null: row.try_get_unchecked(2)?,
-        has_default: row.try_get_unchecked(3)?,
-        primary: row.try_get_unchecked::<i64, _>(4)? > 0,
-    })
+    let rows = sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
+    let column = |(name, declared, not_null, has_default, primary): (String, String, _, _, i64)| Column {
+        name,
+        affinity: Affinity::of(&declared),
+        not_null,
+        has_default,
+        primary: primary > 0,
+    };
+    Ok(rows.into_iter().map(column).collect())
 }
 
 /// How the primary key compares texts.
@@ -210,15 +202,14 @@ async fn collation(connection: &mut SqliteConnection, table: &str) -> Result<Opt
     let sql = "SELECT columns.coll FROM pragma_index_list(?1) AS indices, \
                pragma_index_xinfo(indices.name) AS columns \
                WHERE indices.origin = 'pk' AND columns.key = 1 LIMIT 1";
-    let row = sqlx::query(sql).bind(table).fetch_optional(connection).await.map_err(from_driver)?;
-    row.map(|row| row.try_get_unchecked(0).map_err(from_driver)).transpose()
+    sqlx::query_scalar(sql).bind(table).fetch_optional(connection).await.map_err(from_driver)
 }
 
 /// The first thing about the table that will not do.
-fn problem(columns: &[Column], collation: Option<&str>, values: ValueColumn) -> Option<String> {
-    let value = match values {
-        ValueColumn::Blob => (Affinity::Blob, "BLOB"),
-        ValueColumn::Json => (Affinity::Text, "TEXT"),
+fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> Option<String> {
+    let value = match format {
+        ValueFormat::Blob => (Affinity::Blob, "BLOB"),
+        ValueFormat::Json => (Affinity::Text, "TEXT"),
     };
     let expected = [
         ("key", (Affinity::Text, "TEXT")),

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use larder_core::v2::{Action, Condition, Expiry, Key};
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
+
+use crate::config::ValueFormat;
 
 /// How many rows one statement writes at most.
 pub(crate) const MAX_ROWS: usize = 256;
@@ -33,31 +36,38 @@ macro_rules! left {
 /// A row that has not expired.
 const LIVE: &str = concat!("(expires_at IS NULL OR expires_at > ", now!(), ")");
 
+/// The columns of a record. SQLite does not read the value's pages unless `?2` asks for it.
+const RECORD: &str = concat!("CASE WHEN ?2 THEN value END, version, ", left!());
+
+/// The columns of a row that a write replaces.
+const REPLACE: &str = "value = excluded.value, version = excluded.version, expires_at = excluded.expires_at";
+
+pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
+
 /// Every statement that is used, for one table. Each keeps its text, so that it is prepared once per
 /// connection.
 pub(crate) struct Sql {
-    pub(crate) read: SqlStr,
-    pub(crate) read_many: SqlStr,
-    pub(crate) ttl: SqlStr,
-    pub(crate) contains: SqlStr,
-    pub(crate) write_absent: SqlStr,
-    pub(crate) write_at: SqlStr,
-    pub(crate) delete: SqlStr,
-    pub(crate) delete_at: SqlStr,
-    pub(crate) delete_many: SqlStr,
-    pub(crate) touch: SqlStr,
+    read: SqlStr,
+    read_many: SqlStr,
+    read_and_touch_many: SqlStr,
+    /// Statements that write a row or more, by their number of rows.
+    upserts: Vec<(usize, SqlStr)>,
+    insert: SqlStr,
+    update: SqlStr,
+    delete: SqlStr,
+    delete_many: SqlStr,
+    touch: SqlStr,
     pub(crate) keys: Page,
     pub(crate) entries: Page,
     /// The keys by their index, expired ones included, which reads no row.
     pub(crate) index: Page,
-    /// The keys that are blobs, and so no keys of Larder's.
+    /// The keys that are blobs, and so not keys of Larder's.
     pub(crate) blobs: Page,
     /// How many rows have no key.
     pub(crate) nulls: SqlStr,
     pub(crate) clear: SqlStr,
     pub(crate) purge: SqlStr,
     pub(crate) ping: SqlStr,
-    upserts: Vec<(usize, SqlStr)>,
 }
 
 /// The first page of a listing, the pages after it, and one row of them where their keys have an index.
@@ -67,14 +77,24 @@ pub(crate) struct Page {
     pub(crate) one: Option<SqlStr>,
 }
 
+/// A row to write.
+pub(crate) struct Row<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: &'a [u8],
+    pub(crate) version: i64,
+    pub(crate) expiry: Expiry,
+}
+
 impl Sql {
-    pub(crate) fn new(table: &str) -> Self {
+    pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let table = &quote(table);
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
-        // `?2` is text, or a blob where the prefix has no end: every text is less than a blob. The
-        // beginning comes as a blob, since a foreign key need not be UTF-8 and must still be passed.
+        // `?2` is null if the prefix has no end, and every text is less than a blob. The beginning comes
+        // as a blob, since a foreign key need not be UTF-8 and must still be passed.
         let range = |compare: &str, live: &str| {
-            format!("key {compare} CAST(?1 AS TEXT) AND key < ?2 AND {live} ORDER BY key LIMIT ?3")
+            format!(
+                "key {compare} CAST(?1 AS TEXT) AND key < coalesce(?2, x'') AND {live} ORDER BY key LIMIT ?3"
+            )
         };
         let page = |columns: &str, live: &str| Page {
             first: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">=", live))),
@@ -83,34 +103,43 @@ impl Sql {
         };
         // The beginning comes as a blob, which is more than every text.
         let blobs = |compare: &str| {
-            format!(
-                "SELECT key FROM {table} WHERE key {compare} ?1 \
-                 AND (typeof(?2) = 'blob' OR key < CAST(?2 AS BLOB)) AND {LIVE} ORDER BY key LIMIT ?3"
-            )
+            sql(format!(
+                "SELECT key FROM {table} WHERE key {compare} ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB)) \
+                 AND {LIVE} ORDER BY key LIMIT ?3"
+            ))
         };
+        let value = match format {
+            ValueFormat::Blob => "?",
+            ValueFormat::Json => "CAST(? AS TEXT)",
+        };
+        let row = &format!("(?, {value}, ?, {NOW} + ?)");
+        let insert = |rows| {
+            let rows = vec![row.as_str(); rows].join(", ");
+            format!("INSERT INTO {table} (key, value, version, expires_at) VALUES {rows} ON CONFLICT (key)")
+        };
+        let upsert = |rows| (rows, sql(format!("{} DO UPDATE SET {REPLACE}", insert(rows))));
         let named = "key IN (SELECT value FROM json_each(?1))";
+        // A version of null stands for any.
+        let at = "key = ?1 AND (?2 IS NULL OR version = ?2)";
         Self {
-            read: sql(format!("SELECT value, version FROM {table} WHERE key = ?1 AND {LIVE}")),
-            read_many: sql(format!("SELECT key, value, version FROM {table} WHERE {named} AND {LIVE}")),
-            ttl: sql(format!("SELECT {} FROM {table} WHERE key = ?1 AND {LIVE}", left!())),
-            contains: sql(format!("SELECT 1 FROM {table} WHERE key = ?1 AND {LIVE}")),
-            write_absent: sql(format!(
-                "INSERT INTO {table} (key, value, version, expires_at) VALUES (?1, ?2, ?3, {NOW} + ?4) \
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
-                 expires_at = excluded.expires_at WHERE {table}.expires_at <= {NOW}"
+            read: sql(format!("SELECT {RECORD} FROM {table} WHERE key = ?1 AND {LIVE}")),
+            read_many: sql(format!("SELECT {RECORD}, key FROM {table} WHERE {named} AND {LIVE}")),
+            read_and_touch_many: sql(format!(
+                "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {LIVE} RETURNING {RECORD}, key"
             )),
-            write_at: sql(format!(
-                "UPDATE {table} SET value = ?2, version = ?3, expires_at = {NOW} + ?4 \
-                 WHERE key = ?1 AND version = ?5 AND {LIVE}"
+            upserts: sizes().map(upsert).collect(),
+            insert: sql(format!("{} DO UPDATE SET {REPLACE} WHERE {table}.expires_at <= {NOW}", insert(1))),
+            update: sql(format!(
+                "UPDATE {table} SET value = {}, version = ?4, expires_at = {NOW} + ?5 WHERE {at} AND {LIVE}",
+                value.replace('?', "?3")
             )),
-            delete: sql(format!("DELETE FROM {table} WHERE key = ?1 AND {LIVE}")),
-            delete_at: sql(format!("DELETE FROM {table} WHERE key = ?1 AND version = ?2 AND {LIVE}")),
-            delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {LIVE}")),
-            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?2 WHERE key = ?1 AND {LIVE}")),
+            delete: sql(format!("DELETE FROM {table} WHERE {at} AND {LIVE}")),
+            delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {LIVE} RETURNING key")),
+            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {at} AND {LIVE}")),
             keys: page("CAST(key AS BLOB)", LIVE),
             index: page("CAST(key AS BLOB)", "TRUE"),
-            entries: page(concat!("CAST(key AS BLOB), value, version, ", left!()), LIVE),
-            blobs: Page { first: sql(blobs(">=")), next: sql(blobs(">")), one: None },
+            entries: page(concat!("value, version, ", left!(), ", CAST(key AS BLOB)"), LIVE),
+            blobs: Page { first: blobs(">="), next: blobs(">"), one: None },
             nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {LIVE}")),
             clear: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE {}) RETURNING CAST(key AS BLOB)",
@@ -120,16 +149,82 @@ impl Sql {
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
             )),
             ping: sql(format!("SELECT 1 FROM {table} LIMIT 1")),
-            upserts: sizes().map(|rows| (rows, sql(upsert(table, rows)))).collect(),
         }
     }
 
-    /// The statement that writes at least `rows` rows (of [`MAX_ROWS`] at most), and how many.
-    pub(crate) fn upsert(&self, rows: usize) -> (usize, SqlStr) {
-        let at = self.upserts.partition_point(|(size, _)| *size < rows).min(self.upserts.len() - 1);
-        let (size, sql) = &self.upserts[at];
-        (*size, sql.clone())
+    /// Reads the record under `key`, with its value if `value`.
+    pub(crate) fn read<'q>(&self, key: &'q Key, value: bool) -> Call<'q> {
+        sqlx::query(self.read.clone()).bind(key.as_str()).bind(value)
     }
+
+    /// Reads the records under the keys of a JSON array, and gives them this expiry; the key is their last
+    /// column.
+    pub(crate) fn read_many<'q>(&self, keys: &'q str, value: bool, touch: Option<Expiry>) -> Call<'q> {
+        match touch {
+            None => sqlx::query(self.read_many.clone()).bind(keys).bind(value),
+            Some(expiry) => {
+                sqlx::query(self.read_and_touch_many.clone()).bind(keys).bind(value).bind(ttl(expiry))
+            }
+        }
+    }
+
+    /// Changes one row if the condition holds; `None` if it cannot hold, because the version is not one
+    /// of this adapter's.
+    pub(crate) fn change<'q>(
+        &self,
+        key: &'q Key,
+        action: Action,
+        condition: &Condition,
+        version: i64,
+    ) -> Option<Call<'q>> {
+        let key = key.as_str();
+        let seen = match condition {
+            Condition::At(seen) => Some(seen.as_token()?.cast_signed()),
+            _ => None,
+        };
+        Some(match (action, condition) {
+            (Action::Put(value, expiry), Condition::Any | Condition::Absent) => {
+                let sql = if *condition == Condition::Any { &self.upserts[0].1 } else { &self.insert };
+                sqlx::query(sql.clone()).bind(key).bind(Vec::from(value)).bind(version).bind(ttl(expiry))
+            }
+            (Action::Put(value, expiry), _) => sqlx::query(self.update.clone())
+                .bind(key)
+                .bind(seen)
+                .bind(Vec::from(value))
+                .bind(version)
+                .bind(ttl(expiry)),
+            (Action::Delete, _) => sqlx::query(self.delete.clone()).bind(key).bind(seen),
+            (Action::Touch(expiry), _) => {
+                sqlx::query(self.touch.clone()).bind(key).bind(seen).bind(ttl(expiry))
+            }
+        })
+    }
+
+    /// Writes rows with different keys, at least one and at most [`MAX_ROWS`].
+    pub(crate) fn upsert<'q>(&self, rows: &[Row<'q>]) -> Call<'q> {
+        let (size, sql) = self.upsert_of(rows.len());
+        // The smallest row pads the statement: SQLite may write a row twice.
+        let padding = rows.iter().min_by_key(|row| row.value.len()).into_iter().cycle();
+        let bind = |call: Call<'q>, row: &Row<'q>| {
+            call.bind(row.key).bind(row.value.to_vec()).bind(row.version).bind(ttl(row.expiry))
+        };
+        rows.iter().chain(padding).take(*size).fold(sqlx::query(sql.clone()), bind)
+    }
+
+    fn upsert_of(&self, rows: usize) -> &(usize, SqlStr) {
+        let place = self.upserts.partition_point(|(size, _)| *size < rows);
+        &self.upserts[place.min(self.upserts.len() - 1)]
+    }
+
+    /// Deletes the rows under the keys of a JSON array; returns their keys.
+    pub(crate) fn delete_many<'q>(&self, keys: &'q str) -> Call<'q> {
+        sqlx::query(self.delete_many.clone()).bind(keys)
+    }
+}
+
+/// The time to live as a statement adds it to the present, in milliseconds; `None` for never.
+fn ttl(expiry: Expiry) -> Option<i64> {
+    expiry.deadline(0)
 }
 
 /// 1, 2, 3, 4, 6, 8, 12 ... 256: few statements to prepare, and never more than a third to pad.
@@ -141,34 +236,9 @@ fn sizes() -> impl Iterator<Item = usize> {
         .take_while(|size| *size <= MAX_ROWS)
 }
 
-/// A row to write: key, value, version, and in how many milliseconds it expires.
-const ROW: &str = concat!("(?, ?, ?, ", now!(), " + ?)");
-
-fn upsert(table: &str, rows: usize) -> String {
-    let values = vec![ROW; rows].join(", ");
-    format!(
-        "INSERT INTO {table} (key, value, version, expires_at) VALUES {values} \
-         ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, \
-         expires_at = excluded.expires_at"
-    )
-}
-
 /// `name` as an identifier, whatever is in it.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// What all texts that begin with `prefix` are less than; `None` if that is nothing. UTF-8 sorts as
-/// its characters do, so it is the prefix with its last character replaced by the next one.
-pub(crate) fn end_of(prefix: &str) -> Option<String> {
-    let mut characters: Vec<char> = prefix.chars().collect();
-    while let Some(last) = characters.pop() {
-        if let Some(next) = (last..=char::MAX).nth(1) {
-            characters.push(next);
-            return Some(characters.into_iter().collect());
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -181,22 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_ends_before_the_next_character() {
-        assert_eq!(end_of("").as_deref(), None);
-        assert_eq!(end_of("a").as_deref(), Some("b"));
-        assert_eq!(end_of("a%").as_deref(), Some("a&"));
-        assert_eq!(end_of("\u{d7ff}").as_deref(), Some("\u{e000}"));
-        assert_eq!(end_of("a\u{10ffff}").as_deref(), Some("b"));
-        assert_eq!(end_of("\u{10ffff}").as_deref(), None);
-    }
-
-    #[test]
     fn sizes_cover_every_batch() {
-        let sql = Sql::new("t");
+        let sql = Sql::new("t", ValueFormat::Blob);
         for rows in 1..=MAX_ROWS {
-            let (size, text) = sql.upsert(rows);
-            assert!(size >= rows && size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
-            assert_eq!(text.as_str().matches(ROW).count(), size);
+            let (size, text) = sql.upsert_of(rows);
+            assert!(*size >= rows && *size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
+            assert_eq!(text.as_str().matches("(?, ?, ?, ").count(), *size);
         }
         assert_eq!(sql.upserts.len(), 16);
     }

@@ -1,12 +1,19 @@
 //! Files that are no databases, or full.
 
 use futures_util::StreamExt;
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write};
+use larder_core::v2::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Store};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::spaces::Files;
+
+/// Applies changes, all of which succeed.
+async fn apply(store: &Store, changes: Vec<Change>) {
+    for result in store.apply(changes).await {
+        result.must("apply a change");
+    }
+}
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
@@ -32,7 +39,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let space = context.target.space();
             let key = Key::new("k").must("a key");
             let storage = context.factory.builder(space).connect().await.must("open");
-            storage.write(&key, Bytes::from(vec![1; 50_000]), Expiry::Never).await.must("write");
+            storage.write(&key, Bytes::from(vec![1; 50_000])).await.must("write");
             storage.close().await.must("close");
             let path = context.factory.path(space);
             let mut file = std::fs::read(&path).must("read the file");
@@ -49,12 +56,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let space = context.target.space();
             let storage = context.factory.builder(space).connect().await.must("open");
             let value = |number: i32| format!("<{number}>").repeat(20);
-            let writes: Vec<_> = (0..2_000)
-                .map(|number| {
-                    Write::new(Key::new(format!("{number:04}")).must("a key"), value(number), Expiry::Never)
-                })
-                .collect();
-            storage.write_many(&writes).await.must("write");
+            let keys: Vec<_> =
+                (0..2_000).map(|number| Key::new(format!("{number:04}")).must("a key")).collect();
+            let change = |(key, number): (&Key, i32)| Change::put(key.clone(), value(number), Expiry::Never);
+            apply(&storage, keys.iter().zip(0..).map(change).collect()).await;
             storage.close().await.must("close");
             let path = context.factory.path(space);
             let mut file = std::fs::read(&path).must("read the file");
@@ -65,27 +70,34 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             file[page..page + 4096].fill(0xa5);
             std::fs::write(&path, &file).must("damage the page");
             let storage = context.factory.builder(space).connect().await.must("open the damaged file");
-            let entries: Vec<_> =
-                storage.entries("").map(|entry| entry.map(|entry| entry.key)).collect().await;
-            let keys: Vec<_> = storage.keys("").collect().await;
-            for listed in [entries, keys] {
-                assert_eq!(listed.len(), writes.len(), "each row is listed, as an entry or as an error");
+            let entries: Vec<_> = storage.entries("").map(|entry| entry.map(|(key, _)| key)).collect().await;
+            let listed: Vec<_> = storage.keys("").collect().await;
+            for listed in [entries, listed] {
+                assert_eq!(listed.len(), keys.len(), "each row is listed, as an entry or as an error");
                 let bad = listed.iter().filter_map(|key| key.as_ref().err());
                 assert!(bad.clone().all(|error| error.kind() == ErrorKind::Corrupt));
                 assert!((1..100).contains(&bad.count()));
                 assert_eq!(listed.last().must("the last").as_ref().must("the last").as_str(), "1999");
             }
+            // One by one and together, each row is read if it is on another page.
+            let read = storage.read_many(&keys, &ReadOptions::new()).await;
+            assert_eq!(read.len(), keys.len());
+            let bad = read.iter().filter_map(|record| record.as_ref().err());
+            assert!(bad.clone().all(|error| error.kind() == ErrorKind::Corrupt));
+            assert!((1..100).contains(&bad.count()));
+            assert!(read.last().must("the last").as_ref().must("the last").is_some());
         })
         .case("a_listing_of_a_damaged_file_does_not_end_as_corrupt", |context| async move {
             let space = context.target.space();
             let storage = context.factory.builder(space).connect().await.must("open");
-            let writes: Vec<_> = (0..2_000)
+            let changes: Vec<_> = (0..2_000)
                 .map(|number| {
                     let key = Key::new(format!("{number:04}")).must("a key");
-                    Write::new(key, vec![1; 100], Expiry::Never)
+                    Change::put(key, vec![1; 100], Expiry::Never)
                 })
                 .collect();
-            storage.write_many(&writes).await.must("write");
+            let count = changes.len();
+            apply(&storage, changes).await;
             storage.close().await.must("close");
             let path = context.factory.path(space);
             let mut file = std::fs::read(&path).must("read the file");
@@ -96,10 +108,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut entries: Vec<_> = storage.entries("").collect().await;
             let last = entries.pop().must("the end of the listing");
             let error = last.fails(ErrorKind::Other, "list what is damaged");
-            assert!(error.message().contains("the database file is damaged"), "{error}");
-            assert!(entries.len() < writes.len());
+            assert!(error.message().contains("what is stored is damaged"), "{error}");
+            let source = std::error::Error::source(&error).must("a source").to_string();
+            assert!(source.contains("the database file is damaged"), "{source}");
+            assert!(entries.len() < count);
             let damaged = entries.iter().filter_map(|entry| entry.as_ref().err());
-            assert!(damaged.map(larder_core::Error::kind).all(|kind| kind == ErrorKind::Corrupt));
+            assert!(damaged.map(Error::kind).all(|kind| kind == ErrorKind::Corrupt));
         })
         .case("no_room_is_full_and_what_was_there_stays", |context| async move {
             let options = SqliteConnectOptions::new()
@@ -109,11 +123,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
             let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
             let (small, large) = (Key::new("small").must("a key"), Key::new("large").must("a key"));
-            storage.write(&small, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
-            let refused = storage.write(&large, Bytes::from(vec![1; 1 << 20]), Expiry::Never).await;
+            storage.write(&small, Bytes::from_static(b"1")).await.must("write");
+            let refused = storage.write(&large, Bytes::from(vec![1; 1 << 20])).await;
             refused.fails(ErrorKind::StorageFull, "write more than there is room for");
             assert!(!storage.contains(&large).await.must("look"));
-            storage.write(&small, Bytes::from_static(b"2"), Expiry::Never).await.must("write");
+            storage.write(&small, Bytes::from_static(b"2")).await.must("write");
             assert_eq!(storage.read(&small).await.must("read").must("the entry").value, "2");
             storage.close().await.must("close");
             pool.close().await;

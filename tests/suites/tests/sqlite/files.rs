@@ -1,9 +1,7 @@
-//! What stands in the file, and who else reads and writes it.
-
-use std::sync::Arc;
+//! The contents of the file, and other programs that read and write it.
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{Bytes, Capabilities, Condition, ErrorKind, Expiry, Key, Storage, Write};
+use larder_core::v2::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{Connection, Row};
@@ -17,13 +15,14 @@ fn key(text: &str) -> Key {
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
         .case("says_what_it_can_do", |context| async move {
-            let capabilities: Capabilities = context.target.open().await.capabilities();
-            assert!(capabilities.persistent && capabilities.shared && capabilities.lists_once);
-            assert_eq!(capabilities.max_value, Some(larder_sqlite::MAX_VALUE));
+            let handle = context.target.open().await;
+            let info = handle.info();
+            assert!(info.persistent && info.shared && info.lists_once && info.ordered);
+            assert_eq!(info.max_value, Some(larder_sqlite::MAX_VALUE));
         })
         .case("the_table_is_as_documented", |context| async move {
             let handle = context.target.open().await;
-            let before = larder_core::clock::unix_millis();
+            let before = larder_core::v2::clock::unix_millis();
             handle
                 .write(&key("a"), Bytes::from_static(b"\xff\0"))
                 .expiry(Expiry::after_secs(60))
@@ -81,8 +80,8 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let bad = entries.iter().filter(|entry| entry.is_err()).count();
                 assert_eq!(bad, expected, "rows under {prefix} that have no valid key");
             }
-            let (b, seen) = (key("b"), Condition::from(record.version));
-            let swap = handle.write_if(&b, Bytes::from_static(b"2"), Expiry::Never, seen);
+            let seen = Condition::unchanged(record.version);
+            let swap = handle.write(&key("b"), Bytes::from_static(b"2")).condition(seen);
             swap.await.must("compare and swap on a foreign row");
         })
         .case("no_row_ends_a_listing_or_is_skipped", |context| async move {
@@ -134,7 +133,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let builder = context.factory.builder(context.target.space()).mode(Mode::ReadOnly);
             let reader = builder.clone().connect().await.must("open to read");
             assert_eq!(reader.read(&key("a")).await.must("read").must("the entry").value, "1");
-            let write = reader.write(&key("a"), Bytes::from_static(b"2"), Expiry::Never).await;
+            let write = reader.write(&key("a"), Bytes::from_static(b"2")).await;
             write.fails(ErrorKind::PermissionDenied, "write");
             reader.delete(&key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
             reader.close().await.must("close");
@@ -157,25 +156,24 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_batch_of_every_size_is_written_whole", |context| async move {
             let handle = context.target.open().await;
             for size in (1..=40).chain([63, 64, 65, 255, 256, 257, 600]) {
-                let writes: Vec<_> = (0..size)
-                    .map(|number| {
-                        Write::new(key(&format!("{size}/{number}")), vec![7; number], Expiry::Never)
-                    })
-                    .collect();
-                handle.write_many(&writes).await.must("write many");
-                let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
+                let keys: Vec<_> = (0..size).map(|number| key(&format!("{size}/{number}"))).collect();
+                let values: Vec<_> = (0..size).map(|number| vec![7; number]).collect();
+                let change =
+                    |(key, value): (&Key, &Vec<u8>)| Change::put(key.clone(), value.clone(), Expiry::Never);
+                for result in handle.apply(keys.iter().zip(&values).map(change).collect()).await {
+                    result.must("write");
+                }
                 let records = handle.read_all(&keys, "read many").await;
                 let mut versions = std::collections::HashSet::new();
-                for (write, record) in writes.iter().zip(records) {
+                for (value, record) in values.iter().zip(records) {
                     let record = record.must("the entry");
-                    assert_eq!(record.value, write.value);
+                    assert_eq!(record.value, *value);
                     assert!(versions.insert(record.version), "each write has a version of its own");
                 }
             }
         })
         .case("concurrent_writes_share_commits", |context| async move {
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
-            let storage = Arc::new(storage);
             let mut stranger = context.factory.stranger(context.target.space()).await;
             // Every commit adds one to this counter of SQLite's, as other connections see it.
             let commits = async |stranger: &mut sqlx::SqliteConnection| -> i64 {
@@ -184,10 +182,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let before = commits(&mut stranger).await;
             let tasks: Vec<_> = (0..500)
                 .map(|number| {
-                    let storage = Arc::clone(&storage);
+                    let storage = storage.clone();
                     tokio::spawn(async move {
                         let key = key(&number.to_string());
-                        storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+                        storage.write(&key, Bytes::from_static(b"1")).await.must("write");
                     })
                 })
                 .collect();
@@ -209,14 +207,26 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
     suite
         .case("sqlite_can_query_the_values", |context| async move {
             let handle = context.target.open().await;
-            let writes = ["Ada", "Bob"].map(|name| {
-                Write::new(key(name), format!("{{\"name\":\"{name}\",\"age\":36}}"), Expiry::Never)
-            });
-            handle.write_many(&writes).await.must("write");
+            let person = |name: &str| {
+                Change::put(key(name), format!("{{\"name\":\"{name}\",\"age\":36}}"), Expiry::Never)
+            };
             // One that is written expired must not break the query for the others.
-            let elapsed = Write::new(key("Eve"), "{}", Expiry::after_millis(0));
-            handle.write_many(&[elapsed, writes[0].clone()]).await.must("write");
+            let elapsed = Change::put(key("Eve"), "{}", Expiry::after_millis(0));
+            for changes in [vec![person("Ada"), person("Bob")], vec![elapsed, person("Ada")]] {
+                for result in handle.apply(changes).await {
+                    result.must("write");
+                }
+            }
+            // JSON is kept as it is, as text.
+            for text in ["{\"a\" : 1.0, \"a\":2}", " null ", "\"\\u0000\"", "1e400"] {
+                handle.write(&key("text"), Bytes::from_static(text.as_bytes())).await.must("write");
+                assert_eq!(handle.read(&key("text")).await.must("read").must("the entry").value, text);
+            }
+            handle.delete(&key("text")).await.must("delete");
             let mut stranger = context.factory.stranger(context.target.space()).await;
+            let types = "SELECT DISTINCT typeof(value) FROM larder";
+            let types: Vec<String> = sqlx::query_scalar(types).fetch_all(&mut stranger).await.must("query");
+            assert_eq!(types, ["text"]);
             let sql = "SELECT json_extract(value, '$.name') FROM larder \
                        WHERE json_extract(value, '$.age') = 36 ORDER BY 1";
             let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut stranger).await.must("query");
@@ -224,13 +234,15 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
         })
         .case("a_value_that_is_not_json_is_refused_alone", |context| async move {
             let handle = context.target.open().await;
-            let writes =
-                ["1", "{", "\"x\""].map(|json| Write::new(key(&format!("k{json}")), json, Expiry::Never));
-            let error = handle.write_many(&writes).await.fails(ErrorKind::Partial, "write many");
-            let failed: Vec<_> = error.failures().iter().map(|failure| failure.index).collect();
-            assert_eq!(failed, [1]);
-            assert_eq!(error.failures()[0].error.kind(), ErrorKind::InvalidValue);
-            assert!(handle.contains(&writes[0].key).await.must("look"));
-            assert!(handle.contains(&writes[2].key).await.must("look"));
+            let keys = ["k1", "k{", "k\"x\""].map(key);
+            let change = |key: &Key| Change::put(key.clone(), key.as_str()[1..].to_owned(), Expiry::Never);
+            let results = handle.apply(keys.iter().map(change).collect()).await;
+            let mut results = results.into_iter();
+            let mut next = || results.next().must("a result");
+            next().must("write JSON");
+            next().fails(ErrorKind::InvalidValue, "write what is not JSON");
+            next().must("write JSON");
+            let stored = handle.read_all(&keys, "read").await;
+            assert_eq!(stored.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
         })
 }

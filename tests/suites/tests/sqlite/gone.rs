@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, Storage, Version, Write};
+use larder_core::v2::{
+    Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store,
+    Version,
+};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{
@@ -26,11 +29,11 @@ fn value(text: &'static str) -> Bytes {
 }
 
 /// A storage that holds an entry, in a directory of its own.
-async fn open(directory: &TempDir) -> (SqliteStorage, PathBuf) {
+async fn open(directory: &TempDir) -> (Store, PathBuf) {
     let path = directory.path().join("data").join("sessions.db");
     fs::create_dir(directory.path().join("data")).must("make the directory");
     let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
-    storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+    storage.write(&key("a"), value("1")).await.must("write");
     assert!(storage.contains(&key("a")).await.must("look"));
     (storage, path)
 }
@@ -47,24 +50,37 @@ fn delete(path: &Path) {
 }
 
 /// The error of every call, by the call's name.
-async fn errors_of_every_call(storage: &SqliteStorage) -> Vec<(&'static str, Option<Error>)> {
+async fn errors_of_every_call(storage: &Store) -> Vec<(&'static str, Option<Error>)> {
     let (a, never) = (key("a"), Expiry::Never);
     let keys = [a.clone(), key("b")];
-    let writes = keys.clone().map(|key| Write::new(key, "2", never));
-    let at = Condition::At(Version::from_token(1));
+    let at = || Version::from_token(1);
+    let puts = keys.clone().map(|key| Change::put(key, "2", never));
+    let deletes = keys.clone().map(Change::delete);
+    let mixed =
+        vec![Change::put(a.clone(), "2", never), Change::touch(key("b"), never).on(Condition::Present)];
+    let read = async |options: ReadOptions| -> Result<Vec<Option<Record>>> {
+        storage.read_many(&keys, &options).await.into_iter().collect()
+    };
+    let apply = async |changes: Vec<Change>| -> Result<Vec<Applied>> {
+        storage.apply(changes).await.into_iter().collect()
+    };
     vec![
         ("read", storage.read(&a).await.err()),
-        ("write", storage.write(&a, value("2"), never).await.err()),
+        ("read and touch", storage.read(&a).touching(never).await.err()),
+        ("write", storage.write(&a, value("2")).await.err()),
         ("delete", storage.delete(&a).await.err()),
-        ("write_if absent", storage.write_if(&key("new"), value("2"), never, Condition::Absent).await.err()),
-        ("write_if at", storage.write_if(&a, value("2"), never, at).await.err()),
-        ("delete_if", storage.delete_if(&a, &Version::from_token(1)).await.err()),
+        ("write if absent", storage.write(&key("new"), value("2")).if_absent().await.err()),
+        ("write if present", storage.write(&a, value("2")).if_present().await.err()),
+        ("write if at", storage.write(&a, value("2")).if_at(at()).await.err()),
+        ("delete if at", storage.delete(&a).if_at(at()).await.err()),
         ("touch", storage.touch(&a, never).await.err()),
         ("ttl", storage.ttl(&a).await.err()),
         ("contains", storage.contains(&a).await.err()),
-        ("read_many", storage.read_many(&keys).await.err()),
-        ("write_many", storage.write_many(&writes).await.err()),
-        ("delete_many", storage.delete_many(&keys).await.err()),
+        ("read_many", read(ReadOptions::new()).await.err()),
+        ("read_many and touch", read(ReadOptions::new().with_touch(never)).await.err()),
+        ("apply puts", apply(puts.to_vec()).await.err()),
+        ("apply deletes", apply(deletes.to_vec()).await.err()),
+        ("apply both", apply(mixed).await.err()),
         ("keys", storage.keys("").next().await.and_then(Result::err)),
         ("entries", storage.entries("").next().await.and_then(Result::err)),
         ("clear", storage.clear("").await.err()),
@@ -74,7 +90,7 @@ async fn errors_of_every_call(storage: &SqliteStorage) -> Vec<(&'static str, Opt
     ]
 }
 
-async fn every_call_fails(storage: &SqliteStorage, why: &str) {
+async fn every_call_fails(storage: &Store, why: &str) {
     for (call, error) in errors_of_every_call(storage).await {
         let error = error.must(&format!("an error of {call} after the file was {why}"));
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{call} after the file was {why}: {error}");
@@ -84,7 +100,7 @@ async fn every_call_fails(storage: &SqliteStorage, why: &str) {
     }
     // More readers at once than there are connections open, so that others are opened.
     let a = key("a");
-    let reads = futures_util::future::join_all((0..16).map(|_| storage.read(&a))).await;
+    let reads = futures_util::future::join_all((0..16).map(|_| storage.read(&a).into_future())).await;
     assert!(reads.iter().all(Result::is_err), "a read succeeded after the file was {why}");
 }
 
@@ -94,7 +110,7 @@ fn handles(path: &Path) -> Option<usize> {
     Some(open.filter(|open| fs::read_link(open.path()).is_ok_and(|target| target == path)).count())
 }
 
-async fn close_fails_once(storage: SqliteStorage) {
+async fn close_fails_once(storage: Store) {
     let error = storage.close().await.err().must("an error of close");
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     storage.close().await.must("close again");
@@ -116,7 +132,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let (storage, path) = open(&directory).await;
             let other = directory.path().join("other.db");
             let beside = SqliteStorage::builder().file(&other).connect().await.must("open another");
-            beside.write(&key("b"), value("2"), Expiry::Never).await.must("write");
+            beside.write(&key("b"), value("2")).await.must("write");
             beside.close().await.must("close the other");
             let expected = fs::read(&other).must("read the other file");
             fs::rename(&other, &path).must("put it in the place of the first");
@@ -160,7 +176,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(!here.exists());
             fs::rename(&there, &here).must("move it back");
             assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "1");
-            storage.write(&key("a"), value("2"), Expiry::Never).await.must("write");
+            storage.write(&key("a"), value("2")).await.must("write");
             storage.close().await.must("close");
             assert!(path.exists());
             drop(context);
@@ -171,7 +187,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let url = format!("sqlite:{}?mode=rwc", path.display());
             let pool = SqlitePoolOptions::new().max_connections(2).connect(&url).await.must("open");
             let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
-            storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+            storage.write(&key("a"), value("1")).await.must("write");
             delete(&path);
             every_call_fails(&storage, "deleted").await;
             pool.close().await;
@@ -184,7 +200,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let up: PathBuf = current.components().skip(1).map(|_| "..").collect();
             let relative = up.join(path.strip_prefix("/").must("an absolute path"));
             let storage = SqliteStorage::builder().file(relative).connect().await.must("open");
-            storage.write(&key("a"), value("1"), Expiry::Never).await.must("write");
+            storage.write(&key("a"), value("1")).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
                 .fetch_one(&mut stranger)

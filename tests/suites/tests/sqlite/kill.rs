@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Key, Store};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Must, Suite};
 
@@ -32,7 +32,7 @@ pub(crate) fn child() -> ! {
             let key = key(writer);
             let first = last(&storage, &key).await + 1;
             for number in first.. {
-                storage.write(&key, value(number), Expiry::Never).await.must("write");
+                storage.write(&key, value(number)).await.must("write");
                 println!("{writer} {number}");
             }
         });
@@ -50,7 +50,7 @@ fn value(number: u64) -> Bytes {
     Bytes::from(number.to_be_bytes().repeat(100))
 }
 
-async fn last(storage: &SqliteStorage, key: &Key) -> u64 {
+async fn last(storage: &Store, key: &Key) -> u64 {
     let Some(record) = storage.read(key).await.must("read") else {
         return 0;
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage, Write, clock::unix_millis};
+use larder_core::v2::{Bytes, Change, ErrorKind, Expiry, Key, Outcome, clock::unix_millis};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::Connection;
 
@@ -16,23 +16,28 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let storage = builder.connect().await.must("open");
             let key = Key::new("k").must("a key");
             let value = || Bytes::from_static(b"1");
-            storage.write(&key, value(), Expiry::Never).await.must("write");
+            storage.write(&key, value()).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
 
             let start = Instant::now();
-            let error =
-                storage.write(&key, value(), Expiry::Never).await.fails(ErrorKind::Unavailable, "write");
+            let error = storage.write(&key, value()).await.fails(ErrorKind::Unavailable, "write");
             assert!(error.is_retryable());
             assert!(start.elapsed() >= limit, "it gave up after {:?}", start.elapsed());
-            let many =
-                [Write::new(key.clone(), "2", Expiry::Never), Write::new(key.clone(), "3", Expiry::Never)];
-            storage.write_many(&many).await.fails(ErrorKind::Unavailable, "write many");
+            assert_eq!(error.outcome(), Outcome::NotApplied);
+            let put = |value: &'static str| Change::put(key.clone(), value, Expiry::Never);
+            let mixed = vec![put("2"), put("3"), Change::delete(Key::new("l").must("a key"))];
+            for changes in [vec![put("2"), put("3")], mixed] {
+                for result in storage.apply(changes).await {
+                    let error = result.fails(ErrorKind::Unavailable, "apply");
+                    assert_eq!(error.outcome(), Outcome::NotApplied);
+                }
+            }
             storage.delete(&key).await.fails(ErrorKind::Unavailable, "delete");
             assert_eq!(storage.read(&key).await.must("read all the same").must("the entry").value, "1");
 
             sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
-            storage.write(&key, Bytes::from_static(b"4"), Expiry::Never).await.must("write again");
+            storage.write(&key, Bytes::from_static(b"4")).await.must("write again");
             assert_eq!(storage.read(&key).await.must("read").must("the entry").value, "4");
             stranger.close().await.must("close");
             storage.close().await.must("close");
@@ -42,7 +47,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut stranger = context.factory.stranger(context.target.space()).await;
             sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
             let key = Key::new("k").must("a key");
-            let mut write = Box::pin(storage.write(&key, Bytes::from_static(b"1"), Expiry::Never));
+            let mut write = storage.write(&key, Bytes::from_static(b"1")).into_future();
             assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
             sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
             write.await.must("write");
@@ -53,12 +58,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
             let (old, new) = (Key::new("old").must("a key"), Key::new("new").must("a key"));
             let value = || Bytes::from_static(b"1");
-            storage.write(&old, value(), Expiry::after_millis(300)).await.must("write");
+            storage.write(&old, value()).expiry(Expiry::after_millis(300)).await.must("write");
             let gone = unix_millis() + 300;
             let mut stranger = context.factory.stranger(context.target.space()).await;
             sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
-            let mut touch = Box::pin(storage.touch(&old, Expiry::after_secs(600)));
-            let mut write = Box::pin(storage.write(&new, value(), Expiry::after_secs(600)));
+            let mut touch = storage.touch(&old, Expiry::after_secs(600)).into_future();
+            let mut write = storage.write(&new, value()).expiry(Expiry::after_secs(600)).into_future();
             assert!(futures_util::FutureExt::now_or_never(&mut touch).is_none());
             assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
             while unix_millis() < gone {
@@ -81,7 +86,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 async move {
                     let storage = builder.connect().await.must("open");
                     let key = Key::new(number.to_string()).must("a key");
-                    storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+                    storage.write(&key, Bytes::from_static(b"1")).await.must("write");
                     storage
                 }
             })

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use futures_util::StreamExt;
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{Connection, SqliteConnection};
@@ -148,12 +148,16 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let storage = SqliteStorage::builder().file(&path).connect().await.must("open beside others");
-            storage.write(&key("a"), Bytes::from_static(b"1"), Expiry::after_secs(60)).await.must("write");
+            storage
+                .write(&key("a"), Bytes::from_static(b"1"))
+                .expiry(Expiry::after_secs(60))
+                .await
+                .must("write");
             let tasks = (0..64).map(|number| {
                 let storage = storage.clone();
                 async move {
                     let key = key(&number.to_string());
-                    storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+                    storage.write(&key, Bytes::from_static(b"1")).await.must("write");
                     storage.read(&key).await.must("read").must("the entry");
                 }
             });

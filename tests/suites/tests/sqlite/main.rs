@@ -1,5 +1,6 @@
-//! The SQLite adapter: the laws in each of its modes, and what is true of SQLite only.
+//! The SQLite adapter: the laws in each of its modes, and the cases of SQLite alone.
 
+mod changes;
 mod damage;
 mod files;
 mod gone;
@@ -15,7 +16,7 @@ mod spaces;
 
 use std::sync::Arc;
 
-use larder_sqlite::{Synchronous, ValueColumn};
+use larder_sqlite::{Synchronous, ValueFormat};
 use larder_testkit::{Must, Suite};
 use libtest_mimic::{Arguments, Trial};
 
@@ -38,11 +39,11 @@ fn trials() -> Vec<Trial> {
     let runtime = Arc::new(runtime);
     let plain = Suite::new("sqlite", Files::new(|builder| builder));
     let plain = kill::cases(locks::cases(shape::cases(damage::cases(files::cases(plain)))));
-    let plain = looking::cases(gone::cases(plain));
+    let plain = changes::cases(looking::cases(gone::cases(plain)));
     #[cfg(unix)]
     let plain = rights::cases(plain);
     let quick = Files::new(|builder| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --"));
-    let json = Files::new(|builder| builder.synchronous(Synchronous::Normal).values(ValueColumn::Json));
+    let json = Files::new(|builder| builder.synchronous(Synchronous::Normal).values(ValueFormat::Json));
     let json = files::json_cases(Suite::new("sqlite_json", json));
     let memory = memory::cases(Suite::new("sqlite_memory", InMemory::default()));
     let pool = pool::cases(Suite::connect("sqlite_pool", OwnPool::open));

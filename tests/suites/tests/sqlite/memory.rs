@@ -1,6 +1,6 @@
 //! Databases in memory.
 
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Key};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Must, Suite};
 
@@ -9,14 +9,15 @@ use crate::spaces::InMemory;
 pub(crate) fn cases(suite: Suite<InMemory>) -> Suite<InMemory> {
     suite
         .case("it_says_that_it_does_not_persist", |context| async move {
-            let capabilities = context.target.open().await.capabilities();
-            assert!(!capabilities.persistent && !capabilities.shared);
+            let handle = context.target.open().await;
+            let info = handle.info();
+            assert!(!info.persistent && !info.shared);
         })
         .case("each_handle_has_a_database_of_its_own_and_its_clones_share_it", |context| async move {
             let key = Key::new("k").must("a key");
             let one = SqliteStorage::connect("sqlite::memory:").await.must("open");
             let other = SqliteStorage::connect("sqlite::memory:").await.must("open");
-            one.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            one.write(&key, Bytes::from_static(b"1")).await.must("write");
             assert!(one.clone().contains(&key).await.must("look"));
             assert!(!other.contains(&key).await.must("look"));
             one.close().await.must("close");

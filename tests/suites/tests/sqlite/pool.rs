@@ -1,6 +1,6 @@
 //! On the caller's own pool.
 
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Key};
 use larder_testkit::{Must, Suite};
 
 use crate::spaces::OwnPool;
@@ -10,7 +10,7 @@ pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
         .case("the_pool_stays_open_and_no_connection_is_opened_beside_it", |context| async move {
             let storage = context.factory.builder(context.target.space()).connect().await.must("set up");
             let key = Key::new("k").must("a key");
-            storage.write(&key, Bytes::from_static(b"1"), Expiry::Never).await.must("write");
+            storage.write(&key, Bytes::from_static(b"1")).await.must("write");
             assert!(context.factory.pool.size() <= 5);
             storage.close().await.must("close");
             assert!(!context.factory.pool.is_closed());
@@ -20,8 +20,9 @@ pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
             assert!(again.contains(&key).await.must("look"));
         })
         .case("it_persists_if_the_pool_does", |context| async move {
-            let capabilities = context.target.open().await.capabilities();
-            assert!(capabilities.persistent && capabilities.shared);
+            let handle = context.target.open().await;
+            let info = handle.info();
+            assert!(info.persistent && info.shared);
             let memory = sqlx::sqlite::SqlitePoolOptions::new()
                 .max_connections(1)
                 .connect("sqlite::memory:")
@@ -29,7 +30,7 @@ pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
                 .must("open");
             let storage =
                 larder_sqlite::SqliteStorage::builder().pool(memory.clone()).connect().await.must("set up");
-            assert!(!storage.capabilities().persistent);
+            assert!(!storage.info().persistent);
             storage.close().await.must("close");
             memory.close().await;
         })

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Key, Store};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
 use tempfile::TempDir;
@@ -19,8 +19,8 @@ fn key(text: &str) -> Key {
     Key::new(text).must("a key")
 }
 
-async fn write(storage: &SqliteStorage, text: &str) {
-    storage.write(&key(text), Bytes::from(text.to_owned()), Expiry::Never).await.must("write");
+async fn write(storage: &Store, text: &str) {
+    storage.write(&key(text), Bytes::from(text.to_owned())).await.must("write");
 }
 
 /// The permissions of the database and of the files beside it.
@@ -124,7 +124,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "a");
                 let keys: Vec<_> = storage.keys("").collect().await;
                 assert!(keys.len() == 1 && keys.iter().all(Result::is_ok));
-                let write = storage.write(&key("b"), Bytes::from_static(b"1"), Expiry::Never).await;
+                let write = storage.write(&key("b"), Bytes::from_static(b"1")).await;
                 let error = write.fails(ErrorKind::PermissionDenied, "write on a read-only mount");
                 assert!(error.message().contains("read-only"), "{error}");
                 storage.close().await.must("close");

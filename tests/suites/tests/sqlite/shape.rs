@@ -1,6 +1,6 @@
-//! Tables that somebody else made.
+//! Tables that another program made.
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -88,7 +88,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             for name in ["select", "a'b", "\"", "x; DROP TABLE larder", " ", "名前"] {
                 let storage = builder.clone().table(name).connect().await.must(name);
                 let key = Key::new("k").must("a key");
-                storage.write(&key, Bytes::from(name.to_owned()), Expiry::Never).await.must("write");
+                storage.write(&key, Bytes::from(name.to_owned())).await.must("write");
                 assert_eq!(storage.read(&key).await.must("read").must("the entry").value, name);
                 storage.close().await.must("close");
             }

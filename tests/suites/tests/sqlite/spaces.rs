@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 
-use larder_core::{
-    Error, Storage, async_trait,
-    v2::{Store, legacy},
-};
+use larder_core::v2::{Error, ErrorKind, Store, async_trait};
 use larder_sqlite::{SqliteBuilder, SqlitePool, SqliteStorage};
 use larder_testkit::{Factory, Missing, Must};
 use sqlx::{
@@ -33,7 +30,7 @@ impl Files {
         (self.configure)(SqliteStorage::builder()).file(self.path(space))
     }
 
-    /// A connection of somebody else's.
+    /// Another program's connection.
     pub(crate) async fn stranger(&self, space: &str) -> SqliteConnection {
         SqliteConnectOptions::new()
             .filename(self.path(space))
@@ -47,7 +44,7 @@ impl Files {
 #[async_trait]
 impl Factory for Files {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Ok(legacy(self.builder(space).connect().await?))
+        self.builder(space).connect().await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
@@ -56,7 +53,7 @@ impl Factory for Files {
             path.push(suffix);
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::new(larder_core::ErrorKind::Other, "not removed").with_source(error));
+                    return Err(Error::new(ErrorKind::Other, "not removed").with_source(error));
                 }
                 _ => {}
             }
@@ -67,7 +64,7 @@ impl Factory for Files {
 
 /// A database in memory per space; its handles are clones of one.
 #[derive(Default)]
-pub(crate) struct InMemory(Mutex<HashMap<String, SqliteStorage>>);
+pub(crate) struct InMemory(Mutex<HashMap<String, Store>>);
 
 #[async_trait]
 impl Factory for InMemory {
@@ -76,11 +73,11 @@ impl Factory for InMemory {
         if let Some(storage) = open
             && storage.ping().await.is_ok()
         {
-            return Ok(legacy(storage));
+            return Ok(storage);
         }
         let storage = SqliteStorage::connect("sqlite::memory:").await?;
         self.0.lock().must("lock the spaces").insert(space.to_owned(), storage.clone());
-        Ok(legacy(storage))
+        Ok(storage)
     }
 }
 
@@ -111,7 +108,7 @@ impl OwnPool {
 #[async_trait]
 impl Factory for OwnPool {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Ok(legacy(self.builder(space).connect().await?))
+        self.builder(space).connect().await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -1,0 +1,209 @@
+//! How a store is opened.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use larder_core::v2::{Error, ErrorKind, Info, Purge, Result, Store, Versions};
+use larder_kit::{GroupCommit, Sweeper};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{
+    config::{Mode, NAME, Source, SqliteBuilder, invalid, named},
+    connections::Connections,
+    error::{cannot_write, cause, from_driver, is_locked},
+    file::{self, OpenedFile},
+    schema,
+    sql::{MAX_ROWS, Sql},
+    storage::SqliteStorage,
+    table::Table,
+};
+
+/// The largest value, in bytes: SQLite's limit for a row, less room for the key and the other
+/// columns.
+pub const MAX_VALUE: u64 = 1_000_000_000 - 1_024;
+
+impl SqliteStorage {
+    /// Opens the database that `url` names and sets up its table; see the crate's documentation for
+    /// URLs and options.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteBuilder::from_url`] and [`SqliteBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Store> {
+        SqliteBuilder::from_url(url)?.connect().await
+    }
+
+    /// Opens only what is there, as [`SqliteBuilder::existing`] does: to look at a database without
+    /// setting anything up in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](SqliteStorage::connect); [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no
+    /// such file or table.
+    pub async fn connect_existing(url: &str) -> Result<Store> {
+        SqliteBuilder::from_url(url)?.existing().connect().await
+    }
+
+    /// The options; [`SqliteBuilder::connect`] opens the store.
+    #[must_use]
+    pub fn builder() -> SqliteBuilder {
+        SqliteBuilder::new()
+    }
+}
+
+impl SqliteBuilder {
+    /// Opens the database and sets up the table.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the directory is not there, the file is not an
+    /// SQLite database in UTF-8, or the table has another shape; nothing is changed then.
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) without permission;
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
+    pub async fn connect(self) -> Result<Store> {
+        let storage = open(&self).await.map_err(named)?;
+        Ok(GroupCommit::builder(storage).max_batch(MAX_ROWS).build().into())
+    }
+
+    /// The SQL that sets up the table as configured, to run by hand.
+    #[must_use]
+    pub fn setup_sql(&self) -> String {
+        schema::setup_sql(&self.table, self.format)
+    }
+}
+
+async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
+    schema::check_name(&builder.table)?;
+    builder.check()?;
+    let mut info = Info::minimal(NAME)
+        .with_expiry()
+        .with_versions(Versions::Unique)
+        .with_ordered_listing()
+        .with_purge(Purge::Sweep)
+        .with_values(builder.format.values())
+        .with_max_value(MAX_VALUE);
+    let (connections, in_memory) = connections(builder).await?;
+    if !in_memory {
+        info = info.with_persistence().with_sharing();
+    }
+    let table = Arc::new(Table { connections, sql: Sql::new(&builder.table, builder.format) });
+    let purge = |table: Arc<Table>| async move { table.purge().await };
+    let start = |every| Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
+    let sweeper = builder.sweep.filter(|_| !builder.only_looks()).map(start);
+    Ok(SqliteStorage::new(table, info, builder.format, sweeper))
+}
+
+/// The connections, with the table set up; whether the database is only in memory.
+async fn connections(builder: &SqliteBuilder) -> Result<(Connections, bool)> {
+    Ok(match &builder.source {
+        None => return Err(invalid("the builder needs a database: name a file, memory or a pool")),
+        Some(Source::Pool(pool)) => {
+            let mut connection = pool.acquire().await.map_err(from_driver)?;
+            prepare(&mut connection, builder, false).await?;
+            let file = schema::file(&mut connection).await?;
+            let in_memory = file.is_none();
+            // If the pool's files are not those of the file system, they cannot be watched.
+            let opened = file.and_then(|path| OpenedFile::new(path, false).ok());
+            (Connections::pool(pool, opened), in_memory)
+        }
+        Some(Source::Memory) => {
+            let options = builder.connect_options().in_memory(true);
+            let mut connection = options.connect().await.map_err(from_driver)?;
+            prepare(&mut connection, builder, false).await?;
+            (Connections::memory(connection), true)
+        }
+        Some(Source::File(path)) => {
+            // Resolved once: a later connection must open the same file.
+            let path = std::path::absolute(path)
+                .map_err(|error| invalid("the path does not name a file").with_source(error))?;
+            let (options, mut connection, opened) = open_file(builder, path).await?;
+            if let Err(error) = prepare(&mut connection, builder, !builder.only_looks()).await {
+                // Awaited, so that the files beside the database are gone when the caller gets the error.
+                let _ = connection.close().await;
+                return Err(error);
+            }
+            (Connections::file(options, connection, opened, builder.readers), false)
+        }
+    })
+}
+
+/// Opens the file for the first time. Only this makes one.
+async fn open_file(
+    builder: &SqliteBuilder,
+    path: PathBuf,
+) -> Result<(SqliteConnectOptions, SqliteConnection, OpenedFile)> {
+    let looks = builder.only_looks();
+    if builder.mode == Mode::Create && builder.setup && !looks {
+        file::create(&path, builder.permissions)?;
+    }
+    // Before the connection, to notice a file that takes its place in between.
+    let opened = OpenedFile::new(path.clone(), false)?;
+    let options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
+    let error = match connect_and_read(&options).await {
+        Ok(connection) => {
+            opened.check()?;
+            return Ok((options, connection, opened));
+        }
+        Err(error) if cannot_write(&error) && path.is_file() => error,
+        Err(error) => return Err(from_driver(error)),
+    };
+    // The database is in write-ahead mode, and SQLite can neither find nor make its log. Without a
+    // log there is only the file to read.
+    if !looks {
+        let message = "the database or its directory is read-only; `mode=ro` reads it";
+        return Err(Error::new(ErrorKind::PermissionDenied, message).with_source(cause(error)));
+    }
+    let opened = OpenedFile::new(path.clone(), true)?;
+    if file::has_log(&path) {
+        let message = "a write-ahead log with a part of the database is beside it, and SQLite cannot read the two in a \
+                       directory that it cannot write: close the database where it was written, or copy all of its \
+                       files to a directory that can be written";
+        return Err(invalid(message).with_source(cause(error)));
+    }
+    let options = options.read_only(true).immutable(true);
+    let connection = connect_and_read(&options).await.map_err(from_driver)?;
+    opened.check()?;
+    Ok((options, connection, opened))
+}
+
+/// Connects, and reads the schema: a connection touches the files only when it is used.
+async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Checks what is in the database and sets up what is missing, unless the storage only looks.
+async fn prepare(connection: &mut SqliteConnection, builder: &SqliteBuilder, wal: bool) -> Result<()> {
+    let (table, format, looks) = (&builder.table, builder.format, builder.only_looks());
+    let there = schema::exists(connection, table, format).await?;
+    let sets_up = builder.setup && !looks;
+    if !there && !sets_up {
+        return Err(schema::missing(table, looks));
+    }
+    // Another program's database keeps the mode that the program chose.
+    if wal && !schema::has_other_tables(connection, table).await? {
+        use_wal(connection, builder.busy_timeout).await?;
+    }
+    if sets_up { schema::set_up(connection, table, format, there).await } else { Ok(()) }
+}
+
+/// Switches the database to write-ahead logging, for which SQLite itself does not wait until the
+/// file is free.
+async fn use_wal(connection: &mut SqliteConnection, timeout: Duration) -> Result<()> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_locked(&error) && start.elapsed() < timeout => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(error) => return Err(from_driver(error)),
+        }
+    }
+}
