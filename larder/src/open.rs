@@ -1,6 +1,6 @@
 //! Any store, by its URL.
 
-use larder_core::v2::{Error, ErrorKind, Result, Store, legacy};
+use larder_core::v2::{Error, ErrorKind, Result, Store};
 use larder_kit::StoreUrl;
 
 /// A scheme that [`open`] knows.
@@ -94,19 +94,19 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "file")]
         ("file", Intent::Look) => larder_file::open_existing(url).await,
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Use) => Ok(legacy(larder_sqlite::SqliteStorage::connect(url).await?)),
+        ("sqlite", Intent::Use) => larder_sqlite::SqliteStorage::connect(url).await,
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Look) => Ok(legacy(larder_sqlite::SqliteStorage::connect_existing(url).await?)),
+        ("sqlite", Intent::Look) => larder_sqlite::SqliteStorage::connect_existing(url).await,
         #[cfg(feature = "postgres")]
         ("postgres", Intent::Use) => larder_postgres::PostgresStorage::connect(url).await,
         #[cfg(feature = "postgres")]
         ("postgres", Intent::Look) => larder_postgres::PostgresStorage::connect_existing(url).await,
         #[cfg(feature = "redis")]
-        ("redis", _) => Ok(legacy(larder_redis::RedisStorage::connect(url).await?)),
+        ("redis", _) => larder_redis::RedisStorage::connect(url).await,
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Use) => Ok(legacy(larder_mongodb::MongoStorage::connect(url).await?)),
+        ("mongodb", Intent::Use) => larder_mongodb::MongoStorage::connect(url).await,
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Look) => Ok(legacy(larder_mongodb::MongoStorage::connect_existing(url).await?)),
+        ("mongodb", Intent::Look) => larder_mongodb::MongoStorage::connect_existing(url).await,
         _ => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!(

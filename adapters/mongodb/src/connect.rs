@@ -167,7 +167,8 @@ impl MongoBuilder {
     ///
     /// As [`MongoStorage::connect`].
     pub async fn connect(self) -> Result<Store> {
-        self.open().await.map(Store::from).map_err(named)
+        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        Box::pin(self.open()).await.map(Store::from).map_err(named)
     }
 
     async fn open(self) -> Result<MongoStorage> {

@@ -236,7 +236,8 @@ impl PostgresBuilder {
     /// missing; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server
     /// cannot be reached (also if its host is not known).
     pub async fn connect(self) -> Result<Store> {
-        self.open().await.map_err(named)
+        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        Box::pin(self.open()).await.map_err(named)
     }
 
     async fn open(self) -> Result<Store> {

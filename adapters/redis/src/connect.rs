@@ -53,7 +53,8 @@ impl RedisConfig {
                 "there is no server to connect to: begin with `RedisConfig::from_url`",
             ));
         };
-        let client = Client::connect(Connector::new(endpoint, self.clone())?).await;
+        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        let client = Box::pin(Client::connect(Connector::new(endpoint, self.clone())?)).await;
         // There is no `Store` yet that names them.
         let named = |error: Error| error.with_adapter(NAME).with_operation(Operation::Connect);
         client.map(|client| self.store(client)).map_err(named)

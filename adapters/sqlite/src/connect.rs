@@ -64,7 +64,8 @@ impl SqliteBuilder {
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) without permission;
     /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
     pub async fn connect(self) -> Result<Store> {
-        let storage = open(&self).await.map_err(named)?;
+        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        let storage = Box::pin(open(&self)).await.map_err(named)?;
         Ok(GroupCommit::builder(storage).max_batch(MAX_ROWS).build().into())
     }
 
