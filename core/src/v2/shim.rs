@@ -24,10 +24,32 @@ pub fn legacy(storage: impl First + 'static) -> Store {
     Store::from(Legacy(crate::share(storage)))
 }
 
+impl From<Arc<dyn First>> for Store {
+    fn from(storage: Arc<dyn First>) -> Self {
+        legacy(storage)
+    }
+}
+
+impl From<Box<dyn First>> for Store {
+    fn from(storage: Box<dyn First>) -> Self {
+        legacy(storage)
+    }
+}
+
 #[derive(Debug)]
 struct Legacy(Arc<dyn First>);
 
 impl Legacy {
+    /// Fails if the entry is not as `condition` asks for: not atomic with what follows.
+    async fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
+        if *condition == Condition::Any {
+            return Ok(());
+        }
+        let record = self.0.read(key).await?;
+        let version = record.and_then(|record| record.version);
+        if condition.holds(version.as_ref()) { Ok(()) } else { Err(Error::conflict()) }
+    }
+
     async fn with_ttl(
         &self,
         key: &Key,
@@ -66,7 +88,10 @@ impl Storage for Legacy {
             }
             Condition::Absent => crate::Condition::Absent,
             Condition::At(version) => crate::Condition::At(version.clone()),
-            Condition::Present => return Err(Error::unsupported()),
+            Condition::Present => {
+                self.check(key, &options.condition).await?;
+                return self.0.write(key, value, options.expiry).await.map(|()| Written::default());
+            }
         };
         self.0.write_if(key, value, options.expiry, condition).await.map(Written::at)
     }
@@ -75,7 +100,10 @@ impl Storage for Legacy {
         match &options.condition {
             Condition::Any => self.0.delete(key).await,
             Condition::At(version) => self.0.delete_if(key, version).await.map(|()| true),
-            _ => Err(Error::unsupported()),
+            condition => {
+                self.check(key, condition).await?;
+                self.0.delete(key).await
+            }
         }
     }
 
@@ -98,10 +126,8 @@ impl Storage for Legacy {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        match &options.condition {
-            Condition::Any => self.0.touch(key, expiry).await,
-            _ => Err(Error::unsupported()),
-        }
+        self.check(key, &options.condition).await?;
+        self.0.touch(key, expiry).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

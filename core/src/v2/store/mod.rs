@@ -134,6 +134,13 @@ impl Store {
         Ok(Self::on(Arc::clone(&self.shared.storage), Arc::clone(&self.shared.state), &namespace))
     }
 
+    /// What every key of this [namespace](Store::namespace) begins with in the whole store; empty for the
+    /// whole store.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.shared.namespace
+    }
+
     /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
     /// [`ReadRequest`] for the options.
     pub fn read(&self, key: impl IntoKey) -> ReadRequest<'_> {
