@@ -3,17 +3,19 @@
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage, Versions, share};
+use larder_core::v2::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Store, Versions};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Conflicts, Lifetime, Migrations, Sessions,
+    conflicts::Conflicts,
     content::{Content, Marks},
     format::Format,
-    lifetime::Touches,
-    owners,
+    index,
+    lifetime::{Lifetime, Touches},
+    migrations::Migrations,
+    moves::{Merge, Resolver},
     queue::Queue,
-    road::{Merge, Road},
+    sessions::Sessions,
     shared::{Initial, OwnerOf, Shared},
 };
 
@@ -24,10 +26,38 @@ type MergeValues<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
 /// Notes in the index of owners whose session it is, by its value.
 type NoteOwner<T> = Arc<dyn Fn(Key, &T, Expiry) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
+impl<T> Sessions<T> {
+    /// Sets up sessions. One that does not exist yet has the value `T::default()`, unless
+    /// [`initial`](SessionsBuilder::initial) says otherwise.
+    pub fn builder() -> SessionsBuilder<T>
+    where
+        T: Default + 'static,
+    {
+        SessionsBuilder::new(Arc::new(T::default))
+    }
+
+    /// Sets up sessions of a type that has no default: `initial` makes the value of a session that
+    /// does not exist yet.
+    pub fn builder_with(initial: impl Fn() -> T + Send + Sync + 'static) -> SessionsBuilder<T> {
+        SessionsBuilder::new(Arc::new(initial))
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned + Send + Sync + 'static> Sessions<T> {
+    /// Sessions in `storage`, and the default for everything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`SessionsBuilder::build`].
+    pub fn new(storage: impl Into<Store>) -> Result<Self, Error> {
+        Self::builder().storage(storage).build()
+    }
+}
+
 /// Sets up [`Sessions`]. Everything has a default.
 #[must_use = "a builder does nothing before `build`"]
 pub struct SessionsBuilder<T, C = Json> {
-    storage: Option<Arc<dyn Storage>>,
+    store: Option<Store>,
     prefix: String,
     initial: Initial<T>,
     initial_counts: bool,
@@ -48,7 +78,7 @@ pub struct SessionsBuilder<T, C = Json> {
 impl<T> SessionsBuilder<T> {
     pub(crate) fn new(initial: Initial<T>) -> Self {
         Self {
-            storage: None,
+            store: None,
             prefix: String::new(),
             initial,
             initial_counts: true,
@@ -73,11 +103,11 @@ where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
     C: Codec,
 {
-    /// Where the sessions are kept: a storage, or an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as
-    /// `larder::open` returns. Without one they are in this process's memory (with the crate's
-    /// feature `memory`) and end with it, and a warning says so.
-    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
-        self.storage = Some(share(storage));
+    /// Where the sessions are kept: a [`Store`], such as `larder::open` and the adapters return, or a
+    /// storage that makes one. Without it they are in this process's memory (with the crate's feature
+    /// `memory`) and end with it, and a warning says so.
+    pub fn storage(mut self, storage: impl Into<Store>) -> Self {
+        self.store = Some(storage.into());
         self
     }
 
@@ -104,7 +134,7 @@ where
     /// How values become bytes: JSON by default.
     pub fn codec<D: Codec>(self, codec: D) -> SessionsBuilder<T, D> {
         SessionsBuilder {
-            storage: self.storage,
+            store: self.store,
             prefix: self.prefix,
             initial: self.initial,
             initial_counts: self.initial_counts,
@@ -213,8 +243,8 @@ where
     /// no compare-and-swap unless [`Conflicts::LastWriteWins`] accepts that.
     pub fn build(self) -> Result<Sessions<T>> {
         let migrations = self.migrations.map(Migrations::checked).transpose()?;
-        let storage = self.storage.map_or_else(default_storage, Ok)?;
-        check(&*storage, &self.prefix, &self.lifetime, self.conflicts)?;
+        let store = self.store.map_or_else(default_store, Ok)?;
+        check(&store, &self.prefix, &self.lifetime, self.conflicts)?;
 
         let current = migrations.as_ref().and_then(Migrations::version);
         let envelope = self.envelope || current.is_some() || self.lifetime.is_absolute();
@@ -222,13 +252,11 @@ where
         let content = Arc::new(Content { format, migrations, lifetime: self.lifetime });
         let (prefix, owner) = (self.prefix.clone(), self.owner.clone());
         let note_owner: NoteOwner<T> = {
-            let storage = Arc::clone(&storage);
+            let store = store.clone();
             Arc::new(move |key, value, expiry| {
-                let (storage, prefix) = (Arc::clone(&storage), prefix.clone());
+                let (store, prefix) = (store.clone(), prefix.clone());
                 let owner = owner.as_ref().and_then(|owner| owner(value));
-                Box::pin(
-                    async move { owners::note(&*storage, &prefix, owner.as_deref(), &key, expiry).await },
-                )
+                Box::pin(async move { index::note(&store, &prefix, owner.as_deref(), &key, expiry).await })
             })
         };
         let merge = self.merge.map(|merge| merge_stored(Arc::clone(&content), merge, note_owner));
@@ -239,15 +267,15 @@ where
             content,
             write_back: self.write_back,
             conflicts: self.conflicts,
-            queue: Queue::new(Arc::clone(&storage), self.most_waiting, self.patience),
+            queue: Queue::new(store.clone(), self.most_waiting, self.patience),
             touches: Touches::new(),
             owner: self.owner,
-            road: Road { storage, signposts: self.signposts, merge },
+            resolver: Resolver { store, redirects: self.signposts, merge },
         }))
     }
 }
 
-fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts) -> Result<()> {
+fn check(store: &Store, prefix: &str, lifetime: &Lifetime, conflicts: Conflicts) -> Result<()> {
     if !prefix.is_empty() {
         Key::new(prefix).map_err(|error| {
             Error::new(
@@ -256,23 +284,20 @@ fn check(storage: &dyn Storage, prefix: &str, lifetime: &Lifetime, conflicts: Co
             )
         })?;
     }
-    let capabilities = storage.capabilities();
-    if *lifetime != Lifetime::forever() && !capabilities.expiry {
+    let info = store.info();
+    if *lifetime != Lifetime::forever() && !info.expiry {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "the storage `{}` has no expiry: leave the lifetime out, or take another",
-                storage.name()
-            ),
+            format!("the storage `{}` has no expiry: leave the lifetime out, or take another", info.name),
         ));
     }
-    if capabilities.versions == Versions::None && conflicts != Conflicts::LastWriteWins {
+    if info.versions == Versions::None && conflicts != Conflicts::LastWriteWins {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
                 "the storage `{}` has no compare-and-swap, so that updates of other processes may be lost: take \
                  another, or accept that with `Conflicts::LastWriteWins`",
-                storage.name()
+                info.name
             ),
         ));
     }
@@ -314,15 +339,15 @@ fn merge_stored<T: Send + Sync + 'static>(
 }
 
 #[cfg(feature = "memory")]
-fn default_storage() -> Result<Arc<dyn Storage>> {
+fn default_store() -> Result<Store> {
     tracing::warn!(
         "sessions are kept in this process's memory and end with it; give the builder a storage to keep them"
     );
-    Ok(Arc::new(larder_memory::MemoryStorage::new()))
+    Ok(Store::new(larder_memory::MemoryStorage::new()))
 }
 
 #[cfg(not(feature = "memory"))]
-fn default_storage() -> Result<Arc<dyn Storage>> {
+fn default_store() -> Result<Store> {
     Err(Error::new(
         ErrorKind::InvalidConfig,
         "there is no storage: give the builder one, or turn on the feature `memory` of larder-session",
@@ -332,7 +357,7 @@ fn default_storage() -> Result<Arc<dyn Storage>> {
 impl<T, C: fmt::Debug> fmt::Debug for SessionsBuilder<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionsBuilder")
-            .field("storage", &self.storage)
+            .field("store", &self.store)
             .field("prefix", &self.prefix)
             .field("codec", &self.codec)
             .field("lifetime", &self.lifetime)

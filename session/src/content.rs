@@ -1,11 +1,11 @@
 //! From stored bytes to a session's value and back.
 
-use larder_core::{Bytes, Expiry, Result, clock::unix_millis};
+use larder_core::v2::{Bytes, Expiry, Result, clock::unix_millis};
 
 use crate::{
-    Lifetime, Migrations,
     format::{Format, Label, Stored},
-    lifetime::End,
+    lifetime::{End, Lifetime},
+    migrations::Migrations,
 };
 
 /// How sessions of one kind are stored.

@@ -3,8 +3,9 @@
 use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
 use larder_core::{
-    Bytes, Codec, Error, ErrorKind, Json, Result, not_readable,
+    not_readable,
     surrogates::{self, Hidden},
+    v2::{Bytes, Codec, Error, ErrorKind, Json, Result},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -12,7 +13,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::{members, signpost};
+use crate::{members, moves::is_marker};
 
 /// The name of the data in an envelope.
 const DATA: &str = "__d";
@@ -193,7 +194,7 @@ impl<T> Format<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Codec`] if it could not be read again; [`ErrorKind::InvalidValue`] if it would be
-    /// taken for a signpost of a move.
+    /// taken for a marker of a move.
     pub(crate) fn encode(
         &self,
         value: &T,
@@ -205,7 +206,7 @@ impl<T> Format<T> {
             return Ok(None);
         }
         let enclosed =
-            self.envelope || (self.encloses && (signpost::is_one(&bare) || self.could_be_an_envelope(&bare)));
+            self.envelope || (self.encloses && (is_marker(&bare) || self.could_be_an_envelope(&bare)));
         let mut stored = if enclosed {
             self.coder.encode_envelope(value, Label { version: self.current, deadline, surrogates })?
         } else {
@@ -214,7 +215,7 @@ impl<T> Format<T> {
         if surrogates {
             stored = surrogates::reveal(&stored).into();
         }
-        if signpost::is_one(&stored) {
+        if is_marker(&stored) {
             return Err(Error::new(
                 ErrorKind::InvalidValue,
                 "the session would be taken for something of Larder's own; add something to it, or use a codec \
@@ -344,7 +345,7 @@ fn envelope<D: DeserializeOwned>(codec: &impl Codec, bytes: &[u8]) -> Option<(D,
 
 #[cfg(test)]
 mod tests {
-    use larder_core::Json;
+    use larder_core::v2::Json;
     use serde_json::json;
 
     use super::*;

@@ -7,11 +7,17 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{Codec, Error, ErrorKind, Json, Result};
+use larder_core::v2::{Codec, Error, ErrorKind, Json, Result, Store};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Outcome, Session, SessionKey, Sessions, SessionsBuilder};
+use crate::{
+    builder::SessionsBuilder,
+    key::SessionKey,
+    outcome::Outcome,
+    session::{OpenSession, Session},
+    sessions::Sessions,
+};
 
 /// Sessions of named values, each of a type of its own.
 ///
@@ -69,7 +75,7 @@ impl KvBuilder {
     }
 
     /// Where the sessions are kept; see [`SessionsBuilder::storage`].
-    pub fn storage(self, storage: impl larder_core::Storage + 'static) -> Self {
+    pub fn storage(self, storage: impl Into<Store>) -> Self {
         self.with(|sessions| sessions.storage(storage))
     }
 
@@ -171,7 +177,7 @@ impl KvSessions {
 
     /// The storage underneath.
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn larder_core::Storage> {
+    pub fn storage(&self) -> &Store {
         self.sessions.storage()
     }
 
@@ -259,7 +265,7 @@ impl OpenKvSession {
     ///
     /// As [`OpenSession::save`](crate::OpenSession::save).
     pub async fn save(self) -> Result<()> {
-        crate::OpenSession::from_session(self.0.session).save().await
+        OpenSession::from_session(self.0.session).save().await
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 /// the same session. Nothing is saved without [`save`](Self::save), which
 /// [`update_lazy`](crate::Sessions::update_lazy) does when its handler is done.
 ///
-/// Where there is no key, every touch is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) error
+/// Where there is no key, every touch is an [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) error
 /// that says why, and saving does nothing.
 ///
 /// From the first read to the save, or until the last handle is dropped, other updates of the session
@@ -104,7 +104,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     }
 
     fn key(&self) -> Result<&Key> {
-        self.inner.key.as_ref().map_err(Error::duplicate)
+        self.inner.key.as_ref().map_err(Error::clone)
     }
 
     /// A copy of the value; the initial one if there is no session yet.
@@ -167,7 +167,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
     pub fn set(&self, value: T) -> Result<()> {
         self.assign(Assigned::Value(value))
     }
@@ -178,7 +178,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
     pub fn set_later(&self, promise: impl Future<Output = Result<T>> + Send + 'static) -> Result<()> {
         self.assign(Assigned::Promise(Box::pin(promise)))
     }
@@ -188,7 +188,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
     pub fn clear(&self) -> Result<()> {
         self.assign(Assigned::Cleared)
     }
@@ -312,7 +312,7 @@ impl<T> Inner<T> {
         match known {
             Known::Read(state) => Ok(Access::Read(state)),
             Known::Blind { value, cleared } => Ok(Access::Blind { value, cleared }),
-            Known::Failed(error) => Err(error.duplicate()),
+            Known::Failed(error) => Err(error.clone()),
             Known::Untouched | Known::Promised(..) => {
                 Err(Error::new(ErrorKind::Other, "the session is still not known"))
             }
@@ -338,7 +338,7 @@ impl<T> Inner<T> {
             }
             let Known::Promised(promise, _) = known else {
                 return match known {
-                    Known::Failed(error) => Err(error.duplicate()),
+                    Known::Failed(error) => Err(error.clone()),
                     _ => Ok(()),
                 };
             };

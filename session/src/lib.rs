@@ -4,6 +4,8 @@ mod builder;
 mod conflicts;
 mod content;
 mod format;
+mod id;
+mod index;
 pub mod key;
 mod kv;
 mod lazy;
@@ -12,18 +14,17 @@ mod lifetime;
 mod listing;
 mod members;
 mod migrations;
+mod moves;
 mod multi;
 mod outcome;
 mod owners;
 mod queue;
-mod road;
 mod session;
 mod sessions;
 mod shared;
-mod signpost;
 mod state;
 
-pub use larder_core::{Error, ErrorKind, Result};
+pub use larder_core::v2::{Error, ErrorKind, Result};
 
 pub use crate::{
     builder::SessionsBuilder,

@@ -6,13 +6,16 @@ use futures_util::{
     TryFutureExt,
     future::{BoxFuture, join_all, try_join_all},
 };
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 
 use crate::{
-    Conflicts, LazySession, OpenSession, Outcome, Session, SessionKey, Sessions,
-    conflicts::Reruns,
+    conflicts::{Conflicts, Reruns},
+    key::SessionKey,
+    lazy::LazySession,
+    outcome::Outcome,
     queue::{Identity, Nesting, Queue, Turn},
-    session::Lent,
+    session::{Lent, OpenSession, Session},
+    sessions::Sessions,
     state::State,
 };
 
@@ -217,7 +220,7 @@ pub trait Fragments: sealed::Fragments {}
 
 mod sealed {
     use super::{BoxFuture, Claim, Identity, Result, SessionKey, Turn};
-    use crate::Conflicts;
+    use crate::conflicts::Conflicts;
 
     pub trait Fragments: Send + Sync {
         /// What the handler gets.

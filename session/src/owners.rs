@@ -1,50 +1,11 @@
-//! The index of owners: which sessions are whose.
-//!
-//! An entry per session, `larder:owner:<prefix>:<owner>:<key>`, that ends soon after the session and
-//! never before it: nothing to rewrite when a user has many sessions.
+//! The sessions of one owner.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, future::ready};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 
-use crate::{Sessions, key::RESERVED};
-
-/// What would be mistaken for an end of the prefix or the owner.
-const SEPARATORS: &AsciiSet = &CONTROLS.add(b':').add(b'%');
-
-/// How much longer an entry of the index lives than its session. It is written first, and the write of
-/// the session may take its time: a session that outlives its entry could not be revoked.
-const LONGER: Duration = Duration::from_secs(60);
-
-fn begin(prefix: &str, owner: &str) -> String {
-    let encode = |text| utf8_percent_encode(text, SEPARATORS);
-    format!("{RESERVED}owner:{}:{}:", encode(prefix), encode(owner))
-}
-
-pub(crate) fn entry(prefix: &str, owner: &str, key: &Key) -> Result<Key> {
-    Key::try_from(begin(prefix, owner) + key.as_str())
-}
-
-/// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be called
-/// before the session is written or touched.
-pub(crate) async fn note(
-    storage: &dyn Storage,
-    prefix: &str,
-    owner: Option<&str>,
-    key: &Key,
-    expiry: Expiry,
-) -> Result<()> {
-    let Some(owner) = owner else {
-        return Ok(());
-    };
-    let expiry = match expiry {
-        Expiry::After(left) => Expiry::After(left.saturating_add(LONGER)),
-        Expiry::Never => Expiry::Never,
-    };
-    storage.write(&entry(prefix, owner, key)?, Bytes::from_static(b"true"), expiry).await
-}
+use crate::{index, sessions::Sessions};
 
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// The keys of the sessions that are `owner`'s, without the prefix, as
@@ -53,7 +14,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Storage::keys`](larder_core::Storage::keys) and of [`get`](Self::get).
+    /// Those of [`Store::keys`](larder_core::v2::Store::keys) and of [`get`](Self::get).
     pub async fn keys_of(&self, owner: &str) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         for key in self.indexed(owner).await? {
@@ -90,9 +51,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// What the index says. It may lag behind: a session that was replaced or deleted without being
     /// read is still named under its former owner.
     async fn indexed(&self, owner: &str) -> Result<BTreeSet<String>> {
-        let begin = begin(&self.shared.prefix, owner);
+        let begin = index::begin(&self.shared.prefix, owner);
         let length = begin.len() + self.shared.prefix.len();
-        let keys = self.shared.road.storage.keys(&begin);
+        let keys = self.storage().keys(&begin);
         // The index holds no such key: it is another program's.
         let keys = keys.filter(|key| ready(!key.as_ref().is_err_and(Error::concerns_one_entry)));
         keys.map_ok(|entry| entry.as_str().get(length..).unwrap_or_default().to_owned()).try_collect().await
@@ -107,7 +68,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     async fn belongs_to(&self, key: &str, owner: &str) -> Result<bool> {
-        let found = self.shared.road.find(&self.key(key)?).await?;
+        let found = self.shared.resolver.find(&self.key(key)?).await?;
         let Some(record) = found.record else {
             return Ok(false);
         };

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Error, ErrorKind, Key, Record, Result, Storage};
+use larder_core::v2::{Error, ErrorKind, Key, Record, Result, Store};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
-/// A session among all: the address of its storage, and its key there. Several queues may be of one
-/// storage.
+/// A session among all: the address of its storage, and its key in the whole store. Several queues may
+/// be of one storage.
 pub(crate) type Identity = (usize, Key);
 
 tokio::task_local! {
@@ -50,7 +50,7 @@ impl Nested {
         let writes = std::mem::take(&mut *self.writes.lock());
         for (queue, key) in &self.claims {
             if let Some(written) = writes.get(key)
-                && let Ok(Some(stored)) = queue.storage.read(key).await
+                && let Ok(Some(stored)) = queue.store.read(key).await
                 && stored.version == written.version
                 && same(&stored.value, &written.value)
             {
@@ -112,7 +112,7 @@ impl Nesting {
 /// A lock per key: fair (first come, first served), with a bound on how many wait. A key takes room
 /// only while somebody holds its lock or waits for it.
 pub struct Queue {
-    storage: Arc<dyn Storage>,
+    store: Store,
     locks: Mutex<HashMap<Key, Lock>>,
     waiting: AtomicUsize,
     most_waiting: usize,
@@ -120,18 +120,20 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        most_waiting: usize,
-        patience: Option<Duration>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(store: Store, most_waiting: usize, patience: Option<Duration>) -> Arc<Self> {
         let waiting = AtomicUsize::new(0);
-        Arc::new(Self { storage, locks: Mutex::default(), waiting, most_waiting, patience })
+        Arc::new(Self { store, locks: Mutex::default(), waiting, most_waiting, patience })
     }
 
     /// Which session is at `key`, among all.
     pub(crate) fn identity(&self, key: &Key) -> Identity {
-        (Arc::as_ptr(&self.storage).addr(), key.clone())
+        let storage = Arc::as_ptr(self.store.storage()).addr();
+        let namespace = self.store.prefix();
+        if namespace.is_empty() {
+            return (storage, key.clone());
+        }
+        // A key that is too long for the store is never read.
+        (storage, Key::try_from(format!("{namespace}{key}")).unwrap_or_else(|_| key.clone()))
     }
 
     /// Waits for its turn.
@@ -261,7 +263,7 @@ mod tests {
     use super::*;
 
     fn queue(most_waiting: usize, patience: Option<Duration>) -> Arc<Queue> {
-        Queue::new(Arc::new(MemoryStorage::new()), most_waiting, patience)
+        Queue::new(Store::new(MemoryStorage::new()), most_waiting, patience)
     }
 
     fn key(text: &str) -> Key {

@@ -2,14 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, Storage, clock::unix_millis};
+use larder_core::v2::{
+    Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis,
+};
 
 use crate::{
-    LazySession, Lease, Leases, OpenSession, Outcome, Session, SessionKey, SessionsBuilder,
     conflicts::Reruns,
-    key::RESERVED,
+    key::{RESERVED, SessionKey},
+    lazy::LazySession,
+    lease::{Lease, Leases},
+    outcome::Outcome,
     queue::{Nesting, Queue},
-    session::Lent,
+    session::{Lent, OpenSession, Session},
     shared::Shared,
     state::{Place, State},
 };
@@ -29,29 +33,14 @@ impl<T> Clone for Sessions<T> {
 }
 
 impl<T> Sessions<T> {
-    /// Sets up sessions. One that does not exist yet has the value `T::default()`, unless
-    /// [`initial`](SessionsBuilder::initial) says otherwise.
-    pub fn builder() -> SessionsBuilder<T>
-    where
-        T: Default + 'static,
-    {
-        SessionsBuilder::new(Arc::new(T::default))
-    }
-
-    /// Sets up sessions of a type that has no default: `initial` makes the value of a session that
-    /// does not exist yet.
-    pub fn builder_with(initial: impl Fn() -> T + Send + Sync + 'static) -> SessionsBuilder<T> {
-        SessionsBuilder::new(Arc::new(initial))
-    }
-
     pub(crate) fn from_shared(shared: Shared<T>) -> Self {
         Self { shared: Arc::new(shared) }
     }
 
     /// The storage underneath.
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.shared.road.storage
+    pub fn storage(&self) -> &Store {
+        self.shared.store()
     }
 
     /// The same number for all clones, and for no other sessions that there are at the time.
@@ -82,8 +71,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// returning; it can borrow from around it, but not mutably, since it may run more than once.
     ///
     /// An update within an update of the same session is an
-    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) error: it would wait for itself. Through
-    /// another `Sessions` on the same `Arc<dyn Storage>` the inner one is refused before it runs.
+    /// [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) error: it would wait for itself. Through
+    /// another `Sessions` on the same [`Store`] the inner one is refused before it runs.
     /// Through another handle on the same store the inner one is saved, and the outer one fails when it
     /// finds that its own handler has overtaken it (with [`Conflicts::Fail`](crate::Conflicts::Fail) as
     /// with any other conflict). An inner update in a task that the handler spawns
@@ -101,12 +90,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key;
-    /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
-    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
+    /// The handler's own; [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key;
+    /// [`Conflict`](larder_core::v2::ErrorKind::Conflict) as the policy says;
+    /// [`Codec`](larder_core::v2::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
     /// could not be read as one again (nothing is saved then), and
-    /// [`VersionTooNew`](larder_core::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
-    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same session; those of
+    /// [`VersionTooNew`](larder_core::v2::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
+    /// [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) within an update of the same session; those of
     /// reading and writing.
     pub async fn update<O, F>(
         &self,
@@ -191,7 +180,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// As [`update`](Self::update), but for the handler's and conflicts.
     pub async fn get(&self, key: impl Into<SessionKey>) -> Result<Option<T>> {
-        let found = self.shared.road.find(&self.key(key)?).await?;
+        let found = self.shared.resolver.find(&self.key(key)?).await?;
         let Some(record) = found.record else {
             return Ok(None);
         };
@@ -199,7 +188,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             return Ok(None);
         };
         let owner = self.shared.owner_of(&decoded.value);
-        self.shared.extend(&found.key, decoded.marks.end, owner.as_deref()).await?;
+        self.shared.extend(&found.key, record.version, decoded.marks.end, owner.as_deref()).await?;
         Ok(Some(decoded.value))
     }
 
@@ -215,7 +204,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         session.save().await
     }
 
-    /// Deletes the session under `key`; says whether there was one. The signposts that lead to it
+    /// Deletes the session under `key`; says whether there was one. The redirects that lead to it
     /// stay. Takes its turn among the updates.
     ///
     /// # Errors
@@ -242,32 +231,34 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no
+    /// Those of reading; [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) if the storage has no
     /// expiry.
     pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
-        let found = self.shared.road.find(&self.key(key)?).await?;
-        let Some(record) = found.record else {
+        let info = self.storage().info();
+        let mut options = ReadOptions::new();
+        options.ttl = info.expiry;
+        let Some(record) = self.shared.resolver.find_with(&self.key(key)?, &options).await?.record else {
             return Ok(None);
         };
-        let Some(left) = self.storage().ttl(&found.key).await? else {
-            return Ok(None);
-        };
+        let left = record
+            .expiry
+            .ok_or_else(|| Error::unsupported().with_adapter(info.name).with_operation(Operation::Read))?;
         // An end that is stored with it counts only where the store knows none.
         let end = self.shared.content.format.end(&record.value).filter(|_| left == Expiry::Never);
         Ok(Expiry::until(end, unix_millis()).map(|end| end.earlier(left)))
     }
 
-    /// Moves the session under `old` to `new` and leaves a signpost at `old`: for a chat that gets
+    /// Moves the session under `old` to `new` and leaves a redirect at `old`: for a chat that gets
     /// another id, such as a Telegram group that becomes a supergroup.
     ///
     /// Once this has begun, updates meet in one session whichever of the two keys they come under, in
     /// whatever order, in this process or another, also if the process that moves dies in between.
     /// The session keeps its content and the time that it has left. Where there is no session, the
-    /// signpost is put up all the same. Moving again is no error, nor is moving on or back. It takes its turn
+    /// redirect is written too. Moving again is no error, nor is moving on or back. It takes its turn
     /// among the updates that come under `old` in this process, so that none of them has to run again.
     ///
     /// While it is under way the session is stored a third larger. One that the store has no room for
-    /// then is [`TooLarge`](larder_core::ErrorKind::TooLarge): it stays where it is, and both keys lead
+    /// then is [`TooLarge`](larder_core::v2::ErrorKind::TooLarge): it stays where it is, and both keys lead
     /// to it.
     ///
     /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
@@ -277,8 +268,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](larder_core::ErrorKind::Conflict) if there is a session at both keys and no
-    /// `merge`: nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without
+    /// [`Conflict`](larder_core::v2::ErrorKind::Conflict) if there is a session at both keys and no
+    /// `merge`: nothing is changed. [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) without
     /// compare-and-swap. Those of reading and writing: call it again, and it goes on.
     pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
         let (old, new) = (self.key(old)?, self.key(new)?);
@@ -287,13 +278,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             turn => Some(turn?),
         };
-        self.shared.road.move_session(&old, &new).await
+        self.shared.resolver.move_session(&old, &new).await
     }
 
     /// The leases on these sessions, for other options than [`lock`](Self::lock)'s.
     #[must_use]
     pub fn leases(&self) -> Leases {
-        Leases::new(Arc::clone(self.storage())).with_prefix(format!("{RESERVED}lease:"))
+        Leases::new(self.storage()).with_prefix(format!("{RESERVED}lease:"))
     }
 
     /// Waits until nobody holds a lease on the session under `key`, in any process, and takes one: for
@@ -308,19 +299,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// As [`Leases::lock`].
     pub async fn lock(&self, key: impl Into<SessionKey>) -> Result<Lease> {
         // Under either id of a chat that has moved it is one lease.
-        let found = self.shared.road.find(&self.key(key)?).await?;
+        let found = self.shared.resolver.find(&self.key(key)?).await?;
         self.leases().lock(&found.key).await
-    }
-}
-
-impl<T: Default + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Sessions<T> {
-    /// Sessions in `storage`, and the default for everything else.
-    ///
-    /// # Errors
-    ///
-    /// As [`SessionsBuilder::build`].
-    pub fn new(storage: impl Storage + 'static) -> Result<Self, Error> {
-        Self::builder().storage(storage).build()
     }
 }
 

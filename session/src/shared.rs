@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use larder_core::{Expiry, Key, Result};
+use larder_core::v2::{Expiry, Key, Result, Store};
 
 use crate::{
-    Conflicts,
+    conflicts::Conflicts,
     content::{Content, Decoded},
+    index,
     lifetime::Touches,
-    owners,
+    moves::Resolver,
     queue::Queue,
-    road::Road,
 };
 
 pub(crate) type Initial<T> = Arc<dyn Fn() -> T + Send + Sync>;
 pub(crate) type OwnerOf<T> = Arc<dyn Fn(&T) -> Option<String> + Send + Sync>;
 
 pub(crate) struct Shared<T> {
-    pub(crate) road: Road,
+    pub(crate) resolver: Resolver,
     pub(crate) prefix: String,
     pub(crate) initial: Initial<T>,
     /// Whether the initial value of a session counts as written.
@@ -31,6 +31,10 @@ pub(crate) struct Shared<T> {
 }
 
 impl<T> Shared<T> {
+    pub(crate) const fn store(&self) -> &Store {
+        &self.resolver.store
+    }
+
     /// Whose session it is, if there is an index of owners.
     pub(crate) fn owner_of(&self, value: &T) -> Option<String> {
         self.owner.as_ref().and_then(|owner| owner(value))
@@ -38,22 +42,22 @@ impl<T> Shared<T> {
 
     /// The session that is stored at `key`; `None` if it is over.
     pub(crate) async fn decode(&self, key: &Key, bytes: &[u8]) -> Result<Option<Decoded<T>>> {
-        self.content.decode(bytes, self.road.left(key)).await.map_err(|error| error.with_key(key))
+        self.content.decode(bytes, self.resolver.left(key)).await.map_err(|error| error.with_key(key))
     }
 
     /// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be
     /// called before the session is written or touched.
     pub(crate) async fn note_owner(&self, owner: Option<&str>, key: &Key, expiry: Expiry) -> Result<()> {
-        owners::note(&*self.road.storage, &self.prefix, owner, key, expiry).await
+        index::note(self.store(), &self.prefix, owner, key, expiry).await
     }
 
     /// The session at `key` is no longer `owner`'s. An entry too many does no harm, and what has been
     /// saved must not look as if it had failed.
     pub(crate) async fn forget_owner(&self, owner: Option<&str>, key: &Key) {
-        let Some(entry) = owner.and_then(|owner| owners::entry(&self.prefix, owner, key).ok()) else {
+        let Some(entry) = owner.and_then(|owner| index::entry(&self.prefix, owner, key).ok()) else {
             return;
         };
-        if let Err(error) = self.road.storage.delete(&entry).await {
+        if let Err(error) = self.store().delete(&entry).await {
             tracing::warn!(kind = %error.kind(), %error, "an entry of the index of owners could not be deleted");
         }
     }

@@ -2,16 +2,17 @@
 
 use std::{future::ready, sync::Arc};
 
-use larder_core::{
-    Bytes, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version, clock::unix_millis,
+use larder_core::v2::{
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version,
+    WriteOptions, clock::unix_millis,
 };
 
 use crate::{
-    Conflicts,
+    conflicts::Conflicts,
     content::{Decoded, Marks},
     lifetime::End,
+    moves::Found,
     queue::{Identity, Nesting, Turn, note_write},
-    road::Found,
     shared::Shared,
 };
 
@@ -82,7 +83,7 @@ impl<T> State<T> {
     /// Reads the session whose turn this is, wherever it has moved.
     pub(crate) async fn load(shared: &Arc<Shared<T>>, mut turn: Turn, nesting: Nesting) -> Result<Self> {
         let found = loop {
-            let found = shared.road.find(turn.key()).await?;
+            let found = shared.resolver.find(turn.key()).await?;
             if found.key == *turn.key() || nesting.waits_for_no_more() {
                 break found;
             }
@@ -100,7 +101,7 @@ impl<T> State<T> {
         };
         let place = Place { key: found.key, stored };
         let bytes = found.record.map(|record| record.value);
-        let left = shared.road.left(&place.key);
+        let left = shared.resolver.left(&place.key);
         let (origin, value) =
             shared.interpret(bytes, left).await.map_err(|error| error.with_key(&place.key))?;
         Ok(Self {
@@ -242,7 +243,8 @@ impl<T> State<T> {
             // New, and nobody has made anything of it.
             Plan::Keep if self.is_new() => Ok(()),
             Plan::Keep => {
-                self.shared.extend(&self.place.key, self.origin.marks.end, self.origin.owner.as_deref()).await
+                let (key, version) = (&self.place.key, self.place.version());
+                self.shared.extend(key, version, self.origin.marks.end, self.origin.owner.as_deref()).await
             }
             Plan::Delete => {
                 self.place.replace(&self.shared, None).await?;
@@ -272,7 +274,7 @@ impl Place {
     }
 
     /// Writes or deletes, if what is stored is still as it was read. With `LastWriteWins` it is done
-    /// in any case, but never over a signpost.
+    /// in any case, but never over a marker.
     async fn replace<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
         if shared.conflicts == Conflicts::LastWriteWins {
             return self.overwrite_with(shared, value, Over::Sessions).await;
@@ -306,12 +308,12 @@ impl Place {
                 outcome => return outcome,
             }
         }
-        Err(Error::conflict().with_adapter(shared.road.storage.name()).with_operation(Operation::WriteIf))
+        Err(Error::conflict().with_adapter(shared.store().info().name).with_operation(Operation::Write))
     }
 
     /// Finds out what is stored now.
     pub(crate) async fn look<T>(&mut self, shared: &Shared<T>) -> Result<Option<Bytes>> {
-        let found = shared.road.find(&self.key).await?;
+        let found = shared.resolver.find(&self.key).await?;
         self.key = found.key;
         let (stored, value) = match found.record {
             None => (Stored::Absent, None),
@@ -322,35 +324,35 @@ impl Place {
     }
 
     async fn replace_once<T>(&mut self, shared: &Shared<T>, value: Option<(Bytes, Expiry)>) -> Result<()> {
-        let storage = &*shared.road.storage;
-        let compares = storage.capabilities().compare_and_swap();
-        let written = value.as_ref().map(|(bytes, _)| bytes.clone());
-        self.stored = match (value, &self.stored) {
-            (None, Stored::Absent) => Stored::Absent,
-            (None, Stored::At(Some(version))) if compares => {
-                storage.delete_if(&self.key, version).await?;
-                Stored::Absent
-            }
-            (Some((bytes, expiry)), Stored::Absent) if compares => {
-                Stored::At(Some(storage.write_if(&self.key, bytes, expiry, Condition::Absent).await?))
-            }
-            (Some((bytes, expiry)), Stored::At(Some(version))) if compares => {
-                let condition = Condition::At(version.clone());
-                Stored::At(Some(storage.write_if(&self.key, bytes, expiry, condition).await?))
-            }
-            (None, _) => {
-                storage.delete(&self.key).await?;
-                Stored::Absent
-            }
-            (Some((bytes, expiry)), _) => {
-                storage.write(&self.key, bytes, expiry).await?;
-                Stored::At(None)
-            }
+        let store = shared.store();
+        let condition = match &self.stored {
+            _ if !store.info().conditions() => Condition::Any,
+            Stored::Absent => Condition::Absent,
+            Stored::At(version) => version.clone().map_or(Condition::Any, Condition::At),
         };
-        if let (Some(bytes), Stored::At(Some(version))) = (written, &self.stored) {
+        let Some((bytes, expiry)) = value else {
+            if !matches!(self.stored, Stored::Absent) {
+                store.delete_with(&self.key, &DeleteOptions::new().condition(condition)).await?;
+                self.stored = Stored::Absent;
+            }
+            return Ok(());
+        };
+        let options = WriteOptions::new().expiry(expiry).condition(condition);
+        let written = store.write_with(&self.key, bytes.clone(), &options).await?;
+        if let Some(version) = &written.version {
             note_write(&self.key, &Record::at(bytes, version.clone()));
         }
+        // What has no time left is not there.
+        self.stored = if expiry.is_elapsed() { Stored::Absent } else { Stored::At(written.version) };
         Ok(())
+    }
+
+    /// The version that is stored, as far as we know.
+    fn version(&self) -> Option<Version> {
+        match &self.stored {
+            Stored::Absent => None,
+            Stored::At(version) => version.clone(),
+        }
     }
 }
 
@@ -371,15 +373,25 @@ impl<T> Shared<T> {
         Ok((origin, (self.initial)()))
     }
 
-    /// Touches a sliding session that was used, if that is due.
-    pub(crate) async fn extend(&self, key: &Key, deadline: Option<End>, owner: Option<&str>) -> Result<()> {
+    /// Touches a sliding session that was used, if that is due, at the version that was read.
+    ///
+    /// A read that touches would save a round trip, but would also touch a marker of a move, or a session
+    /// that is over by the end that is stored with it, before anybody knows that it is one.
+    pub(crate) async fn extend(
+        &self,
+        key: &Key,
+        version: Option<Version>,
+        deadline: Option<End>,
+        owner: Option<&str>,
+    ) -> Result<()> {
         let lifetime = &self.content.lifetime;
         if lifetime.interval().is_some_and(|interval| self.touches.is_due(key, interval)) {
             let expiry = lifetime.expiry(deadline.filter(|_| lifetime.is_absolute()), unix_millis());
             // First the index: a session that outlives its entry could not be revoked.
             self.note_owner(owner, key, expiry).await?;
-            self.road.touch(key, expiry).await?;
-            self.touches.note(key);
+            if self.resolver.touch(key, version, expiry).await? {
+                self.touches.note(key);
+            }
         }
         Ok(())
     }

@@ -8,10 +8,10 @@ mod common;
 use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt};
-use larder_core::{Expiry, Key, Operation, Storage, clock::unix_millis};
+use larder_core::v2::{Expiry, clock::unix_millis};
 use larder_session::{Lifetime, Sessions};
 
-use common::{Counting, LONG};
+use common::{Call, Counting, LONG};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -20,12 +20,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn put_session_of_a_clock_behind(storage: &Counting, key: &str) -> i64 {
     let end = unix_millis() - 30_000;
     let stored = format!(r#"{{"__d":41,"e":{end}}}"#);
-    storage.behind().write(&Key::new(key).unwrap(), stored.into(), Expiry::After(MINUTE)).await.unwrap();
+    storage.behind().write(key, stored).expires_in(MINUTE).await.unwrap();
     end
 }
 
 async fn left(storage: &Counting, key: &str) -> Duration {
-    match storage.behind().ttl(&Key::new(key).unwrap()).await.unwrap() {
+    match storage.behind().ttl(key).await.unwrap() {
         Some(Expiry::After(left)) => left,
         other => panic!("it ends by itself, but not like this: {other:?}"),
     }
@@ -86,7 +86,7 @@ async fn store_is_asked_only_if_the_stored_end_has_passed() {
     storage.put("1", format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() + 3_600_000)).await;
     sessions.get(1).await.unwrap();
     sessions.update(1, async |mut session| *session += 1).await.unwrap();
-    assert_eq!((storage.count(Operation::Ttl), storage.reads(), storage.writes()), (0, 2, 1));
+    assert_eq!((storage.count(Call::Ttl), storage.reads(), storage.writes()), (0, 2, 1));
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn stored_end_counts_where_the_store_gives_no_time_to_live() {
 /// it die before write number `step + 1`.
 async fn die_while_moving(storage: &Counting, left: Duration, step: usize) -> Sessions<u32> {
     let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
-    storage.behind().write(&Key::new("old").unwrap(), "41".into(), Expiry::After(left)).await.unwrap();
+    storage.behind().write("old", "41").expires_in(left).await.unwrap();
     let gate = storage.gate_writes();
     gate.let_through(step);
     let mut moving = Box::pin(sessions.move_key("old", "new"));
@@ -212,7 +212,7 @@ async fn session_that_ends_on_its_way_stays_gone() {
     let storage = Counting::new();
     let sessions: Sessions<u32> = Sessions::builder().storage(storage.clone()).build().unwrap();
     let short = Expiry::After(Duration::from_millis(50));
-    storage.behind().write(&Key::new("old").unwrap(), "41".into(), short).await.unwrap();
+    storage.behind().write("old", "41").expiry(short).await.unwrap();
     let gate = storage.gate_writes();
     let mut moving = Box::pin(sessions.move_key("old", "new"));
     // It departs, and the process dies.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::join};
-use larder_core::{Expiry, Operation, Storage, clock::unix_millis};
+use larder_core::v2::{Expiry, clock::unix_millis};
 use larder_session::{
     Clear, Conflicts, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Sessions, key,
 };
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use common::{Counting, HandlerError, LONG, kind, soon, until};
+use common::{Call, Counting, HandlerError, LONG, kind, soon, until};
 
 fn sessions(storage: &Counting) -> Sessions<u32> {
     Sessions::new(storage.clone()).unwrap()
@@ -734,7 +734,7 @@ mod lazy {
         });
         assert_eq!(seen.await.unwrap(), 8);
         // There was none: one conditional write.
-        assert_eq!((storage.reads(), storage.count(Operation::WriteIf), storage.calls()), (0, 1, 1));
+        assert_eq!((storage.reads(), storage.count(Call::WriteIf), storage.calls()), (0, 1, 1));
         assert_eq!(storage.text("42").await.unwrap(), "8");
     }
 
@@ -1488,6 +1488,6 @@ mod memory {
         sessions.set(42, 7).await.unwrap();
         until("it has ended", async || sessions.get(42).await.unwrap().is_none()).await;
         assert!(start.elapsed() >= short);
-        assert_eq!(storage.behind().ttl(&"42".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(storage.behind().ttl("42").await.unwrap(), None);
     }
 }

@@ -9,11 +9,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Expiry, Operation, clock::unix_millis};
+use larder_core::v2::{Expiry, clock::unix_millis};
 use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Migrations, Sessions};
 use serde_json::Value;
 
-use common::{Counting, LIMIT, LONG, kind, until};
+use common::{Call, Counting, LIMIT, LONG, kind, until};
 
 /// Deadlines are whole milliseconds of the clock of day, which may be set a little meanwhile.
 const ROUNDING: Duration = Duration::from_millis(20);
@@ -94,7 +94,7 @@ async fn every_write_counts_anew_and_a_use_without_one_does_not() {
     sessions.set(42, 7).await.unwrap();
     // The last of them found a session and had to be tried once more.
     assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
-    assert_eq!(storage.count(Operation::Touch), 0);
+    assert_eq!(storage.count(Call::Touch), 0);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_use_extends_a_sliding_session_without_rewriting_it() {
     sessions.get(42).await.unwrap();
     sessions.update_lazy(42, async |session| session.get().await).await.unwrap();
     sessions.open(42).await.unwrap().save().await.unwrap();
-    assert_eq!((storage.count(Operation::Touch), storage.writes()), (4, 0));
+    assert_eq!((storage.count(Call::Touch), storage.writes()), (4, 0));
     assert_eq!(storage.expiries(), [Expiry::After(LONG); 4]);
     assert_eq!(storage.record("42").await.unwrap(), before, "value and version are the same");
 }
@@ -150,14 +150,14 @@ async fn a_sliding_session_is_touched_at_most_once_per_interval() {
             look(&writer).await;
             writer.get(42).await.unwrap();
         }
-        assert_eq!((storage.count(Operation::Touch), storage.writes()), (0, 1));
+        assert_eq!((storage.count(Call::Touch), storage.writes()), (0, 1));
         // A process that has not touched it yet does so once.
         let reader = living(&storage, lifetime);
         for _ in 0..10 {
             reader.get(42).await.unwrap();
             look(&reader).await;
         }
-        assert_eq!((storage.count(Operation::Touch), storage.writes()), (1, 1));
+        assert_eq!((storage.count(Call::Touch), storage.writes()), (1, 1));
     }
 }
 
@@ -170,7 +170,7 @@ async fn when_its_interval_is_over_a_sliding_session_is_touched_again() {
     increment(&sessions).await;
     until("three touches", async || {
         look(&sessions).await;
-        storage.count(Operation::Touch) >= 3
+        storage.count(Call::Touch) >= 3
     })
     .await;
     assert!(start.elapsed() >= 3 * interval);
@@ -237,7 +237,7 @@ async fn an_absolute_session_keeps_its_end_whatever_happens_to_it() {
         left = now;
     }
     look(&sessions).await;
-    assert_eq!(storage.count(Operation::Touch), 0);
+    assert_eq!(storage.count(Call::Touch), 0);
     // Nor does a restart of the program change it.
     increment(&living(&storage, Lifetime::absolute(LONG))).await;
     assert_eq!(storage.json("42").await.unwrap()["e"], end);
@@ -426,20 +426,22 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
 
 #[tokio::test]
 async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
-    use larder_core::{Bytes, Key, Record, Result, Storage, async_trait};
+    use larder_core::v2::{
+        Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
+    };
 
     #[derive(Debug)]
     struct Eternal;
 
     #[async_trait]
     impl Storage for Eternal {
-        async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
             Ok(None)
         }
-        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
-            Ok(())
+        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
+            Ok(Written::default())
         }
-        async fn delete(&self, _: &Key) -> Result<bool> {
+        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
             Ok(false)
         }
     }

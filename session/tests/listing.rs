@@ -7,12 +7,12 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use larder_core::{Expiry, Key, Operation, Storage};
+use larder_core::v2::{Expiry, Key};
 use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use common::{Counting, LONG, kind, until};
+use common::{Call, Counting, LONG, kind, until};
 
 fn prefixed(storage: &Counting, prefix: &str) -> Sessions<u32> {
     Sessions::builder().storage(storage.clone()).prefix(prefix).build().unwrap()
@@ -195,20 +195,22 @@ async fn two_sessions_on_their_way_to_be_one_are_listed_until_they_are() {
 
 #[tokio::test]
 async fn a_storage_with_no_listing_says_so() {
-    use larder_core::{Bytes, Record, Result, async_trait};
+    use larder_core::v2::{
+        Bytes, DeleteOptions, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
+    };
 
     #[derive(Debug)]
     struct Unlisted;
 
     #[async_trait]
     impl Storage for Unlisted {
-        async fn read(&self, _: &Key) -> Result<Option<Record>> {
+        async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
             Ok(None)
         }
-        async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
-            Ok(())
+        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
+            Ok(Written::default())
         }
-        async fn delete(&self, _: &Key) -> Result<bool> {
+        async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
             Ok(false)
         }
     }
@@ -430,7 +432,7 @@ async fn the_index_ends_soon_after_the_session() {
         assert!(index >= session && index <= session + Duration::from_secs(120), "{index:?} {session:?}");
         visits.get("laptop").await.unwrap();
     }
-    assert_eq!(storage.count(Operation::Touch), 2);
+    assert_eq!(storage.count(Call::Touch), 2);
 }
 
 #[tokio::test]

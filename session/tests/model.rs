@@ -8,9 +8,7 @@ mod model;
 #[allow(dead_code)]
 mod stage;
 
-use std::sync::Arc;
-
-use larder_core::Versions;
+use larder_core::v2::{Store, Versions};
 use larder_memory::MemoryStorage;
 use proptest::prelude::*;
 use stage::Stage;
@@ -29,7 +27,7 @@ proptest! {
 
     #[test]
     fn one_after_another(ops in model::ops(40)) {
-        run(model::compare(Arc::new(MemoryStorage::new()), "chat:", &ops));
+        run(model::compare(MemoryStorage::new(), "chat:", &ops));
     }
 }
 
@@ -42,7 +40,7 @@ proptest! {
             let stage = Stage::new(versions);
             // Each operation lets the other tasks go on.
             stage.direct(true);
-            run(model::race(Arc::new(stage), "chat:", &batches));
+            run(model::race(Store::new(stage), "chat:", &batches));
         }
     }
 }

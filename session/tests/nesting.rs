@@ -5,27 +5,24 @@
 mod common;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_session::{Conflicts, ErrorKind, Fragment, Multi, Sessions};
 use serde_json::json;
 
 use common::{Counting, kind, soon};
 
-fn two(one: impl Storage + 'static, other: impl Storage + 'static) -> (Sessions<u32>, Sessions<u32>) {
+fn two(one: impl Into<Store>, other: impl Into<Store>) -> (Sessions<u32>, Sessions<u32>) {
     (Sessions::new(one).unwrap(), Sessions::new(other).unwrap())
 }
 
 #[tokio::test]
 async fn nested_update_through_other_sessions_on_one_storage_is_refused_before_it_runs() {
-    let storage: Arc<dyn Storage> = Arc::new(Counting::new());
-    let (outer, inner) = two(Arc::clone(&storage), storage);
+    let storage = Store::new(Counting::new());
+    let (outer, inner) = two(&storage, &storage);
     let runs = AtomicUsize::new(0);
     let nested = async |mut number: larder_session::Session<u32>| {
         *number += 1;
@@ -118,8 +115,8 @@ async fn nested_update_in_another_store_is_none_of_the_same_session() {
 
 #[tokio::test]
 async fn fragments_of_other_sessions_that_are_one_session_are_refused() {
-    let storage: Arc<dyn Storage> = Arc::new(Counting::new());
-    let (one, other) = two(Arc::clone(&storage), storage);
+    let storage = Store::new(Counting::new());
+    let (one, other) = two(&storage, &storage);
     let multi = Multi::new((Fragment::strict("one", one), Fragment::strict("other", other)));
     let refused = multi.update((1, 1), async |(mut one, _other)| *one += 1).await;
     assert_eq!(kind(refused), ErrorKind::InvalidConfig);

@@ -13,14 +13,14 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use larder_core::{Operation, Storage};
+use larder_core::v2::{Storage, Store};
 use larder_session::{Conflicts, Error, ErrorKind, LazySession, Result, Session, Sessions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use common::{Counting, HandlerError, kind, soon};
+use common::{Call, Counting, HandlerError, kind, soon};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Chat {
@@ -86,8 +86,8 @@ async fn an_update_that_changes_something_is_one_read_and_one_write() {
     // The first creates, the others change; each is one conditional write.
     for update in 1..=3 {
         chats.update(42, async |mut chat| chat.pizzas += 1).await.unwrap();
-        assert_eq!(storage.count(Operation::Read), update);
-        assert_eq!(storage.count(Operation::WriteIf), update);
+        assert_eq!(storage.count(Call::Read), update);
+        assert_eq!(storage.count(Call::WriteIf), update);
         assert_eq!(storage.calls(), 2 * update);
     }
     assert_eq!(storage.text("42").await.unwrap(), r#"{"pizzas":3,"name":null}"#);
@@ -293,7 +293,7 @@ async fn clearing_deletes_the_session() {
         .await
         .unwrap();
     assert_eq!(storage.record("1").await, None);
-    assert_eq!((storage.reads(), storage.count(Operation::DeleteIf), storage.calls()), (1, 1, 2));
+    assert_eq!((storage.reads(), storage.count(Call::DeleteIf), storage.calls()), (1, 1, 2));
     assert_eq!(sessions.get(1).await.unwrap(), None);
 }
 
@@ -383,7 +383,7 @@ async fn no_increment_of_64_tasks_is_lost() {
     soon(tasks.join_all()).await;
     assert_eq!(sessions.get(1).await.unwrap(), Some(6400));
     // They took turns: there was nothing to run again.
-    assert_eq!(storage.count(Operation::WriteIf), 6400);
+    assert_eq!(storage.count(Call::WriteIf), 6400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -903,14 +903,15 @@ async fn setting_and_deleting_by_hand_take_their_turns() {
 }
 
 #[tokio::test]
-async fn any_pointer_to_a_storage_will_do() {
+async fn whatever_makes_a_store_will_do() {
     let storage = Counting::new();
     let shared: Arc<dyn Storage> = Arc::new(storage.clone());
-    let boxed: Box<dyn Storage> = Box::new(storage.clone());
-    Sessions::<u32>::new(Arc::clone(&shared)).unwrap().set(1, 5).await.unwrap();
-    assert_eq!(Sessions::<u32>::new(boxed).unwrap().get(1).await.unwrap(), Some(5));
-    let sessions = Sessions::<u32>::new(Arc::clone(&shared)).unwrap();
-    assert!(Arc::ptr_eq(sessions.storage(), &shared));
+    let store = Store::new(Arc::clone(&shared));
+    Sessions::<u32>::new(storage).unwrap().set(1, 5).await.unwrap();
+    assert_eq!(Sessions::<u32>::new(Arc::clone(&shared)).unwrap().get(1).await.unwrap(), Some(5));
+    assert_eq!(Sessions::<u32>::new(&store).unwrap().get(1).await.unwrap(), Some(5));
+    let sessions = Sessions::<u32>::new(store).unwrap();
+    assert!(Arc::ptr_eq(sessions.storage().storage(), &shared));
 }
 
 #[tokio::test]

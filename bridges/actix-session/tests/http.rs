@@ -10,7 +10,7 @@ use actix_session::config::{PersistentSession, TtlExtensionPolicy};
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{Answer, Browser, OCCUPIED, Probe};
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Expiry, Key};
 use larder_testkit::{race, until};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
@@ -317,7 +317,7 @@ async fn data_of_another_framework_are_an_error_and_stay() {
         let (probe, mut browser) = start_with(lifecycle, |store| store).await;
         browser.says("POST", "/count").await;
         let (key, cookie) = (key(&browser), browser.cookie().map(str::to_owned));
-        probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+        probe.storage().write(&key, FOREIGN).await.unwrap();
         let before = probe.storage().read(&key).await.unwrap();
         for request in REQUESTS {
             let answer = ask(&mut browser, request).await;
@@ -343,7 +343,7 @@ async fn data_that_come_during_a_request_stay() {
         let request = async move { tab.post("/count").await };
         let answer = probe
             .between(request, async {
-                probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+                probe.storage().write(&key, FOREIGN).await.unwrap();
             })
             .await;
         assert_eq!((answer.status, answer.set_cookie), (500, None));

@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::Probe;
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Key};
 use larder_poise::{Origin, Scope};
 use larder_testkit::until;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn key() -> Key {
 }
 
 async fn stored(probe: &Probe) -> Option<Bytes> {
-    probe.storage().read(&key()).await.unwrap().map(|record| record.value)
+    probe.storage().read(key()).await.unwrap().map(|record| record.value)
 }
 
 /// The test's bot, on a storage that can be broken.
@@ -129,7 +129,7 @@ async fn a_direct_message_is_in_no_guild() {
         assert!(said.contains("no guild is named here, as in a direct message"), "{said}");
         assert!(said.contains("`guild_only`"), "{said}");
     }
-    assert_eq!(probe.storage().len(), 0, "nothing was written");
+    assert_eq!(probe.entries(), 0, "nothing was written");
     assert!(!data.errors.lock().unwrap().is_empty());
     server.stop().await;
 
@@ -147,7 +147,7 @@ async fn what_others_have_stored_is_neither_taken_nor_overwritten() {
     // A list, no JSON at all, and what a program with more migrations has stored.
     for foreign in [r#"["of somebody else"]"#, "\u{1}binary", r#"{"v":7,"__d":{"ponged":3}}"#] {
         let value = Bytes::from_static(foreign.as_bytes());
-        probe.storage().write(&key(), value.clone(), Expiry::Never).await.unwrap();
+        probe.storage().write(key(), value.clone()).await.unwrap();
         for name in ["count", "by_hand", "borrow", "forgetful"] {
             let said = server.fails(nellys(name)).await;
             let kinds = ["codec: ", "newer: "];
@@ -179,7 +179,7 @@ async fn interactions_of_nobody_have_no_session() {
         let said = server.fails(interaction).await;
         assert!(said.starts_with("invalid key: ") && said.contains("names no user"), "{said}");
     }
-    assert_eq!(probe.storage().len(), 0, "nobody is no user, and not the one with the id 1");
+    assert_eq!(probe.entries(), 0, "nobody is no user, and not the one with the id 1");
     server.stop().await;
 }
 
@@ -230,7 +230,7 @@ async fn odd_interactions_keep_nobody_from_an_answer() {
     for key in &only {
         assert!(probe.storage().contains(key).await.unwrap());
     }
-    assert_eq!(probe.storage().len(), only.len(), "no odd one has a session");
+    assert_eq!(probe.entries(), only.len(), "no odd one has a session");
     server.stop().await;
 }
 
@@ -312,7 +312,7 @@ async fn no_id_token_or_value_is_printed() {
     server.fails(nellys("count")).await;
     probe.set_down(false);
     let secret = Bytes::from_static(br#"["a-secret-value"]"#);
-    probe.storage().write(&key(), secret, Expiry::Never).await.unwrap();
+    probe.storage().write(key(), secret).await.unwrap();
     server.fails(nellys("count")).await;
     // In the event handler's errors too.
     let before = data.errors.lock().unwrap().len();

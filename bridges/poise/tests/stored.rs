@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use std::sync::Arc;
-
 use larder_memory::MemoryStorage;
 use larder_poise::{CommandSessions, Fragment, KvSessions, Multi, Origin, Scope, Sessions};
 use poise::serenity_prelude::{GuildId, UserId};
 
 #[tokio::test]
 async fn a_session_of_named_values_is_deleted_once() {
-    let storage = Arc::new(MemoryStorage::new());
-    let sessions = KvSessions::builder().storage(Arc::clone(&storage)).build().unwrap();
+    let storage = MemoryStorage::new();
+    let sessions = KvSessions::builder().storage(storage.clone()).build().unwrap();
     let sessions = CommandSessions::new(sessions, Scope::User);
     let origin = Origin::new(UserId::new(7), None, None);
     sessions.of(origin).update(async |mut session| session.set("language", "de")).await.unwrap();
@@ -23,8 +21,8 @@ async fn a_session_of_named_values_is_deleted_once() {
 
 #[tokio::test]
 async fn a_typed_session_is_deleted_once() {
-    let storage = Arc::new(MemoryStorage::new());
-    let coins = Sessions::<u64>::builder().storage(Arc::clone(&storage)).build().unwrap();
+    let storage = MemoryStorage::new();
+    let coins = Sessions::<u64>::builder().storage(storage.clone()).build().unwrap();
     let coins = CommandSessions::new(coins, Scope::User);
     let origin = Origin::new(UserId::new(7), None, None);
     coins.of(origin).update(async |mut coins| *coins += 10).await.unwrap();
@@ -37,9 +35,9 @@ async fn a_typed_session_is_deleted_once() {
 /// As the README has it.
 #[tokio::test]
 async fn a_session_that_does_not_exist_is_written_only_where_it_has_a_type() {
-    let storage = Arc::new(MemoryStorage::new());
-    let named = KvSessions::builder().storage(Arc::clone(&storage)).prefix("named:").build().unwrap();
-    let typed = Sessions::<u64>::builder().storage(Arc::clone(&storage)).prefix("typed:").build().unwrap();
+    let storage = MemoryStorage::new();
+    let named = KvSessions::builder().storage(storage.clone()).prefix("named:").build().unwrap();
+    let typed = Sessions::<u64>::builder().storage(storage.clone()).prefix("typed:").build().unwrap();
     let (named, typed) = (CommandSessions::new(named, Scope::User), CommandSessions::new(typed, Scope::User));
     let origin = Origin::new(UserId::new(7), None, None);
     named.of(origin).update(async |_| {}).await.unwrap();
@@ -51,9 +49,9 @@ async fn a_session_that_does_not_exist_is_written_only_where_it_has_a_type() {
 /// As the README has it: no order to keep, and no deadlock.
 #[tokio::test]
 async fn several_typed_sessions_are_one_update_by_their_keys() {
-    let storage = Arc::new(MemoryStorage::new());
+    let storage = MemoryStorage::new();
     let sessions = |prefix, scope| {
-        let sessions = Sessions::<u64>::builder().storage(Arc::clone(&storage)).prefix(prefix).build();
+        let sessions = Sessions::<u64>::builder().storage(storage.clone()).prefix(prefix).build();
         CommandSessions::new(sessions.unwrap(), scope)
     };
     let (purses, banks) = (sessions("purse:", Scope::User), sessions("bank:", Scope::Guild));

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Result, Storage};
+use larder_core::v2::{Result, Store};
 use larder_session::{Conflicts, Lifetime, Migrations, Sessions, SessionsBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,7 +19,7 @@ impl<D> LarderStorageBuilder<D>
 where
     D: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    pub(crate) fn new(storage: impl Storage + 'static) -> Self {
+    pub(crate) fn new(storage: impl Into<Store>) -> Self {
         let dialogues = Sessions::builder()
             .storage(storage)
             .prefix("dialogue:")

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::{Error, ErrorKind, Result, Storage};
+use larder_core::v2::{Error, ErrorKind, Result, Store};
 use larder_session::Sessions;
 use serde::{Serialize, de::DeserializeOwned};
 use teloxide::{dispatching::dialogue, types::ChatId};
@@ -44,13 +44,13 @@ impl<D> LarderStorage<D>
 where
     D: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Dialogues in `storage`, under keys that begin with `dialogue:`, for ever. The storage can be an
-    /// adapter, or an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    /// Dialogues in `storage`, under keys that begin with `dialogue:`, for ever. `storage` is a
+    /// [`Store`], such as `larder::open` and the adapters return, or a storage that makes one.
     ///
     /// # Errors
     ///
     /// As [`LarderStorageBuilder::build`].
-    pub fn new(storage: impl Storage + 'static) -> Result<Arc<Self>> {
+    pub fn new(storage: impl Into<Store>) -> Result<Arc<Self>> {
         Self::builder(storage).build()
     }
 
@@ -72,7 +72,7 @@ where
     ///     .build()?;
     /// # Ok::<(), larder_teloxide::Error>(())
     /// ```
-    pub fn builder(storage: impl Storage + 'static) -> LarderStorageBuilder<D> {
+    pub fn builder(storage: impl Into<Store>) -> LarderStorageBuilder<D> {
         LarderStorageBuilder::new(storage)
     }
 }
@@ -84,7 +84,7 @@ impl<D> LarderStorage<D> {
 
     /// The storage underneath, to close it when the bot ends, say.
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
+    pub fn storage(&self) -> &Store {
         self.dialogues.storage()
     }
 

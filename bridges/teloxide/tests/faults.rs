@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::{Poor, Probe};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage};
+use larder_core::v2::{Bytes, Error, ErrorKind, Key, Result, Store};
 use larder_memory::MemoryStorage;
 use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime};
 use larder_testkit::until;
@@ -24,7 +24,7 @@ const ANN: i64 = 42;
 const PATIENCE: Duration = Duration::from_secs(60);
 const SORRY: &str = "Something is wrong here. Please try again later.";
 
-async fn purchases(storage: impl Storage + 'static) -> (Telegram, Arc<Failures>, Running) {
+async fn purchases(storage: impl Into<Store>) -> (Telegram, Arc<Failures>, Running) {
     let telegram = Telegram::start().await.unwrap();
     let failures = Failures::new();
     let dialogues = LarderStorage::new(storage).unwrap();
@@ -34,7 +34,7 @@ async fn purchases(storage: impl Storage + 'static) -> (Telegram, Arc<Failures>,
     (telegram, failures, bot)
 }
 
-async fn counts(storage: impl Storage + 'static) -> (Telegram, Arc<Failures>, Running) {
+async fn counts(storage: impl Into<Store>) -> (Telegram, Arc<Failures>, Running) {
     let telegram = Telegram::start().await.unwrap();
     let failures = Failures::new();
     let bot = counter::bot(telegram.bot(), By::Chat, counter::sessions(storage));
@@ -113,9 +113,9 @@ async fn who_does_not_touch_a_lazy_session_needs_no_storage() {
 #[tokio::test]
 async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
     let foreign = Bytes::from_static(br#"{"cookie":{"path":"/"},"user":"secret"}"#);
-    let storage = MemoryStorage::new();
+    let storage = Store::new(MemoryStorage::new());
     for key in ["dialogue:42", "tally:42"] {
-        storage.write(&Key::new(key).unwrap(), foreign.clone(), Expiry::Never).await.unwrap();
+        storage.write(key, foreign.clone()).await.unwrap();
     }
     let (telegram, failures, bot) = purchases(storage.clone()).await;
     for text in ["/start", "Ann", "/cancel"] {
@@ -134,14 +134,14 @@ async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
     }
     bot.stop().await;
     for key in ["dialogue:42", "tally:42"] {
-        let record = storage.read(&Key::new(key).unwrap()).await.unwrap().unwrap();
+        let record = storage.read(key).await.unwrap().unwrap();
         assert_eq!(record.value, foreign);
     }
 }
 
 #[tokio::test]
 async fn odd_updates_do_no_harm() {
-    let storage = MemoryStorage::new();
+    let storage = Store::new(MemoryStorage::new());
     let (telegram, failures, bot) = purchases(storage.clone()).await;
     let chat = json!({ "id": i64::MIN, "type": "private", "first_name": "" });
     for update in [

@@ -9,7 +9,7 @@ mod example;
 use std::time::Duration;
 
 use larder_bridge_tests::{Browser, OCCUPIED, Probe};
-use larder_core::{Bytes, Expiry, Key, Storage};
+use larder_core::v2::{Expiry, Key};
 use larder_testkit::{race, until};
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
@@ -233,7 +233,7 @@ async fn data_of_another_framework_are_an_error_and_stay_until_a_log_out() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/count").await;
     let key = key(&browser);
-    probe.storage().write(&key, Bytes::from_static(FOREIGN), Expiry::Never).await.unwrap();
+    probe.storage().write(&key, FOREIGN).await.unwrap();
     for path in ["/count", "/login/bob"] {
         let answer = browser.post(path).await;
         assert_eq!((answer.status, answer.set_cookie), (500, None));

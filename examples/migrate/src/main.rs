@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Parser;
 use futures_util::TryStreamExt;
-use larder::{Bytes, Expiry, Key};
 use larder_session::Sessions;
 
 use crate::pets::{Owner, migrations};
@@ -75,7 +74,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn migrate(owners: &Sessions<Owner>) -> anyhow::Result<()> {
     if owners.keys().try_next().await?.is_none() {
         for (key, session) in OLD_SESSIONS {
-            owners.storage().write(&Key::new(key)?, Bytes::from(session), Expiry::Never).await?;
+            owners.storage().write(key, session).await?;
         }
         writeln!(io::stdout(), "wrote {} sessions as older versions stored them", OLD_SESSIONS.len())?;
     }
@@ -112,7 +111,7 @@ async fn migrate_one(owners: &Sessions<Owner>, key: &str) -> larder::Result<Stri
 
 /// A session as it is stored, with its envelope.
 async fn stored(owners: &Sessions<Owner>, key: &str) -> larder::Result<String> {
-    let record = owners.storage().read(&Key::new(format!("{PREFIX}{key}"))?).await?;
+    let record = owners.storage().read(format!("{PREFIX}{key}")).await?;
     let value = record.map(|record| record.value).unwrap_or_default();
     Ok(String::from_utf8_lossy(&value).into_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Condition, ErrorKind, Result};
+use larder_core::v2::{Condition, ErrorKind, Outcome, Result};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{claim::Claim, hold::Hold};
@@ -27,16 +27,15 @@ use super::{claim::Claim, hold::Hold};
 pub(super) async fn acquire(claim: Claim) -> Result<Option<Hold>> {
     let mut attempt = Attempt { claim: Arc::new(claim), settled: false };
     let claim = Arc::clone(&attempt.claim);
-    let version = match claim.write(0, None, Condition::Absent).await {
+    let version = match claim.write(None, Condition::Absent).await {
         Ok((version, _)) => version,
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            attempt.settled = true;
-            return Ok(None);
+        Err(error) => {
+            attempt.settled = error.outcome() == Outcome::NotApplied;
+            return if error.kind() == ErrorKind::Conflict { Ok(None) } else { Err(error) };
         }
-        Err(error) => return Err(error),
     };
     let token = claim.draw_token().await?;
-    match claim.write(1, Some(token), Condition::At(version)).await {
+    match claim.write(Some(token), Condition::At(version)).await {
         Ok((version, deadline)) if Instant::now() < deadline => {
             attempt.settled = true;
             return Ok(Some(Hold::new(claim, token, version, deadline)));

@@ -1,6 +1,6 @@
 //! What is stored: the names of the entries and their values.
 
-use larder_core::{Error, ErrorKind, Key, Result};
+use larder_core::v2::{Error, ErrorKind, Key, Result};
 use serde::{Deserialize, Serialize};
 
 const HELD: &str = "held:";
@@ -9,10 +9,8 @@ const COUNTER: &str = "token:";
 /// The value of the entry that exists while a key is leased.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Held {
-    /// Who wrote it.
+    /// The acquisition that wrote it.
     pub(super) holder: String,
-    /// How often this holder has written it, so that no two of its writes are equal.
-    pub(super) renewal: u64,
     /// The fencing token; `None` while the lease is being acquired.
     pub(super) token: Option<u64>,
 }

@@ -1,10 +1,10 @@
-//! A lease while it is held: how long, at which version, and its end.
+//! A lease while it is held: how long, and its end.
 
 use std::sync::Arc;
 
-use larder_core::{Condition, ErrorKind, Result, Version};
+use larder_core::v2::{ErrorKind, Result, Version};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 
@@ -14,28 +14,16 @@ use super::claim::Claim;
 pub(super) struct Hold {
     claim: Arc<Claim>,
     token: u64,
-    /// Held during every write to the entry, so that each knows the version the one before it left:
-    /// a release waits for the renewal under way and deletes what that has written.
-    position: Mutex<Position>,
+    /// Of the last write of the entry. A renewal keeps it.
+    version: Version,
     /// Until when the lease is ours for certain; `None` once it is over, which is for good.
     until: watch::Sender<Option<Instant>>,
-}
-
-/// Where the entry stands.
-struct Position {
-    version: Version,
-    renewal: u64,
 }
 
 impl Hold {
     /// A lease that has just been acquired, with the second write of its entry.
     pub(super) fn new(claim: Arc<Claim>, token: u64, version: Version, deadline: Instant) -> Self {
-        Self {
-            claim,
-            token,
-            position: Mutex::new(Position { version, renewal: 1 }),
-            until: watch::Sender::new(Some(deadline)),
-        }
+        Self { claim, token, version, until: watch::Sender::new(Some(deadline)) }
     }
 
     pub(super) fn claim(&self) -> &Claim {
@@ -76,51 +64,34 @@ impl Hold {
     }
 
     /// Gives the lease another time to live.
-    ///
-    /// The condition of the write is the version that we wrote last. A `touch`, which has no
-    /// condition, would extend the lease of whoever came after us.
     pub(super) async fn renew(&self) -> Result<()> {
-        let mut position = self.position.lock().await;
         // A local deadline that has passed is final, even if the entry should still be there: `lost`
-        // has said so, and the work has been stopped.
-        while self.is_held() {
-            // Counted first: this number is used up even if we never hear what became of the write.
-            position.renewal += 1;
-            let condition = Condition::At(position.version.clone());
-            match self.claim.write(position.renewal, Some(self.token), condition).await {
-                Ok((version, deadline)) => {
-                    position.version = version;
-                    return self.extend(&position, deadline).await;
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-            // Perhaps an earlier renewal, whose answer never came, has moved the entry on.
-            match self.claim.find().await? {
-                Some(version) => position.version = version,
-                None => self.end(),
-            }
+        // has completed, and the work has been stopped.
+        if !self.is_held() {
+            return Err(self.claim.lost());
         }
-        Err(self.claim.lost())
-    }
-
-    /// Moves the deadline on, after a write that succeeded.
-    async fn extend(&self, position: &Position, deadline: Instant) -> Result<()> {
-        let extended = self.until.send_if_modified(|until| {
+        let deadline = match self.claim.extend(&self.version).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.end();
+                return Err(error);
+            }
+            extended => extended?,
+        };
+        let in_time = self.until.send_if_modified(|until| {
             let in_time = is_ahead(*until);
             if in_time {
-                *until = Some(deadline);
+                // Of two renewals at the same time the later one counts, as it does for the store.
+                *until = (*until).max(Some(deadline));
             }
             in_time
         });
-        if extended {
+        if in_time {
             return Ok(());
         }
-        // Released meanwhile: the release waits for us, and deletes what we have just written. Or the
-        // answer came after the deadline: nobody counts on the lease any more, so it must not keep
-        // others waiting for another time to live.
+        // If the answer came after the deadline, the holder has given up the lease, and the entry must
+        // not keep others waiting for another time to live. A release deletes it by itself.
         if self.until.send_replace(None).is_some()
-            && let Err(error) = self.claim.delete(&position.version).await
+            && let Err(error) = self.claim.delete(&self.version).await
         {
             tracing::debug!(adapter = self.claim.adapter(), %error, "could not remove a lease that is lost");
         }
@@ -129,10 +100,8 @@ impl Hold {
 
     /// Ends the lease and gives the key free.
     pub(super) async fn release(&self) -> Result<()> {
-        // Before the lock is awaited, so that only a renewal that is under way comes first.
         self.end();
-        let position = self.position.lock().await;
-        self.claim.delete(&position.version).await
+        self.claim.delete(&self.version).await
     }
 }
 

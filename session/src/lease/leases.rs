@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Storage};
-use serde::de::DeserializeOwned;
+use larder_core::v2::{Error, ErrorKind, Expiry, Key, Result, Store};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep_until},
@@ -24,12 +23,12 @@ use super::{
 /// cheap.
 ///
 /// ```
-/// use std::{sync::Arc, time::Duration};
-/// use larder_core::{Key, Result, Storage};
+/// use std::time::Duration;
+/// use larder_core::v2::{Key, Result, Store};
 /// use larder_session::Leases;
 ///
-/// async fn settle(storage: Arc<dyn Storage>) -> Result<()> {
-///     let leases = Leases::new(storage).with_ttl(Duration::from_secs(10));
+/// async fn settle(store: &Store) -> Result<()> {
+///     let leases = Leases::new(store).with_ttl(Duration::from_secs(10));
 ///     let lease = leases.lock(&Key::new("invoice:2024-17")?).await?;
 ///     // Nobody else is here with the same key.
 ///     lease.release().await
@@ -58,7 +57,7 @@ use super::{
 /// Acquiring takes four round trips, renewing and releasing take one each.
 #[derive(Clone, Debug)]
 pub struct Leases {
-    storage: Arc<dyn Storage>,
+    store: Store,
     prefix: Arc<str>,
     ttl: Duration,
     renews: bool,
@@ -78,9 +77,9 @@ impl Leases {
     /// Leases that are kept in `storage`: for 30 seconds, renewed, with the prefix `lease:`, and
     /// waited for without a limit.
     #[must_use]
-    pub fn new(storage: Arc<dyn Storage>) -> Self {
+    pub fn new(storage: impl Into<Store>) -> Self {
         Self {
-            storage,
+            store: storage.into(),
             prefix: Self::DEFAULT_PREFIX.into(),
             ttl: Self::DEFAULT_TTL,
             renews: true,
@@ -133,7 +132,7 @@ impl Leases {
     ///   renewed and there is no tokio runtime here.
     /// - [`ErrorKind::InvalidKey`] if the key is too long with the prefix, or the store refuses it.
     /// - [`ErrorKind::Codec`] if the counter's entry is not one.
-    /// - Otherwise as [`Storage::read`] and [`Storage::write_if`].
+    /// - Otherwise as [`Store::read_with`] and [`Store::write_with`].
     pub async fn try_lock(&self, key: &Key) -> Result<Option<Lease>> {
         self.check_storage()?;
         self.check_ttl()?;
@@ -144,7 +143,7 @@ impl Leases {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         let names = Names::new(&self.prefix, key)?;
-        let hold = acquire(Claim::new(Arc::clone(&self.storage), names, self.ttl)).await?;
+        let hold = acquire(Claim::new(self.store.clone(), names, self.ttl)).await?;
         Ok(hold.map(|hold| Lease::new(key.clone(), hold, runtime, self.renews)))
     }
 
@@ -171,7 +170,7 @@ impl Leases {
             if over {
                 let message = "somebody else held the lease for as long as `lock` waits; try again \
                                later, or raise the limit";
-                return Err(Error::new(ErrorKind::Timeout, message).with_adapter(self.storage.name()));
+                return Err(Error::new(ErrorKind::Timeout, message).with_adapter(self.store.info().name));
             }
             let next = Instant::now() + delays.next().unwrap_or_default();
             sleep_until(limit.map_or(next, |limit| next.min(limit))).await;
@@ -189,33 +188,27 @@ impl Leases {
     /// - [`ErrorKind::Conflict`] if a newer token has been handed out, or this one never was. Once
     ///   its lease has ended, a token may be refused as soon as somebody else tries to acquire it.
     /// - [`ErrorKind::Unsupported`], [`ErrorKind::InvalidKey`] and [`ErrorKind::Codec`] as
-    ///   [`try_lock`](Leases::try_lock); otherwise as [`Storage::read`].
+    ///   [`try_lock`](Leases::try_lock); otherwise as [`Store::read_with`].
     pub async fn check(&self, key: &Key, token: u64) -> Result<()> {
         self.check_storage()?;
         let names = Names::new(&self.prefix, key)?;
         // The holder's own token comes first: the counter may be ahead of it, by one that somebody
         // drew too late and never got. Where nobody holds the lease the counter is all there is.
-        let newest = match self.read::<Held>(&names.held).await?.and_then(|held| held.token) {
+        let newest = match self.store.read_as::<Held>(&names.held).await?.and_then(|held| held.token) {
             Some(token) => Some(token),
-            None => self.read::<Counter>(&names.counter).await?.map(|counter| counter.token),
+            None => self.store.read_as::<Counter>(&names.counter).await?.map(|counter| counter.token),
         };
         if newest == Some(token) {
             return Ok(());
         }
         let message = "this fencing token is no longer the newest of its key: somebody else has been \
                        granted the lease since; stop the work that it protects";
-        Err(Error::new(ErrorKind::Conflict, message).with_adapter(self.storage.name()))
-    }
-
-    async fn read<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        let record = self.storage.read(key).await?;
-        let decoded = record.map(|record| Json.decode(&record.value)).transpose();
-        decoded.map_err(|error| error.with_adapter(self.storage.name()))
+        Err(Error::new(ErrorKind::Conflict, message).with_adapter(self.store.info().name))
     }
 
     fn check_storage(&self) -> Result<()> {
-        let capabilities = self.storage.capabilities();
-        let lacks = match (capabilities.compare_and_swap(), capabilities.expiry) {
+        let info = self.store.info();
+        let lacks = match (info.conditions(), info.expiry) {
             (true, true) => return Ok(()),
             (false, _) => "compare-and-swap",
             (true, false) => "expiry",
@@ -224,7 +217,7 @@ impl Leases {
             "leases need compare-and-swap and expiry, and this storage, as configured, has no {lacks}: \
              keep them in one that has both, such as Redis, Postgres or, for one process, memory"
         );
-        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(self.storage.name()))
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
     }
 
     fn check_ttl(&self) -> Result<()> {

@@ -10,17 +10,18 @@
 //!
 //! | entry | value | lives |
 //! |---|---|---|
-//! | `<prefix>held:<key>` | `{"holder":"<32 hexadecimal digits>","renewal":2,"token":7}` | the time to live |
+//! | `<prefix>held:<key>` | `{"holder":"<32 hexadecimal digits>","token":7}` | the time to live |
 //! | `<prefix>token:<key>` | `{"token":7}`, the last number drawn | for ever |
 //!
 //! The word after the prefix keeps them apart: the lease of a key is never the counter of another,
 //! whatever the keys are. Two prefixes in one store are separate as long as neither begins with the
 //! other.
 //!
-//! `holder` is drawn anew for every acquisition and `renewal` counts its writes. So no two writes
-//! have equal contents, and a store whose versions are contents tells them apart as well as one
-//! whose versions are unique. `token` is absent (`null`) until the lease is complete. Values are
-//! compared as JSON, never as bytes: some stores reorder the members.
+//! Every acquisition draws its own `holder`, and `token` is absent (`null`) until the lease is complete.
+//! So no two writes have equal contents, and a store whose versions are contents tells them apart as
+//! well as one whose versions are unique. A renewal touches the entry at the version of its last write:
+//! the value stays, and the entry of another holder is not extended. Values are compared as JSON, never
+//! as bytes: some stores reorder the members.
 
 mod acquire;
 mod backoff;

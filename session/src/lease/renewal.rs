@@ -2,15 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::ErrorKind;
+use larder_core::v2::{Error, ErrorKind};
 use tokio::time::timeout;
 
 use super::{backoff::delays, hold::Hold};
 
 /// Renews every third of the time to live, until the lease is released, dropped or lost. What may
 /// work later is tried again until then.
-///
-/// It is never aborted: a write that is cut off leaves the entry at a version that nobody knows.
 pub(super) async fn renew_until_ended(hold: Arc<Hold>) {
     let adapter = hold.claim().adapter();
     let ttl = hold.claim().ttl();
@@ -40,6 +38,6 @@ pub(super) async fn renew_until_ended(hold: Arc<Hold>) {
     }
 }
 
-fn warn(adapter: &'static str, error: &larder_core::Error, retry_after: Duration) {
+fn warn(adapter: &'static str, error: &Error, retry_after: Duration) {
     tracing::warn!(adapter, kind = %error.kind(), %error, ?retry_after, "could not renew a lease");
 }

@@ -7,14 +7,37 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, ErrorKind, Expiry, Key, KeyStream, Operation, Record,
-    Result, Storage, Version, Write, async_trait,
+use larder_core::v2::{
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
+    ListOptions, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written,
+    async_trait,
 };
-use larder_memory::MemoryStorage;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    Read,
+    /// A read of the remaining time alone.
+    Ttl,
+    Write,
+    /// On a condition.
+    WriteIf,
+    Delete,
+    /// On a condition.
+    DeleteIf,
+    Touch,
+    ReadMany,
+    Apply,
+    List,
+    Clear,
+    PurgeExpired,
+    Ping,
+    Flush,
+    Close,
+}
 
 /// Where calls wait until the test lets them go on.
 pub(crate) struct Gate {
@@ -45,7 +68,7 @@ impl Gate {
 
 #[derive(Default)]
 struct Control {
-    counts: Mutex<HashMap<Operation, usize>>,
+    counts: Mutex<HashMap<Call, usize>>,
     expiries: Mutex<Vec<Expiry>>,
     read_gate: Mutex<Option<Arc<Gate>>>,
     write_gate: Mutex<Option<Arc<Gate>>>,
@@ -57,12 +80,11 @@ struct Control {
     others: Mutex<VecDeque<(Key, Option<Bytes>)>>,
 }
 
-/// A [`MemoryStorage`] that counts calls, and in which things happen when a test wants them to. Clones
-/// are handles on the same one. A "write" here is whatever changes an entry's value: `write`,
-/// `write_if`, `delete` and `delete_if`.
+/// Memory that counts calls, and in which things happen when a test wants them to. Clones are handles on
+/// the same one. A "write" here is whatever changes an entry's value: writes and deletions.
 #[derive(Clone)]
 pub(crate) struct Counting {
-    inner: MemoryStorage,
+    inner: Store,
     control: Arc<Control>,
     compares: bool,
     expires: bool,
@@ -70,7 +92,7 @@ pub(crate) struct Counting {
 
 impl Counting {
     pub(crate) fn new() -> Self {
-        Self { inner: MemoryStorage::new(), control: Arc::default(), compares: true, expires: true }
+        Self { inner: super::memory(), control: Arc::default(), compares: true, expires: true }
     }
 
     /// A handle on the same entries that cannot compare and swap.
@@ -86,30 +108,27 @@ impl Counting {
     }
 
     /// The entries, uncounted: another process's way to them.
-    pub(crate) fn behind(&self) -> &MemoryStorage {
+    pub(crate) fn behind(&self) -> &Store {
         &self.inner
     }
 
-    pub(crate) fn count(&self, operation: Operation) -> usize {
-        self.control.counts.lock().get(&operation).copied().unwrap_or_default()
+    pub(crate) fn count(&self, call: Call) -> usize {
+        self.control.counts.lock().get(&call).copied().unwrap_or_default()
     }
 
     pub(crate) fn reads(&self) -> usize {
-        self.count(Operation::Read)
+        self.count(Call::Read)
     }
 
     pub(crate) fn writes(&self) -> usize {
-        [Operation::Write, Operation::WriteIf, Operation::Delete, Operation::DeleteIf]
-            .into_iter()
-            .map(|operation| self.count(operation))
-            .sum()
+        [Call::Write, Call::WriteIf, Call::Delete, Call::DeleteIf].map(|call| self.count(call)).iter().sum()
     }
 
     pub(crate) fn calls(&self) -> usize {
         self.control.counts.lock().values().sum()
     }
 
-    /// Counts anew.
+    /// Starts counting again.
     pub(crate) fn forget_counts(&self) {
         self.control.counts.lock().clear();
         self.control.expiries.lock().clear();
@@ -154,7 +173,7 @@ impl Counting {
 
     /// Puts bytes there, uncounted.
     pub(crate) async fn put(&self, key: &str, value: impl Into<Bytes>) {
-        self.inner.write(&Key::new(key).unwrap(), value.into(), Expiry::Never).await.unwrap();
+        self.inner.write(key, value).await.unwrap();
     }
 
     pub(crate) async fn put_json(&self, key: &str, value: Value) {
@@ -163,7 +182,7 @@ impl Counting {
 
     /// What is stored, uncounted.
     pub(crate) async fn record(&self, key: &str) -> Option<Record> {
-        self.inner.read(&Key::new(key).unwrap()).await.unwrap()
+        self.inner.read(key).await.unwrap()
     }
 
     pub(crate) async fn text(&self, key: &str) -> Option<String> {
@@ -174,41 +193,43 @@ impl Counting {
         self.record(key).await.map(|record| serde_json::from_slice(&record.value).unwrap())
     }
 
-    fn counted(&self, operation: Operation) {
-        *self.control.counts.lock().entry(operation).or_default() += 1;
+    fn counted(&self, call: Call) {
+        *self.control.counts.lock().entry(call).or_default() += 1;
     }
 
-    async fn reading(&self, operation: Operation) -> Result<()> {
-        self.counted(operation);
+    async fn reading(&self, call: Call) -> Result<()> {
+        self.counted(call);
         let gate = self.control.read_gate.lock().clone();
         if let Some(gate) = gate {
             gate.pass().await;
         }
-        fail(&self.control.failing_reads, operation)
+        fail(&self.control.failing_reads)
     }
 
-    async fn writing(&self, operation: Operation, expiry: Option<Expiry>) -> Result<()> {
-        self.counted(operation);
+    async fn writing(&self, call: Call, expiry: Option<Expiry>) -> Result<()> {
+        self.counted(call);
         self.control.expiries.lock().extend(expiry);
         let gate = self.control.write_gate.lock().clone();
         if let Some(gate) = gate {
             gate.pass().await;
         }
-        fail(&self.control.failing_writes, operation)?;
+        fail(&self.control.failing_writes)?;
         let other = self.control.others.lock().pop_front();
         match other {
-            Some((key, Some(value))) => self.inner.write(&key, value, Expiry::Never).await,
+            Some((key, Some(value))) => self.inner.write(&key, value).await.map(drop),
             Some((key, None)) => self.inner.delete(&key).await.map(drop),
             None => Ok(()),
         }
     }
+
+    fn seen(&self, mut record: Record) -> Record {
+        record.version = record.version.filter(|_| self.compares);
+        record
+    }
 }
 
-fn fail(next: &Mutex<VecDeque<ErrorKind>>, operation: Operation) -> Result<()> {
-    match next.lock().pop_front() {
-        Some(kind) => Err(Error::new(kind, "as the test wants it").with_operation(operation)),
-        None => Ok(()),
-    }
+fn fail(next: &Mutex<VecDeque<ErrorKind>>) -> Result<()> {
+    next.lock().pop_front().map_or(Ok(()), |kind| Err(Error::new(kind, "as the test wants it")))
 }
 
 impl fmt::Debug for Counting {
@@ -220,125 +241,83 @@ impl fmt::Debug for Counting {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for Counting {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.reading(Operation::Read).await?;
-        let record = self.inner.read(key).await?;
-        Ok(if self.compares { record } else { record.map(|record| Record::new(record.value)) })
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.writing(Operation::Write, Some(expiry)).await?;
-        self.inner.write(key, value, expiry).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.writing(Operation::Delete, None).await?;
-        self.inner.delete(key).await
-    }
-
-    fn name(&self) -> &'static str {
-        "counting"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = if self.compares {
-            self.inner.capabilities()
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        if options.ttl && !options.value {
+            self.counted(Call::Ttl);
         } else {
-            Capabilities::minimal().with_expiry().with_listing()
-        };
-        capabilities.expiry &= self.expires;
-        capabilities
-    }
-
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        if !self.compares {
-            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::WriteIf));
+            self.reading(Call::Read).await?;
         }
-        self.writing(Operation::WriteIf, Some(expiry)).await?;
-        self.inner.write_if(key, value, expiry, condition).await
+        Ok(self.inner.read_with(key, options).await?.map(|record| self.seen(record)))
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let conditional = options.condition != Condition::Any;
+        let call = if conditional { Call::WriteIf } else { Call::Write };
+        self.writing(call, Some(options.expiry)).await?;
+        let written = self.inner.write_with(key, value, options).await?;
+        Ok(if self.compares { written } else { Written::default() })
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let conditional = options.condition != Condition::Any;
+        self.writing(if conditional { Call::DeleteIf } else { Call::Delete }, None).await?;
+        self.inner.delete_with(key, options).await
+    }
+
+    fn info(&self) -> Info {
+        let mut info = *self.inner.info();
+        info.name = "counting";
+        info.expiry = self.expires;
         if !self.compares {
-            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::DeleteIf));
+            info.versions = Versions::None;
         }
-        self.writing(Operation::DeleteIf, None).await?;
-        self.inner.delete_if(key, version).await
+        info
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.counted(Operation::Touch);
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.counted(Call::Touch);
         self.control.expiries.lock().push(expiry);
-        self.inner.touch(key, expiry).await
+        self.inner.touch_with(key, expiry, options).await
     }
 
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.counted(Operation::Ttl);
-        if !self.expires {
-            return Err(Error::unsupported().with_adapter(self.name()).with_operation(Operation::Ttl));
-        }
-        self.inner.ttl(key).await
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        self.counted(Call::ReadMany);
+        self.inner.read_many(keys, options).await
     }
 
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        self.reading(Operation::Contains).await?;
-        self.inner.contains(key).await
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.counted(Call::Apply);
+        self.inner.apply(changes).await
     }
 
-    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        self.reading(Operation::ReadMany).await?;
-        self.inner.read_many(keys).await
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        self.counted(Call::List);
+        let error = if options.values { None } else { fail(&self.control.failing_keys).err().map(Err) };
+        stream::iter(error).chain(self.inner.list(options)).boxed()
     }
 
-    async fn write_many(&self, writes: &[Write]) -> Result<()> {
-        self.writing(Operation::WriteMany, None).await?;
-        self.inner.write_many(writes).await
-    }
-
-    async fn delete_many(&self, keys: &[Key]) -> Result<u64> {
-        self.writing(Operation::DeleteMany, None).await?;
-        self.inner.delete_many(keys).await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.counted(Operation::Keys);
-        let error = fail(&self.control.failing_keys, Operation::Keys).err().map(Err);
-        stream::iter(error).chain(self.inner.keys(prefix)).boxed()
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.counted(Operation::Entries);
-        self.inner.entries(prefix)
-    }
-
-    async fn clear(&self, prefix: &str) -> Result<u64> {
-        self.writing(Operation::Clear, None).await?;
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        self.writing(Call::Clear, None).await?;
         self.inner.clear(prefix).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.counted(Operation::PurgeExpired);
+        self.counted(Call::PurgeExpired);
         self.inner.purge_expired().await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.counted(Operation::Ping);
+        self.counted(Call::Ping);
         self.inner.ping().await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.counted(Operation::Flush);
+        self.counted(Call::Flush);
         self.inner.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.counted(Operation::Close);
+        self.counted(Call::Close);
         self.inner.close().await
     }
 }

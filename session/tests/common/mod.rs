@@ -7,15 +7,21 @@ mod counting;
 
 use std::time::{Duration, Instant};
 
+use larder_core::v2::Store;
+use larder_memory::MemoryStorage;
 use larder_session::{Error, ErrorKind, Result};
 
-pub(crate) use self::counting::{Counting, Gate};
+pub(crate) use self::counting::{Call, Counting, Gate};
 
 /// Far longer than anything here takes, however busy the machine is.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Longer than any test takes: it does not end by itself.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+pub(crate) fn memory() -> Store {
+    Store::new(MemoryStorage::new())
+}
 
 pub(crate) fn kind<T>(result: Result<T>) -> ErrorKind {
     result.err().unwrap().kind()

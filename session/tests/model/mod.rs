@@ -1,9 +1,9 @@
 //! Sessions against a simple model of them, on any storage.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use futures_util::{TryStreamExt, future::join_all};
-use larder_core::{Error, ErrorKind, Key, Storage};
+use larder_core::v2::{Error, ErrorKind, Key, Store};
 use larder_session::{KvSessions, Sessions};
 use proptest::prelude::*;
 
@@ -142,14 +142,14 @@ fn merge_items(moving: Items, own: Items) -> Items {
     [moving, own].concat()
 }
 
-fn sessions(storage: &Arc<dyn Storage>, prefix: &str) -> Sessions<Items> {
-    let builder = Sessions::builder().storage(Arc::clone(storage)).prefix(prefix);
+fn sessions(storage: &Store, prefix: &str) -> Sessions<Items> {
+    let builder = Sessions::builder().storage(storage).prefix(prefix);
     builder.merge(merge_items).build().unwrap()
 }
 
 /// Both, under prefixes of their own.
 struct Subject {
-    storage: Arc<dyn Storage>,
+    storage: Store,
     prefix: String,
     sessions: Sessions<Items>,
     kv: KvSessions,
@@ -158,8 +158,9 @@ struct Subject {
 type Names = BTreeMap<&'static str, Option<u32>>;
 
 /// Runs the operations one after another, and compares everything after each.
-pub(crate) async fn compare(storage: Arc<dyn Storage>, prefix: &str, ops: &[Op]) {
-    let kv = KvSessions::builder().initial(NAMES[0], PINGS).unwrap().storage(Arc::clone(&storage));
+pub(crate) async fn compare(storage: impl Into<Store>, prefix: &str, ops: &[Op]) {
+    let storage = storage.into();
+    let kv = KvSessions::builder().initial(NAMES[0], PINGS).unwrap().storage(&storage);
     let kv = kv.prefix(format!("{prefix}kv:")).with(|sessions| {
         sessions.merge(|moving, mut own| {
             own.extend(moving);
@@ -302,7 +303,7 @@ impl Subject {
                 assert_eq!(value, look_up(names.see(number), name), "{name} of {key}");
             }
         }
-        if self.storage.capabilities().listing {
+        if self.storage.info().listing {
             let listed = self.sessions.all().try_collect::<BTreeMap<_, _>>().await.unwrap();
             let expected = KEYS.iter().zip(&items.sessions);
             let expected = expected.filter_map(|(key, session)| Some(((*key).to_owned(), session.clone()?)));
@@ -318,7 +319,8 @@ fn look_up(names: Option<&Names>, name: &str) -> Option<u32> {
 
 /// Runs the batches at the same time, each as a process of its own; nothing of what was added is lost
 /// or there twice, and keys that were moved lead to one session.
-pub(crate) async fn race(storage: Arc<dyn Storage>, prefix: &str, batches: &[Vec<Op>]) {
+pub(crate) async fn race(storage: impl Into<Store>, prefix: &str, batches: &[Vec<Op>]) {
+    let storage = storage.into();
     let tasks = (0..).zip(batches).map(|(task, batch)| {
         let sessions = sessions(&storage, prefix);
         async move {

@@ -4,10 +4,11 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    time::Duration,
 };
 
 use futures_util::FutureExt;
-use larder_core::{Expiry, Key, Storage, Versions};
+use larder_core::v2::{Expiry, Key, Versions};
 use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
 
 use crate::{
@@ -22,11 +23,13 @@ enum Act {
     /// Adds something to the session; nobody else adds the same.
     Add(&'static str),
     Clear(&'static str),
+    /// Reads the session and so extends it.
+    Use(&'static str),
     /// The store ends all sessions that live for a time.
     Expire,
 }
 
-use Act::{Add, Clear, Expire, Move};
+use Act::{Add, Clear, Expire, Move, Use};
 
 #[derive(Clone, Copy, Debug)]
 struct Scene {
@@ -49,7 +52,8 @@ struct Ledger {
 
 fn sessions(stage: &Stage, merge: bool) -> Sessions<Items> {
     let builder = Sessions::builder().storage(stage.clone()).conflicts(Conflicts::Fail);
-    let builder = builder.lifetime(Lifetime::after_write(std::time::Duration::from_secs(1 << 20)));
+    let lifetime = Lifetime::sliding(Duration::from_secs(1 << 20)).touch_every(Duration::ZERO);
+    let builder = builder.lifetime(lifetime);
     if merge { builder.merge(|one: Items, other| [one, other].concat()) } else { builder }.build().unwrap()
 }
 
@@ -80,6 +84,7 @@ async fn act(act: Act, item: u32, stage: Stage, merge: bool, ledger: Rc<RefCell<
             }
         }
         Clear(key) => drop(sessions.delete(key).await.unwrap()),
+        Use(key) => drop(sessions.get(key).await.unwrap()),
         Expire => {
             stage.turn().await;
             for key in ["a", "b", "c"].map(|key| Key::new(key).unwrap()) {
@@ -92,8 +97,8 @@ async fn act(act: Act, item: u32, stage: Stage, merge: bool, ledger: Rc<RefCell<
 }
 
 /// Something that does not wait.
-fn now<T>(work: impl Future<Output = T>) -> T {
-    work.now_or_never().expect("nothing waits here")
+fn now<T>(work: impl IntoFuture<Output = T>) -> T {
+    work.into_future().now_or_never().expect("nothing waits here")
 }
 
 impl Scene {
@@ -140,6 +145,12 @@ impl Scene {
     fn check(&self, stage: &Stage, ledger: &Ledger) {
         let sessions = sessions(stage, self.merge);
         let keys = ["a", "b", "c"];
+        for key in keys {
+            let record = now(stage.entries().read(key).with_ttl()).unwrap();
+            if let Some(record) = record.filter(|record| record.value.starts_with(b"{\"__larder\"")) {
+                assert_eq!(record.expiry, Some(Expiry::Never), "the marker at `{key}` stays");
+            }
+        }
         let look = |key: &str| {
             let open = now(sessions.open(key)).unwrap();
             (open.storage_key().as_str().to_owned(), open.clone())
@@ -221,6 +232,9 @@ const SCENES: &[Scene] = &[
     Scene { sessions: &["a"], merge: false, acts: &[&[Move("a", "b")], &[Clear("a")], &[Add("b")]] },
     Scene { sessions: &["a"], merge: false, acts: &[&[Move("a", "b")], &[Clear("b"), Move("b", "a")]] },
     Scene { sessions: &["a", "b"], merge: true, acts: &[&[Move("a", "b")], &[Expire], &[Add("b")]] },
+    Scene { sessions: &["a"], merge: false, acts: &[&[Move("a", "b")], &[Use("a"), Use("b")]] },
+    Scene { sessions: &["a", "b"], merge: true, acts: &[&[Move("a", "b")], &[Use("b"), Use("a")]] },
+    Scene { sessions: &["a"], merge: false, acts: &[&[Move("a", "b"), Add("a")], &[Use("a")], &[Expire]] },
 ];
 
 #[test]

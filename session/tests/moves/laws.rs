@@ -7,14 +7,13 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use larder_core::{Expiry, Key, Storage, Versions};
-use larder_memory::MemoryStorage;
+use larder_core::v2::{Expiry, Store, Versions};
 use larder_session::{
     Conflicts, ErrorKind, Fragment, KvSessions, Lifetime, Multi, Sessions, SessionsBuilder,
 };
 
 use crate::{
-    common::{kind, until},
+    common::{kind, memory, until},
     stage::Stage,
 };
 
@@ -22,11 +21,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Items = Vec<u32>;
 
-fn set_up(storage: &MemoryStorage) -> SessionsBuilder<Items> {
-    Sessions::builder().storage(storage.clone()).prefix("chat:")
+fn set_up(storage: &Store) -> SessionsBuilder<Items> {
+    Sessions::builder().storage(storage).prefix("chat:")
 }
 
-fn sessions(storage: &MemoryStorage) -> Sessions<Items> {
+fn sessions(storage: &Store) -> Sessions<Items> {
     set_up(storage).build().unwrap()
 }
 
@@ -35,8 +34,8 @@ async fn add(sessions: &Sessions<Items>, key: &str, item: u32) {
 }
 
 /// What is stored at a key of these sessions.
-async fn stored(storage: &MemoryStorage, key: &str) -> Option<String> {
-    let record = storage.read(&Key::new(format!("chat:{key}")).unwrap()).await.unwrap();
+async fn stored(storage: &Store, key: &str) -> Option<String> {
+    let record = storage.read(format!("chat:{key}")).await.unwrap();
     record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
 }
 
@@ -47,7 +46,7 @@ fn poll<F: Future>(work: Pin<&mut F>) -> Poll<F::Output> {
 
 #[tokio::test]
 async fn whichever_id_an_update_comes_under_it_meets_the_one_session() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
@@ -62,7 +61,7 @@ async fn whichever_id_an_update_comes_under_it_meets_the_one_session() {
 /// One of a lazy or an opened session cannot run again.
 #[tokio::test]
 async fn a_move_waits_for_the_updates_of_this_process_that_have_begun() {
-    let sessions = sessions(&MemoryStorage::new());
+    let sessions = sessions(&memory());
     let mut open = sessions.open("old").await.unwrap();
     let mut moving = std::pin::pin!(sessions.move_key("old", "new"));
     assert!(poll(moving.as_mut()).is_pending());
@@ -74,7 +73,7 @@ async fn a_move_waits_for_the_updates_of_this_process_that_have_begun() {
 
 #[tokio::test]
 async fn a_handler_can_move_its_own_session() {
-    let sessions = sessions(&MemoryStorage::new());
+    let sessions = sessions(&memory());
     add(&sessions, "old", 1).await;
     let moved = sessions.update("old", async |mut session| {
         session.push(2);
@@ -86,7 +85,7 @@ async fn a_handler_can_move_its_own_session() {
 
 #[tokio::test]
 async fn a_move_before_there_is_a_session_makes_the_ids_one() {
-    let sessions = sessions(&MemoryStorage::new());
+    let sessions = sessions(&memory());
     sessions.move_key("old", "new").await.unwrap();
     assert_eq!(sessions.get("new").await.unwrap(), None);
     add(&sessions, "old", 1).await;
@@ -95,7 +94,7 @@ async fn a_move_before_there_is_a_session_makes_the_ids_one() {
 
 #[tokio::test]
 async fn a_session_that_is_at_the_new_key_only_stays_and_needs_no_merge() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "new", 1).await;
     sessions.move_key("old", "new").await.unwrap();
@@ -105,7 +104,7 @@ async fn a_session_that_is_at_the_new_key_only_stays_and_needs_no_merge() {
 
 #[tokio::test]
 async fn moving_again_changes_nothing() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
@@ -121,7 +120,7 @@ async fn moving_again_changes_nothing() {
 
 #[tokio::test]
 async fn moving_back_brings_the_session_back() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     for _ in 0..3 {
@@ -135,7 +134,7 @@ async fn moving_back_brings_the_session_back() {
 
 #[tokio::test]
 async fn a_round_trip_over_three_ids_ends_at_the_first() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "a", 1).await;
     for (old, new) in [("a", "b"), ("b", "c"), ("c", "a")] {
@@ -149,10 +148,10 @@ async fn a_round_trip_over_three_ids_ends_at_the_first() {
 
 #[tokio::test]
 async fn a_moved_session_keeps_the_time_that_it_has_left() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = set_up(&storage).lifetime(Lifetime::after_write(2 * HOUR)).build().unwrap();
     add(&sessions, "old", 1).await;
-    storage.touch(&Key::new("chat:old").unwrap(), Expiry::After(HOUR)).await.unwrap();
+    storage.touch("chat:old", Expiry::After(HOUR)).await.unwrap();
     sessions.move_key("old", "new").await.unwrap();
     for key in ["old", "new"] {
         let Some(Expiry::After(left)) = sessions.ttl(key).await.unwrap() else {
@@ -160,20 +159,16 @@ async fn a_moved_session_keeps_the_time_that_it_has_left() {
         };
         assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
     }
-    assert_eq!(
-        storage.ttl(&Key::new("chat:old").unwrap()).await.unwrap(),
-        Some(Expiry::Never),
-        "the signpost"
-    );
+    assert_eq!(storage.ttl("chat:old").await.unwrap(), Some(Expiry::Never), "the signpost");
 }
 
 #[tokio::test]
 async fn a_session_that_expires_is_gone_under_both_ids_which_still_meet() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = set_up(&storage).lifetime(Lifetime::after_write(HOUR)).build().unwrap();
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
-    storage.delete(&Key::new("chat:new").unwrap()).await.unwrap();
+    storage.delete("chat:new").await.unwrap();
     assert_eq!(sessions.get("old").await.unwrap(), None);
     assert_eq!(sessions.ttl("old").await.unwrap(), None);
     add(&sessions, "old", 2).await;
@@ -182,16 +177,16 @@ async fn a_session_that_expires_is_gone_under_both_ids_which_still_meet() {
 
 #[tokio::test]
 async fn signposts_expire_by_choice() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = set_up(&storage).signposts(Expiry::After(HOUR)).build().unwrap();
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
-    let signpost = Key::new("chat:old").unwrap();
-    assert!(matches!(storage.ttl(&signpost).await.unwrap(), Some(Expiry::After(left)) if left <= HOUR));
+    let signpost = "chat:old";
+    assert!(matches!(storage.ttl(signpost).await.unwrap(), Some(Expiry::After(left)) if left <= HOUR));
     assert_eq!(sessions.ttl("new").await.unwrap(), Some(Expiry::Never), "the session does not");
 
-    storage.touch(&signpost, Expiry::after_millis(1)).await.unwrap();
-    until("the signpost expires", async || storage.read(&signpost).await.unwrap().is_none()).await;
+    storage.touch(signpost, Expiry::after_millis(1)).await.unwrap();
+    until("the signpost expires", async || storage.read(signpost).await.unwrap().is_none()).await;
     assert_eq!(sessions.get("old").await.unwrap(), None);
     assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
     // The same move again is another one.
@@ -199,9 +194,48 @@ async fn signposts_expire_by_choice() {
     assert_eq!(sessions.get("old").await.unwrap(), Some(vec![1]));
 }
 
+/// Also if the move comes between the read and the touch, and the use is dropped at any point after that.
+#[tokio::test]
+async fn using_a_session_never_changes_how_long_a_redirect_lives() {
+    let lifetime = Lifetime::sliding(5 * HOUR).touch_every(Duration::ZERO);
+    for versions in [Versions::Unique, Versions::Content] {
+        for redirects in [Expiry::Never, Expiry::After(HOUR)] {
+            let mut before = 0;
+            loop {
+                let mut done = false;
+                for after in 0..4 {
+                    let storage = memory();
+                    let set_up = |builder: SessionsBuilder<Items>| {
+                        builder.prefix("chat:").lifetime(lifetime).signposts(redirects).build().unwrap()
+                    };
+                    let ours = set_up(Sessions::builder().storage(&storage));
+                    let stage = Stage::on(storage.clone(), versions);
+                    let theirs = set_up(Sessions::builder().storage(stage.clone()));
+                    add(&ours, "old", 1).await;
+                    stage.direct(true);
+                    let mut using = Box::pin(theirs.get("old"));
+                    done = (0..before).any(|_| poll(using.as_mut()).is_ready());
+                    ours.move_key("old", "new").await.unwrap();
+                    let _ = !done && (0..after).any(|_| poll(using.as_mut()).is_ready());
+                    drop(using);
+                    let left = storage.ttl("chat:old").await.unwrap().unwrap();
+                    assert!(left == redirects || left.earlier(redirects) == left, "{left:?}");
+                    assert_eq!(redirects == Expiry::Never, left == Expiry::Never);
+                    assert_eq!(ours.get("old").await.unwrap(), Some(vec![1]));
+                }
+                if done {
+                    break;
+                }
+                before += 1;
+            }
+            assert!(before >= 2, "the move came between the read and the touch");
+        }
+    }
+}
+
 #[tokio::test]
 async fn two_sessions_without_a_merge_are_a_conflict_that_changes_nothing() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     add(&sessions, "new", 2).await;
@@ -212,7 +246,7 @@ async fn two_sessions_without_a_merge_are_a_conflict_that_changes_nothing() {
 
 #[tokio::test]
 async fn two_sessions_are_merged() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let merging = set_up(&storage).merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
     add(&merging, "old", 1).await;
     add(&merging, "new", 2).await;
@@ -224,15 +258,15 @@ async fn two_sessions_are_merged() {
 
 #[tokio::test]
 async fn a_session_that_cannot_be_merged_changes_nothing() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let merging = set_up(&storage).merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
     add(&merging, "old", 1).await;
-    let newer = Key::new("chat:new").unwrap();
-    storage.write(&newer, r#"{"v":3,"__d":[2]}"#.into(), Expiry::After(HOUR)).await.unwrap();
+    let newer = "chat:new";
+    storage.write(newer, r#"{"v":3,"__d":[2]}"#).expires_in(HOUR).await.unwrap();
     assert_eq!(kind(merging.move_key("old", "new").await), ErrorKind::VersionTooNew);
     assert_eq!(merging.get("old").await.unwrap(), Some(vec![1]));
     assert_eq!(stored(&storage, "new").await.unwrap(), r#"{"v":3,"__d":[2]}"#);
-    assert!(matches!(storage.ttl(&newer).await.unwrap(), Some(Expiry::After(_))));
+    assert!(matches!(storage.ttl(newer).await.unwrap(), Some(Expiry::After(_))));
     assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
 }
 
@@ -241,7 +275,7 @@ async fn a_session_that_cannot_be_merged_changes_nothing() {
 async fn a_move_that_was_begun_is_finished_by_whoever_comes_next() {
     for moved in [true, false] {
         for step in 1.. {
-            let storage = MemoryStorage::new();
+            let storage = memory();
             let stage = Stage::on(storage.clone(), Versions::Unique);
             let theirs: Sessions<Items> =
                 Sessions::builder().storage(stage.clone()).prefix("chat:").build().unwrap();
@@ -277,7 +311,7 @@ async fn a_move_that_was_begun_is_finished_by_whoever_comes_next() {
 
 #[tokio::test]
 async fn everything_else_follows_the_signposts() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
@@ -292,7 +326,7 @@ async fn everything_else_follows_the_signposts() {
     add(&last, "old", 4).await;
     let multi = Multi::new((
         Fragment::strict("one", sessions.clone()),
-        Fragment::lazy("other", Sessions::<u32>::builder().storage(storage.clone()).build().unwrap()),
+        Fragment::lazy("other", Sessions::<u32>::builder().storage(&storage).build().unwrap()),
     ));
     multi.update(("old", "other"), async |(mut one, _)| one.push(5)).await.unwrap();
     assert_eq!(stored(&storage, "new").await.unwrap(), "[1,2,3,4,5]");
@@ -313,7 +347,7 @@ async fn everything_else_follows_the_signposts() {
 
 #[tokio::test]
 async fn a_lease_under_either_id_is_one_lease() {
-    let sessions = sessions(&MemoryStorage::new());
+    let sessions = sessions(&memory());
     sessions.move_key("old", "new").await.unwrap();
     let lease = sessions.lock("old").await.unwrap();
     let mut other = Box::pin(sessions.lock("new"));
@@ -325,7 +359,7 @@ async fn a_lease_under_either_id_is_one_lease() {
 
 #[tokio::test]
 async fn named_values_move_too() {
-    let kv = KvSessions::builder().storage(MemoryStorage::new()).build().unwrap();
+    let kv = KvSessions::builder().storage(memory()).build().unwrap();
     kv.set("old", "pings", 1).await.unwrap();
     kv.sessions().move_key("old", "new").await.unwrap();
     kv.set("old", "pongs", 2).await.unwrap();
@@ -335,7 +369,7 @@ async fn named_values_move_too() {
 
 #[tokio::test]
 async fn listings_have_the_session_once_and_no_signposts() {
-    let sessions = sessions(&MemoryStorage::new());
+    let sessions = sessions(&memory());
     add(&sessions, "old", 1).await;
     add(&sessions, "other", 2).await;
     sessions.move_key("old", "new").await.unwrap();
@@ -349,7 +383,7 @@ async fn listings_have_the_session_once_and_no_signposts() {
 
 #[tokio::test]
 async fn a_session_is_listed_while_it_moves() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let stage = Stage::on(storage.clone(), Versions::Unique);
     let theirs: Sessions<Items> = Sessions::builder().storage(stage.clone()).prefix("chat:").build().unwrap();
     let ours = sessions(&storage);
@@ -367,7 +401,7 @@ async fn a_session_is_listed_while_it_moves() {
 #[cfg(feature = "msgpack")]
 #[tokio::test]
 async fn sessions_in_another_codec_move_and_merge_too() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let packed = set_up(&storage).codec(larder_core::MessagePack);
     let packed = packed.merge(|moving: Items, own| [moving, own].concat()).build().unwrap();
     add(&packed, "old", 1).await;
@@ -375,13 +409,13 @@ async fn sessions_in_another_codec_move_and_merge_too() {
     packed.move_key("old", "new").await.unwrap();
     add(&packed, "old", 3).await;
     assert_eq!(packed.get("new").await.unwrap(), Some(vec![1, 2, 3]));
-    let record = storage.read(&Key::new("chat:new").unwrap()).await.unwrap().unwrap();
+    let record = storage.read("chat:new").await.unwrap().unwrap();
     assert_eq!(record.value[..], [0x93, 1, 2, 3]);
 }
 
 #[tokio::test]
 async fn a_storage_without_compare_and_swap_moves_nothing() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let stage = Stage::on(storage.clone(), Versions::None);
     let sessions: Sessions<Items> = Sessions::builder()
         .storage(stage)
@@ -399,14 +433,14 @@ async fn a_storage_without_compare_and_swap_moves_nothing() {
 async fn a_departure_that_comes_too_late_is_turned_back() {
     // What a process writes that has looked before the session moved there and back, in a store whose
     // versions are the content.
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
     let data = r#"{"data":"WzFd","timer":null}"#;
     let late = format!(
         r#"{{"__larder":{{"in_transit":{{"from":"chat:old","to":"chat:new","id":"1","trip":"2","data":{data}}}}}}}"#
     );
-    storage.write(&Key::new("chat:old").unwrap(), late.into(), Expiry::Never).await.unwrap();
+    storage.write("chat:old", late).await.unwrap();
     assert_eq!(sessions.get("old").await.unwrap(), Some(vec![1]));
     assert_eq!(stored(&storage, "old").await.unwrap(), "[1]");
     assert_eq!(sessions.get("new").await.unwrap(), None);
@@ -414,12 +448,12 @@ async fn a_departure_that_comes_too_late_is_turned_back() {
 
 #[tokio::test]
 async fn an_expectation_that_comes_too_late_is_called_off() {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = sessions(&storage);
     sessions.move_key("a", "b").await.unwrap();
     sessions.move_key("b", "c").await.unwrap();
     let late = r#"{"__larder":{"expecting":{"from":"chat:a","id":"1","own":null}}}"#;
-    storage.write(&Key::new("chat:c").unwrap(), late.into(), Expiry::Never).await.unwrap();
+    storage.write("chat:c", late).await.unwrap();
     add(&sessions, "b", 1).await;
     for key in ["a", "b", "c"] {
         assert_eq!(sessions.get(key).await.unwrap(), Some(vec![1]), "{key}");

@@ -9,9 +9,9 @@ use std::{
     task::Poll,
 };
 
-use larder_core::{
-    Bytes, Capabilities, Condition, EntryStream, Error, Expiry, Key, KeyStream, Operation, Record, Result,
-    Storage, Version, Versions, async_trait,
+use larder_core::v2::{
+    Bytes, Condition, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions, Record,
+    Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 
@@ -19,7 +19,7 @@ use larder_memory::MemoryStorage;
 /// Clones are handles on the same entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
-    entries: MemoryStorage,
+    entries: Store,
     versions: Versions,
     /// Whether operations wait at all.
     directed: Arc<AtomicBool>,
@@ -27,10 +27,10 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(versions: Versions) -> Self {
-        Self::on(MemoryStorage::with(&MemoryStorage::builder().sweep_every(None)).unwrap(), versions)
+        Self::on(MemoryStorage::builder().sweep_every(None).build().unwrap(), versions)
     }
 
-    pub(crate) fn on(entries: MemoryStorage, versions: Versions) -> Self {
+    pub(crate) fn on(entries: Store, versions: Versions) -> Self {
         Self { entries, versions, directed: Arc::default() }
     }
 
@@ -39,7 +39,7 @@ impl Stage {
     }
 
     /// What is stored, past everything.
-    pub(crate) const fn entries(&self) -> &MemoryStorage {
+    pub(crate) const fn entries(&self) -> &Store {
         &self.entries
     }
 
@@ -55,95 +55,67 @@ impl Stage {
         .await;
     }
 
-    fn version(&self, record: Record) -> Record {
+    fn seen(&self, mut record: Record) -> Record {
         match self.versions {
-            Versions::Content => Record::at(record.value.clone(), Version::from_content(record.value)),
-            Versions::None => Record::new(record.value),
-            _ => record,
+            Versions::Content => record.version = Some(Version::from_content(record.value.clone())),
+            Versions::None => record.version = None,
+            _ => {}
         }
+        record
     }
 
-    /// The version of the entries beneath that `version` is.
-    async fn beneath(&self, key: &Key, version: &Version, operation: Operation) -> Result<Version> {
+    /// The condition on the entries beneath that `condition` is.
+    async fn beneath(&self, key: &Key, condition: &Condition) -> Result<Condition> {
+        let Condition::At(version) = condition else {
+            return Ok(condition.clone());
+        };
         if self.versions == Versions::Unique {
-            return Ok(version.clone());
+            return Ok(condition.clone());
         }
         let record = self.entries.read(key).await?;
-        record
-            .filter(|record| Some(&record.value) == version.as_content())
-            .and_then(|record| record.version)
-            .ok_or_else(|| Error::conflict().with_adapter("stage").with_operation(operation))
+        let record = record.filter(|record| Some(&record.value) == version.as_content());
+        record.and_then(|record| record.version).map(Condition::At).ok_or_else(Error::conflict)
     }
 }
 
 #[async_trait]
 impl Storage for Stage {
-    fn name(&self) -> &'static str {
-        "stage"
+    fn info(&self) -> Info {
+        let mut info = self.entries.info().with_versions(self.versions);
+        info.name = "stage";
+        info
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.entries.capabilities().with_versions(self.versions)
-    }
-
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         self.turn().await;
-        Ok(self.entries.read(key).await?.map(|record| self.version(record)))
+        Ok(self.entries.read_with(key, options).await?.map(|record| self.seen(record)))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.turn().await;
-        self.entries.write(key, value, expiry).await
+        let condition = self.beneath(key, &options.condition).await?;
+        let options = options.clone().condition(condition);
+        let written = self.entries.write_with(key, value.clone(), &options).await?;
+        Ok(match self.versions {
+            Versions::None => Written::default(),
+            Versions::Content => Written::at(Version::from_content(value)),
+            _ => written,
+        })
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         self.turn().await;
-        self.entries.delete(key).await
+        let condition = self.beneath(key, &options.condition).await?;
+        self.entries.delete_with(key, &options.clone().condition(condition)).await
     }
 
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        if self.versions == Versions::None {
-            return Err(Error::unsupported().with_adapter("stage").with_operation(Operation::WriteIf));
-        }
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         self.turn().await;
-        let condition = match condition {
-            Condition::Absent => Condition::Absent,
-            Condition::At(version) => Condition::At(self.beneath(key, &version, Operation::WriteIf).await?),
-        };
-        let written = self.entries.write_if(key, value.clone(), expiry, condition).await?;
-        Ok(if self.versions == Versions::Unique { written } else { Version::from_content(value) })
+        let condition = self.beneath(key, &options.condition).await?;
+        self.entries.touch_with(key, expiry, &options.clone().condition(condition)).await
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        if self.versions == Versions::None {
-            return Err(Error::unsupported().with_adapter("stage").with_operation(Operation::DeleteIf));
-        }
-        self.turn().await;
-        let version = self.beneath(key, version, Operation::DeleteIf).await?;
-        self.entries.delete_if(key, &version).await
-    }
-
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.turn().await;
-        self.entries.touch(key, expiry).await
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.turn().await;
-        self.entries.ttl(key).await
-    }
-
-    fn keys<'a>(&'a self, prefix: &'a str) -> KeyStream<'a> {
-        self.entries.keys(prefix)
-    }
-
-    fn entries<'a>(&'a self, prefix: &'a str) -> EntryStream<'a> {
-        self.entries.entries(prefix)
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        self.entries.list(options)
     }
 }

@@ -1,6 +1,8 @@
-//! A storage that can no more than it must.
+//! A storage with the required methods only.
 
-use larder::{Bytes, Expiry, Key, Record, Result, Storage, async_trait};
+use larder_core::v2::{
+    Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
+};
 use larder_memory::MemoryStorage;
 
 /// Reads, writes and deletes, and no more: no expiry, no compare-and-swap.
@@ -9,15 +11,19 @@ pub struct Poor(MemoryStorage);
 
 #[async_trait]
 impl Storage for Poor {
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(self.0.read(key).await?.map(|record| Record::new(record.value)))
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let record = Storage::read(&self.0, key, options).await?;
+        Ok(record.map(|record| Record::new(record.value)))
     }
 
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.0.write(key, value, expiry).await
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        Storage::write(&self.0, key, value, options).await?;
+        Ok(Written::default())
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.0.delete(key).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        Storage::delete(&self.0, key, options).await
     }
 }
+
+larder_core::first_edition!(Poor);

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use larder::{
-    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Storage,
-    Version, async_trait,
+use larder_core::v2::{
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
+    Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 use tokio::{sync::Semaphore, time::timeout};
@@ -25,7 +25,8 @@ pub struct Probe(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    storage: MemoryStorage,
+    memory: MemoryStorage,
+    store: Store,
     down: AtomicBool,
     read_only: AtomicBool,
     /// How many of the next keys that a session is created under are taken.
@@ -46,8 +47,10 @@ impl Probe {
     /// Memory, which works.
     #[must_use]
     pub fn new() -> Self {
+        let memory = MemoryStorage::new();
         Self(Arc::new(Inner {
-            storage: MemoryStorage::new(),
+            store: Store::new(memory.clone()),
+            memory,
             down: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             occupy: AtomicUsize::new(0),
@@ -60,8 +63,14 @@ impl Probe {
 
     /// The storage underneath, which always works.
     #[must_use]
-    pub fn storage(&self) -> &MemoryStorage {
-        &self.0.storage
+    pub fn storage(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.0.memory.len()
     }
 
     /// Whether nothing works.
@@ -101,80 +110,72 @@ impl Probe {
         request.await.unwrap()
     }
 
-    fn up(&self, operation: Operation) -> Result<()> {
-        let reads = matches!(operation, Operation::Read | Operation::Ttl);
-        if self.0.down.load(Ordering::SeqCst) || (self.0.read_only.load(Ordering::SeqCst) && !reads) {
-            return Err(Error::new(ErrorKind::Unavailable, "the server has gone away")
-                .with_adapter("probe")
-                .with_operation(operation));
-        }
-        Ok(())
+    fn reads(&self) -> Result<()> {
+        if self.0.down.load(Ordering::SeqCst) { Err(gone()) } else { Ok(()) }
     }
+
+    fn writes(&self) -> Result<()> {
+        self.reads()?;
+        if self.0.read_only.load(Ordering::SeqCst) { Err(gone()) } else { Ok(()) }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable, "the server has gone away")
 }
 
 #[async_trait]
 impl Storage for Probe {
-    fn name(&self) -> &'static str {
-        "probe"
+    fn info(&self) -> Info {
+        let mut info = *self.0.store.info();
+        info.name = "probe";
+        // The trait's defaults.
+        info.listing = false;
+        info
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.0.storage.capabilities()
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        if options.touch.is_some() {
+            self.writes()?;
+        } else {
+            self.reads()?;
+        }
+        self.0.store.read_with(key, options).await
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.up(Operation::Read)?;
-        self.0.storage.read(key).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, expiry: Expiry) -> Result<()> {
-        self.up(Operation::Write)?;
-        self.0.storage.write(key, value, expiry).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.up(Operation::Delete)?;
-        self.0.storage.delete(key).await
-    }
-
-    async fn write_if(
-        &self,
-        key: &Key,
-        value: Bytes,
-        expiry: Expiry,
-        condition: Condition,
-    ) -> Result<Version> {
-        self.up(Operation::WriteIf)?;
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.writes()?;
         let take = |count: usize| count.checked_sub(1);
-        if condition == Condition::Absent {
-            if self.0.occupy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
-                self.0.storage.write(key, Bytes::from_static(OCCUPIED.as_bytes()), Expiry::Never).await?;
+        match options.condition {
+            Condition::Absent
+                if self.0.occupy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() =>
+            {
+                self.0.store.write(key, OCCUPIED).await?;
                 self.0.occupied.lock().unwrap().push(key.clone());
             }
-        } else if self.0.hold.swap(false, Ordering::SeqCst) {
-            self.0.held.add_permits(1);
-            self.0.go.acquire().await.unwrap().forget();
+            Condition::At(_) if self.0.hold.swap(false, Ordering::SeqCst) => {
+                self.0.held.add_permits(1);
+                self.0.go.acquire().await.unwrap().forget();
+            }
+            _ => {}
         }
-        self.0.storage.write_if(key, value, expiry, condition).await
+        self.0.store.write_with(key, value, options).await
     }
 
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<()> {
-        self.up(Operation::DeleteIf)?;
-        self.0.storage.delete_if(key, version).await
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.writes()?;
+        self.0.store.delete_with(key, options).await
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry) -> Result<bool> {
-        self.up(Operation::Touch)?;
-        self.0.storage.touch(key, expiry).await
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.up(Operation::Ttl)?;
-        self.0.storage.ttl(key).await
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        self.writes()?;
+        self.0.store.touch_with(key, expiry, options).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.up(Operation::PurgeExpired)?;
-        self.0.storage.purge_expired().await
+        self.writes()?;
+        self.0.store.purge_expired().await
     }
 }
+
+larder_core::first_edition!(Probe);

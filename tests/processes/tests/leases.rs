@@ -4,7 +4,6 @@
 
 use std::{
     process::Stdio,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -56,7 +55,7 @@ fn excluding(suite: Suite<Stores>) -> Suite<Stores> {
 async fn lasts_and_expires(context: Context<Stores>) {
     let url = context.factory.url(context.target.space());
     let storage = context.target.open().await;
-    let leases = Leases::new(Arc::new((*storage).clone())).with_ttl(TTL).with_wait_limit(LIMIT);
+    let leases = Leases::new(&*storage).with_ttl(TTL).with_wait_limit(LIMIT);
     let key = Key::new("shared").expect("a key");
     let (mut worker, first) = hold(&url, &key).await;
 

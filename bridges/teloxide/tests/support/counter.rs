@@ -1,6 +1,6 @@
 //! A bot with sessions: it counts.
 
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_teloxide::{By, LazySession, Sessions, enter_lazy_session, enter_session};
 use serde::{Deserialize, Serialize};
 use teloxide::{
@@ -16,7 +16,7 @@ pub(crate) struct Tally {
 type Session = LazySession<Tally>;
 type Outcome = anyhow::Result<()>;
 
-pub(crate) fn sessions(storage: impl Storage + 'static) -> Sessions<Tally> {
+pub(crate) fn sessions(storage: impl Into<Store>) -> Sessions<Tally> {
     Sessions::builder().storage(storage).prefix("tally:").build().expect("the storage has all it needs")
 }
 

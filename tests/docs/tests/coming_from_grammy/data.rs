@@ -130,9 +130,9 @@ async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
     let back = folder.path().join("back");
     let url = format!("file:{}?layout=grammy", back.display());
     let options = CopyOptions::default().drop_expiry(true);
-    let from = larder::v2::legacy(chats.storage().clone());
+    let from = chats.storage();
     let to = larder::open(&url).await?;
-    transfer::copy(&from, &to, &options, |_| {}).await?;
+    transfer::copy(from, &to, &options, |_| {}).await?;
     let text =
         fs::read_to_string(back.join("42/424242.json")).unwrap();
     assert!(text.starts_with(
@@ -166,8 +166,7 @@ async fn fields_that_the_type_does_not_know() -> Result<()> {
     let text = stored(storage, &key.to_string()).await.unwrap();
     assert!(text.contains("ñandú") && text.contains("-3e-7"));
 
-    let chats =
-        Sessions::<Chat>::new(std::sync::Arc::clone(storage))?;
+    let chats = Sessions::<Chat>::new(storage)?;
     chats
         .update(key, async |mut chat| chat.pizza_count += 1)
         .await?;

@@ -1,82 +1,77 @@
-//! What stands at a key from which, or to which, a session moves.
+//! Markers: the entries at the keys between which a session moves.
 //!
-//! A signpost is JSON, whatever the codec, so that every layout of every store can hold it. It is an
-//! object whose only member has a name that is Larder's. [`is_one`] tells signposts from sessions, for
-//! reading and for writing: no session is stored as bytes that it takes for a signpost.
+//! A marker is JSON, whatever the codec, so that every layout of every store can hold it. It is an
+//! object whose only member has a name that is Larder's. [`is_marker`] tells markers from sessions, for
+//! reading and for writing: no session is stored as bytes that it takes for a marker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Storage, clock::unix_millis, unique};
+use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key, Result, Store, clock::unix_millis};
 use serde::{Deserialize, Serialize};
 
-use crate::{key::RESERVED, members};
+use crate::{id::new_id, key::RESERVED, members};
 
-/// The only member of a signpost.
-pub(crate) const NAME: &str = "__larder";
+/// The only member of a marker.
+const NAME: &str = "__larder";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Wrapped<S> {
+struct Wrapped<M> {
     #[serde(rename = "__larder")]
-    signpost: S,
+    marker: M,
 }
 
-/// A step of a move. Each has something in it that was drawn for it alone, so that no two are alike:
-/// also a store whose versions are the content tells them apart.
+/// A step of a move. Each holds something that was drawn for it alone, so that no two are alike: a store
+/// whose versions are the content tells them apart too.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Signpost {
-    /// The session is now at `to`. What a move leaves behind.
-    Moved { to: String, id: String },
+pub(crate) enum Marker {
+    /// The session is now at `to`. A finished move leaves this behind.
+    #[serde(rename = "moved")]
+    Redirect { to: String, id: String },
     /// At the new key: a session is on its way here and still at `from`. `own` is the session that was
-    /// here before, to be merged with it, or to stay where there is none to come.
-    Expecting { from: String, id: String, own: Option<Kept> },
+    /// here before, to be merged with it, or to stay if there is none to come.
+    #[serde(rename = "expecting")]
+    Incoming { from: String, id: String, own: Option<Payload> },
     /// The session is under way with this content (`None`: there is none). At the old key, `from`: it
     /// has left, and may or may not have arrived. At the new key, `to`: it has arrived, and the one at
-    /// the old key may or may not be gone. `id` is that of the *expecting*, `trip` that of this
+    /// the old key may or may not be gone. `id` is that of the *incoming*, `trip` that of this
     /// departure.
-    InTransit { from: String, to: String, id: String, trip: String, data: Option<Kept> },
+    #[serde(rename = "in_transit")]
+    Moving { from: String, to: String, id: String, trip: String, data: Option<Payload> },
 }
 
-impl Signpost {
-    /// The signpost that `value` is, if it is one.
+impl Marker {
+    /// The marker that `value` is, if it is one.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Corrupt`] if it is one but damaged, or of a newer kind.
     pub(crate) fn parse(value: &[u8]) -> Result<Option<Self>> {
-        if !is_one(value) {
+        if !is_marker(value) {
             return Ok(None);
         }
         let wrapped = serde_json::from_slice::<Wrapped<Self>>(value).map_err(|_| {
-            Error::new(
-                ErrorKind::Corrupt,
-                "the signpost of a moved session is damaged, or of a newer version",
-            )
+            Error::new(ErrorKind::Corrupt, "the marker of a moved session is damaged, or of a newer version")
         })?;
-        Ok(Some(wrapped.signpost))
+        Ok(Some(wrapped.marker))
     }
 
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        serde_json::to_vec(&Wrapped { signpost: self })
+        serde_json::to_vec(&Wrapped { marker: self })
             .map(Bytes::from)
-            .map_err(|_| Error::new(ErrorKind::Codec, "the signpost cannot be written as JSON"))
+            .map_err(|_| Error::new(ErrorKind::Codec, "the marker cannot be written as JSON"))
     }
 }
 
-/// An id that nothing else has.
-pub(crate) fn new_id() -> String {
-    format!("{:032x}", unique::id128())
+/// The key that a marker names.
+pub(crate) fn marked_key(text: &str) -> Result<Key> {
+    Key::new(text).map_err(|_| {
+        Error::new(ErrorKind::Corrupt, "the marker of a moved session does not name a valid key")
+    })
 }
 
-/// The key that a signpost names.
-pub(crate) fn key(text: &str) -> Result<Key> {
-    Key::new(text)
-        .map_err(|_| Error::new(ErrorKind::Corrupt, "the signpost of a moved session names no valid key"))
-}
-
-/// Whether `value` is a signpost: a JSON object in which no member has another name. Stores may spell
+/// Whether `value` is a marker: a JSON object in which no member has another name. Stores may spell
 /// JSON in their own way, put members into another order and keep only one of several of one name;
 /// none of that changes the answer.
-pub(crate) fn is_one(value: &[u8]) -> bool {
+pub(crate) fn is_marker(value: &[u8]) -> bool {
     let contains = |part: &[u8]| memchr::memmem::find(value, part).is_some();
     // Most sessions need no second look. The name may be spelled with escapes.
     if value.trim_ascii_start().first() != Some(&b'{') || !(contains(NAME.as_bytes()) || contains(b"\\u00")) {
@@ -89,10 +84,10 @@ pub(crate) fn is_one(value: &[u8]) -> bool {
     }) && found
 }
 
-/// A session within a signpost. Signposts on the way do not expire, since their absence would mean
-/// something. Another entry, the timer, lives as long as the session, by the store's clock.
+/// A session within a marker. Markers of an unfinished move do not expire, because their absence would
+/// mean something. Another entry, the timer, lives as long as the session, by the store's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct Payload {
     /// Base64.
     data: String,
     /// The key of the timer; `None` if the session does not end.
@@ -102,16 +97,16 @@ pub(crate) struct Kept {
     until: Option<i64>,
 }
 
-impl Kept {
+impl Payload {
     /// Keeps a session that has `left` to live, and starts its timer.
-    pub(crate) async fn new(storage: &dyn Storage, value: &[u8], left: Expiry) -> Result<Self> {
+    pub(crate) async fn new(store: &Store, value: &[u8], left: Expiry) -> Result<Self> {
         // Read before the timer starts. With equal clocks it has passed once the timer is gone.
         let until = left.deadline(unix_millis());
         let timer = match left {
             Expiry::Never => None,
             Expiry::After(_) => {
                 let timer = Key::try_from(format!("{RESERVED}move:{}", new_id()))?;
-                storage.write(&timer, Bytes::from_static(b"true"), left).await?;
+                store.write(&timer, Bytes::from_static(b"true")).expiry(left).await?;
                 Some(timer.as_str().to_owned())
             }
         };
@@ -122,17 +117,17 @@ impl Kept {
         STANDARD
             .decode(&self.data)
             .map(Bytes::from)
-            .map_err(|_| Error::new(ErrorKind::Corrupt, "the session in the signpost of a move is damaged"))
+            .map_err(|_| Error::new(ErrorKind::Corrupt, "the session in the marker of a move is damaged"))
     }
 
     /// The time that it has left; `None` once it has expired. The timer decides. Without it, a session
     /// that should have ended may live for as long as the clocks differ: better than to lose one.
-    pub(crate) async fn left(&self, storage: &dyn Storage) -> Result<Option<Expiry>> {
-        if !storage.capabilities().expiry {
+    pub(crate) async fn left(&self, store: &Store) -> Result<Option<Expiry>> {
+        if !store.info().expiry {
             return Ok(Some(Expiry::Never));
         }
         let timer = match &self.timer {
-            Some(timer) => storage.ttl(&key(timer)?).await?,
+            Some(timer) => store.ttl(marked_key(timer)?).await?,
             None => None,
         };
         Ok(timer.or_else(|| Expiry::until(self.until, unix_millis())))
@@ -144,16 +139,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signpost_is_told_from_a_session() {
+    fn a_marker_is_told_from_a_session() {
         let timer = Some("larder:move:1".to_owned());
-        let data = Some(Kept { data: STANDARD.encode(b"\xff\0{}"), timer, until: Some(1_795_310_512_273) });
+        let data =
+            Some(Payload { data: STANDARD.encode(b"\xff\0{}"), timer, until: Some(1_795_310_512_273) });
         let (from, to) = ("a".to_owned(), "b".to_owned());
-        let signpost = Signpost::InTransit { from, to, id: new_id(), trip: new_id(), data };
-        let bytes = signpost.encode().unwrap();
-        assert_eq!(Signpost::parse(&bytes).unwrap(), Some(signpost));
+        let marker = Marker::Moving { from, to, id: new_id(), trip: new_id(), data };
+        let bytes = marker.encode().unwrap();
+        assert_eq!(Marker::parse(&bytes).unwrap(), Some(marker));
         // As jsonb and as a person may spell it.
         let spelled = br#" { "__larder" : {"moved": {"id": "1", "to": "b"}}}"#;
-        assert!(matches!(Signpost::parse(spelled).unwrap(), Some(Signpost::Moved { .. })));
+        assert!(matches!(Marker::parse(spelled).unwrap(), Some(Marker::Redirect { .. })));
         for session in [
             &b"{}"[..],
             b"",
@@ -165,13 +161,13 @@ mod tests {
             br#"{"__larder":{"moved":{"#,
             b"\x81\xa8__larder\xc0",
         ] {
-            assert_eq!(Signpost::parse(session).unwrap(), None);
+            assert_eq!(Marker::parse(session).unwrap(), None);
         }
         let deep = format!(r#"{{"__larder":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
         for strange in
             [br#"{"\u005f_larder":{"moved":7}}"#, deep.as_bytes(), br#"{"__larder":1,"__larder":2}"#]
         {
-            assert_eq!(Signpost::parse(strange).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(Marker::parse(strange).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 }

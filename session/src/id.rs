@@ -1,0 +1,8 @@
+//! Ids.
+
+use larder_core::v2::unique;
+
+/// An id that nothing else has.
+pub(crate) fn new_id() -> String {
+    format!("{:032x}", unique::id128())
+}
