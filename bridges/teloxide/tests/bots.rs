@@ -306,7 +306,7 @@ async fn two_bots(target: Target) {
     }
     let failed = failures.count().await;
     let handle = last.must("have a handle");
-    let stored = handle.read(&Key::new("tally:42").unwrap()).await.must("read").must("have a count");
+    let stored = handle.read("tally:42").await.must("read").must("have a count");
     let tally: counter::Tally = serde_json::from_slice(&stored.value).unwrap();
     assert_eq!(tally.count as usize, 2 * EACH - failed, "{failed} have failed");
 }

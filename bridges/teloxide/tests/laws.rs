@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::{Stores, on_every_adapter};
-use larder_core::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
 use larder_teloxide::{
     DialogueError, LarderStorage, LarderStorageBuilder, Lifetime, Migrations, Undecodable,
 };
@@ -158,7 +158,7 @@ async fn slides(target: Target) {
     let lifetime = Lifetime::sliding(HOUR).touch_every(Duration::ZERO);
     let (handle, dialogues) = open_with(&target, |builder| builder.lifetime(lifetime)).await;
     update(&dialogues, CHAT, choice("Ann")).await;
-    assert!(handle.touch(&key(CHAT), Expiry::After(HOUR / 2)).await.must("shorten its life"));
+    assert!(handle.touch(key(CHAT), Expiry::After(HOUR / 2)).await.must("shorten its life"));
     assert_eq!(get(&dialogues, CHAT).await, Some(choice("Ann")));
     let left = handle.ttl(&key(CHAT)).await.must("ttl");
     assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR * 3 / 4), "{left:?}");
