@@ -21,7 +21,7 @@ type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> larder_poise::Result<()> {
-/// # let storage = std::sync::Arc::new(MemoryStorage::new());
+/// # let storage = MemoryStorage::new();
 /// struct Data {
 ///     users: CommandSessions,
 ///     coins: CommandSessions<Sessions<u64>>,

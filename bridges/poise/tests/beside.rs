@@ -65,7 +65,7 @@ impl EventHandler for Experience {
 async fn both_count() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let (outcomes, mut ended) = mpsc::unbounded_channel();
-    let sessions = bot::sessions(Arc::new(MemoryStorage::new()), Scope::User);
+    let sessions = bot::sessions(MemoryStorage::new(), Scope::User);
     let data = Arc::new(Data { sessions, open: Semaphore::new(0), wanted: Semaphore::new(0), outcomes });
     let framework = poise::Framework::builder()
         .options(FrameworkOptions {

@@ -38,7 +38,7 @@ async fn start() -> (Probe, Arc<bot::Data>, Server) {
 /// The example's bot, likewise.
 async fn start_example(scope: Scope) -> (Probe, Server) {
     let probe = Probe::new();
-    let sessions = bot::sessions(Arc::new(probe.clone()), scope);
+    let sessions = bot::sessions(probe.clone(), scope);
     let server = Server::start(example::bot::options(), sessions).await;
     (probe, server)
 }
@@ -150,7 +150,7 @@ async fn what_others_have_stored_is_neither_taken_nor_overwritten() {
         probe.storage().write(key(), value.clone()).await.unwrap();
         for name in ["count", "by_hand", "borrow", "forgetful"] {
             let said = server.fails(nellys(name)).await;
-            let kinds = ["codec: ", "newer: "];
+            let kinds = ["codec: ", "version too new: "];
             assert!(kinds.iter().any(|kind| said.starts_with(kind)), "{foreign}: {said}");
             assert!(!said.contains("somebody"), "{said}");
             assert_eq!(stored(&probe).await.unwrap(), value);
@@ -292,7 +292,7 @@ async fn the_end_waits_for_commands_that_run() {
 async fn a_wrong_token_is_an_error_that_does_not_show_it() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let wrong = "wrong.token.of-somebody";
-    let sessions = bot::sessions(Arc::new(Probe::new()), Scope::User);
+    let sessions = bot::sessions(Probe::new(), Scope::User);
     let started = Running::start(Server::http(&discord, wrong), example::bot::options(), sessions).await;
     let Err(error) = started else { panic!("Discord has let it in") };
     let error = format!("{error:#} {error:?}");
@@ -321,7 +321,7 @@ async fn no_id_token_or_value_is_printed() {
     let mut printed = data.errors.lock().unwrap().clone();
 
     let origin = Origin::new(poise::serenity_prelude::UserId::new(nelly().id), None, None);
-    let user = bot::sessions(Arc::new(Probe::new()), Scope::User);
+    let user = bot::sessions(Probe::new(), Scope::User);
     user.of(origin).update(async |mut session| session.set("name", "a-secret-value")).await.unwrap();
     let open = user.of(origin).await.unwrap();
     printed += &format!("{origin:?} {user:?} {open:?} {:?} {:?} {:?}", user.of(origin), data.sessions, *open);

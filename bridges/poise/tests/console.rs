@@ -4,19 +4,19 @@
 
 mod support;
 
-use std::{env::VarError, io::Cursor, sync::Arc};
+use std::{env::VarError, io::Cursor};
 
 use clap::Parser;
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_memory::MemoryStorage;
 use larder_poise::Scope;
 
 use self::support::{bot, example};
 
 /// What the console prints on these lines.
-async fn prints(storage: &Arc<dyn Storage>, scope: Scope, lines: &str) -> String {
+async fn prints(storage: &Store, scope: Scope, lines: &str) -> String {
     let mut output = Vec::new();
-    let sessions = bot::sessions(Arc::clone(storage), scope);
+    let sessions = bot::sessions(storage, scope);
     let lines = Cursor::new(lines.to_owned().into_bytes());
     example::console::run(sessions, lines, &mut output).await.unwrap();
     String::from_utf8(output).unwrap()
@@ -31,7 +31,7 @@ fn block(begins: &str) -> &'static str {
 
 #[tokio::test]
 async fn the_readme_shows_what_it_prints() {
-    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let storage = Store::new(MemoryStorage::new());
     let command = block("```sh\n");
     let lines = command.split('\'').nth(1).unwrap().replace("\\n", "\n");
     let printed = prints(&storage, Scope::UserInChannel, &lines).await;
@@ -43,7 +43,7 @@ async fn the_readme_shows_what_it_prints() {
 
 #[tokio::test]
 async fn guilds_and_direct_messages_are_told_apart() {
-    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let storage = Store::new(MemoryStorage::new());
     let lines = "nelly in 42: /ping\nnelly in 1/43: /ping\nnelly in 2/44: /ping\nnelly: /ping\n";
     let printed = prints(&storage, Scope::Guild, lines).await;
     let expected = [
@@ -57,7 +57,7 @@ async fn guilds_and_direct_messages_are_told_apart() {
 
 #[tokio::test]
 async fn lines_that_nobody_can_mean_are_passed_over() {
-    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let storage = Store::new(MemoryStorage::new());
     let lines = "\n : /ping\nnelly in 0: /ping\nnelly in x/1: /ping\nnelly in 42: /pizza\nnelly in 42\n\
                  nelly in 42:\n: \nnelly in 42: hello\nin 42: /ping\n in 42: /ping\nnelly in: /ping\n\
                  in: /ping\nnelly\tin\t42: /ping\nnelly in 42: /ping";

@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::Stores;
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_poise::Scope;
 use larder_testkit::{Factory, Runner, Suite, Target};
 
@@ -42,7 +42,7 @@ fn persistent<F: Factory>(suite: Suite<F>) -> Suite<F> {
 }
 
 /// The example's bot.
-async fn ping_bot(storage: Arc<dyn Storage>, scope: Scope) -> Server {
+async fn ping_bot(storage: Store, scope: Scope) -> Server {
     Server::start(example::bot::options(), bot::sessions(storage, scope)).await
 }
 
@@ -94,7 +94,7 @@ async fn at_once(target: Target) {
     let mut servers = Vec::new();
     for _ in 0..BOTS {
         let handle = target.open().await;
-        servers.push(Arc::new(ping_bot(Arc::new((*handle).clone()), Scope::UserInChannel).await));
+        servers.push(Arc::new(ping_bot((*handle).clone(), Scope::UserInChannel).await));
     }
     let mut counts = larder_testkit::race(BOTS * EACH, |number| {
         let server = Arc::clone(&servers[number % BOTS]);
@@ -116,7 +116,7 @@ async fn at_once(target: Target) {
 
 async fn visit(target: Target) {
     let handle = target.open().await;
-    let server = ping_bot(Arc::new((*handle).clone()), Scope::UserInChannel).await;
+    let server = ping_bot((*handle).clone(), Scope::UserInChannel).await;
     let says = |name| server.says(command(&nelly(), CHANNEL, name));
     assert_eq!(says("session").await, "{}");
     assert_eq!(says("forget").await, "there was nothing to forget");
@@ -133,7 +133,7 @@ async fn visit(target: Target) {
 async fn restart(target: Target) {
     let mut handle = target.open().await;
     for run in 0..3 {
-        let server = ping_bot(Arc::new((*handle).clone()), Scope::User).await;
+        let server = ping_bot((*handle).clone(), Scope::User).await;
         let pinged = server.says(command(&nelly(), CHANNEL, "ping")).await;
         assert_eq!(pinged, format!("pong ({} times)", 2 * run + 1));
         let pressed = server.says(button(&nelly(), DIRECT, "again")).await;

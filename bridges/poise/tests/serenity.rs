@@ -38,7 +38,7 @@ impl EventHandler for Handler {
 #[tokio::test]
 async fn an_event_handler_counts() {
     let discord = Discord::start(TOKEN).await.unwrap();
-    let sessions = bot::sessions(Arc::new(MemoryStorage::new()), Scope::User);
+    let sessions = bot::sessions(MemoryStorage::new(), Scope::User);
     let http = Server::http(&discord, TOKEN).build();
     let client = ClientBuilder::new_with_http(http, GatewayIntents::empty()).event_handler(Handler(sessions));
     let mut client = client.await.unwrap();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use larder_memory::MemoryStorage;
 use larder_poise::{CommandSessions, Error, ErrorKind, KvSessions, Origin, Result, Scope, Sessions};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::support::{CHANNEL, DIRECT, PATIENCE, Place, bot, command, nelly, payload};
 
 fn sessions() -> CommandSessions {
-    bot::sessions(Arc::new(MemoryStorage::new()), Scope::User)
+    bot::sessions(MemoryStorage::new(), Scope::User)
 }
 
 /// Of a message that nelly writes.

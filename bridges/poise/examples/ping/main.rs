@@ -10,12 +10,11 @@ use std::{
     env::{self, VarError},
     io::{self, BufReader, IsTerminal},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use larder::Storage;
+use larder::v2::Store;
 use larder_poise::{CommandSessions, KvSessions};
 use poise::serenity_prelude::HttpBuilder;
 use tokio::{select, signal};
@@ -74,15 +73,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let storage = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let storage: Arc<dyn Storage> = Arc::from(storage);
-    let served = serve(Arc::clone(&storage), arguments.scope.into()).await;
+    let store = Store::new(storage);
+    let served = serve(&store, arguments.scope.into()).await;
     // Closed even after an error: some stores write only then what they have put off.
-    let closed = storage.close().await.context("cannot close the storage");
+    let closed = store.close().await.context("cannot close the storage");
     served.and(closed)
 }
 
-async fn serve(storage: Arc<dyn Storage>, scope: larder_poise::Scope) -> anyhow::Result<()> {
-    let sessions = KvSessions::builder().storage(storage).prefix("discord:").build()?;
+async fn serve(store: &Store, scope: larder_poise::Scope) -> anyhow::Result<()> {
+    let sessions = KvSessions::builder().storage(store).prefix("discord:").build()?;
     let sessions = CommandSessions::new(sessions, scope);
     match token(env::var(TOKEN))? {
         Some(token) => on_discord(&token, sessions).await,

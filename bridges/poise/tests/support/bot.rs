@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::Storage;
+use larder_core::v2::Store;
 use larder_poise::{
     CommandSession, CommandSessions, HasSessions, KvSessions, Scope, SessionExt, Sessions, ok,
 };
@@ -43,14 +43,14 @@ impl HasSessions for Data {
 }
 
 /// Sessions of named values.
-pub(crate) fn sessions(storage: Arc<dyn Storage>, scope: Scope) -> CommandSessions {
+pub(crate) fn sessions(storage: impl Into<Store>, scope: Scope) -> CommandSessions {
     CommandSessions::new(KvSessions::builder().storage(storage).prefix("discord:").build().unwrap(), scope)
 }
 
-pub(crate) fn data(storage: impl Storage + 'static) -> Arc<Data> {
-    let storage = larder_core::share(storage);
-    let coins = Sessions::builder().storage(Arc::clone(&storage)).prefix("coins:").build().unwrap();
-    let kv = KvSessions::builder().storage(Arc::clone(&storage)).prefix("scopes:").build().unwrap();
+pub(crate) fn data(storage: impl Into<Store>) -> Arc<Data> {
+    let storage = storage.into();
+    let coins = Sessions::builder().storage(&storage).prefix("coins:").build().unwrap();
+    let kv = KvSessions::builder().storage(&storage).prefix("scopes:").build().unwrap();
     Arc::new(Data {
         sessions: sessions(storage, Scope::UserInChannel),
         scopes: SCOPES.map(|scope| CommandSessions::new(kv.clone(), scope)),
