@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
 };
 
 use actix_session::{Session, SessionMiddleware, config::PersistentSession};
@@ -15,7 +14,7 @@ use actix_web::{
 };
 use anyhow::Context;
 use clap::Parser;
-use larder::Storage;
+use larder::v2::Store;
 use larder_actix_session::LarderStore;
 
 /// Counts, for each visitor, and knows who has logged in.
@@ -36,18 +35,19 @@ async fn main() -> anyhow::Result<()> {
     let storage = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let storage: Arc<dyn Storage> = Arc::from(storage);
-    let store = LarderStore::new(Arc::clone(&storage))?.without_revival();
+    let store = Store::new(storage);
+    let sessions = LarderStore::new(&store)?.without_revival();
     // A service that is meant keeps its secret: cookies are signed with it, and whoever has it can
     // make them. This one is the same in every copy of the example, so that a restart ends no session.
     let secret = Key::from(&[b'!'; 64]);
     // An hour after a session has last changed. `session_ttl_extension_policy` makes that: last been used.
     let lifecycle = PersistentSession::default().session_ttl(Duration::hours(1));
-    let (server, address) = serve(store, secret, lifecycle, &arguments.address).context("cannot listen")?;
+    let (server, address) =
+        serve(sessions, secret, lifecycle, &arguments.address).context("cannot listen")?;
     println!("Try: curl -c jar -b jar -X POST http://{address}/count");
     println!("Then /login/ann, /count again, /logout. Ctrl-C ends.");
     server.await?;
-    storage.close().await.context("cannot close the storage")
+    store.close().await.context("cannot close the storage")
 }
 
 /// The service. `lifecycle` says how long a session lives.

@@ -1,7 +1,7 @@
 //! Errors in actix-session's words. Larder's own is the source of each.
 
 use actix_session::storage::{LoadError, SaveError, UpdateError};
-use larder_core::{Error, ErrorKind, Operation};
+use larder_core::v2::{Error, ErrorKind, Operation};
 
 /// Never `LoadError::Deserialization`: after that the middleware goes on with an empty session under
 /// the same key, prolongs what is there or deletes it at a log-in.
@@ -39,10 +39,10 @@ mod tests {
     fn what_cannot_be_written_is_told_from_what_cannot_be_read() {
         let error = |kind, operation| Error::new(kind, "no").with_operation(operation);
         for (kind, operation, expected) in [
-            (ErrorKind::InvalidValue, Operation::WriteIf, true),
-            (ErrorKind::Codec, Operation::WriteIf, true),
+            (ErrorKind::InvalidValue, Operation::Write, true),
+            (ErrorKind::Codec, Operation::Write, true),
             (ErrorKind::Codec, Operation::Read, false),
-            (ErrorKind::StorageFull, Operation::WriteIf, false),
+            (ErrorKind::StorageFull, Operation::Write, false),
         ] {
             let saved = not_saved(error(kind, operation));
             assert_eq!(matches!(saved, SaveError::Serialization(_)), expected, "{kind} {operation}");

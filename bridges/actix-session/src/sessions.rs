@@ -6,9 +6,7 @@ use std::{
 };
 
 use actix_session::storage::{SessionKey, generate_session_key};
-use larder_core::{
-    Bytes, Codec, Condition, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Storage, Version,
-};
+use larder_core::v2::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version};
 
 use crate::store::LarderStore;
 
@@ -32,11 +30,11 @@ impl LarderStore {
     /// The session, if there is one. What is there and is no session is an error: taken for nothing
     /// it would be lost, and its visitor logged out.
     pub(crate) async fn find(&self, key: &Key) -> Result<Option<(State, Version)>> {
-        let name = self.storage().name();
+        let name = self.storage().info().name;
         let Some(record) = self.storage().read(key).await? else { return Ok(None) };
         let version = record
             .version
-            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))?;
+            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::Write))?;
         let state = Json.decode(&record.value).map_err(|error| {
             Error::new(error.kind(), "what is stored under the session's key is no session, and stays")
                 .with_adapter(name)
@@ -54,7 +52,7 @@ impl LarderStore {
         loop {
             let session = generate_session_key();
             let key = key(self.prefix(), session.as_ref())?;
-            match self.storage().write_if(&key, value.clone(), expiry, Condition::Absent).await {
+            match self.storage().write(key, value.clone()).expiry(expiry).if_absent().await {
                 Err(error) if error.kind() == ErrorKind::Conflict && drawn < DRAWS => drawn += 1,
                 outcome => return outcome.map(|_| session),
             }
@@ -67,7 +65,7 @@ impl LarderStore {
         // Every turn that fails means that another's update has succeeded, or that the session is gone.
         loop {
             let Some((_, version)) = self.find(key).await? else { return Ok(false) };
-            match self.storage().write_if(key, value.clone(), expiry, Condition::At(version)).await {
+            match self.storage().write(key, value.clone()).expiry(expiry).if_at(version).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 outcome => return outcome.map(|_| true),
             }
@@ -80,8 +78,8 @@ impl LarderStore {
             ErrorKind::Conflict,
             "the session is gone: it was deleted or has expired, and nothing was saved",
         )
-        .with_adapter(self.storage().name())
-        .with_operation(Operation::WriteIf)
+        .with_adapter(self.storage().info().name)
+        .with_operation(Operation::Write)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
-use larder_core::{Error, ErrorKind, Result, Storage, share};
+use larder_core::v2::{Error, ErrorKind, Result, Store};
 
 use crate::{
     failure::{not_loaded, not_saved, not_updated},
@@ -27,14 +27,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct LarderStore {
-    storage: Arc<dyn Storage>,
+    store: Store,
     prefix: Arc<str>,
     revives: bool,
 }
 
 impl LarderStore {
-    /// Sessions in `storage`, under keys that begin with `session:`. The storage can be an adapter, or
-    /// an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    /// Sessions in `storage`, under keys that begin with `session:`. `storage` is a [`Store`], such
+    /// as `larder::open` and the adapters return, or a storage that makes one.
     ///
     /// # Errors
     ///
@@ -47,18 +47,16 @@ impl LarderStore {
     /// let store = LarderStore::new(MemoryStorage::new())?;
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
-    pub fn new(storage: impl Storage + 'static) -> Result<Self> {
-        let capabilities = storage.capabilities();
-        let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
-            (true, true) => {
-                let prefix = Arc::from("session:");
-                return Ok(Self { storage: share(storage), prefix, revives: true });
-            }
+    pub fn new(storage: impl Into<Store>) -> Result<Self> {
+        let store = storage.into();
+        let info = store.info();
+        let lacks = match (info.expiry, info.conditions()) {
+            (true, true) => return Ok(Self { store, prefix: Arc::from("session:"), revives: true }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
         let message = format!("the storage has no {lacks}, which sessions need: take another");
-        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(storage.name()))
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
     }
 
     /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
@@ -104,12 +102,12 @@ impl LarderStore {
     /// # use larder_actix_session::LarderStore;
     /// # use larder_memory::MemoryStorage;
     /// let store = LarderStore::new(MemoryStorage::new())?;
-    /// assert_eq!(store.storage().name(), "memory");
+    /// assert_eq!(store.storage().info().name, "memory");
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+    pub const fn storage(&self) -> &Store {
+        &self.store
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -152,7 +150,7 @@ impl SessionStore for LarderStore {
 
     async fn update_ttl(&self, session_key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
         if let Some(key) = self.key(session_key) {
-            self.storage.touch(&key, expiry(ttl)).await?;
+            self.store.touch(&key, expiry(ttl)).await?;
         }
         Ok(())
     }
@@ -161,7 +159,7 @@ impl SessionStore for LarderStore {
     /// request has loaded the session. So it asks no more questions: what has come there since ends too.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
         if let Some(key) = self.key(session_key) {
-            self.storage.delete(&key).await?;
+            self.store.delete(&key).await?;
         }
         Ok(())
     }

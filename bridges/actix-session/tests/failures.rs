@@ -21,9 +21,9 @@ use actix_session::{
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::Browser;
-use larder_core::{
-    Bytes, Capabilities, Condition, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Version,
-    Versions, async_trait,
+use larder_core::v2::{
+    Bytes, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Storage,
+    TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };
 
 const HOUR: Duration = Duration::hours(1);
@@ -53,30 +53,25 @@ impl Unreadable {
 
 #[async_trait]
 impl Storage for Unreadable {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal().with_expiry().with_versions(Versions::Unique)
+    fn info(&self) -> Info {
+        Info::minimal("unreadable").with_expiry().with_versions(Versions::Unique)
     }
 
-    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+    async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         Err(Error::new(self.kind, "it cannot be read"))
     }
 
-    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+    async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
         self.change();
-        Ok(())
+        Ok(Written::at(Version::unique()))
     }
 
-    async fn delete(&self, _: &Key) -> Result<bool> {
+    async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
         self.change();
         Ok(true)
     }
 
-    async fn write_if(&self, _: &Key, _: Bytes, _: Expiry, _: Condition) -> Result<Version> {
-        self.change();
-        Ok(Version::unique())
-    }
-
-    async fn touch(&self, _: &Key, _: Expiry) -> Result<bool> {
+    async fn touch(&self, _: &Key, _: Expiry, _: &TouchOptions) -> Result<bool> {
         self.change();
         Ok(true)
     }

@@ -8,7 +8,7 @@ use actix_session::storage::{LoadError, SessionKey, SessionStore, UpdateError, g
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{OCCUPIED, Probe, Stores};
-use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Storage};
+use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
 
 const HOUR: Duration = Duration::hours(1);
@@ -218,9 +218,9 @@ async fn updates_and_delete(target: Target) {
 async fn touched(target: Target) {
     let (handle, store) = open(&target).await;
     let session = store.save(state(1), &Duration::minutes(2)).await.must("save");
-    let before = handle.read(&key(&session)).await.must("read");
+    let before = handle.read(key(&session)).await.must("read");
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
-    assert_eq!(handle.read(&key(&session)).await.must("read"), before, "value and version stay");
+    assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version stay");
     lives_on(&handle, &session).await;
     // One that is gone stays gone, and is no error.
     store.delete(&session).await.must("delete");
@@ -284,7 +284,7 @@ async fn foreign(target: Target) {
     for text in [r#"{"user":["ann"]}"#, r#"["ann"]"#, r#"{"count":1}"#, r#""ann""#, r#"{"user":"ann""#] {
         let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
         handle.put(&key(&session), &value).await;
-        let before = handle.read(&key(&session)).await.must("read");
+        let before = handle.read(key(&session)).await.must("read");
         // At `LoadError::Deserialization` actix-session would go on, with an empty session.
         let Err(LoadError::Other(error)) = store.load(&session).await else { panic!("another outcome") };
         no_session(&error, &key(&session));
@@ -293,7 +293,7 @@ async fn foreign(target: Target) {
             let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
             no_session(&error, &key(&session));
         }
-        assert_eq!(handle.read(&key(&session)).await.must("read"), before, "value and version stay");
+        assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version stay");
         assert_eq!(handle.ttl(&key(&session)).await.must("ttl"), Some(Expiry::Never));
         assert_eq!(handle.listed("").await.len(), 1, "nothing was saved elsewhere");
         // A log-out is final, whoever has written what it ends.
