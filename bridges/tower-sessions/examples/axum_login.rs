@@ -1,7 +1,5 @@
 //! A web service with log-in, a counter and log-out. Its sessions survive a restart, in any store.
 
-use std::sync::Arc;
-
 use anyhow::Context;
 use axum::{
     Router,
@@ -11,7 +9,7 @@ use axum::{
     routing::{get, post},
 };
 use clap::Parser;
-use larder::Storage;
+use larder::v2::Store;
 use larder_tower_sessions::LarderStore;
 use tokio::{net::TcpListener, signal};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, cookie::time::Duration, session, session_store};
@@ -34,16 +32,16 @@ async fn main() -> anyhow::Result<()> {
     let storage = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let storage: Arc<dyn Storage> = Arc::from(storage);
-    let store = LarderStore::new(Arc::clone(&storage))?;
+    let store = Store::new(storage);
+    let sessions = LarderStore::new(&store)?;
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     println!("Try: curl -c jar -b jar -X POST http://{}/count", listener.local_addr()?);
     println!("Then /login/ann, /count again, /logout. Ctrl-C ends.");
     let interrupted = async {
         let _ = signal::ctrl_c().await;
     };
-    axum::serve(listener, router(store, Duration::hours(1))).with_graceful_shutdown(interrupted).await?;
-    storage.close().await.context("cannot close the storage")
+    axum::serve(listener, router(sessions, Duration::hours(1))).with_graceful_shutdown(interrupted).await?;
+    store.close().await.context("cannot close the storage")
 }
 
 /// The service. A session lives for `lifetime` after it has last changed.

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use larder_core::{Error, ErrorKind};
+use larder_core::v2::{Error, ErrorKind};
 use tower_sessions_core::session_store;
 
 /// tower-sessions keeps no source and no kind, only a text: so the text says them.
@@ -34,7 +34,7 @@ fn text(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::Operation;
+    use larder_core::v2::Operation;
 
     use super::*;
 
@@ -53,7 +53,7 @@ mod tests {
         let inner = Error::new(ErrorKind::Other, "connection refused").with_source("no route to host");
         let error = Error::new(ErrorKind::Unavailable, "no answer").with_source(inner);
         assert_eq!(text(&error), "no answer (unavailable): connection refused: no route to host");
-        assert_eq!(text(&Error::new(ErrorKind::StorageFull, "no room")), "no room (full)");
+        assert_eq!(text(&Error::new(ErrorKind::StorageFull, "no room")), "no room (storage full)");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use larder_core::{
-    Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Storage, Version, async_trait,
-    share,
+use larder_core::v2::{
+    Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Store, Version, WriteOptions,
+    async_trait,
 };
 use tower_sessions_core::{
     ExpiredDeletion, SessionStore,
@@ -37,13 +37,13 @@ const DRAWS: usize = 8;
 /// ```
 #[derive(Clone, Debug)]
 pub struct LarderStore {
-    storage: Arc<dyn Storage>,
+    store: Store,
     prefix: Arc<str>,
 }
 
 impl LarderStore {
-    /// Sessions in `storage`, under keys that begin with `session:`. The storage can be an adapter, or
-    /// an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as `larder::open` returns.
+    /// Sessions in `storage`, under keys that begin with `session:`. `storage` is a [`Store`], such
+    /// as `larder::open` and the adapters return, or a storage that makes one.
     ///
     /// # Errors
     ///
@@ -56,15 +56,16 @@ impl LarderStore {
     /// let store = LarderStore::new(MemoryStorage::new())?;
     /// # Ok::<(), larder_tower_sessions::Error>(())
     /// ```
-    pub fn new(storage: impl Storage + 'static) -> Result<Self> {
-        let capabilities = storage.capabilities();
-        let lacks = match (capabilities.expiry, capabilities.compare_and_swap()) {
-            (true, true) => return Ok(Self { storage: share(storage), prefix: Arc::from("session:") }),
+    pub fn new(storage: impl Into<Store>) -> Result<Self> {
+        let store = storage.into();
+        let info = store.info();
+        let lacks = match (info.expiry, info.conditions()) {
+            (true, true) => return Ok(Self { store, prefix: Arc::from("session:") }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
         let message = format!("the storage has no {lacks}, which sessions need: take another");
-        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(storage.name()))
+        Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
     }
 
     /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
@@ -94,12 +95,12 @@ impl LarderStore {
     /// # use larder_memory::MemoryStorage;
     /// # use larder_tower_sessions::LarderStore;
     /// let store = LarderStore::new(MemoryStorage::new())?;
-    /// assert_eq!(store.storage().name(), "memory");
+    /// assert_eq!(store.storage().info().name, "memory");
     /// # Ok::<(), larder_tower_sessions::Error>(())
     /// ```
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+    pub const fn storage(&self) -> &Store {
+        &self.store
     }
 
     fn key(&self, id: &Id) -> session_store::Result<Key> {
@@ -107,14 +108,14 @@ impl LarderStore {
     }
 
     async fn read(&self, key: &Key) -> session_store::Result<Option<Entry>> {
-        self.storage.read(key).await.map_err(|error| failure(&error))
+        self.store.read(key).await.map_err(|error| failure(&error))
     }
 
     async fn write(&self, key: &Key, record: &Record, condition: Condition) -> Result<(), Rejected> {
         let value = stored::encode(record).map_err(|error| Rejected::Failed(not_encoded(&error)))?;
         // Counted anew for each attempt: the session ends at its date, however long this has taken.
-        let expiry = stored::expiry(record.expiry_date);
-        match self.storage.write_if(key, value, expiry, condition).await {
+        let options = WriteOptions::new().expiry(stored::expiry(record.expiry_date)).condition(condition);
+        match self.store.write_with(key, value, &options).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Conflict => Err(Rejected::Conflict(error)),
             Err(error) => Err(Rejected::Failed(failure(&error))),
@@ -123,7 +124,7 @@ impl LarderStore {
 
     /// What is stored is not a session of ours.
     fn not_ours(&self, id: &Id, error: Error) -> session_store::Error {
-        let error = error.with_adapter(self.storage.name()).with_operation(Operation::Read);
+        let error = error.with_adapter(self.store.info().name).with_operation(Operation::Read);
         match key(&self.prefix, id) {
             Ok(key) => failure(&error.with_key(&key)),
             Err(_) => failure(&error),
@@ -132,18 +133,18 @@ impl LarderStore {
 
     /// The version of the session as it is stored now.
     fn version(&self, id: &Id, entry: Option<Entry>) -> session_store::Result<Version> {
-        let name = self.storage.name();
+        let name = self.store.info().name;
         let Some(entry) = entry else {
             let gone = Error::new(
                 ErrorKind::Conflict,
                 "the session is gone: it was deleted or has expired, and nothing was saved",
             );
-            return Err(failure(&gone.with_adapter(name).with_operation(Operation::WriteIf)));
+            return Err(failure(&gone.with_adapter(name).with_operation(Operation::Write)));
         };
         stored::check(&entry.value, id).map_err(|error| self.not_ours(id, error))?;
-        entry.version.ok_or_else(|| {
-            failure(&Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))
-        })
+        entry
+            .version
+            .ok_or_else(|| failure(&Error::unsupported().with_adapter(name).with_operation(Operation::Write)))
     }
 }
 
@@ -204,13 +205,13 @@ impl SessionStore for LarderStore {
     }
 
     async fn delete(&self, id: &Id) -> session_store::Result<()> {
-        self.storage.delete(&self.key(id)?).await.map(drop).map_err(|error| failure(&error))
+        self.store.delete(&self.key(id)?).await.map(drop).map_err(|error| failure(&error))
     }
 }
 
 #[async_trait]
 impl ExpiredDeletion for LarderStore {
     async fn delete_expired(&self) -> session_store::Result<()> {
-        self.storage.purge_expired().await.map(drop).map_err(|error| failure(&error))
+        self.store.purge_expired().await.map(drop).map_err(|error| failure(&error))
     }
 }

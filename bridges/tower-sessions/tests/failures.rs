@@ -7,8 +7,9 @@
 mod example;
 
 use larder_bridge_tests::Browser;
-use larder_core::{
-    Bytes, Capabilities, Error, ErrorKind, Expiry, Key, Record, Result, Storage, Versions, async_trait,
+use larder_core::v2::{
+    Bytes, DeleteOptions, Error, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Versions,
+    WriteOptions, Written, async_trait,
 };
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
@@ -26,19 +27,19 @@ impl Refuses {
 
 #[async_trait]
 impl Storage for Refuses {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::minimal().with_expiry().with_versions(Versions::Unique)
+    fn info(&self) -> Info {
+        Info::minimal("refuses").with_expiry().with_versions(Versions::Unique)
     }
 
-    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+    async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         Err(self.refusal())
     }
 
-    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
+    async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
         Err(self.refusal())
     }
 
-    async fn delete(&self, _: &Key) -> Result<bool> {
+    async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
         Err(self.refusal())
     }
 }

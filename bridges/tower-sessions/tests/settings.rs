@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use larder_core::{
-    Bytes, Capabilities, ErrorKind, Expiry, Key, Record, Result, Storage, Versions, async_trait,
+use larder_core::v2::{
+    Bytes, DeleteOptions, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Store, Versions,
+    WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 use larder_tower_sessions::LarderStore;
@@ -17,30 +18,30 @@ use tower_sessions::{
 
 /// A storage that claims what it is told to.
 #[derive(Debug)]
-struct Claims(Capabilities);
+struct Claims(Info);
 
 #[async_trait]
 impl Storage for Claims {
-    async fn read(&self, _: &Key) -> Result<Option<Record>> {
+    async fn read(&self, _: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         Ok(None)
     }
 
-    async fn write(&self, _: &Key, _: Bytes, _: Expiry) -> Result<()> {
-        Ok(())
+    async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> Result<Written> {
+        Ok(Written::default())
     }
 
-    async fn delete(&self, _: &Key) -> Result<bool> {
+    async fn delete(&self, _: &Key, _: &DeleteOptions) -> Result<bool> {
         Ok(false)
     }
 
-    fn capabilities(&self) -> Capabilities {
+    fn info(&self) -> Info {
         self.0
     }
 }
 
 #[test]
 fn a_storage_without_expiry_or_compare_and_swap_is_refused() {
-    let none = Capabilities::minimal();
+    let none = Info::minimal("claims");
     for (claims, lacks) in [
         (none, "expiry"),
         (none.with_versions(Versions::Unique), "expiry"),
@@ -54,14 +55,14 @@ fn a_storage_without_expiry_or_compare_and_swap_is_refused() {
 }
 
 #[tokio::test]
-async fn any_pointer_to_a_storage_will_do_and_keys_have_the_prefix() {
-    let storage = MemoryStorage::new();
-    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
-    let boxed: Box<dyn Storage> = Box::new(storage.clone());
+async fn whatever_makes_a_store_will_do_and_keys_have_the_prefix() {
+    let memory = MemoryStorage::new();
+    let shared: Arc<dyn Storage> = Arc::new(memory.clone());
+    let storage = Store::new(Arc::clone(&shared));
     let stores = [
-        (LarderStore::new(storage.clone()).unwrap(), "session:"),
+        (LarderStore::new(memory).unwrap(), "session:"),
         (LarderStore::new(shared).unwrap().with_prefix("shop:").unwrap(), "shop:"),
-        (LarderStore::new(boxed).unwrap().with_prefix("").unwrap(), ""),
+        (LarderStore::new(&storage).unwrap().with_prefix("").unwrap(), ""),
     ];
     for (store, prefix) in stores {
         let expiry_date = OffsetDateTime::now_utc() + Duration::hours(1);
