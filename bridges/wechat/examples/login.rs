@@ -7,7 +7,7 @@
 //! It prints what to type. With `WECHAT_APP_ID` and `WECHAT_APP_SECRET` in the environment it asks
 //! the real WeChat.
 
-use std::{env, io, sync::Arc, time::Duration};
+use std::{env, io, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -18,7 +18,7 @@ use axum::{
     routing::get,
 };
 use clap::Parser;
-use larder::Storage;
+use larder::v2::Store;
 use larder_wechat::{Error, Session, WechatLayer};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let url = larder::redact(&arguments.storage);
     let storage = larder::open(&arguments.storage).await.with_context(|| format!("cannot open {url}"))?;
-    let storage: Arc<dyn Storage> = Arc::from(storage);
+    let store = Store::new(storage);
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     let base = format!("http://{}", listener.local_addr()?);
 
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
         Some((app_id, secret)) => WechatLayer::builder(app_id, secret),
         None => WechatLayer::builder(sample::APP_ID, sample::SECRET).base_url(stand_in().await?),
     }
-    .storage(Arc::clone(&storage))
+    .storage(&store)
     .cover_time(Duration::from_secs(300))
     .build()?;
 
@@ -74,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
         let _ = signal::ctrl_c().await;
     };
     axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
-    storage.close().await.context("cannot close the storage")
+    store.close().await.context("cannot close the storage")
 }
 
 /// Who is it, and for how many times? A request without a session is answered with 401.

@@ -1,12 +1,12 @@
 //! How the layer is set up.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, Storage, share};
+use larder_core::v2::{Error, ErrorKind, Expiry, Key, Result, Store};
 
 use crate::{
     Protocol, WechatLayer, config::Config, credentials::ID_LENGTH, exchange::Exchange, secret::Secret,
-    store::Store,
+    store::SessionStore,
 };
 
 /// WeChat's server.
@@ -40,7 +40,7 @@ pub struct WechatBuilder {
     max_age: Option<Duration>,
     cover_time: Duration,
     login_next: bool,
-    storage: Option<Arc<dyn Storage>>,
+    store: Option<Store>,
     key_prefix: String,
     base_url: String,
     timeout: Duration,
@@ -59,7 +59,7 @@ impl WechatBuilder {
             max_age: None,
             cover_time: Duration::ZERO,
             login_next: false,
-            storage: None,
+            store: None,
             key_prefix: "session:".to_owned(),
             base_url: BASE_URL.to_owned(),
             timeout: Duration::from_secs(5),
@@ -69,12 +69,12 @@ impl WechatBuilder {
         }
     }
 
-    /// Where the sessions are kept: a storage, or an `Arc<dyn Storage>` or `Box<dyn Storage>`, such as
-    /// `larder::open` returns. It needs expiry and compare-and-swap; every adapter of Larder has both.
+    /// Where the sessions are kept: a [`Store`], such as `larder::open` and the adapters return, or a
+    /// storage that makes one. It needs expiry and compare-and-swap; every adapter of Larder has both.
     /// Without a storage they are in this process's memory (with the crate's feature `memory`) and end
     /// with it, and a warning says so.
-    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
-        self.storage = Some(share(storage));
+    pub fn storage(mut self, storage: impl Into<Store>) -> Self {
+        self.store = Some(storage.into());
         self
     }
 
@@ -96,7 +96,7 @@ impl WechatBuilder {
 
     /// A session that has this much time left, or less, lives for `max_age` again from the request
     /// that finds it so (mp-session-koa2's `coverTime`). Zero, the default, extends none; `max_age`
-    /// extends with every request. It costs a question to the store, beside the read.
+    /// extends with every request. The read asks for the remaining time too.
     pub const fn cover_time(mut self, cover_time: Duration) -> Self {
         self.cover_time = cover_time;
         self
@@ -179,8 +179,8 @@ impl WechatBuilder {
             self.timeout,
             self.attempts,
         )?;
-        let storage = self.storage.map_or_else(default_storage, Ok)?;
-        check_storage(&*storage)?;
+        let store = self.store.map_or_else(default_store, Ok)?;
+        check_store(&store)?;
         Ok(WechatLayer::from_config(Config {
             app_id: self.app_id,
             app_secret: self.app_secret,
@@ -188,8 +188,8 @@ impl WechatBuilder {
             login_next: self.login_next,
             protocol: self.protocol,
             exchange,
-            store: Store {
-                storage,
+            store: SessionStore {
+                store,
                 prefix: self.key_prefix,
                 max_age,
                 cover_time: self.cover_time,
@@ -230,30 +230,30 @@ fn credential(what: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_storage(storage: &dyn Storage) -> Result<()> {
-    let capabilities = storage.capabilities();
-    if capabilities.expiry && capabilities.compare_and_swap() {
+fn check_store(store: &Store) -> Result<()> {
+    let info = store.info();
+    if info.expiry && info.conditions() {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Unsupported,
         format!(
             "the storage `{}` has no expiry or no compare-and-swap; sessions need both: take another",
-            storage.name()
+            info.name
         ),
     ))
 }
 
 #[cfg(feature = "memory")]
-fn default_storage() -> Result<Arc<dyn Storage>> {
+fn default_store() -> Result<Store> {
     tracing::warn!(
         "sessions are kept in this process's memory and end with it; give the builder a storage to keep them"
     );
-    Ok(Arc::new(larder_memory::MemoryStorage::new()))
+    Ok(Store::new(larder_memory::MemoryStorage::new()))
 }
 
 #[cfg(not(feature = "memory"))]
-fn default_storage() -> Result<Arc<dyn Storage>> {
+fn default_store() -> Result<Store> {
     Err(configuration(
         "there is no storage: give the builder one, or turn on the feature `memory` of larder-wechat",
     ))
@@ -271,7 +271,7 @@ impl fmt::Debug for WechatBuilder {
             .field("max_age", &self.max_age)
             .field("cover_time", &self.cover_time)
             .field("login_next", &self.login_next)
-            .field("storage", &self.storage)
+            .field("store", &self.store)
             .field("key_prefix", &self.key_prefix)
             .field("timeout", &self.timeout)
             .field("attempts", &self.attempts)

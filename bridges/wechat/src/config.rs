@@ -1,6 +1,6 @@
 //! What all requests of a layer share, checked.
 
-use larder_core::Key;
+use larder_core::v2::Key;
 
 use crate::{
     credentials,
@@ -9,7 +9,7 @@ use crate::{
     protocol::Protocol,
     refusal::Rejection,
     secret::Secret,
-    store::{Loaded, Store},
+    store::{Loaded, SessionStore},
 };
 
 /// A layer's options.
@@ -21,7 +21,7 @@ pub(crate) struct Config {
     pub(crate) login_next: bool,
     pub(crate) protocol: Protocol,
     pub(crate) exchange: Exchange,
-    pub(crate) store: Store,
+    pub(crate) store: SessionStore,
 }
 
 /// A session whose claim is good.

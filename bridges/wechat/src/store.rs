@@ -1,9 +1,11 @@
 //! Sessions in the storage.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use futures_util::future::try_join;
-use larder_core::{Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Storage, Version};
+use larder_core::v2::{
+    Condition, Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Record, Result, Store, Version,
+    WriteOptions,
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -19,8 +21,8 @@ const LONGEST_PAUSE: u64 = 32;
 
 /// Where sessions are, and how long they live.
 #[derive(Debug)]
-pub(crate) struct Store {
-    pub(crate) storage: Arc<dyn Storage>,
+pub(crate) struct SessionStore {
+    pub(crate) store: Store,
     pub(crate) prefix: String,
     pub(crate) max_age: Duration,
     /// Sessions that have this much left, or less, are given `max_age` anew. Zero: none are.
@@ -37,41 +39,38 @@ pub(crate) struct Loaded {
     due: bool,
 }
 
-impl Store {
+impl SessionStore {
     /// The key of the session called `id`, as mp-session-koa2 names it.
     pub(crate) fn key(&self, id: &str) -> Result<Key> {
         Key::new(format!("{}{id}", self.prefix))
     }
 
     pub(crate) async fn load(&self, key: &Key, id: &str) -> Result<Option<Loaded>> {
-        let (record, due) = if self.cover_time.is_zero() {
-            (self.storage.read(key).await?, false)
-        } else {
-            let (record, left) = try_join(self.storage.read(key), self.storage.ttl(key)).await?;
-            let due = match left {
-                Some(Expiry::After(left)) => left <= self.cover_time,
-                // An entry without an end is none of ours, and gets one.
-                Some(Expiry::Never) => true,
-                None => false,
-            };
-            (record, due)
-        };
-        record.map(|record| self.loaded(key, record, id, due)).transpose()
+        let mut options = ReadOptions::new();
+        options.ttl = !self.cover_time.is_zero();
+        let record = self.store.read_with(key, &options).await?;
+        record.map(|record| self.loaded(key, record, id)).transpose()
     }
 
-    fn loaded(&self, key: &Key, record: Record, id: &str, due: bool) -> Result<Loaded> {
-        let name = self.storage.name();
+    fn loaded(&self, key: &Key, record: Record, id: &str) -> Result<Loaded> {
+        let name = self.store.info().name;
         let named = |error: Error| error.with_adapter(name).with_operation(Operation::Read).with_key(key);
         let version = record
             .version
-            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::WriteIf))?;
+            .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::Write))?;
         let fields = Fields::parse(&record.value, id).map_err(named)?;
+        let due = match record.expiry {
+            Some(Expiry::After(left)) => left <= self.cover_time,
+            // An entry without an end is not one of ours, and gets one.
+            Some(Expiry::Never) => true,
+            None => false,
+        };
         Ok(Loaded { fields, version, due })
     }
 
     /// The time that the session has left; `None` once it is gone.
     pub(crate) async fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
-        self.storage.ttl(key).await
+        self.store.ttl(key).await
     }
 
     /// Saves `changes`, field by field: what others have saved since is kept. A session that is gone
@@ -82,7 +81,7 @@ impl Store {
         for attempt in 0..ATTEMPTS {
             let changed = changes.apply(seen.clone())?;
             if changed.same(&seen) {
-                self.cover(key, loaded.due).await;
+                self.cover(key, loaded.due, version).await;
                 return Ok(());
             }
             match self.write(key, &changed, Condition::At(version)).await {
@@ -132,14 +131,17 @@ impl Store {
     }
 
     async fn write(&self, key: &Key, fields: &Fields, condition: Condition) -> Result<()> {
-        let expiry = Expiry::After(self.max_age);
-        self.storage.write_if(key, fields.encode()?, expiry, condition).await.map(drop)
+        let options = WriteOptions::new().expiry(self.max_age).condition(condition);
+        self.store.write_with(key, fields.encode()?, &options).await.map(drop)
     }
 
-    /// Gives a session whose time is running out its full time again. Nothing is lost if that fails:
-    /// the next request tries it too.
-    async fn cover(&self, key: &Key, due: bool) {
-        if due && let Err(error) = self.storage.touch(key, Expiry::After(self.max_age)).await {
+    /// Gives a session whose time is running out its full time again, unless it was saved since, which has
+    /// done that. Nothing is lost if that fails: the next request tries it too.
+    async fn cover(&self, key: &Key, due: bool, version: Version) {
+        if due
+            && let Err(error) = self.store.touch(key, self.max_age).if_at(version).await
+            && error.kind() != ErrorKind::Conflict
+        {
             tracing::warn!(%error, "the time of a session could not be extended");
         }
     }
@@ -148,9 +150,9 @@ impl Store {
     pub(crate) async fn destroy(&self, key: &Key, id: &str, loaded: &Loaded) -> Result<()> {
         let mut version = loaded.version.clone();
         for attempt in 0..ATTEMPTS {
-            match self.storage.delete_if(key, &version).await {
+            match self.store.delete(key).if_at(version).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => pause(attempt).await,
-                result => return result,
+                result => return result.map(drop),
             }
             match self.load(key, id).await? {
                 Some(now) => version = now.version,
@@ -163,20 +165,21 @@ impl Store {
     /// What version 2 knows of a user.
     pub(crate) async fn user(&self, open_id: &str) -> Result<Option<Raw>> {
         let key = self.user_key(open_id)?;
-        self.storage.read(&key).await?.map(|record| user_info(&record)).transpose()
+        self.store.read(key).await?.map(|record| user_info(&record)).transpose()
     }
 
     /// Remembers a user who has sent user data.
     pub(crate) async fn remember(&self, open_id: &str, info: &RawValue) -> Result<()> {
         let key = self.user_key(open_id)?;
-        let there = self.storage.read(&key).await?;
+        let there = self.store.read(&key).await?;
         if let Some(record) = &there {
             user_info(record)?;
         }
         let mut user = Fields::default();
         user.set(names::FIELD_USER_INFO, info.to_owned());
-        let condition = Condition::from(there.and_then(|record| record.version));
-        match self.storage.write_if(&key, user.encode()?, self.remember_users, condition).await {
+        let condition = Condition::unchanged(there.and_then(|record| record.version));
+        let options = WriteOptions::new().expiry(self.remember_users).condition(condition);
+        match self.store.write_with(&key, user.encode()?, &options).await {
             // Another login of the same user, at the same moment.
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             result => result.map(drop),

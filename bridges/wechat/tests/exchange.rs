@@ -4,15 +4,15 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use larder_core::{ErrorKind, Storage};
+use larder_core::v2::{ErrorKind, Store};
 use larder_memory::MemoryStorage;
 use larder_wechat::{WechatBuilder, WechatLayer};
 use support::{APP_ID, APP_SECRET, DATA, IV, service::Service};
 
-fn memory() -> Arc<dyn Storage> {
-    Arc::new(MemoryStorage::new())
+fn memory() -> Store {
+    Store::new(MemoryStorage::new())
 }
 
 #[tokio::test]

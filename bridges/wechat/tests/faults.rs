@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use larder_bridge_tests::{OCCUPIED, Probe};
-use larder_core::{Expiry, Key, Storage};
+use larder_core::v2::{Expiry, Key, Store};
 use larder_memory::MemoryStorage;
 use larder_wechat::{Protocol, Session, WechatLayer};
 use reqwest::Method;
@@ -23,7 +23,7 @@ use tower_layer::Layer;
 #[tokio::test]
 async fn a_store_that_cannot_be_read_keeps_requests_out() {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     client.post("/count/visits", Value::Null).await.unwrap();
     let (session, handled) = (client.session.clone(), service.handled());
@@ -51,7 +51,7 @@ async fn a_store_that_cannot_be_read_keeps_requests_out() {
 #[tokio::test]
 async fn what_cannot_be_saved_is_not_acknowledged() {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     client.login().await.unwrap();
     let session = client.session.clone();
@@ -78,34 +78,33 @@ async fn what_cannot_be_saved_is_not_acknowledged() {
 async fn a_session_that_cannot_be_extended_is_served() {
     let storage = Probe::new();
     let service =
-        Service::with(Arc::new(storage.clone()), |builder| builder.cover_time(Duration::from_secs(3600)))
-            .await;
+        Service::with(storage.clone(), |builder| builder.cover_time(Duration::from_secs(3600))).await;
     let mut client = service.client();
     client.login().await.unwrap();
-    assert!(storage.touch(&key(&client.id()), Expiry::after_secs(60)).await.unwrap());
+    assert!(storage.storage().touch(key(&client.id()), Expiry::after_secs(60)).await.unwrap());
     storage.set_read_only(true);
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
     storage.set_read_only(false);
     client.get("/me").await.unwrap();
-    let Some(Expiry::After(left)) = storage.ttl(&key(&client.id())).await.unwrap() else {
+    let Some(Expiry::After(left)) = storage.storage().ttl(key(&client.id())).await.unwrap() else {
         panic!("the session is gone")
     };
     assert!(left > Duration::from_secs(3000));
 }
 
 /// A session as it is stored, and a request that claims it.
-async fn stored(storage: &MemoryStorage) -> (Key, http::Request<()>) {
+async fn stored(storage: &Store) -> (Key, http::Request<()>) {
     let id = "ab".repeat(32);
     let fields = json!({ "id": id, "skey": SKEY, "sessionKey": SESSION_KEY, "userInfo": {} });
-    storage.write(&key(&id), fields.to_string().into(), Expiry::after_secs(60)).await.unwrap();
+    storage.write(key(&id), fields.to_string()).expiry(Expiry::after_secs(60)).await.unwrap();
     let request = http::Request::get("/").header("X-WX-Id", &id).header("X-WX-Skey", SKEY).body(()).unwrap();
     (key(&id), request)
 }
 
 #[tokio::test]
 async fn a_service_that_fails_or_is_dropped_changes_nothing() {
-    let storage = MemoryStorage::new();
-    let layer = WechatLayer::builder(APP_ID, APP_SECRET).storage(storage.clone()).build().unwrap();
+    let storage = Store::new(MemoryStorage::new());
+    let layer = WechatLayer::builder(APP_ID, APP_SECRET).storage(&storage).build().unwrap();
     let (key, request) = stored(&storage).await;
     let before = storage.read(&key).await.unwrap();
 
@@ -129,7 +128,7 @@ async fn a_service_that_fails_or_is_dropped_changes_nothing() {
 #[tokio::test]
 async fn what_cannot_be_a_session_is_not_asked_for() {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     client.login().await.unwrap();
     let id = client.id();
@@ -151,7 +150,7 @@ async fn what_cannot_be_a_session_is_not_asked_for() {
 #[tokio::test]
 async fn a_taken_id_is_left_alone_and_another_is_drawn() {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     storage.occupy(5);
     client.login().await.unwrap();
@@ -167,14 +166,14 @@ async fn a_taken_id_is_left_alone_and_another_is_drawn() {
     let failed = service.client().login().await.unwrap_err();
     assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
     for taken in storage.occupied() {
-        assert_eq!(storage.read(&taken).await.unwrap().unwrap().value, OCCUPIED.as_bytes());
+        assert_eq!(storage.storage().read(&taken).await.unwrap().unwrap().value, OCCUPIED.as_bytes());
     }
 }
 
 #[tokio::test]
 async fn an_id_that_the_service_has_seen_is_not_exchanged() {
     let storage = Probe::new();
-    let service = Service::with(Arc::new(storage.clone()), |builder| builder.login_next(true)).await;
+    let service = Service::with(storage.clone(), |builder| builder.login_next(true)).await;
     storage.occupy(1);
     let failed = service.client().login().await.unwrap_err();
     assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
@@ -185,8 +184,7 @@ async fn an_id_that_the_service_has_seen_is_not_exchanged() {
 #[tokio::test]
 async fn version_2_keeps_its_session_while_the_store_is_down() {
     let storage = Probe::new();
-    let service =
-        Service::with(Arc::new(storage.clone()), |builder| builder.protocol(Protocol::Wafer2)).await;
+    let service = Service::with(storage.clone(), |builder| builder.protocol(Protocol::Wafer2)).await;
     let mut client = service.client();
     client.login2(true).await.unwrap();
     let session = client.session.clone();

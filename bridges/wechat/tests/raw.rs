@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use larder_bridge_tests::Probe;
 use support::{DATA, IV, SKEY, raw, service::Service};
 
@@ -17,7 +15,7 @@ fn lines(parts: &[&[u8]]) -> Vec<u8> {
 #[tokio::test]
 async fn odd_bytes_are_no_session_and_folded_lines_no_request() {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     client.login().await.unwrap();
     let id = client.id();

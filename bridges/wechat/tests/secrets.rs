@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use larder_bridge_tests::{Log, Probe};
-use larder_core::{Expiry, Storage};
 use larder_wechat::{Protocol, WechatLayer};
 use serde_json::json;
 use support::{
@@ -23,7 +20,7 @@ const BAD_CODES: [&str; 7] = ["invalid", "garbage", "otherkey-1", "broken", "red
 /// Does all that can be logged; returns the ids of the sessions.
 async fn version_1() -> Vec<String> {
     let storage = Probe::new();
-    let service = Service::start(Arc::new(storage.clone())).await;
+    let service = Service::start(storage.clone()).await;
     let mut client = service.client();
     client.post("/set/cart", json!(1)).await.unwrap();
     let session = client.session.clone();
@@ -36,7 +33,7 @@ async fn version_1() -> Vec<String> {
     client.session = Some(json!({ "id": ids[0], "skey": "0".repeat(40) }));
     client.get("/me").await.unwrap();
     ids.push(client.id());
-    storage.write(&key(&ids[0]), "{\"secret\":1}".into(), Expiry::Never).await.unwrap();
+    storage.storage().write(key(&ids[0]), "{\"secret\":1}").await.unwrap();
     client.session.clone_from(&session);
     client.get("/me").await.map(drop).unwrap_err();
     for break_it in [Probe::set_read_only, Probe::set_down] {
@@ -52,8 +49,7 @@ async fn version_1() -> Vec<String> {
 /// The same in version 2, where the skey is the id.
 async fn version_2() {
     let storage = Probe::new();
-    let service =
-        Service::with(Arc::new(storage.clone()), |builder| builder.protocol(Protocol::Wafer2)).await;
+    let service = Service::with(storage.clone(), |builder| builder.protocol(Protocol::Wafer2)).await;
     let mut client = service.client();
     client.login2(true).await.unwrap();
     let session = client.session.clone();
@@ -65,11 +61,11 @@ async fn version_2() {
         other.login2(true).await.unwrap_err();
     }
     for name in [SKEY_2, &format!("user:{OPEN_ID}")] {
-        let before = storage.read(&key(name)).await.unwrap().unwrap().value;
-        storage.write(&key(name), "{\"secret\":1}".into(), Expiry::Never).await.unwrap();
+        let before = storage.storage().read(key(name)).await.unwrap().unwrap().value;
+        storage.storage().write(key(name), "{\"secret\":1}").await.unwrap();
         client.login2(true).await.unwrap_err();
         client.request2("/me").await.unwrap();
-        storage.write(&key(name), before, Expiry::Never).await.unwrap();
+        storage.storage().write(key(name), before).await.unwrap();
     }
     for break_it in [Probe::set_read_only, Probe::set_down] {
         break_it(&storage, true);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::Expiry;
+use larder_core::v2::Expiry;
 use larder_testkit::Context;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
         });
         service.probe.held.acquire().await.unwrap().forget();
         let expected = if let Some(foreign) = &foreign {
-            service.storage.write(&key(&id), foreign.to_string().into(), Expiry::Never).await.unwrap();
+            service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
             Err("ERR_CHECK_LOGIN_FAILED".to_owned())
         } else {
             client.post("/set/more", json!(1)).await.unwrap();

@@ -1,9 +1,6 @@
 //! Logins, and all the ways in which they fail.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use larder_testkit::Context;
 use larder_wechat::WechatBuilder;
@@ -55,7 +52,7 @@ pub(crate) async fn a_code_is_good_for_one_login(context: Context<Stores>) {
 
 pub(crate) async fn another_mini_programs_data_are_refused(context: Context<Stores>) {
     let storage = storage(&context).await;
-    let service = |app_id| Service::of(app_id, Arc::clone(&storage), |builder| builder);
+    let service = |app_id| Service::of(app_id, &storage, |builder| builder);
     // The exchange is good, but the data have the watermark of the sample's app.
     let (status, message) = service(OTHER_APP_ID).await.refuses("ok-1", DATA, IV).await;
     assert_eq!((status, message.as_str()), (200, "the user data are not this mini-program's"));
@@ -134,7 +131,7 @@ pub(crate) async fn login_next_prepares_and_refuses(context: Context<Stores>) {
         assert_eq!(answer.data[MAGIC], 1);
     }
     // Nothing serves it there.
-    let storage = Arc::clone(&service.storage);
+    let storage = &service.storage;
     let options = |builder: WechatBuilder| builder.login_next(true).login_path("/nowhere");
     let elsewhere = Service::with(storage, options).await;
     let names = [("X-WX-Code", "ok-1"), ("X-WX-Encrypted-Data", data.as_str()), ("X-WX-IV", iv.as_str())];

@@ -14,10 +14,10 @@ mod support;
 mod takeover;
 mod version_2;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 pub(crate) use larder_bridge_tests::Stores;
-use larder_core::{Expiry, Storage};
+use larder_core::v2::{Expiry, Store};
 use larder_testkit::{Context, Missing, Runner, Suite};
 use support::{
     client::MiniProgram,
@@ -91,8 +91,8 @@ fn logins(suite: Suite<Stores>) -> Suite<Stores> {
         )
 }
 
-async fn storage(context: &Context<Stores>) -> Arc<dyn Storage> {
-    Arc::new((*context.target.open().await).clone())
+async fn storage(context: &Context<Stores>) -> Store {
+    (*context.target.open().await).clone()
 }
 
 async fn start(context: &Context<Stores>) -> Service {

@@ -1,6 +1,6 @@
 //! What is stored, and what is found there.
 
-use larder_core::{Expiry, Key};
+use larder_core::v2::{Expiry, Key};
 use larder_testkit::Context;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(crate) async fn a_session_of_mp_session_koa2_goes_on(context: Context<Stores
         "userInfo": { "openId": OPEN_ID, "nickName": "Band", "userId": "testId12345" },
         "score": 0.123_456_789_012_345_68, "big": 9007199254740991_u64,
     });
-    service.storage.write(&key(&id), stored.to_string().into(), Expiry::after_secs(500)).await.unwrap();
+    service.storage.write(key(&id), stored.to_string()).expiry(Expiry::after_secs(500)).await.unwrap();
     let mut client = service.client();
     client.session = Some(json!({ "id": id, "skey": SKEY }));
 
@@ -61,7 +61,7 @@ pub(crate) async fn a_session_of_wafer_node_session_goes_on(context: Context<Sto
         "cookie": { "originalMaxAge": 86_400_000, "expires": "2026-11-25T00:00:00.000Z", "path": "/" },
     });
     let key = Key::new(format!("sess:{id}")).unwrap();
-    service.storage.write(&key, stored.to_string().into(), Expiry::after_secs(500)).await.unwrap();
+    service.storage.write(&key, stored.to_string()).expiry(Expiry::after_secs(500)).await.unwrap();
     let mut client = service.client();
     client.session = Some(json!({ "id": id, "skey": SKEY }));
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
@@ -85,7 +85,7 @@ pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>)
         json!("text"),
         Value::Null,
     ] {
-        service.storage.write(&key(&id), foreign.to_string().into(), Expiry::Never).await.unwrap();
+        service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
         for path in ["/me", "/open", "/logout", "/set/x", "/api/login"] {
             let answer = client.wx_request(Method::POST, path, &names, Some(&json!(1))).await;
             assert_eq!((answer.status, &answer.data[MAGIC]), (500, &json!(1)), "{path}: {foreign}");
@@ -105,7 +105,7 @@ pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>)
     let held = tokio::spawn(async move { other.post("/hold/late", Value::Null).await.map(|it| it.status) });
     service.probe.held.acquire().await.unwrap().forget();
     let foreign = json!({ "foreign": true });
-    service.storage.write(&key(&id), foreign.to_string().into(), Expiry::Never).await.unwrap();
+    service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
     service.probe.go.add_permits(1);
     assert_eq!(held.await.unwrap().unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
     assert_eq!(service.stored(&id).await.unwrap(), foreign);

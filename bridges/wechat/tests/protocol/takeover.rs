@@ -1,7 +1,5 @@
 //! A Redis that mp-session-koa2 has filled, and may go on with.
 
-use std::sync::Arc;
-
 use larder_testkit::Must;
 use serde_json::json;
 
@@ -13,7 +11,7 @@ pub(crate) async fn takes_over_from_mp_session_koa2() {
     let mut theirs = client.get_multiplexed_async_connection().await.must("connect");
     let separator = if server.url().contains('?') { '&' } else { '?' };
     let url = format!("{}{separator}layout=grammy", server.url());
-    let storage = Arc::new(larder::open(&url).await.must("open the storage"));
+    let storage = larder::open(&url).await.must("open the storage");
     let service = Service::start(storage).await;
 
     // Its redisStore's `set`: the key, `JSON.stringify` in the order in which the login made the fields. Of

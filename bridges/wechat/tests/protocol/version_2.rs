@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use larder_core::Expiry;
 use larder_testkit::Context;
 use larder_wechat::Protocol;
 use reqwest::Method;
@@ -74,7 +73,7 @@ pub(crate) async fn version_2(context: Context<Stores>) {
     // Foreign data in a session's or a user's place stay.
     let foreign = json!({ "foreign": true });
     for name in [id.clone(), format!("user:{OPEN_ID}")] {
-        service.storage.write(&key(&name), foreign.to_string().into(), Expiry::Never).await.unwrap();
+        service.storage.write(&key(&name), foreign.to_string()).await.unwrap();
         let failed = client.login2(true).await.unwrap_err();
         assert_eq!(failed.kind, "ERR_LOGIN_FAILED");
         assert_eq!(service.stored(&name).await.unwrap(), foreign);

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use larder_core::{Key, Storage};
+use larder_core::v2::{Key, Store};
 use larder_wechat::{Session, WechatBuilder, WechatLayer};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
@@ -33,17 +33,17 @@ pub(crate) struct Probe {
 pub(crate) struct Service {
     pub(crate) url: String,
     pub(crate) wechat: Wechat,
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) storage: Store,
     pub(crate) probe: Arc<Probe>,
 }
 
 impl Service {
-    pub(crate) async fn start(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) async fn start(storage: impl Into<Store>) -> Self {
         Self::with(storage, |builder| builder).await
     }
 
     pub(crate) async fn with(
-        storage: Arc<dyn Storage>,
+        storage: impl Into<Store>,
         options: impl FnOnce(WechatBuilder) -> WechatBuilder,
     ) -> Self {
         Self::of(APP_ID, storage, options).await
@@ -52,12 +52,12 @@ impl Service {
     /// The service of that mini-program.
     pub(crate) async fn of(
         app_id: &str,
-        storage: Arc<dyn Storage>,
+        storage: impl Into<Store>,
         options: impl FnOnce(WechatBuilder) -> WechatBuilder,
     ) -> Self {
+        let storage = storage.into();
         let wechat = Wechat::start().await;
-        let builder =
-            WechatLayer::builder(app_id, APP_SECRET).storage(Arc::clone(&storage)).base_url(&wechat.url);
+        let builder = WechatLayer::builder(app_id, APP_SECRET).storage(&storage).base_url(&wechat.url);
         let layer = options(builder).build().unwrap();
         let probe =
             Arc::new(Probe { handled: AtomicUsize::new(0), held: Semaphore::new(0), go: Semaphore::new(0) });
@@ -74,7 +74,7 @@ impl Service {
     }
 
     pub(crate) async fn stored(&self, id: &str) -> Option<Value> {
-        let record = self.storage.read(&key(id)).await.unwrap();
+        let record = self.storage.read(key(id)).await.unwrap();
         record.map(|record| serde_json::from_slice(&record.value).unwrap())
     }
 }
