@@ -25,5 +25,3 @@ impl Storage for Poor {
         Storage::delete(&self.0, key, options).await
     }
 }
-
-larder_core::first_edition!(Poor);

@@ -177,5 +177,3 @@ impl Storage for Probe {
         self.0.store.purge_expired().await
     }
 }
-
-larder_core::first_edition!(Probe);
