@@ -1,6 +1,6 @@
 //! A store under test, with values that it accepts.
 
-use std::{collections::BTreeSet, fmt::Display, ops::Deref, str::FromStr};
+use std::{collections::BTreeSet, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -135,7 +135,7 @@ impl Handle {
     /// # Panics
     ///
     /// If there is no such array.
-    pub async fn numbers<T: FromStr<Err: Display>>(&self, key: &Key) -> Vec<T> {
+    pub async fn numbers<T: FromStr<Err: std::error::Error>>(&self, key: &Key) -> Vec<T> {
         let record = self.read(key).await.must("read").must("find the numbers");
         let text = str::from_utf8(&record.value).must("read the numbers as text").trim();
         let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).must("find an array");

@@ -1,8 +1,13 @@
 //! A law as a value: its name and how to try it.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use crate::{Target, guard::guarded};
+use crate::{Target, guard::guarded, must::chain};
 
 /// A law of the suite.
 pub struct Law {
@@ -49,17 +54,23 @@ pub(crate) async fn check(
     case: impl Future<Output = ()>,
     timeout: Duration,
 ) -> Result<(), String> {
-    within(timeout, guarded(case)).await?;
-    let removal = guarded(async move {
+    within(timeout, &target, guarded(case)).await?;
+    let removal = guarded(async {
         if let Err(error) = target.remove().await {
-            panic!("the case succeeded, but cleaning up after it failed: {error}");
+            panic!("the case succeeded, but cleaning up after it failed: {}", chain(&error));
         }
     });
-    within(timeout, removal).await
+    within(timeout, &target, removal).await
 }
 
-async fn within(timeout: Duration, case: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    tokio::time::timeout(timeout, case)
-        .await
-        .unwrap_or_else(|_| Err(format!("the case was not done after {timeout:?}")))
+async fn within(
+    timeout: Duration,
+    target: &Target,
+    case: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let mut case = pin!(case);
+    tokio::time::timeout(timeout, case.as_mut()).await.unwrap_or_else(|_| {
+        let running = target.running().map(|running| format!("; it waits for: {running}"));
+        Err(format!("the case was not done after {timeout:?}{}", running.unwrap_or_default()))
+    })
 }

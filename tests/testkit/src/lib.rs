@@ -26,6 +26,7 @@
 // Assertions are what this crate is for: a law that does not hold panics with what went wrong.
 #![allow(clippy::panic, clippy::missing_panics_doc)]
 
+mod claims;
 mod factory;
 mod guard;
 mod handle;
@@ -38,6 +39,7 @@ mod suite;
 mod target;
 mod tasks;
 mod waiting;
+mod watch;
 
 pub use crate::{
     factory::{Factory, factory},

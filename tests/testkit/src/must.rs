@@ -1,6 +1,6 @@
 //! Assertions that say what was being done.
 
-use std::fmt::Display;
+use std::{error::Error as StdError, fmt::Write as _};
 
 use larder_core::v2::{Error, ErrorKind};
 
@@ -15,12 +15,12 @@ pub trait Must<T, E> {
     fn must(self, what: &str) -> T;
 }
 
-impl<T, E: Display> Must<T, E> for Result<T, E> {
+impl<'a, T, E: Into<Box<dyn StdError + 'a>>> Must<T, E> for Result<T, E> {
     #[track_caller]
     fn must(self, what: &str) -> T {
         match self {
             Ok(value) => value,
-            Err(error) => panic!("{what}: failed: {error}"),
+            Err(error) => panic!("{what}: failed: {}", chain(&*error.into())),
         }
     }
 }
@@ -52,9 +52,20 @@ impl<T> Fails for Result<T, Error> {
         match self {
             Ok(_) => panic!("{what}: succeeded, but must fail as {kind}"),
             Err(error) => {
-                assert_eq!(error.kind(), kind, "{what}: failed as another kind of error: {error}");
+                assert_eq!(error.kind(), kind, "{what}: failed as another kind of error: {}", chain(&error));
                 error
             }
         }
     }
+}
+
+/// The error and the errors underneath it.
+pub(crate) fn chain(error: &(dyn StdError + '_)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, "\n  caused by: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -215,8 +215,8 @@ impl<F: Factory> Shared<F> {
             };
             let target = Target::new(Arc::clone(&factory) as Arc<dyn Factory>).with_scale(self.scale);
             let case = body(Context { factory, target: target.clone() });
-            law::check(target, case, self.timeout).await.map_err(Failed::from)?;
-            Ok(Completion::Completed)
+            law::check(target.clone(), case, self.timeout).await.map_err(Failed::from)?;
+            Ok(target.ignored().map_or(Completion::Completed, Completion::ignored_with))
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use larder_core::v2::{Error, Key, Store};
 
-use crate::{Factory, Handle, Line, Must};
+use crate::{Factory, Handle, Line, Must, watch::Running};
 
 /// How much a law does where more is better: racing tasks, keys in a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub struct Target {
 struct Used {
     spaces: BTreeSet<String>,
     handles: Vec<Store>,
+    /// Why the case has tried nothing.
+    ignored: Option<String>,
+    running: Running,
 }
 
 impl Target {
@@ -82,8 +85,7 @@ impl Target {
         // Noted first: a constructor that fails may already have made a table.
         self.used().spaces.insert(self.space.clone());
         let store = self.factory.open(&self.space).await.must("open the store");
-        self.used().handles.push(store.clone());
-        Handle::new(store)
+        Handle::new(self.note(&store))
     }
 
     /// Opens another handle on the space, over a line that can be held up and cut; `None` if the
@@ -96,8 +98,7 @@ impl Target {
         self.used().spaces.insert(self.space.clone());
         let opened = self.factory.open_over_line(&self.space).await;
         let (store, line) = opened.must("open the store over a line")?;
-        self.used().handles.push(store.clone());
-        Some((Handle::new(store), line))
+        Some((Handle::new(self.note(&store)), line))
     }
 
     /// Damages the entry under `key`; `false` if the factory cannot.
@@ -145,6 +146,29 @@ impl Target {
             self.factory.remove(&space).await?;
         }
         Ok(())
+    }
+
+    /// Notes the store, to be closed in the end, and watches its operations.
+    fn note(&self, store: &Store) -> Store {
+        let mut used = self.used();
+        let store = used.running.watch(store);
+        used.handles.push(store.clone());
+        store
+    }
+
+    /// The operations that are under way on the stores that were opened.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.used().running.describe()
+    }
+
+    /// Has the case reported as ignored, for that reason, if it succeeds.
+    pub(crate) fn ignore(&self, reason: impl Into<String>) {
+        self.used().ignored.get_or_insert_with(|| reason.into());
+    }
+
+    /// Why the case has tried nothing, if so.
+    pub(crate) fn ignored(&self) -> Option<String> {
+        self.used().ignored.clone()
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {

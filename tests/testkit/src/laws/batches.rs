@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder_core::v2::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Values};
 
 use super::key;
-use crate::{Handle, Lifetime, Must, Target};
+use crate::{Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     empty_batches_do_nothing,
@@ -148,7 +148,7 @@ pub async fn batches_replace_and_leave_alone(target: Target) {
 /// Each write of a batch has its own time to live, or none.
 pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     let handle = target.open().await;
-    if !handle.info().expiry {
+    if !target.claims(&handle, Ability::Expiry).await {
         return;
     }
     let ttl = Duration::from_millis(200);

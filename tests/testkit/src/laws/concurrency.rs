@@ -12,7 +12,7 @@ use bytes::Bytes;
 use larder_core::v2::{Change, ErrorKind, Expiry, Key, ReadOptions, Record};
 
 use super::key;
-use crate::{Handle, Must, Target, abandon, race};
+use crate::{Handle, Must, Target, abandon, claims::Ability, race};
 
 laws![
     concurrent_writers_never_mix_values,
@@ -149,7 +149,7 @@ pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
 /// that a `write_if` takes.
 pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target: Target) {
     let handle = target.open().await;
-    if !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let key = key("one");

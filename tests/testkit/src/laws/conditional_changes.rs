@@ -8,7 +8,7 @@ use super::{
     conditions::{create, only, version, versioned, won},
     key, remains_of,
 };
-use crate::{Fails, Handle, Must, Target, race};
+use crate::{Fails, Handle, Must, Target, claims::Ability, race};
 
 laws![
     every_write_returns_its_version,
@@ -35,7 +35,8 @@ async fn conditional(target: &Target) -> Option<Handle> {
 
 /// The handle, if its store has versions and expiry.
 async fn touching(target: &Target) -> Option<Handle> {
-    conditional(target).await.filter(|handle| handle.info().expiry)
+    let handle = conditional(target).await?;
+    target.claims(&handle, Ability::Expiry).await.then_some(handle)
 }
 
 async fn never_expires(handle: &Handle, key: &Key, what: &str) {

@@ -3,7 +3,9 @@
 use larder_core::v2::{Condition, ErrorKind, Key, Version, Versions};
 
 use super::key;
-use crate::{Fails, Handle, Must, Target, increment_by_update_as, increment_by_write_if, race};
+use crate::{
+    Fails, Handle, Must, Target, claims::Ability, increment_by_update_as, increment_by_write_if, race,
+};
 
 laws![
     without_versions_conditions_are_unsupported,
@@ -32,7 +34,7 @@ laws![
 /// The handle, if its storage has versions.
 pub(super) async fn versioned(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.info().conditions().then_some(handle)
+    target.claims(&handle, Ability::Conditions).await.then_some(handle)
 }
 
 pub(super) async fn version(handle: &Handle, key: &Key) -> Version {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use larder_core::v2::{ErrorKind, Expiry, Key, Purge};
 
 use super::key;
-use crate::{Fails, Handle, Lifetime, Must, Target};
+use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     expired_entries_are_absent_to_reads,
@@ -29,7 +29,7 @@ const TTL: Duration = Duration::from_millis(120);
 /// Entries that expired and that nobody has looked at since.
 async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
     let handle = target.open().await;
-    if !handle.info().expiry {
+    if !target.claims(&handle, Ability::Expiry).await {
         return None;
     }
     for name in names {
@@ -74,7 +74,7 @@ pub async fn expired_entries_are_absent_to_read_many(target: Target) {
 /// Neither `keys` nor `entries` lists an expired entry.
 pub async fn expired_entries_are_absent_to_listings(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
-    if !handle.info().listing {
+    if !target.claims(&handle, Ability::Listing).await {
         return;
     }
     handle.put(&key("stays"), &handle.value("stays")).await;
@@ -99,7 +99,7 @@ pub async fn expired_entries_are_absent_to_deletes(target: Target) {
 /// `clear` does not count expired entries.
 pub async fn expired_entries_are_absent_to_clear(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
-    if !handle.info().listing {
+    if !target.claims(&handle, Ability::Listing).await {
         return;
     }
     handle.put(&key("stays"), &handle.value("x")).await;
@@ -122,7 +122,7 @@ pub async fn expired_entries_are_absent_to_touch(target: Target) {
 /// `write_if` of an absent key wins over an expired entry, and `write_if` at its version loses.
 pub async fn expired_entries_are_absent_to_write_if(target: Target) {
     let handle = target.open().await;
-    if !handle.info().expiry || !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let value = handle.value("expired");
@@ -147,7 +147,7 @@ pub async fn expired_entries_are_absent_to_write_if(target: Target) {
 /// `delete_if` at the version of an expired entry is a conflict.
 pub async fn expired_entries_are_absent_to_delete_if(target: Target) {
     let handle = target.open().await;
-    if !handle.info().expiry || !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let write = handle.write(&key("one"), handle.value("x")).expiry(Expiry::After(TTL)).if_absent().await;
@@ -192,7 +192,7 @@ pub async fn purging_counts_what_has_expired(target: Target) {
 /// by a touch or a write stays when its old deadline has passed.
 pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
     let handle = target.open().await;
-    if !handle.info().expiry {
+    if !target.claims(&handle, Ability::Expiry).await {
         return;
     }
     let long = Expiry::after_secs(3600);
@@ -247,7 +247,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
 /// write is removed when that has passed.
 pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
     let handle = target.open().await;
-    if !handle.info().expiry {
+    if !target.claims(&handle, Ability::Expiry).await {
         return;
     }
     let (long, short) = (Expiry::after_secs(3600), Expiry::After(TTL));

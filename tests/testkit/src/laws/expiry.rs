@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use larder_core::v2::{ErrorKind, Expiry, Key};
 
 use super::key;
-use crate::{Fails, Handle, Lifetime, Must, Target};
+use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     without_expiry_a_time_to_live_is_unsupported,
@@ -35,7 +35,7 @@ const LONG: Expiry = Expiry::after_secs(3600);
 /// The handle, if its storage has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.info().expiry.then_some(handle)
+    target.claims(&handle, Ability::Expiry).await.then_some(handle)
 }
 
 async fn put_for(handle: &Handle, key: &Key, text: &str, ttl: Duration) -> Lifetime {
@@ -173,7 +173,7 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
 /// conflict otherwise.
 pub async fn write_if_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let (key, zero, value) = (key("one"), Expiry::After(Duration::ZERO), handle.value("x"));
@@ -217,7 +217,7 @@ pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
 /// `write_if` gives its time to live, or takes away the one that was there.
 pub async fn write_if_sets_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let (short, stays) = (key("short"), key("stays"));
@@ -237,7 +237,7 @@ pub async fn write_if_sets_the_time_to_live(target: Target) {
 /// A conflict leaves the time to live as it was.
 pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    if !handle.info().conditions() {
+    if !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let (key, value) = (key("one"), handle.value("x"));

@@ -10,7 +10,7 @@ use futures_util::future::{Either, select};
 use larder_core::v2::{Change, Error, Expiry, Key, Result};
 
 use super::key;
-use crate::{Handle, Line, Must, Target, until};
+use crate::{Handle, Line, Must, Target, must::chain, until};
 
 laws![
     late_write_never_overtakes_newer_write,
@@ -47,6 +47,7 @@ struct Stage {
 async fn stage(target: &Target) -> Option<Stage> {
     let free = target.open().await;
     if !free.info().fenced {
+        target.ignore("the store does not claim to be fenced");
         return None;
     }
     let (held, line) = target
@@ -94,7 +95,7 @@ impl Stage {
             Either::Left((Ok(_), _)) => {
                 panic!("a change that was held back was acknowledged: is the line its only way?")
             }
-            Either::Left((Err(error), _)) => panic!("a change failed before it was sent: {error}"),
+            Either::Left((Err(error), _)) => panic!("a change failed before it was sent: {}", chain(&error)),
             Either::Right(_) => {}
         }
         match end {

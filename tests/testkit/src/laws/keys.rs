@@ -3,7 +3,7 @@
 use larder_core::v2::{ErrorKind, Key};
 
 use super::key;
-use crate::{Fails, Handle, Must, Target};
+use crate::{Fails, Handle, Must, Target, must::chain};
 
 laws![
     illegal_keys_are_refused,
@@ -197,7 +197,7 @@ async fn stay_apart(target: &Target, texts: &[&str]) {
             Err(error) if error.kind() == ErrorKind::InvalidKey && !handle.info().any_key => {
                 refused(&handle, &key).await;
             }
-            Err(error) => panic!("write under the key {text:?}: failed: {error}"),
+            Err(error) => panic!("write under the key {text:?}: failed: {}", chain(&error)),
         }
     }
     for (key, text) in &stored {

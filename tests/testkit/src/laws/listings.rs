@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, future::join};
 use larder_core::v2::{Change, ErrorKind, Expiry};
 
 use super::key;
-use crate::{Fails, Handle, Lifetime, Must, Target};
+use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     without_listing_it_is_unsupported,
@@ -35,7 +35,7 @@ laws![
 /// The handle, if its storage can list.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    handle.info().listing.then_some(handle)
+    target.claims(&handle, Ability::Listing).await.then_some(handle)
 }
 
 /// Writes an entry under each name that the storage takes; returns those.

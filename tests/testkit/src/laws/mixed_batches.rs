@@ -8,7 +8,7 @@ use super::{
     conditions::{create, only, version, versioned},
     key, remains_of,
 };
-use crate::{Handle, Must, Target, race};
+use crate::{Handle, Must, Target, claims::Ability, race};
 
 laws![
     each_change_of_a_batch_has_its_own_condition,
@@ -146,7 +146,10 @@ pub async fn changes_of_one_key_apply_in_order(target: Target) {
 
 /// Touches of a batch see the changes before them, and give what comes after its time to live.
 pub async fn touches_in_a_batch_follow_what_came_before(target: Target) {
-    let Some(handle) = conditional(&target).await.filter(|handle| handle.info().expiry) else { return };
+    let Some(handle) = conditional(&target).await else { return };
+    if !target.claims(&handle, Ability::Expiry).await {
+        return;
+    }
     let seen = Condition::At(create(&handle, &key("at"), "0").await);
     let kept = Condition::At(create(&handle, &key("kept"), "0").await);
     let put = |name, text, condition| put(&handle, name, text, condition);

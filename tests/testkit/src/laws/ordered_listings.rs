@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use larder_core::v2::{Change, Entry, ErrorKind, Expiry, Key, ListOptions};
 
 use super::key;
-use crate::{Fails, Handle, Lifetime, Must, Target};
+use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     a_limit_ends_a_listing,
@@ -20,12 +20,13 @@ laws![
 /// The handle, if its store can list.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    (handle.info().listing && !handle.info().legacy).then_some(handle)
+    (target.claims(&handle, Ability::Listing).await && !handle.info().legacy).then_some(handle)
 }
 
 /// The handle, if its store lists in the order of the keys.
 async fn ordered(target: &Target) -> Option<Handle> {
-    listing(target).await.filter(|handle| handle.info().ordered)
+    let handle = listing(target).await?;
+    target.claims(&handle, Ability::Order).await.then_some(handle)
 }
 
 fn limited(limit: usize) -> ListOptions {

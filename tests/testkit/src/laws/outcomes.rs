@@ -35,7 +35,10 @@ async fn stage(target: &Target) -> Option<Stage> {
     if free.info().legacy {
         return None;
     }
-    let (cut, line) = target.open_over_line().await?;
+    let Some((cut, line)) = target.open_over_line().await else {
+        target.ignore("the factory has no line that can be cut");
+        return None;
+    };
     let stage = Stage { cut, free, line };
     // Opens the connections, so that there are some to close.
     stage.cut.put(&key("warm-up"), &stage.cut.value("x")).await;

@@ -11,7 +11,7 @@ use std::{
 use larder_core::v2::{Expiry, Key, ReadOptions, Record};
 
 use super::{key, remains_of};
-use crate::{Handle, Must, Target, guard::guarded, race};
+use crate::{Handle, Must, Target, claims::Ability, guard::guarded, race};
 
 laws![
     a_read_returns_the_ttl_if_asked,
@@ -29,7 +29,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The handle, if its store has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    (handle.info().expiry && !handle.info().legacy).then_some(handle)
+    (target.claims(&handle, Ability::Expiry).await && !handle.info().legacy).then_some(handle)
 }
 
 /// The expiry of a record that was read with it.
