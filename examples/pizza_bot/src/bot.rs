@@ -1,6 +1,5 @@
 //! What the bot answers, and what it remembers.
 
-use larder::Storage;
 use larder_session::{Result, Sessions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
