@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use larder::{Expiry, Key, Storage, StorageExt};
+use larder::v2::{Expiry, Key};
 use larder_processes::{Guarded, Note};
 use larder_session::{Leases, Sessions};
 use tokio::{io::AsyncWriteExt, sync::Mutex, task::JoinSet};
@@ -58,20 +58,20 @@ async fn main() -> ExitCode {
 
 async fn increment(url: &str, key: &str, tasks: &str, count: &str, queue: bool) -> Outcome {
     let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
-    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
+    let store = larder::open(url).await?;
     let turn = Arc::new(Mutex::new(()));
     all(tasks, |_| {
-        let (storage, key, turn) = (Arc::clone(&storage), key.clone(), Arc::clone(&turn));
+        let (store, key, turn) = (store.clone(), key.clone(), Arc::clone(&turn));
         async move {
             for _ in 0..count {
                 let _turn = if queue { Some(turn.lock().await) } else { None };
-                storage.update_as(&key, Expiry::Never, |sum: Option<u64>| Some(sum.unwrap_or(0) + 1)).await?;
+                store.update(&key, Expiry::Never, |sum: Option<u64>| Some(sum.unwrap_or(0) + 1)).await?;
             }
             Ok(())
         }
     })
     .await?;
-    Ok(storage.close().await?)
+    Ok(store.close().await?)
 }
 
 async fn session(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
@@ -107,17 +107,17 @@ async fn lock(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
     all(tasks, |_| {
         let (sessions, key) = (sessions.clone(), key.clone());
         async move {
-            let storage = sessions.storage();
+            let store = sessions.storage();
             for _ in 0..count {
                 let lease = sessions.lock(&key).await?;
-                let seen = storage.read_as::<Guarded>(&key).await?.unwrap_or_default();
+                let seen = store.read_as::<Guarded>(&key).await?.unwrap_or_default();
                 if seen.token >= lease.token() {
                     return Err(format!("token {} came after {}", lease.token(), seen.token).into());
                 }
-                // Who overlaps with this has read the same sum.
+                // Another holder at the same time has read the same sum.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let next = Guarded { sum: seen.sum + 1, token: lease.token() };
-                storage.write_as(&key, &next, Expiry::Never).await?;
+                store.write_as(&key, &next, Expiry::Never).await?;
                 lease.release().await?;
             }
             Ok(())
@@ -129,8 +129,8 @@ async fn lock(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
 
 async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
     let (key, ttl) = (Key::new(key)?, Duration::from_millis(ttl.parse()?));
-    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
-    let lease = Leases::new(storage).with_ttl(ttl).lock(&key).await?;
+    let store = larder::open(url).await?;
+    let lease = Leases::new(store).with_ttl(ttl).lock(&key).await?;
     println!("{}", lease.token());
     lease.lost().await;
     Err("the lease was lost".into())
@@ -138,14 +138,14 @@ async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
 
 async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
     let (tasks, first) = (tasks.parse()?, first.parse::<u64>()?);
-    let storage: Arc<dyn Storage> = Arc::new(larder::open(url).await?);
+    let store = larder::open(url).await?;
     all(tasks, |task| {
-        let storage = Arc::clone(&storage);
+        let store = store.clone();
         async move {
             let key = Key::new(format!("task:{task}"))?;
             let mut output = tokio::io::stdout();
             for number in first.. {
-                storage.write_as(&key, &Note::new(number), Expiry::Never).await?;
+                store.write_as(&key, &Note::new(number), Expiry::Never).await?;
                 // One short write each: the lines of several tasks do not mix.
                 output.write_all(format!("{task} {number}\n").as_bytes()).await?;
                 output.flush().await?;
