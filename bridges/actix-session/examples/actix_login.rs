@@ -14,7 +14,6 @@ use actix_web::{
 };
 use anyhow::Context;
 use clap::Parser;
-use larder::v2::Store;
 use larder_actix_session::LarderStore;
 
 /// Counts, for each visitor, and knows who has logged in.
@@ -32,10 +31,9 @@ struct Arguments {
 #[actix_web::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let storage = larder::open(&arguments.storage)
+    let store = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let store = Store::new(storage);
     let sessions = LarderStore::new(&store)?.without_revival();
     // A service that is meant keeps its secret: cookies are signed with it, and whoever has it can
     // make them. This one is the same in every copy of the example, so that a restart ends no session.

@@ -9,7 +9,6 @@ use axum::{
     routing::{get, post},
 };
 use clap::Parser;
-use larder::v2::Store;
 use larder_tower_sessions::LarderStore;
 use tokio::{net::TcpListener, signal};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, cookie::time::Duration, session, session_store};
@@ -29,10 +28,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let storage = larder::open(&arguments.storage)
+    let store = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let store = Store::new(storage);
     let sessions = LarderStore::new(&store)?;
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     println!("Try: curl -c jar -b jar -X POST http://{}/count", listener.local_addr()?);

@@ -18,7 +18,6 @@ use axum::{
     routing::get,
 };
 use clap::Parser;
-use larder::v2::Store;
 use larder_wechat::{Error, Session, WechatLayer};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,8 +49,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let url = larder::redact(&arguments.storage);
-    let storage = larder::open(&arguments.storage).await.with_context(|| format!("cannot open {url}"))?;
-    let store = Store::new(storage);
+    let store = larder::open(&arguments.storage).await.with_context(|| format!("cannot open {url}"))?;
     let listener = TcpListener::bind(&arguments.address).await.context("cannot listen")?;
     let base = format!("http://{}", listener.local_addr()?);
 

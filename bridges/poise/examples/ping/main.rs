@@ -70,10 +70,9 @@ async fn main() -> ExitCode {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let storage = larder::open(&arguments.storage)
+    let store = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let store = Store::new(storage);
     let served = serve(&store, arguments.scope.into()).await;
     // Closed even after an error: some stores write only then what they have put off.
     let closed = store.close().await.context("cannot close the storage");
