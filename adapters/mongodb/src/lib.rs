@@ -1,15 +1,15 @@
 //! Larder storage in a MongoDB collection, on the official driver.
 //!
 //! ```no_run
-//! use larder_core::{Expiry, Key, Result, Storage, StorageExt};
+//! use larder_core::v2::{Expiry, Key, Result};
 //! use larder_mongodb::MongoStorage;
 //!
 //! # async fn example() -> Result<()> {
-//! let storage = MongoStorage::connect("mongodb://localhost:27017/bot?collection=sessions").await?;
+//! let store = MongoStorage::connect("mongodb://localhost:27017/bot?collection=sessions").await?;
 //! let key = Key::new("chat:42")?;
-//! storage.write_as(&key, &vec!["Rex".to_owned()], Expiry::after_secs(3600)).await?;
-//! let names: Option<Vec<String>> = storage.read_as(&key).await?;
-//! storage.close().await?;
+//! store.write_as(&key, &vec!["Rex".to_owned()], Expiry::after_secs(3600)).await?;
+//! let names: Option<Vec<String>> = store.read_as(&key).await?;
+//! store.close().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -32,8 +32,8 @@
 //! `replicaSet`, `tls`, `authSource`, `readPreference` and `maxPoolSize`. Two have other defaults
 //! than the driver's: `serverSelectionTimeoutMS` is 5000 (not 30000), and the write concern, unless
 //! `w` or `journal` is given, is `w=majority` with `journal=true`: an acknowledged write survives a
-//! power cut and a change of the primary. `w=0` is refused. Reads go to the primary; whoever sets
-//! another `readPreference` may read what has been overwritten.
+//! power cut and a change of the primary. `w=0` is refused. Reads go to the primary; with
+//! another `readPreference` they may return overwritten values.
 //!
 //! `mongodb+srv://` needs the feature `srv`, which compiles a DNS resolver.
 //!
@@ -42,7 +42,7 @@
 //! ```js
 //! { _id: "chat:42",                          // the key; its index is unique and always there
 //!   value: BinData(0, "WyJSZXgiXQ=="),       // values=document: ["Rex"]
-//!   version: NumberLong("81985529216486895"),  // drawn anew by every write
+//!   version: NumberLong("81985529216486895"),  // drawn by every write
 //!   expires_at: ISODate("2027-01-01T00:00:00Z") }  // absent: never
 //! ```
 //!
@@ -52,7 +52,7 @@
 //! have no collation, or different keys would be one: the set-up refuses such a one. On a sharded
 //! cluster shard it by `_id`.
 //!
-//! Who changes a value by hand should also draw a new `version`, or unset it.
+//! To change a value by hand, also draw a new `version`, or unset it.
 //!
 //! # Collections of other programs
 //!
@@ -60,7 +60,7 @@
 //! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
 //! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
 //! options of the collection. Connecting fails with
-//! [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and changes nothing,
+//! [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), and changes nothing,
 //!
 //! - if none of the documents has the fields above, or if some have not and the index is missing;
 //! - if the documents are of the other `layout`, or their values of the other form (`values`);
@@ -68,21 +68,21 @@
 //!   validation rules;
 //! - if a unique index on other fields would refuse the second entry.
 //!
-//! [`MongoStorage::connect_existing`] and [`MongoBuilder::existing`] open only what is there: they make
+//! [`MongoStorage::connect_existing`] and [`MongoBuilder::existing`] open an existing collection only: they make
 //! the same checks of the documents and the layout, create nothing, and fail if there is no such collection.
 //! The role `read` is enough.
 //!
 //! A listing of all keys yields an error of the kind
-//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for each document whose key is not a string or not a
-//! valid [`Key`](larder_core::Key), and goes on. [`entries`](larder_core::Storage::entries) yields
-//! [`Corrupt`](larder_core::ErrorKind::Corrupt) for a document without a readable value.
+//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for each document whose key is not a string or not a
+//! valid [`Key`](larder_core::v2::Key), and goes on. A listing with values yields
+//! [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for a document without a readable value.
 //!
 //! # JSON and BSON
 //!
 //! With `values=document`, and in grammY's layout, JSON becomes BSON of the same meaning: objects keep the
 //! order of their members, integers become int32 or int64, other numbers a double; a number that a double
 //! cannot hold digit for digit becomes a decimal128. It comes back as an equal JSON value. Refused, as
-//! [`InvalidValue`](larder_core::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
+//! [`InvalidValue`](larder_core::v2::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
 //! twice in one object or with a NUL in it, a number of more than 34 digits, more than 99 levels of
 //! nesting.
 //!
@@ -113,13 +113,25 @@
 //!
 //! # Writes that fail with a time-out
 //!
-//! A write that failed with [`Timeout`](larder_core::ErrorKind::Timeout) or
-//! [`Unavailable`](larder_core::ErrorKind::Unavailable) may still happen. As long as its connection is open,
-//! later writes of the same key through this storage wait for it. If the connection broke, the server may
+//! A write that failed with [`Timeout`](larder_core::v2::ErrorKind::Timeout) or
+//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) may still happen. As long as its connection is open,
+//! later writes of the same key through this store wait for it. If the connection broke, the server may
 //! still carry out what it has received, even after a later write of that key was acknowledged: the adapter
 //! has no way to confirm that an operation of a lost connection has ended, so it does not claim the
-//! capability `fenced`. A late [`write_if`](larder_core::Storage::write_if) changes nothing, because
-//! the version is another one by then.
+//! capability [`fenced`](larder_core::v2::Info::fenced). A late write on a condition changes nothing,
+//! because the version is another one by then.
+//!
+//! Such an error is marked as [not applied](larder_core::v2::Outcome::NotApplied) if nothing was sent: no
+//! server could be found or connected to, its name could not be resolved, or the write still waited for an
+//! earlier one.
+//!
+//! # Batches
+//!
+//! [`read_many`](larder_core::v2::Store::read_many) sends one query for up to 1000 keys. Of a batch of
+//! changes, unconditional writes are sent together, up to 500 in one command. Deletions, touches and
+//! changes on a condition are sent as one command each, 16 at a time, because the server only counts the
+//! entries that one command has changed.
+//! [`clear`](larder_core::v2::Store::clear) deletes 500 entries with one command.
 //!
 //! # Limits
 //!
