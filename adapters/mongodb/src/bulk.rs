@@ -3,7 +3,7 @@
 use larder_core::v2::{Error, ErrorKind, Key, Result, Version};
 use mongodb::{
     bson::{Bson, Document, doc},
-    options::{Acknowledgment, WriteConcern},
+    options::{UpdateModifications, WriteConcern},
 };
 
 use crate::{driver::Driver, error, model::Put};
@@ -17,7 +17,14 @@ pub(crate) const BYTES: usize = 8 * 1024 * 1024;
 pub(crate) async fn send(driver: &Driver, keys: &[Key], puts: Vec<Put>) -> Result<Vec<Result<Version>>> {
     let collection = driver.collection()?;
     let mut results: Vec<_> = puts.iter().map(|put| Ok(put.version.clone())).collect();
-    let update = |put: Put| doc! { "q": put.filter, "u": put.update, "upsert": put.upsert };
+    let update = |put: Put| {
+        let update: Bson = match put.update {
+            UpdateModifications::Document(operators) => operators.into(),
+            UpdateModifications::Pipeline(stages) => stages.into(),
+            _ => Bson::Null,
+        };
+        doc! { "q": put.filter, "u": update, "upsert": put.upsert }
+    };
     let command = doc! {
         "update": collection.name(),
         "updates": puts.into_iter().map(update).collect::<Vec<_>>(),
@@ -55,30 +62,26 @@ fn number(document: &Document, name: &str) -> Option<i64> {
     }
 }
 
+/// The write concern as a command has it.
 fn concern(concern: &WriteConcern) -> Document {
-    let mut document = Document::new();
-    match &concern.w {
-        Some(Acknowledgment::Nodes(nodes)) => drop(document.insert("w", i64::from(*nodes))),
-        Some(Acknowledgment::Custom(name)) => drop(document.insert("w", name)),
-        Some(Acknowledgment::Majority) => drop(document.insert("w", "majority")),
-        _ => {}
-    }
-    if let Some(journal) = concern.journal {
-        document.insert("j", journal);
-    }
-    if let Some(timeout) = concern.w_timeout {
-        document.insert("wtimeout", i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-    }
-    document
+    serde_json::to_value(concern).and_then(serde_json::from_value).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use mongodb::options::Acknowledgment;
+
     use super::*;
 
     #[test]
     fn write_concern_goes_into_the_command() {
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         assert_eq!(concern(&durable), doc! { "w": "majority", "j": true });
+        let two = Acknowledgment::Nodes(2);
+        let timed = WriteConcern::builder().w(two).w_timeout(std::time::Duration::from_secs(1)).build();
+        let found = concern(&timed);
+        // As some number.
+        assert_eq!(number(&found, "w"), Some(2));
+        assert_eq!(number(&found, "wtimeout"), Some(1_000));
     }
 }

@@ -8,9 +8,6 @@ use mongodb::options::ConnectionString;
 
 use crate::error::invalid_config;
 
-/// How long a call may take in all.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How values are stored in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -81,29 +78,15 @@ const DEPENDENT: &[&str] =
     &["readPreferenceTags", "maxStalenessSeconds", "authMechanism", "authMechanismProperties"];
 
 /// What is configured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) database: Option<String>,
     pub(crate) collection: Option<String>,
     pub(crate) format: Option<ValueFormat>,
     pub(crate) layout: Layout,
-    pub(crate) setup: bool,
+    pub(crate) setup: Option<bool>,
     pub(crate) existing: bool,
-    pub(crate) timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            database: None,
-            collection: None,
-            format: None,
-            layout: Layout::Larder,
-            setup: true,
-            existing: false,
-            timeout: TIMEOUT,
-        }
-    }
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Takes our options out of `url` and lets the driver parse the rest.
@@ -137,15 +120,14 @@ pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
 fn own(url: &mut StoreUrl) -> Result<Options> {
     let formats = [("binary", ValueFormat::Binary), ("document", ValueFormat::Document)];
     let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-    let default = Options::default();
     Ok(Options {
         database: url.take("database")?,
         collection: url.take("collection")?,
         format: url.take_choice("values", &formats)?,
         layout: url.take_choice("layout", &layouts)?.unwrap_or_default(),
-        setup: url.take_bool("setup")?.unwrap_or(default.setup),
-        timeout: url.take_duration("timeout")?.unwrap_or(default.timeout),
-        ..default
+        setup: url.take_bool("setup")?,
+        timeout: url.take_duration("timeout")?,
+        existing: false,
     })
 }
 
@@ -211,8 +193,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.collection.as_deref(), Some("s"));
-        assert_eq!((options.format, options.setup), (Some(ValueFormat::Document), false));
-        assert_eq!(options.timeout, Duration::from_secs(2));
+        assert_eq!((options.format, options.setup), (Some(ValueFormat::Document), Some(false)));
+        assert_eq!(options.timeout, Some(Duration::from_secs(2)));
         assert_eq!(connection.replica_set.as_deref(), Some("rs"));
         assert!(connection.write_concern.is_some());
         assert!(

@@ -24,6 +24,8 @@ const DEFAULT_NAME: &str = "larder";
 /// How long to look for a server, unless the URL says otherwise. The driver's 30 s are long to wait
 /// for a wrong port.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
+/// How long a call may take in all.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens a store in a MongoDB collection.
 ///
@@ -141,7 +143,7 @@ impl MongoBuilder {
     /// [index](crate#what-is-stored) the server does not remove expired documents (they are never seen
     /// either way).
     pub const fn setup(mut self, setup: bool) -> Self {
-        self.options.setup = setup;
+        self.options.setup = Some(setup);
         self
     }
 
@@ -157,7 +159,7 @@ impl MongoBuilder {
     /// How long any one call may take, connecting included. Default: 30 s. A call that takes longer
     /// is a [`Timeout`](ErrorKind::Timeout); a write may then still happen.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = timeout;
+        self.options.timeout = Some(timeout);
         self
     }
 
@@ -174,7 +176,8 @@ impl MongoBuilder {
     async fn open(self) -> Result<MongoStorage> {
         let runtime = Handle::try_current()
             .map_err(|_| invalid_config("the MongoDB driver needs a Tokio runtime; call this on one"))?;
-        if self.options.timeout.is_zero() {
+        let timeout = self.options.timeout.unwrap_or(TIMEOUT);
+        if timeout.is_zero() {
             return Err(invalid_config("the option `timeout` is zero; no call can end in no time"));
         }
         let model = model(&self.options)?;
@@ -210,11 +213,11 @@ impl MongoBuilder {
         concerns.write_concern = Some(durable(write_concern)?);
         let collection = client.database(&database).collection_with_options(&collection, concerns);
 
-        let storage = MongoStorage::new(Driver::new(collection, owned, runtime, self.options.timeout), model);
+        let storage = MongoStorage::new(Driver::new(collection, owned, runtime, timeout), model);
         let ready = match self.options {
             Options { existing: true, .. } => setup::check_existing(&storage.driver, model).await,
-            Options { setup: true, .. } => setup::set_up(&storage.driver, model).await,
-            _ => storage.driver.ping().await,
+            Options { setup: Some(false), .. } => storage.driver.ping().await,
+            _ => setup::set_up(&storage.driver, model).await,
         };
         if ready.is_err() {
             storage.driver.close().await;

@@ -1,31 +1,28 @@
 //! The driver's errors -> ours.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, io};
+use std::{borrow::Cow, io};
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::v2::{
+    Error,
+    ErrorKind::{
+        self, Closed, Conflict, InvalidConfig, InvalidValue, Other, PermissionDenied, StorageFull, Timeout,
+        TooLarge, Unavailable,
+    },
+};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure};
 
 /// The server's code for "a unique index has this key already".
-pub(crate) const DUPLICATE_KEY: i32 = 11_000;
+const DUPLICATE_KEY: i32 = 11_000;
 /// The server's code for "there is no such collection".
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 /// The label of a server's error that came before anything was written.
 const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
 
-/// The part of a driver's error that may be printed: never a text that may quote a document.
-#[derive(Debug)]
-struct Cause(String);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl StdError for Cause {}
+const DENIED: &str = "the server refused the credentials; check user, password and authSource in the URL";
+const UNCONFIRMED: &str = "the write was not confirmed by as many servers as the write concern asks for";
 
 pub(crate) fn invalid_config(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidConfig, message)
+    Error::new(InvalidConfig, message)
 }
 
 /// The code of an error that a command ended with.
@@ -36,44 +33,57 @@ pub(crate) fn code(error: &DriverError) -> Option<i32> {
     }
 }
 
-/// An error of the driver, as ours.
+/// An error of the driver, as ours. Of the driver's texts it keeps only those that cannot quote a document
+/// or a password.
 pub(crate) fn from_driver(failed: &DriverError) -> Error {
-    let error = match failed.kind.as_ref() {
-        DriverKind::Command(error) => from_code(error.code, Some(&error.code_name)),
+    let (kind, message, cause) = match failed.kind.as_ref() {
+        DriverKind::Command(error) => {
+            let refused = from_code(error.code, Some(&error.code_name));
+            return if failed.contains_label(NO_WRITES_PERFORMED) { refused.not_applied() } else { refused };
+        }
         DriverKind::Write(WriteFailure::WriteError(error)) => {
-            from_code(error.code, error.code_name.as_deref())
+            return from_code(error.code, error.code_name.as_deref());
         }
         DriverKind::Write(WriteFailure::WriteConcernError(error)) => {
-            unconfirmed(error.code, Some(&error.code_name))
+            return unconfirmed(error.code, Some(&error.code_name));
         }
-        DriverKind::Authentication { .. } => denied(),
-        DriverKind::Io(error) => from_io(error),
-        // Names the servers and what ailed each; no credentials, no documents.
-        DriverKind::ServerSelection { message, .. } => unavailable(
+        DriverKind::Authentication { .. } => (PermissionDenied, DENIED, None),
+        DriverKind::Io(error) => {
+            let (kind, message) = from_io(error.kind());
+            (kind, message, Some(error.to_string()))
+        }
+        // Names the servers and what ailed each.
+        DriverKind::ServerSelection { message, .. } => (
+            Unavailable,
             "no server could be reached in time; is it running, and are host, port and TLS right?",
-        )
-        .with_source(Cause(message.clone())),
+            Some(message.clone()),
+        ),
         DriverKind::DnsResolve { message, .. } => {
-            unavailable("the server's name could not be resolved").with_source(Cause(message.clone()))
+            (Unavailable, "the server's name could not be resolved", Some(message.clone()))
         }
-        DriverKind::ConnectionPoolCleared { .. } => unavailable("the connection to the server was lost"),
-        DriverKind::Shutdown => Error::new(ErrorKind::Closed, "the MongoDB client has been shut down"),
+        DriverKind::ConnectionPoolCleared { .. } => {
+            (Unavailable, "the connection to the server was lost", None)
+        }
+        DriverKind::Shutdown => (Closed, "the MongoDB client has been shut down", None),
         DriverKind::InvalidTlsConfig { message, .. } => {
-            invalid_config("the TLS options do not work").with_source(Cause(message.clone()))
+            (InvalidConfig, "the TLS options do not work", Some(message.clone()))
         }
         DriverKind::IncompatibleServer { message, .. } => {
-            invalid_config("the server is too old for this driver").with_source(Cause(message.clone()))
+            (InvalidConfig, "the server is too old for this driver", Some(message.clone()))
         }
         DriverKind::InvalidResponse { .. } => {
-            Error::new(ErrorKind::Other, "the driver does not understand the server's reply")
+            (Other, "the driver does not understand the server's reply", None)
         }
-        DriverKind::InvalidArgument { .. } => invalid_config("the driver refuses the combination of options"),
-        _ => Error::new(ErrorKind::Other, "the MongoDB driver failed"),
+        DriverKind::InvalidArgument { .. } => {
+            (InvalidConfig, "the driver refuses the combination of options", None)
+        }
+        _ => (Other, "the MongoDB driver failed", None),
     };
-    if is_not_sent(failed) || failed.contains_label(NO_WRITES_PERFORMED) {
-        error.not_applied()
-    } else {
-        error
+    let error = Error::new(kind, message);
+    let error = if is_not_sent(failed) { error.not_applied() } else { error };
+    match cause {
+        Some(cause) => error.with_source(cause),
+        None => error,
     }
 }
 
@@ -89,67 +99,46 @@ fn is_not_sent(error: &DriverError) -> bool {
     }
 }
 
-fn unavailable(message: &'static str) -> Error {
-    Error::new(ErrorKind::Unavailable, message)
-}
-
-fn denied() -> Error {
-    Error::new(
-        ErrorKind::PermissionDenied,
-        "the server refused the credentials; check user, password and authSource in the URL",
-    )
-}
-
-fn from_io(error: &io::Error) -> Error {
-    let cause = Cause(error.to_string());
-    match error.kind() {
-        io::ErrorKind::TimedOut => {
-            Error::new(ErrorKind::Timeout, "the server did not answer in time").with_source(cause)
-        }
+const fn from_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
+    match kind {
+        io::ErrorKind::TimedOut => (Timeout, "the server did not answer in time"),
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
-            invalid_config("a file that the URL names cannot be used").with_source(cause)
+            (InvalidConfig, "a file that the URL names cannot be used")
         }
-        _ => unavailable("the connection to the server failed").with_source(cause),
+        _ => (Unavailable, "the connection to the server failed"),
     }
 }
 
 /// An error that the server reports by code. Its text is dropped: it quotes keys and values.
 pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     let (kind, message) = match code {
-        13 => (
-            ErrorKind::PermissionDenied,
-            "the user lacks a permission on the database: reading needs the role read, all else readWrite",
-        ),
-        11 | 18 | 8000 => return denied().with_source(cause(code, name)),
-        6 | 7 | 89 | 9001 | 91 | 134 | 189 | 10_058 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436 | 462 => {
-            (ErrorKind::Unavailable, "the server is not ready: starting, stopping or electing a primary")
+        13 => {
+            (PermissionDenied, "the user lacks a permission: reading needs the role read, all else readWrite")
         }
-        50 | 202 | 262 => (ErrorKind::Timeout, "the server did not finish in time"),
-        64 => return unconfirmed(code, name),
+        11 | 18 | 8000 => (PermissionDenied, DENIED),
+        6 | 7 | 89 | 9001 | 91 | 134 | 189 | 10_058 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436 | 462 => {
+            (Unavailable, "the server is not ready: starting, stopping or electing a primary")
+        }
+        50 | 202 | 262 => (Timeout, "the server did not finish in time"),
+        64 => (Timeout, UNCONFIRMED),
         10_334 | 17_280 | 17_419 | 17_420 => {
-            (ErrorKind::TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
+            (TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
         }
         15 | 52 | 54 | 55 | 57 => {
-            (ErrorKind::InvalidValue, "MongoDB cannot store a document of this shape; `values=binary` can")
+            (InvalidValue, "MongoDB cannot store a document of this shape; `values=binary` can")
         }
-        121 => (ErrorKind::InvalidValue, "the collection's validation rules refuse the document"),
-        14_031 => (ErrorKind::StorageFull, "the server's disk is full"),
-        85 | 86 => (
-            ErrorKind::InvalidConfig,
-            "an index of this collection is in the way: same name or key, other options",
-        ),
-        20 => (
-            ErrorKind::InvalidConfig,
-            "the server does not allow it; a deployment without retryable writes needs retryWrites=false",
-        ),
-        73 => (ErrorKind::InvalidConfig, "MongoDB does not take this name for a database or collection"),
-        166 => (ErrorKind::InvalidConfig, "the collection is a view, which cannot be written"),
-        79 | 100 => (ErrorKind::InvalidConfig, "the deployment cannot satisfy the write concern"),
-        59 => {
-            (ErrorKind::InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does")
+        121 => (InvalidValue, "the collection's validation rules refuse the document"),
+        14_031 => (StorageFull, "the server's disk is full"),
+        85 | 86 => {
+            (InvalidConfig, "an index of this collection is in the way: same name or key, other options")
         }
-        DUPLICATE_KEY => (ErrorKind::Conflict, "another write created the entry at the same time"),
-        _ => (ErrorKind::Other, "the server reports an error"),
+        20 => (InvalidConfig, "a deployment without retryable writes needs the option retryWrites=false"),
+        73 => (InvalidConfig, "MongoDB does not take this name for a database or collection"),
+        166 => (InvalidConfig, "the collection is a view, which cannot be written"),
+        79 | 100 => (InvalidConfig, "the deployment cannot satisfy the write concern"),
+        59 => (InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does"),
+        DUPLICATE_KEY => (Conflict, "another write created the entry at the same time"),
+        _ => (Other, "the server reports an error"),
     };
     Error::new(kind, message).with_source(cause(code, name))
 }
@@ -157,22 +146,18 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
 /// An error that the server reports for a write that has been done, but that not enough servers have
 /// confirmed.
 pub(crate) fn unconfirmed(code: i32, name: Option<&str>) -> Error {
-    let kind = match code {
-        50 | 64 | 202 | 262 => ErrorKind::Timeout,
-        _ => match from_code(code, name).kind() {
-            ErrorKind::Unavailable => ErrorKind::Unavailable,
-            // Not a refusal.
-            _ => ErrorKind::Other,
-        },
+    let kind = match from_code(code, name).kind() {
+        kind @ (Timeout | Unavailable) => kind,
+        // Not a refusal.
+        _ => Other,
     };
-    let message = "the write was not confirmed by as many servers as the write concern asks for";
-    Error::new(kind, message).with_source(cause(code, name))
+    Error::new(kind, UNCONFIRMED).with_source(cause(code, name))
 }
 
-fn cause(code: i32, name: Option<&str>) -> Cause {
+fn cause(code: i32, name: Option<&str>) -> String {
     match name {
-        Some(name) if !name.is_empty() => Cause(format!("server error {code} ({name})")),
-        _ => Cause(format!("server error {code}")),
+        Some(name) if !name.is_empty() => format!("server error {code} ({name})"),
+        _ => format!("server error {code}"),
     }
 }
 
@@ -216,7 +201,7 @@ mod tests {
 
     #[test]
     fn io_errors_become_kinds() {
-        let error = |kind| from_io(&io::Error::from(kind)).kind();
+        let error = |kind| from_io(kind).0;
         assert_eq!(error(io::ErrorKind::TimedOut), ErrorKind::Timeout);
         assert_eq!(error(io::ErrorKind::ConnectionReset), ErrorKind::Unavailable);
         assert_eq!(error(io::ErrorKind::UnexpectedEof), ErrorKind::Unavailable);

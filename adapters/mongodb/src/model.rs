@@ -5,8 +5,11 @@ use larder_core::v2::{
     Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
 };
 use larder_kit::prefix_end;
-use mongodb::bson::{
-    Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+use mongodb::{
+    bson::{
+        Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+    },
+    options::UpdateModifications,
 };
 
 use crate::{
@@ -33,26 +36,10 @@ pub(crate) struct Model {
 /// A write, as one statement.
 pub(crate) struct Put {
     pub(crate) filter: Document,
-    pub(crate) update: Update,
+    pub(crate) update: UpdateModifications,
     pub(crate) upsert: bool,
     /// The version of the entry once it is written.
     pub(crate) version: Version,
-}
-
-/// A change of one document.
-pub(crate) enum Update {
-    Replace(Document),
-    Operators(Document),
-    Pipeline(Vec<Document>),
-}
-
-impl From<Update> for Bson {
-    fn from(update: Update) -> Self {
-        match update {
-            Update::Replace(document) | Update::Operators(document) => document.into(),
-            Update::Pipeline(stages) => stages.into(),
-        }
-    }
 }
 
 impl Model {
@@ -137,23 +124,9 @@ impl Model {
         match self.layout {
             // All types that `_id` can have, for the sake of its index.
             Layout::Larder => {
-                let types = [
-                    "number",
-                    "object",
-                    "binData",
-                    "objectId",
-                    "bool",
-                    "date",
-                    "null",
-                    "timestamp",
-                    "minKey",
-                    "maxKey",
-                    "javascript",
-                    "javascriptWithScope",
-                    "symbol",
-                    "dbPointer",
-                ];
-                doc! { "_id": { "$type": types.as_slice() } }
+                let types = "number object binData objectId bool date null timestamp minKey maxKey javascript \
+                             javascriptWithScope symbol dbPointer";
+                doc! { "_id": { "$type": types.split(' ').collect::<Vec<_>>() } }
             }
             Layout::Grammy => doc! { "$expr": { "$ne": [{ "$type": "$key" }, "string"] } },
         }
@@ -198,7 +171,7 @@ impl Model {
             Layout::Grammy => {
                 let operator = if *condition == Condition::Absent { "$setOnInsert" } else { "$set" };
                 let version = content_version(value.clone())?;
-                (Update::Operators(doc! { operator: { "value": value } }), version)
+                (doc! { operator: { "value": value } }.into(), version)
             }
         };
         let upsert = matches!(condition, Condition::Any | Condition::Absent);
@@ -312,15 +285,11 @@ impl Model {
 
 /// An update that puts an entry of our own layout in the place of the document, on a condition. If the
 /// condition does not hold, the document stays as it is, and is not modified.
-fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condition) -> Update {
+fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condition) -> UpdateModifications {
     let token = version.as_token().unwrap_or_default().cast_signed();
-    let millis = expiry.as_millis();
-    if *condition == Condition::Any && millis.is_none() {
-        return Update::Replace(doc! { "value": value, "version": token });
-    }
     // A literal: in an expression a string such as `$x` would be the name of a field.
     let mut entry = doc! { "_id": "$_id", "value": { "$literal": value }, "version": token };
-    entry.extend(millis.map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
+    entry.extend(expiry.as_millis().map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
     // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
     let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
     let replacement: Bson = match condition {
@@ -328,14 +297,14 @@ fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condi
         Condition::Absent => doc! { "$cond": [exists, "$$ROOT", entry] }.into(),
         _ => doc! { "$cond": [is_live(), entry, "$$ROOT"] }.into(),
     };
-    Update::Pipeline(vec![doc! { "$replaceWith": replacement }])
+    vec![doc! { "$replaceWith": replacement }].into()
 }
 
 /// An update that gives an entry a new expiry, and changes nothing else.
-pub(crate) fn new_expiry(expiry: Expiry) -> Update {
+pub(crate) fn new_expiry(expiry: Expiry) -> UpdateModifications {
     match expiry.as_millis() {
-        Some(millis) => Update::Pipeline(vec![doc! { "$set": { "expires_at": from_now(millis) } }]),
-        None => Update::Operators(doc! { "$unset": { "expires_at": "" } }),
+        Some(millis) => vec![doc! { "$set": { "expires_at": from_now(millis) } }].into(),
+        None => doc! { "$unset": { "expires_at": "" } }.into(),
     }
 }
 

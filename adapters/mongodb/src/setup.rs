@@ -73,7 +73,7 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
         found.check_unclaimed(layout)?;
     }
     found.check_unique_indexes(layout)?;
-    let there = check_indexes(&found.indexes, &wanted(layout), layout)?;
+    let there = check_indexes(&found.indexes, layout)?;
     if !there {
         found.contents.check_pure(layout).map_err(invalid_config)?;
     }
@@ -99,15 +99,15 @@ impl Found {
         let (indexes, reply) = driver.read(listed).await?;
         let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
         let listed = listed.and_then(|batch| batch.first()?.as_document().cloned());
-        let mut contents = Contents::default();
+        let mut kinds = Vec::new();
         // In the order of `_id`, documents of different programs stand apart: numbers come before
         // strings, ObjectIds after them.
         for direction in [1, -1] {
             for fields in driver.find(sample(direction)).await? {
-                contents.add(Kind::of(&Document::try_from(fields).unwrap_or_default()));
+                kinds.push(Kind::of(&Document::try_from(fields).unwrap_or_default()));
             }
         }
-        Ok(Self { listed, indexes, contents })
+        Ok(Self { listed, indexes, contents: Contents(kinds) })
     }
 
     /// Refuses what is of the other layout or of another program.
@@ -117,8 +117,7 @@ impl Found {
             Layout::Larder => Layout::Grammy,
             Layout::Grammy => Layout::Larder,
         };
-        let of_other = |index: &&IndexModel| is_right(index, &wanted(other), other);
-        if self.contents.is_empty() && self.indexes.iter().any(|index| of_other(&index)) {
+        if self.contents.is_empty() && self.indexes.iter().any(|index| is_right(index, other)) {
             return Err(invalid_config(match model.layout {
                 Layout::Larder => {
                     "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
@@ -154,15 +153,8 @@ impl Found {
 
     /// Refuses an index that takes one document of this layout and no second.
     fn check_unique_indexes(&self, layout: Layout) -> Result<()> {
-        let blocks = |index: &&IndexModel| {
-            let options = index.options.as_ref();
-            let whole = options.is_some_and(|options| {
-                options.unique == Some(true)
-                    && options.sparse != Some(true)
-                    && options.partial_filter_expression.is_none()
-            });
-            whole && !index.keys.keys().any(|name| is_own(name, layout))
-        };
+        let blocks =
+            |index: &&IndexModel| is_unique(index) && !index.keys.keys().any(|name| is_own(name, layout));
         match self.indexes.iter().find(blocks) {
             Some(index) => Err(invalid_config(format!(
                 "the collection has a unique index on fields that its documents do not have{}, so it takes \
@@ -204,20 +196,13 @@ fn sample(direction: i32) -> Query {
 }
 
 fn check_writable(listed: &Document) -> Result<()> {
-    match listed.get_str("type") {
-        Ok("view") => return Err(invalid_config("the collection is a view, which cannot be written")),
-        Ok("timeseries") => {
-            return Err(invalid_config(
-                "the collection is a time series, whose documents cannot be replaced",
-            ));
-        }
-        _ => {}
-    }
     let capped = listed.get_document("options").and_then(|options| options.get_bool("capped"));
-    if capped.is_ok_and(|capped| capped) {
-        return Err(invalid_config("the collection is capped: it would drop its oldest entries"));
-    }
-    Ok(())
+    Err(invalid_config(match listed.get_str("type") {
+        Ok("view") => "the collection is a view, which cannot be written",
+        Ok("timeseries") => "the collection is a time series, whose documents cannot be replaced",
+        _ if capped == Ok(true) => "the collection is capped: it would drop its oldest entries",
+        _ => return Ok(()),
+    }))
 }
 
 fn check_collation(listed: &Document) -> Result<()> {
@@ -243,40 +228,55 @@ async fn indexes(collection: &Collection<Document>) -> DriverResult<Vec<IndexMod
     Ok(indexes)
 }
 
-/// The index that the layout needs beside the one on `_id`, which every collection has.
-fn wanted(layout: Layout) -> IndexModel {
+/// The field of the index that the layout needs beside the one on `_id`, which every collection has.
+const fn index_field(layout: Layout) -> &'static str {
     match layout {
-        Layout::Larder => IndexModel::builder()
-            .keys(doc! { "expires_at": 1 })
-            .options(IndexOptions::builder().expire_after(Duration::ZERO).build())
-            .build(),
-        Layout::Grammy => IndexModel::builder()
-            .keys(doc! { "key": 1 })
-            .options(IndexOptions::builder().unique(true).build())
-            .build(),
+        Layout::Larder => "expires_at",
+        Layout::Grammy => "key",
     }
+}
+
+fn wanted(layout: Layout) -> IndexModel {
+    let options = match layout {
+        Layout::Larder => IndexOptions::builder().expire_after(Duration::ZERO).build(),
+        Layout::Grammy => IndexOptions::builder().unique(true).build(),
+    };
+    IndexModel::builder().keys(doc! { index_field(layout): 1 }).options(options).build()
 }
 
 /// Whether this is the wanted index, under whatever name.
-fn is_right(index: &IndexModel, wanted: &IndexModel, layout: Layout) -> bool {
-    let Some(options) = &index.options else {
-        return false;
+fn is_right(index: &IndexModel, layout: Layout) -> bool {
+    let expires =
+        || index.options.as_ref().is_some_and(|options| options.expire_after == Some(Duration::ZERO));
+    is_in_place(index, layout) && if layout == Layout::Larder { expires() } else { is_unique(index) }
+}
+
+/// Whether the index is on the field of the wanted one, and on no other.
+fn is_in_place(index: &IndexModel, layout: Layout) -> bool {
+    // Shells and drivers write the direction as whichever number type they like.
+    let ascending = match index.keys.get(index_field(layout)) {
+        Some(Bson::Int32(1) | Bson::Int64(1)) => true,
+        Some(Bson::Double(direction)) => *direction > 0.0,
+        _ => false,
     };
-    let whole = options.partial_filter_expression.is_none() && options.sparse != Some(true);
-    let right = match layout {
-        Layout::Larder => options.expire_after == Some(Duration::ZERO),
-        Layout::Grammy => options.unique == Some(true) && whole,
-    };
-    right && same_keys(&index.keys, &wanted.keys)
+    ascending && index.keys.len() == 1
+}
+
+/// Whether no two documents can have the same in the fields of the index.
+fn is_unique(index: &IndexModel) -> bool {
+    index.options.as_ref().is_some_and(|options| {
+        options.unique == Some(true)
+            && options.sparse != Some(true)
+            && options.partial_filter_expression.is_none()
+    })
 }
 
 /// Whether the wanted index is there; an error if another one is in its place.
-fn check_indexes(found: &[IndexModel], wanted: &IndexModel, layout: Layout) -> Result<bool> {
-    if found.iter().any(|index| is_right(index, wanted, layout)) {
+fn check_indexes(found: &[IndexModel], layout: Layout) -> Result<bool> {
+    if found.iter().any(|index| is_right(index, layout)) {
         return Ok(true);
     }
-    let other = found.iter().any(|index| same_keys(&index.keys, &wanted.keys));
-    if !other {
+    if !found.iter().any(|index| is_in_place(index, layout)) {
         return Ok(false);
     }
     Err(invalid_config(match layout {
@@ -285,22 +285,9 @@ fn check_indexes(found: &[IndexModel], wanted: &IndexModel, layout: Layout) -> R
              change its expireAfterSeconds to 0 with collMod"
         }
         Layout::Grammy => {
-            "the collection has an index on `key` that is not unique; drop it, and it is made anew"
+            "the collection has an index on `key` that is not unique; drop it, and it is created again"
         }
     }))
-}
-
-fn same_keys(one: &Document, other: &Document) -> bool {
-    // Shells and drivers write the direction as whichever number type they like.
-    let ascending = |document: &Document| {
-        document.values().all(|direction| match direction {
-            Bson::Int32(direction) => *direction == 1,
-            Bson::Int64(direction) => *direction == 1,
-            Bson::Double(direction) => *direction > 0.0,
-            _ => false,
-        })
-    };
-    one.keys().eq(other.keys()) && ascending(one) && ascending(other)
 }
 
 #[cfg(test)]
@@ -313,22 +300,19 @@ mod tests {
 
     #[test]
     fn an_index_counts_by_what_it_does_not_by_its_name() {
-        let ttl = wanted(Layout::Larder);
         let id = index(doc! { "_id": 1 }, IndexOptions::default());
-        assert!(!check_indexes(&[id], &ttl, Layout::Larder).unwrap());
+        assert!(!check_indexes(&[id], Layout::Larder).unwrap());
         let named = IndexOptions::builder().name("mine".to_owned()).expire_after(Duration::ZERO).build();
-        assert!(check_indexes(&[index(doc! { "expires_at": 1.0 }, named)], &ttl, Layout::Larder).unwrap());
+        assert!(check_indexes(&[index(doc! { "expires_at": 1.0 }, named)], Layout::Larder).unwrap());
         let late = IndexOptions::builder().expire_after(Duration::from_secs(60)).build();
         for wrong in [IndexOptions::default(), late] {
-            let error =
-                check_indexes(&[index(doc! { "expires_at": 1 }, wrong)], &ttl, Layout::Larder).unwrap_err();
+            let error = check_indexes(&[index(doc! { "expires_at": 1 }, wrong)], Layout::Larder).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
-        let unique = wanted(Layout::Grammy);
         let plain = index(doc! { "key": 1 }, IndexOptions::default());
-        assert!(check_indexes(&[plain], &unique, Layout::Grammy).is_err());
+        assert!(check_indexes(&[plain], Layout::Grammy).is_err());
         let compound = index(doc! { "key": 1, "value": 1 }, IndexOptions::default());
-        assert!(!check_indexes(&[compound], &unique, Layout::Grammy).unwrap());
+        assert!(!check_indexes(&[compound], Layout::Grammy).unwrap());
     }
 
     #[test]

@@ -46,60 +46,57 @@ impl Kind {
             None => Self::Unversioned(format),
         }
     }
-}
 
-/// How many documents of each kind there are among those looked at.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    larder: usize,
-    unversioned: usize,
-    grammy: usize,
-    other: usize,
-    binary: usize,
-}
-
-impl Contents {
-    pub(crate) fn add(&mut self, kind: Kind) {
-        match kind {
-            Kind::Larder(format) | Kind::Unversioned(format) => {
-                self.binary += usize::from(format == ValueFormat::Binary);
-                if matches!(kind, Kind::Larder(_)) { self.larder += 1 } else { self.unversioned += 1 }
-            }
-            Kind::Grammy => self.grammy += 1,
-            Kind::Other => self.other += 1,
+    /// The format of the value in a document of Larder's own layout.
+    const fn format(self) -> Option<ValueFormat> {
+        match self {
+            Self::Larder(format) | Self::Unversioned(format) => Some(format),
+            Self::Grammy | Self::Other => None,
         }
     }
+}
 
+/// The kinds of the documents looked at.
+#[derive(Debug)]
+pub(crate) struct Contents(pub(crate) Vec<Kind>);
+
+impl Contents {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.larder + self.unversioned + self.grammy + self.other == 0
+        self.0.is_empty()
+    }
+
+    fn any(&self, is: impl Fn(Kind) -> bool) -> bool {
+        self.0.iter().any(|kind| is(*kind))
     }
 
     /// Says what is wrong with opening a collection of these documents in the layout and format of
     /// `model`. Some documents of other kinds do no harm: a listing reports each.
     pub(crate) fn check(&self, model: Model) -> Result<(), &'static str> {
-        let entries = self.larder + self.unversioned;
+        let versioned = self.any(|kind| matches!(kind, Kind::Larder(_)));
+        let grammy = self.any(|kind| kind == Kind::Grammy);
+        let entries = || self.0.iter().filter_map(|kind| kind.format());
         // Without a version a document says little: beside others it is one of theirs.
-        let larders = self.larder > 0 || self.unversioned > 0 && self.grammy + self.other == 0;
+        let larder = versioned || !self.any(|kind| kind.format().is_none());
         match model.layout {
             _ if self.is_empty() => Ok(()),
-            Layout::Larder if larders => match model.format {
-                ValueFormat::Binary if self.binary == 0 => Err(
+            Layout::Larder if larder => match model.format {
+                ValueFormat::Binary if entries().all(|format| format != ValueFormat::Binary) => Err(
                     "the values in the collection are BSON, not binary data; open it with values=document",
                 ),
-                ValueFormat::Document if self.binary == entries => Err(
+                ValueFormat::Document if entries().all(|format| format == ValueFormat::Binary) => Err(
                     "the values in the collection are binary data, not BSON; open it without values=document",
                 ),
                 _ => Ok(()),
             },
-            Layout::Larder if self.grammy > 0 => {
+            Layout::Larder if grammy => {
                 Err("the collection holds documents of grammY's layout; open it with layout=grammy")
             }
             Layout::Larder => Err(
                 "the collection holds documents of another program (Larder's have the fields `_id`, `value`, \
                  `version` and `expires_at`); name another collection",
             ),
-            Layout::Grammy if self.grammy > 0 => Ok(()),
-            Layout::Grammy if self.larder > 0 => {
+            Layout::Grammy if grammy => Ok(()),
+            Layout::Grammy if versioned => {
                 Err("the collection holds documents of Larder's own layout; open it without layout=grammy")
             }
             Layout::Grammy => Err(
@@ -111,18 +108,18 @@ impl Contents {
 
     /// Says why the layout's index must not be made here: it would act on documents of another
     /// program too.
-    pub(crate) const fn check_pure(&self, layout: Layout) -> Result<(), &'static str> {
+    pub(crate) fn check_pure(&self, layout: Layout) -> Result<(), &'static str> {
         match layout {
-            Layout::Larder if self.grammy + self.other > 0 => Err(
+            Layout::Larder if self.any(|kind| kind.format().is_none()) => Err(
                 "the collection holds other documents beside Larder's, which the index on `expires_at` could \
                  remove; move them to another collection, or open this one with setup=false",
             ),
-            Layout::Larder if self.larder == 0 && self.unversioned > 0 => Err(
+            Layout::Larder if !self.is_empty() && !self.any(|kind| matches!(kind, Kind::Larder(_))) => Err(
                 "the documents in the collection have no `version`, so they may be another program's; if they \
                  are meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or \
                  open the collection with setup=false",
             ),
-            Layout::Grammy if self.larder + self.unversioned + self.other > 0 => Err(
+            Layout::Grammy if self.any(|kind| kind != Kind::Grammy) => Err(
                 "the collection holds other documents beside grammY's, which the unique index on `key` would \
                  restrict; move them to another collection, or open this one with setup=false",
             ),
@@ -171,11 +168,6 @@ mod tests {
 
     #[test]
     fn documents_of_another_kind_are_refused() {
-        let contents = |kinds: &[Kind]| {
-            let mut contents = Contents::default();
-            kinds.iter().for_each(|kind| contents.add(*kind));
-            contents
-        };
         let larder = Model { layout: Layout::Larder, format: ValueFormat::Binary };
         let document = Model { layout: Layout::Larder, format: ValueFormat::Document };
         let grammy = Model { layout: Layout::Grammy, format: ValueFormat::Document };
@@ -202,7 +194,7 @@ mod tests {
             (&[Kind::Other, ours], larder, true, false),
             (&[Kind::Other, theirs], grammy, true, false),
         ] {
-            let contents = contents(kinds);
+            let contents = Contents(kinds.to_vec());
             assert_eq!(contents.check(model).is_ok(), fits, "{kinds:?} {model:?}");
             assert_eq!(contents.check_pure(model.layout).is_ok(), pure, "{kinds:?} {model:?}");
         }

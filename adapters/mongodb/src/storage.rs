@@ -25,7 +25,7 @@ use crate::{
     config::{Layout, ValueFormat},
     driver::{Driver, Query},
     listing::Listing,
-    model::{self, MAX_GROWTH, MAX_VALUE, Model, Put, Update},
+    model::{self, MAX_GROWTH, MAX_VALUE, Model, Put},
 };
 
 /// How often an upsert is tried again after another one of the same key came first. Each time the
@@ -51,22 +51,15 @@ impl MongoStorage {
         Self { driver: Arc::new(driver), model }
     }
 
-    /// Updates or replaces one document.
     async fn update(
         &self,
         key: &Key,
         filter: Document,
-        update: Update,
+        update: UpdateModifications,
         upsert: bool,
     ) -> Result<UpdateResult> {
         let collection = self.driver.collection()?;
-        let call = async move {
-            match update {
-                Update::Replace(document) => collection.replace_one(filter, document).upsert(upsert).await,
-                Update::Operators(update) => collection.update_one(filter, update).upsert(upsert).await,
-                Update::Pipeline(stages) => collection.update_one(filter, stages).upsert(upsert).await,
-            }
-        };
+        let call = async move { collection.update_one(filter, update).upsert(upsert).await };
         self.driver.write(slice::from_ref(key), call).await
     }
 
@@ -79,10 +72,7 @@ impl MongoStorage {
     ) -> Result<Option<Record>> {
         let collection = self.driver.collection()?.clone_with_type::<RawDocumentBuf>();
         let filter = self.model.live_on(key, &Condition::Any)?;
-        let update: UpdateModifications = match model::new_expiry(expiry) {
-            Update::Replace(update) | Update::Operators(update) => update.into(),
-            Update::Pipeline(stages) => stages.into(),
-        };
+        let update = model::new_expiry(expiry);
         let mut with = *options;
         with.ttl = false;
         let fields = (!options.value).then(|| doc! { "_id": 1 });
@@ -108,64 +98,57 @@ impl MongoStorage {
     }
 
     /// Applies changes of distinct keys: unconditional writes as one command, and the others each as its
-    /// own, because the server only counts what it has deleted or found.
+    /// own, because the server only counts the entries that it has deleted or found.
     async fn apply_round(&self, changes: &[Change]) -> Vec<Result<Applied>> {
-        let mut results: Vec<Option<Result<Applied>>> = changes.iter().map(|_| None).collect();
         let gone = OnceLock::new();
-        self.write_in_bulk(changes, &mut results, &gone).await;
-        let rest: Vec<_> = (0..changes.len()).filter(|place| results[*place].is_none()).collect();
-        let calls: Vec<_> = rest.iter().map(|place| self.apply_one(&changes[*place], &gone)).collect();
-        let applied: Vec<_> = stream::iter(calls).buffered(CONCURRENT).collect().await;
-        for (place, result) in rest.into_iter().zip(applied) {
-            results[place] = Some(result);
-        }
-        results.into_iter().flatten().collect()
+        let written = self.write_in_bulk(changes, &gone).await;
+        let gone = &gone;
+        let calls = changes.iter().zip(written).map(|(change, written)| async move {
+            match written {
+                Some(result) => result,
+                None => self.apply_one(change, gone).await,
+            }
+        });
+        stream::iter(calls.collect::<Vec<_>>()).buffered(CONCURRENT).collect().await
     }
 
-    /// Sends the unconditional writes. Those that have no result afterwards are to be written one by one:
-    /// a single one, and those that met another upsert of the same key.
+    /// Sends the unconditional writes. Those without a result are to be written one by one: a single one,
+    /// and those that met another upsert of the same key.
     async fn write_in_bulk(
         &self,
         changes: &[Change],
-        results: &mut [Option<Result<Applied>>],
         gone: &OnceLock<Error>,
-    ) {
+    ) -> Vec<Option<Result<Applied>>> {
+        let mut results: Vec<_> = changes.iter().map(|_| None).collect();
         let (mut places, mut keys, mut puts) = (Vec::new(), Vec::new(), Vec::new());
         for (place, change) in changes.iter().enumerate() {
-            let Change { key, action: Action::Put(value, expiry), condition: Condition::Any, .. } = change
-            else {
-                continue;
-            };
-            match self.model.put(key, value, &WriteOptions::new().expiry(*expiry)) {
-                Ok(put) => {
-                    places.push(place);
-                    keys.push(key.clone());
-                    puts.push(put);
+            if let (Action::Put(value, expiry), Condition::Any) = (&change.action, &change.condition) {
+                match self.model.put(&change.key, value, &WriteOptions::new().expiry(*expiry)) {
+                    Ok(put) => puts.push(put),
+                    Err(refused) => {
+                        results[place] = Some(Err(refused));
+                        continue;
+                    }
                 }
-                Err(refused) => results[place] = Some(Err(refused)),
+                places.push(place);
+                keys.push(change.key.clone());
             }
         }
         if puts.len() < 2 {
-            return;
+            return results;
         }
-        match bulk::send(&self.driver, &keys, puts).await {
-            Ok(sent) => {
-                for (place, result) in places.into_iter().zip(sent) {
-                    results[place] = match result {
-                        Err(error) if error.kind() == ErrorKind::Conflict => None,
-                        result => Some(result.map(|version| Applied::Put(Written::at(version)))),
-                    };
-                }
+        let sent = bulk::send(&self.driver, &keys, puts).await.unwrap_or_else(|error| {
+            if is_gone(&error) {
+                let _ = gone.set(error.clone());
             }
-            Err(error) => {
-                for place in places {
-                    results[place] = Some(Err(error.clone()));
-                }
-                if is_gone(&error) {
-                    let _ = gone.set(error);
-                }
+            keys.iter().map(|_| Err(error.clone())).collect()
+        });
+        for (place, result) in places.into_iter().zip(sent) {
+            if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+                results[place] = Some(result.map(|version| Applied::Put(Written::at(version))));
             }
         }
+        results
     }
 
     async fn apply_one(&self, change: &Change, gone: &OnceLock<Error>) -> Result<Applied> {
