@@ -355,7 +355,7 @@ async fn tokens_grow_across_release_drop_and_death(storage: Store) {
 async fn who_has_lost_it_neither_renews_nor_releases_it(storage: Store) {
     let leases = long(&storage);
     let first = take(&leases).await;
-    storage.delete(&entry()).await.unwrap();
+    storage.delete(entry()).await.unwrap();
     let second = take(&leases).await;
     // As far as it knows; and it does not take long to be told.
     assert!(first.is_held());
@@ -403,12 +403,12 @@ async fn a_renewed_lease_outlives_its_time_to_live(storage: Store) {
 
 async fn a_renewal_keeps_the_value_and_the_version(storage: Store) {
     let lease = take(&short(&storage).with_ttl(LONG)).await;
-    let before = storage.read(&entry()).await.unwrap().unwrap();
-    storage.touch(&entry(), LONG / 2).await.unwrap();
+    let before = storage.read(entry()).await.unwrap().unwrap();
+    storage.touch(entry(), LONG / 2).await.unwrap();
     for _ in 0..3 {
         lease.renew().await.unwrap();
     }
-    let after = storage.read(&entry()).with_ttl().await.unwrap().unwrap();
+    let after = storage.read(entry()).with_ttl().await.unwrap().unwrap();
     assert_eq!((after.value, after.version), (before.value, before.version));
     assert!(matches!(after.expiry, Some(Expiry::After(left)) if left > LONG * 9 / 10), "{:?}", after.expiry);
     lease.release().await.unwrap();
@@ -416,13 +416,13 @@ async fn a_renewal_keeps_the_value_and_the_version(storage: Store) {
 
 async fn a_renewal_does_not_extend_the_lease_of_another_holder(storage: Store) {
     let first = take(&long(&storage)).await;
-    storage.delete(&entry()).await.unwrap();
+    storage.delete(entry()).await.unwrap();
     let other = take(&short(&storage).with_ttl(LONG / 2)).await;
-    let before = storage.read(&entry()).await.unwrap();
+    let before = storage.read(entry()).await.unwrap();
     assert_eq!(kind(first.renew().await), ErrorKind::Conflict);
     drop(first);
     tokio::task::yield_now().await;
-    let after = storage.read(&entry()).with_ttl().await.unwrap().unwrap();
+    let after = storage.read(entry()).with_ttl().await.unwrap().unwrap();
     assert!(matches!(after.expiry, Some(Expiry::After(left)) if left <= LONG / 2), "{:?}", after.expiry);
     assert_eq!(Some(after.value), before.map(|record| record.value));
     other.release().await.unwrap();
@@ -470,7 +470,7 @@ async fn a_lease_that_is_taken_away_is_lost_at_the_next_renewal() {
     let storage = memory();
     let lease = take(&long(&storage)).await;
     let start = tokio::time::Instant::now();
-    storage.delete(&entry()).await.unwrap();
+    storage.delete(entry()).await.unwrap();
     tokio::join!(until_lost(&lease), until_lost(&lease));
     assert!(start.elapsed() <= LONG / 3 + Duration::from_secs(1));
     assert!(!lease.is_held());
@@ -560,7 +560,7 @@ async fn a_token_that_was_drawn_too_late_is_not_handed_out() {
         assert!(slow.as_mut().now_or_never().is_none());
     }
     // Its time to live ends before it goes on.
-    storage.delete(&entry()).await.unwrap();
+    storage.delete(entry()).await.unwrap();
     let holder = take(&leases).await;
     assert!(slow.await.unwrap().is_none());
 
@@ -596,7 +596,7 @@ async fn a_lease_counts_from_before_its_write_was_sent() {
     let mut attempt = pin!(leases.try_lock(&key));
     loop {
         assert!(attempt.as_mut().now_or_never().is_none());
-        let entry = remote.store.read(&entry()).await.unwrap();
+        let entry = remote.store.read(entry()).await.unwrap();
         if entry.is_some_and(|entry| !entry.value.ends_with(b"null}")) {
             break;
         }
@@ -787,7 +787,7 @@ fn a_lease_outlives_its_runtime_without_harm() {
     drop(lease);
 
     // Released where its renewal is not driven.
-    storage.delete(&entry()).into_future().now_or_never().unwrap().unwrap();
+    storage.delete(entry()).into_future().now_or_never().unwrap().unwrap();
     let [first, second] =
         [(); 2].map(|()| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
     let lease = first.block_on(take(&leases));

@@ -375,7 +375,7 @@ async fn a_session_that_is_deleted_is_nobodys() {
     assert_eq!(remaining().await, ["all", "behind", "lazily"]);
     visits.update_lazy("lazily", async |visit| visit.clear()).await.unwrap();
     assert_eq!(remaining().await, ["all", "behind"]);
-    storage.behind().delete(&Key::new("visit:behind").unwrap()).await.unwrap();
+    storage.behind().delete(Key::new("visit:behind").unwrap()).await.unwrap();
     assert_eq!(remaining().await, ["all"]);
     visits.delete_all().await.unwrap();
     assert!(remaining().await.is_empty());
@@ -452,7 +452,7 @@ async fn session_that_a_merge_has_made_is_in_the_index() {
     // The entry of the session that has moved ends with the time that it had left.
     for key in stored(&storage).await {
         if key.starts_with("larder:owner:") && key.ends_with(":visit:old") {
-            storage.behind().delete(&Key::new(&key).unwrap()).await.unwrap();
+            storage.behind().delete(Key::new(&key).unwrap()).await.unwrap();
         }
     }
     assert_eq!(visits.delete_of("ann").await.unwrap(), 1);
@@ -466,7 +466,7 @@ async fn no_session_outlives_its_entry_in_the_index() {
     log_in(&visits, "laptop", "ann").await;
     // Soon over, and used once more.
     for (key, left) in stored(&storage).await.iter().zip([61, 60]) {
-        storage.behind().touch(&Key::new(key).unwrap(), Expiry::after_secs(left)).await.unwrap();
+        storage.behind().touch(Key::new(key).unwrap(), Expiry::after_secs(left)).await.unwrap();
     }
     storage.fail_write(ErrorKind::Unavailable);
     assert_eq!(kind(visits.get("laptop").await), ErrorKind::Unavailable);

@@ -73,7 +73,7 @@ impl Model {
             (Layout::Grammy, _, Some(content)) => {
                 // Not by way of serde, which would take `{$oid: "..."}` for an ObjectId.
                 let value = RawDocument::from_bytes(content)
-                    .and_then(|content| Ok(content.get("value")?.map(Bson::try_from).transpose()?));
+                    .and_then(|content| content.get("value")?.map(Bson::try_from).transpose());
                 let value = value.ok().flatten().ok_or_else(Error::conflict)?;
                 // An expression compares the whole value; `{value: x}` would look into arrays. `$cmp`
                 // rather than `$eq`: servers that stand in for MongoDB do not all take a NaN within a

@@ -260,7 +260,7 @@ impl Subject {
             }
             Op::ExpireSignpost(key) => {
                 if items.leads[key].is_some() {
-                    assert!(self.storage.delete(&self.key(key)).await.unwrap());
+                    assert!(self.storage.delete(self.key(key)).await.unwrap());
                     items.expire_signpost(key);
                 }
             }

@@ -132,7 +132,7 @@ impl Scene {
         if let Err(panic) = played {
             eprintln!("{self:?} with {versions:?}, {ledger:?}");
             for key in ["a", "b", "c"] {
-                let record = now(stage.entries().read(&Key::new(key).unwrap())).unwrap();
+                let record = now(stage.entries().read(Key::new(key).unwrap())).unwrap();
                 eprintln!(
                     "{key}: {:?}",
                     record.map(|record| String::from_utf8_lossy(&record.value).into_owned())

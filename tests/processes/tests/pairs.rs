@@ -57,7 +57,7 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
     let space = format!("{}x", context.target.space());
     let target = targets.open(&space).await.expect("open the target");
 
-    let report = transfer::copy(&grammy, &*from, &CopyOptions::default(), |_| {}).await.expect("copy in");
+    let report = transfer::copy(&grammy, &from, &CopyOptions::default(), |_| {}).await.expect("copy in");
     assert_eq!((report.copied, report.failed), (5, 0));
     let expires = from.capabilities().expiry && target.capabilities().expiry;
     if expires {
@@ -65,10 +65,10 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
         from.write_as(&entry, &1, Expiry::after_secs(1000)).await.expect("write an entry that expires");
     }
 
-    let report = transfer::copy(&*from, &target, &CopyOptions::default(), |_| {}).await.expect("copy on");
+    let report = transfer::copy(&from, &target, &CopyOptions::default(), |_| {}).await.expect("copy on");
     assert_eq!((report.copied, report.failed), (5 + u64::from(expires), 0));
     let options = VerifyOptions::default();
-    let verified = transfer::verify(&*from, &target, &options, |difference| {
+    let verified = transfer::verify(&from, &target, &options, |difference| {
         panic!("{difference:?}");
     });
     assert_eq!(verified.await.expect("verify").equal, report.copied);

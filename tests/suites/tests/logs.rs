@@ -63,8 +63,8 @@ async fn everything(target: &Target, in_keys: &str, in_values: &str) {
     let value = |count: u32| Bytes::from(format!(r#"{{"{in_values}":{count}}}"#));
     let expiry = if storage.capabilities().expiry { Expiry::after_secs(3600) } else { Expiry::Never };
 
-    storage.write(&key("a"), value(1)).expiry(expiry).await.must("write");
-    let record = storage.read(&key("a")).await.must("read").must("have it");
+    storage.write(key("a"), value(1)).expiry(expiry).await.must("write");
+    let record = storage.read(key("a")).await.must("read").must("have it");
     let version = record.version.must("have a version");
     let next = storage.write_if(&key("a"), value(2), expiry, Condition::At(version.clone())).await;
     next.must("write if");
@@ -73,7 +73,7 @@ async fn everything(target: &Target, in_keys: &str, in_values: &str) {
         storage.write_if(&key("a"), value(3), expiry, condition).await.map(drop).unwrap_err();
     }
     storage.delete_if(&key("a"), &version).await.unwrap_err();
-    done(storage.touch(&key("a"), expiry).await, Operation::Touch);
+    done(storage.touch(key("a"), expiry).await, Operation::Touch);
     done(storage.ttl(&key("a")).await, Operation::Ttl);
     storage.contains(&key("a")).await.must("contains");
     storage.read_all(&[key("a"), key("b")], "read many").await;
@@ -82,8 +82,8 @@ async fn everything(target: &Target, in_keys: &str, in_values: &str) {
     storage.keys(in_keys).try_collect::<Vec<_>>().await.must("list keys");
     storage.entries(in_keys).try_collect::<Vec<_>>().await.must("list entries");
     // What a store for JSON refuses, others take.
-    let _ = storage.write(&key("e"), Bytes::from(format!("{{{in_values}"))).expiry(expiry).await;
-    storage.delete(&key("a")).await.must("delete");
+    let _ = storage.write(key("e"), Bytes::from(format!("{{{in_values}"))).expiry(expiry).await;
+    storage.delete(key("a")).await.must("delete");
     storage.delete_many(&[key("b"), key("x")]).await.must("delete many");
     storage.clear(in_keys).await.must("clear");
     storage.purge_expired().await.must("purge");

@@ -66,7 +66,7 @@ pub(crate) async fn the_client_logs_in_again_once(context: Context<Stores>) {
     let mut client = service.client();
     client.get("/me").await.unwrap();
     let id = client.id();
-    assert!(service.storage.delete(&key(&id)).await.unwrap());
+    assert!(service.storage.delete(key(&id)).await.unwrap());
     let handled = service.handled();
 
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");

@@ -26,7 +26,7 @@ pub(crate) async fn fields_are_saved(context: Context<Stores>) {
 
     // Reading, and setting what is there already, writes nothing: the time goes on running.
     let id = client.id();
-    assert!(service.storage.touch(&key(&id), Expiry::after_secs(100)).await.unwrap());
+    assert!(service.storage.touch(key(&id), Expiry::after_secs(100)).await.unwrap());
     client.get("/fields").await.unwrap();
     client.post("/set/cart", json!({ "apples": 3 })).await.unwrap();
     assert!(left(&service, &id).await <= Duration::from_secs(100));
@@ -122,7 +122,7 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
         });
         service.probe.held.acquire().await.unwrap().forget();
         let expected = if let Some(foreign) = &foreign {
-            service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
+            service.storage.write(key(&id), foreign.to_string()).await.unwrap();
             Err("ERR_CHECK_LOGIN_FAILED".to_owned())
         } else {
             client.post("/set/more", json!(1)).await.unwrap();

@@ -35,19 +35,19 @@ pub(crate) async fn cover_time_extends_what_runs_out(context: Context<Stores>) {
     let full = Duration::from_secs(HOUR - 60);
 
     // More than the cover time: it goes on running.
-    assert!(service.storage.touch(&key(&id), Expiry::after_secs(400)).await.unwrap());
+    assert!(service.storage.touch(key(&id), Expiry::after_secs(400)).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await <= Duration::from_secs(400));
     // Less.
-    assert!(service.storage.touch(&key(&id), Expiry::after_secs(300)).await.unwrap());
+    assert!(service.storage.touch(key(&id), Expiry::after_secs(300)).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await > full);
     // Less, in a request that changes something.
-    assert!(service.storage.touch(&key(&id), Expiry::after_secs(300)).await.unwrap());
+    assert!(service.storage.touch(key(&id), Expiry::after_secs(300)).await.unwrap());
     client.post("/count/visits", Value::Null).await.unwrap();
     assert!(left(&service, &id).await > full);
     // None at all.
-    assert!(service.storage.touch(&key(&id), Expiry::Never).await.unwrap());
+    assert!(service.storage.touch(key(&id), Expiry::Never).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await > full);
     assert_eq!(client.logins, 1);

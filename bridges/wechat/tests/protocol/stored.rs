@@ -85,7 +85,7 @@ pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>)
         json!("text"),
         Value::Null,
     ] {
-        service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
+        service.storage.write(key(&id), foreign.to_string()).await.unwrap();
         for path in ["/me", "/open", "/logout", "/set/x", "/api/login"] {
             let answer = client.wx_request(Method::POST, path, &names, Some(&json!(1))).await;
             assert_eq!((answer.status, &answer.data[MAGIC]), (500, &json!(1)), "{path}: {foreign}");
@@ -105,7 +105,7 @@ pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>)
     let held = tokio::spawn(async move { other.post("/hold/late", Value::Null).await.map(|it| it.status) });
     service.probe.held.acquire().await.unwrap().forget();
     let foreign = json!({ "foreign": true });
-    service.storage.write(&key(&id), foreign.to_string()).await.unwrap();
+    service.storage.write(key(&id), foreign.to_string()).await.unwrap();
     service.probe.go.add_permits(1);
     assert_eq!(held.await.unwrap().unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
     assert_eq!(service.stored(&id).await.unwrap(), foreign);

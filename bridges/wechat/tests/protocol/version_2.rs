@@ -40,7 +40,7 @@ pub(crate) async fn version_2(context: Context<Stores>) {
     assert_eq!(answer.data, json!({ "session": false }));
 
     // An invalid session: the client logs in with the code alone, and tries once more.
-    service.storage.delete(&key(&id)).await.unwrap();
+    service.storage.delete(key(&id)).await.unwrap();
     let handled = service.handled();
     assert_eq!(client.request2("/me").await.unwrap().data["nickName"], "Band");
     assert_eq!((service.handled(), client.logins), (handled + 1, 3));
@@ -73,11 +73,11 @@ pub(crate) async fn version_2(context: Context<Stores>) {
     // Foreign data in a session's or a user's place stay.
     let foreign = json!({ "foreign": true });
     for name in [id.clone(), format!("user:{OPEN_ID}")] {
-        service.storage.write(&key(&name), foreign.to_string()).await.unwrap();
+        service.storage.write(key(&name), foreign.to_string()).await.unwrap();
         let failed = client.login2(true).await.unwrap_err();
         assert_eq!(failed.kind, "ERR_LOGIN_FAILED");
         assert_eq!(service.stored(&name).await.unwrap(), foreign);
-        service.storage.delete(&key(&name)).await.unwrap();
+        service.storage.delete(key(&name)).await.unwrap();
     }
 }
 

@@ -17,13 +17,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for length in 0..whole.len() {
                 fs::write(&path, &whole[..length]).must("truncate the file");
                 let what = format!("{length} of {} bytes", whole.len());
-                storage.read(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
+                storage.read(key("torn")).await.fails(ErrorKind::Corrupt, &what);
                 storage.contains(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
                 storage.ttl(&key("torn")).await.fails(ErrorKind::Corrupt, &what);
-                assert_eq!(storage.read(&key("whole")).await.must("read").must("a value").value, "[1]");
+                assert_eq!(storage.read(key("whole")).await.must("read").must("a value").value, "[1]");
             }
             fs::write(&path, &whole).must("mend the file");
-            assert_eq!(storage.read(&key("torn")).await.must("read").must("a value").value, "[\"torn\"]");
+            assert_eq!(storage.read(key("torn")).await.must("read").must("a value").value, "[\"torn\"]");
         })
         .case("a_damaged_entry_is_listed_refused_replaced_and_deleted", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
@@ -70,7 +70,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("listing_reports_each_name_that_is_not_a_key", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let root = context.factory.path(context.target.space());
             let file = root.join(entries(&root).pop().must("the entry's file"));
             let extension = file.extension().must("an extension").to_string_lossy().into_owned();
@@ -90,7 +90,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let root = context.factory.path(context.target.space());
             let other = entries(&root).into_iter().map(|file| root.join(file)).find(|file| *file != path);
             fs::copy(other.must("another file"), &path).must("copy the file");
-            storage.read(&key("torn")).await.fails(ErrorKind::Corrupt, "read");
+            storage.read(key("torn")).await.fails(ErrorKind::Corrupt, "read");
             storage.ttl(&key("torn")).await.fails(ErrorKind::Corrupt, "ttl");
         })
         .case("files_that_are_no_keys_are_left_alone", |context| async move {
@@ -119,7 +119,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
 pub(crate) fn grammy_cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite.case("listing_reports_each_key_that_it_cannot_hold", |context| async move {
         let storage = context.factory.storage(context.target.space()).await;
-        storage.write(&key("424242"), "1").await.must("write");
+        storage.write(key("424242"), "1").await.must("write");
         let root = context.factory.path(context.target.space());
         let put = |name: &std::ffi::OsStr, directory: &std::ffi::OsStr| {
             fs::create_dir_all(root.join(directory)).must("make a directory");
@@ -177,8 +177,8 @@ async fn lists_with_errors(storage: &Store, refused: usize) {
 
 /// Writes two entries, `whole` and `torn`; returns the file of the latter.
 async fn torn(directories: &Directories, space: &str, storage: &Store) -> PathBuf {
-    storage.write(&key("whole"), "[1]").await.must("write");
-    storage.write(&key("torn"), "[\"torn\"]").expiry(Expiry::after_secs(600)).await.must("write");
+    storage.write(key("whole"), "[1]").await.must("write");
+    storage.write(key("torn"), "[\"torn\"]").expiry(Expiry::after_secs(600)).await.must("write");
     let root = directories.path(space);
     let named = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == "torn");
     root.join(entries(&root).into_iter().find(named).must("the entry's file"))

@@ -20,7 +20,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
         .case("leftover_temporary_files_are_removed_and_live_ones_are_not", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let hidden = context.factory.path(context.target.space()).join(".larder");
             let lock = fs::read_dir(hidden.join("locks"))
                 .must("read the locks")
@@ -42,14 +42,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let third = context.factory.storage(context.target.space()).await;
             assert!(!temp("1").exists(), "a killed process's temporary file goes");
             for storage in [storage, second, third] {
-                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 storage.close().await.must("close");
             }
             assert!(files(&hidden.join("tmp")).is_empty());
         })
         .case("another_process_that_holds_the_lock_is_waited_for", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let locks = context.factory.path(context.target.space()).join(".larder/locks");
             let held: Vec<_> = files(&locks)
                 .into_iter()
@@ -60,15 +60,15 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 })
                 .collect();
             let writer = storage.clone();
-            let write = tokio::spawn(async move { writer.write(&key("a"), "2").await });
+            let write = tokio::spawn(async move { writer.write(key("a"), "2").await });
             // Readers take no lock, and see the old value meanwhile.
             for _ in 0..20 {
-                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
             }
             assert!(!write.is_finished());
             drop(held);
             write.await.must("join").must("write");
-            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "2");
+            assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "2");
         })
         .case("two_handles_that_race_win_once", |context| async move {
             for round in 0..20 {
@@ -95,15 +95,15 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 context.factory.storage(context.target.space()).await,
                 context.factory.builder(context.target.space()).sync(false).open().await.must("open"),
             ];
-            storages[0].write(&key("a"), "1").expiry(Expiry::after_secs(600)).await.must("write");
+            storages[0].write(key("a"), "1").expiry(Expiry::after_secs(600)).await.must("write");
             race(4, |task| {
                 let storage = storages[task % 2].clone();
                 async move {
                     for turn in 0..200 {
                         if task < 2 {
-                            storage.touch(&key("a"), Expiry::after_secs(600 + turn)).await.must("touch");
+                            storage.touch(key("a"), Expiry::after_secs(600 + turn)).await.must("touch");
                         } else {
-                            assert!(storage.read(&key("a")).await.must("read").is_some());
+                            assert!(storage.read(key("a")).await.must("read").is_some());
                             assert!(storage.ttl(&key("a")).await.must("ttl").is_some());
                         }
                     }
@@ -115,7 +115,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             let long = [format!("a{}", "x".repeat(511)), format!("b{}", "é".repeat(255)), "A".repeat(200)];
             for text in &long {
-                storage.write(&key(text), "1").await.must("write");
+                storage.write(key(text), "1").await.must("write");
             }
             let mut keys: Vec<_> = storage.keys("").map(|key| key.must("list").to_string()).collect().await;
             keys.sort();
@@ -136,31 +136,31 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 async { builder.open().await.must("open") }
             };
             let storage = open().await;
-            storage.write(&key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
-            storage.write(&key("long"), "2").expiry(Expiry::after_secs(600)).await.must("write");
+            storage.write(key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
+            storage.write(key("long"), "2").expiry(Expiry::after_secs(600)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
             // A clone keeps the sweeper going; it ends with the last.
             let clone = storage.clone();
             drop(storage);
-            clone.write(&key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
+            clone.write(key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
-            assert!(clone.read(&key("long")).await.must("read").is_some());
+            assert!(clone.read(key("long")).await.must("read").is_some());
         })
         .case("a_directory_that_has_gone_is_unavailable_and_comes_back", |context| async move {
             let root = context.factory.path(context.target.space());
             let aside = root.with_extension("aside");
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             for empty_mount_point in [false, true] {
                 fs::rename(&root, &aside).must("move the directory away");
                 if empty_mount_point {
                     fs::create_dir(&root).must("make an empty directory");
                 }
-                storage.read(&key("a")).await.fails(ErrorKind::Unavailable, "read");
-                storage.read(&key("b")).await.fails(ErrorKind::Unavailable, "read");
+                storage.read(key("a")).await.fails(ErrorKind::Unavailable, "read");
+                storage.read(key("b")).await.fails(ErrorKind::Unavailable, "read");
                 storage.ping().await.fails(ErrorKind::Unavailable, "ping");
-                storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "delete");
-                storage.write(&key("b"), "2").await.fails(ErrorKind::Unavailable, "write");
+                storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete");
+                storage.write(key("b"), "2").await.fails(ErrorKind::Unavailable, "write");
                 let listed = storage.keys("").collect::<Vec<_>>().await;
                 assert_eq!(listed.len(), 1);
                 for outcome in listed {
@@ -172,8 +172,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 }
                 fs::rename(&aside, &root).must("move the directory back");
             }
-            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
-            storage.write(&key("b"), "2").await.must("write");
+            assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
+            storage.write(key("b"), "2").await.must("write");
         })
         .case("a_directory_of_something_else_is_refused", |context| async move {
             let root = context.factory.path(context.target.space());
@@ -218,7 +218,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             })
             .await;
             for (index, storage) in opened.iter().enumerate() {
-                storage.write(&key(&index.to_string()), "1").await.must("write");
+                storage.write(key(&index.to_string()), "1").await.must("write");
             }
             assert_eq!(opened[0].keys("").count().await, 10);
         })
@@ -247,10 +247,10 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             let version = |text: &'static str| {
                 let storage = storage.clone();
-                async move { storage.read(&key(text)).await.must("read").must("a value").version.must("one") }
+                async move { storage.read(key(text)).await.must("read").must("a value").version.must("one") }
             };
             for text in ["at", "stale", "touched"] {
-                storage.write(&key(text), "1").await.must("write");
+                storage.write(key(text), "1").await.must("write");
             }
             let at = Condition::At(version("at").await);
             let touched = version("touched").await;
@@ -294,12 +294,12 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("closing_lets_go_of_everything", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let clone = storage.clone();
             storage.close().await.must("close");
             clone.close().await.must("close again");
-            clone.read(&key("a")).await.fails(ErrorKind::Closed, "read");
-            clone.write(&key("a"), "1").await.fails(ErrorKind::Closed, "write");
+            clone.read(key("a")).await.fails(ErrorKind::Closed, "read");
+            clone.write(key("a"), "1").await.fails(ErrorKind::Closed, "write");
             for key in clone.keys("").collect::<Vec<_>>().await {
                 key.fails(ErrorKind::Closed, "keys");
             }

@@ -36,7 +36,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
                 let storage = larder_file::open(&url).await.must("open");
-                storage.write(&key("a"), "1").await.must("write");
+                storage.write(key("a"), "1").await.must("write");
                 storage.close().await.must("close");
             }
             // As grammY leaves it.
@@ -46,7 +46,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
                 let storage = larder_file::open_existing(&url).await.must("open what is there");
-                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert!(!storage.contains(&key("b")).await.must("contains"));
                 assert_eq!(storage.keys("").count().await, 1);
                 assert_eq!(storage.entries("").count().await, 1);
@@ -57,7 +57,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
                 let storage = larder_file::open_existing(&url).await.must("open what is there");
-                assert!(storage.delete(&key("a")).await.must("delete what is there"));
+                assert!(storage.delete(key("a")).await.must("delete what is there"));
                 storage.close().await.must("close");
             }
         })
@@ -66,7 +66,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let path = root.join("sessions.json");
             let url = format!("file:{}", path.display());
             let storage = SnapshotStorage::connect(&url).await.must("open");
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             storage.flush().await.must("flush");
             let used = SnapshotStorage::connect_existing(&url).await;
             used.fails(ErrorKind::Unavailable, "look at a snapshot that is in use");
@@ -77,7 +77,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 }
                 let before = everything(&root);
                 let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
-                assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+                assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert_eq!(storage.keys("").count().await, 1);
                 storage.flush().await.must("flush");
                 storage.close().await.must("close");
@@ -87,10 +87,10 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             // A change takes hold of it, unless another process was faster, and sees what that one wrote.
             let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
             let other = SnapshotStorage::connect(&url).await.must("open");
-            storage.delete(&key("a")).await.fails(ErrorKind::Unavailable, "change what is in use");
-            other.write(&key("b"), "2").await.must("write");
+            storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "change what is in use");
+            other.write(key("b"), "2").await.must("write");
             other.close().await.must("close");
-            assert!(storage.delete(&key("a")).await.must("delete"));
+            assert!(storage.delete(key("a")).await.must("delete"));
             storage.close().await.must("close");
             let storage = SnapshotStorage::connect(&url).await.must("open");
             assert!(storage.contains(&key("b")).await.must("contains"));
@@ -106,7 +106,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             };
             for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
                 let storage = open(name, layout, false).await.must("open");
-                storage.write(&key("424242"), "1").await.must("write");
+                storage.write(key("424242"), "1").await.must("write");
                 storage.close().await.must("close");
             }
             fs::create_dir(root.join("other")).must("make a directory");
@@ -164,7 +164,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 ("grammy", "grammy?layout=grammy", "json"),
             ] {
                 let storage = larder_file::open(&format!("file:{}/{url}", root.display())).await.must("open");
-                storage.write(&key("ab"), "1").await.must("write");
+                storage.write(key("ab"), "1").await.must("write");
                 let file = everything(&root.join(name))
                     .into_iter()
                     .map(|(path, _)| root.join(name).join(path))
@@ -177,13 +177,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                     let _writer = open.then(|| {
                         fs::OpenOptions::new().read(true).write(true).open(&file).must("open the pipe")
                     });
-                    storage.read(&key("ab")).await.fails(ErrorKind::Corrupt, "read a pipe");
+                    storage.read(key("ab")).await.fails(ErrorKind::Corrupt, "read a pipe");
                     for entry in storage.entries("").collect::<Vec<_>>().await {
                         entry.fails(ErrorKind::Corrupt, "list a pipe");
                     }
                     assert_eq!(storage.keys("").count().await, 1);
                 }
-                assert!(storage.delete(&key("ab")).await.must("delete it"));
+                assert!(storage.delete(key("ab")).await.must("delete it"));
                 storage.close().await.must("close");
             }
         })

@@ -38,13 +38,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 .must("list");
             assert_eq!(read, expected);
             for (text, value) in &expected {
-                let record = storage.read(&key(text)).await.must("read").must("a session");
+                let record = storage.read(key(text)).await.must("read").must("a session");
                 assert_eq!(serde_json::from_slice::<Value>(&record.value).must("parse"), *value);
                 assert!(!record.value.contains(&b'\t'), "it comes compact");
                 assert!(storage.contains(&key(text)).await.must("contains"));
             }
             assert_eq!(storage.keys("-100").count().await, 1);
-            assert!(storage.read(&key("42")).await.must("read").is_none());
+            assert!(storage.read(key("42")).await.must("read").is_none());
             storage.close().await.must("close");
             assert_eq!(files(&fixtures().join("file")), before, "reading adds nothing to the directory");
         })
@@ -91,7 +91,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             for (text, path) in [("7", "7/7.json"), ("x🍕", "🍕/x🍕.json"), ("🍕x", "\u{fffd}x/🍕x.json")]
             {
-                storage.write(&key(text), "{\"a\":[1,{}]}").await.must("write");
+                storage.write(key(text), "{\"a\":[1,{}]}").await.must("write");
                 let file = context.factory.path(context.target.space()).join(path);
                 let text = fs::read_to_string(file).must("read the file");
                 assert_eq!(text, "{\n\t\"a\": [\n\t\t1,\n\t\t{}\n\t]\n}");
@@ -101,18 +101,18 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("nothing_expires_and_versions_are_the_content", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             assert_eq!(storage.info().versions, Versions::Content);
-            let write = storage.write(&key("a"), "1").expiry(Expiry::after_secs(1)).await;
+            let write = storage.write(key("a"), "1").expiry(Expiry::after_secs(1)).await;
             write.fails(ErrorKind::Unsupported, "write with a time to live");
             storage.ttl(&key("a")).await.fails(ErrorKind::Unsupported, "ttl");
-            storage.touch(&key("a"), Expiry::Never).await.fails(ErrorKind::Unsupported, "touch");
-            storage.write(&key("a"), " [ 1.0 ] ").await.must("write");
-            let record = storage.read(&key("a")).await.must("read").must("a value");
+            storage.touch(key("a"), Expiry::Never).await.fails(ErrorKind::Unsupported, "touch");
+            storage.write(key("a"), " [ 1.0 ] ").await.must("write");
+            let record = storage.read(key("a")).await.must("read").must("a value");
             assert_eq!(record.value, "[1.0]");
             // grammY, or somebody with an editor, changes the white space only.
             let file = context.factory.path(context.target.space()).join("a/a.json");
             fs::write(&file, "[1.0 ]").must("edit the file");
             storage
-                .delete(&key("a"))
+                .delete(key("a"))
                 .if_at(record.version.must("a version"))
                 .await
                 .must("delete at a version");
@@ -120,28 +120,28 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("a_torn_file_is_corrupt_for_its_key_alone", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            storage.write(&key("torn"), "{\"a\":[1,2]}").await.must("write");
-            storage.write(&key("born"), "1").await.must("write");
+            storage.write(key("torn"), "{\"a\":[1,2]}").await.must("write");
+            storage.write(key("born"), "1").await.must("write");
             let file = context.factory.path(context.target.space()).join("rn/torn.json");
             let whole = fs::read(&file).must("read the file");
             for length in 0..whole.len() {
                 fs::write(&file, &whole[..length]).must("truncate the file");
-                storage.read(&key("torn")).await.fails(ErrorKind::Corrupt, "read");
+                storage.read(key("torn")).await.fails(ErrorKind::Corrupt, "read");
                 storage.contains(&key("torn")).await.fails(ErrorKind::Corrupt, "contains");
-                assert!(storage.read(&key("born")).await.must("read").is_some());
+                assert!(storage.read(key("born")).await.must("read").is_some());
             }
             assert_eq!(storage.keys("").count().await, 2);
             let listed: Vec<_> = storage.entries("").collect().await;
             assert_eq!((listed.len(), listed.iter().filter(|entry| entry.is_ok()).count()), (2, 1));
-            storage.write(&key("torn"), "2").await.must("write");
-            assert_eq!(storage.read(&key("torn")).await.must("read").must("a value").value, "2");
+            storage.write(key("torn"), "2").await.must("write");
+            assert_eq!(storage.read(key("torn")).await.must("read").must("a value").value, "2");
         })
         .case("values_that_are_not_json_are_refused", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for value in [&b""[..], b"{", b"\xff", b"undefined"] {
-                let write = storage.write(&key("a"), Bytes::from_static(value)).await;
+                let write = storage.write(key("a"), Bytes::from_static(value)).await;
                 write.fails(ErrorKind::InvalidValue, "write");
             }
-            assert!(storage.read(&key("a")).await.must("read").is_none());
+            assert!(storage.read(key("a")).await.must("read").is_none());
         })
 }

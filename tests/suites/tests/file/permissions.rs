@@ -36,7 +36,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
             let storage = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
             let storage = storage.permissions(0o644).open().await.must("open");
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             storage.close().await.must("close");
         }
         fs::create_dir(root.join("empty")).must("make a directory");
@@ -73,7 +73,7 @@ fn private(suite: Suite<Directories>) -> Suite<Directories> {
             ] {
                 let url = format!("file:{}?{option}{options}", above.join(name).display());
                 let storage = larder_file::open(&url).await.must("open");
-                storage.write(&key("secret"), "1").await.must("write");
+                storage.write(key("secret"), "1").await.must("write");
                 storage.close().await.must("close");
             }
             let (files, directories) = (files(&above), directories(&above));
@@ -95,16 +95,16 @@ pub(crate) fn child() {
     runtime.block_on(async {
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
             let storage = FileStorage::builder(root.join(name)).layout(layout).open().await.must("open");
-            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
-            assert!(storage.read(&key("b")).await.must("read").is_none());
+            assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
+            assert!(storage.read(key("b")).await.must("read").is_none());
             assert_eq!(storage.keys("").count().await, 1);
             assert_eq!(
                 storage.entries("").filter(|entry| std::future::ready(entry.is_ok())).count().await,
                 1
             );
-            let error = storage.write(&key("b"), "1").await.fails(ErrorKind::PermissionDenied, "write");
+            let error = storage.write(key("b"), "1").await.fails(ErrorKind::PermissionDenied, "write");
             assert!(!error.is_retryable());
-            storage.delete(&key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
+            storage.delete(key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
             storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear");
             assert_eq!(storage.purge_expired().await.must("purge"), 0);
             storage.close().await.must("close");

@@ -24,8 +24,8 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 let key = key(&format!("k\"{index}"));
                 storage.write(&key, Bytes::from_static(value)).expiry(expiry).await.must("write");
             }
-            storage.write(&key("gone"), "1").expiry(Expiry::after_millis(1)).await.must("write");
-            let version = storage.read(&key("k\"1")).await.must("read").must("a value").version;
+            storage.write(key("gone"), "1").expiry(Expiry::after_millis(1)).await.must("write");
+            let version = storage.read(key("k\"1")).await.must("read").must("a value").version;
             storage.close().await.must("close");
             let storage = open(&path).await;
             for (index, value) in values.iter().enumerate() {
@@ -35,15 +35,15 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 assert_eq!(left == Expiry::Never, index == 0);
             }
             assert_eq!(storage.keys("").count().await, values.len());
-            assert_eq!(storage.read(&key("k\"1")).await.must("read").must("a value").version, version);
+            assert_eq!(storage.read(key("k\"1")).await.must("read").must("a value").version, version);
             storage.close().await.must("close");
         })
         .case("a_flush_is_on_the_disk_and_the_text_is_json", |context| async move {
             let path = context.factory.path("flush");
             let storage = open(&path).await;
             assert!(!path.exists(), "there is nothing to write yet");
-            storage.write(&key("a"), "{\"n\":1.0}").await.must("write");
-            storage.write(&key("b"), "text").await.must("write");
+            storage.write(key("a"), "{\"n\":1.0}").await.must("write");
+            storage.write(key("b"), "text").await.must("write");
             storage.flush().await.must("flush");
             let text = fs::read_to_string(&path).must("read the snapshot");
             assert!(text.contains("\"value\":{\"n\":1.0}"), "{text}");
@@ -55,14 +55,14 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             fs::write(&path, b"somebody else's").must("overwrite it");
             storage.flush().await.must("flush");
             assert_eq!(fs::read(&path).must("read it"), b"somebody else's");
-            storage.delete(&key("a")).await.must("delete");
+            storage.delete(key("a")).await.must("delete");
             storage.flush().await.must("flush");
             assert!(!fs::read_to_string(&path).must("read it").contains("\"a\""));
         })
         .case("it_is_written_every_interval_and_when_it_is_dropped", |context| async move {
             let path = context.factory.path("interval");
             let storage = every(&path, Duration::from_millis(20)).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let holds = |text: &'static str| {
                 let path = path.clone();
                 move || {
@@ -71,13 +71,13 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 }
             };
             until("the snapshot has the first write", LIMIT, holds("\"a\"")).await;
-            storage.write(&key("b"), "1").await.must("write");
+            storage.write(key("b"), "1").await.must("write");
             until("the snapshot has the second write", LIMIT, holds("\"b\"")).await;
             storage.close().await.must("close");
             drop(storage);
 
             let storage = open(&path).await;
-            storage.write(&key("c"), "1").await.must("write");
+            storage.write(key("c"), "1").await.must("write");
             drop(storage);
             // The lock went with it, and nothing was lost.
             let storage = open(&path).await;
@@ -87,7 +87,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
         .case("a_second_storage_is_refused", |context| async move {
             let path = context.factory.path("second");
             let storage = open(&path).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let refused = SnapshotStorage::builder(&path).open().await;
             let error = refused.fails(ErrorKind::Unavailable, "open it again");
             assert!(error.message().contains("in use"), "{error}");
@@ -99,14 +99,14 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 let refused = SnapshotStorage::builder(&link).open().await;
                 refused.fails(ErrorKind::Unavailable, "open it through a link");
             }
-            assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+            assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
             storage.close().await.must("close");
             open(&path).await.close().await.must("close");
         })
         .case("a_file_that_is_no_snapshot_is_refused_and_untouched", |context| async move {
             let path = context.factory.path("unparsable");
             let storage = open(&path).await;
-            storage.write(&key("a"), "\"hunter2\"").await.must("write");
+            storage.write(key("a"), "\"hunter2\"").await.must("write");
             storage.close().await.must("close");
             let whole = fs::read(&path).must("read the snapshot");
             for text in
@@ -131,19 +131,19 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             // Where the new snapshot would be written there is something else.
             let in_the_way = path.with_extension("json.tmp");
             fs::create_dir(&in_the_way).must("make a directory");
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             assert!(storage.flush().await.is_err());
-            storage.write(&key("b"), "1").await.must("write");
+            storage.write(key("b"), "1").await.must("write");
             // A close that fails loses nothing: the background writer goes on, and it can be tried again.
             assert!(storage.close().await.is_err());
-            storage.write(&key("c"), "1").await.fails(ErrorKind::Closed, "write");
+            storage.write(key("c"), "1").await.fails(ErrorKind::Closed, "write");
             storage.flush().await.fails(ErrorKind::Closed, "flush");
             assert!(!path.exists());
             fs::remove_dir(&in_the_way).must("remove the directory");
             until("the background writer has tried again", LIMIT, || async { path.exists() }).await;
             storage.close().await.must("close");
             storage.close().await.must("close again");
-            storage.write(&key("c"), "1").await.fails(ErrorKind::Closed, "write");
+            storage.write(key("c"), "1").await.fails(ErrorKind::Closed, "write");
             storage.flush().await.fails(ErrorKind::Closed, "flush");
             let storage = open(&path).await;
             assert_eq!(storage.keys("").count().await, 2);
@@ -152,7 +152,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
         .case("second_close_saves_what_the_first_could_not", |context| async move {
             let path = context.factory.path("closed_twice");
             let storage = open(&path).await;
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             let in_the_way = path.with_extension("json.tmp");
             fs::create_dir(&in_the_way).must("make a directory");
             assert!(storage.close().await.is_err());
@@ -166,9 +166,9 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
         .case("listings_are_in_order_and_start_after_a_key", |context| async move {
             let storage = open(&context.factory.path("order")).await;
             for text in ["b", "a", "bé", "c", "ba", "bb"] {
-                storage.write(&key(text), "1").await.must("write");
+                storage.write(key(text), "1").await.must("write");
             }
-            storage.write(&key("b0"), "1").expires_in(Duration::from_millis(1)).await.must("write");
+            storage.write(key("b0"), "1").expires_in(Duration::from_millis(1)).await.must("write");
             until("the entry has expired", LIMIT, || async {
                 !storage.contains(&key("b0")).await.must("contains")
             })
@@ -215,7 +215,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let path = context.factory.path("chosen");
             let storage =
                 larder_file::open(&format!("file:{}?interval=10s", path.display())).await.must("open");
-            storage.write(&key("a"), "1").await.must("write");
+            storage.write(key("a"), "1").await.must("write");
             storage.close().await.must("close");
             assert!(path.is_file());
             let refused = larder_file::open(&format!("file:{}?sync=false", path.display())).await;
@@ -228,10 +228,10 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 use std::os::unix::fs::PermissionsExt;
                 let path = context.factory.path("mode");
                 let storage = open(&path).await;
-                storage.write(&key("a"), "1").await.must("write");
+                storage.write(key("a"), "1").await.must("write");
                 storage.flush().await.must("flush");
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).must("change the mode");
-                storage.write(&key("b"), "1").await.must("write");
+                storage.write(key("b"), "1").await.must("write");
                 storage.close().await.must("close");
                 let mode = fs::metadata(&path).must("ask for the mode").permissions().mode();
                 assert_eq!(mode & 0o777, 0o600);
@@ -252,10 +252,10 @@ async fn snapshot_holds_one_moment(path: &Path) {
     let storage = open(path).await;
     let value = Bytes::from(format!("\"{}\"", "v".repeat(100)));
     for at in 0..ENTRIES {
-        storage.write(&key(&format!("k:{at:05}")), value.clone()).await.must("write");
+        storage.write(key(&format!("k:{at:05}")), value.clone()).await.must("write");
     }
     for source in ["z:moved", "z:deleted", "z:touched", "z:changed"] {
-        storage.write(&key(source), value.clone()).await.must("write");
+        storage.write(key(source), value.clone()).await.must("write");
     }
     let pipe = path.with_extension("json.tmp");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().must("run mkfifo");
@@ -273,13 +273,13 @@ async fn snapshot_holds_one_moment(path: &Path) {
     let (mut reader, mut text) = tokio::task::spawn_blocking(begin).await.must("join");
 
     // The beginning of the map is past, its end is to come.
-    storage.write(&key("a:moved"), value.clone()).await.must("write");
-    assert!(storage.delete(&key("z:moved")).await.must("delete"));
+    storage.write(key("a:moved"), value.clone()).await.must("write");
+    assert!(storage.delete(key("z:moved")).await.must("delete"));
     let deleted = storage.apply(vec![Change::delete(key("z:deleted"))]).await.remove(0);
     assert_eq!(deleted.must("apply"), Applied::Deleted(true));
-    assert!(storage.touch(&key("z:touched"), Expiry::after_secs(600)).await.must("touch"));
-    storage.write(&key("z:changed"), "1").await.must("write");
-    storage.write(&key("z:new"), "1").await.must("write");
+    assert!(storage.touch(key("z:touched"), Expiry::after_secs(600)).await.must("touch"));
+    storage.write(key("z:changed"), "1").await.must("write");
+    storage.write(key("z:new"), "1").await.must("write");
     assert_eq!(storage.clear("k:1").await.must("clear"), 10_000);
 
     let end = move || {

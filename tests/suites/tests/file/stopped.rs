@@ -49,17 +49,17 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         let root = context.factory.path(context.target.space());
         let open = || context.factory.builder(context.target.space()).lock_timeout(TIMEOUT).open();
         let storage = open().await.must("open");
-        storage.write(&key("a"), "1").await.must("write");
+        storage.write(key("a"), "1").await.must("write");
         let locks = root.join(".larder/locks");
         let mut holder = tokio::task::spawn_blocking(move || stopped(&locks)).await.must("join");
 
         let begun = Instant::now();
-        refused(storage.write(&key("a"), "2").await.map(drop), "write");
+        refused(storage.write(key("a"), "2").await.map(drop), "write");
         assert!(begun.elapsed() >= TIMEOUT, "it waited");
-        refused(storage.delete(&key("a")).await.map(drop), "delete");
-        refused(storage.touch(&key("a"), Expiry::Never).await.map(drop), "touch");
+        refused(storage.delete(key("a")).await.map(drop), "delete");
+        refused(storage.touch(key("a"), Expiry::Never).await.map(drop), "touch");
         refused(storage.clear("").await.map(drop), "clear");
-        refused(storage.read(&key("a")).touching(Expiry::Never).await.map(drop), "read and touch");
+        refused(storage.read(key("a")).touching(Expiry::Never).await.map(drop), "read and touch");
         let changes = vec![Change::put(key("a"), "2", Expiry::Never), Change::delete(key("a"))];
         for result in storage.apply(changes).await {
             let error = result.fails(ErrorKind::Unavailable, "apply");
@@ -79,14 +79,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         }
         assert!(begun.elapsed() < 20 * TIMEOUT, "they waited for each other: {:?}", begun.elapsed());
         // Reads take no lock, and opening needs none.
-        assert_eq!(storage.read(&key("a")).await.must("read").must("a value").value, "1");
+        assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
         open().await.must("open once more").close().await.must("close");
         assert!(begun.elapsed() < SOON);
 
         signal(&holder, "CONT");
         drop(holder.stdin.take());
         tokio::task::spawn_blocking(move || holder.wait()).await.must("join").must("wait for the child");
-        storage.write(&key("a"), "2").await.must("write");
+        storage.write(key("a"), "2").await.must("write");
         assert_eq!(storage.keys("").count().await, 1);
         storage.close().await.must("close");
     })

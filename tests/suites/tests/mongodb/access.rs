@@ -40,7 +40,7 @@ pub(crate) async fn password(context: Context<Place>) {
     let nobody = with("wrong-horse").replacen(user, "nobody", 1);
     refused(&nobody, ErrorKind::PermissionDenied, "an unknown user").await;
     let storage = MongoStorage::connect(&with("correct-horse")).await.must("connect with the password");
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     assert!(!format!("{storage:?}").contains("correct-horse"));
     storage.close().await.must("close");
     database.run_command(doc! { "dropUser": user }).await.must("drop the user");

@@ -16,8 +16,8 @@ async fn stored(context: &Context<Place>, name: &str) -> Document {
 
 pub(crate) async fn binary(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("for ever"), "\0\u{ff}").await.must("write");
-    storage.write(&key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
+    storage.write(key("for ever"), "\0\u{ff}").await.must("write");
+    storage.write(key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
     let document = stored(&context, "for ever").await;
     assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version"]);
     let bytes = "\0\u{ff}".as_bytes().to_vec();
@@ -30,17 +30,17 @@ pub(crate) async fn binary(context: Context<Place>) {
         - larder_core::v2::clock::unix_millis();
     assert!((3_500_000..=3_700_000).contains(&left), "{left}");
     // Touched, it stays the same document but for the expiry; written again without one, it has none.
-    storage.touch(&key("an hour"), Expiry::Never).await.must("touch");
+    storage.touch(key("an hour"), Expiry::Never).await.must("touch");
     assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
-    storage.write(&key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
-    storage.write(&key("an hour"), "w").await.must("write");
+    storage.write(key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
+    storage.write(key("an hour"), "w").await.must("write");
     assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
 }
 
 pub(crate) async fn document(context: Context<Place>) {
     let storage = context.target.open().await;
     let text = r#"{"name":"Míša","count":5,"big":5000000000,"half":0.5,"list":[1,null,true],"id":18446744073709551615}"#;
-    storage.write(&key("k"), text).expiry(Expiry::after_secs(60)).await.must("write");
+    storage.write(key("k"), text).expiry(Expiry::after_secs(60)).await.must("write");
     let document = stored(&context, "k").await;
     let value = document.get_document("value").must("be a document");
     assert_eq!(value.get("count"), Some(&Bson::Int32(5)));
@@ -51,7 +51,7 @@ pub(crate) async fn document(context: Context<Place>) {
     let collection = documents(&context.factory.server, context.target.space()).await;
     let found = collection.count_documents(doc! { "value.name": "Míša", "value.count": { "$gt": 4 } }).await;
     assert_eq!(found.must("count"), 1);
-    let read = storage.read(&key("k")).await.must("read").must("find it");
+    let read = storage.read(key("k")).await.must("read").must("find it");
     assert_eq!(read.value, text);
     // Types that JSON has not are read as extended JSON.
     let change = doc! { "$set": { "value.at": mongodb::bson::DateTime::from_millis(0) } };
@@ -93,24 +93,24 @@ pub(crate) async fn dollars(context: Context<Place>) {
 
 pub(crate) async fn refused(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("k"), "1").await.must("write");
+    storage.write(key("k"), "1").await.must("write");
     for text in ["not json", r#"{"a":1,"a":2}"#, r#"{"a\u0000":1}"#, "", "\"\\ud800\""] {
-        let error = storage.write(&key("k"), text).await;
+        let error = storage.write(key("k"), text).await;
         error.fails(ErrorKind::InvalidValue, "write what BSON cannot hold");
     }
     let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
-    storage.write(&key("deep"), deep.clone()).await.must("write 99 levels");
-    assert_eq!(storage.read(&key("deep")).await.must("read").must("find it").value, deep);
+    storage.write(key("deep"), deep.clone()).await.must("write 99 levels");
+    assert_eq!(storage.read(key("deep")).await.must("read").must("find it").value, deep);
     let deeper = format!("[{deep}]");
-    let error = storage.write(&key("k"), deeper).await;
+    let error = storage.write(key("k"), deeper).await;
     error.fails(ErrorKind::InvalidValue, "write 100 levels");
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "1");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "1");
 }
 
 pub(crate) async fn removed_by_the_server(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("gone"), "v").expiry(Expiry::after_millis(50)).await.must("write");
-    storage.write(&key("stays"), "v").await.must("write");
+    storage.write(key("gone"), "v").expiry(Expiry::after_millis(50)).await.must("write");
+    storage.write(key("stays"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     // The TTL monitor runs once a minute.
     until("the server removes the expired document", Duration::from_secs(110), || async {
@@ -153,7 +153,7 @@ pub(crate) async fn largest(context: Context<Place>) {
 pub(crate) async fn foreign(context: Context<Place>) {
     let kind_of = |error: &larder_core::v2::Error| error.kind();
     let storage = context.target.open().await;
-    storage.write(&key("b"), "v").await.must("write");
+    storage.write(key("b"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     let foreign = [
         doc! { "_id": "a", "value": { "not": "bytes" }, "version": 1_i64 },
@@ -164,14 +164,14 @@ pub(crate) async fn foreign(context: Context<Place>) {
         doc! { "_id": 5 },
     ];
     collection.insert_many(foreign).await.must("insert by hand");
-    storage.read(&key("a")).await.fails(ErrorKind::Corrupt, "a value of another type");
-    storage.read(&key("c")).await.fails(ErrorKind::Corrupt, "no value");
+    storage.read(key("a")).await.fails(ErrorKind::Corrupt, "a value of another type");
+    storage.read(key("c")).await.fails(ErrorKind::Corrupt, "no value");
     // A damaged entry fails alone.
     let read = storage.read_many(&["a", "b", "d", "c"].map(key), &ReadOptions::new().with_ttl()).await;
     let kinds: Vec<_> =
         read.iter().map(|record| record.as_ref().map(Option::is_some).map_err(kind_of)).collect();
     assert_eq!(kinds, [Err(ErrorKind::Corrupt), Ok(true), Ok(false), Err(ErrorKind::Corrupt)]);
-    assert!(storage.read(&key("b")).await.must("read").is_some());
+    assert!(storage.read(key("b")).await.must("read").is_some());
     let kind_of = |error: &larder_core::Error| error.kind();
     let keys: Vec<_> = storage.keys("").collect().await;
     let good: Vec<_> =
@@ -189,8 +189,8 @@ pub(crate) async fn foreign(context: Context<Place>) {
     // A key that is not a string has no prefix.
     assert_eq!(storage.keys("a").collect::<Vec<_>>().await.len(), 1);
     // It can be put right.
-    storage.write(&key("a"), "v").await.must("write over it");
-    assert!(storage.read(&key("a")).await.must("read").is_some());
+    storage.write(key("a"), "v").await.must("write over it");
+    assert!(storage.read(key("a")).await.must("read").is_some());
     // What an operation for all counts, it removes; what is not ours stays.
     assert_eq!(storage.clear("").await.must("clear"), 4);
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 2);
@@ -201,13 +201,13 @@ pub(crate) async fn by_hand(context: Context<Place>) {
     let collection = documents(&context.factory.server, context.target.space()).await;
     let value = Binary { subtype: BinarySubtype::Generic, bytes: b"v".to_vec() };
     collection.insert_one(doc! { "_id": "k", "value": value }).await.must("insert by hand");
-    let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
-    let absent = storage.write(&key("k"), "w").if_absent().await;
+    let seen = storage.read(key("k")).await.must("read").must("find it").version.must("have a version");
+    let absent = storage.write(key("k"), "w").if_absent().await;
     absent.fails(ErrorKind::Conflict, "write over it as absent");
-    storage.write(&key("k"), "w").if_at(seen.clone()).await.must("write if unchanged");
-    let again = storage.write(&key("k"), "x").if_at(seen.clone()).await;
+    storage.write(key("k"), "w").if_at(seen.clone()).await.must("write if unchanged");
+    let again = storage.write(key("k"), "x").if_at(seen.clone()).await;
     again.fails(ErrorKind::Conflict, "write at the old version");
-    storage.delete(&key("k")).if_at(seen).await.fails(ErrorKind::Conflict, "delete at the old version");
+    storage.delete(key("k")).if_at(seen).await.fails(ErrorKind::Conflict, "delete at the old version");
 }
 
 pub(crate) async fn partial_failures(context: Context<Place>) {
@@ -222,7 +222,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     let invalid = Some(ErrorKind::InvalidValue);
     assert_eq!(kinds(writes).await, [None, invalid, None, None, invalid]);
     for (name, value) in [("a", "4"), ("c", "3")] {
-        assert_eq!(storage.read(&key(name)).await.must("read").must("find it").value, value);
+        assert_eq!(storage.read(key(name)).await.must("read").must("find it").value, value);
     }
     // A unique index on something else makes the server refuse single writes.
     let collection = documents(&context.factory.server, context.target.space()).await;
@@ -240,7 +240,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
 /// More keys that are not strings than fit on a page, of every type that comes before or after strings.
 pub(crate) async fn strays(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
     let numbers = (0..1_200).map(|number| doc! { "_id": number });
     let others = (0..1_200).map(|number| doc! { "_id": { "n": number } });
@@ -271,8 +271,8 @@ pub(crate) async fn numbers(context: Context<Place>) {
     ] {
         let double: f64 = text.parse().must("parse");
         let value = serde_json::to_vec(&double).must("serialize");
-        storage.write(&key("k"), value).await.must("write");
-        let read = storage.read(&key("k")).await.must("read").must("find it").value;
+        storage.write(key("k"), value).await.must("write");
+        let read = storage.read(key("k")).await.must("read").must("find it").value;
         let read: f64 = std::str::from_utf8(&read).must("be text").parse().must("be a number");
         assert_eq!(read.to_bits(), double.to_bits(), "{text}");
     }
@@ -291,7 +291,7 @@ pub(crate) async fn numbers(context: Context<Place>) {
         "1152921504606846976",
         "18446744073709551614",
     ] {
-        storage.write(&key("k"), text).await.must("write");
-        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, text);
+        storage.write(key("k"), text).await.must("write");
+        assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, text);
     }
 }

@@ -36,17 +36,17 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
 pub(crate) async fn restart_between_calls(context: Context<Place>) {
     let Some(server) = private().await else { return };
     let storage = open(&server, context.target.space(), "&serverSelectionTimeoutMS=1000").await;
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     server.kill().await.must("kill the server");
     for _ in 0..2 {
         let started = Instant::now();
-        let error = storage.read(&key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
+        let error = storage.read(key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
         assert!(error.is_retryable());
         assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     }
     server.start().await.must("start the server");
     until("the storage works again", PATIENCE, || async {
-        match storage.read(&key("k")).await {
+        match storage.read(key("k")).await {
             Ok(record) => record.is_some_and(|record| record.value == "v"),
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");
@@ -55,25 +55,25 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
         }
     })
     .await;
-    storage.write(&key("k"), "w").await.must("write");
+    storage.write(key("k"), "w").await.must("write");
 }
 
 pub(crate) async fn frozen(context: Context<Place>) {
     let Some(server) = private().await else { return };
     let storage = open(&server, context.target.space(), "&timeout=500ms").await;
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     server.pause().await.must("freeze the server");
     let started = Instant::now();
-    storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
-    let late = storage.write(&key("k"), "old").await;
+    storage.read(key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
+    let late = storage.write(key("k"), "old").await;
     late.fails(ErrorKind::Timeout, "write to a frozen server");
     // The next write of the key waits for the one that may still happen.
-    let later = storage.write(&key("k"), "middle").await;
+    let later = storage.write(key("k"), "middle").await;
     later.fails(ErrorKind::Timeout, "write behind that");
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     server.resume().await.must("thaw the server");
     until("the storage works again", PATIENCE, || async {
-        match storage.write(&key("k"), "new").await {
+        match storage.write(key("k"), "new").await {
             Ok(_) => true,
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");
@@ -82,7 +82,7 @@ pub(crate) async fn frozen(context: Context<Place>) {
         }
     })
     .await;
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "new");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "new");
 }
 
 /// A write whose future was dropped does not overtake one that was begun after it.

@@ -57,12 +57,12 @@ pub(crate) async fn reads(context: Context<Place>) {
     let storage = context.target.open().await;
     assert_eq!(storage.listed("").await, sessions.keys().cloned().collect());
     for (name, value) in &sessions {
-        let record = storage.read(&key(name)).await.must("read").must("find the session");
+        let record = storage.read(key(name)).await.must("read").must("find the session");
         let read: Value = serde_json::from_slice(&record.value).must("read JSON");
         // Exactly, integers beyond 32 bits included: `9007199254740991`, not `9007199254740991.0`.
         assert_eq!(&read, value, "{name}");
     }
-    assert!(storage.delete(&key("424242")).await.must("delete"));
+    assert!(storage.delete(key("424242")).await.must("delete"));
     assert_eq!(collection.count_documents(doc! { "key": "424242" }).await.must("count"), 0);
 }
 
@@ -82,9 +82,9 @@ pub(crate) async fn writes(context: Context<Place>) {
         document.get_object_id("_id").must("have an ObjectId")
     };
     let before = id().await;
-    storage.write(&key("271828"), "{}").await.must("write");
+    storage.write(key("271828"), "{}").await.must("write");
     assert_eq!(id().await, before);
-    let expiring = storage.write(&key("271828"), "1").expiry(Expiry::after_secs(60)).await;
+    let expiring = storage.write(key("271828"), "1").expiry(Expiry::after_secs(60)).await;
     expiring.fails(ErrorKind::Unsupported, "write what expires");
     storage.holds(&key("271828"), b"{}", "after a refused write").await;
 }
@@ -92,10 +92,10 @@ pub(crate) async fn writes(context: Context<Place>) {
 pub(crate) async fn turns(context: Context<Place>) {
     let storage = context.target.open().await;
     let collection = documents(&context.factory.server, context.target.space()).await;
-    storage.write(&key("k"), r#"{"n":1}"#).await.must("write");
-    let seen = storage.read(&key("k")).await.must("read").must("find it").version.must("have a version");
+    storage.write(key("k"), r#"{"n":1}"#).await.must("write");
+    let seen = storage.read(key("k")).await.must("read").must("find it").version.must("have a version");
     write_as_grammy(&collection, "k", doc! { "n": 2 }.into()).await;
-    let late = storage.write(&key("k"), "3").if_at(seen).await;
+    let late = storage.write(key("k"), "3").if_at(seen).await;
     late.fails(ErrorKind::Conflict, "write over what grammY wrote");
     storage.holds(&key("k"), br#"{"n":2}"#, "what grammY wrote").await;
     let add = |session: Option<Value>| {
@@ -119,15 +119,15 @@ pub(crate) async fn whole_value(context: Context<Place>) {
         (r#"{"a":1,"b":2}"#, doc! { "x": { "a": 1, "b": 2, "c": 3 } }),
         ("null", doc! { "x": [null] }),
     ] {
-        storage.write(&key("k"), old).await.must("write");
-        let version = storage.read(&key("k")).await.must("read").must("find it").version;
+        storage.write(key("k"), old).await.must("write");
+        let version = storage.read(key("k")).await.must("read").must("find it").version;
         let version = version.must("have a version");
         let other = other.get("x").cloned().must("have a value");
         write_as_grammy(&collection, "k", other).await;
-        let late = storage.write(&key("k"), "1").if_at(version.clone()).await;
+        let late = storage.write(key("k"), "1").if_at(version.clone()).await;
         late.fails(ErrorKind::Conflict, "compare with another value");
-        storage.write(&key("k"), old).await.must("write");
-        storage.write(&key("k"), "1").if_at(version).await.must("compare with the same value");
+        storage.write(key("k"), old).await.must("write");
+        storage.write(key("k"), "1").if_at(version).await.must("compare with the same value");
     }
 }
 
@@ -190,8 +190,8 @@ pub(crate) async fn copied_types(context: Context<Place>) {
     for options in ["&layout=grammy", "&values=document"] {
         let target = context.target.beside(if options.contains("grammy") { "-a" } else { "-b" });
         let copy = open(&context.factory.server, target.space(), options).await;
-        let record = storage.read(&key("k")).await.must("read").must("find it");
-        copy.write(&key("k"), record.value.clone()).await.must("write the copy");
+        let record = storage.read(key("k")).await.must("read").must("find it");
+        copy.write(key("k"), record.value.clone()).await.must("write the copy");
         let collection = documents(&context.factory.server, target.space()).await;
         let mut expected = typed();
         let Bson::Document(found) = stored(&collection, doc! {}).await else { panic!("not a document") };
@@ -206,7 +206,7 @@ pub(crate) async fn copied_types(context: Context<Place>) {
         collection.drop().await.must("drop the copy");
     }
     // A copy that lost a type does not read as equal.
-    let read = async |name: &str| storage.read(&key(name)).await.must("read").must("find it").value;
+    let read = async |name: &str| storage.read(key(name)).await.must("read").must("find it").value;
     for value in [
         Bson::DateTime(DateTime::from_millis(0)),
         Bson::ObjectId(ObjectId::parse_str("507f1f77bcf86cd799439011").must("parse")),
@@ -250,7 +250,7 @@ pub(crate) async fn indexes_of_node(context: Context<Place>) {
         }
         write_as_grammy(&collection, "k", doc! { "n": 1 }.into()).await;
         let looked = context.factory.open_existing(context.target.space()).await;
-        assert_eq!(looked.read(&key("k")).await.must("read").must("find it").value, r#"{"n":1}"#);
+        assert_eq!(looked.read(key("k")).await.must("read").must("find it").value, r#"{"n":1}"#);
         context.target.open().await.holds(&key("k"), br#"{"n":1}"#, "what Node wrote").await;
         collection.drop().await.must("drop the collection");
     }

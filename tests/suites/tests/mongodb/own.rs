@@ -20,10 +20,10 @@ pub(crate) async fn client_stays_open(context: Context<Place>) {
             .must("connect")
     };
     let (one, other) = (open().await, open().await);
-    one.write(&key("k"), "[1]").await.must("write");
+    one.write(key("k"), "[1]").await.must("write");
     one.close().await.must("close");
-    one.clone().read(&key("k")).await.fails(ErrorKind::Closed, "read of a closed storage");
-    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "[1]");
+    one.clone().read(key("k")).await.fails(ErrorKind::Closed, "read of a closed storage");
+    assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "[1]");
     other.close().await.must("close");
     let names = client.database(DATABASE).list_collection_names().await.must("use the client on");
     assert!(names.iter().any(|name| name == context.target.space()));
@@ -34,7 +34,7 @@ pub(crate) async fn collection_stays_open(context: Context<Place>) {
         client(&context.factory.server).await.database(DATABASE).collection(context.target.space());
     let storage = MongoBuilder::from_collection::<mongodb::bson::Document>(&collection);
     let storage = storage.connect().await.must("connect");
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     storage.close().await.must("close");
     assert_eq!(collection.count_documents(doc! {}).await.must("use the collection on"), 1);
 }
@@ -52,7 +52,7 @@ pub(crate) async fn off_runtime(context: Context<Place>) {
     let ended = tokio::task::spawn_blocking(move || thread.join().map_err(|_| "it panicked")).await;
     ended.must("wait").must("end the thread");
     let storage = open(&context.factory.server, context.target.space(), "").await;
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "w");
 }
 
 /// An executor that is not Tokio's.

@@ -177,14 +177,14 @@ pub(crate) async fn many(context: Context<Place>) {
 /// Looking sends nothing that needs more than the right to read.
 pub(crate) async fn existing(context: Context<Place>) {
     let (storage, _) = watched(&context, Layout::Larder).await;
-    storage.write(&key("k"), "1").await.must("write");
+    storage.write(key("k"), "1").await.must("write");
     let commands = Commands::default();
     let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
     options.command_event_handler = Some(commands.handler());
     let client = Client::with_options(options).must("make a client");
     let builder = MongoBuilder::from_client(client).database(DATABASE).collection(context.target.space());
     let storage = builder.existing().connect().await.must("connect");
-    storage.read(&key("k")).await.must("read").must("find it");
+    storage.read(key("k")).await.must("read").must("find it");
     storage.ttl(&key("k")).await.must("ask for the time left");
     let listed: Vec<Key> = storage.keys("").try_collect().await.must("list");
     assert_eq!(listed.len(), 1);

@@ -33,7 +33,7 @@ pub(crate) async fn at_once(context: Context<Place>) {
         })
         .await;
         for storage in &storages {
-            storage.write(&key("k"), "1").await.must("write");
+            storage.write(key("k"), "1").await.must("write");
             storage.close().await.must("close");
         }
         let collection = documents(&context.factory.server, target.space()).await;
@@ -47,11 +47,11 @@ pub(crate) async fn at_once(context: Context<Place>) {
 
 pub(crate) async fn switched_off(context: Context<Place>) {
     let storage = connect(&context, "&setup=false").await.must("connect");
-    storage.write(&key("k"), "1").expiry(Expiry::after_millis(1)).await.must("write");
+    storage.write(key("k"), "1").expiry(Expiry::after_millis(1)).await.must("write");
     assert_eq!(index_names(&context).await, ["_id_"]);
     // Nobody removes it, and nobody sees it.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(storage.read(&key("k")).await.must("read").is_none());
+    assert!(storage.read(key("k")).await.must("read").is_none());
 }
 
 async fn create(context: &Context<Place>, keys: Document, options: IndexOptions) {
@@ -96,7 +96,7 @@ pub(crate) async fn doubled_keys(context: Context<Place>) {
     assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a key");
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 2);
     let storage = open(&context.factory.server, context.target.space(), "&layout=grammy&setup=false").await;
-    assert!(storage.read(&key("hunter2")).await.must("read").is_some());
+    assert!(storage.read(key("hunter2")).await.must("read").is_some());
 }
 
 const LAYOUTS: [&str; 3] = ["", "&values=document", "&layout=grammy"];
@@ -160,11 +160,11 @@ pub(crate) async fn looking_at_foreign_documents(context: Context<Place>) {
 pub(crate) async fn looking_at_larders_documents(context: Context<Place>) {
     for options in LAYOUTS {
         let writer = connect(&context, &format!("{options}&setup=false")).await.must("connect");
-        writer.write(&key("k"), "1").await.must("write");
+        writer.write(key("k"), "1").await.must("write");
         let storage = existing(&context, options).await.must("open what is there");
-        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "1");
-        storage.write(&key("k"), "2").await.must("write");
-        assert!(storage.delete(&key("k")).await.must("delete"));
+        assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "1");
+        storage.write(key("k"), "2").await.must("write");
+        assert!(storage.delete(key("k")).await.must("delete"));
         assert_eq!(index_names(&context).await, ["_id_"], "{options}");
         // Empty, it can be looked at too.
         existing(&context, options).await.must("open what is empty");
@@ -184,7 +184,7 @@ pub(crate) async fn writing_to_foreign_documents(context: Context<Place>) {
         reset(&context).await;
         // Beside Larder's own documents they are left alone as well.
         let storage = connect(&context, "&setup=false").await.must("connect");
-        storage.write(&key("k"), "v").await.must("write");
+        storage.write(key("k"), "v").await.must("write");
         insert(&context, all).await;
         connect(&context, "").await.fails(ErrorKind::InvalidConfig, "documents of two programs");
         assert_eq!(index_names(&context).await, ["_id_"]);
@@ -198,7 +198,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
         let storage = connect(&context, own).await.must("connect");
         for content in ["documents", "nothing but the index"] {
             if content == "documents" {
-                storage.write(&key("k"), "1").await.must("write");
+                storage.write(key("k"), "1").await.must("write");
             } else {
                 storage.clear("").await.must("clear");
             }
@@ -221,7 +221,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
         }
         // The failed attempt has not broken it.
         for name in ["a", "b"] {
-            storage.write(&key(name), "1").await.must("write");
+            storage.write(key(name), "1").await.must("write");
         }
         reset(&context).await;
     }
@@ -237,7 +237,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     assert_eq!(index_names(&context).await, ["_id_", "email_1"]);
     // Larder's own documents do not fit it either: the second would have no `email` again.
     let storage = connect(&context, "&setup=false").await.must("connect");
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     connect(&context, "").await.fails(ErrorKind::InvalidConfig, "a unique index on a foreign field");
     reset(&context).await;
 

@@ -117,7 +117,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let application = format!("{table}-dropped");
                 let storage =
                     context.factory.storage(&format!("table={table}&application_name={application}")).await;
-                storage.write(&Key::new("k").unwrap(), Bytes::new()).await.unwrap();
+                storage.write(Key::new("k").unwrap(), Bytes::new()).await.unwrap();
                 let admin = context.factory.admin().await;
                 assert!(admin.connections_of(&application).await > 0);
                 drop(storage);

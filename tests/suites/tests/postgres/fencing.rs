@@ -23,11 +23,11 @@ fn key() -> Key {
 }
 
 async fn write(storage: &Store, text: &'static str) -> larder_core::v2::Result<()> {
-    storage.write(&key(), Bytes::from_static(text.as_bytes())).await.map(drop)
+    storage.write(key(), Bytes::from_static(text.as_bytes())).await.map(drop)
 }
 
 async fn holds(storage: &Store, text: &str) {
-    assert_eq!(&storage.read(&key()).await.unwrap().unwrap().value[..], text.as_bytes());
+    assert_eq!(&storage.read(key()).await.unwrap().unwrap().value[..], text.as_bytes());
 }
 
 /// A database of its own, and a user of its own who may make tables there. A right to run a function
@@ -156,7 +156,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let watch = first.storage(&format!("table={table}")).await;
             until("the storage is back at the first server", PATIENCE, || async {
                 let _ = write(&storage, "newer").await;
-                watch.read(&key()).await.unwrap().unwrap().value == "newer"
+                watch.read(key()).await.unwrap().unwrap().value == "newer"
             })
             .await;
             line.release().await;

@@ -154,7 +154,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 // Further columns that can be left out are none of our business.
                 admin.run(&format!("CREATE TABLE \"{table}\" ({good}, note text, at timestamptz NOT NULL DEFAULT now())")).await;
                 let storage = context.factory.storage(&format!("table={table}")).await;
-                storage.write(&Key::new("k").unwrap(), Bytes::new()).await.unwrap();
+                storage.write(Key::new("k").unwrap(), Bytes::new()).await.unwrap();
                 storage.close().await.unwrap();
             })
             .case("database_encoding_that_cannot_hold_every_key_is_refused", |context| async move {
@@ -198,12 +198,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let table = context.target.space();
                 let storage = context.factory.storage(&format!("table={table}&setup=false")).await;
                 let error = storage
-                    .read(&Key::new("k").unwrap())
+                    .read(Key::new("k").unwrap())
                     .await
                     .fails(ErrorKind::InvalidConfig, "there is no table");
                 assert!(error.message().contains("setup_sql"), "{error}");
                 context.factory.admin().await.run(&context.factory.builder(&format!("table={table}")).setup_sql()).await;
-                storage.read(&Key::new("k").unwrap()).await.unwrap();
+                storage.read(Key::new("k").unwrap()).await.unwrap();
                 storage.close().await.unwrap();
             })
             .case("no_permission_to_create", |context| async move {

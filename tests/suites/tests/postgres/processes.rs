@@ -52,7 +52,7 @@ pub(crate) async fn increment_in_two_processes(url: &str, times: usize) {
     let ended = tokio::task::spawn_blocking(move || second.wait()).await.must("wait for it");
     assert!(ended.must("wait for the second process").success());
     let storage = PostgresStorage::connect(url).await.must("open the storage");
-    let record = storage.read(&counter()).await.must("read the counter").must("find the counter");
+    let record = storage.read(counter()).await.must("read the counter").must("find the counter");
     let sum = (2 * TASKS * times).to_string();
     assert_eq!(std::str::from_utf8(&record.value), Ok(&*sum));
     storage.close().await.must("close the storage");

@@ -49,7 +49,7 @@ pub(crate) async fn password(context: Context<Place>) {
         let none = format!("redis://{host}?protocol={protocol}");
         let opened = RedisStorage::connect(&none).await;
         let error = match opened {
-            Ok(storage) => storage.read(&key("k")).await.err().must("be refused without a password"),
+            Ok(storage) => storage.read(key("k")).await.err().must("be refused without a password"),
             Err(error) => error,
         };
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
@@ -98,8 +98,8 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     let url = |prefix| format!("redis://reader:wrong-horse@{host}?prefix={prefix}");
     let storage = RedisStorage::connect(&url(space)).await.must("connect as a reader");
     storage.ping().await.must("ping");
-    assert!(storage.read(&key("k")).await.must("read").is_none());
-    let error = storage.write(&key("k"), "v").await;
+    assert!(storage.read(key("k")).await.must("read").is_none());
+    let error = storage.write(key("k"), "v").await;
     let error = error.fails(ErrorKind::PermissionDenied, "write as a reader");
     assert!(!error.is_retryable());
     let absent = storage.write(key("k"), "v").if_absent().await;
@@ -107,10 +107,10 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
     // Another prefix is another's.
     let other = RedisStorage::connect(&url("other")).await.must("connect as a reader");
-    other.read(&key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
+    other.read(key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
     // Listing works where INFO is forbidden.
     command(server.url(), "ACL SETUSER reader +scan").await;
-    open(&server, space, "").await.write(&key("k"), "v").await.must("write");
+    open(&server, space, "").await.write(key("k"), "v").await.must("write");
     let listed: Vec<_> = futures_util::TryStreamExt::try_collect(storage.keys("")).await.must("list");
     assert_eq!(listed, [key("k")]);
 }
@@ -138,8 +138,8 @@ pub(crate) async fn unix_socket(context: Context<Place>) {
     let storage = RedisStorage::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
     let storage = storage.must("connect by a socket");
     assert!(storage.info().fenced);
-    storage.write(&key("k"), "v").expiry(Expiry::after_secs(60)).await.must("write");
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
+    storage.write(key("k"), "v").expiry(Expiry::after_secs(60)).await.must("write");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "v");
     assert_eq!(storage.clear("").await.must("clear"), 1);
     refused(&format!("{place}.not"), ErrorKind::Unavailable, "a socket that is not there").await;
     proxy.abort();

@@ -33,7 +33,7 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     assert!(!storage.info().fenced);
     let mut refused = 0;
     for number in 0..32 {
-        if let Err(error) = storage.read(&key(format!("k{number}"))).await {
+        if let Err(error) = storage.read(key(format!("k{number}"))).await {
             assert!(error.message().contains("redis-cluster://"), "{error}");
             refused += 1;
         }
@@ -73,8 +73,8 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     let server = private(Kind::RedisCluster, &[]).await;
     let space = context.target.space();
     let storage = open(&server, space, "").await;
-    storage.write(&key("{tag}a"), "1").await.must("write");
-    storage.write(&key("{tag}b"), "2").await.must("write");
+    storage.write(key("{tag}a"), "1").await.must("write");
+    storage.write(key("{tag}b"), "2").await.must("write");
     // `{tag}` decides the slot.
     let slot = ask(&server, 0, &format!("CLUSTER KEYSLOT {space}:{{tag}}a")).await;
     let mut from = 0;
@@ -92,9 +92,9 @@ pub(crate) async fn slots_move(context: Context<Place>) {
 
     // Midway: one key is still at home, the other has to be asked for elsewhere.
     for (name, value) in [("{tag}a", "1"), ("{tag}b", "2")] {
-        assert_eq!(storage.read(&key(name)).await.must("read midway").must("find it").value, value);
+        assert_eq!(storage.read(key(name)).await.must("read midway").must("find it").value, value);
     }
-    storage.write(&key("{tag}c"), "3").await.must("write midway");
+    storage.write(key("{tag}c"), "3").await.must("write midway");
     let counter = key("{tag}counter");
     for _ in 0..10 {
         let count = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
@@ -107,7 +107,7 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     }
     // Moved: the storage, which has the old map, finds them at once.
     for (name, value) in [("{tag}a", "1"), ("{tag}b", "2"), ("{tag}c", "3"), ("{tag}counter", "10")] {
-        assert_eq!(storage.read(&key(name)).await.must("read").must("find it").value, value);
+        assert_eq!(storage.read(key(name)).await.must("read").must("find it").value, value);
     }
     let all = ["{tag}a", "{tag}b", "{tag}c", "{tag}counter"].map(key);
     until("every node knows", Duration::from_secs(20), || async {

@@ -39,22 +39,22 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
 pub(crate) async fn restart_between_calls(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "").await;
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     server.restart().await.must("restart the server");
     // Nothing was under way, so nothing has to fail; but whether the end of the connection is
     // noticed before the next call is the operating system's affair.
-    let first = storage.write(&key("k"), "w").await;
+    let first = storage.write(key("k"), "w").await;
     if let Err(error) = first {
         assert!(error.is_retryable(), "{error}");
-        storage.write(&key("k"), "w").await.must("write the second time");
+        storage.write(key("k"), "w").await.must("write the second time");
     }
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "w");
 
     // While it is away every call fails soon, and the first call after that succeeds.
     server.kill().await.must("kill the server");
     for _ in 0..5 {
         let started = Instant::now();
-        let error = storage.read(&key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
+        let error = storage.read(key("k")).await.fails(ErrorKind::Unavailable, "read of a dead server");
         assert!(error.is_retryable());
         let error =
             storage.write(key("k"), "v").await.fails(ErrorKind::Unavailable, "write to a dead server");
@@ -62,28 +62,28 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
         assert!(started.elapsed() < Duration::from_secs(6));
     }
     server.start().await.must("start the server");
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "w");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "w");
 }
 
 pub(crate) async fn frozen(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     server.pause().await.must("freeze the server");
     let started = Instant::now();
-    let error = storage.read(&key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
+    let error = storage.read(key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
     assert!(error.is_retryable());
     // Many at once wait for one attempt to connect, not each for its own.
     let failed = larder_testkit::race(32, |_| {
         let storage = storage.clone();
-        async move { storage.read(&key("k")).await.err().is_some_and(|error: Error| error.is_retryable()) }
+        async move { storage.read(key("k")).await.err().is_some_and(|error: Error| error.is_retryable()) }
     })
     .await;
     assert!(failed.into_iter().all(|failed| failed));
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     server.resume().await.must("thaw the server");
     until("the storage works again", PATIENCE, || async {
-        match storage.read(&key("k")).await {
+        match storage.read(key("k")).await {
             Ok(record) => record.is_some_and(|record| record.value == "v"),
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");
@@ -120,25 +120,25 @@ pub(crate) async fn restart_within_a_listing(context: Context<Place>) {
 pub(crate) async fn full(context: Context<Place>) {
     let server = private(Kind::Redis, &["--maxmemory", "1kb"]).await;
     let storage = open(&server, context.target.space(), "").await;
-    let error = storage.write(&key("k"), "v").await;
+    let error = storage.write(key("k"), "v").await;
     let error = error.fails(ErrorKind::StorageFull, "write into full memory");
     assert!(!error.is_retryable());
-    assert!(storage.read(&key("k")).await.must("read").is_none());
-    assert!(!storage.delete(&key("k")).await.must("delete"));
+    assert!(storage.read(key("k")).await.must("read").is_none());
+    assert!(!storage.delete(key("k")).await.must("delete"));
     command(server.url(), "CONFIG SET maxmemory 0").await;
-    storage.write(&key("k"), "v").await.must("write into memory with room");
+    storage.write(key("k"), "v").await.must("write into memory with room");
 }
 
 pub(crate) async fn smaller_limit(context: Context<Place>) {
     let server = private(Kind::Redis, &["--proto-max-bulk-len", "1mb"]).await;
     let storage = open(&server, context.target.space(), "").await;
-    storage.write(&key("k"), "old").await.must("write");
+    storage.write(key("k"), "old").await.must("write");
     let large = vec![b'x'; (1 << 20) + 1];
-    let error = storage.write(&key("k"), large).await.err().must("be refused");
+    let error = storage.write(key("k"), large).await.err().must("be refused");
     // The server answers and hangs up; which of the two is seen first is not in our hands.
     assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unavailable), "{error}");
     until("the storage works again", PATIENCE, || async {
-        storage.read(&key("k")).await.is_ok_and(|record| record.is_some_and(|record| record.value == "old"))
+        storage.read(key("k")).await.is_ok_and(|record| record.is_some_and(|record| record.value == "old"))
     })
     .await;
 }

@@ -39,8 +39,8 @@ pub(crate) async fn needs_permission(context: Context<Place>) {
         let url = format!("{}?prefix={}", user(&server, rules).await, context.target.space());
         let storage = RedisStorage::connect(&url).await.must("connect");
         assert_eq!(storage.info().fenced, fenced, "with the rules `{rules}`");
-        storage.write(&key("k"), "v").await.must("write");
-        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "v");
+        storage.write(key("k"), "v").await.must("write");
+        assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "v");
         storage.close().await.must("close");
         command(server.url(), "ACL DELUSER bot").await;
     }
@@ -52,9 +52,9 @@ pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
     let url = format!("{}?prefix={}", user(&server, "-client|kill").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     line.hold();
-    let late = storage.write(&key("k"), "late").await;
+    let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(&key("k"), "newer").await.must("write on a new connection");
+    storage.write(key("k"), "newer").await.must("write on a new connection");
 }
 
 /// A permission that is taken away later stops changes, and never lets one through unfenced.
@@ -63,24 +63,24 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.info().fenced);
-    storage.write(&key("k"), "older").await.must("write");
+    storage.write(key("k"), "older").await.must("write");
     user(&server, "-client|kill").await;
     line.hold();
-    let late = storage.write(&key("k"), "late").await;
+    let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
     for _ in 0..2 {
-        let refused = storage.write(&key("k"), "newer").await;
+        let refused = storage.write(key("k"), "newer").await;
         let error = refused.fails(ErrorKind::Unavailable, "write without the permission");
         assert!(error.is_retryable());
         assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
         assert!(error.message().contains("CLIENT KILL"), "{error}");
     }
     let other = open(&server, context.target.space(), "").await;
-    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "older");
+    assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "older");
     user(&server, "+client|kill").await;
-    storage.write(&key("k"), "newer").await.must("write with the permission");
+    storage.write(key("k"), "newer").await.must("write with the permission");
     line.release().await;
-    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "newer");
+    assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
 /// How often a server was asked to close a connection; each new connection asks once about none.
@@ -101,14 +101,14 @@ pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
         line.hold();
         line.cut();
         until("the storage works again", Duration::from_secs(10), || async {
-            storage.write(&key("k"), "v").await.is_ok()
+            storage.write(key("k"), "v").await.is_ok()
         })
         .await;
         assert_eq!(kills(&server).await, 3, "when connecting again");
         // Numbers of clients begin again with the server: the former one's is not to be used.
         server.restart().await.must("restart the server");
         until("the storage works again", Duration::from_secs(30), || async {
-            storage.write(&key("k"), "v").await.is_ok()
+            storage.write(key("k"), "v").await.is_ok()
         })
         .await;
         assert_eq!(kills(&server).await, 1, "after a restart");
@@ -136,11 +136,11 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.info().fenced);
     line.hold();
-    let late = storage.write(&key("k"), "late").await;
+    let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(&key("k"), "newer").await.must("write on a new connection");
+    storage.write(key("k"), "newer").await.must("write on a new connection");
     line.release().await;
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "newer");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
 /// Two living servers under one name: the connection to the first is closed before the first is used again.
@@ -149,37 +149,37 @@ pub(crate) async fn other_server_in_between(context: Context<Place>) {
     let relay = Relay::to(host(&first), |_| {}).await;
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
-    storage.write(&key("k"), "before").await.must("write to the first");
+    storage.write(key("k"), "before").await.must("write to the first");
     line.hold();
-    let late = storage.write(&key("k"), "late").await;
+    let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
     relay.lead_to(host(&second));
-    storage.write(&key("k"), "elsewhere").await.must("write to the second");
+    storage.write(key("k"), "elsewhere").await.must("write to the second");
     relay.lead_to(host(&first));
     command(second.url(), "CLIENT KILL TYPE normal SKIPME yes").await;
     until("the storage is back at the first server", Duration::from_secs(10), || async {
-        let _ = storage.write(&key("k"), "newer").await;
+        let _ = storage.write(key("k"), "newer").await;
         let first = open(&first, context.target.space(), "").await;
-        first.read(&key("k")).await.must("read").must("find it").value == "newer"
+        first.read(key("k")).await.must("read").must("find it").value == "newer"
     })
     .await;
     line.release().await;
-    assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "newer");
+    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
 pub(crate) async fn frozen_server_confirms_nothing(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
     server.pause().await.must("freeze the server");
-    let late = storage.write(&key("k"), "late").await;
+    let late = storage.write(key("k"), "late").await;
     let error = late.fails(ErrorKind::Timeout, "write to a frozen server");
     assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
-    let refused = storage.write(&key("k"), "newer").await;
+    let refused = storage.write(key("k"), "newer").await;
     let error = refused.fails(ErrorKind::Unavailable, "write that cannot be fenced");
     assert!(error.is_retryable() && error.outcome() == Outcome::NotApplied, "{error:?}");
     server.resume().await.must("thaw the server");
     until("the storage works again", Duration::from_secs(30), || async {
-        storage.write(&key("k"), "newer").await.is_ok()
+        storage.write(key("k"), "newer").await.is_ok()
     })
     .await;
 }

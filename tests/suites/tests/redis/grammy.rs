@@ -78,7 +78,7 @@ async fn what_grammy_wrote_is_read(context: Context<Databases>) {
     }
     let storage = context.factory.open(context.target.space()).await.must("connect");
     for (name, entry) in &sessions {
-        let record = storage.read(&key(name)).await.must("read").must("find the session");
+        let record = storage.read(key(name)).await.must("read").must("find the session");
         assert_eq!(record.value, text(entry, "value"));
         assert_eq!(storage.ttl(&key(name)).await.must("ttl"), Some(Expiry::Never));
     }
@@ -97,7 +97,7 @@ async fn what_grammy_wrote_is_read(context: Context<Databases>) {
     }
     let expected = fixture("expected.json");
     for (name, session) in &expected {
-        let record = storage.read(&key(name)).await.must("read").must("find the session");
+        let record = storage.read(key(name)).await.must("read").must("find the session");
         let read: Value = serde_json::from_slice(&record.value).must("parse the session");
         assert_eq!(&read, session);
     }
@@ -108,7 +108,7 @@ async fn what_is_written_grammy_can_read(context: Context<Databases>) {
     let storage = context.factory.open(context.target.space()).await.must("connect");
     for (name, entry) in &fixture("redis.json") {
         let value = text(entry, "value").to_owned();
-        storage.write(&key(name), value.clone()).expiry(Expiry::after_secs(100)).await.must("write");
+        storage.write(key(name), value.clone()).expiry(Expiry::after_secs(100)).await.must("write");
         let mut redis = raw(&url).await;
         let seen: String = larder_redis::redis::cmd("GET")
             .arg(name)

@@ -48,9 +48,9 @@ pub(crate) async fn another_type(context: Context<Place>) {
         push
     };
     push().exec_async(&mut raw).await.must("make a list");
-    storage.write(&key("text"), "value").await.must("write");
+    storage.write(key("text"), "value").await.must("write");
 
-    let error = storage.read(&key("list")).await.fails(ErrorKind::Corrupt, "read of a list");
+    let error = storage.read(key("list")).await.fails(ErrorKind::Corrupt, "read of a list");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     let both = [key("text"), key("list")];
     for options in [ReadOptions::new(), ReadOptions::new().with_ttl()] {
@@ -60,7 +60,7 @@ pub(crate) async fn another_type(context: Context<Place>) {
     }
     let sliding = storage.read(key("list")).touching(Expiry::after_secs(1)).await;
     sliding.fails(ErrorKind::Corrupt, "read and touch of a list");
-    let version = storage.read(&key("text")).await.must("read").and_then(|record| record.version);
+    let version = storage.read(key("text")).await.must("read").and_then(|record| record.version);
     let condition = Condition::unchanged(version);
     let write = storage.write(key("list"), "new").condition(condition.clone()).await;
     write.fails(ErrorKind::Corrupt, "conditional write over a list");
@@ -76,10 +76,10 @@ pub(crate) async fn another_type(context: Context<Place>) {
     assert_eq!(listed.len(), 1);
 
     // It can be got rid of, or written over.
-    assert!(storage.delete(&key("list")).await.must("delete"));
+    assert!(storage.delete(key("list")).await.must("delete"));
     push().exec_async(&mut raw).await.must("make a list");
-    storage.write(&key("list"), "new").await.must("write over a list");
-    assert_eq!(storage.read(&key("list")).await.must("read").must("find it").value, "new");
+    storage.write(key("list"), "new").await.must("write over a list");
+    assert_eq!(storage.read(key("list")).await.must("read").must("find it").value, "new");
 }
 
 /// An entry of another program whose name is not a key is an error of its own in a listing.
@@ -154,13 +154,13 @@ pub(crate) async fn small_pages(context: Context<Place>) {
 pub(crate) async fn forced_ifeq(context: Context<Place>) {
     let url = format!("{}&cas=ifeq", url(&context.factory.server, context.target.space()));
     let storage = RedisStorage::connect(&url).await.must("connect");
-    storage.write(&key("k"), "old").await.must("write");
-    let version = storage.read(&key("k")).await.must("read").and_then(|record| record.version);
+    storage.write(key("k"), "old").await.must("write");
+    let version = storage.read(key("k")).await.must("read").and_then(|record| record.version);
     let outcome = storage.write(key("k"), "new").condition(Condition::unchanged(version)).await;
     // The official image may be new enough to have it.
     if let Err(error) = outcome {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert_eq!(storage.read(&key("k")).await.must("read").must("find it").value, "old");
+        assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "old");
     }
 }
 

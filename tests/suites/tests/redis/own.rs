@@ -42,12 +42,12 @@ pub(crate) async fn stays_open(context: Context<Place>) {
     let storage = build().must("wrap the connection");
     let other = build().must("wrap the connection");
     assert!(!storage.info().fenced);
-    storage.write(&key("k"), "v").await.must("write");
+    storage.write(key("k"), "v").await.must("write");
     storage.close().await.must("close");
     storage.close().await.must("close twice");
-    storage.read(&key("k")).await.fails(ErrorKind::Closed, "read after close");
+    storage.read(key("k")).await.fails(ErrorKind::Closed, "read after close");
     storage.flush().await.fails(ErrorKind::Closed, "flush after close");
-    assert_eq!(other.read(&key("k")).await.must("read").must("find it").value, "v");
+    assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "v");
     other.close().await.must("close");
     let value: String = redis::cmd("GET")
         .arg(format!("{space}:k"))
@@ -69,12 +69,12 @@ pub(crate) async fn broken(context: Context<Place>) {
     server.restart().await.must("restart the server");
     // A plain connection does not come back, and says so each time.
     for _ in 0..2 {
-        let error = stays_broken.read(&key("k")).await;
+        let error = stays_broken.read(key("k")).await;
         assert!(error.fails(ErrorKind::Unavailable, "read on a broken connection").is_retryable());
     }
     // A manager does, by itself.
     larder_testkit::until("the manager reconnects", std::time::Duration::from_secs(30), || async {
-        match reconnects.read(&key("k")).await {
+        match reconnects.read(key("k")).await {
             Ok(record) => record.is_none(),
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");

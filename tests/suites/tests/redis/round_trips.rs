@@ -55,21 +55,21 @@ impl Counter {
 async fn plain(storage: &Store, counter: &mut Counter) {
     let hour = Expiry::after_secs(3600);
     for number in 0..TIMES {
-        storage.write(&key("k"), number.to_string()).expiry(hour).await.must("write");
+        storage.write(key("k"), number.to_string()).expiry(hour).await.must("write");
     }
     counter.expect("write", &[("set", TIMES)]).await;
     for _ in 0..TIMES {
-        storage.read(&key("k")).await.must("read").must("find it");
+        storage.read(key("k")).await.must("read").must("find it");
     }
     counter.expect("read", &[("get", TIMES)]).await;
     for _ in 0..TIMES {
         storage.ttl(&key("k")).await.must("ttl");
         storage.contains(&key("k")).await.must("contains");
-        storage.touch(&key("k"), hour).await.must("touch");
+        storage.touch(key("k"), hour).await.must("touch");
     }
     counter.expect("the rest", &[("exists", TIMES), ("pexpire", TIMES), ("pttl", TIMES)]).await;
     for _ in 0..TIMES {
-        storage.delete(&key("k")).await.must("delete");
+        storage.delete(key("k")).await.must("delete");
     }
     counter.expect("delete", &[("del", TIMES)]).await;
     for number in 0..TIMES {

@@ -12,11 +12,11 @@ use crate::places::{Place, command, key, open, private, raw, url};
 pub(crate) async fn failover(context: Context<Place>) {
     let server = private(Kind::RedisSentinel, &[]).await;
     let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
-    storage.write(&key("before"), "v").await.must("write");
+    storage.write(key("before"), "v").await.must("write");
     let master = format!("redis://127.0.0.1:{}", server.ports()[0]);
     // Replication is asynchronous: this write is to be there afterwards.
     until("the replica follows", Duration::from_secs(10), || async {
-        storage.write(&key("before"), "v").await.must("write");
+        storage.write(key("before"), "v").await.must("write");
         let mut raw = raw(&master).await;
         let lag: String = redis::cmd("INFO").arg("replication").query_async(&mut raw).await.must("INFO");
         lag.contains("state=online")
@@ -33,7 +33,7 @@ pub(crate) async fn failover(context: Context<Place>) {
     // The same storage, until the Sentinel has made the replica the master.
     let write_again = async |what: &str| {
         until(what, Duration::from_secs(60), || async {
-            match storage.write(&key("after"), what.to_owned()).await {
+            match storage.write(key("after"), what.to_owned()).await {
                 Ok(_) => true,
                 Err(error) => {
                     assert!(error.is_retryable(), "{error:?}");
@@ -44,7 +44,7 @@ pub(crate) async fn failover(context: Context<Place>) {
         .await;
     };
     write_again("writes go to the new master").await;
-    assert_eq!(storage.read(&key("before")).await.must("read").must("find it").value, "v");
+    assert_eq!(storage.read(key("before")).await.must("read").must("find it").value, "v");
 
     // The old master comes back as a replica, and takes no writes from us.
     server.start_node(0).await.must("start the old master");
@@ -62,7 +62,7 @@ pub(crate) async fn failover(context: Context<Place>) {
     // Redis. What is promised is that the storage finds the way by itself.
     let stored = format!("GET {}:after", context.target.space());
     until("writes reach the first server again", Duration::from_secs(60), || async {
-        let written = storage.write(&key("after"), "again").await;
+        let written = storage.write(key("after"), "again").await;
         if let Err(error) = &written {
             assert!(error.is_retryable(), "{error:?}");
         }

@@ -19,7 +19,7 @@ fn key(text: &str) -> Key {
 }
 
 async fn stored(storage: &Handle, text: &str) -> Option<Value> {
-    let record = storage.read(&key(text)).await.must("read past the sessions");
+    let record = storage.read(key(text)).await.must("read past the sessions");
     record.map(|record| serde_json::from_slice(&record.value).must("find JSON"))
 }
 
@@ -95,9 +95,9 @@ pub(crate) async fn sliding<F>(context: Context<F>) {
     }
     let sessions = sessions.must("build");
     sessions.update("web", async |mut session| session.push(1)).await.must("update");
-    let before = storage.read(&key("web")).await.must("read").must("find it");
+    let before = storage.read(key("web")).await.must("read").must("find it");
     for read_only in [true, false] {
-        assert!(storage.touch(&key("web"), Expiry::After(HOUR)).await.must("touch"));
+        assert!(storage.touch(key("web"), Expiry::After(HOUR)).await.must("touch"));
         if read_only {
             assert_eq!(sessions.get("web").await.must("get"), Some(vec![1]));
         } else {
@@ -106,7 +106,7 @@ pub(crate) async fn sliding<F>(context: Context<F>) {
         let left = sessions.ttl("web").await.must("ttl");
         assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR && left <= 2 * HOUR), "{left:?}");
     }
-    let after = storage.read(&key("web")).await.must("read").must("find it");
+    let after = storage.read(key("web")).await.must("read").must("find it");
     assert!(after == before, "neither value nor version have changed");
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn enhanced<F>(context: Context<F>) {
     let fixtures = fixtures();
     assert_eq!(fixtures.len(), 5);
     for (name, text, _) in &fixtures {
-        storage.write(&key(name), text.clone()).await.must("write");
+        storage.write(key(name), text.clone()).await.must("write");
     }
     let migrations = Migrations::new().step(1, |session: Value| session).step(3, |session: Value| session);
     let migrations = migrations.step(10.1, |mut session: Value| {
@@ -175,7 +175,7 @@ pub(crate) async fn stored_end<F>(context: Context<F>) {
     }
     // By the clock of another process the session has ended.
     let stored = format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 30_000);
-    storage.write(&key("web"), stored).expiry(Expiry::After(HOUR)).await.must("write");
+    storage.write(key("web"), stored).expiry(Expiry::After(HOUR)).await.must("write");
     let sessions: Sessions<u32> = Sessions::builder().storage(share(&storage)).build().must("build");
     assert_eq!(sessions.get("web").await.must("get"), Some(41));
     sessions.update("web", async |mut session| *session += 1).await.must("update");
@@ -188,7 +188,7 @@ pub(crate) async fn moved_end<F>(context: Context<F>) {
     if !storage.capabilities().expiry {
         return;
     }
-    storage.write(&key("group"), "41").expiry(Expiry::After(HOUR)).await.must("write");
+    storage.write(key("group"), "41").expiry(Expiry::After(HOUR)).await.must("write");
     sessions.move_key("group", "supergroup").await.must("move");
     assert_eq!(sessions.get("group").await.must("get"), Some(41));
     let left = sessions.ttl("group").await.must("ttl");
@@ -198,7 +198,7 @@ pub(crate) async fn moved_end<F>(context: Context<F>) {
 pub(crate) async fn cut<F>(context: Context<F>) {
     let storage = context.target.open().await;
     let text = r#"{"count":1,"title":"Pizza \ud83c"}"#;
-    match storage.write(&key("cut"), text).await {
+    match storage.write(key("cut"), text).await {
         // Some forms for values cannot hold half a character.
         Err(error) if error.kind() == ErrorKind::InvalidValue => return,
         written => drop(written.must("write")),
@@ -206,7 +206,7 @@ pub(crate) async fn cut<F>(context: Context<F>) {
     let sessions: Sessions<Value> = Sessions::builder().storage(share(&storage)).build().must("build");
     assert_eq!(sessions.get("cut").await.must("get").must("find it")["count"], 1);
     sessions.update("cut", async |mut session| session["count"] = 2.into()).await.must("update");
-    let stored = storage.read(&key("cut")).await.must("read").must("find it");
+    let stored = storage.read(key("cut")).await.must("read").must("find it");
     assert_eq!(stored.value, text.replace('1', "2"));
 }
 

@@ -24,11 +24,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let handle = context.target.open().await;
             let before = larder_core::v2::clock::unix_millis();
             handle
-                .write(&key("a"), Bytes::from_static(b"\xff\0"))
+                .write(key("a"), Bytes::from_static(b"\xff\0"))
                 .expiry(Expiry::after_secs(60))
                 .await
                 .must("write");
-            handle.write(&key("b"), Bytes::new()).await.must("write");
+            handle.write(key("b"), Bytes::new()).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let sql = "SELECT key, value, typeof(value), version, expires_at FROM larder ORDER BY key";
             let rows = sqlx::query(sql).fetch_all(&mut stranger).await.must("read the table");
@@ -55,9 +55,9 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             ] {
                 sqlx::query(sql).execute(&mut stranger).await.must("insert");
             }
-            let record = handle.read(&key("b")).await.must("read").must("the row");
+            let record = handle.read(key("b")).await.must("read").must("the row");
             assert_eq!(record.value, "text");
-            handle.write(&key("c"), Bytes::from_static(b"1")).await.must("write");
+            handle.write(key("c"), Bytes::from_static(b"1")).await.must("write");
             let mut good = Vec::new();
             let mut bad = Vec::new();
             let mut keys = handle.keys("");
@@ -81,7 +81,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert_eq!(bad, expected, "rows under {prefix} that have no valid key");
             }
             let seen = Condition::unchanged(record.version);
-            let swap = handle.write(&key("b"), Bytes::from_static(b"2")).condition(seen);
+            let swap = handle.write(key("b"), Bytes::from_static(b"2")).condition(seen);
             swap.await.must("compare and swap on a foreign row");
         })
         .case("no_row_ends_a_listing_or_is_skipped", |context| async move {
@@ -124,18 +124,18 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let keys: Vec<_> = handle.keys("").collect().await;
             assert_eq!(keys.iter().filter(|key| key.is_err()).count(), 4, "rows that have no valid key");
             for name in ["b", "c", "d", "e"] {
-                handle.read(&key(name)).await.fails(ErrorKind::Corrupt, "read a row that is not Larder's");
+                handle.read(key(name)).await.fails(ErrorKind::Corrupt, "read a row that is not Larder's");
             }
         })
         .case("read_only_reads_and_refuses_to_write", |context| async move {
             let handle = context.target.open().await;
-            handle.write(&key("a"), Bytes::from_static(b"1")).await.must("write");
+            handle.write(key("a"), Bytes::from_static(b"1")).await.must("write");
             let builder = context.factory.builder(context.target.space()).mode(Mode::ReadOnly);
             let reader = builder.clone().connect().await.must("open to read");
-            assert_eq!(reader.read(&key("a")).await.must("read").must("the entry").value, "1");
-            let write = reader.write(&key("a"), Bytes::from_static(b"2")).await;
+            assert_eq!(reader.read(key("a")).await.must("read").must("the entry").value, "1");
+            let write = reader.write(key("a"), Bytes::from_static(b"2")).await;
             write.fails(ErrorKind::PermissionDenied, "write");
-            reader.delete(&key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
+            reader.delete(key("a")).await.fails(ErrorKind::PermissionDenied, "delete");
             reader.close().await.must("close");
             let absent = context.factory.builder("absent").mode(Mode::ReadOnly).connect().await;
             absent.fails(ErrorKind::InvalidConfig, "open a file that is not there to read it");
@@ -219,10 +219,10 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
             }
             // JSON is kept as it is, as text.
             for text in ["{\"a\" : 1.0, \"a\":2}", " null ", "\"\\u0000\"", "1e400"] {
-                handle.write(&key("text"), Bytes::from_static(text.as_bytes())).await.must("write");
-                assert_eq!(handle.read(&key("text")).await.must("read").must("the entry").value, text);
+                handle.write(key("text"), Bytes::from_static(text.as_bytes())).await.must("write");
+                assert_eq!(handle.read(key("text")).await.must("read").must("the entry").value, text);
             }
-            handle.delete(&key("text")).await.must("delete");
+            handle.delete(key("text")).await.must("delete");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let types = "SELECT DISTINCT typeof(value) FROM larder";
             let types: Vec<String> = sqlx::query_scalar(types).fetch_all(&mut stranger).await.must("query");

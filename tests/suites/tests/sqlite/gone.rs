@@ -33,7 +33,7 @@ async fn open(directory: &TempDir) -> (Store, PathBuf) {
     let path = directory.path().join("data").join("sessions.db");
     fs::create_dir(directory.path().join("data")).must("make the directory");
     let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
-    storage.write(&key("a"), value("1")).await.must("write");
+    storage.write(key("a"), value("1")).await.must("write");
     assert!(storage.contains(&key("a")).await.must("look"));
     (storage, path)
 }
@@ -69,7 +69,7 @@ async fn errors_of_every_call(storage: &Store) -> Vec<(&'static str, Option<Erro
         ("read and touch", storage.read(&a).touching(never).await.err()),
         ("write", storage.write(&a, value("2")).await.err()),
         ("delete", storage.delete(&a).await.err()),
-        ("write if absent", storage.write(&key("new"), value("2")).if_absent().await.err()),
+        ("write if absent", storage.write(key("new"), value("2")).if_absent().await.err()),
         ("write if present", storage.write(&a, value("2")).if_present().await.err()),
         ("write if at", storage.write(&a, value("2")).if_at(at()).await.err()),
         ("delete if at", storage.delete(&a).if_at(at()).await.err()),
@@ -132,7 +132,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let (storage, path) = open(&directory).await;
             let other = directory.path().join("other.db");
             let beside = SqliteStorage::builder().file(&other).connect().await.must("open another");
-            beside.write(&key("b"), value("2")).await.must("write");
+            beside.write(key("b"), value("2")).await.must("write");
             beside.close().await.must("close the other");
             let expected = fs::read(&other).must("read the other file");
             fs::rename(&other, &path).must("put it in the place of the first");
@@ -175,8 +175,8 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             every_call_fails(&storage, "moved").await;
             assert!(!here.exists());
             fs::rename(&there, &here).must("move it back");
-            assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "1");
-            storage.write(&key("a"), value("2")).await.must("write");
+            assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "1");
+            storage.write(key("a"), value("2")).await.must("write");
             storage.close().await.must("close");
             assert!(path.exists());
             drop(context);
@@ -187,7 +187,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let url = format!("sqlite:{}?mode=rwc", path.display());
             let pool = SqlitePoolOptions::new().max_connections(2).connect(&url).await.must("open");
             let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
-            storage.write(&key("a"), value("1")).await.must("write");
+            storage.write(key("a"), value("1")).await.must("write");
             delete(&path);
             every_call_fails(&storage, "deleted").await;
             pool.close().await;
@@ -200,7 +200,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let up: PathBuf = current.components().skip(1).map(|_| "..").collect();
             let relative = up.join(path.strip_prefix("/").must("an absolute path"));
             let storage = SqliteStorage::builder().file(relative).connect().await.must("open");
-            storage.write(&key("a"), value("1")).await.must("write");
+            storage.write(key("a"), value("1")).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
                 .fetch_one(&mut stranger)

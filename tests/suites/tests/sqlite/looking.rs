@@ -93,14 +93,14 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let sweep = std::time::Duration::from_millis(1);
             let builder = SqliteStorage::builder().file(&path).existing().sweep_every(Some(sweep));
             let storage = builder.connect().await.must("look");
-            assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "1");
+            assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "1");
             let listed: Vec<_> = storage.keys("").collect().await;
             assert_eq!(listed.len(), 1);
             storage.close().await.must("close");
             assert!(files(directory.path()) == before, "looking changed the database");
 
             let storage = SqliteStorage::builder().file(&path).existing().connect().await.must("look again");
-            assert!(storage.delete(&key("a")).await.must("delete what was asked for"));
+            assert!(storage.delete(key("a")).await.must("delete what was asked for"));
             storage.close().await.must("close");
             assert_eq!(journal_mode(&path).await, "delete");
             let url = format!("sqlite:{}", path.display());
@@ -149,7 +149,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = foreign(&directory).await;
             let storage = SqliteStorage::builder().file(&path).connect().await.must("open beside others");
             storage
-                .write(&key("a"), Bytes::from_static(b"1"))
+                .write(key("a"), Bytes::from_static(b"1"))
                 .expiry(Expiry::after_secs(60))
                 .await
                 .must("write");

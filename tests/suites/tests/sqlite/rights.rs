@@ -20,7 +20,7 @@ fn key(text: &str) -> Key {
 }
 
 async fn write(storage: &Store, text: &str) {
-    storage.write(&key(text), Bytes::from(text.to_owned())).await.must("write");
+    storage.write(key(text), Bytes::from(text.to_owned())).await.must("write");
 }
 
 /// The permissions of the database and of the files beside it.
@@ -121,10 +121,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let looking = SqliteStorage::builder().file(&path).existing();
             for builder in [read_only, looking] {
                 let storage = builder.connect().await.must("open on a read-only mount");
-                assert_eq!(storage.read(&key("a")).await.must("read").must("the entry").value, "a");
+                assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "a");
                 let keys: Vec<_> = storage.keys("").collect().await;
                 assert!(keys.len() == 1 && keys.iter().all(Result::is_ok));
-                let write = storage.write(&key("b"), Bytes::from_static(b"1")).await;
+                let write = storage.write(key("b"), Bytes::from_static(b"1")).await;
                 let error = write.fails(ErrorKind::PermissionDenied, "write on a read-only mount");
                 assert!(error.message().contains("read-only"), "{error}");
                 storage.close().await.must("close");
@@ -170,7 +170,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let reader = reader.must("open to read");
                 assert!(reader.contains(&key("a")).await.must("look"));
                 std::io::Write::write_all(&mut writing, &[0; 4096]).must("change the file");
-                let read = reader.read(&key("a")).await;
+                let read = reader.read(key("a")).await;
                 read.fails(ErrorKind::InvalidConfig, &format!("read after `{changed}` has changed"));
                 drop(place);
             }

@@ -96,7 +96,7 @@ pub async fn entries_do_not_affect_each_other(target: Target) {
         handle.put(&key(name), &handle.value(name)).await;
     }
     handle.put(&key("ab"), &handle.value("changed")).await;
-    handle.delete(&key("a")).await.must("delete");
+    handle.delete(key("a")).await.must("delete");
     for name in names {
         match name {
             "a" => handle.lacks(&key(name), "read of the deleted key").await,
@@ -138,10 +138,10 @@ pub async fn reopening_finds_what_was_written(target: Target) {
     }
     if expiry {
         let value = handle.value("expiring");
-        handle.write(&key("expiring"), value).expiry(Expiry::after_secs(3600)).await.must("write");
+        handle.write(key("expiring"), value).expiry(Expiry::after_secs(3600)).await.must("write");
     }
     handle.put(&key("gone"), &handle.value("x")).await;
-    handle.delete(&key("gone")).await.must("delete");
+    handle.delete(key("gone")).await.must("delete");
 
     let handle = target.reopen(handle).await;
     for index in 0..20 {

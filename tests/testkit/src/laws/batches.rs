@@ -154,7 +154,7 @@ pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     let ttl = Duration::from_millis(200);
     let value = handle.value("x");
     for name in ["was-expiring", "zero"] {
-        handle.write(&key(name), value.clone()).expiry(Expiry::After(ttl)).await.must("write");
+        handle.write(key(name), value.clone()).expiry(Expiry::After(ttl)).await.must("write");
     }
     let life = Lifetime::begin(ttl);
     let puts = vec![

@@ -28,7 +28,14 @@ pub async fn after_close_every_call_is_refused(target: Target) {
         ("touch", clone.touch(&one, never).await.err()),
         ("ttl", clone.ttl(&one).await.err()),
         ("contains", clone.contains(&one).await.err()),
-        ("read_many", clone.read_many(&[one.clone()], &ReadOptions::new()).await.pop().and_then(Result::err)),
+        (
+            "read_many",
+            clone
+                .read_many(std::slice::from_ref(&one), &ReadOptions::new())
+                .await
+                .pop()
+                .and_then(Result::err),
+        ),
         ("apply", clone.apply(vec![change]).await.pop().and_then(Result::err)),
         ("keys", clone.keys("").next().await.and_then(Result::err)),
         ("entries", clone.entries("").next().await.and_then(Result::err)),

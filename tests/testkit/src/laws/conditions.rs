@@ -57,16 +57,16 @@ pub async fn without_versions_conditions_are_unsupported(target: Target) {
     }
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
-    let record = handle.read(&key("one")).await.must("read").must("read");
+    let record = handle.read(key("one")).await.must("read").must("read");
     assert!(record.version.is_none(), "a storage that has no versions returned one");
     let new = handle.value("new");
     for condition in [Condition::Absent, Condition::At(Version::unique())] {
         for name in ["one", "two"] {
-            let write = handle.write(&key(name), new.clone()).condition(condition.clone()).await;
+            let write = handle.write(key(name), new.clone()).condition(condition.clone()).await;
             write.fails(ErrorKind::Unsupported, "write_if on a storage with no versions");
         }
     }
-    let delete = handle.delete(&key("one")).if_at(Version::unique()).await;
+    let delete = handle.delete(key("one")).if_at(Version::unique()).await;
     delete.fails(ErrorKind::Unsupported, "delete_if on a storage with no versions");
     handle.holds(&key("one"), &old, "read after conditions that are unsupported").await;
     handle.lacks(&key("two"), "read after conditions that are unsupported").await;
@@ -251,9 +251,9 @@ pub async fn a_version_counts_for_its_key_only(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let one = create(&handle, &key("one"), "1").await;
     create(&handle, &key("two"), "2").await;
-    let write = handle.write(&key("two"), handle.value("x")).if_at(one.clone()).await;
+    let write = handle.write(key("two"), handle.value("x")).if_at(one.clone()).await;
     write.fails(ErrorKind::Conflict, "write_if at the version of another key");
-    let delete = handle.delete(&key("two")).if_at(one.clone()).await;
+    let delete = handle.delete(key("two")).if_at(one.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if at the version of another key");
     handle.holds(&key("two"), &handle.value("2"), "read after a conflict").await;
 }

@@ -33,7 +33,7 @@ async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
         return None;
     }
     for name in names {
-        handle.write(&key(name), handle.value("expired")).expiry(Expiry::After(TTL)).await.must("write");
+        handle.write(key(name), handle.value("expired")).expiry(Expiry::After(TTL)).await.must("write");
     }
     expire(&handle).await;
     Some(handle)
@@ -89,7 +89,7 @@ pub async fn expired_entries_are_absent_to_listings(target: Target) {
 /// Deleting an expired entry returns `false`, and counts nothing in a batch.
 pub async fn expired_entries_are_absent_to_deletes(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
-    assert!(!handle.delete(&key("one")).await.must("delete"), "a delete of an expired entry returned true");
+    assert!(!handle.delete(key("one")).await.must("delete"), "a delete of an expired entry returned true");
     handle.put(&key("stays"), &handle.value("x")).await;
     let keys: Vec<Key> = ["two", "stays", "three"].map(key).into();
     let deleted = handle.delete_all(&keys, "delete in a batch").await;
@@ -112,7 +112,7 @@ pub async fn expired_entries_are_absent_to_touch(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
     for (name, expiry) in [("one", Expiry::after_secs(60)), ("two", Expiry::Never)] {
         assert!(
-            !handle.touch(&key(name), expiry).await.must("touch"),
+            !handle.touch(key(name), expiry).await.must("touch"),
             "a touch of an expired entry returned true"
         );
         handle.lacks(&key(name), "read after a touch of an expired entry").await;
@@ -127,14 +127,14 @@ pub async fn expired_entries_are_absent_to_write_if(target: Target) {
     }
     let value = handle.value("expired");
     let ttl = Expiry::After(TTL);
-    let write = handle.write(&key("one"), value.clone()).expiry(ttl).if_absent().await;
+    let write = handle.write(key("one"), value.clone()).expiry(ttl).if_absent().await;
     let version = write.must("write_if of an absent key").version.must("take the version");
-    handle.write(&key("two"), value.clone()).expiry(ttl).await.must("write");
+    handle.write(key("two"), value.clone()).expiry(ttl).await.must("write");
     expire(&handle).await;
-    let write = handle.write(&key("one"), value.clone()).if_at(version).await;
+    let write = handle.write(key("one"), value.clone()).if_at(version).await;
     write.fails(ErrorKind::Conflict, "write_if at the version of an expired entry");
     handle.lacks(&key("one"), "read after a conflict").await;
-    let write = handle.write(&key("two"), handle.value("new")).if_absent().await;
+    let write = handle.write(key("two"), handle.value("new")).if_absent().await;
     write.must("write_if of an absent key over an expired entry");
     handle.holds(&key("two"), &handle.value("new"), "read after write_if over an expired entry").await;
     assert_eq!(
@@ -150,10 +150,10 @@ pub async fn expired_entries_are_absent_to_delete_if(target: Target) {
     if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
         return;
     }
-    let write = handle.write(&key("one"), handle.value("x")).expiry(Expiry::After(TTL)).if_absent().await;
+    let write = handle.write(key("one"), handle.value("x")).expiry(Expiry::After(TTL)).if_absent().await;
     let version = write.must("write_if of an absent key").version.must("take the version");
     expire(&handle).await;
-    let delete = handle.delete(&key("one")).if_at(version.clone()).await;
+    let delete = handle.delete(key("one")).if_at(version.clone()).await;
     delete.fails(ErrorKind::Conflict, "delete_if at the version of an expired entry");
 }
 
@@ -171,7 +171,7 @@ pub async fn an_expired_key_can_be_written_again(target: Target) {
 pub async fn purging_counts_what_has_expired(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
-    handle.write(&key("later"), handle.value("later")).expiry(Expiry::after_secs(60)).await.must("write");
+    handle.write(key("later"), handle.value("later")).expiry(Expiry::after_secs(60)).await.must("write");
     let purged = handle.purge_expired().await.must("purge_expired");
     match handle.info().purge {
         // The entry that was waited for may have been removed by looking at it.
@@ -205,24 +205,24 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
         let ttl = Duration::from_millis(millis);
         let life = Lifetime::begin(ttl);
         for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
-            handle.write(&key(name), handle.value("x")).expiry(Expiry::After(ttl)).await.must("write");
+            handle.write(key(name), handle.value("x")).expiry(Expiry::After(ttl)).await.must("write");
         }
         for (name, expiry) in prolonged {
-            if !handle.touch(&key(name), expiry).await.must("touch") {
+            if !handle.touch(key(name), expiry).await.must("touch") {
                 life.not_early("touch");
                 continue 'tries;
             }
         }
         for (name, expiry) in written {
-            handle.write(&key(name), handle.value("x")).expiry(expiry).await.must("write");
+            handle.write(key(name), handle.value("x")).expiry(expiry).await.must("write");
         }
         for &(name, expiry) in swapped {
-            let Some(version) = handle.read(&key(name)).await.must("read").and_then(|record| record.version)
+            let Some(version) = handle.read(key(name)).await.must("read").and_then(|record| record.version)
             else {
                 life.not_early("read");
                 continue 'tries;
             };
-            let swap = handle.write(&key(name), handle.value("x")).expiry(expiry).if_at(version).await;
+            let swap = handle.write(key(name), handle.value("x")).expiry(expiry).if_at(version).await;
             if swap.is_err() {
                 life.not_early("write_if");
                 continue 'tries;
@@ -254,13 +254,13 @@ pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
     let touched = [("touch-long", long), ("touch-stays", Expiry::Never)];
     let written = [("write-long", long), ("write-stays", Expiry::Never)];
     for (name, expiry) in touched.into_iter().chain(written) {
-        handle.write(&key(name), handle.value("x")).expiry(expiry).await.must("write");
+        handle.write(key(name), handle.value("x")).expiry(expiry).await.must("write");
     }
     for (name, _) in touched {
-        assert!(handle.touch(&key(name), short).await.must("touch"), "a touch of an entry returned false");
+        assert!(handle.touch(key(name), short).await.must("touch"), "a touch of an entry returned false");
     }
     for (name, _) in written {
-        handle.write(&key(name), handle.value("x")).expiry(short).await.must("write");
+        handle.write(key(name), handle.value("x")).expiry(short).await.must("write");
     }
     expire(&handle).await;
     let purged = handle.purge_expired().await.must("purge_expired");

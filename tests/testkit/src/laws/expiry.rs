@@ -78,12 +78,12 @@ pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
     handle.put(&key("one"), &old).await;
     for expiry in [Expiry::after_secs(60), Expiry::After(Duration::ZERO)] {
         for name in ["one", "two"] {
-            let write = handle.write(&key(name), handle.value("new")).expiry(expiry).await;
+            let write = handle.write(key(name), handle.value("new")).expiry(expiry).await;
             write.fails(ErrorKind::Unsupported, "write with a time to live");
         }
-        let write = handle.write(&key("two"), handle.value("new")).expiry(expiry).if_absent().await;
+        let write = handle.write(key("two"), handle.value("new")).expiry(expiry).if_absent().await;
         write.fails(ErrorKind::Unsupported, "write_if with a time to live");
-        handle.touch(&key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
+        handle.touch(key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
     }
     handle.ttl(&key("one")).await.fails(ErrorKind::Unsupported, "ttl");
     handle.holds(&key("one"), &old, "read after what is unsupported").await;
@@ -134,8 +134,8 @@ pub async fn a_write_without_a_time_to_live_makes_it_stay(target: Target) {
 pub async fn a_write_replaces_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     put_for(&handle, &key("longer"), "old", SHORT).await;
-    handle.write(&key("longer"), handle.value("new")).expiry(LONG).await.must("write");
-    handle.write(&key("shorter"), handle.value("old")).expiry(LONG).await.must("write");
+    handle.write(key("longer"), handle.value("new")).expiry(LONG).await.must("write");
+    handle.write(key("shorter"), handle.value("old")).expiry(LONG).await.must("write");
     handle.put(&key("none"), &handle.value("old")).await;
     let shorter = put_for(&handle, &key("shorter"), "new", SHORT).await;
     shorter.expires(&handle, &key("shorter"), "read of an entry whose life was shortened by a write").await;
@@ -268,7 +268,7 @@ pub async fn ttl_says_what_remains(target: Target) {
             Some(Expiry::Never) => panic!("the ttl of an entry that expires is Never"),
         }
     }
-    handle.delete(&key("expires")).await.must("delete");
+    handle.delete(key("expires")).await.must("delete");
     assert_eq!(handle.ttl(&key("expires")).await.must("ttl"), None, "the ttl of a deleted key");
 }
 
@@ -297,11 +297,11 @@ pub async fn touch_extends(target: Target) {
 /// A touch shortens a life, and gives one to an entry that had none.
 pub async fn touch_shortens(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    handle.write(&key("long"), handle.value("x")).expiry(LONG).await.must("write");
+    handle.write(key("long"), handle.value("x")).expiry(LONG).await.must("write");
     handle.put(&key("stays"), &handle.value("x")).await;
     for name in ["long", "stays"] {
         let life = Lifetime::begin(SHORT);
-        let there = handle.touch(&key(name), Expiry::After(SHORT)).await.must("touch");
+        let there = handle.touch(key(name), Expiry::After(SHORT)).await.must("touch");
         assert!(there, "a touch of an entry returned false");
         life.written()
             .expires(&handle, &key(name), "read of an entry whose life was shortened by a touch")

@@ -42,7 +42,7 @@ async fn listing(target: &Target) -> Option<Handle> {
 async fn fill(handle: &Handle, names: &[&str]) -> BTreeSet<String> {
     let mut stored = BTreeSet::new();
     for name in names {
-        match handle.write(&key(name), handle.value(name)).await {
+        match handle.write(key(name), handle.value(name)).await {
             Ok(_) => drop(stored.insert((*name).to_owned())),
             Err(error) => assert!(
                 error.kind() == ErrorKind::InvalidKey && !handle.info().any_key,
@@ -100,7 +100,7 @@ pub async fn entries_carry_value_version_and_remaining_time(target: Target) {
     let life = Lifetime::begin(ttl);
     for name in ["stays-1", "stays-2", "goes-1", "goes-2"] {
         let expiry = if expiry && name.starts_with("goes") { Expiry::After(ttl) } else { Expiry::Never };
-        handle.write(&key(name), handle.value(name)).expiry(expiry).await.must("write");
+        handle.write(key(name), handle.value(name)).expiry(expiry).await.must("write");
     }
     let life = life.written();
     let asked = std::time::Instant::now();
@@ -126,7 +126,7 @@ pub async fn deleted_keys_are_not_listed(target: Target) {
     let mut stored = fill(&handle, &["a", "b", "c", "d"]).await;
     fill(&handle, &["a", "c"]).await;
     for name in ["b", "d"] {
-        handle.delete(&key(name)).await.must("delete");
+        handle.delete(key(name)).await.must("delete");
         stored.remove(name);
     }
     assert_eq!(handle.listed("").await, stored, "the keys listed after deletes");
@@ -264,7 +264,7 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
                     }
                 }
                 let name = &overwritten[round % overwritten.len()];
-                handle.write(&key(name), handle.bulk(100 + round % 3000, 7)).await?;
+                handle.write(key(name), handle.bulk(100 + round % 3000, 7)).await?;
                 round += 1;
                 tokio::task::yield_now().await;
             }

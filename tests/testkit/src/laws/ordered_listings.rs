@@ -96,7 +96,7 @@ pub async fn a_limit_counts_what_is_listed(target: Target) {
         let ttl = Duration::from_millis(120);
         for index in 0..30 {
             let name = format!("b-{index:02}-expired");
-            handle.write(&key(&name), handle.value(&name)).expires_in(ttl).await.must("write");
+            handle.write(key(&name), handle.value(&name)).expires_in(ttl).await.must("write");
         }
         let last = key("last");
         let life = Lifetime::begin(ttl);
@@ -155,7 +155,7 @@ const UNORDERED: [&str; 22] = [
 async fn fill_unordered(handle: &Handle) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for name in UNORDERED.iter().chain(&["9", "1", "100", "user:1", "user:10", "user:2", "User:1"]) {
-        if handle.write(&key(name), handle.value(name)).await.is_ok() {
+        if handle.write(key(name), handle.value(name)).await.is_ok() {
             all.insert((*name).to_owned());
         }
     }

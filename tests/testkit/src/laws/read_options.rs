@@ -43,14 +43,14 @@ pub async fn a_read_returns_the_ttl_if_asked(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let value = handle.value("x");
     handle.put(&key("stays"), &value).await;
-    handle.write(&key("goes"), value.clone()).expires_in(HOUR).await.must("write");
+    handle.write(key("goes"), value.clone()).expires_in(HOUR).await.must("write");
     for name in ["stays", "goes"] {
-        let plain = handle.read(&key(name)).await.must("read").must("read");
+        let plain = handle.read(key(name)).await.must("read").must("read");
         assert_eq!(plain.expiry, None, "the expiry of a read that did not ask for it");
-        let full = handle.read(&key(name)).with_ttl().await.must("read").must("read with its ttl");
+        let full = handle.read(key(name)).with_ttl().await.must("read").must("read with its ttl");
         assert!(handle.same(&full.value, &value), "a read with the ttl returned another value");
         assert!(full.version == plain.version, "reads with and without the ttl gave two versions");
-        let short = handle.read(&key(name)).with_ttl().without_value().await.must("read");
+        let short = handle.read(key(name)).with_ttl().without_value().await.must("read");
         let short = short.must("read the ttl without the value");
         for record in [full, short] {
             let left = ttl(&record, "a read with the ttl");
@@ -58,7 +58,7 @@ pub async fn a_read_returns_the_ttl_if_asked(target: Target) {
             assert!(right, "the ttl that was read of the entry that {name} is {left:?}");
         }
     }
-    let missing = handle.read(&key("missing")).with_ttl().await.must("read");
+    let missing = handle.read(key("missing")).with_ttl().await.must("read");
     assert!(missing.is_none(), "a read with the ttl of a missing entry found one");
 }
 
@@ -67,7 +67,7 @@ pub async fn read_many_returns_each_ttl(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
     for (name, ttl) in [("hour", HOUR), ("day", DAY)] {
-        handle.write(&key(name), handle.value(name)).expires_in(ttl).await.must("write");
+        handle.write(key(name), handle.value(name)).expires_in(ttl).await.must("write");
     }
     let names = ["day", "missing", "stays", "hour", "day"];
     let keys: Vec<Key> = names.map(key).into();

@@ -40,7 +40,7 @@ pub async fn debug_prints_no_key_and_no_value(target: Target) {
     let value = handle.value(VALUE);
     handle.put(&key(KEY), &value).await;
     is_discreet(&format!("{:?} {:#?}", *handle, *handle), "Debug of the storage");
-    let record = handle.read(&key(KEY)).await.must("read").must("read");
+    let record = handle.read(key(KEY)).await.must("read").must("read");
     is_discreet(&format!("{record:?} {record:#?}"), "Debug of a record");
     if handle.info().listing {
         let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");

@@ -13,7 +13,7 @@ async fn neighbours(target: &Target) -> (Handle, Handle, Vec<Key>) {
     let (app, app_one) = (target.open().await, target.beside("-one").open().await);
     let mut keys = Vec::new();
     for name in ["k", "-one", "-onek", "-one:k", "-one/k", "-one.k", "-one-k", "one:k", ":k"] {
-        match app.write(&key(name), app.value("app's")).await {
+        match app.write(key(name), app.value("app's")).await {
             Ok(_) => keys.push(key(name)),
             Err(error) => assert!(
                 error.kind() == ErrorKind::InvalidKey && !app.info().any_key,
@@ -34,7 +34,7 @@ pub async fn spaces_do_not_share_keys(target: Target) {
     for key in &keys {
         app.holds(key, &app.value("app's"), "read of a key after it was written in another space").await;
     }
-    assert!(app.delete(&key("k")).await.must("delete"), "a delete of an entry returned false");
+    assert!(app.delete(key("k")).await.must("delete"), "a delete of an entry returned false");
     app_one.holds(&key("k"), &app_one.value("app-one's"), "read after a delete in another space").await;
     if app.info().listing {
         assert_eq!(app_one.listed("").await.len(), 1, "the number of keys listed in a space with one");

@@ -38,7 +38,7 @@ pub async fn empty_value(target: Target) {
             handle.contains(&key("empty")).await.must("contains"),
             "contains is false for an empty value"
         );
-        assert!(handle.delete(&key("empty")).await.must("delete"), "delete of an empty value returned false");
+        assert!(handle.delete(key("empty")).await.must("delete"), "delete of an empty value returned false");
     }
 }
 
@@ -103,12 +103,12 @@ pub async fn value_beyond_the_limit_is_refused(target: Target) {
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
     let value = handle.bulk(usize::try_from(most).must("count in usize") + 1, 2);
-    let write = handle.write(&key("one"), value.clone()).await;
+    let write = handle.write(key("one"), value.clone()).await;
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit");
-    let write = handle.write(&key("two"), value.clone()).await;
+    let write = handle.write(key("two"), value.clone()).await;
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit under a new key");
     if handle.info().conditions() {
-        let write = handle.write(&key("two"), value).if_absent().await;
+        let write = handle.write(key("two"), value).if_absent().await;
         write.fails(ErrorKind::TooLarge, "write_if of a value beyond the limit");
     }
     handle.holds(&key("one"), &old, "read after a write that was refused").await;
@@ -126,7 +126,7 @@ pub async fn values_share_no_buffer_with_the_caller(target: Target) {
         buffer.put(handle.bulk(512, index));
         let value = buffer.split().freeze();
         written.push(value.to_vec());
-        handle.write(&key(&format!("buffer-{index}")), value).await.must("write");
+        handle.write(key(&format!("buffer-{index}")), value).await.must("write");
         // With the store's own copy made, the value's bytes are free to be used again.
         if let (0, Ok(again)) = (index % 8, std::mem::take(&mut buffer).freeze().try_into_mut()) {
             buffer = again;
@@ -285,12 +285,12 @@ pub async fn values_that_are_not_json_are_refused(target: Target) {
     handle.put(&key("one"), &old).await;
     for value in [&b""[..], b"\xff", b"{", b"{} {}", b"hello", b"NaN", b"'x'", b"{\"a\":1,}"] {
         let value = Bytes::copy_from_slice(value);
-        let write = handle.write(&key("one"), value.clone()).await;
+        let write = handle.write(key("one"), value.clone()).await;
         write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON");
-        let write = handle.write(&key("two"), value.clone()).await;
+        let write = handle.write(key("two"), value.clone()).await;
         write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON under a new key");
         if handle.info().conditions() {
-            let write = handle.write(&key("two"), value).if_absent().await;
+            let write = handle.write(key("two"), value).if_absent().await;
             write.fails(ErrorKind::InvalidValue, "write_if of a value that is not JSON");
         }
     }
