@@ -48,10 +48,10 @@ pub enum ErrorKind {
     /// The store cannot be reached, is starting, stopping or too busy. Trying again may work; a
     /// write that failed so may or may not have happened.
     Unavailable,
-    /// The store did not answer in time. Trying again may work; a write that failed so may or may
+    /// The store did not answer in time. Trying again may work; a write that failed this way may or may
     /// not have happened.
     Timeout,
-    /// The condition of a compare-and-swap did not hold. Read again and decide anew.
+    /// The condition of a compare-and-swap did not hold. Read again, then decide.
     Conflict,
     /// The text cannot be a key, or the layout in use cannot store this key.
     InvalidKey,
@@ -193,7 +193,7 @@ impl Error {
     /// The storage has been closed.
     #[must_use]
     pub fn closed() -> Self {
-        Self::new(ErrorKind::Closed, "the storage has been closed; open it again to use it")
+        Self::new(ErrorKind::Closed, "the storage has been closed; open it again to use it").not_applied()
     }
 
     /// Names the adapter, unless one is named already. [`Store`](crate::v2::Store) does this for every
@@ -243,6 +243,19 @@ impl Error {
         self
     }
 
+    /// Takes back [`not_applied`](Self::not_applied): a part of the operation was done, or may have been.
+    #[must_use]
+    pub fn partly_applied(mut self) -> Self {
+        self.inner().outcome = Outcome::Unknown;
+        self
+    }
+
+    /// Whether the store cannot be reached, so that whatever is sent next would fail in the same way.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -255,9 +268,9 @@ impl Error {
 
     /// Whether the change that failed has happened.
     ///
-    /// After [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout) and
-    /// [`Other`](ErrorKind::Other) this is unknown unless the adapter has proved the contrary. All other
-    /// kinds are refusals: nothing was changed.
+    /// After [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout),
+    /// [`Closed`](ErrorKind::Closed) and [`Other`](ErrorKind::Other) this is unknown unless the adapter has
+    /// proved the contrary. The other kinds are refusals: nothing was changed.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
@@ -302,7 +315,7 @@ impl Error {
         &self.0.failures
     }
 
-    /// The same, to own.
+    /// Takes the failures out of the error.
     #[must_use]
     pub fn into_failures(self) -> Vec<Failure> {
         Arc::unwrap_or_clone(self.0).failures
@@ -329,7 +342,7 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::InvalidKey)
     }
 
-    /// The same error, for another caller who waits for the same outcome.
+    /// The same error, for another caller that waits for the same outcome.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         self.clone()
@@ -340,7 +353,9 @@ impl ErrorKind {
     /// What an error of this kind proves about a change.
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Other => Outcome::Unknown,
+            Self::Unavailable | Self::Timeout | Self::Closed | Self::Partial | Self::Other => {
+                Outcome::Unknown
+            }
             _ => Outcome::NotApplied,
         }
     }
@@ -481,11 +496,11 @@ mod tests {
     #[test]
     fn error_about_an_entry_prints_the_fingerprint_and_not_the_key() {
         let key = Key::new("cookie:hunter2").unwrap();
-        let error = Error::new(ErrorKind::Codec, "it is no JSON").with_key(&key);
+        let error = Error::new(ErrorKind::Codec, "not valid JSON").with_key(&key);
         let fingerprint = key.fingerprint();
         assert_eq!(error.fingerprint(), Some(&*fingerprint));
         for error in [error.duplicate(), error] {
-            assert_eq!(error.to_string(), format!("it is no JSON (key fingerprint {fingerprint})"));
+            assert_eq!(error.to_string(), format!("not valid JSON (key fingerprint {fingerprint})"));
             assert!(!format!("{error:?}").contains("hunter2"));
             assert!(format!("{error:?}").contains(&fingerprint));
         }
@@ -519,12 +534,14 @@ mod tests {
     #[test]
     fn outcome_is_unknown_unless_it_is_proved() {
         let outcome = |kind| Error::new(kind, "no").outcome();
-        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Other] {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Closed, ErrorKind::Other] {
             assert_eq!(outcome(kind), Outcome::Unknown);
             assert_eq!(Error::new(kind, "no").not_applied().outcome(), Outcome::NotApplied);
         }
-        for kind in [ErrorKind::Conflict, ErrorKind::TooLarge, ErrorKind::Closed] {
+        for kind in [ErrorKind::Conflict, ErrorKind::TooLarge, ErrorKind::StorageFull] {
             assert_eq!(outcome(kind), Outcome::NotApplied);
         }
+        assert_eq!(Error::closed().outcome(), Outcome::NotApplied);
+        assert_eq!(Error::conflict().partly_applied().outcome(), Outcome::Unknown);
     }
 }

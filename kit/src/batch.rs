@@ -1,6 +1,6 @@
 //! Batches: which changes go together, and what became of each.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashSet, fmt};
 
 use larder_core::v2::{Applied, Change, Error, ErrorKind, Key, Result};
 
@@ -17,7 +17,7 @@ pub struct Limits {
 ///
 /// It is sent in rounds, each within the [`Limits`] and with at most one change of a key. Changes of one
 /// key keep their order: the second is sent once the first is done, so the last one wins. If the store
-/// [is gone](is_gone), the changes that were not sent fail with the same error, marked as
+/// [is gone](Error::is_gone), the changes that were not sent fail with the same error, marked as
 /// [not applied](Error::not_applied).
 ///
 /// ```
@@ -81,7 +81,7 @@ impl Batch {
     pub fn next_round(&mut self) -> Option<Round> {
         let mut round = Round { changes: Vec::new(), places: Vec::new() };
         let mut bytes = 0;
-        let mut keys: HashMap<Key, ()> = HashMap::new();
+        let mut keys: HashSet<Key> = HashSet::new();
         let mut later = Vec::new();
         while let Some((place, change)) = self.waiting.pop() {
             let size = change.size();
@@ -91,7 +91,7 @@ impl Batch {
                 self.waiting.push((place, change));
                 break;
             }
-            if keys.insert(change.key.clone(), ()).is_some() {
+            if !keys.insert(change.key.clone()) {
                 later.push((place, change));
                 continue;
             }
@@ -108,10 +108,10 @@ impl Batch {
         let gone = match &outcome {
             Err(error) => Some(error),
             Ok(results) => {
-                results.iter().filter_map(|result| result.as_ref().err()).find(|error| is_gone(error))
+                results.iter().filter_map(|result| result.as_ref().err()).find(|error| error.is_gone())
             }
         };
-        if let Some(error) = gone.filter(|error| is_gone(error)) {
+        if let Some(error) = gone.filter(|error| error.is_gone()) {
             let error = error.clone().not_applied();
             for (place, _) in self.waiting.drain(..) {
                 self.results[place] = Some(Err(error.clone()));
@@ -138,12 +138,6 @@ impl Batch {
             || Err(Error::new(ErrorKind::Other, "the store returned too few results for the batch"));
         self.results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
-}
-
-/// Whether the store cannot be reached, so that whatever is sent next would fail in the same way.
-#[must_use]
-pub fn is_gone(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
 }
 
 impl fmt::Debug for Batch {

@@ -19,7 +19,7 @@ mod sweep;
 mod url;
 
 pub use crate::{
-    batch::{Batch, Limits, Round, is_gone},
+    batch::{Batch, Limits, Round},
     group_commit::GroupCommit,
     json::check_json,
     pages::{PageSize, Pager, pages},

@@ -49,10 +49,11 @@ impl PageSize {
     /// How many bytes of values a page should have.
     const BYTES: usize = 1 << 20;
 
-    /// `first` entries at first, whose size is not known yet, and at most `max`.
+    /// `first` entries at first, whose size is not known yet, and at most `max`; at least one.
     #[must_use]
-    pub const fn new(first: usize, max: usize) -> Self {
-        Self { entries: first, max }
+    pub fn new(first: usize, max: usize) -> Self {
+        let max = max.max(1);
+        Self { entries: first.clamp(1, max), max }
     }
 
     /// How many entries to read at once.

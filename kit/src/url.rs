@@ -55,20 +55,25 @@ impl StoreUrl {
             ));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        Ok(Self {
-            scheme: scheme.to_ascii_lowercase(),
-            rest: rest.to_owned(),
-            options: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-        })
+        let options: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        // Otherwise it may be the end of a password, which an error about an unknown option would print.
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if !options.iter().all(|(name, _)| name.chars().all(legal)) {
+            return Err(configuration(
+                "the name of an option has letters, digits, `_`, `-` and `.` only; a question mark in a password is \
+                 written `%3F`",
+            ));
+        }
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), options })
     }
 
-    /// What stands before the first colon, in lower case.
+    /// The text before the first colon, in lower case.
     #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// What stands between the scheme's colon and the question mark, as it is.
+    /// The text between the scheme's colon and the question mark, as it is.
     #[must_use]
     pub fn rest(&self) -> &str {
         &self.rest
@@ -197,12 +202,12 @@ impl StoreUrl {
         }
     }
 
-    /// The names of the options that nobody has taken yet.
+    /// The names of the options that have not been taken yet.
     pub fn remaining(&self) -> impl Iterator<Item = &str> {
         self.options.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Refuses options that nobody took; `known` names those that exist.
+    /// Refuses options that were not taken; `known` names those that exist.
     ///
     /// # Errors
     ///
@@ -250,7 +255,7 @@ impl fmt::Debug for StoreUrl {
 }
 
 /// `url` fit to be shown: the password between `user:` and `@` replaced by `***`, and no options, which
-/// may be secrets too. Of what is not a URL with a host nor one of a path only the scheme is shown.
+/// may be secrets too. For any other text, only the scheme is shown.
 ///
 /// ```
 /// assert_eq!(larder_kit::redact("postgres://bot:hunter2@db/app?sslmode=require"), "postgres://bot:***@db/app");
@@ -265,15 +270,17 @@ pub fn redact(url: &str) -> String {
 }
 
 fn redact_password(url: &str) -> String {
-    // A password may hold any character that nobody encoded: all up to the last `@` is taken for it.
+    // A password may hold any character unencoded: it extends to the last `@`.
     let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
     match parts {
+        // The `@` may be in the password or in an option.
+        Some((scheme, (user_info, _))) if user_info.contains('?') => format!("{scheme}://***"),
         Some((scheme, (user_info, host))) => match user_info.split_once(':') {
             Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
             None => format!("{scheme}://{user_info}@{host}"),
         },
         None if url.contains("://") => url.to_owned(),
-        // A URL that somebody mistyped may hold a password anywhere.
+        // A mistyped URL may hold a password anywhere.
         None => match url.split_once(':') {
             Some(("file" | "sqlite" | "memory", _)) => url.to_owned(),
             Some((scheme, _)) => format!("{scheme}:***"),
@@ -285,6 +292,20 @@ fn redact_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn password_with_a_question_mark_is_never_shown() {
+        for url in
+            ["postgres://u:what?hunter2@h/db", "redis://u:12?hunter2@h", "redis://h:1/?password=a@hunter2"]
+        {
+            assert!(!redact(url).contains("hunter2"), "{}", redact(url));
+        }
+        assert_eq!(redact("redis-sentinel://a:1,b:2/m?sentinel_password=a@hunter2"), "redis-sentinel://***");
+        for url in ["postgres://u:what?hunter2@h/db", "redis://u:12?hunter2@h"] {
+            let error = StoreUrl::parse(url).unwrap_err();
+            assert!(!format!("{error:?}").contains("hunter2") && error.message().contains("%3F"), "{error}");
+        }
+    }
 
     #[test]
     fn paths() {

@@ -12,7 +12,7 @@ use larder_core::v2::{
     Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions,
     WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, is_gone, pages};
+use larder_kit::{Batch, Limits, pages};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
     bson::{Document, RawDocumentBuf, doc},
@@ -138,7 +138,7 @@ impl MongoStorage {
             return results;
         }
         let sent = bulk::send(&self.driver, &keys, puts).await.unwrap_or_else(|error| {
-            if is_gone(&error) {
+            if error.is_gone() {
                 let _ = gone.set(error.clone());
             }
             keys.iter().map(|_| Err(error.clone())).collect()
@@ -170,7 +170,7 @@ impl MongoStorage {
             }
         };
         if let Err(error) = &result
-            && is_gone(error)
+            && error.is_gone()
         {
             let _ = gone.set(error.clone());
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use larder_core::v2::{Action, Applied, Change, Condition, Error, ErrorKind, Result, Written};
-use larder_kit::{Batch, Limits, is_gone};
+use larder_kit::{Batch, Limits};
 
 use crate::{
     table::{Table, millis},
@@ -62,14 +62,14 @@ async fn send_round(table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
                 parts.extend([rest, part]);
             }
             Err(error) => {
-                gone = gone.or_else(|| Some(error.clone()).filter(is_gone));
+                gone = gone.or_else(|| Some(error.clone()).filter(Error::is_gone));
                 for (place, _) in part {
                     results[place] = Err(error.clone());
                 }
             }
             Ok(applied) => {
                 for ((place, _), result) in part.into_iter().zip(applied) {
-                    gone = gone.or_else(|| result.as_ref().err().filter(|error| is_gone(error)).cloned());
+                    gone = gone.or_else(|| result.as_ref().err().filter(|error| error.is_gone()).cloned());
                     results[place] = result;
                 }
             }

@@ -6,7 +6,7 @@ use larder_core::v2::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
     Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Sweeper, is_gone, pages};
+use larder_kit::{Sweeper, pages};
 
 use crate::{
     batch,
@@ -96,7 +96,7 @@ impl Storage for PostgresStorage {
                 }
                 Err(error) => {
                     results.extend(chunk.iter().map(|_| Err(error.clone())));
-                    gone = Some(error).filter(is_gone);
+                    gone = Some(error).filter(Error::is_gone);
                 }
             }
         }

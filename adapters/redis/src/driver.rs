@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 
 use larder_core::v2::{Key, ReadOptions, Record, Result};
-use larder_kit::is_gone;
 use redis::{RedisResult, Value};
 
 use crate::{
@@ -71,7 +70,7 @@ impl Driver {
         let mut records: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
             let failure = records.last().and_then(|last| last.as_ref().err());
-            if let Some(error) = failure.filter(|error| is_gone(error)).cloned() {
+            if let Some(error) = failure.filter(|error| error.is_gone()).cloned() {
                 records.extend(vec![Err(error); chunk.len()]);
                 continue;
             }

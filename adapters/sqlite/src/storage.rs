@@ -6,7 +6,7 @@ use larder_core::v2::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
     ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, Sweeper, check_json, is_gone, pages};
+use larder_kit::{Batch, Limits, Sweeper, check_json, pages};
 
 use crate::{
     config::ValueFormat,
@@ -88,7 +88,7 @@ impl Storage for SqliteStorage {
                         results.push(self.table.read(key, options).await);
                     }
                 }
-                Err(error) if is_gone(&error) => {
+                Err(error) if error.is_gone() => {
                     results.resize_with(keys.len(), || Err(error.clone()));
                     break;
                 }

@@ -9,7 +9,6 @@ use larder_core::v2::{
     Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result,
     Version, Written, unique,
 };
-use larder_kit::is_gone;
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
@@ -68,14 +67,14 @@ impl Table {
     /// Makes changes of different keys, together if all can be made, and otherwise one by one.
     pub(crate) async fn apply(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
         match self.apply_together(changes).await {
-            Err(error) if changes.len() > 1 && !is_gone(&error) => {}
+            Err(error) if changes.len() > 1 && !error.is_gone() => {}
             outcome => return outcome,
         }
         // The database refuses one of them; each fails alone.
         let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
         for change in changes {
             match results.last() {
-                Some(Err(error)) if is_gone(error) => results.push(Err(error.clone().not_applied())),
+                Some(Err(error)) if error.is_gone() => results.push(Err(error.clone().not_applied())),
                 _ => match self.apply_together(slice::from_ref(change)).await {
                     Ok(alone) => results.extend(alone),
                     Err(error) => results.push(Err(error)),

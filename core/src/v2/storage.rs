@@ -11,7 +11,7 @@ use super::{
     Action, Applied, Change, DeleteOptions, Entry, Info, ListOptions, ReadOptions, TouchOptions,
     WriteOptions, Written,
 };
-use crate::{Error, ErrorKind, Expiry, Key, Record, Result};
+use crate::{Error, Expiry, Key, Record, Result};
 
 /// A stream of entries, as a listing finds them.
 pub type EntryStream = BoxStream<'static, Result<Entry>>;
@@ -24,7 +24,8 @@ const CLEAR_CHUNK: usize = 512;
 /// Callers use [`Store`](super::Store), which applies the rules that are the same on every adapter. So an
 /// adapter can rely on the following:
 ///
-/// - No method but [`close`](Storage::close) is called after `close` was called.
+/// - No operation begins after [`close`](Storage::close) was called. One that is under way may still call
+///   other methods.
 /// - An [`Expiry`] is never [elapsed](Expiry::is_elapsed): a write or touch with a time to live of zero
 ///   arrives as a deletion on the same condition.
 /// - A deletion or touch never arrives with [`Condition::Absent`](super::Condition::Absent), which
@@ -46,11 +47,11 @@ const CLEAR_CHUNK: usize = 512;
 /// - **Keys are data**, see [`Key`]. Two different keys are two entries.
 /// - **Absent is not an error**, and an error is never reported as absent.
 /// - **Conditions are atomic.** Of any number of racing changes on the same condition one succeeds; the
-///   others are [`Conflict`](ErrorKind::Conflict) errors.
+///   others are [`Conflict`](crate::ErrorKind::Conflict) errors.
 /// - **Listings miss nothing that stays.** A key that is there from the beginning of a listing to its
-///   end is in it, whatever is written meanwhile. Keys that come or go meanwhile may or may not be.
-/// - **Listings report what they cannot name or read.** An `Err` of kind [`Corrupt`](ErrorKind::Corrupt)
-///   or [`InvalidKey`](ErrorKind::InvalidKey) concerns one entry and the listing goes on; any other error
+///   end is in it, whatever is written during it. Keys that come or go may or may not be.
+/// - **Listings report what they cannot name or read.** An `Err` of kind [`Corrupt`](crate::ErrorKind::Corrupt)
+///   or [`InvalidKey`](crate::ErrorKind::InvalidKey) concerns one entry and the listing goes on; any other error
 ///   ends it ([`Error::concerns_one_entry`]).
 ///
 /// # Expiry
@@ -77,7 +78,7 @@ const CLEAR_CHUNK: usize = 512;
 /// # Errors
 ///
 /// Every method returns [`Error`] with a kind to decide by, and can fail with
-/// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout). If the request was surely
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout). If the request was surely
 /// not sent, the error is marked [`not_applied`](Error::not_applied). Adapters do not retry a write that
 /// may have reached the store.
 ///
@@ -127,11 +128,12 @@ const CLEAR_CHUNK: usize = 512;
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Reads the entry under `key`; `None` if there is no entry.
     ///
-    /// Whatever `options` ask for is of one moment: value, version, TTL and touch.
+    /// Value, version, TTL and touch belong to the same moment. The record may hold more than `options` ask
+    /// for; [`Store`](super::Store) leaves it out.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](ErrorKind::Corrupt) if what is stored was not written by this adapter or is damaged;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if what is stored was not written by this adapter or is damaged;
     /// other keys are not affected.
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>>;
 
@@ -140,9 +142,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) if the condition does not hold,
-    /// [`InvalidValue`](ErrorKind::InvalidValue) if the store's form for values cannot hold this one,
-    /// [`StorageFull`](ErrorKind::StorageFull) if there is no room. The old entry then stays as it was.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold,
+    /// [`InvalidValue`](crate::ErrorKind::InvalidValue) if the store's form for values cannot hold this one,
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if there is no room. The old entry then stays as it was.
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written>;
 
     /// Deletes the entry under `key` if the condition holds; returns whether there was an entry. Atomic,
@@ -150,7 +152,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) if the condition does not hold.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold.
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool>;
 
     /// The adapter's name and what this storage, as configured, does natively. Always the same.
@@ -163,7 +165,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) if the condition does not hold.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold.
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let _ = (key, expiry, options);
         Err(Error::unsupported())
@@ -172,12 +174,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Reads several entries: one result per key, in the order of `keys`. A key that is named twice is
     /// read twice. Not a snapshot.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let mut results = Vec::with_capacity(keys.len());
+        let mut results: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
         for key in keys {
-            match results.last() {
-                Some(Err(error)) if is_gone(error) => results.push(Err(error.clone())),
-                _ => results.push(self.read(key, options).await),
-            }
+            results.push(match results.last() {
+                Some(Err(error)) if error.is_gone() => Err(error.clone().not_applied()),
+                _ => self.read(key, options).await,
+            });
         }
         results
     }
@@ -186,13 +188,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// the order of the batch. Not a transaction: a change that fails fails alone, and readers may see
     /// some of the changes before the others.
     ///
-    /// If the store becomes [`Unavailable`](ErrorKind::Unavailable) or does not answer in time, the
+    /// If the store becomes [`Unavailable`](crate::ErrorKind::Unavailable) or does not answer in time, the
     /// changes that were not sent yet fail with the same error, [`not_applied`](Error::not_applied).
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
         for change in changes {
             results.push(match results.last() {
-                Some(Err(error)) if is_gone(error) => Err(error.clone().not_applied()),
+                Some(Err(error)) if error.is_gone() => Err(error.clone().not_applied()),
                 _ => apply_one(self, change).await,
             });
         }
@@ -201,7 +203,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Lists entries. See "Listings" in the contract. The stream reads on only as it is polled, in
     /// constant memory, and may be dropped at any point. An entry whose key is not a valid [`Key`],
-    /// written by another program, is an `Err` of kind [`InvalidKey`](ErrorKind::InvalidKey).
+    /// written by another program, is an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey).
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let _ = options;
         stream::once(future::ready(Err(Error::unsupported()))).boxed()
@@ -229,7 +231,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
                 return Err(error);
             }
             for result in self.apply(changes).await {
-                deleted += u64::from(result? == Applied::Deleted(true));
+                match result {
+                    Ok(applied) => deleted += u64::from(applied == Applied::Deleted(true)),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            if let Some(error) = failure {
+                return Err(error);
             }
         }
         Ok(deleted)
@@ -254,16 +262,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Flushes, ends background work and releases what the storage holds. Called again after a failure,
-    /// and possibly while operations are under way. A pool or client that the caller handed in stays
+    /// and possibly while operations or another close are under way. A pool or client that the caller handed in stays
     /// open. Dropping the storage ends background work too, but cannot wait for it.
     async fn close(&self) -> Result<()> {
         Ok(())
     }
-}
-
-/// Whether the store cannot be reached, so that the rest of a batch would fail in the same way.
-fn is_gone(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
 }
 
 async fn apply_one<S: Storage + ?Sized>(storage: &S, change: Change) -> Result<Applied> {

@@ -403,3 +403,65 @@ async fn hot_paths_take_options_as_they_are() {
     assert_eq!(recorder.calls().len(), 4);
     assert!(matches!(Change::delete(key("k")).action, Action::Delete));
 }
+
+#[tokio::test]
+async fn record_holds_what_was_asked_for() {
+    let (recorder, store) = open(ALL);
+    recorder.put("k");
+    let record = store.read("k").await.unwrap().unwrap();
+    assert_eq!((&*record.value, record.expiry), (&b"v"[..], None));
+    let record = store.read("k").without_value().with_ttl().await.unwrap().unwrap();
+    assert_eq!((&*record.value, record.expiry), (&b""[..], Some(Expiry::Never)));
+    let options = ReadOptions::new().without_value();
+    let record = store.read_many(&[key("k")], &options).await.remove(0).unwrap().unwrap();
+    assert_eq!((record.value.len(), record.expiry), (0, None));
+}
+
+#[tokio::test]
+async fn batch_ends_once_the_store_is_gone() {
+    let (recorder, store) = open(ALL);
+    recorder.fail(ErrorKind::Unavailable);
+    let put = |name| Change::put(key(name), "v", Expiry::Never);
+    let results = store.apply(vec![put("a"), Change::delete(key("b")).on(Condition::Absent), put("c")]).await;
+    let outcomes: Vec<_> = results.into_iter().map(|result| result.unwrap_err().outcome()).collect();
+    use larder_core::Outcome::{NotApplied, Unknown};
+    assert_eq!(outcomes, [Unknown, NotApplied, NotApplied]);
+    assert_eq!(recorder.calls(), ["apply a"]);
+}
+
+#[tokio::test]
+async fn key_that_is_not_one_is_an_error_of_the_operation() {
+    let (_, store) = open(ALL);
+    let error = store.delete("").await.unwrap_err();
+    assert_eq!((error.adapter(), error.operation()), (Some("recorder"), Some(Operation::Delete)));
+    store.close().await.unwrap();
+    assert_eq!(kind(store.delete("").await), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn start_after_that_is_too_long_ends_the_listing() {
+    let (_, store) = open(ALL);
+    let options = ListOptions::new().start_after(Key::new("k".repeat(512)).unwrap());
+    let error = store.namespace("n:").unwrap().list(options).next().await.unwrap().unwrap_err();
+    assert!(!error.concerns_one_entry(), "{error}");
+}
+
+#[tokio::test]
+async fn clear_that_fails_may_have_deleted_entries() {
+    let (recorder, store) = open(ALL);
+    recorder.put("k");
+    recorder.fail_after(1, ErrorKind::PermissionDenied);
+    assert_eq!(store.clear("").await.unwrap_err().outcome(), larder_core::Outcome::Unknown);
+}
+
+/// A storage that lets go of its entries while it is closed looks empty, and is not.
+#[tokio::test]
+async fn nothing_looks_absent_because_of_a_close() {
+    let (recorder, store) = open(ALL);
+    recorder.put("a");
+    let mut listing = store.list(ListOptions::new());
+    assert!(listing.next().await.unwrap().is_ok());
+    recorder.close_before_answering(store.clone());
+    assert_eq!(kind(store.read("absent").await), ErrorKind::Closed);
+    assert_eq!(kind(listing.next().await.unwrap()), ErrorKind::Closed);
+}

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use larder_core::v2::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
-    Info, Key, ListOptions, ReadOptions, Record, Result, Storage, TouchOptions, Version, WriteOptions,
+    Info, Key, ListOptions, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, WriteOptions,
     Written, async_trait,
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Recorder {
     /// Batches return one result too few.
     pub(crate) short: AtomicBool,
     versions: AtomicU64,
+    closes: Mutex<Option<Store>>,
 }
 
 impl Recorder {
@@ -42,6 +43,7 @@ impl Recorder {
             in_listing: Mutex::default(),
             short: AtomicBool::default(),
             versions: AtomicU64::default(),
+            closes: Mutex::default(),
         }
     }
 
@@ -69,6 +71,11 @@ impl Recorder {
 
     pub(crate) fn fail_in_listing(&self, place: usize, kind: ErrorKind) {
         *self.in_listing.lock().unwrap() = Some((place, kind));
+    }
+
+    /// Closes `store` in the middle of the next read.
+    pub(crate) fn close_before_answering(&self, store: Store) {
+        *self.closes.lock().unwrap() = Some(store);
     }
 
     fn call(&self, call: String) -> Result<()> {
@@ -104,7 +111,13 @@ impl Storage for Recorder {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let ReadOptions { value, ttl, touch, .. } = options;
         self.call(format!("read {key} value={value} ttl={ttl} touch={touch:?}"))?;
-        Ok(self.values.lock().unwrap().get(key).cloned().map(Record::new))
+        let closes = self.closes.lock().unwrap().take();
+        if let Some(store) = closes {
+            store.close().await?;
+        }
+        let value = self.values.lock().unwrap().get(key).cloned();
+        // More than was asked for.
+        Ok(value.map(|value| Record::new(value).expires(Expiry::Never)))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {

@@ -1,10 +1,9 @@
 //! One batch: its writes, and the outcome of each.
 
-use larder_core::v2::{Applied, Change, Error, Result, Storage, Version, Written};
+use larder_core::v2::{Applied, Change, Error, Outcome, Result, Storage, Version, Written};
 use tokio::sync::oneshot;
 
 use super::pending::{Pending, Put, Reply};
-use crate::batch::is_gone;
 
 /// Writes that go to the storage together, and the callers that wait for them.
 #[derive(Default)]
@@ -97,7 +96,8 @@ impl Callers {
     /// writes before it still count: the last of them that it takes is the key's value.
     async fn answer(self, storage: &impl Storage, mut outcome: Result<Written>) {
         let Self { mut reply, superseded: mut earlier } = self;
-        while let Some(error) = outcome.as_ref().err().filter(|error| !is_gone(error)) {
+        let refused = |error: &&Error| error.outcome() == Outcome::NotApplied && !error.is_gone();
+        while let Some(error) = outcome.as_ref().err().filter(refused) {
             reply.send(Err(Error::clone(error)));
             let Some((put, next)) = earlier.pop() else { return };
             outcome = put.write_to(storage).await;
@@ -110,7 +110,7 @@ impl Callers {
     }
 }
 
-/// The outcome of a write that another one replaced before anybody could read it: its version is over.
+/// The outcome of a write that another one replaced before it could be read: its version is out of date.
 fn superseded(by: &Written) -> Written {
     by.version.as_ref().map_or_else(Written::default, |_| Written::at(Version::unique()))
 }

@@ -150,20 +150,15 @@ impl Pager for Pages {
             _ => Bound::Included(prefix),
         };
         let entries = self.shelf.entries();
-        let page: Vec<Entry> =
-            entries
-                .range::<str, _>((from, Bound::Unbounded))
-                .take_while(|(key, _)| key.as_str().starts_with(prefix))
-                .filter_map(|(key, stored)| Some((key, stored.record()?)))
-                .map(|(key, record)| {
-                    if self.options.values {
-                        Entry::new(key.clone(), record)
-                    } else {
-                        Entry::key(key.clone())
-                    }
-                })
-                .take(self.options.page(PAGE).get())
-                .collect();
+        let entry = |key: &Key, record| {
+            if self.options.values { Entry::new(key.clone(), record) } else { Entry::key(key.clone()) }
+        };
+        let page: Vec<Entry> = entries
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
+            .filter_map(|(key, stored)| Some(entry(key, stored.record()?)))
+            .take(self.options.page(PAGE).get())
+            .collect();
         let Some(entry) = page.last() else { return Ok(None) };
         self.last = Some(entry.key.clone());
         Ok(Some(page.into_iter().map(Ok).collect()))

@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. The empty prefix
-    /// deletes all of the store or namespace.
+    /// deletes all of the store or namespace. If it fails, some of the entries may have been deleted.
     ///
     /// # Errors
     ///
@@ -58,7 +58,8 @@ impl Store {
             if !begins_a_key(&prefix) {
                 return Ok(0);
             }
-            Arc::clone(&self.shared.storage).clear(&prefix).await
+            // A clear that fails may have deleted some of the entries.
+            Arc::clone(&self.shared.storage).clear(&prefix).await.map_err(Error::partly_applied)
         };
         self.run(Operation::Clear, removed, call).await
     }
@@ -74,7 +75,13 @@ impl Store {
                     "the listings of this storage have no order, so they cannot start after a key",
                 ));
             }
-            options.start_after = Some(self.full(key)?.into_owned());
+            // Not an `InvalidKey`, which would concern one entry of the listing.
+            let too_long = |_| {
+                let message =
+                    "with its namespace, the key to start after is too long; no key of the store is so long";
+                Error::new(ErrorKind::InvalidValue, message)
+            };
+            options.start_after = Some(self.full(key).map_err(too_long)?.into_owned());
         }
         if !self.shared.namespace.is_empty() {
             options.prefix.insert_str(0, &self.shared.namespace);
@@ -139,7 +146,10 @@ impl Progress {
         if let Err(closed) = self.store.check_open(Operation::List) {
             return Some(Err(closed));
         }
-        let entry = entries.next().instrument(self.span.clone()).await?;
+        let Some(entry) = entries.next().instrument(self.span.clone()).await else {
+            // A storage that is being closed may have let go of its entries: the listing is not complete.
+            return self.store.check_open(Operation::List).err().map(Err);
+        };
         Some(entry.map(|entry| self.strip(entry)))
     }
 

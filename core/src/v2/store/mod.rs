@@ -38,7 +38,7 @@ use crate::{Error, ErrorKind, Expiry, IntoKey, Key, Operation, Record, Result};
 ///     let record = store.read("chat:42").await?.expect("written a moment ago");
 ///     assert_eq!(record.value, "hello");
 ///
-///     // Only if nobody has changed it since.
+///     // Only if it has not changed since.
 ///     if let Some(version) = record.version {
 ///         store.write("chat:42", "world").if_at(version).await?;
 ///     }
@@ -99,8 +99,8 @@ impl Store {
         &self.shared.storage
     }
 
-    /// The same store, with every operation going through `layer` first. It is closed together with the
-    /// store that it was made of.
+    /// The same store, with every operation going through `layer` first. Both are closed together. Close
+    /// the new one: closing the store underneath does not close the layer.
     #[must_use]
     pub fn layer(&self, layer: impl Layer) -> Self {
         let storage = layer.layer(Arc::clone(&self.shared.storage));
@@ -175,7 +175,8 @@ impl Store {
     pub async fn read_with(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let call = async {
             self.check_read(options)?;
-            self.shared.storage.read(&*self.full(key)?, options).await
+            let read = self.shared.storage.read(&*self.full(key)?, options).await?;
+            self.finish(read, options)
         };
         let size = |read: Option<&Option<Record>>| {
             read.and_then(Option::as_ref).map_or(0, |record| record.value.len())
@@ -266,12 +267,16 @@ impl Store {
         let call = async {
             self.check_read(options)?;
             if self.shared.namespace.is_empty() {
-                return Ok(self.shared.storage.read_many(keys, options).await);
+                let results = self.shared.storage.read_many(keys, options).await;
+                return Ok(results.into_iter().map(|result| self.finish(result?, options)).collect());
             }
             let full: Vec<_> = keys.iter().map(|key| self.full(key).map(Cow::into_owned)).collect();
             let sent: Vec<_> = full.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
             let mut results = self.shared.storage.read_many(&sent, options).await.into_iter();
-            let result = |key: Result<Key>| key.and_then(|_| results.next().unwrap_or_else(missing));
+            let result = |key: Result<Key>| {
+                key.and_then(|_| results.next().unwrap_or_else(missing))
+                    .and_then(|read| self.finish(read, options))
+            };
             Ok(full.into_iter().map(result).collect())
         };
         self.run_many(Operation::ReadMany, keys.len(), call).await
@@ -322,12 +327,11 @@ impl Store {
     /// As [`Storage::close`].
     pub async fn close(&self) -> Result<()> {
         let state = &self.shared.state;
-        if state.load(Ordering::Acquire) == CLOSED {
+        if state.fetch_max(CLOSING, Ordering::AcqRel) == CLOSED {
             return Ok(());
         }
-        state.store(CLOSING, Ordering::Release);
         self.observe(Operation::Close, |_| 0, self.shared.storage.close()).await?;
-        state.store(CLOSED, Ordering::Release);
+        state.fetch_max(CLOSED, Ordering::AcqRel);
         Ok(())
     }
 
@@ -369,7 +373,7 @@ impl Store {
         let failed = |error: Error| -> Vec<Result<T>> { (0..count).map(|_| Err(error.clone())).collect() };
         let results = self.run(operation, |_| count, call).await.unwrap_or_else(failed);
         let missing = std::iter::repeat_with(missing).take(count.saturating_sub(results.len()));
-        let results = results.into_iter().chain(missing);
+        let results = results.into_iter().take(count).chain(missing);
         results.map(|result| result.map_err(|error| self.named(error, operation))).collect()
     }
 
@@ -387,12 +391,31 @@ impl Store {
         error.with_adapter(self.shared.info.name).with_operation(operation)
     }
 
+    /// The key of a request, unless the store is closed.
+    fn checked_key(&self, key: Result<Key>, operation: Operation) -> Result<Key> {
+        self.check_open(operation)?;
+        key.map_err(|error| self.named(error, operation))
+    }
+
     fn is_open(&self) -> bool {
         self.shared.state.load(Ordering::Acquire) == OPEN
     }
 
     fn check_open(&self, operation: Operation) -> Result<()> {
         if self.is_open() { Ok(()) } else { Err(self.named(Error::closed(), operation)) }
+    }
+
+    /// The part of what was read that was asked for.
+    fn finish(&self, read: Option<Record>, options: &ReadOptions) -> Result<Option<Record>> {
+        let Some(mut record) = read else {
+            // A storage that is being closed may have let go of its entries, which does not make them absent.
+            return if self.is_open() { Ok(None) } else { Err(Error::closed()) };
+        };
+        if !options.value {
+            record.value = Bytes::new();
+        }
+        record.expiry = record.expiry.filter(|_| options.ttl);
+        Ok(Some(record))
     }
 
     /// The key as the storage knows it.
@@ -456,7 +479,8 @@ impl Store {
 
     /// A deletion or touch of an entry that must be absent: nothing to change, and `false`.
     async fn expect_absent(&self, key: &Key) -> Result<bool> {
-        match self.shared.storage.read(key, &ReadOptions::new().without_value()).await? {
+        let options = ReadOptions::new().without_value();
+        match self.shared.storage.read(key, &options).await.map_err(Error::not_applied)? {
             None => Ok(false),
             Some(_) => Err(Error::conflict()),
         }
@@ -475,7 +499,12 @@ impl Store {
                 // Changes nothing, and depends on what comes before it.
                 Ok(change) if change.condition == Condition::Absent && !is_put(&change) => {
                     batch.send(&*self.shared.storage, &mut results).await;
-                    results[place] = Some(self.expect_absent(&change.key).await.map(Applied::Deleted));
+                    let checked = match &batch.gone {
+                        Some(error) => Err(error.clone()),
+                        None => self.expect_absent(&change.key).await,
+                    };
+                    batch.note(&checked);
+                    results[place] = Some(checked.map(Applied::Deleted));
                 }
                 Ok(change) => batch.push(place, change),
             }
@@ -515,6 +544,8 @@ impl Store {
 struct Batch {
     changes: Vec<Change>,
     places: Vec<usize>,
+    /// Why the store cannot be reached: the rest is not sent.
+    gone: Option<Error>,
 }
 
 impl Batch {
@@ -524,12 +555,25 @@ impl Batch {
     }
 
     async fn send(&mut self, storage: &dyn Storage, results: &mut [Option<Result<Applied>>]) {
-        if self.changes.is_empty() {
-            return;
-        }
-        let applied = storage.apply(std::mem::take(&mut self.changes)).await;
-        for (place, result) in self.places.drain(..).zip(applied) {
+        let changes = std::mem::take(&mut self.changes);
+        let places = std::mem::take(&mut self.places);
+        let applied = match &self.gone {
+            _ if changes.is_empty() => return,
+            Some(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+            None => storage.apply(changes).await,
+        };
+        for (place, result) in places.into_iter().zip(applied) {
+            self.note(&result);
             results[place] = Some(result);
+        }
+    }
+
+    /// Notes whether the store can still be reached.
+    fn note<T>(&mut self, result: &Result<T>) {
+        if let (None, Err(error)) = (&self.gone, result)
+            && error.is_gone()
+        {
+            self.gone = Some(error.clone().not_applied());
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_core::future::BoxFuture;
 
 use super::Store;
 use crate::{
-    Expiry, Key, Record, Result, Version,
+    Expiry, Key, Operation, Record, Result, Version,
     v2::{Condition, DeleteOptions, ReadOptions, TouchOptions, WriteOptions, Written},
 };
 
@@ -49,7 +49,10 @@ impl<'a> IntoFuture for ReadRequest<'a> {
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.store.read_with(&self.key?, &self.options).await })
+        Box::pin(async move {
+            let key = self.store.checked_key(self.key, Operation::Read)?;
+            self.store.read_with(&key, &self.options).await
+        })
     }
 }
 
@@ -84,7 +87,10 @@ impl<'a> IntoFuture for WriteRequest<'a> {
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.store.write_with(&self.key?, self.value, &self.options).await })
+        Box::pin(async move {
+            let key = self.store.checked_key(self.key, Operation::Write)?;
+            self.store.write_with(&key, self.value, &self.options).await
+        })
     }
 }
 
@@ -119,7 +125,10 @@ impl<'a> IntoFuture for DeleteRequest<'a> {
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.store.delete_with(&self.key?, &self.options).await })
+        Box::pin(async move {
+            let key = self.store.checked_key(self.key, Operation::Delete)?;
+            self.store.delete_with(&key, &self.options).await
+        })
     }
 }
 
@@ -144,7 +153,10 @@ impl<'a> IntoFuture for TouchRequest<'a> {
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.store.touch_with(&self.key?, self.expiry, &self.options).await })
+        Box::pin(async move {
+            let key = self.store.checked_key(self.key, Operation::Touch)?;
+            self.store.touch_with(&key, self.expiry, &self.options).await
+        })
     }
 }
 

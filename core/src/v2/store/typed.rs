@@ -2,7 +2,6 @@
 
 use std::{fmt, marker::PhantomData};
 
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Store;
@@ -119,7 +118,7 @@ impl<T, C: Codec> Typed<T, C> {
         let value = self
             .codec
             .decode(&record.value)
-            .map_err(|error| error.with_adapter(self.store.info().name).with_key(key))?;
+            .map_err(|error| self.store.named(error, Operation::Read).with_key(key))?;
         Ok(Some((value, record.version)))
     }
 
@@ -133,7 +132,8 @@ impl<T, C: Codec> Typed<T, C> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let value: Bytes = self.codec.encode_readable(value).map_err(|error| error.with_key(key))?;
+        let encoded = self.codec.encode_readable(value);
+        let value = encoded.map_err(|error| self.store.named(error, Operation::Write).with_key(key))?;
         self.store.write_with(key, value, options).await
     }
 
