@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, select};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, select},
+};
 use larder_core::v2::{Error, ErrorKind, Key, Result};
 use mongodb::{
     Collection, Database,
@@ -92,20 +95,29 @@ impl Driver {
     }
 
     /// Runs a call that changes nothing.
-    pub(crate) async fn read<T, F>(&self, call: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = DriverResult<T>> + Send + 'static,
-    {
-        self.write(&[], call).await
+    pub(crate) fn read<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = DriverResult<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        self.run(&[], call.boxed())
     }
 
     /// Runs a call that changes the entries under `keys`, once no abandoned one concerns them.
-    pub(crate) async fn write<T, F>(&self, keys: &[Key], call: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = DriverResult<T>> + Send + 'static,
-    {
+    pub(crate) fn write<T: Send + 'static>(
+        &self,
+        keys: &[Key],
+        call: impl Future<Output = DriverResult<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        self.run(keys, call.boxed())
+    }
+
+    /// The call is boxed: the types of the driver's futures are so deep that those of the callers would
+    /// exceed the compiler's limit.
+    async fn run<T: Send + 'static>(
+        &self,
+        keys: &[Key],
+        call: BoxFuture<'static, DriverResult<T>>,
+    ) -> Result<T> {
         let mut timer = pin!(self.timer());
         let unblocked = self.in_flight.wait(|key| keys.contains(key));
         in_time(timer.as_mut(), unblocked).await.map_err(Error::not_applied)?;
