@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use larder_core::v2::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
-    Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Sweeper, pages};
 
