@@ -62,7 +62,9 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert_eq!(value(&store, name).await.as_deref(), Some(expected), "{name}");
             }
             for (name, result) in [("plain", &results[0]), ("at", &results[1]), ("new", &results[5])] {
-                let Applied::Put(written) = result.as_ref().must("write") else { unreachable!("a put was applied") };
+                let Applied::Put(written) = result.as_ref().must("write") else {
+                    unreachable!("a put was applied")
+                };
                 assert_eq!(written.version, store.read(name).await.must("read").must("the entry").version);
             }
             assert_eq!(store.ttl("kept").await.must("ask"), Some(Expiry::Never));
