@@ -1,10 +1,15 @@
 //! How to open storages on the server.
 
+use std::sync::Arc;
+
 use larder_core::v2::{Error, Key, Result, Store, async_trait};
 use larder_mongodb::MongoStorage;
 use larder_test_servers::{Kind, Server};
-use larder_testkit::{Factory, Missing, Must};
-use mongodb::{Client, Collection, Database, bson::Document};
+use larder_testkit::{Factory, Line, Missing, Must, Proxy};
+use mongodb::{
+    Client, Collection, Database,
+    bson::{Document, doc},
+};
 
 /// The database that all cases share; the spaces of the suite are collections.
 pub(crate) const DATABASE: &str = "larder-suites";
@@ -83,6 +88,25 @@ impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         let url = format!("{}{}", url(&self.server, space), self.options);
         MongoStorage::connect(&url).await
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
+        let url = format!("{}{}", url(&self.server, space), self.options);
+        let rest = url.strip_prefix("mongodb://").must("find the host");
+        let host = rest.split(['/', '?']).next().must("find the host");
+        let proxy = Proxy::to(host).await.must("start a proxy");
+        let url = url.replacen(host, &proxy.address().to_string(), 1);
+        let options = "timeout=500ms&serverSelectionTimeoutMS=300";
+        let store = MongoStorage::connect(&format!("{url}&{options}")).await?;
+        Ok(Some((store, Arc::new(proxy))))
+    }
+
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let field = if self.options.contains("grammy") { "key" } else { "_id" };
+        let change = doc! { "$unset": { "value": "" } };
+        let collection = documents(&self.server, space).await;
+        collection.update_one(doc! { field: key.as_str() }, change).await.must("damage an entry");
+        Ok(true)
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
