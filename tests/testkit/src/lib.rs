@@ -33,6 +33,7 @@ mod handle;
 mod law;
 pub mod laws;
 mod must;
+mod processes;
 mod proxy;
 mod runner;
 mod suite;

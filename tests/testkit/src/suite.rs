@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use larder_core::v2::{Error, Store};
 use libtest_mimic::{Completion, Failed, Trial};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
-use crate::{Factory, Scale, Target, law, laws, runner};
+use crate::{
+    Factory, Scale, Target, law, laws,
+    processes::{self, Processes, Role},
+    runner,
+};
 
 /// Why a suite cannot run here: its server cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,7 @@ pub struct Suite<F> {
     name: String,
     connect: Connect<F>,
     laws: bool,
+    processes: SecondProcess<F>,
     except: BTreeMap<String, String>,
     cases: Vec<(String, Body<F>)>,
     timeout: Duration,
@@ -85,6 +91,7 @@ impl<F: Factory> Suite<F> {
             name: name.into(),
             connect: Box::new(move || Box::pin(connect())),
             laws: true,
+            processes: SecondProcess::Unknown,
             except: BTreeMap::new(),
             cases: Vec::new(),
             timeout: Duration::from_secs(120),
@@ -123,6 +130,40 @@ impl<F: Factory> Suite<F> {
         self
     }
 
+    /// Tells how another process opens a space, so that the suite can test claims of
+    /// [persistence](larder_core::v2::Info::persistent) and
+    /// [sharing](larder_core::v2::Info::shared): `address` describes a space of the factory as a text,
+    /// such as a URL, and `open` opens it. The suite then kills a writing process and checks that every
+    /// acknowledged write is stored, and lets two processes increment one number.
+    ///
+    /// The other process is this test binary again: whatever runs before the suite is handed to its
+    /// [`Runner`](crate::Runner) runs there too. Without this, the two cases are left out.
+    ///
+    /// ```no_run
+    /// # use larder_core::v2::{Error, Store};
+    /// # use larder_memory::MemoryStorage;
+    /// # use larder_testkit::Suite;
+    /// # async fn open(url: String) -> Result<Store, Error> { MemoryStorage::connect(&url).await }
+    /// # fn main() {
+    /// let url = |space: &str| format!("example:/tmp/larder-test/{space}");
+    /// Suite::new("mine", larder_testkit::factory(move |space| open(url(&space))))
+    ///     .across_processes(move |_factory, space| url(space), open)
+    ///     .main()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn across_processes<O>(
+        mut self,
+        address: impl Fn(&F, &str) -> String + Send + Sync + 'static,
+        open: impl Fn(String) -> O + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: Future<Output = Result<Store, Error>> + Send + 'static,
+    {
+        self.processes = SecondProcess::Known(Arc::new(Processes::new(address, open)));
+        self
+    }
+
     /// Reports the law (or case) of that name as ignored, for that reason: something that the
     /// adapter does differently on purpose, or a server that is not the real one.
     #[must_use]
@@ -152,7 +193,29 @@ impl<F: Factory> Suite<F> {
 
     /// Whether there is a case of that name.
     fn has(&self, name: &str) -> bool {
-        self.laws && laws::named(name).is_some() || self.cases.iter().any(|(case, _)| case == name)
+        self.laws && (laws::named(name).is_some() || processes::CASES.contains(&name))
+            || self.cases.iter().any(|(case, _)| case == name)
+    }
+
+    /// The cases that need a second process. Does not return in that process.
+    fn process_cases(&self, runtime: &Runtime) -> Vec<(String, Body<F>)> {
+        let [kill, race] = processes::CASES.map(str::to_owned);
+        match &self.processes {
+            _ if !self.laws => Vec::new(),
+            SecondProcess::Unknown => Vec::new(),
+            SecondProcess::Known(processes) => {
+                processes.run_if_second(&self.name, runtime);
+                let case = |role: Role| -> Body<F> {
+                    let (processes, suite) = (Arc::clone(processes), self.name.clone());
+                    Box::new(move |context| {
+                        Box::pin(async move {
+                            processes.run(role, &suite, &context.factory, &context.target).await;
+                        })
+                    })
+                };
+                vec![(kill, case(Role::Write)), (race, case(Role::Increment))]
+            }
+        }
     }
 
     /// The suite as trials for libtest-mimic, to be run on `runtime`.
@@ -168,6 +231,7 @@ impl<F: Factory> Suite<F> {
                 self.name
             );
         }
+        let processes = self.process_cases(runtime);
         let shared = Arc::new(Shared {
             runtime: Arc::clone(runtime),
             connect: self.connect,
@@ -179,7 +243,8 @@ impl<F: Factory> Suite<F> {
             let body: Body<F> = Box::new(|context| law.run(context.target));
             (law.name().to_owned(), body)
         });
-        laws.chain(self.cases)
+        laws.chain(processes)
+            .chain(self.cases)
             .map(|(name, body)| {
                 let title = format!("{}::{name}", self.name);
                 let shared = Arc::clone(&shared);
@@ -191,6 +256,12 @@ impl<F: Factory> Suite<F> {
             })
             .collect()
     }
+}
+
+/// Whether the suite can start a second process.
+enum SecondProcess<F> {
+    Known(Arc<Processes<F>>),
+    Unknown,
 }
 
 /// What the trials of one suite share.
@@ -235,7 +306,6 @@ impl<F> fmt::Debug for Suite<F> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use larder_core::v2::{Error, Store};
     use libtest_mimic::{Arguments, Conclusion};
 
     use super::*;

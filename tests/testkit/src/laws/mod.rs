@@ -74,6 +74,6 @@ fn remains_of(left: Option<larder_core::v2::Expiry>, ttl: std::time::Duration) -
 }
 
 /// A key that every storage takes, one with restricted keys included.
-fn key(text: &str) -> larder_core::v2::Key {
+pub(crate) fn key(text: &str) -> larder_core::v2::Key {
     crate::Must::must(larder_core::v2::Key::new(text), "make a key")
 }
