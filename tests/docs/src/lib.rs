@@ -4,8 +4,10 @@
 //! the two adapters here, which pass the conformance suite; that of "Coming from grammY" from tests.
 //! A test compares them.
 
+pub mod embedded;
 pub mod full;
 pub mod minimal;
+pub mod server;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

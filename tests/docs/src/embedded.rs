@@ -1,0 +1,314 @@
+//! An adapter for a store in this process: redb, whose calls block and whose file has one opener.
+
+use std::{
+    fmt,
+    ops::Bound,
+    path::PathBuf,
+    sync::{Arc, RwLock},
+};
+
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry, Info, Key,
+    ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions,
+    WriteOptions, Written, async_trait, clock::unix_millis,
+};
+use larder_kit::{Pager, StoreUrl, Sweeper, pages};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+};
+
+const INFO: Info = Info::minimal("redb")
+    .with_expiry()
+    .with_purge(Purge::Sweep)
+    .with_versions(Versions::Unique)
+    .with_ordered_listing()
+    .with_persistence();
+
+/// The deadline in Unix milliseconds (0: never), the version and the value, under the key.
+type Row = (u64, u64, &'static [u8]);
+const ENTRIES: TableDefinition<'_, &str, Row> = TableDefinition::new("larder");
+const PAGE: usize = 256;
+
+/// Entries in a redb file.
+#[derive(Debug)]
+pub struct Redb {
+    file: Arc<File>,
+    sweeper: Option<Sweeper>,
+}
+
+/// The open file; `None` once it is closed. The lock is held for writing only to close it.
+struct File(RwLock<Option<Database>>);
+
+/// Opens the file that `url` names: `redb:sessions.redb?sweep=60s`.
+///
+/// # Errors
+///
+/// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL, [`Unavailable`](ErrorKind::Unavailable) if
+/// another process has the file open.
+pub async fn connect(url: &str) -> Result<Store> {
+    let mut url = StoreUrl::parse(url)?;
+    let sweep = url.take_duration("sweep")?;
+    url.finish(&["sweep"])?;
+    let path = PathBuf::from(url.path()?);
+    let database = blocking(move || {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                Error::new(ErrorKind::Unavailable, "another process has the file open").not_applied()
+            }
+            error => failed(error),
+        })?;
+        let transaction = database.begin_write().map_err(failed)?;
+        transaction.open_table(ENTRIES).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        Ok(database)
+    })
+    .await?;
+    let file = Arc::new(File(RwLock::new(Some(database))));
+    let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
+    let sweeper = sweep.map(|every| Sweeper::start(INFO.name, Arc::downgrade(&file), every, purge));
+    Ok(Store::new(Redb { file, sweeper }))
+}
+
+/// Runs `work` on a thread that may block. It comes to its end even if the caller goes away.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the call panicked")))
+}
+
+/// An entry that has not expired.
+struct Stored {
+    record: Record,
+    version: Version,
+}
+
+fn stored((deadline, token, value): (u64, u64, &[u8])) -> Option<Stored> {
+    let deadline = (deadline > 0).then_some(deadline.cast_signed());
+    let left = Expiry::until(deadline, unix_millis())?;
+    let version = Version::from_token(token);
+    Some(Stored { record: Record::at(Bytes::copy_from_slice(value), version.clone()).expires(left), version })
+}
+
+fn deadline(expiry: Expiry) -> u64 {
+    expiry.deadline(unix_millis()).map_or(0, i64::cast_unsigned)
+}
+
+impl File {
+    fn read<T>(&self, work: impl FnOnce(&redb::ReadOnlyTable<&'static str, Row>) -> Result<T>) -> Result<T> {
+        let database = self.0.read().map_err(|_| poisoned())?;
+        let transaction = database.as_ref().ok_or_else(Error::closed)?.begin_read().map_err(failed)?;
+        work(&transaction.open_table(ENTRIES).map_err(failed)?)
+    }
+
+    /// Runs `work` in a transaction: nothing comes between its reads and its writes, and one commit carries
+    /// all of it.
+    fn write<T>(&self, work: impl FnOnce(&mut Table<'_, &'static str, Row>) -> Result<T>) -> Result<T> {
+        let database = self.0.read().map_err(|_| poisoned())?;
+        let transaction = database.as_ref().ok_or_else(Error::closed)?.begin_write().map_err(failed)?;
+        let done = work(&mut transaction.open_table(ENTRIES).map_err(failed)?)?;
+        transaction.commit().map_err(failed)?;
+        Ok(done)
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+        self.write(|table| changes.iter().map(|change| conflict_is_a_result(apply(table, change))).collect())
+    }
+
+    fn purge(&self) -> Result<u64> {
+        let now = unix_millis().cast_unsigned();
+        let expired = |deadline: u64| deadline > 0 && deadline <= now;
+        self.write(|table| {
+            let before = table.len().map_err(failed)?;
+            table.retain(|_, (deadline, ..)| !expired(deadline)).map_err(failed)?;
+            Ok(before - table.len().map_err(failed)?)
+        })
+    }
+}
+
+/// One change, within a transaction.
+fn apply(table: &mut Table<'_, &'static str, Row>, change: &Change) -> Result<Applied> {
+    let key = change.key.as_str();
+    let current = table.get(key).map_err(failed)?.and_then(|row| stored(row.value()));
+    if !change.condition.holds(current.as_ref().map(|current| &current.version)) {
+        return Err(Error::conflict());
+    }
+    match &change.action {
+        Action::Put(value, expiry) => {
+            let version = Version::unique();
+            let token = version.as_token().unwrap_or_default();
+            table.insert(key, (deadline(*expiry), token, &**value)).map_err(failed)?;
+            Ok(Applied::Put(Written::at(version)))
+        }
+        Action::Delete => {
+            table.remove(key).map_err(failed)?;
+            Ok(Applied::Deleted(current.is_some()))
+        }
+        Action::Touch(expiry) => {
+            if let Some(Stored { record, version }) = &current {
+                let token = version.as_token().unwrap_or_default();
+                table.insert(key, (deadline(*expiry), token, &*record.value)).map_err(failed)?;
+            }
+            Ok(Applied::Touched(current.is_some()))
+        }
+    }
+}
+
+/// A conflict concerns its change only; any other error ends the transaction.
+fn conflict_is_a_result(applied: Result<Applied>) -> Result<Result<Applied>> {
+    match applied {
+        Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+        applied => Ok(applied),
+    }
+}
+
+impl Redb {
+    async fn change(&self, change: Change) -> Result<Applied> {
+        let mut results = self.apply(vec![change]).await;
+        results.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "there is no result")))
+    }
+}
+
+#[async_trait]
+impl Storage for Redb {
+    fn info(&self) -> Info {
+        INFO
+    }
+
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let (file, key, touch) = (Arc::clone(&self.file), key.clone(), options.touch);
+        blocking(move || {
+            let get = |table: &dyn Get| Ok(table.row(key.as_str())?.map(|stored| stored.record));
+            let Some(expiry) = touch else {
+                return file.read(|table| get(table));
+            };
+            file.write(|table| {
+                apply(table, &Change::touch(key.clone(), expiry))?;
+                get(table)
+            })
+        })
+        .await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        match self.change(change).await? {
+            Applied::Put(written) => Ok(written),
+            _ => Ok(Written::default()),
+        }
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        Ok(self.change(change).await? == Applied::Deleted(true))
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        Ok(self.change(change).await? == Applied::Touched(true))
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.ensure_running();
+        }
+        let (file, count) = (Arc::clone(&self.file), changes.len());
+        let applied = blocking(move || file.apply(&changes)).await;
+        applied.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        let after = options.start_after.clone();
+        pages(Walk { file: Arc::clone(&self.file), prefix: options.prefix.into(), after, done: false })
+    }
+
+    async fn purge_expired(&self) -> Result<u64> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.purge()).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.stop();
+        }
+        let file = Arc::clone(&self.file);
+        // Waits for the calls that are under way, and then lets another process open the file.
+        blocking(move || file.0.write().map_err(|_| poisoned()).map(|mut database| drop(database.take())))
+            .await
+    }
+}
+
+/// Reading, inside and outside of a transaction that writes.
+trait Get {
+    fn row(&self, key: &str) -> Result<Option<Stored>>;
+}
+
+impl<T: ReadableTable<&'static str, Row>> Get for T {
+    fn row(&self, key: &str) -> Result<Option<Stored>> {
+        Ok(self.get(key).map_err(failed)?.and_then(|row| stored(row.value())))
+    }
+}
+
+/// A listing under way.
+struct Walk {
+    file: Arc<File>,
+    prefix: Arc<str>,
+    after: Option<Key>,
+    done: bool,
+}
+
+impl Pager for Walk {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        if self.done {
+            return Ok(None);
+        }
+        let (file, prefix, after) = (Arc::clone(&self.file), Arc::clone(&self.prefix), self.after.clone());
+        let (page, last) = blocking(move || {
+            file.read(|table| {
+                let from = match &after {
+                    Some(key) if key.as_str() >= &*prefix => Bound::Excluded(key.as_str()),
+                    _ => Bound::Included(&*prefix),
+                };
+                let mut page = Vec::new();
+                let mut last = None;
+                for row in table.range::<&str>((from, Bound::Unbounded)).map_err(failed)?.take(PAGE) {
+                    let (key, row) = row.map_err(failed)?;
+                    if !key.value().starts_with(&*prefix) {
+                        return Ok((page, None));
+                    }
+                    let key = Key::new(key.value())?;
+                    last = Some(key.clone());
+                    page.extend(stored(row.value()).map(|stored| Ok(Entry::new(key, stored.record))));
+                }
+                Ok((page, last))
+            })
+        })
+        .await?;
+        self.done = last.is_none();
+        self.after = last.or_else(|| self.after.take());
+        Ok(Some(page))
+    }
+}
+
+fn failed(error: impl Into<redb::Error>) -> Error {
+    let error = error.into();
+    let kind = match &error {
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ErrorKind::PermissionDenied
+        }
+        redb::Error::ValueTooLarge(_) => ErrorKind::TooLarge,
+        redb::Error::TableTypeMismatch { .. } | redb::Error::TableExists(_) => ErrorKind::InvalidConfig,
+        _ => ErrorKind::Other,
+    };
+    Error::new(kind, "the call of redb failed").with_source(error)
+}
+
+fn poisoned() -> Error {
+    Error::new(ErrorKind::Other, "an earlier call panicked; open the file again")
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").finish_non_exhaustive()
+    }
+}

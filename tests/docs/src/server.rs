@@ -1,0 +1,341 @@
+//! An adapter for the server of a database: PostgreSQL, one table, a pool.
+
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use futures_util::future::join_all;
+use larder_core::v2::{
+    Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
+    Info, Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
+    Versions, WriteOptions, Written, async_trait,
+};
+use larder_kit::{Batch, Limits, Pager, StoreUrl, pages, prefix_end};
+use tokio_postgres::{NoTls, Row, error::SqlState, types::ToSql};
+
+const INFO: Info = Info::minimal("example")
+    .with_expiry()
+    .with_purge(Purge::Sweep)
+    .with_versions(Versions::Unique)
+    .with_ordered_listing()
+    .with_persistence()
+    .with_sharing()
+    .with_max_value(256 << 20);
+
+const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
+const PAGE: i64 = 500;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Entries in a table.
+#[derive(Debug)]
+pub struct Table {
+    pool: Pool,
+    name: String,
+}
+
+/// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`.
+///
+/// # Errors
+///
+/// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL; otherwise as the server says.
+pub async fn connect(url: &str) -> Result<Store> {
+    let mut url = StoreUrl::parse(url)?;
+    let name = url.take("table")?.unwrap_or_else(|| "sessions".to_owned());
+    let config = url.to_url().parse().map_err(|_| {
+        // The driver's message may quote the URL, and with it the password.
+        Error::new(
+            ErrorKind::InvalidConfig,
+            "the URL is not one of PostgreSQL; see the driver's documentation",
+        )
+    })?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+        .wait_timeout(Some(TIMEOUT))
+        .create_timeout(Some(TIMEOUT))
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .build()
+        .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
+    let table = Table { pool, name: format!("\"{}\"", name.replace('"', "\"\"")) };
+    table.set_up().await?;
+    Ok(Store::new(table))
+}
+
+/// What an entry that has not expired looks like, by the server's clock.
+const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
+/// When an entry expires that is written now, if $N is its time to live in milliseconds.
+const DEADLINE: &str = "clock_timestamp() + $N * interval '1 millisecond'";
+/// The time that is left, in milliseconds.
+const LEFT: &str = "ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000)::bigint";
+
+impl Table {
+    async fn set_up(&self) -> Result<()> {
+        let Self { name, .. } = self;
+        // Binary keys compare byte by byte, whatever the database's collation.
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL, \
+             version bigint NOT NULL, expires_at timestamptz)"
+        );
+        self.client().await?.batch_execute(&sql).await.map_err(from_driver)
+    }
+
+    /// A connection. Without one nothing was sent.
+    async fn client(&self) -> Result<Object> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => from_driver(error).not_applied(),
+            PoolError::Timeout(_) => {
+                Error::new(ErrorKind::Timeout, "no connection was free in time; raise the pool's size")
+                    .not_applied()
+            }
+            _ => Error::new(ErrorKind::Unavailable, "the pool gave no connection").not_applied(),
+        })
+    }
+
+    async fn query(
+        &self,
+        client: &Object,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let sql = sql.replace("{t}", &self.name);
+        let statement = client.prepare_cached(&sql).await.map_err(from_driver)?;
+        client.query(&statement, parameters).await.map_err(from_driver)
+    }
+
+    async fn put(
+        &self,
+        client: &Object,
+        key: &Key,
+        value: &[u8],
+        expiry: Expiry,
+        on: &Condition,
+    ) -> Result<Written> {
+        let version = Version::unique();
+        let (token, millis) = (token(&version), millis(expiry));
+        let (key, value) = (key.as_str(), value);
+        let deadline = DEADLINE.replace("$N", "$4::double precision");
+        let values = format!("SET value = $2, version = $3, expires_at = {deadline}");
+        let insert = format!(
+            "INSERT INTO {{t}} AS t (key, value, version, expires_at) VALUES ($1, $2, $3, {deadline}) \
+             ON CONFLICT (key) DO UPDATE {values}"
+        );
+        let rows = match on {
+            Condition::Any => {
+                self.query(client, &format!("{insert} RETURNING 1"), &[&key, &value, &token, &millis]).await?
+            }
+            Condition::Absent => {
+                let sql = format!("{insert} WHERE NOT {LIVE} RETURNING 1");
+                self.query(client, &sql, &[&key, &value, &token, &millis]).await?
+            }
+            _ => {
+                let sql = format!(
+                    "UPDATE {{t}} t {values} WHERE t.key = $1 AND {LIVE} AND t.version = coalesce($5, t.version) \
+                     RETURNING 1"
+                );
+                self.query(client, &sql, &[&key, &value, &token, &millis, &expected(on)]).await?
+            }
+        };
+        if rows.is_empty() { Err(Error::conflict()) } else { Ok(Written::at(version)) }
+    }
+
+    async fn change(&self, client: &Object, change: &Change) -> Result<Applied> {
+        let (key, expected) = (change.key.as_str(), expected(&change.condition));
+        let entry = format!("t.key = $1 AND {LIVE} AND t.version = coalesce($2, t.version)");
+        match &change.action {
+            Action::Put(value, expiry) => {
+                self.put(client, &change.key, value, *expiry, &change.condition).await.map(Applied::Put)
+            }
+            Action::Delete => {
+                let sql = format!("DELETE FROM {{t}} t WHERE {entry} RETURNING 1");
+                let rows = self.query(client, &sql, &[&key, &expected]).await?;
+                existed(&rows, &change.condition).map(Applied::Deleted)
+            }
+            Action::Touch(expiry) => {
+                let deadline = DEADLINE.replace("$N", "$3::double precision");
+                let sql = format!("UPDATE {{t}} t SET expires_at = {deadline} WHERE {entry} RETURNING 1");
+                let rows = self.query(client, &sql, &[&key, &expected, &millis(*expiry)]).await?;
+                existed(&rows, &change.condition).map(Applied::Touched)
+            }
+        }
+    }
+
+    async fn read_keys(&self, keys: &[&str], options: &ReadOptions) -> Result<Vec<Row>> {
+        let columns = format!("t.key, t.value, t.version, {LEFT}");
+        let client = self.client().await?;
+        match options.touch {
+            None => {
+                let sql = format!("SELECT {columns} FROM {{t}} t WHERE t.key = ANY($1) AND {LIVE}");
+                self.query(&client, &sql, &[&keys]).await
+            }
+            Some(expiry) => {
+                let deadline = DEADLINE.replace("$N", "$2::double precision");
+                let sql = format!(
+                    "UPDATE {{t}} t SET expires_at = {deadline} WHERE t.key = ANY($1) AND {LIVE} RETURNING {columns}"
+                );
+                self.query(&client, &sql, &[&keys, &millis(expiry)]).await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for Table {
+    fn info(&self) -> Info {
+        INFO
+    }
+
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.read_keys(&[key.as_str()], options).await?.first().map(record).transpose()
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        match self.read_keys(&names, options).await {
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+            Ok(rows) => {
+                let found = |key: &Key| {
+                    rows.iter().find(|row| row.try_get(0).is_ok_and(|name: &str| name == key.as_str()))
+                };
+                keys.iter().map(|key| found(key).map(record).transpose()).collect()
+            }
+        }
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let client = self.client().await?;
+        self.put(&client, key, &value, options.expiry, &options.condition).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        Ok(self.change(&self.client().await?, &change).await? == Applied::Deleted(true))
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        Ok(self.change(&self.client().await?, &change).await? == Applied::Touched(true))
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let mut batch = Batch::new(changes, LIMITS);
+        while let Some(round) = batch.next_round() {
+            let outcome = match self.client().await {
+                Err(error) => Err(error),
+                // On one connection the driver sends them all before it waits: one round trip.
+                Ok(client) => {
+                    Ok(join_all(round.changes().iter().map(|change| self.change(&client, change))).await)
+                }
+            };
+            batch.done(round, outcome);
+        }
+        batch.into_results()
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        let from = options.start_after.clone().map(|key| key.as_str().to_owned());
+        pages(Walk { table: self, options, from, done: false })
+    }
+
+    async fn purge_expired(&self) -> Result<u64> {
+        let sql = format!("DELETE FROM {{t}} t WHERE NOT {LIVE} RETURNING 1");
+        let client = self.client().await?;
+        Ok(self.query(&client, &sql, &[]).await?.len() as u64)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.pool.close();
+        Ok(())
+    }
+}
+
+/// A listing under way.
+struct Walk {
+    table: Arc<Table>,
+    options: ListOptions,
+    /// The last key of the page before.
+    from: Option<String>,
+    done: bool,
+}
+
+impl Pager for Walk {
+    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        if self.done {
+            return Ok(None);
+        }
+        let (prefix, end) = (&self.options.prefix, prefix_end(&self.options.prefix));
+        let sql = format!(
+            "SELECT t.key, t.value, t.version, {LEFT} FROM {{t}} t WHERE t.key >= $1 AND ($2::text IS NULL OR t.key \
+             > $2) AND ($3::text IS NULL OR t.key < $3) AND {LIVE} ORDER BY t.key LIMIT $4"
+        );
+        let client = self.table.client().await?;
+        let rows = self.table.query(&client, &sql, &[prefix, &self.from, &end, &PAGE]).await?;
+        self.done = rows.len() < PAGE as usize;
+        if let Some(last) = rows.last() {
+            self.from = Some(last.try_get(0).map_err(|_| corrupt())?);
+        }
+        // A row with a key that Larder does not allow is an error in its place.
+        let entry = |row: &Row| {
+            Ok(Entry::new(Key::new(row.try_get::<_, &str>(0).map_err(|_| corrupt())?)?, record(row)?))
+        };
+        Ok(Some(rows.iter().map(entry).collect()))
+    }
+}
+
+fn record(row: &Row) -> Result<Record> {
+    let value: Vec<u8> = row.try_get(1).map_err(|_| corrupt())?;
+    let version: i64 = row.try_get(2).map_err(|_| corrupt())?;
+    let left: Option<i64> = row.try_get(3).map_err(|_| corrupt())?;
+    // The row was live when the server looked, so at least a millisecond was left.
+    let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.max(1).cast_unsigned()));
+    Ok(Record::at(value.into(), Version::from_token(version.cast_unsigned())).expires(expiry))
+}
+
+fn corrupt() -> Error {
+    Error::new(ErrorKind::Corrupt, "the row was not written by Larder; delete it, or use another table")
+}
+
+/// Whether there was an entry, given the rows that were changed.
+fn existed(rows: &[Row], condition: &Condition) -> Result<bool> {
+    match condition {
+        Condition::Any => Ok(!rows.is_empty()),
+        _ if rows.is_empty() => Err(Error::conflict()),
+        _ => Ok(true),
+    }
+}
+
+fn token(version: &Version) -> i64 {
+    version.as_token().unwrap_or_default().cast_signed()
+}
+
+/// The version that a condition asks for; `None` matches any.
+fn expected(condition: &Condition) -> Option<i64> {
+    match condition {
+        Condition::At(version) => Some(token(version)),
+        _ => None,
+    }
+}
+
+fn millis(expiry: Expiry) -> Option<f64> {
+    expiry.as_millis().map(|millis| millis as f64)
+}
+
+/// The driver's error as one of Larder's. It keeps the code and no text that could quote a key or a value.
+fn from_driver(error: tokio_postgres::Error) -> Error {
+    let Some(server) = error.as_db_error() else {
+        let is_io = error.source().is_some_and(<dyn StdError>::is::<io::Error>);
+        let kind = if is_io || error.is_closed() { ErrorKind::Unavailable } else { ErrorKind::Other };
+        return Error::new(kind, "the connection to the server failed");
+    };
+    let (kind, message) = match server.code() {
+        &SqlState::DISK_FULL => (ErrorKind::StorageFull, "the server's disk is full"),
+        &SqlState::INVALID_PASSWORD => {
+            (ErrorKind::PermissionDenied, "the server refused this user or password")
+        }
+        &SqlState::INSUFFICIENT_PRIVILEGE => (ErrorKind::PermissionDenied, "the user lacks a permission"),
+        &SqlState::UNDEFINED_TABLE => (ErrorKind::InvalidConfig, "there is no such table"),
+        // Shutting down, starting, out of connections, a deadlock: the same call may work later.
+        code if ["57", "53", "40", "08"].iter().any(|class| code.code().starts_with(class)) => {
+            (ErrorKind::Unavailable, "the server cannot do this now")
+        }
+        _ => (ErrorKind::Other, "the server refused the statement"),
+    };
+    Error::new(kind, message).with_source(format!("SQLSTATE {}", server.code().code()))
+}
