@@ -96,7 +96,7 @@ impl Factory for Place {
         let host = rest.split(['/', '?']).next().must("find the host");
         let proxy = Proxy::to(host).await.must("start a proxy");
         let url = url.replacen(host, &proxy.address().to_string(), 1);
-        let options = "timeout=500ms&serverSelectionTimeoutMS=300";
+        let options = "setup=false&timeout=500ms&serverSelectionTimeoutMS=300";
         let store = MongoStorage::connect(&format!("{url}&{options}")).await?;
         Ok(Some((store, Arc::new(proxy))))
     }
