@@ -7,7 +7,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, VALUE, fill, key, peers};
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_memory::MemoryStorage;
 
 fn memory(criterion: &mut Criterion) {

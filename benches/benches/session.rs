@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, key};
-use larder_core::v2::{Condition, Key, ReadOptions, Store, WriteOptions};
+use larder_core::{Condition, Key, ReadOptions, Store, WriteOptions};
 use larder_memory::MemoryStorage;
 use larder_session::Sessions;
 use larder_sqlite::SqliteStorage;

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use larder_core::v2::{Expiry, Key, ReadOptions, Store, WriteOptions};
+use larder_core::{Expiry, Key, ReadOptions, Store, WriteOptions};
 use tokio::runtime::Runtime;
 
 /// How many different keys are written and read.

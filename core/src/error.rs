@@ -38,7 +38,6 @@ struct Inner {
     stored_name: Option<Box<[u8]>>,
     message: Cow<'static, str>,
     source: Option<Source>,
-    failures: Vec<Failure>,
 }
 
 /// What kind of thing went wrong. Programs decide by it.
@@ -76,8 +75,6 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The storage has been closed.
     Closed,
-    /// Some entries of a batch failed; [`Error::failures`] says which. The others were done.
-    Partial,
     /// Anything else; the message and the source say what.
     Other,
 }
@@ -102,41 +99,15 @@ pub enum Operation {
     Read,
     Write,
     Delete,
-    WriteIf,
-    DeleteIf,
     Touch,
     Apply,
     List,
-    Ttl,
-    Contains,
     ReadMany,
-    WriteMany,
-    DeleteMany,
-    Keys,
-    Entries,
     Clear,
     PurgeExpired,
     Ping,
     Flush,
     Close,
-}
-
-/// One entry of a batch that failed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Failure {
-    /// The entry's place in the batch, counted from 0.
-    pub index: usize,
-    /// Why it failed.
-    pub error: Error,
-}
-
-impl Failure {
-    /// The entry at `index` failed with `error`.
-    #[must_use]
-    pub const fn new(index: usize, error: Error) -> Self {
-        Self { index, error }
-    }
 }
 
 impl Error {
@@ -152,30 +123,7 @@ impl Error {
             stored_name: None,
             message: message.into(),
             source: None,
-            failures: Vec::new(),
         }))
-    }
-
-    /// Some entries of a batch of `total` failed.
-    #[must_use]
-    pub fn partial(failures: Vec<Failure>, total: usize) -> Self {
-        let message = match failures.first() {
-            Some(first) => format!(
-                "{} of {total} entries failed, the first (number {}) because: {}",
-                failures.len(),
-                first.index,
-                first.error.message()
-            ),
-            None => format!("some of {total} entries failed"),
-        };
-        let mut error = Self::new(ErrorKind::Partial, message);
-        let inner = error.inner();
-        let not_applied = |failure: &Failure| failure.error.outcome() == Outcome::NotApplied;
-        if failures.len() < total || !failures.iter().all(not_applied) {
-            inner.outcome = Outcome::Unknown;
-        }
-        inner.failures = failures;
-        error
     }
 
     /// The adapter does not support the operation.
@@ -196,7 +144,7 @@ impl Error {
         Self::new(ErrorKind::Closed, "the storage has been closed; open it again to use it").not_applied()
     }
 
-    /// Names the adapter, unless one is named already. [`Store`](crate::v2::Store) does this for every
+    /// Names the adapter, unless one is named already. [`Store`](crate::Store) does this for every
     /// adapter.
     #[must_use]
     pub fn with_adapter(mut self, adapter: &'static str) -> Self {
@@ -204,7 +152,7 @@ impl Error {
         self
     }
 
-    /// Names the operation, unless one is named already. [`Store`](crate::v2::Store) does this for every
+    /// Names the operation, unless one is named already. [`Store`](crate::Store) does this for every
     /// adapter.
     #[must_use]
     pub fn with_operation(mut self, operation: Operation) -> Self {
@@ -308,31 +256,11 @@ impl Error {
         &self.0.message
     }
 
-    /// Which entries of a batch failed, in the order of the batch, for [`ErrorKind::Partial`].
-    /// Entries that are not named were done.
-    #[must_use]
-    pub fn failures(&self) -> &[Failure] {
-        &self.0.failures
-    }
-
-    /// Takes the failures out of the error.
-    #[must_use]
-    pub fn into_failures(self) -> Vec<Failure> {
-        Arc::unwrap_or_clone(self.0).failures
-    }
-
     /// Whether the same call may work later with nothing changed. A conflict is not retryable in
     /// this sense: it asks for a new read first.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        match self.0.kind {
-            ErrorKind::Unavailable | ErrorKind::Timeout => true,
-            ErrorKind::Partial => {
-                !self.0.failures.is_empty()
-                    && self.0.failures.iter().all(|failure| failure.error.is_retryable())
-            }
-            _ => false,
-        }
+        matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
     /// Whether this error in a [listing](crate::Storage::keys) concerns one entry only, so that the
@@ -341,21 +269,13 @@ impl Error {
     pub fn concerns_one_entry(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::InvalidKey)
     }
-
-    /// The same error, for another caller that waits for the same outcome.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        self.clone()
-    }
 }
 
 impl ErrorKind {
     /// What an error of this kind proves about a change.
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Closed | Self::Partial | Self::Other => {
-                Outcome::Unknown
-            }
+            Self::Unavailable | Self::Timeout | Self::Closed | Self::Other => Outcome::Unknown,
             _ => Outcome::NotApplied,
         }
     }
@@ -395,9 +315,6 @@ impl fmt::Debug for Error {
             // A driver's Debug may print whole requests, values included; its Display does not.
             debug.field("source", &format_args!("{source}"));
         }
-        if !self.0.failures.is_empty() {
-            debug.field("failures", &self.0.failures);
-        }
         if self.0.outcome == Outcome::Unknown {
             debug.field("outcome", &self.0.outcome);
         }
@@ -421,18 +338,10 @@ impl Operation {
             Self::Read => "read",
             Self::Write => "write",
             Self::Delete => "delete",
-            Self::WriteIf => "write if",
-            Self::DeleteIf => "delete if",
             Self::Touch => "touch",
             Self::Apply => "apply",
             Self::List => "list",
-            Self::Ttl => "ttl",
-            Self::Contains => "contains",
             Self::ReadMany => "read many",
-            Self::WriteMany => "write many",
-            Self::DeleteMany => "delete many",
-            Self::Keys => "list keys",
-            Self::Entries => "list entries",
             Self::Clear => "clear",
             Self::PurgeExpired => "purge expired",
             Self::Ping => "ping",
@@ -467,7 +376,6 @@ impl ErrorKind {
             Self::InvalidConfig => "invalid configuration",
             Self::PermissionDenied => "permission denied",
             Self::Closed => "closed",
-            Self::Partial => "partial",
             Self::Other => "other",
         }
     }
@@ -499,7 +407,7 @@ mod tests {
         let error = Error::new(ErrorKind::Codec, "not valid JSON").with_key(&key);
         let fingerprint = key.fingerprint();
         assert_eq!(error.fingerprint(), Some(&*fingerprint));
-        for error in [error.duplicate(), error] {
+        for error in [error.clone(), error] {
             assert_eq!(error.to_string(), format!("not valid JSON (key fingerprint {fingerprint})"));
             assert!(!format!("{error:?}").contains("hunter2"));
             assert!(format!("{error:?}").contains(&fingerprint));
@@ -509,18 +417,10 @@ mod tests {
     #[test]
     fn stored_name_is_kept_and_never_printed() {
         let error = Error::new(ErrorKind::InvalidKey, "not a key").with_stored_name(b"hunter2\xff");
-        for error in [error.duplicate(), error] {
+        for error in [error.clone(), error] {
             assert_eq!(error.stored_name(), Some(&b"hunter2\xff"[..]));
             assert!(!format!("{error} {error:?}").contains("hunter2"));
         }
-    }
-
-    #[test]
-    fn a_partial_failure_is_retryable_only_if_all_of_it_is() {
-        let failure = |index, kind| Failure::new(index, Error::new(kind, "no"));
-        let both = vec![failure(0, ErrorKind::Timeout), failure(3, ErrorKind::TooLarge)];
-        assert!(!Error::partial(both, 4).is_retryable());
-        assert!(Error::partial(vec![failure(0, ErrorKind::Timeout)], 4).is_retryable());
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn check(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the methods of [`Store`](crate::v2::Store) take as a key: a [`Key`], or a text that is checked.
+/// What the methods of [`Store`](crate::Store) take as a key: a [`Key`], or a text that is checked.
 pub trait IntoKey {
     /// The key.
     ///

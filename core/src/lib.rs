@@ -1,52 +1,49 @@
-//! The trait that every Larder store implements, and the few values that it speaks in.
+//! The trait that every Larder store implements, the handle that callers hold, and their value types.
 //!
-//! A [`Storage`] keeps bytes under keys, each with an optional time to live. An adapter author
-//! writes three methods ([`read`](Storage::read), [`write`](Storage::write) and
-//! [`delete`](Storage::delete)); all others have defaults, and an adapter overrides those that its
-//! store does natively. What an adapter really does it says in its [`Capabilities`].
-//!
-//! | value | what it is |
-//! |---|---|
-//! | [`Key`] | 1 to 512 bytes of UTF-8 without control characters, checked once |
-//! | [`Expiry`] | how long a write lives: for ever, or a duration |
-//! | [`Record`], [`Entry`] | what a read and a listing return |
-//! | [`Version`], [`Condition`] | what compare-and-swap compares |
-//! | [`Error`], [`ErrorKind`] | what went wrong, and whether to try again |
-//! | [`Codec`] | typed values: JSON, and with features MessagePack and CBOR |
-//!
-//! Users of a storage import [`StorageExt`] for typed values and for updates that lose nothing:
+//! Callers use a [`Store`]. Every adapter's `connect` returns one.
 //!
 //! ```
-//! use larder_core::{Expiry, Key, Result, Storage, StorageExt};
+//! use larder_core::{Expiry, Key, Result, Store};
 //!
 //! /// Adds one to the counter under `key`, whatever else is writing to it.
-//! async fn count(storage: &dyn Storage, key: &Key) -> Result<u64> {
-//!     let counter = storage
-//!         .update_as(key, Expiry::Never, |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
-//!         .await?;
-//!     Ok(counter.unwrap_or(0))
+//! async fn count(store: &Store, key: &Key) -> Result<u64> {
+//!     let counter = store.update(key, Expiry::Never, |seen: Option<u64>| Some(seen.unwrap_or(0) + 1));
+//!     Ok(counter.await?.unwrap_or(0))
 //! }
 //! ```
 //!
-//! This crate knows no driver and no async runtime.
+//! An adapter implements [`Storage`]: bytes under keys, each with an optional time to live. Three methods
+//! are required ([`read`](Storage::read), [`write`](Storage::write) and [`delete`](Storage::delete)); the
+//! others have defaults, and an adapter overrides those that its store does natively. Its [`Info`] says
+//! which.
+//!
+//! | type | meaning |
+//! |---|---|
+//! | [`Key`] | 1 to 512 bytes of UTF-8 without control characters, checked once |
+//! | [`Expiry`] | how long a write lives: for ever, or a duration |
+//! | [`Record`], [`Entry`] | the results of reads and listings |
+//! | [`Change`], [`Condition`], [`Version`] | changes, and what must hold for them |
+//! | [`Error`], [`ErrorKind`], [`Outcome`] | what went wrong, and whether anything was changed |
+//! | [`Typed`], [`Codec`] | typed values: JSON, and with features MessagePack and CBOR |
+//!
+//! This crate has no driver and no async runtime.
 
-mod capabilities;
+mod change;
 pub mod clock;
 mod codec;
 mod error;
 mod expiry;
-mod ext;
 mod finite;
-mod forward;
+mod info;
 mod key;
+mod layer;
+mod options;
 mod record;
-mod share;
 mod storage;
+mod store;
 #[doc(hidden)]
 pub mod surrogates;
-mod typed;
 pub mod unique;
-pub mod v2;
 mod version;
 
 #[doc(hidden)]
@@ -60,15 +57,16 @@ pub use crate::codec::Cbor;
 #[cfg(feature = "msgpack")]
 pub use crate::codec::MessagePack;
 pub use crate::{
-    capabilities::{Capabilities, Purge, Values, Versions},
+    change::{Action, Applied, Change, Condition, Written},
     codec::{Codec, Json},
-    error::{Error, ErrorKind, Failure, Operation, Outcome, Result},
+    error::{Error, ErrorKind, Operation, Outcome, Result},
     expiry::Expiry,
-    ext::StorageExt,
+    info::{Info, Purge, Values, Versions},
     key::{IntoKey, Key},
-    record::{Entry, Record, Write},
-    share::share,
-    storage::{EntryStream, KeyStream, Storage},
-    typed::Typed,
-    version::{Condition, Version},
+    layer::Layer,
+    options::{DeleteOptions, ListOptions, ReadOptions, TouchOptions, WriteOptions},
+    record::{Entry, Record},
+    storage::{EntryStream, Storage},
+    store::{DeleteRequest, ReadRequest, Store, TouchRequest, Typed, WriteRequest},
+    version::Version,
 };

@@ -14,7 +14,7 @@ use crate::{Expiry, Key, Version};
 pub struct Record {
     /// The bytes as they were written.
     pub value: Bytes,
-    /// The state that was read, for [`write_if`](crate::Storage::write_if); `None` where the
+    /// The state that was read, for [`Condition::At`](crate::Condition::At); `None` where the
     /// adapter has no compare-and-swap.
     pub version: Option<Version>,
     /// The time that the entry has left, if the caller asked for it.
@@ -52,7 +52,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// One entry of a listing: key, value and the time that it has left.
+/// One entry of a listing.
 ///
 /// `Debug` prints lengths, never the key or the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,48 +60,21 @@ impl fmt::Debug for Record {
 pub struct Entry {
     /// The key.
     pub key: Key,
-    /// The value and its version.
-    pub record: Record,
-    /// The time that remains, as of the moment the entry was read.
-    pub expiry: Expiry,
+    /// The value, its version and the time that it has left, as of the moment the entry was read;
+    /// `None` if the listing is of [keys only](crate::ListOptions::keys_only).
+    pub record: Option<Record>,
 }
 
 impl Entry {
-    /// An entry as a listing found it.
+    /// An entry of a listing of keys.
     #[must_use]
-    pub const fn new(key: Key, record: Record, expiry: Expiry) -> Self {
-        Self { key, record, expiry }
+    pub const fn key(key: Key) -> Self {
+        Self { key, record: None }
     }
-}
 
-/// One write of a [`write_many`](crate::Storage::write_many).
-///
-/// `Debug` prints lengths, never the key or the value.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Write {
-    /// The key to write.
-    pub key: Key,
-    /// The value to store.
-    pub value: Bytes,
-    /// How long it lives.
-    pub expiry: Expiry,
-}
-
-impl Write {
-    /// A write of `value` under `key`.
+    /// An entry with its record, whose [`expiry`](Record::expiry) is set.
     #[must_use]
-    pub fn new(key: Key, value: impl Into<Bytes>, expiry: Expiry) -> Self {
-        Self { key, value: value.into(), expiry }
-    }
-}
-
-impl fmt::Debug for Write {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Write")
-            .field("key", &self.key)
-            .field("value", &format_args!("{} bytes", self.value.len()))
-            .field("expiry", &self.expiry)
-            .finish()
+    pub const fn new(key: Key, record: Record) -> Self {
+        Self { key, record: Some(record) }
     }
 }

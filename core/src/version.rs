@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::unique;
 
-/// Which state of an entry a read saw. Opaque: compare it, hand it to
-/// [`write_if`](crate::Storage::write_if), nothing else.
+/// Which state of an entry a read saw. Opaque: compare it, or make a
+/// [`Condition::At`](crate::Condition::At) of it.
 ///
 /// Each adapter makes versions the way that is cheapest for it, and says which way in
-/// [`Capabilities::versions`](crate::Capabilities::versions): a token that every write draws anew,
+/// [`Info::versions`](crate::Info::versions): a token that every write draws anew,
 /// or the content itself. `Debug` prints neither.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Version(Repr);
@@ -63,22 +63,6 @@ impl Version {
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Version(..)")
-    }
-}
-
-/// What must hold for a [`write_if`](crate::Storage::write_if) to happen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Condition {
-    /// There is no entry under the key (an expired one is none).
-    Absent,
-    /// The entry is there and still at this version.
-    At(Version),
-}
-
-impl From<Option<Version>> for Condition {
-    /// The condition "as I read it": the version seen, or absent if nothing was.
-    fn from(seen: Option<Version>) -> Self {
-        seen.map_or(Self::Absent, Self::At)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Storage, Store,
     WriteOptions, Written, async_trait,
 };

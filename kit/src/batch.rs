@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use larder_core::v2::{Applied, Change, Error, ErrorKind, Key, Result};
+use larder_core::{Applied, Change, Error, ErrorKind, Key, Result};
 
 /// How much one call to the store may carry.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Limits {
 /// [not applied](Error::not_applied).
 ///
 /// ```
-/// use larder_core::v2::{Applied, Change, Result};
+/// use larder_core::{Applied, Change, Result};
 /// use larder_kit::{Batch, Limits};
 ///
 /// const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
@@ -154,7 +154,7 @@ impl fmt::Debug for Round {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::{Expiry, Outcome, Written};
+    use larder_core::{Expiry, Outcome, Written};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Values of stores that hold JSON.
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use serde::de::IgnoredAny;
 
 /// Checks that `value` is one JSON text in UTF-8 (RFC 8259).

@@ -1,7 +1,7 @@
 //! Listings that read page by page.
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{Entry, EntryStream, Error, ErrorKind, Result};
+use larder_core::{Entry, EntryStream, Error, ErrorKind, Result};
 
 /// A listing under way: what has to be read next.
 pub trait Pager: Send + 'static {
@@ -73,7 +73,7 @@ impl PageSize {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::Key;
+    use larder_core::Key;
 
     use super::*;
 

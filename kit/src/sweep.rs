@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{ErrorKind, Result};
+use larder_core::{ErrorKind, Result};
 use tokio::{runtime::Handle, task::AbortHandle};
 
 /// How many times longer than asked for the sweeper waits, at most, while sweeping fails.
@@ -25,7 +25,7 @@ const MAX_BACK_OFF: u32 = 16;
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
-/// use larder_core::v2::Result;
+/// use larder_core::Result;
 /// use larder_kit::Sweeper;
 ///
 /// struct Table;

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 /// A storage URL taken apart: `scheme:rest?option=value&...`.
 ///

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use larder_kit::Sweeper;
 use tokio::{sync::watch, time::Instant};
 

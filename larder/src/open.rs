@@ -1,6 +1,6 @@
 //! Any store, by its URL.
 
-use larder_core::v2::{Error, ErrorKind, Result, Store};
+use larder_core::{Error, ErrorKind, Result, Store};
 use larder_kit::StoreUrl;
 
 /// A scheme that [`open`] knows.

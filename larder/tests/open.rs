@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use larder::{SCHEMES, v2::ErrorKind};
+use larder::{ErrorKind, SCHEMES};
 
 const URLS: &str = include_str!("../URLS.md");
 

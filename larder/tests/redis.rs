@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use larder::v2::{Change, Expiry, Key};
+use larder::{Change, Expiry, Key};
 use larder_test_servers::{Kind, Server};
 use serde_json::Value;
 

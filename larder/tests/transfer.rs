@@ -13,7 +13,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use larder::memory::MemoryStorage;
 use larder::transfer::{self, CopyOptions, Difference, Event, Nesting, VerifyOptions};
-use larder::v2::{
+use larder::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions,
     Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };

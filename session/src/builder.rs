@@ -3,7 +3,7 @@
 use std::{fmt, future::ready, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use larder_core::v2::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Store, Versions};
+use larder_core::{Codec, Error, ErrorKind, Expiry, Json, Key, Result, Store, Versions};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{

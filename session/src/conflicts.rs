@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 
 use crate::queue::Nested;
 

@@ -1,6 +1,6 @@
 //! From stored bytes to a session's value and back.
 
-use larder_core::v2::{Bytes, Expiry, Result, clock::unix_millis};
+use larder_core::{Bytes, Expiry, Result, clock::unix_millis};
 
 use crate::{
     format::{Format, Label, Stored},

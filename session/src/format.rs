@@ -3,9 +3,8 @@
 use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
 use larder_core::{
-    not_readable,
+    Bytes, Codec, Error, ErrorKind, Json, Result, not_readable,
     surrogates::{self, Hidden},
-    v2::{Bytes, Codec, Error, ErrorKind, Json, Result},
 };
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -345,7 +344,7 @@ fn envelope<D: DeserializeOwned>(codec: &impl Codec, bytes: &[u8]) -> Option<(D,
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::Json;
+    use larder_core::Json;
     use serde_json::json;
 
     use super::*;

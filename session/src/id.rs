@@ -1,6 +1,6 @@
 //! Ids.
 
-use larder_core::v2::unique;
+use larder_core::unique;
 
 /// An id that nothing else has.
 pub(crate) fn new_id() -> String {

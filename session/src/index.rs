@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Bytes, Expiry, Key, Result, Store};
+use larder_core::{Bytes, Expiry, Key, Result, Store};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::key::RESERVED;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 
 /// Keys that begin so are Larder's own (leases, the index of owners); no session is kept there.
 pub(crate) const RESERVED: &str = "larder:";

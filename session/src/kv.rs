@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::v2::{Codec, Error, ErrorKind, Json, Result, Store};
+use larder_core::{Codec, Error, ErrorKind, Json, Result, Store};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 use parking_lot::Mutex;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 /// the same session. Nothing is saved without [`save`](Self::save), which
 /// [`update_lazy`](crate::Sessions::update_lazy) does when its handler is done.
 ///
-/// Where there is no key, every touch is an [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) error
+/// Where there is no key, every touch is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) error
 /// that says why, and saving does nothing.
 ///
 /// From the first read to the save, or until the last handle is dropped, other updates of the session
@@ -167,7 +167,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
     pub fn set(&self, value: T) -> Result<()> {
         self.assign(Assigned::Value(value))
     }
@@ -178,7 +178,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
     pub fn set_later(&self, promise: impl Future<Output = Result<T>> + Send + 'static) -> Result<()> {
         self.assign(Assigned::Promise(Box::pin(promise)))
     }
@@ -188,7 +188,7 @@ impl<T: Send + Sync + 'static> LazySession<T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key.
     pub fn clear(&self) -> Result<()> {
         self.assign(Assigned::Cleared)
     }

@@ -24,7 +24,7 @@ mod sessions;
 mod shared;
 mod state;
 
-pub use larder_core::v2::{Error, ErrorKind, Result};
+pub use larder_core::{Error, ErrorKind, Result};
 
 pub use crate::{
     builder::SessionsBuilder,

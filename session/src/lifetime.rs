@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hashlink::LruCache;
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use parking_lot::Mutex;
 
 /// How long a session lives: for ever, so long after its last write, so long after its last use
@@ -48,7 +48,7 @@ impl Lifetime {
     }
 
     /// `idle` after the last use, reads included. A use that writes nothing extends the session by
-    /// [`touch`](larder_core::v2::Store::touch), which does not rewrite its value, and at most once
+    /// [`touch`](larder_core::Store::touch), which does not rewrite its value, and at most once
     /// in a tenth of `idle` (by each process); [`touch_every`](Self::touch_every) changes that. A
     /// session may so end up to that much earlier than `idle` after its last use.
     #[must_use]

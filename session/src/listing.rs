@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, future::ready, stream::BoxStream};
-use larder_core::v2::{Bytes, Expiry, Key, Record, Result, Store};
+use larder_core::{Bytes, Expiry, Key, Record, Result, Store};
 
 use crate::{
     key::RESERVED,
@@ -15,14 +15,14 @@ use crate::{
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// The keys of all sessions, without the prefix, in no order. The redirects of moved sessions are left
     /// out, so the values are read too, in constant memory. A store may list a key twice where its
-    /// [`lists_once`](larder_core::v2::Info::lists_once) says so.
+    /// [`lists_once`](larder_core::Info::lists_once) says so.
     ///
     /// A prefix that another begins with (`chat` and `chat-old:`) has the other's too: end prefixes with
     /// a character that no key begins with.
     ///
     /// # Errors
     ///
-    /// In the stream, those of [`Store::entries`](larder_core::v2::Store::entries).
+    /// In the stream, those of [`Store::entries`](larder_core::Store::entries).
     pub fn keys(&self) -> BoxStream<'static, Result<String>> {
         let shared = Arc::clone(&self.shared);
         let key = move |(key, value, left): (Key, Bytes, Expiry)| {
@@ -37,8 +37,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// In the stream, those of [`Store::entries`](larder_core::v2::Store::entries), and
-    /// [`Codec`](larder_core::v2::ErrorKind::Codec) for a session that is no `T`.
+    /// In the stream, those of [`Store::entries`](larder_core::Store::entries), and
+    /// [`Codec`](larder_core::ErrorKind::Codec) for a session that is no `T`.
     pub fn all(&self) -> BoxStream<'static, Result<(String, T)>> {
         let shared = Arc::clone(&self.shared);
         let session = move |(key, value, left): (Key, Bytes, Expiry)| {
@@ -57,7 +57,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::clear`](larder_core::v2::Store::clear).
+    /// Those of [`Store::clear`](larder_core::Store::clear).
     pub async fn delete_all(&self) -> Result<u64> {
         self.storage().clear(&self.shared.prefix).await
     }

@@ -3,7 +3,7 @@
 use std::{fmt, future::ready};
 
 use futures_util::future::BoxFuture;
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use futures_util::{
     TryFutureExt,
     future::{BoxFuture, join_all, try_join_all},
 };
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 
 use crate::{
     conflicts::{Conflicts, Reruns},

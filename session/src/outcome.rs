@@ -1,6 +1,6 @@
 //! What a handler may return.
 
-use larder_core::v2::Error;
+use larder_core::Error;
 
 /// What the handler of an update returns: `()`, or a `Result` whose error can hold a Larder
 /// [`Error`]. With an `Err` nothing is saved.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, future::ready};
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 
 use crate::{index, sessions::Sessions};
 
@@ -14,7 +14,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::keys`](larder_core::v2::Store::keys) and of [`get`](Self::get).
+    /// Those of [`Store::keys`](larder_core::Store::keys) and of [`get`](Self::get).
     pub async fn keys_of(&self, owner: &str) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         for key in self.indexed(owner).await? {

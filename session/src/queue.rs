@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Error, ErrorKind, Key, Record, Result, Store};
+use larder_core::{Error, ErrorKind, Key, Record, Result, Store};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 

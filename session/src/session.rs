@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{queue::Identity, state::State};

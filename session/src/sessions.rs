@@ -2,9 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{
-    Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis,
-};
+use larder_core::{Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Result, Store, clock::unix_millis};
 
 use crate::{
     conflicts::Reruns,
@@ -71,7 +69,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// returning; it can borrow from around it, but not mutably, since it may run more than once.
     ///
     /// An update within an update of the same session is an
-    /// [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) error: it would wait for itself. Through
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) error: it would wait for itself. Through
     /// another `Sessions` on the same [`Store`] the inner one is refused before it runs.
     /// Through another handle on the same store the inner one is saved, and the outer one fails when it
     /// finds that its own handler has overtaken it (with [`Conflicts::Fail`](crate::Conflicts::Fail) as
@@ -90,12 +88,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// The handler's own; [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if there is no key;
-    /// [`Conflict`](larder_core::v2::ErrorKind::Conflict) as the policy says;
-    /// [`Codec`](larder_core::v2::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
+    /// The handler's own; [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if there is no key;
+    /// [`Conflict`](larder_core::ErrorKind::Conflict) as the policy says;
+    /// [`Codec`](larder_core::ErrorKind::Codec) if what is stored is no `T`, or if what would be stored
     /// could not be read as one again (nothing is saved then), and
-    /// [`VersionTooNew`](larder_core::v2::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
-    /// [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) within an update of the same session; those of
+    /// [`VersionTooNew`](larder_core::ErrorKind::VersionTooNew) if a newer program has stored it (it stays as it is);
+    /// [`Unsupported`](larder_core::ErrorKind::Unsupported) within an update of the same session; those of
     /// reading and writing.
     pub async fn update<O, F>(
         &self,
@@ -231,7 +229,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// Those of reading; [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) if the storage has no
+    /// Those of reading; [`Unsupported`](larder_core::ErrorKind::Unsupported) if the storage has no
     /// expiry.
     pub async fn ttl(&self, key: impl Into<SessionKey>) -> Result<Option<Expiry>> {
         let info = self.storage().info();
@@ -258,7 +256,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// among the updates that come under `old` in this process, so that none of them has to run again.
     ///
     /// While it is under way the session is stored a third larger. One that the store has no room for
-    /// then is [`TooLarge`](larder_core::v2::ErrorKind::TooLarge): it stays where it is, and both keys lead
+    /// then is [`TooLarge`](larder_core::ErrorKind::TooLarge): it stays where it is, and both keys lead
     /// to it.
     ///
     /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
@@ -268,8 +266,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](larder_core::v2::ErrorKind::Conflict) if there is a session at both keys and no
-    /// `merge`: nothing is changed. [`Unsupported`](larder_core::v2::ErrorKind::Unsupported) without
+    /// [`Conflict`](larder_core::ErrorKind::Conflict) if there is a session at both keys and no
+    /// `merge`: nothing is changed. [`Unsupported`](larder_core::ErrorKind::Unsupported) without
     /// compare-and-swap. Those of reading and writing: call it again, and it goes on.
     pub async fn move_key(&self, old: impl Into<SessionKey>, new: impl Into<SessionKey>) -> Result<()> {
         let (old, new) = (self.key(old)?, self.key(new)?);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Expiry, Key, Result, Store};
+use larder_core::{Expiry, Key, Result, Store};
 
 use crate::{
     conflicts::Conflicts,

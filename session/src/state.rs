@@ -2,7 +2,7 @@
 
 use std::{future::ready, sync::Arc};
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Version,
     WriteOptions, clock::unix_millis,
 };

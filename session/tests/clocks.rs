@@ -8,7 +8,7 @@ mod common;
 use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt};
-use larder_core::v2::{Expiry, clock::unix_millis};
+use larder_core::{Expiry, clock::unix_millis};
 use larder_session::{Lifetime, Sessions};
 
 use common::{Call, Counting, LONG};

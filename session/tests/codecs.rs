@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Codec, clock::unix_millis};
+use larder_core::{Codec, clock::unix_millis};
 use larder_session::{ErrorKind, Lifetime, Migrations, Sessions};
 use serde::{Deserialize, Serialize};
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::join};
-use larder_core::v2::{Expiry, clock::unix_millis};
+use larder_core::{Expiry, clock::unix_millis};
 use larder_session::{
     Clear, Conflicts, Error, ErrorKind, Fragment, LazySession, Lifetime, Migrations, Multi, Sessions, key,
 };

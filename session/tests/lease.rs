@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
     Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };

@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::{Expiry, clock::unix_millis};
+use larder_core::{Expiry, clock::unix_millis};
 use larder_session::{Conflicts, ErrorKind, KvSessions, Lifetime, Migrations, Sessions};
 use serde_json::Value;
 
@@ -426,7 +426,7 @@ async fn update_that_changes_nothing_keeps_the_end_that_another_program_has_stor
 
 #[tokio::test]
 async fn a_lifetime_in_a_storage_with_no_expiry_is_refused() {
-    use larder_core::v2::{
+    use larder_core::{
         Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
     };
 

@@ -7,7 +7,7 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -195,7 +195,7 @@ async fn two_sessions_on_their_way_to_be_one_are_listed_until_they_are() {
 
 #[tokio::test]
 async fn a_storage_with_no_listing_says_so() {
-    use larder_core::v2::{
+    use larder_core::{
         Bytes, DeleteOptions, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
     };
 

@@ -8,7 +8,7 @@ mod common;
 use std::fmt::Debug;
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Bytes, Codec, Error, Json, Result};
+use larder_core::{Bytes, Codec, Error, Json, Result};
 use larder_session::{ErrorKind, KvSessions, Lifetime, Migrations, Sessions};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json, value::RawValue};

@@ -8,7 +8,7 @@ mod model;
 #[allow(dead_code)]
 mod stage;
 
-use larder_core::v2::{Store, Versions};
+use larder_core::{Store, Versions};
 use larder_memory::MemoryStorage;
 use proptest::prelude::*;
 use stage::Stage;

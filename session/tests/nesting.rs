@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_session::{Conflicts, ErrorKind, Fragment, Multi, Sessions};
 use serde_json::json;
 

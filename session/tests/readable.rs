@@ -6,7 +6,7 @@ mod common;
 
 use std::{collections::HashMap, fmt::Debug};
 
-use larder_core::v2::{Codec, Json};
+use larder_core::{Codec, Json};
 use larder_session::{ErrorKind, KvSessions, Sessions};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use larder_core::v2::{Storage, Store};
+use larder_core::{Storage, Store};
 use larder_session::{Conflicts, Error, ErrorKind, LazySession, Result, Session, Sessions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! The results of changes as those of the single operations.
 
-use larder_core::v2::{Applied, Written};
+use larder_core::{Applied, Written};
 
 pub(crate) fn written(applied: Applied) -> Written {
     match applied {

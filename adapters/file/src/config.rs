@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use larder_core::v2::Result;
+use larder_core::Result;
 use larder_kit::StoreUrl;
 
 use crate::{
@@ -44,7 +44,7 @@ pub enum ValueFormat {
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::v2::Result<()> {
+/// # async fn main() -> larder_core::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("sessions");
 /// use larder_file::{FileStorage, ValueFormat};
@@ -85,7 +85,7 @@ impl FileBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) for another scheme, an empty path, an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
     /// unknown option or an invalid value.
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = StoreUrl::parse(url)?;
@@ -144,7 +144,7 @@ impl FileBuilder {
     }
 
     /// How long an operation waits for another process that holds a lock. Then it fails as
-    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) and has changed nothing. Default: 10
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) and has changed nothing. Default: 10
     /// seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -192,7 +192,7 @@ pub(crate) fn path(url: &StoreUrl) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

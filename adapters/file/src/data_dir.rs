@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_core::v2::{Result, Version};
+use larder_core::{Result, Version};
 
 use crate::{error, files, permissions::Permissions};
 
@@ -54,7 +54,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) if it is not. Nothing has been changed
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if it is not. Nothing has been changed
     /// then.
     pub(crate) fn check(&self) -> Result<()> {
         let sign = if self.marked { self.marker() } else { self.root.clone() };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Outcome, ReadOptions, Record, Result,
     Written, clock::unix_millis,
 };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 /// An error of the operating system. Its text names no path, so no key.
 pub(crate) fn io(error: io::Error) -> Error {

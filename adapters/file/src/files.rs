@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::v2::Result;
+use larder_core::Result;
 
 use crate::{
     error::{self, corrupt},
@@ -35,7 +35,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
 ///
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for anything that is not a file.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) for anything that is not a file.
 pub(crate) fn read(path: &Path) -> Result<Option<Bytes>> {
     Ok(read_start(path, usize::MAX)?.map(|(bytes, _)| bytes))
 }

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> larder_core::v2::Result<()> {
+//! # async fn main() -> larder_core::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let url = format!("file:{}/sessions", dir.path().display());
 //! use std::time::Duration;
@@ -56,7 +56,7 @@
 //! wait for the disk once. Do not remove `.larder` while a program is running, and do not share a directory over
 //! a network file system that has no working locks. A process that has stopped (`SIGSTOP`, a debugger)
 //! while it holds a lock keeps it: changes of the same keys, and listings, fail as
-//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) after `lock_timeout`.
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) after `lock_timeout`.
 //!
 //! **Power cuts.** With `sync=true` each answer to a change follows from the state on the disk. If a
 //! process is killed before it has synced, the next change, in whatever process, syncs first. Reads
@@ -95,11 +95,11 @@
 //! }
 //! ```
 //!
-//! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) to
+//! **A damaged or foreign file** in a key's place is [`Corrupt`](larder_core::ErrorKind::Corrupt) to
 //! reads, conditional changes and touches; other keys are not affected. It is listed, a
 //! plain write replaces it, and a delete removes it (and returns `true`). A file that has the name of
 //! an entry's file, but for a key that Larder cannot hold (it has control characters, say, or is not
-//! UTF-8), is an [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) in listings. Other files are left
+//! UTF-8), is an [`InvalidKey`](larder_core::ErrorKind::InvalidKey) in listings. Other files are left
 //! alone.
 //!
 //! **Permissions.** New files are for this user only (mode `0600`, directories `0700`), since keys and
@@ -120,7 +120,7 @@
 //! for byte what grammY writes, but replaced as a whole, and no reader sees half of it. Reading
 //! returns compact JSON in which numbers and strings are spelled as in the file. There is no expiry,
 //! and versions are the content. Keys that the layout cannot hold are
-//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey): those with `/` or `\`, those that end in a way
 //! that leads out of the directory, and those of more than 250 bytes. On a file system that does not
 //! tell case apart two keys that differ in case only are one: that is the layout's limit. Opening and
 //! reading add nothing to the directory; the first change adds `.larder` with locks, which grammY does
@@ -148,10 +148,10 @@
 //!
 //! # Errors
 //!
-//! No permission is [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied), a full disk or quota
-//! [`StorageFull`](larder_core::v2::ErrorKind::StorageFull), a path of the wrong sort or a directory with other things in
-//! it [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), a directory that has gone while it was in
-//! use (its disk was unmounted, say) [`Unavailable`](larder_core::v2::ErrorKind::Unavailable).
+//! No permission is [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied), a full disk or quota
+//! [`StorageFull`](larder_core::ErrorKind::StorageFull), a path of the wrong sort or a directory with other things in
+//! it [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), a directory that has gone while it was in
+//! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
 
 mod applied;
 mod config;
@@ -174,7 +174,7 @@ mod storage;
 mod test_disk;
 mod tree;
 
-use larder_core::v2::{Result, Store};
+use larder_core::{Result, Store};
 use larder_kit::StoreUrl;
 
 pub use crate::{

@@ -6,7 +6,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, vec};
 
-use larder_core::v2::{Entry, ErrorKind, ListOptions, Result};
+use larder_core::{Entry, ErrorKind, ListOptions, Result};
 use larder_kit::Pager;
 
 use crate::{

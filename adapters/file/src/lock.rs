@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{data_dir::DataDir, error};

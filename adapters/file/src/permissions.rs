@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use larder_core::v2::Result;
+use larder_core::Result;
 
 use crate::error::configuration;
 
@@ -32,7 +32,7 @@ impl Default for Permissions {
 impl Permissions {
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) for a mode that is not one of files
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a mode that is not one of files
     /// that this user can read and write.
     pub(crate) fn new(mode: Option<u32>) -> Result<Self> {
         match mode {

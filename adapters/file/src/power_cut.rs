@@ -6,7 +6,7 @@ mod tests {
     use std::{fs, path::Path, time::Duration};
 
     use futures_util::future::BoxFuture;
-    use larder_core::v2::{Change, Expiry, Key, Store, Version};
+    use larder_core::{Change, Expiry, Key, Store, Version};
 
     use crate::{
         FileStorage, Layout, SnapshotStorage, ValueFormat,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use larder_core::v2::Result;
+use larder_core::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, future, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
     Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
@@ -74,9 +74,9 @@ impl FileBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the path names a file, or a
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names a file, or a
     /// directory with other things in it or in another format, or nothing with `existing`;
-    /// [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied) without permission. A directory
+    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. A directory
     /// that exists and may only be read opens.
     pub async fn open(self) -> Result<Store> {
         let format = self.format()?;

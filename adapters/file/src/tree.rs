@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_core::v2::{Error, Key, Result};
+use larder_core::{Error, Key, Result};
 
 use crate::{
     data_dir::DataDir,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Error, ErrorKind, Key, Operation, Result};
+use larder_core::{Error, ErrorKind, Key, Operation, Result};
 use larder_kit::StoreUrl;
 
 pub(crate) const NAME: &str = "memory";
@@ -34,7 +34,7 @@ pub enum WhenFull {
 /// use larder_memory::{MemoryStorage, WhenFull};
 ///
 /// let cache = MemoryStorage::builder().max_bytes(64 << 20).when_full(WhenFull::Evict).build()?;
-/// # Ok::<(), larder_core::v2::Error>(())
+/// # Ok::<(), larder_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryBuilder {
@@ -111,7 +111,7 @@ impl MemoryBuilder {
     }
 
     /// Removes expired entries every `interval`, in a tokio task that starts with the first operation
-    /// within a tokio runtime. `None` leaves it to [`purge_expired`](larder_core::v2::Store::purge_expired).
+    /// within a tokio runtime. `None` leaves it to [`purge_expired`](larder_core::Store::purge_expired).
     /// Default: 60 seconds.
     #[must_use]
     pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
@@ -160,7 +160,7 @@ fn invalid(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
-/// There is no [`Store`](larder_core::v2::Store) yet that would name them.
+/// There is no [`Store`](larder_core::Store) yet that would name them.
 fn named(error: Error) -> Error {
     error.with_adapter(NAME).with_operation(Operation::Connect)
 }

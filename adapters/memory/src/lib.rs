@@ -2,10 +2,10 @@
 //! and as the reference for authors of adapters.
 //!
 //! ```
-//! use larder_core::v2::{Expiry, Store};
+//! use larder_core::{Expiry, Store};
 //! use larder_memory::MemoryStorage;
 //!
-//! # async fn example() -> larder_core::v2::Result<()> {
+//! # async fn example() -> larder_core::Result<()> {
 //! let store = Store::from(MemoryStorage::new());
 //! store.write("chat:42", "hello").expiry(Expiry::after_secs(3600)).await?;
 //! let record = store.read("chat:42").await?;
@@ -22,7 +22,7 @@
 //!
 //! - Values are copied in, so that nothing is shared with the writer, and handed out by reference
 //!   count, so that a read copies nothing.
-//! - Every write has a new version ([`Versions::Unique`](larder_core::v2::Versions::Unique)).
+//! - Every write has a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
 //! - Time to live is counted on the monotonic clock: setting the time of day does not make entries
 //!   expire. Expired entries are never returned; a sweeper gives back their memory.
 //! - The entries are spread over 64 maps, each under a lock of its own that is held for one
@@ -33,7 +33,7 @@
 //!
 //! Without bounds it grows as long as there is memory. With [`max_entries`] or [`max_bytes`] (or
 //! both) a write that finds no room is either refused as
-//! [`StorageFull`](larder_core::v2::ErrorKind::StorageFull), after expired entries have been removed, or
+//! [`StorageFull`](larder_core::ErrorKind::StorageFull), after expired entries have been removed, or
 //! makes room by evicting the entries that were read or written the longest time ago. [`WhenFull`] says
 //! which; refusing is the default, since an evicted session is a lost session. Listings, `contains` and
 //! `ttl` do not count as use.

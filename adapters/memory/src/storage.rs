@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
     Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
@@ -41,7 +41,7 @@ impl MemoryStorage {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the URL is wrong.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is wrong.
     pub async fn connect(url: &str) -> Result<Store> {
         MemoryBuilder::from_url(url)?.build()
     }
@@ -90,7 +90,7 @@ impl MemoryBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if a bound is so low that nothing fits,
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a bound is so low that nothing fits,
     /// or if the interval of the sweeper is zero.
     pub fn build(self) -> Result<Store> {
         MemoryStorage::with(&self).map(Store::from)
@@ -163,5 +163,3 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 }
-
-larder_core::first_edition!(MemoryStorage);

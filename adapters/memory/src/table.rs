@@ -8,7 +8,7 @@ use std::{
 };
 
 use hashlink::LinkedHashMap;
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, Entry, Error, ErrorKind, Expiry, Key, ListOptions,
     ReadOptions, Record, Result, Version, Written,
 };

@@ -4,7 +4,7 @@
 
 use std::thread;
 
-use larder_core::v2::{Bytes, Change, Error, ErrorKind, Expiry, Key, Result, Store};
+use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, Result, Store};
 use larder_memory::{ENTRY_OVERHEAD, MemoryBuilder, MemoryStorage, WhenFull};
 
 /// A storage, to count what it holds, and a store on it.

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key, Store};
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Store};
 use larder_memory::{MemoryBuilder, MemoryStorage};
 
 const SHORT: Expiry = Expiry::After(Duration::from_millis(1));

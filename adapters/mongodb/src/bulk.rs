@@ -1,6 +1,6 @@
 //! Several writes as one command; the driver has no call for that.
 
-use larder_core::v2::{Error, ErrorKind, Key, Result, Version};
+use larder_core::{Error, ErrorKind, Key, Result, Version};
 use mongodb::{
     bson::{Bson, Document, doc},
     options::{UpdateModifications, WriteConcern},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Error, Result};
+use larder_core::{Error, Result};
 use larder_kit::StoreUrl;
 use mongodb::options::ConnectionString;
 
@@ -174,7 +174,7 @@ pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

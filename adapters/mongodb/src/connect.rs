@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Operation, Result, Store};
+use larder_core::{Error, ErrorKind, Operation, Result, Store};
 use mongodb::{
     Client, Collection, Namespace,
     bson::Document,
@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens a store in a MongoDB collection.
 ///
 /// ```no_run
-/// # async fn example(client: mongodb::Client) -> larder_core::v2::Result<()> {
+/// # async fn example(client: mongodb::Client) -> larder_core::Result<()> {
 /// use std::time::Duration;
 /// use larder_mongodb::{MongoBuilder, ValueFormat};
 ///
@@ -61,7 +61,7 @@ impl MongoStorage {
     /// Connects to the URL, with its [options](crate#options), and sets up what is missing.
     ///
     /// ```no_run
-    /// # async fn example() -> larder_core::v2::Result<()> {
+    /// # async fn example() -> larder_core::Result<()> {
     /// use larder_mongodb::MongoStorage;
     ///
     /// let store = MongoStorage::connect("mongodb://localhost:27017/bot?collection=sessions").await?;

@@ -12,7 +12,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Either, select},
 };
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 use mongodb::{
     Collection, Database,
     action::{Action, Aggregate},

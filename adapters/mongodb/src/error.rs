@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use larder_core::v2::{
+use larder_core::{
     Error,
     ErrorKind::{
         self, Closed, Conflict, InvalidConfig, InvalidValue, Other, PermissionDenied, StorageFull, Timeout,
@@ -163,7 +163,7 @@ fn cause(code: i32, name: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::Outcome;
+    use larder_core::Outcome;
 
     use super::*;
 

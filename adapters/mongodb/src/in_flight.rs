@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_core::v2::Key;
+use larder_core::Key;
 use tokio::sync::watch;
 
 /// Held by a running write, and dropped when it ends.

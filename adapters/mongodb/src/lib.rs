@@ -1,7 +1,7 @@
 //! Larder storage in a MongoDB collection, on the official driver.
 //!
 //! ```no_run
-//! use larder_core::v2::{Expiry, Key, Result};
+//! use larder_core::{Expiry, Key, Result};
 //! use larder_mongodb::MongoStorage;
 //!
 //! # async fn example() -> Result<()> {
@@ -60,7 +60,7 @@
 //! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
 //! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
 //! options of the collection. Connecting fails with
-//! [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), and changes nothing,
+//! [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and changes nothing,
 //!
 //! - if none of the documents has the fields above, or if some have not and the index is missing;
 //! - if the documents are of the other `layout`, or their values of the other form (`values`);
@@ -73,16 +73,16 @@
 //! The role `read` is enough.
 //!
 //! A listing of all keys yields an error of the kind
-//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for each document whose key is not a string or not a
-//! valid [`Key`](larder_core::v2::Key), and goes on. A listing with values yields
-//! [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for a document without a readable value.
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for each document whose key is not a string or not a
+//! valid [`Key`](larder_core::Key), and goes on. A listing with values yields
+//! [`Corrupt`](larder_core::ErrorKind::Corrupt) for a document without a readable value.
 //!
 //! # JSON and BSON
 //!
 //! With `values=document`, and in grammY's layout, JSON becomes BSON of the same meaning: objects keep the
 //! order of their members, integers become int32 or int64, other numbers a double; a number that a double
 //! cannot hold digit for digit becomes a decimal128. It comes back as an equal JSON value. Refused, as
-//! [`InvalidValue`](larder_core::v2::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
+//! [`InvalidValue`](larder_core::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
 //! twice in one object or with a NUL in it, a number of more than 34 digits, more than 99 levels of
 //! nesting.
 //!
@@ -113,25 +113,25 @@
 //!
 //! # Writes that fail with a time-out
 //!
-//! A write that failed with [`Timeout`](larder_core::v2::ErrorKind::Timeout) or
-//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) may still happen. As long as its connection is open,
+//! A write that failed with [`Timeout`](larder_core::ErrorKind::Timeout) or
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) may still happen. As long as its connection is open,
 //! later writes of the same key through this store wait for it. If the connection broke, the server may
 //! still carry out what it has received, even after a later write of that key was acknowledged: the adapter
 //! has no way to confirm that an operation of a lost connection has ended, so it does not claim the
-//! capability [`fenced`](larder_core::v2::Info::fenced). A late write on a condition changes nothing,
+//! capability [`fenced`](larder_core::Info::fenced). A late write on a condition changes nothing,
 //! because the version is another one by then.
 //!
-//! Such an error is marked as [not applied](larder_core::v2::Outcome::NotApplied) if nothing was sent: no
+//! Such an error is marked as [not applied](larder_core::Outcome::NotApplied) if nothing was sent: no
 //! server could be found or connected to, its name could not be resolved, or the write still waited for an
 //! earlier one.
 //!
 //! # Batches
 //!
-//! [`read_many`](larder_core::v2::Store::read_many) sends one query for up to 1000 keys. Of a batch of
+//! [`read_many`](larder_core::Store::read_many) sends one query for up to 1000 keys. Of a batch of
 //! changes, unconditional writes are sent together, up to 500 in one command. Deletions, touches and
 //! changes on a condition are sent as one command each, 16 at a time, because the server only counts the
 //! entries that one command has changed.
-//! [`clear`](larder_core::v2::Store::clear) deletes 500 entries with one command.
+//! [`clear`](larder_core::Store::clear) deletes 500 entries with one command.
 //!
 //! # Limits
 //!

@@ -6,7 +6,7 @@
 
 use std::{mem, sync::Arc};
 
-use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
 use larder_kit::Pager;
 use mongodb::bson::{Bson, RawDocumentBuf, doc};
 

@@ -1,7 +1,7 @@
 //! How entries become documents: their filters, updates and values. No I/O.
 
 use bytes::Bytes;
-use larder_core::v2::{
+use larder_core::{
     Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
 };
 use larder_kit::prefix_end;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{ErrorKind, Result};
+use larder_core::{ErrorKind, Result};
 use mongodb::{
     Collection, IndexModel,
     bson::{Bson, Document, doc},

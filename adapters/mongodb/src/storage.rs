@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
     Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions,
     WriteOptions, Written, async_trait,

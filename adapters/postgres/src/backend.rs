@@ -12,7 +12,7 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{
     CancelToken,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use larder_core::v2::{Action, Applied, Change, Condition, Error, ErrorKind, Result, Written};
+use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Result, Written};
 use larder_kit::{Batch, Limits};
 
 use crate::{

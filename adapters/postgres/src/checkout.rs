@@ -9,7 +9,7 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::CancelToken;
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use larder_kit::StoreUrl;
 use tokio_postgres::{Config, types::Type};
 

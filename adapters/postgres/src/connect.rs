@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Pool, Runtime};
-use larder_core::v2::{Error, ErrorKind, Operation, Result, Store};
+use larder_core::{Error, ErrorKind, Operation, Result, Store};
 use larder_kit::{GroupCommit, Sweeper};
 use tokio_postgres::Config;
 
@@ -23,7 +23,7 @@ use crate::{
 /// use std::time::Duration;
 /// use larder_postgres::{PostgresBuilder, ValueFormat};
 ///
-/// # async fn open() -> larder_core::v2::Result<()> {
+/// # async fn open() -> larder_core::Result<()> {
 /// let store = PostgresBuilder::from_url("postgres://bot:secret@db.example/app?sslmode=verify-full")?
 ///     .schema("bot")
 ///     .table("sessions")
@@ -219,7 +219,7 @@ impl PostgresBuilder {
     /// ```
     /// let builder = larder_postgres::PostgresBuilder::from_url("postgres://localhost?table=bot.sessions")?;
     /// assert!(builder.setup_sql().contains(r#"CREATE TABLE IF NOT EXISTS "bot"."sessions" ("#));
-    /// # Ok::<(), larder_core::v2::Error>(())
+    /// # Ok::<(), larder_core::Error>(())
     /// ```
     #[must_use]
     pub fn setup_sql(&self) -> String {

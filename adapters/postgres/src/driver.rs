@@ -9,7 +9,7 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, Pool};
 use futures_util::TryStreamExt;
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
 
 /// Classes whose messages speak of connections, roles, tables and limits, never of contents.

@@ -1,7 +1,7 @@
 //! Larder storage on PostgreSQL (12 and later), on tokio-postgres and deadpool-postgres.
 //!
 //! ```no_run
-//! use larder_core::v2::{Expiry, Key, Result};
+//! use larder_core::{Expiry, Key, Result};
 //! use larder_postgres::PostgresStorage;
 //!
 //! # async fn count() -> Result<()> {
@@ -91,8 +91,8 @@
 //! way to the server. The next change through the same storage first ends the process of the server
 //! that would receive it (`pg_terminate_backend`), and waits until the server confirms that it has
 //! ended. So the older change never overwrites a newer one that was acknowledged
-//! ([`Info::fenced`](larder_core::v2::Info::fenced)). If there is no confirmation within
-//! `timeout`, the newer change fails as [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) and is
+//! ([`Info::fenced`](larder_core::Info::fenced)). If there is no confirmation within
+//! `timeout`, the newer change fails as [`Unavailable`](larder_core::ErrorKind::Unavailable) and is
 //! not applied. This costs nothing until a change is lost, and then some round trips.
 //!
 //! Only the same server, not restarted since, can confirm it. If a connection leads to another server
@@ -104,7 +104,7 @@
 //! It needs a connection straight to the server and a user who may call `pg_terminate_backend`, which
 //! every user may unless the right was revoked. The storage finds out when it connects, and refuses a
 //! later connection that lacks either where the first one had both. Behind a pooler, or without the
-//! right, it is not `fenced`: a change that failed as [`Timeout`](larder_core::v2::ErrorKind::Timeout) or
+//! right, it is not `fenced`: a change that failed as [`Timeout`](larder_core::ErrorKind::Timeout) or
 //! `Unavailable`, or was dropped, may overwrite later ones for as long as the network, the pooler or a
 //! lock holds it back. The option `tcp_user_timeout` bounds the first, and the server's
 //! `statement_timeout` the last. Where it matters, connect to the server directly, or write on a
@@ -121,7 +121,7 @@
 //!
 //! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses what it cannot hold (the
 //! escape `\u0000`, numbers beyond `numeric`). A host name that does not resolve is
-//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable), like a server that is down. The database's
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. The database's
 //! encoding must be `UTF8` or `SQL_ASCII`; others cannot hold every key. TLS does not
 //! accept a self-signed server certificate as its own root: use one that a certificate authority,
 //! which may be your own, has signed.

@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
 use larder_kit::{Pager, prefix_end};
 use tokio_postgres::Row;
 

@@ -1,6 +1,6 @@
 //! Names of schemas, tables and indexes: whatever they contain, they are quoted and stay data.
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 /// Postgres cuts longer names off, silently: two long names could then mean one table.
 const MAX_NAME: usize = 63;

@@ -1,6 +1,6 @@
 //! The table: made if it is not there, and looked at before it is used.
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
 };

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use larder_core::v2::{
-    Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version,
-};
+use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version};
 use larder_kit::check_json;
 use tokio_postgres::{Row, types::ToSql};
 

@@ -1,7 +1,7 @@
 //! How a connection is made: in the clear or through TLS.
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
-use larder_core::v2::Result;
+use larder_core::Result;
 use tokio_postgres::{CancelToken, Config, NoTls, config::SslMode};
 
 use crate::config::{Roots, TlsMode};
@@ -65,7 +65,7 @@ impl Connector {
 
 #[cfg(all(test, not(feature = "tls")))]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

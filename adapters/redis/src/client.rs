@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use larder_core::v2::Result;
+use larder_core::Result;
 use larder_kit::StoreUrl;
 
 use crate::{endpoint::Endpoint, error::configuration, tls::TlsFiles};
@@ -67,7 +67,7 @@ pub(crate) enum Protocol {
 /// The options of a storage on Redis.
 ///
 /// ```no_run
-/// # async fn example() -> larder_core::v2::Result<()> {
+/// # async fn example() -> larder_core::Result<()> {
 /// use std::time::Duration;
 /// use larder_redis::RedisConfig;
 ///
@@ -119,7 +119,7 @@ impl RedisConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the URL does not parse, has an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL does not parse, has an
     /// unknown option, or asks for a feature that this build does not have. The message contains no
     /// password.
     pub fn from_url(url: &str) -> Result<Self> {
@@ -170,7 +170,7 @@ impl RedisConfig {
     }
 
     /// How long a command may take before it is a
-    /// [`Timeout`](larder_core::v2::ErrorKind::Timeout). Default: 5 s. A connection of your own keeps its
+    /// [`Timeout`](larder_core::ErrorKind::Timeout). Default: 5 s. A connection of your own keeps its
     /// own time-outs.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -226,7 +226,7 @@ impl RedisConfig {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

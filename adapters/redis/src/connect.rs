@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Error, Operation, Result, Store};
+use larder_core::{Error, Operation, Result, Store};
 
 use crate::{
     client::Client,
@@ -21,7 +21,7 @@ impl RedisStorage {
     /// the [crate's documentation](crate).
     ///
     /// ```no_run
-    /// # async fn example() -> larder_core::v2::Result<()> {
+    /// # async fn example() -> larder_core::Result<()> {
     /// use larder_redis::RedisStorage;
     ///
     /// let store = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
@@ -41,11 +41,11 @@ impl RedisConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if there is no server to connect to
-    /// or a certificate cannot be read, [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) if the
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no server to connect to
+    /// or a certificate cannot be read, [`Unavailable`](larder_core::ErrorKind::Unavailable) if the
     /// host is unknown or nothing listens there,
-    /// [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied) if user or password are wrong,
-    /// [`Timeout`](larder_core::v2::ErrorKind::Timeout).
+    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or password are wrong,
+    /// [`Timeout`](larder_core::ErrorKind::Timeout).
     pub async fn connect(self) -> Result<Store> {
         self.check()?;
         let Some(endpoint) = self.endpoint.clone() else {
@@ -75,7 +75,7 @@ impl RedisConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the options are from a URL.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the options are from a URL.
     pub fn connect_with(self, connection: impl Into<Connection>) -> Result<Store> {
         self.check()?;
         if self.endpoint.is_some() {

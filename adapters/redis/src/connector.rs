@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 #[cfg(feature = "cluster")]
 use redis::cluster::ClusterClient;
 #[cfg(feature = "sentinel")]

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use larder_core::v2::{Key, ReadOptions, Record, Result};
+use larder_core::{Key, ReadOptions, Record, Result};
 use redis::{RedisResult, Value};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! The servers that a URL names.
 
-use larder_core::v2::{Error, Result};
+use larder_core::{Error, Result};
 use larder_kit::StoreUrl;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
@@ -167,7 +167,7 @@ fn sentinel(scheme: &str, url: &mut StoreUrl) -> Result<Servers> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, io, sync::Arc};
 
-use larder_core::v2::{Error, ErrorKind as Kind};
+use larder_core::{Error, ErrorKind as Kind};
 use redis::{ErrorKind as DriverKind, RedisError, ServerErrorKind};
 
 /// A configuration error.
@@ -207,7 +207,7 @@ fn from_message(code: &str, detail: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

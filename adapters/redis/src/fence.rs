@@ -4,7 +4,7 @@
 //! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
 //! the new connection first has the server close the former ones.
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use crate::{connection::Connection, error, keyspace::Route};

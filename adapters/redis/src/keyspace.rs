@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use larder_core::v2::{Key, Result};
+use larder_core::{Key, Result};
 use redis::{RedisWrite, ToRedisArgs};
 
 use crate::error::unnameable;
@@ -124,7 +124,7 @@ mod tests {
         // What others left under the prefix and no key can name.
         for key in [&b"app:"[..], b"app:\xff"] {
             let error = Keyspace::new("app").parse(key).unwrap().unwrap_err();
-            assert_eq!(error.kind(), larder_core::v2::ErrorKind::InvalidKey);
+            assert_eq!(error.kind(), larder_core::ErrorKind::InvalidKey);
         }
     }
 

@@ -2,8 +2,8 @@
 //! A [Larder](larder_core) storage on Redis and Valkey: one server, TLS, Cluster or Sentinel.
 //!
 //! ```no_run
-//! # async fn example() -> larder_core::v2::Result<()> {
-//! use larder_core::v2::{Expiry, Key};
+//! # async fn example() -> larder_core::Result<()> {
+//! use larder_core::{Expiry, Key};
 //! use larder_redis::RedisStorage;
 //!
 //! let store = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
@@ -59,7 +59,7 @@
 //! - Eviction (`maxmemory-policy` other than `noeviction`) deletes sessions when memory is full.
 //! - A write is sent once: nothing that may have reached the server is repeated, in a cluster neither
 //!   (a cluster connection of your own repeats as you configured it; `retries(0)` switches that off).
-//! - A change fails as [not applied](larder_core::v2::Outcome::NotApplied) if there was no connection to
+//! - A change fails as [not applied](larder_core::Outcome::NotApplied) if there was no connection to
 //!   send it on or the server has refused it. If the connection breaks after it was sent, or the server
 //!   does not answer in time, the outcome is unknown.
 //! - One connection serves all tasks. When it breaks, or a command times out, the operations under way
@@ -68,7 +68,7 @@
 //!   [After a time-out](#after-a-time-out).
 //! - Listings never block the server (`SCAN`, never `KEYS`) and may return a key twice. They show
 //!   strings only. A key under the prefix that Larder cannot name is an error of kind
-//!   [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey), after which the listing goes on; `clear`
+//!   [`InvalidKey`](larder_core::ErrorKind::InvalidKey), after which the listing goes on; `clear`
 //!   leaves such keys alone. Keys that move between the nodes of a cluster during a listing are found,
 //!   since it then begins again; a move that is still going on when it ends may hide the keys on their
 //!   way.
@@ -83,10 +83,10 @@
 //! Commands sent on a connection that timed out or broke may still be on their way to the server. On one
 //! server (`redis://`, `rediss://`, `redis+unix://`) the storage has the server close that connection
 //! (`CLIENT KILL`) before it sends anything on a new one, and
-//! [`Info::fenced`](larder_core::v2::Info::fenced) is true. This costs two round trips when
+//! [`Info::fenced`](larder_core::Info::fenced) is true. This costs two round trips when
 //! it connects again, and none otherwise. If the server does not confirm it, or does not answer within
 //! `connect_timeout`, calls fail as not applied, with an
-//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) error.
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable) error.
 //!
 //! If another server process answers, the server has restarted, or the name leads to another server.
 //! The storage goes on there, and closes the old connection if the first process answers again. It

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use larder_core::v2::{Action, Condition, Error, Expiry, ReadOptions, Record, Result, Version};
+use larder_core::{Action, Condition, Error, Expiry, ReadOptions, Record, Result, Version};
 use redis::{Cmd, RedisError, Value};
 
 use crate::{
@@ -252,7 +252,7 @@ pub(crate) fn changed(condition: &Condition, reply: &Value) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::{ErrorKind, Key};
+    use larder_core::{ErrorKind, Key};
 
     use super::*;
     use crate::keyspace::Keyspace;

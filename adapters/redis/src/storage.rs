@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
     Purge, ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use larder_core::v2::Result;
+use larder_core::Result;
 
 use crate::error::configuration;
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Operation, Result, Values};
+use larder_core::{Error, ErrorKind, Operation, Result, Values};
 use larder_kit::StoreUrl;
 use sqlx::{
     ConnectOptions, SqlitePool,
@@ -71,7 +71,7 @@ impl ValueFormat {
 /// Opens a store in an SQLite database.
 ///
 /// ```
-/// # async fn connect() -> larder_core::v2::Result<()> {
+/// # async fn connect() -> larder_core::Result<()> {
 /// use larder_sqlite::{SqliteStorage, Synchronous};
 ///
 /// let store = SqliteStorage::builder()

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_core::v2::{Error, ErrorKind, Info, Purge, Result, Store, Versions};
+use larder_core::{Error, ErrorKind, Info, Purge, Result, Store, Versions};
 use larder_kit::{GroupCommit, Sweeper};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 

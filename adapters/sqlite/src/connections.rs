@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection,
     sqlite::SqliteConnectOptions,

@@ -1,6 +1,6 @@
 //! Driver errors as Larder's.
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 use sqlx::error::{BoxDynError, DatabaseError};
 
 /// SQLite's result codes, from `sqlite3.h`; the low byte of an extended code.

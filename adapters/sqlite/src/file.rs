@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::config::invalid;
 

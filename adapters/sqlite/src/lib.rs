@@ -3,7 +3,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use larder_core::v2::Result;
+//! use larder_core::Result;
 //! use larder_sqlite::SqliteStorage;
 //!
 //! # async fn example() -> Result<()> {
@@ -35,8 +35,8 @@
 //! new random number, or compare-and-swap will not notice. Further columns are left alone; they need a default
 //! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
 //! sweeper. A listing goes on past a row that is not Larder's: it yields an error of kind
-//! [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for a key that is not a valid
-//! [`Key`](larder_core::v2::Key), and one of kind [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) for a
+//! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for a key that is not a valid
+//! [`Key`](larder_core::Key), and one of kind [`Corrupt`](larder_core::ErrorKind::Corrupt) for a
 //! row that has no value or no integer as its version, or that lies in a damaged page of the file.
 //!
 //! With `values=json` values must be JSON, and SQLite can query them:
@@ -74,7 +74,7 @@
 //! file, table or index, changes no journal mode and removes no expired rows by itself.
 //!
 //! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
-//! uses no locks. A call fails with [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the
+//! uses no locks. A call fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the
 //! file has changed, or if another process has begun to write a log beside it; open the storage again
 //! then.
 //!
@@ -83,7 +83,7 @@
 //! removes both files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
-//! fails with [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig), and nothing is written. Put
+//! fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and nothing is written. Put
 //! the file back, or open the storage again. A file that is overwritten in place is not noticed, nor a
 //! `-wal` file that is deleted alone: close the storage before you restore a backup.
 //!
@@ -103,7 +103,7 @@
 //!
 //! Any number of processes on one machine may use one file, compare-and-swap included; one writes at
 //! a time and the others wait, at most for the busy timeout, after which the write fails with
-//! [`Unavailable`](larder_core::v2::ErrorKind::Unavailable). Not over a network file system: write-ahead
+//! [`Unavailable`](larder_core::ErrorKind::Unavailable). Not over a network file system: write-ahead
 //! logging needs shared memory.
 //!
 //! # Limits

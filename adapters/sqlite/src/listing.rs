@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
 use larder_kit::{PageSize, Pager, prefix_end};
 use sqlx::{Row, SqlStr, sqlite::SqliteRow};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use larder_core::v2::{Error, Result};
+use larder_core::{Error, Result};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
@@ -57,7 +57,7 @@ pub(crate) fn check_name(table: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
+/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
 pub(crate) async fn exists(
     connection: &mut SqliteConnection,
     table: &str,

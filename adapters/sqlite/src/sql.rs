@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Action, Condition, Expiry, Key};
+use larder_core::{Action, Condition, Expiry, Key};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use crate::config::ValueFormat;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
     ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };

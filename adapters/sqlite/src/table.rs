@@ -5,7 +5,7 @@ use std::{
     slice,
 };
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result,
     Version, Written, unique,
 };

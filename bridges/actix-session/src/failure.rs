@@ -1,7 +1,7 @@
 //! Errors in actix-session's words. Larder's own is the source of each.
 
 use actix_session::storage::{LoadError, SaveError, UpdateError};
-use larder_core::v2::{Error, ErrorKind, Operation};
+use larder_core::{Error, ErrorKind, Operation};
 
 /// Never `LoadError::Deserialization`: after that the middleware goes on with an empty session under
 /// the same key, prolongs what is there or deletes it at a log-in.

@@ -4,6 +4,6 @@ mod failure;
 mod sessions;
 mod store;
 
-pub use larder_core::v2::{Error, ErrorKind, Result};
+pub use larder_core::{Error, ErrorKind, Result};
 
 pub use crate::store::LarderStore;

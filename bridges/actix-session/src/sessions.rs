@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_session::storage::{SessionKey, generate_session_key};
-use larder_core::v2::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version};
 
 use crate::store::LarderStore;
 

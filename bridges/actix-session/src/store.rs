@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
-use larder_core::v2::{Error, ErrorKind, Result, Store};
+use larder_core::{Error, ErrorKind, Result, Store};
 
 use crate::{
     failure::{not_loaded, not_saved, not_updated},

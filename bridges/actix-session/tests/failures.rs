@@ -21,7 +21,7 @@ use actix_session::{
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::Browser;
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Storage,
     TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };

@@ -10,7 +10,7 @@ use actix_session::config::{PersistentSession, TtlExtensionPolicy};
 use actix_web::cookie::{Cookie, CookieJar, Key as Secret, time::Duration};
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{Answer, Browser, OCCUPIED, Probe};
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use larder_testkit::{race, until};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;

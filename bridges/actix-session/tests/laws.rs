@@ -8,7 +8,7 @@ use actix_session::storage::{LoadError, SessionKey, SessionStore, UpdateError, g
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
 use larder_bridge_tests::{OCCUPIED, Probe, Stores};
-use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
 
 const HOUR: Duration = Duration::hours(1);

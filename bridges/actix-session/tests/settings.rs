@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use actix_session::storage::SessionStore;
 use actix_web::cookie::time::Duration;
 use larder_actix_session::LarderStore;
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Store, Versions,
     WriteOptions, Written, async_trait,
 };

@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::Probe;
-use larder_core::v2::{Bytes, Key};
+use larder_core::{Bytes, Key};
 use larder_poise::{Origin, Scope};
 use larder_testkit::until;
 use serde_json::{Value, json};

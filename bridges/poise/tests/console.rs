@@ -7,7 +7,7 @@ mod support;
 use std::{env::VarError, io::Cursor};
 
 use clap::Parser;
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_memory::MemoryStorage;
 use larder_poise::Scope;
 

@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::Stores;
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_poise::Scope;
 use larder_testkit::{Factory, Runner, Suite, Target};
 

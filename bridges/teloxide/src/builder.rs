@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{Result, Store};
+use larder_core::{Result, Store};
 use larder_session::{Conflicts, Lifetime, Migrations, Sessions, SessionsBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 

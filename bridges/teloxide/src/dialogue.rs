@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use teloxide::{
     dispatching::{UpdateHandler, dialogue::Dialogue},
     dptree::{HandlerSignature, Type, di::DependencyMap, from_fn_with_description},

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use larder_core::v2::Error;
+use larder_core::Error;
 
 /// Why an operation on a [`LarderStorage`](crate::LarderStorage) failed.
 #[derive(Debug)]

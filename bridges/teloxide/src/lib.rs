@@ -10,7 +10,7 @@ mod storage;
 mod undecodable;
 mod wanted;
 
-pub use larder_core::v2::{Error, ErrorKind, Result};
+pub use larder_core::{Error, ErrorKind, Result};
 pub use larder_session::{
     Conflicts, LazySession, Lifetime, Migrations, SessionKey, Sessions, SessionsBuilder,
 };

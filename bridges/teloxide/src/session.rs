@@ -6,7 +6,7 @@ use std::{
     panic::Location,
 };
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 use larder_session::{LazySession, SessionKey, Sessions};
 use teloxide::{
     dispatching::{DpHandlerDescription, UpdateHandler},

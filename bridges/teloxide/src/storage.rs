@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{Error, ErrorKind, Result, Store};
+use larder_core::{Error, ErrorKind, Result, Store};
 use larder_session::Sessions;
 use serde::{Serialize, de::DeserializeOwned};
 use teloxide::{dispatching::dialogue, types::ChatId};

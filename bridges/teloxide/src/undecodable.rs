@@ -2,7 +2,7 @@
 
 /// What to do with a dialogue whose stored state is no longer one of the program's: a variant was renamed,
 /// say, or a field added. What the storage itself finds damaged (the kind
-/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt)) is an error with either policy.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt)) is an error with either policy.
 ///
 /// The best answer is a third one, [`migrations`](crate::LarderStorageBuilder::migrations), which bring it up to
 /// date; this is for what they do not cover. A state that a newer version of the program has stored (one with more
@@ -10,7 +10,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Undecodable {
-    /// An error of the kind [`Codec`](larder_core::v2::ErrorKind::Codec), each time, and the state stays
+    /// An error of the kind [`Codec`](larder_core::ErrorKind::Codec), each time, and the state stays
     /// as it is until the dialogue is removed. Nothing is lost, and the chat waits for a program that can read it.
     #[default]
     Error,

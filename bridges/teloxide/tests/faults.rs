@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::{Poor, Probe};
-use larder_core::v2::{Bytes, Error, ErrorKind, Key, Result, Store};
+use larder_core::{Bytes, Error, ErrorKind, Key, Result, Store};
 use larder_memory::MemoryStorage;
 use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime};
 use larder_testkit::until;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::{Stores, on_every_adapter};
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_teloxide::{
     DialogueError, LarderStorage, LarderStorageBuilder, Lifetime, Migrations, Undecodable,
 };

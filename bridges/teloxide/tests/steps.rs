@@ -5,7 +5,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use larder_bridge_tests::Poor;
-use larder_core::v2::{ErrorKind, Result};
+use larder_core::{ErrorKind, Result};
 use larder_memory::MemoryStorage;
 use larder_teloxide::{
     By, Error, LarderStorage, LazySession, Sessions, enter_dialogue, enter_lazy_session, enter_session,

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 use tower_sessions_core::session_store;
 
 /// tower-sessions keeps no source and no kind, only a text: so the text says them.
@@ -34,7 +34,7 @@ fn text(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::Operation;
+    use larder_core::Operation;
 
     use super::*;
 

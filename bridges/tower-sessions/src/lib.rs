@@ -4,6 +4,6 @@ mod failure;
 mod store;
 mod stored;
 
-pub use larder_core::v2::{Error, ErrorKind, Result};
+pub use larder_core::{Error, ErrorKind, Result};
 
 pub use crate::store::LarderStore;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{
+use larder_core::{
     Condition, Error, ErrorKind, Key, Operation, Record as Entry, Result, Store, Version, WriteOptions,
     async_trait,
 };

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Result};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Result};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};

@@ -7,7 +7,7 @@
 mod example;
 
 use larder_bridge_tests::Browser;
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Error, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Versions,
     WriteOptions, Written, async_trait,
 };

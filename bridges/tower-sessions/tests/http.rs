@@ -9,7 +9,7 @@ mod example;
 use std::time::Duration;
 
 use larder_bridge_tests::{Browser, OCCUPIED, Probe};
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use larder_testkit::{race, until};
 use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;

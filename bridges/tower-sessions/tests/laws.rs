@@ -5,7 +5,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use larder_bridge_tests::Stores;
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, race, until};
 use larder_tower_sessions::LarderStore;
 use tower_sessions::{

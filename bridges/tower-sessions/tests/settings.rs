@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage, Store, Versions,
     WriteOptions, Written, async_trait,
 };

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Expiry, Key, Result, Store};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result, Store};
 
 use crate::{
     Protocol, WechatLayer, config::Config, credentials::ID_LENGTH, exchange::Exchange, secret::Secret,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::Result;
+use larder_core::Result;
 use serde_json::value::RawValue;
 
 use crate::fields::{Fields, Raw};

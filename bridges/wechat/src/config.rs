@@ -1,6 +1,6 @@
 //! What all requests of a layer share, checked.
 
-use larder_core::v2::Key;
+use larder_core::Key;
 
 use crate::{
     credentials,

@@ -1,6 +1,6 @@
 //! Ids and skeys: how they are made, what they look like, how they are compared.
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 

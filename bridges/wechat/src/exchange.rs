@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use reqwest::{Client, Response, Url, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde::Deserialize;

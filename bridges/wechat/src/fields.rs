@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_core::v2::{Bytes, Codec, Error, ErrorKind, Json, Result};
+use larder_core::{Bytes, Codec, Error, ErrorKind, Json, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 

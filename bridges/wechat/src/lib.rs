@@ -23,7 +23,7 @@ mod service;
 mod session;
 mod store;
 
-pub use larder_core::v2::{Error, ErrorKind, Result};
+pub use larder_core::{Error, ErrorKind, Result};
 
 #[cfg(feature = "axum")]
 pub use crate::extract::NotLoggedIn;

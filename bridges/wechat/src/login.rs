@@ -1,6 +1,6 @@
 //! The login: code, user data, session.
 
-use larder_core::v2::{Error, ErrorKind, Key};
+use larder_core::{Error, ErrorKind, Key};
 use serde_json::{Map, Value, value::to_raw_value};
 
 use crate::{

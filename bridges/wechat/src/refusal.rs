@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::StatusCode;
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 
 use crate::{decrypt::Undecryptable, exchange::ExchangeError, names};
 

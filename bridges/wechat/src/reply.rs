@@ -1,7 +1,7 @@
 //! The messages of the protocol.
 
 use http::{HeaderValue, Response, StatusCode, header};
-use larder_core::v2::{Error, clock};
+use larder_core::{Error, clock};
 use serde_json::{Value, json};
 
 use crate::{

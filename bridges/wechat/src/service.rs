@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use larder_core::v2::Error;
+use larder_core::Error;
 use tower_service::Service;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Expiry, Key, Result};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result};
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -193,7 +193,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`Store::ttl`](larder_core::v2::Store::ttl).
+    /// As [`Store::ttl`](larder_core::Store::ttl).
     pub async fn remaining(&self) -> Result<Option<Duration>> {
         let store = &self.0.config.store;
         if self.0.is_new {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{
+use larder_core::{
     Condition, Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Record, Result, Store, Version,
     WriteOptions,
 };

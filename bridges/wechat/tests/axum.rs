@@ -7,7 +7,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, Router, http::StatusCode, routing::get};
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 use larder_memory::MemoryStorage;
 use larder_wechat::{Session, WechatLayer};
 use reqwest::Method;

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use larder_core::v2::{ErrorKind, Store};
+use larder_core::{ErrorKind, Store};
 use larder_memory::MemoryStorage;
 use larder_wechat::{WechatBuilder, WechatLayer};
 use support::{APP_ID, APP_SECRET, DATA, IV, service::Service};

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use larder_bridge_tests::{OCCUPIED, Probe};
-use larder_core::v2::{Expiry, Key, Store};
+use larder_core::{Expiry, Key, Store};
 use larder_memory::MemoryStorage;
 use larder_wechat::{Protocol, Session, WechatLayer};
 use reqwest::Method;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ListOptions,
     Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions,
     Written,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
     Info, Key, ListOptions, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, WriteOptions,
     Written, async_trait,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{Change, ErrorKind, Expiry, Info, ReadOptions, Storage, Store, Versions};
+use larder_core::{Change, ErrorKind, Expiry, Info, ReadOptions, Storage, Store, Versions};
 use tracing::{
     Id, Subscriber,
     field::{Field, Visit},

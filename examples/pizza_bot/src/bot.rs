@@ -22,7 +22,7 @@ pub(crate) struct Bot {
 }
 
 impl Bot {
-    pub(crate) fn new(storage: larder::v2::Store) -> Result<Self> {
+    pub(crate) fn new(storage: larder::Store) -> Result<Self> {
         Ok(Self { chats: Sessions::new(storage)? })
     }
 

@@ -1,6 +1,6 @@
 //! One batch: its writes, and the outcome of each.
 
-use larder_core::v2::{Applied, Change, Error, Outcome, Result, Storage, Version, Written};
+use larder_core::{Applied, Change, Error, Outcome, Result, Storage, Version, Written};
 use tokio::sync::oneshot;
 
 use super::pending::{Pending, Put, Reply};

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use larder_core::v2::{Result, Written};
+use larder_core::{Result, Written};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::Storage;
+use larder_core::Storage;
 use tokio::runtime::Handle;
 
 use super::{batch::Batch, pending::Queued, shared::Shared};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use larder_core::v2::{Bytes, Change, Expiry, Key, Result, Storage, WriteOptions, Written};
+use larder_core::{Bytes, Change, Expiry, Key, Result, Storage, WriteOptions, Written};
 use tokio::sync::oneshot;
 
 /// A write without a condition.

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use larder_core::v2::Storage;
+use larder_core::Storage;
 use tokio::runtime::Handle;
 
 use super::{guard::LaneGuard, in_flight::Reach, shared::Shared};

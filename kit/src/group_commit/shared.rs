@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use larder_core::v2::{Error, ErrorKind, Key, Result, Written};
+use larder_core::{Error, ErrorKind, Key, Result, Written};
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 
 use super::{

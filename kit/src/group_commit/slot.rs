@@ -7,7 +7,7 @@ use std::{
     task::Waker,
 };
 
-use larder_core::v2::{Result, Written};
+use larder_core::{Result, Written};
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub(super) type Write = Pin<Box<dyn Future<Output = Result<Written>> + Send>>;

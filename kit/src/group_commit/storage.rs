@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
     Key, ListOptions, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
@@ -48,7 +48,7 @@ use super::{
 /// [touches](ReadOptions::touch) counts as a touch.
 ///
 /// ```
-/// use larder_core::v2::{Result, Storage, Store};
+/// use larder_core::{Result, Storage, Store};
 /// use larder_kit::GroupCommit;
 ///
 /// async fn wrap(storage: impl Storage) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Batches that mix puts with other changes.
 
-use larder_core::v2::{Applied, Change, Condition, Expiry, Storage, Version};
+use larder_core::{Applied, Change, Condition, Expiry, Storage, Version};
 
 use crate::{begin, commit, key, probe::Probe, put};
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::v2::{Bytes, Storage, WriteOptions};
+use larder_core::{Bytes, Storage, WriteOptions};
 
 use crate::{begin, commit, commit_with, key, probe::Probe, put, put_many};
 

@@ -1,6 +1,6 @@
 //! Which writes fail when something fails.
 
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 
 use crate::{
     apply_puts, begin, commit, commit_with, failures,

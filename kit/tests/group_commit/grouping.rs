@@ -1,7 +1,7 @@
 //! What goes together, and when.
 
 use futures_util::{FutureExt, poll};
-use larder_core::v2::{Bytes, Storage, WriteOptions};
+use larder_core::{Bytes, Storage, WriteOptions};
 
 use crate::{all_ok, begin, commit, commit_with, key, probe::Probe, put, put_many};
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use larder_core::v2::Storage;
+use larder_core::Storage;
 
 use crate::{
     all_ok, begin, clear, commit, commit_with, delete, delete_if, delete_many, key, probe::Probe, put,

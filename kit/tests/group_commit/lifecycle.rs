@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use larder_core::v2::{Bytes, Change, ErrorKind, Expiry, Storage, Store, WriteOptions};
+use larder_core::{Bytes, Change, ErrorKind, Expiry, Storage, Store, WriteOptions};
 use larder_kit::GroupCommit;
 
 use crate::{

@@ -13,7 +13,7 @@ mod probe;
 
 use std::sync::Arc;
 
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, Error, Expiry, Key, ReadOptions, Record, Result,
     Storage, TouchOptions, Version, WriteOptions, Written,
 };

@@ -1,7 +1,7 @@
 //! What waits for what.
 
 use futures_util::FutureExt;
-use larder_core::v2::{ReadOptions, Storage};
+use larder_core::{ReadOptions, Storage};
 
 use crate::{
     begin, clear, commit, delete, delete_if, delete_many, key, probe::Probe, put, read_and_touch,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key,
     ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use larder::v2::{Expiry, Key};
+use larder::{Expiry, Key};
 
 const AFTER_HELP: &str = "\
 URLs:

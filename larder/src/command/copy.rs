@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
+use larder::Store;
 use larder::transfer::{
     self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport,
 };
-use larder::v2::Store;
 use serde_json::json;
 
 use super::{

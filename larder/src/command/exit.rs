@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use larder::v2::{Error, ErrorKind};
+use larder::{Error, ErrorKind};
 
 use super::{interrupt::Signal, output::say};
 

@@ -1,7 +1,7 @@
 //! `larder get`.
 
 use futures_util::StreamExt;
-use larder::v2::{Key, ReadOptions, Store};
+use larder::{Key, ReadOptions, Store};
 
 use super::{
     args::Get,

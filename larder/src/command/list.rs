@@ -1,7 +1,7 @@
 //! `larder ls`.
 
 use futures_util::StreamExt;
-use larder::v2::{Key, Store};
+use larder::{Key, Store};
 use serde_json::json;
 
 use super::{

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder::v2::{Expiry, Key, Record};
+use larder::{Expiry, Key, Record};
 use serde_json::{Map, Value, json};
 
 /// Prints a line on standard error. If that cannot be written, only the exit code tells.

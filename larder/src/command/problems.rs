@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use futures_util::StreamExt;
 use indicatif::ProgressBar;
-use larder::v2::{Error, ErrorKind, Key, Store};
+use larder::{Error, ErrorKind, Key, Store};
 
 use super::output::say;
 

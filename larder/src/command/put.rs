@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use anyhow::Context;
-use larder::v2::{Condition, ErrorKind};
+use larder::{Condition, ErrorKind};
 
 use super::{args::Put, exit::Exit, output::say, store};
 

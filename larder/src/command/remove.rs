@@ -1,7 +1,7 @@
 //! `larder rm`.
 
 use futures_util::StreamExt;
-use larder::v2::{Applied, Change, Key, Store};
+use larder::{Applied, Change, Key, Store};
 use serde_json::json;
 
 use super::{

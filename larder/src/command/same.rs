@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use larder::v2::{ErrorKind, Expiry, Key, Outcome, Store, unique};
+use larder::{ErrorKind, Expiry, Key, Outcome, Store, unique};
 use larder::{StoreUrl, transfer::Nesting};
 use tokio::time::sleep;
 
@@ -247,7 +247,7 @@ mod tests {
     };
 
     use larder::memory::MemoryStorage;
-    use larder::v2::{
+    use larder::{
         Bytes, DeleteOptions, EntryStream, Error, Info, ListOptions, ReadOptions, Record, Result, Storage,
         WriteOptions, Written, async_trait,
     };

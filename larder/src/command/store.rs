@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Context;
-use larder::v2::{Error, ErrorKind, Store};
+use larder::{Error, ErrorKind, Store};
 use larder::{StoreUrl, redact};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder::v2::Expiry;
+use larder::Expiry;
 use serde_json::json;
 
 use super::{

@@ -6,7 +6,7 @@ use futures_util::{
     StreamExt,
     stream::{BoxStream, Fuse},
 };
-use larder_core::v2::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
+use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
 
 use super::scope::Scope;
 

@@ -1,6 +1,6 @@
 //! Copying.
 
-use larder_core::v2::{
+use larder_core::{
     Action, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Store,
 };
 

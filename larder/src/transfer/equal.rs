@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use larder_core::v2::{Expiry, Store, Values};
+use larder_core::{Expiry, Store, Values};
 use serde_json::value::RawValue;
 
 /// How deep JSON is compared; deeper values count as different.

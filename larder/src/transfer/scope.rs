@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
-use larder_core::v2::{Key, Record, Result, Store};
+use larder_core::{Key, Record, Result, Store};
 
 use super::batch::{Entries, with_ttl};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Error, Key, Result, Store};
+use larder_core::{Error, Key, Result, Store};
 
 use super::{
     batch::{self, Extra, Extras},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Condition, ErrorKind, Outcome, Result};
+use larder_core::{Condition, ErrorKind, Outcome, Result};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{claim::Claim, hold::Hold};

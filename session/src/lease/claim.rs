@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{
+use larder_core::{
     Codec, Condition, Error, ErrorKind, Expiry, Json, Operation, Result, Store, Version, WriteOptions,
 };
 use tokio::time::Instant;

@@ -1,6 +1,6 @@
 //! What is stored: the names of the entries and their values.
 
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 use serde::{Deserialize, Serialize};
 
 const HELD: &str = "held:";

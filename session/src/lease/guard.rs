@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{Key, Result};
+use larder_core::{Key, Result};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{hold::Hold, renewal::renew_until_ended};
@@ -26,7 +26,7 @@ use super::{hold::Hold, renewal::renew_until_ended};
 ///   token that is smaller than one it has seen. This holds whatever the clocks do.
 ///
 /// ```
-/// use larder_core::v2::{Key, Result};
+/// use larder_core::{Key, Result};
 /// use larder_session::Leases;
 ///
 /// # async fn pay(order: &Key, token: u64) {}
@@ -116,8 +116,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](larder_core::v2::ErrorKind::Conflict) if it has been lost, for good.
-    /// Otherwise as [`Store::touch_with`](larder_core::v2::Store::touch_with); after an error that is
+    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if it has been lost, for good.
+    /// Otherwise as [`Store::touch_with`](larder_core::Store::touch_with); after an error that is
     /// retryable it is held until the time to live from the last success has passed, and can be
     /// renewed until then. So it can after a call that was dropped.
     pub async fn renew(&self) -> Result<()> {
@@ -132,9 +132,9 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](larder_core::v2::ErrorKind::Conflict) if the lease had been lost before:
+    /// [`ErrorKind::Conflict`](larder_core::ErrorKind::Conflict) if the lease had been lost before:
     /// what was done under it may have overlapped with somebody else's work. Otherwise as
-    /// [`Store::delete_with`](larder_core::v2::Store::delete_with): the time to live then ends it.
+    /// [`Store::delete_with`](larder_core::Store::delete_with): the time to live then ends it.
     pub async fn release(mut self) -> Result<()> {
         let released = self.hold.release().await;
         self.released = true;

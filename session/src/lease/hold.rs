@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{ErrorKind, Result, Version};
+use larder_core::{ErrorKind, Result, Version};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},

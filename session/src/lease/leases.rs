@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::v2::{Error, ErrorKind, Expiry, Key, Result, Store};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result, Store};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep_until},
@@ -24,7 +24,7 @@ use super::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_core::v2::{Key, Result, Store};
+/// use larder_core::{Key, Result, Store};
 /// use larder_session::Leases;
 ///
 /// async fn settle(store: &Store) -> Result<()> {

@@ -5,7 +5,7 @@
 //! reading and for writing: no session is stored as bytes that it takes for a marker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key, Result, Store, clock::unix_millis};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Store, clock::unix_millis};
 use serde::{Deserialize, Serialize};
 
 use crate::{id::new_id, key::RESERVED, members};

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Key, Operation, ReadOptions, Record, Result,
     Store, TouchOptions, Version, WriteOptions,
 };

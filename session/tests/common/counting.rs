@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
     ListOptions, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written,
     async_trait,

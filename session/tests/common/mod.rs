@@ -7,7 +7,7 @@ mod counting;
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_memory::MemoryStorage;
 use larder_session::{Error, ErrorKind, Result};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{TryStreamExt, future::join_all};
-use larder_core::v2::{Error, ErrorKind, Key, Store};
+use larder_core::{Error, ErrorKind, Key, Store};
 use larder_session::{KvSessions, Sessions};
 use proptest::prelude::*;
 

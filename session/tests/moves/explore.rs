@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use larder_core::v2::{Expiry, Key, Versions};
+use larder_core::{Expiry, Key, Versions};
 use larder_session::{Conflicts, ErrorKind, Lifetime, Sessions};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Expiry, Store, Versions};
+use larder_core::{Expiry, Store, Versions};
 use larder_session::{
     Conflicts, ErrorKind, Fragment, KvSessions, Lifetime, Multi, Sessions, SessionsBuilder,
 };

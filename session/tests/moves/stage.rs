@@ -9,7 +9,7 @@ use std::{
     task::Poll,
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions, Record,
     Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };

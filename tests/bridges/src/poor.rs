@@ -1,6 +1,6 @@
 //! A storage with the required methods only.
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
     Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };

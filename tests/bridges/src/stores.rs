@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use larder::{Error, async_trait, v2::Store};
+use larder::{Error, Store, async_trait};
 use larder_memory::MemoryStorage;
 use larder_processes::Stores as ByUrl;
 use larder_testkit::{Factory, Missing, Runner, Suite};

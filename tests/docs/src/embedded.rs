@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry, Info, Key,
     ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions,
     WriteOptions, Written, async_trait, clock::unix_millis,

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait, clock::unix_millis,

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Info, Key, ReadOptions, Record, Result, Storage, Store, WriteOptions, Written,
     async_trait,
 };

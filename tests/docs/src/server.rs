@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use futures_util::future::join_all;
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
     Info, Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
     Versions, WriteOptions, Written, async_trait,

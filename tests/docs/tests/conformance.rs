@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::v2::{Result, Store, async_trait};
+use larder_core::{Result, Store, async_trait};
 use larder_docs_tests::{full, minimal};
 use larder_testkit::{Factory, Runner, Suite};
 

@@ -1,6 +1,6 @@
 //! Stores by URL.
 
-use larder::v2::{Error, Store, async_trait};
+use larder::{Error, Store, async_trait};
 use larder_test_servers::{self as servers, Server};
 use larder_testkit::{Factory, Missing};
 use tempfile::TempDir;

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
-use larder::v2::Key;
+use larder::Key;
 use larder_processes::{Note, Stores};
 use larder_testkit::{Context, Missing, Runner, Suite};
 use tokio::{

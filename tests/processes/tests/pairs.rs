@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use larder::{
-    Expiry, Key, Storage, Values,
+    Expiry, Key, Store, Values,
     transfer::{self, CopyOptions, VerifyOptions},
 };
 use larder_processes::Stores;
@@ -59,7 +59,7 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
 
     let report = transfer::copy(&grammy, &from, &CopyOptions::default(), |_| {}).await.expect("copy in");
     assert_eq!((report.copied, report.failed), (5, 0));
-    let expires = from.capabilities().expiry && target.capabilities().expiry;
+    let expires = from.info().expiry && target.info().expiry;
     if expires {
         let entry = Key::new("expires").expect("a key");
         from.write_as(&entry, &1, Expiry::after_secs(1000)).await.expect("write an entry that expires");
@@ -73,7 +73,7 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
     });
     assert_eq!(verified.await.expect("verify").equal, report.copied);
 
-    check_sessions(&target, from.capabilities().values, &fixtures).await;
+    check_sessions(&target, from.info().values, &fixtures).await;
     if expires {
         let left = target.ttl(&Key::new("expires").expect("a key")).await.expect("read the time left");
         let Some(Expiry::After(left)) = left else {
@@ -87,11 +87,11 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
 
 /// Every session is there, and is what the bot assigned: as JSON, and byte for byte as JavaScript
 /// spells it unless one of the stores keeps JSON in a form of its own.
-async fn check_sessions(target: &dyn Storage, came_through: Values, fixtures: &Path) {
+async fn check_sessions(target: &Store, came_through: Values, fixtures: &Path) {
     let read = |name: &str| std::fs::read(fixtures.join(name)).expect("read the fixtures");
     let expected: BTreeMap<String, Value> = serde_json::from_slice(&read("expected.json")).expect("JSON");
     let spelled: BTreeMap<String, Value> = serde_json::from_slice(&read("redis.json")).expect("JSON");
-    let exact = [came_through, target.capabilities().values].iter().all(|&values| values != Values::Json);
+    let exact = [came_through, target.info().values].iter().all(|&values| values != Values::Json);
     for (key, session) in expected {
         let name = Key::new(&key).expect("a key");
         let record = target.read(&name).await.expect("read").unwrap_or_else(|| panic!("{key} is missing"));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Expiry, Key, Storage};
+use larder_core::{Key, Store};
 use larder_testkit::{Must, until};
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Every error that they meet has to be retryable.
 #[derive(Debug)]
 pub struct Writers {
-    storage: Arc<dyn Storage>,
+    storage: Store,
     progress: Vec<Arc<Progress>>,
     tasks: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -37,15 +37,14 @@ struct Progress {
 
 impl Writers {
     /// Starts `count` writers.
-    pub fn start(storage: impl Storage + 'static, count: usize) -> Self {
-        let storage: Arc<dyn Storage> = Arc::new(storage);
+    pub fn start(storage: Store, count: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let progress: Vec<_> = (0..count).map(|_| Arc::new(Progress::default())).collect();
         let tasks = progress
             .iter()
             .enumerate()
             .map(|(number, progress)| {
-                tokio::spawn(write_on(Arc::clone(&storage), number, Arc::clone(progress), Arc::clone(&stop)))
+                tokio::spawn(write_on(storage.clone(), number, Arc::clone(progress), Arc::clone(&stop)))
             })
             .collect();
         Self { storage, progress, tasks, stop }
@@ -112,15 +111,15 @@ fn key_of(number: usize) -> Key {
     Key::new(format!("writer-{number}")).must("make a key")
 }
 
-async fn write_on(storage: Arc<dyn Storage>, number: usize, progress: Arc<Progress>, stop: Arc<AtomicBool>) {
+async fn write_on(storage: Store, number: usize, progress: Arc<Progress>, stop: Arc<AtomicBool>) {
     let key = key_of(number);
     for count in 1.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         progress.begun.store(count, Ordering::Relaxed);
-        match storage.write(&key, count.to_string().into(), Expiry::Never).await {
-            Ok(()) => progress.acknowledged.store(count, Ordering::Relaxed),
+        match storage.write(&key, count.to_string()).await {
+            Ok(_) => progress.acknowledged.store(count, Ordering::Relaxed),
             Err(error) => {
                 assert!(error.is_retryable(), "not retryable: {error:?}");
                 progress.failed.fetch_add(1, Ordering::Relaxed);

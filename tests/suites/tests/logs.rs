@@ -4,7 +4,7 @@
 
 use futures_util::TryStreamExt;
 use larder_bridge_tests::Log;
-use larder_core::{Bytes, Condition, ErrorKind, Expiry, Key, Operation, Storage, Write};
+use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key, Operation};
 use larder_processes::Stores;
 use larder_testkit::{Missing, Must, Runner, Suite, Target};
 
@@ -61,30 +61,33 @@ async fn everything(target: &Target, in_keys: &str, in_values: &str) {
     let storage = target.open().await;
     let key = |name: &str| Key::new(format!("{in_keys}{name}")).unwrap();
     let value = |count: u32| Bytes::from(format!(r#"{{"{in_values}":{count}}}"#));
-    let expiry = if storage.capabilities().expiry { Expiry::after_secs(3600) } else { Expiry::Never };
+    let expiry = if storage.info().expiry { Expiry::after_secs(3600) } else { Expiry::Never };
 
     storage.write(key("a"), value(1)).expiry(expiry).await.must("write");
     let record = storage.read(key("a")).await.must("read").must("have it");
     let version = record.version.must("have a version");
-    let next = storage.write_if(&key("a"), value(2), expiry, Condition::At(version.clone())).await;
-    next.must("write if");
-    storage.write_if(&key("b"), value(1), expiry, Condition::Absent).await.must("write if absent");
+    storage.write(key("a"), value(2)).expiry(expiry).if_at(version.clone()).await.must("write at a version");
+    storage.write(key("b"), value(1)).expiry(expiry).if_absent().await.must("write if absent");
+    storage.write(key("b"), value(1)).expiry(expiry).if_present().await.must("write if present");
     for condition in [Condition::Absent, Condition::At(version.clone())] {
-        storage.write_if(&key("a"), value(3), expiry, condition).await.map(drop).unwrap_err();
+        storage.write(key("a"), value(3)).expiry(expiry).condition(condition).await.map(drop).unwrap_err();
     }
-    storage.delete_if(&key("a"), &version).await.unwrap_err();
+    storage.delete(key("a")).if_at(version).await.unwrap_err();
     done(storage.touch(key("a"), expiry).await, Operation::Touch);
-    done(storage.ttl(&key("a")).await, Operation::Ttl);
+    done(storage.touch(key("a"), expiry).if_present().await, Operation::Touch);
+    done(storage.read(key("a")).touching(expiry).with_ttl().await, Operation::Read);
+    done(storage.ttl(&key("a")).await, Operation::Read);
     storage.contains(&key("a")).await.must("contains");
     storage.read_all(&[key("a"), key("b")], "read many").await;
-    let write = |name: &str| Write::new(key(name), value(4), expiry);
-    storage.write_many(&[write("c"), write("d")]).await.must("write many");
+    let put = |name: &str| Change::put(key(name), value(4), expiry);
+    let conditional = put("c").on(Condition::Present);
+    storage.apply_all(vec![put("c"), put("d"), conditional], "write many").await;
     storage.keys(in_keys).try_collect::<Vec<_>>().await.must("list keys");
     storage.entries(in_keys).try_collect::<Vec<_>>().await.must("list entries");
     // What a store for JSON refuses, others take.
     let _ = storage.write(key("e"), Bytes::from(format!("{{{in_values}"))).expiry(expiry).await;
     storage.delete(key("a")).await.must("delete");
-    storage.delete_many(&[key("b"), key("x")]).await.must("delete many");
+    storage.delete_all(&[key("b"), key("x")], "delete many").await;
     storage.clear(in_keys).await.must("clear");
     storage.purge_expired().await.must("purge");
     storage.ping().await.must("ping");

@@ -11,7 +11,7 @@ mod random;
 
 use std::time::Duration;
 
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_memory::MemoryStorage;
 use larder_processes::Stores;
 use larder_testkit::{Factory, Missing, Runner, Suite, factory};

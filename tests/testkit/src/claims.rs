@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use futures_util::StreamExt;
-use larder_core::v2::{Error, ErrorKind, Expiry, Key, ListOptions, Version};
+use larder_core::{Error, ErrorKind, Expiry, Key, ListOptions, Version};
 
 use crate::{Fails, Handle, Must, Target};
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use larder_core::v2::{Error, Key, Store, async_trait};
+use larder_core::{Error, Key, Store, async_trait};
 
 use crate::Line;
 
@@ -26,7 +26,7 @@ pub trait Factory: Send + Sync + 'static {
 
     /// Another handle on that space, whose connections all go over a line that the law can hold up
     /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. Every adapter of a
-    /// server should have it: the laws about changes that get lost need it. A storage that claims [`fenced`](larder_core::v2::Info::fenced) has to have it. Its time-outs should be
+    /// server should have it: the laws about changes that get lost need it. A storage that claims [`fenced`](larder_core::Info::fenced) has to have it. Its time-outs should be
     /// short, such as half a second: a law waits for them.
     ///
     /// By default there is none.
@@ -40,7 +40,7 @@ pub trait Factory: Send + Sync + 'static {
     }
 
     /// Damages the entry under `key`, past the adapter, so that a read of it is a
-    /// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) error: cuts off a file, or writes what the adapter
+    /// [`Corrupt`](larder_core::ErrorKind::Corrupt) error: cuts off a file, or writes what the adapter
     /// never writes. Returns whether it did.
     ///
     /// By default it does not, and the laws about damage are skipped.
@@ -92,7 +92,7 @@ impl<F: Factory + ?Sized> Factory for Arc<F> {
 /// A [`Factory`] from a closure that opens.
 ///
 /// ```
-/// use larder_core::v2::Store;
+/// use larder_core::Store;
 /// # use larder_memory::MemoryStorage;
 ///
 /// let factory = larder_testkit::factory(|space: String| async move {

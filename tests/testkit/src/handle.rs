@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_core::v2::{Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
+use larder_core::{Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
 
 use crate::Must;
 

@@ -1,15 +1,15 @@
 //! The conformance suite for Larder storages, for adapters here and elsewhere.
 //!
-//! Each law of [`Storage`](larder_core::v2::Storage)'s contract is a public async function in
-//! [`laws`]; the store's [`Info`](larder_core::v2::Info) decides what it has to show.
+//! Each law of [`Storage`](larder_core::Storage)'s contract is a public async function in
+//! [`laws`]; the store's [`Info`](larder_core::Info) decides what it has to show.
 //! Where a capability is absent, the law checks that the operation is refused as
-//! [`Unsupported`](larder_core::v2::ErrorKind::Unsupported), not half done.
+//! [`Unsupported`](larder_core::ErrorKind::Unsupported), not half done.
 //!
 //! An adapter's author writes a [`Factory`] (or a [closure](factory())), which opens handles on
 //! separate spaces of the store, and a test binary with `harness = false`:
 //!
 //! ```no_run
-//! # use larder_core::v2::{Result, Store};
+//! # use larder_core::{Result, Store};
 //! # use larder_memory::MemoryStorage;
 //! # async fn connect(_table: &str) -> Result<Store> { Ok(Store::from(MemoryStorage::new())) }
 //!

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt::Write as _};
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 
 /// Takes the value out of a result, or fails the case.
 pub trait Must<T, E> {

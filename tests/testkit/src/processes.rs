@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::v2::{Bytes, Condition, Error, ErrorKind, Store, WriteOptions};
+use larder_core::{Bytes, Condition, Error, ErrorKind, Store, WriteOptions};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -217,7 +217,7 @@ async fn increment(store: &Store) -> Result<(), Error> {
     }
 }
 
-async fn stored(store: &Store, key: &larder_core::v2::Key) -> Result<u64, Error> {
+async fn stored(store: &Store, key: &larder_core::Key) -> Result<u64, Error> {
     Ok(store.read(key).await?.map_or(0, |record| number(&record.value)))
 }
 
@@ -226,6 +226,6 @@ fn number(value: &Bytes) -> u64 {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).must("read a number that was stored")
 }
 
-fn task_key(task: u64) -> larder_core::v2::Key {
+fn task_key(task: u64) -> larder_core::Key {
     key(&format!("task-{task}"))
 }

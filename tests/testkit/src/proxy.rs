@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use larder_core::v2::async_trait;
+use larder_core::async_trait;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{

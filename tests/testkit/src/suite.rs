@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use larder_core::v2::{Error, Store};
+use larder_core::{Error, Store};
 use libtest_mimic::{Completion, Failed, Trial};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
@@ -45,7 +45,7 @@ type Body<F> = Box<dyn FnOnce(Context<F>) -> Boxed<()> + Send>;
 /// The conformance cases of one adapter (or of one layout or mode of it), and its own besides.
 ///
 /// ```no_run
-/// use larder_core::v2::Store;
+/// use larder_core::Store;
 /// use larder_memory::MemoryStorage;
 /// use larder_testkit::Suite;
 ///
@@ -131,8 +131,8 @@ impl<F: Factory> Suite<F> {
     }
 
     /// Tells how another process opens a space, so that the suite can test claims of
-    /// [persistence](larder_core::v2::Info::persistent) and
-    /// [sharing](larder_core::v2::Info::shared): `address` describes a space of the factory as a text,
+    /// [persistence](larder_core::Info::persistent) and
+    /// [sharing](larder_core::Info::shared): `address` describes a space of the factory as a text,
     /// such as a URL, and `open` opens it. The suite then kills a writing process and checks that every
     /// acknowledged write is stored, and lets two processes increment one number.
     ///
@@ -140,7 +140,7 @@ impl<F: Factory> Suite<F> {
     /// [`Runner`](crate::Runner) runs there too. Without this, the two cases are left out.
     ///
     /// ```no_run
-    /// # use larder_core::v2::{Error, Store};
+    /// # use larder_core::{Error, Store};
     /// # use larder_memory::MemoryStorage;
     /// # use larder_testkit::Suite;
     /// # async fn open(url: String) -> Result<Store, Error> { MemoryStorage::connect(&url).await }
@@ -317,7 +317,7 @@ mod tests {
     }
 
     fn nothing() -> impl Factory {
-        factory(|_| async { Err::<Store, _>(Error::new(larder_core::v2::ErrorKind::Other, "not needed")) })
+        factory(|_| async { Err::<Store, _>(Error::new(larder_core::ErrorKind::Other, "not needed")) })
     }
 
     fn counts(conclusion: &Conclusion) -> [u64; 3] {

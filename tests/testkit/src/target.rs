@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::v2::{Error, Key, Store};
+use larder_core::{Error, Key, Store};
 
 use crate::{Factory, Handle, Line, Must, watch::Running};
 

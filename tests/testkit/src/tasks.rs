@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use larder_core::v2::{Condition, ErrorKind, Expiry, Key};
+use larder_core::{Condition, ErrorKind, Expiry, Key};
 use tokio::sync::Barrier;
 
 use crate::{Handle, Must, guard::guarded};
@@ -88,7 +88,7 @@ pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
     }
 }
 
-/// Adds one to the number under `key`, `times` times, by [`Store::update`](larder_core::v2::Store::update).
+/// Adds one to the number under `key`, `times` times, by [`Store::update`](larder_core::Store::update).
 ///
 /// # Panics
 ///

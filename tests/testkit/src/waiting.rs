@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_core::v2::Key;
+use larder_core::Key;
 
 use crate::{Handle, Must};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Operation,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, ErrorKind, Info, Key, ReadOptions, Record, Result, Storage,
     Store, Version, Versions, WriteOptions, Written, async_trait,
 };

@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::v2::{Info, Key, Purge, Result, Version, Versions};
+use larder_core::{Info, Key, Purge, Result, Version, Versions};
 
 use super::entry::{Encoded, EntryFormat, Header, Stored, check_key};
 use crate::{
@@ -213,7 +213,7 @@ fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

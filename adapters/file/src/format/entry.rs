@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use bytes::Bytes;
-use larder_core::v2::{Error, Expiry, Info, Key, Record, Result, Version, clock::unix_millis};
+use larder_core::{Error, Expiry, Info, Key, Record, Result, Version, clock::unix_millis};
 
 use super::name::{self, FileName};
 use crate::{error::corrupt, lock};
@@ -66,7 +66,7 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) if the layout cannot hold the key.
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) if the layout cannot hold the key.
     fn locate(&self, key: &Key) -> Result<(String, String)> {
         Ok((name::shard(key), name::stem(key)))
     }
@@ -81,7 +81,7 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](larder_core::v2::ErrorKind::InvalidKey) for an entry's file whose key Larder cannot
+    /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for an entry's file whose key Larder cannot
     /// hold.
     fn parse(&self, shard: &str, stem: &str) -> Result<Option<FileName>> {
         let _ = shard;
@@ -92,7 +92,7 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`](larder_core::v2::ErrorKind::InvalidValue) if the format cannot hold the value.
+    /// [`InvalidValue`](larder_core::ErrorKind::InvalidValue) if the format cannot hold the value.
     fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded>;
 
     /// Reads the entry for `key` from the file at `path`; without `value` the value may be left out.

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fs, io, path::Path};
 
 use bytes::Bytes;
-use larder_core::v2::{Error, ErrorKind, Info, Key, Result, Values, Version, Versions};
+use larder_core::{Error, ErrorKind, Info, Key, Result, Values, Version, Versions};
 use larder_kit::check_json;
 
 use super::{

@@ -18,7 +18,7 @@
 use std::{borrow::Cow, fs, path::Path};
 
 use bytes::Bytes;
-use larder_core::v2::{Error, Info, Key, Result, Values, Version};
+use larder_core::{Error, Info, Key, Result, Values, Version};
 use larder_kit::check_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -161,7 +161,7 @@ fn decode(text: &[u8], key: &Key) -> Result<Stored> {
 
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt), which says where the text is wrong: the parser's
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt), which says where the text is wrong: the parser's
 /// own words may quote the value.
 fn parse(text: &[u8]) -> Result<Envelope<'_>> {
     let malformed = |error: serde_json::Error| -> Error {
@@ -180,7 +180,7 @@ fn parse_key(text: &str) -> Result<Key> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

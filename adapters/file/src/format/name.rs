@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use larder_core::v2::{Error, ErrorKind, Key, Result};
+use larder_core::{Error, ErrorKind, Key, Result};
 use sha2::{Digest, Sha256};
 
 /// The longest encoded key that is used as a name. With the extension it stays below 143 bytes, all

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use larder_core::v2::Result;
+use larder_core::Result;
 use larder_kit::StoreUrl;
 
 use crate::{config::path, error::configuration, permissions};
@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::v2::Result<()> {
+/// # async fn main() -> larder_core::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("sessions.json");
 /// use std::time::Duration;
@@ -48,7 +48,7 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) for another scheme, an empty path, an
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
     /// unknown option or an invalid value.
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = StoreUrl::parse(url)?;
@@ -98,7 +98,7 @@ impl SnapshotBuilder {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

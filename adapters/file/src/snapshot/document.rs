@@ -24,7 +24,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use larder_core::v2::{Error, Key, Result, Version};
+use larder_core::{Error, Key, Result, Version};
 use larder_kit::check_json;
 use serde::{
     Deserialize,
@@ -135,7 +135,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 ///
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) if the text is not one.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if the text is not one.
 pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
         // The parser's own words may quote a value.
@@ -176,7 +176,7 @@ fn unusable(why: impl fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::v2::{Bytes, Error, ErrorKind, Key, Result, clock::unix_millis};
+use larder_core::{Bytes, Error, ErrorKind, Key, Result, clock::unix_millis};
 use tokio::sync::OnceCell;
 
 use super::{

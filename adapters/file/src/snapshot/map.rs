@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Change, Entry, Error, Expiry, Key, ListOptions, ReadOptions, Record, Result, Version,
     Written,
 };
@@ -228,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Map, Slot};
-    use larder_core::v2::{Bytes, Expiry, Key};
+    use larder_core::{Bytes, Expiry, Key};
 
     #[derive(Clone, Debug)]
     enum Change {

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
     clock::unix_millis,
@@ -77,12 +77,12 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](larder_core::v2::ErrorKind::Unavailable) while another process or another storage
-    /// in this one has it; [`Corrupt`](larder_core::v2::ErrorKind::Corrupt) if the file is not a snapshot:
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
+    /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
     /// it is left as it is, and nothing is created beside it;
-    /// [`InvalidConfig`](larder_core::v2::ErrorKind::InvalidConfig) if the path names something that is not
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names something that is not
     /// a file, or nothing with [`existing`](Self::existing);
-    /// [`PermissionDenied`](larder_core::v2::ErrorKind::PermissionDenied) without permission.
+    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
     pub async fn open(self) -> Result<Store> {
         self.check()?;
         let interval = self.interval;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use mongodb::bson::{Bson, DateTime, RawBsonRef, RawDocument};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str};
 
-use larder_core::v2::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Result};
 use mongodb::bson::{Bson, Document};
 use serde::{
     Deserialize, Deserializer,

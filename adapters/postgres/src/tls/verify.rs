@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use larder_core::v2::{Error, Result};
+use larder_core::{Error, Result};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -145,7 +145,7 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::v2::ErrorKind;
+    use larder_core::ErrorKind;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
-use larder::v2::Store;
+use larder::Store;
 use larder_poise::{CommandSessions, KvSessions};
 use poise::serenity_prelude::HttpBuilder;
 use tokio::{select, signal};

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_poise::{
     CommandSession, CommandSessions, HasSessions, KvSessions, Scope, SessionExt, Sessions, ok,
 };

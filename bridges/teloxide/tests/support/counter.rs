@@ -1,6 +1,6 @@
 //! A bot with sessions: it counts.
 
-use larder_core::v2::Store;
+use larder_core::Store;
 use larder_teloxide::{By, LazySession, Sessions, enter_lazy_session, enter_session};
 use serde::{Deserialize, Serialize};
 use teloxide::{

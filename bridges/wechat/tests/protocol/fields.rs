@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::Expiry;
+use larder_core::Expiry;
 use larder_testkit::Context;
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ mod version_2;
 use std::time::Duration;
 
 pub(crate) use larder_bridge_tests::Stores;
-use larder_core::v2::{Expiry, Store};
+use larder_core::{Expiry, Store};
 use larder_testkit::{Context, Missing, Runner, Suite};
 use support::{
     client::MiniProgram,

@@ -1,6 +1,6 @@
 //! What is stored, and what is found there.
 
-use larder_core::v2::{Expiry, Key};
+use larder_core::{Expiry, Key};
 use larder_testkit::Context;
 use reqwest::Method;
 use serde_json::{Value, json};

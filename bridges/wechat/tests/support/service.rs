@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use larder_core::v2::{Key, Store};
+use larder_core::{Key, Store};
 use larder_wechat::{Session, WechatBuilder, WechatLayer};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;

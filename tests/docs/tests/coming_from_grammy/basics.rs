@@ -56,13 +56,13 @@ async fn the_pizza_bot() -> Result<()> {
 async fn with_no_storage_it_is_memory() -> Result<()> {
     let chats: Sessions<Chat> = Sessions::builder().build()?;
     on_pizza(&chats, 1).await?;
-    assert_eq!(chats.storage().name(), "memory");
+    assert_eq!(chats.storage().info().name, "memory");
     Ok(())
 }
 
 #[tokio::test]
 async fn initial_values() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = Sessions::builder()
         .initial(|| Chat { pizza_count: 3 })
         .storage(storage)
@@ -92,7 +92,7 @@ async fn initial_values() -> Result<()> {
 
 #[tokio::test]
 async fn no_initial_value() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let games: Sessions<Option<String>> = Sessions::new(storage)?;
     games
         .update(42, async |mut game| {
@@ -114,7 +114,7 @@ async fn no_initial_value() -> Result<()> {
 
 #[tokio::test]
 async fn deleting() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = chats(&storage);
     for _ in 0..2 {
         on_pizza(&chats, 42).await?;
@@ -130,7 +130,7 @@ async fn deleting() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_written_and_what_is_not() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = chats(&storage);
     let key = Key::new("1").unwrap();
     on_pizza(&chats, 1).await?;
@@ -174,7 +174,7 @@ fn keys() {
 
 #[tokio::test]
 async fn an_update_with_no_key() -> Result<()> {
-    let chats = chats(&MemoryStorage::new());
+    let chats = chats(&memory());
     let poll = key::per_chat(None::<i64>);
 
     let error =
@@ -193,7 +193,7 @@ async fn an_update_with_no_key() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_of_another_type_is_left_alone() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let texts = Sessions::<String>::new(storage.clone())?;
     texts.set(1, "e4".to_owned()).await?;
     let error = on_pizza(&chats(&storage), 1).await.unwrap_err();
@@ -204,7 +204,7 @@ async fn what_is_of_another_type_is_left_alone() -> Result<()> {
 
 #[tokio::test]
 async fn the_prefix_is_put_before_the_key() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
         .prefix("chat-")

@@ -7,7 +7,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_of_them_count() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     // As two processes with one store.
     let (one, other) = (chats(&storage), chats(&storage));
     let update = |chats: Sessions<Chat>| async move {
@@ -32,7 +32,7 @@ async fn all_of_them_count() -> Result<()> {
 
 #[tokio::test]
 async fn answering_after_the_update() -> Result<()> {
-    let chats = chats(&MemoryStorage::new());
+    let chats = chats(&memory());
     let chat_id = 42;
     let sent = std::sync::Mutex::new(Vec::new());
     let reply =
@@ -52,7 +52,7 @@ async fn answering_after_the_update() -> Result<()> {
 
 #[tokio::test]
 async fn handlers_that_must_not_run_twice() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let elsewhere = Sessions::<Chat>::new(storage.clone())?;
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
@@ -72,7 +72,7 @@ async fn handlers_that_must_not_run_twice() -> Result<()> {
 
 #[tokio::test]
 async fn a_lease_across_processes() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let charged = std::sync::atomic::AtomicU32::new(0);
     let pay = async |chats: Sessions<Chat>, chat_id: i64| {
         let lease = chats.lock(chat_id).await?;
@@ -95,7 +95,7 @@ async fn a_lease_across_processes() -> Result<()> {
 
 #[tokio::test]
 async fn an_update_within_itself_is_an_error() -> Result<()> {
-    let chats = chats(&MemoryStorage::new());
+    let chats = chats(&memory());
     let inner = chats.clone();
     let error = chats
         .update(1, async |_| inner.update(1, async |_| ()).await)

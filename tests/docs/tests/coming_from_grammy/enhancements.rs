@@ -7,18 +7,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-async fn put(storage: &dyn Storage, key: &str, value: Value) {
-    let bytes = serde_json::to_vec(&value).unwrap().into();
-    let key = Key::new(key).unwrap();
-    storage
-        .write(&key, bytes, larder::Expiry::Never)
-        .await
-        .unwrap();
+async fn put(storage: &Store, key: &str, value: Value) {
+    let bytes = serde_json::to_vec(&value).unwrap();
+    storage.write(key, bytes).await.unwrap();
 }
 
 #[tokio::test]
 async fn timeouts() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
         .lifetime(Lifetime::after_write(Duration::from_mins(30)))
@@ -39,7 +35,7 @@ async fn timeouts() -> Result<()> {
 
 #[tokio::test]
 async fn timeouts_that_grammy_can_read_back() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
         .lifetime(Lifetime::after_write(Duration::from_mins(30)))
@@ -75,7 +71,7 @@ async fn other_lifetimes() -> Result<()> {
 
 #[tokio::test]
 async fn grammys_deadline_is_kept_and_counts() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = chats(&storage);
     let data = json!({ "pizzaCount": 24 });
     put(&storage, "old", json!({ "__d": data, "e": 1 })).await;
@@ -120,7 +116,7 @@ fn add_birthday_to_pets(old: PetNames) -> Owner {
 
 #[tokio::test]
 async fn migrations() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let owners: Sessions<Owner> = Sessions::builder()
         .storage(storage)
         .migrations(Migrations::new().step(1, add_birthday_to_pets))
@@ -170,7 +166,7 @@ async fn fractions_failures_and_waiting() -> Result<()> {
         .try_step(10.1, refuse_if_no_pets)
         // May wait.
         .async_step(11, ask_for_names);
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let owners: Sessions<Owner> = Sessions::builder()
         .storage(storage)
         .migrations(migrations)
@@ -197,7 +193,7 @@ async fn fractions_failures_and_waiting() -> Result<()> {
 
 #[tokio::test]
 async fn a_newer_version_is_refused() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let written = json!({ "v": 3, "__d": { "pizzaCount": 24 } });
     put(&storage, "42", written).await;
     let chats = chats(&storage);

@@ -23,7 +23,7 @@ async fn on_message(
 
 #[tokio::test]
 async fn it_is_read_only_if_touched() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = chats(&storage);
     on_message(&chats, 42, "hello").await?;
     assert_eq!(stored(&storage, "42").await, None);
@@ -34,7 +34,7 @@ async fn it_is_read_only_if_touched() -> Result<()> {
 
 #[tokio::test]
 async fn assigning() -> Result<()> {
-    let chats = chats(&MemoryStorage::new());
+    let chats = chats(&memory());
     let reset = async |session: LazySession<Chat>| {
         // Nothing is read.
         session.set(Chat::default())

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use larder::{Key, Storage};
+use larder::{Key, Store};
 use larder_memory::MemoryStorage;
 use larder_session::{Result, Sessions};
 use serde::{Deserialize, Serialize};
@@ -22,16 +22,16 @@ struct Chat {
     pizza_count: u32,
 }
 
-fn chats(storage: &MemoryStorage) -> Sessions<Chat> {
+fn memory() -> Store {
+    Store::from(MemoryStorage::new())
+}
+
+fn chats(storage: &Store) -> Sessions<Chat> {
     Sessions::new(storage.clone()).unwrap()
 }
 
 /// What is stored under `key`, as text.
-async fn stored(
-    storage: &dyn Storage,
-    key: &str,
-) -> Option<String> {
-    let record =
-        storage.read(&Key::new(key).unwrap()).await.unwrap()?;
+async fn stored(storage: &Store, key: &str) -> Option<String> {
+    let record = storage.read(key).await.unwrap()?;
     Some(String::from_utf8(record.value.to_vec()).unwrap())
 }

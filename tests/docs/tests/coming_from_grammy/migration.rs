@@ -1,7 +1,5 @@
 //! A group becomes a supergroup.
 
-use std::sync::Arc;
-
 use futures_util::{TryStreamExt, future::try_join_all};
 use larder_session::{ErrorKind, key};
 
@@ -27,7 +25,7 @@ async fn on_any_message(
     Ok(())
 }
 
-fn merging(storage: Arc<dyn Storage>) -> Result<Sessions<Chat>> {
+fn merging(storage: Store) -> Result<Sessions<Chat>> {
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
         .merge(|old: Chat, new: Chat| Chat {
@@ -65,15 +63,12 @@ async fn no_update_is_lost_whatever_the_order() -> Result<()> {
         format!("sqlite:{path}/bot.db?synchronous=off"),
         format!("file:{path}/sessions?layout=grammy&sync=false"),
     ] {
-        move_amid_updates(Arc::new(larder::open(&url).await?))
-            .await?;
+        move_amid_updates(larder::open(&url).await?).await?;
     }
     Ok(())
 }
 
-async fn move_amid_updates(
-    storage: Arc<dyn Storage>,
-) -> Result<()> {
+async fn move_amid_updates(storage: Store) -> Result<()> {
     // Two processes, with updates of both chats at the same time.
     let processes =
         [merging(storage.clone())?, merging(storage.clone())?];
@@ -106,7 +101,7 @@ async fn move_amid_updates(
 
 #[tokio::test]
 async fn without_merge_the_move_has_to_come_first() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let chats = chats(&storage);
     chats
         .update(OLD, async |mut chat| chat.pizza_count = 5)
@@ -133,7 +128,7 @@ async fn without_merge_the_move_has_to_come_first() -> Result<()> {
 
 #[tokio::test]
 async fn sessions_per_user_and_chat() -> Result<()> {
-    let members = merging(Arc::new(MemoryStorage::new()))?;
+    let members = merging(memory())?;
     for (user, chat) in [(7, OLD), (8, OLD), (9, 1)] {
         let key = key::per_user_and_chat(Some(user), Some(chat));
         members

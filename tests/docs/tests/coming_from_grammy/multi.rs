@@ -11,8 +11,7 @@ struct Settings {
 
 #[tokio::test]
 async fn fragments() -> Result<()> {
-    let (users_storage, chats_storage) =
-        (MemoryStorage::new(), MemoryStorage::new());
+    let (users_storage, chats_storage) = (memory(), memory());
     let users = Sessions::<Settings>::new(users_storage.clone())?;
     let chats = Sessions::<Chat>::new(chats_storage.clone())?;
     let session = Multi::new((
@@ -54,7 +53,7 @@ async fn fragments() -> Result<()> {
 
 #[tokio::test]
 async fn lazy_fragments() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let users = Sessions::<Settings>::builder()
         .storage(storage.clone())
         .prefix("user:")

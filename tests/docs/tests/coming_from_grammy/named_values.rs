@@ -18,7 +18,7 @@ async fn ping(sessions: &KvSessions, user_id: u64) -> Result<&str> {
 
 #[tokio::test]
 async fn get_and_set() -> Result<()> {
-    let storage = MemoryStorage::new();
+    let storage = memory();
     let sessions = KvSessions::builder()
         .storage(storage)
         .initial("foo", "bar")?

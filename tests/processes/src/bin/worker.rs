@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use larder::v2::{Expiry, Key};
+use larder::{Expiry, Key};
 use larder_processes::{Guarded, Note};
 use larder_session::{Leases, Sessions};
 use tokio::{io::AsyncWriteExt, sync::Mutex, task::JoinSet};

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use futures_util::StreamExt;
-use larder_core::v2::{ErrorKind, Expiry, ReadOptions, Store, Version};
+use larder_core::{ErrorKind, Expiry, ReadOptions, Store, Version};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, entries, key};

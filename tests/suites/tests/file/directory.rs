@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Result, Version};
+use larder_core::{Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Result, Version};
 use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
 use larder_testkit::{Fails, Must, Suite, race, until};
 

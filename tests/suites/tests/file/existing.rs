@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 use larder_file::{FileStorage, Layout, SnapshotStorage, ValueFormat};
 use larder_testkit::{Fails, Must, Suite};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Bytes, Change, ErrorKind, Expiry, Versions};
+use larder_core::{Bytes, Change, ErrorKind, Expiry, Versions};
 use larder_file::FileStorage;
 use larder_testkit::{Fails, Must, Suite};
 use serde_json::Value;

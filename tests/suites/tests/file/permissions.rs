@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 use larder_file::{FileStorage, Layout, SnapshotStorage};
 use larder_testkit::{Fails, Must, Suite};
 

@@ -3,7 +3,7 @@
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use futures_util::StreamExt;
-use larder_core::v2::{Applied, Bytes, Change, ErrorKind, Expiry, ListOptions, Store};
+use larder_core::{Applied, Bytes, Change, ErrorKind, Expiry, ListOptions, Store};
 use larder_file::{SnapshotBuilder, SnapshotStorage};
 use larder_testkit::{Fails, Must, Suite, race, until};
 use serde_json::Value;

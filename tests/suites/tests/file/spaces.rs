@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use larder_core::v2::{Error, ErrorKind, Key, Store, async_trait};
+use larder_core::{Error, ErrorKind, Key, Store, async_trait};
 use larder_file::{FileBuilder, SnapshotStorage};
 use larder_testkit::{Factory, Must};
 use tempfile::TempDir;

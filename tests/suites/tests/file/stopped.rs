@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{Change, Error, ErrorKind, Expiry, Outcome};
+use larder_core::{Change, Error, ErrorKind, Expiry, Outcome};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, files, key};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::{Error, ErrorKind};
+use larder_core::{Error, ErrorKind};
 use larder_mongodb::MongoStorage;
 use larder_testkit::{Context, Fails, Must};
 use mongodb::bson::doc;

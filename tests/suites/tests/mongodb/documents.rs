@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use larder_core::v2::{Change, ErrorKind, Expiry, ReadOptions};
+use larder_core::{Change, ErrorKind, Expiry, ReadOptions};
 use larder_testkit::{Context, Fails, Must, until};
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
@@ -27,7 +27,7 @@ pub(crate) async fn binary(context: Context<Place>) {
     let document = stored(&context, "an hour").await;
     assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version", "expires_at"]);
     let left = document.get_datetime("expires_at").must("have an expiry").timestamp_millis()
-        - larder_core::v2::clock::unix_millis();
+        - larder_core::clock::unix_millis();
     assert!((3_500_000..=3_700_000).contains(&left), "{left}");
     // Touched, it stays the same document but for the expiry; written again without one, it has none.
     storage.touch(key("an hour"), Expiry::Never).await.must("touch");
@@ -151,7 +151,7 @@ pub(crate) async fn largest(context: Context<Place>) {
 }
 
 pub(crate) async fn foreign(context: Context<Place>) {
-    let kind_of = |error: &larder_core::v2::Error| error.kind();
+    let kind_of = |error: &larder_core::Error| error.kind();
     let storage = context.target.open().await;
     storage.write(key("b"), "v").await.must("write");
     let collection = documents(&context.factory.server, context.target.space()).await;
@@ -175,7 +175,7 @@ pub(crate) async fn foreign(context: Context<Place>) {
     let kind_of = |error: &larder_core::Error| error.kind();
     let keys: Vec<_> = storage.keys("").collect().await;
     let good: Vec<_> =
-        keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::v2::Key::as_str).collect();
+        keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::Key::as_str).collect();
     assert_eq!(good, ["a", "b", "c"]);
     // The key that Larder does not take, and the two that are not strings.
     let bad: Vec<_> = keys.iter().filter_map(|key| key.as_ref().err()).map(kind_of).collect();

@@ -1,6 +1,6 @@
 //! Errors that a server gives on demand.
 
-use larder_core::v2::{Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
+use larder_core::{Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Change, ErrorKind, Expiry, Key};
+use larder_core::{Change, ErrorKind, Expiry, Key};
 use larder_suites::Writers;
 use larder_testkit::{Context, Fails, Must, abandon, until};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{ErrorKind, Expiry};
+use larder_core::{ErrorKind, Expiry};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
     IndexModel,

@@ -1,7 +1,7 @@
 //! A client of the caller's own.
 
 use futures_util::FutureExt;
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 use larder_mongodb::{MongoBuilder, ValueFormat};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::bson::doc;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Error, Key, Result, Store, async_trait};
+use larder_core::{Error, Key, Result, Store, async_trait};
 use larder_mongodb::MongoStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Applied, Change, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written};
+use larder_core::{Applied, Change, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written};
 use larder_mongodb::{Layout, MongoBuilder};
 use larder_testkit::{Context, Must};
 use mongodb::{

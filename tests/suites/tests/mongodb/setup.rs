@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{ErrorKind, Expiry, Result, Store};
+use larder_core::{ErrorKind, Expiry, Result, Store};
 use larder_mongodb::MongoStorage;
 use larder_testkit::{Context, Fails, Must, race};
 use mongodb::{

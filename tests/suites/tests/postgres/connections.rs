@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Bytes, ErrorKind, Key};
+use larder_core::{Bytes, ErrorKind, Key};
 use larder_postgres::{
     PostgresBuilder,
     deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod},

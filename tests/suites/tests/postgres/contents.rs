@@ -1,6 +1,6 @@
 //! What is in the table, as others see it.
 
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::Suite;
 
 use crate::place::Place;
@@ -123,7 +123,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                      (E'b\\nc', 'x', 1, NULL), ('d', 'x', 1, NULL)"
                 ))
                 .await;
-            let refused = |listed: Vec<larder_core::v2::Result<()>>| {
+            let refused = |listed: Vec<larder_core::Result<()>>| {
                 let good = listed.iter().filter(|item| item.is_ok()).count();
                 let errors = listed.into_iter().filter_map(Result::err);
                 let names = errors.map(|error| {

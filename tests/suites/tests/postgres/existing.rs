@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_postgres::PostgresStorage;
 use larder_testkit::{Fails, Runner, Suite, until};
 

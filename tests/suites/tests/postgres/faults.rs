@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Bytes, Error, ErrorKind, Key, ReadOptions, Store, async_trait};
+use larder_core::{Bytes, Error, ErrorKind, Key, ReadOptions, Store, async_trait};
 use larder_postgres::PostgresStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};

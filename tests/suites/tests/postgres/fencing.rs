@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Bytes, ErrorKind, Key, Store};
+use larder_core::{Bytes, ErrorKind, Key, Store};
 use larder_postgres::{
     PostgresBuilder,
     deadpool_postgres::{Manager, Pool},
@@ -22,7 +22,7 @@ fn key() -> Key {
     Key::new("k").unwrap()
 }
 
-async fn write(storage: &Store, text: &'static str) -> larder_core::v2::Result<()> {
+async fn write(storage: &Store, text: &'static str) -> larder_core::Result<()> {
     storage.write(key(), Bytes::from_static(text.as_bytes())).await.map(drop)
 }
 

@@ -1,7 +1,7 @@
 //! The table of `@grammyjs/storage-psql`.
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Runner};
 use serde_json::Value;
 

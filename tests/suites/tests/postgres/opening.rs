@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Bytes, Error, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_testkit::{Fails, Runner};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Error, Store, async_trait};
+use larder_core::{Error, Store, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Line, Missing, Proxy, Suite};

@@ -1,7 +1,7 @@
 //! Behind pgbouncer in transaction mode, where consecutive statements of a client may run on different
 //! connections to the server, and a prepared statement's name may mean another client's statement.
 
-use larder_core::v2::{Bytes, Expiry, Key};
+use larder_core::{Bytes, Expiry, Key};
 use larder_test_servers::Kind;
 use larder_testkit::{Runner, Suite};
 

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use larder_core::v2::Key;
+use larder_core::Key;
 use larder_postgres::PostgresStorage;
 use larder_testkit::{Handle, Must, Runner, increment_by_write_if};
 

@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{
-    Bytes, Change, Condition, Error, Expiry, Key, ReadOptions, Store, Version, async_trait,
-};
+use larder_core::{Bytes, Change, Condition, Error, Expiry, Key, ReadOptions, Store, Version, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Runner, Suite, until};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Result, Store};
+use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Result, Store};
 use larder_testkit::{Fails, Suite, until};
 
 use crate::place::Place;

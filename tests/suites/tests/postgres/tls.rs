@@ -1,6 +1,6 @@
 //! TLS: what is encrypted, and who is trusted.
 
-use larder_core::v2::{ErrorKind, Store, async_trait};
+use larder_core::{ErrorKind, Store, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage, TlsMode};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Runner, Suite};
@@ -31,7 +31,7 @@ impl Tls {
 
 #[async_trait]
 impl Factory for Tls {
-    async fn open(&self, space: &str) -> larder_core::v2::Result<Store> {
+    async fn open(&self, space: &str) -> larder_core::Result<Store> {
         let options = format!("table={space}&pool_size=3&sslmode=verify-full&sslrootcert={}", self.ca());
         PostgresStorage::connect(&with_options(self.0.url(), &options)).await
     }
@@ -46,7 +46,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             .without_laws()
             .case("entries_over_tls", |context| async move {
                 let handle = context.target.open().await;
-                let key = larder_core::v2::Key::new("k").unwrap();
+                let key = larder_core::Key::new("k").unwrap();
                 let value = handle.bulk(3 << 20, 1);
                 handle.put(&key, &value).await;
                 handle.holds(&key, &value, "3 MiB through TLS").await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::{Error, ErrorKind, Expiry};
+use larder_core::{Error, ErrorKind, Expiry};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Applied, Change, Error, ErrorKind, Expiry, ReadOptions};
+use larder_core::{Applied, Change, Error, ErrorKind, Expiry, ReadOptions};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Change, Error, ErrorKind, Expiry, Outcome};
+use larder_core::{Change, Error, ErrorKind, Expiry, Outcome};
 use larder_suites::Writers;
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Fails, Must, until};

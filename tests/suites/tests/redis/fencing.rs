@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{ErrorKind, Outcome};
+use larder_core::{ErrorKind, Outcome};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Error, Expiry, Result, Store, async_trait};
+use larder_core::{Error, Expiry, Result, Store, async_trait};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Factory, Line, Missing, Must, Suite};

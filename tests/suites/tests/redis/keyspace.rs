@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions};
+use larder_core::{Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions};
 use larder_redis::{RedisStorage, redis};
 use larder_testkit::{Context, Fails, Must};
 

@@ -1,6 +1,6 @@
 //! Connections that are the caller's own.
 
-use larder_core::v2::{Error, ErrorKind, Result, Store, async_trait};
+use larder_core::{Error, ErrorKind, Result, Store, async_trait};
 use larder_redis::{Connection, RedisConfig, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::v2::{Change, Error, Key, Result, Store, async_trait};
+use larder_core::{Change, Error, Key, Result, Store, async_trait};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};

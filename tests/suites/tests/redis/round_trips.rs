@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_core::v2::{Change, Condition, Expiry, Key, ReadOptions, Store};
+use larder_core::{Change, Condition, Expiry, Key, ReadOptions, Store};
 use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Must};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::ErrorKind;
+use larder_core::ErrorKind;
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER};
 use larder_testkit::{Context, Fails, Must, until};

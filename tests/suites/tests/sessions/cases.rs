@@ -1,18 +1,14 @@
 //! What holds on every adapter.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use larder_core::{ErrorKind, Expiry, Key, Storage, clock::unix_millis};
+use larder_core::{ErrorKind, Expiry, Key, clock::unix_millis};
 use larder_session::{Lifetime, Migrations, Sessions};
 use larder_testkit::{Context, Handle, Must};
 use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TASKS: usize = 64;
-
-fn share(storage: &Handle) -> Arc<dyn Storage> {
-    Arc::new((**storage).clone())
-}
 
 fn key(text: &str) -> Key {
     Key::new(text).must("make a key")
@@ -26,7 +22,7 @@ async fn stored(storage: &Handle, text: &str) -> Option<Value> {
 pub(crate) async fn sum_is_exact<F>(context: Context<F>) {
     let increments = context.target.count(100, 3);
     let storage = context.target.open().await;
-    let sessions: Sessions<usize> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<usize> = Sessions::builder().storage(&*storage).build().must("build");
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let sessions = sessions.clone();
@@ -46,7 +42,7 @@ pub(crate) async fn sum_is_exact<F>(context: Context<F>) {
 
 pub(crate) async fn large<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    let sessions: Sessions<Vec<String>> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<Vec<String>> = Sessions::builder().storage(&*storage).build().must("build");
     let megabyte = |letter: &str| format!("{letter}\"é🍕").repeat(1 << 17);
     let value: Vec<_> = ["a", "b", "c"].map(megabyte).into();
     assert!(value.iter().map(String::len).sum::<usize>() >= 3_000_000);
@@ -60,7 +56,7 @@ pub(crate) async fn large<F>(context: Context<F>) {
 
 pub(crate) async fn moved<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    let sessions: Sessions<Vec<u32>> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<Vec<u32>> = Sessions::builder().storage(&*storage).build().must("build");
     let add = async |key: &str, item: u32| {
         sessions.update(key, async |mut session| session.push(item)).await.must("update");
     };
@@ -87,8 +83,8 @@ pub(crate) async fn moved<F>(context: Context<F>) {
 pub(crate) async fn sliding<F>(context: Context<F>) {
     let storage = context.target.open().await;
     let lifetime = Lifetime::sliding(2 * HOUR).touch_every(Duration::ZERO);
-    let sessions = Sessions::<Vec<u32>>::builder().storage(share(&storage)).lifetime(lifetime).build();
-    if !storage.capabilities().expiry {
+    let sessions = Sessions::<Vec<u32>>::builder().storage(&*storage).lifetime(lifetime).build();
+    if !storage.info().expiry {
         // A layout of grammY's with no lifetimes.
         assert_eq!(sessions.map(drop).map_err(|error| error.kind()), Err(ErrorKind::Unsupported));
         return;
@@ -112,7 +108,7 @@ pub(crate) async fn sliding<F>(context: Context<F>) {
 
 pub(crate) async fn enhanced<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    let expires = storage.capabilities().expiry;
+    let expires = storage.info().expiry;
     let fixtures = fixtures();
     assert_eq!(fixtures.len(), 5);
     for (name, text, _) in &fixtures {
@@ -123,7 +119,7 @@ pub(crate) async fn enhanced<F>(context: Context<F>) {
         session["migrated"] = true.into();
         session
     });
-    let builder = Sessions::<Value>::builder().storage(share(&storage)).migrations(migrations);
+    let builder = Sessions::<Value>::builder().storage(&*storage).migrations(migrations);
     // The end that grammY has written stays where there are lifetimes.
     let lifetime = if expires { Lifetime::absolute(100_000 * HOUR) } else { Lifetime::forever() };
     let sessions = builder.lifetime(lifetime).build().must("build");
@@ -148,7 +144,7 @@ pub(crate) async fn enhanced<F>(context: Context<F>) {
 
 pub(crate) async fn chosen<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    let sessions: Sessions<Value> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<Value> = Sessions::builder().storage(&*storage).build().must("build");
     sessions.set("victim", "innocent".into()).await.must("set");
     let moved = json!({ "moved": { "to": "victim", "id": "1" } });
     for chosen in [
@@ -170,13 +166,13 @@ pub(crate) async fn chosen<F>(context: Context<F>) {
 
 pub(crate) async fn stored_end<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    if !storage.capabilities().expiry {
+    if !storage.info().expiry {
         return;
     }
     // By the clock of another process the session has ended.
     let stored = format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 30_000);
     storage.write(key("web"), stored).expiry(Expiry::After(HOUR)).await.must("write");
-    let sessions: Sessions<u32> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<u32> = Sessions::builder().storage(&*storage).build().must("build");
     assert_eq!(sessions.get("web").await.must("get"), Some(41));
     sessions.update("web", async |mut session| *session += 1).await.must("update");
     assert_eq!(sessions.get("web").await.must("get"), Some(42));
@@ -184,8 +180,8 @@ pub(crate) async fn stored_end<F>(context: Context<F>) {
 
 pub(crate) async fn moved_end<F>(context: Context<F>) {
     let storage = context.target.open().await;
-    let sessions: Sessions<u32> = Sessions::builder().storage(share(&storage)).build().must("build");
-    if !storage.capabilities().expiry {
+    let sessions: Sessions<u32> = Sessions::builder().storage(&*storage).build().must("build");
+    if !storage.info().expiry {
         return;
     }
     storage.write(key("group"), "41").expiry(Expiry::After(HOUR)).await.must("write");
@@ -203,7 +199,7 @@ pub(crate) async fn cut<F>(context: Context<F>) {
         Err(error) if error.kind() == ErrorKind::InvalidValue => return,
         written => drop(written.must("write")),
     }
-    let sessions: Sessions<Value> = Sessions::builder().storage(share(&storage)).build().must("build");
+    let sessions: Sessions<Value> = Sessions::builder().storage(&*storage).build().must("build");
     assert_eq!(sessions.get("cut").await.must("get").must("find it")["count"], 1);
     sessions.update("cut", async |mut session| session["count"] = 2.into()).await.must("update");
     let stored = storage.read(key("cut")).await.must("read").must("find it");

@@ -2,13 +2,10 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
-use larder_core::Storage;
+use larder_core::Store;
 use larder_testkit::{Context, Factory, Must, Suite};
 use proptest::{
     strategy::Strategy,
@@ -47,11 +44,11 @@ async fn run<F, S>(
     context: Context<F>,
     cases: u32,
     programs: impl FnOnce() -> S + Send + 'static,
-    test: impl AsyncFn(Arc<dyn Storage>, String, S::Value) + Send + 'static,
+    test: impl AsyncFn(Store, String, S::Value) + Send + 'static,
 ) where
     S: Strategy<Value: fmt::Debug>,
 {
-    let storage: Arc<dyn Storage> = Arc::new((*context.target.open().await).clone());
+    let storage = (*context.target.open().await).clone();
     let runtime = Handle::current();
     // proptest does not wait: it runs on a thread that may be blocked.
     let tested = tokio::task::spawn_blocking(move || {
@@ -60,7 +57,7 @@ async fn run<F, S>(
         let count = AtomicUsize::new(0);
         let tested = TestRunner::new(config).run(&programs(), |program| {
             let prefix = format!("{}:", count.fetch_add(1, Ordering::Relaxed));
-            runtime.block_on(test(Arc::clone(&storage), prefix, program));
+            runtime.block_on(test(storage.clone(), prefix, program));
             Ok(())
         });
         tested.map_err(|failed| failed.to_string())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{
+use larder_core::{
     Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Store,
 };
 use larder_testkit::{Fails, Must, Suite};

@@ -1,7 +1,7 @@
 //! Files that are no databases, or full.
 
 use futures_util::StreamExt;
-use larder_core::v2::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Store};
+use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Store};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};

@@ -1,7 +1,7 @@
 //! The contents of the file, and other programs that read and write it.
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{Connection, Row};
@@ -22,7 +22,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         })
         .case("the_table_is_as_documented", |context| async move {
             let handle = context.target.open().await;
-            let before = larder_core::v2::clock::unix_millis();
+            let before = larder_core::clock::unix_millis();
             handle
                 .write(key("a"), Bytes::from_static(b"\xff\0"))
                 .expiry(Expiry::after_secs(60))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store,
     Version,
 };

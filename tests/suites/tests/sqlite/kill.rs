@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{Bytes, Key, Store};
+use larder_core::{Bytes, Key, Store};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Must, Suite};
 

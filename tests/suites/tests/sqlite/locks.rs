@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::{Bytes, Change, ErrorKind, Expiry, Key, Outcome, clock::unix_millis};
+use larder_core::{Bytes, Change, ErrorKind, Expiry, Key, Outcome, clock::unix_millis};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::Connection;
 

@@ -1,6 +1,6 @@
 //! Databases in memory.
 
-use larder_core::v2::{Bytes, Key};
+use larder_core::{Bytes, Key};
 use larder_sqlite::SqliteStorage;
 use larder_testkit::{Must, Suite};
 

@@ -1,6 +1,6 @@
 //! On the caller's own pool.
 
-use larder_core::v2::{Bytes, Key};
+use larder_core::{Bytes, Key};
 use larder_testkit::{Must, Suite};
 
 use crate::spaces::OwnPool;

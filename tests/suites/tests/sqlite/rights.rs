@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{Bytes, ErrorKind, Key, Store};
+use larder_core::{Bytes, ErrorKind, Key, Store};
 use larder_sqlite::{Mode, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 //! Tables that another program made.
 
-use larder_core::v2::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{AssertSqlSafe, Connection};
 

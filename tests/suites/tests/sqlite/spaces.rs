@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 
-use larder_core::v2::{Error, ErrorKind, Store, async_trait};
+use larder_core::{Error, ErrorKind, Store, async_trait};
 use larder_sqlite::{SqliteBuilder, SqlitePool, SqliteStorage};
 use larder_testkit::{Factory, Missing, Must};
 use sqlx::{

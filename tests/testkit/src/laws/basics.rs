@@ -1,6 +1,6 @@
 //! Reading, writing and deleting one entry.
 
-use larder_core::v2::Expiry;
+use larder_core::Expiry;
 
 use super::key;
 use crate::{Must, Target};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Values};
+use larder_core::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Values};
 
 use super::key;
 use crate::{Handle, Lifetime, Must, Target, claims::Ability};

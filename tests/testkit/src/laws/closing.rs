@@ -1,7 +1,7 @@
 //! The end.
 
 use futures_util::StreamExt;
-use larder_core::v2::{Change, Error, ErrorKind, Expiry, ReadOptions, Version};
+use larder_core::{Change, Error, ErrorKind, Expiry, ReadOptions, Version};
 
 use super::key;
 use crate::{Must, Target};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::v2::{Change, ErrorKind, Expiry, Key, ReadOptions, Record};
+use larder_core::{Change, ErrorKind, Expiry, Key, ReadOptions, Record};
 
 use super::key;
 use crate::{Handle, Must, Target, abandon, claims::Ability, race};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{ErrorKind, Expiry, Key, Version};
+use larder_core::{ErrorKind, Expiry, Key, Version};
 
 use super::{
     conditions::{create, only, version, versioned, won},
@@ -28,14 +28,9 @@ laws![
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The handle, if its store has versions.
-async fn conditional(target: &Target) -> Option<Handle> {
-    versioned(target).await.filter(|handle| !handle.info().legacy)
-}
-
 /// The handle, if its store has versions and expiry.
 async fn touching(target: &Target) -> Option<Handle> {
-    let handle = conditional(target).await?;
+    let handle = versioned(target).await?;
     target.claims(&handle, Ability::Expiry).await.then_some(handle)
 }
 
@@ -45,7 +40,7 @@ async fn never_expires(handle: &Handle, key: &Key, what: &str) {
 
 /// Each write returns the version that a read then finds, on every condition.
 pub async fn every_write_returns_its_version(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let first = create(&handle, &key, "0").await;
     let writes = [
@@ -64,7 +59,7 @@ pub async fn every_write_returns_its_version(target: Target) {
 
 /// A write if there is an entry replaces it, and is a conflict that creates nothing where there is none.
 pub async fn write_if_present_replaces_and_never_creates(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let write = || handle.write(&key, handle.value("new")).if_present();
     write().await.fails(ErrorKind::Conflict, "write if present before the first write");
@@ -86,7 +81,7 @@ pub async fn write_if_present_replaces_and_never_creates(target: Target) {
 
 /// A deletion if there is an entry deletes it, and is a conflict where there is none.
 pub async fn delete_if_present_deletes_what_is_there(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let delete = || handle.delete(&key).if_present();
     delete().await.fails(ErrorKind::Conflict, "delete if present before the first write");
@@ -98,7 +93,7 @@ pub async fn delete_if_present_deletes_what_is_there(target: Target) {
 
 /// A deletion if there is no entry has nothing to delete, and is a conflict where there is one.
 pub async fn delete_if_absent_deletes_nothing(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let delete = || handle.delete(&key).if_absent();
     assert!(!delete().await.must("delete if absent"), "a delete if absent returned true");
@@ -201,7 +196,7 @@ pub async fn expired_entries_are_absent_to_conditional_touches(target: Target) {
 
 /// Of many who delete one entry at the same time, at its version or if it is present, one wins.
 pub async fn conditional_deletes_win_once(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
     for round in 0..target.count(12, 4) {
         let key = key(&format!("raced-{round}"));
@@ -226,7 +221,7 @@ pub async fn conditional_deletes_win_once(target: Target) {
 /// Beside a deletion, a write or a touch if present comes before it or is a conflict: it never brings the
 /// entry back.
 pub async fn present_conditions_race_with_deletes(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let (other, expiry) = (target.open().await, handle.info().expiry);
     for round in 0..target.count(24, 8) {
         let key = key(&format!("raced-{round}"));

@@ -1,6 +1,6 @@
 //! Compare-and-swap.
 
-use larder_core::v2::{Condition, ErrorKind, Key, Version, Versions};
+use larder_core::{Condition, ErrorKind, Key, Version, Versions};
 
 use super::key;
 use crate::{
@@ -124,7 +124,7 @@ pub async fn write_if_absent_wins_once(target: Target) {
 }
 
 /// Whether a conditional operation has won; any error but a conflict fails the case.
-pub(super) fn won<T>(outcome: larder_core::v2::Result<T>) -> bool {
+pub(super) fn won<T>(outcome: larder_core::Result<T>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {

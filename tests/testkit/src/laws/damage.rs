@@ -1,7 +1,7 @@
 //! Entries that are damaged.
 
 use futures_util::StreamExt;
-use larder_core::v2::{ErrorKind, Key, ReadOptions};
+use larder_core::{ErrorKind, Key, ReadOptions};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target};
@@ -15,7 +15,7 @@ async fn damaged(target: &Target) -> Option<(Handle, [Key; 3])> {
     for key in &keys {
         handle.put(key, &handle.value(key.as_str())).await;
     }
-    let damaged = !handle.info().legacy && target.damage(&keys[1]).await;
+    let damaged = target.damage(&keys[1]).await;
     if !damaged {
         target.ignore("the factory damages no entry");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{ErrorKind, Expiry, Key, Purge};
+use larder_core::{ErrorKind, Expiry, Key, Purge};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};

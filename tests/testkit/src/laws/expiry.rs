@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::v2::{ErrorKind, Expiry, Key};
+use larder_core::{ErrorKind, Expiry, Key};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};

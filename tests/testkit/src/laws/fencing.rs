@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
-use larder_core::v2::{Change, Error, Expiry, Key, Result};
+use larder_core::{Change, Error, Expiry, Key, Result};
 
 use super::key;
 use crate::{Handle, Line, Must, Target, must::chain, until};

@@ -1,6 +1,6 @@
 //! Keys are data.
 
-use larder_core::v2::{ErrorKind, Key};
+use larder_core::{ErrorKind, Key};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target, must::chain};

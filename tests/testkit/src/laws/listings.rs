@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, future::join};
-use larder_core::v2::{Change, ErrorKind, Expiry};
+use larder_core::{Change, ErrorKind, Expiry};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
@@ -268,7 +268,7 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
                 round += 1;
                 tokio::task::yield_now().await;
             }
-            Ok::<_, larder_core::v2::Error>(())
+            Ok::<_, larder_core::Error>(())
         })
     };
     for _ in 0..target.count(6, 3) {

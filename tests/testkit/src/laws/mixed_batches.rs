@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Applied, Change, Condition, ErrorKind, Expiry, Outcome, Result};
+use larder_core::{Applied, Change, Condition, ErrorKind, Expiry, Outcome, Result};
 
 use super::{
     conditions::{create, only, version, versioned},
@@ -20,10 +20,6 @@ laws![
 ];
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-async fn conditional(target: &Target) -> Option<Handle> {
-    versioned(target).await.filter(|handle| !handle.info().legacy)
-}
 
 fn put(handle: &Handle, name: &str, text: &str, condition: Condition) -> Change {
     Change::put(key(name), handle.value(text), Expiry::Never).on(condition)
@@ -65,7 +61,7 @@ async fn applies(handle: &Handle, what: &str, expected: Vec<(Change, Did)>) {
 /// Of a batch of puts and deletions on all conditions each fails or succeeds by its own, and those that
 /// fail change nothing.
 pub async fn each_change_of_a_batch_has_its_own_condition(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let names = ["put-any", "put-absent", "put-present", "put-at", "put-stale"];
     let gone = ["delete-any", "delete-absent", "delete-present", "delete-at", "delete-stale"];
     for name in names.iter().chain(&gone) {
@@ -111,7 +107,7 @@ pub async fn each_change_of_a_batch_has_its_own_condition(target: Target) {
 /// Changes of one key are applied in the order of the batch, each on what the one before left, whatever
 /// the batch does to other keys between them.
 pub async fn changes_of_one_key_apply_in_order(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let seen = Condition::At(create(&handle, &key("at"), "0").await);
     let put = |name, text, condition| put(&handle, name, text, condition);
     let (any, absent, present) = (Condition::Any, Condition::Absent, Condition::Present);
@@ -146,7 +142,7 @@ pub async fn changes_of_one_key_apply_in_order(target: Target) {
 
 /// Touches of a batch see the changes before them, and give what comes after its time to live.
 pub async fn touches_in_a_batch_follow_what_came_before(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     if !target.claims(&handle, Ability::Expiry).await {
         return;
     }
@@ -186,7 +182,7 @@ pub async fn touches_in_a_batch_follow_what_came_before(target: Target) {
 
 /// In a batch of many changes on conditions, every third of which does not hold, the others are applied.
 pub async fn many_changes_on_conditions_fail_alone(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let count = target.count(700, 200);
     let name = |index: usize| format!("many-{index}");
     let puts = (0..count).map(|index| put(&handle, &name(index), "old", Condition::Any)).collect();
@@ -222,7 +218,7 @@ pub async fn many_changes_on_conditions_fail_alone(target: Target) {
 
 /// The versions that a batch returns are those that reads find, and later changes take them.
 pub async fn versions_of_a_batch_are_those_that_reads_find(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let names = ["any", "absent", "again"];
     let puts = vec![
         put(&handle, "any", "1", Condition::Any),
@@ -245,7 +241,7 @@ pub async fn versions_of_a_batch_are_those_that_reads_find(target: Target) {
 
 /// Of many batches that replace one version at the same time one wins, for each key by itself.
 pub async fn batches_on_one_version_win_once(target: Target) {
-    let Some(handle) = conditional(&target).await else { return };
+    let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
     let names = ["a", "b", "c"];
     for round in 0..target.count(12, 4) {

@@ -67,13 +67,13 @@ pub fn named(name: &str) -> Option<&'static Law> {
 }
 
 /// Whether `left` is what remains of `ttl`, which was given a short while ago.
-fn remains_of(left: Option<larder_core::v2::Expiry>, ttl: std::time::Duration) -> bool {
+fn remains_of(left: Option<larder_core::Expiry>, ttl: std::time::Duration) -> bool {
     const A_WHILE: std::time::Duration = std::time::Duration::from_secs(300);
-    let larder_core::v2::Expiry::After(left) = left.unwrap_or_default() else { return false };
+    let larder_core::Expiry::After(left) = left.unwrap_or_default() else { return false };
     left <= ttl && left + A_WHILE >= ttl
 }
 
 /// A key that every storage takes, one with restricted keys included.
-pub(crate) fn key(text: &str) -> larder_core::v2::Key {
-    crate::Must::must(larder_core::v2::Key::new(text), "make a key")
+pub(crate) fn key(text: &str) -> larder_core::Key {
+    crate::Must::must(larder_core::Key::new(text), "make a key")
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{Change, Entry, ErrorKind, Expiry, Key, ListOptions};
+use larder_core::{Change, Entry, ErrorKind, Expiry, Key, ListOptions};
 
 use super::key;
 use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
@@ -20,7 +20,7 @@ laws![
 /// The handle, if its store can list.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    (target.claims(&handle, Ability::Listing).await && !handle.info().legacy).then_some(handle)
+    target.claims(&handle, Ability::Listing).await.then_some(handle)
 }
 
 /// The handle, if its store lists in the order of the keys.

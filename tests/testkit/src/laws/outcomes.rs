@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
-use larder_core::v2::{Action, Applied, Change, Error, Expiry, Key, Outcome, ReadOptions, Result};
+use larder_core::{Action, Applied, Change, Error, Expiry, Key, Outcome, ReadOptions, Result};
 
 use super::key;
 use crate::{Handle, Line, Must, Target, until};
@@ -32,9 +32,6 @@ struct Stage {
 /// `None` where the factory has no line.
 async fn stage(target: &Target) -> Option<Stage> {
     let free = target.open().await;
-    if free.info().legacy {
-        return None;
-    }
     let Some((cut, line)) = target.open_over_line().await else {
         target.ignore("the factory has no line that can be cut");
         return None;
@@ -56,7 +53,7 @@ fn changes(handle: &Handle, round: usize) -> Vec<Change> {
     ];
     if handle.info().conditions() {
         let put = Change::put(key("created"), handle.value("new"), Expiry::Never);
-        changes.push(put.on(larder_core::v2::Condition::Absent));
+        changes.push(put.on(larder_core::Condition::Absent));
     }
     if handle.info().expiry {
         changes.push(Change::touch(key("touched"), Expiry::after_secs(3600)));

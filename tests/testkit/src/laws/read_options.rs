@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{Expiry, Key, ReadOptions, Record};
+use larder_core::{Expiry, Key, ReadOptions, Record};
 
 use super::{key, remains_of};
 use crate::{Handle, Must, Target, claims::Ability, guard::guarded, race};
@@ -29,7 +29,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The handle, if its store has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
-    (target.claims(&handle, Ability::Expiry).await && !handle.info().legacy).then_some(handle)
+    target.claims(&handle, Ability::Expiry).await.then_some(handle)
 }
 
 /// The expiry of a record that was read with it.

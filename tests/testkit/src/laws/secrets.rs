@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use futures_util::TryStreamExt;
-use larder_core::v2::{Change, Error, Expiry, Values, Version};
+use larder_core::{Change, Error, Expiry, Values, Version};
 
 use super::key;
 use crate::{Must, Target};

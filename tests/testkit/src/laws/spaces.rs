@@ -1,6 +1,6 @@
 //! Two applications on one server.
 
-use larder_core::v2::{ErrorKind, Key};
+use larder_core::{ErrorKind, Key};
 
 use super::key;
 use crate::{Handle, Must, Target};

@@ -1,7 +1,7 @@
 //! What values come back as.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use larder_core::v2::{ErrorKind, Expiry, Values};
+use larder_core::{ErrorKind, Expiry, Values};
 
 use super::key;
 use crate::{Fails, Handle, Must, Target};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use larder_core::v2::{Error, Store, async_trait};
+use larder_core::{Error, Store, async_trait};
 use larder_memory::MemoryStorage;
 use larder_testkit::Factory;
 

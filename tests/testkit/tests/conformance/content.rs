@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions, ReadOptions,
     Record, Result, Storage, Values, Version, Versions, WriteOptions, Written, async_trait,
 };

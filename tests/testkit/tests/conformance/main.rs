@@ -11,7 +11,7 @@ mod shelf;
 use std::{collections::HashMap, sync::Mutex};
 
 use futures_util::FutureExt;
-use larder_core::v2::{Storage, Store};
+use larder_core::{Storage, Store};
 use larder_testkit::{Runner, Suite, factory};
 
 /// Opens the storages that `make` makes, by name.

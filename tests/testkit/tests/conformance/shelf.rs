@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Mutex};
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
 };
 

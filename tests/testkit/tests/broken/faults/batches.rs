@@ -1,6 +1,6 @@
 //! Batches that get lost, mixed up or miscounted.
 
-use larder_core::v2::{
+use larder_core::{
     Action, Applied, Change, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Store, Values,
     Written, async_trait,
 };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Key, ReadOptions, Record, Result,
     Store, WriteOptions, Written, async_trait,
 };

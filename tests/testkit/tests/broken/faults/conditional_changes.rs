@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, Condition, DeleteOptions, Error, Expiry, Key, Result, Store, TouchOptions, WriteOptions, Written,
     async_trait,
 };

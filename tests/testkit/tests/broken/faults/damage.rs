@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::v2::{
+use larder_core::{
     Bytes, Entry, EntryStream, Error, ErrorKind, Key, ListOptions, ReadOptions, Record, Result, Store,
     WriteOptions, Written, async_trait,
 };

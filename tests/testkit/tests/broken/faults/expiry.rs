@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Condition, EntryStream, Expiry, Key, ListOptions, ReadOptions, Record, Result,
     Store, TouchOptions, WriteOptions, Written, async_trait,
 };
@@ -90,7 +90,7 @@ impl Twist for TtlIsWhatWasGiven {
     }
 
     fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
-        let forget = |mut entry: larder_core::v2::Entry| {
+        let forget = |mut entry: larder_core::Entry| {
             entry.record = entry.record.map(|record| record.expires(Expiry::Never));
             entry
         };

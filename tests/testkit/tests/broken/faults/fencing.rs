@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, Result, Store, TouchOptions,
     WriteOptions, Written, async_trait,
 };

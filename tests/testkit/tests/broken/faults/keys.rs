@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, EntryStream, Info, Key, ListOptions, ReadOptions, Record, Result, Storage, Store,
     WriteOptions, Written, async_trait,
 };
@@ -98,7 +98,7 @@ impl Storage for Prefixed {
     fn list(self: Arc<Self>, mut options: ListOptions) -> EntryStream {
         options.prefix.insert_str(0, &self.prefix);
         let entries = self.inner.list(options);
-        let strip = move |mut entry: larder_core::v2::Entry| {
+        let strip = move |mut entry: larder_core::Entry| {
             entry.key = Key::new(&entry.key.as_str()[self.prefix.len()..]).unwrap();
             entry
         };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, Entry, EntryStream, Error, ErrorKind, Expiry, Key, ListOptions, Record, Result,
     Store, WriteOptions, Written, async_trait,
 };

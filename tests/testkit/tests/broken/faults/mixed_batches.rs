@@ -1,6 +1,6 @@
 //! Batches that forget conditions, or the order of changes.
 
-use larder_core::v2::{Action, Applied, Change, Condition, Result, Store, Version, Written, async_trait};
+use larder_core::{Action, Applied, Change, Condition, Result, Store, Version, Written, async_trait};
 
 use crate::{Fault, fault, twist::Twist};
 
@@ -96,7 +96,7 @@ impl Twist for ComparesFirst {
         for change in changes {
             let seen = inner.read(&change.key).await.ok().flatten().and_then(|record| record.version);
             if !change.condition.holds(seen.as_ref()) {
-                results.push(Err(larder_core::v2::Error::conflict()));
+                results.push(Err(larder_core::Error::conflict()));
                 continue;
             }
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -3,7 +3,7 @@
 use std::{future::ready, sync::Arc};
 
 use futures_util::{FutureExt, Stream, StreamExt, TryFutureExt, TryStreamExt, stream};
-use larder_core::v2::{Entry, EntryStream, Info, Key, ListOptions, Result, Store};
+use larder_core::{Entry, EntryStream, Info, Key, ListOptions, Result, Store};
 
 use crate::{Fault, fault, twist::Twist};
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::v2::{
+use larder_core::{
     Applied, Bytes, Change, DeleteOptions, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store,
     TouchOptions, WriteOptions, Written, async_trait,
 };

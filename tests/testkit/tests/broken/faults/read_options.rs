@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::v2::{Key, ReadOptions, Record, Result, Store, async_trait};
+use larder_core::{Key, ReadOptions, Record, Result, Store, async_trait};
 
 use crate::{Fault, fault, twist::Twist};
 

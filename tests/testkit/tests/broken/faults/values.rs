@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use larder_core::v2::{
+use larder_core::{
     Bytes, DeleteOptions, Error, ErrorKind, Info, Key, ReadOptions, Record, Result, Store, Values,
     WriteOptions, Written, async_trait,
 };

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Storage;
+use crate::Storage;
 
 /// Wraps a storage, for instance to encrypt, measure or cache. Applied by
-/// [`Store::layer`](super::Store::layer).
+/// [`Store::layer`](crate::Store::layer).
 ///
 /// A storage that wraps a storage forwards every method, also those with a default: the adapter may do
 /// it natively. `#[deny(clippy::missing_trait_methods)]` on the `impl` makes the compiler name a method

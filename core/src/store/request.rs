@@ -7,8 +7,8 @@ use futures_core::future::BoxFuture;
 
 use super::Store;
 use crate::{
-    Expiry, Key, Operation, Record, Result, Version,
-    v2::{Condition, DeleteOptions, ReadOptions, TouchOptions, WriteOptions, Written},
+    Condition, DeleteOptions, Expiry, Key, Operation, ReadOptions, Record, Result, TouchOptions, Version,
+    WriteOptions, Written,
 };
 
 /// A read, made by [`Store::read`]. `.await` it.

@@ -9,7 +9,7 @@ use crate::{Expiry, Key, Version};
 /// What must hold for a change to happen. If it does not hold, nothing changes and the result is a
 /// [`Conflict`](crate::ErrorKind::Conflict) error.
 ///
-/// `Any` works on every storage. The others need [versions](super::Info::versions).
+/// `Any` works on every storage. The others need [versions](crate::Info::versions).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Condition {
@@ -43,7 +43,7 @@ impl Condition {
     }
 }
 
-/// One change of a batch; see [`Storage::apply`](super::Storage::apply).
+/// One change of a batch; see [`Storage::apply`](crate::Storage::apply).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {

@@ -2,9 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::{Expiry, Key};
-
-use super::Condition;
+use crate::{Condition, Expiry, Key};
 
 /// How to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +145,10 @@ pub struct ListOptions {
     /// all of them.
     pub prefix: String,
     /// Lists only keys after this one, in the order of their bytes. Needs
-    /// [ordered listings](super::Info::ordered). Default: `None`.
+    /// [ordered listings](crate::Info::ordered). Default: `None`.
     pub start_after: Option<Key>,
     /// Ends the listing after as many entries. An adapter may use it to read less;
-    /// [`Store`](super::Store) ends the listing. Default: `None`.
+    /// [`Store`](crate::Store) ends the listing. Default: `None`.
     pub limit: Option<NonZeroUsize>,
     /// Whether to return the records: values, versions and the time that they have left. Default:
     /// `true`.

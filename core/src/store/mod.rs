@@ -20,18 +20,17 @@ pub use self::{
     request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest},
     typed::Typed,
 };
-use super::{
-    Action, Applied, Change, Condition, DeleteOptions, Info, Layer, ReadOptions, Storage, TouchOptions,
-    WriteOptions, Written,
+use crate::{
+    Action, Applied, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, IntoKey, Key, Layer,
+    Operation, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
 };
-use crate::{Error, ErrorKind, Expiry, IntoKey, Key, Operation, Record, Result};
 
 /// A store, opened. Every adapter's `connect` returns one, and everything that is built on a store takes
 /// one. Cloning is cheap, and all clones are the same store.
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_core::v2::{Result, Store};
+/// use larder_core::{Result, Store};
 ///
 /// async fn remember(store: &Store) -> Result<()> {
 ///     store.write("chat:42", "hello").expires_in(Duration::from_secs(60)).await?;
@@ -112,7 +111,7 @@ impl Store {
     /// [`purge_expired`](Store::purge_expired) concern the whole store.
     ///
     /// ```
-    /// # use larder_core::v2::{Result, Store};
+    /// # use larder_core::{Result, Store};
     /// # async fn example(store: Store) -> Result<()> {
     /// let chats = store.namespace("chat:")?;
     /// chats.write("42", "hello").await?;

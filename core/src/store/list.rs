@@ -7,16 +7,13 @@ use futures_util::{StreamExt, stream};
 use tracing::{Instrument, Span};
 
 use super::{Store, removed};
-use crate::{
-    Error, ErrorKind, Key, Operation, Record, Result,
-    v2::{Entry, EntryStream, ListOptions},
-};
+use crate::{Entry, EntryStream, Error, ErrorKind, Key, ListOptions, Operation, Record, Result};
 
 impl Store {
     /// Lists entries. The stream owns what it needs, reads on only as it is polled, and may be dropped at
     /// any point. After an `Err` that [concerns one entry](Error::concerns_one_entry) the listing goes
     /// on; any other error ends it, as closing the store does. See
-    /// [`Storage::list`](crate::v2::Storage::list).
+    /// [`Storage::list`](crate::Storage::list).
     pub fn list(&self, options: ListOptions) -> EntryStream {
         match self.checked(options) {
             Ok(options) => self.listing(options),
@@ -50,7 +47,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unsupported`](crate::ErrorKind::Unsupported) where there are no
-    /// [listings](crate::v2::Info::listing); otherwise as [`Storage::clear`](crate::v2::Storage::clear).
+    /// [listings](crate::Info::listing); otherwise as [`Storage::clear`](crate::Storage::clear).
     pub async fn clear(&self, prefix: &str) -> Result<u64> {
         let call = async {
             self.check_listing()?;

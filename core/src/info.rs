@@ -1,13 +1,11 @@
 //! What an adapter really does.
 
-pub use crate::capabilities::{Purge, Values, Versions};
-
 /// An adapter's name, and what it does natively. The conformance suite tests every claim.
 ///
 /// Start from [`Info::minimal`] (three methods, nothing more) and add what the store offers:
 ///
 /// ```
-/// use larder_core::v2::{Info, Versions};
+/// use larder_core::{Info, Versions};
 ///
 /// const INFO: Info = Info::minimal("example")
 ///     .with_expiry()
@@ -21,18 +19,18 @@ pub struct Info {
     /// The adapter's short name, for errors and traces, such as `postgres`.
     pub name: &'static str,
     /// Entries can expire: writes with an [`Expiry::After`](crate::Expiry::After), touches and the
-    /// remaining time work. If `false`, [`Store`](super::Store) refuses them as unsupported.
+    /// remaining time work. If `false`, [`Store`](crate::Store) refuses them as unsupported.
     pub expiry: bool,
     /// Whether entries have versions, and what they are made of. Every
-    /// [condition](super::Condition) but [`Any`](super::Condition::Any) needs them.
+    /// [condition](crate::Condition) but [`Any`](crate::Condition::Any) needs them.
     pub versions: Versions,
-    /// [`list`](super::Storage::list) and [`clear`](super::Storage::clear) work.
+    /// [`list`](crate::Storage::list) and [`clear`](crate::Storage::clear) work.
     pub listing: bool,
     /// Without concurrent writes, a listing returns each key exactly once. If `false`, keys may repeat
     /// (but are never missed); deduplicate if you need a set.
     pub lists_once: bool,
     /// Listings are in the order of the keys' bytes and can
-    /// [start after](super::ListOptions::start_after) a key.
+    /// [start after](crate::ListOptions::start_after) a key.
     pub ordered: bool,
     /// Entries outlive the process.
     pub persistent: bool,
@@ -54,12 +52,46 @@ pub struct Info {
     /// Every [`Key`](crate::Key) can be stored. If `false`, the layout refuses some keys with
     /// [`InvalidKey`](crate::ErrorKind::InvalidKey).
     pub any_key: bool,
-    /// The largest value, in bytes. [`Store`](super::Store) refuses a larger one as
+    /// The largest value, in bytes. [`Store`](crate::Store) refuses a larger one as
     /// [`TooLarge`](crate::ErrorKind::TooLarge). `None`: the adapter has no limit of its own.
     pub max_value: Option<u64>,
-    /// Wraps a storage of the first edition.
-    #[doc(hidden)]
-    pub legacy: bool,
+}
+
+/// What an adapter's versions are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Versions {
+    /// Entries have no versions: every [condition](crate::Condition) but `Any` is unsupported.
+    None,
+    /// Every write draws a new one: a value that changes and changes back is noticed.
+    Unique,
+    /// The version is the content: a value that changes and changes back looks unchanged, and
+    /// overwriting a value with itself keeps the version.
+    Content,
+}
+
+/// Who removes expired entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purge {
+    /// The store; [`purge_expired`](crate::Storage::purge_expired) finds nothing to do.
+    Store,
+    /// [`purge_expired`](crate::Storage::purge_expired), called by the adapter's own sweeper or by
+    /// whoever likes; it returns how many it removed.
+    Sweep,
+}
+
+/// Which values an adapter accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Values {
+    /// Any bytes; what is read is what was written.
+    Bytes,
+    /// JSON only, handed back as it was written except for white space between its tokens.
+    JsonText,
+    /// JSON only, handed back as an equal JSON value: white space, the order of an object's
+    /// members and the spelling of numbers may differ.
+    Json,
 }
 
 impl Info {
@@ -80,7 +112,6 @@ impl Info {
             values: Values::Bytes,
             any_key: true,
             max_value: None,
-            legacy: false,
         }
     }
 
@@ -170,7 +201,7 @@ impl Info {
         self
     }
 
-    /// Whether conditions other than [`Any`](super::Condition::Any) work.
+    /// Whether conditions other than [`Any`](crate::Condition::Any) work.
     #[must_use]
     pub const fn conditions(&self) -> bool {
         !matches!(self.versions, Versions::None)

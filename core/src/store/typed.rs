@@ -6,8 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::Store;
 use crate::{
-    Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version,
-    v2::{Condition, DeleteOptions, ReadOptions, WriteOptions, Written},
+    Codec, Condition, DeleteOptions, Error, ErrorKind, Expiry, Json, Key, Operation, ReadOptions, Result,
+    Version, WriteOptions, Written,
 };
 
 /// A store whose values are `T`s, encoded by `C`; made by [`Store::typed`].
@@ -16,7 +16,7 @@ use crate::{
 /// names the entry by the [fingerprint](Key::fingerprint) of its key.
 ///
 /// ```
-/// use larder_core::v2::{Expiry, Key, Result, Store};
+/// use larder_core::{Expiry, Key, Result, Store};
 ///
 /// async fn remember(store: &Store, chat: &Key) -> Result<()> {
 ///     let names = store.typed::<Vec<String>>();
@@ -147,7 +147,7 @@ impl<T, C: Codec> Typed<T, C> {
     ///
     /// As [`read`](Typed::read) and [`write`](Typed::write), except for
     /// [`Conflict`](ErrorKind::Conflict); [`Unsupported`](ErrorKind::Unsupported) where entries have no
-    /// [versions](crate::v2::Info::versions).
+    /// [versions](crate::Info::versions).
     pub async fn update<F>(&self, key: &Key, expiry: impl Into<Expiry>, mut change: F) -> Result<Option<T>>
     where
         T: Serialize + DeserializeOwned,
