@@ -263,7 +263,7 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// Whether this error in a [listing](crate::Storage::keys) concerns one entry only, so that the
+    /// Whether this error in a [listing](crate::Store::keys) concerns one entry only, so that the
     /// listing goes on after it: its key or its value cannot be read. Any other error ends a listing.
     #[must_use]
     pub fn concerns_one_entry(&self) -> bool {

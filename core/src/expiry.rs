@@ -8,7 +8,7 @@ use std::time::Duration;
 /// early. A duration of zero has already elapsed: the entry is never seen. Durations beyond
 /// [`Expiry::MAX`] count as `MAX`.
 ///
-/// [`Storage::ttl`](crate::Storage::ttl) and listings use the same type for the time that remains.
+/// What remains of a time to live, as reads and listings report it, is of the same type.
 ///
 /// ```
 /// use std::time::Duration;

@@ -75,7 +75,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// finds that its own handler has overtaken it (with [`Conflicts::Fail`](crate::Conflicts::Fail) as
     /// with any other conflict). An inner update in a task that the handler spawns
     /// and awaits cannot be told from another update: it waits until the
-    /// [patience](SessionsBuilder::patience) of the sessions ends.
+    /// [patience](crate::SessionsBuilder::patience) of the sessions ends.
     ///
     /// ```
     /// # async fn example() -> larder_session::Result<()> {
@@ -261,7 +261,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ///
     /// The conditions: the storage has compare-and-swap; everybody who updates these sessions does so
     /// through this crate with the same prefix; and either the move begins before the first update
-    /// comes under the new key, or [`merge`](SessionsBuilder::merge) says what becomes of the session
+    /// comes under the new key, or [`merge`](crate::SessionsBuilder::merge) says what becomes of the session
     /// that such an update has made. A `merge` has to be the same in every process.
     ///
     /// # Errors
