@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
 use actix_session::storage::{SessionKey, generate_session_key};
-use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Version};
-
-use crate::store::LarderStore;
+use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Store, Version};
 
 /// How many keys are drawn for a new session. A second one is as good as never needed; a storage
 /// where so many are taken is broken.
@@ -18,20 +17,33 @@ const LENGTH: usize = 64;
 
 pub(crate) type State = HashMap<String, String>;
 
-impl LarderStore {
+/// The sessions of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    pub(crate) store: Store,
+    prefix: Arc<str>,
+}
+
+impl Sessions {
+    /// Those under keys that begin with `prefix`.
+    pub(crate) fn new(store: Store, prefix: &str) -> Result<Self> {
+        key(prefix, &"k".repeat(LENGTH))?;
+        Ok(Self { store, prefix: Arc::from(prefix) })
+    }
+
     /// Where the session is; `None` for a key that is none of actix-session's.
     pub(crate) fn key(&self, session: &SessionKey) -> Option<Key> {
         let session = session.as_ref();
         let drawn = session.len() == LENGTH && session.bytes().all(|byte| byte.is_ascii_alphanumeric());
         // The prefix leaves room for it.
-        if drawn { key(self.prefix(), session).ok() } else { None }
+        if drawn { key(&self.prefix, session).ok() } else { None }
     }
 
     /// The session, if there is one. What is there and is no session is an error: taken for nothing
     /// it would be lost, and its visitor logged out.
     pub(crate) async fn find(&self, key: &Key) -> Result<Option<(State, Version)>> {
-        let name = self.storage().info().name;
-        let Some(record) = self.storage().read(key).await? else { return Ok(None) };
+        let name = self.store.info().name;
+        let Some(record) = self.store.read(key).await? else { return Ok(None) };
         let version = record
             .version
             .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::Write))?;
@@ -51,8 +63,8 @@ impl LarderStore {
         let mut drawn = 1;
         loop {
             let session = generate_session_key();
-            let key = key(self.prefix(), session.as_ref())?;
-            match self.storage().write(key, value.clone()).expiry(expiry).if_absent().await {
+            let key = key(&self.prefix, session.as_ref())?;
+            match self.store.write(key, value.clone()).expiry(expiry).if_absent().await {
                 Err(error) if error.kind() == ErrorKind::Conflict && drawn < DRAWS => drawn += 1,
                 outcome => return outcome.map(|_| session),
             }
@@ -65,7 +77,7 @@ impl LarderStore {
         // Every turn that fails means that another's update has succeeded, or that the session is gone.
         loop {
             let Some((_, version)) = self.find(key).await? else { return Ok(false) };
-            match self.storage().write(key, value.clone()).expiry(expiry).if_at(version).await {
+            match self.store.write(key, value.clone()).expiry(expiry).if_at(version).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 outcome => return outcome.map(|_| true),
             }
@@ -78,18 +90,13 @@ impl LarderStore {
             ErrorKind::Conflict,
             "the session is gone: it was deleted or has expired, and nothing was saved",
         )
-        .with_adapter(self.storage().info().name)
+        .with_adapter(self.store.info().name)
         .with_operation(Operation::Write)
     }
 }
 
-pub(crate) fn key(prefix: &str, session: &str) -> Result<Key> {
+fn key(prefix: &str, session: &str) -> Result<Key> {
     Key::new(format!("{prefix}{session}"))
-}
-
-/// Whether keys can begin with `prefix`.
-pub(crate) fn check(prefix: &str) -> Result<()> {
-    key(prefix, &"k".repeat(LENGTH)).map(drop)
 }
 
 /// What has no time left has ended.

@@ -1,13 +1,11 @@
 //! The store.
 
-use std::sync::Arc;
-
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use larder_core::{Error, ErrorKind, Result, Store};
 
 use crate::{
     failure::{not_loaded, not_saved, not_updated},
-    sessions::{State, check, expiry},
+    sessions::{Sessions, State, expiry},
 };
 
 /// Keeps the sessions of actix-session in a Larder storage.
@@ -27,8 +25,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct LarderStore {
-    store: Store,
-    prefix: Arc<str>,
+    sessions: Sessions,
     revives: bool,
 }
 
@@ -51,7 +48,7 @@ impl LarderStore {
         let store = storage.into();
         let info = store.info();
         let lacks = match (info.expiry, info.conditions()) {
-            (true, true) => return Ok(Self { store, prefix: Arc::from("session:"), revives: true }),
+            (true, true) => return Ok(Self { sessions: Sessions::new(store, "session:")?, revives: true }),
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
@@ -76,9 +73,7 @@ impl LarderStore {
     /// # Ok::<(), larder_actix_session::Error>(())
     /// ```
     pub fn with_prefix(self, prefix: impl AsRef<str>) -> Result<Self> {
-        let prefix = prefix.as_ref();
-        check(prefix)?;
-        Ok(Self { prefix: Arc::from(prefix), ..self })
+        Ok(Self { sessions: Sessions::new(self.sessions.store, prefix.as_ref())?, ..self })
     }
 
     /// An update of a session that was deleted or has expired meanwhile is an error, so that the
@@ -107,17 +102,13 @@ impl LarderStore {
     /// ```
     #[must_use]
     pub const fn storage(&self) -> &Store {
-        &self.store
-    }
-
-    pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
+        &self.sessions.store
     }
 
     /// Whether the session was replaced; not if there is none.
     async fn replaced(&self, session_key: &SessionKey, state: &State, ttl: &time::Duration) -> Result<bool> {
-        match self.key(session_key) {
-            Some(key) => self.replace(&key, state, expiry(ttl)).await,
+        match self.sessions.key(session_key) {
+            Some(key) => self.sessions.replace(&key, state, expiry(ttl)).await,
             None => Ok(false),
         }
     }
@@ -125,12 +116,12 @@ impl LarderStore {
 
 impl SessionStore for LarderStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
-        let Some(key) = self.key(session_key) else { return Ok(None) };
-        Ok(self.find(&key).await.map_err(not_loaded)?.map(|(state, _)| state))
+        let Some(key) = self.sessions.key(session_key) else { return Ok(None) };
+        Ok(self.sessions.find(&key).await.map_err(not_loaded)?.map(|(state, _)| state))
     }
 
     async fn save(&self, state: State, ttl: &time::Duration) -> Result<SessionKey, SaveError> {
-        self.create(&state, expiry(ttl)).await.map_err(not_saved)
+        self.sessions.create(&state, expiry(ttl)).await.map_err(not_saved)
     }
 
     async fn update(
@@ -143,14 +134,14 @@ impl SessionStore for LarderStore {
             return Ok(session_key);
         }
         if !self.revives {
-            return Err(not_updated(self.gone()));
+            return Err(not_updated(self.sessions.gone()));
         }
-        self.create(&state, expiry(ttl)).await.map_err(not_updated)
+        self.sessions.create(&state, expiry(ttl)).await.map_err(not_updated)
     }
 
     async fn update_ttl(&self, session_key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
-        if let Some(key) = self.key(session_key) {
-            self.store.touch(&key, expiry(ttl)).await?;
+        if let Some(key) = self.sessions.key(session_key) {
+            self.sessions.store.touch(&key, expiry(ttl)).await?;
         }
         Ok(())
     }
@@ -158,8 +149,8 @@ impl SessionStore for LarderStore {
     /// The middleware asks for it at a log-in (`renew`) and a log-out (`purge`), and only after the
     /// request has loaded the session. So it asks no more questions: what has come there since ends too.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
-        if let Some(key) = self.key(session_key) {
-            self.store.delete(&key).await?;
+        if let Some(key) = self.sessions.key(session_key) {
+            self.sessions.store.delete(&key).await?;
         }
         Ok(())
     }
