@@ -8,14 +8,11 @@ use futures_util::{
 };
 use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
 
-use super::scope::Scope;
+use super::scope::{Entries, Scope, with_ttl};
 
 /// Enough to make the round trips of a network store cheap, little enough to hold in memory.
 const MAX_ENTRIES: usize = 256;
 const MAX_BYTES: usize = 4 << 20;
-
-/// The entries of a source.
-pub(super) type Entries = Fuse<BoxStream<'static, Result<(Key, Record)>>>;
 
 /// An entry of the source, and when it was read: the time that it has left runs down while it waits to be
 /// written.
@@ -40,11 +37,6 @@ impl Found {
 /// The time that an entry had left when it was read, in a store with or without expiry.
 pub(super) fn ttl(record: &Record) -> Expiry {
     record.expiry.unwrap_or_default()
-}
-
-/// Reads the time that an entry has left together with its value, if `store` has expiry.
-pub(super) fn with_ttl(store: &Store) -> ReadOptions {
-    if store.info().expiry { ReadOptions::new().with_ttl() } else { ReadOptions::new() }
 }
 
 /// The next entries of `entries`, and the errors met on the way; `None` at the end.

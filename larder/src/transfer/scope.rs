@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
-use futures_util::{StreamExt, TryStreamExt, future, stream};
-use larder_core::{Key, Record, Result, Store};
-
-use super::batch::{Entries, with_ttl};
+use futures_util::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream, Fuse},
+};
+use larder_core::{Key, ReadOptions, Record, Result, Store};
 
 /// How many entries of a nested source are read at the same time.
 const READS: usize = 64;
+
+/// The entries of a source.
+pub(super) type Entries = Fuse<BoxStream<'static, Result<(Key, Record)>>>;
 
 /// How two stores share one key space, as two layouts of one Redis database do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,4 +85,9 @@ async fn read(from: Store, key: Result<Key>) -> Result<Option<(Key, Record)>> {
     let key = key?;
     let record = from.read_with(&key, &with_ttl(&from)).await?;
     Ok(record.map(|record| (key, record)))
+}
+
+/// Reads the time that an entry has left together with its value, if `store` has expiry.
+pub(super) fn with_ttl(store: &Store) -> ReadOptions {
+    if store.info().expiry { ReadOptions::new().with_ttl() } else { ReadOptions::new() }
 }
