@@ -24,15 +24,17 @@
 //! | [`Record`], [`Entry`] | the results of reads and listings |
 //! | [`Change`], [`Condition`], [`Version`] | changes, and what must hold for them |
 //! | [`Error`], [`ErrorKind`], [`Outcome`] | what went wrong, and whether anything was changed |
-//! | [`Typed`], [`Codec`] | typed values: JSON, and with features MessagePack and CBOR |
+//! | [`Typed`], [`Codec`] | typed values, with the feature `json` (on by default), and `msgpack` or `cbor` |
 //!
 //! This crate has no driver and no async runtime.
 
 mod change;
 pub mod clock;
+#[cfg(feature = "json")]
 mod codec;
 mod error;
 mod expiry;
+#[cfg(feature = "json")]
 mod finite;
 mod info;
 mod key;
@@ -41,13 +43,11 @@ mod options;
 mod record;
 mod storage;
 mod store;
+#[cfg(feature = "json")]
 #[doc(hidden)]
 pub mod surrogates;
 pub mod unique;
 mod version;
-
-#[doc(hidden)]
-pub use crate::codec::not_readable;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
@@ -56,9 +56,11 @@ pub use bytes::Bytes;
 pub use crate::codec::Cbor;
 #[cfg(feature = "msgpack")]
 pub use crate::codec::MessagePack;
+#[cfg(feature = "json")]
+#[doc(hidden)]
+pub use crate::codec::not_readable;
 pub use crate::{
     change::{Action, Applied, Change, Condition, Written},
-    codec::{Codec, Json},
     error::{Error, ErrorKind, Operation, Outcome, Result},
     expiry::Expiry,
     info::{Info, Purge, Values, Versions},
@@ -67,6 +69,11 @@ pub use crate::{
     options::{DeleteOptions, ListOptions, ReadOptions, TouchOptions, WriteOptions},
     record::{Entry, Record},
     storage::{EntryStream, Storage},
-    store::{DeleteRequest, ReadRequest, Store, TouchRequest, Typed, WriteRequest},
+    store::{DeleteRequest, ReadRequest, Store, TouchRequest, WriteRequest},
     version::Version,
+};
+#[cfg(feature = "json")]
+pub use crate::{
+    codec::{Codec, Json},
+    store::Typed,
 };

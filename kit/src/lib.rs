@@ -6,22 +6,24 @@
 //! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
-//! | [`check_json`] | stores that hold JSON only |
+//! | [`check_json`] | stores that hold JSON only (feature `json`) |
 //! | [`Sweeper`] | removing expired entries every so often |
 //! | [`StoreUrl`], [`redact`] | storage URLs and their options |
 
 mod batch;
 pub mod group_commit;
+#[cfg(feature = "json")]
 mod json;
 mod pages;
 mod prefix;
 mod sweep;
 mod url;
 
+#[cfg(feature = "json")]
+pub use crate::json::check_json;
 pub use crate::{
     batch::{Batch, Limits, Round},
     group_commit::GroupCommit,
-    json::check_json,
     pages::{PageSize, Pager, pages},
     prefix::prefix_end,
     sweep::Sweeper,

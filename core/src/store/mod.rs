@@ -2,6 +2,7 @@
 
 mod list;
 mod request;
+#[cfg(feature = "json")]
 mod typed;
 
 use std::{
@@ -16,10 +17,9 @@ use std::{
 use bytes::Bytes;
 use tracing::{Instrument, Span, field, level_filters::LevelFilter};
 
-pub use self::{
-    request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest},
-    typed::Typed,
-};
+pub use self::request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest};
+#[cfg(feature = "json")]
+pub use self::typed::Typed;
 use crate::{
     Action, Applied, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, IntoKey, Key, Layer,
     Operation, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
