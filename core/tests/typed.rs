@@ -1,12 +1,13 @@
 //! Values of one type on a storage.
 
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::HashMap, sync::Mutex};
 
 use larder_core::{
-    Bytes, Condition, DeleteOptions, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Storage, Store,
-    WriteOptions, Written, async_trait,
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
+    Storage, Store, Versions, WriteOptions, Written, async_trait,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,42 @@ async fn value_that_could_not_be_read_again_is_not_written() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Codec);
         assert_eq!(shelf.read_as::<Weights>(&key).await.unwrap(), Some(good.clone()));
     }
+}
+
+/// Claims versions and returns none.
+#[derive(Debug, Default)]
+struct Versionless(Shelf);
+
+#[async_trait]
+impl Storage for Versionless {
+    fn info(&self) -> Info {
+        Info::minimal("versionless").with_versions(Versions::Unique)
+    }
+
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        match self.0.read(key, &ReadOptions::new()).await? {
+            Some(_) if options.condition == Condition::Absent => Err(Error::conflict()),
+            _ => self.0.write(key, value, options).await,
+        }
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
+    }
+}
+
+#[tokio::test]
+async fn update_of_an_entry_without_version_ends_with_an_error() {
+    let (shelf, key) = (Store::from(Versionless::default()), Key::new("scales").unwrap());
+    let add = |seen: Option<u32>| Some(seen.unwrap_or(0) + 1);
+    assert_eq!(shelf.update(&key, Expiry::Never, add).await.unwrap(), Some(1));
+    let error = shelf.update(&key, Expiry::Never, add).await.unwrap_err();
+    assert_eq!((error.kind(), error.adapter()), (ErrorKind::Other, Some("versionless")));
+    assert_eq!(shelf.read_as(&key).await.unwrap(), Some(1));
 }
 
 #[tokio::test]

@@ -158,10 +158,16 @@ impl<T, C: Codec> Typed<T, C> {
             return Err(self.store.named(Error::unsupported(), Operation::Write));
         }
         loop {
-            let (value, seen) =
-                self.read_versioned(key).await?.map_or((None, None), |(value, seen)| (Some(value), seen));
+            let (value, condition) = match self.read_versioned(key).await? {
+                None => (None, Condition::Absent),
+                Some((value, Some(version))) => (Some(value), Condition::At(version)),
+                Some((_, None)) => {
+                    let error =
+                        Error::new(ErrorKind::Other, "the adapter returned an entry without its version");
+                    return Err(self.store.named(error, Operation::Read));
+                }
+            };
             let changed = change(value);
-            let condition = Condition::unchanged(seen);
             let outcome = match &changed {
                 Some(value) => {
                     let options = WriteOptions::new().expiry(expiry).condition(condition);
