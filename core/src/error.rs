@@ -299,26 +299,16 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.0.kind);
-        if let Some(adapter) = self.0.adapter {
-            debug.field("adapter", &adapter);
-        }
-        if let Some(operation) = self.0.operation {
-            debug.field("operation", &operation);
-        }
-        if let Some(fingerprint) = &self.0.fingerprint {
-            debug.field("fingerprint", fingerprint);
-        }
-        debug.field("message", &self.0.message);
-        if let Some(source) = &self.0.source {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("outcome", &self.0.outcome)
+            .field("adapter", &self.0.adapter)
+            .field("operation", &self.0.operation)
+            .field("fingerprint", &self.0.fingerprint)
+            .field("message", &self.0.message)
             // A driver's Debug may print whole requests, values included; its Display does not.
-            debug.field("source", &format_args!("{source}"));
-        }
-        if self.0.outcome == Outcome::Unknown {
-            debug.field("outcome", &self.0.outcome);
-        }
-        debug.finish()
+            .field("source", &self.0.source.as_ref().map(ToString::to_string))
+            .finish()
     }
 }
 

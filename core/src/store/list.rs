@@ -6,7 +6,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use tracing::{Instrument, Span};
 
-use super::{Store, removed};
+use super::{Store, claims, removed};
 use crate::{Entry, EntryStream, Error, ErrorKind, Key, ListOptions, Operation, Record, Result};
 
 impl Store {
@@ -50,7 +50,7 @@ impl Store {
     /// [listings](crate::Info::listing); otherwise as [`Storage::clear`](crate::Storage::clear).
     pub async fn clear(&self, prefix: &str) -> Result<u64> {
         let call = async {
-            self.check_listing()?;
+            claims(self.shared.info.listing)?;
             let prefix = format!("{}{prefix}", self.shared.namespace);
             if !begins_a_key(&prefix) {
                 return Ok(0);
@@ -64,7 +64,7 @@ impl Store {
     /// The options as the storage gets them.
     fn checked(&self, mut options: ListOptions) -> Result<ListOptions> {
         self.check_open(Operation::List)?;
-        self.check_listing()?;
+        claims(self.shared.info.listing)?;
         if let Some(key) = &options.start_after {
             if !self.shared.info.ordered {
                 return Err(Error::new(
@@ -84,10 +84,6 @@ impl Store {
             options.prefix.insert_str(0, &self.shared.namespace);
         }
         Ok(options)
-    }
-
-    fn check_listing(&self) -> Result<()> {
-        if self.shared.info.listing { Ok(()) } else { Err(Error::unsupported()) }
     }
 
     fn listing(&self, options: ListOptions) -> EntryStream {

@@ -228,7 +228,7 @@ impl Store {
     /// condition that the store does not offer; otherwise as [`Storage::touch`].
     pub async fn touch_with(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let call = async {
-            self.check_touch()?;
+            claims(self.shared.info.expiry)?;
             self.check_condition(&options.condition)?;
             let key = &*self.full(key)?;
             match options.condition {
@@ -426,9 +426,7 @@ impl Store {
     }
 
     fn check_read(&self, options: &ReadOptions) -> Result<()> {
-        if !self.shared.info.expiry && (options.ttl || options.touch.is_some()) {
-            return Err(Error::unsupported());
-        }
+        claims(self.shared.info.expiry || !options.ttl && options.touch.is_none())?;
         if options.touch.is_some_and(Expiry::is_elapsed) {
             return Err(Error::new(
                 ErrorKind::InvalidValue,
@@ -436,10 +434,6 @@ impl Store {
             ));
         }
         Ok(())
-    }
-
-    fn check_touch(&self) -> Result<()> {
-        if self.shared.info.expiry { Ok(()) } else { Err(Error::unsupported()) }
     }
 
     fn check_expiry(&self, expiry: Expiry) -> Result<()> {
@@ -452,10 +446,7 @@ impl Store {
     }
 
     fn check_condition(&self, condition: &Condition) -> Result<()> {
-        if *condition == Condition::Any || self.shared.info.conditions() {
-            return Ok(());
-        }
-        Err(Error::unsupported())
+        claims(*condition == Condition::Any || self.shared.info.conditions())
     }
 
     fn check_value(&self, value: &Bytes) -> Result<()> {
@@ -529,7 +520,7 @@ impl Store {
             }
             Action::Delete => Action::Delete,
             Action::Touch(expiry) => {
-                self.check_touch()?;
+                claims(self.shared.info.expiry)?;
                 if expiry.is_elapsed() { Action::Delete } else { Action::Touch(expiry) }
             }
         };
@@ -598,6 +589,10 @@ fn entries(existed: Option<&bool>) -> usize {
 /// How many entries were removed.
 fn removed(count: Option<&u64>) -> usize {
     count.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
+}
+
+fn claims(claimed: bool) -> Result<()> {
+    if claimed { Ok(()) } else { Err(Error::unsupported()) }
 }
 
 /// The adapter has returned fewer results than there were items.
