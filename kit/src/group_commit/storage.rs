@@ -227,18 +227,23 @@ impl<S: Storage> GroupCommit<S> {
         let hash = self.shared.hash(&put.key);
         let lane = self.shared.lane_of(hash);
         let mut state = self.shared.lanes[lane].lock();
-        let (reply, outcome) = oneshot::channel();
-        let reply = Reply::One(reply);
+        // Not before it is needed: most writes find the lane idle.
+        let pending = |put| {
+            let (reply, outcome) = oneshot::channel();
+            (Pending { hash, put, reply: Reply::One(reply) }, outcome)
+        };
         if state.in_flight.concern(hash) {
             let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-            state.in_flight.hold(Pending { hash, put, reply }, runtime);
+            let (pending, outcome) = pending(put);
+            state.in_flight.hold(pending, runtime);
             return Ok(Route::Queued(outcome, None));
         }
         if state.busy {
             if !state.remember_runtime() {
                 return Err(no_runtime());
             }
-            let moving = state.push([Queued::Write(Pending { hash, put, reply })]);
+            let (pending, outcome) = pending(put);
+            let moving = state.push([Queued::Write(pending)]);
             return Ok(Route::Queued(outcome, moving));
         }
         let guard = LaneGuard::new(Arc::clone(&self.shared), lane);
