@@ -71,7 +71,7 @@ fn decode_error(format: &str, place: impl fmt::Display) -> Error {
     )
 }
 
-/// JSON (RFC 8259), the default: every store can show it, and all but one can query it.
+/// JSON (RFC 8259), the default: every store can hold it, and SQLite, PostgreSQL and MongoDB can query it.
 ///
 /// Every finite `f64` and every 64-bit integer comes back as the same number.
 /// A larger integer comes back only where the type itself asks for a `u128` or an `i128`. A

@@ -50,7 +50,7 @@ pub enum ErrorKind {
     /// The store did not answer in time. Trying again may work; a write that failed this way may or may
     /// not have happened.
     Timeout,
-    /// The condition of a compare-and-swap did not hold. Read again, then decide.
+    /// The condition of a change did not hold. Read again, then decide.
     Conflict,
     /// The text cannot be a key, or the layout in use cannot store this key.
     InvalidKey,

@@ -1,4 +1,4 @@
-//! What reads return and batches take.
+//! What reads and listings return.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Record {
     /// The bytes as they were written.
     pub value: Bytes,
     /// The state that was read, for [`Condition::At`](crate::Condition::At); `None` where the
-    /// adapter has no compare-and-swap.
+    /// adapter has no compare-and-swap, or where the value was left out.
     pub version: Option<Version>,
     /// The time that the entry has left, if the caller asked for it.
     pub expiry: Option<Expiry>,

@@ -84,7 +84,7 @@ const CLEAR_CHUNK: usize = 512;
 /// # Minimal implementation
 ///
 /// [`read`](Storage::read), [`write`](Storage::write) and [`delete`](Storage::delete). The batches and
-/// [`ping`](Storage::ping) have defaults that are built on them. What cannot be built on them correctly is
+/// [`ping`](Storage::ping) have defaults that are built on them, and [`clear`](Storage::clear) one that is built on listings. What cannot be built on them correctly is
 /// unsupported until the adapter overrides it and claims it in [`info`](Storage::info).
 ///
 /// ```

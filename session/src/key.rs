@@ -4,7 +4,7 @@ use std::fmt;
 
 use larder_core::{Error, ErrorKind, Key, Result};
 
-/// Keys that begin so are Larder's own (leases, the index of owners); no session is kept there.
+/// Keys that begin so are Larder's own (leases, the index of owners, the timers of moves); no session is kept there.
 pub(crate) const RESERVED: &str = "larder:";
 
 /// The key of a session, or why there is none.

@@ -70,7 +70,7 @@ impl WechatBuilder {
     }
 
     /// Where the sessions are kept: a [`Store`], such as `larder::open` and the adapters return, or a
-    /// storage that makes one. It needs expiry and compare-and-swap; every adapter of Larder has both.
+    /// storage that makes one. It needs expiry and compare-and-swap; every adapter of Larder has both in its own layout.
     /// Without a storage they are in this process's memory (with the crate's feature `memory`) and end
     /// with it, and a warning says so.
     pub fn storage(mut self, storage: impl Into<Store>) -> Self {

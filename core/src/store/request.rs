@@ -37,7 +37,7 @@ impl<'a> ReadRequest<'a> {
         self
     }
 
-    /// Returns neither the value nor its version.
+    /// Leaves the value out. The version may be absent then.
     pub fn without_value(mut self) -> Self {
         self.options.value = false;
         self

@@ -1,6 +1,5 @@
-//! What the tests of Larder's bridges share: the stores that they are tried on, a storage that can be broken and one that can
-//! little, a
-//! browser, all that is logged.
+//! What the tests of Larder's bridges share: the stores that they are tried on, a storage that can be
+//! broken, one that can do little, a browser, and all that is logged.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
