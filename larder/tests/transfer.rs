@@ -160,6 +160,40 @@ async fn delete_removes_only_what_the_source_does_not_have() {
     assert!(to.contains("chat:1").await.unwrap());
 }
 
+/// A store whose listings name every key twice.
+#[derive(Debug)]
+struct Repeating(Arc<MemoryStorage>);
+
+#[async_trait]
+impl Storage for Repeating {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.0.write(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
+    }
+
+    fn info(&self) -> Info {
+        self.0.info().with_repeating_listing()
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        Arc::clone(&self.0).list(options.clone()).chain(Arc::clone(&self.0).list(options)).boxed()
+    }
+}
+
+#[tokio::test]
+async fn entry_that_is_listed_twice_is_deleted_and_counted_once() {
+    let to = Store::from(Repeating(Arc::new(entries(20).await)));
+    let report = copy(&filled(5).await, &to, &CopyOptions::default().delete(true)).await.unwrap();
+    assert_eq!((report.copied, report.deleted, report.failed), (5, 15, 0));
+}
+
 /// A store whose listings meet an entry that no key can name, and one that is damaged.
 #[derive(Debug)]
 struct Littered(MemoryStorage);

@@ -1,7 +1,7 @@
 //! Copying.
 
 use larder_core::{
-    Action, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Store,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Store,
 };
 
 use super::{
@@ -266,7 +266,7 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
         let mut stopped = Ok(());
         for ((key, bytes), done) in sent.iter().zip(written) {
             match done {
-                Ok(()) => {
+                Ok(_) => {
                     self.report.copied += 1;
                     self.report.bytes += bytes;
                 }
@@ -278,12 +278,13 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
         stopped
     }
 
-    /// Applies the changes, unless this is a dry run.
-    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<()>> {
+    /// Applies the changes, unless this is a dry run. Whether each had something to change.
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<bool>> {
         if self.options.dry_run {
-            return changes.iter().map(|_| Ok(())).collect();
+            return changes.iter().map(|_| Ok(true)).collect();
         }
-        self.to.apply(changes).await.into_iter().map(|result| result.map(drop)).collect()
+        let applied = self.to.apply(changes).await.into_iter();
+        applied.map(|result| result.map(|applied| applied != Applied::Deleted(false))).collect()
     }
 
     async fn delete_extras(&mut self, from: &Store) -> Result<()> {
@@ -303,10 +304,12 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
             let deleted = self.apply(keys.iter().cloned().map(Change::delete).collect()).await;
             for (key, done) in keys.iter().zip(deleted) {
                 match done {
-                    Ok(()) => {
+                    Ok(true) => {
                         self.report.deleted += 1;
                         (self.event)(Event::Deleted(key));
                     }
+                    // It has expired, or the listing has named it twice.
+                    Ok(false) => {}
                     Err(error) if stops_everything(&error) => return Err(error),
                     Err(error) => self.failed(Some(key), &error),
                 }
