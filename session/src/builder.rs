@@ -69,7 +69,7 @@ pub struct SessionsBuilder<T, C = Json> {
     conflicts: Conflicts,
     most_waiting: usize,
     patience: Option<Duration>,
-    signposts: Expiry,
+    redirect_expiry: Expiry,
     merge: Option<MergeValues<T>>,
     owner: Option<OwnerOf<T>>,
     value: PhantomData<fn() -> T>,
@@ -90,7 +90,7 @@ impl<T> SessionsBuilder<T> {
             conflicts: Conflicts::default(),
             most_waiting: 65_536,
             patience: Some(PATIENCE),
-            signposts: Expiry::Never,
+            redirect_expiry: Expiry::Never,
             merge: None,
             owner: None,
             value: PhantomData,
@@ -146,7 +146,7 @@ where
             conflicts: self.conflicts,
             most_waiting: self.most_waiting,
             patience: self.patience,
-            signposts: self.signposts,
+            redirect_expiry: self.redirect_expiry,
             merge: self.merge,
             owner: self.owner,
             value: PhantomData,
@@ -205,10 +205,10 @@ where
         self
     }
 
-    /// How long the signposts live that [`Sessions::move_key`] leaves behind. For ever by default: an
+    /// How long the redirects live that [`Sessions::move_key`] leaves behind. For ever by default: an
     /// update that arrives under the old key after that finds a new session.
-    pub const fn signposts(mut self, expiry: Expiry) -> Self {
-        self.signposts = expiry;
+    pub const fn redirect_expiry(mut self, expiry: Expiry) -> Self {
+        self.redirect_expiry = expiry;
         self
     }
 
@@ -223,7 +223,7 @@ where
 
     /// Whose session it is, by its value: keeps an index, by which
     /// [`keys_of`](Sessions::keys_of) and [`delete_of`](Sessions::delete_of) find all sessions of a
-    /// user. Where sessions [move](Sessions::move_key), the signposts have to outlive them. Costs a further
+    /// user. Where sessions [move](Sessions::move_key), the redirects have to outlive them. Costs a further
     /// write per write of a session. Prefix, owner and key together must fit into
     /// one key of 512 bytes; where they do not, saving is an
     /// [`InvalidKey`](ErrorKind::InvalidKey) error.
@@ -270,7 +270,7 @@ where
             queue: Queue::new(store.clone(), self.most_waiting, self.patience),
             touches: Touches::new(),
             owner: self.owner,
-            resolver: Resolver { store, redirects: self.signposts, merge },
+            resolver: Resolver { store, redirects: self.redirect_expiry, merge },
         }))
     }
 }

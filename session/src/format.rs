@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_stored_and_signposts_are_enclosed() {
+    fn nothing_is_not_stored_and_redirects_are_enclosed() {
         let format = Format::<Value>::new(Json, None, false).unwrap();
         let encode = |value: Value| format.encode(&value, format.encode_bare(&value).unwrap(), None, false);
         assert_eq!(encode(Value::Null).unwrap(), None);

@@ -253,7 +253,7 @@ async fn sessions_of_users_stay_when_a_group_moves() {
     let sessions = sessions(&storage);
     done(dispatch(&counting(By::User), &sessions, moves_to(GROUP, SUPERGROUP)).await);
     assert_eq!(sessions.get(7).await.unwrap(), Some(1));
-    assert_eq!(storage.len(), 1, "and no signpost");
+    assert_eq!(storage.len(), 1, "and no redirect");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(crate) enum Op {
     Delete(Number),
     /// The store ends the session.
     Expire(Number),
-    /// The store ends the signpost, if there is one.
+    /// The store ends the redirect, if there is one.
     ExpireSignpost(Number),
     Move(Number, Number),
     KvSet(Number, Number),
@@ -133,7 +133,7 @@ impl<V: Clone> Model<V> {
         self.sessions[to] = merged;
     }
 
-    fn expire_signpost(&mut self, key: Number) {
+    fn expire_redirect(&mut self, key: Number) {
         self.leads[key] = None;
     }
 }
@@ -261,7 +261,7 @@ impl Subject {
             Op::ExpireSignpost(key) => {
                 if items.leads[key].is_some() {
                     assert!(self.storage.delete(self.key(key)).await.unwrap());
-                    items.expire_signpost(key);
+                    items.expire_redirect(key);
                 }
             }
             Op::Move(old, new) => {

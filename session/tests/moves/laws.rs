@@ -159,7 +159,7 @@ async fn a_moved_session_keeps_the_time_that_it_has_left() {
         };
         assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
     }
-    assert_eq!(storage.ttl("chat:old").await.unwrap(), Some(Expiry::Never), "the signpost");
+    assert_eq!(storage.ttl("chat:old").await.unwrap(), Some(Expiry::Never), "the redirect");
 }
 
 #[tokio::test]
@@ -176,17 +176,17 @@ async fn a_session_that_expires_is_gone_under_both_ids_which_still_meet() {
 }
 
 #[tokio::test]
-async fn signposts_expire_by_choice() {
+async fn redirects_expire_by_choice() {
     let storage = memory();
-    let sessions = set_up(&storage).signposts(Expiry::After(HOUR)).build().unwrap();
+    let sessions = set_up(&storage).redirect_expiry(Expiry::After(HOUR)).build().unwrap();
     add(&sessions, "old", 1).await;
     sessions.move_key("old", "new").await.unwrap();
-    let signpost = "chat:old";
-    assert!(matches!(storage.ttl(signpost).await.unwrap(), Some(Expiry::After(left)) if left <= HOUR));
+    let redirect = "chat:old";
+    assert!(matches!(storage.ttl(redirect).await.unwrap(), Some(Expiry::After(left)) if left <= HOUR));
     assert_eq!(sessions.ttl("new").await.unwrap(), Some(Expiry::Never), "the session does not");
 
-    storage.touch(signpost, Expiry::after_millis(1)).await.unwrap();
-    until("the signpost expires", async || storage.read(signpost).await.unwrap().is_none()).await;
+    storage.touch(redirect, Expiry::after_millis(1)).await.unwrap();
+    until("the redirect expires", async || storage.read(redirect).await.unwrap().is_none()).await;
     assert_eq!(sessions.get("old").await.unwrap(), None);
     assert_eq!(sessions.get("new").await.unwrap(), Some(vec![1]));
     // The same move again is another one.
@@ -206,7 +206,7 @@ async fn using_a_session_never_changes_how_long_a_redirect_lives() {
                 for after in 0..4 {
                     let storage = memory();
                     let set_up = |builder: SessionsBuilder<Items>| {
-                        builder.prefix("chat:").lifetime(lifetime).signposts(redirects).build().unwrap()
+                        builder.prefix("chat:").lifetime(lifetime).redirect_expiry(redirects).build().unwrap()
                     };
                     let ours = set_up(Sessions::builder().storage(&storage));
                     let stage = Stage::on(storage.clone(), versions);
@@ -310,7 +310,7 @@ async fn a_move_that_was_begun_is_finished_by_whoever_comes_next() {
 }
 
 #[tokio::test]
-async fn everything_else_follows_the_signposts() {
+async fn everything_else_follows_the_redirects() {
     let storage = memory();
     let sessions = sessions(&storage);
     add(&sessions, "old", 1).await;
@@ -342,7 +342,7 @@ async fn everything_else_follows_the_signposts() {
     assert!(!sessions.delete("old").await.unwrap());
     assert_eq!(stored(&storage, "new").await, None);
     add(&sessions, "old", 1).await;
-    assert_eq!(stored(&storage, "new").await.unwrap(), "[1]", "the signpost is still there");
+    assert_eq!(stored(&storage, "new").await.unwrap(), "[1]", "the redirect is still there");
 }
 
 #[tokio::test]
@@ -368,7 +368,7 @@ async fn named_values_move_too() {
 }
 
 #[tokio::test]
-async fn listings_have_the_session_once_and_no_signposts() {
+async fn listings_have_the_session_once_and_no_redirects() {
     let sessions = sessions(&memory());
     add(&sessions, "old", 1).await;
     add(&sessions, "other", 2).await;
