@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
-use crate::Key;
-
 /// A result with Larder's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,7 +12,7 @@ type Source = Arc<dyn StdError + Send + Sync + 'static>;
 /// It never prints a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
 /// its source. `Display` prints adapter, operation and message; the [source](StdError::source) is
 /// kept beside it, for error reporters that print the chain. An error about one entry may name it by
-/// the [fingerprint](Key::fingerprint) of its key.
+/// the [fingerprint](crate::Key::fingerprint) of its key.
 ///
 /// ```
 /// use larder_core::{Error, ErrorKind, Operation};
@@ -160,15 +158,7 @@ impl Error {
         self
     }
 
-    /// Names the entry by the [fingerprint](Key::fingerprint) of its key, unless one is named already.
-    /// The key itself may be a secret and is not kept.
-    #[must_use]
-    pub fn with_key(mut self, key: &Key) -> Self {
-        self.inner().fingerprint.get_or_insert_with(|| key.fingerprint());
-        self
-    }
-
-    /// Keeps the name that an entry has in the store and that is not a [`Key`], for a program that may
+    /// Keeps the name that an entry has in the store and that is not a [`Key`](crate::Key), for a program that may
     /// show it to its user, as the command `larder` does. Neither `Display` nor `Debug` prints it.
     #[must_use]
     pub fn with_stored_name(mut self, name: impl AsRef<[u8]>) -> Self {
@@ -180,6 +170,14 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         self.inner().source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The same error with `context` before its message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        let message = format!("{context}: {}", self.0.message);
+        self.inner().message = message.into();
         self
     }
 
@@ -202,6 +200,12 @@ impl Error {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
+    }
+
+    /// Names the entry by the fingerprint of its key, unless one is named already.
+    pub(crate) fn with_fingerprint(mut self, fingerprint: impl FnOnce() -> String) -> Self {
+        self.inner().fingerprint.get_or_insert_with(fingerprint);
+        self
     }
 
     fn inner(&mut self) -> &mut Inner {
@@ -236,14 +240,14 @@ impl Error {
         self.0.operation
     }
 
-    /// The [fingerprint](Key::fingerprint) of the key of the entry that the error is about, if it names
+    /// The [fingerprint](crate::Key::fingerprint) of the key of the entry that the error is about, if it names
     /// one.
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.0.fingerprint.as_deref()
     }
 
-    /// The name that the entry has in the store, if it is not a [`Key`] and the error keeps it. It may be
+    /// The name that the entry has in the store, if it is not a [`Key`](crate::Key) and the error keeps it. It may be
     /// a secret: do not log it.
     #[must_use]
     pub fn stored_name(&self) -> Option<&[u8]> {
@@ -380,6 +384,7 @@ impl fmt::Display for ErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Key;
 
     #[test]
     fn the_first_name_stays() {
@@ -402,6 +407,14 @@ mod tests {
             assert!(!format!("{error:?}").contains("hunter2"));
             assert!(format!("{error:?}").contains(&fingerprint));
         }
+    }
+
+    #[test]
+    fn context_changes_the_message_alone() {
+        let error = Error::new(ErrorKind::Timeout, "too slow").not_applied().with_adapter("file");
+        let error = error.context("fragment `chat`");
+        assert_eq!(error.to_string(), "file: fragment `chat`: too slow");
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied));
     }
 
     #[test]

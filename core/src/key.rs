@@ -97,6 +97,15 @@ fn check(text: &str) -> Result<()> {
     Ok(())
 }
 
+impl Error {
+    /// Names the entry by the [fingerprint](Key::fingerprint) of its key, unless one is named already.
+    /// The key itself may be a secret and is not kept.
+    #[must_use]
+    pub fn with_key(self, key: &Key) -> Self {
+        self.with_fingerprint(|| key.fingerprint())
+    }
+}
+
 /// What the methods of [`Store`](crate::Store) take as a key: a [`Key`], or a text that is checked.
 pub trait IntoKey {
     /// The key.

@@ -147,8 +147,8 @@ pub struct ListOptions {
     /// Lists only keys after this one, in the order of their bytes. Needs
     /// [ordered listings](crate::Info::ordered). Default: `None`.
     pub start_after: Option<Key>,
-    /// Ends the listing after as many entries. An adapter may use it to read less;
-    /// [`Store`](crate::Store) ends the listing. Default: `None`.
+    /// Ends the listing after as many entries. [`Store`](crate::Store) does that. An adapter may use it to
+    /// read no more at once, but goes on when it is asked to. Default: `None`.
     pub limit: Option<NonZeroUsize>,
     /// Whether to return the records: values, versions and the time that they have left. Default:
     /// `true`.

@@ -402,7 +402,7 @@ impl<T> Inner<T> {
         if let Some(value) = value {
             let bare = shared.content.format.encode_bare(value);
             let encoded = bare.and_then(|bare| shared.content.encode(value, bare, Marks::default()));
-            stored = encoded.map_err(|error| error.with_key(key))?;
+            stored = encoded.map_err(|error| shared.store().name_entry(error, key))?;
             if let (Some(owner), Some((_, expiry))) = (shared.owner_of(value), &stored) {
                 // The index names the key where the session is.
                 place.look(shared).await?;

@@ -45,7 +45,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let shared = Arc::clone(&shared);
             async move {
                 let decoded = shared.content.decode(&value, ready(Ok(Some(left)))).await;
-                let decoded = decoded.map_err(|error| error.with_key(&key))?;
+                let decoded = decoded.map_err(|error| shared.store().name_entry(error, &key))?;
                 Ok(decoded.map(|decoded| (shared.without_prefix(&key), decoded.value)))
             }
         };
@@ -85,7 +85,7 @@ async fn session_of(store: &Store, key: Key, record: Record) -> Result<Option<(K
     if key.as_str().starts_with(RESERVED) {
         return Ok(None);
     }
-    let marker = Marker::parse(&record.value).map_err(|error| error.with_key(&key))?;
+    let marker = Marker::parse(&record.value).map_err(|error| store.name_entry(error, &key))?;
     let (place, payload) = match marker {
         None => return Ok(Some((key, record.value, record.expiry.unwrap_or_default()))),
         Some(Marker::Moving { to, id, trip, data: Some(data), .. }) => {

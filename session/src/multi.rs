@@ -138,7 +138,9 @@ impl<F: Fragments> Multi<F> {
             };
             if let Err(error) = reruns.again(error, &nested).await {
                 self.fragments.undo(open).await;
-                return Err(error.into());
+                // Others may have seen what was saved and put back.
+                let partly = changed.contains(&false);
+                return Err(if partly { error.partly_applied() } else { error }.into());
             }
             open = self.fragments.again(open, &changed).await?;
         }
@@ -206,7 +208,7 @@ fn one_session() -> Error {
 }
 
 fn named(name: &str, error: Error) -> Error {
-    Error::new(error.kind(), format!("fragment `{name}`: {error}")).with_source(error)
+    error.context(format_args!("fragment `{name}`"))
 }
 
 /// The keys for a tuple of fragments: a tuple of as many.

@@ -42,7 +42,8 @@ impl<T> Shared<T> {
 
     /// The session that is stored at `key`; `None` if it is over.
     pub(crate) async fn decode(&self, key: &Key, bytes: &[u8]) -> Result<Option<Decoded<T>>> {
-        self.content.decode(bytes, self.resolver.left(key)).await.map_err(|error| error.with_key(key))
+        let decoded = self.content.decode(bytes, self.resolver.left(key)).await;
+        decoded.map_err(|error| self.store().name_entry(error, key))
     }
 
     /// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be

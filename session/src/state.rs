@@ -102,8 +102,10 @@ impl<T> State<T> {
         let place = Place { key: found.key, stored };
         let bytes = found.record.map(|record| record.value);
         let left = shared.resolver.left(&place.key);
-        let (origin, value) =
-            shared.interpret(bytes, left).await.map_err(|error| error.with_key(&place.key))?;
+        let (origin, value) = shared
+            .interpret(bytes, left)
+            .await
+            .map_err(|error| shared.store().name_entry(error, &place.key))?;
         Ok(Self {
             shared: Arc::clone(shared),
             turn,
@@ -239,7 +241,7 @@ impl<T> State<T> {
     /// Writes the session if it has changed, deletes it if it was cleared, extends it if that is due.
     pub(crate) async fn save(&mut self) -> Result<()> {
         let owner = self.shared.owner_of(&self.value);
-        match self.plan().map_err(|error| error.with_key(&self.place.key))? {
+        match self.plan().map_err(|error| self.shared.store().name_entry(error, &self.place.key))? {
             // New, and nobody has made anything of it.
             Plan::Keep if self.is_new() => Ok(()),
             Plan::Keep => {

@@ -118,7 +118,7 @@ async fn die_while_moving(storage: &Counting, left: Duration, step: usize) -> Se
     sessions
 }
 
-/// Takes two hours off the end that each signpost has recorded. Returns how many have one.
+/// Takes two hours off the end that each redirect has recorded. Returns how many have one.
 async fn set_recorded_ends_back(storage: &Counting) -> usize {
     let mut changed = 0;
     for key in ["old", "new"] {
@@ -159,7 +159,7 @@ async fn session_on_its_way_does_not_end_by_the_clock_of_the_process_that_moves_
         assert_eq!(sessions.get("old").await.unwrap(), Some(41), "step {step}");
         assert!(left(&storage, "new").await <= MINUTE, "step {step}");
     }
-    assert!(recorded > 0, "no signpost has recorded an end");
+    assert!(recorded > 0, "no redirect has recorded an end");
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn session_on_its_way_without_a_timer_ends_at_its_recorded_end() {
         assert_eq!(either(&sessions).await.is_none(), on_its_way, "before step {step}");
         over += usize::from(on_its_way);
     }
-    assert!(over > 0, "no signpost has recorded an end");
+    assert!(over > 0, "no redirect has recorded an end");
 }
 
 #[tokio::test]

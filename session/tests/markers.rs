@@ -1,4 +1,4 @@
-//! No content that a user chooses is taken for something of Larder's own: for a signpost of a move, or
+//! No content that a user chooses is taken for something of Larder's own: for a redirect of a move, or
 //! for an envelope.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
@@ -59,7 +59,7 @@ fn deep(levels: usize) -> Value {
 fn objects() -> Vec<Value> {
     let moved = json!({ "to": "victim", "id": "1" });
     let deeper = json!({ "to": "victim", "id": "1", "more": deep(124) });
-    let signposts = [
+    let redirects = [
         json!({ "__larder": { "moved": moved } }),
         json!({ "__larder": { "moved": moved }, "deep": deep(126) }),
         json!({ "__larder": { "moved": moved }, "deep": deep(127) }),
@@ -77,7 +77,7 @@ fn objects() -> Vec<Value> {
         json!({ "__d": {}, "v": 99, "more": deep(126) }),
         json!({ "__d": null }),
     ];
-    signposts.into_iter().chain(envelopes).collect()
+    redirects.into_iter().chain(envelopes).collect()
 }
 
 async fn chosen_objects_come_back_or_are_refused(codec: impl Codec) {

@@ -71,6 +71,26 @@ async fn a_conflict_that_is_not_run_again_puts_back_what_was_saved() {
 }
 
 #[tokio::test]
+async fn conflict_of_one_fragment_says_that_another_was_saved() {
+    let storage = Counting::new();
+    let from = Sessions::<i64>::builder()
+        .storage(storage.clone())
+        .prefix("from:")
+        .conflicts(Conflicts::Fail)
+        .build();
+    let to = accounts(&storage, "to:");
+    to.set(1, 5).await.unwrap();
+    let multi = Multi::new((Fragment::strict("from", from.unwrap()), Fragment::lazy("to", to)));
+    storage.overtake("to:1", json!(7));
+    let transfer = multi.update((1, 1), async |(mut from, to)| {
+        *from -= 10;
+        to.modify(|to| *to += 10).await
+    });
+    let error = transfer.await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Conflict, larder_core::Outcome::Unknown));
+}
+
+#[tokio::test]
 async fn updates_under_both_ids_of_a_moved_chat_do_not_wait_for_each_other_in_a_circle() {
     let storage = Counting::new();
     let (users, chats) = (accounts(&storage, "user:"), accounts(&storage, "chat:"));

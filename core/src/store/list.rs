@@ -6,7 +6,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use tracing::{Instrument, Span};
 
-use super::{Store, claims, removed};
+use super::{Store, claims, has_ttl, removed};
 use crate::{Entry, EntryStream, Error, ErrorKind, Key, ListOptions, Operation, Record, Result};
 
 impl Store {
@@ -143,7 +143,12 @@ impl Progress {
             // A storage that is being closed may have let go of its entries: the listing is not complete.
             return self.store.check_open(Operation::List).err().map(Err);
         };
-        Some(entry.map(|entry| self.strip(entry)))
+        Some(entry.and_then(|entry| {
+            if let Some(record) = entry.record.as_ref().filter(|_| self.store.shared.info.expiry) {
+                has_ttl(record)?;
+            }
+            Ok(self.strip(entry))
+        }))
     }
 
     fn strip(&self, mut entry: Entry) -> Option<Entry> {

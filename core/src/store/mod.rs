@@ -106,7 +106,8 @@ impl Store {
         Self::on(storage, Arc::clone(&self.shared.state), &self.shared.namespace)
     }
 
-    /// The part of the store whose keys begin with `prefix`, which its keys leave out. Nested namespaces
+    /// The part of the store whose keys begin with `prefix`, which its keys leave out. An entry whose whole
+    /// key is `prefix` has no key in it; [`clear`](Store::clear) deletes it nevertheless. Nested namespaces
     /// add up. [`close`](Store::close), [`flush`](Store::flush) and
     /// [`purge_expired`](Store::purge_expired) concern the whole store.
     ///
@@ -138,6 +139,16 @@ impl Store {
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.shared.namespace
+    }
+
+    /// Names the entry under `key` in `error`, by the [fingerprint](Key::fingerprint) of the key that it has
+    /// in the whole store, unless one is named already.
+    #[must_use]
+    pub fn name_entry(&self, error: Error, key: &Key) -> Error {
+        match self.full(key) {
+            Ok(key) => error.with_key(&key),
+            Err(_) => error,
+        }
     }
 
     /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
@@ -413,7 +424,11 @@ impl Store {
         if !options.value {
             record.value = Bytes::new();
         }
-        record.expiry = record.expiry.filter(|_| options.ttl);
+        if options.ttl {
+            has_ttl(&record)?;
+        } else {
+            record.expiry = None;
+        }
         Ok(Some(record))
     }
 
@@ -593,6 +608,13 @@ fn removed(count: Option<&u64>) -> usize {
 
 fn claims(claimed: bool) -> Result<()> {
     if claimed { Ok(()) } else { Err(Error::unsupported()) }
+}
+
+/// A missing time to live would look as if the entry never expired.
+fn has_ttl(record: &Record) -> Result<()> {
+    let missing =
+        || Error::new(ErrorKind::Other, "the adapter returned an entry without the time that it has left");
+    record.expiry.map(drop).ok_or_else(missing)
 }
 
 /// The adapter has returned fewer results than there were items.

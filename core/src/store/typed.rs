@@ -115,10 +115,8 @@ impl<T, C: Codec> Typed<T, C> {
         let Some(record) = self.store.read_with(key, &ReadOptions::new()).await? else {
             return Ok(None);
         };
-        let value = self
-            .codec
-            .decode(&record.value)
-            .map_err(|error| self.store.named(error, Operation::Read).with_key(key))?;
+        let value =
+            self.codec.decode(&record.value).map_err(|error| self.named(error, Operation::Read, key))?;
         Ok(Some((value, record.version)))
     }
 
@@ -133,7 +131,7 @@ impl<T, C: Codec> Typed<T, C> {
         T: Serialize + DeserializeOwned,
     {
         let encoded = self.codec.encode_readable(value);
-        let value = encoded.map_err(|error| self.store.named(error, Operation::Write).with_key(key))?;
+        let value = encoded.map_err(|error| self.named(error, Operation::Write, key))?;
         self.store.write_with(key, value, options).await
     }
 
@@ -183,6 +181,10 @@ impl<T, C: Codec> Typed<T, C> {
                 outcome => return outcome.map(|()| changed),
             }
         }
+    }
+
+    fn named(&self, error: Error, operation: Operation, key: &Key) -> Error {
+        self.store.name_entry(self.store.named(error, operation), key)
     }
 }
 

@@ -308,6 +308,27 @@ async fn namespace_is_a_store_of_its_own() {
 }
 
 #[tokio::test]
+async fn error_names_the_key_of_the_whole_store() {
+    let (_, store) = open(ALL);
+    let named = store.namespace("a:").unwrap().name_entry(Error::conflict(), &key("k"));
+    assert_eq!(named.fingerprint(), Some(&*key("a:k").fingerprint()));
+}
+
+#[tokio::test]
+async fn missing_time_to_live_is_not_taken_for_none() {
+    let (recorder, store) = open(ALL);
+    recorder.put("k");
+    recorder.forgets_ttl.store(true, Ordering::Relaxed);
+    assert_eq!(kind(store.ttl("k").await), ErrorKind::Other);
+    let read = store.read_many(&[key("k")], &ReadOptions::new().with_ttl()).await;
+    assert_eq!(read.into_iter().map(kind).collect::<Vec<_>>(), [ErrorKind::Other]);
+    let listed: Vec<_> = store.entries("").collect().await;
+    assert_eq!(listed.into_iter().map(kind).collect::<Vec<_>>(), [ErrorKind::Other]);
+    assert!(store.read("k").await.unwrap().is_some());
+    assert_eq!(keys(&store, ListOptions::new().keys_only()).await, ["k"]);
+}
+
+#[tokio::test]
 async fn limit_ends_a_listing() {
     let (recorder, store) = open(ALL);
     for name in ["a", "b", "c", "n:", "n:x", "n:y", "n:z"] {

@@ -29,6 +29,8 @@ pub(crate) struct Recorder {
     in_listing: Mutex<Option<(usize, ErrorKind)>>,
     /// Batches return one result too few.
     pub(crate) short: AtomicBool,
+    /// Records come without the time that they have left; otherwise with it, whether it was asked for or not.
+    pub(crate) forgets_ttl: AtomicBool,
     versions: AtomicU64,
     closes: Mutex<Option<Store>>,
 }
@@ -42,6 +44,7 @@ impl Recorder {
             failure: Mutex::default(),
             in_listing: Mutex::default(),
             short: AtomicBool::default(),
+            forgets_ttl: AtomicBool::default(),
             versions: AtomicU64::default(),
             closes: Mutex::default(),
         }
@@ -87,6 +90,11 @@ impl Recorder {
         }
     }
 
+    fn record(&self, value: Bytes) -> Record {
+        let record = Record::new(value);
+        if self.forgets_ttl.load(Ordering::Relaxed) { record } else { record.expires(Expiry::Never) }
+    }
+
     fn change(&self, change: &Change) -> Applied {
         let mut values = self.values.lock().unwrap();
         match &change.action {
@@ -116,8 +124,7 @@ impl Storage for Recorder {
             store.close().await?;
         }
         let value = self.values.lock().unwrap().get(key).cloned();
-        // More than was asked for.
-        Ok(value.map(|value| Record::new(value).expires(Expiry::Never)))
+        Ok(value.map(|value| self.record(value)))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -172,7 +179,7 @@ impl Storage for Recorder {
             .filter(|(key, _)| key.as_str().starts_with(&options.prefix))
             .filter(|(key, _)| options.start_after.as_ref().is_none_or(|after| key > after))
             .map(|(key, value)| {
-                Ok(if options.values { Entry::new(key, Record::new(value)) } else { Entry::key(key) })
+                Ok(if options.values { Entry::new(key, self.record(value)) } else { Entry::key(key) })
             })
             .collect();
         if let Some((place, kind)) = *self.in_listing.lock().unwrap() {

@@ -154,8 +154,9 @@ impl Resolver {
 
     async fn look_with(&self, key: &Key, options: &ReadOptions) -> Result<KeyState> {
         // The key names the place of the damage.
-        let named =
-            |error: Error| if error.kind() == ErrorKind::Corrupt { error.with_key(key) } else { error };
+        let named = |error: Error| {
+            if error.kind() == ErrorKind::Corrupt { self.store.name_entry(error, key) } else { error }
+        };
         let Some(record) = self.store.read_with(key, options).await.map_err(named)? else {
             return Ok(KeyState::Absent);
         };
