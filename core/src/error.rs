@@ -220,9 +220,10 @@ impl Error {
 
     /// Whether the change that failed has happened.
     ///
-    /// After [`Unavailable`](ErrorKind::Unavailable), [`Timeout`](ErrorKind::Timeout),
-    /// [`Closed`](ErrorKind::Closed) and [`Other`](ErrorKind::Other) this is unknown unless the adapter has
-    /// proved the contrary. The other kinds are refusals: nothing was changed.
+    /// Unknown, unless the adapter has proved that it has not. [`Conflict`](ErrorKind::Conflict),
+    /// [`InvalidKey`](ErrorKind::InvalidKey), [`InvalidValue`](ErrorKind::InvalidValue),
+    /// [`TooLarge`](ErrorKind::TooLarge), [`Codec`](ErrorKind::Codec) and
+    /// [`Unsupported`](ErrorKind::Unsupported) are refusals: nothing was changed.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
@@ -279,8 +280,13 @@ impl ErrorKind {
     /// What an error of this kind proves about a change.
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Unavailable | Self::Timeout | Self::Closed | Self::Other => Outcome::Unknown,
-            _ => Outcome::NotApplied,
+            Self::Conflict
+            | Self::InvalidKey
+            | Self::InvalidValue
+            | Self::TooLarge
+            | Self::Codec
+            | Self::Unsupported => Outcome::NotApplied,
+            _ => Outcome::Unknown,
         }
     }
 }
@@ -437,11 +443,11 @@ mod tests {
     #[test]
     fn outcome_is_unknown_unless_it_is_proved() {
         let outcome = |kind| Error::new(kind, "no").outcome();
-        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Closed, ErrorKind::Other] {
+        for kind in [ErrorKind::Unavailable, ErrorKind::StorageFull, ErrorKind::Corrupt, ErrorKind::Other] {
             assert_eq!(outcome(kind), Outcome::Unknown);
             assert_eq!(Error::new(kind, "no").not_applied().outcome(), Outcome::NotApplied);
         }
-        for kind in [ErrorKind::Conflict, ErrorKind::TooLarge, ErrorKind::StorageFull] {
+        for kind in [ErrorKind::Conflict, ErrorKind::InvalidKey, ErrorKind::TooLarge] {
             assert_eq!(outcome(kind), Outcome::NotApplied);
         }
         assert_eq!(Error::closed().outcome(), Outcome::NotApplied);

@@ -230,10 +230,9 @@ impl Shard {
                 WhenFull::Evict => self.evict(),
             };
             if !made {
-                return Err(Error::new(
-                    ErrorKind::StorageFull,
-                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`",
-                ));
+                let message =
+                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`";
+                return Err(Error::new(ErrorKind::StorageFull, message).not_applied());
             }
         }
         Ok(())
