@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
-use larder_core::{Applied, Change, Error, ErrorKind, Key, Result};
+use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Result};
 
 /// How much one call to the store may carry.
 #[derive(Clone, Copy, Debug)]
@@ -65,16 +65,21 @@ impl Batch {
     /// The batch, with nothing sent yet.
     #[must_use]
     pub fn new(changes: Vec<Change>, limits: Limits) -> Self {
-        let results = changes.iter().map(|_| None).collect();
-        let waiting = changes.into_iter().enumerate().rev().collect();
-        Self { waiting, results, limits }
+        Self::checked(changes, limits, |_| Ok(()))
     }
 
-    /// Gives the change at `place` its result without sending it, for instance because the store cannot
-    /// hold its value. Before the first round only.
-    pub fn refuse(&mut self, place: usize, error: Error) {
-        self.waiting.retain(|(waiting, _)| *waiting != place);
-        self.results[place] = Some(Err(error));
+    /// The batch, without the puts whose value `check` refuses: they fail with its error and are not sent.
+    #[must_use]
+    pub fn checked(changes: Vec<Change>, limits: Limits, check: impl Fn(&[u8]) -> Result<()>) -> Self {
+        let refusal = |change: &Change| match &change.action {
+            Action::Put(value, _) => check(value).err().map(Err),
+            Action::Delete | Action::Touch(_) => None,
+        };
+        let results: Vec<_> = changes.iter().map(refusal).collect();
+        let mut waiting: Vec<_> =
+            changes.into_iter().enumerate().filter(|(place, _)| results[*place].is_none()).collect();
+        waiting.reverse();
+        Self { waiting, results, limits }
     }
 
     /// The changes to send next; `None` once all have been.
@@ -202,8 +207,11 @@ mod tests {
 
     #[test]
     fn each_change_has_its_result() {
-        let mut batch = Batch::new(vec![put("a", ""), put("b", ""), put("a", ""), put("c", "")], LIMITS);
-        batch.refuse(1, Error::new(ErrorKind::InvalidValue, "no"));
+        let changes = vec![put("a", ""), put("b", "no"), put("a", ""), put("c", "")];
+        let check = |value: &[u8]| {
+            if value == b"no" { Err(Error::new(ErrorKind::InvalidValue, "no")) } else { Ok(()) }
+        };
+        let mut batch = Batch::checked(changes, LIMITS, check);
         let round = batch.next_round().unwrap();
         assert_eq!(keys(&round), "ac");
         batch.done(round, Ok(vec![Err(Error::conflict()), Ok(Applied::Deleted(true))]));

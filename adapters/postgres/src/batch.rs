@@ -20,15 +20,7 @@ const CONCURRENT: usize = 4;
 type Part<'a> = Vec<(usize, &'a Change)>;
 
 pub(crate) async fn apply(table: &Table, changes: Vec<Change>) -> Vec<Result<Applied>> {
-    let check = |change: &Change| match &change.action {
-        Action::Put(value, _) => table.check(value).err(),
-        _ => None,
-    };
-    let refused: Vec<Option<Error>> = changes.iter().map(check).collect();
-    let mut batch = Batch::new(changes, LIMITS);
-    for (place, error) in refused.into_iter().enumerate().filter_map(|(place, error)| Some((place, error?))) {
-        batch.refuse(place, error);
-    }
+    let mut batch = Batch::checked(changes, LIMITS, |value| table.check(value));
     while let Some(round) = batch.next_round() {
         let results = send_round(table, round.changes()).await;
         batch.done(round, Ok(results));

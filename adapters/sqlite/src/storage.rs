@@ -99,17 +99,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let check = |change: &Change| match &change.action {
-            Action::Put(value, _) => self.check(value).err(),
-            Action::Delete | Action::Touch(_) => None,
-        };
-        let refused: Vec<_> = changes.iter().map(check).collect();
-        let mut batch = Batch::new(changes, LIMITS);
-        for (place, error) in
-            refused.into_iter().enumerate().filter_map(|(place, error)| Some((place, error?)))
-        {
-            batch.refuse(place, error);
-        }
+        let mut batch = Batch::checked(changes, LIMITS, |value| self.check(value));
         while let Some(round) = batch.next_round() {
             let outcome = self.table().apply(round.changes()).await;
             batch.done(round, outcome);
