@@ -47,6 +47,12 @@ pub struct Batch {
     limits: Limits,
 }
 
+/// Whether one statement can make many changes like this one: it is a put or a deletion, on no condition.
+#[must_use]
+pub fn is_bulk(change: &Change) -> bool {
+    change.condition == Condition::Any && !matches!(change.action, Action::Touch(_))
+}
+
 /// What to send with one call.
 pub struct Round {
     changes: Vec<Change>,

@@ -22,7 +22,7 @@ mod url;
 #[cfg(feature = "json")]
 pub use crate::json::check_json;
 pub use crate::{
-    batch::{Batch, Limits, Round},
+    batch::{Batch, Limits, Round, is_bulk},
     group_commit::GroupCommit,
     pages::{PageSize, Pager, pages},
     prefix::prefix_end,

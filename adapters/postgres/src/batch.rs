@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Result, Written};
-use larder_kit::{Batch, Limits};
+use larder_core::{Action, Applied, Change, Error, ErrorKind, Result, Written};
+use larder_kit::{Batch, Limits, is_bulk};
 
 use crate::{
     table::{Table, millis},
@@ -35,7 +35,7 @@ async fn send_round(table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
     let mut sorted: Part<'_> = changes.iter().enumerate().collect();
     sorted.sort_by_key(|(_, change)| &change.key);
     let (batched, others): (Part<'_>, Part<'_>) =
-        sorted.into_iter().partition(|(_, change)| is_batched(change));
+        sorted.into_iter().partition(|(_, change)| is_bulk(change));
     let (puts, deletions) =
         batched.into_iter().partition(|(_, change)| matches!(change.action, Action::Put(..)));
     // The next part last.
@@ -70,10 +70,6 @@ async fn send_round(table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
     results
 }
 
-fn is_batched(change: &Change) -> bool {
-    change.condition == Condition::Any && !matches!(change.action, Action::Touch(_))
-}
-
 /// Whether the server refused what a statement contained, so that one entry of several may be to
 /// blame.
 fn blames_an_entry(kind: ErrorKind) -> bool {
@@ -83,7 +79,7 @@ fn blames_an_entry(kind: ErrorKind) -> bool {
 async fn send(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
     match part.first() {
         None => Ok(Vec::new()),
-        Some((_, change)) if !is_batched(change) => {
+        Some((_, change)) if !is_bulk(change) => {
             Ok(join_all(part.iter().map(|(_, change)| apply_one(table, change))).await)
         }
         Some((_, Change { action: Action::Delete, .. })) => delete_many(table, part).await,

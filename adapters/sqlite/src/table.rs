@@ -9,6 +9,7 @@ use larder_core::{
     Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result,
     Version, Written, unique,
 };
+use larder_kit::is_bulk;
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
@@ -148,11 +149,6 @@ impl Table {
         let outcome = call.fetch_all(checkout.connection()?).await;
         checkout.end(outcome)
     }
-}
-
-/// Whether one statement makes several changes like this one.
-fn is_bulk(change: &Change) -> bool {
-    change.condition == Condition::Any && !matches!(change.action, Action::Touch(_))
 }
 
 /// Makes changes of different keys; an error if the database refuses a statement.
