@@ -194,7 +194,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         for change in changes {
             results.push(match results.last() {
                 Some(Err(error)) if error.is_gone() => Err(error.clone().not_applied()),
-                _ => apply_one(self, change).await,
+                _ => change.apply_to(self).await,
             });
         }
         results
@@ -268,16 +268,24 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-async fn apply_one<S: Storage + ?Sized>(storage: &S, change: Change) -> Result<Applied> {
-    let Change { key, action, condition } = change;
-    match action {
-        Action::Put(value, expiry) => {
-            let options = WriteOptions { expiry, condition };
-            storage.write(&key, value, &options).await.map(Applied::Put)
-        }
-        Action::Delete => storage.delete(&key, &DeleteOptions { condition }).await.map(Applied::Deleted),
-        Action::Touch(expiry) => {
-            storage.touch(&key, expiry, &TouchOptions { condition }).await.map(Applied::Touched)
+impl Change {
+    /// Makes the change with the method of `storage` for it alone: [`write`](Storage::write),
+    /// [`delete`](Storage::delete) or [`touch`](Storage::touch).
+    ///
+    /// # Errors
+    ///
+    /// Those of that method.
+    pub async fn apply_to<S: Storage + ?Sized>(self, storage: &S) -> Result<Applied> {
+        let Self { key, action, condition } = self;
+        match action {
+            Action::Put(value, expiry) => {
+                let options = WriteOptions { expiry, condition };
+                storage.write(&key, value, &options).await.map(Applied::Put)
+            }
+            Action::Delete => storage.delete(&key, &DeleteOptions { condition }).await.map(Applied::Deleted),
+            Action::Touch(expiry) => {
+                storage.touch(&key, expiry, &TouchOptions { condition }).await.map(Applied::Touched)
+            }
         }
     }
 }

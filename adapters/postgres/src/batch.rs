@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use larder_core::{Action, Applied, Change, Error, ErrorKind, Result, Written};
+use larder_core::{Action, Applied, Change, Error, ErrorKind, Result, Storage, Written};
 use larder_kit::{Batch, Limits, is_bulk};
 
 use crate::{
@@ -19,10 +19,15 @@ const CONCURRENT: usize = 4;
 /// Changes of a round with their places in it, all for one call to the server.
 type Part<'a> = Vec<(usize, &'a Change)>;
 
-pub(crate) async fn apply(table: &Table, changes: Vec<Change>) -> Vec<Result<Applied>> {
+/// Applies `changes`; those that need a statement each go to the `storage` of the table.
+pub(crate) async fn apply(
+    storage: &impl Storage,
+    table: &Table,
+    changes: Vec<Change>,
+) -> Vec<Result<Applied>> {
     let mut batch = Batch::checked(changes, LIMITS, |value| table.check(value));
     while let Some(round) = batch.next_round() {
-        let results = send_round(table, round.changes()).await;
+        let results = send_round(storage, table, round.changes()).await;
         batch.done(round, Ok(results));
     }
     batch.into_results()
@@ -30,7 +35,7 @@ pub(crate) async fn apply(table: &Table, changes: Vec<Change>) -> Vec<Result<App
 
 /// Unconditional puts go in one statement, unconditional deletions in another one, and each other change in
 /// one of its own. If the server refuses a part for what it contains, the halves go one after the other.
-async fn send_round(table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
+async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
     // In the order of their keys, as every batch locks them: no deadlock.
     let mut sorted: Part<'_> = changes.iter().enumerate().collect();
     sorted.sort_by_key(|(_, change)| &change.key);
@@ -45,7 +50,7 @@ async fn send_round(table: &Table, changes: &[Change]) -> Vec<Result<Applied>> {
     let mut gone: Option<Error> = None;
     while let Some(mut part) = parts.pop() {
         let applied = match &gone {
-            None => send(table, &part).await,
+            None => send(storage, table, &part).await,
             Some(error) => Err(error.clone().not_applied()),
         };
         match applied {
@@ -76,11 +81,11 @@ fn blames_an_entry(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::InvalidValue | ErrorKind::TooLarge | ErrorKind::InvalidKey | ErrorKind::Other)
 }
 
-async fn send(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
+async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
     match part.first() {
         None => Ok(Vec::new()),
         Some((_, change)) if !is_bulk(change) => {
-            Ok(join_all(part.iter().map(|(_, change)| apply_one(table, change))).await)
+            Ok(join_all(part.iter().map(|(_, change)| Change::clone(change).apply_to(storage))).await)
         }
         Some((_, Change { action: Action::Delete, .. })) => delete_many(table, part).await,
         Some(_) => write_many(table, part).await,
@@ -109,16 +114,4 @@ async fn delete_many(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applie
     let rows = table.driver.change(&table.queries.delete_many, &[&keys]).await?.rows;
     let deleted: HashSet<&str> = rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()).collect();
     Ok(keys.into_iter().map(|key| Ok(Applied::Deleted(deleted.contains(key)))).collect())
-}
-
-async fn apply_one(table: &Table, change: &Change) -> Result<Applied> {
-    let Change { key, action, condition, .. } = change;
-    match action {
-        Action::Put(value, expiry) => {
-            let version = table.write(key, value, *expiry, condition).await?;
-            Ok(Applied::Put(Written::at(version)))
-        }
-        Action::Delete => table.delete(key, condition).await.map(Applied::Deleted),
-        Action::Touch(expiry) => table.touch(key, *expiry, condition).await.map(Applied::Touched),
-    }
 }

@@ -105,7 +105,7 @@ impl Storage for PostgresStorage {
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         self.ensure_sweeping();
-        batch::apply(&self.table, changes).await
+        batch::apply(self, &self.table, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
