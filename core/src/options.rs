@@ -195,6 +195,12 @@ impl ListOptions {
         self.values = false;
         self
     }
+
+    /// How many entries to read at once: `most`, or fewer if the listing ends before.
+    #[must_use]
+    pub fn page(&self, most: usize) -> usize {
+        self.limit.map_or(most, |limit| limit.get().min(most))
+    }
 }
 
 impl std::fmt::Debug for ListOptions {

@@ -1,6 +1,6 @@
 //! The trait. Its documentation is the specification.
 
-use std::{fmt, future, num::NonZeroUsize, sync::Arc};
+use std::{fmt, future, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -287,13 +287,5 @@ impl Change {
                 storage.touch(&key, expiry, &TouchOptions { condition }).await.map(Applied::Touched)
             }
         }
-    }
-}
-
-impl ListOptions {
-    /// How many entries to read at once: `page`, or fewer if the listing ends before.
-    #[must_use]
-    pub fn page(&self, page: NonZeroUsize) -> NonZeroUsize {
-        self.limit.map_or(page, |limit| limit.min(page))
     }
 }

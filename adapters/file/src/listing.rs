@@ -4,7 +4,7 @@
 //! at the files after that, a page at a time. So it holds the names of one shard (a 256th of all in
 //! Larder's own layout) and a page in memory.
 
-use std::{num::NonZeroUsize, sync::Arc, vec};
+use std::{sync::Arc, vec};
 
 use larder_core::{Entry, ErrorKind, ListOptions, Result};
 use larder_kit::Pager;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How many files are looked at in one go.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const PAGE: usize = 256;
 /// After how many bytes of values a page is full.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -84,7 +84,7 @@ impl Position {
     fn look_at_files(&mut self) -> Vec<Result<Entry>> {
         let mut page = Vec::new();
         let mut bytes = 0;
-        for found in self.files.by_ref().take(self.options.page(PAGE).get()) {
+        for found in self.files.by_ref().take(self.options.page(PAGE)) {
             let look = || look(&self.directory, &found, &self.options);
             let Some(entry) = self.directory.look(&found.at, look).transpose() else {
                 continue;

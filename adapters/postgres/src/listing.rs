@@ -1,7 +1,7 @@
 //! Listings: one page after the other, each a statement of its own that begins after the last key of
 //! the page before. No cursor, no transaction, no connection held in between.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
 use larder_kit::{Pager, prefix_end};
@@ -38,8 +38,7 @@ impl Walk {
             Some(key) if key.as_str() >= &*from => (key.to_string(), Some(key.to_string())),
             _ => (from, None),
         };
-        let rows = options.limit.map_or(PAGE, NonZeroUsize::get).min(PAGE);
-        Self { table, values: options.values, rows, next: Some(next), bound }
+        Self { table, values: options.values, rows: options.page(PAGE), next: Some(next), bound }
     }
 }
 

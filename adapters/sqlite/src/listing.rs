@@ -131,7 +131,7 @@ impl Pager for Listing {
             }
             Rows::End => return Ok(None),
         };
-        let limit = self.options.limit.map_or(usize::MAX, usize::from).min(self.size.entries());
+        let limit = self.options.page(self.size.entries());
         let (entries, count) = match (table.fetch(self.cursor.next(page, limit)).await, &page.one) {
             (Err(error), Some(one)) if error.kind() == ErrorKind::Corrupt => {
                 self.row_by_row(one, limit).await?

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    num::NonZeroUsize,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -22,7 +21,7 @@ const INFO: Info = Info::minimal("shelf")
     .with_ordered_listing();
 
 /// How many entries a listing takes from the map at a time.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const PAGE: usize = 256;
 
 /// Entries in a sorted map.
 #[derive(Default)]
@@ -157,7 +156,7 @@ impl Pager for Pages {
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.as_str().starts_with(prefix))
             .filter_map(|(key, stored)| Some(entry(key, stored.record()?)))
-            .take(self.options.page(PAGE).get())
+            .take(self.options.page(PAGE))
             .collect();
         let Some(entry) = page.last() else { return Ok(None) };
         self.last = Some(entry.key.clone());

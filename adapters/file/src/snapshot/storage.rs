@@ -1,6 +1,6 @@
 //! The storage on a snapshot.
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use larder_core::{
     Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many entries a listing takes in one go.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const PAGE: usize = 256;
 
 /// How long to wait, at most, before another try after a failed save.
 const RETRY: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ struct Listing {
 impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         let Self { file, options } = self;
-        let limit = options.page(PAGE).get();
+        let limit = options.page(PAGE);
         let (page, last) =
             file.with_map(|map| map.page(options, options.start_after.as_ref(), limit, unix_millis()))?;
         options.start_after = last;
