@@ -6,6 +6,7 @@
 //! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
+//! | [`stored_key`] | keys that another program may have written |
 //! | [`check_json`] | stores that hold JSON only (feature `json`) |
 //! | [`Sweeper`] | removing expired entries every so often |
 //! | [`StoreUrl`], [`redact`] | storage URLs and their options |
@@ -14,8 +15,8 @@ mod batch;
 pub mod group_commit;
 #[cfg(feature = "json")]
 mod json;
+mod keys;
 mod pages;
-mod prefix;
 mod sweep;
 mod url;
 
@@ -24,8 +25,8 @@ pub use crate::json::check_json;
 pub use crate::{
     batch::{Batch, Limits, Round, is_bulk},
     group_commit::GroupCommit,
+    keys::{prefix_end, stored_key},
     pages::{PageSize, Pager, pages},
-    prefix::prefix_end,
     sweep::Sweeper,
     url::{StoreUrl, redact},
 };

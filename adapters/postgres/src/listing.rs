@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
-use larder_kit::{Pager, prefix_end};
+use larder_core::{Entry, Error, ErrorKind, ListOptions, ReadOptions, Result};
+use larder_kit::{Pager, prefix_end, stored_key};
 use tokio_postgres::Row;
 
 use crate::{
@@ -59,7 +59,9 @@ impl Pager for Walk {
         };
         let with_ttl = ReadOptions::new().with_ttl();
         let entry = |row: &Row| {
-            let key = key(row, key_at)?;
+            // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
+            let Stored(key) = row.try_get(key_at).map_err(corrupt)?;
+            let key = stored_key(key)?;
             Ok(if self.values { Entry::new(key, record(row, &with_ttl)?) } else { Entry::key(key) })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
@@ -76,15 +78,4 @@ impl Pager for Walk {
         }
         Ok(Some(entries))
     }
-}
-
-fn key(row: &Row, at: usize) -> Result<Key> {
-    // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
-    let Stored(bytes) = row.try_get(at).map_err(corrupt)?;
-    let key = str::from_utf8(&bytes).ok().and_then(|text| Key::new(text).ok());
-    key.ok_or_else(|| {
-        let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
-                       characters, or not text in UTF-8)";
-        Error::new(ErrorKind::InvalidKey, message).with_stored_name(bytes)
-    })
 }

@@ -14,16 +14,6 @@ pub(crate) fn unexpected_reply() -> Error {
     Error::new(Kind::Other, "the server sent a reply of an unexpected type")
 }
 
-/// The store has a key that Larder cannot name. The error keeps it, and does not print it.
-pub(crate) fn unnameable(key: &[u8]) -> Error {
-    Error::new(
-        Kind::InvalidKey,
-        "there is a key that Larder cannot name: it is empty, has control characters or more than 512 bytes, or is \
-         not UTF-8; it is left alone",
-    )
-    .with_stored_name(key)
-}
-
 pub(crate) fn node_of_a_cluster() -> Error {
     configuration(NODE_OF_A_CLUSTER)
 }

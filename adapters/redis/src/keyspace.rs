@@ -3,9 +3,8 @@
 use std::io::Write as _;
 
 use larder_core::{Key, Result};
+use larder_kit::stored_key;
 use redis::{RedisWrite, ToRedisArgs};
-
-use crate::error::unnameable;
 
 /// What stands before every key: the escaped prefix and a colon, or nothing.
 ///
@@ -30,8 +29,7 @@ impl Keyspace {
     /// name it.
     pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
         let key = full.strip_prefix(self.0.as_slice())?;
-        let named = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-        Some(named.ok_or_else(|| unnameable(key)))
+        Some(stored_key(key))
     }
 
     /// The glob pattern for all keys that begin with `start`.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
-use larder_kit::{PageSize, Pager, prefix_end};
+use larder_core::{Entry, Error, ErrorKind, ListOptions, ReadOptions, Result};
+use larder_kit::{PageSize, Pager, prefix_end, stored_key};
 use sqlx::{Row, SqlStr, sqlite::SqliteRow};
 
 use crate::{
@@ -88,7 +88,7 @@ impl Listing {
             match table.fetch(sqlx::query(one.clone()).bind(key.clone())).await {
                 Ok(rows) => entries.extend(rows.iter().map(|row| self.entry(key.clone(), row))),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    entries.push(parse(key).and_then(|key| Err(error.with_key(&key))));
+                    entries.push(stored_key(key).and_then(|key| Err(error.with_key(&key))));
                 }
                 Err(error) => return Err(error),
             }
@@ -98,8 +98,8 @@ impl Listing {
 
     fn entry(&self, key: Vec<u8>, row: &SqliteRow) -> Result<Entry> {
         let key = match self.rows {
-            Rows::Texts => parse(key)?,
-            _ => return Err(invalid_key().with_stored_name(key)),
+            Rows::Texts => stored_key(key)?,
+            _ => return Err(not_text().with_stored_name(key)),
         };
         if !self.options.values {
             return Ok(Entry::key(key));
@@ -114,7 +114,7 @@ impl Listing {
     async fn nulls(&self) -> Result<Vec<Result<Entry>>> {
         let rows = self.table.fetch(sqlx::query(self.table.sql.nulls.clone())).await?;
         let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(from_driver)?;
-        Ok((0..count).map(|_| Err(invalid_key())).collect())
+        Ok((0..count).map(|_| Err(not_text())).collect())
     }
 }
 
@@ -190,13 +190,6 @@ fn last_column(row: &SqliteRow) -> Result<Vec<u8>> {
     row.try_get_unchecked(row.len() - 1).map_err(from_driver)
 }
 
-fn parse(key: Vec<u8>) -> Result<Key> {
-    let text = str::from_utf8(&key).ok().and_then(|text| Key::new(text).ok());
-    text.ok_or_else(|| invalid_key().with_stored_name(key))
-}
-
-fn invalid_key() -> Error {
-    let message = "the table has a row whose key Larder cannot have written (empty, too long, with control \
-                   characters, or not text in UTF-8)";
-    Error::new(ErrorKind::InvalidKey, message)
+fn not_text() -> Error {
+    Error::new(ErrorKind::InvalidKey, "there is a row whose key is not text; it is left alone")
 }

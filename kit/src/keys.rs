@@ -1,4 +1,6 @@
-//! Ranges of keys.
+//! Keys in a store: their ranges, and what is stored in their place.
+
+use larder_core::{Error, ErrorKind, Key, Result};
 
 /// The least text that is greater than every text that begins with `prefix`, in the order of their
 /// bytes; `None` if there is none, as for the empty prefix.
@@ -22,9 +24,34 @@ pub fn prefix_end(prefix: &str) -> Option<String> {
     None
 }
 
+/// The key that a store returns as these bytes.
+///
+/// # Errors
+///
+/// [`InvalidKey`](ErrorKind::InvalidKey) if they are not a valid key, so that another program has written
+/// them. The error keeps the bytes as its [stored name](Error::stored_name) and does not print them.
+pub fn stored_key(bytes: impl AsRef<[u8]>) -> Result<Key> {
+    let text = str::from_utf8(bytes.as_ref()).ok();
+    text.and_then(|text| Key::new(text).ok()).ok_or_else(|| {
+        let message = "there is a key that Larder cannot name: it is empty, has control characters or more than 512 \
+                       bytes, or is not text in UTF-8; it is left alone";
+        Error::new(ErrorKind::InvalidKey, message).with_stored_name(bytes)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_keys() {
+        assert_eq!(stored_key("chat:é").unwrap().as_str(), "chat:é");
+        for bytes in [&b""[..], b"a\nb", b"hunter2\xff", &[b'a'; 513]] {
+            let error = stored_key(bytes).unwrap_err();
+            assert_eq!((error.kind(), error.stored_name()), (ErrorKind::InvalidKey, Some(bytes)));
+            assert!(!format!("{error:?} {error}").contains("hunter2"));
+        }
+    }
 
     #[test]
     fn end_of_a_prefix() {
