@@ -1,8 +1,11 @@
 //! Batches: which changes go together, and what became of each.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
-use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Result};
+use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Record, Result};
 
 /// How much one call to the store may carry.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +154,37 @@ impl Batch {
     }
 }
 
+/// Reads the entries of `keys` with one call for every `size` of them; returns one result per key.
+///
+/// `read` returns the records that it finds, each under its key. If the store [is gone](Error::is_gone), the
+/// keys that were not sent fail with the same error, marked as [not applied](Error::not_applied).
+pub async fn read_chunks<'a, F>(
+    keys: &'a [Key],
+    size: usize,
+    read: impl Fn(&'a [Key]) -> F,
+) -> Vec<Result<Option<Record>>>
+where
+    F: Future<Output = Result<HashMap<String, Result<Record>>>>,
+{
+    let mut results = Vec::with_capacity(keys.len());
+    for chunk in keys.chunks(size) {
+        match read(chunk).await {
+            Ok(found) => {
+                results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
+            }
+            Err(error) => {
+                results.extend(chunk.iter().map(|_| Err(error.clone())));
+                if error.is_gone() {
+                    let error = error.not_applied();
+                    results.resize_with(keys.len(), || Err(error.clone()));
+                    break;
+                }
+            }
+        }
+    }
+    results
+}
+
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("waiting", &self.waiting.len()).finish_non_exhaustive()
@@ -248,6 +282,30 @@ mod tests {
                 outcomes,
                 [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied]
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn read_keys_have_a_result_each() {
+        let keys: Vec<_> = "abcba".chars().map(|key| Key::new(key.to_string()).unwrap()).collect();
+        let read = |chunk: &[Key]| {
+            let names: String = chunk.iter().map(Key::as_str).collect();
+            std::future::ready(Ok(match names.as_str() {
+                "ab" => HashMap::from([("a".to_owned(), Ok(Record::new("1".into())))]),
+                "cb" => HashMap::from([("c".to_owned(), Err(Error::new(ErrorKind::Corrupt, "no")))]),
+                _ => HashMap::new(),
+            }))
+        };
+        let results = read_chunks(&keys, 2, read).await;
+        let found: Vec<_> = results.iter().map(|r| r.as_ref().map_or(2, |r| u8::from(r.is_some()))).collect();
+        assert_eq!(found, [1, 0, 2, 0, 0]);
+        for (kind, outcomes) in [
+            (ErrorKind::Timeout, [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied]),
+            (ErrorKind::Other, [Outcome::Unknown; 4]),
+        ] {
+            let results = read_chunks(&keys[..4], 2, |_| std::future::ready(Err(Error::new(kind, "no")))).await;
+            let seen: Vec<_> = results.iter().map(|r| r.as_ref().unwrap_err().outcome()).collect();
+            assert_eq!(seen, outcomes);
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Sweeper, pages};
+use larder_kit::{Sweeper, pages, read_chunks};
 
 use crate::{
     batch,
@@ -83,24 +83,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let mut results = Vec::with_capacity(keys.len());
-        let mut gone = None;
-        for chunk in keys.chunks(CHUNK) {
-            let found = match gone.take() {
-                None => self.table.read_many(chunk, options).await,
-                Some(error) => Err(error),
-            };
-            match found {
-                Ok(found) => {
-                    results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
-                }
-                Err(error) => {
-                    results.extend(chunk.iter().map(|_| Err(error.clone())));
-                    gone = Some(error).filter(Error::is_gone);
-                }
-            }
-        }
-        results
+        read_chunks(keys, CHUNK, |chunk| self.table.read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

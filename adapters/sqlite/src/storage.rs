@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
+    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
     ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, Sweeper, check_json, pages};
+use larder_kit::{Batch, Limits, Sweeper, check_json, pages, read_chunks};
 
 use crate::{
     config::ValueFormat,
@@ -76,26 +76,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let mut results = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(MAX_KEYS) {
-            match self.table.read_many(chunk, options).await {
-                Ok(found) => {
-                    results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
-                }
-                // A page of the file is damaged; the entries on the others are read.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    for key in chunk {
-                        results.push(self.table.read(key, options).await);
-                    }
-                }
-                Err(error) if error.is_gone() => {
-                    results.resize_with(keys.len(), || Err(error.clone()));
-                    break;
-                }
-                Err(error) => results.extend(chunk.iter().map(|_| Err(error.clone()))),
-            }
-        }
-        results
+        read_chunks(keys, MAX_KEYS, |chunk| self.table.read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

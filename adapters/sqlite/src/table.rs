@@ -31,13 +31,32 @@ impl Table {
     pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let record = match options.touch {
             None => self.find(self.sql.read(key, options.value)).await?.map(|row| record(&row, options)),
-            Some(_) => self.read_many(slice::from_ref(key), options).await?.remove(key.as_str()),
+            Some(_) => self.read_together(slice::from_ref(key), options).await?.remove(key.as_str()),
         };
         record.transpose().map_err(|error| error.with_key(key))
     }
 
-    /// Reads several records with one statement.
+    /// Reads the records that are there: together, or one by one if a page of the file is damaged.
     pub(crate) async fn read_many(
+        &self,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Result<HashMap<String, Result<Record>>> {
+        match self.read_together(keys, options).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            outcome => return outcome,
+        }
+        let mut found = HashMap::new();
+        for key in keys {
+            if let Some(record) = self.read(key, options).await.transpose() {
+                found.insert(key.to_string(), record);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads several records with one statement.
+    async fn read_together(
         &self,
         keys: &[Key],
         options: &ReadOptions,
