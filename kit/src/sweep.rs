@@ -56,7 +56,7 @@ pub struct Sweeper {
     spawn: Box<Spawn>,
     state: Arc<AtomicU8>,
     task: Mutex<Option<AbortHandle>>,
-    every: Duration,
+    every: Option<Duration>,
 }
 
 /// Starts the task on a runtime.
@@ -86,28 +86,30 @@ impl Drop for Alive {
 
 impl Sweeper {
     /// Calls `purge` with the target every `every` (at least a millisecond), the first time after that
-    /// long. `adapter` is named in the log. The runtime needs its timers enabled.
+    /// long; never if `every` is `None`. `adapter` is named in the log. The runtime needs its timers enabled.
     #[must_use]
     pub fn start<T, F>(
         adapter: &'static str,
         target: Weak<T>,
-        every: Duration,
+        every: impl Into<Option<Duration>>,
         purge: impl Fn(Arc<T>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
         T: Send + Sync + 'static,
         F: Future<Output = Result<u64>> + Send + 'static,
     {
-        let every = every.max(Duration::from_millis(1));
+        let every = every.into();
+        let interval = every.unwrap_or_default().max(Duration::from_millis(1));
         let spawn = move |runtime: &Handle, alive: Alive| {
             let (target, purge) = (target.clone(), purge.clone());
             let sweep = async move {
-                sweep(adapter, target, every, purge).await;
+                sweep(adapter, target, interval, purge).await;
                 alive.end();
             };
             runtime.spawn(sweep).abort_handle()
         };
-        let sweeper = Self { spawn: Box::new(spawn), state: Arc::default(), task: Mutex::default(), every };
+        let state = Arc::new(AtomicU8::new(if every.is_some() { IDLE } else { ENDED }));
+        let sweeper = Self { spawn: Box::new(spawn), state, task: Mutex::default(), every };
         sweeper.ensure_running();
         sweeper
     }

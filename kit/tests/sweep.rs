@@ -107,6 +107,16 @@ async fn it_ends_when_the_storage_or_the_sweeper_is_dropped() {
     drop(running);
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_an_interval_it_never_runs() {
+    let storage = Swept::new(0, ErrorKind::Other);
+    let purge = |storage: Arc<Swept>| async move { storage.purge_expired().await };
+    let off = Sweeper::start("swept", Arc::downgrade(&storage), None, purge);
+    off.ensure_running();
+    assert_eq!(tasks(), 0);
+    off.stop();
+}
+
 #[test]
 fn outside_a_runtime_it_starts_later_and_it_moves_to_another_runtime() {
     let storage = Swept::new(0, ErrorKind::Other);

@@ -253,11 +253,10 @@ impl PostgresBuilder {
         let Schema { table, layout, values } = schema;
         let queries = Queries::new(&table.quoted(), layout, values);
         let table = Arc::new(Table { driver, layout, values, queries });
-        let sweep = sweep.filter(|_| !existing && layout == Layout::Larder).map(|every| {
-            let purge = |table: Arc<Table>| async move { table.purge_expired().await };
-            Sweeper::start(NAME, Arc::downgrade(&table), every, purge)
-        });
-        let storage = PostgresStorage::new(table, sweep);
+        let purge = |table: Arc<Table>| async move { table.purge_expired().await };
+        let every = sweep.filter(|_| !existing && layout == Layout::Larder);
+        let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
+        let storage = PostgresStorage::new(table, sweeper);
         if group_commit {
             return Ok(GroupCommit::builder(storage).max_batches(max_batches).build().into());
         }

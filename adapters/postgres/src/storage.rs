@@ -23,18 +23,18 @@ const CHUNK: usize = 1_000;
 #[derive(Debug)]
 pub struct PostgresStorage {
     table: Arc<Table>,
-    sweeper: Option<Sweeper>,
+    sweeper: Sweeper,
 }
 
 impl PostgresStorage {
-    pub(crate) const fn new(table: Arc<Table>, sweeper: Option<Sweeper>) -> Self {
+    pub(crate) const fn new(table: Arc<Table>, sweeper: Sweeper) -> Self {
         Self { table, sweeper }
     }
 
-    fn ensure_sweeping(&self) {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.ensure_running();
-        }
+    /// The table, for what may set an expiry. Starts the sweeper again if its runtime has gone.
+    fn table(&self) -> &Table {
+        self.sweeper.ensure_running();
+        &self.table
     }
 }
 
@@ -45,8 +45,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.ensure_sweeping();
-        self.table.write(key, &value, options.expiry, &options.condition).await.map(Written::at)
+        self.table().write(key, &value, options.expiry, &options.condition).await.map(Written::at)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
@@ -78,8 +77,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.ensure_sweeping();
-        self.table.touch(key, expiry, &options.condition).await
+        self.table().touch(key, expiry, &options.condition).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
@@ -87,8 +85,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        self.ensure_sweeping();
-        batch::apply(self, &self.table, changes).await
+        batch::apply(self, self.table(), changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -104,9 +101,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         self.table.driver.close();
         Ok(())
     }

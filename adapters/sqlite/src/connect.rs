@@ -92,8 +92,8 @@ async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
     }
     let table = Arc::new(Table { connections, sql: Sql::new(&builder.table, builder.format) });
     let purge = |table: Arc<Table>| async move { table.purge().await };
-    let start = |every| Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-    let sweeper = builder.sweep.filter(|_| !builder.only_looks()).map(start);
+    let every = builder.sweep.filter(|_| !builder.only_looks());
+    let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
     Ok(SqliteStorage::new(table, info, builder.format, sweeper))
 }
 

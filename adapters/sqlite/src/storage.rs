@@ -25,19 +25,17 @@ pub struct SqliteStorage {
     table: Arc<Table>,
     info: Info,
     format: ValueFormat,
-    sweeper: Option<Sweeper>,
+    sweeper: Sweeper,
 }
 
 impl SqliteStorage {
-    pub(crate) fn new(table: Arc<Table>, info: Info, format: ValueFormat, sweeper: Option<Sweeper>) -> Self {
+    pub(crate) fn new(table: Arc<Table>, info: Info, format: ValueFormat, sweeper: Sweeper) -> Self {
         Self { table, info, format, sweeper }
     }
 
     /// The table, for a write. Starts the sweeper again if its runtime has gone.
     fn table(&self) -> &Table {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.ensure_running();
-        }
+        self.sweeper.ensure_running();
         &self.table
     }
 
@@ -110,9 +108,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         self.table.connections.close().await
     }
 }
