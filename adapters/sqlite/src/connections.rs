@@ -196,11 +196,14 @@ impl Checkout<'_> {
     }
 
     /// Ends the checkout with the outcome of the call. After an error that leaves the connection of no
-    /// more use the next call opens another.
+    /// more use, or in a transaction, the next call opens another.
     pub(crate) fn end<T>(mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
         outcome.map_err(|error| {
-            if is_fatal(&error) {
-                self.connection = None;
+            let stuck = self.connection().is_ok_and(|connection| connection.is_in_transaction());
+            // The database in memory would go with its connection.
+            let useless = is_fatal(&error) || stuck && !matches!(self.pool.source, Source::Memory);
+            if useless && let Some(Connected::Callers(mut connection)) = self.connection.take() {
+                connection.close_on_drop();
             }
             from_driver(error)
         })

@@ -87,10 +87,9 @@ impl Table {
     /// Makes changes of different keys, together if all can be made, and otherwise one by one.
     pub(crate) async fn apply(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
         match self.apply_together(changes).await {
-            Err(error) if changes.len() > 1 && !error.is_gone() => {}
+            Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {}
             outcome => return outcome,
         }
-        // The database refuses one of them; each fails alone.
         let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
         for change in changes {
             match results.last() {
@@ -117,9 +116,16 @@ impl Table {
                 return run(&self.sql, changes, connection).await;
             }
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let results = run(&self.sql, changes, &mut transaction).await?;
-            transaction.commit().await?;
-            Ok(results)
+            let outcome = run(&self.sql, changes, &mut transaction).await;
+            if outcome.is_ok() {
+                transaction.commit().await?;
+            } else {
+                // After some errors SQLite has rolled back by itself, and the driver could not: it gets a
+                // transaction to roll back. If there still is one, this `BEGIN` fails and changes nothing.
+                let _ = sqlx::query("BEGIN").execute(&mut *transaction).await;
+                let _ = transaction.rollback().await;
+            }
+            outcome
         };
         let outcome = outcome.await;
         checkout.end(outcome)
@@ -163,11 +169,18 @@ impl Table {
 
     /// Runs a statement that writes; returns the rows that it changed. It commits after the last row, so
     /// all of them are fetched.
-    pub(crate) async fn fetch_changed(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
+    async fn fetch_changed(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
         let mut checkout = self.connections.writer().await?;
         let outcome = call.fetch_all(checkout.connection()?).await;
         checkout.end(outcome)
     }
+}
+
+/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
+/// or for the page that its row is in.
+fn blames_a_change(kind: ErrorKind) -> bool {
+    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
+    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
 }
 
 /// Makes changes of different keys; an error if the database refuses a statement.

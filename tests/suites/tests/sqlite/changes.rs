@@ -6,7 +6,9 @@ use futures_util::TryStreamExt;
 use larder_core::{
     Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Store,
 };
+use larder_sqlite::{SqlitePool, SqliteStorage};
 use larder_testkit::{Fails, Must, Suite};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::spaces::Files;
 
@@ -21,6 +23,18 @@ fn put(name: &str, value: &'static str) -> Change {
 async fn value(store: &Store, name: &str) -> Option<String> {
     let record = store.read(name).await.must("read")?;
     Some(String::from_utf8(record.value.to_vec()).must("text"))
+}
+
+/// The pool's one connection is in no transaction: it begins one for its owner, and another for the store.
+async fn usable(pool: &SqlitePool, store: &Store) {
+    let transaction = pool.begin_with("BEGIN IMMEDIATE").await.must("begin a transaction");
+    transaction.rollback().await.must("roll it back");
+    let mixed = vec![put("d", "1").on(Condition::Absent), Change::delete(key("e"))];
+    for result in store.apply(mixed).await {
+        result.must("apply a mixed batch");
+    }
+    store.close().await.must("close");
+    pool.close().await;
 }
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
@@ -94,6 +108,44 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert_eq!(keys.iter().map(Key::as_str).collect::<String>(), left);
             }
             store.close().await.must("close");
+        })
+        .case("a_change_that_does_not_fit_fails_alone", |context| async move {
+            let options = SqliteConnectOptions::new()
+                .filename(context.factory.path(context.target.space()))
+                .create_if_missing(true)
+                .pragma("max_page_count", "64");
+            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
+            let store = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            store.write("old", "1").await.must("write");
+            let results = store
+                .apply(vec![
+                    put("small", "1").on(Condition::Absent),
+                    Change::put(key("large"), vec![1; 1 << 20], Expiry::Never).on(Condition::Absent),
+                    Change::delete(key("old")),
+                ])
+                .await;
+            let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(Error::kind)).collect();
+            assert_eq!(kinds, [None, Some(ErrorKind::StorageFull), None]);
+            usable(&pool, &store).await;
+        })
+        .case("a_transaction_that_a_trigger_rolls_back_leaves_the_connection_usable", |context| async move {
+            let options = SqliteConnectOptions::new().in_memory(true);
+            // Another connection would see another database.
+            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
+            let store = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let trigger = "CREATE TRIGGER no BEFORE INSERT ON larder WHEN new.value = x'6e6f' \
+                           BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
+            sqlx::query(trigger).execute(&pool).await.must("make the trigger");
+            let changes = vec![
+                put("a", "1").on(Condition::Absent),
+                put("b", "no").on(Condition::Absent),
+                put("c", "1"),
+            ];
+            let results = store.apply(changes).await;
+            let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(Error::kind)).collect();
+            assert_eq!(kinds, [None, Some(ErrorKind::InvalidValue), None]);
+            usable(&pool, &store).await;
+            drop(context);
         })
         .case("a_mixed_batch_that_waits_for_a_lock_in_vain_is_not_applied", |context| async move {
             let space = context.target.space();
