@@ -300,10 +300,14 @@ mod tests {
         let found: Vec<_> = results.iter().map(|r| r.as_ref().map_or(2, |r| u8::from(r.is_some()))).collect();
         assert_eq!(found, [1, 0, 2, 0, 0]);
         for (kind, outcomes) in [
-            (ErrorKind::Timeout, [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied]),
+            (
+                ErrorKind::Timeout,
+                [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied],
+            ),
             (ErrorKind::Other, [Outcome::Unknown; 4]),
         ] {
-            let results = read_chunks(&keys[..4], 2, |_| std::future::ready(Err(Error::new(kind, "no")))).await;
+            let results =
+                read_chunks(&keys[..4], 2, |_| std::future::ready(Err(Error::new(kind, "no")))).await;
             let seen: Vec<_> = results.iter().map(|r| r.as_ref().unwrap_err().outcome()).collect();
             assert_eq!(seen, outcomes);
         }

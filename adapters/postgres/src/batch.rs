@@ -39,8 +39,7 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
     // In the order of their keys, as every batch locks them: no deadlock.
     let mut sorted: Part<'_> = changes.iter().enumerate().collect();
     sorted.sort_by_key(|(_, change)| &change.key);
-    let (batched, others): (Part<'_>, Part<'_>) =
-        sorted.into_iter().partition(|(_, change)| is_bulk(change));
+    let (batched, others): (Part<'_>, Part<'_>) = sorted.into_iter().partition(|(_, change)| is_bulk(change));
     let (puts, deletions) =
         batched.into_iter().partition(|(_, change)| matches!(change.action, Action::Put(..)));
     // The next part last.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge,
-    ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
+    Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Sweeper, pages, read_chunks};
 
@@ -36,12 +36,17 @@ impl PostgresStorage {
         self.sweeper.ensure_running();
         &self.table
     }
+
+    /// The table, for a read. One that touches sets an expiry.
+    fn table_for(&self, options: &ReadOptions) -> &Table {
+        if options.touch.is_some() { self.table() } else { &self.table }
+    }
 }
 
 #[async_trait]
 impl Storage for PostgresStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.table.read(key, options).await
+        self.table_for(options).read(key, options).await
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -81,7 +86,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, CHUNK, |chunk| self.table.read_many(chunk, options)).await
+        read_chunks(keys, CHUNK, |chunk| self.table_for(options).read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

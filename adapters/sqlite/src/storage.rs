@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
+    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions,
+    Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Batch, Limits, Sweeper, check_json, pages, read_chunks};
 
@@ -39,6 +39,11 @@ impl SqliteStorage {
         &self.table
     }
 
+    /// The table, for a read. One that touches is a write.
+    fn table_for(&self, options: &ReadOptions) -> &Table {
+        if options.touch.is_some() { self.table() } else { &self.table }
+    }
+
     fn check(&self, value: &[u8]) -> Result<()> {
         match self.format {
             ValueFormat::Blob => Ok(()),
@@ -50,7 +55,7 @@ impl SqliteStorage {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.table.read(key, options).await
+        self.table_for(options).read(key, options).await
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -74,7 +79,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, MAX_KEYS, |chunk| self.table.read_many(chunk, options)).await
+        read_chunks(keys, MAX_KEYS, |chunk| self.table_for(options).read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

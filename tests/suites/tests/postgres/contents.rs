@@ -158,6 +158,38 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             .await;
             storage.close().await.unwrap();
         })
+        .case("a_read_that_touches_starts_the_sweeper_on_another_runtime", |context| async move {
+            let table = context.target.space().to_owned();
+            let admin = context.factory.admin().await;
+            let options = format!("table={table}&sweep=5ms");
+            let soon = Expiry::after_millis(20);
+            let key = Key::new("k").unwrap();
+            for many in [false, true] {
+                // The sweeper ends with the runtime that it began on.
+                let storage = tokio::task::block_in_place(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        let storage = context.factory.storage(&options).await;
+                        storage.write(&key, "1").await.unwrap();
+                        storage
+                    })
+                });
+                if many {
+                    let options = larder_core::ReadOptions::new().with_touch(soon);
+                    let read = storage.read_many(std::slice::from_ref(&key), &options).await;
+                    assert!(matches!(read.as_slice(), [Ok(Some(_))]));
+                } else {
+                    storage.read(&key).touching(soon).await.unwrap().unwrap();
+                }
+                larder_testkit::until(
+                    "the expired row is removed",
+                    std::time::Duration::from_secs(10),
+                    || async { admin.count(&format!("SELECT count(*) FROM \"{table}\""), &[]).await == 0 },
+                )
+                .await;
+                storage.close().await.unwrap();
+            }
+        })
         .case("large_entries_are_listed_a_few_at_a_time", |context| async move {
             use futures_util::TryStreamExt;
             let table = context.target.space().to_owned();

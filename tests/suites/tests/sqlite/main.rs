@@ -13,6 +13,7 @@ mod pool;
 mod rights;
 mod shape;
 mod spaces;
+mod sweeping;
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ fn trials() -> Vec<Trial> {
     let runtime = Arc::new(runtime);
     let plain = Suite::new("sqlite", Files::new(|builder| builder));
     let plain = kill::cases(locks::cases(shape::cases(damage::cases(files::cases(plain)))));
-    let plain = changes::cases(looking::cases(gone::cases(plain)));
+    let plain = sweeping::cases(changes::cases(looking::cases(gone::cases(plain))));
     #[cfg(unix)]
     let plain = rights::cases(plain);
     let quick = Files::new(|builder| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --"));
