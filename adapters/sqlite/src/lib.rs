@@ -38,6 +38,7 @@
 //! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for a key that is not a valid
 //! [`Key`](larder_core::Key), and one of kind [`Corrupt`](larder_core::ErrorKind::Corrupt) for a
 //! row that has no value or no integer as its version, or that lies in a damaged page of the file.
+//! `clear` leaves rows whose key is not a valid key.
 //!
 //! With `values=json` values must be JSON, and SQLite can query them:
 //! `SELECT key, json_extract(value, '$.name') FROM larder`.

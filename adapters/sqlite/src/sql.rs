@@ -57,24 +57,21 @@ pub(crate) struct Sql {
     delete: SqlStr,
     delete_many: SqlStr,
     touch: SqlStr,
-    pub(crate) keys: Page,
-    pub(crate) entries: Page,
+    /// Pages of a listing, with the key as their last column. Parameters: the first key, as a blob; the end
+    /// of the range, or null; how many rows; whether the first key is one of them.
+    pub(crate) keys: SqlStr,
+    pub(crate) entries: SqlStr,
     /// The keys by their index, expired ones included, which reads no row.
-    pub(crate) index: Page,
+    pub(crate) index: SqlStr,
     /// The keys that are blobs, and so not keys of Larder's.
-    pub(crate) blobs: Page,
+    pub(crate) blobs: SqlStr,
+    /// One row of such a page, by its key.
+    pub(crate) key: SqlStr,
+    pub(crate) entry: SqlStr,
     /// How many rows have no key.
     pub(crate) nulls: SqlStr,
-    pub(crate) clear: SqlStr,
     pub(crate) purge: SqlStr,
     pub(crate) ping: SqlStr,
-}
-
-/// The first page of a listing, the pages after it, and one row of them where their keys have an index.
-pub(crate) struct Page {
-    pub(crate) first: SqlStr,
-    pub(crate) next: SqlStr,
-    pub(crate) one: Option<SqlStr>,
 }
 
 /// A row to write.
@@ -89,24 +86,19 @@ impl Sql {
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let table = &quote(table);
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
-        // `?2` is null if the prefix has no end, and every text is less than a blob. The beginning comes
-        // as a blob, since a foreign key need not be UTF-8 and must still be passed.
-        let range = |compare: &str, live: &str| {
-            format!(
-                "key {compare} CAST(?1 AS TEXT) AND key < coalesce(?2, x'') AND {live} ORDER BY key LIMIT ?3"
-            )
-        };
-        let page = |columns: &str, live: &str| Page {
-            first: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">=", live))),
-            next: sql(format!("SELECT {columns} FROM {table} WHERE {}", range(">", live))),
-            one: Some(sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}"))),
-        };
-        // The beginning comes as a blob, which is more than every text.
-        let blobs = |compare: &str| {
+        // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
+        let key = "CAST(key AS BLOB)";
+        let entry = &format!("value, version, {}, {key}", left!());
+        let page = |columns: &str, from: &str, end: &str, live: &str| {
             sql(format!(
-                "SELECT key FROM {table} WHERE key {compare} ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB)) \
-                 AND {LIVE} ORDER BY key LIMIT ?3"
+                "SELECT {columns} FROM {table} WHERE key >= {from} AND (?4 OR key <> {from}) AND {end} AND {live} \
+                 ORDER BY key LIMIT ?3"
             ))
+        };
+        // Every text is less than a blob.
+        let texts = |columns, live| page(columns, "CAST(?1 AS TEXT)", "key < coalesce(?2, x'')", live);
+        let one = |columns: &str| {
+            sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {LIVE}"))
         };
         let value = match format {
             ValueFormat::Blob => "?",
@@ -136,15 +128,13 @@ impl Sql {
             delete: sql(format!("DELETE FROM {table} WHERE {at} AND {LIVE}")),
             delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {LIVE} RETURNING key")),
             touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {at} AND {LIVE}")),
-            keys: page("CAST(key AS BLOB)", LIVE),
-            index: page("CAST(key AS BLOB)", "TRUE"),
-            entries: page(concat!("value, version, ", left!(), ", CAST(key AS BLOB)"), LIVE),
-            blobs: Page { first: blobs(">="), next: blobs(">"), one: None },
+            keys: texts(key, LIVE),
+            entries: texts(entry, LIVE),
+            index: texts(key, "TRUE"),
+            blobs: page("key", "?1", "(?2 IS NULL OR key < CAST(?2 AS BLOB))", LIVE),
+            key: one(key),
+            entry: one(entry),
             nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {LIVE}")),
-            clear: sql(format!(
-                "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE {}) RETURNING CAST(key AS BLOB)",
-                range(">=", LIVE)
-            )),
             purge: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
             )),

@@ -95,10 +95,6 @@ impl Storage for SqliteStorage {
         pages(Listing::new(Arc::clone(&self.table), options))
     }
 
-    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        self.table.clear(prefix).await
-    }
-
     async fn purge_expired(&self) -> Result<u64> {
         self.table.purge().await
     }

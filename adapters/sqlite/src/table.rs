@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many rows one statement removes at most, so that others get to write in between.
-pub(crate) const MAX_REMOVED: i64 = 1_000;
+const MAX_REMOVED: i64 = 1_000;
 
 pub(crate) struct Table {
     pub(crate) connections: Connections,
@@ -30,7 +30,9 @@ impl Table {
     /// Reads one record.
     pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let record = match options.touch {
-            None => self.find(self.sql.read(key, options.value)).await?.map(|row| record(&row, options)),
+            None => {
+                self.fetch(self.sql.read(key, options.value)).await?.first().map(|row| record(row, options))
+            }
             Some(_) => self.read_together(slice::from_ref(key), options).await?.remove(key.as_str()),
         };
         record.transpose().map_err(|error| error.with_key(key))
@@ -144,7 +146,7 @@ impl Table {
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        self.find(sqlx::query(self.sql.ping.clone())).await.map(drop)
+        self.fetch(sqlx::query(self.sql.ping.clone())).await.map(drop)
     }
 
     /// Runs a statement that writes; returns how many rows it changed.
@@ -154,13 +156,7 @@ impl Table {
         checkout.end(outcome).map(|done| done.rows_affected())
     }
 
-    /// Runs a statement that reads at most one row.
-    async fn find(&self, call: Call<'_>) -> Result<Option<SqliteRow>> {
-        let mut checkout = self.connections.reader().await?;
-        let outcome = call.fetch_optional(checkout.connection()?).await;
-        checkout.end(outcome)
-    }
-
+    /// Runs a statement that reads.
     pub(crate) async fn fetch(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
         let mut checkout = self.connections.reader().await?;
         let outcome = call.fetch_all(checkout.connection()?).await;

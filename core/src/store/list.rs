@@ -42,7 +42,8 @@ impl Store {
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. The empty prefix
-    /// deletes all of the store or namespace. If it fails, some of the entries may have been deleted.
+    /// deletes all of the store or namespace. Entries that a listing cannot name stay. If it fails, some of the
+    /// entries may have been deleted.
     ///
     /// # Errors
     ///

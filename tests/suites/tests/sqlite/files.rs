@@ -84,6 +84,28 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let swap = handle.write(key("b"), Bytes::from_static(b"2")).condition(seen);
             swap.await.must("compare and swap on a foreign row");
         })
+        .case("clear_leaves_rows_that_a_listing_cannot_name", |context| async move {
+            let store = context.target.open().await;
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            for sql in [
+                "INSERT INTO larder VALUES ('a' || char(10), x'00', 1, NULL)",
+                "INSERT INTO larder VALUES (CAST(x'61ff' AS TEXT), x'00', 2, NULL)",
+                "INSERT INTO larder VALUES (x'61', x'00', 3, NULL)",
+                "INSERT INTO larder VALUES (replace(hex(zeroblob(300)), '0', 'a'), x'00', 4, NULL)",
+            ] {
+                sqlx::query(sql).execute(&mut stranger).await.must("insert");
+            }
+            for name in ["a", "aa", "b"] {
+                store.write(key(name), Bytes::from_static(b"1")).await.must("write");
+            }
+            assert_eq!(store.clear("a").await.must("clear a prefix"), 2);
+            assert_eq!(store.clear("").await.must("clear"), 1);
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
+                .fetch_one(&mut stranger)
+                .await
+                .must("count");
+            assert_eq!(left, 4, "rows of another program");
+        })
         .case("no_row_ends_a_listing_or_is_skipped", |context| async move {
             let space = context.target.space();
             let mut stranger = context.factory.stranger(space).await;
