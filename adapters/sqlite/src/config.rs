@@ -286,11 +286,8 @@ impl SqliteBuilder {
             })
             .thread_name(|number| format!("larder-sqlite-{number}"))
             .disable_statement_logging();
-        match self.synchronous {
-            // On macOS a plain sync ends in the disk's cache; has no effect elsewhere.
-            Synchronous::Full => options.pragma("fullfsync", "ON"),
-            Synchronous::Off | Synchronous::Normal => options,
-        }
+        // On macOS a plain sync ends in the disk's cache; has no effect elsewhere.
+        if self.synchronous == Synchronous::Full { options.pragma("fullfsync", "ON") } else { options }
     }
 
     /// Whether the database and its schema stay as they are.

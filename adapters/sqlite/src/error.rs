@@ -26,10 +26,7 @@ mod code {
 /// The driver's error as Larder's. SQLite's messages name tables and columns, never a value.
 pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-            classify(code, database.message())
-        }
+        sqlx::Error::Database(database) => classify(code(&error), database.message()),
         sqlx::Error::PoolTimedOut => {
             (ErrorKind::Timeout, "no connection of the pool became free in time; enlarge the pool")
         }
@@ -99,17 +96,18 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
 
 /// Whether another connection holds the lock that the call needed. SQLite rolls the statement back.
 pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), code::BUSY | code::LOCKED | code::PROTOCOL)
+    matches!(code(error) & 0xff, code::BUSY | code::LOCKED | code::PROTOCOL)
 }
 
 /// Whether SQLite could not make or write the files that it needs beside the database.
 pub(crate) fn cannot_write(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), code::CANTOPEN | code::READONLY)
+    matches!(code(error) & 0xff, code::CANTOPEN | code::READONLY)
 }
 
-fn primary_code(error: &sqlx::Error) -> u32 {
-    let code = error.as_database_error().and_then(DatabaseError::code).and_then(|code| code.parse().ok());
-    code.unwrap_or(0_u32) & 0xff
+/// The extended result code; 0 for an error that is not SQLite's.
+fn code(error: &sqlx::Error) -> u32 {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the connection is of no more use.

@@ -12,34 +12,38 @@ use crate::{
 };
 
 /// The SQL that makes the table and its index.
-pub(crate) fn setup_sql(table: &str, format: ValueFormat) -> String {
-    format!("{};\n{};\n", table_sql(table, format), index_sql(table))
-}
-
 // A table with row ids: without them the primary key's tree would hold the values, and looking up a
 // key among large values would leaf through overflow pages.
-fn table_sql(table: &str, format: ValueFormat) -> String {
-    let value = match format {
-        ValueFormat::Blob => "BLOB",
-        ValueFormat::Json => "TEXT",
-    };
+pub(crate) fn setup_sql(table: &str, format: ValueFormat) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {} (\n  \
            key TEXT NOT NULL PRIMARY KEY,\n  \
-           value {value} NOT NULL,\n  \
+           value {} NOT NULL,\n  \
            version INTEGER NOT NULL,\n  \
            expires_at INTEGER\n\
-         )",
-        quote(table)
+         );\n{};\n",
+        quote(table),
+        format.column().1,
+        index_sql(table)
     )
 }
 
 fn index_sql(table: &str) -> String {
+    let index = quote(&format!("{table}_expires_at"));
     format!(
-        "CREATE INDEX IF NOT EXISTS {} ON {} (expires_at) WHERE expires_at IS NOT NULL",
-        quote(&format!("{table}_expires_at")),
+        "CREATE INDEX IF NOT EXISTS {index} ON {} (expires_at) WHERE expires_at IS NOT NULL",
         quote(table)
     )
+}
+
+impl ValueFormat {
+    /// The type of the column `value`.
+    const fn column(self) -> (Affinity, &'static str) {
+        match self {
+            Self::Blob => (Affinity::Blob, "BLOB"),
+            Self::Json => (Affinity::Text, "TEXT"),
+        }
+    }
 }
 
 /// Refuses a name that no table can have.
@@ -120,12 +124,7 @@ pub(crate) async fn set_up(
     }
     // Both or neither: a table without its index would stay behind where the index's name is taken.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
-    for sql in [table_sql(table, format), index_sql(table)] {
-        if let Err(error) = execute(&mut transaction, sql).await {
-            transaction.rollback().await.map_err(from_driver)?;
-            return Err(error);
-        }
-    }
+    execute(&mut transaction, setup_sql(table, format)).await?;
     transaction.commit().await.map_err(from_driver)?;
     // Checked like any other: another process may have been first, with another shape.
     exists(connection, table, format).await.map(drop)
@@ -139,7 +138,7 @@ pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<Pat
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
-    let outcome = sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(connection).await;
+    let outcome = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
     outcome.map(drop).map_err(|error| match &error {
         // Indices, tables or views of that name.
         sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
@@ -207,13 +206,9 @@ async fn collation(connection: &mut SqliteConnection, table: &str) -> Result<Opt
 
 /// The first thing about the table that will not do.
 fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> Option<String> {
-    let value = match format {
-        ValueFormat::Blob => (Affinity::Blob, "BLOB"),
-        ValueFormat::Json => (Affinity::Text, "TEXT"),
-    };
     let expected = [
         ("key", (Affinity::Text, "TEXT")),
-        ("value", value),
+        ("value", format.column()),
         ("version", (Affinity::Integer, "INTEGER")),
         ("expires_at", (Affinity::Integer, "INTEGER")),
     ];

@@ -13,31 +13,7 @@ pub(crate) const MAX_ROWS: usize = 256;
 /// The present in Unix milliseconds, by SQLite's clock, which is this machine's. SQLite asks for it
 /// once in a statement, when that has the lock it had to wait for. Rounded, since it comes in seconds
 /// with a fraction.
-macro_rules! now {
-    () => {
-        "CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER)"
-    };
-}
-
-const NOW: &str = now!();
-
-/// How many milliseconds a row has left. Text, which sorts after every number, does not count.
-macro_rules! left {
-    () => {
-        concat!(
-            "CASE WHEN typeof(expires_at) IN ('text', 'blob') THEN 'no time' \
-             ELSE CAST(expires_at - ",
-            now!(),
-            " AS INTEGER) END"
-        )
-    };
-}
-
-/// A row that has not expired.
-const LIVE: &str = concat!("(expires_at IS NULL OR expires_at > ", now!(), ")");
-
-/// The columns of a record. SQLite does not read the value's pages unless `?2` asks for it.
-const RECORD: &str = concat!("CASE WHEN ?2 THEN value END, version, ", left!());
+const NOW: &str = "CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER)";
 
 /// The columns of a row that a write replaces.
 const REPLACE: &str = "value = excluded.value, version = excluded.version, expires_at = excluded.expires_at";
@@ -74,21 +50,25 @@ pub(crate) struct Sql {
     pub(crate) ping: SqlStr,
 }
 
-/// A row to write.
-pub(crate) struct Row<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) value: &'a [u8],
-    pub(crate) version: i64,
-    pub(crate) expiry: Expiry,
-}
+/// A row to write: key, value, expiry and version.
+pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, i64);
 
 impl Sql {
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let table = &quote(table);
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
+        // A row that has not expired.
+        let live = &format!("(expires_at IS NULL OR expires_at > {NOW})");
+        // How many milliseconds a row has left. Text, which sorts after every number, does not count.
+        let left = &format!(
+            "CASE WHEN typeof(expires_at) IN ('text', 'blob') THEN 'no time' \
+             ELSE CAST(expires_at - {NOW} AS INTEGER) END"
+        );
+        // The columns of a record. SQLite does not read the value's pages unless `?2` asks for it.
+        let record = &format!("CASE WHEN ?2 THEN value END, version, {left}");
         // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
         let key = "CAST(key AS BLOB)";
-        let entry = &format!("value, version, {}, {key}", left!());
+        let entry = &format!("value, version, {left}, {key}");
         let page = |columns: &str, from: &str, end: &str, live: &str| {
             sql(format!(
                 "SELECT {columns} FROM {table} WHERE key >= {from} AND (?4 OR key <> {from}) AND {end} AND {live} \
@@ -96,9 +76,9 @@ impl Sql {
             ))
         };
         // Every text is less than a blob.
-        let texts = |columns, live| page(columns, "CAST(?1 AS TEXT)", "key < coalesce(?2, x'')", live);
+        let texts = |columns, live: &str| page(columns, "CAST(?1 AS TEXT)", "key < coalesce(?2, x'')", live);
         let one = |columns: &str| {
-            sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {LIVE}"))
+            sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}"))
         };
         let value = match format {
             ValueFormat::Blob => "?",
@@ -114,27 +94,27 @@ impl Sql {
         // A version of null stands for any.
         let at = "key = ?1 AND (?2 IS NULL OR version = ?2)";
         Self {
-            read: sql(format!("SELECT {RECORD} FROM {table} WHERE key = ?1 AND {LIVE}")),
-            read_many: sql(format!("SELECT {RECORD}, key FROM {table} WHERE {named} AND {LIVE}")),
+            read: sql(format!("SELECT {record} FROM {table} WHERE key = ?1 AND {live}")),
+            read_many: sql(format!("SELECT {record}, key FROM {table} WHERE {named} AND {live}")),
             read_and_touch_many: sql(format!(
-                "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {LIVE} RETURNING {RECORD}, key"
+                "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {live} RETURNING {record}, key"
             )),
             upserts: sizes().map(upsert).collect(),
             insert: sql(format!("{} DO UPDATE SET {REPLACE} WHERE {table}.expires_at <= {NOW}", insert(1))),
             update: sql(format!(
-                "UPDATE {table} SET value = {}, version = ?4, expires_at = {NOW} + ?5 WHERE {at} AND {LIVE}",
+                "UPDATE {table} SET value = {}, version = ?4, expires_at = {NOW} + ?5 WHERE {at} AND {live}",
                 value.replace('?', "?3")
             )),
-            delete: sql(format!("DELETE FROM {table} WHERE {at} AND {LIVE}")),
-            delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {LIVE} RETURNING key")),
-            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {at} AND {LIVE}")),
-            keys: texts(key, LIVE),
-            entries: texts(entry, LIVE),
+            delete: sql(format!("DELETE FROM {table} WHERE {at} AND {live}")),
+            delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {live} RETURNING key")),
+            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {at} AND {live}")),
+            keys: texts(key, live),
+            entries: texts(entry, live),
             index: texts(key, "TRUE"),
-            blobs: page("key", "?1", "(?2 IS NULL OR key < CAST(?2 AS BLOB))", LIVE),
+            blobs: page("key", "?1", "(?2 IS NULL OR key < CAST(?2 AS BLOB))", live),
             key: one(key),
             entry: one(entry),
-            nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {LIVE}")),
+            nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {live}")),
             purge: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
             )),
@@ -194,9 +174,9 @@ impl Sql {
     pub(crate) fn upsert<'q>(&self, rows: &[Row<'q>]) -> Call<'q> {
         let (size, sql) = self.upsert_of(rows.len());
         // The smallest row pads the statement: SQLite may write a row twice.
-        let padding = rows.iter().min_by_key(|row| row.value.len()).into_iter().cycle();
-        let bind = |call: Call<'q>, row: &Row<'q>| {
-            call.bind(row.key).bind(row.value.to_vec()).bind(row.version).bind(ttl(row.expiry))
+        let padding = rows.iter().min_by_key(|(_, value, ..)| value.len()).into_iter().cycle();
+        let bind = |call: Call<'q>, &(key, value, expiry, version): &Row<'q>| {
+            call.bind(key).bind(value.to_vec()).bind(version).bind(ttl(expiry))
         };
         rows.iter().chain(padding).take(*size).fold(sqlx::query(sql.clone()), bind)
     }

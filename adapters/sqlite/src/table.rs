@@ -9,7 +9,7 @@ use larder_core::{
     Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result,
     Version, Written, unique,
 };
-use larder_kit::is_bulk;
+use larder_kit::{Batch, Limits, is_bulk};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
@@ -92,17 +92,12 @@ impl Table {
             Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {}
             outcome => return outcome,
         }
-        let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
-        for change in changes {
-            match results.last() {
-                Some(Err(error)) if error.is_gone() => results.push(Err(error.clone().not_applied())),
-                _ => match self.apply_together(slice::from_ref(change)).await {
-                    Ok(alone) => results.extend(alone),
-                    Err(error) => results.push(Err(error)),
-                },
-            }
+        let mut batch = Batch::new(changes.to_vec(), Limits { entries: 1, bytes: 0 });
+        while let Some(round) = batch.next_round() {
+            let outcome = self.apply_together(round.changes()).await;
+            batch.done(round, outcome);
         }
-        Ok(results)
+        Ok(batch.into_results())
     }
 
     /// With one statement if that can make them, and otherwise in one transaction.
@@ -186,11 +181,11 @@ async fn run(
     connection: &mut SqliteConnection,
 ) -> Result<Vec<Result<Applied>>, sqlx::Error> {
     let versions: Vec<_> = changes.iter().map(|_| draw()).collect();
-    let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+    let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
     for (change, &version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
         match &change.action {
             Action::Put(value, expiry) => {
-                puts.push(Row { key: change.key.as_str(), value, version, expiry: *expiry });
+                puts.push((change.key.as_str(), value, *expiry, version));
             }
             _ => deletes.push(change.key.as_str()),
         }
