@@ -3,11 +3,11 @@
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use larder_core::Result;
 use tokio_postgres::{CancelToken, Config, NoTls, config::SslMode};
+#[cfg(feature = "tls")]
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{Roots, TlsMode};
 
-#[cfg(feature = "tls")]
-mod handshake;
 #[cfg(feature = "tls")]
 mod verify;
 
@@ -16,7 +16,7 @@ mod verify;
 pub(crate) enum Connector {
     Plain,
     #[cfg(feature = "tls")]
-    Tls(handshake::MakeConnect),
+    Tls(MakeRustlsConnect),
 }
 
 impl Connector {
@@ -25,7 +25,7 @@ impl Connector {
         if mode == TlsMode::Disable {
             return Ok(Self::Plain);
         }
-        verify::client_config(mode, roots).map(|config| Self::Tls(handshake::MakeConnect::new(config)))
+        verify::client_config(mode, roots).map(|config| Self::Tls(MakeRustlsConnect::new(config)))
     }
 
     #[cfg(not(feature = "tls"))]
@@ -50,7 +50,7 @@ impl Connector {
         match self {
             Self::Plain => Manager::from_config(config, NoTls, recycling),
             #[cfg(feature = "tls")]
-            Self::Tls(connect) => Manager::from_config(config, connect.clone(), recycling),
+            Self::Tls(tls) => Manager::from_config(config, tls.clone(), recycling),
         }
     }
 
@@ -58,7 +58,7 @@ impl Connector {
         match self {
             Self::Plain => token.cancel_query(NoTls).await,
             #[cfg(feature = "tls")]
-            Self::Tls(connect) => token.cancel_query(connect.clone()).await,
+            Self::Tls(tls) => token.cancel_query(tls.clone()).await,
         }
     }
 }

@@ -1,61 +1,52 @@
 //! Which certificates are accepted.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use larder_core::{Error, Result};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 
 use crate::config::{Roots, TlsMode, invalid};
 
 pub(super) fn client_config(mode: TlsMode, roots: Option<&Roots>) -> Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let checks = checks(mode, roots, &provider)?;
-    let verifier = Arc::new(Verifier { checks, provider: Arc::clone(&provider) });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let provider = ring::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?
-        // Not rustls' own verifier, since libpq's modes `require` and `verify-ca` check less.
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?;
+    let roots = match (mode, roots) {
+        (TlsMode::VerifyFull, roots) => Some(store(roots.unwrap_or(&Roots::Mozilla))?),
+        // Anybody can get a certificate, for some name, from a public authority.
+        (TlsMode::VerifyCa, None | Some(Roots::Mozilla)) => {
+            return Err(invalid(
+                "sslmode=verify-ca needs the root certificates of your own authority: give `sslrootcert=FILE`, \
+                 or use sslmode=verify-full",
+            ));
+        }
+        (TlsMode::Require, Some(Roots::Mozilla)) => {
+            return Err(invalid("sslrootcert=system goes with sslmode=verify-full"));
+        }
+        (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => Some(store(roots)?),
+        (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => None,
+    };
+    let builder = match (mode, roots) {
+        (TlsMode::VerifyFull, Some(roots)) => builder.with_root_certificates(roots),
+        // libpq's modes `require` and `verify-ca` check less than rustls does by itself.
+        (_, roots) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { roots, algorithms }))
+        }
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(config)
-}
-
-/// What is checked about a certificate.
-enum Checks {
-    Nothing,
-    Chain(Arc<WebPkiServerVerifier>),
-    ChainAndName(Arc<WebPkiServerVerifier>),
-}
-
-fn checks(mode: TlsMode, roots: Option<&Roots>, provider: &Arc<CryptoProvider>) -> Result<Checks> {
-    let chain = |roots: &Roots| {
-        WebPkiServerVerifier::builder_with_provider(Arc::new(store(roots)?), Arc::clone(provider))
-            .build()
-            .map_err(|error| invalid(format!("the root certificates cannot be used: {error}")))
-    };
-    match (mode, roots) {
-        (TlsMode::VerifyFull, roots) => chain(roots.unwrap_or(&Roots::Mozilla)).map(Checks::ChainAndName),
-        // Anybody can get a certificate, for some name, from a public authority.
-        (TlsMode::VerifyCa, None | Some(Roots::Mozilla)) => Err(invalid(
-            "sslmode=verify-ca needs the root certificates of your own authority: give `sslrootcert=FILE`, \
-             or use sslmode=verify-full",
-        )),
-        (TlsMode::Require, Some(Roots::Mozilla)) => {
-            Err(invalid("sslrootcert=system goes with sslmode=verify-full"))
-        }
-        (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => chain(roots).map(Checks::Chain),
-        (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => Ok(Checks::Nothing),
-    }
 }
 
 fn store(roots: &Roots) -> Result<RootCertStore> {
@@ -81,41 +72,28 @@ fn add(store: &mut RootCertStore, pem: &[u8]) -> Result<()> {
     if store.is_empty() { Err(bad()) } else { Ok(()) }
 }
 
-struct Verifier {
-    checks: Checks,
-    provider: Arc<CryptoProvider>,
+/// Accepts a certificate whatever its name: any at all, or those that one of the roots vouches for.
+#[derive(Debug)]
+struct AnyName {
+    roots: Option<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
+        _: &ServerName<'_>,
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.checks {
-            Checks::Nothing => Ok(ServerCertVerified::assertion()),
-            Checks::ChainAndName(chain) => {
-                chain.verify_server_cert(end_entity, intermediates, name, ocsp, now)
-            }
-            // The name is the last thing that is checked: who fails there has a good chain.
-            Checks::Chain(chain) => {
-                match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-                    Err(rustls::Error::InvalidCertificate(
-                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                    )) => Ok(ServerCertVerified::assertion()),
-                    verified => verified,
-                }
-            }
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -124,8 +102,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -134,12 +111,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
