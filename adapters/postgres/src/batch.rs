@@ -1,8 +1,8 @@
 //! Many changes in few statements.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::OnceLock};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use larder_core::{Action, Applied, Change, Error, ErrorKind, Result, Storage, Written};
 use larder_kit::{Batch, Limits, is_bulk};
 
@@ -43,8 +43,7 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
     let (puts, deletions) =
         batched.into_iter().partition(|(_, change)| matches!(change.action, Action::Put(..)));
     // The next part last.
-    let mut parts: Vec<Part<'_>> = others.chunks(CONCURRENT).map(<[_]>::to_vec).collect();
-    parts.extend([deletions, puts]);
+    let mut parts: Vec<Part<'_>> = vec![others, deletions, puts];
     let mut results: Vec<Result<Applied>> = changes.iter().map(|_| Err(Error::unsupported())).collect();
     let mut gone: Option<Error> = None;
     while let Some(mut part) = parts.pop() {
@@ -83,9 +82,7 @@ fn blames_an_entry(kind: ErrorKind) -> bool {
 async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
     match part.first() {
         None => Ok(Vec::new()),
-        Some((_, change)) if !is_bulk(change) => {
-            Ok(join_all(part.iter().map(|(_, change)| Change::clone(change).apply_to(storage))).await)
-        }
+        Some((_, change)) if !is_bulk(change) => Ok(apply_each(storage, part).await),
         Some((_, Change { action: Action::Delete, .. })) => delete_many(table, part).await,
         Some(_) => write_many(table, part).await,
     }
@@ -113,4 +110,25 @@ async fn delete_many(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applie
     let rows = table.driver.change(&table.queries.delete_many, &[&keys]).await?.rows;
     let deleted: HashSet<&str> = rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()).collect();
     Ok(keys.into_iter().map(|key| Ok(Applied::Deleted(deleted.contains(key)))).collect())
+}
+
+/// A statement for each change, a few at a time. Once the store is gone, the others are not sent.
+async fn apply_each(storage: &impl Storage, part: &Part<'_>) -> Vec<Result<Applied>> {
+    let gone = &OnceLock::new();
+    let calls = part.iter().enumerate().map(|(at, (_, change))| async move {
+        let result = match gone.get() {
+            None => Change::clone(change).apply_to(storage).await,
+            Some(error) => Err(Error::clone(error).not_applied()),
+        };
+        if let Err(error) = &result
+            && error.is_gone()
+        {
+            gone.get_or_init(|| error.clone());
+        }
+        (at, result)
+    });
+    let mut results: Vec<_> =
+        stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).collect().await;
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
