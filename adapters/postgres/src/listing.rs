@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 
 use crate::{
     config::Layout,
-    queries::PAGE,
-    table::{Table, corrupt, record},
+    queries::{DELETE_CHUNK, PAGE},
+    table::{Table, corrupt},
     value::Stored,
 };
 
@@ -29,11 +29,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(table: Arc<Table>, options: &ListOptions) -> Self {
-        let prefix = options.prefix.clone();
-        let (from, bound) = match table.layout {
-            Layout::Larder => (prefix.clone(), prefix_end(&prefix)),
-            Layout::Grammy => (String::new(), Some(prefix).filter(|prefix| !prefix.is_empty())),
-        };
+        let (from, bound) = range(table.layout, &options.prefix);
         let next = match &options.start_after {
             Some(key) if key.as_str() >= &*from => (key.to_string(), Some(key.to_string())),
             _ => (from, None),
@@ -62,7 +58,11 @@ impl Pager for Walk {
             // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
             let Stored(key) = row.try_get(key_at).map_err(corrupt)?;
             let key = stored_key(key)?;
-            Ok(if self.values { Entry::new(key, record(row, &with_ttl)?) } else { Entry::key(key) })
+            Ok(if self.values {
+                Entry::new(key, self.table.record(row, &with_ttl)?)
+            } else {
+                Entry::key(key)
+            })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
         match last.try_get::<_, String>(key_at) {
@@ -77,5 +77,37 @@ impl Pager for Walk {
             ))),
         }
         Ok(Some(entries))
+    }
+}
+
+impl Table {
+    /// Deletes the entries whose keys begin with `prefix`; returns how many.
+    pub(crate) async fn clear(&self, prefix: &str) -> Result<u64> {
+        let (mut from, bound) = range(self.layout, prefix);
+        let (mut except, mut cleared) = (None::<String>, 0);
+        let (page, most) = (&self.queries.clear, DELETE_CHUNK as i64);
+        loop {
+            let answer = match &bound {
+                Some(bound) => self.driver.change(&page.bounded, &[&from, &except, &most, bound]).await?,
+                None => self.driver.change(&page.unbounded, &[&from, &except, &most]).await?,
+            };
+            let row = answer.rows.first().ok_or_else(|| Error::new(ErrorKind::Other, "no row"))?;
+            cleared += row.try_get::<_, i64>(0).map_err(corrupt)?.cast_unsigned();
+            match row.try_get::<_, Option<String>>(2).map_err(corrupt)? {
+                // Entries that are written again under keys that have been cleared stay.
+                Some(last) if row.try_get::<_, i64>(1).map_err(corrupt)? == most => {
+                    (from, except) = (last.clone(), Some(last));
+                }
+                _ => return Ok(cleared),
+            }
+        }
+    }
+}
+
+/// Where the keys with this prefix begin, and their end or (in grammY's layout) the prefix.
+fn range(layout: Layout, prefix: &str) -> (String, Option<String>) {
+    match layout {
+        Layout::Larder => (prefix.to_owned(), prefix_end(prefix)),
+        Layout::Grammy => (String::new(), Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty())),
     }
 }

@@ -8,8 +8,8 @@ use crate::config::{Layout, ValueFormat};
 pub(crate) const PAGE: usize = 500;
 /// Bytes of values of one page of a listing, roughly: a page holds at least one entry.
 const PAGE_BYTES: usize = 4 << 20;
-/// Rows that one statement of `purge_expired` deletes.
-pub(crate) const PURGE_CHUNK: u64 = 1_000;
+/// Rows that one statement of `clear` or `purge_expired` deletes.
+pub(crate) const DELETE_CHUNK: u64 = 1_000;
 
 /// One statement.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub(crate) struct Queries {
     /// Parameters: the key, the time to live.
     pub(crate) touch: Conditional,
     pub(crate) purge: Query,
+    /// Deletes the page. Columns: how many rows were deleted, how many there were, the last key.
+    pub(crate) clear: Page,
     /// Column: key.
     pub(crate) keys: Page,
     /// Columns: as those of [`Reads`].
@@ -101,6 +103,14 @@ struct Dialect {
 
 // The server's clock at the very moment, not at the beginning of the transaction: a statement that
 // has waited for another's lock must not see an entry that has expired meanwhile.
+/// Whether the key is one for Larder: not empty, not too long, without control characters, and UTF-8, which a
+/// database without an encoding (SQL_ASCII) leaves to be checked byte by byte.
+const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdatabaseencoding() = 'UTF8' \
+     THEN key COLLATE \"C\" !~ $re$[\\u0001-\\u001f\\u007f-\\u009f]$re$ \
+     ELSE key COLLATE \"C\" ~ $re$^([\\x20-\\x7e]|\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]\
+     |\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]\
+     |\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*\\Z$re$ END";
+
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
 const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
      greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
@@ -190,10 +200,19 @@ impl Queries {
             purge: query(
                 format!(
                     "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
-                     FROM {table} WHERE expires_at <= now() LIMIT {PURGE_CHUNK} FOR UPDATE SKIP LOCKED))"
+                     FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
                 ),
                 &[],
             ),
+            // A row that is there may yet not be deleted, for a trigger or a policy.
+            clear: page(dialect.bound, |range| {
+                format!(
+                    "WITH page AS (SELECT key FROM {table} AS t WHERE {range} AND {live} AND {NAMEABLE} \
+                     ORDER BY key LIMIT $3 FOR UPDATE), \
+                     gone AS (DELETE FROM {table} WHERE key IN (SELECT key FROM page) RETURNING 1) \
+                     SELECT (SELECT count(*) FROM gone), count(*), max(key) FROM page"
+                )
+            }),
             keys: page(dialect.bound, |range| {
                 format!("SELECT key FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3")
             }),

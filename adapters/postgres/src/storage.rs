@@ -93,6 +93,10 @@ impl Storage for PostgresStorage {
         batch::apply(self, self.table(), changes).await
     }
 
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        self.table.clear(prefix).await
+    }
+
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         pages(Walk::new(Arc::clone(&self.table), &options))
     }

@@ -9,7 +9,7 @@ use tokio_postgres::{Row, types::ToSql};
 use crate::{
     config::{Layout, ValueFormat},
     driver::{Driver, Params},
-    queries::{Conditional, PURGE_CHUNK, Queries, Query},
+    queries::{Conditional, DELETE_CHUNK, Queries, Query},
     value::{Stored, Value},
 };
 
@@ -26,7 +26,7 @@ impl Table {
     pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let reads = if options.value { &self.queries.read } else { &self.queries.peek };
         let rows = self.select(&reads.one, &reads.touch_one, &key.as_str(), options).await?;
-        rows.first().map(|row| record(row, options)).transpose()
+        rows.first().map(|row| self.record(row, options)).transpose()
     }
 
     /// Reads the entries of these keys that are there.
@@ -38,7 +38,7 @@ impl Table {
         let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
         let reads = if options.value { &self.queries.read } else { &self.queries.peek };
         let rows = self.select(&reads.many, &reads.touch_many, &names, options).await?;
-        let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, record(row, options)));
+        let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, self.record(row, options)));
         rows.iter().map(named).collect()
     }
 
@@ -126,6 +126,28 @@ impl Table {
     pub(crate) fn check(&self, value: &[u8]) -> Result<()> {
         if self.values == ValueFormat::Bytea { Ok(()) } else { check_json(value) }
     }
+    /// A record from the columns value, version and remaining milliseconds.
+    pub(crate) fn record(&self, row: &Row, options: &ReadOptions) -> Result<Record> {
+        let record = if options.value {
+            let Stored(value) = row.try_get(0).map_err(corrupt)?;
+            let version = match self.layout {
+                Layout::Larder => {
+                    Version::from_token(row.try_get::<_, i64>(1).map_err(corrupt)?.cast_unsigned())
+                }
+                Layout::Grammy => Version::from_content(value.clone()),
+            };
+            Record::at(value, version)
+        } else {
+            Record::new(Bytes::new())
+        };
+        if !options.ttl {
+            return Ok(record);
+        }
+        let left: Option<i64> = row.try_get(2).map_err(corrupt)?;
+        let expiry = |millis: i64| Expiry::after_millis(millis.max(1).cast_unsigned());
+        Ok(record.expires(left.map_or(Expiry::Never, expiry)))
+    }
+
 
     pub(crate) async fn purge_expired(&self) -> Result<u64> {
         let mut purged = 0;
@@ -135,7 +157,7 @@ impl Table {
         loop {
             let deleted = self.driver.change(&self.queries.purge, &[]).await?.changed;
             purged += deleted;
-            if deleted < PURGE_CHUNK {
+            if deleted < DELETE_CHUNK {
                 return Ok(purged);
             }
         }
@@ -145,26 +167,6 @@ impl Table {
 /// A time to live as the statements take it: milliseconds, or null.
 pub(crate) fn millis(expiry: Expiry) -> Option<i64> {
     expiry.as_millis().map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))
-}
-
-/// A record from the columns value, version and remaining milliseconds.
-pub(crate) fn record(row: &Row, options: &ReadOptions) -> Result<Record> {
-    let record = if options.value {
-        let Stored(value) = row.try_get(0).map_err(corrupt)?;
-        let version = match row.try_get::<_, Option<i64>>(1).map_err(corrupt)? {
-            Some(token) => Version::from_token(token.cast_unsigned()),
-            None => Version::from_content(value.clone()),
-        };
-        Record::at(value, version)
-    } else {
-        Record::new(Bytes::new())
-    };
-    if !options.ttl {
-        return Ok(record);
-    }
-    let left: Option<i64> = row.try_get(2).map_err(corrupt)?;
-    let expiry = |millis: i64| Expiry::after_millis(millis.max(1).cast_unsigned());
-    Ok(record.expires(left.map_or(Expiry::Never, expiry)))
 }
 
 /// A row that does not decode.

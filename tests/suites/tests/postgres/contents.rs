@@ -190,6 +190,34 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 storage.close().await.unwrap();
             }
         })
+        .case("row_without_a_version_is_corrupt_for_its_key_alone", |context| async move {
+            use futures_util::StreamExt;
+            use larder_core::ReadOptions;
+            use larder_testkit::Fails;
+            let table = context.target.space().to_owned();
+            let storage = context.factory.storage(&format!("table={table}")).await;
+            let admin = context.factory.admin().await;
+            admin
+                .run(&format!(
+                    "ALTER TABLE \"{table}\" ALTER version DROP NOT NULL; \
+                     INSERT INTO \"{table}\" VALUES ('good', 'x', 1, NULL), ('null', 'x', NULL, NULL)"
+                ))
+                .await;
+            let keys = [Key::new("good").unwrap(), Key::new("null").unwrap()];
+            drop(storage.read(&keys[1]).await.fails(ErrorKind::Corrupt, "its version is null"));
+            let touched = storage.read(&keys[1]).touching(Expiry::after_secs(60)).await;
+            drop(touched.fails(ErrorKind::Corrupt, "its version is null"));
+            let mut found = storage.read_many(&keys, &ReadOptions::new()).await;
+            drop(found.pop().unwrap().fails(ErrorKind::Corrupt, "its version is null"));
+            assert!(found.pop().unwrap().unwrap().is_some());
+            let listed: Vec<_> = storage.entries("").collect().await;
+            let kinds: Vec<_> = listed.iter().map(|entry| entry.as_ref().err().map(|error| error.kind())).collect();
+            assert_eq!(kinds, [None, Some(ErrorKind::Corrupt)]);
+            assert!(storage.contains(&keys[1]).await.unwrap());
+            storage.write(&keys[1], Bytes::from_static(b"y")).if_present().await.unwrap();
+            assert!(storage.read(&keys[1]).await.unwrap().is_some());
+            storage.close().await.unwrap();
+        })
         .case("large_entries_are_listed_a_few_at_a_time", |context| async move {
             use futures_util::TryStreamExt;
             let table = context.target.space().to_owned();

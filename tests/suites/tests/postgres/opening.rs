@@ -7,7 +7,10 @@ use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_testkit::{Fails, Runner};
 
-use crate::place::{Place, suite, with_options};
+use crate::{
+    admin::Admin,
+    place::{Place, suite, with_options},
+};
 
 const PASSWORD: &str = "hunter2-wrong";
 
@@ -189,6 +192,19 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                             let found: Vec<Key> = storage.keys(&first).try_collect().await.unwrap();
                             assert_eq!(found, [key]);
                         }
+                        // Clearing leaves the rows whose keys are not keys, each of which a listing reports.
+                        let owner = Admin::connect(&at(&database)).await;
+                        let (not_utf8, left) = if encoding == "UTF8" { ("", 4) } else { (r"(E'\xff'),", 5) };
+                        owner
+                            .run(&format!(
+                                "INSERT INTO larder (key, value, version) SELECT key, 'x', 1 FROM (VALUES (''), \
+                                 (E'a\\nb'), {not_utf8} (E'\\xc2\\x85'), (repeat('x', 513)), (repeat('x', 512))) \
+                                 AS given (key)"
+                            ))
+                            .await;
+                        assert_eq!(storage.clear("").await.unwrap(), 4, "{encoding}");
+                        assert_eq!(owner.count("SELECT count(*) FROM larder", &[]).await, left, "{encoding}");
+                        drop(owner);
                         storage.close().await.unwrap();
                     }
                     admin.run(&format!("DROP DATABASE \"{database}\" WITH (FORCE)")).await;

@@ -84,10 +84,11 @@ enum Operation {
     ReadManyTouching,
     ApplyPuts,
     ApplyDeletions,
+    Clear,
 }
 
 impl Operation {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Read,
         Self::ReadWithTtl,
         Self::ReadTouching,
@@ -108,6 +109,7 @@ impl Operation {
         Self::ReadManyTouching,
         Self::ApplyPuts,
         Self::ApplyDeletions,
+        Self::Clear,
     ];
 
     /// A condition that does not hold costs no more than one that does.
@@ -155,6 +157,7 @@ impl Operation {
             Self::ReadManyTouching => read_many(ReadOptions::new().with_touch(expiry)).await,
             Self::ApplyPuts => apply(|key| Change::put(key, "1", Expiry::after_secs(60))).await,
             Self::ApplyDeletions => apply(Change::delete).await,
+            Self::Clear => drop(store.clear(&format!("cleared {number}:")).await.unwrap()),
         }
         None
     }
@@ -178,6 +181,14 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let builder = PostgresBuilder::from_url(&with_options(&url, options)).unwrap();
             // Set up beforehand, so that only the operation is counted.
             builder.connect().await.unwrap().close().await.unwrap();
+            let filling = Admin::connect(&url).await;
+            filling
+                .run(
+                    "INSERT INTO larder SELECT 'cleared ' || n || ':' || m, '1', 1 \
+                     FROM generate_series(0, 100) AS n, generate_series(1, 50) AS m",
+                )
+                .await;
+            drop(filling);
             for operation in Operation::ALL {
                 let none = counted.cost(&admin, &database, options, operation, 0).await;
                 let once = counted.cost(&admin, &database, options, operation, 1).await;
