@@ -16,7 +16,7 @@ use tokio_postgres::CancelToken;
 use crate::{
     backend::{Identity, Suspects},
     config::NAME,
-    error::After,
+    error,
     tls::Connector,
 };
 
@@ -135,12 +135,12 @@ impl Checkout {
     }
 
     /// Draws the conclusions from an error of a statement on this connection.
-    pub(crate) fn judge(&self, after: After, changes: bool) {
-        if matches!(after, After::Discard | After::AgainElsewhere) {
+    pub(crate) fn judge(&self, error: &tokio_postgres::Error, changes: bool) {
+        if error::spoils_connection(error) {
             self.condemn();
-        }
-        if changes && after == After::Discard {
-            self.suspect();
+            if changes && !error::is_refusal(error) {
+                self.suspect();
+            }
         }
     }
 

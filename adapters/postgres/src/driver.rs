@@ -17,7 +17,7 @@ use crate::{
     backend::{self, Backend, Identities, Identity, Suspects},
     checkout::{Canceller, Checkout},
     config::Statements,
-    error::{self, After},
+    error,
     queries::Query,
     tls::Connector,
     unlogged::Unlogged,
@@ -147,7 +147,7 @@ impl Driver {
         let checkout = self.check_out(Use::Exclusive).await?;
         let done = self.within(&checkout, true, checkout.client()?.batch_execute(sql)).await?;
         if let Err(error) = &done {
-            checkout.judge(error::after(error), true);
+            checkout.judge(error, true);
         }
         Ok(done)
     }
@@ -163,16 +163,11 @@ impl Driver {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let after = error::after(&error);
-            checkout.judge(after, changes);
-            // Neither leaves anything done: the statement is a transaction of its own.
-            let undone = matches!(after, After::Again | After::AgainElsewhere);
-            if undone && attempt < ATTEMPTS {
-                attempt += 1;
-                continue;
+            checkout.judge(&error, changes);
+            if !error::may_run_again(&error) || attempt == ATTEMPTS {
+                return Err(error::from_driver(&error));
             }
-            let error = error::from_driver(&error);
-            return Err(if undone { error.not_applied() } else { error });
+            attempt += 1;
         }
     }
 
@@ -209,7 +204,7 @@ impl Driver {
         let end_all = self.end_all(checkout.client()?, checkout.identity(), &suspects);
         let ended = self.within(checkout, false, end_all).await.and_then(|ended| {
             ended.map_err(|error| {
-                checkout.judge(error::after(&error), false);
+                checkout.judge(&error, false);
                 error::from_driver(&error)
             })
         });
@@ -305,9 +300,7 @@ impl Driver {
         let identity = match answer {
             Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
-            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42")) => {
-                Identity::default()
-            }
+            Err(error) if error::state(&error).starts_with("42") => Identity::default(),
             Err(error) => {
                 checkout.condemn();
                 return Err(error::from_driver(&error));

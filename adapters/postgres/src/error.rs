@@ -4,43 +4,54 @@ use std::{error::Error as StdError, io};
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use larder_core::{Error, ErrorKind};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// Classes whose messages speak of connections, roles, tables and limits, never of contents.
 const SAFE_CLASSES: &[&str] = &["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
 
-/// What to do with the connection and the statement after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// Both are as they were.
-    Go,
-    /// The server undid the statement for the sake of another one: it may run again.
-    Again,
-    /// The prepared statement is gone or stale, so nothing has happened: again, but elsewhere.
-    AgainElsewhere,
-    /// The connection cannot be used any more.
-    Discard,
+/// Whether the server has undone the statement for the sake of others or lost what was prepared, so that it
+/// may run again.
+pub(crate) fn may_run_again(error: &tokio_postgres::Error) -> bool {
+    // Serialization failure, deadlock; no such prepared statement, "cached plan must not change result
+    // type".
+    matches!(state(error), "40001" | "40P01" | "26000" | "0A000")
 }
 
-pub(crate) fn after(error: &tokio_postgres::Error) -> After {
-    let Some(state) = error.code() else {
-        return After::Discard;
-    };
-    match state.code() {
-        // Serialization failure, deadlock.
-        "40001" | "40P01" => After::Again,
-        // No such prepared statement; "cached plan must not change result type".
-        "26000" | "0A000" => After::AgainElsewhere,
-        // A statement of that name exists; read-only (the server has become a standby).
-        "42P05" | "25006" => After::Discard,
-        code if code.starts_with("08") || code.starts_with("57P") => After::Discard,
-        _ => After::Go,
+/// Whether the connection cannot be used any more, or not for the statements that are prepared on it.
+pub(crate) fn spoils_connection(error: &tokio_postgres::Error) -> bool {
+    match state(error) {
+        // The driver's own error. Also: a statement of that name exists; read-only (the server has become a
+        // standby).
+        "" | "26000" | "0A000" | "42P05" | "25006" => true,
+        state => state.starts_with("08") || state.starts_with("57P"),
     }
+}
+
+/// Whether the server has refused the statement, so that it has not happened and will not.
+///
+/// Each statement is a transaction of its own, which an error aborts, also one that comes while it commits: one
+/// after that ends the server (PANIC). An error that ends the connection (FATAL) may come at any point.
+pub(crate) fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    // Connections, the end of a process, a completion that is not known, the system, internal errors: poolers
+    // and servers that only speak the protocol report with these that they lost a server or its answer.
+    const NO_PROOF: &[&str] = &["08", "57P", "40003", "58", "XX"];
+    error.as_db_error().is_some_and(|refusal| {
+        let state = refusal.code().code();
+        refusal.parsed_severity() == Some(Severity::Error)
+            && !NO_PROOF.iter().any(|class| state.starts_with(class))
+    })
+}
+
+/// The SQLSTATE; empty if the error is not the server's.
+pub(crate) fn state(error: &tokio_postgres::Error) -> &str {
+    error.code().map_or("", SqlState::code)
 }
 
 pub(crate) fn from_driver(error: &tokio_postgres::Error) -> Error {
     match error.as_db_error() {
-        Some(error) => from_server(error.code(), error.message()),
+        Some(refusal) if is_refusal(error) => from_server(refusal.code(), refusal.message()).not_applied(),
+        // Not even where its kind is one for refusals.
+        Some(failure) => from_server(failure.code(), failure.message()).partly_applied(),
         None => from_connection(error),
     }
 }
@@ -109,7 +120,7 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
 
 /// The driver's own errors. Their kinds are private, but each begins with words of its own.
 fn from_connection(error: &tokio_postgres::Error) -> Error {
-    use ErrorKind::{Corrupt, InvalidConfig, InvalidValue, PermissionDenied, Timeout, Unavailable};
+    use ErrorKind::{InvalidConfig, InvalidValue, PermissionDenied, Timeout, Unavailable};
     let words = error.to_string();
     let cause = StdError::source(error);
     let (kind, message) = match words.as_str() {
@@ -122,9 +133,6 @@ fn from_connection(error: &tokio_postgres::Error) -> Error {
         "timeout waiting for server" => (Timeout, "the server did not answer in time"),
         "error performing TLS handshake" if !is_reset(cause) => {
             (InvalidConfig, "the TLS handshake failed, or the server's certificate is not trusted")
-        }
-        words if words.starts_with("error deserializing") || words.starts_with("invalid column") => {
-            return Error::new(Corrupt, "a row is not as this adapter writes it");
         }
         words if words.starts_with("error serializing") || words.starts_with("error encoding") => {
             return Error::new(InvalidValue, "the statement could not be put into a message");
@@ -157,8 +165,9 @@ pub(crate) fn unexpected(_: tokio_postgres::Error) -> Error {
     Error::new(ErrorKind::Other, "the server's catalogue is not as expected")
 }
 
+/// There is no connection, so nothing was sent.
 pub(crate) fn from_pool(error: PoolError) -> Error {
-    match error {
+    let error = match error {
         PoolError::Backend(error) => from_driver(&error),
         PoolError::Timeout(TimeoutType::Create) => Error::new(
             ErrorKind::Timeout,
@@ -175,7 +184,8 @@ pub(crate) fn from_pool(error: PoolError) -> Error {
         PoolError::PostCreateHook(_) => {
             Error::new(ErrorKind::Unavailable, "a hook of the pool refused the new connection")
         }
-    }
+    };
+    error.not_applied()
 }
 
 #[cfg(test)]

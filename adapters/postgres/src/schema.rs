@@ -6,7 +6,7 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     config::{Layout, NAME, ValueFormat, invalid},
     driver::Driver,
-    error::{from_driver, unexpected},
+    error::{from_driver, state, unexpected},
     names::{TableName, quote},
     queries::query,
 };
@@ -87,7 +87,7 @@ impl Schema {
             let table_sql = self.table_sql("CREATE TABLE");
             let script = format!("SELECT pg_advisory_xact_lock({lock});\n{schema_sql}{table_sql}");
             if let Err(error) = driver.batch(&script).await? {
-                match error.code().map_or("", |state| state.code()) {
+                match state(&error) {
                     state if RACES.contains(&state) => {}
                     "42501" => {
                         return Err(Error::new(

@@ -11,6 +11,7 @@ mod faults;
 mod fencing;
 mod grammy;
 mod opening;
+mod outcomes;
 mod place;
 mod poolers;
 mod processes;
@@ -29,7 +30,7 @@ fn main() {
         return;
     }
     let runner = Runner::new()
-        .suite(rows::cases(contents::cases(suite("postgres", ""))))
+        .suite(outcomes::cases(rows::cases(contents::cases(suite("postgres", "")))))
         .suite(suite("postgres_jsonb", "values=jsonb"))
         .suite(suite("postgres_json", "values=json"))
         .suite(suite("postgres_text", "values=text"))
