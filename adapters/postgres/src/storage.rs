@@ -50,6 +50,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.table.check(&value)?;
         self.table().write(key, &value, options.expiry, &options.condition).await.map(Written::at)
     }
 

@@ -54,6 +54,7 @@ impl Table {
             Some(expiry) => Ok(self.driver.change(touch, &[keys, &millis(expiry)]).await?.rows),
         }
     }
+    /// Writes a value that was [checked](Self::check).
 
     pub(crate) async fn write(
         &self,
@@ -62,7 +63,6 @@ impl Table {
         expiry: Expiry,
         condition: &Condition,
     ) -> Result<Version> {
-        self.check(value)?;
         let (version, column) = self.next_version(value);
         let params: Params<'_> = &[&key.as_str(), &Value(value), &column, &millis(expiry)];
         self.change(&self.queries.write, condition, params).await?;
