@@ -1,7 +1,6 @@
 //! Which process of the server runs a connection's statements.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     future::{Ready, ready},
     io,
@@ -162,27 +161,24 @@ impl<'a> TlsConnect<Recorder<'a>> for Unencrypted {
 /// The facts about each connection of a pool. A connection's cache of statements stands for the
 /// connection, which lives as long and has no room for more.
 #[derive(Default)]
-pub(crate) struct Identities(Mutex<HashMap<usize, (Weak<StatementCache>, Identity)>>);
+pub(crate) struct Identities(Mutex<Vec<(Weak<StatementCache>, Identity)>>);
 
 impl Identities {
     pub(crate) fn get(&self, client: &ClientWrapper) -> Option<Identity> {
-        self.lock().get(&address(client)).map(|(_, identity)| *identity)
+        // As long as there is a reference, no other connection's cache is at the same address.
+        let same = |cache: &Weak<StatementCache>| cache.as_ptr() == Arc::as_ptr(&client.statement_cache);
+        self.lock().iter().find(|(cache, _)| same(cache)).map(|(_, identity)| *identity)
     }
 
     pub(crate) fn insert(&self, client: &ClientWrapper, identity: Identity) {
         let mut identities = self.lock();
-        // As long as there is a reference, no other connection's cache is at the same address.
-        identities.retain(|_, (cache, _)| cache.strong_count() > 0);
-        identities.insert(address(client), (Arc::downgrade(&client.statement_cache), identity));
+        identities.retain(|(cache, _)| cache.strong_count() > 0);
+        identities.push((Arc::downgrade(&client.statement_cache), identity));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, (Weak<StatementCache>, Identity)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Weak<StatementCache>, Identity)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn address(client: &ClientWrapper) -> usize {
-    Arc::as_ptr(&client.statement_cache).addr()
 }
 
 /// Processes that may still carry out a change whose caller has been told that it failed.

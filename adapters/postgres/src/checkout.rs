@@ -43,48 +43,6 @@ impl Canceller {
             tracing::debug!(adapter = NAME, "could not cancel a statement");
         }
     }
-
-    /// Waits until the connection has answered everything, and gives it back; if it does not within
-    /// the time for a statement, it is thrown away.
-    async fn drain(&self, object: Poisoned, identity: Identity) {
-        let Some(client) = object.0.as_deref() else {
-            return;
-        };
-        // The answers come in order, so this one comes when nothing is under way any more.
-        let answered = client.simple_query("");
-        let drained = timeout(self.timeout, async {
-            tokio::pin!(answered);
-            if let Ok(answered) = timeout(GRACE, &mut answered).await {
-                return answered.is_ok();
-            }
-            // It waits, for a lock perhaps. Nothing else can be hit: the connection is still ours.
-            self.cancel(&client.cancel_token()).await;
-            answered.await.is_ok()
-        })
-        .await;
-        let usable = || identity.backend.is_none_or(|backend| self.suspects.acquit(backend));
-        if drained == Ok(true) && usable() {
-            object.give_back();
-        }
-    }
-}
-
-/// A connection that owes an answer: it never gets back into the pool unless told.
-struct Poisoned(Option<Object>);
-
-impl Poisoned {
-    fn give_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Poisoned {
-    fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
-            // Out of the pool; the connection closes, and a new one takes its place when needed.
-            drop(Object::take(object));
-        }
-    }
 }
 
 /// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned;
@@ -155,20 +113,46 @@ impl Checkout {
     }
 }
 
+impl Checkout {
+    /// Waits until the connection has answered everything. If it does not within the time for a statement,
+    /// it stays condemned.
+    async fn drain(mut self) {
+        let Ok(client) = self.client() else { return };
+        // The answers come in order, so this one comes when nothing is under way any more.
+        let answered = client.simple_query("");
+        let drained = timeout(self.canceller.timeout, async {
+            tokio::pin!(answered);
+            if let Ok(answered) = timeout(GRACE, &mut answered).await {
+                return answered.is_ok();
+            }
+            // It waits, for a lock perhaps. Nothing else can be hit: the connection is still ours.
+            self.canceller.cancel(&client.cancel_token()).await;
+            answered.await.is_ok()
+        })
+        .await;
+        let is_free = || self.identity.backend.is_none_or(|backend| self.canceller.suspects.acquit(backend));
+        if drained == Ok(true) && is_free() {
+            self.condemned = false.into();
+        }
+    }
+}
+
 impl Drop for Checkout {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else {
             return;
         };
-        if self.condemned.load(Ordering::Relaxed) {
-            drop(Poisoned(Some(object)));
-        } else if self.abandoned.load(Ordering::Relaxed) {
+        let condemned = *self.condemned.get_mut();
+        let owes_an_answer = *self.abandoned.get_mut() && !condemned;
+        if let (true, Some(runtime)) = (owes_an_answer, self.runtime.take()) {
             // What was sent goes on, and the next statement on the connection would wait behind it.
-            let object = Poisoned(Some(object));
-            if let Some(runtime) = &self.runtime {
-                let (canceller, identity) = (Arc::clone(&self.canceller), self.identity);
-                runtime.spawn(async move { canceller.drain(object, identity).await });
-            }
+            let mut checkout = Self::new(object, Arc::clone(&self.canceller));
+            checkout.identity = self.identity;
+            checkout.condemn();
+            runtime.spawn(checkout.drain());
+        } else if condemned || owes_an_answer {
+            // Out of the pool; the connection closes, and a new one takes its place when needed.
+            drop(Object::take(object));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Connections and statements: how a query gets to the server and back.
 
 use std::{
-    fmt,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
@@ -56,13 +55,6 @@ pub(crate) struct Driver {
     opening: tokio::sync::Mutex<()>,
 }
 
-/// Whether an operation needs a connection to itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    Shared,
-    Exclusive,
-}
-
 /// The server's answer to a statement.
 pub(crate) struct Answer {
     pub(crate) rows: Vec<Row>,
@@ -94,7 +86,7 @@ impl Driver {
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         };
-        let identity = driver.check_out(Use::Shared).await?.identity();
+        let identity = driver.check_out(false).await?.identity();
         driver.fenced = identity.backend.is_some();
         Ok(driver)
     }
@@ -112,12 +104,12 @@ impl Driver {
 
     /// Runs a statement that changes rows.
     pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Answer> {
-        self.run(Use::Exclusive, query, params).await
+        self.run(true, query, params).await
     }
 
     /// Runs a statement that only reads.
     pub(crate) async fn query(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.run(Use::Shared, query, params).await?.rows)
+        Ok(self.run(false, query, params).await?.rows)
     }
 
     async fn send(
@@ -144,7 +136,7 @@ impl Driver {
     /// Runs several statements, without parameters, as one transaction in one message. The inner error
     /// is the server's.
     pub(crate) async fn batch(&self, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
-        let checkout = self.check_out(Use::Exclusive).await?;
+        let checkout = self.check_out(true).await?;
         let done = self.within(&checkout, true, checkout.client()?.batch_execute(sql)).await?;
         if let Err(error) = &done {
             checkout.judge(error, true);
@@ -152,12 +144,11 @@ impl Driver {
         Ok(done)
     }
 
-    async fn run(&self, kind: Use, query: &Query, params: Params<'_>) -> Result<Answer> {
+    async fn run(&self, changes: bool, query: &Query, params: Params<'_>) -> Result<Answer> {
         let mut attempt = 1;
-        let changes = kind == Use::Exclusive;
         loop {
             // Nothing was sent yet, or nothing that the server has not undone.
-            let checkout = self.check_out(kind).await.map_err(Error::not_applied)?;
+            let checkout = self.check_out(changes).await.map_err(Error::not_applied)?;
             let sent = self.send(checkout.client()?, checkout.identity(), query, params);
             let error = match self.within(&checkout, changes, sent).await? {
                 Ok(answer) => return Ok(answer),
@@ -254,9 +245,10 @@ impl Driver {
         tokio::spawn(async move { canceller.cancel(&token).await });
     }
 
-    async fn check_out(&self, kind: Use) -> Result<Arc<Checkout>> {
+    /// A connection: for a change one of its own, for a read one that others may share.
+    async fn check_out(&self, changes: bool) -> Result<Arc<Checkout>> {
         let checkout = async {
-            if kind == Use::Exclusive {
+            if changes {
                 return self.take().await.map(Arc::new);
             }
             if let Some(checkout) = self.join() {
@@ -274,7 +266,7 @@ impl Driver {
         let checkout = timeout(self.patience, checkout).await.map_err(|_| {
             Error::new(ErrorKind::Timeout, format!("no connection became free within {:?}", self.patience))
         })??;
-        if kind == Use::Exclusive {
+        if changes {
             self.settle(&checkout).await?;
         }
         Ok(checkout)
@@ -330,17 +322,5 @@ impl Driver {
 
     fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Checkout>>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver")
-            .field("pool", &self.pool.status())
-            .field("owned", &self.owned)
-            .field("statements", &self.statements)
-            .field("fenced", &self.fenced)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
     }
 }

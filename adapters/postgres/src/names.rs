@@ -63,11 +63,6 @@ impl TableName {
         let room = self.table.floor_char_boundary(MAX_NAME - prefix.len() - end.len());
         quote(&format!("{prefix}{}{end}", &self.table[..room]))
     }
-
-    /// A number for the advisory lock that set-up holds: the same in every process.
-    pub(crate) fn lock(&self) -> i64 {
-        fnv(&self.quoted()).cast_signed()
-    }
 }
 
 /// `name` as an SQL identifier.

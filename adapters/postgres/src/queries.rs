@@ -12,7 +12,7 @@ const PAGE_BYTES: usize = 4 << 20;
 pub(crate) const DELETE_CHUNK: u64 = 1_000;
 
 /// One statement.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Query {
     pub(crate) text: String,
     pub(crate) types: Vec<Type>,
@@ -23,7 +23,6 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
 }
 
 /// The statements that read one or several entries. Columns: value, version, remaining milliseconds, key.
-#[derive(Debug)]
 pub(crate) struct Reads {
     /// Parameter: the key.
     pub(crate) one: Query,
@@ -36,7 +35,6 @@ pub(crate) struct Reads {
 }
 
 /// A change, as one statement per condition. `at` has one parameter more, the version or content expected.
-#[derive(Debug)]
 pub(crate) struct Conditional {
     pub(crate) any: Query,
     pub(crate) absent: Query,
@@ -46,7 +44,6 @@ pub(crate) struct Conditional {
 
 /// A page of a listing. Parameters: the first key, a key to leave out (or null), the number of rows at
 /// most, and the end of the range (exclusive); in grammY's layout the prefix instead of the end.
-#[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) bounded: Query,
     /// Without the last parameter.
@@ -55,7 +52,6 @@ pub(crate) struct Page {
 
 /// The statements for one table. Both layouts have the same parameters; grammY's ignores versions and times
 /// to live, and has no use for those statements that are about expiry only.
-#[derive(Debug)]
 pub(crate) struct Queries {
     /// With the value and its version.
     pub(crate) read: Reads,
@@ -72,12 +68,12 @@ pub(crate) struct Queries {
     /// Parameters: the key, the time to live.
     pub(crate) touch: Conditional,
     pub(crate) purge: Query,
-    /// Deletes the page. Columns: how many rows were deleted, how many there were, the last key.
-    pub(crate) clear: Page,
     /// Column: key.
     pub(crate) keys: Page,
     /// Columns: as those of [`Reads`].
     pub(crate) entries: Page,
+    /// Deletes the page. Columns: how many rows were deleted, how many there were, the last key.
+    pub(crate) clear: Page,
 }
 
 /// What differs between the layouts.
@@ -103,6 +99,10 @@ struct Dialect {
 
 // The server's clock at the very moment, not at the beginning of the transaction: a statement that
 // has waited for another's lock must not see an entry that has expired meanwhile.
+const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
+const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
+     greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
+
 /// Whether the key is one for Larder: not empty, not too long, without control characters, and UTF-8, which a
 /// database without an encoding (SQL_ASCII) leaves to be checked byte by byte.
 const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdatabaseencoding() = 'UTF8' \
@@ -110,10 +110,6 @@ const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdat
      ELSE key COLLATE \"C\" ~ $re$^([\\x20-\\x7e]|\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]\
      |\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]\
      |\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*\\Z$re$ END";
-
-const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
-const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
-     greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
 
 fn deadline(millis: &str) -> String {
     format!("clock_timestamp() + {millis} * interval '1 millisecond'")
@@ -204,6 +200,10 @@ impl Queries {
                 ),
                 &[],
             ),
+            keys: page(dialect.bound, |range| {
+                format!("SELECT key FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3")
+            }),
+            entries: entries_page(table, &dialect, values),
             // A row that is there may yet not be deleted, for a trigger or a policy.
             clear: page(dialect.bound, |range| {
                 format!(
@@ -213,10 +213,6 @@ impl Queries {
                      SELECT (SELECT count(*) FROM gone), count(*), max(key) FROM page"
                 )
             }),
-            keys: page(dialect.bound, |range| {
-                format!("SELECT key FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3")
-            }),
-            entries: entries_page(table, &dialect, values),
         }
     }
 }

@@ -81,11 +81,9 @@ impl Schema {
                 Some(_) => self.schema_sql(),
                 None => String::new(),
             };
-            // One message, hence one transaction, which holds the lock to its end. It fails if the table
-            // has appeared meanwhile, before it makes an index in a table that was not checked.
-            let lock = self.table.lock();
-            let table_sql = self.table_sql("CREATE TABLE");
-            let script = format!("SELECT pg_advisory_xact_lock({lock});\n{schema_sql}{table_sql}");
+            // One message, hence one transaction. It fails if the table has appeared meanwhile, before it
+            // makes an index in a table that was not checked.
+            let script = format!("{schema_sql}{}", self.table_sql("CREATE TABLE"));
             if let Err(error) = driver.batch(&script).await? {
                 match state(&error) {
                     state if RACES.contains(&state) => {}

@@ -1,6 +1,6 @@
 //! The storage.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
@@ -20,7 +20,6 @@ use crate::{
 const CHUNK: usize = 1_000;
 
 /// Entries in a table of a PostgreSQL database.
-#[derive(Debug)]
 pub struct PostgresStorage {
     table: Arc<Table>,
     sweeper: Sweeper,
@@ -94,12 +93,12 @@ impl Storage for PostgresStorage {
         batch::apply(self, self.table(), changes).await
     }
 
-    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        self.table.clear(prefix).await
-    }
-
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         pages(Walk::new(Arc::clone(&self.table), &options))
+    }
+
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        self.table.clear(prefix).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -114,5 +113,14 @@ impl Storage for PostgresStorage {
         self.sweeper.stop();
         self.table.driver.close();
         Ok(())
+    }
+}
+
+impl fmt::Debug for PostgresStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStorage")
+            .field("info", &self.info())
+            .field("sweeper", &self.sweeper)
+            .finish_non_exhaustive()
     }
 }

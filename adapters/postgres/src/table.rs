@@ -14,7 +14,6 @@ use crate::{
 };
 
 /// The table, and how to get to it.
-#[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) driver: Driver,
     pub(crate) layout: Layout,
@@ -54,8 +53,8 @@ impl Table {
             Some(expiry) => Ok(self.driver.change(touch, &[keys, &millis(expiry)]).await?.rows),
         }
     }
-    /// Writes a value that was [checked](Self::check).
 
+    /// Writes a value that was [checked](Self::check).
     pub(crate) async fn write(
         &self,
         key: &Key,
@@ -126,6 +125,7 @@ impl Table {
     pub(crate) fn check(&self, value: &[u8]) -> Result<()> {
         if self.values == ValueFormat::Bytea { Ok(()) } else { check_json(value) }
     }
+
     /// A record from the columns value, version and remaining milliseconds.
     pub(crate) fn record(&self, row: &Row, options: &ReadOptions) -> Result<Record> {
         let record = if options.value {
@@ -147,7 +147,6 @@ impl Table {
         let expiry = |millis: i64| Expiry::after_millis(millis.max(1).cast_unsigned());
         Ok(record.expires(left.map_or(Expiry::Never, expiry)))
     }
-
 
     pub(crate) async fn purge_expired(&self) -> Result<u64> {
         let mut purged = 0;
