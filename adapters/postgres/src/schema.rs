@@ -25,13 +25,6 @@ const ATTEMPTS: u32 = 5;
 /// does not keep them away.
 const RACES: &[&str] = &["23505", "42P06", "42P07", "42710"];
 
-/// The rights that the storage needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rights {
-    Read,
-    Write,
-}
-
 impl Schema {
     /// The statements that make the schema, the table and its index. They can be run again.
     pub(crate) fn sql(&self) -> String {
@@ -74,7 +67,7 @@ impl Schema {
     /// once. What exists already needs no permission to create.
     pub(crate) async fn set_up(&self, driver: &Driver) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            if self.check(driver, Rights::Write).await? {
+            if self.check(driver, true).await? {
                 return Ok(());
             }
             let schema_sql = match self.missing_schema(driver).await? {
@@ -105,7 +98,7 @@ impl Schema {
 
     /// Checks that the table is there, and its shape. Changes nothing.
     pub(crate) async fn find(&self, driver: &Driver) -> Result<()> {
-        if self.check(driver, Rights::Read).await? {
+        if self.check(driver, false).await? {
             return Ok(());
         }
         let missing = match self.missing_schema(driver).await? {
@@ -126,8 +119,8 @@ impl Schema {
         Ok(driver.query(&find, &[&schema]).await?.is_empty().then_some(schema))
     }
 
-    /// Whether the table is there; an error if it is, but cannot be used.
-    async fn check(&self, driver: &Driver, rights: Rights) -> Result<bool> {
+    /// Whether the table is there; an error if it is, but cannot be used, to write if `write`.
+    async fn check(&self, driver: &Driver, write: bool) -> Result<bool> {
         let name = self.table.quoted();
         let rows = driver.query(&query(TABLE, &[Type::TEXT]), &[&name]).await?;
         let Some(row) = rows.first() else {
@@ -144,9 +137,9 @@ impl Schema {
         if !flag(1)? {
             return Err(self.wrong("has no unique index on the column `key` alone", ""));
         }
-        let (allowed, needed) = match rights {
-            Rights::Read => (flag(2)?, "SELECT from"),
-            Rights::Write => (flag(2)? && flag(3)?, "SELECT, INSERT, UPDATE and DELETE in"),
+        let (allowed, needed) = match write {
+            false => (flag(2)?, "SELECT from"),
+            true => (flag(2)? && flag(3)?, "SELECT, INSERT, UPDATE and DELETE in"),
         };
         if !allowed {
             return Err(Error::new(
@@ -154,7 +147,7 @@ impl Schema {
                 format!("this user may not {needed} the table: GRANT these rights"),
             ));
         }
-        if rights == Rights::Write && self.layout == Layout::Larder && !flag(4)? {
+        if write && self.layout == Layout::Larder && !flag(4)? {
             // Making it now could block a large table's writers for long: that is for its owner to time.
             tracing::warn!(
                 adapter = NAME,
@@ -167,15 +160,12 @@ impl Schema {
     }
 
     fn check_columns(&self, columns: &[Column]) -> Result<()> {
-        let (value, value_type, _) = self.values.column();
-        let wanted: &[(&str, &[Type], &str)] = match self.layout {
-            Layout::Larder => &[
-                ("key", &[Type::TEXT], "text"),
-                ("value", &[value_type], value),
-                ("version", &[Type::INT8], "bigint"),
-                ("expires_at", &[Type::TIMESTAMPTZ], "timestamp with time zone"),
-            ],
-            Layout::Grammy => &[("key", &TEXT, "character varying"), ("value", &TEXT, "text")],
+        let value = self.values.column().0;
+        let wanted: &[(&str, &str)] = match self.layout {
+            Layout::Larder => {
+                &[("key", "text"), ("value", value), ("version", "bigint"), ("expires_at", TIME)]
+            }
+            Layout::Grammy => &[("key", "character varying"), ("value", "text")],
         };
         let mismatch = |what: &str| {
             let found: Vec<String> =
@@ -183,12 +173,12 @@ impl Schema {
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
             self.wrong(&format!("{what} (its columns: {found})"), &self.way_out(columns))
         };
-        for (name, types, type_name) in wanted {
+        for (name, type_name) in wanted {
             let Some(column) = columns.iter().find(|column| column.name == *name) else {
                 return Err(mismatch(&format!("has no column `{name}` of type {type_name}")));
             };
-            if !types.iter().any(|wanted| wanted.oid() == column.type_oid) {
-                let found = &column.type_name;
+            let found = &column.type_name;
+            if found != type_name && !(self.layout == Layout::Grammy && column.is_text()) {
                 return Err(mismatch(&format!(
                     "has a column `{name}` of type {found} instead of {type_name}"
                 )));
@@ -202,7 +192,7 @@ impl Schema {
                 )));
             }
         }
-        let known = |column: &&Column| wanted.iter().any(|(name, ..)| *name == column.name);
+        let known = |column: &&Column| wanted.iter().any(|(name, _)| *name == column.name);
         match columns.iter().find(|column| column.demanding && !known(column)) {
             Some(column) => Err(mismatch(&format!(
                 "has a column `{}` that is NOT NULL and has no default, so nothing can be inserted",
@@ -214,13 +204,13 @@ impl Schema {
 
     /// The options that would open the table, where it looks like one of the other layouts.
     fn way_out(&self, columns: &[Column]) -> String {
-        let has = |name: &str, types: &[Type]| {
-            let is_one = |column: &Column| types.iter().any(|ty| ty.oid() == column.type_oid);
-            columns.iter().any(|column| column.name == name && is_one(column))
-        };
-        let larder = has("version", &[Type::INT8]) && has("expires_at", &[Type::TIMESTAMPTZ]);
-        let grammy = columns.len() == 2 && has("key", &TEXT) && has("value", &TEXT);
-        let held = ValueFormat::ALL.into_iter().find(|(_, format)| has("value", &[format.column().1]));
+        let column = |name: &str| columns.iter().find(|column| column.name == name);
+        let has =
+            |name: &str, type_name: &str| column(name).is_some_and(|found| found.type_name == type_name);
+        let larder = has("version", "bigint") && has("expires_at", TIME);
+        let grammy = columns.len() == 2
+            && ["key", "value"].iter().all(|name| column(name).is_some_and(Column::is_text));
+        let held = ValueFormat::ALL.into_iter().find(|(name, _)| has("value", name));
         match (self.layout, held) {
             (Layout::Grammy, _) if larder => {
                 "if it is Larder's, open it without `layout=grammy`; ".to_owned()
@@ -239,8 +229,8 @@ impl Schema {
     }
 }
 
-/// The types of text.
-const TEXT: [Type; 2] = [Type::VARCHAR, Type::TEXT];
+/// The type `timestamptz`, as the catalogue calls it.
+const TIME: &str = "timestamp with time zone";
 
 /// Whether it is a table, has a unique key, may be read, may be written, and has an index on the expiry.
 const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
@@ -253,15 +243,13 @@ const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = 'expires_at') \
      FROM pg_class AS c WHERE c.oid = to_regclass($1)";
 
-const COLUMNS: &str = "SELECT a.attname::text, a.atttypid, format_type(a.atttypid, a.atttypmod), \
-     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', coalesce(o.collname::text, '') \
+const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', coalesce(o.collname::text, '') \
      FROM pg_attribute AS a LEFT JOIN pg_collation AS o ON o.oid = a.attcollation \
      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 #[derive(Debug)]
 struct Column {
     name: String,
-    type_oid: u32,
     type_name: String,
     /// NOT NULL, with nothing to fill it.
     demanding: bool,
@@ -272,11 +260,14 @@ impl Column {
     fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             name: row.try_get(0)?,
-            type_oid: row.try_get(1)?,
-            type_name: row.try_get(2)?,
-            demanding: row.try_get(3)?,
-            collation: row.try_get(4)?,
+            type_name: row.try_get(1)?,
+            demanding: row.try_get(2)?,
+            collation: row.try_get(3)?,
         })
+    }
+
+    fn is_text(&self) -> bool {
+        ["text", "character varying"].contains(&&*self.type_name)
     }
 }
 
@@ -284,11 +275,10 @@ impl Column {
 mod tests {
     use super::*;
 
-    fn column(name: &str, ty: &Type, collation: &str) -> Column {
+    fn column(name: &str, type_name: &str, collation: &str) -> Column {
         Column {
             name: name.to_owned(),
-            type_oid: ty.oid(),
-            type_name: ty.name().to_owned(),
+            type_name: type_name.to_owned(),
             demanding: false,
             collation: collation.to_owned(),
         }
@@ -296,11 +286,11 @@ mod tests {
 
     fn good() -> Vec<Column> {
         vec![
-            column("key", &Type::TEXT, "C"),
-            column("value", &Type::BYTEA, ""),
-            column("version", &Type::INT8, ""),
-            column("expires_at", &Type::TIMESTAMPTZ, ""),
-            column("note", &Type::TEXT, "default"),
+            column("key", "text", "C"),
+            column("value", "bytea", ""),
+            column("version", "bigint", ""),
+            column("expires_at", TIME, ""),
+            column("note", "text", "default"),
         ]
     }
 
@@ -312,9 +302,9 @@ mod tests {
         type Spoil = fn(&mut Vec<Column>);
         let spoils: [(&str, Spoil); 5] = [
             ("`version`", |columns| columns.retain(|column| column.name != "version")),
-            ("`value`", |columns| columns[1].type_oid = Type::TEXT.oid()),
+            ("`value`", |columns| columns[1].type_name = "text".to_owned()),
             ("`key`", |columns| columns[0].collation = "default".to_owned()),
-            ("`expires_at`", |columns| columns[3].type_oid = Type::TIMESTAMP.oid()),
+            ("`expires_at`", |columns| columns[3].type_name = "timestamp without time zone".to_owned()),
             ("`note`", |columns| columns[4].demanding = true),
         ];
         for (named, spoil) in spoils {
