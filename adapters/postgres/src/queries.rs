@@ -22,15 +22,13 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
     Query { text: text.into(), types: types.to_vec() }
 }
 
-/// The statements that read one or several entries. Columns: value, version, remaining milliseconds, key.
+/// The statements that read one or several entries. Parameters: the key or keys, and whether to read the value
+/// (or a null); with a touch the new time to live in milliseconds (or null). Columns: value, version, remaining
+/// milliseconds, key.
 pub(crate) struct Reads {
-    /// Parameter: the key.
     pub(crate) one: Query,
-    /// Parameter: the keys.
     pub(crate) many: Query,
-    /// Parameters: the key, the new time to live in milliseconds (or null).
     pub(crate) touch_one: Query,
-    /// Parameters: the keys, the new time to live.
     pub(crate) touch_many: Query,
 }
 
@@ -53,10 +51,7 @@ pub(crate) struct Page {
 /// The statements for one table. Both layouts have the same parameters; grammY's ignores versions and times
 /// to live, and has no use for those statements that are about expiry only.
 pub(crate) struct Queries {
-    /// With the value and its version.
     pub(crate) read: Reads,
-    /// With nulls for both.
-    pub(crate) peek: Reads,
     /// Parameters: key, value, version, time to live.
     pub(crate) write: Conditional,
     /// Parameters: those of `write` as arrays, with no key twice.
@@ -166,8 +161,7 @@ impl Queries {
         let update = conditional(&dialect, &format!("UPDATE {table} AS t SET {set}"), &entry);
         let until = deadline("$2");
         Self {
-            read: reads(table, &dialect, "t.value", dialect.version),
-            peek: reads(table, &dialect, "NULL", "NULL"),
+            read: reads(table, &dialect),
             write: Conditional {
                 any: query(format!("{insert} {replace}"), &entry),
                 absent: query(format!("{insert} {replace_expired}"), &entry),
@@ -217,22 +211,17 @@ impl Queries {
     }
 }
 
-fn reads(table: &str, dialect: &Dialect, value: &str, version: &str) -> Reads {
-    let Dialect { live, remaining, .. } = dialect;
-    let columns = format!("{value}, {version}, {remaining}, t.key");
+fn reads(table: &str, dialect: &Dialect) -> Reads {
+    let Dialect { live, version, remaining, .. } = dialect;
+    let columns = format!("CASE WHEN $2 THEN t.value END, {version}, {remaining}, t.key");
     let select = format!("SELECT {columns} FROM {table} AS t WHERE {live} AND");
-    let touch = format!("UPDATE {table} AS t SET expires_at = {} WHERE", deadline("$2"));
+    let touch = format!("UPDATE {table} AS t SET expires_at = {} WHERE", deadline("$3"));
+    let (one, many) = ([Type::TEXT, Type::BOOL, Type::INT8], [Type::TEXT_ARRAY, Type::BOOL, Type::INT8]);
     Reads {
-        one: query(format!("{select} key = $1"), &[Type::TEXT]),
-        many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY]),
-        touch_one: query(
-            format!("{touch} {live} AND key = $1 RETURNING {columns}"),
-            &[Type::TEXT, Type::INT8],
-        ),
-        touch_many: query(
-            format!("{touch} key IN ({}) RETURNING {columns}", locked(table, live)),
-            &[Type::TEXT_ARRAY, Type::INT8],
-        ),
+        one: query(format!("{select} key = $1"), &one[..2]),
+        many: query(format!("{select} key = ANY($1)"), &many[..2]),
+        touch_one: query(format!("{touch} {live} AND key = $1 RETURNING {columns}"), &one),
+        touch_many: query(format!("{touch} key IN ({}) RETURNING {columns}", locked(table, live)), &many),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let reads = if options.value { &self.queries.read } else { &self.queries.peek };
+        let reads = &self.queries.read;
         let rows = self.select(&reads.one, &reads.touch_one, &key.as_str(), options).await?;
         rows.first().map(|row| self.record(row, options)).transpose()
     }
@@ -35,7 +35,7 @@ impl Table {
         options: &ReadOptions,
     ) -> Result<HashMap<String, Result<Record>>> {
         let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
-        let reads = if options.value { &self.queries.read } else { &self.queries.peek };
+        let reads = &self.queries.read;
         let rows = self.select(&reads.many, &reads.touch_many, &names, options).await?;
         let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, self.record(row, options)));
         rows.iter().map(named).collect()
@@ -49,8 +49,10 @@ impl Table {
         options: &ReadOptions,
     ) -> Result<Vec<Row>> {
         match options.touch {
-            None => self.driver.query(read, &[keys]).await,
-            Some(expiry) => Ok(self.driver.change(touch, &[keys, &millis(expiry)]).await?.rows),
+            None => self.driver.query(read, &[keys, &options.value]).await,
+            Some(expiry) => {
+                Ok(self.driver.change(touch, &[keys, &options.value, &millis(expiry)]).await?.rows)
+            }
         }
     }
 
