@@ -197,12 +197,8 @@ impl Suspects {
         if !suspects.iter().any(|suspect| suspect.backend == backend) {
             let elsewhere = |suspect: &Suspect| suspect.backend.server != backend.server;
             let remembered = suspects.iter().filter(|suspect| elsewhere(suspect)).count();
-            let mut excess = remembered.saturating_sub(MAX_ELSEWHERE);
-            suspects.retain(|suspect| {
-                let forget = excess > 0 && elsewhere(suspect);
-                excess -= usize::from(forget);
-                !forget
-            });
+            let excess = remembered.saturating_sub(MAX_ELSEWHERE);
+            suspects.extract_if(.., |suspect| elsewhere(suspect)).take(excess).for_each(drop);
             suspects.push(Suspect { backend, ending: false });
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +39,7 @@ impl Canceller {
         let Some(connector) = &self.connector else {
             return;
         };
-        if !matches!(timeout(self.timeout, connector.cancel(token)).await, Ok(Ok(()))) {
+        if !matches!(timeout(self.timeout, token.cancel_query(connector.clone())).await, Ok(Ok(()))) {
             tracing::debug!(adapter = NAME, "could not cancel a statement");
         }
     }
@@ -49,8 +49,11 @@ impl Canceller {
 /// if a statement on it was abandoned, only once that has ended.
 pub(crate) struct Checkout {
     object: Option<Object>,
+    /// Whether it is for a statement that changes anything.
+    changes: bool,
     condemned: AtomicBool,
-    abandoned: AtomicBool,
+    /// How many statements are under way, or were abandoned.
+    owed: AtomicUsize,
     identity: Identity,
     canceller: Arc<Canceller>,
     /// Taken at the start: a call may be dropped outside the runtime that it ran in.
@@ -58,11 +61,12 @@ pub(crate) struct Checkout {
 }
 
 impl Checkout {
-    pub(crate) fn new(object: Object, canceller: Arc<Canceller>) -> Self {
+    pub(crate) fn new(object: Object, changes: bool, canceller: Arc<Canceller>) -> Self {
         Self {
             object: Some(object),
+            changes,
             condemned: false.into(),
-            abandoned: false.into(),
+            owed: 0.into(),
             identity: Identity::default(),
             canceller,
             runtime: Handle::try_current().ok(),
@@ -85,20 +89,28 @@ impl Checkout {
         self.identity = identity;
     }
 
-    /// A change was sent that may happen later than its caller is told.
-    fn suspect(&self) {
-        if let Some(backend) = self.identity.backend {
-            self.canceller.suspects.add(backend);
-        }
+    /// Waits for the answer to a statement. Dropped before that it leaves a connection that owes one.
+    pub(crate) async fn answer<T>(&self, statement: impl Future<Output = T>) -> T {
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        let answer = statement.await;
+        self.owed.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 
     /// Draws the conclusions from an error of a statement on this connection.
-    pub(crate) fn judge(&self, error: &tokio_postgres::Error, changes: bool) {
+    pub(crate) fn judge(&self, error: &tokio_postgres::Error) {
         if error::spoils_connection(error) {
             self.condemn();
-            if changes && !error::is_refusal(error) {
+            if !error::is_refusal(error) {
                 self.suspect();
             }
+        }
+    }
+
+    /// A change may have been sent that happens later than its caller is told.
+    fn suspect(&self) {
+        if let Some(backend) = self.identity.backend.filter(|_| self.changes) {
+            self.canceller.suspects.add(backend);
         }
     }
 
@@ -107,13 +119,6 @@ impl Checkout {
             && self.object.as_deref().is_some_and(|client| !client.is_closed())
     }
 
-    /// To be held while a statement is under way, and told when it has ended.
-    pub(crate) const fn under_way(&self, changes: bool) -> UnderWay<'_> {
-        UnderWay { checkout: self, changes, ended: false }
-    }
-}
-
-impl Checkout {
     /// Waits until the connection has answered everything. If it does not within the time for a statement,
     /// it stays condemned.
     async fn drain(mut self) {
@@ -143,40 +148,28 @@ impl Drop for Checkout {
             return;
         };
         let condemned = *self.condemned.get_mut();
-        let owes_an_answer = *self.abandoned.get_mut() && !condemned;
-        if let (true, Some(runtime)) = (owes_an_answer, self.runtime.take()) {
+        let runtime = if *self.owed.get_mut() > 0 {
+            self.suspect();
+            self.runtime.take()
+        } else if condemned {
+            None
+        } else {
+            return;
+        };
+        let canceller = Arc::clone(&self.canceller);
+        match runtime {
             // What was sent goes on, and the next statement on the connection would wait behind it.
-            let mut checkout = Self::new(object, Arc::clone(&self.canceller));
-            checkout.identity = self.identity;
-            checkout.condemn();
-            runtime.spawn(checkout.drain());
-        } else if condemned || owes_an_answer {
+            Some(runtime) if !condemned => {
+                let mut checkout = Self::new(object, false, canceller);
+                checkout.identity = self.identity;
+                checkout.condemn();
+                runtime.spawn(checkout.drain());
+            }
             // Out of the pool; the connection closes, and a new one takes its place when needed.
-            drop(Object::take(object));
-        }
-    }
-}
-
-/// A statement under way. Dropped before its end it leaves a connection that owes an answer.
-pub(crate) struct UnderWay<'a> {
-    checkout: &'a Checkout,
-    /// Whether it changes anything.
-    changes: bool,
-    ended: bool,
-}
-
-impl UnderWay<'_> {
-    pub(crate) fn ended(mut self) {
-        self.ended = true;
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.checkout.abandoned.store(true, Ordering::Relaxed);
-            if self.changes {
-                self.checkout.suspect();
+            runtime => {
+                let token = Object::take(object).cancel_token();
+                // A statement that waits for a lock would otherwise still happen, whenever the lock is free.
+                runtime.map(|runtime| runtime.spawn(async move { canceller.cancel(&token).await }));
             }
         }
     }

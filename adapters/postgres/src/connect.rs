@@ -14,7 +14,7 @@ use crate::{
     queries::Queries,
     schema::Schema,
     table::Table,
-    tls::Connector,
+    tls,
 };
 
 /// Opens a store in a table of a PostgreSQL database.
@@ -276,12 +276,12 @@ impl PostgresBuilder {
             }
             Source::Config(config) => (**config).clone(),
         };
-        let connector = Connector::new(self.options.tls, self.options.roots.as_ref())?;
+        let connector = tls::connector(self.options.tls, self.options.roots.as_ref())?;
         config.connect_timeout(connect_timeout);
         // The driver's timeout is for the socket alone; a server may take that and then say nothing.
         let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
         let connecting = connect_timeout.saturating_mul(hosts);
-        let pool = Pool::builder(connector.manager(config, self.options.tls))
+        let pool = Pool::builder(tls::manager(config, self.options.tls, connector.clone()))
             .max_size(self.options.pool_size)
             .wait_timeout(Some(timeout))
             .create_timeout(Some(connecting))

@@ -41,15 +41,11 @@ pub(crate) struct Driver {
     /// Whether the pool is ours to close.
     owned: bool,
     statements: Statements,
-    /// For a statement.
-    timeout: Duration,
     /// For a connection, be it returned by another call or new.
     patience: Duration,
     /// Whether every connection has a process of its own at the server, which can be ended.
     fenced: bool,
     identities: Identities,
-    identify: Query,
-    end: Query,
     canceller: Arc<Canceller>,
     readers: Mutex<Vec<Weak<Checkout>>>,
     opening: tokio::sync::Mutex<()>,
@@ -76,12 +72,9 @@ impl Driver {
             pool,
             owned: connector.is_some(),
             statements,
-            timeout,
             patience,
             fenced: false,
             identities: Identities::default(),
-            identify: backend::identify(),
-            end: backend::end(),
             canceller: Arc::new(Canceller { timeout, connector, suspects: Suspects::default() }),
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -137,9 +130,9 @@ impl Driver {
     /// is the server's.
     pub(crate) async fn batch(&self, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
         let checkout = self.check_out(true).await?;
-        let done = self.within(&checkout, true, checkout.client()?.batch_execute(sql)).await?;
+        let done = self.within(&checkout, checkout.client()?.batch_execute(sql)).await?;
         if let Err(error) = &done {
-            checkout.judge(error, true);
+            checkout.judge(error);
         }
         Ok(done)
     }
@@ -150,11 +143,11 @@ impl Driver {
             // Nothing was sent yet, or nothing that the server has not undone.
             let checkout = self.check_out(changes).await.map_err(Error::not_applied)?;
             let sent = self.send(checkout.client()?, checkout.identity(), query, params);
-            let error = match self.within(&checkout, changes, sent).await? {
+            let error = match self.within(&checkout, sent).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            checkout.judge(&error, changes);
+            checkout.judge(&error);
             if !error::may_run_again(&error) || attempt == ATTEMPTS {
                 return Err(error::from_driver(&error));
             }
@@ -162,40 +155,30 @@ impl Driver {
         }
     }
 
-    async fn within<T>(
-        &self,
-        checkout: &Arc<Checkout>,
-        changes: bool,
-        work: impl Future<Output = T>,
-    ) -> Result<T> {
-        let under_way = checkout.under_way(changes);
-        match timeout(self.timeout, work).await {
-            Ok(done) => {
-                under_way.ended();
-                Ok(done)
-            }
-            Err(_) => {
-                self.give_up(checkout);
-                Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!("the server did not answer within {:?} (the option `timeout`)", self.timeout),
-                ))
-            }
-        }
+    async fn within<T>(&self, checkout: &Checkout, statement: impl Future<Output = T>) -> Result<T> {
+        let most = self.canceller.timeout;
+        timeout(most, checkout.answer(statement)).await.map_err(|_| {
+            // The last one to use the connection asks the server to stop what has timed out.
+            checkout.condemn();
+            Error::new(
+                ErrorKind::Timeout,
+                format!("the server did not answer within {most:?} (the option `timeout`)"),
+            )
+        })
     }
 
     /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
     /// The server must confirm that the processes have ended that may still receive or run one.
-    async fn settle(&self, checkout: &Arc<Checkout>) -> Result<()> {
+    async fn settle(&self, checkout: &Checkout) -> Result<()> {
         let Some(backend) = checkout.identity().backend else { return Ok(()) };
         let suspects = self.canceller.suspects.end(backend.server);
         if suspects.is_empty() {
             return Ok(());
         }
         let end_all = self.end_all(checkout.client()?, checkout.identity(), &suspects);
-        let ended = self.within(checkout, false, end_all).await.and_then(|ended| {
+        let ended = self.within(checkout, end_all).await.and_then(|ended| {
             ended.map_err(|error| {
-                checkout.judge(&error, false);
+                checkout.judge(&error);
                 error::from_driver(&error)
             })
         });
@@ -219,8 +202,8 @@ impl Driver {
     ) -> Result<(), tokio_postgres::Error> {
         let pids: Vec<i32> = suspects.iter().map(|backend| backend.pid).collect();
         let started: Vec<SystemTime> = suspects.iter().map(|backend| backend.started).collect();
-        let mut pause = Duration::from_millis(1);
-        while !self.send(client, identity, &self.end, &[&pids, &started]).await?.rows.is_empty() {
+        let (end, mut pause) = (backend::end(), Duration::from_millis(1));
+        while !self.send(client, identity, &end, &[&pids, &started]).await?.rows.is_empty() {
             // It takes a moment, and the server says nothing when it is over.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
@@ -228,28 +211,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Asks the server, at most, to stop what has timed out: a statement that waits for a lock would
-    /// otherwise still happen, whenever the lock is free.
-    fn give_up(&self, checkout: &Arc<Checkout>) {
-        let alone = {
-            // No reader joins in between.
-            let _readers = self.lock_readers();
-            checkout.condemn();
-            Arc::strong_count(checkout) == 1
-        };
-        // What others run on the connection may yet be answered: the last of them cancels.
-        let (true, Ok(client)) = (alone, checkout.client()) else {
-            return;
-        };
-        let (canceller, token) = (Arc::clone(&self.canceller), client.cancel_token());
-        tokio::spawn(async move { canceller.cancel(&token).await });
-    }
-
     /// A connection: for a change one of its own, for a read one that others may share.
     async fn check_out(&self, changes: bool) -> Result<Arc<Checkout>> {
         let checkout = async {
             if changes {
-                return self.take().await.map(Arc::new);
+                return self.take(changes).await.map(Arc::new);
             }
             if let Some(checkout) = self.join() {
                 return Ok(checkout);
@@ -259,7 +225,7 @@ impl Driver {
             if let Some(checkout) = self.join() {
                 return Ok(checkout);
             }
-            let checkout = Arc::new(self.take().await?);
+            let checkout = Arc::new(self.take(changes).await?);
             self.lock_readers().push(Arc::downgrade(&checkout));
             Ok(checkout)
         };
@@ -272,9 +238,9 @@ impl Driver {
         Ok(checkout)
     }
 
-    async fn take(&self) -> Result<Checkout> {
+    async fn take(&self, changes: bool) -> Result<Checkout> {
         let object = self.pool.get().await.map_err(error::from_pool)?;
-        let mut checkout = Checkout::new(object, Arc::clone(&self.canceller));
+        let mut checkout = Checkout::new(object, changes, Arc::clone(&self.canceller));
         let identity = self.identity(&checkout).await?;
         checkout.identify(identity);
         Ok(checkout)
@@ -286,10 +252,9 @@ impl Driver {
         if let Some(identity) = self.identities.get(client) {
             return Ok(identity);
         }
-        let under_way = checkout.under_way(false);
-        let answer = self.send(client, Identity::default(), &self.identify, &[]).await;
-        under_way.ended();
-        let identity = match answer {
+        let identify = backend::identify();
+        let sent = self.send(client, Identity::default(), &identify, &[]);
+        let identity = match checkout.answer(sent).await {
             Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error::state(&error).starts_with("42") => Identity::default(),

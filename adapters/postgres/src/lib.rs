@@ -124,7 +124,8 @@
 //! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. The database's
 //! encoding must be `UTF8` or `SQL_ASCII`; others cannot hold every key. TLS does not
 //! accept a self-signed server certificate as its own root: use one that a certificate authority,
-//! which may be your own, has signed.
+//! which may be your own, has signed. Passwords are not bound to a certificate that is signed with ECDSA and
+//! SHA-512 or with Ed25519, so `channel_binding=require` refuses it.
 //!
 //! # Features
 //!

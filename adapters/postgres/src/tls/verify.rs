@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, Result};
+use larder_core::Result;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -50,26 +50,19 @@ pub(super) fn client_config(mode: TlsMode, roots: Option<&Roots>) -> Result<Clie
 }
 
 fn store(roots: &Roots) -> Result<RootCertStore> {
+    let pem = match roots {
+        Roots::Mozilla => return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
+        Roots::File(path) => &std::fs::read(path).map_err(|error| {
+            invalid(format!("the file of root certificates (sslrootcert) cannot be read: {error}"))
+        })?,
+        Roots::Pem(pem) => pem,
+    };
+    let bad = || invalid("the root certificates (sslrootcert) are not PEM certificates");
     let mut store = RootCertStore::empty();
-    match roots {
-        Roots::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Roots::File(path) => {
-            let pem = std::fs::read(path).map_err(|error| {
-                invalid(format!("the file of root certificates (sslrootcert) cannot be read: {error}"))
-            })?;
-            add(&mut store, &pem)?;
-        }
-        Roots::Pem(pem) => add(&mut store, pem)?,
-    }
-    Ok(store)
-}
-
-fn add(store: &mut RootCertStore, pem: &[u8]) -> Result<()> {
-    let bad = || -> Error { invalid("the root certificates (sslrootcert) are not PEM certificates") };
     for certificate in CertificateDer::pem_slice_iter(pem) {
         store.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;
     }
-    if store.is_empty() { Err(bad()) } else { Ok(()) }
+    if store.is_empty() { Err(bad()) } else { Ok(store) }
 }
 
 /// Accepts a certificate whatever its name: any at all, or those that one of the roots vouches for.
