@@ -35,6 +35,9 @@ pub trait Line: Send + Sync + 'static {
     /// Delivers what the storage sends on every connection that is open now, and keeps back the answers.
     fn swallow(&self);
 
+    /// Delivers what the storage sends on every connection that is open now, and damages the answers.
+    fn damage(&self);
+
     /// Closes the connections that are [held](Line::hold) or whose answers are
     /// [kept back](Line::swallow), on the storage's side. The store still sees them as open, and what is
     /// held back is still on its way.
@@ -47,7 +50,7 @@ pub trait Line: Send + Sync + 'static {
     fn restore(&self);
 
     /// Delivers to the store what was held back, ends the connections that were held, cut or whose answers
-    /// were kept back, and returns when the store has dealt with all of it.
+    /// were kept back or damaged, and returns when the store has dealt with all of it.
     async fn release(&self);
 }
 
@@ -68,6 +71,7 @@ enum Mode {
     Pass,
     Hold,
     Swallow,
+    Damage,
     Cut,
     Deliver,
 }
@@ -139,6 +143,10 @@ impl Line for Proxy {
 
     fn swallow(&self) {
         self.set(&[Mode::Pass], Mode::Swallow);
+    }
+
+    fn damage(&self) {
+        self.set(&[Mode::Pass], Mode::Damage);
     }
 
     fn cut(&self) {
@@ -215,7 +223,7 @@ async fn carry_up(
     loop {
         let now = *mode.borrow_and_update();
         match now {
-            Mode::Pass | Mode::Hold | Mode::Swallow => {}
+            Mode::Pass | Mode::Hold | Mode::Swallow | Mode::Damage => {}
             Mode::Cut => client = None,
             Mode::Deliver => break,
         }
@@ -229,7 +237,7 @@ async fn carry_up(
             biased;
             changed = mode.changed() => if changed.is_err() { return },
             read = read => match (read, now) {
-                (Ok(length @ 1..), Mode::Pass | Mode::Swallow) => {
+                (Ok(length @ 1..), Mode::Pass | Mode::Swallow | Mode::Damage) => {
                     if server.write_all(&buffer[..length]).await.is_err() {
                         return;
                     }
@@ -238,7 +246,7 @@ async fn carry_up(
                     waiting.extend_from_slice(&buffer[..length]);
                     held.fetch_add(length, Ordering::AcqRel);
                 }
-                (_, Mode::Pass | Mode::Swallow) => break,
+                (_, Mode::Pass | Mode::Swallow | Mode::Damage) => break,
                 // The storage has hung up. The bytes that it sent before are still on their way.
                 _ => client = None,
             },
@@ -263,6 +271,10 @@ async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut mode:
             read = server.read(&mut buffer) => match (read, &mut client) {
                 (Ok(1..), Some(_)) if now == Mode::Swallow => {}
                 (Ok(length @ 1..), Some(open)) => {
+                    if now == Mode::Damage {
+                        // No protocol takes a frame for another one if every bit of it is turned.
+                        buffer[..length].iter_mut().for_each(|byte| *byte = !*byte);
+                    }
                     if open.write_all(&buffer[..length]).await.is_err() {
                         client = None;
                     }
@@ -356,6 +368,27 @@ mod tests {
         new.write_all(b"c").await.unwrap();
         assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
         assert_eq!(*seen.lock().unwrap(), b"asentbc");
+    }
+
+    #[tokio::test]
+    async fn damaged_answers_arrive() {
+        let (address, seen) = server().await;
+        let proxy = Proxy::to(address).await.unwrap();
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut buffer = [0; 64];
+        old.write_all(b"a").await.unwrap();
+        assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
+        proxy.damage();
+        old.write_all(b"b").await.unwrap();
+        assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
+        assert_eq!(buffer[0], !b'b');
+        proxy.release().await;
+        assert!(!matches!(old.read(&mut buffer).await, Ok(1..)));
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        new.write_all(b"c").await.unwrap();
+        assert_eq!(new.read(&mut buffer).await.unwrap(), 1);
+        assert_eq!(buffer[0], b'c');
+        assert_eq!(*seen.lock().unwrap(), b"abc");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ laws![
     reads_without_a_store_fail_key_by_key,
     a_change_whose_connection_is_cut_after_it_was_sent_is_unknown,
     a_change_whose_answer_never_comes_is_unknown,
+    a_change_whose_answer_is_damaged_is_unknown,
     a_batch_cut_short_knows_what_was_not_sent,
 ];
 
@@ -173,8 +174,16 @@ pub async fn reads_without_a_store_fail_key_by_key(target: Target) {
     stage.works_on().await;
 }
 
-/// Sends each kind of change, keeps its answer, and ends it: by a cut, or by the storage's own time-out.
-async fn lost_answer(target: Target, cut: bool) {
+/// How the answer to a change is lost.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    Cut,
+    Late,
+    Damaged,
+}
+
+/// Sends each kind of change, and loses its answer.
+async fn lost_answer(target: Target, loss: Loss) {
     let Some(stage) = stage(&target).await else { return };
     let count = changes(&stage.cut, 0).len();
     for round in 0..count {
@@ -183,13 +192,16 @@ async fn lost_answer(target: Target, cut: bool) {
         stage.works_on().await;
         let change = &changes(&stage.cut, round)[round];
         let what = format!("a change ({:?}) whose answer is lost", change.action);
-        stage.line.swallow();
+        match loss {
+            Loss::Cut | Loss::Late => stage.line.swallow(),
+            Loss::Damaged => stage.line.damage(),
+        }
         let mut sent = Box::pin(apply_single(&stage.cut, change));
         let applied = until(&what, PATIENCE, || has_happened(&stage.free, change));
         let result = match select(sent.as_mut(), std::pin::pin!(applied)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => {
-                if cut {
+                if loss == Loss::Cut {
                     stage.line.cut();
                 }
                 sent.await
@@ -198,7 +210,7 @@ async fn lost_answer(target: Target, cut: bool) {
         stage.line.release().await;
         // A driver that asks again may learn that the change has been applied.
         if let Err(error) = result {
-            let outcome = outcome(&error, &what);
+            let outcome = if loss == Loss::Damaged { error.outcome() } else { outcome(&error, &what) };
             let applied = has_happened(&stage.free, change).await;
             assert!(
                 !applied || outcome == Outcome::Unknown,
@@ -211,12 +223,17 @@ async fn lost_answer(target: Target, cut: bool) {
 
 /// A change that was sent, and whose connection is cut before the answer, has an unknown outcome.
 pub async fn a_change_whose_connection_is_cut_after_it_was_sent_is_unknown(target: Target) {
-    lost_answer(target, true).await;
+    lost_answer(target, Loss::Cut).await;
 }
 
 /// A change that was sent, and whose answer does not come in time, has an unknown outcome.
 pub async fn a_change_whose_answer_never_comes_is_unknown(target: Target) {
-    lost_answer(target, false).await;
+    lost_answer(target, Loss::Late).await;
+}
+
+/// A change that was sent, and whose answer arrives damaged, has an unknown outcome.
+pub async fn a_change_whose_answer_is_damaged_is_unknown(target: Target) {
+    lost_answer(target, Loss::Damaged).await;
 }
 
 /// Of a large batch whose connection is cut in its middle, no change that was applied is reported as not

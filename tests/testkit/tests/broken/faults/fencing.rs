@@ -75,6 +75,8 @@ impl Line for ForgetsTheOldConnection {
 
     fn swallow(&self) {}
 
+    fn damage(&self) {}
+
     fn cut(&self) {
         self.cut.notify_waiters();
     }

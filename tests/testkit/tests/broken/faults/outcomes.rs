@@ -70,6 +70,10 @@ impl Line for Wire {
         self.swallows.store(true, Ordering::Release);
     }
 
+    fn damage(&self) {
+        self.swallow();
+    }
+
     fn cut(&self) {
         self.cut.notify_waiters();
     }
@@ -151,6 +155,7 @@ pub(crate) fn faults() -> Vec<Fault> {
             &[
                 "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
                 "a_change_whose_answer_never_comes_is_unknown",
+                "a_change_whose_answer_is_damaged_is_unknown",
                 "a_batch_cut_short_knows_what_was_not_sent",
             ],
         ),
@@ -178,6 +183,7 @@ pub(crate) fn right() -> Fault {
             "reads_without_a_store_fail_key_by_key",
             "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
             "a_change_whose_answer_never_comes_is_unknown",
+            "a_change_whose_answer_is_damaged_is_unknown",
             "a_batch_cut_short_knows_what_was_not_sent",
         ],
     )
