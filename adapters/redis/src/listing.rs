@@ -1,6 +1,6 @@
 //! Listings: `SCAN` over every master, page by page.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
 use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
 use larder_kit::{PageSize, Pager};
@@ -35,11 +35,15 @@ pub(crate) struct Listing {
     /// The master that is being walked over, and how far the walk has come in it.
     master: usize,
     cursor: Option<u64>,
+    /// How many keys the server looks at in the next step.
+    count: usize,
     run_id: Option<Vec<u8>>,
     restarts: u32,
     /// Found, and still to be read.
     keys: Vec<Key>,
     page: PageSize,
+    /// How many entries remain until the listing has as many as were asked for.
+    remaining: usize,
 }
 
 impl Listing {
@@ -51,10 +55,12 @@ impl Listing {
             masters: None,
             master: 0,
             cursor: None,
+            count: options.page(driver.scan_count).get(),
             run_id: None,
             restarts: 0,
             keys: Vec::new(),
             page: PageSize::new(FIRST_PAGE, CHUNK),
+            remaining: options.limit.map_or(usize::MAX, NonZeroUsize::get),
         }
     }
 
@@ -77,23 +83,28 @@ impl Listing {
         let route = slots.first().map_or(Route::Any, |&(first, _)| Route::Slot(first));
         self.masters = Some(masters);
         let cursor = match self.cursor.take() {
-            Some(cursor) => cursor,
             None => {
                 self.run_id = run_id(&connection, route).await?;
                 0
             }
+            // The walk over this master has ended.
+            Some(0) => {
+                if run_id(&connection, route).await? == self.run_id {
+                    self.master += 1;
+                } else {
+                    self.restart()?;
+                }
+                return Ok(Some(Vec::new()));
+            }
+            Some(cursor) => cursor,
         };
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(&self.pattern);
-        scan.arg("COUNT").arg(self.driver.scan_count.get()).arg("TYPE").arg("string");
+        scan.arg("COUNT").arg(self.count).arg("TYPE").arg("string");
         let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(&scan, route).await?;
-        if cursor != 0 {
-            self.cursor = Some(cursor);
-        } else if run_id(&connection, route).await? == self.run_id {
-            self.master += 1;
-        } else {
-            self.restart()?;
-        }
+        self.cursor = Some(cursor);
+        // Few of the server's keys may have the prefix: a limit is not kept to for long.
+        self.count = self.count.saturating_mul(2).min(self.driver.scan_count.get());
         Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
     }
 
@@ -112,9 +123,14 @@ impl Listing {
 
 impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
+        if self.remaining == 0 {
+            return Ok(None);
+        }
         if self.keys.is_empty() {
             let Some(keys) = self.step().await? else { return Ok(None) };
             if !self.values {
+                let named = keys.iter().filter(|key| key.is_ok()).count();
+                self.remaining = self.remaining.saturating_sub(named);
                 return Ok(Some(keys.into_iter().map(|key| key.map(Entry::key)).collect()));
             }
             let mut unnameable = Vec::new();
@@ -122,7 +138,7 @@ impl Pager for Listing {
             self.keys.extend(keys.into_iter().filter_map(nameable));
             return Ok(Some(unnameable));
         }
-        let rest = self.keys.split_off(self.page.entries().min(self.keys.len()));
+        let rest = self.keys.split_off(self.page.entries().min(self.remaining).min(self.keys.len()));
         let keys = std::mem::replace(&mut self.keys, rest);
         let records = self.driver.read_many(&keys, &ReadOptions::new().with_ttl()).await;
         let mut page = Vec::with_capacity(keys.len());
@@ -131,6 +147,7 @@ impl Pager for Listing {
             match record {
                 Ok(Some(record)) => {
                     bytes += record.value.len();
+                    self.remaining -= 1;
                     page.push(Ok(Entry::new(key, record)));
                 }
                 // It has gone since it was found.

@@ -1,8 +1,9 @@
 //! One command per operation, counted by the server.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use larder_core::{Change, Condition, Expiry, Key, ReadOptions, Store};
+use futures_util::TryStreamExt;
+use larder_core::{Change, Condition, Expiry, Key, ListOptions, ReadOptions, Store};
 use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Must};
@@ -119,6 +120,38 @@ async fn scripts(storage: &Store, counter: &mut Counter) {
     counter.expect("touches of a version", &[("evalsha", TIMES), ("get", TIMES), ("pexpire", TIMES)]).await;
     apply(storage, keys.iter().map(|key| Change::delete(key.clone()).on(condition.clone()))).await;
     counter.expect("deletions of a version", &[("del", TIMES), ("evalsha", TIMES), ("get", TIMES)]).await;
+}
+
+/// What the server has sent to all clients, in bytes.
+async fn sent(server: &Server) -> u64 {
+    let info = redis::cmd("INFO").arg("stats").query_async(&mut raw(server.url()).await).await;
+    let info: String = info.must("ask for the statistics");
+    let sent = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    sent.must("find the bytes sent").parse().must("parse a number")
+}
+
+/// A listing with a limit fetches neither many more keys nor any more values.
+pub(crate) async fn limit(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let storage = open(&server, context.target.space(), "").await;
+    let keys = (0..2_000).map(|number| key(format!("k{number:0>300}")));
+    apply(&storage, keys.map(|key| Change::put(key, vec![b'x'; 300], Expiry::Never))).await;
+    let mut counter = Counter::new(&server).await;
+    for count in [1, 3, 40] {
+        let options = ListOptions::new().limit(NonZeroUsize::new(count).must("make a limit"));
+        for options in [options.clone(), options.keys_only()] {
+            let before = sent(&server).await;
+            counter.take().await;
+            let listed: Vec<_> = storage.list(options.clone()).try_collect().await.must("list");
+            let commands = counter.take().await;
+            let bytes = sent(&server).await - before;
+            assert_eq!(listed.len(), count);
+            let values = commands.get("get").copied().unwrap_or(0);
+            assert_eq!(values, if options.values { count as u64 } else { 0 }, "values read");
+            // 512 keys would be 150 KB. The statistics themselves are some kilobytes.
+            assert!(bytes < 60_000 + 1_000 * count as u64, "{bytes} bytes for {count} entries");
+        }
+    }
 }
 
 async fn swap(storage: &Store, times: u64) {
