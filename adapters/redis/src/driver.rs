@@ -2,12 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use larder_core::{Key, ReadOptions, Record, Result};
+use larder_core::{Action, Condition, Key, ReadOptions, Record, Result};
 use redis::{RedisResult, Value};
 
 use crate::{
     client::Client,
-    error::unexpected_reply,
     keyspace::{Keyspace, Route},
     request::{Features, Form, Operation, Request, record},
 };
@@ -26,12 +25,6 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn request<'a>(&'a self, key: &'a Key, operation: Operation<'a>) -> Request<'a> {
         Request { key: self.keyspace.full(key), operation }
-    }
-
-    /// Sends one request.
-    pub(crate) async fn call(&self, key: &Key, operation: Operation<'_>) -> Result<Value> {
-        let reply = self.exchange(&[self.request(key, operation)]).await.pop();
-        reply.unwrap_or_else(|| Err(unexpected_reply()))
     }
 
     /// Sends all requests, to one server as a pipeline, to a cluster side by side. Returns one reply for
@@ -68,13 +61,19 @@ impl Driver {
     /// not an absence.
     pub(crate) async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut records: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
+        // A touch, if it is all that is asked for: a read would transfer the value.
+        let touch = options.touch.filter(|_| !options.value).map(Action::Touch);
+        let operation = match &touch {
+            Some(touch) => Operation::Change(touch, &Condition::Any),
+            None => Operation::Read(options),
+        };
         for chunk in keys.chunks(CHUNK) {
             let failure = records.last().and_then(|last| last.as_ref().err());
             if let Some(error) = failure.filter(|error| error.is_gone()).cloned() {
                 records.extend(vec![Err(error); chunk.len()]);
                 continue;
             }
-            let request = |key| self.request(key, Operation::Read(options));
+            let request = |key| self.request(key, operation);
             let requests: Vec<_> = chunk.iter().map(request).collect();
             let replies = self.exchange(&requests).await;
             records.extend(replies.into_iter().map(|reply| record(options, reply?)));

@@ -18,13 +18,17 @@ use crate::{
 /// The largest old value that is sent along to be compared; of a larger one only the digest is.
 const IFEQ_LIMIT: usize = 16 * 1024;
 
-/// Reads the value and its time to live. `ARGV`: a command to run on the key in between, or nothing.
+/// Reads the value and the time to live that it had. `ARGV`: a command to run on the key afterwards, or
+/// nothing.
+///
+/// A script that fails must not have changed anything, so each has one change at most, as its last step.
 static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local value = redis.call('GET', KEYS[1])\n\
          if not value then return false end\n\
+         local left = redis.call('PTTL', KEYS[1])\n\
          if ARGV[1] then redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2)) end\n\
-         return {value, redis.call('PTTL', KEYS[1])}",
+         return {value, left}",
     )
 });
 
@@ -104,6 +108,7 @@ pub(crate) struct Request<'a> {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Operation<'a> {
+    /// With the value, if it touches.
     Read(&'a ReadOptions),
     Change(&'a Action, &'a Condition),
 }
@@ -113,7 +118,7 @@ impl Request<'_> {
     pub(crate) fn form(&self, features: &Features) -> Form {
         let native = match self.operation {
             Operation::Read(options) if options.touch.is_some() => {
-                !options.ttl && !features.lacks_getex.load(Ordering::Relaxed)
+                !features.lacks_getex.load(Ordering::Relaxed)
             }
             Operation::Read(options) => !(options.value && options.ttl),
             Operation::Change(Action::Put(..), Condition::At(version)) => {
@@ -222,8 +227,8 @@ fn expires(command: &mut Cmd, expiry: Expiry) {
 pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Record>> {
     let (value, left) = match reply {
         Value::Nil => return Ok(None),
-        // `EXISTS` and `PTTL` for no entry.
-        Value::Int(0) if !options.ttl => return Ok(None),
+        // There is no entry: `EXISTS` or a touch, and `PTTL`.
+        Value::Int(0) if !options.ttl || options.touch.is_some() => return Ok(None),
         Value::Int(-2) => return Ok(None),
         Value::Int(left) => (None, left),
         Value::BulkString(value) => (Some(value), -1),
@@ -236,7 +241,9 @@ pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Recor
     let with_version = |value: Bytes| Record::at(value.clone(), Version::from_content(value));
     let record = value.map_or_else(|| Record::new(Bytes::new()), |value| with_version(value.into()));
     // Less than a millisecond is rounded up, as everywhere.
-    let expiry = u64::try_from(left).map_or(Expiry::Never, |millis| Expiry::after_millis(millis.max(1)));
+    let left = u64::try_from(left).ok().map(|millis| millis.max(1));
+    let millis = options.touch.map_or(left, Expiry::as_millis);
+    let expiry = millis.map_or(Expiry::Never, Expiry::after_millis);
     Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
 }
 
@@ -290,7 +297,7 @@ mod tests {
         assert_eq!(read(&ReadOptions::new().without_value()), "EXISTS k");
         assert_eq!(read(&ReadOptions::new().without_value().with_ttl()), "PTTL k");
         assert_eq!(read(&ReadOptions::new().with_touch(minute)), "GETEX k PX 60000");
-        assert_eq!(read(&ReadOptions::new().with_touch(Expiry::Never)), "GETEX k PERSIST");
+        assert_eq!(read(&ReadOptions::new().with_touch(Expiry::Never).with_ttl()), "GETEX k PERSIST");
         let change = |action: &Action, condition| words(Operation::Change(action, &condition), Form::Native);
         let at = |old: &'static str| Condition::At(Version::from_content(old.into()));
         let put = Action::Put("new".into(), minute);
@@ -365,6 +372,15 @@ mod tests {
             assert_eq!((read.value, read.expiry), (Bytes::from("v"), Some(expiry)));
             let read = record(&both.without_value(), Value::Int(left)).unwrap().unwrap();
             assert_eq!(read.expiry, Some(expiry));
+        }
+        for expiry in [Expiry::after_millis(9), Expiry::Never] {
+            // The reply of `GETEX`, of the script in its place, and of a touch alone.
+            let script = Value::Array(vec![value(), Value::Int(7)]);
+            for reply in [value(), script, Value::Int(1)] {
+                let read = record(&both.with_touch(expiry), reply).unwrap().unwrap();
+                assert_eq!(read.expiry, Some(expiry));
+            }
+            assert_eq!(record(&both.with_touch(expiry).without_value(), Value::Int(0)).unwrap(), None);
         }
         assert_eq!(record(&both, Value::Nil).unwrap(), None);
         assert_eq!(record(&both.without_value(), Value::Int(-2)).unwrap(), None);

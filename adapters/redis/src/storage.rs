@@ -12,9 +12,10 @@ use redis::Value;
 
 use crate::{
     driver::{CHUNK, Driver},
+    error::unexpected_reply,
     keyspace::Route,
     listing::Listing,
-    request::{Operation, changed, record},
+    request::{Operation, changed},
 };
 
 /// How much of a batch goes out at once.
@@ -39,7 +40,9 @@ pub struct RedisStorage {
 
 impl RedisStorage {
     async fn change(&self, key: &Key, action: &Action, condition: &Condition) -> Result<bool> {
-        changed(condition, &self.driver.call(key, Operation::Change(action, condition)).await?)
+        let request = self.driver.request(key, Operation::Change(action, condition));
+        let reply = self.driver.exchange(&[request]).await.pop();
+        changed(condition, &reply.unwrap_or_else(|| Err(unexpected_reply()))?)
     }
 }
 
@@ -50,7 +53,8 @@ impl Storage for RedisStorage {
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        record(options, self.driver.call(key, Operation::Read(options)).await?)
+        let record = self.driver.read_many(std::slice::from_ref(key), options).await.pop();
+        record.unwrap_or_else(|| Err(unexpected_reply()))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
