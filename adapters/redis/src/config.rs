@@ -5,7 +5,11 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use larder_core::Result;
 use larder_kit::StoreUrl;
 
-use crate::{endpoint::Endpoint, error::configuration, tls::TlsFiles};
+use crate::{
+    endpoint::Endpoint,
+    error::{configuration, opening},
+    tls::TlsFiles,
+};
 
 /// The options that a URL can have.
 pub const OPTIONS: &[&str] = &[
@@ -123,6 +127,10 @@ impl RedisConfig {
     /// unknown option, or asks for a feature that this build does not have. The message contains no
     /// password.
     pub fn from_url(url: &str) -> Result<Self> {
+        Self::parse(url).map_err(opening)
+    }
+
+    fn parse(url: &str) -> Result<Self> {
         let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
         let strategies = [
             ("auto", CompareAndSwap::Auto),
@@ -259,6 +267,7 @@ mod tests {
             let error = RedisConfig::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(error.message().contains(word), "{url}: {error}");
+            assert!(error.to_string().starts_with("redis: connect: "), "{url}: {error}");
         }
     }
 

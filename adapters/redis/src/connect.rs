@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, Operation, Result, Store};
+use larder_core::{Result, Store};
 
 use crate::{
     client::Client,
@@ -10,10 +10,10 @@ use crate::{
     connection::Connection,
     connector::Connector,
     driver::Driver,
-    error::configuration,
+    error::{configuration, opening},
     keyspace::Keyspace,
     request::Features,
-    storage::{NAME, RedisStorage},
+    storage::RedisStorage,
 };
 
 impl RedisStorage {
@@ -47,17 +47,20 @@ impl RedisConfig {
     /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or password are wrong,
     /// [`Timeout`](larder_core::ErrorKind::Timeout).
     pub async fn connect(self) -> Result<Store> {
-        self.check()?;
-        let Some(endpoint) = self.endpoint.clone() else {
-            return Err(configuration(
-                "there is no server to connect to: begin with `RedisConfig::from_url`",
-            ));
-        };
+        let connector = self.connector().map_err(opening)?;
         // Boxed: the future would otherwise nest too deep for the compiler in its callers.
-        let client = Box::pin(Client::connect(Connector::new(endpoint, self.clone())?)).await;
-        // There is no `Store` yet that names them.
-        let named = |error: Error| error.with_adapter(NAME).with_operation(Operation::Connect);
-        client.map(|client| self.store(client)).map_err(named)
+        let client = Box::pin(Client::connect(connector)).await.map_err(opening)?;
+        Ok(self.store(client))
+    }
+
+    fn connector(&self) -> Result<Connector> {
+        self.check()?;
+        match &self.endpoint {
+            Some(endpoint) => Connector::new(endpoint.clone(), self.clone()),
+            None => {
+                Err(configuration("there is no server to connect to: begin with `RedisConfig::from_url`"))
+            }
+        }
     }
 
     /// A store on a connection of your own, with its own time-outs and its own way to reconnect.
@@ -77,11 +80,11 @@ impl RedisConfig {
     ///
     /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the options are from a URL.
     pub fn connect_with(self, connection: impl Into<Connection>) -> Result<Store> {
-        self.check()?;
+        self.check().map_err(opening)?;
         if self.endpoint.is_some() {
-            return Err(configuration(
+            return Err(opening(configuration(
                 "there is a URL and a connection: begin with `RedisConfig::new` to use the connection",
-            ));
+            )));
         }
         Ok(self.store(Client::borrow(connection.into())))
     }

@@ -12,7 +12,7 @@ use redis::Value;
 
 use crate::{
     driver::{CHUNK, Driver},
-    error::unexpected_reply,
+    error::{NAME, unexpected_reply},
     keyspace::Route,
     listing::Listing,
     request::{Operation, changed},
@@ -20,8 +20,6 @@ use crate::{
 
 /// How much of a batch goes out at once.
 const LIMITS: Limits = Limits { entries: CHUNK, bytes: 1 << 20 };
-
-pub(crate) const NAME: &str = "redis";
 
 const INFO: Info = Info::minimal(NAME)
     .with_expiry()

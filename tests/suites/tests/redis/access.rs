@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind, Expiry};
+use larder_core::{Error, ErrorKind, Expiry, Operation};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
@@ -14,6 +14,7 @@ async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     let started = Instant::now();
     let error = RedisStorage::connect(url).await.fails(kind, what);
     assert!(started.elapsed() < Duration::from_secs(10), "{what}: took {:?}", started.elapsed());
+    assert_eq!((error.adapter(), error.operation()), (Some("redis"), Some(Operation::Connect)), "{what}");
     for secret in [PASSWORD, "wrong-horse"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{what}: prints a password");
     }
