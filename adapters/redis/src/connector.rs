@@ -19,6 +19,7 @@ use redis::{
 };
 
 use crate::{
+    active::ActiveConnection,
     config::{Protocol, RedisConfig},
     connection::Connection,
     endpoint::{Endpoint, Servers},
@@ -46,15 +47,6 @@ pub(crate) struct Connector {
     old: AtomicBool,
 }
 
-/// A connection that was made.
-pub(crate) struct Connected {
-    pub(crate) connection: Connection,
-    /// Whether it has been closed from the other side.
-    pub(crate) closed: Arc<AtomicBool>,
-    /// How to name it to the server, to have it closed.
-    pub(crate) identity: Option<Identity>,
-}
-
 impl Connector {
     pub(crate) fn new(endpoint: Endpoint, config: RedisConfig) -> Result<Self> {
         #[cfg(feature = "tls")]
@@ -71,13 +63,12 @@ impl Connector {
     }
 
     /// Connects and has the former connections closed, within the time-out.
-    pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<Connected> {
+    pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<ActiveConnection> {
         let connect = async {
-            let mut connected = self.attempt().await.map_err(|error| error::from_redis(&error))?;
-            if matches!(self.endpoint.servers, Servers::One(_)) {
-                connected.identity = Identity::replace(&mut connected.connection, former).await?;
-            }
-            Ok(connected)
+            let (mut connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
+            let one = matches!(self.endpoint.servers, Servers::One(_));
+            let identities = if one { Identity::replace(&mut connection, former).await? } else { Vec::new() };
+            Ok(ActiveConnection { connection, broken, own: true, identities })
         };
         let late = |_| {
             let timeout = self.config.connect_timeout;
@@ -85,13 +76,15 @@ impl Connector {
             Err(Error::new(ErrorKind::Timeout, message))
         };
         let connected = tokio::time::timeout(self.config.connect_timeout, connect).await.unwrap_or_else(late);
-        connected.map_err(|error| match former {
+        let explain = |error: Error| match former {
             Some([_, ..]) if error.kind() == ErrorKind::Timeout => unconfirmed(error.message()),
             _ => error,
-        })
+        };
+        // No change was sent yet.
+        connected.map_err(|error| explain(error).not_applied())
     }
 
-    async fn attempt(&self) -> RedisResult<Connected> {
+    async fn attempt(&self) -> RedisResult<(Connection, Arc<AtomicBool>)> {
         let old = self.old.load(Ordering::Relaxed);
         let protocol = if old { ProtocolVersion::RESP2 } else { ProtocolVersion::RESP3 };
         match self.attempt_with(protocol).await {
@@ -103,13 +96,13 @@ impl Connector {
         }
     }
 
-    async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<Connected> {
+    async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<(Connection, Arc<AtomicBool>)> {
         let client = match &self.endpoint.servers {
             Servers::One(info) => self.server(info, protocol)?,
             #[cfg(feature = "cluster")]
             Servers::Cluster(nodes) => {
                 let connection = self.cluster(nodes, protocol)?.get_async_connection().await?.into();
-                return Ok(Connected { connection, closed: Arc::default(), identity: None });
+                return Ok((connection, Arc::default()));
             }
             #[cfg(feature = "sentinel")]
             Servers::Sentinel { sentinels, login, master, server } => {
@@ -136,10 +129,10 @@ impl Connector {
                 builder.build()?.async_get_client().await?
             }
         };
-        let closed = Arc::new(AtomicBool::new(false));
-        let config = self.config(protocol, &closed);
+        let broken = Arc::default();
+        let config = self.config(protocol, &broken);
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?.into();
-        Ok(Connected { connection, closed, identity: None })
+        Ok((connection, broken))
     }
 
     fn server(&self, info: &ConnectionInfo, protocol: ProtocolVersion) -> RedisResult<Client> {
@@ -172,7 +165,7 @@ impl Connector {
         builder.build()
     }
 
-    fn config(&self, protocol: ProtocolVersion, closed: &Arc<AtomicBool>) -> AsyncConnectionConfig {
+    fn config(&self, protocol: ProtocolVersion, broken: &Arc<AtomicBool>) -> AsyncConnectionConfig {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.config.connect_timeout))
             .set_response_timeout(Some(self.config.timeout))
@@ -183,10 +176,10 @@ impl Connector {
         }
         // With RESP3 the driver tells when the connection ends, so that the next call makes a new
         // one at once instead of failing on the old.
-        let closed = Arc::clone(closed);
+        let broken = Arc::clone(broken);
         config.set_push_sender(move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
-                closed.store(true, Ordering::Release);
+                broken.store(true, Ordering::Release);
             }
             Ok::<(), ()>(())
         })

@@ -74,15 +74,39 @@ fn detail(error: &RedisError) -> &str {
     error.detail().unwrap_or_default()
 }
 
-/// The error as Larder's. A server's message may quote keys and values ("unknown command ... with
-/// args beginning with ..."), so only messages that are known to quote none are kept.
+/// The error of an attempt to connect, as Larder's. What breaks an established connection is a wrong
+/// configuration here.
+pub(crate) fn connecting(error: &RedisError) -> Error {
+    let is_invalid = |io: &io::Error| io.kind() == io::ErrorKind::InvalidData;
+    match io_error(error) {
+        Some(io) if is_invalid(io) => Error::new(
+            Kind::InvalidConfig,
+            "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
+             authority that is trusted here (option `tls_ca`)",
+        )
+        .with_source(io.to_string()),
+        _ if error.kind() == DriverKind::Parse => {
+            Error::new(Kind::Other, "the server's reply is not the Redis protocol; check host and port")
+        }
+        _ => from_redis(error),
+    }
+}
+
+/// The error of a command, as Larder's. A server's message may quote keys and values ("unknown command
+/// ... with args beginning with ..."), so only messages that are known to quote none are kept.
+///
+/// Only a refusal proves that a change was not applied. Redis checks a command before it runs it, and
+/// each script changes something in its last step only.
 pub(crate) fn from_redis(error: &RedisError) -> Error {
     let (kind, message) = match error.kind() {
-        DriverKind::Io => return from_io(error),
+        // The command may have been executed, whatever the connection broke of.
+        DriverKind::Io => return from_io(error).partly_applied(),
         DriverKind::Server(_) | DriverKind::Extension => return from_server(error),
-        DriverKind::Parse => {
-            (Kind::Other, "the server's reply is not the Redis protocol; check host and port")
+        DriverKind::ClusterConnectionNotFound => {
+            let message = "no node of the cluster that serves the key can be reached";
+            return Error::new(Kind::Unavailable, message).not_applied();
         }
+        DriverKind::Parse => (Kind::Unavailable, BROKEN),
         DriverKind::AuthenticationFailed => (Kind::PermissionDenied, WRONG_PASSWORD),
         DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => (
             Kind::InvalidConfig,
@@ -96,15 +120,13 @@ pub(crate) fn from_redis(error: &RedisError) -> Error {
             Kind::Unavailable,
             "no Sentinel knows a master of that name that is up; check the name in the URL if it stays so",
         ),
-        DriverKind::ClusterConnectionNotFound => {
-            (Kind::Unavailable, "no node of the cluster that serves the key can be reached")
-        }
         DriverKind::UnexpectedReturnType => return unexpected_reply(),
         _ => (Kind::Other, "the driver failed"),
     };
     Error::new(kind, message)
 }
 
+const BROKEN: &str = "the connection broke: what arrived is not what the server sent";
 const WRONG_PASSWORD: &str = "the server refused: user or password is wrong";
 
 fn from_io(error: &RedisError) -> Error {
@@ -122,23 +144,20 @@ fn from_io(error: &RedisError) -> Error {
     let Some(io) = io_error(error) else {
         return Error::new(Kind::Unavailable, "the server cannot be reached");
     };
-    let (kind, message) = match io.kind() {
-        io::ErrorKind::InvalidData => (
-            Kind::InvalidConfig,
-            "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
-             authority that is trusted here (option `tls_ca`)",
-        ),
+    let message = match io.kind() {
+        // Of a TLS record or an alert.
+        io::ErrorKind::InvalidData => BROKEN,
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            (Kind::Unavailable, "nothing listens at the server's address")
+            "nothing listens at the server's address"
         }
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::UnexpectedEof => (Kind::Unavailable, "the connection was closed"),
-        _ => (Kind::Unavailable, "the server cannot be reached"),
+        | io::ErrorKind::UnexpectedEof => "the connection was closed",
+        _ => "the server cannot be reached",
     };
     // Its text quotes no argument of a command.
-    Error::new(kind, message).with_source(io.to_string())
+    Error::new(Kind::Unavailable, message).with_source(io.to_string())
 }
 
 /// The I/O error inside, which the driver keeps behind an `Arc`.
@@ -156,6 +175,7 @@ fn from_server(error: &RedisError) -> Error {
         "ERR" if detail.contains("WRONGTYPE") => "WRONGTYPE",
         "ERR" if detail.contains("OOM command not allowed") => "OOM",
         "ERR" if detail.contains("READONLY") => "READONLY",
+        "ERR" if detail.contains("executing the script") || detail.contains("ACL failure") => "NOPERM",
         code => code,
     };
     let (kind, message) = match code {
@@ -163,13 +183,14 @@ fn from_server(error: &RedisError) -> Error {
         | "UNBLOCKED" => (Kind::Unavailable, "the server cannot serve the command at the moment"),
         "MOVED" | "ASK" | "CROSSSLOT" => (Kind::InvalidConfig, NODE_OF_A_CLUSTER),
         "NOAUTH" | "WRONGPASS" => (Kind::PermissionDenied, WRONG_PASSWORD),
+        "NOPERM" if detail.contains("'eval") => (Kind::PermissionDenied, NO_SCRIPTS),
         "NOPERM" => (Kind::PermissionDenied, "the server refused: this user lacks the permission"),
         "OOM" => (Kind::StorageFull, "the server's memory is full (its `maxmemory`)"),
         "MISCONF" => (Kind::StorageFull, "the server takes no writes since it cannot save to its disk"),
         "WRONGTYPE" => (Kind::Corrupt, "the key holds a value of another type, which is not Larder's"),
         _ => return from_message(code, detail),
     };
-    Error::new(kind, format!("{message} ({code})"))
+    Error::new(kind, format!("{message} ({code})")).not_applied()
 }
 
 /// Errors that the server tells apart by their words only: the first line whose word is in the message.
@@ -184,29 +205,33 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ("maximum allowed size", Kind::TooLarge, TOO_LARGE),
     ("DB index", Kind::InvalidConfig, NO_DATABASE),
     ("SELECT", Kind::InvalidConfig, NO_DATABASE),
+    ("unknown command 'EVAL", Kind::Unsupported, NO_SCRIPTS),
+    ("unknown command `EVAL", Kind::Unsupported, NO_SCRIPTS),
     ("unknown command", Kind::Unsupported, TOO_OLD),
     ("syntax error", Kind::Unsupported, TOO_OLD),
     ("cluster support disabled", Kind::InvalidConfig, "the server is no cluster; use `redis://`"),
 ];
 const NODE_OF_A_CLUSTER: &str =
     "the server is one node of a cluster; use `redis-cluster://`, without the number of a database";
+const NO_SCRIPTS: &str = "the server runs no scripts for this user; conditional changes, and reading values with their time to live \
+     (as a listing does), need the commands `EVAL` and `EVALSHA`";
 const TOO_LARGE: &str = "the value is larger than the server takes (its `proto-max-bulk-len`)";
 const NO_DATABASE: &str = "the server has no database of the number in the URL";
 const TOO_OLD: &str = "the server does not know a command or an option; Redis 6.0 or newer is needed";
 
 fn from_message(code: &str, detail: &str) -> Error {
-    match MESSAGES.iter().find(|(words, ..)| detail.contains(words)) {
-        Some((_, kind, message)) => Error::new(*kind, *message),
-        None => {
-            let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-            Error::new(Kind::Other, format!("the server answered with an error ({code})"))
-        }
+    if let Some((_, kind, message)) = MESSAGES.iter().find(|(words, ..)| detail.contains(words)) {
+        return Error::new(*kind, *message).not_applied();
     }
+    let shown: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    let error = Error::new(Kind::Other, format!("the server answered with an error ({shown})"));
+    // Another code may be that of a proxy, which knows nothing of the change.
+    if code == "ERR" { error.not_applied() } else { error }
 }
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use larder_core::{ErrorKind, Outcome};
 
     use super::*;
 
@@ -266,6 +291,76 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_proves_that_nothing_was_applied() {
+        for line in [
+            "ERR something new",
+            "ERR unknown command 'GETEX'",
+            "ERR max number of clients reached",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "MISCONF Errors writing to the AOF file: No space left on device",
+            "READONLY You can't write against a read only replica.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "NOPERM User x has no permissions to run the 'set' command",
+            "NOAUTH Authentication required.",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "CLUSTERDOWN Hash slot not served",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "MOVED 12182 10.0.0.1:6379",
+            "ASK 12182 10.0.0.1:6379",
+            "BUSY Redis is busy running a script.",
+            "ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write against a read \
+             only replica.",
+        ] {
+            assert_eq!(reply(line).outcome(), Outcome::NotApplied, "{line}");
+        }
+        let unreachable = RedisError::from((DriverKind::ClusterConnectionNotFound, "no node"));
+        assert_eq!(from_redis(&unreachable).outcome(), Outcome::NotApplied);
+        // A proxy in between does not know what the server has done.
+        assert_eq!(reply("upstream request timeout").outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_proves_nothing() {
+        for kind in [
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied,
+        ] {
+            let error = from_redis(&io::Error::new(kind, "no").into());
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown), "{kind}");
+        }
+        let garbled = redis::parse_redis_value(b"\xff\xff\r\n").unwrap_err();
+        let error = from_redis(&garbled);
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
+        assert_eq!(connecting(&garbled).kind(), ErrorKind::Other);
+        let login = (DriverKind::Io, "Failed to connect", "NOAUTH Authentication required".to_owned());
+        assert_eq!(from_redis(&login.into()).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_user_without_scripts_is_told_so() {
+        for line in [
+            "NOPERM User x has no permissions to run the 'evalsha' command",
+            "NOPERM this user has no permissions to run the 'eval' command or its subcommand",
+            "ERR unknown command 'EVALSHA', with args beginning with: 'x'",
+            "ERR unknown command `EVAL`, with args beginning with: `x`",
+        ] {
+            assert!(reply(line).message().contains("`EVAL`"), "{line}: {}", reply(line));
+        }
+        for line in [
+            "ERR ACL failure in script: User x has no permissions to run the 'pttl' command",
+            "ERR The user executing the script can't run this command or subcommand script: f_0",
+        ] {
+            assert_eq!(reply(line).kind(), ErrorKind::PermissionDenied, "{line}");
+        }
+    }
+
+    #[test]
     fn errors_of_a_node_name_the_scheme_of_clusters() {
         for line in [
             "MOVED 12182 10.0.0.1:6379",
@@ -295,7 +390,7 @@ mod tests {
         let cluster = "Failed to create initial connections";
         let cluster = (DriverKind::Io, cluster, "WRONGPASS invalid username-password pair".to_owned());
         assert_eq!(from_redis(&cluster.into()).kind(), ErrorKind::PermissionDenied);
-        let tls = from_redis(&io::Error::new(io::ErrorKind::InvalidData, "UnknownIssuer").into());
+        let tls = connecting(&io::Error::new(io::ErrorKind::InvalidData, "UnknownIssuer").into());
         assert_eq!(tls.kind(), ErrorKind::InvalidConfig);
     }
 }

@@ -22,16 +22,16 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Has the `former` connections closed and returns the identity of `connection`. With no list, this
-    /// is the first one. An empty list means that the server cannot be asked to close them, and so does
-    /// `None` as the result.
-    pub(crate) async fn replace(
-        connection: &mut Connection,
-        former: Option<&[Self]>,
-    ) -> Result<Option<Self>> {
+    /// Has the `former` connections closed. Returns the connections to remember: those of them that may
+    /// still be open, and this one last. With no list, this is the first connection. An empty list means
+    /// that the server cannot be asked to close connections.
+    pub(crate) async fn replace(connection: &mut Connection, former: Option<&[Self]>) -> Result<Vec<Self>> {
         let former = match former {
-            None => return Self::learn(connection).await.map_err(|error| error::from_redis(&error)),
-            Some([]) => return Ok(None),
+            None => {
+                let identity = Self::learn(connection).await.map_err(|error| error::from_redis(&error))?;
+                return Ok(identity.into_iter().collect());
+            }
+            Some([]) => return Ok(Vec::new()),
             Some(former) => former,
         };
         let failed = |error: RedisError| unconfirmed(error::from_redis(&error).message());
@@ -40,17 +40,17 @@ impl Identity {
         for former in former.iter().filter(|former| former.run_id == identity.run_id) {
             connection.call(&kill(&former.id), Route::Any).await.map_err(failed)?;
         }
-        Ok(Some(identity))
+        Ok(identity.and_unclosed(former))
     }
 
-    /// Returns the connections to remember after [`replace`](Self::replace): this one, and the former
-    /// ones that its server process cannot close. That process may have ended, or may be another
-    /// living server behind the same name. The latter closes them when it answers again.
-    pub(crate) fn and_unclosed(&self, former: &[Self]) -> Vec<Self> {
+    /// This connection, and the former ones that its server process cannot close. Their process may have
+    /// ended, or may be another living server behind the same name. The latter closes them when it
+    /// answers again.
+    fn and_unclosed(self, former: &[Self]) -> Vec<Self> {
         let mut kept: Vec<Self> =
             former.iter().filter(|former| former.run_id != self.run_id).cloned().collect();
         kept.drain(..kept.len().saturating_sub(MAX_FORMER));
-        kept.push(self.clone());
+        kept.push(self);
         kept
     }
 

@@ -101,6 +101,7 @@
 //! overwrite a newer one of the same key, as long as the network holds its bytes back. TCP gives up
 //! after about 15 minutes on Linux (`tcp_retries2`).
 
+mod active;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;

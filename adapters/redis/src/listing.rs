@@ -7,7 +7,7 @@ use larder_kit::{PageSize, Pager};
 use redis::Value;
 
 use crate::{
-    client::ActiveConnection,
+    active::ActiveConnection,
     driver::{CHUNK, Driver},
     error::{self, unexpected_reply},
     fence,

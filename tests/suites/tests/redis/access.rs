@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind, Expiry, Operation};
+use larder_core::{Error, ErrorKind, Expiry, Operation, Outcome};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
@@ -15,6 +15,7 @@ async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     let error = RedisStorage::connect(url).await.fails(kind, what);
     assert!(started.elapsed() < Duration::from_secs(10), "{what}: took {:?}", started.elapsed());
     assert_eq!((error.adapter(), error.operation()), (Some("redis"), Some(Operation::Connect)), "{what}");
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{what}");
     for secret in [PASSWORD, "wrong-horse"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{what}: prints a password");
     }
@@ -103,6 +104,17 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     let error = storage.write(key("k"), "v").await;
     let error = error.fails(ErrorKind::PermissionDenied, "write as a reader");
     assert!(!error.is_retryable());
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+    let error = storage.touch(key("k"), Expiry::Never).await;
+    let error = error.fails(ErrorKind::PermissionDenied, "touch by a script as a reader");
+    assert!(error.message().contains("`EVALSHA`"), "{error}");
+    // A script may run what its user may run.
+    command(server.url(), "ACL SETUSER reader +eval +evalsha").await;
+    open(&server, space, "").await.write(key("here"), "v").await.must("write");
+    let error = storage.touch(key("here"), Expiry::Never).await;
+    let error = error.fails(ErrorKind::PermissionDenied, "touch by a script as a reader who may run scripts");
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+    open(&server, space, "").await.delete(key("here")).await.must("delete");
     let absent = storage.write(key("k"), "v").if_absent().await;
     absent.fails(ErrorKind::PermissionDenied, "conditional write as a reader");
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");

@@ -123,6 +123,7 @@ pub(crate) async fn full(context: Context<Place>) {
     let error = storage.write(key("k"), "v").await;
     let error = error.fails(ErrorKind::StorageFull, "write into full memory");
     assert!(!error.is_retryable());
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
     assert!(storage.read(key("k")).await.must("read").is_none());
     assert!(!storage.delete(key("k")).await.must("delete"));
     command(server.url(), "CONFIG SET maxmemory 0").await;
