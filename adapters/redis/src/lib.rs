@@ -73,8 +73,8 @@
 //!   since it then begins again; a move that is still going on when it ends may hide the keys on their
 //!   way.
 //! - Each operation on one key is one command. Where Redis has none for it, it is a script: a value with
-//!   its time to live (also in listings), and what [`CompareAndSwap`] says. The user then needs the
-//!   permission to run `EVAL` and `EVALSHA`.
+//!   its time to live (also in listings), and what [`CompareAndSwap`] says. So the user needs the
+//!   permission to run `EVAL` and `EVALSHA`; the README names all commands that are used.
 //! - A batch is one pipeline per 256 changes or MiB; in a cluster its commands go out side by side.
 //! - A value has at most 512 MiB. Redis 6.0 and newer, Valkey of any version.
 //!

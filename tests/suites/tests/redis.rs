@@ -86,6 +86,7 @@ fn main() {
                 .case("a_smaller_limit_of_the_server_is_too_large", faults::smaller_limit)
                 .case("a_batch_says_which_entries_failed", keyspace::partial_failures)
                 .case("missing_permission", access::missing_permission)
+                .case("documented_permissions_are_enough", access::documented_permissions)
                 .case("a_listing_reads_no_more_than_its_limit", round_trips::limit)
                 .case("fencing_needs_permission", fencing::needs_permission)
                 .case("unfenced_storage_reconnects", fencing::unfenced_storage_reconnects)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_core::{Error, ErrorKind, Expiry, Operation, Outcome};
+use larder_core::{Condition, Error, ErrorKind, Expiry, Operation, Outcome};
 use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
@@ -126,6 +126,39 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     open(&server, space, "").await.write(key("k"), "v").await.must("write");
     let listed: Vec<_> = futures_util::TryStreamExt::try_collect(storage.keys("")).await.must("list");
     assert_eq!(listed, [key("k")]);
+}
+
+/// The permissions that the README names are enough for everything.
+pub(crate) async fn documented_permissions(context: Context<Place>) {
+    let server = private(Kind::Redis, &[]).await;
+    let space = context.target.space();
+    let readme = include_str!("../../../../adapters/redis/README.md");
+    let documented = readme.lines().find(|line| line.starts_with("ACL SETUSER")).must("find the permissions");
+    let rules = documented.replace("shop-bot", space).replace(">password", ">wrong-horse");
+    command(server.url(), &rules).await;
+    let url = server.url().replacen("://", "://bot:wrong-horse@", 1);
+    for cas in ["auto", "script"] {
+        let storage = RedisStorage::connect(&format!("{url}?prefix={space}&cas={cas}")).await.must("connect");
+        assert!(storage.info().fenced);
+        storage.ping().await.must("ping");
+        for (name, expiry) in [("goes", Expiry::after_secs(60)), ("stays", Expiry::Never)] {
+            let written = storage.write(key(name), "v").expiry(expiry).if_absent().await.must("write");
+            let at = Condition::unchanged(written.version);
+            storage.write(key(name), "v").expiry(expiry).condition(at.clone()).await.must("overwrite");
+            storage.touch(key(name), expiry).condition(at).await.must("touch a version");
+            assert!(storage.touch(key(name), expiry).await.must("touch"));
+            assert!(storage.contains(&key(name)).await.must("contains"));
+            assert!(storage.ttl(&key(name)).await.must("ttl").is_some());
+            assert!(storage.read(key(name)).touching(expiry).await.must("read and touch").is_some());
+            assert!(storage.read(key(name)).with_ttl().await.must("read with the TTL").is_some());
+        }
+        let entries: Vec<_> = futures_util::TryStreamExt::try_collect(storage.entries("")).await.must("list");
+        assert_eq!(entries.len(), 2);
+        let version = entries[0].1.version.clone();
+        let deletion = storage.delete(&entries[0].0).condition(Condition::unchanged(version));
+        assert!(deletion.await.must("delete a version"));
+        assert_eq!(storage.clear("").await.must("clear"), 1);
+    }
 }
 
 pub(crate) async fn no_such_database(context: Context<Place>) {
