@@ -99,7 +99,7 @@ pub(crate) fn connecting(error: &RedisError) -> Error {
 /// each script changes something in its last step only.
 pub(crate) fn from_redis(error: &RedisError) -> Error {
     let (kind, message) = match error.kind() {
-        // The command may have been executed, whatever the connection broke of.
+        // The command may have been executed before the connection broke.
         DriverKind::Io => return from_io(error).partly_applied(),
         DriverKind::Server(_) | DriverKind::Extension => return from_server(error),
         DriverKind::ClusterConnectionNotFound => {

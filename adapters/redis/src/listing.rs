@@ -42,8 +42,9 @@ pub(crate) struct Listing {
     /// Found, and still to be read.
     keys: Vec<Key>,
     page: PageSize,
-    /// How many entries remain until the listing has as many as were asked for.
-    remaining: usize,
+    /// How many values may be read at once, so that they are not more than were asked for. `Store` ends
+    /// the listing.
+    wanted: usize,
 }
 
 impl Listing {
@@ -60,7 +61,7 @@ impl Listing {
             restarts: 0,
             keys: Vec::new(),
             page: PageSize::new(FIRST_PAGE, CHUNK),
-            remaining: options.limit.map_or(usize::MAX, NonZeroUsize::get),
+            wanted: options.limit.map_or(usize::MAX, NonZeroUsize::get),
         }
     }
 
@@ -123,14 +124,9 @@ impl Listing {
 
 impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        if self.remaining == 0 {
-            return Ok(None);
-        }
         if self.keys.is_empty() {
             let Some(keys) = self.step().await? else { return Ok(None) };
             if !self.values {
-                let named = keys.iter().filter(|key| key.is_ok()).count();
-                self.remaining = self.remaining.saturating_sub(named);
                 return Ok(Some(keys.into_iter().map(|key| key.map(Entry::key)).collect()));
             }
             let mut unnameable = Vec::new();
@@ -138,7 +134,7 @@ impl Pager for Listing {
             self.keys.extend(keys.into_iter().filter_map(nameable));
             return Ok(Some(unnameable));
         }
-        let rest = self.keys.split_off(self.page.entries().min(self.remaining).min(self.keys.len()));
+        let rest = self.keys.split_off(self.page.entries().min(self.wanted).min(self.keys.len()));
         let keys = std::mem::replace(&mut self.keys, rest);
         let records = self.driver.read_many(&keys, &ReadOptions::new().with_ttl()).await;
         let mut page = Vec::with_capacity(keys.len());
@@ -147,7 +143,7 @@ impl Pager for Listing {
             match record {
                 Ok(Some(record)) => {
                     bytes += record.value.len();
-                    self.remaining -= 1;
+                    self.wanted = self.wanted.saturating_sub(1).max(1);
                     page.push(Ok(Entry::new(key, record)));
                 }
                 // It has gone since it was found.
