@@ -53,6 +53,15 @@ pub trait Factory: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Why the law (or case) of that name cannot hold on this server, if it is not the adapter's fault: the
+    /// server is not the real one. The law is then reported as ignored, for that reason.
+    ///
+    /// By default all laws have to hold.
+    fn excuse(&self, law: &str) -> Option<String> {
+        let _ = law;
+        None
+    }
+
     /// Removes the space after a case that succeeded. All handles on it are closed by then.
     ///
     /// By default it is opened once more, cleared where the storage can list, and closed. Override
@@ -82,6 +91,10 @@ impl<F: Factory + ?Sized> Factory for Arc<F> {
 
     async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
         (**self).damage(space, key).await
+    }
+
+    fn excuse(&self, law: &str) -> Option<String> {
+        (**self).excuse(law)
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {

@@ -251,7 +251,7 @@ impl<F: Factory> Suite<F> {
                 let except = self.except.get(&name).cloned();
                 Trial::ignorable_test(title, move || match except {
                     Some(reason) => Ok(Completion::ignored_with(reason)),
-                    None => shared.run(body),
+                    None => shared.run(&name, body),
                 })
             })
             .collect()
@@ -274,7 +274,7 @@ struct Shared<F> {
 }
 
 impl<F: Factory> Shared<F> {
-    fn run(&self, body: Body<F>) -> Result<Completion, Failed> {
+    fn run(&self, name: &str, body: Body<F>) -> Result<Completion, Failed> {
         self.runtime.block_on(async {
             let factory = self.factory.get_or_init(|| async { (self.connect)().await.map(Arc::new) }).await;
             let factory = match factory {
@@ -284,6 +284,9 @@ impl<F: Factory> Shared<F> {
                 }
                 Err(missing) => return Ok(Completion::ignored_with(&missing.reason)),
             };
+            if let Some(excuse) = factory.excuse(name) {
+                return Ok(Completion::ignored_with(excuse));
+            }
             let target = Target::new(Arc::clone(&factory) as Arc<dyn Factory>).with_scale(self.scale);
             let case = body(Context { factory, target: target.clone() });
             law::check(target.clone(), case, self.timeout).await.map_err(Failed::from)?;
@@ -356,6 +359,31 @@ mod tests {
         });
         assert_eq!(counts(&conclusion), [1, 2, 1]);
         assert_eq!(CONNECTED.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_the_factory_excuses_is_ignored() {
+        struct Excused;
+
+        #[larder_core::async_trait]
+        impl Factory for Excused {
+            async fn open(&self, _: &str) -> Result<Store, Error> {
+                Err(Error::new(larder_core::ErrorKind::Other, "not needed"))
+            }
+
+            fn excuse(&self, law: &str) -> Option<String> {
+                (law == "is_excused").then(|| "the server is a stand-in".to_owned())
+            }
+        }
+
+        let conclusion = run(|runtime| {
+            Suite::new("own", Arc::new(Excused))
+                .without_laws()
+                .case("is_excused", |_| async { panic!("it must not run") })
+                .case("succeeds", |_| async {})
+                .into_trials(runtime)
+        });
+        assert_eq!(counts(&conclusion), [1, 0, 1]);
     }
 
     #[test]
