@@ -1,16 +1,15 @@
 //! JSON text -> BSON.
 
-use std::{fmt, str};
+use std::str;
 
 use larder_core::{Error, ErrorKind, Result};
-use mongodb::bson::{Bson, Document};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope};
 use serde_json::value::RawValue;
 
-use super::{Numbers, number, types};
+use super::{
+    number::{self, Numbers},
+    types::{self, Meaning, Members},
+};
 
 /// MongoDB takes 100 levels of nesting; the document around the value is one of them.
 const MAX_DEPTH: usize = 99;
@@ -24,26 +23,13 @@ const MAX_DEPTH: usize = 99;
 /// BSON cannot hold: a member name twice in one object or with a NUL in it, a number beyond 34 digits,
 /// more than 99 levels of nesting.
 pub(crate) fn to_bson(json: &[u8], numbers: Numbers) -> Result<Bson> {
-    parse(json, numbers, false)
-}
-
-/// The document that the members of the object `json` make, whatever the object itself stands for;
-/// `None` if it is not an object.
-pub(super) fn members(json: &[u8], numbers: Numbers) -> Option<Document> {
-    match parse(json, numbers, true) {
-        Ok(Bson::Document(members)) => Some(members),
-        _ => None,
-    }
-}
-
-fn parse(json: &[u8], numbers: Numbers, plain: bool) -> Result<Bson> {
     let text = str::from_utf8(json)
         .map_err(|error| invalid(&format!("the value is not UTF-8 at byte {}", error.valid_up_to())))?;
     let root: &RawValue = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         invalid(&format!("the value is not JSON at line {line}, column {column}"))
     })?;
-    Parser { text, numbers, plain }.value(root, 0)
+    Parser { text, numbers }.value(root, 0)
 }
 
 fn invalid(what: &str) -> Error {
@@ -53,13 +39,18 @@ fn invalid(what: &str) -> Error {
     )
 }
 
+fn check_depth(depth: usize) -> Result<()> {
+    if depth < MAX_DEPTH {
+        return Ok(());
+    }
+    Err(invalid(&format!("the value is nested more than {MAX_DEPTH} levels deep")))
+}
+
 /// Goes through a text that is known to be JSON, level by level. `serde_json` alone would make an `f64` of
 /// a number, whose text decides how it is stored.
 struct Parser<'a> {
     text: &'a str,
     numbers: Numbers,
-    /// The outermost object is its members, whatever they spell.
-    plain: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -67,15 +58,21 @@ impl<'a> Parser<'a> {
         let text = json.get();
         // The grammar has been checked, so only a surrogate without its other half can still be wrong.
         let halved = |_| self.invalid("text with half a surrogate pair", json);
-        if text.starts_with(['{', '[']) && depth == MAX_DEPTH {
-            return Err(invalid(&format!("the value is nested more than {MAX_DEPTH} levels deep")));
+        if text.starts_with(['{', '[']) {
+            check_depth(depth)?;
         }
         match text.as_bytes().first() {
             Some(b'{') => {
-                let members = self.members(serde_json::from_str(text).map_err(halved)?, depth)?;
-                let plain = self.plain && depth == 0;
-                let other = if plain { None } else { types::resolve(&members, self.numbers) };
-                Ok(other.unwrap_or(Bson::Document(members)))
+                let members = serde_json::from_str(text).map_err(halved)?;
+                Ok(match types::meaning(text.as_bytes(), &members, self.numbers) {
+                    Meaning::Plain => Bson::Document(self.document(members, depth)?),
+                    Meaning::Literal(object) => Bson::Document(self.document_of(object, depth)?),
+                    Meaning::Code(code, scope) => {
+                        let scope = self.document_of(scope, depth + 1)?;
+                        Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope })
+                    }
+                    Meaning::Type(value) => value,
+                })
             }
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).map_err(halved)?;
@@ -90,7 +87,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn members(&self, members: Members<'a>, depth: usize) -> Result<Document> {
+    /// The document that an object spells, whatever else it would stand for.
+    fn document_of(&self, object: &'a RawValue, depth: usize) -> Result<Document> {
+        let halved = |_| self.invalid("text with half a surrogate pair", object);
+        check_depth(depth)?;
+        self.document(serde_json::from_str(object.get()).map_err(halved)?, depth)
+    }
+
+    fn document(&self, members: Members<'a>, depth: usize) -> Result<Document> {
         let mut document = Document::new();
         for (name, json) in members.0 {
             if name.contains('\0') {
@@ -106,33 +110,6 @@ impl<'a> Parser<'a> {
     fn invalid(&self, what: &str, json: &RawValue) -> Error {
         let at = json.get().as_ptr().addr() - self.text.as_ptr().addr();
         invalid(&format!("the value has {what} at byte {at}"))
-    }
-}
-
-/// The members of an object, in their order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(Collect).map(Self)
     }
 }
 

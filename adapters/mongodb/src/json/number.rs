@@ -1,11 +1,20 @@
-//! A JSON number's text -> the BSON number that holds it exactly.
+//! JSON numbers as text, and the BSON numbers that hold them exactly.
 
-use mongodb::bson::{Bson, Decimal128};
+use mongodb::bson::{Bson, Decimal128, RawBsonRef};
 
-use super::Numbers;
+/// How integers and doubles go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// A double and an integer stay apart: a double with no fraction is spelled `1.0`. An integer is
+    /// stored as the smaller of int32 and int64 that holds it, also if it was an int64 before.
+    AsStored,
+    /// A double with no fraction is spelled `1`: in JavaScript they are the same number. It is stored as
+    /// its driver does, an int32 or a double, whichever of int32, int64 and double it was before.
+    JavaScript,
+}
 
 /// The largest integer that JavaScript tells from its neighbours: `Number.MAX_SAFE_INTEGER`.
-pub(super) const MAX_SAFE: u64 = (1 << 53) - 1;
+const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// The BSON number for `text`, which is a number by JSON's grammar; `None` if no BSON number holds
 /// it exactly.
@@ -40,6 +49,37 @@ pub(super) fn parse(text: &str, numbers: Numbers) -> Option<Bson> {
     double(text).map(Bson::Double).or_else(|| decimal(text))
 }
 
+/// The text of a number; `None` if `value` is no number that JSON has, or if [`parse`] would make another
+/// type of the text.
+pub(super) fn spell(value: RawBsonRef<'_>, numbers: Numbers) -> Option<String> {
+    Some(match value {
+        RawBsonRef::Int32(integer) => integer.to_string(),
+        RawBsonRef::Int64(long) => {
+            let text = long.to_string();
+            // Beyond what JavaScript counts to, its driver hands out an int64 as an object: it must not
+            // come back as a double.
+            let safe = numbers == Numbers::AsStored || long.unsigned_abs() <= MAX_SAFE;
+            return (safe || parse(&text, numbers) == Some(Bson::Int64(long))).then_some(text);
+        }
+        RawBsonRef::Double(double) if double.is_finite() => {
+            let negative_zero = double == 0.0 && double.is_sign_negative();
+            let integer = double.fract() == 0.0 && double.abs() < 1e21 && !negative_zero;
+            match numbers {
+                // As JSON.stringify: integers below 10^21 with all their digits and no point.
+                Numbers::JavaScript if integer => double.to_string(),
+                // The shortest text that reads back as this double, with a point or an exponent.
+                _ => format!("{double:?}"),
+            }
+        }
+        RawBsonRef::Decimal128(decimal) => {
+            let text = decimal.to_string();
+            // A number alone would come back as a double where a double can hold it.
+            return (parse(&text, numbers) == Some(Bson::Decimal128(decimal))).then_some(text);
+        }
+        _ => return None,
+    })
+}
+
 fn double(text: &str) -> Option<f64> {
     let double: f64 = text.parse().ok()?;
     // The shortest text that names this double: what a reader of it will write again.
@@ -52,41 +92,25 @@ fn decimal(text: &str) -> Option<Bson> {
 }
 
 fn same(one: &str, other: &str) -> bool {
-    let one = Decimal::parse(one);
-    one.is_some() && one == Decimal::parse(other)
+    let one = parts(one);
+    one.is_some() && one == parts(other)
 }
 
-/// A decimal number in a form that has one spelling: 0.digits * 10^exponent, the digits with no zero
-/// at either end. Zero has no digits, and keeps its sign.
-#[derive(PartialEq)]
-struct Decimal {
-    negative: bool,
-    digits: Vec<u8>,
-    exponent: i64,
-}
-
-impl Decimal {
-    fn parse(text: &str) -> Option<Self> {
-        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return None; // `NaN`, `inf`
-        }
-        let mut exponent: i64 = exponent.parse().ok()?;
-        exponent = exponent.checked_add(i64::try_from(whole.len()).ok()?)?;
-        let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
-        digits.drain(..zeros);
-        exponent = exponent.checked_sub(i64::try_from(zeros).ok()?)?;
-        while digits.last() == Some(&b'0') {
-            digits.pop();
-        }
-        if digits.is_empty() {
-            exponent = 0;
-        }
-        Some(Self { negative, digits, exponent })
+/// A decimal number in a form that has one spelling: its sign, its digits with no zero at either end, and
+/// the exponent of the last. Zero has no digits, and keeps its sign.
+fn parts(text: &str) -> Option<(bool, String, i64)> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole.strip_prefix('-').unwrap_or(whole), fraction].concat();
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None; // `NaN`, `inf`
     }
+    let digits = digits.trim_start_matches('0');
+    let significant = digits.trim_end_matches('0');
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    let exponent = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let exponent = if significant.is_empty() { 0 } else { exponent.checked_add(zeros)? };
+    Some((whole.starts_with('-'), significant.to_owned(), exponent))
 }
 
 #[cfg(test)]

@@ -5,110 +5,142 @@
 //! program that stored just that, is read as `{"$literal": {"$oid": "..."}}`. Numbers are the exception:
 //! see [`Numbers`].
 
+use std::fmt;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use mongodb::bson::{
-    Binary, Bson, DateTime, Decimal128, Document, JavaScriptCodeWithScope, RawDocument, RawDocumentBuf,
-    Regex, Timestamp, doc, oid::ObjectId,
+use mongodb::bson::{Bson, DateTime, RawBsonRef, RawDocumentBuf, doc};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_value},
 };
 
-use super::{Numbers, encode::members, to_json};
+use super::number::{self, Numbers};
 
 /// The name around a document that would be taken for a type. MongoDB's expressions use it alike.
 pub(super) const LITERAL: &str = "$literal";
 
-/// The BSON value that an object with these members stands for, if it is not a plain document.
-pub(super) fn resolve(object: &Document, numbers: Numbers) -> Option<Bson> {
-    let (name, value) = object.iter().next()?;
-    match object.len() {
-        1 if name == LITERAL => literal(value, numbers).map(Bson::Document),
-        1 => typed(name, value).filter(|typed| spelling(typed, numbers).as_ref() == Some(object)),
-        2 => match (object.get("$code")?, object.get("$scope")?) {
-            (Bson::String(code), Bson::Document(scope)) => {
-                let (code, scope) = (code.clone(), scope.clone());
-                Some(Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope }))
-            }
-            _ => None,
+/// What an object stands for.
+pub(super) enum Meaning<'a> {
+    /// The document of its members.
+    Plain,
+    /// The document of the members of this object, which alone would stand for something else.
+    Literal(&'a RawValue),
+    /// Code with the scope of this object.
+    Code(String, &'a RawValue),
+    Type(Bson),
+}
+
+/// What the object `text` with these members stands for.
+pub(super) fn meaning<'a>(text: &'a [u8], members: &Members<'a>, numbers: Numbers) -> Meaning<'a> {
+    match members.0.as_slice() {
+        [(name, inner)] if name == LITERAL => match meaning_of(inner.get().as_bytes(), numbers) {
+            Meaning::Plain => Meaning::Plain,
+            _ => Meaning::Literal(inner),
         },
-        _ => None,
+        [(name, _)] if name.starts_with('$') => typed(text, numbers).map_or(Meaning::Plain, Meaning::Type),
+        [(first, one), (second, other)] => match (first.as_str(), second.as_str()) {
+            ("$code", "$scope") => code(one, other, numbers),
+            ("$scope", "$code") => code(other, one, numbers),
+            _ => Meaning::Plain,
+        },
+        _ => Meaning::Plain,
     }
 }
 
-/// Whether the text of a document's members would be taken for something else.
-pub(super) fn reads_as_another(document: &RawDocument, text: &[u8], numbers: Numbers) -> bool {
-    let few = text.starts_with(br#"{"$"#) && document.iter().nth(2).is_none();
-    few && members(text, numbers).is_some_and(|members| resolve(&members, numbers).is_some())
+/// The same of any text; [`Meaning::Plain`] of what is not an object.
+pub(super) fn meaning_of(text: &[u8], numbers: Numbers) -> Meaning<'_> {
+    serde_json::from_slice(text).map_or(Meaning::Plain, |members| meaning(text, &members, numbers))
 }
 
-/// The document that `{"$literal": value}` stands for.
-fn literal(value: &Bson, numbers: Numbers) -> Option<Document> {
+fn code<'a>(code: &RawValue, scope: &'a RawValue, numbers: Numbers) -> Meaning<'a> {
+    let scope = match meaning_of(scope.get().as_bytes(), numbers) {
+        Meaning::Plain if scope.get().starts_with('{') => scope,
+        Meaning::Literal(document) => document,
+        _ => return Meaning::Plain,
+    };
+    serde_json::from_str(code.get()).map_or(Meaning::Plain, |code| Meaning::Code(code, scope))
+}
+
+/// The type that is read as this object.
+fn typed(text: &[u8], numbers: Numbers) -> Option<Bson> {
+    let mut object: Value = serde_json::from_slice(text).ok()?;
+    if numbers == Numbers::JavaScript {
+        whole_numbers(&mut object);
+    }
+    let typed = Bson::deserialize(&object).ok().filter(|typed| typed.as_document().is_none())?;
+    let stored = RawDocumentBuf::try_from(&doc! { "": &typed }).ok()?;
+    let stored = stored.get("").ok()??;
+    (number::spell(stored, numbers).is_none() && spelling(stored)? == object).then_some(typed)
+}
+
+/// To JavaScript 1.0 and 1 are one number.
+fn whole_numbers(value: &mut Value) {
     match value {
-        Bson::Document(members) => resolve(members, numbers).map(|other| doc! { LITERAL: other }),
-        Bson::Array(_) | Bson::String(_) | Bson::Boolean(_) | Bson::Null | Bson::Int32(_) => None,
-        other => spelling(other, numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            let whole = number.as_f64().and_then(|double| double.to_string().parse::<u32>().ok());
+            *value = whole.map_or_else(|| number.clone().into(), Value::from);
+        }
+        _ => {}
     }
 }
 
-/// The members of the object that reading `value` gives; `None` if it gives no object.
-fn spelling(value: &Bson, numbers: Numbers) -> Option<Document> {
-    let document = RawDocumentBuf::try_from(&doc! { "value": value }).ok()?;
-    let text = to_json(document.get("value").ok()??, numbers).ok()?;
-    members(&text, numbers)
-}
-
-/// The type that `{name: value}` names, in whatever spelling.
-fn typed(name: &str, value: &Bson) -> Option<Bson> {
-    Some(match (name, value) {
-        ("$oid", Bson::String(hex)) => Bson::ObjectId(ObjectId::parse_str(hex).ok()?),
-        ("$date", Bson::String(text)) => Bson::DateTime(DateTime::parse_rfc3339_str(text).ok()?),
-        ("$date", Bson::Document(long)) => date(long.get_str("$numberLong").ok()?.parse().ok()?),
-        // The inner object was taken for a type of its own.
-        ("$date", Bson::Int64(millis)) => date(*millis),
-        ("$numberDouble", Bson::String(text)) => Bson::Double(match text.as_str() {
-            "NaN" => f64::NAN,
-            "Infinity" => f64::INFINITY,
-            "-Infinity" => f64::NEG_INFINITY,
-            _ => return None,
-        }),
-        ("$numberDecimal", Bson::String(text)) => Bson::Decimal128(text.parse::<Decimal128>().ok()?),
-        ("$numberLong", Bson::String(text)) => Bson::Int64(text.parse().ok()?),
-        ("$symbol", Bson::String(text)) => Bson::Symbol(text.clone()),
-        ("$code", Bson::String(code)) => Bson::JavaScriptCode(code.clone()),
-        ("$binary", Bson::Document(binary)) => Bson::Binary(Binary {
-            subtype: u8::from_str_radix(binary.get_str("subType").ok()?, 16).ok()?.into(),
-            bytes: BASE64.decode(binary.get_str("base64").ok()?).ok()?,
-        }),
-        ("$regularExpression", Bson::Document(regex)) => {
-            let (pattern, options) = (regex.get_str("pattern").ok()?, regex.get_str("options").ok()?);
-            // BSON has the options in order.
-            let in_order = options.as_bytes().is_sorted();
-            Regex { pattern: part(pattern)?, options: part(options).filter(|_| in_order)? }.into()
+/// The object that a value is read as for which JSON has nothing.
+pub(super) fn spelling(value: RawBsonRef<'_>) -> Option<Value> {
+    Some(match value {
+        RawBsonRef::Int64(long) => json!({ "$numberLong": long.to_string() }),
+        RawBsonRef::Double(double) => json!({ "$numberDouble": match double {
+            f64::INFINITY => "Infinity",
+            f64::NEG_INFINITY => "-Infinity",
+            _ => "NaN",
+        } }),
+        RawBsonRef::DateTime(at) => date(at),
+        RawBsonRef::Binary(binary) => {
+            let subtype = format!("{:02x}", u8::from(binary.subtype));
+            json!({ "$binary": { "base64": BASE64.encode(binary.bytes), "subType": subtype } })
         }
-        ("$timestamp", Bson::Document(at)) => {
-            Bson::Timestamp(Timestamp { time: count(at.get("t")?)?, increment: count(at.get("i")?)? })
-        }
-        ("$undefined", Bson::Boolean(true)) => Bson::Undefined,
-        ("$minKey", Bson::Int32(1)) => Bson::MinKey,
-        ("$maxKey", Bson::Int32(1)) => Bson::MaxKey,
-        _ => return None,
+        // The driver's BSON spells the others so by itself.
+        other => to_value(other).ok()?,
     })
 }
 
-/// A part of a regular expression, which BSON ends with a NUL. The driver's BSON has it as a `String` or,
-/// with its feature `bson-3`, as a type of its own.
-fn part<T: TryFrom<String>>(text: &str) -> Option<T> {
-    (!text.contains('\0')).then(|| T::try_from(text.to_owned()).ok()).flatten()
+fn date(at: DateTime) -> Value {
+    let millis = at.timestamp_millis();
+    // Relaxed Extended JSON spells the years 1970 to 9999 as text.
+    let text = (0..253_402_300_800_000).contains(&millis).then(|| at.try_to_rfc3339_string().ok()).flatten();
+    text.map_or_else(
+        || json!({ "$date": { "$numberLong": millis.to_string() } }),
+        |text| json!({ "$date": text }),
+    )
 }
 
-const fn date(millis: i64) -> Bson {
-    Bson::DateTime(DateTime::from_millis(millis))
-}
+/// The members of an object, in their order.
+pub(super) struct Members<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
-fn count(number: &Bson) -> Option<u32> {
-    match number {
-        Bson::Int32(number) => u32::try_from(*number).ok(),
-        Bson::Int64(number) => u32::try_from(*number).ok(),
-        // As large numbers are kept for JavaScript.
-        Bson::Double(number) => number.to_string().parse().ok(),
-        _ => None,
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect).map(Self)
     }
 }
