@@ -141,7 +141,8 @@ impl MongoBuilder {
 
     /// Whether to check the collection and create its index. Default: yes. Without the
     /// [index](crate#what-is-stored) the server does not remove expired documents (they are never seen
-    /// either way).
+    /// either way), and the collection may hold documents of another program. Documents of the other layout
+    /// or format are refused either way, if the user may read the collection.
     pub const fn setup(mut self, setup: bool) -> Self {
         self.options.setup = Some(setup);
         self
@@ -216,7 +217,7 @@ impl MongoBuilder {
         let storage = MongoStorage::new(Driver::new(collection, owned, runtime, timeout), model);
         let ready = match self.options {
             Options { existing: true, .. } => setup::check_existing(&storage.driver, model).await,
-            Options { setup: Some(false), .. } => storage.driver.ping().await,
+            Options { setup: Some(false), .. } => setup::check_contents(&storage.driver, model).await,
             _ => setup::set_up(&storage.driver, model).await,
         };
         if ready.is_err() {

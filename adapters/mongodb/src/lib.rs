@@ -59,10 +59,12 @@
 //! The index would remove another program's documents, so the set-up creates it only in a collection
 //! that is new, empty, or Larder's. It looks at the ten documents with the least and the ten with the
 //! greatest `_id` (at the names and types of their fields, not at their values), at the indexes and at the
-//! options of the collection. Connecting fails with
+//! options of the collection. If the index is missing and there are documents, the server checks all of
+//! them before the index is created. Connecting fails with
 //! [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and changes nothing,
 //!
-//! - if none of the documents has the fields above, or if some have not and the index is missing;
+//! - if none of the documents looked at has the fields above, or if the index is missing and any document
+//!   has other fields or no `version`;
 //! - if the documents are of the other `layout`, or their values of the other form (`values`);
 //! - if the collection is empty and has the other layout's index, an index on other fields, or
 //!   validation rules;

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use larder_core::{ErrorKind, Result};
 use mongodb::{
     Collection, IndexModel,
@@ -21,7 +22,7 @@ use crate::{
     driver::{Driver, Query},
     error::{self, NAMESPACE_NOT_FOUND, invalid_config},
     model::Model,
-    shape::{Contents, Kind},
+    shape::{self, Contents, Kind},
 };
 
 /// How many documents are looked at from either end of the index on `_id`.
@@ -29,8 +30,12 @@ const LOOKED_AT: i32 = 10;
 
 /// Checks the collection and creates the index that the layout needs.
 pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
-    if check_for_writing(&Found::look(driver).await?, model)? {
+    let found = Found::look(driver).await?;
+    if check_for_writing(&found, model)? {
         return Ok(());
+    }
+    if !found.contents.is_empty() {
+        check_all(driver, model.layout).await?;
     }
     let collection = driver.collection()?;
     let wanted = wanted(model.layout);
@@ -60,6 +65,29 @@ pub(crate) async fn check_existing(driver: &Driver, model: Model) -> Result<()> 
     found.check_layout(model)
 }
 
+/// Checks that the documents, if there are some, are not of the other layout or format, where entries would
+/// seem to be absent. Changes nothing. Documents of another program are left to the caller, who may leave
+/// out the set-up to share a collection with it.
+pub(crate) async fn check_contents(driver: &Driver, model: Model) -> Result<()> {
+    match contents(driver).await {
+        Ok(contents) if contents.is_foreign() => Ok(()),
+        Ok(contents) => contents.check(model).map_err(invalid_config),
+        // The user may have rights on single entries alone.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => driver.ping().await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses to create the index if any document is not of the layout. Reads the whole collection, as the
+/// server does to create the index.
+async fn check_all(driver: &Driver, layout: Layout) -> Result<()> {
+    let stages = [doc! { "$match": shape::not_of(layout) }, doc! { "$limit": 1 }];
+    match kinds(driver, stages).await?.first() {
+        Some(kind) => Err(invalid_config(kind.beside(layout))),
+        None => Ok(()),
+    }
+}
+
 /// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
 /// program.
 fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
@@ -68,16 +96,8 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
         check_collation(listed)?;
     }
     found.check_layout(model)?;
-    let layout = model.layout;
-    if found.contents.is_empty() {
-        found.check_unclaimed(layout)?;
-    }
-    found.check_unique_indexes(layout)?;
-    let there = check_indexes(&found.indexes, layout)?;
-    if !there {
-        found.contents.check_pure(layout).map_err(invalid_config)?;
-    }
-    Ok(there)
+    found.check_other_uses(model.layout)?;
+    check_indexes(&found.indexes, model.layout)
 }
 
 /// The contents of the collection.
@@ -99,15 +119,7 @@ impl Found {
         let (indexes, reply) = driver.read(listed).await?;
         let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
         let listed = listed.and_then(|batch| batch.first()?.as_document().cloned());
-        let mut kinds = Vec::new();
-        // In the order of `_id`, documents of different programs stand apart: numbers come before
-        // strings, ObjectIds after them.
-        for direction in [1, -1] {
-            for fields in driver.find(sample(direction)).await? {
-                kinds.push(Kind::of(&Document::try_from(fields).unwrap_or_default()));
-            }
-        }
-        Ok(Self { listed, indexes, contents: Contents(kinds) })
+        Ok(Self { listed, indexes, contents: contents(driver).await? })
     }
 
     /// Refuses what is of the other layout or of another program.
@@ -132,43 +144,34 @@ impl Found {
         Ok(())
     }
 
-    /// Refuses an empty collection that is prepared for another program's documents.
-    fn check_unclaimed(&self, layout: Layout) -> Result<()> {
+    /// Refuses an empty collection that is prepared for another program's documents, and an index that takes
+    /// one document of this layout and no second.
+    fn check_other_uses(&self, layout: Layout) -> Result<()> {
         let options = self.listed.as_ref().and_then(|listed| listed.get_document("options").ok());
-        if options.is_some_and(|options| options.contains_key("validator")) {
+        let empty = self.contents.is_empty();
+        if empty && options.is_some_and(|options| options.contains_key("validator")) {
             return Err(invalid_config(
                 "the collection is empty and has validation rules, so it may be meant for another program; \
                  name another collection, or open this one with setup=false",
             ));
         }
-        match self.indexes.iter().find(|index| !index.keys.keys().any(|name| is_own(name, layout))) {
-            Some(index) => Err(invalid_config(format!(
-                "the collection is empty and has an index on other fields than Larder's{}, so it may be meant \
-                 for another program; name another collection, or drop that index",
-                named(index),
-            ))),
-            None => Ok(()),
-        }
+        let foreign = |index: &&IndexModel| !index.keys.keys().any(|name| is_own(name, layout));
+        let Some(index) = self.indexes.iter().filter(foreign).find(|index| empty || is_unique(index)) else {
+            return Ok(());
+        };
+        let name = index.options.as_ref().and_then(|options| options.name.as_deref()).unwrap_or("unnamed");
+        Err(invalid_config(if empty {
+            format!(
+                "the collection is empty and has an index on other fields than Larder's (`{name}`), so it may \
+                 be meant for another program; name another collection, or drop that index"
+            )
+        } else {
+            format!(
+                "the collection has a unique index on fields that its documents do not have (`{name}`), so it \
+                 takes only one of them; drop that index"
+            )
+        }))
     }
-
-    /// Refuses an index that takes one document of this layout and no second.
-    fn check_unique_indexes(&self, layout: Layout) -> Result<()> {
-        let blocks =
-            |index: &&IndexModel| is_unique(index) && !index.keys.keys().any(|name| is_own(name, layout));
-        match self.indexes.iter().find(blocks) {
-            Some(index) => Err(invalid_config(format!(
-                "the collection has a unique index on fields that its documents do not have{}, so it takes \
-                 only one of them; drop that index",
-                named(index),
-            ))),
-            None => Ok(()),
-        }
-    }
-}
-
-fn named(index: &IndexModel) -> String {
-    let name = index.options.as_ref().and_then(|options| options.name.as_deref());
-    name.map_or_else(String::new, |name| format!(" (`{name}`)"))
 }
 
 /// Whether an index on this field, or on one within it, is one that documents of the layout can have.
@@ -180,19 +183,30 @@ fn is_own(name: &str, layout: Layout) -> bool {
     fields.contains(&name.split('.').next().unwrap_or(name))
 }
 
-/// A query for the names and types of the fields of some documents; their values stay on the server.
-fn sample(direction: i32) -> Query {
+/// The kinds of the documents at both ends: in the order of `_id`, those of different programs stand apart.
+/// Numbers come before strings, ObjectIds after them.
+async fn contents(driver: &Driver) -> Result<Contents> {
+    let mut found = Vec::new();
+    for direction in [1, -1] {
+        let stages = [doc! { "$sort": { "_id": direction } }, doc! { "$limit": LOOKED_AT }];
+        found.extend(kinds(driver, stages).await?);
+    }
+    Ok(Contents(found))
+}
+
+/// The kinds of the documents that `stages` find, which are at most [`LOOKED_AT`]. Only the names and types
+/// of their fields leave the server.
+async fn kinds(driver: &Driver, stages: [Document; 2]) -> Result<Vec<Kind>> {
     let fields = doc! { "$map": {
         "input": { "$objectToArray": "$$ROOT" },
         "as": "field",
         "in": { "name": "$$field.k", "type": { "$type": "$$field.v" } },
     } };
-    let pipeline = vec![
-        doc! { "$sort": { "_id": direction } },
-        doc! { "$limit": LOOKED_AT },
-        doc! { "$project": { "_id": 0, "fields": fields } },
-    ];
-    Query { primary: true, ..Query::new(pipeline, LOOKED_AT as usize) }
+    let mut pipeline = stages.to_vec();
+    pipeline.push(doc! { "$project": { "_id": 0, "fields": fields } });
+    let query = Query { primary: true, ..Query::new(pipeline, LOOKED_AT as usize) };
+    let found = driver.find(query).await?.into_iter();
+    Ok(found.map(|fields| Kind::of(&Document::try_from(fields).unwrap_or_default())).collect())
 }
 
 fn check_writable(listed: &Document) -> Result<()> {
@@ -216,16 +230,11 @@ fn check_collation(listed: &Document) -> Result<()> {
 }
 
 async fn indexes(collection: &Collection<Document>) -> DriverResult<Vec<IndexModel>> {
-    let mut cursor = match collection.list_indexes().await {
-        Ok(cursor) => cursor,
-        Err(failed) if error::code(&failed) == Some(NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
-        Err(failed) => return Err(failed),
-    };
-    let mut indexes = Vec::new();
-    while cursor.advance().await? {
-        indexes.push(cursor.deserialize_current()?);
+    match collection.list_indexes().await {
+        Ok(indexes) => indexes.try_collect().await,
+        Err(failed) if error::code(&failed) == Some(NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+        Err(failed) => Err(failed),
     }
-    Ok(indexes)
 }
 
 /// The field of the index that the layout needs beside the one on `_id`, which every collection has.

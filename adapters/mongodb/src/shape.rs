@@ -1,6 +1,6 @@
 //! Recognizes the kind of documents in a collection by the names and types of their fields. No I/O.
 
-use mongodb::bson::{Bson, Document};
+use mongodb::bson::{Bson, Document, doc};
 
 use crate::{
     config::{Layout, ValueFormat},
@@ -24,26 +24,41 @@ impl Kind {
     pub(crate) fn of(document: &Document) -> Self {
         let fields = document.get_array("fields").map_or(&[][..], Vec::as_slice);
         let fields = fields.iter().filter_map(Bson::as_document);
-        let fields: Vec<_> = fields
+        let mut fields: Vec<_> = fields
             .filter_map(|field| Some((field.get_str("name").ok()?, field.get_str("type").ok()?)))
             .collect();
-        let type_of = |name: &str| fields.iter().find(|field| field.0 == name).map(|field| field.1);
-        let only = |names: &[&str]| fields.iter().all(|field| names.contains(&field.0));
-        let Some(value) = type_of("value") else {
-            return Self::Other;
-        };
-        if type_of("key") == Some("string") && only(&["_id", "key", "value"]) {
-            return Self::Grammy;
-        }
-        let entry = type_of("_id") == Some("string") && only(&["_id", "value", "version", "expires_at"]);
-        let format = if value == "binData" { ValueFormat::Binary } else { ValueFormat::Document };
-        match type_of("version") {
-            _ if !entry || type_of("expires_at").is_some_and(|expires_at| expires_at != "date") => {
-                Self::Other
+        fields.sort_unstable();
+        let format = |value| if value == "binData" { ValueFormat::Binary } else { ValueFormat::Document };
+        match fields.as_slice() {
+            [("_id", _), ("key", "string"), ("value", _)] => Self::Grammy,
+            [("_id", "string"), ("expires_at", "date"), rest @ ..] | [("_id", "string"), rest @ ..] => {
+                match *rest {
+                    [("value", value), ("version", "long")] => Self::Larder(format(value)),
+                    [("value", value)] => Self::Unversioned(format(value)),
+                    _ => Self::Other,
+                }
             }
-            Some("long") => Self::Larder(format),
-            Some(_) => Self::Other,
-            None => Self::Unversioned(format),
+            _ => Self::Other,
+        }
+    }
+
+    /// Says why the index of `layout` must not be created beside such a document, which is not of the
+    /// layout: it would act on the documents of another program too.
+    pub(crate) const fn beside(self, layout: Layout) -> &'static str {
+        match (layout, self) {
+            (Layout::Larder, Self::Unversioned(_)) => {
+                "documents in the collection have no `version`, so they may be another program's; if they are \
+                 meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or open \
+                 the collection with setup=false"
+            }
+            (Layout::Larder, _) => {
+                "the collection holds other documents beside Larder's, which the index on `expires_at` could \
+                 remove; move them to another collection, or open this one with setup=false"
+            }
+            (Layout::Grammy, _) => {
+                "the collection holds other documents beside grammY's, which the unique index on `key` would \
+                 restrict; move them to another collection, or open this one with setup=false"
+            }
         }
     }
 
@@ -106,32 +121,30 @@ impl Contents {
         }
     }
 
-    /// Says why the layout's index must not be made here: it would act on documents of another
-    /// program too.
-    pub(crate) fn check_pure(&self, layout: Layout) -> Result<(), &'static str> {
-        match layout {
-            Layout::Larder if self.any(|kind| kind.format().is_none()) => Err(
-                "the collection holds other documents beside Larder's, which the index on `expires_at` could \
-                 remove; move them to another collection, or open this one with setup=false",
-            ),
-            Layout::Larder if !self.is_empty() && !self.any(|kind| matches!(kind, Kind::Larder(_))) => Err(
-                "the documents in the collection have no `version`, so they may be another program's; if they \
-                 are meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or \
-                 open the collection with setup=false",
-            ),
-            Layout::Grammy if self.any(|kind| kind != Kind::Grammy) => Err(
-                "the collection holds other documents beside grammY's, which the unique index on `key` would \
-                 restrict; move them to another collection, or open this one with setup=false",
-            ),
-            _ => Ok(()),
-        }
+    /// Whether all documents that say something are another program's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let own = |kind| matches!(kind, Kind::Larder(_) | Kind::Grammy);
+        self.any(|kind| kind == Kind::Other) && !self.any(own)
     }
+}
+
+/// The documents that do not have exactly the fields of the layout.
+pub(crate) fn not_of(layout: Layout) -> Document {
+    let of = |bson_type: &str| doc! { "bsonType": bson_type };
+    let (required, fields) = match layout {
+        Layout::Larder => (
+            ["_id", "value", "version"],
+            doc! { "_id": of("string"), "value": {}, "version": of("long"), "expires_at": of("date") },
+        ),
+        Layout::Grammy => (["_id", "key", "value"], doc! { "_id": {}, "key": of("string"), "value": {} }),
+    };
+    let required = required.to_vec();
+    let schema = doc! { "required": required, "properties": fields, "additionalProperties": false };
+    doc! { "$nor": [{ "$jsonSchema": schema }] }
 }
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::doc;
-
     use super::*;
 
     fn kind(fields: &[(&str, &str)]) -> Kind {
@@ -172,31 +185,30 @@ mod tests {
         let document = Model { layout: Layout::Larder, format: ValueFormat::Document };
         let grammy = Model { layout: Layout::Grammy, format: ValueFormat::Document };
         let (ours, theirs) = (Kind::Larder(ValueFormat::Binary), Kind::Grammy);
-        for (kinds, model, fits, pure) in [
-            (&[][..], larder, true, true),
-            (&[], grammy, true, true),
-            (&[ours], larder, true, true),
-            (&[ours], document, false, true),
-            (&[ours], grammy, false, false),
-            (&[Kind::Larder(ValueFormat::Document)], document, true, true),
-            (&[Kind::Larder(ValueFormat::Document)], larder, false, true),
-            (&[Kind::Larder(ValueFormat::Document), ours], larder, true, true),
-            (&[Kind::Unversioned(ValueFormat::Binary)], larder, true, false),
-            (&[Kind::Unversioned(ValueFormat::Binary), ours], larder, true, true),
-            (&[Kind::Unversioned(ValueFormat::Binary)], grammy, false, false),
-            (&[Kind::Unversioned(ValueFormat::Binary), Kind::Other], larder, false, false),
-            (&[Kind::Unversioned(ValueFormat::Binary), theirs], larder, false, false),
-            (&[Kind::Unversioned(ValueFormat::Binary), theirs], grammy, true, false),
-            (&[theirs], grammy, true, true),
-            (&[theirs], larder, false, false),
-            (&[Kind::Other], larder, false, false),
-            (&[Kind::Other], grammy, false, false),
-            (&[Kind::Other, ours], larder, true, false),
-            (&[Kind::Other, theirs], grammy, true, false),
+        for (kinds, model, fits) in [
+            (&[][..], larder, true),
+            (&[], grammy, true),
+            (&[ours], larder, true),
+            (&[ours], document, false),
+            (&[ours], grammy, false),
+            (&[Kind::Larder(ValueFormat::Document)], document, true),
+            (&[Kind::Larder(ValueFormat::Document)], larder, false),
+            (&[Kind::Larder(ValueFormat::Document), ours], larder, true),
+            (&[Kind::Unversioned(ValueFormat::Binary)], larder, true),
+            (&[Kind::Unversioned(ValueFormat::Binary), ours], larder, true),
+            (&[Kind::Unversioned(ValueFormat::Binary)], grammy, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), Kind::Other], larder, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), theirs], larder, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), theirs], grammy, true),
+            (&[theirs], grammy, true),
+            (&[theirs], larder, false),
+            (&[Kind::Other], larder, false),
+            (&[Kind::Other], grammy, false),
+            (&[Kind::Other, ours], larder, true),
+            (&[Kind::Other, theirs], grammy, true),
         ] {
             let contents = Contents(kinds.to_vec());
             assert_eq!(contents.check(model).is_ok(), fits, "{kinds:?} {model:?}");
-            assert_eq!(contents.check_pure(model.layout).is_ok(), pure, "{kinds:?} {model:?}");
         }
     }
 }

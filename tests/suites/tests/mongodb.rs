@@ -86,6 +86,14 @@ fn main() {
                     "empty_collection_of_another_program_is_refused",
                     setup::empty_collection_of_another_program,
                 )
+                .case(
+                    "foreign_documents_between_own_ones_are_found",
+                    setup::foreign_documents_between_own_ones,
+                )
+                .case(
+                    "layout_that_does_not_fit_is_refused_without_setup",
+                    setup::layout_that_does_not_fit_without_setup,
+                )
                 .case("two_layouts_never_share_a_collection", setup::two_layouts_at_once),
         )
         .suite(

@@ -7,7 +7,7 @@ use larder_mongodb::MongoStorage;
 use larder_testkit::{Context, Fails, Must, race};
 use mongodb::{
     IndexModel,
-    bson::{Document, doc},
+    bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype},
     options::{Collation, IndexOptions},
 };
 
@@ -118,7 +118,7 @@ async fn reset(context: &Context<Place>) {
 
 /// Documents of other programs, each of which Larder's indexes would harm.
 fn foreign() -> [Vec<Document>; 4] {
-    let past = mongodb::bson::DateTime::from_millis(0);
+    let past = DateTime::from_millis(0);
     [
         // A login session and a job.
         vec![doc! { "user": 7, "expires_at": past }, doc! { "_id": "job", "expires_at": past, "value": 1 }],
@@ -245,6 +245,9 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     connect(&context, "&values=document").await.must("open with an index on a member");
     reset(&context).await;
 
+    // A collection of its own: one of the same name may still be going.
+    let target = context.target.beside("-rules");
+    let context = Context { factory: context.factory, target };
     let database = database(&context.factory.server).await;
     let rules = doc! { "$jsonSchema": { "required": ["email"] } };
     let created = database.create_collection(context.target.space()).validator(rules).await;
@@ -252,6 +255,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     let error = connect(&context, "").await.fails(ErrorKind::InvalidConfig, "validation rules");
     assert!(error.message().contains("rules"), "{error}");
     assert_eq!(index_names(&context).await, ["_id_"]);
+    reset(&context).await;
 }
 
 /// Both layouts may be set up at once; they never both succeed on one collection.
@@ -266,5 +270,87 @@ pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
         .await;
         assert_ne!(opened, [true, true], "round {round}");
         documents(&context.factory.server, target.space()).await.drop().await.must("drop the collection");
+    }
+}
+
+/// Documents that neither end of the order of `_id` shows are another program's all the same.
+pub(crate) async fn foreign_documents_between_own_ones(context: Context<Place>) {
+    let (past, later) = (DateTime::from_millis(0), DateTime::from_millis(4_000_000_000_000));
+    let value = || Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
+    let own: [(&str, Vec<Document>); 2] = [
+        (
+            "",
+            ["a", "z"]
+                .into_iter()
+                .flat_map(|end| (0..15).map(move |number| format!("{end}{number:02}")))
+                .map(|key| doc! { "_id": key, "value": value(), "version": 1_i64, "expires_at": later })
+                .collect(),
+        ),
+        (
+            "&layout=grammy",
+            [0, 2]
+                .into_iter()
+                .flat_map(|end| (0..15).map(move |number| end * 100 + number))
+                .map(|id| doc! { "_id": id, "key": format!("k{id}"), "value": 1 })
+                .collect(),
+        ),
+    ];
+    let foreign = [
+        ("", doc! { "expires_at": past }),
+        ("", doc! { "value": value(), "expires_at": past }),
+        ("", doc! { "value": value(), "version": 1_i64, "expires_at": past, "owner": "hunter2" }),
+        ("", doc! { "value": value(), "version": 1_i64, "expires_at": [past] }),
+        ("", doc! { "value": value(), "version": [1_i64], "expires_at": past }),
+        ("&layout=grammy", doc! { "name": "hunter2" }),
+        ("&layout=grammy", doc! { "key": "hunter2", "value": 1, "lang": "en" }),
+        ("&layout=grammy", doc! { "key": ["hunter2"], "value": 1 }),
+    ];
+    for (layout, foreign) in foreign {
+        for (_, own) in own.iter().filter(|(of, _)| *of == layout) {
+            insert(&context, own.clone()).await;
+        }
+        let between = (0..30).map(|number| {
+            let mut document = foreign.clone();
+            let id = if layout.is_empty() { format!("m{number}").into() } else { Bson::Int32(100 + number) };
+            document.insert("_id", id);
+            if document.get_str("key").is_ok() {
+                document.insert("key", format!("m{number}"));
+            }
+            document
+        });
+        insert(&context, between).await;
+        let opened = connect(&context, layout).await;
+        assert_eq!(index_names(&context).await, ["_id_"], "beside {foreign}");
+        let error = opened.fails(ErrorKind::InvalidConfig, &format!("opening beside {foreign}"));
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
+        reset(&context).await;
+    }
+    // Without them the index is made.
+    for (layout, own) in own {
+        insert(&context, own).await;
+        connect(&context, layout).await.must("open a collection of its own");
+        assert_eq!(index_names(&context).await.len(), 2, "{layout}");
+        reset(&context).await;
+    }
+}
+
+/// Without the set-up, a layout that does not fit would read as an empty store.
+pub(crate) async fn layout_that_does_not_fit_without_setup(context: Context<Place>) {
+    for own in LAYOUTS {
+        let storage = connect(&context, &format!("{own}&setup=false")).await.must("connect");
+        storage.write(key("k"), "1").await.must("write");
+        for other in LAYOUTS.into_iter().filter(|other| *other != own) {
+            let opened = connect(&context, &format!("{other}&setup=false")).await;
+            let error = opened.fails(ErrorKind::InvalidConfig, &format!("{own} as {other}"));
+            assert!(error.message().contains("open it with"), "{error}");
+        }
+        connect(&context, &format!("{own}&setup=false")).await.must("open it as it is");
+        assert_eq!(index_names(&context).await, ["_id_"], "{own}");
+        reset(&context).await;
+    }
+    // A collection may be shared with another program on purpose.
+    insert(&context, [doc! { "_id": 7, "seq": 5 }]).await;
+    for options in LAYOUTS {
+        connect(&context, &format!("{options}&setup=false")).await.must("open beside another program");
     }
 }
