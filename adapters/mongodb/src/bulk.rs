@@ -1,87 +1,115 @@
-//! Several writes as one command; the driver has no call for that.
+//! Several changes as one command.
 
-use larder_core::{Error, ErrorKind, Key, Result, Version};
+use std::error::Error as _;
+
+use larder_core::{Applied, Change, Condition, Error, ErrorKind, Key, Result};
 use mongodb::{
-    bson::{Bson, Document, doc},
-    options::{UpdateModifications, WriteConcern},
+    Namespace,
+    action::{Action as _, BulkWrite},
+    error::{BulkWriteError, Error as DriverError, ErrorKind as DriverKind, PartialBulkWriteResult},
+    options::{DeleteOneModel, UpdateOneModel, WriteModel},
+    results::VerboseBulkWriteResult,
 };
 
-use crate::{driver::Driver, error, model::Put};
+use crate::{
+    driver::Driver,
+    error::{self, COMMAND_NOT_FOUND},
+    model::{Counts, Model, Statement, deleted, updated},
+};
 
-/// How many writes one command holds.
-pub(crate) const WRITES: usize = 500;
-/// How many bytes of BSON values one command holds. MongoDB takes commands of 16 MiB.
+/// How many changes one command holds.
+pub(crate) const CHANGES: usize = 500;
+/// How many bytes of BSON values one command holds. MongoDB takes messages of 48 MB.
 pub(crate) const BYTES: usize = 8 * 1024 * 1024;
 
-/// Sends unconditional writes of distinct `keys`; returns one result per write.
-pub(crate) async fn send(driver: &Driver, keys: &[Key], puts: Vec<Put>) -> Result<Vec<Result<Version>>> {
+/// Sends changes of distinct keys. A change without a result is to be made by itself: the server does not
+/// take several at once (MongoDB does from version 8.0), or another upsert of the key came first.
+pub(crate) async fn send(
+    driver: &Driver,
+    model: Model,
+    changes: &[Change],
+) -> Result<Vec<Option<Result<Applied>>>> {
     let collection = driver.collection()?;
-    let mut results: Vec<_> = puts.iter().map(|put| Ok(put.version.clone())).collect();
-    let update = |put: Put| {
-        let update: Bson = match put.update {
-            UpdateModifications::Document(operators) => operators.into(),
-            UpdateModifications::Pipeline(stages) => stages.into(),
-            _ => Bson::Null,
-        };
-        doc! { "q": put.filter, "u": update, "upsert": put.upsert }
-    };
-    let command = doc! {
-        "update": collection.name(),
-        "updates": puts.into_iter().map(update).collect::<Vec<_>>(),
-        "ordered": false,
-        "writeConcern": collection.write_concern().map(concern).unwrap_or_default(),
-    };
-    let database = driver.database()?;
-    let reply = driver.write(keys, async move { database.run_command(command).await }).await?;
-    if let Ok(failed) = reply.get_document("writeConcernError") {
-        let (code, name) = code_of(failed);
-        return Err(error::unconfirmed(code, name));
+    let mut results: Vec<_> = changes.iter().map(|_| None).collect();
+    let (mut sent, mut writes) = (Vec::new(), Vec::new());
+    for (place, change) in changes.iter().enumerate() {
+        match model.statement(change) {
+            Ok(statement) => {
+                sent.push((place, statement.version.clone()));
+                writes.push(write(collection.namespace(), statement));
+            }
+            Err(refused) => results[place] = Some(Err(refused)),
+        }
     }
-    let failures = reply.get_array("writeErrors").map_or(&[][..], Vec::as_slice);
-    for failure in failures.iter().filter_map(Bson::as_document) {
-        let index = number(failure, "index").and_then(|index| usize::try_from(index).ok());
-        let result = index.and_then(|index| results.get_mut(index)).ok_or_else(|| {
-            Error::new(ErrorKind::Other, "the server names a write that was not in the batch")
-        })?;
-        let (code, name) = code_of(failure);
-        *result = Err(error::from_code(code, name));
+    if sent.is_empty() {
+        return Ok(results);
+    }
+    let keys: Vec<Key> = sent.iter().map(|(place, _)| changes[*place].key.clone()).collect();
+    let call = async move {
+        let call = collection.client().bulk_write(writes).ordered(false).verbose_results();
+        let call = call.optional(collection.write_concern().cloned(), BulkWrite::write_concern);
+        Reply::of(call.await)
+    };
+    let Some(reply) = driver.write(&keys, call).await? else {
+        return Ok(results);
+    };
+    for (index, (place, version)) in sent.into_iter().enumerate() {
+        let change = &changes[place];
+        results[place] = match reply.counts(index) {
+            Err(error) if error.kind() == ErrorKind::Conflict && change.condition == Condition::Any => None,
+            counts => Some(counts.and_then(|counts| model.applied(change, version, counts))),
+        };
     }
     Ok(results)
 }
 
-fn code_of(error: &Document) -> (i32, Option<&str>) {
-    let code = number(error, "code").and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
-    (code, error.get_str("codeName").ok())
+fn write(namespace: Namespace, Statement { filter, update, upsert, .. }: Statement) -> WriteModel {
+    let Some(update) = update else {
+        return DeleteOneModel::builder().namespace(namespace).filter(filter).build().into();
+    };
+    let write = UpdateOneModel::builder().namespace(namespace).filter(filter).update(update);
+    write.upsert(upsert).build().into()
 }
 
-fn number(document: &Document, name: &str) -> Option<i64> {
-    match document.get(name)? {
-        Bson::Int32(number) => Some(i64::from(*number)),
-        Bson::Int64(number) => Some(*number),
-        _ => None,
+/// What the server says of each write.
+#[derive(Default)]
+struct Reply {
+    done: VerboseBulkWriteResult,
+    failed: BulkWriteError,
+    /// Why the rest has no result.
+    rest: Option<Error>,
+}
+
+impl Reply {
+    /// `None` if the server does not know the command.
+    fn of(outcome: Result<VerboseBulkWriteResult, DriverError>) -> Result<Option<Self>, DriverError> {
+        let error = match outcome {
+            Ok(done) => return Ok(Some(Self { done, ..Self::default() })),
+            Err(error) => error,
+        };
+        let DriverKind::BulkWrite(failed) = error.kind.as_ref() else {
+            let unknown = matches!(*error.kind, DriverKind::IncompatibleServer { .. })
+                || error::code(&error) == Some(COMMAND_NOT_FOUND);
+            return if unknown { Ok(None) } else { Err(error) };
+        };
+        let rest = error.source().and_then(|source| source.downcast_ref()).map(error::from_driver);
+        let mut reply = Self { failed: failed.clone(), rest, ..Self::default() };
+        if let Some(PartialBulkWriteResult::Verbose(done)) = reply.failed.partial_result.take() {
+            reply.done = done;
+        }
+        Ok(Some(reply))
     }
-}
 
-/// The write concern as a command has it.
-fn concern(concern: &WriteConcern) -> Document {
-    serde_json::to_value(concern).and_then(serde_json::from_value).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use mongodb::options::Acknowledgment;
-
-    use super::*;
-
-    #[test]
-    fn write_concern_goes_into_the_command() {
-        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
-        assert_eq!(concern(&durable), doc! { "w": "majority", "j": true });
-        let two = Acknowledgment::Nodes(2);
-        let timed = WriteConcern::builder().w(two).w_timeout(std::time::Duration::from_secs(1)).build();
-        let found = concern(&timed);
-        // As some number.
-        assert_eq!(number(&found, "w"), Some(2));
-        assert_eq!(number(&found, "wtimeout"), Some(1_000));
+    fn counts(&self, index: usize) -> Result<Counts> {
+        if let Some(refused) = self.failed.write_errors.get(&index) {
+            return Err(error::from_code(refused.code, refused.code_name.as_deref()));
+        }
+        if let Some(failed) = self.failed.write_concern_errors.first() {
+            return Err(error::unconfirmed(failed.code, Some(&failed.code_name)));
+        }
+        let counts = self.done.update_results.get(&index).map(updated);
+        let counts = counts.or_else(|| self.done.delete_results.get(&index).map(deleted));
+        let missing = || Error::new(ErrorKind::Other, "the server does not say what became of a change");
+        counts.ok_or_else(|| self.rest.clone().unwrap_or_else(missing))
     }
 }

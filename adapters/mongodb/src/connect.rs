@@ -11,12 +11,12 @@ use mongodb::{
 use tokio::runtime::Handle;
 
 use crate::{
-    MongoStorage, NAME,
     config::{self, Layout, Options, ValueFormat},
     driver::Driver,
     error::{self, invalid_config},
     model::Model,
     setup,
+    storage::{MongoStorage, NAME},
 };
 
 /// Database and collection, unless they are named.

@@ -15,6 +15,8 @@ use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure
 const DUPLICATE_KEY: i32 = 11_000;
 /// The server's code for "there is no such collection".
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+/// The server's code for "there is no such command".
+pub(crate) const COMMAND_NOT_FOUND: i32 = 59;
 /// The label of a server's error that came before anything was written.
 const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
 
@@ -136,7 +138,9 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
         73 => (InvalidConfig, "MongoDB does not take this name for a database or collection"),
         166 => (InvalidConfig, "the collection is a view, which cannot be written"),
         79 | 100 => (InvalidConfig, "the deployment cannot satisfy the write concern"),
-        59 => (InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does"),
+        COMMAND_NOT_FOUND => {
+            (InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does")
+        }
         DUPLICATE_KEY => (Conflict, "another write created the entry at the same time"),
         _ => (Other, "the server reports an error"),
     };

@@ -74,9 +74,14 @@
 //! the same checks of the documents and the layout, create nothing, and fail if there is no such collection.
 //! The role `read` is enough.
 //!
+//! `setup=false` creates nothing and allows documents of another program, but refuses a collection whose
+//! documents are of the other layout or format, if the user may read it.
+//!
 //! A listing of all keys yields an error of the kind
 //! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for each document whose key is not a string or not a
-//! valid [`Key`](larder_core::Key), and goes on. A listing with values yields
+//! valid [`Key`](larder_core::Key), and goes on; the error has the
+//! [name](larder_core::Error::stored_name), if it is text or binary data.
+//! [`clear`](larder_core::Store::clear) leaves such documents alone. A listing with values yields
 //! [`Corrupt`](larder_core::ErrorKind::Corrupt) for a document without a readable value.
 //!
 //! # JSON and BSON
@@ -103,7 +108,7 @@
 //! more than 32 bits a double. An int64 beyond ±(2^53 - 1), which JavaScript does not count to, stays
 //! an int64; where a double could hold it, it reads as `{"$numberLong": "..."}`.
 //!
-//! A DBPointer cannot be read. An empty timestamp cannot be written as the whole value (the server
+//! An empty timestamp cannot be written as the whole value (the server
 //! would replace it), nor can binary data with `values=document`.
 //!
 //! # grammY's layout
@@ -130,9 +135,8 @@
 //! # Batches
 //!
 //! [`read_many`](larder_core::Store::read_many) sends one query for up to 1000 keys. Of a batch of
-//! changes, unconditional writes are sent together, up to 500 in one command. Deletions, touches and
-//! changes on a condition are sent as one command each, 16 at a time, because the server only counts the
-//! entries that one command has changed.
+//! changes, up to 500 are sent in one command, whatever they are. A MongoDB older than 8.0 does not have that
+//! command: there each change is a command of its own, and 16 are sent at a time.
 //! [`clear`](larder_core::Store::clear) deletes 500 entries with one command.
 //!
 //! # Limits
@@ -159,6 +163,3 @@ pub use crate::{
     connect::MongoBuilder,
     storage::MongoStorage,
 };
-
-/// The adapter's name, in errors and traces.
-const NAME: &str = "mongodb";

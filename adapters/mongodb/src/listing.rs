@@ -49,6 +49,25 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
+impl Page {
+    /// The key after which the next page begins; `None` if this is the last page.
+    pub(crate) fn last(&self) -> Result<Option<String>> {
+        if !self.more {
+            return Ok(None);
+        }
+        let unreadable = || Error::new(ErrorKind::Corrupt, "no key of a whole page can be read");
+        self.names.iter().rev().flatten().next().cloned().map(Some).ok_or_else(unreadable)
+    }
+
+    /// Whether the key is that of the document before, which grammY's layout allows without its index.
+    fn is_doubled(&self, index: usize) -> bool {
+        match self.names.get(index.wrapping_sub(1)..=index) {
+            Some([Ok(before), Ok(name)]) => before == name,
+            _ => false,
+        }
+    }
+}
+
 impl Listing {
     pub(crate) fn new(driver: Arc<Driver>, model: Model, options: ListOptions) -> Self {
         let after = options.start_after.as_ref().map(|key| key.as_str().to_owned());
@@ -59,12 +78,7 @@ impl Listing {
     /// will not do.
     pub(crate) async fn page(&self, after: Option<&str>, size: usize, primary: bool) -> Result<Page> {
         let model = self.model;
-        let filter = model.live(model.by_prefix(&self.options.prefix, after));
-        let mut pipeline = vec![doc! { "$match": filter }];
-        if model.layout == Layout::Grammy {
-            // An array with a string in it would be in the range too.
-            pipeline.push(doc! { "$match": { "$expr": { "$eq": [{ "$type": "$key" }, "string"] } } });
-        }
+        let mut pipeline = model.find_live(model.by_prefix(&self.options.prefix, after));
         let limit = i64::try_from(size).unwrap_or(i64::MAX);
         pipeline.extend([doc! { "$sort": { model.key_field(): 1 } }, doc! { "$limit": limit }]);
         pipeline.extend(model.projection(&self.wanted()));
@@ -83,29 +97,27 @@ impl Listing {
     async fn entries(&mut self, after: Option<&str>) -> Result<Vec<Result<Entry>>> {
         let size = if self.options.values { ENTRIES } else { KEYS };
         let size = self.options.limit.map_or(size, |limit| limit.get().min(size));
-        let Page { documents, mut names, more } = self.page(after, size, false).await?;
-        if more
-            && names.len() > 1
-            && self.model.layout == Layout::Grammy
-            && !is_doubled(&names, names.len() - 1)
-        {
+        let mut page = self.page(after, size, false).await?;
+        let length = page.names.len();
+        if page.more && length > 1 && self.model.layout == Layout::Grammy && !page.is_doubled(length - 1) {
             // It comes again with the next page, and with it others that have its key.
-            names.pop();
+            page.names.pop();
         }
-        self.position = match (names.iter().rev().find_map(|name| name.as_ref().ok()), names.first()) {
-            (Some(last), _) if more => Position::Keys(Some(last.clone())),
-            (None, Some(Err(error))) => return Err(error.clone()),
-            _ if self.options.prefix.is_empty() => Position::Strays(None),
-            _ => Position::End,
+        self.position = match page.last()? {
+            Some(last) => Position::Keys(Some(last)),
+            None if self.options.prefix.is_empty() => Position::Strays(None),
+            None => Position::End,
         };
-        let entries = names.iter().enumerate().zip(documents).map(|((index, name), document)| {
-            if is_doubled(&names, index) {
+        let documents = std::mem::take(&mut page.documents);
+        let entries = page.names.iter().enumerate().zip(documents).map(|((index, name), document)| {
+            if page.is_doubled(index) {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     "several documents have the same `key`; remove all but one of them",
                 ));
             }
-            let key = Key::new(name.as_ref().map_err(Error::clone)?)?;
+            let name = name.as_ref().map_err(Error::clone)?;
+            let key = Key::new(name).map_err(|error| error.with_stored_name(name))?;
             if !self.options.values {
                 return Ok(Entry::key(key));
             }
@@ -116,6 +128,7 @@ impl Listing {
 
     /// The documents whose key is not a string, in the order of `_id`, each as an error.
     async fn strays(&mut self, after: Option<Bson>) -> Result<Vec<Result<Entry>>> {
+        let field = self.model.key_field();
         let mut pipeline = vec![doc! { "$match": self.model.not_a_key() }];
         // An expression, because a plain `$gt` finds only values of the type of `after`.
         pipeline.extend(
@@ -124,18 +137,21 @@ impl Listing {
         pipeline.extend([
             doc! { "$sort": { "_id": 1 } },
             doc! { "$limit": i64::try_from(KEYS).unwrap_or(i64::MAX) },
-            doc! { "$project": { "_id": 1 } },
+            doc! { "$project": { "_id": 1, field: 1 } },
         ]);
         let found = self.driver.find(Query::new(pipeline, KEYS)).await?;
         let last = found.last().and_then(|document| Bson::try_from(document.get("_id").ok()??).ok());
         if last.is_some() && found.len() >= KEYS {
             self.position = Position::Strays(last);
         }
-        let field = self.model.key_field();
         let message =
             format!("a document has something else than a string in `{field}`, so it is not an entry");
         let stray = Error::new(ErrorKind::InvalidKey, message);
-        Ok(found.iter().map(|_| Err(stray.clone())).collect())
+        let named = |document: &RawDocumentBuf| match document.get_binary(field) {
+            Ok(name) => stray.clone().with_stored_name(name.bytes),
+            Err(_) => stray.clone(),
+        };
+        Ok(found.iter().map(|document| Err(named(document))).collect())
     }
 }
 
@@ -146,13 +162,5 @@ impl Pager for Listing {
             Position::Strays(after) => self.strays(after).await.map(Some),
             Position::End => Ok(None),
         }
-    }
-}
-
-/// Whether the key is that of the document before, which grammY's layout allows without its index.
-fn is_doubled(names: &[Result<String>], index: usize) -> bool {
-    match names.get(index.wrapping_sub(1)..=index) {
-        Some([Ok(before), Ok(name)]) => before == name,
-        _ => false,
     }
 }

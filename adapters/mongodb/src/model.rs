@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use larder_core::{
-    Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version,
+    Written,
 };
 use larder_kit::prefix_end;
 use mongodb::{
@@ -10,6 +11,7 @@ use mongodb::{
         Binary, Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
     },
     options::UpdateModifications,
+    results::{DeleteResult, UpdateResult},
 };
 
 use crate::{
@@ -33,13 +35,25 @@ pub(crate) struct Model {
     pub(crate) format: ValueFormat,
 }
 
-/// A write, as one statement.
-pub(crate) struct Put {
+/// A change, as one statement.
+pub(crate) struct Statement {
     pub(crate) filter: Document,
-    pub(crate) update: UpdateModifications,
+    /// `None` deletes the document.
+    pub(crate) update: Option<UpdateModifications>,
     pub(crate) upsert: bool,
     /// The version of the entry once it is written.
-    pub(crate) version: Version,
+    pub(crate) version: Option<Version>,
+}
+
+/// How many documents a statement has found, and how many it has modified or inserted.
+pub(crate) type Counts = (u64, u64);
+
+pub(crate) fn updated(done: &UpdateResult) -> Counts {
+    (done.matched_count, done.modified_count + u64::from(done.upserted_id.is_some()))
+}
+
+pub(crate) fn deleted(done: &DeleteResult) -> Counts {
+    (done.deleted_count, 0)
 }
 
 impl Model {
@@ -58,7 +72,7 @@ impl Model {
     ///
     /// `Conflict` if no document can meet it.
     fn on(self, key: &Key, condition: &Condition) -> Result<Document> {
-        let mut filter = doc! { self.key_field(): key.as_str() };
+        let mut filter = self.keyed(key.as_str());
         let seen = match condition {
             Condition::Any | Condition::Absent | Condition::Present => return Ok(filter),
             Condition::At(seen) => seen,
@@ -99,9 +113,20 @@ impl Model {
         filter
     }
 
+    /// The documents whose key is a string that meets `condition`.
+    fn keyed(self, condition: impl Into<Bson>) -> Document {
+        let mut filter = doc! { self.key_field(): condition.into() };
+        if self.layout == Layout::Grammy {
+            // An array with such a string in it would match too.
+            filter.insert("key.0", doc! { "$exists": false });
+        }
+        filter
+    }
+
     /// The documents of some keys.
-    pub(crate) fn by_keys<'a>(self, keys: impl Iterator<Item = &'a str>) -> Document {
-        doc! { self.key_field(): { "$in": keys.collect::<Vec<_>>() } }
+    pub(crate) fn by_keys(self, keys: &[Key]) -> Document {
+        let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        self.keyed(doc! { "$in": keys })
     }
 
     /// The documents of all keys that begin with `prefix`; of those after `after`, if given.
@@ -116,7 +141,7 @@ impl Model {
         if let Some(end) = prefix_end(prefix) {
             range.insert("$lt", end);
         }
-        doc! { self.key_field(): range }
+        self.keyed(range)
     }
 
     /// The documents whose key is not a string.
@@ -132,18 +157,13 @@ impl Model {
         }
     }
 
-    /// The stages of a pipeline that finds the live documents that match `filter`, and of them as much as
-    /// `options` ask for.
+    /// The stages of a pipeline that find the live documents that match `filter`.
     ///
     /// Two stages, where one filter would do: MongoDB makes one of them and plans it by the key, but
     /// servers that stand in for it take no index for a filter that has an expression in it.
-    pub(crate) fn find_live(self, filter: Document, options: &ReadOptions) -> Vec<Document> {
-        let mut stages = vec![doc! { "$match": filter }];
-        if self.layout == Layout::Larder {
-            stages.push(doc! { "$match": { "$expr": is_live() } });
-        }
-        stages.extend(self.projection(options));
-        stages
+    pub(crate) fn find_live(self, filter: Document) -> Vec<Document> {
+        let live = (self.layout == Layout::Larder).then(|| doc! { "$match": { "$expr": is_live() } });
+        [doc! { "$match": filter }].into_iter().chain(live).collect()
     }
 
     /// The stage that adds the time left, and leaves out the value if it is not asked for.
@@ -159,14 +179,22 @@ impl Model {
         Some(doc! { "$project": fields })
     }
 
-    /// The statement that writes an entry. Whether it was written says [`Model::is_written`].
-    pub(crate) fn put(self, key: &Key, value: &Bytes, options: &WriteOptions) -> Result<Put> {
-        let value = self.encode(value)?;
-        let WriteOptions { expiry, condition, .. } = options;
+    /// The statement that makes a change. What it did, [`Model::applied`] tells.
+    pub(crate) fn statement(self, change: &Change) -> Result<Statement> {
+        let Change { key, action, condition, .. } = change;
+        let (value, expiry) = match action {
+            Action::Put(value, expiry) => (self.encode(value)?, *expiry),
+            Action::Delete | Action::Touch(_) => {
+                let update =
+                    if let Action::Touch(expiry) = action { Some(new_expiry(*expiry)) } else { None };
+                let filter = self.live_on(key, condition)?;
+                return Ok(Statement { filter, update, upsert: false, version: None });
+            }
+        };
         let (update, version) = match self.layout {
             Layout::Larder => {
                 let version = Version::unique();
-                (replacement(value, &version, *expiry, condition), version)
+                (replacement(value, &version, expiry, condition), version)
             }
             Layout::Grammy => {
                 let operator = if *condition == Condition::Absent { "$setOnInsert" } else { "$set" };
@@ -175,20 +203,43 @@ impl Model {
             }
         };
         let upsert = matches!(condition, Condition::Any | Condition::Absent);
-        Ok(Put { filter: self.on(key, condition)?, update, upsert, version })
+        Ok(Statement {
+            filter: self.on(key, condition)?,
+            update: Some(update),
+            upsert,
+            version: Some(version),
+        })
     }
 
-    /// Whether a write has happened, given how many documents it matched and how many it modified or
-    /// inserted.
-    pub(crate) fn is_written(self, condition: &Condition, matched: u64, modified: u64) -> bool {
-        match condition {
-            Condition::Any => true,
-            // A document that matches and has expired is not modified. Nothing expires in grammY's layout,
-            // where a value that is written again as it was modifies nothing.
-            Condition::Present | Condition::At(_) if self.layout == Layout::Grammy => matched > 0,
-            // Inserted, or put in the place of an expired one; a live one is not modified.
-            _ => modified > 0,
+    /// What a change has done, by the counts of its statement.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if its condition did not hold.
+    pub(crate) fn applied(
+        self,
+        change: &Change,
+        version: Option<Version>,
+        (matched, modified): Counts,
+    ) -> Result<Applied> {
+        let is_put = matches!(change.action, Action::Put(..));
+        let found = match change.condition {
+            Condition::Any if is_put => true,
+            // A document that matches and has expired is not modified, nor is a live one if the entry is to
+            // be absent. Nothing expires in grammY's layout, where a value that is written again as it was
+            // modifies nothing.
+            Condition::Absent => modified > 0,
+            _ if is_put && self.layout == Layout::Larder => modified > 0,
+            _ => matched > 0,
+        };
+        if !found && change.condition != Condition::Any {
+            return Err(Error::conflict());
         }
+        Ok(match change.action {
+            Action::Put(..) => Applied::Put(version.map(Written::at).unwrap_or_default()),
+            Action::Delete => Applied::Deleted(found),
+            Action::Touch(_) => Applied::Touched(found),
+        })
     }
 
     /// The value as BSON.
@@ -378,7 +429,9 @@ mod tests {
     #[test]
     fn a_prefix_is_a_range() {
         assert_eq!(LARDER.by_prefix("", None), doc! { "_id": { "$gte": "" } });
-        assert_eq!(GRAMMY.by_prefix("a", Some("ab")), doc! { "key": { "$gt": "ab", "$lt": "b" } });
+        let no_array = doc! { "$exists": false };
+        let range = doc! { "key": { "$gt": "ab", "$lt": "b" }, "key.0": no_array };
+        assert_eq!(GRAMMY.by_prefix("a", Some("ab")), range);
         // After a key that sorts before the prefix.
         assert_eq!(LARDER.by_prefix("b", Some("a")), doc! { "_id": { "$gte": "b", "$lt": "c" } });
     }
@@ -472,7 +525,7 @@ mod tests {
         let filter = GRAMMY.on(&key, &Condition::At(version.clone())).unwrap();
         let literal = doc! { "$literal": value };
         let same = doc! { "$eq": [{ "$cmp": ["$value", literal] }, 0] };
-        assert_eq!(filter, doc! { "key": "$k", "$expr": same });
+        assert_eq!(filter, doc! { "key": "$k", "key.0": { "$exists": false }, "$expr": same });
         for (model, version) in [(GRAMMY, Version::from_token(1)), (LARDER, version)] {
             let error = model.on(&key, &Condition::At(version)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Conflict);

@@ -8,26 +8,26 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
-    Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions,
-    WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
+    ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions,
+    Written, async_trait,
 };
 use larder_kit::{Batch, Limits, pages};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
-    bson::{Document, RawDocumentBuf, doc},
-    options::UpdateModifications,
-    results::UpdateResult,
+    bson::{RawDocumentBuf, doc},
 };
 
 use crate::{
-    NAME, bulk,
+    bulk,
     config::{Layout, ValueFormat},
     driver::{Driver, Query},
     listing::Listing,
-    model::{self, MAX_GROWTH, MAX_VALUE, Model, Put},
+    model::{self, MAX_GROWTH, MAX_VALUE, Model, Statement, deleted, updated},
 };
 
+/// The adapter's name, in errors and traces.
+pub(crate) const NAME: &str = "mongodb";
 /// How often an upsert is tried again after another one of the same key came first. Each time the
 /// other's document is there to be replaced, so once is enough unless it is deleted in between.
 const UPSERT_TRIES: usize = 8;
@@ -51,16 +51,30 @@ impl MongoStorage {
         Self { driver: Arc::new(driver), model }
     }
 
-    async fn update(
-        &self,
-        key: &Key,
-        filter: Document,
-        update: UpdateModifications,
-        upsert: bool,
-    ) -> Result<UpdateResult> {
-        let collection = self.driver.collection()?;
-        let call = async move { collection.update_one(filter, update).upsert(upsert).await };
-        self.driver.write(slice::from_ref(key), call).await
+    /// Makes a change by itself.
+    async fn change(&self, change: &Change) -> Result<Applied> {
+        let mut tries = UPSERT_TRIES;
+        loop {
+            let Statement { filter, update, upsert, version } = self.model.statement(change)?;
+            let collection = self.driver.collection()?;
+            let call = async move {
+                Ok(match update {
+                    Some(update) => updated(&collection.update_one(filter, update).upsert(upsert).await?),
+                    None => deleted(&collection.delete_one(filter).await?),
+                })
+            };
+            tries -= 1;
+            match self.driver.write(slice::from_ref(&change.key), call).await {
+                Ok(counts) => return self.model.applied(change, version, counts),
+                // Of two upserts at once the server may refuse one: then the entry is there, and trying
+                // again replaces it. The refused one has not happened.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        && change.condition == Condition::Any
+                        && tries > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The live entry under `key`, which gets a new expiry.
@@ -89,98 +103,46 @@ impl MongoStorage {
 
     /// The live entries under `keys`, by key.
     async fn find(&self, keys: &[Key], options: &ReadOptions) -> Result<HashMap<String, Result<Record>>> {
-        let filter = self.model.by_keys(keys.iter().map(Key::as_str));
-        let query = Query::new(self.model.find_live(filter, options), keys.len());
-        let found = self.driver.find(query).await?.into_iter();
-        found
-            .map(|document| Ok((self.model.key_of(&document)?, self.model.record(document, options))))
-            .collect()
+        let mut pipeline = self.model.find_live(self.model.by_keys(keys));
+        pipeline.extend(self.model.projection(options));
+        let mut entries = HashMap::new();
+        for document in self.driver.find(Query::new(pipeline, keys.len())).await? {
+            let key = self.model.key_of(&document)?;
+            // Of several documents of one key, which grammY's layout allows without its index, the first
+            // is the entry: a write changes that one.
+            entries.entry(key).or_insert_with(|| self.model.record(document, options));
+        }
+        Ok(entries)
     }
 
-    /// Applies changes of distinct keys: unconditional writes as one command, and the others each as its
-    /// own, because the server only counts the entries that it has deleted or found.
-    async fn apply_round(&self, changes: &[Change]) -> Vec<Result<Applied>> {
-        let gone = OnceLock::new();
-        let written = self.write_in_bulk(changes, &gone).await;
-        let gone = &gone;
-        let calls = changes.iter().zip(written).map(|(change, written)| async move {
-            match written {
-                Some(result) => result,
-                None => self.apply_one(change, gone).await,
-            }
-        });
-        stream::iter(calls.collect::<Vec<_>>()).buffered(CONCURRENT).collect().await
-    }
-
-    /// Sends the unconditional writes. Those without a result are to be written one by one: a single one,
-    /// and those that met another upsert of the same key.
-    async fn write_in_bulk(
-        &self,
-        changes: &[Change],
-        gone: &OnceLock<Error>,
-    ) -> Vec<Option<Result<Applied>>> {
-        let mut results: Vec<_> = changes.iter().map(|_| None).collect();
-        let (mut places, mut keys, mut puts) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, change) in changes.iter().enumerate() {
-            if let (Action::Put(value, expiry), Condition::Any) = (&change.action, &change.condition) {
-                match self.model.put(&change.key, value, &WriteOptions::new().expiry(*expiry)) {
-                    Ok(put) => puts.push(put),
-                    Err(refused) => {
-                        results[place] = Some(Err(refused));
-                        continue;
-                    }
-                }
-                places.push(place);
-                keys.push(change.key.clone());
-            }
-        }
-        if puts.len() < 2 {
-            return results;
-        }
-        let sent = bulk::send(&self.driver, &keys, puts).await.unwrap_or_else(|error| {
-            if error.is_gone() {
-                let _ = gone.set(error.clone());
-            }
-            keys.iter().map(|_| Err(error.clone())).collect()
-        });
-        for (place, result) in places.into_iter().zip(sent) {
-            if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
-                results[place] = Some(result.map(|version| Applied::Put(Written::at(version))));
-            }
-        }
-        results
-    }
-
-    async fn apply_one(&self, change: &Change, gone: &OnceLock<Error>) -> Result<Applied> {
-        if let Some(error) = gone.get() {
-            return Err(error.clone().not_applied());
-        }
-        let (key, condition) = (&change.key, change.condition.clone());
-        let result = match &change.action {
-            Action::Put(value, expiry) => {
-                let options = WriteOptions::new().expiry(*expiry).condition(condition);
-                self.write(key, value.clone(), &options).await.map(Applied::Put)
-            }
-            Action::Delete => {
-                self.delete(key, &DeleteOptions::new().condition(condition)).await.map(Applied::Deleted)
-            }
-            Action::Touch(expiry) => {
-                let options = TouchOptions::new().condition(condition);
-                self.touch(key, *expiry, &options).await.map(Applied::Touched)
-            }
+    /// Makes changes of distinct keys.
+    async fn apply_round(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+        let results = match changes {
+            [_] => vec![None],
+            _ => bulk::send(&self.driver, self.model, changes).await?,
         };
-        if let Err(error) = &result
-            && error.is_gone()
-        {
-            let _ = gone.set(error.clone());
-        }
-        result
+        let alone = results.iter().zip(changes).filter(|(result, _)| result.is_none());
+        let mut alone = each(alone.map(|(_, change)| self.change(change)).collect()).await.into_iter();
+        Ok(results.into_iter().filter_map(|result| result.or_else(|| alone.next())).collect())
     }
 }
 
-/// The result of a deletion or touch that has found an entry that meets the condition, or has not.
-fn found(found: bool, condition: &Condition) -> Result<bool> {
-    if found || *condition == Condition::Any { Ok(found) } else { Err(Error::conflict()) }
+/// The results of calls that run side by side. Once the store is gone, those that have not begun fail with
+/// the same error.
+async fn each<T>(calls: Vec<impl Future<Output = Result<T>> + Send>) -> Vec<Result<T>> {
+    let gone = OnceLock::<Error>::new();
+    let gone = &gone;
+    let calls = calls.into_iter().map(|call| async move {
+        if let Some(error) = gone.get() {
+            return Err(error.clone().not_applied());
+        }
+        call.await.inspect_err(|error| {
+            if error.is_gone() {
+                let _ = gone.set(error.clone());
+            }
+        })
+    });
+    stream::iter(calls.collect::<Vec<_>>()).buffered(CONCURRENT).collect().await
 }
 
 #[async_trait]
@@ -193,32 +155,16 @@ impl Storage for MongoStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let condition = &options.condition;
-        let mut tries = UPSERT_TRIES;
-        loop {
-            let Put { filter, update, upsert, version } = self.model.put(key, &value, options)?;
-            tries -= 1;
-            match self.update(key, filter, update, upsert).await {
-                Ok(done) => {
-                    let modified = done.modified_count + u64::from(done.upserted_id.is_some());
-                    let written = self.model.is_written(condition, done.matched_count, modified);
-                    return if written { Ok(Written::at(version)) } else { Err(Error::conflict()) };
-                }
-                // Of two upserts at once the server may refuse one: then the entry is there, and trying
-                // again replaces it. The refused one has not happened.
-                Err(error)
-                    if error.kind() == ErrorKind::Conflict && *condition == Condition::Any && tries > 0 => {}
-                Err(error) => return Err(error),
-            }
+        let put = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        match self.change(&put).await? {
+            Applied::Put(written) => Ok(written),
+            _ => Ok(Written::default()),
         }
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let collection = self.driver.collection()?;
-        let filter = self.model.live_on(key, &options.condition)?;
-        let call = async move { collection.delete_one(filter).await };
-        let done = self.driver.write(slice::from_ref(key), call).await?;
-        found(done.deleted_count > 0, &options.condition)
+        let delete = Change::delete(key.clone()).on(options.condition.clone());
+        Ok(self.change(&delete).await? == Applied::Deleted(true))
     }
 
     fn info(&self) -> Info {
@@ -240,27 +186,21 @@ impl Storage for MongoStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let filter = self.model.live_on(key, &options.condition)?;
-        let done = self.update(key, filter, model::new_expiry(expiry), false).await?;
-        found(done.matched_count > 0, &options.condition)
+        let touch = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        Ok(self.change(&touch).await? == Applied::Touched(true))
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         if options.touch.is_some() {
-            let calls: Vec<_> = keys.iter().map(|key| self.read(key, options)).collect();
-            return stream::iter(calls).buffered(CONCURRENT).collect().await;
+            return each(keys.iter().map(|key| self.read(key, options)).collect()).await;
         }
+        let found = each(keys.chunks(KEYS).map(|chunk| self.find(chunk, options)).collect()).await;
         let mut results = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(KEYS) {
-            match self.find(chunk, options).await {
-                Ok(found) => {
-                    results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
-                }
-                Err(error) => {
-                    results.resize_with(keys.len(), || Err(error.clone()));
-                    break;
-                }
-            }
+        for (chunk, found) in keys.chunks(KEYS).zip(found) {
+            results.extend(chunk.iter().map(|key| match &found {
+                Ok(found) => found.get(key.as_str()).cloned().transpose(),
+                Err(error) => Err(error.clone()),
+            }));
         }
         results
     }
@@ -270,10 +210,10 @@ impl Storage for MongoStorage {
             ValueFormat::Binary => bulk::BYTES,
             ValueFormat::Document => 2 * bulk::BYTES / MAX_GROWTH,
         };
-        let mut batch = Batch::new(changes, Limits { entries: bulk::WRITES, bytes });
+        let mut batch = Batch::new(changes, Limits { entries: bulk::CHANGES, bytes });
         while let Some(round) = batch.next_round() {
-            let results = self.apply_round(round.changes()).await;
-            batch.done(round, Ok(results));
+            let outcome = self.apply_round(round.changes()).await;
+            batch.done(round, outcome);
         }
         batch.into_results()
     }
@@ -293,19 +233,18 @@ impl Storage for MongoStorage {
         let (mut deleted, mut after) = (0, None);
         loop {
             let page = listing.page(after.as_deref(), CLEARED, true).await?;
-            let names = page.names.into_iter().collect::<Result<Vec<String>>>()?;
-            if !names.is_empty() {
-                // Names that are not valid keys are deleted too; no write of ours can follow.
-                let keys: Vec<Key> = names.iter().filter_map(|name| Key::new(name).ok()).collect();
-                let filter = self.model.live(self.model.by_keys(names.iter().map(String::as_str)));
+            // Documents that no key names stay.
+            let keys: Vec<Key> = page.names.iter().flatten().filter_map(|name| Key::new(name).ok()).collect();
+            if !keys.is_empty() {
+                let filter = self.model.live(self.model.by_keys(&keys));
                 let collection = self.driver.collection()?;
                 let call = async move { collection.delete_many(filter).await };
                 deleted += self.driver.write(&keys, call).await?.deleted_count;
             }
-            if !page.more {
+            after = page.last()?;
+            if after.is_none() {
                 return Ok(deleted);
             }
-            after = names.into_iter().next_back();
         }
     }
 

@@ -67,7 +67,9 @@ fn main() {
                 .case("copy_keeps_every_type", grammy::copied_types)
                 .case("session_with_nan_can_be_updated", grammy::not_a_number)
                 .case("collection_of_node_opens_with_and_without_index", grammy::indexes_of_node)
-                .case("damaged_keys_are_reported", grammy::damaged_keys),
+                .case("damaged_keys_are_reported", grammy::damaged_keys)
+                .case("first_of_doubled_documents_is_the_entry", grammy::first_of_doubled)
+                .case("documents_whose_key_is_a_list_are_left_alone", grammy::listed_keys),
         )
         .suite(
             cases("mongodb_setup")
@@ -122,6 +124,7 @@ fn main() {
                 .case("killed_and_restarted_under_load", faults::killed_under_load)
                 .case("a_restart_between_calls", faults::restart_between_calls)
                 .case("a_frozen_server_is_a_timeout", faults::frozen)
+                .case("reads_that_touch_stop_once_the_store_is_gone", faults::touching_reads)
                 .case("an_abandoned_write_does_not_come_late", faults::abandoned_write)
                 .case("a_clear_waits_for_an_abandoned_write", faults::clear_after_abandoned_write)
                 .case("an_abandoned_clear_spares_what_is_written_later", faults::abandoned_clear),

@@ -162,6 +162,7 @@ pub(crate) async fn foreign(context: Context<Place>) {
         // These keys are not strings.
         doc! { "value": 1 },
         doc! { "_id": 5 },
+        doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: b"e\xff".to_vec() } },
     ];
     collection.insert_many(foreign).await.must("insert by hand");
     storage.read(key("a")).await.fails(ErrorKind::Corrupt, "a value of another type");
@@ -177,23 +178,31 @@ pub(crate) async fn foreign(context: Context<Place>) {
     let good: Vec<_> =
         keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::Key::as_str).collect();
     assert_eq!(good, ["a", "b", "c"]);
-    // The key that Larder does not take, and the two that are not strings.
+    // The key that Larder does not take, and the three that are not strings.
     let bad: Vec<_> = keys.iter().filter_map(|key| key.as_ref().err()).map(kind_of).collect();
-    assert_eq!(bad, [ErrorKind::InvalidKey; 3]);
+    assert_eq!(bad, [ErrorKind::InvalidKey; 4]);
+    // A text and bytes are names; a number and an ObjectId are not.
+    let names = |errors: Vec<&larder_core::Error>| {
+        let invalid = errors.into_iter().filter(|error| error.kind() == ErrorKind::InvalidKey);
+        invalid.filter_map(|error| error.stored_name().map(<[u8]>::to_vec)).collect::<Vec<_>>()
+    };
+    let expected = [b"d\n".to_vec(), b"e\xff".to_vec()];
+    assert_eq!(names(keys.iter().filter_map(|key| key.as_ref().err()).collect()), expected);
     let entries: Vec<_> = storage.entries("").collect().await;
     let good: Vec<_> = entries.iter().filter_map(|entry| entry.as_ref().ok()).collect();
     assert_eq!(good.len(), 1);
     let bad: Vec<_> = entries.iter().filter_map(|entry| entry.as_ref().err()).map(kind_of).collect();
     let (invalid, corrupt) = (ErrorKind::InvalidKey, ErrorKind::Corrupt);
-    assert_eq!(bad, [corrupt, corrupt, invalid, invalid, invalid]);
+    assert_eq!(bad, [corrupt, corrupt, invalid, invalid, invalid, invalid]);
+    assert_eq!(names(entries.iter().filter_map(|entry| entry.as_ref().err()).collect()), expected);
     // A key that is not a string has no prefix.
     assert_eq!(storage.keys("a").collect::<Vec<_>>().await.len(), 1);
     // It can be put right.
     storage.write(key("a"), "v").await.must("write over it");
     assert!(storage.read(key("a")).await.must("read").is_some());
-    // What an operation for all counts, it removes; what is not ours stays.
-    assert_eq!(storage.clear("").await.must("clear"), 4);
-    assert_eq!(collection.count_documents(doc! {}).await.must("count"), 2);
+    // What a listing names, it removes; what is not ours stays.
+    assert_eq!(storage.clear("").await.must("clear"), 3);
+    assert_eq!(collection.count_documents(doc! {}).await.must("count"), 4);
 }
 
 pub(crate) async fn by_hand(context: Context<Place>) {

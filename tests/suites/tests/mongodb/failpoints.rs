@@ -1,6 +1,6 @@
 //! Errors that a server gives on demand.
 
-use larder_core::{Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
+use larder_core::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
@@ -85,7 +85,7 @@ pub(crate) async fn errors(context: Context<Place>) {
         let write = |key: &Key| Change::put(key.clone(), "v", Expiry::Never);
         vec![write(&key), write(&crate::places::key("b"))]
     };
-    fail(&admin, "update", 1, unconfirmed).await;
+    fail(&admin, "bulkWrite", 1, unconfirmed).await;
     for result in storage.apply(writes()).await {
         let error = result.fails(ErrorKind::Timeout, "an unconfirmed batch");
         assert_eq!(error.outcome(), Outcome::Unknown);
@@ -93,6 +93,27 @@ pub(crate) async fn errors(context: Context<Place>) {
     for result in storage.apply(writes()).await {
         result.must("write the batch again");
     }
+    // A batch that is refused, and one on a connection that is lost.
+    for (how, kind) in [
+        (doc! { "errorCode": 13 }, ErrorKind::PermissionDenied),
+        (doc! { "errorCode": 11_600 }, ErrorKind::Unavailable),
+        (doc! { "closeConnection": true }, ErrorKind::Unavailable),
+    ] {
+        fail(&admin, "bulkWrite", 1, how).await;
+        for result in storage.apply(writes()).await {
+            result.fails(kind, "a batch that fails");
+        }
+    }
+    // A server that does not know the command takes the changes one by one.
+    fail(&admin, "bulkWrite", 1, doc! { "errorCode": 59 }).await;
+    let mut changes = writes();
+    changes.push(Change::delete(crate::places::key("none")));
+    let applied: Vec<_> =
+        storage.apply(changes).await.into_iter().map(|result| result.must("apply")).collect();
+    assert!(
+        matches!(applied[..], [Applied::Put(_), Applied::Put(_), Applied::Deleted(false)]),
+        "{applied:?}"
+    );
 
     // Where the driver may, it tries once more, and the server sees to it that a write happens once.
     let storage = open(&server, context.target.space(), "&heartbeatFrequencyMS=500").await;
@@ -104,4 +125,8 @@ pub(crate) async fn errors(context: Context<Place>) {
     fail(&admin, "update", 1, doc! { "closeConnection": true }).await;
     let once = storage.write(&key, "w").if_at(version).await;
     once.must("compare and swap past a lost connection");
+    fail(&admin, "bulkWrite", 1, doc! { "closeConnection": true }).await;
+    for result in storage.apply(writes()).await {
+        result.must("write a batch past a lost connection");
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use larder_core::{Change, ErrorKind, Expiry, Key};
+use larder_core::{Change, ErrorKind, Expiry, Key, ReadOptions};
 use larder_suites::Writers;
 use larder_testkit::{Context, Fails, Must, abandon, until};
 
@@ -83,6 +83,26 @@ pub(crate) async fn frozen(context: Context<Place>) {
     })
     .await;
     assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "new");
+}
+
+/// Without a server, each read that touches waits for one: those of a batch do not all do so.
+pub(crate) async fn touching_reads(context: Context<Place>) {
+    let (storage, line) = context.target.open_over_line().await.must("open over a line");
+    let keys: Vec<Key> = (0..1_000).map(|number| key(format!("k{number}"))).collect();
+    storage.write(&keys[0], "v").await.must("write");
+    line.refuse();
+    let started = Instant::now();
+    let options = ReadOptions::new().with_touch(Expiry::after_secs(60));
+    let results = storage.read_many(&keys, &options).await;
+    let elapsed = started.elapsed();
+    assert_eq!(results.len(), keys.len());
+    for result in results {
+        assert!(result.is_err_and(|error| error.is_retryable()));
+    }
+    // 0.3 s for the first 16; for all it would be 18 s.
+    assert!(elapsed < Duration::from_secs(6), "{elapsed:?}");
+    line.restore();
+    until("the storage works again", PATIENCE, || async { storage.contains(&keys[0]).await.is_ok() }).await;
 }
 
 /// A write whose future was dropped does not overtake one that was begun after it.

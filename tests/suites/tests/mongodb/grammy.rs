@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt};
-use larder_core::{ErrorKind, Expiry};
+use larder_core::{Applied, Change, ErrorKind, Expiry, ReadOptions};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
     IndexModel,
@@ -192,9 +192,12 @@ pub(crate) async fn copied_types(context: Context<Place>) {
         let copy = open(&context.factory.server, target.space(), options).await;
         let record = storage.read(key("k")).await.must("read").must("find it");
         copy.write(key("k"), record.value.clone()).await.must("write the copy");
+        let put = |name: &str| Change::put(key(name), record.value.clone(), Expiry::Never);
+        for result in copy.apply(vec![put("a"), put("b")]).await {
+            result.must("write copies in a batch");
+        }
         let collection = documents(&context.factory.server, target.space()).await;
         let mut expected = typed();
-        let Bson::Document(found) = stored(&collection, doc! {}).await else { panic!("not a document") };
         if !options.contains("grammy") {
             // There numbers are not JavaScript's: an integer needs no mark to stay an int64, and each is
             // of the type that holds it.
@@ -202,7 +205,11 @@ pub(crate) async fn copied_types(context: Context<Place>) {
             expected.insert("long", long);
             expected.insert("big", 1_700_000_000_000_i64);
         }
-        assert_eq!(found, expected, "{options}");
+        let field = if options.contains("grammy") { "key" } else { "_id" };
+        for name in ["k", "a", "b"] {
+            let found = stored(&collection, doc! { field: name }).await;
+            assert_eq!(found, Bson::Document(expected.clone()), "{options} {name}");
+        }
         collection.drop().await.must("drop the copy");
     }
     // A copy that lost a type does not read as equal.
@@ -264,6 +271,7 @@ pub(crate) async fn damaged_keys(context: Context<Place>) {
         doc! { "value": 1 },
         doc! { "key": 5, "value": 1 },
         doc! { "key": ["fine", "a"], "value": 1 },
+        doc! { "key": Binary { subtype: BinarySubtype::Generic, bytes: b"k\xff".to_vec() }, "value": 1 },
         doc! { "key": "a\u{0}b", "value": 1 },
         doc! { "key": "x".repeat(600), "value": 1 },
     ];
@@ -281,7 +289,61 @@ pub(crate) async fn damaged_keys(context: Context<Place>) {
     let entries: Vec<_> = storage.entries("").map_ok(|(key, _)| key).collect().await;
     for listed in [keys, entries] {
         assert_eq!(listed.iter().filter(|key| key.is_ok()).count(), 451);
+        let named = listed.iter().filter_map(|key| key.as_ref().err()?.stored_name());
+        assert_eq!(named.collect::<Vec<_>>(), [&b"a\0b"[..], "x".repeat(600).as_bytes(), b"k\xff"]);
         let errors = listed.into_iter().filter_map(|key| key.err().map(|error| error.kind())).collect();
-        assert_eq!(kinds(errors), (5, 450, 455));
+        assert_eq!(kinds(errors), (6, 450, 456));
     }
+}
+
+/// Without its index there can be several documents of one key. The one that is read is the one that a write
+/// changes.
+pub(crate) async fn first_of_doubled(context: Context<Place>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let doubled = (1..=3).map(|value| doc! { "key": "k", "value": value });
+    collection.insert_many(doubled).await.must("insert by hand");
+    let storage = open(&context.factory.server, context.target.space(), "&layout=grammy&setup=false").await;
+    let holds = async |value: &str| {
+        assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, value);
+        let read = storage.read_many(&[key("k"), key("k")], &ReadOptions::new()).await;
+        for record in read {
+            assert_eq!(record.must("read many").must("find it").value, value);
+        }
+    };
+    holds("1").await;
+    storage.write(key("k"), "4").await.must("write");
+    holds("4").await;
+    for result in storage.apply(["5", "6"].map(|value| put("k", value)).into()).await {
+        result.must("write in a batch");
+    }
+    holds("6").await;
+}
+
+fn put(name: &str, value: &'static str) -> Change {
+    Change::put(key(name), value, Expiry::Never)
+}
+
+/// A query for a string finds lists that hold it too.
+pub(crate) async fn listed_keys(context: Context<Place>) {
+    let collection = documents(&context.factory.server, context.target.space()).await;
+    let foreign = [doc! { "key": ["a", "b"], "value": "theirs" }, doc! { "key": ["a"], "value": "theirs" }];
+    collection.insert_many(foreign).await.must("insert by hand");
+    let storage = open(&context.factory.server, context.target.space(), "&layout=grammy&setup=false").await;
+    storage.write(key("b"), "1").await.must("write beside a list");
+    assert!(storage.read(key("a")).await.must("read").is_none());
+    let read = storage.read_many(&["a", "b"].map(key), &ReadOptions::new()).await;
+    let read: Vec<_> = read.into_iter().map(|record| record.must("read beside a list").is_some()).collect();
+    assert_eq!(read, [false, true]);
+    assert!(!storage.delete(key("a")).await.must("delete"));
+    storage.write(key("a"), "2").if_present().await.fails(ErrorKind::Conflict, "write over a list");
+    for (batch, there) in
+        [([Change::delete(key("a")), put("c", "1")], false), ([put("a", "1"), put("c", "2")], true)]
+    {
+        for result in storage.apply(batch.into()).await {
+            assert_ne!(result.must("a batch"), Applied::Deleted(true));
+        }
+        assert_eq!(storage.contains(&key("a")).await.must("look"), there);
+    }
+    assert_eq!(storage.clear("").await.must("clear"), 3);
+    assert_eq!(collection.count_documents(doc! { "value": "theirs" }).await.must("count"), 2);
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use larder_core::{Applied, Change, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written};
+use larder_core::{
+    Applied, Change, Condition, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written,
+};
 use larder_mongodb::{Layout, MongoBuilder};
 use larder_testkit::{Context, Must};
 use mongodb::{
@@ -146,7 +148,7 @@ pub(crate) async fn many(context: Context<Place>) {
         }
     };
     write().await;
-    assert_eq!(commands.take(), ["update"]);
+    assert_eq!(commands.take(), ["bulkWrite"]);
     for options in [ReadOptions::new(), ReadOptions::new().with_ttl()] {
         for (index, record) in store.read_many(&keys, &options).await.into_iter().enumerate() {
             let record = record.must("read many").must("find it");
@@ -165,13 +167,19 @@ pub(crate) async fn many(context: Context<Place>) {
     assert_eq!(commands.take(), ["aggregate"]);
     assert_eq!(store.clear("k").await.must("clear"), 400);
     assert_eq!(commands.take(), ["aggregate", "delete"]);
-    // A deletion has to say whether there was an entry, and the server only counts those of a command.
-    write().await;
-    commands.take();
-    for result in store.apply(keys.iter().cloned().map(Change::delete).collect()).await {
-        assert_eq!(result.must("delete many"), Applied::Deleted(true));
+    // Whatever the changes are: the server counts for each what it has found.
+    for change in [Change::delete, |key| Change::touch(key, Expiry::after_secs(60)).on(Condition::Present)] {
+        write().await;
+        commands.take();
+        let mut changes: Vec<Change> = keys.iter().cloned().map(change).collect();
+        changes.push(Change::delete(key("none")));
+        let mut applied: Vec<_> =
+            store.apply(changes).await.into_iter().map(|result| result.must("change many")).collect();
+        assert_eq!(applied.pop(), Some(Applied::Deleted(false)));
+        let done = |applied| matches!(applied, Applied::Deleted(true) | Applied::Touched(true));
+        assert!(applied.into_iter().all(done));
+        assert_eq!(commands.take(), ["bulkWrite"]);
     }
-    assert_eq!(commands.take(), ["delete"; 400]);
 }
 
 /// Looking sends nothing that needs more than the right to read.
