@@ -25,9 +25,11 @@
 //! - Every write has a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
 //! - Time to live is counted on the monotonic clock: setting the time of day does not make entries
 //!   expire. Expired entries are never returned; a sweeper gives back their memory.
-//! - The entries are spread over 64 maps, each under a lock of its own that is held for one
-//!   operation on one key. No lock is held while anything is awaited.
-//! - A listing takes the keys of one of the 64 maps at a time, by reference count.
+//! - The entries are spread over 64 maps, so that tasks on different threads seldom wait for each other.
+//!   Each map is under a lock of its own, which is held for one operation on one key. No lock is held while
+//!   anything is awaited.
+//! - A listing takes up to 256 keys at a time, by reference count. A clear and the sweeper hold the lock of
+//!   one map at a time while they go through it.
 //!
 //! # Bounds
 //!

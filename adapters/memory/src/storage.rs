@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
-    Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
+    Bytes, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions, Record, Result,
+    Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::Sweeper;
 
@@ -131,15 +131,6 @@ impl Storage for MemoryStorage {
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         self.table().touch(key, expiry, &options.condition)
-    }
-
-    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        keys.iter().map(|key| Ok(self.table().read(key, options))).collect()
-    }
-
-    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let table = self.table();
-        changes.iter().map(|change| table.apply(change)).collect()
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {

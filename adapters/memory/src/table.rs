@@ -1,16 +1,20 @@
 //! The entries, in maps that are locked one by one.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     hash::{BuildHasher, RandomState},
+    iter,
+    num::NonZeroUsize,
+    ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use hashlink::LinkedHashMap;
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, Entry, Error, ErrorKind, Expiry, Key, ListOptions,
-    ReadOptions, Record, Result, Version, Written,
+    Bytes, Condition, Entry, Error, ErrorKind, Expiry, Key, ListOptions, ReadOptions, Record, Result,
+    Version, Written,
 };
 use parking_lot::RwLock;
 
@@ -18,6 +22,9 @@ use crate::config::{ENTRY_OVERHEAD, Limits, WhenFull};
 
 /// How many maps there are, if there are no bounds: a power of two.
 const SHARDS: u64 = 64;
+
+/// How many keys a listing looks at under the lock of a map.
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// All entries. No method waits for anything but a lock, which is held for one operation on one map.
 pub(crate) struct Table {
@@ -31,6 +38,9 @@ pub(crate) struct Table {
 struct Shard {
     /// In the order of use, the least recently used first.
     rows: LinkedHashMap<Key, Row, RandomState>,
+    /// The keys by the [IDs](Row::id) of their rows, for listings. An entry keeps its place for as long as
+    /// it stays, so a listing can go on from where it was.
+    keys: BTreeMap<u64, Key>,
     /// What the rows count towards `max_bytes`.
     bytes: u64,
     /// The version that was given last. Each map counts in steps of its own, so that two entries never
@@ -39,6 +49,8 @@ struct Shard {
 }
 
 struct Row {
+    /// The first version under the key.
+    id: u64,
     value: Bytes,
     version: u64,
     /// On the monotonic clock: setting the time of day does not make entries expire.
@@ -103,7 +115,8 @@ impl Table {
             shard.make_room(&self.limits, key, &value, now)?;
         }
         shard.version += SHARDS;
-        let row = Row { value, version: shard.version, deadline: deadline(expiry, now) };
+        let version = shard.version;
+        let row = Row { id: version, value, version, deadline: deadline(expiry, now) };
         let written = Written::at(row.version());
         let replaced = shard.insert(key, row);
         // In this order, so that the memory is given back without the lock.
@@ -131,25 +144,26 @@ impl Table {
         Ok(existed)
     }
 
-    pub(crate) fn apply(&self, change: &Change) -> Result<Applied> {
-        let Change { key, action, condition, .. } = change;
-        match action {
-            Action::Put(value, expiry) => self.write(key, value, *expiry, condition).map(Applied::Put),
-            Action::Delete => self.delete(key, condition).map(Applied::Deleted),
-            Action::Touch(expiry) => self.touch(key, *expiry, condition).map(Applied::Touched),
-        }
-    }
-
-    /// The entries, in no order. It takes the keys of one map at a time, and looks up each of them once it
-    /// is asked for: a key that stays is in its map when the listing comes there.
+    /// The entries, in no order. It takes a page of keys at a time, and looks up each of them once it is
+    /// asked for.
     pub(crate) fn list(self: Arc<Self>, options: ListOptions) -> impl Iterator<Item = Entry> + Send {
         let read =
             if options.values { ReadOptions::new().with_ttl() } else { ReadOptions::new().without_value() };
-        let (table, prefix) = (Arc::clone(&self), options.prefix);
-        let keys = (0..self.shards.len()).flat_map(move |shard| table.shards[shard].read().keys(&prefix));
-        keys.filter_map(move |key| {
+        let table = Arc::clone(&self);
+        let page = options.page(PAGE).get();
+        let (mut shard, mut last) = (0, 0);
+        let pages = iter::from_fn(move || {
+            loop {
+                let keys = table.shards.get(shard)?.read().page(&options.prefix, &mut last, page);
+                if keys.is_some() {
+                    return keys;
+                }
+                (shard, last) = (shard + 1, 0);
+            }
+        });
+        pages.flatten().filter_map(move |key| {
             let record = self.peek(&key, &read)?;
-            Some(if options.values { Entry::new(key, record) } else { Entry::key(key) })
+            Some(if read.value { Entry::new(key, record) } else { Entry::key(key) })
         })
     }
 
@@ -172,8 +186,8 @@ impl Table {
     pub(crate) fn release(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
-            shard.bytes = 0;
-            drop(std::mem::take(&mut shard.rows));
+            // A listing that is under way finds no more keys.
+            *shard = Shard { version: shard.version, ..Shard::default() };
         }
     }
 }
@@ -183,8 +197,12 @@ impl Shard {
         self.rows.get(key).filter(|row| row.is_live(now))
     }
 
-    fn keys(&self, prefix: &str) -> Vec<Key> {
-        self.rows.keys().filter(|key| key.as_str().starts_with(prefix)).cloned().collect()
+    /// Those of the `count` keys after the ID `last` that begin with `prefix`; `None` at the end.
+    fn page(&self, prefix: &str, last: &mut u64, count: usize) -> Option<Vec<Key>> {
+        let after = (Bound::Excluded(*last), Bound::Unbounded);
+        let page = || self.keys.range(after).take(count);
+        *last = *page().last()?.0;
+        Some(page().map(|(_, key)| key).filter(|key| key.as_str().starts_with(prefix)).cloned().collect())
     }
 
     /// Whether there is an entry; an error if the condition does not hold.
@@ -193,28 +211,42 @@ impl Shard {
         if condition.holds(current.as_ref()) { Ok(current.is_some()) } else { Err(Error::conflict()) }
     }
 
-    fn insert(&mut self, key: &Key, row: Row) -> Option<Row> {
+    fn insert(&mut self, key: &Key, mut row: Row) -> Option<Row> {
         self.bytes += weight(key, &row.value);
-        let replaced = self.rows.insert(key.clone(), row);
-        self.bytes -= replaced.as_ref().map_or(0, |row| weight(key, &row.value));
-        replaced
+        match self.rows.get(key) {
+            Some(replaced) => {
+                row.id = replaced.id;
+                self.bytes -= weight(key, &replaced.value);
+            }
+            None => drop(self.keys.insert(row.id, key.clone())),
+        }
+        self.rows.insert(key.clone(), row)
     }
 
     fn remove(&mut self, key: &Key) -> Option<Row> {
-        let removed = self.rows.remove(key);
-        self.bytes -= removed.as_ref().map_or(0, |row| weight(key, &row.value));
-        removed
+        let removed = self.rows.remove(key)?;
+        self.forget(key, &removed);
+        Some(removed)
     }
 
     fn remove_if(&mut self, gone: impl Fn(&Key, &Row) -> bool) -> u64 {
         let before = self.rows.len();
-        let bytes = &mut self.bytes;
-        self.rows.retain(|key, row| {
+        let Self { rows, keys, bytes, .. } = self;
+        rows.retain(|key, row| {
             let gone = gone(key, row);
-            *bytes -= if gone { weight(key, &row.value) } else { 0 };
+            if gone {
+                keys.remove(&row.id);
+                *bytes -= weight(key, &row.value);
+            }
             !gone
         });
         (before - self.rows.len()) as u64
+    }
+
+    /// The row has been removed.
+    fn forget(&mut self, key: &Key, row: &Row) {
+        self.keys.remove(&row.id);
+        self.bytes -= weight(key, &row.value);
     }
 
     fn purge(&mut self, now: Instant) -> u64 {
@@ -248,7 +280,7 @@ impl Shard {
     /// Removes the least recently used entry; whether there was one.
     fn evict(&mut self) -> bool {
         let evicted = self.rows.pop_front();
-        evicted.map(|(key, row)| self.bytes -= weight(&key, &row.value)).is_some()
+        evicted.map(|(key, row)| self.forget(&key, &row)).is_some()
     }
 }
 

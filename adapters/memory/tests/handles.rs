@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use larder_core::{Bytes, ErrorKind, Expiry, Key, Store};
-use larder_memory::{MemoryBuilder, MemoryStorage};
+use larder_core::{Bytes, ErrorKind, Expiry, Key, ListOptions, Store};
+use larder_memory::{MemoryBuilder, MemoryStorage, WhenFull};
 
 const SHORT: Expiry = Expiry::After(Duration::from_millis(1));
 
@@ -133,4 +136,54 @@ async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
     assert!(store.touch("touched", Expiry::Never).await.unwrap());
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(keys.next().await.unwrap().unwrap().as_str(), "touched");
+}
+
+#[tokio::test]
+async fn listing_takes_a_page_of_keys_at_a_time() {
+    // One map, so the keys are in the order in which they were created.
+    let store = MemoryStorage::builder().max_entries(2000).build().unwrap();
+    for index in 0..1000 {
+        store.write(index.to_string(), "x").await.unwrap();
+    }
+    let keys = store.keys("");
+    let limited = store.list(ListOptions::new().limit(NonZeroUsize::new(2).unwrap()).keys_only());
+    let (mut keys, mut limited) = (keys, limited.map_ok(|entry| entry.key));
+    assert_eq!(keys.next().await.unwrap().unwrap().as_str(), "0");
+    assert_eq!(limited.next().await.unwrap().unwrap().as_str(), "0");
+    // Written after the listing has begun and before it has come so far.
+    store.write("late", "x").await.unwrap();
+    store.delete("1").await.unwrap();
+    assert_eq!(limited.next().await.unwrap().unwrap().as_str(), "2");
+    assert!(limited.next().await.is_none());
+    let rest: Vec<Key> = keys.try_collect().await.unwrap();
+    assert_eq!(rest.len(), 999);
+    assert_eq!(rest.last().unwrap().as_str(), "late");
+}
+
+#[tokio::test]
+async fn listing_shows_a_key_that_stays_once_whatever_is_done_with_it() {
+    for builder in [
+        MemoryStorage::builder(),
+        MemoryStorage::builder().max_entries(5000).when_full(WhenFull::Evict),
+    ] {
+        let store = builder.build().unwrap();
+        for index in 0..2000 {
+            store.write(index.to_string(), "x").await.unwrap();
+        }
+        let mut seen = std::collections::BTreeMap::<Key, usize>::new();
+        let mut keys = store.keys("");
+        while let Some(key) = keys.next().await {
+            let key = key.unwrap();
+            // Used, replaced, and beside it others that come and go.
+            store.read(&key).await.unwrap();
+            store.write(&key, "y").await.unwrap();
+            store.write((seen.len() * 7 % 2000).to_string(), "z").await.unwrap();
+            store.write("comes", "x").await.unwrap();
+            store.delete("comes").await.unwrap();
+            *seen.entry(key).or_default() += 1;
+        }
+        seen.retain(|key, _| key.as_str() != "comes");
+        assert_eq!(seen.len(), 2000);
+        assert!(seen.values().all(|times| *times == 1));
+    }
 }
