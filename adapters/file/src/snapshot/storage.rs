@@ -64,9 +64,10 @@ impl SnapshotStorage {
         SnapshotBuilder::new(path)
     }
 
-    /// Calls `change` with the entries and the time, once the file is held against other processes.
+    /// Calls `change` with the entries and the time, once the file is held against other processes. An error
+    /// says that it has not been called.
     async fn change<T>(&self, change: impl FnOnce(&mut Map, i64) -> T + Send) -> Result<T> {
-        self.file.hold().await?;
+        self.file.hold().await.map_err(Error::not_applied)?;
         self.saver.ensure_running();
         self.file.with_map(|map| change(map, unix_millis()))
     }

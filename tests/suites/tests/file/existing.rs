@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::ErrorKind;
+use larder_core::{ErrorKind, Expiry, Outcome};
 use larder_file::{FileStorage, Layout, SnapshotStorage, ValueFormat};
 use larder_testkit::{Fails, Must, Suite};
 
@@ -87,7 +87,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             // A change takes hold of it, unless another process was faster, and sees what that one wrote.
             let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
             let other = SnapshotStorage::connect(&url).await.must("open");
-            storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "change what is in use");
+            for error in [
+                storage.write(key("a"), "2").await.fails(ErrorKind::Unavailable, "write what is in use"),
+                storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete what is in use"),
+                storage.touch(key("a"), Expiry::Never).await.fails(ErrorKind::Unavailable, "touch it"),
+                storage.read(key("a")).touching(Expiry::Never).await.fails(ErrorKind::Unavailable, "read it"),
+            ] {
+                assert_eq!(error.outcome(), Outcome::NotApplied);
+            }
             other.write(key("b"), "2").await.must("write");
             other.close().await.must("close");
             assert!(storage.delete(key("a")).await.must("delete"));
