@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use larder_core::{
-    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Outcome, ReadOptions, Record, Result,
-    Written, clock::unix_millis,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Written,
+    clock::unix_millis,
 };
 
 use crate::{
+    error::{fail_all, unsynced},
     format::{EntryPath, Stored, is_alive},
     lock::{self, Locks, ShardGuard, WriteLock},
     tree::{Found, Names, Tree},
@@ -61,7 +62,7 @@ impl Directory {
         let Some(stored) = self.look(&at, || self.tree.format.load(&path, key, options.value))? else {
             return self.tree.dir.check().map(|()| None);
         };
-        Ok(stored.record(options.ttl))
+        Ok(stored.record(options.ttl, unix_millis()))
     }
 
     /// Reads an entry and gives it another expiry.
@@ -73,36 +74,34 @@ impl Directory {
         options: &ReadOptions,
         expiry: Expiry,
     ) -> Result<Option<Record>> {
-        let lock = self.lock(guard)?;
-        let Some(mut stored) = self.current(at, key, options.value)? else {
+        let mut lock = self.lock(guard)?;
+        let now = unix_millis();
+        let Some(mut stored) = self.current(at, key, options.value, now)? else {
             return Ok(None);
         };
-        stored.deadline = expiry.deadline(unix_millis());
-        self.touch(&lock, at, key, stored.deadline)?;
-        first_failure(self.sync(&lock))?;
-        Ok(stored.record(options.ttl))
+        stored.deadline = expiry.deadline(now);
+        self.touch(&mut lock, at, key, stored.deadline)?;
+        self.sync(&mut lock)?;
+        Ok(stored.record(options.ttl, now))
     }
 
-    /// Applies changes of different keys that share a lock; one result per change.
+    /// Applies changes that share a lock, in their order; one result per change.
     pub(crate) fn apply(
         &self,
         guard: &mut ShardGuard,
         changes: &[(EntryPath, Change)],
     ) -> Vec<Result<Applied>> {
-        let lock = match self.lock(guard) {
+        let mut lock = match self.lock(guard) {
             Ok(lock) => lock,
-            Err(error) => {
-                let error = error.not_applied();
-                return changes.iter().map(|_| Err(error.clone())).collect();
-            }
+            Err(error) => return fail_all(changes.len(), &error),
         };
-        let mut results: Vec<_> = changes.iter().map(|(at, change)| self.change(&lock, at, change)).collect();
-        for (shard, error) in self.sync(&lock) {
-            for (result, (at, _)) in results.iter_mut().zip(changes) {
-                if result.is_ok() && at.shard == shard {
-                    *result = Err(error.clone());
-                }
-            }
+        let mut results: Vec<_> =
+            changes.iter().map(|(at, change)| self.change(&mut lock, at, change)).collect();
+        if let Err(error) = self.sync(&mut lock) {
+            results
+                .iter_mut()
+                .filter(|result| result.is_ok())
+                .for_each(|result| *result = Err(error.clone()));
         }
         results
     }
@@ -113,7 +112,7 @@ impl Directory {
         let mut deleted = 0;
         // A shard without entries is one page too: that they are gone may not be on the disk yet.
         for page in files.chunks(PAGE).chain(files.is_empty().then_some(&[][..])) {
-            let lock = self.lock(guard)?;
+            let mut lock = self.lock(guard)?;
             for Found { at, key } in page {
                 // The key is in the file. One that cannot be read has no known prefix.
                 if key.is_none() && !prefix.is_empty() {
@@ -123,9 +122,9 @@ impl Directory {
                         continue;
                     }
                 }
-                deleted += u64::from(self.delete(&lock, at)?);
+                deleted += u64::from(self.delete(&mut lock, at)?);
             }
-            first_failure(self.sync(&lock))?;
+            self.sync(&mut lock)?;
         }
         Ok(deleted)
     }
@@ -149,41 +148,32 @@ impl Directory {
     /// Takes the lock for changes. Their answers are acknowledged and follow from what they find, so this
     /// first puts earlier changes on the disk: a process may have been killed before it did so.
     fn lock<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
-        let lock = self.locks.exclusive(guard)?;
-        if self.tree.sync && !lock.is_synced() {
-            self.tree.dir.sync()?;
-            for shard in self.tree.shards()?.0 {
-                if lock::of_shard(&shard) == lock.index {
-                    self.tree.sync_contents(&shard)?;
-                    self.tree.sync_shard(&shard)?;
-                }
-            }
+        let mut lock = self.locks.exclusive(guard).map_err(Error::not_applied)?;
+        if self.tree.sync && !lock.synced {
+            self.tree.sync(lock.index).map_err(Error::not_applied)?;
             lock.mark_synced();
         }
         Ok(lock)
     }
 
-    /// Puts the changes under the lock on the disk, if so configured. Returns the shards where that failed.
-    fn sync(&self, lock: &WriteLock<'_>) -> Vec<(String, Error)> {
-        if !self.tree.sync {
-            return Vec::new();
-        }
-        let sync = |shard: String| self.tree.sync_shard(&shard).err().map(|error| (shard, unsynced(error)));
-        let failures: Vec<_> = lock.take_renamed().into_iter().filter_map(sync).collect();
-        if failures.is_empty() {
+    /// Puts the changes under the lock on the disk, if so configured.
+    fn sync(&self, lock: &mut WriteLock<'_>) -> Result<()> {
+        if self.tree.sync {
+            lock.renamed.iter().try_for_each(|shard| self.tree.sync_shard(shard)).map_err(unsynced)?;
             lock.mark_synced();
         }
-        failures
+        Ok(())
     }
 
-    fn change(&self, lock: &WriteLock<'_>, at: &EntryPath, change: &Change) -> Result<Applied> {
+    fn change(&self, lock: &mut WriteLock<'_>, at: &EntryPath, change: &Change) -> Result<Applied> {
         let Change { key, action, condition, .. } = change;
+        let now = unix_millis();
         match (action, condition) {
             (Action::Delete, Condition::Any) => return self.delete(lock, at).map(Applied::Deleted),
             // It replaces whatever there is.
             (Action::Put(..), Condition::Any) => {}
             _ => {
-                let current = self.current(at, key, false)?;
+                let current = self.current(at, key, false, now)?;
                 if !condition.holds(current.as_ref().map(|current| &current.version)) {
                     return Err(Error::conflict());
                 }
@@ -194,22 +184,22 @@ impl Directory {
         }
         match action {
             Action::Put(value, expiry) => {
-                let encoded = self.tree.format.encode(key, expiry.deadline(unix_millis()), value)?;
+                let encoded = self.tree.format.encode(key, expiry.deadline(now), value)?;
                 lock.change(Some(&at.shard), || self.tree.replace(at, &encoded.head, &encoded.body))?;
                 Ok(Applied::Put(Written::at(encoded.version)))
             }
             Action::Delete => lock.change(Some(&at.shard), || self.tree.remove(at)).map(Applied::Deleted),
             Action::Touch(expiry) => {
-                self.touch(lock, at, key, expiry.deadline(unix_millis()))?;
+                self.touch(lock, at, key, expiry.deadline(now))?;
                 Ok(Applied::Touched(true))
             }
         }
     }
 
     /// The entry for the holder of its lock; `None` if there is none or it has expired.
-    fn current(&self, at: &EntryPath, key: &Key, value: bool) -> Result<Option<Stored>> {
+    fn current(&self, at: &EntryPath, key: &Key, value: bool, now: i64) -> Result<Option<Stored>> {
         let stored = self.tree.format.load(&self.tree.path(at), key, value)?;
-        let current = stored.filter(|stored| is_alive(stored.deadline));
+        let current = stored.filter(|stored| Expiry::until(stored.deadline, now).is_some());
         if current.is_none() {
             self.tree.dir.check()?;
         }
@@ -217,7 +207,7 @@ impl Directory {
     }
 
     /// Deletes an entry; returns whether there was one. A damaged one counts: this is how to remove it.
-    fn delete(&self, lock: &WriteLock<'_>, at: &EntryPath) -> Result<bool> {
+    fn delete(&self, lock: &mut WriteLock<'_>, at: &EntryPath) -> Result<bool> {
         let existed = match self.tree.format.peek_header(&self.tree.path(at)) {
             Ok(Some(header)) => is_alive(header.deadline),
             Ok(None) => return self.tree.dir.check().map(|()| false),
@@ -228,24 +218,17 @@ impl Directory {
         Ok(removed && existed)
     }
 
-    fn touch(&self, lock: &WriteLock<'_>, at: &EntryPath, key: &Key, deadline: Option<i64>) -> Result<()> {
+    fn touch(
+        &self,
+        lock: &mut WriteLock<'_>,
+        at: &EntryPath,
+        key: &Key,
+        deadline: Option<i64>,
+    ) -> Result<()> {
         let Tree { format, sync, .. } = self.tree;
         match lock.change(None, || format.touch(&self.tree.path(at), key, deadline, sync))? {
             Some(content) => lock.change(Some(&at.shard), || self.tree.replace(at, &content, b"")),
             None => Ok(()),
         }
     }
-}
-
-fn first_failure(failures: Vec<(String, Error)>) -> Result<()> {
-    failures.into_iter().try_for_each(|(_, error)| Err(error))
-}
-
-/// A change that was made and is perhaps not on the disk. The kind of the error must not say that
-/// nothing has changed.
-fn unsynced(error: Error) -> Error {
-    if error.outcome() == Outcome::Unknown {
-        return error;
-    }
-    Error::new(ErrorKind::Other, "the change was made, but could not be put on the disk").with_source(error)
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Error, ErrorKind, Outcome, Result};
 
 /// An error of the operating system. Its text names no path, so no key.
 pub(crate) fn io(error: io::Error) -> Error {
@@ -57,9 +57,23 @@ pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
+/// An error after a change was made, which is perhaps not on the disk. The kind must not say that nothing
+/// has changed.
+pub(crate) fn unsynced(error: Error) -> Error {
+    if error.outcome() == Outcome::Unknown {
+        return error;
+    }
+    Error::new(ErrorKind::Other, "the change was made, but could not be put on the disk").with_source(error)
+}
+
 /// The user has to change an option or the path first.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
+}
+
+/// The same error for each of `count` items.
+pub(crate) fn fail_all<T>(count: usize, error: &Error) -> Vec<Result<T>> {
+    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 /// Runs file system calls on tokio's threads for blocking work: one hop per operation.

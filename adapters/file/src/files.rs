@@ -96,24 +96,24 @@ fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> 
 #[cfg(unix)]
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(test)]
-    crate::test_disk::before_sync(path)?;
+    crate::power_cut::before_sync(path)?;
     match File::open(path)?.sync_all() {
         // Some network file systems cannot, and write names through by themselves.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
         done => done?,
     }
     #[cfg(test)]
-    crate::test_disk::synced(path)?;
+    crate::power_cut::synced(path)?;
     Ok(())
 }
 
 /// Puts the content of the open file at `path` on the disk.
 pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
     #[cfg(all(test, unix))]
-    crate::test_disk::before_sync(path)?;
+    crate::power_cut::before_sync(path)?;
     file.sync_data()?;
     #[cfg(all(test, unix))]
-    crate::test_disk::content_synced(path);
+    crate::power_cut::content_synced(path);
     Ok(())
 }
 

@@ -163,15 +163,11 @@ mod format;
 mod listing;
 mod lock;
 mod permissions;
-#[cfg(test)]
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 mod power_cut;
 mod setup;
 mod snapshot;
 mod storage;
-#[cfg(test)]
-#[cfg(unix)]
-mod test_disk;
 mod tree;
 
 use larder_core::{Result, Store};

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, vec};
 
-use larder_core::{Entry, ErrorKind, ListOptions, Result};
+use larder_core::{Entry, ErrorKind, ListOptions, Result, clock::unix_millis};
 use larder_kit::Pager;
 
 use crate::{
@@ -49,10 +49,7 @@ impl Pager for Listing {
             Ok((position, page))
         })
         .await?;
-        let ended = |entry: &Result<Entry>| entry.as_ref().is_err_and(|error| !error.concerns_one_entry());
-        if !page.iter().flatten().any(ended) {
-            self.0 = Some(position);
-        }
+        self.0 = Some(position);
         Ok(page)
     }
 }
@@ -61,7 +58,7 @@ impl Position {
     /// The next entries; `None` at the end. Blocks the thread.
     fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         if !self.files.as_slice().is_empty() {
-            return Ok(Some(self.look_at_files()));
+            return self.look_at_files().map(Some);
         }
         let refused = match &mut self.shards {
             None => {
@@ -81,23 +78,25 @@ impl Position {
         Ok(Some(refused.into_iter().map(Err).collect()))
     }
 
-    fn look_at_files(&mut self) -> Vec<Result<Entry>> {
+    fn look_at_files(&mut self) -> Result<Vec<Result<Entry>>> {
         let mut page = Vec::new();
         let mut bytes = 0;
         for found in self.files.by_ref().take(self.options.page(PAGE)) {
-            let look = || look(&self.directory, &found, &self.options);
-            let Some(entry) = self.directory.look(&found.at, look).transpose() else {
-                continue;
-            };
-            let record = entry.as_ref().ok().and_then(|entry| entry.record.as_ref());
-            bytes += record.map_or(0, |record| record.value.len());
-            let ends = entry.as_ref().is_err_and(|error| !error.concerns_one_entry());
-            page.push(entry);
-            if ends || bytes >= PAGE_BYTES {
+            match self.directory.look(&found.at, || look(&self.directory, &found, &self.options)).transpose()
+            {
+                None => {}
+                Some(Err(error)) if !error.concerns_one_entry() => return Err(error),
+                Some(entry) => {
+                    let record = entry.as_ref().ok().and_then(|entry| entry.record.as_ref());
+                    bytes += record.map_or(0, |record| record.value.len());
+                    page.push(entry);
+                }
+            }
+            if bytes >= PAGE_BYTES {
                 break;
             }
         }
-        page
+        Ok(page)
     }
 }
 
@@ -119,7 +118,8 @@ fn look(directory: &Directory, found: &Found, options: &ListOptions) -> Result<O
         return Ok(None);
     }
     if options.values {
-        let record = tree.format.load(&path, &key, true)?.and_then(|stored| stored.record(true));
+        let record =
+            tree.format.load(&path, &key, true)?.and_then(|stored| stored.record(true, unix_millis()));
         return Ok(record.map(|record| Entry::new(key, record)));
     }
     let alive = match tree.format.peek_header(&path) {

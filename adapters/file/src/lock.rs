@@ -9,12 +9,14 @@
 //! is under way holds the file's lock together with other readers ([`FileLock`]).
 
 use std::{
-    cell::{Cell, RefCell},
     collections::BTreeSet,
     fs::{File, OpenOptions, TryLockError},
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -47,6 +49,8 @@ pub(crate) struct Locks {
     timeout: Duration,
     /// The files, as far as they have been opened.
     files: Vec<Arc<Mutex<Option<File>>>>,
+    /// Set before [`close`](Locks::close) waits for the guards: no task has one afterwards.
+    closed: AtomicBool,
 }
 
 /// Keeps the other tasks of this storage from one lock.
@@ -68,11 +72,11 @@ pub(crate) struct ShardGuard {
 pub(crate) struct WriteLock<'a> {
     file: &'a File,
     pub(crate) index: usize,
-    synced: Cell<bool>,
+    pub(crate) synced: bool,
     /// Whether a change failed midway. Then it is not known which shards have to be synced.
-    failed: Cell<bool>,
+    failed: bool,
     /// The shards in which names have changed.
-    renamed: RefCell<BTreeSet<String>>,
+    pub(crate) renamed: BTreeSet<String>,
 }
 
 /// The lock of a file, until it is dropped.
@@ -94,46 +98,49 @@ impl Drop for FileLock {
 }
 
 impl WriteLock<'_> {
-    /// Whether all changes made under this lock are known to be on the disk.
-    pub(crate) fn is_synced(&self) -> bool {
-        self.synced.get()
-    }
-
     /// Makes a change, of names in `renamed` or in place. Notes before that it may not be on the disk.
-    pub(crate) fn change<T>(&self, renamed: Option<&str>, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.synced.get() {
+    pub(crate) fn change<T>(
+        &mut self,
+        renamed: Option<&str>,
+        change: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if self.synced {
             self.file.set_len(0).map_err(error::io)?;
-            self.synced.set(false);
+            self.synced = false;
         }
-        self.renamed.borrow_mut().extend(renamed.map(str::to_owned));
-        change().inspect_err(|_| self.failed.set(true))
-    }
-
-    /// The shards in which names have changed since the last call.
-    pub(crate) fn take_renamed(&self) -> BTreeSet<String> {
-        self.renamed.take()
+        self.renamed.extend(renamed.map(str::to_owned));
+        change().inspect_err(|_| self.failed = true)
     }
 
     /// Notes that all changes made under this lock are on the disk, unless one has failed midway.
-    pub(crate) fn mark_synced(&self) {
+    pub(crate) fn mark_synced(&mut self) {
         // If it fails, the next holder syncs everything under the lock once more.
-        if !self.synced.get() && !self.failed.get() && self.file.set_len(1).is_ok() {
-            self.synced.set(true);
+        if !self.synced && !self.failed {
+            self.synced = self.file.set_len(1).is_ok();
         }
     }
 }
 
 impl Locks {
     pub(crate) fn new(dir: DataDir, timeout: Duration) -> Self {
-        Self { dir, timeout, files: (0..COUNT).map(|_| Arc::default()).collect() }
+        let files = (0..COUNT).map(|_| Arc::default()).collect();
+        Self { dir, timeout, files, closed: AtomicBool::new(false) }
     }
 
     /// Waits for the other tasks that want lock `index`. Dropping the future, or the guard, lets the
     /// next one have it.
-    pub(crate) async fn guard(&self, index: usize) -> ShardGuard {
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once a [`close`](Locks::close) has begun.
+    pub(crate) async fn guard(&self, index: usize) -> Result<ShardGuard> {
         let since = Instant::now();
-        let file = Arc::clone(&self.files[index % COUNT]).lock_owned().await;
-        ShardGuard { file, index: index % COUNT, since }
+        let file = Arc::clone(&self.files[index]).lock_owned().await;
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::closed())
+        } else {
+            Ok(ShardGuard { file, index, since })
+        }
     }
 
     /// Takes the lock of the guard, waiting for other processes. Blocks the thread.
@@ -150,14 +157,9 @@ impl Locks {
         wait(guard.since, self.timeout, || file.try_lock())?;
         guard.since = Instant::now();
         // Held from here on, so that it is released if the next call fails.
-        let lock = WriteLock {
-            file,
-            index: guard.index,
-            synced: Cell::default(),
-            failed: Cell::default(),
-            renamed: RefCell::default(),
-        };
-        lock.synced.set(file.metadata().map_err(error::io)?.len() == 1);
+        let mut lock =
+            WriteLock { file, index: guard.index, synced: false, failed: false, renamed: BTreeSet::new() };
+        lock.synced = file.metadata().map_err(error::io)?.len() == 1;
         Ok(lock)
     }
 
@@ -219,8 +221,10 @@ impl Locks {
         Some(FileLock(file))
     }
 
-    /// Waits for the tasks that hold guards, and closes the files.
+    /// Waits for the tasks that hold guards, and closes the files. The tasks that wait for a guard get an
+    /// error.
     pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         for file in &self.files {
             file.lock().await.take();
         }

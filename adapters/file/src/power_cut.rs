@@ -1,17 +1,108 @@
 //! The state after a power cut: every change that was acknowledged, also if another process was
-//! killed just before.
+//! killed just before. A disk that loses unsynced changes stands in for the real one.
+
+pub(crate) use disk::{before_sync, content_changed, content_synced, synced};
+
+#[cfg(test)]
+mod disk {
+    //! A disk that loses unsynced changes, for the tests.
+    //!
+    //! A directory on the disk holds the names that it held when it was last synced. A process that is
+    //! killed before it syncs a directory is a sync that fails.
+
+    use std::{
+        collections::{BTreeMap, BTreeSet, HashMap},
+        ffi::OsString,
+        fs, io,
+        path::{Path, PathBuf},
+        sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    };
+
+    /// The names in a directory, with the contents of their files.
+    pub(crate) type Names = BTreeMap<OsString, Vec<u8>>;
+
+    #[derive(Default)]
+    struct Disk {
+        synced: HashMap<PathBuf, Names>,
+        failing: BTreeSet<PathBuf>,
+        /// Files that were changed in place and not synced since.
+        changed: BTreeSet<PathBuf>,
+    }
+
+    static DISK: LazyLock<Mutex<Disk>> = LazyLock::new(Mutex::default);
+
+    fn disk() -> MutexGuard<'static, Disk> {
+        DISK.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn before_sync(path: &Path) -> io::Result<()> {
+        if disk().failing.contains(path) {
+            // A disk that is full, or a process that is killed before it syncs.
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn synced(path: &Path) -> io::Result<()> {
+        let names = names(path)?;
+        disk().synced.insert(path.to_owned(), names);
+        Ok(())
+    }
+
+    pub(crate) fn content_changed(path: &Path) {
+        disk().changed.insert(path.to_owned());
+    }
+
+    pub(crate) fn content_synced(path: &Path) {
+        disk().changed.remove(path);
+    }
+
+    pub(crate) fn names(path: &Path) -> io::Result<Names> {
+        let mut names = Names::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // Anything but an entry counts by its name only: `/dev` is synced too.
+            let small = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 4096);
+            let mut text = if small { fs::read(entry.path()).unwrap_or_default() } else { Vec::new() };
+            if text.starts_with(b"LARDER") && text.len() >= 48 {
+                // A touch changes the expiry in place: see `Disk::changed`.
+                text[36..48].fill(0);
+            }
+            names.insert(entry.file_name(), text);
+        }
+        Ok(names)
+    }
+
+    /// The names in `path` after a power cut now.
+    pub(crate) fn after_power_cut(path: &Path) -> Names {
+        disk().synced.get(path).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn fail(path: &Path) {
+        disk().failing.insert(path.to_owned());
+    }
+
+    pub(crate) fn mend(path: &Path) {
+        disk().failing.remove(path);
+    }
+
+    /// Whether the file at `path` was changed in place and not synced since.
+    pub(crate) fn is_changed(path: &Path) -> bool {
+        disk().changed.contains(path)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path, time::Duration};
 
     use futures_util::future::BoxFuture;
-    use larder_core::{Change, Expiry, Key, Store, Version};
+    use larder_core::{Applied, Change, Error, ErrorKind, Expiry, Key, Outcome, Result, Store, Version};
 
+    use super::disk::{after_power_cut, fail, is_changed, mend, names};
     use crate::{
         FileStorage, Layout, SnapshotStorage, ValueFormat,
         format::{BinaryFormat, EntryFormat, EntryPath},
-        test_disk::{after_power_cut, fail, is_changed, mend, names},
     };
 
     /// In memory where that can be: these tests sync thousands of times.
@@ -19,13 +110,17 @@ mod tests {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
     }
 
-    type Operation = for<'a> fn(&'a Store, &'a Key, &'a Version) -> BoxFuture<'a, ()>;
+    /// An operation; returns its error, unless it is a conflict.
+    type Operation = for<'a> fn(&'a Store, &'a Key, &'a Version) -> BoxFuture<'a, Option<Error>>;
 
-    /// An operation; what it answers does not matter here.
     macro_rules! operations {
         ($($name:literal => |$store:ident, $key:pat_param, $version:pat_param| $work:expr;)+) => {
-            &[$(($name, |$store, $key, $version| Box::pin(async move { drop($work.await) }))),+]
+            &[$(($name, |$store, $key, $version| Box::pin(async move { failure($work.await) }))),+]
         };
+    }
+
+    fn failure<T>(result: Result<T>) -> Option<Error> {
+        result.err().filter(|error| error.kind() != ErrorKind::Conflict)
     }
 
     /// Every operation that answers about a change.
@@ -41,11 +136,15 @@ mod tests {
         "touch present" => |store, key, _| store.touch(key, Expiry::after_secs(600)).if_present();
         "touch elapsed" => |store, key, _| store.touch(key, Expiry::after_millis(0));
         "read and touch" => |store, key, _| store.read(key).touching(Expiry::after_secs(600));
-        "apply" => |store, key, _| store.apply(vec![Change::put(key.clone(), "[4]", Expiry::Never)]);
-        "apply delete" => |store, key, _| store.apply(vec![Change::delete(key.clone())]);
-        "apply touch" => |store, key, _| store.apply(vec![Change::touch(key.clone(), Expiry::after_secs(600))]);
+        "apply" => |store, key, _| apply(store, Change::put(key.clone(), "[4]", Expiry::Never));
+        "apply delete" => |store, key, _| apply(store, Change::delete(key.clone()));
+        "apply touch" => |store, key, _| apply(store, Change::touch(key.clone(), Expiry::after_secs(600)));
         "clear" => |store, _, _| store.clear("");
     };
+
+    async fn apply(store: &Store, change: Change) -> Result<Applied> {
+        store.apply(vec![change]).await.remove(0)
+    }
 
     /// For every two operations: the first is killed before its sync, the second answers.
     async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<ValueFormat>) {
@@ -82,10 +181,10 @@ mod tests {
                     let failing = if fails_in_root { root.clone() } else { root.join(&shard) };
                     fail(&failing);
                     fail(&entry);
-                    first(&killed, &key, &version).await;
+                    drop(first(&killed, &key, &version).await);
                     mend(&failing);
                     mend(&entry);
-                    second(&running, &key, &version).await;
+                    drop(second(&running, &key, &version).await);
                     let what = format!(
                         "{format:?}: {second_name} after {first_name}, entry there: {there}, root: {fails_in_root}"
                     );
@@ -93,7 +192,7 @@ mod tests {
                         assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(&shard)), "{what}");
                     }
                     assert!(!is_changed(&entry), "{what}: the file has not been synced");
-                    let now = crate::test_disk::names(&root.join(&shard)).unwrap_or_default();
+                    let now = super::disk::names(&root.join(&shard)).unwrap_or_default();
                     assert!(
                         after_power_cut(&root.join(&shard)) == now,
                         "{what}: the disk has something else"
@@ -174,6 +273,37 @@ mod tests {
         storage.delete(&key).await.unwrap_err();
         mend(&root);
         assert!(storage.delete(&key).await.unwrap());
+    }
+
+    /// A change that was made and could not be put on the disk may be there after a power cut. The disk is
+    /// full, which alone would say that nothing has changed.
+    #[tokio::test]
+    async fn change_whose_sync_fails_may_have_happened() {
+        for values in [ValueFormat::Bytes, ValueFormat::Json] {
+            let dir = directory();
+            let root = dir.path().join("sessions");
+            let storage = FileStorage::builder(&root).values(values).sweep_every(None).open().await.unwrap();
+            let key = Key::new("chat7").unwrap();
+            let format = FileStorage::builder("").values(values).format().unwrap();
+            let EntryPath { shard, file, .. } = format.path(&key).unwrap();
+            let shard = root.join(shard);
+            for (name, change) in CHANGES {
+                storage.write(&key, "[1]").await.unwrap();
+                let version = storage.read(&key).await.unwrap().unwrap().version.unwrap();
+                fail(&shard);
+                fail(&shard.join(&file));
+                let failed = change(&storage, &key, &version).await;
+                mend(&shard);
+                mend(&shard.join(&file));
+                if let Some(error) = failed {
+                    assert_eq!(error.outcome(), Outcome::Unknown, "{values:?}: {name}: {error}");
+                    assert_ne!(error.kind(), ErrorKind::StorageFull, "{values:?}: {name}: {error}");
+                } else {
+                    // The condition does not hold: nothing was changed.
+                    assert_eq!(*name, "write absent", "{values:?}");
+                }
+            }
+        }
     }
 
     /// The process that wrote the snapshot was killed before it synced the directory.

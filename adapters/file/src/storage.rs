@@ -7,14 +7,14 @@ use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
     Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, Sweeper, pages};
+use larder_kit::{Sweeper, pages};
 
 use crate::{
     applied::{existed, written},
     config::FileBuilder,
     data_dir::DataDir,
     directory::Directory,
-    error::blocking,
+    error::{blocking, fail_all},
     format::EntryPath,
     listing::Listing,
     lock::{self, ShardGuard},
@@ -31,9 +31,6 @@ const PARALLEL: usize = 8;
 
 /// How many files of a batch are read in one go.
 const READ_CHUNK: usize = 256;
-
-/// A file system has no limits for batches.
-const LIMITS: Limits = Limits { entries: usize::MAX, bytes: usize::MAX };
 
 /// A storage that keeps one file per key in a directory.
 ///
@@ -128,27 +125,53 @@ impl Storage for FileStorage {
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut results = Vec::with_capacity(keys.len());
-        if options.touch.is_some() {
-            for key in keys {
-                results.push(self.read(key, options).await);
-            }
-            return results;
-        }
-        for chunk in keys.chunks(READ_CHUNK) {
-            let (directory, keys, options) = (Arc::clone(&self.directory), chunk.to_vec(), *options);
-            let read = move || Ok(keys.iter().map(|key| directory.read(key, &options)).collect());
-            results.extend(blocking(read).await.unwrap_or_else(|error| fail_all(chunk.len(), &error)));
+        // A touch waits for its lock, each for another one.
+        let chunk = if options.touch.is_some() { 1 } else { READ_CHUNK };
+        for keys in keys.chunks(chunk) {
+            let read = match (results.last(), keys) {
+                (Some(Err(error)), _) if Error::is_gone(error) => {
+                    fail_all(keys.len(), &error.clone().not_applied())
+                }
+                (_, [key]) => vec![self.read(key, options).await],
+                _ => {
+                    let (directory, chunk, options) = (Arc::clone(&self.directory), keys.to_vec(), *options);
+                    let read = move || Ok(chunk.iter().map(|key| directory.read(key, &options)).collect());
+                    blocking(read).await.unwrap_or_else(|error| fail_all(keys.len(), &error))
+                }
+            };
+            results.extend(read);
         }
         results
     }
 
+    /// Changes that share a lock are applied together, as they share the wait for the disk; those of one key
+    /// do.
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut batch = Batch::new(changes, LIMITS);
-        while let Some(round) = batch.next_round() {
-            let results = self.change_many(round.changes()).await;
-            batch.done(round, Ok(results));
+        // The runtime that the sweeper ran on may have shut down.
+        self.sweeper.iter().for_each(Sweeper::ensure_running);
+        let mut results = Vec::with_capacity(changes.len());
+        let mut groups: BTreeMap<usize, (Vec<usize>, Vec<(EntryPath, Change)>)> = BTreeMap::new();
+        for (place, change) in changes.into_iter().enumerate() {
+            match self.directory.tree.format.path(&change.key) {
+                Ok(at) => {
+                    let (places, group) = groups.entry(at.lock).or_default();
+                    places.push(place);
+                    group.push((at, change));
+                }
+                Err(error) => results.push((place, Err(error))),
+            }
         }
-        batch.into_results()
+        let apply = |(lock, (places, group)): (usize, (Vec<usize>, Vec<(EntryPath, Change)>))| async move {
+            let apply =
+                move |directory: &Directory, guard: &mut ShardGuard| Ok(directory.apply(guard, &group));
+            let applied = locked(&self.directory, lock, apply).await;
+            let applied = applied.unwrap_or_else(|error| fail_all(places.len(), &error));
+            stream::iter(places.into_iter().zip(applied))
+        };
+        let applied = stream::iter(groups).map(apply).buffer_unordered(PARALLEL).flatten();
+        results.extend(applied.collect::<Vec<_>>().await);
+        results.sort_by_key(|(place, _)| *place);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -183,52 +206,7 @@ impl Storage for FileStorage {
 
 impl FileStorage {
     async fn change(&self, change: Change) -> Result<Applied> {
-        self.ensure_sweeping();
-        let at = self.directory.tree.format.path(&change.key)?;
-        let lock = at.lock;
-        let apply = move |directory: &Directory, guard: &mut ShardGuard| {
-            directory.apply(guard, &[(at, change)]).swap_remove(0)
-        };
-        locked(&self.directory, lock, apply).await
-    }
-
-    /// Applies changes of different keys: those that share a lock together, as they share the wait for the
-    /// disk.
-    async fn change_many(&self, changes: &[Change]) -> Vec<Result<Applied>> {
-        self.ensure_sweeping();
-        let mut groups: BTreeMap<usize, Vec<(EntryPath, Change)>> = BTreeMap::new();
-        let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        let mut results = Vec::with_capacity(changes.len());
-        for (place, change) in changes.iter().enumerate() {
-            match self.directory.tree.format.path(&change.key) {
-                Ok(at) => {
-                    places.entry(at.lock).or_default().push(place);
-                    groups.entry(at.lock).or_default().push((at, change.clone()));
-                }
-                Err(error) => results.push((place, Err(error))),
-            }
-        }
-        let apply = |(lock, group): (usize, Vec<(EntryPath, Change)>)| async move {
-            let count = group.len();
-            let apply =
-                move |directory: &Directory, guard: &mut ShardGuard| Ok(directory.apply(guard, &group));
-            let applied = locked(&self.directory, lock, apply).await;
-            (lock, applied.unwrap_or_else(|error| fail_all(count, &error)))
-        };
-        let mut groups = stream::iter(groups).map(apply).buffer_unordered(PARALLEL);
-        while let Some((lock, applied)) = groups.next().await {
-            results.extend(places.remove(&lock).unwrap_or_default().into_iter().zip(applied));
-        }
-        drop(groups);
-        results.sort_by_key(|(place, _)| *place);
-        results.into_iter().map(|(_, result)| result).collect()
-    }
-
-    /// The runtime that the sweeper ran on may have shut down.
-    fn ensure_sweeping(&self) {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.ensure_running();
-        }
+        self.apply(vec![change]).await.swap_remove(0)
     }
 }
 
@@ -239,7 +217,7 @@ where
     T: Send + 'static,
     F: FnOnce(&Directory, &mut ShardGuard) -> Result<T> + Send + 'static,
 {
-    let mut guard = directory.locks.guard(lock).await;
+    let mut guard = directory.locks.guard(lock).await?;
     let directory = Arc::clone(directory);
     blocking(move || work(&directory, &mut guard)).await
 }
@@ -266,10 +244,6 @@ async fn purge(directory: &Arc<Directory>) -> Result<u64> {
         return Ok(0);
     }
     sum_shards(directory, Directory::purge_shard).await
-}
-
-fn fail_all<T>(count: usize, error: &Error) -> Vec<Result<T>> {
-    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 impl fmt::Debug for FileStorage {

@@ -12,6 +12,7 @@ use crate::{
     data_dir::DataDir,
     error, files,
     format::{EntryFormat, EntryPath, FileName, is_alive, not_a_key},
+    lock,
 };
 
 /// The directory of a storage with its entries.
@@ -91,9 +92,19 @@ impl Tree {
         }
     }
 
+    /// Puts all names and files that share a lock on the disk.
+    pub(crate) fn sync(&self, lock: usize) -> Result<()> {
+        self.dir.sync()?;
+        for shard in self.shards()?.0.iter().filter(|shard| lock::of_shard(shard) == lock) {
+            self.sync_contents(shard)?;
+            self.sync_shard(shard)?;
+        }
+        Ok(())
+    }
+
     /// Puts the contents of the files in a shard on the disk: a touch that was killed may have changed
     /// one in place. Formats that do not do so never change a file that has its final name.
-    pub(crate) fn sync_contents(&self, shard: &str) -> Result<()> {
+    fn sync_contents(&self, shard: &str) -> Result<()> {
         if !self.format.changes_in_place() {
             return Ok(());
         }

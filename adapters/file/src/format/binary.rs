@@ -29,7 +29,7 @@ use larder_core::{Info, Key, Purge, Result, Version, Versions};
 
 use super::entry::{Encoded, EntryFormat, Header, Stored, check_key};
 use crate::{
-    error::{self, corrupt},
+    error::{self, corrupt, unsynced},
     files,
 };
 
@@ -99,7 +99,7 @@ impl EntryFormat for BinaryFormat {
     }
 
     fn touch(&self, path: &Path, _: &Key, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
-        touch(path, deadline, sync).map_err(error::io)?;
+        touch(path, deadline, sync)?;
         Ok(None)
     }
 }
@@ -200,13 +200,16 @@ fn read(path: &Path, value: bool) -> Result<Option<(Head, Bytes)>> {
 }
 
 /// Gives the file at `path` another expiry, in place.
-fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    file.seek(SeekFrom::Start(EXPIRY as u64))?;
-    file.write_all(&encode_expiry(deadline))?;
-    #[cfg(all(test, unix))]
-    crate::test_disk::content_changed(path);
-    if sync { files::sync_content(&file, path) } else { Ok(()) }
+fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path).map_err(error::io)?;
+    let mut change = || -> io::Result<()> {
+        file.seek(SeekFrom::Start(EXPIRY as u64))?;
+        file.write_all(&encode_expiry(deadline))?;
+        #[cfg(all(test, unix))]
+        crate::power_cut::content_changed(path);
+        if sync { files::sync_content(&file, path) } else { Ok(()) }
+    };
+    change().map_err(|error| unsynced(error::io(error)))
 }
 
 #[cfg(test)]

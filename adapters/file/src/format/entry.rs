@@ -126,9 +126,9 @@ impl EntryPath {
 }
 
 impl Stored {
-    /// The entry as a read returns it, with its TTL if asked for; `None` if it has expired.
-    pub(crate) fn record(self, ttl: bool) -> Option<Record> {
-        let expiry = Expiry::until(self.deadline, unix_millis())?;
+    /// The entry as a read at `now` returns it, with its TTL if asked for; `None` if it has expired.
+    pub(crate) fn record(self, ttl: bool, now: i64) -> Option<Record> {
+        let expiry = Expiry::until(self.deadline, now)?;
         let record = Record::at(self.value, self.version);
         Some(if ttl { record.expires(expiry) } else { record })
     }

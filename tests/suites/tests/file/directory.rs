@@ -8,11 +8,13 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Result, Version};
+use larder_core::{
+    Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, ReadOptions, Result, Version,
+};
 use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
 use larder_testkit::{Fails, Must, Suite, race, until};
 
-use crate::spaces::{Directories, entries, files, key};
+use crate::spaces::{Directories, entries, files, hold_locks, key};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -51,14 +53,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = context.factory.storage(context.target.space()).await;
             storage.write(key("a"), "1").await.must("write");
             let locks = context.factory.path(context.target.space()).join(".larder/locks");
-            let held: Vec<_> = files(&locks)
-                .into_iter()
-                .map(|lock| {
-                    let lock = File::open(locks.join(lock)).must("open a lock");
-                    lock.lock().must("take a lock");
-                    lock
-                })
-                .collect();
+            let held = hold_locks(&locks);
             let writer = storage.clone();
             let write = tokio::spawn(async move { writer.write(key("a"), "2").await });
             // Readers take no lock, and see the old value meanwhile.
@@ -161,6 +156,11 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 storage.ping().await.fails(ErrorKind::Unavailable, "ping");
                 storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete");
                 storage.write(key("b"), "2").await.fails(ErrorKind::Unavailable, "write");
+                for options in [ReadOptions::new(), ReadOptions::new().with_touch(Expiry::after_secs(60))] {
+                    for read in storage.read_many(&[key("a"), key("b")], &options).await {
+                        read.fails(ErrorKind::Unavailable, "read_many");
+                    }
+                }
                 let listed = storage.keys("").collect::<Vec<_>>().await;
                 assert_eq!(listed.len(), 1);
                 for outcome in listed {
@@ -290,6 +290,22 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let entries = Arc::clone(storage.storage()).list(options);
                 let keys: Vec<_> = entries.map(|entry| entry.must("list").key).collect().await;
                 assert_eq!(keys.len(), 600);
+            }
+        })
+        .case("nothing_is_written_after_a_close", |context| async move {
+            let root = context.factory.path(context.target.space());
+            let storage = context.factory.storage(context.target.space()).await;
+            let put = |at| Change::put(key(&format!("k{at}")), "1", Expiry::Never);
+            assert!(storage.apply((0..600).map(put).collect()).await.iter().all(Result::is_ok));
+            let clearing = storage.clone();
+            let clear = tokio::spawn(async move { clearing.clear("").await });
+            until("some entries are gone", LIMIT, || async { entries(&root).len() < 600 }).await;
+            storage.close().await.must("close");
+            let left = entries(&root);
+            let cleared = clear.await.must("join");
+            assert_eq!(entries(&root), left);
+            if let Err(error) = cleared {
+                assert_eq!(error.kind(), ErrorKind::Closed);
             }
         })
         .case("closing_lets_go_of_everything", |context| async move {

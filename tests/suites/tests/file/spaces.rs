@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -113,4 +113,14 @@ pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
     let mut files = files(directory);
     files.retain(|file| !file.starts_with(".larder"));
     files
+}
+
+/// Takes all locks in `directory`, as another process does.
+pub(crate) fn hold_locks(directory: &Path) -> Vec<File> {
+    let hold = |lock: PathBuf| {
+        let lock = File::open(directory.join(lock)).must("open a lock");
+        lock.lock().must("take a lock");
+        lock
+    };
+    files(directory).into_iter().map(hold).collect()
 }

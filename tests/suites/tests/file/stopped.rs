@@ -1,7 +1,7 @@
 //! A process that has stopped while it holds the locks. It is this binary again.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,10 +9,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{Change, Error, ErrorKind, Expiry, Outcome};
+use larder_core::{Change, Error, ErrorKind, Expiry, Outcome, ReadOptions};
 use larder_testkit::{Fails, Must, Suite};
 
-use crate::spaces::{Directories, files, key};
+use crate::spaces::{Directories, hold_locks, key};
 
 /// Names the directory with the locks for the child process.
 const CHILD: &str = "LARDER_TEST_FILE_HOLD_LOCKS";
@@ -29,14 +29,7 @@ pub(crate) fn is_child() -> bool {
 /// Takes all locks, says so, and holds them until its input ends.
 pub(crate) fn child() {
     let locks = PathBuf::from(std::env::var_os(CHILD).must("the directory's name"));
-    let _held: Vec<_> = files(&locks)
-        .into_iter()
-        .map(|lock| {
-            let lock = File::open(locks.join(lock)).must("open a lock");
-            lock.lock().must("take a lock");
-            lock
-        })
-        .collect();
+    let _held = hold_locks(&locks);
     println!("held");
     std::io::stdin().read_to_end(&mut Vec::new()).must("wait for the end");
 }
@@ -70,6 +63,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         for outcome in listed {
             refused(outcome.map(drop), "keys");
         }
+        // Once a touch has found that the store is gone, the rest of its batch fails without a wait.
+        let begun = Instant::now();
+        let keys = vec![key("a"); 40];
+        for result in storage.read_many(&keys, &ReadOptions::new().with_touch(Expiry::Never)).await {
+            let error = result.fails(ErrorKind::Unavailable, "read_many and touch");
+            assert_eq!(error.outcome(), Outcome::NotApplied);
+        }
+        assert!(begun.elapsed() < 20 * TIMEOUT, "each key waited: {:?}", begun.elapsed());
         // Those who wait at the same time do not wait for each other's timeouts.
         let begun = Instant::now();
         let same = key("a");
