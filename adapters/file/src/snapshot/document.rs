@@ -17,7 +17,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fmt,
     io::{self, Write},
 };
@@ -32,49 +31,36 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::map::Slot;
+use super::map::{Slot, Slots};
 use crate::{error::corrupt, format::json_text};
 
 const NAME: &str = "snapshot";
 const VERSION: u32 = 1;
 
-/// Writes a snapshot entry by entry.
-#[derive(Debug)]
-pub(super) struct Writer<W> {
-    out: W,
-    first: bool,
-}
-
-impl<W: Write> Writer<W> {
-    pub(super) fn new(mut out: W) -> io::Result<Self> {
-        write!(out, "{{\n\t\"larder\": \"{NAME}\",\n\t\"version\": {VERSION},\n\t\"entries\": {{")?;
-        Ok(Self { out, first: true })
-    }
-
-    pub(super) fn entry(&mut self, key: &Key, slot: &Slot) -> io::Result<()> {
-        let comma = if self.first { "" } else { "," };
-        self.first = false;
+/// Writes a snapshot of the entries.
+pub(super) fn write<'a>(
+    mut out: impl Write,
+    entries: impl Iterator<Item = (&'a Key, &'a Slot)>,
+) -> io::Result<()> {
+    write!(out, "{{\n\t\"larder\": \"{NAME}\",\n\t\"version\": {VERSION},\n\t\"entries\": {{")?;
+    let mut end = "}\n}\n";
+    let mut comma = "";
+    for (key, Slot { value, token, deadline }) in entries {
         let key = serde_json::Value::from(key.as_str());
-        let expires_at = serde_json::Value::from(slot.deadline);
-        let token = slot.token;
-        write!(self.out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
-        let value = &slot.value[..];
+        let expires_at = serde_json::Value::from(*deadline);
+        write!(out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
         // A value with white space between tokens would come back without it.
         if check_json(value).is_ok() && matches!(json_text::compact(value), Cow::Borrowed(_)) {
-            self.out.write_all(b"\"value\":")?;
-            self.out.write_all(value)?;
+            out.write_all(b"\"value\":")?;
+            out.write_all(value)?;
         } else {
-            write!(self.out, "\"base64\":\"{}\"", STANDARD.encode(value))?;
+            write!(out, "\"base64\":\"{}\"", STANDARD.encode(value))?;
         }
-        self.out.write_all(b"}")
+        out.write_all(b"}")?;
+        (comma, end) = (",", "\n\t}\n}\n");
     }
-
-    pub(super) fn finish(mut self) -> io::Result<W> {
-        let end = if self.first { "}\n}\n" } else { "\n\t}\n}\n" };
-        self.out.write_all(end.as_bytes())?;
-        self.out.flush()?;
-        Ok(self.out)
-    }
+    out.write_all(end.as_bytes())?;
+    out.flush()
 }
 
 #[derive(Deserialize)]
@@ -136,7 +122,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 /// # Errors
 ///
 /// [`Corrupt`](larder_core::ErrorKind::Corrupt) if the text is not one.
-pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
+pub(super) fn parse(text: &[u8]) -> Result<Slots> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
         // The parser's own words may quote a value.
         unusable(format!("is not a snapshot: see line {}, column {}", error.line(), error.column()))
@@ -144,7 +130,7 @@ pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<Key, Slot>> {
     if document.larder != NAME || document.version != VERSION {
         return Err(unusable("was written by something else, or by a newer version of Larder"));
     }
-    let mut slots = BTreeMap::new();
+    let mut slots = Slots::new();
     for (place, (key, saved)) in document.entries.0.into_iter().enumerate() {
         let wrong = |what: &str| unusable(format!("has a wrong entry (number {}): {what}", place + 1));
         let key = Key::new(key).map_err(|error| wrong(error.message()))?;
@@ -185,11 +171,10 @@ mod tests {
     }
 
     fn write(entries: &[(&str, Slot)]) -> String {
-        let mut writer = Writer::new(Vec::new()).unwrap();
-        for (key, slot) in entries {
-            writer.entry(&Key::new(key).unwrap(), slot).unwrap();
-        }
-        String::from_utf8(writer.finish().unwrap()).unwrap()
+        let entries: Vec<_> = entries.iter().map(|(key, slot)| (Key::new(key).unwrap(), slot)).collect();
+        let mut out = Vec::new();
+        super::write(&mut out, entries.iter().map(|(key, slot)| (key, *slot))).unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The snapshot's file: held against other processes, read once, and replaced as a whole.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufWriter},
@@ -9,13 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::{Bytes, Error, ErrorKind, Key, Result, clock::unix_millis};
+use larder_core::{Bytes, Error, ErrorKind, Result, clock::unix_millis};
 use tokio::sync::OnceCell;
 
 use super::{
     config::SnapshotBuilder,
     document,
-    map::{Map, Slot},
+    map::{Map, Slots},
 };
 use crate::{
     data_dir::DataDir,
@@ -24,9 +23,6 @@ use crate::{
     lock::FileLock,
     permissions::Permissions,
 };
-
-/// How many entries are written while other operations wait.
-const PAGE: usize = 1024;
 
 /// A snapshot, and its entries in memory.
 #[derive(Debug)]
@@ -71,10 +67,11 @@ impl SnapshotFile {
         let (text, mut slots) = read(&path, builder.existing)?;
         let lock_path = with_suffix(&path, ".lock");
         let lock = if builder.existing {
-            lock_if_there(&lock_path)?
+            // Where no lock is, no other process has the snapshot.
+            files::open(&lock_path)?.map(|file| lock(file, false)).transpose()?
         } else {
             DataDir::new(parent(&path).to_owned(), false, permissions).create_root()?;
-            Some(lock(permissions.open_or_create(&lock_path).map_err(error::io)?)?)
+            Some(lock(permissions.open_or_create(&lock_path).map_err(error::io)?, true)?)
         };
         if lock.is_some() && files::read(&path)? != text {
             // It was replaced before the lock was ours.
@@ -94,18 +91,17 @@ impl SnapshotFile {
         })
     }
 
-    /// Makes sure, before a change, that the lock is ours and that the entries are those of the file: a
+    /// Makes sure, before a change, that the lock is ours alone and that the entries are those of the file: a
     /// snapshot that is only looked at need not have a lock.
     pub(super) async fn hold(self: &Arc<Self>) -> Result<()> {
         let hold = || {
             self.saving(|file, saving| {
-                if saving.lock.is_none() {
-                    let path = with_suffix(&file.path, ".lock");
-                    let lock = lock(file.permissions.open_or_create(&path).map_err(error::io)?)?;
-                    let (_, slots) = read(&file.path, true)?;
-                    file.with_map(|map| *map = Map::new(slots))?;
-                    saving.lock = Some(lock);
-                }
+                saving.lock = None;
+                let path = with_suffix(&file.path, ".lock");
+                let lock = lock(file.permissions.open_or_create(&path).map_err(error::io)?, true)?;
+                let (_, slots) = read(&file.path, true)?;
+                file.with_map(|map| *map = Map::new(slots))?;
+                saving.lock = Some(lock);
                 saving.synced = false;
                 Ok(())
             })
@@ -168,29 +164,28 @@ impl SnapshotFile {
     /// Writes the file if something has changed since it was written, and puts its name on the disk.
     /// Blocks the thread.
     fn save(&self, saving: &mut Saving) -> Result<()> {
-        let freeze = |map: &mut Map| (saving.saved != map.changes()).then(|| map.freeze(unix_millis()));
-        let Some(moment) = self.map().as_mut().map(freeze) else {
+        let Some((slots, changes)) = self.map().as_ref().map(|map| (map.slots(), map.changes())) else {
             // Everything was saved when it was closed.
             return Ok(());
         };
-        if moment.is_some() {
-            let replaced = self.replace();
-            self.with_map(Map::thaw)?;
-            replaced.map_err(error::io)?;
+        if changes != saving.saved {
+            self.replace(&slots).map_err(error::io)?;
         } else if saving.synced {
             return Ok(());
         }
+        drop(slots);
         let parent = DataDir::new(parent(&self.path).to_owned(), false, self.permissions);
         if !saving.synced {
             parent.sync_above();
         }
         files::sync_directory(parent.root()).map_err(error::io)?;
         saving.synced = true;
-        saving.saved = moment.unwrap_or(saving.saved);
+        saving.saved = changes;
         Ok(())
     }
 
-    fn replace(&self) -> io::Result<()> {
+    fn replace(&self, slots: &Slots) -> io::Result<()> {
+        let now = unix_millis();
         let temp = with_suffix(&self.path, ".tmp");
         let replace = || -> io::Result<()> {
             // The file keeps its mode, from the first byte on.
@@ -200,24 +195,13 @@ impl SnapshotFile {
                 Some(permissions) => file.set_permissions(permissions)?,
                 None => self.permissions.apply(&file)?,
             }
-            self.fill(file)?.sync_all()?;
+            let mut out = BufWriter::with_capacity(64 * 1024, file);
+            document::write(&mut out, slots.iter().filter(|(_, slot)| slot.is_alive(now)))?;
+            out.get_ref().sync_all()?;
             fs::rename(&temp, &self.path)
         };
         // Half a snapshot only takes up room on a full disk.
         replace().inspect_err(|_| drop(fs::remove_file(&temp)))
-    }
-
-    /// Writes the entries as they were when the map was frozen. Page by page: other operations go on
-    /// in between.
-    fn fill(&self, file: File) -> io::Result<File> {
-        let mut writer = document::Writer::new(BufWriter::with_capacity(64 * 1024, file))?;
-        let next = || self.map().as_mut().and_then(|map| map.frozen_page(PAGE));
-        while let Some(page) = next() {
-            for (key, slot) in &page {
-                writer.entry(key, slot)?;
-            }
-        }
-        writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
 
@@ -245,41 +229,20 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Reads the file, if it is there: its text and the entries.
-fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, BTreeMap<Key, Slot>)> {
+fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, Slots)> {
     match files::read(path)? {
         Some(text) => {
             let slots = document::parse(&text)?;
             Ok((Some(text), slots))
         }
         None if existing => Err(configuration("there is no file at this path; check the path")),
-        None => Ok((None, BTreeMap::new())),
+        None => Ok((None, Slots::new())),
     }
 }
 
-/// Takes the lock if its file is there. If it is not, no other process has the snapshot.
-fn lock_if_there(path: &Path) -> Result<Option<FileLock>> {
-    let open = |write| OpenOptions::new().read(true).write(write).open(path);
-    let opened = match open(true) {
-        // Enough to see that no other process has it.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-            ) =>
-        {
-            open(false)
-        }
-        opened => opened,
-    };
-    match opened {
-        Ok(file) => lock(file).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error::io(error)),
-    }
-}
-
-fn lock(file: File) -> Result<FileLock> {
-    match file.try_lock() {
+/// Takes the lock, alone or together with others that only look.
+fn lock(file: File, alone: bool) -> Result<FileLock> {
+    match if alone { file.try_lock() } else { file.try_lock_shared() } {
         Ok(()) => Ok(FileLock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Unavailable,
@@ -304,6 +267,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(all(test, unix))]
 mod tests {
     use futures_util::FutureExt;
+    use larder_core::Key;
 
     use super::*;
     use crate::SnapshotStorage;
