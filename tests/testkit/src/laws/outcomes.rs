@@ -162,11 +162,17 @@ pub async fn reads_without_a_store_fail_key_by_key(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     let keys: Vec<Key> = (0..5).map(|index| key(&format!("read-{index}"))).collect();
     stage.line.refuse();
-    let results = stage.cut.read_many(&keys, &ReadOptions::new()).await;
-    assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
-    for result in results {
-        let error = result.err().must("an error of read_many without a store");
-        assert!(error.is_retryable(), "read_many without a store failed as {}: {error}", error.kind());
+    let mut reads = vec![ReadOptions::new()];
+    if stage.cut.info().expiry {
+        reads.push(ReadOptions::new().with_touch(Expiry::after_secs(3600)));
+    }
+    for options in reads {
+        let results = stage.cut.read_many(&keys, &options).await;
+        assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
+        for result in results {
+            let error = result.err().must("an error of read_many without a store");
+            assert!(error.is_retryable(), "read_many without a store failed as {}: {error}", error.kind());
+        }
     }
     let error = stage.cut.read(&keys[0]).await.err().must("an error of a read without a store");
     assert!(error.is_retryable(), "a read without a store failed as {}: {error}", error.kind());

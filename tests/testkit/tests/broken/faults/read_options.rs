@@ -65,6 +65,21 @@ impl Twist for TouchesAfterwards {
     }
 }
 
+/// Touches, and reads a moment later.
+struct TouchesBefore;
+
+#[async_trait]
+impl Twist for TouchesBefore {
+    async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let mut untouched = *options;
+        if let Some(expiry) = untouched.touch.take() {
+            inner.touch(key, expiry).await?;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        inner.read_with(key, &untouched).await
+    }
+}
+
 /// Touches only in single reads.
 struct ReadManyDoesNotTouch;
 
@@ -106,6 +121,11 @@ pub(crate) fn faults() -> Vec<Fault> {
         ),
         fault("reads value and ttl one after the other", || ReadsTwice, &["value_and_ttl_are_of_one_moment"]),
         fault("touches after it has read", || TouchesAfterwards, &["a_read_can_touch"]),
+        fault(
+            "touches before it reads",
+            || TouchesBefore,
+            &["a_touching_read_returns_an_entry_that_expires_at_once"],
+        ),
         fault("does not touch in read_many", || ReadManyDoesNotTouch, &["read_many_can_touch"]),
         fault(
             "touches by writing what it has read",
