@@ -55,6 +55,8 @@ struct Row {
     version: u64,
     /// On the monotonic clock: setting the time of day does not make entries expire.
     deadline: Option<Instant>,
+    /// What the entry counts towards `max_bytes`.
+    weight: u64,
 }
 
 impl Table {
@@ -111,12 +113,13 @@ impl Table {
         if *condition != Condition::Any {
             shard.check(key, condition, now)?;
         }
-        if self.limits.is_bounded() {
-            shard.make_room(&self.limits, key, &value, now)?;
-        }
         shard.version += SHARDS;
-        let version = shard.version;
-        let row = Row { id: version, value, version, deadline: deadline(expiry, now) };
+        let (id, version) = (shard.version, shard.version);
+        let weight = (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD;
+        let row = Row { id, value, version, deadline: deadline(expiry, now), weight };
+        if self.limits.is_bounded() {
+            shard.make_room(&self.limits, key, &row, now)?;
+        }
         let written = Written::at(row.version());
         let replaced = shard.insert(key, row);
         // In this order, so that the memory is given back without the lock.
@@ -128,7 +131,7 @@ impl Table {
     pub(crate) fn delete(&self, key: &Key, condition: &Condition) -> Result<bool> {
         let mut shard = self.shard(key).write();
         let existed = shard.check(key, condition, Instant::now())?;
-        let removed = shard.remove(key);
+        let removed = shard.rows.remove(key).inspect(|row| shard.removed(row));
         drop(shard);
         drop(removed);
         Ok(existed)
@@ -212,21 +215,21 @@ impl Shard {
     }
 
     fn insert(&mut self, key: &Key, mut row: Row) -> Option<Row> {
-        self.bytes += weight(key, &row.value);
+        self.bytes += row.weight;
         match self.rows.get(key) {
             Some(replaced) => {
                 row.id = replaced.id;
-                self.bytes -= weight(key, &replaced.value);
+                self.bytes -= replaced.weight;
             }
             None => drop(self.keys.insert(row.id, key.clone())),
         }
         self.rows.insert(key.clone(), row)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Row> {
-        let removed = self.rows.remove(key)?;
-        self.forget(key, &removed);
-        Some(removed)
+    /// What is left to do once a row has been removed.
+    fn removed(&mut self, row: &Row) {
+        self.keys.remove(&row.id);
+        self.bytes -= row.weight;
     }
 
     fn remove_if(&mut self, gone: impl Fn(&Key, &Row) -> bool) -> u64 {
@@ -236,17 +239,11 @@ impl Shard {
             let gone = gone(key, row);
             if gone {
                 keys.remove(&row.id);
-                *bytes -= weight(key, &row.value);
+                *bytes -= row.weight;
             }
             !gone
         });
         (before - self.rows.len()) as u64
-    }
-
-    /// The row has been removed.
-    fn forget(&mut self, key: &Key, row: &Row) {
-        self.keys.remove(&row.id);
-        self.bytes -= weight(key, &row.value);
     }
 
     fn purge(&mut self, now: Instant) -> u64 {
@@ -255,11 +252,18 @@ impl Shard {
 
     /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
     /// refused.
-    fn make_room(&mut self, limits: &Limits, key: &Key, value: &[u8], now: Instant) -> Result<()> {
-        while !self.has_room(limits, key, value) {
+    fn make_room(&mut self, limits: &Limits, key: &Key, row: &Row, now: Instant) -> Result<()> {
+        loop {
+            let replaced = self.rows.get(key);
+            let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
+            let bytes = self.bytes + row.weight - replaced.map_or(0, |row| row.weight);
+            if limits.allow(entries, bytes) {
+                return Ok(());
+            }
             let made = match limits.when_full {
                 WhenFull::Refuse => self.purge(now) > 0,
-                WhenFull::Evict => self.evict(),
+                // The least recently used.
+                WhenFull::Evict => self.rows.pop_front().map(|(_, row)| self.removed(&row)).is_some(),
             };
             if !made {
                 let message =
@@ -267,20 +271,6 @@ impl Shard {
                 return Err(Error::new(ErrorKind::StorageFull, message).not_applied());
             }
         }
-        Ok(())
-    }
-
-    fn has_room(&self, limits: &Limits, key: &Key, value: &[u8]) -> bool {
-        let replaced = self.rows.get(key);
-        let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
-        let bytes = self.bytes + weight(key, value) - replaced.map_or(0, |row| weight(key, &row.value));
-        limits.allow(entries, bytes)
-    }
-
-    /// Removes the least recently used entry; whether there was one.
-    fn evict(&mut self) -> bool {
-        let evicted = self.rows.pop_front();
-        evicted.map(|(key, row)| self.forget(&key, &row)).is_some()
     }
 }
 
@@ -305,11 +295,6 @@ impl Row {
 
 fn deadline(expiry: Expiry, now: Instant) -> Option<Instant> {
     expiry.as_millis().and_then(|millis| now.checked_add(Duration::from_millis(millis)))
-}
-
-/// What an entry counts towards `max_bytes`.
-fn weight(key: &Key, value: &[u8]) -> u64 {
-    (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD
 }
 
 impl fmt::Debug for Table {

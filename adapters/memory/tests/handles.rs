@@ -162,10 +162,9 @@ async fn listing_takes_a_page_of_keys_at_a_time() {
 
 #[tokio::test]
 async fn listing_shows_a_key_that_stays_once_whatever_is_done_with_it() {
-    for builder in [
-        MemoryStorage::builder(),
-        MemoryStorage::builder().max_entries(5000).when_full(WhenFull::Evict),
-    ] {
+    for builder in
+        [MemoryStorage::builder(), MemoryStorage::builder().max_entries(5000).when_full(WhenFull::Evict)]
+    {
         let store = builder.build().unwrap();
         for index in 0..2000 {
             store.write(index.to_string(), "x").await.unwrap();
