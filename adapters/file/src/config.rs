@@ -91,19 +91,13 @@ impl FileBuilder {
         let mut url = StoreUrl::parse(url)?;
         let mut builder = Self::new(path(&url)?);
         let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-        if let Some(layout) = url.take_choice("layout", &layouts)? {
-            builder.layout = layout;
-        }
+        builder.layout = url.take_choice("layout", &layouts)?.unwrap_or(builder.layout);
         let formats = [("bytes", ValueFormat::Bytes), ("json", ValueFormat::Json)];
         builder.values = url.take_choice("values", &formats)?;
-        if let Some(sync) = url.take_bool("sync")? {
-            builder.sync = sync;
-        }
+        builder.sync = url.take_bool("sync")?.unwrap_or(builder.sync);
         builder.sweep = url.take_interval("sweep")?;
         builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
-        if let Some(timeout) = url.take_duration("lock_timeout")? {
-            builder.lock_timeout = timeout;
-        }
+        builder.lock_timeout = url.take_duration("lock_timeout")?.unwrap_or(builder.lock_timeout);
         url.finish(OPTIONS)?;
         builder.format()?;
         Ok(builder)

@@ -113,16 +113,15 @@ impl Directory {
         // A shard without entries is one page too: that they are gone may not be on the disk yet.
         for page in files.chunks(PAGE).chain(files.is_empty().then_some(&[][..])) {
             let mut lock = self.lock(guard)?;
-            for Found { at, key } in page {
-                // The key is in the file. One that cannot be read has no known prefix.
-                if key.is_none() && !prefix.is_empty() {
-                    let header = self.tree.format.peek_header(&self.tree.path(at)).ok().flatten();
-                    let key = header.and_then(|header| header.key);
-                    if !key.is_some_and(|key| key.as_str().starts_with(prefix)) {
-                        continue;
-                    }
+            for found in page {
+                // One that cannot be read has no known prefix.
+                let begins = || {
+                    let key = self.tree.key(found).ok().flatten();
+                    key.is_some_and(|key| key.as_str().starts_with(prefix))
+                };
+                if prefix.is_empty() || begins() {
+                    deleted += u64::from(self.delete(&mut lock, &found.at)?);
                 }
-                deleted += u64::from(self.delete(&mut lock, at)?);
             }
             self.sync(&mut lock)?;
         }

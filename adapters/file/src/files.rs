@@ -81,9 +81,7 @@ pub(crate) fn replace(
 }
 
 fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> {
-    if body.is_empty() {
-        file.write_all(head)?;
-    } else if head.len() + body.len() <= JOIN {
+    if head.len() + body.len() <= JOIN {
         file.write_all(&[head, body].concat())?;
     } else {
         file.write_all(head)?;

@@ -9,12 +9,7 @@ use std::{sync::Arc, vec};
 use larder_core::{Entry, ErrorKind, ListOptions, Result, clock::unix_millis};
 use larder_kit::Pager;
 
-use crate::{
-    directory::Directory,
-    error::{blocking, corrupt},
-    format::is_alive,
-    tree::Found,
-};
+use crate::{directory::Directory, error::blocking, format::is_alive, tree::Found};
 
 /// How many files are looked at in one go.
 const PAGE: usize = 256;
@@ -104,19 +99,9 @@ impl Position {
 fn look(directory: &Directory, found: &Found, options: &ListOptions) -> Result<Option<Entry>> {
     let tree = &directory.tree;
     let path = tree.path(&found.at);
-    let key = match &found.key {
-        Some(key) => key.clone(),
-        None => {
-            let Some(header) = tree.format.peek_header(&path)? else {
-                return Ok(None);
-            };
-            let key = header.key.filter(|key| tree.holds(&found.at, key));
-            key.ok_or_else(|| corrupt("a file in the directory holds an entry that belongs elsewhere"))?
-        }
-    };
-    if !key.as_str().starts_with(&options.prefix) {
+    let Some(key) = tree.key(found)?.filter(|key| key.as_str().starts_with(&options.prefix)) else {
         return Ok(None);
-    }
+    };
     if options.values {
         let record =
             tree.format.load(&path, &key, true)?.and_then(|stored| stored.record(true, unix_millis()));

@@ -14,20 +14,9 @@ use crate::error::configuration;
 pub(crate) const EXPECTS: &str = "the mode of new files in octal, from 0600 to 0666, such as 0640 or 0660";
 
 /// The mode of new files. Windows has no such thing: there it has no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(unix), allow(dead_code))]
-pub(crate) struct Permissions {
-    mode: u32,
-    /// Whether the mode was asked for, so that it applies whatever the process's umask is.
-    chosen: bool,
-}
-
-impl Default for Permissions {
-    /// For this user only: keys and values may be secrets.
-    fn default() -> Self {
-        Self { mode: 0o600, chosen: false }
-    }
-}
+/// A mode that was asked for applies whatever the process's umask is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Permissions(Option<u32>);
 
 impl Permissions {
     /// # Errors
@@ -35,11 +24,16 @@ impl Permissions {
     /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a mode that is not one of files
     /// that this user can read and write.
     pub(crate) fn new(mode: Option<u32>) -> Result<Self> {
-        match mode {
-            None => Ok(Self::default()),
-            Some(mode) if is_allowed(mode) => Ok(Self { mode, chosen: true }),
-            Some(_) => Err(configuration(format!("`permissions` takes {EXPECTS}"))),
+        if mode.is_none_or(is_allowed) {
+            return Ok(Self(mode));
         }
+        Err(configuration(format!("`permissions` takes {EXPECTS}")))
+    }
+
+    /// By default for this user only: keys and values may be secrets.
+    #[cfg(unix)]
+    fn mode(self) -> u32 {
+        self.0.unwrap_or(0o600)
     }
 
     /// Creates the file at `path`, for reading and writing.
@@ -47,7 +41,7 @@ impl Permissions {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, self.mode);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, self.mode());
         let file = options.open(path)?;
         self.apply(&file)?;
         Ok(file)
@@ -56,8 +50,8 @@ impl Permissions {
     /// Gives a file that was just created its mode.
     pub(crate) fn apply(self, file: &File) -> io::Result<()> {
         #[cfg(unix)]
-        if self.chosen {
-            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode))?;
+        if let Some(mode) = self.0 {
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
         #[cfg(not(unix))]
         let _ = file;
@@ -83,7 +77,7 @@ impl Permissions {
         #[cfg_attr(not(unix), allow(unused_mut))]
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        let mode = self.mode | (self.mode & 0o444) >> 2;
+        let mode = self.mode() | (self.mode() & 0o444) >> 2;
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
         match builder.create(path) {
@@ -91,7 +85,7 @@ impl Permissions {
             created => created?,
         }
         #[cfg(unix)]
-        if self.chosen {
+        if self.0.is_some() {
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
         Ok(true)

@@ -25,41 +25,33 @@ struct Marker {
     values: String,
 }
 
-/// Opens the directory: creates what is missing, and removes what killed processes left behind.
-///
-/// A directory that may only be read opens too, if it is there.
-pub(crate) fn open(directory: &Directory) -> Result<()> {
+/// Opens the directory: creates what is missing, and removes what killed processes left behind. A
+/// directory that may only be read opens too, if it is there. With `existing` this only checks that the
+/// directory is there and has this format, and changes nothing.
+pub(crate) fn open(directory: &Directory, existing: bool) -> Result<()> {
     let dir = &directory.tree.dir;
-    dir.create_root()?;
-    match directory.tree.format.marker() {
-        None => {
-            check_grammy(directory)?;
-            if !dir.locks().exists() {
-                // The first write makes the locks, after it has synced the directories above.
-                dir.sync_above();
-            }
-        }
-        Some(values) if is_marked(dir, values)? => {}
-        Some(values) => mark(directory, values)?,
-    }
-    remove_leftovers(dir, &directory.locks);
-    Ok(())
-}
-
-/// Checks that the directory is there and has this format. Changes nothing.
-pub(crate) fn check(directory: &Directory) -> Result<()> {
-    let dir = &directory.tree.dir;
-    if !dir.exists()? {
+    if !existing {
+        dir.create_root()?;
+    } else if !dir.exists()? {
         return Err(configuration("there is no directory at this path; check the path"));
     }
     match directory.tree.format.marker() {
-        None => check_grammy(directory),
-        Some(values) if is_marked(dir, values)? => Ok(()),
+        None => check_grammy(directory)?,
+        Some(values) if is_marked(dir, values)? => {}
+        Some(values) if !existing => mark(directory, values)?,
         Some(_) => {
             refuse_foreign(dir)?;
-            Err(configuration("the directory is empty, so it is not a storage; check the path"))
+            return Err(configuration("the directory is empty, so it is not a storage; check the path"));
         }
     }
+    if !existing {
+        if !dir.locks().exists() {
+            // The first write makes the locks, after it has synced the directories above.
+            dir.sync_above();
+        }
+        remove_leftovers(dir, &directory.locks);
+    }
+    Ok(())
 }
 
 /// Refuses a directory that has no entry in grammY's layout, but something else.

@@ -82,9 +82,8 @@ impl FileBuilder {
         let directory = Arc::new(Directory::new(Tree { dir, format, sync: self.sync }, self.lock_timeout));
         let opened = Arc::clone(&directory);
         let existing = self.existing;
-        blocking(move || if existing { setup::check(&opened) } else { setup::open(&opened) }).await?;
+        blocking(move || setup::open(&opened, existing)).await?;
         let sweep = if existing || !format.info().expiry { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
-        let purge = |directory: Arc<Directory>| async move { purge(&directory).await };
         let sweeper = sweep.map(|every| Sweeper::start("file", Arc::downgrade(&directory), every, purge));
         Ok(Store::from(FileStorage { directory, sweeper }))
     }
@@ -187,7 +186,7 @@ impl Storage for FileStorage {
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        purge(&self.directory).await
+        purge(Arc::clone(&self.directory)).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -239,11 +238,11 @@ where
         .await
 }
 
-async fn purge(directory: &Arc<Directory>) -> Result<u64> {
+async fn purge(directory: Arc<Directory>) -> Result<u64> {
     if !directory.tree.format.info().expiry {
         return Ok(0);
     }
-    sum_shards(directory, Directory::purge_shard).await
+    sum_shards(&directory, Directory::purge_shard).await
 }
 
 impl fmt::Debug for FileStorage {

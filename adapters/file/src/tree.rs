@@ -10,7 +10,8 @@ use larder_core::{Error, Key, Result};
 
 use crate::{
     data_dir::DataDir,
-    error, files,
+    error::{self, corrupt},
+    files,
     format::{EntryFormat, EntryPath, FileName, is_alive, not_a_key},
     lock,
 };
@@ -180,8 +181,20 @@ impl Tree {
         Ok((files, refused))
     }
 
+    /// The key of an entry, from its file if need be; `None` if there is no entry (any more).
+    pub(crate) fn key(&self, found: &Found) -> Result<Option<Key>> {
+        if found.key.is_some() {
+            return Ok(found.key.clone());
+        }
+        let Some(header) = self.format.peek_header(&self.path(&found.at))? else {
+            return Ok(None);
+        };
+        let key = header.key.filter(|key| self.holds(&found.at, key));
+        key.map(Some).ok_or_else(|| corrupt("a file in the directory holds an entry that belongs elsewhere"))
+    }
+
     /// Whether the entry for `key` belongs into this file.
-    pub(crate) fn holds(&self, at: &EntryPath, key: &Key) -> bool {
+    fn holds(&self, at: &EntryPath, key: &Key) -> bool {
         self.format.path(key).is_ok_and(|path| path == *at)
     }
 }

@@ -53,9 +53,7 @@ impl SnapshotBuilder {
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = StoreUrl::parse(url)?;
         let mut builder = Self::new(path(&url)?);
-        if let Some(interval) = url.take_duration("interval")? {
-            builder.interval = interval;
-        }
+        builder.interval = url.take_duration("interval")?.unwrap_or(builder.interval);
         builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
         url.finish(SNAPSHOT_OPTIONS)?;
         builder.check()?;

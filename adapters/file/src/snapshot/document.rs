@@ -68,12 +68,9 @@ pub(super) fn write<'a>(
 struct Document<'a> {
     larder: Cow<'a, str>,
     version: u32,
-    #[serde(borrow)]
-    entries: Entries<'a>,
+    #[serde(borrow, deserialize_with = "in_order")]
+    entries: Vec<(String, Saved<'a>)>,
 }
-
-/// The members of an object, in their order: one that comes twice must not be lost silently.
-struct Entries<'a>(Vec<(String, Saved<'a>)>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,28 +90,25 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
+/// The members of an object, in their order: one that comes twice must not be lost silently.
+fn in_order<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, Saved<'a>)>, D::Error> {
+    struct InOrder;
 
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Vec<(String, Saved<'de>)>;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, Saved<'de>)>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of entries")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(entries)
-            }
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of entries")
         }
 
-        deserializer.deserialize_map(InOrder).map(Self)
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            std::iter::from_fn(|| map.next_entry().transpose()).collect()
+        }
     }
+
+    deserializer.deserialize_map(InOrder)
 }
 
 /// Reads a snapshot.
@@ -131,7 +125,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Slots> {
         return Err(unusable("was written by something else, or by a newer version of Larder"));
     }
     let mut slots = Slots::new();
-    for (place, (key, saved)) in document.entries.0.into_iter().enumerate() {
+    for (place, (key, saved)) in document.entries.into_iter().enumerate() {
         let wrong = |what: &str| unusable(format!("has a wrong entry (number {}): {what}", place + 1));
         let key = Key::new(key).map_err(|error| wrong(error.message()))?;
         let value = match (saved.value, saved.base64) {
