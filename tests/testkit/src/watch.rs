@@ -1,4 +1,4 @@
-//! Which operations are under way, for the report of a case that hangs.
+//! Which operations are under way, for the report of a case that hangs; and what a [`Store`] would put right.
 
 use std::{
     collections::BTreeMap,
@@ -108,12 +108,17 @@ impl Storage for Watched {
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let _noted = self.note(Operation::ReadMany);
-        self.inner.read_many(keys, options).await
+        let results = self.inner.read_many(keys, options).await;
+        assert_eq!(results.len(), keys.len(), "the number of results that the storage returns for read_many");
+        results
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         let _noted = self.note(Operation::Apply);
-        self.inner.apply(changes).await
+        let count = changes.len();
+        let results = self.inner.apply(changes).await;
+        assert_eq!(results.len(), count, "the number of results that the storage returns for apply");
+        results
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
