@@ -1,8 +1,9 @@
 //! What an adapter hands to the suite.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};
 
-use larder_core::{Error, Key, Store, async_trait};
+use larder_core::{Error, ErrorKind, Key, Store, async_trait};
+use tokio::sync::Mutex;
 
 use crate::Line;
 
@@ -133,5 +134,75 @@ where
 {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         (self.0)(space.to_owned()).await
+    }
+}
+
+/// A [`Factory`] for a store that can be open only once at a time: a file with one opener, or this
+/// process's memory.
+///
+/// It opens a space with the factory that it wraps, and gives out clones of that [`Store`] until one of
+/// them is closed. Then it opens the space again.
+///
+/// ```
+/// use larder_core::Store;
+/// use larder_testkit::{SingleOpener, factory};
+/// # use larder_memory::MemoryStorage;
+///
+/// let factory = SingleOpener::new(factory(|space: String| async move {
+///     // Open the file, with `space` in its name ...
+/// #   let _ = space;
+///     Ok(Store::from(MemoryStorage::new()))
+/// }));
+/// # let _: &dyn larder_testkit::Factory = &factory;
+/// ```
+#[derive(Debug)]
+pub struct SingleOpener<F> {
+    factory: F,
+    open: Mutex<HashMap<String, Store>>,
+}
+
+impl<F: Factory> SingleOpener<F> {
+    /// Opens spaces with `factory`, each once at a time.
+    #[must_use]
+    pub fn new(factory: F) -> Self {
+        Self { factory, open: Mutex::default() }
+    }
+}
+
+/// The factory that opens.
+impl<F> Deref for SingleOpener<F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
+        &self.factory
+    }
+}
+
+#[async_trait]
+impl<F: Factory> Factory for SingleOpener<F> {
+    async fn open(&self, space: &str) -> Result<Store, Error> {
+        let mut open = self.open.lock().await;
+        if let Some(store) = open.get(space) {
+            match store.ping().await {
+                Err(error) if error.kind() == ErrorKind::Closed => {}
+                _ => return Ok(store.clone()),
+            }
+        }
+        let store = self.factory.open(space).await?;
+        open.insert(space.to_owned(), store.clone());
+        Ok(store)
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
+        self.factory.open_over_line(space).await
+    }
+
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        self.factory.damage(space, key).await
+    }
+
+    async fn remove(&self, space: &str) -> Result<(), Error> {
+        self.open.lock().await.remove(space);
+        self.factory.remove(space).await
     }
 }

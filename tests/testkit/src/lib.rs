@@ -43,7 +43,7 @@ mod waiting;
 mod watch;
 
 pub use crate::{
-    factory::{Factory, factory},
+    factory::{Factory, SingleOpener, factory},
     handle::Handle,
     law::Law,
     must::{Fails, Must},

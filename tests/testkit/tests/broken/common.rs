@@ -1,4 +1,4 @@
-//! What the tests of the suite share.
+//! Memory stores by name.
 
 use std::{collections::HashMap, sync::Mutex};
 

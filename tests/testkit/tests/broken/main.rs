@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "../common/mod.rs"]
 mod common;
 mod faults;
 mod twist;
