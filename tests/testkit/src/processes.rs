@@ -4,6 +4,7 @@
 //! opens a space by its address, and says on its standard output what was acknowledged.
 
 use std::{
+    collections::BTreeSet,
     env,
     future::Future,
     pin::Pin,
@@ -11,28 +12,27 @@ use std::{
     sync::Arc,
 };
 
-use larder_core::{Bytes, Condition, Error, ErrorKind, Store, WriteOptions};
+use larder_core::{Error, Key, Store};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    process::Command,
     runtime::Runtime,
 };
 
-use crate::{Factory, Must, Target, laws::key};
+use crate::{Context, Factory, Handle, Must, Target, increment_by_write_if, laws::key, must::chain, race};
 
 /// How often the writing process is killed.
-const KILLS: (usize, usize) = (10, 3);
+const KILLS: (usize, usize) = (30, 10);
 /// How many tasks write in it.
-const TASKS: u64 = 4;
-/// How many increments each of two processes makes.
-const INCREMENTS: (usize, usize) = (300, 30);
+const WRITERS: usize = 8;
+/// How many tasks of each process increment the number.
+const INCREMENTERS: (usize, usize) = (8, 1);
+/// How often each of them does.
+const INCREMENTS: usize = 50;
 
 const SUITE: &str = "LARDER_TESTKIT_PROCESS_SUITE";
 const ADDRESS: &str = "LARDER_TESTKIT_PROCESS_ADDRESS";
 const ROLE: &str = "LARDER_TESTKIT_PROCESS_ROLE";
-
-/// The names of the cases.
-pub(crate) const CASES: [&str; 2] = ["acknowledged_writes_survive_a_kill", "two_processes_lose_no_update"];
 
 type Opening = Pin<Box<dyn Future<Output = Result<Store, Error>> + Send>>;
 
@@ -48,10 +48,51 @@ pub(crate) enum Role {
     Increment,
 }
 
+impl Role {
+    pub(crate) const ALL: [Self; 2] = [Self::Write, Self::Increment];
+
+    /// The name of the case.
+    pub(crate) const fn case(self) -> &'static str {
+        match self {
+            Self::Write => "acknowledged_writes_survive_a_kill",
+            Self::Increment => "two_processes_lose_no_update",
+        }
+    }
+}
+
+/// Runs the case in which the second process has this role, if the store claims what it is about.
+pub(crate) async fn run<F: Factory>(
+    role: Role,
+    suite: String,
+    processes: Option<Arc<Processes<F>>>,
+    Context { factory, target }: Context<F>,
+) {
+    let handle = target.open().await;
+    let (claimed, claim) = match role {
+        Role::Write => (handle.info().persistent, "persistent"),
+        Role::Increment => (handle.info().shared, "shared"),
+    };
+    if !claimed {
+        target.ignore(format!("the store does not claim to be {claim}"));
+        return;
+    }
+    let Some(processes) = processes else {
+        target.ignore(format!(
+            "that the store is {claim} is not tested: Suite::across_processes tells how another process opens it"
+        ));
+        return;
+    };
+    let command = |role: &str| processes.command(&suite, &factory, &target, role);
+    match role {
+        Role::Write => acknowledged_writes_survive(command, &target).await,
+        Role::Increment => no_update_is_lost(command, &target, &handle).await,
+    }
+}
+
 /// How another process finds a space of a suite, and opens it.
 pub(crate) struct Processes<F> {
     address: Address<F>,
-    open: Arc<dyn Fn(String) -> Opening + Send + Sync>,
+    open: Box<dyn Fn(String) -> Opening + Send + Sync>,
 }
 
 impl<F: Factory> Processes<F> {
@@ -62,7 +103,7 @@ impl<F: Factory> Processes<F> {
     where
         O: Future<Output = Result<Store, Error>> + Send + 'static,
     {
-        Self { address: Box::new(address), open: Arc::new(move |address| Box::pin(open(address))) }
+        Self { address: Box::new(address), open: Box::new(move |address| Box::pin(open(address))) }
     }
 
     /// Plays the second process of `suite` and ends, if this process is one.
@@ -71,21 +112,14 @@ impl<F: Factory> Processes<F> {
             let variable = |name| env::var(name).must("read what this process is to do");
             let outcome = runtime.block_on(second(&variable(ROLE), (self.open)(variable(ADDRESS))));
             if let Err(error) = &outcome {
-                eprintln!("second process: {error}: {error:?}");
+                eprintln!("second process: {}", chain(error));
             }
             process::exit(i32::from(outcome.is_err()));
         }
     }
 
-    /// Runs the case in which the second process has this role.
-    pub(crate) async fn run(&self, role: Role, suite: &str, factory: &F, target: &Target) {
-        match role {
-            Role::Write => self.acknowledged_writes_survive(suite, factory, target).await,
-            Role::Increment => self.no_update_is_lost(suite, factory, target).await,
-        }
-    }
-
     fn command(&self, suite: &str, factory: &F, target: &Target, role: &str) -> Command {
+        assert!(env::var_os(SUITE).is_none(), "the second process did not find its suite");
         let program = env::current_exe().must("find this test's binary");
         let mut command = Command::new(program);
         command
@@ -97,55 +131,51 @@ impl<F: Factory> Processes<F> {
             .kill_on_drop(true);
         command
     }
+}
 
-    /// What is acknowledged to a process is still stored after that process was killed.
-    async fn acknowledged_writes_survive(&self, suite: &str, factory: &F, target: &Target) {
-        let handle = target.open().await;
-        let info = *handle.info();
+/// What is acknowledged to a process is still stored, and whole, after that process was killed.
+async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: &Target) {
+    let mut acknowledged = [0_u64; WRITERS];
+    let mut next = 1;
+    for kill in 0..target.count(KILLS.0, KILLS.1) {
         // Where only one process may have the store open, that is the one that is killed.
         target.close().await.must("close the store");
-        if !info.persistent {
-            return;
-        }
-        let mut acknowledged = [0_u64; TASKS as usize];
-        let mut next = 1;
-        for kill in 0..target.count(KILLS.0, KILLS.1) {
-            let command = self.command(suite, factory, target, &format!("write {next}"));
-            write_until_killed(command, 1 + kill * 7 % 60, &mut acknowledged).await;
-            let handle = target.open().await;
-            for (task, &number) in (0_u64..).zip(&acknowledged) {
-                let stored = stored(&handle, &task_key(task)).await.must("read after a kill");
-                assert!(
-                    stored >= number,
-                    "kill {kill}: number {number} was acknowledged to the killed process, and {stored} is stored"
-                );
-                next = next.max(stored + 1);
-            }
-            target.close().await.must("close the store");
-        }
-        assert!(acknowledged.iter().any(|&number| number > 0), "nothing was acknowledged before the kills");
-    }
-
-    /// Two processes increment one number under compare-and-swap: the sum is exact.
-    async fn no_update_is_lost(&self, suite: &str, factory: &F, target: &Target) {
+        let lines = 1 + kill * 37 % 150;
+        write_until_killed(command(&format!("write {next}")), lines, &mut acknowledged).await;
         let handle = target.open().await;
-        let info = *handle.info();
-        if !(info.shared && info.conditions()) {
-            return;
+        for (task, &number) in acknowledged.iter().enumerate() {
+            let stored = stored(&handle, &task_key(task)).await.must("read after a kill");
+            assert!(
+                stored >= number,
+                "kill {kill}: number {number} was acknowledged to the killed process, and {stored} is stored"
+            );
+            next = next.max(stored + 1);
         }
-        let increments = target.count(INCREMENTS.0, INCREMENTS.1);
-        let mut children: Vec<Child> = Vec::new();
-        for _ in 0..2 {
-            let mut command = self.command(suite, factory, target, &format!("increment {increments}"));
-            children.push(command.spawn().must("start a second process"));
-        }
-        for child in &mut children {
-            let status = child.wait().await.must("wait for a second process");
-            assert!(status.success(), "a second process failed: {status}");
-        }
-        let sum = stored(&handle, &key("sum")).await.must("read the sum");
-        assert_eq!(sum, 2 * increments as u64, "the sum of the increments of two processes");
     }
+    assert!(
+        acknowledged.iter().all(|&number| number > 0),
+        "a task had nothing acknowledged before the kills"
+    );
+}
+
+/// Two processes increment one number under compare-and-swap: the sum is exact. Without conditions, each
+/// has a number of its own.
+async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, handle: &Handle) {
+    let tasks = match handle.info().conditions() {
+        true => target.count(INCREMENTERS.0, INCREMENTERS.1),
+        false => 1,
+    };
+    let start =
+        |process| command(&format!("increment {process} {tasks}")).spawn().must("start a second process");
+    for mut child in [0, 1].map(start) {
+        let status = child.wait().await.must("wait for a second process");
+        assert!(status.success(), "a second process failed: {status}");
+    }
+    let mut sum = 0;
+    for key in BTreeSet::from([0, 1].map(|process| number_key(handle, process))) {
+        sum += read_number(handle, &key).await;
+    }
+    assert_eq!(sum, (2 * tasks * INCREMENTS) as u64, "the sum of the increments of two processes");
 }
 
 /// Runs a writer until so many lines were read from it, and kills it there and then, with others of its
@@ -175,27 +205,25 @@ async fn write_until_killed(mut command: Command, lines: usize, acknowledged: &m
 /// What the second process does.
 async fn second(role: &str, opening: Opening) -> Result<(), Error> {
     let store = opening.await?;
-    let (role, number) = role.split_once(' ').must("split the role");
-    let number: u64 = number.parse().must("read the role's number");
-    match role {
-        "write" => {
-            let writers = (0..TASKS).map(|task| write(store.clone(), task, number));
+    let parse = |text: &str| text.parse().must("read a number of the role");
+    match role.split(' ').collect::<Vec<_>>()[..] {
+        ["write", first] => {
+            let writers = (0..WRITERS).map(|task| write(store.clone(), task, parse(first)));
             futures_util::future::try_join_all(writers).await.map(drop)
         }
-        _ => {
-            for _ in 0..number {
-                increment(&store).await?;
-            }
+        ["increment", process, tasks] => {
+            increment(&Handle::new(store.clone()), parse(process), parse(tasks)).await?;
             store.close().await
         }
+        _ => panic!("there is no such role"),
     }
 }
 
 /// Writes without end.
-async fn write(store: Store, task: u64, first: u64) -> Result<(), Error> {
+async fn write(store: Store, task: usize, first: usize) -> Result<(), Error> {
     let mut output = tokio::io::stdout();
-    for number in first.. {
-        store.write(task_key(task), number.to_string()).await?;
+    for number in first as u64.. {
+        store.write(task_key(task), value(number)).await?;
         // One short write each: the lines of several tasks do not mix.
         output.write_all(format!("{task} {number}\n").as_bytes()).await.must("write to standard output");
         output.flush().await.must("write to standard output");
@@ -203,29 +231,56 @@ async fn write(store: Store, task: u64, first: u64) -> Result<(), Error> {
     Ok(())
 }
 
-async fn increment(store: &Store) -> Result<(), Error> {
-    let key = key("sum");
-    loop {
-        let record = store.read(&key).await?;
-        let sum = record.as_ref().map_or(0, |record| number(&record.value));
-        let condition = Condition::unchanged(record.and_then(|record| record.version));
-        let options = WriteOptions::new().condition(condition);
-        match store.write_with(&key, (sum + 1).to_string().into(), &options).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
-            written => return written.map(drop),
-        }
+/// Increments the number that this process increments.
+async fn increment(handle: &Handle, process: usize, tasks: usize) -> Result<(), Error> {
+    let key = number_key(handle, process);
+    if handle.info().conditions() {
+        let task = |_| {
+            let (handle, key) = (handle.clone(), key.clone());
+            async move { increment_by_write_if(&handle, &key, INCREMENTS).await }
+        };
+        race(tasks, task).await;
+        return Ok(());
+    }
+    for _ in 0..INCREMENTS {
+        let next = read_number(handle, &key).await + 1;
+        handle.write(&key, next.to_string()).await?;
+    }
+    Ok(())
+}
+
+async fn read_number(handle: &Handle, key: &Key) -> u64 {
+    let record = handle.read(key).await.must("read the number");
+    record.map_or(0, |record| serde_json::from_slice(&record.value).must("read the number as one"))
+}
+
+/// The entry that a process increments: both the same, if the store has conditions.
+fn number_key(handle: &Handle, process: usize) -> Key {
+    match handle.info().conditions() {
+        true => key("number"),
+        false => key(&format!("number-{process}")),
     }
 }
 
-async fn stored(store: &Store, key: &larder_core::Key) -> Result<u64, Error> {
-    Ok(store.read(key).await?.map_or(0, |record| number(&record.value)))
+/// The number that is stored, in a value that is whole; 0 without one.
+async fn stored(store: &Store, key: &Key) -> Result<u64, Error> {
+    let Some(record) = store.read(key).await? else { return Ok(0) };
+    let numbers: Vec<u64> = serde_json::from_slice(&record.value).must("read a value that was stored");
+    let number = numbers.first().copied().must("find the number in a value");
+    assert!(numbers == numbers_of(number), "a mixture of several writes is stored");
+    Ok(number)
 }
 
-/// A number is JSON, so that every store can hold it.
-fn number(value: &Bytes) -> u64 {
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).must("read a number that was stored")
+/// A value that holds the number, as JSON, so that every store can hold it.
+fn value(number: u64) -> Vec<u8> {
+    serde_json::to_vec(&numbers_of(number)).must("write JSON")
 }
 
-fn task_key(task: u64) -> larder_core::Key {
+/// The number many times over, so that the value spans pages. How often differs from number to number.
+fn numbers_of(number: u64) -> Vec<u64> {
+    vec![number; number as usize % 61 * 20 + 1]
+}
+
+fn task_key(task: usize) -> Key {
     key(&format!("task-{task}"))
 }

@@ -64,7 +64,7 @@ pub struct Suite<F> {
     name: String,
     connect: Connect<F>,
     laws: bool,
-    processes: SecondProcess<F>,
+    processes: Option<Arc<Processes<F>>>,
     except: BTreeMap<String, String>,
     cases: Vec<(String, Body<F>)>,
     timeout: Duration,
@@ -91,7 +91,7 @@ impl<F: Factory> Suite<F> {
             name: name.into(),
             connect: Box::new(move || Box::pin(connect())),
             laws: true,
-            processes: SecondProcess::Unknown,
+            processes: None,
             except: BTreeMap::new(),
             cases: Vec::new(),
             timeout: Duration::from_secs(120),
@@ -123,10 +123,12 @@ impl<F: Factory> Suite<F> {
         self
     }
 
-    /// Leaves the laws out: only the adapter's own cases.
+    /// Leaves the laws out, and what [`across_processes`](Suite::across_processes) has added: only the
+    /// adapter's own cases.
     #[must_use]
     pub fn without_laws(mut self) -> Self {
         self.laws = false;
+        self.processes = None;
         self
     }
 
@@ -137,7 +139,8 @@ impl<F: Factory> Suite<F> {
     /// acknowledged write is stored, and lets two processes increment one number.
     ///
     /// The other process is this test binary again: whatever runs before the suite is handed to its
-    /// [`Runner`](crate::Runner) runs there too. Without this, the two cases are left out.
+    /// [`Runner`](crate::Runner) runs there too, so it should not make a directory or start a server: that is
+    /// what [`Suite::connect`] is for. Without this, the two cases are reported as ignored.
     ///
     /// ```no_run
     /// # use larder_core::{Error, Store};
@@ -160,7 +163,7 @@ impl<F: Factory> Suite<F> {
     where
         O: Future<Output = Result<Store, Error>> + Send + 'static,
     {
-        self.processes = SecondProcess::Known(Arc::new(Processes::new(address, open)));
+        self.processes = Some(Arc::new(Processes::new(address, open)));
         self
     }
 
@@ -193,29 +196,27 @@ impl<F: Factory> Suite<F> {
 
     /// Whether there is a case of that name.
     fn has(&self, name: &str) -> bool {
-        self.laws && (laws::named(name).is_some() || processes::CASES.contains(&name))
+        self.laws && laws::named(name).is_some()
+            || self.has_processes() && Role::ALL.iter().any(|role| role.case() == name)
             || self.cases.iter().any(|(case, _)| case == name)
+    }
+
+    fn has_processes(&self) -> bool {
+        self.laws || self.processes.is_some()
     }
 
     /// The cases that need a second process. Does not return in that process.
     fn process_cases(&self, runtime: &Runtime) -> Vec<(String, Body<F>)> {
-        let [kill, race] = processes::CASES.map(str::to_owned);
-        match &self.processes {
-            _ if !self.laws => Vec::new(),
-            SecondProcess::Unknown => Vec::new(),
-            SecondProcess::Known(processes) => {
-                processes.run_if_second(&self.name, runtime);
-                let case = |role: Role| -> Body<F> {
-                    let (processes, suite) = (Arc::clone(processes), self.name.clone());
-                    Box::new(move |context| {
-                        Box::pin(async move {
-                            processes.run(role, &suite, &context.factory, &context.target).await;
-                        })
-                    })
-                };
-                vec![(kill, case(Role::Write)), (race, case(Role::Increment))]
-            }
+        if let Some(processes) = &self.processes {
+            processes.run_if_second(&self.name, runtime);
         }
+        let case = |role: &Role| {
+            let (role, suite, processes) = (*role, self.name.clone(), self.processes.clone());
+            let run = move |context| processes::run(role, suite, processes, context);
+            let body: Body<F> = Box::new(move |context| Box::pin(run(context)));
+            (role.case().to_owned(), body)
+        };
+        Role::ALL.iter().filter(|_| self.has_processes()).map(case).collect()
     }
 
     /// The suite as trials for libtest-mimic, to be run on `runtime`.
@@ -256,12 +257,6 @@ impl<F: Factory> Suite<F> {
             })
             .collect()
     }
-}
-
-/// Whether the suite can start a second process.
-enum SecondProcess<F> {
-    Known(Arc<Processes<F>>),
-    Unknown,
 }
 
 /// What the trials of one suite share.
@@ -329,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_missing_server_is_ignored_case_by_case_and_a_failure_where_required() {
-        let all = laws::all().count() as u64 + 1;
+        let all = (laws::all().count() + Role::ALL.len()) as u64 + 1;
         for (required, expected) in [(false, [0, 0, all]), (true, [0, all, 0])] {
             let conclusion = run(|runtime| {
                 let suite = Suite::<Arc<dyn Factory>>::missing("missing", "no Docker here", required);
