@@ -5,6 +5,7 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use larder_core::{
@@ -12,7 +13,7 @@ use larder_core::{
     ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions,
     WriteOptions, Written, async_trait, clock::unix_millis,
 };
-use larder_kit::{Pager, StoreUrl, Sweeper, pages};
+use larder_kit::{GroupCommit, Pager, StoreUrl, Sweeper, pages};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 };
@@ -28,6 +29,7 @@ const INFO: Info = Info::minimal("redb")
 type Row = (u64, u64, &'static [u8]);
 const ENTRIES: TableDefinition<'_, &str, Row> = TableDefinition::new("larder");
 const PAGE: usize = 256;
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Entries in a redb file.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub struct Redb {
 /// The open file; `None` once it is closed. The lock is held for writing only to close it.
 struct File(RwLock<Option<Database>>);
 
-/// Opens the file that `url` names: `redb:sessions.redb?sweep=60s`.
+/// Opens the file that `url` names: `redb:sessions.redb?sweep=60s` (or `sweep=off`).
 ///
 /// # Errors
 ///
@@ -47,7 +49,7 @@ struct File(RwLock<Option<Database>>);
 /// another process has the file open.
 pub async fn connect(url: &str) -> Result<Store> {
     let mut url = StoreUrl::parse(url)?;
-    let sweep = url.take_duration("sweep")?;
+    let sweep = url.take_interval("sweep")?.unwrap_or(Some(SWEEP));
     url.finish(&["sweep"])?;
     let path = PathBuf::from(url.path()?);
     let database = blocking(move || {
@@ -66,7 +68,8 @@ pub async fn connect(url: &str) -> Result<Store> {
     let file = Arc::new(File(RwLock::new(Some(database))));
     let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
     let sweeper = sweep.map(|every| Sweeper::start(INFO.name, Arc::downgrade(&file), every, purge));
-    Ok(Store::new(Redb { file, sweeper }))
+    // Writes that wait for a commit share the next one.
+    Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
 }
 
 /// Runs `work` on a thread that may block. It comes to its end even if the caller goes away.
@@ -125,10 +128,14 @@ impl File {
     }
 }
 
+fn get(table: &impl ReadableTable<&'static str, Row>, key: &Key) -> Result<Option<Stored>> {
+    Ok(table.get(key.as_str()).map_err(failed)?.and_then(|row| stored(row.value())))
+}
+
 /// One change, within a transaction.
 fn apply(table: &mut Table<'_, &'static str, Row>, change: &Change) -> Result<Applied> {
     let key = change.key.as_str();
-    let current = table.get(key).map_err(failed)?.and_then(|row| stored(row.value()));
+    let current = get(table, &change.key)?;
     if !change.condition.holds(current.as_ref().map(|current| &current.version)) {
         return Err(Error::conflict());
     }
@@ -177,14 +184,14 @@ impl Storage for Redb {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let (file, key, touch) = (Arc::clone(&self.file), key.clone(), options.touch);
         blocking(move || {
-            let get = |table: &dyn Get| Ok(table.row(key.as_str())?.map(|stored| stored.record));
-            let Some(expiry) = touch else {
-                return file.read(|table| get(table));
+            let stored = match touch {
+                None => file.read(|table| get(table, &key)),
+                Some(expiry) => file.write(|table| {
+                    apply(table, &Change::touch(key.clone(), expiry))?;
+                    get(table, &key)
+                }),
             };
-            file.write(|table| {
-                apply(table, &Change::touch(key.clone(), expiry))?;
-                get(table)
-            })
+            Ok(stored?.map(|stored| stored.record))
         })
         .await
     }
@@ -217,8 +224,8 @@ impl Storage for Redb {
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        let after = options.start_after.clone();
-        pages(Walk { file: Arc::clone(&self.file), prefix: options.prefix.into(), after, done: false })
+        let after = options.start_after.clone().map(|key| key.as_str().to_owned());
+        pages(Walk { file: Arc::clone(&self.file), options: Arc::new(options), after, done: false })
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -237,22 +244,12 @@ impl Storage for Redb {
     }
 }
 
-/// Reading, inside and outside of a transaction that writes.
-trait Get {
-    fn row(&self, key: &str) -> Result<Option<Stored>>;
-}
-
-impl<T: ReadableTable<&'static str, Row>> Get for T {
-    fn row(&self, key: &str) -> Result<Option<Stored>> {
-        Ok(self.get(key).map_err(failed)?.and_then(|row| stored(row.value())))
-    }
-}
-
 /// A listing under way.
 struct Walk {
     file: Arc<File>,
-    prefix: Arc<str>,
-    after: Option<Key>,
+    options: Arc<ListOptions>,
+    /// The last key of the page before.
+    after: Option<String>,
     done: bool,
 }
 
@@ -261,32 +258,44 @@ impl Pager for Walk {
         if self.done {
             return Ok(None);
         }
-        let (file, prefix, after) = (Arc::clone(&self.file), Arc::clone(&self.prefix), self.after.clone());
-        let (page, last) = blocking(move || {
-            file.read(|table| {
-                let from = match &after {
-                    Some(key) if key.as_str() >= &*prefix => Bound::Excluded(key.as_str()),
-                    _ => Bound::Included(&*prefix),
-                };
-                let mut page = Vec::new();
-                let mut last = None;
-                for row in table.range::<&str>((from, Bound::Unbounded)).map_err(failed)?.take(PAGE) {
-                    let (key, row) = row.map_err(failed)?;
-                    if !key.value().starts_with(&*prefix) {
-                        return Ok((page, None));
-                    }
-                    let key = Key::new(key.value())?;
-                    last = Some(key.clone());
-                    page.extend(stored(row.value()).map(|stored| Ok(Entry::new(key, stored.record))));
-                }
-                Ok((page, last))
-            })
-        })
-        .await?;
+        let (file, options, after) = (Arc::clone(&self.file), Arc::clone(&self.options), self.after.take());
+        let (page, last) =
+            blocking(move || file.read(|table| page(table, &options, after.as_deref()))).await?;
         self.done = last.is_none();
-        self.after = last.or_else(|| self.after.take());
+        self.after = last;
         Ok(Some(page))
     }
+}
+
+/// The entries after a key, and the last key; `None` if there are no more.
+fn page(
+    table: &impl ReadableTable<&'static str, Row>,
+    options: &ListOptions,
+    after: Option<&str>,
+) -> Result<(Vec<Result<Entry>>, Option<String>)> {
+    let prefix = options.prefix.as_str();
+    let from = match after {
+        Some(key) if key >= prefix => Bound::Excluded(key),
+        _ => Bound::Included(prefix),
+    };
+    let mut page = Vec::new();
+    let mut last = None;
+    for row in table.range::<&str>((from, Bound::Unbounded)).map_err(failed)?.take(PAGE) {
+        let (key, row) = row.map_err(failed)?;
+        let key = key.value();
+        if !key.starts_with(prefix) {
+            return Ok((page, None));
+        }
+        last = Some(key.to_owned());
+        if let Some(stored) = stored(row.value()) {
+            // A key that Larder does not allow is an error in its place.
+            page.push(Key::new(key).map(|key| match options.values {
+                true => Entry::new(key, stored.record),
+                false => Entry::key(key),
+            }));
+        }
+    }
+    Ok((page, last))
 }
 
 fn failed(error: impl Into<redb::Error>) -> Error {

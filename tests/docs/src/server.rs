@@ -1,6 +1,6 @@
 //! An adapter for the server of a database: PostgreSQL, one table, a pool.
 
-use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as StdError, io, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use futures_util::future::join_all;
@@ -9,7 +9,8 @@ use larder_core::{
     Info, Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
     Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, Pager, StoreUrl, pages, prefix_end};
+use larder_kit::{Batch, Limits, PageSize, Pager, StoreUrl, Sweeper, pages, prefix_end};
+use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{NoTls, Row, error::SqlState, types::ToSql};
 
 const INFO: Info = Info::minimal("example")
@@ -22,17 +23,20 @@ const INFO: Info = Info::minimal("example")
     .with_max_value(256 << 20);
 
 const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
-const PAGE: i64 = 500;
 const TIMEOUT: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Entries in a table.
 #[derive(Debug)]
 pub struct Table {
     pool: Pool,
     name: String,
+    timeout: Duration,
+    sweeper: Option<Sweeper>,
 }
 
-/// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`.
+/// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`. Further
+/// options are `timeout=5s` and `sweep=60s` (or `off`); the driver's own are allowed too.
 ///
 /// # Errors
 ///
@@ -40,6 +44,8 @@ pub struct Table {
 pub async fn connect(url: &str) -> Result<Store> {
     let mut url = StoreUrl::parse(url)?;
     let name = url.take("table")?.unwrap_or_else(|| "sessions".to_owned());
+    let timeout = url.take_duration("timeout")?.unwrap_or(TIMEOUT);
+    let sweep = url.take_interval("sweep")?.unwrap_or(Some(SWEEP));
     let config = url.to_url().parse().map_err(|_| {
         // The driver's message may quote the URL, and with it the password.
         Error::new(
@@ -49,14 +55,19 @@ pub async fn connect(url: &str) -> Result<Store> {
     })?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
-        .wait_timeout(Some(TIMEOUT))
-        .create_timeout(Some(TIMEOUT))
+        .wait_timeout(Some(timeout))
+        .create_timeout(Some(timeout))
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .build()
         .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
-    let table = Table { pool, name: format!("\"{}\"", name.replace('"', "\"\"")) };
+    let name = format!("\"{}\"", name.replace('"', "\"\""));
+    let purge = |table: Arc<Table>| async move { table.purge_expired().await };
+    let table = Arc::new_cyclic(|table| {
+        let sweeper = sweep.map(|every| Sweeper::start(INFO.name, table.clone(), every, purge));
+        Table { pool, name, timeout, sweeper }
+    });
     table.set_up().await?;
-    Ok(Store::new(table))
+    Ok(Store::from(table as Arc<dyn Storage>))
 }
 
 /// What an entry that has not expired looks like, by the server's clock.
@@ -74,7 +85,9 @@ impl Table {
             "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL, \
              version bigint NOT NULL, expires_at timestamptz)"
         );
-        self.client().await?.batch_execute(&sql).await.map_err(from_driver)
+        let client = self.client().await?;
+        let done = timeout(self.timeout, client.batch_execute(&sql)).await;
+        in_time(client, done.map(|done| done.map_err(from_driver)))
     }
 
     /// A connection. Without one nothing was sent.
@@ -96,7 +109,9 @@ impl Table {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let sql = sql.replace("{t}", &self.name);
-        let statement = client.prepare_cached(&sql).await.map_err(from_driver)?;
+        // If this fails, the statement was not executed.
+        let prepared = client.prepare_cached(&sql).await;
+        let statement = prepared.map_err(|error| from_driver(error).not_applied())?;
         client.query(&statement, parameters).await.map_err(from_driver)
     }
 
@@ -159,21 +174,35 @@ impl Table {
 
     async fn read_keys(&self, keys: &[&str], options: &ReadOptions) -> Result<Vec<Row>> {
         let columns = format!("t.key, t.value, t.version, {LEFT}");
+        let deadline = DEADLINE.replace("$N", "$2::double precision");
+        let read = format!("SELECT {columns} FROM {{t}} t WHERE t.key = ANY($1) AND {LIVE}");
+        let touch = format!(
+            "UPDATE {{t}} t SET expires_at = {deadline} WHERE t.key = ANY($1) AND {LIVE} RETURNING {columns}"
+        );
         let client = self.client().await?;
-        match options.touch {
-            None => {
-                let sql = format!("SELECT {columns} FROM {{t}} t WHERE t.key = ANY($1) AND {LIVE}");
-                self.query(&client, &sql, &[&keys]).await
+        let rows = async {
+            match options.touch {
+                None => self.query(&client, &read, &[&keys]).await,
+                Some(expiry) => self.query(&client, &touch, &[&keys, &millis(expiry)]).await,
             }
-            Some(expiry) => {
-                let deadline = DEADLINE.replace("$N", "$2::double precision");
-                let sql = format!(
-                    "UPDATE {{t}} t SET expires_at = {deadline} WHERE t.key = ANY($1) AND {LIVE} RETURNING {columns}"
-                );
-                self.query(&client, &sql, &[&keys, &millis(expiry)]).await
-            }
-        }
+        };
+        let done = timeout(self.timeout, rows).await;
+        in_time(client, done)
     }
+
+    async fn change_one(&self, change: &Change) -> Result<Applied> {
+        let client = self.client().await?;
+        let done = timeout(self.timeout, self.change(&client, change)).await;
+        in_time(client, done)
+    }
+}
+
+/// What was done with `client`. If it took too long, the connection is closed and not used again.
+fn in_time<T>(client: Object, done: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
+    done.unwrap_or_else(|_| {
+        drop(Object::take(client));
+        Err(Error::new(ErrorKind::Timeout, "the server did not answer in time"))
+    })
 }
 
 #[async_trait]
@@ -191,27 +220,29 @@ impl Storage for Table {
         match self.read_keys(&names, options).await {
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
             Ok(rows) => {
-                let found = |key: &Key| {
-                    rows.iter().find(|row| row.try_get(0).is_ok_and(|name: &str| name == key.as_str()))
-                };
-                keys.iter().map(|key| found(key).map(record).transpose()).collect()
+                let name = |row: &Row| row.try_get::<_, String>(0).unwrap_or_default();
+                let found: HashMap<String, &Row> = rows.iter().map(|row| (name(row), row)).collect();
+                keys.iter().map(|key| found.get(key.as_str()).copied().map(record).transpose()).collect()
             }
         }
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let client = self.client().await?;
-        self.put(&client, key, &value, options.expiry, &options.condition).await
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        match self.change_one(&change).await? {
+            Applied::Put(written) => Ok(written),
+            _ => Ok(Written::default()),
+        }
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let change = Change::delete(key.clone()).on(options.condition.clone());
-        Ok(self.change(&self.client().await?, &change).await? == Applied::Deleted(true))
+        Ok(self.change_one(&change).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(self.change(&self.client().await?, &change).await? == Applied::Touched(true))
+        Ok(self.change_one(&change).await? == Applied::Touched(true))
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -221,7 +252,9 @@ impl Storage for Table {
                 Err(error) => Err(error),
                 // On one connection the driver sends them all before it waits: one round trip.
                 Ok(client) => {
-                    Ok(join_all(round.changes().iter().map(|change| self.change(&client, change))).await)
+                    let changes = join_all(round.changes().iter().map(|change| self.change(&client, change)));
+                    let done = timeout(self.timeout, changes).await;
+                    in_time(client, done.map(Ok))
                 }
             };
             batch.done(round, outcome);
@@ -231,16 +264,20 @@ impl Storage for Table {
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let from = options.start_after.clone().map(|key| key.as_str().to_owned());
-        pages(Walk { table: self, options, from, done: false })
+        pages(Walk { table: self, options, from, size: PageSize::new(16, 500), done: false })
     }
 
     async fn purge_expired(&self) -> Result<u64> {
         let sql = format!("DELETE FROM {{t}} t WHERE NOT {LIVE} RETURNING 1");
         let client = self.client().await?;
-        Ok(self.query(&client, &sql, &[]).await?.len() as u64)
+        let done = timeout(self.timeout, self.query(&client, &sql, &[])).await;
+        in_time(client, done).map(|rows| rows.len() as u64)
     }
 
     async fn close(&self) -> Result<()> {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.stop();
+        }
         self.pool.close();
         Ok(())
     }
@@ -252,6 +289,7 @@ struct Walk {
     options: ListOptions,
     /// The last key of the page before.
     from: Option<String>,
+    size: PageSize,
     done: bool,
 }
 
@@ -261,21 +299,34 @@ impl Pager for Walk {
             return Ok(None);
         }
         let (prefix, end) = (&self.options.prefix, prefix_end(&self.options.prefix));
+        let columns = if self.options.values { "t.value, t.version" } else { "NULL::bytea, 0::bigint" };
         let sql = format!(
-            "SELECT t.key, t.value, t.version, {LEFT} FROM {{t}} t WHERE t.key >= $1 AND ($2::text IS NULL OR t.key \
-             > $2) AND ($3::text IS NULL OR t.key < $3) AND {LIVE} ORDER BY t.key LIMIT $4"
+            "SELECT t.key, {columns}, {LEFT} FROM {{t}} t WHERE t.key >= $1 AND ($2::text IS NULL OR t.key > $2) \
+             AND ($3::text IS NULL OR t.key < $3) AND {LIVE} ORDER BY t.key LIMIT $4"
         );
+        let limit = self.size.entries();
         let client = self.table.client().await?;
-        let rows = self.table.query(&client, &sql, &[prefix, &self.from, &end, &PAGE]).await?;
-        self.done = rows.len() < PAGE as usize;
-        if let Some(last) = rows.last() {
-            self.from = Some(last.try_get(0).map_err(|_| corrupt())?);
+        let page: [&(dyn ToSql + Sync); 4] = [prefix, &self.from, &end, &(limit as i64)];
+        let done = timeout(self.table.timeout, self.table.query(&client, &sql, &page)).await;
+        let rows = in_time(client, done)?;
+        self.done = rows.len() < limit;
+        let mut bytes = 0;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let name: String = row.try_get(0).map_err(|_| corrupt())?;
+            // A key that Larder does not allow, or a damaged value, is an error in its place.
+            let entry = Key::new(&name).and_then(|key| match self.options.values {
+                true => record(row).map(|record| Entry::new(key, record)),
+                false => Ok(Entry::key(key)),
+            });
+            bytes += entry
+                .as_ref()
+                .map_or(0, |entry| entry.record.as_ref().map_or(0, |record| record.value.len()));
+            entries.push(entry);
+            self.from = Some(name);
         }
-        // A row with a key that Larder does not allow is an error in its place.
-        let entry = |row: &Row| {
-            Ok(Entry::new(Key::new(row.try_get::<_, &str>(0).map_err(|_| corrupt())?)?, record(row)?))
-        };
-        Ok(Some(rows.iter().map(entry).collect()))
+        self.size.adapt(rows.len(), bytes);
+        Ok(Some(entries))
     }
 }
 

@@ -1,44 +1,104 @@
-//! Both adapters of "Writing an adapter" pass the suite.
+//! The adapters of "Writing an adapter" pass the suite.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use larder_core::{Result, Store, async_trait};
-use larder_docs_tests::{full, minimal};
-use larder_testkit::{Factory, Runner, Suite};
+use larder_core::{Key, Result, Store, async_trait};
+use larder_docs_tests::{embedded, server};
+use larder_testkit::{Factory, Line, Missing, Proxy, Runner, SingleOpener, Suite};
+use tempfile::TempDir;
 
-/// One shelf per space, for as long as the space is in use.
-struct Shelves {
-    open: fn() -> Store,
-    shelves: Mutex<HashMap<String, Store>>,
+/// A table per space, on a server.
+struct Tables {
+    server: String,
+}
+
+impl Tables {
+    /// Finds the server, or says what is missing.
+    async fn find() -> std::result::Result<Self, Missing> {
+        match larder_test_servers::postgres().await {
+            Ok(server) => Ok(Self { server: server.url().to_owned() }),
+            Err(missing) => Err(Missing::new(missing.to_string(), missing.required())),
+        }
+    }
+
+    fn url(&self, space: &str) -> String {
+        format!("{}?table={space}&sweep=off", self.server)
+    }
+
+    /// Runs a statement past the adapter.
+    async fn run(&self, sql: &str) {
+        let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("connect to the server");
+        let connection = tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("run a statement");
+        connection.abort();
+    }
 }
 
 #[async_trait]
-impl Factory for Shelves {
+impl Factory for Tables {
     async fn open(&self, space: &str) -> Result<Store> {
-        let mut shelves = self.shelves.lock().unwrap();
-        let shelf = shelves.entry(space.to_owned()).or_insert_with(self.open);
-        // A store of its own for each handle: closing one does not close the others.
-        Ok(Store::from(Arc::clone(shelf.storage())))
+        server::connect(&self.url(space)).await
+    }
+
+    async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>> {
+        let url = self.url(space);
+        let (_, place) = url.rsplit_once('@').expect("find the host");
+        let (host, _) = place.split_once('/').expect("find the host");
+        let proxy = Proxy::to(host).await.expect("start a proxy");
+        let url = url.replace(host, &proxy.address().to_string());
+        let store = server::connect(&format!("{url}&timeout=500ms")).await?;
+        Ok(Some((store, Arc::new(proxy))))
+    }
+
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool> {
+        let null = "ALTER COLUMN value DROP NOT NULL";
+        self.run(&format!(
+            "ALTER TABLE \"{space}\" {null}; UPDATE \"{space}\" SET value = NULL WHERE key = '{key}'"
+        ))
+        .await;
+        Ok(true)
     }
 
     async fn remove(&self, space: &str) -> Result<()> {
-        self.shelves.lock().unwrap().remove(space);
+        self.run(&format!("DROP TABLE \"{space}\"")).await;
         Ok(())
     }
 }
 
-fn shelves(open: fn() -> Store) -> Shelves {
-    Shelves { open, shelves: Mutex::default() }
+/// A file per space, in a directory that is removed in the end.
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    async fn create() -> std::result::Result<SingleOpener<Self>, Missing> {
+        Ok(SingleOpener::new(Self { directory: TempDir::new().expect("make a directory") }))
+    }
+
+    fn url(&self, space: &str) -> String {
+        format!("redb:{}/{space}.redb?sweep=off", self.directory.path().display())
+    }
+}
+
+#[async_trait]
+impl Factory for Files {
+    async fn open(&self, space: &str) -> Result<Store> {
+        embedded::connect(&self.url(space)).await
+    }
 }
 
 fn main() {
     Runner::new()
-        .suite(Suite::new("minimal", shelves(minimal::Shelf::open)))
-        .suite(Suite::new("full", shelves(full::Shelf::open)))
+        .suite(
+            Suite::connect("server", Tables::find)
+                .across_processes(Tables::url, |url| async move { server::connect(&url).await }),
+        )
+        .suite(Suite::connect("embedded", Files::create).across_processes(
+            |files, space| files.url(space),
+            |url| async move { embedded::connect(&url).await },
+        ))
         .main()
 }
