@@ -17,13 +17,10 @@ mod spaces;
 #[path = "file/stopped.rs"]
 mod stopped;
 
-use std::sync::Arc;
+use larder_file::{FileBuilder, Layout, ValueFormat};
+use larder_testkit::Runner;
 
-use larder_file::{Layout, ValueFormat};
-use larder_testkit::{Must, Suite};
-use libtest_mimic::{Arguments, Trial};
-
-use crate::spaces::{Directories, Snapshots};
+use crate::spaces::{Directories, SnapshotFiles};
 
 fn main() {
     // Cases that need another user run in a process of their own, which is this binary again.
@@ -35,27 +32,15 @@ fn main() {
         stopped::child();
         return;
     }
-    // Directories are removed when the suites that use them are dropped, which is before the exit.
-    let suites = trials();
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(4);
-    libtest_mimic::run(&arguments, suites).exit();
-}
-
-fn trials() -> Vec<Trial> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().must("start the runtime");
-    let runtime = Arc::new(runtime);
-    let synced = Directories::new(|builder| builder);
-    let unsynced = Directories::new(|builder| builder.sync(false));
-    let json = Directories::new(|builder| builder.sync(false).values(ValueFormat::Json));
-    let grammy = Directories::new(|builder| builder.sync(false).layout(Layout::Grammy));
-
-    let synced = Suite::new("file", synced).slow();
-    let synced = stopped::cases(permissions::cases(directory::cases(existing::cases(damage::cases(synced)))))
-        .into_trials(&runtime);
-    let unsynced = Suite::new("file_unsynced", unsynced).into_trials(&runtime);
-    let json = damage::cases(Suite::new("file_json", json)).into_trials(&runtime);
-    let grammy = damage::grammy_cases(grammy::cases(Suite::new("file_grammy", grammy))).into_trials(&runtime);
-    let snapshot = snapshot::cases(Suite::new("file_snapshot", Snapshots::new())).into_trials(&runtime);
-    [synced, unsynced, json, grammy, snapshot].into_iter().flatten().collect()
+    let synced =
+        directory::cases(existing::cases(damage::cases(Directories::suite("file", |builder| builder))));
+    let json = |builder: FileBuilder| builder.sync(false).values(ValueFormat::Json);
+    let grammy = |builder: FileBuilder| builder.sync(false).layout(Layout::Grammy);
+    Runner::new()
+        .suite(stopped::cases(permissions::cases(synced)).slow())
+        .suite(Directories::suite("file_unsynced", |builder| builder.sync(false)))
+        .suite(damage::cases(Directories::suite("file_json", json)))
+        .suite(damage::grammy_cases(grammy::cases(Directories::suite("file_grammy", grammy))))
+        .suite(snapshot::cases(SnapshotFiles::suite("file_snapshot")))
+        .main()
 }

@@ -22,6 +22,7 @@ mod round_trips;
 #[path = "mongodb/setup.rs"]
 mod setup;
 
+use larder_mongodb::MongoStorage;
 use larder_testkit::{Runner, Suite};
 
 use crate::places::{Place, place};
@@ -29,7 +30,9 @@ use crate::places::{Place, place};
 /// The conformance suite on the shared server, with some options.
 fn conformance(name: &str, options: &'static str) -> Suite<Place> {
     // The stand-in for MongoDB, which the cases must also pass on, does some hundred writes a second.
-    Suite::connect(name, move || place(options)).slow()
+    Suite::connect(name, move || place(options))
+        .slow()
+        .across_processes(Place::url, |url| async move { MongoStorage::connect(&url).await })
 }
 
 /// Cases of this adapter's own.

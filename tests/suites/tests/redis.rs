@@ -24,6 +24,7 @@ mod round_trips;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 
+use larder_redis::RedisStorage;
 use larder_test_servers::Kind;
 use larder_testkit::{Runner, Suite};
 
@@ -32,6 +33,7 @@ use crate::places::{Place, needs_private, place};
 /// The conformance suite on the shared server of a kind, with some options.
 fn conformance(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
     Suite::connect(name, move || place(kind, options))
+        .across_processes(Place::url, |url| async move { RedisStorage::connect(&url).await })
         .case("one_server_is_fenced", fencing::claimed_by_one_server)
 }
 

@@ -1,16 +1,12 @@
 //! A process that uses a store, for tests that race or kill it.
 //!
 //! ```text
-//! worker increment URL KEY TASKS COUNT    adds COUNT to the number under KEY in each of TASKS tasks,
-//!                                         which all race each other
-//! worker queue URL KEY TASKS COUNT        the same, but the tasks take turns: only processes race
-//! worker session URL KEY TASKS COUNT      the same through updates of the session under KEY; prints
-//!                                         how often handlers ran in all, and at most for one update
+//! worker session URL KEY TASKS COUNT      adds COUNT to the number in the session under KEY, in each of
+//!                                         TASKS tasks, which all race each other; prints how often
+//!                                         handlers ran in all, and at most for one update
 //! worker lock URL KEY TASKS COUNT         the same by reading and writing, with nothing but the lease
 //!                                         of KEY to keep others out
 //! worker lease URL KEY TTL_MS             leases KEY, prints the token, and holds it until killed
-//! worker write URL TASKS FIRST            writes notes without end, from number FIRST on, and
-//!                                         prints `TASK NUMBER` for each that was acknowledged
 //! ```
 
 use std::{
@@ -24,27 +20,23 @@ use std::{
 };
 
 use larder::{Expiry, Key};
-use larder_processes::{Guarded, Note};
+use larder_processes::Guarded;
 use larder_session::{Leases, Sessions};
-use tokio::{io::AsyncWriteExt, sync::Mutex, task::JoinSet};
+use tokio::task::JoinSet;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome = Result<(), Failure>;
 
-const USAGE: &str = "worker increment|queue|session|lock URL KEY TASKS COUNT | worker lease URL KEY TTL_MS | \
-                     worker write URL TASKS FIRST";
+const USAGE: &str = "worker session|lock URL KEY TASKS COUNT | worker lease URL KEY TTL_MS";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["increment", url, key, tasks, count] => increment(url, key, tasks, count, false).await,
-        ["queue", url, key, tasks, count] => increment(url, key, tasks, count, true).await,
         ["session", url, key, tasks, count] => session(url, key, tasks, count).await,
         ["lock", url, key, tasks, count] => lock(url, key, tasks, count).await,
         ["lease", url, key, ttl] => lease(url, key, ttl).await,
-        ["write", url, tasks, first] => write(url, tasks, first).await,
         _ => Err(USAGE.into()),
     };
     match outcome {
@@ -54,24 +46,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-async fn increment(url: &str, key: &str, tasks: &str, count: &str, queue: bool) -> Outcome {
-    let (key, tasks, count) = (Key::new(key)?, tasks.parse()?, count.parse::<u64>()?);
-    let store = larder::open(url).await?;
-    let turn = Arc::new(Mutex::new(()));
-    all(tasks, |_| {
-        let (store, key, turn) = (store.clone(), key.clone(), Arc::clone(&turn));
-        async move {
-            for _ in 0..count {
-                let _turn = if queue { Some(turn.lock().await) } else { None };
-                store.update(&key, Expiry::Never, |sum: Option<u64>| Some(sum.unwrap_or(0) + 1)).await?;
-            }
-            Ok(())
-        }
-    })
-    .await?;
-    Ok(store.close().await?)
 }
 
 async fn session(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
@@ -134,26 +108,6 @@ async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
     println!("{}", lease.token());
     lease.lost().await;
     Err("the lease was lost".into())
-}
-
-async fn write(url: &str, tasks: &str, first: &str) -> Outcome {
-    let (tasks, first) = (tasks.parse()?, first.parse::<u64>()?);
-    let store = larder::open(url).await?;
-    all(tasks, |task| {
-        let store = store.clone();
-        async move {
-            let key = Key::new(format!("task:{task}"))?;
-            let mut output = tokio::io::stdout();
-            for number in first.. {
-                store.write_as(&key, &Note::new(number), Expiry::Never).await?;
-                // One short write each: the lines of several tasks do not mix.
-                output.write_all(format!("{task} {number}\n").as_bytes()).await?;
-                output.flush().await?;
-            }
-            Ok(())
-        }
-    })
-    .await
 }
 
 /// Runs `work` in that many tasks at once, until all are done or one fails.

@@ -1,16 +1,14 @@
 //! Spaces for the suites: directories and files in a temporary directory.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use larder_core::{Error, ErrorKind, Key, Store, async_trait};
+use larder_core::{Error, Key, Store, async_trait};
 use larder_file::{FileBuilder, SnapshotStorage};
-use larder_testkit::{Factory, Must};
+use larder_testkit::{Factory, Must, SingleOpener, Suite};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
 
 /// Each space is a directory.
 pub(crate) struct Directories {
@@ -19,8 +17,16 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    pub(crate) fn new(configure: fn(FileBuilder) -> FileBuilder) -> Self {
-        Self { root: tempfile::tempdir().must("make a directory"), configure }
+    /// The laws on directories, and with a second process.
+    pub(crate) fn suite(name: &str, configure: fn(FileBuilder) -> FileBuilder) -> Suite<Self> {
+        let builder = move |path| configure(FileBuilder::new(path)).sweep_every(None);
+        Suite::connect(name, move || async move {
+            Ok(Self { root: tempfile::tempdir().must("make a directory"), configure })
+        })
+        .across_processes(
+            |directories, space| directories.path(space).display().to_string(),
+            move |path| builder(path).open(),
+        )
     }
 
     pub(crate) fn path(&self, space: &str) -> PathBuf {
@@ -43,21 +49,32 @@ impl Factory for Directories {
         self.builder(space).open().await
     }
 
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let root = self.path(space);
+        let named = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == key.as_str());
+        let file = entries(&root).into_iter().find(named).must("the entry's file");
+        fs::write(root.join(file), b"{ cut off").must("damage the file");
+        Ok(true)
+    }
+
     async fn remove(&self, space: &str) -> Result<(), Error> {
         fs::remove_dir_all(self.path(space)).must("remove the directory");
         Ok(())
     }
 }
 
-/// Each space is a snapshot. One storage at a time can have it, so handles are clones of it.
-pub(crate) struct Snapshots {
+/// Each space is a snapshot, which one storage at a time can have.
+pub(crate) type Snapshots = SingleOpener<SnapshotFiles>;
+
+pub(crate) struct SnapshotFiles {
     root: TempDir,
-    open: Mutex<HashMap<String, Store>>,
 }
 
-impl Snapshots {
-    pub(crate) fn new() -> Self {
-        Self { root: tempfile::tempdir().must("make a directory"), open: Mutex::default() }
+impl SnapshotFiles {
+    pub(crate) fn suite(name: &str) -> Suite<Snapshots> {
+        Suite::connect(name, || async {
+            Ok(SingleOpener::new(Self { root: tempfile::tempdir().must("make a directory") }))
+        })
     }
 
     pub(crate) fn path(&self, space: &str) -> PathBuf {
@@ -66,22 +83,12 @@ impl Snapshots {
 }
 
 #[async_trait]
-impl Factory for Snapshots {
+impl Factory for SnapshotFiles {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        let mut open = self.open.lock().await;
-        if let Some(storage) = open.get(space) {
-            match storage.ping().await {
-                Err(error) if error.kind() == ErrorKind::Closed => {}
-                _ => return Ok(storage.clone()),
-            }
-        }
-        let storage = SnapshotStorage::builder(self.path(space)).open().await?;
-        open.insert(space.to_owned(), storage.clone());
-        Ok(storage)
+        SnapshotStorage::builder(self.path(space)).open().await
     }
 
-    async fn remove(&self, space: &str) -> Result<(), Error> {
-        self.open.lock().await.remove(space);
+    async fn remove(&self, _: &str) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -81,20 +81,23 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 impl Place {
     /// A storage on what is there, with this place's options.
     pub(crate) async fn open_existing(&self, space: &str) -> Store {
-        let url = format!("{}{}", url(&self.server, space), self.options);
-        MongoStorage::connect_existing(&url).await.must("connect to what is there")
+        MongoStorage::connect_existing(&self.url(space)).await.must("connect to what is there")
+    }
+
+    /// The URL of a space.
+    pub(crate) fn url(&self, space: &str) -> String {
+        format!("{}{}", url(&self.server, space), self.options)
     }
 }
 
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        let url = format!("{}{}", url(&self.server, space), self.options);
-        MongoStorage::connect(&url).await
+        MongoStorage::connect(&self.url(space)).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
-        let url = format!("{}{}", url(&self.server, space), self.options);
+        let url = self.url(space);
         let rest = url.strip_prefix("mongodb://").must("find the host");
         let host = rest.split(['/', '?']).next().must("find the host");
         let proxy = Proxy::to(host).await.must("start a proxy");

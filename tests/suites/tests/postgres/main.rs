@@ -14,7 +14,6 @@ mod opening;
 mod outcomes;
 mod place;
 mod poolers;
-mod processes;
 #[path = "../redis/relay.rs"]
 mod relay;
 mod round_trips;
@@ -26,9 +25,6 @@ use larder_testkit::Runner;
 use crate::place::suite;
 
 fn main() {
-    if processes::is_second() {
-        return;
-    }
     let runner = Runner::new()
         .suite(outcomes::cases(rows::cases(contents::cases(suite("postgres", "")))))
         .suite(suite("postgres_jsonb", "values=jsonb"))
@@ -44,6 +40,5 @@ fn main() {
     let runner = fencing::suites(runner);
     let runner = tls::suites(runner);
     let runner = faults::suites(runner);
-    let runner = processes::suites(runner);
     round_trips::suites(runner).main()
 }

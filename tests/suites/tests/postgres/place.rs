@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Error, Store, async_trait};
+use larder_core::{Error, Key, Store, async_trait};
 use larder_postgres::{PostgresBuilder, PostgresStorage};
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
@@ -119,6 +119,14 @@ impl Factory for Place {
         Ok(Some((storage, proxy)))
     }
 
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let admin = self.admin().await;
+        admin.run(&format!("ALTER TABLE \"{space}\" ALTER COLUMN value DROP NOT NULL")).await;
+        let sql = format!("UPDATE \"{space}\" SET value = NULL WHERE key = $1");
+        admin.rows(&sql, &[&key.as_str()]).await;
+        Ok(true)
+    }
+
     async fn remove(&self, space: &str) -> Result<(), Error> {
         // With everything that a case may have made under the name of its space.
         let admin = self.admin().await;
@@ -133,5 +141,11 @@ pub(crate) fn suite(name: &str, options: &'static str) -> Suite<Place> {
 }
 
 pub(crate) fn suite_on(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
-    Suite::connect(name, move || Place::on(kind, options))
+    across_processes(Suite::connect(name, move || Place::on(kind, options)))
+}
+
+/// Tells how a second process opens a table.
+pub(crate) fn across_processes(suite: Suite<Place>) -> Suite<Place> {
+    let url = |place: &Place, space: &str| place.url(&format!("table={space}&pool_size=4"));
+    suite.across_processes(url, |url| async move { PostgresStorage::connect(&url).await })
 }

@@ -5,16 +5,14 @@ use larder_core::{Bytes, Expiry, Key};
 use larder_test_servers::Kind;
 use larder_testkit::{Runner, Suite};
 
-use crate::{
-    place::{Place, suite_on},
-    processes::increment_in_two_processes,
-};
+use crate::place::{Place, across_processes, suite_on};
 
 pub(crate) fn suites(runner: Runner) -> Runner {
     let runner = runner.suite(cases(suite_on("postgres_pgbouncer", Kind::Pgbouncer, "")));
     ["statements=prepared", "statements=unnamed"].into_iter().fold(runner, |runner, options| {
         let name = format!("postgres_pgbouncer_{}", options.trim_start_matches("statements="));
-        runner.suite(cases(suite_on(&name, Kind::Pgbouncer, options).without_laws()))
+        // Statements of two processes are never mistaken for each other.
+        runner.suite(across_processes(cases(suite_on(&name, Kind::Pgbouncer, options).without_laws())))
     })
 }
 
@@ -39,11 +37,6 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                 task.unwrap();
             }
             storage.close().await.unwrap();
-        })
-        .case("statements_of_two_processes_are_never_mistaken_for_each_other", |context| async move {
-            let table = context.target.space().to_owned();
-            let url = context.factory.url(&format!("table={table}&pool_size=4"));
-            increment_in_two_processes(&url, 40).await;
         })
         .case("statements_of_another_client_never_run_instead", |context| async move {
             let table = context.target.space().to_owned();

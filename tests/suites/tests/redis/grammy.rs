@@ -25,6 +25,7 @@ pub(crate) struct Databases {
 
 pub(crate) fn suite() -> Suite<Databases> {
     Suite::connect("redis_grammy", connect)
+        .across_processes(Databases::store_url, |url| async move { RedisStorage::connect(&url).await })
         .case("what_grammy_wrote_is_read", what_grammy_wrote_is_read)
         .case("what_is_written_grammy_can_read", what_is_written_grammy_can_read)
 }
@@ -43,16 +44,21 @@ impl Databases {
         let number = numbers.entry(space.to_owned()).or_insert(next);
         format!("{}/{number}", self.server.url())
     }
+
+    /// The same, for a storage.
+    fn store_url(&self, space: &str) -> String {
+        format!("{}?layout=grammy", self.url(space))
+    }
 }
 
 #[async_trait]
 impl Factory for Databases {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        RedisStorage::connect(&format!("{}?layout=grammy", self.url(space))).await
+        RedisStorage::connect(&self.store_url(space)).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
-        open_over_line(&format!("{}?layout=grammy", self.url(space))).await.map(Some)
+        open_over_line(&self.store_url(space)).await.map(Some)
     }
 }
 

@@ -95,15 +95,21 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
     Key::new(text).must("make a key")
 }
 
+impl Place {
+    /// The URL of a space.
+    pub(crate) fn url(&self, space: &str) -> String {
+        format!("{}{}", url(&self.server, space), self.options)
+    }
+}
+
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        let url = format!("{}{}", url(&self.server, space), self.options);
-        RedisStorage::connect(&url).await
+        RedisStorage::connect(&self.url(space)).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
-        let url = format!("{}{}", url(&self.server, space), self.options);
+        let url = self.url(space);
         // The nodes of a cluster, and the master that Sentinel names, are reached past the line.
         if url.starts_with("redis-") || url.starts_with("rediss-") {
             return Ok(None);

@@ -2,12 +2,11 @@
 
 use larder_core::{Bytes, Key};
 use larder_sqlite::SqliteStorage;
-use larder_testkit::{Must, Suite};
+use larder_testkit::{Factory, Must, SingleOpener, Suite, factory};
 
-use crate::spaces::InMemory;
-
-pub(crate) fn cases(suite: Suite<InMemory>) -> Suite<InMemory> {
-    suite
+/// A database in memory per space.
+pub(crate) fn suite(name: &str) -> Suite<impl Factory> {
+    Suite::new(name, SingleOpener::new(factory(|_| SqliteStorage::connect("sqlite::memory:"))))
         .case("it_says_that_it_does_not_persist", |context| async move {
             let handle = context.target.open().await;
             let info = handle.info();

@@ -1,12 +1,12 @@
 //! Where the cases keep their entries.
 
-use std::{collections::HashMap, path::PathBuf, sync::Mutex};
+use std::path::PathBuf;
 
-use larder_core::{Error, ErrorKind, Store, async_trait};
+use larder_core::{Error, ErrorKind, Key, Store, async_trait};
 use larder_sqlite::{SqliteBuilder, SqlitePool, SqliteStorage};
-use larder_testkit::{Factory, Missing, Must};
+use larder_testkit::{Factory, Missing, Must, Suite};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tempfile::TempDir;
@@ -14,12 +14,19 @@ use tempfile::TempDir;
 /// A file per space.
 pub(crate) struct Files {
     directory: TempDir,
-    configure: Box<dyn Fn(SqliteBuilder) -> SqliteBuilder + Send + Sync>,
+    configure: fn(SqliteBuilder) -> SqliteBuilder,
 }
 
 impl Files {
-    pub(crate) fn new(configure: impl Fn(SqliteBuilder) -> SqliteBuilder + Send + Sync + 'static) -> Self {
-        Self { directory: TempDir::new().must("make a directory"), configure: Box::new(configure) }
+    /// The laws on files, and with a second process.
+    pub(crate) fn suite(name: &str, configure: fn(SqliteBuilder) -> SqliteBuilder) -> Suite<Self> {
+        Suite::connect(name, move || async move {
+            Ok(Self { directory: TempDir::new().must("make a directory"), configure })
+        })
+        .across_processes(
+            |files, space| files.path(space).display().to_string(),
+            move |path| configure(SqliteStorage::builder()).file(path).connect(),
+        )
     }
 
     pub(crate) fn path(&self, space: &str) -> PathBuf {
@@ -47,6 +54,17 @@ impl Factory for Files {
         self.builder(space).connect().await
     }
 
+    async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
+        let mut connection = self.stranger(space).await;
+        let name = "SELECT quote(name) FROM sqlite_master WHERE type = 'table'";
+        let table: String = sqlx::query_scalar(name).fetch_one(&mut connection).await.must("find the table");
+        let sql = format!("UPDATE {table} SET version = 'damaged' WHERE key = ?");
+        let damage = sqlx::query(AssertSqlSafe(sql)).bind(key.as_str());
+        damage.execute(&mut connection).await.must("damage the row");
+        connection.close().await.must("close the connection");
+        Ok(true)
+    }
+
     async fn remove(&self, space: &str) -> Result<(), Error> {
         for suffix in ["", "-wal", "-shm"] {
             let mut path = self.path(space).into_os_string();
@@ -59,25 +77,6 @@ impl Factory for Files {
             }
         }
         Ok(())
-    }
-}
-
-/// A database in memory per space; its handles are clones of one.
-#[derive(Default)]
-pub(crate) struct InMemory(Mutex<HashMap<String, Store>>);
-
-#[async_trait]
-impl Factory for InMemory {
-    async fn open(&self, space: &str) -> Result<Store, Error> {
-        let open = self.0.lock().must("lock the spaces").get(space).cloned();
-        if let Some(storage) = open
-            && storage.ping().await.is_ok()
-        {
-            return Ok(storage);
-        }
-        let storage = SqliteStorage::connect("sqlite::memory:").await?;
-        self.0.lock().must("lock the spaces").insert(space.to_owned(), storage.clone());
-        Ok(storage)
     }
 }
 
