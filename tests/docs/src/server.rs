@@ -70,7 +70,7 @@ pub async fn connect(url: &str) -> Result<Store> {
     Ok(Store::from(table as Arc<dyn Storage>))
 }
 
-/// What an entry that has not expired looks like, by the server's clock.
+/// Whether an entry has not expired, by the server's clock.
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
 /// When an entry expires that is written now, if $N is its time to live in milliseconds.
 const DEADLINE: &str = "clock_timestamp() + $N * interval '1 millisecond'";
@@ -197,7 +197,7 @@ impl Table {
     }
 }
 
-/// What was done with `client`. If it took too long, the connection is closed and not used again.
+/// The result of work on `client`. If it took too long, the connection is closed and not used again.
 fn in_time<T>(client: Object, done: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
     done.unwrap_or_else(|_| {
         drop(Object::take(client));

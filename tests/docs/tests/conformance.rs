@@ -15,7 +15,7 @@ struct Tables {
 }
 
 impl Tables {
-    /// Finds the server, or says what is missing.
+    /// Finds the server, or says that it is missing.
     async fn find() -> std::result::Result<Self, Missing> {
         match larder_test_servers::postgres().await {
             Ok(server) => Ok(Self { server: server.url().to_owned() }),

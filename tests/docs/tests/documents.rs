@@ -23,13 +23,49 @@ fn flat(code: &str) -> String {
 
 #[test]
 fn writing_an_adapter_shows_the_adapters_that_pass_the_suite() {
-    let sources = ["src/minimal.rs", "src/full.rs", "tests/conformance.rs"];
-    let sources: Vec<_> = sources.iter().map(|source| flat(&read(&format!("tests/docs/{source}")))).collect();
+    let sources = [
+        "adapters/memory/src/storage.rs",
+        "adapters/memory/src/table.rs",
+        "tests/docs/src/server.rs",
+        "tests/docs/src/embedded.rs",
+        "tests/docs/tests/conformance.rs",
+        "tests/docs/tests/open.rs",
+    ];
+    let sources: Vec<_> = sources.iter().map(|source| flat(&read(source))).collect();
     let blocks = blocks(&read("docs/writing-an-adapter.md"));
-    assert!(blocks.len() >= 6, "the document has lost its code");
+    assert!(blocks.len() >= 25, "the document has lost its code");
     for block in blocks {
         let code = flat(&block);
         assert!(sources.iter().any(|source| source.contains(&code)), "not in the tested adapters:\n{block}");
+    }
+}
+
+#[test]
+fn writing_an_adapter_names_each_claim_and_its_laws() {
+    let text = read("docs/writing-an-adapter.md");
+    let rows: Vec<Vec<&str>> =
+        text.lines().filter(|line| line.starts_with("| ")).map(|line| line.split(" | ").collect()).collect();
+    for claim in read("core/src/info.rs").split("pub const fn with_").skip(1) {
+        let claim = format!("with_{}", claim.split('(').next().unwrap());
+        let row = rows.iter().find(|row| row[0].contains(&format!("`{claim}")));
+        let laws = row.unwrap_or_else(|| panic!("the table has no row for `{claim}`"))[2];
+        for name in laws.split('`').skip(1).step_by(2) {
+            let module = format!("{}/../testkit/src/laws/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+            let is_case = read("tests/testkit/src/processes.rs").contains(&format!("\"{name}\""));
+            let exists =
+                larder_testkit::laws::named(name).is_some() || is_case || Path::new(&module).exists();
+            assert!(exists, "there is no law `{name}`");
+        }
+    }
+}
+
+#[test]
+fn writing_an_adapter_names_the_version_that_is_here() {
+    let text = read("docs/writing-an-adapter.md");
+    let versions: Vec<_> = text.lines().filter(|line| line.starts_with("larder-")).collect();
+    assert_eq!(versions.len(), 3);
+    for line in versions {
+        assert!(line.contains(concat!("\"=", env!("CARGO_PKG_VERSION"), "\"")), "{line}");
     }
 }
 

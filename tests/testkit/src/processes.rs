@@ -22,11 +22,11 @@ use tokio::{
 use crate::{Context, Factory, Handle, Must, Target, increment_by_write_if, laws::key, must::chain, race};
 
 /// How often the writing process is killed.
-const KILLS: (usize, usize) = (30, 10);
+const KILLS: (usize, usize) = (20, 10);
 /// How many tasks write in it.
 const WRITERS: usize = 8;
 /// How many tasks of each process increment the number.
-const INCREMENTERS: (usize, usize) = (8, 1);
+const INCREMENTERS: (usize, usize) = (4, 1);
 /// How often each of them does.
 const INCREMENTS: usize = 50;
 
