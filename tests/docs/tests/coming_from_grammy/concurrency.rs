@@ -52,10 +52,11 @@ async fn answering_after_the_update() -> Result<()> {
 
 #[tokio::test]
 async fn handlers_that_must_not_run_twice() -> Result<()> {
-    let storage = memory();
-    let elsewhere = Sessions::<Chat>::new(storage.clone())?;
+    let storage = MemoryStorage::new();
+    // Another handle on the same store, as another process has it.
+    let elsewhere = Sessions::<Chat>::new(Store::from(storage.clone()))?;
     let chats: Sessions<Chat> = Sessions::builder()
-        .storage(storage)
+        .storage(Store::from(storage))
         .conflicts(Conflicts::Fail)
         .build()?;
     let error = chats
