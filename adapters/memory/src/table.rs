@@ -5,7 +5,6 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     iter,
-    num::NonZeroUsize,
     ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +23,7 @@ use crate::config::{ENTRY_OVERHEAD, Limits, WhenFull};
 const SHARDS: u64 = 64;
 
 /// How many keys a listing looks at under the lock of a map.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const PAGE: usize = 256;
 
 /// All entries. No method waits for anything but a lock, which is held for one operation on one map.
 pub(crate) struct Table {
@@ -153,7 +152,7 @@ impl Table {
         let read =
             if options.values { ReadOptions::new().with_ttl() } else { ReadOptions::new().without_value() };
         let table = Arc::clone(&self);
-        let page = options.page(PAGE).get();
+        let page = options.page(PAGE);
         let (mut shard, mut last) = (0, 0);
         let pages = iter::from_fn(move || {
             loop {
