@@ -51,7 +51,7 @@ pub use crate::{
     runner::Runner,
     suite::{Context, Missing, Suite},
     target::{Scale, Target},
-    tasks::{abandon, increment_by_update_as, increment_by_write_if, race},
+    tasks::{abandon, increment_by_conditional_write, increment_by_update, race},
     waiting::{Lifetime, until},
 };
 

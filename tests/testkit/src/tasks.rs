@@ -66,7 +66,7 @@ pub async fn abandon<F: IntoFuture>(future: F, polls: usize) -> Option<F::Output
 /// # Panics
 ///
 /// If the storage gives an error other than a conflict, or no versions.
-pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
+pub async fn increment_by_conditional_write(handle: &Handle, key: &Key, times: usize) {
     for _ in 0..times {
         loop {
             let seen = handle.read(key).await.must("read the counter");
@@ -93,7 +93,7 @@ pub async fn increment_by_write_if(handle: &Handle, key: &Key, times: usize) {
 /// # Panics
 ///
 /// If the storage gives an error.
-pub async fn increment_by_update_as(handle: &Handle, key: &Key, times: usize) {
+pub async fn increment_by_update(handle: &Handle, key: &Key, times: usize) {
     for _ in 0..times {
         let add = |count: Option<u64>| Some(count.unwrap_or(0) + 1);
         handle.update(key, Expiry::Never, add).await.must("update the counter");

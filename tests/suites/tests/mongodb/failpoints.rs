@@ -62,11 +62,11 @@ pub(crate) async fn errors(context: Context<Place>) {
     }
     // A lost connection.
     for (operation, command) in
-        [("write_if", "update"), ("read", "aggregate"), ("delete", "delete"), ("ttl", "aggregate")]
+        [("conditional write", "update"), ("read", "aggregate"), ("delete", "delete"), ("ttl", "aggregate")]
     {
         fail(&admin, command, 1, doc! { "closeConnection": true }).await;
         let error = match operation {
-            "write_if" => storage.write(&key, "v").if_absent().await.map(drop),
+            "conditional write" => storage.write(&key, "v").if_absent().await.map(drop),
             "read" => storage.read(&key).await.map(drop),
             "delete" => storage.delete(&key).await.map(drop),
             _ => storage.ttl(&key).await.map(drop),

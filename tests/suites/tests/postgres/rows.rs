@@ -279,7 +279,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let key = Key::new("counter").unwrap();
             larder_testkit::race(4, |_| {
                 let (handle, key) = (handle.clone(), key.clone());
-                async move { larder_testkit::increment_by_update_as(&handle, &key, 25).await }
+                async move { larder_testkit::increment_by_update(&handle, &key, 25).await }
             })
             .await;
             assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"100");

@@ -145,8 +145,8 @@ pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
     handle.holds(&elsewhere, &handle.value("x"), "read of another key after cancelled writes").await;
 }
 
-/// The same for `write_if`: what is there is a value that somebody wrote, and its version is one
-/// that a `write_if` takes.
+/// The same for conditional writes: what is there is a value that somebody wrote, and its version is one
+/// that such a write takes.
 pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Conditions).await {
@@ -157,7 +157,7 @@ pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target:
     handle.put(&key, &values[0]).await;
     for round in 1..target.count(60, 24) {
         let record = handle.read(&key).await.must("read").must("read");
-        which(&handle, &record, &values, "read after a cancelled write_if");
+        which(&handle, &record, &values, "read after a cancelled conditional write");
         let version = record.version.must("take the version of a record");
         let value = handle.bulk(2000 + 500 * (round % 9), round as u64);
         values.push(value.clone());
@@ -165,7 +165,7 @@ pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target:
         match cancelled(write, round).await {
             None | Some(Ok(_)) => {}
             // One that was cancelled before and that came late.
-            Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict, "write_if: {error}"),
+            Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict, "conditional write: {error}"),
         }
     }
 }

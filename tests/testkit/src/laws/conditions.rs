@@ -4,7 +4,7 @@ use larder_core::{Condition, ErrorKind, Key, Version, Versions};
 
 use super::key;
 use crate::{
-    Fails, Handle, Must, Target, claims::Ability, increment_by_update_as, increment_by_write_if, race,
+    Fails, Handle, Must, Target, claims::Ability, increment_by_conditional_write, increment_by_update, race,
 };
 
 laws![
@@ -17,17 +17,17 @@ laws![
     write_if_at_a_stale_version_loses,
     write_if_at_a_version_of_a_missing_entry_loses,
     write_if_at_one_version_wins_once,
-    write_if_returns_the_next_version,
+    a_conditional_write_returns_the_next_version,
     a_write_changes_the_version,
     a_version_counts_for_its_key_only,
     changing_back_is_as_documented,
     deleting_and_creating_anew_is_as_documented,
-    delete_if_deletes_at_the_version_read,
+    delete_at_the_version_read_deletes,
     delete_if_at_a_stale_version_loses,
-    delete_if_and_write_if_exclude_each_other,
+    conditional_deletes_and_writes_exclude_each_other,
     deletes_race_with_conditions,
-    increments_by_write_if_are_all_counted,
-    increments_by_update_as_are_all_counted,
+    increments_by_conditional_write_are_all_counted,
+    increments_by_update_are_all_counted,
     increments_through_two_handles_are_all_counted,
 ];
 
@@ -48,7 +48,7 @@ pub(super) async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
     written.version.must("take the version of what was written")
 }
 
-/// A storage with no versions refuses `write_if` and `delete_if` as unsupported and does nothing;
+/// A storage with no versions refuses conditional writes and deletions as unsupported and does nothing;
 /// its records carry no version.
 pub async fn without_versions_conditions_are_unsupported(target: Target) {
     let handle = target.open().await;
@@ -63,11 +63,11 @@ pub async fn without_versions_conditions_are_unsupported(target: Target) {
     for condition in [Condition::Absent, Condition::At(Version::unique())] {
         for name in ["one", "two"] {
             let write = handle.write(key(name), new.clone()).condition(condition.clone()).await;
-            write.fails(ErrorKind::Unsupported, "write_if on a storage with no versions");
+            write.fails(ErrorKind::Unsupported, "conditional write on a storage with no versions");
         }
     }
     let delete = handle.delete(key("one")).if_at(Version::unique()).await;
-    delete.fails(ErrorKind::Unsupported, "delete_if on a storage with no versions");
+    delete.fails(ErrorKind::Unsupported, "conditional delete on a storage with no versions");
     handle.holds(&key("one"), &old, "read after conditions that are unsupported").await;
     handle.lacks(&key("two"), "read after conditions that are unsupported").await;
 }
@@ -84,14 +84,14 @@ pub async fn reads_carry_a_version(target: Target) {
     assert_eq!(many.version, Some(first), "read and read_many of one state gave two versions");
 }
 
-/// `write_if` writes where there is no entry.
+/// A write if absent writes where there is no entry.
 pub async fn write_if_absent_creates(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     create(&handle, &key("one"), "created").await;
-    handle.holds(&key("one"), &handle.value("created"), "read after write_if").await;
+    handle.holds(&key("one"), &handle.value("created"), "read after a conditional write").await;
 }
 
-/// `write_if` of an absent key is a conflict where there is an entry, which stays as it was.
+/// A write if absent is a conflict where there is an entry, which stays as it was.
 pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (key, old) = (key("one"), handle.value("old"));
@@ -99,7 +99,7 @@ pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
     let before = version(&handle, &key).await;
     for text in ["new", "old"] {
         let write = handle.write(&key, handle.value(text)).if_absent().await;
-        write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+        write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
     }
     handle.holds(&key, &old, "read after a conflict").await;
     assert_eq!(version(&handle, &key).await, before, "a conflict changed the version");
@@ -141,18 +141,18 @@ pub(super) fn only(winners: &[bool], what: &str) -> usize {
     winners.iter().position(|&won| won).unwrap_or_default()
 }
 
-/// `write_if` at the version that was read replaces the value.
+/// A write at the version that was read replaces the value.
 pub async fn write_if_at_the_version_read_replaces(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     handle.put(&key, &handle.value("old")).await;
     let seen = version(&handle, &key).await;
     let new = handle.value("new");
-    handle.write(&key, new.clone()).if_at(seen).await.must("write_if at the version read");
-    handle.holds(&key, &new, "read after write_if").await;
+    handle.write(&key, new.clone()).if_at(seen).await.must("write at the version read");
+    handle.holds(&key, &new, "read after a conditional write").await;
 }
 
-/// `write_if` at a version that has been overwritten is a conflict; nothing is written.
+/// A write at a version that has been overwritten is a conflict; nothing is written.
 pub async fn write_if_at_a_stale_version_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -161,30 +161,30 @@ pub async fn write_if_at_a_stale_version_loses(target: Target) {
     let second = handle.value("second");
     handle.put(&key, &second).await;
     let write = handle.write(&key, handle.value("third")).if_at(stale.clone()).await;
-    write.fails(ErrorKind::Conflict, "write_if at a stale version");
+    write.fails(ErrorKind::Conflict, "write at a stale version");
     handle.holds(&key, &second, "read after a conflict").await;
-    // The same once it was replaced by a write_if.
+    // The same once it was replaced by a conditional write.
     let seen = version(&handle, &key).await;
     let third = handle.value("third");
-    handle.write(&key, third.clone()).if_at(seen.clone()).await.must("write_if");
+    handle.write(&key, third.clone()).if_at(seen.clone()).await.must("conditional write");
     for stale in [seen, stale] {
         let write = handle.write(&key, handle.value("lost")).if_at(stale).await;
-        write.fails(ErrorKind::Conflict, "write_if at a stale version");
+        write.fails(ErrorKind::Conflict, "write at a stale version");
     }
     handle.holds(&key, &third, "read after a conflict").await;
 }
 
-/// `write_if` at a version is a conflict where there is no entry; none is created.
+/// A write at a version is a conflict where there is no entry; none is created.
 pub async fn write_if_at_a_version_of_a_missing_entry_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let seen = create(&handle, &key, "x").await;
     handle.delete(&key).await.must("delete");
     let write = handle.write(&key, handle.value("x")).if_at(seen.clone()).await;
-    write.fails(ErrorKind::Conflict, "write_if at a version, with the entry deleted");
+    write.fails(ErrorKind::Conflict, "write at a version, with the entry deleted");
     handle.lacks(&key, "read after a conflict").await;
     let delete = handle.delete(&key).if_at(seen.clone()).await;
-    delete.fails(ErrorKind::Conflict, "delete_if with the entry deleted");
+    delete.fails(ErrorKind::Conflict, "delete at a version, with the entry deleted");
 }
 
 /// Of many who replace one version at the same time, one wins, and the entry is what it wrote.
@@ -208,22 +208,26 @@ pub async fn write_if_at_one_version_wins_once(target: Target) {
     }
 }
 
-/// The version that `write_if` returns is the one that a read sees, and the one that the next
-/// `write_if` takes, with no read between.
-pub async fn write_if_returns_the_next_version(target: Target) {
+/// The version that a conditional write returns is the one that a read sees, and the one that the next
+/// one takes, with no read between.
+pub async fn a_conditional_write_returns_the_next_version(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let mut current = create(&handle, &key, "0").await;
     for round in 1..6 {
-        assert_eq!(version(&handle, &key).await, current, "read and write_if gave two versions");
+        assert_eq!(version(&handle, &key).await, current, "a read and a conditional write gave two versions");
         let value = handle.value(&round.to_string());
         let next = handle.write(&key, value).if_at(current.clone()).await;
-        let next = next.must("write_if at the version that the last one returned");
+        let next = next.must("write at the version that the last one returned");
         let next = next.version.must("take the version of what was written");
-        assert_ne!(next, current, "write_if of another value returned the version it replaced");
+        assert_ne!(next, current, "write of another value returned the version it replaced");
         current = next;
     }
-    handle.delete(&key).if_at(current.clone()).await.must("delete_if at the version that write_if returned");
+    handle
+        .delete(&key)
+        .if_at(current.clone())
+        .await
+        .must("delete at the version that a conditional write returned");
 }
 
 /// A plain write changes the version; one of the same value does so too, where versions are unique,
@@ -252,9 +256,9 @@ pub async fn a_version_counts_for_its_key_only(target: Target) {
     let one = create(&handle, &key("one"), "1").await;
     create(&handle, &key("two"), "2").await;
     let write = handle.write(key("two"), handle.value("x")).if_at(one.clone()).await;
-    write.fails(ErrorKind::Conflict, "write_if at the version of another key");
+    write.fails(ErrorKind::Conflict, "write at the version of another key");
     let delete = handle.delete(key("two")).if_at(one.clone()).await;
-    delete.fails(ErrorKind::Conflict, "delete_if at the version of another key");
+    delete.fails(ErrorKind::Conflict, "delete at the version of another key");
     handle.holds(&key("two"), &handle.value("2"), "read after a conflict").await;
 }
 
@@ -269,9 +273,9 @@ pub async fn changing_back_is_as_documented(target: Target) {
     handle.put(&key, &handle.value("a")).await;
     let write = handle.write(&key, handle.value("c")).if_at(seen).await;
     if handle.info().versions == Versions::Content {
-        write.must("write_if at a content version that has come back");
+        write.must("write at a content version that has come back");
     } else {
-        write.fails(ErrorKind::Conflict, "write_if after the value has changed and changed back");
+        write.fails(ErrorKind::Conflict, "write at a version after the value has changed and changed back");
         handle.holds(&key, &handle.value("a"), "read after a conflict").await;
     }
 }
@@ -285,34 +289,37 @@ pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
     handle.delete(&key).await.must("delete");
     create(&handle, &key, "b").await;
     let write = handle.write(&key, handle.value("c")).if_at(first.clone()).await;
-    write.fails(ErrorKind::Conflict, "write_if after the entry was deleted and created with another value");
+    write.fails(
+        ErrorKind::Conflict,
+        "write at a version after the entry was deleted and created with another value",
+    );
     handle.delete(&key).await.must("delete");
     create(&handle, &key, "a").await;
     let write = handle.write(&key, handle.value("c")).if_at(first).await;
     if handle.info().versions == Versions::Content {
-        write.must("write_if at a content version that has come back");
+        write.must("write at a content version that has come back");
     } else {
         write.fails(
             ErrorKind::Conflict,
-            "write_if after the entry was deleted and created with the same value",
+            "write at a version after the entry was deleted and created with the same value",
         );
     }
 }
 
-/// `delete_if` deletes at the version that was read; the key can be created again.
-pub async fn delete_if_deletes_at_the_version_read(target: Target) {
+/// A deletion at a version deletes at the one that was read; the key can be created again.
+pub async fn delete_at_the_version_read_deletes(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     handle.put(&key, &handle.value("x")).await;
     let seen = version(&handle, &key).await;
-    handle.delete(&key).if_at(seen.clone()).await.must("delete_if at the version read");
-    handle.lacks(&key, "read after delete_if").await;
+    handle.delete(&key).if_at(seen.clone()).await.must("delete at the version read");
+    handle.lacks(&key, "read after a conditional delete").await;
     let again = handle.delete(&key).if_at(seen.clone()).await;
-    again.fails(ErrorKind::Conflict, "a second delete_if");
+    again.fails(ErrorKind::Conflict, "a second conditional delete");
     create(&handle, &key, "again").await;
 }
 
-/// `delete_if` at a version that has been overwritten is a conflict; the entry stays.
+/// A deletion at a version that has been overwritten is a conflict; the entry stays.
 pub async fn delete_if_at_a_stale_version_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -320,12 +327,12 @@ pub async fn delete_if_at_a_stale_version_loses(target: Target) {
     let stale = version(&handle, &key).await;
     handle.put(&key, &handle.value("new")).await;
     let delete = handle.delete(&key).if_at(stale.clone()).await;
-    delete.fails(ErrorKind::Conflict, "delete_if at a stale version");
+    delete.fails(ErrorKind::Conflict, "delete at a stale version");
     handle.holds(&key, &handle.value("new"), "read after a conflict").await;
 }
 
-/// Of a `write_if` and a `delete_if` at one version, one wins.
-pub async fn delete_if_and_write_if_exclude_each_other(target: Target) {
+/// Of a write and a deletion at one version, one wins.
+pub async fn conditional_deletes_and_writes_exclude_each_other(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     for round in 0..target.count(24, 8) {
         let key = key(&format!("raced-{round}"));
@@ -344,14 +351,14 @@ pub async fn delete_if_and_write_if_exclude_each_other(target: Target) {
         .await;
         let winner = only(&winners, "of those who replaced or deleted one version at the same time");
         if winner.is_multiple_of(2) {
-            handle.lacks(&key, "read after delete_if has won").await;
+            handle.lacks(&key, "read after a conditional delete has won").await;
         } else {
-            handle.holds(&key, &handle.value("new"), "read after write_if has won").await;
+            handle.holds(&key, &handle.value("new"), "read after a conditional write has won").await;
         }
     }
 }
 
-/// A plain delete beside `write_if`s at one version: at most one of those wins, and the entry is
+/// A plain delete beside writes at one version: at most one of those wins, and the entry is
 /// its value or gone.
 pub async fn deletes_race_with_conditions(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
@@ -383,25 +390,25 @@ async fn counted(handle: &Handle, key: &Key, expected: usize) {
     assert_eq!(count, expected, "the counter after {expected} increments");
 }
 
-/// N tasks that each add one to a number M times by read and `write_if` end at N x M.
-pub async fn increments_by_write_if_are_all_counted(target: Target) {
+/// N tasks that each add one to a number M times by a read and a conditional write end at N x M.
+pub async fn increments_by_conditional_write_are_all_counted(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (tasks, times) = (8, target.count(50, 10));
     race(tasks, |_| {
         let handle = handle.clone();
-        async move { increment_by_write_if(&handle, &key("counter"), times).await }
+        async move { increment_by_conditional_write(&handle, &key("counter"), times).await }
     })
     .await;
     counted(&handle, &key("counter"), tasks * times).await;
 }
 
-/// N tasks that each add one to a number M times by `update_as` end at N x M.
-pub async fn increments_by_update_as_are_all_counted(target: Target) {
+/// N tasks that each add one to a number M times by `update` end at N x M.
+pub async fn increments_by_update_are_all_counted(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (tasks, times) = (8, target.count(50, 10));
     race(tasks, |_| {
         let handle = handle.clone();
-        async move { increment_by_update_as(&handle, &key("counter"), times).await }
+        async move { increment_by_update(&handle, &key("counter"), times).await }
     })
     .await;
     counted(&handle, &key("counter"), tasks * times).await;
@@ -414,7 +421,7 @@ pub async fn increments_through_two_handles_are_all_counted(target: Target) {
     let (tasks, times) = (6, target.count(50, 10));
     race(tasks, |index| {
         let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
-        async move { increment_by_write_if(&handle, &key("counter"), times).await }
+        async move { increment_by_conditional_write(&handle, &key("counter"), times).await }
     })
     .await;
     counted(&handle, &key("counter"), tasks * times).await;

@@ -16,8 +16,8 @@ laws![
     expired_entries_are_absent_to_deletes,
     expired_entries_are_absent_to_clear,
     expired_entries_are_absent_to_touch,
-    expired_entries_are_absent_to_write_if,
-    expired_entries_are_absent_to_delete_if,
+    expired_entries_are_absent_to_conditional_writes,
+    expired_entries_are_absent_to_conditional_deletes,
     an_expired_key_can_be_written_again,
     purging_counts_what_has_expired,
     a_purge_keeps_what_was_given_a_longer_life,
@@ -119,8 +119,8 @@ pub async fn expired_entries_are_absent_to_touch(target: Target) {
     }
 }
 
-/// `write_if` of an absent key wins over an expired entry, and `write_if` at its version loses.
-pub async fn expired_entries_are_absent_to_write_if(target: Target) {
+/// A write if absent wins over an expired entry, and a write at its version loses.
+pub async fn expired_entries_are_absent_to_conditional_writes(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
         return;
@@ -128,15 +128,17 @@ pub async fn expired_entries_are_absent_to_write_if(target: Target) {
     let value = handle.value("expired");
     let ttl = Expiry::After(TTL);
     let write = handle.write(key("one"), value.clone()).expiry(ttl).if_absent().await;
-    let version = write.must("write_if of an absent key").version.must("take the version");
+    let version = write.must("write if absent").version.must("take the version");
     handle.write(key("two"), value.clone()).expiry(ttl).await.must("write");
     expire(&handle).await;
     let write = handle.write(key("one"), value.clone()).if_at(version).await;
-    write.fails(ErrorKind::Conflict, "write_if at the version of an expired entry");
+    write.fails(ErrorKind::Conflict, "write at the version of an expired entry");
     handle.lacks(&key("one"), "read after a conflict").await;
     let write = handle.write(key("two"), handle.value("new")).if_absent().await;
-    write.must("write_if of an absent key over an expired entry");
-    handle.holds(&key("two"), &handle.value("new"), "read after write_if over an expired entry").await;
+    write.must("write if absent over an expired entry");
+    handle
+        .holds(&key("two"), &handle.value("new"), "read after a conditional write over an expired entry")
+        .await;
     assert_eq!(
         handle.ttl(&key("two")).await.must("ttl"),
         Some(Expiry::Never),
@@ -144,17 +146,17 @@ pub async fn expired_entries_are_absent_to_write_if(target: Target) {
     );
 }
 
-/// `delete_if` at the version of an expired entry is a conflict.
-pub async fn expired_entries_are_absent_to_delete_if(target: Target) {
+/// A deletion at the version of an expired entry is a conflict.
+pub async fn expired_entries_are_absent_to_conditional_deletes(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let write = handle.write(key("one"), handle.value("x")).expiry(Expiry::After(TTL)).if_absent().await;
-    let version = write.must("write_if of an absent key").version.must("take the version");
+    let version = write.must("write if absent").version.must("take the version");
     expire(&handle).await;
     let delete = handle.delete(key("one")).if_at(version.clone()).await;
-    delete.fails(ErrorKind::Conflict, "delete_if at the version of an expired entry");
+    delete.fails(ErrorKind::Conflict, "delete at the version of an expired entry");
 }
 
 /// A key whose entry has expired is like new.
@@ -224,7 +226,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
             };
             let swap = handle.write(key(name), handle.value("x")).expiry(expiry).if_at(version).await;
             if swap.is_err() {
-                life.not_early("write_if");
+                life.not_early("conditional write");
                 continue 'tries;
             }
         }

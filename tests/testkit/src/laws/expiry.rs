@@ -15,9 +15,9 @@ laws![
     a_write_without_a_time_to_live_makes_it_stay,
     a_write_replaces_the_time_to_live,
     a_time_to_live_of_zero_leaves_the_key_absent,
-    write_if_with_a_time_to_live_of_zero_leaves_the_key_absent,
+    conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent,
     a_time_to_live_of_centuries_is_kept,
-    write_if_sets_the_time_to_live,
+    conditional_write_sets_the_time_to_live,
     a_conflict_leaves_the_time_to_live,
     ttl_says_what_remains,
     touch_extends,
@@ -82,7 +82,7 @@ pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
             write.fails(ErrorKind::Unsupported, "write with a time to live");
         }
         let write = handle.write(key("two"), handle.value("new")).expiry(expiry).if_absent().await;
-        write.fails(ErrorKind::Unsupported, "write_if with a time to live");
+        write.fails(ErrorKind::Unsupported, "conditional write with a time to live");
         handle.touch(key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
     }
     handle.ttl(&key("one")).await.fails(ErrorKind::Unsupported, "ttl");
@@ -169,29 +169,29 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     handle.holds(&key("old"), &handle.value("again"), "read of a key that is written again").await;
 }
 
-/// `write_if` with a time to live of zero leaves the key absent if its condition holds, and is a
+/// A conditional write with a time to live of zero leaves the key absent if its condition holds, and is a
 /// conflict otherwise.
-pub async fn write_if_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
+pub async fn conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     if !target.claims(&handle, Ability::Conditions).await {
         return;
     }
     let (key, zero, value) = (key("one"), Expiry::After(Duration::ZERO), handle.value("x"));
     let write = handle.write(&key, value.clone()).expiry(zero).if_absent().await;
-    write.must("write_if of an absent key with a time to live of zero");
-    handle.lacks(&key, "read after write_if with a time to live of zero").await;
+    write.must("write if absent with a time to live of zero");
+    handle.lacks(&key, "read after a conditional write with a time to live of zero").await;
 
     handle.put(&key, &handle.value("old")).await;
     let write = handle.write(&key, value.clone()).expiry(zero).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
     handle.holds(&key, &handle.value("old"), "read after a conflict").await;
 
     let seen = handle.read(&key).await.must("read").must("read").version.must("take the version");
     let write = handle.write(&key, value.clone()).expiry(zero).if_at(seen.clone()).await;
-    write.must("write_if at the version read with a time to live of zero");
-    handle.lacks(&key, "read after write_if with a time to live of zero").await;
+    write.must("write at the version read with a time to live of zero");
+    handle.lacks(&key, "read after a conditional write with a time to live of zero").await;
     let write = handle.write(&key, value).expiry(zero).if_at(seen).await;
-    write.fails(ErrorKind::Conflict, "write_if at a version of an entry that is gone");
+    write.fails(ErrorKind::Conflict, "write at a version of an entry that is gone");
 }
 
 /// A hundred years, and more than any store can add to the present, are times to live.
@@ -214,8 +214,8 @@ pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
     }
 }
 
-/// `write_if` gives its time to live, or takes away the one that was there.
-pub async fn write_if_sets_the_time_to_live(target: Target) {
+/// A conditional write gives its time to live, or takes away the one that was there.
+pub async fn conditional_write_sets_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     if !target.claims(&handle, Ability::Conditions).await {
         return;
@@ -223,15 +223,15 @@ pub async fn write_if_sets_the_time_to_live(target: Target) {
     let (short, stays) = (key("short"), key("stays"));
     let value = handle.value("x");
     let first = handle.write(&stays, value.clone()).expiry(Expiry::after_secs(60)).if_absent().await;
-    let first = first.must("write_if with a time to live").version.must("take the version");
+    let first = first.must("conditional write with a time to live").version.must("take the version");
     let stay = handle.write(&stays, value.clone()).if_at(first).await;
-    stay.must("write_if without a time to live");
-    never_expires(&handle, &stays, "replaced by write_if without a time to live").await;
+    stay.must("conditional write without a time to live");
+    never_expires(&handle, &stays, "replaced by a conditional write without a time to live").await;
 
     let life = Lifetime::begin(SHORT);
     let write = handle.write(&short, value).expiry(Expiry::After(SHORT)).if_absent().await;
-    write.must("write_if with a time to live");
-    life.written().expires(&handle, &short, "read of an entry created by write_if").await;
+    write.must("conditional write with a time to live");
+    life.written().expires(&handle, &short, "read of an entry created by a conditional write").await;
 }
 
 /// A conflict leaves the time to live as it was.
@@ -243,11 +243,11 @@ pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
     let (key, value) = (key("one"), handle.value("x"));
     handle.put(&key, &value).await;
     let write = handle.write(&key, value.clone()).expiry(Expiry::after_secs(5)).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
     never_expires(&handle, &key, "after a conflict").await;
     handle.write(&key, value.clone()).expiry(LONG).await.must("write");
     let write = handle.write(&key, value).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write_if of an absent key where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
     let left = handle.ttl(&key).await.must("ttl").must("ttl");
     assert!(matches!(left, Expiry::After(_)), "a conflict took away the time to live");
 }
@@ -333,7 +333,7 @@ pub async fn touch_makes_an_entry_stay(target: Target) {
     .await;
 }
 
-/// A touch changes neither the value nor the version: a `write_if` at the version read before it
+/// A touch changes neither the value nor the version: a write at the version read before it
 /// still wins.
 pub async fn touch_keeps_value_and_version(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
@@ -348,7 +348,7 @@ pub async fn touch_keeps_value_and_version(target: Target) {
     }
     if let Some(version) = before {
         let write = handle.write(&key, handle.value("new")).if_at(version).await;
-        write.must("write_if at the version read before the touch");
+        write.must("write at the version read before the touch");
     }
 }
 

@@ -74,7 +74,7 @@ impl Stage {
             }
             self.held.delete(&one).await.must("delete");
             if info.conditions() {
-                self.held.write(&one, value.clone()).if_absent().await.must("write_if");
+                self.held.write(&one, value.clone()).if_absent().await.must("conditional write");
             }
             self.held.apply_all(vec![put.clone()], "write in a batch").await;
             self.held.delete_all(std::slice::from_ref(&one), "delete in a batch").await;

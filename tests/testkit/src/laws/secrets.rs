@@ -63,7 +63,7 @@ pub async fn errors_print_no_key_and_no_value(target: Target) {
     handle.put(&key, &value).await;
     let mut errors: Vec<(&str, Option<Error>)> = vec![
         ("a conflict", handle.write(&key, value.clone()).if_absent().await.err()),
-        ("a conflict of delete_if", handle.delete(&key).if_at(Version::unique()).await.err()),
+        ("a conflict of a deletion", handle.delete(&key).if_at(Version::unique()).await.err()),
         ("touch", handle.touch(&key, Expiry::after_secs(60)).await.err()),
         (
             "a write with a time to live",

@@ -109,7 +109,7 @@ pub async fn value_beyond_the_limit_is_refused(target: Target) {
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit under a new key");
     if handle.info().conditions() {
         let write = handle.write(key("two"), value).if_absent().await;
-        write.fails(ErrorKind::TooLarge, "write_if of a value beyond the limit");
+        write.fails(ErrorKind::TooLarge, "conditional write of a value beyond the limit");
     }
     handle.holds(&key("one"), &old, "read after a write that was refused").await;
     handle.lacks(&key("two"), "read after a write that was refused").await;
@@ -291,7 +291,7 @@ pub async fn values_that_are_not_json_are_refused(target: Target) {
         write.fails(ErrorKind::InvalidValue, "write of a value that is not JSON under a new key");
         if handle.info().conditions() {
             let write = handle.write(key("two"), value).if_absent().await;
-            write.fails(ErrorKind::InvalidValue, "write_if of a value that is not JSON");
+            write.fails(ErrorKind::InvalidValue, "conditional write of a value that is not JSON");
         }
     }
     handle.holds(&key("one"), &old, "read after writes that were refused").await;

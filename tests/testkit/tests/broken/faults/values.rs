@@ -363,7 +363,7 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "deletes_race_with_conditions",
                 "cancelled_deletes_leave_the_entry_or_none",
                 "a_time_to_live_of_zero_leaves_the_key_absent",
-                "write_if_with_a_time_to_live_of_zero_leaves_the_key_absent",
+                "conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent",
                 "touch_with_a_time_to_live_of_zero_removes",
             ],
         ),
