@@ -56,7 +56,7 @@ impl Listing {
             masters: None,
             master: 0,
             cursor: None,
-            count: options.page(driver.scan_count).get(),
+            count: options.page(driver.scan_count.get()),
             run_id: None,
             restarts: 0,
             keys: Vec::new(),

@@ -19,7 +19,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use crate::{Context, Factory, Handle, Must, Target, increment_by_write_if, laws::key, must::chain, race};
+use crate::{Context, Factory, Handle, Must, Target, increment_by_conditional_write, laws::key, must::chain, race};
 
 /// How often the writing process is killed.
 const KILLS: (usize, usize) = (20, 10);
@@ -237,7 +237,7 @@ async fn increment(handle: &Handle, process: usize, tasks: usize) -> Result<(), 
     if handle.info().conditions() {
         let task = |_| {
             let (handle, key) = (handle.clone(), key.clone());
-            async move { increment_by_write_if(&handle, &key, INCREMENTS).await }
+            async move { increment_by_conditional_write(&handle, &key, INCREMENTS).await }
         };
         race(tasks, task).await;
         return Ok(());
