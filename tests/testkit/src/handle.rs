@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use larder_core::{Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
+use larder_core::{Action, Applied, Change, Key, ReadOptions, Record, Result, Store, Values};
 
 use crate::Must;
 
@@ -90,6 +90,25 @@ impl Handle {
     /// If one does, or if there are not as many results as keys.
     pub async fn read_all(&self, keys: &[Key], what: &str) -> Vec<Option<Record>> {
         each(self.read_many(keys, &ReadOptions::new()).await, keys.len(), what)
+    }
+
+    /// Applies a change as the single operation that it stands for.
+    ///
+    /// # Errors
+    ///
+    /// As that operation.
+    pub async fn apply_single(&self, change: &Change) -> Result<Applied> {
+        let (key, condition) = (&change.key, change.condition.clone());
+        match &change.action {
+            Action::Put(value, expiry) => {
+                let write = self.write(key, value.clone()).expiry(*expiry).condition(condition);
+                write.await.map(Applied::Put)
+            }
+            Action::Delete => self.delete(key).condition(condition).await.map(Applied::Deleted),
+            Action::Touch(expiry) => {
+                self.touch(key, *expiry).condition(condition).await.map(Applied::Touched)
+            }
+        }
     }
 
     /// Applies several changes; none of them may fail.

@@ -29,6 +29,7 @@ pub mod outcomes;
 pub mod read_options;
 pub mod secrets;
 pub mod spaces;
+mod stage;
 pub mod values;
 
 use crate::Law;

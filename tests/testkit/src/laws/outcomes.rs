@@ -2,13 +2,14 @@
 //!
 //! Each law takes the store away: before a change can be sent, or with its answer on the way.
 
-use std::{sync::Arc, time::Duration};
-
 use futures_util::future::{Either, select};
-use larder_core::{Action, Applied, Change, Error, Expiry, Key, Outcome, ReadOptions, Result};
+use larder_core::{Action, Change, Error, Expiry, Key, Outcome, ReadOptions};
 
-use super::key;
-use crate::{Handle, Line, Must, Target, until};
+use super::{
+    key,
+    stage::{PATIENCE, Stage, may_be_repeated},
+};
+use crate::{Handle, Must, Target, until};
 
 laws![
     changes_that_cannot_be_sent_are_not_applied,
@@ -19,30 +20,6 @@ laws![
     a_change_whose_answer_is_damaged_is_unknown,
     a_batch_cut_short_knows_what_was_not_sent,
 ];
-
-/// How long an adapter may take to notice that its connections are closed.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A handle whose line can be cut, and another on the same data.
-struct Stage {
-    cut: Handle,
-    free: Handle,
-    line: Arc<dyn Line>,
-}
-
-/// `None` where the factory has no line.
-async fn stage(target: &Target) -> Option<Stage> {
-    let free = target.open().await;
-    let Some((cut, line)) = target.open_over_line().await else {
-        target.ignore("the factory has no line that can be cut");
-        return None;
-    };
-    let stage = Stage { cut, free, line };
-    // Opens the connections, so that there are some to close.
-    stage.cut.put(&key("warm-up"), &stage.cut.value("x")).await;
-    stage.cut.delete_all(&[key("warm-up")], "delete in a batch").await;
-    Some(stage)
-}
 
 /// One change of each kind, each under a key of its own.
 fn changes(handle: &Handle, round: usize) -> Vec<Change> {
@@ -60,18 +37,6 @@ fn changes(handle: &Handle, round: usize) -> Vec<Change> {
         changes.push(Change::touch(key("touched"), Expiry::after_secs(3600)));
     }
     changes
-}
-
-async fn apply_single(handle: &Handle, change: &Change) -> Result<Applied> {
-    let (key, condition) = (&change.key, change.condition.clone());
-    match &change.action {
-        Action::Put(value, expiry) => {
-            let write = handle.write(key, value.clone()).expiry(*expiry).condition(condition);
-            write.await.map(Applied::Put)
-        }
-        Action::Delete => handle.delete(key).condition(condition).await.map(Applied::Deleted),
-        Action::Touch(expiry) => handle.touch(key, *expiry).condition(condition).await.map(Applied::Touched),
-    }
 }
 
 /// Writes what the deletion and the touch of [`changes`] change.
@@ -93,33 +58,21 @@ async fn has_happened(handle: &Handle, change: &Change) -> bool {
 
 /// The outcome of an error that a store which is away gives.
 fn outcome(error: &Error, what: &str) -> Outcome {
-    assert!(error.is_retryable(), "{what} failed as {}, which is not retryable: {error}", error.kind());
+    may_be_repeated(error, what);
     error.outcome()
-}
-
-impl Stage {
-    /// The storage can be used again.
-    async fn works_on(&self) {
-        let (after, value) = (key("after"), self.cut.value("x"));
-        until("the store can be used again", PATIENCE, || async {
-            self.cut.write(&after, value.clone()).await.is_ok()
-        })
-        .await;
-        self.free.holds(&after, &value, "read after the line was restored").await;
-    }
 }
 
 /// With its connections closed and new ones refused, a storage says of each change that it was not
 /// applied, as soon as it has noticed, and none of them is.
 pub async fn changes_that_cannot_be_sent_are_not_applied(target: Target) {
-    let Some(stage) = stage(&target).await else { return };
-    let changes = changes(&stage.cut, 0);
+    let Some(stage) = Stage::open(&target).await else { return };
+    let changes = changes(&stage.handle, 0);
     prepare(&stage.free, 0).await;
     stage.line.refuse();
     for change in &changes {
         let what = format!("a change ({:?}) that cannot be sent", change.action);
         until(&format!("{what} is reported as not applied"), PATIENCE, || async {
-            let error = apply_single(&stage.cut, change).await.err().must(&format!("an error of {what}"));
+            let error = stage.handle.apply_single(change).await.err().must(&format!("an error of {what}"));
             outcome(&error, &what) == Outcome::NotApplied
         })
         .await;
@@ -134,12 +87,12 @@ pub async fn changes_that_cannot_be_sent_are_not_applied(target: Target) {
 
 /// The same for a batch: each of its changes has an error, and none is applied.
 pub async fn a_batch_that_cannot_be_sent_fails_change_by_change(target: Target) {
-    let Some(stage) = stage(&target).await else { return };
-    let changes = changes(&stage.cut, 0);
+    let Some(stage) = Stage::open(&target).await else { return };
+    let changes = changes(&stage.handle, 0);
     prepare(&stage.free, 0).await;
     stage.line.refuse();
     until("each change of a batch is reported as not applied", PATIENCE, || async {
-        let results = stage.cut.apply(changes.clone()).await;
+        let results = stage.handle.apply(changes.clone()).await;
         assert_eq!(results.len(), changes.len(), "the number of results of a batch that cannot be sent");
         let what = "a change of a batch that cannot be sent";
         let outcomes = results.into_iter().map(|result| {
@@ -159,50 +112,33 @@ pub async fn a_batch_that_cannot_be_sent_fails_change_by_change(target: Target) 
 
 /// Without a store, each key that is read has an error: nothing is reported as absent.
 pub async fn reads_without_a_store_fail_key_by_key(target: Target) {
-    let Some(stage) = stage(&target).await else { return };
+    let Some(stage) = Stage::open(&target).await else { return };
     let keys: Vec<Key> = (0..5).map(|index| key(&format!("read-{index}"))).collect();
     stage.line.refuse();
-    let mut reads = vec![ReadOptions::new()];
-    if stage.cut.info().expiry {
-        reads.push(ReadOptions::new().with_touch(Expiry::after_secs(3600)));
+    let results = stage.handle.read_many(&keys, &ReadOptions::new()).await;
+    assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
+    for result in results {
+        let error = result.err().must("an error of read_many without a store");
+        may_be_repeated(&error, "read_many without a store");
     }
-    for options in reads {
-        let results = stage.cut.read_many(&keys, &options).await;
-        assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
-        for result in results {
-            let error = result.err().must("an error of read_many without a store");
-            assert!(error.is_retryable(), "read_many without a store failed as {}: {error}", error.kind());
-        }
-    }
-    let error = stage.cut.read(&keys[0]).await.err().must("an error of a read without a store");
-    assert!(error.is_retryable(), "a read without a store failed as {}: {error}", error.kind());
+    let error = stage.handle.read(&keys[0]).await.err().must("an error of a read without a store");
+    may_be_repeated(&error, "a read without a store");
     stage.line.restore();
     stage.works_on().await;
 }
 
-/// How the answer to a change is lost.
-#[derive(Clone, Copy, PartialEq)]
-enum Loss {
-    Cut,
-    Late,
-    Damaged,
-}
-
-/// Sends each kind of change, and loses its answer.
-async fn lost_answer(target: Target, loss: Loss) {
-    let Some(stage) = stage(&target).await else { return };
-    let count = changes(&stage.cut, 0).len();
+/// Sends each kind of change, keeps its answer, and ends it: by a cut, or by the storage's own time-out.
+async fn lost_answer(target: Target, cut: bool) {
+    let Some(stage) = Stage::open(&target).await else { return };
+    let count = changes(&stage.handle, 0).len();
     for round in 0..count {
         prepare(&stage.free, round).await;
         // With a connection that is used, so that it is open when its answers are kept.
         stage.works_on().await;
-        let change = &changes(&stage.cut, round)[round];
+        let change = &changes(&stage.handle, round)[round];
         let what = format!("a change ({:?}) whose answer is lost", change.action);
-        match loss {
-            Loss::Cut | Loss::Late => stage.line.swallow(),
-            Loss::Damaged => stage.line.damage(),
-        }
-        let mut sent = Box::pin(apply_single(&stage.cut, change));
+        stage.line.swallow();
+        let mut sent = Box::pin(stage.handle.apply_single(change));
         let applied = until(&what, PATIENCE, || has_happened(&stage.free, change));
         let result = match select(sent.as_mut(), std::pin::pin!(applied)).await {
             Either::Left((result, _)) => result,
@@ -245,13 +181,13 @@ pub async fn a_change_whose_answer_is_damaged_is_unknown(target: Target) {
 /// Of a large batch whose connection is cut in its middle, no change that was applied is reported as not
 /// applied.
 pub async fn a_batch_cut_short_knows_what_was_not_sent(target: Target) {
-    let Some(stage) = stage(&target).await else { return };
+    let Some(stage) = Stage::open(&target).await else { return };
     stage.works_on().await;
     let keys: Vec<Key> = (0..target.count(3000, 500)).map(|index| key(&format!("cut-{index}"))).collect();
-    let value = stage.cut.bulk(1000, 1);
+    let value = stage.handle.bulk(1000, 1);
     let put = |key: &Key| Change::put(key.clone(), value.clone(), Expiry::Never);
     stage.line.swallow();
-    let mut batch = Box::pin(stage.cut.apply(keys.iter().map(put).collect()));
+    let mut batch = Box::pin(stage.handle.apply(keys.iter().map(put).collect()));
     let first = until("the batch is under way", PATIENCE, || async {
         stage.free.contains(&keys[0]).await.must("contains")
     });

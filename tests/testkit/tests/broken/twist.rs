@@ -6,16 +6,19 @@ use std::{
 };
 
 use larder_core::{
-    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
+    Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_testkit::{Factory, Line};
+use larder_testkit::{Factory, Handle, Line};
 
 use crate::common::Spaces;
 
 /// What a broken storage does differently; what it does not say it does right.
 #[async_trait]
 pub(crate) trait Twist: Send + Sync + Sized + 'static {
+    /// Whether a batch is applied as single operations, so that it is wrong in what these are.
+    const SINGLE: bool = false;
+
     fn info(&self, inner: &Store) -> Info {
         *inner.info()
     }
@@ -88,28 +91,6 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
     async fn close(&self, inner: &Store) -> Result<()> {
         inner.close().await
     }
-
-    /// A batch as single changes, for an `apply` that is wrong in what these are.
-    async fn one_by_one(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut results = Vec::new();
-        for Change { key, action, condition, .. } in changes {
-            results.push(match action {
-                Action::Put(value, expiry) => {
-                    let options = WriteOptions::new().expiry(expiry).condition(condition);
-                    self.write(inner, &key, value, &options).await.map(Applied::Put)
-                }
-                Action::Delete => {
-                    let options = DeleteOptions::new().condition(condition);
-                    self.delete(inner, &key, &options).await.map(Applied::Deleted)
-                }
-                Action::Touch(expiry) => {
-                    let options = TouchOptions::new().condition(condition);
-                    self.touch(inner, &key, expiry, &options).await.map(Applied::Touched)
-                }
-            });
-        }
-        results
-    }
 }
 
 /// A memory store with a twist.
@@ -152,7 +133,16 @@ impl<T: Twist> Storage for Broken<T> {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        self.twist.apply(&self.inner, changes).await
+        if !T::SINGLE {
+            return self.twist.apply(&self.inner, changes).await;
+        }
+        let broken = Self { inner: self.inner.clone(), twist: Arc::clone(&self.twist) };
+        let handle = Handle::new(broken);
+        let mut results = Vec::new();
+        for change in &changes {
+            results.push(handle.apply_single(change).await);
+        }
+        results
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Key, ReadOptions, Record, Result,
-    Store, WriteOptions, Written, async_trait,
+    Bytes, Condition, DeleteOptions, Error, ErrorKind, Key, ReadOptions, Record, Result, Store, WriteOptions,
+    Written, async_trait,
 };
 use tokio::task::yield_now;
 
@@ -22,6 +22,8 @@ struct Tears;
 
 #[async_trait]
 impl Twist for Tears {
+    const SINGLE: bool = true;
+
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let half = value.slice(..value.len() / 2);
         let written = inner.write_with(key, half, options).await?;
@@ -31,10 +33,6 @@ impl Twist for Tears {
             (_, Some(version)) => Condition::At(version),
         };
         inner.write_with(key, value, &options.clone().condition(condition)).await
-    }
-
-    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        self.one_by_one(inner, changes).await
     }
 }
 

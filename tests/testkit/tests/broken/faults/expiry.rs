@@ -28,16 +28,14 @@ impl Lives {
 
 #[async_trait]
 impl Twist for Lives {
+    const SINGLE: bool = true;
+
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         inner.write_with(key, value, &options.clone().expiry(self.expiry(options.expiry))).await
     }
 
     async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         inner.touch_with(key, self.expiry(expiry), options).await
-    }
-
-    async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        self.one_by_one(inner, changes).await
     }
 }
 

@@ -1,0 +1,79 @@
+//! A handle whose connections a law holds up or cuts, beside one that it leaves alone.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_core::{Change, Error, Expiry, Result};
+
+use super::key;
+use crate::{Handle, Line, Must, Target, until};
+
+/// How long it may take until a storage notices what has become of its connections.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A handle over a line, and another on the same data.
+pub(super) struct Stage {
+    pub(super) handle: Handle,
+    pub(super) free: Handle,
+    pub(super) line: Arc<dyn Line>,
+}
+
+impl Stage {
+    /// `None` where the factory has no line.
+    pub(super) async fn open(target: &Target) -> Option<Self> {
+        let free = target.open().await;
+        let Some((handle, line)) = target.open_over_line().await else {
+            target.ignore("the factory has no line that can be cut");
+            return None;
+        };
+        let stage = Self { handle, free, line };
+        stage.warm_up().await;
+        Some(stage)
+    }
+
+    /// Opens the connections and prepares what the adapter prepares, so that a change itself is what is
+    /// held back.
+    async fn warm_up(&self) {
+        let (one, value) = (key("warm-up"), self.handle.value("x"));
+        let put = Change::put(one.clone(), value.clone(), Expiry::Never);
+        let info = self.handle.info();
+        for _ in 0..2 {
+            self.handle.put(&one, &value).await;
+            if info.expiry {
+                self.handle.touch(&one, Expiry::after_secs(60)).await.must("touch");
+            }
+            self.handle.delete(&one).await.must("delete");
+            if info.conditions() {
+                self.handle.write(&one, value.clone()).if_absent().await.must("write if absent");
+            }
+            self.handle.apply_all(vec![put.clone()], "write in a batch").await;
+            self.handle.delete_all(std::slice::from_ref(&one), "delete in a batch").await;
+        }
+    }
+
+    /// Repeats `newer` until it is acknowledged.
+    pub(super) async fn acknowledge<N, U>(&self, newer: impl Fn() -> N)
+    where
+        N: IntoFuture<Output = Result<U>>,
+    {
+        until("a newer change is acknowledged", PATIENCE, || async {
+            let outcome = newer().await;
+            if let Err(error) = &outcome {
+                may_be_repeated(error, "a change after a line was held or cut");
+            }
+            outcome.is_ok()
+        })
+        .await;
+    }
+
+    /// The storage can be used on.
+    pub(super) async fn works_on(&self) {
+        let (after, value) = (key("after"), self.handle.value("x"));
+        self.acknowledge(|| self.handle.write(&after, value.clone())).await;
+        self.free.holds(&after, &value, "read after a line was held or cut").await;
+    }
+}
+
+/// A caller who repeats what may be repeated gets through.
+pub(super) fn may_be_repeated(error: &Error, what: &str) {
+    assert!(error.is_retryable(), "{what} failed as {}, which is not retryable: {error}", error.kind());
+}
