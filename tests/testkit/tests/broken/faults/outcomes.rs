@@ -27,7 +27,14 @@ enum Says {
     NothingThere,
     /// One error for a batch, whatever its length.
     OneError,
+    /// The truth, but of what a batch has not sent that the outcome is unknown.
+    UnknownRest,
+    /// The truth, and sends the rest of a batch of which a part has got no answer.
+    GoesOn,
 }
+
+/// How many changes of a batch are sent at once.
+const ROUND: usize = 100;
 
 /// A storage on a wire that can be cut.
 struct Wire {
@@ -133,9 +140,20 @@ impl Twist for Wire {
     }
 
     async fn apply(&self, inner: &Store, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let count = if self.says == Says::OneError { 1 } else { changes.len() };
-        let applied = self.send(async { Ok(inner.apply(changes).await) }).await;
-        applied.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+        let mut results: Vec<Result<Applied>> = Vec::new();
+        for round in changes.chunks(ROUND) {
+            let gone = results.last().and_then(|last| last.as_ref().err()).filter(|error| error.is_gone());
+            let applied = match gone.cloned() {
+                Some(error) if self.says == Says::UnknownRest => Err(error),
+                Some(error) if self.says != Says::GoesOn => Err(error.not_applied()),
+                _ => self.send(async { Ok(inner.apply(round.to_vec()).await) }).await,
+            };
+            results.extend(applied.unwrap_or_else(|error| vec![Err(error); round.len()]));
+        }
+        if self.says == Says::OneError && results.iter().any(Result::is_err) {
+            results.truncate(1);
+        }
+        results
     }
 }
 
@@ -155,8 +173,20 @@ pub(crate) fn faults() -> Vec<Fault> {
             &[
                 "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
                 "a_change_whose_answer_never_comes_is_unknown",
-                "a_change_whose_answer_is_damaged_is_unknown",
-                "a_batch_cut_short_knows_what_was_not_sent",
+                "a_batch_cut_short_denies_no_change_that_was_applied",
+            ],
+        ),
+        fault(
+            "calls the outcome of what a batch has not sent unknown",
+            || Wire::new(Says::UnknownRest),
+            &["the_rest_of_a_batch_without_an_answer_is_not_applied"],
+        ),
+        fault(
+            "goes on with a batch of which a part has got no answer",
+            || Wire::new(Says::GoesOn),
+            &[
+                "a_batch_cut_short_denies_no_change_that_was_applied",
+                "the_rest_of_a_batch_without_an_answer_is_not_applied",
             ],
         ),
         fault(
@@ -183,8 +213,8 @@ pub(crate) fn right() -> Fault {
             "reads_without_a_store_fail_key_by_key",
             "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
             "a_change_whose_answer_never_comes_is_unknown",
-            "a_change_whose_answer_is_damaged_is_unknown",
-            "a_batch_cut_short_knows_what_was_not_sent",
+            "a_batch_cut_short_denies_no_change_that_was_applied",
+            "the_rest_of_a_batch_without_an_answer_is_not_applied",
         ],
     )
 }
