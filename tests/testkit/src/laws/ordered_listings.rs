@@ -91,7 +91,11 @@ pub async fn a_limit_ends_a_listing(target: Target) {
 /// A limit counts the entries that are listed: neither those that have expired nor those beside the
 /// prefix.
 pub async fn a_limit_counts_what_is_listed(target: Target) {
-    let Some(handle) = listing(&target).await.filter(|handle| handle.info().lists_once) else { return };
+    let Some(handle) = listing(&target).await else { return };
+    if !handle.info().lists_once {
+        target.ignore("the store does not claim to list each key once");
+        return;
+    }
     if handle.info().expiry {
         let ttl = Duration::from_millis(120);
         for index in 0..30 {
@@ -118,6 +122,7 @@ pub async fn a_limit_counts_what_is_listed(target: Target) {
 pub async fn without_order_a_listing_cannot_start_after_a_key(target: Target) {
     let handle = target.open().await;
     if handle.info().ordered {
+        target.ignore("the store claims ordered listings");
         return;
     }
     handle.put(&key("b"), &handle.value("b")).await;

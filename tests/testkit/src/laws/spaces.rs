@@ -3,7 +3,7 @@
 use larder_core::{ErrorKind, Key};
 
 use super::key;
-use crate::{Handle, Must, Target};
+use crate::{Handle, Must, Target, claims::Ability};
 
 laws![spaces_do_not_share_keys, clearing_one_space_leaves_the_others];
 
@@ -49,7 +49,7 @@ pub async fn spaces_do_not_share_keys(target: Target) {
 /// Clearing and purging one space leaves the others as they are.
 pub async fn clearing_one_space_leaves_the_others(target: Target) {
     let (app, app_one, keys) = neighbours(&target).await;
-    if !app.info().listing {
+    if !target.claims(&app, Ability::Listing).await {
         return;
     }
     app_one.put(&key("k"), &app_one.value("app-one's")).await;

@@ -127,7 +127,11 @@ pub(crate) fn faults() -> Vec<Fault> {
         fault(
             "stops at the first change that fails",
             || StopsAtTheFirstFailure,
-            &["each_change_of_a_batch_has_its_own_condition", "many_changes_on_conditions_fail_alone"],
+            &[
+                "each_change_of_a_batch_has_its_own_condition",
+                "many_changes_on_conditions_fail_alone",
+                "a_batch_that_fails_in_part_says_which",
+            ],
         ),
         fault(
             "invents the versions of a batch",
