@@ -191,22 +191,7 @@ pub async fn a_read_can_touch(target: Target) {
     assert!(before == after, "reads that touch changed the version");
 }
 
-/// A read that touches with the shortest time to live still returns the entry, with that time: value, time
-/// and touch are of one moment.
-pub async fn a_touching_read_returns_an_entry_that_expires_at_once(target: Target) {
-    let Some(handle) = expiring(&target).await else { return };
-    let (key, value) = (key("one"), handle.value("x"));
-    for _ in 0..target.count(30, 10) {
-        handle.put(&key, &value).await;
-        let read = handle.read(&key).touching(Expiry::after_millis(1)).with_ttl().await;
-        let record = read.must("read and touch").must("an entry that is read and touched");
-        assert!(handle.same(&record.value, &value), "a read that touches returned another value");
-        let left = ttl(&record, "a read that touches");
-        assert_eq!(left, Some(Expiry::after_millis(1)), "the ttl that a read gave and returned");
-    }
-}
-
-/// A `read_many` that touches does so for each entry, and creates none.
+/// A `read_many` that touches does so for each entry, keeps values and versions, and creates none.
 pub async fn read_many_can_touch(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let names = ["a", "missing", "b"];
@@ -214,6 +199,7 @@ pub async fn read_many_can_touch(target: Target) {
         handle.put(&key(name), &handle.value(name)).await;
     }
     let keys: Vec<Key> = names.map(key).into();
+    let before = handle.read_all(&keys, "read_many").await;
     let options = ReadOptions::new().with_ttl().with_touch(Expiry::After(HOUR));
     let results = handle.read_many(&keys, &options).await;
     assert_eq!(results.len(), keys.len(), "the number of results of read_many");
@@ -226,9 +212,24 @@ pub async fn read_many_can_touch(target: Target) {
             assert!(remains_of(left, HOUR), "after a read_many that touches the ttl is {left:?}");
         }
     }
+    let after = handle.read_all(&keys, "read_many").await;
+    for (before, after) in before.into_iter().flatten().zip(after.into_iter().flatten()) {
+        assert!(before.version == after.version, "a read_many that touches changed a version");
+        assert!(handle.same(&before.value, &after.value), "a read_many that touches changed a value");
+    }
     handle.lacks(&key("missing"), "read after a read_many that touches a missing entry").await;
     let left = handle.ttl(&key("other")).await.must("ttl");
     assert_eq!(left, Some(Expiry::Never), "the ttl of an entry that read_many did not name");
+}
+
+/// Reads and touches, alone or by `read_many`.
+async fn read_and_touch(handle: &Handle, key: &Key, alone: bool) -> Option<Record> {
+    if alone {
+        return handle.read(key).touching(HOUR).await.must("read and touch");
+    }
+    let options = ReadOptions::new().with_touch(Expiry::After(HOUR));
+    let result = handle.read_many(std::slice::from_ref(key), &options).await.pop();
+    result.must("a result of read_many").must("read_many that touches")
 }
 
 /// Beside a deletion, reads that touch come before it or find nothing: none brings the entry back.
@@ -245,7 +246,7 @@ pub async fn a_touching_read_never_brings_an_entry_back(target: Target) {
             async move {
                 if index == 0 {
                     assert!(handle.delete(&key).await.must("delete"), "a delete of an entry returned false");
-                } else if let Some(record) = handle.read(&key).touching(HOUR).await.must("read and touch") {
+                } else if let Some(record) = read_and_touch(&handle, &key, index < 3).await {
                     assert!(handle.same(&record.value, &value), "a read that touches gave another value");
                 }
             }
@@ -270,7 +271,7 @@ pub async fn a_touching_read_never_changes_the_value(target: Target) {
                 if index == 0 {
                     return handle.write(&key, new).await.must("write beside reads that touch").version;
                 }
-                let record = handle.read(&key).touching(HOUR).await.must("read and touch");
+                let record = read_and_touch(&handle, &key, index < 3).await;
                 let record = record.must("read and touch an entry that is only ever replaced");
                 let known = handle.same(&record.value, &old) || handle.same(&record.value, &new);
                 assert!(known, "a read that touches gave a value that was not written");

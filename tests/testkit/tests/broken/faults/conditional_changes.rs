@@ -48,27 +48,64 @@ fn present_is_any(condition: Condition) -> Condition {
 /// Looks whether there is an entry, and changes it a moment later, whatever has become of it.
 struct LooksThenActs;
 
-async fn look(inner: &Store, key: &Key, condition: &Condition) -> Result<Condition> {
-    if *condition != Condition::Present {
+/// If the condition is one that `looks` picks, checks it, takes its time, and leaves none to check.
+async fn look(
+    inner: &Store,
+    key: &Key,
+    condition: &Condition,
+    looks: fn(&Condition) -> bool,
+) -> Result<Condition> {
+    if !looks(condition) {
         return Ok(condition.clone());
     }
-    if !inner.contains(key).await? {
+    let seen = inner.read(key).await?.and_then(|record| record.version);
+    if !condition.holds(seen.as_ref()) {
         return Err(Error::conflict());
     }
     tokio::time::sleep(Duration::from_millis(2)).await;
     Ok(Condition::Any)
 }
 
+fn is_present(condition: &Condition) -> bool {
+    *condition == Condition::Present
+}
+
+fn is_at(condition: &Condition) -> bool {
+    matches!(condition, Condition::At(_))
+}
+
 #[async_trait]
 impl Twist for LooksThenActs {
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let condition = look(inner, key, &options.condition).await?;
+        let condition = look(inner, key, &options.condition, is_present).await?;
         inner.write_with(key, value, &options.clone().condition(condition)).await
     }
 
     async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let condition = look(inner, key, &options.condition).await?;
+        let condition = look(inner, key, &options.condition, is_present).await?;
         inner.delete_with(key, &options.clone().condition(condition)).await
+    }
+}
+
+/// Compares the version, and deletes a moment later, whatever there is by then.
+struct ComparesThenDeletes;
+
+#[async_trait]
+impl Twist for ComparesThenDeletes {
+    async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let condition = look(inner, key, &options.condition, is_at).await?;
+        inner.delete_with(key, &options.clone().condition(condition)).await
+    }
+}
+
+/// Compares the version, and touches a moment later, whatever there is by then.
+struct ComparesThenTouches;
+
+#[async_trait]
+impl Twist for ComparesThenTouches {
+    async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let condition = look(inner, key, &options.condition, is_at).await?;
+        inner.touch_with(key, expiry, &options.clone().condition(condition)).await
     }
 }
 
@@ -122,6 +159,16 @@ pub(crate) fn faults() -> Vec<Fault> {
             "looks, then acts",
             || LooksThenActs,
             &["conditional_deletes_win_once", "present_conditions_race_with_deletes"],
+        ),
+        fault(
+            "compares, then deletes",
+            || ComparesThenDeletes,
+            &["conditional_deletes_win_once", "conditional_deletes_and_writes_exclude_each_other"],
+        ),
+        fault(
+            "compares, then touches",
+            || ComparesThenTouches,
+            &["a_touch_at_a_version_never_touches_the_next"],
         ),
         fault(
             "touches at any version",

@@ -49,6 +49,32 @@ impl Twist for ReadsTwice {
     }
 }
 
+/// Reads the values of many entries, and then the times that are left.
+struct ReadsManyTwice;
+
+#[async_trait]
+impl Twist for ReadsManyTwice {
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        if !options.value || !options.ttl {
+            return inner.read_many(keys, options).await;
+        }
+        let records = inner.read_many(keys, &ReadOptions::new()).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let left = inner.read_many(keys, options).await;
+        let put_together = |record: Option<Record>, left: Option<Record>| {
+            let (mut record, left) = record.zip(left)?;
+            record.expiry = left.expiry;
+            Some(record)
+        };
+        records.into_iter().zip(left).map(|(record, left)| Ok(put_together(record?, left?))).collect()
+    }
+}
+
 /// Touches after it has read, and returns the time that was left before.
 struct TouchesAfterwards;
 
@@ -112,6 +138,25 @@ impl Twist for TouchesByWriting {
     }
 }
 
+/// The same in `read_many` only.
+struct TouchesManyByWriting;
+
+#[async_trait]
+impl Twist for TouchesManyByWriting {
+    async fn read_many(
+        &self,
+        inner: &Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Vec<Result<Option<Record>>> {
+        let mut results = Vec::new();
+        for key in keys {
+            results.push(TouchesByWriting.read(inner, key, options).await);
+        }
+        results
+    }
+}
+
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
@@ -120,6 +165,11 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["a_read_returns_the_ttl_if_asked", "read_many_returns_each_ttl"],
         ),
         fault("reads value and ttl one after the other", || ReadsTwice, &["value_and_ttl_are_of_one_moment"]),
+        fault(
+            "reads values and ttls of many one after the other",
+            || ReadsManyTwice,
+            &["value_and_ttl_are_of_one_moment"],
+        ),
         fault("touches after it has read", || TouchesAfterwards, &["a_read_can_touch"]),
         fault(
             "touches before it reads",
@@ -132,6 +182,15 @@ pub(crate) fn faults() -> Vec<Fault> {
             || TouchesByWriting,
             &[
                 "a_read_can_touch",
+                "a_touching_read_never_brings_an_entry_back",
+                "a_touching_read_never_changes_the_value",
+            ],
+        ),
+        fault(
+            "touches many by writing what it has read",
+            || TouchesManyByWriting,
+            &[
+                "read_many_can_touch",
                 "a_touching_read_never_brings_an_entry_back",
                 "a_touching_read_never_changes_the_value",
             ],
