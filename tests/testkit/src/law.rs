@@ -74,3 +74,86 @@ async fn within(
         Err(format!("the case was not done after {timeout:?}{}", running.unwrap_or_default()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use larder_core::{
+        Bytes, DeleteOptions, Error, ErrorKind, Info, Key, ReadOptions, Record, Storage, Store, WriteOptions,
+        Written, async_trait,
+    };
+
+    use super::*;
+    use crate::{factory, laws};
+
+    /// A store that is empty, claims nothing, and cannot be written to.
+    #[derive(Clone, Copy, Debug)]
+    enum Plain {
+        Hangs,
+        Fails,
+    }
+
+    #[async_trait]
+    impl Storage for Plain {
+        fn info(&self) -> Info {
+            Info::minimal("plain")
+        }
+
+        async fn read(&self, _: &Key, _: &ReadOptions) -> larder_core::Result<Option<Record>> {
+            Ok(None)
+        }
+
+        async fn write(&self, _: &Key, _: Bytes, _: &WriteOptions) -> larder_core::Result<Written> {
+            match self {
+                Self::Hangs => std::future::pending().await,
+                Self::Fails => {
+                    let disk = std::io::Error::other("the disk is worn out");
+                    let driver = Error::new(ErrorKind::Other, "the driver gave up").with_source(disk);
+                    Err(Error::new(ErrorKind::Other, "it cannot be stored").with_source(driver))
+                }
+            }
+        }
+
+        async fn delete(&self, _: &Key, _: &DeleteOptions) -> larder_core::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    /// What is reported of the law: an error, or why the case is ignored.
+    async fn report(plain: Plain, law: &str) -> Result<Option<String>, String> {
+        let target = Target::new(Arc::new(factory(move |_| async move { Ok(Store::from(plain)) })));
+        let law = laws::named(law).unwrap();
+        law.check(target.clone(), Duration::from_millis(100)).await.map(|()| target.ignored())
+    }
+
+    #[tokio::test]
+    async fn a_law_that_hangs_says_what_it_waits_for() {
+        let report = report(Plain::Hangs, "round_trip").await.unwrap_err();
+        let expected = "the case was not done after 100ms; it waits for: write (for 0.";
+        assert!(report.starts_with(expected) && report.ends_with("s)"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_law_that_fails_names_the_errors_underneath_and_the_place() {
+        let report = report(Plain::Fails, "round_trip").await.unwrap_err();
+        let lines: Vec<&str> = report.lines().collect();
+        assert_eq!(lines.len(), 4, "{report}");
+        assert!(lines[0].starts_with("write: failed: plain: write: it cannot be stored"), "{report}");
+        assert_eq!(lines[1..3], ["  caused by: the driver gave up", "  caused by: the disk is worn out"]);
+        assert!(lines[3].starts_with("  at ") && lines[3].contains(".rs:"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_law_that_tries_nothing_says_why() {
+        for (law, reason) in [
+            ("touch_extends", "refused, as declared: expiry"),
+            ("write_if_absent_creates", "refused, as declared: versions and conditions"),
+            ("an_empty_store_lists_nothing", "refused, as declared: listings"),
+            ("values_that_are_not_json_are_refused", "the store claims to take any bytes"),
+            ("late_write_never_overtakes_newer_write", "the store does not claim to be fenced"),
+        ] {
+            assert_eq!(report(Plain::Fails, law).await, Ok(Some(reason.to_owned())), "{law}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The suite can fail: storages that are wrong in one way each, and the laws that must say so.
 //!
 //! Each is the memory store with a twist. The laws named beside it must fail on it; others may,
-//! since one fault shows in several places. Every law must be named by some fault.
+//! since one fault shows in several places. Every law must be named by some fault, or be kept by `Store`.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
