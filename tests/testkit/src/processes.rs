@@ -19,7 +19,9 @@ use tokio::{
     runtime::Runtime,
 };
 
-use crate::{Context, Factory, Handle, Must, Target, increment_by_conditional_write, laws::key, must::chain, race};
+use crate::{
+    Context, Factory, Handle, Must, Target, increment_by_conditional_write, laws::key, must::chain, race,
+};
 
 /// How often the writing process is killed.
 const KILLS: (usize, usize) = (20, 10);

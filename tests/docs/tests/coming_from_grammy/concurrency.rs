@@ -54,7 +54,8 @@ async fn answering_after_the_update() -> Result<()> {
 async fn handlers_that_must_not_run_twice() -> Result<()> {
     let storage = MemoryStorage::new();
     // Another handle on the same store, as another process has it.
-    let elsewhere = Sessions::<Chat>::new(Store::from(storage.clone()))?;
+    let elsewhere =
+        Sessions::<Chat>::new(Store::from(storage.clone()))?;
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(Store::from(storage))
         .conflicts(Conflicts::Fail)

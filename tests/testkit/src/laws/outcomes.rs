@@ -19,6 +19,7 @@ laws![
     reads_without_a_store_fail_key_by_key,
     a_change_whose_connection_is_cut_after_it_was_sent_is_unknown,
     a_change_whose_answer_never_comes_is_unknown,
+    a_change_whose_answer_is_damaged_is_unknown,
     a_batch_cut_short_denies_no_change_that_was_applied,
     the_rest_of_a_batch_without_an_answer_is_not_applied,
 ];
@@ -117,11 +118,17 @@ pub async fn reads_without_a_store_fail_key_by_key(target: Target) {
     let Some(stage) = Stage::open(&target).await else { return };
     let keys: Vec<Key> = (0..5).map(|index| key(&format!("read-{index}"))).collect();
     stage.line.refuse();
-    let results = stage.handle.read_many(&keys, &ReadOptions::new()).await;
-    assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
-    for result in results {
-        let error = result.err().must("an error of read_many without a store");
-        may_be_repeated(&error, "read_many without a store");
+    let mut reads = vec![ReadOptions::new()];
+    if stage.handle.info().expiry {
+        reads.push(ReadOptions::new().with_touch(Expiry::after_secs(3600)));
+    }
+    for options in reads {
+        let results = stage.handle.read_many(&keys, &options).await;
+        assert_eq!(results.len(), keys.len(), "the number of results of read_many without a store");
+        for result in results {
+            let error = result.err().must("an error of read_many without a store");
+            may_be_repeated(&error, "read_many without a store");
+        }
     }
     let error = stage.handle.read(&keys[0]).await.err().must("an error of a read without a store");
     may_be_repeated(&error, "a read without a store");
@@ -136,19 +143,24 @@ enum End {
     TimeOut,
     /// A cut, once it has been applied or has begun to be.
     Cut,
+    /// An answer that no storage can read.
+    Damage,
 }
 
 const NOTHING_KEPT: &str = "no answer could be kept back";
 
 impl Stage {
-    /// What `change` returns if its answers are kept back. `begun` is ready once the store has it.
+    /// What `change` returns if its answers are kept back or damaged. `begun` is ready once the store has it.
     async fn unanswered<T>(
         &self,
         change: impl Future<Output = T>,
         begun: impl Future<Output = ()>,
         end: End,
     ) -> T {
-        self.line.swallow();
+        match end {
+            End::TimeOut | End::Cut => self.line.swallow(),
+            End::Damage => self.line.damage(),
+        }
         let (mut change, begun) = (pin!(change), pin!(begun));
         let result = match select(change.as_mut(), begun).await {
             Either::Left((result, _)) => result,
@@ -164,7 +176,7 @@ impl Stage {
     }
 }
 
-/// Sends each kind of change, and keeps its answer.
+/// Sends each kind of change, and keeps or damages its answer.
 async fn lost_answer(target: Target, end: End) {
     let Some(stage) = Stage::open(&target).await else { return };
     let (count, mut lost) = (changes(&stage.handle, 0).len(), 0);
@@ -179,7 +191,7 @@ async fn lost_answer(target: Target, end: End) {
         // A driver that asks again may learn that the change has been applied.
         if let Err(error) = result {
             lost += 1;
-            let outcome = outcome(&error, &what);
+            let outcome = if end == End::Damage { error.outcome() } else { outcome(&error, &what) };
             let applied = has_happened(&stage.free, change).await;
             assert!(
                 !applied || outcome == Outcome::Unknown,
@@ -201,6 +213,11 @@ pub async fn a_change_whose_connection_is_cut_after_it_was_sent_is_unknown(targe
 /// A change that was sent, and whose answer does not come in time, has an unknown outcome.
 pub async fn a_change_whose_answer_never_comes_is_unknown(target: Target) {
     lost_answer(target, End::TimeOut).await;
+}
+
+/// A change that was sent, and whose answer arrives damaged, has an unknown outcome.
+pub async fn a_change_whose_answer_is_damaged_is_unknown(target: Target) {
+    lost_answer(target, End::Damage).await;
 }
 
 /// Puts `count` values of `length` bytes in one batch whose answers are kept back. Returns of each put that
@@ -303,6 +320,8 @@ mod tests {
 
         fn swallow(&self) {}
 
+        fn damage(&self) {}
+
         fn cut(&self) {}
 
         fn refuse(&self) {}
@@ -317,6 +336,7 @@ mod tests {
         for law in [
             "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
             "a_change_whose_answer_never_comes_is_unknown",
+            "a_change_whose_answer_is_damaged_is_unknown",
             "a_batch_cut_short_denies_no_change_that_was_applied",
             "the_rest_of_a_batch_without_an_answer_is_not_applied",
         ] {

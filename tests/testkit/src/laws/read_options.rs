@@ -191,6 +191,21 @@ pub async fn a_read_can_touch(target: Target) {
     assert!(before == after, "reads that touch changed the version");
 }
 
+/// A read that touches with the shortest time to live still returns the entry, with that time: value, time
+/// and touch are of one moment.
+pub async fn a_touching_read_returns_an_entry_that_expires_at_once(target: Target) {
+    let Some(handle) = expiring(&target).await else { return };
+    let (key, value) = (key("one"), handle.value("x"));
+    for _ in 0..target.count(30, 10) {
+        handle.put(&key, &value).await;
+        let read = handle.read(&key).touching(Expiry::after_millis(1)).with_ttl().await;
+        let record = read.must("read and touch").must("an entry that is read and touched");
+        assert!(handle.same(&record.value, &value), "a read that touches returned another value");
+        let left = ttl(&record, "a read that touches");
+        assert_eq!(left, Some(Expiry::after_millis(1)), "the ttl that a read gave and returned");
+    }
+}
+
 /// A `read_many` that touches does so for each entry, keeps values and versions, and creates none.
 pub async fn read_many_can_touch(target: Target) {
     let Some(handle) = expiring(&target).await else { return };

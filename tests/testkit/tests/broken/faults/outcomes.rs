@@ -173,6 +173,7 @@ pub(crate) fn faults() -> Vec<Fault> {
             &[
                 "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
                 "a_change_whose_answer_never_comes_is_unknown",
+                "a_change_whose_answer_is_damaged_is_unknown",
                 "a_batch_cut_short_denies_no_change_that_was_applied",
             ],
         ),
@@ -213,6 +214,7 @@ pub(crate) fn right() -> Fault {
             "reads_without_a_store_fail_key_by_key",
             "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
             "a_change_whose_answer_never_comes_is_unknown",
+            "a_change_whose_answer_is_damaged_is_unknown",
             "a_batch_cut_short_denies_no_change_that_was_applied",
             "the_rest_of_a_batch_without_an_answer_is_not_applied",
         ],
