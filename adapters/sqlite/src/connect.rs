@@ -94,7 +94,7 @@ async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
     let purge = |table: Arc<Table>| async move { table.purge().await };
     let every = builder.sweep.filter(|_| !builder.only_looks());
     let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-    Ok(SqliteStorage::new(table, info, builder.format, sweeper))
+    Ok(SqliteStorage { table, info, format: builder.format, sweeper })
 }
 
 /// The connections, with the table set up; whether the database is only in memory.

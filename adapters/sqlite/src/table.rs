@@ -13,7 +13,7 @@ use larder_kit::{Batch, Limits, is_bulk};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    connections::Connections,
+    connections::{Checkout, Connections},
     error::from_driver,
     sql::{Call, Row, Sql},
 };
@@ -67,7 +67,8 @@ impl Table {
         let call = self.sql.read_many(&keys, options.value, options.touch);
         let rows = match options.touch {
             None => self.fetch(call).await?,
-            Some(_) => self.fetch_changed(call).await?,
+            // It commits after the last row, so all of them are fetched.
+            Some(_) => fetch(self.connections.writer().await?, call).await?,
         };
         rows.iter()
             .map(|row| Ok((row.try_get_unchecked(3).map_err(from_driver)?, record(row, options))))
@@ -153,18 +154,13 @@ impl Table {
 
     /// Runs a statement that reads.
     pub(crate) async fn fetch(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
-        let mut checkout = self.connections.reader().await?;
-        let outcome = call.fetch_all(checkout.connection()?).await;
-        checkout.end(outcome)
+        fetch(self.connections.reader().await?, call).await
     }
+}
 
-    /// Runs a statement that writes; returns the rows that it changed. It commits after the last row, so
-    /// all of them are fetched.
-    async fn fetch_changed(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
-        let mut checkout = self.connections.writer().await?;
-        let outcome = call.fetch_all(checkout.connection()?).await;
-        checkout.end(outcome)
-    }
+async fn fetch(mut checkout: Checkout<'_>, call: Call<'_>) -> Result<Vec<SqliteRow>> {
+    let outcome = call.fetch_all(checkout.connection()?).await;
+    checkout.end(outcome)
 }
 
 /// Whether one change of several may be to blame: for its contents, for its size where there is little room,
