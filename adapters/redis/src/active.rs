@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use futures_util::{StreamExt, stream};
@@ -15,16 +15,27 @@ use crate::{connection::Connection, error, fence::Identity, keyspace::Route};
 const CLUSTER_WINDOW: usize = 128;
 
 pub(crate) struct ActiveConnection {
-    pub(crate) connection: Connection,
+    connection: Connection,
     /// Set by the first error that shows it, or by the driver.
-    pub(crate) broken: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
+    /// How many replies have come.
+    replies: AtomicU64,
     /// Whether the storage has made it.
-    pub(crate) own: bool,
+    own: bool,
     /// This connection last, and those before it that may still be open. Empty without fencing.
     pub(crate) identities: Vec<Identity>,
 }
 
 impl ActiveConnection {
+    pub(crate) fn new(
+        connection: Connection,
+        broken: Arc<AtomicBool>,
+        own: bool,
+        identities: Vec<Identity>,
+    ) -> Self {
+        Self { connection, broken, replies: AtomicU64::new(0), own, identities }
+    }
+
     pub(crate) fn is_cluster(&self) -> bool {
         self.connection.is_cluster()
     }
@@ -35,8 +46,9 @@ impl ActiveConnection {
 
     /// Sends one command and awaits its reply.
     pub(crate) async fn call(&self, command: &Cmd, route: Route<'_>) -> RedisResult<Value> {
+        let seen = self.replies.load(Ordering::Acquire);
         let result = self.connection.clone().call(command, route).await;
-        self.notice(&result);
+        self.notice(seen, &result);
         result
     }
 
@@ -57,7 +69,7 @@ impl ActiveConnection {
             let calls: Vec<_> = commands.iter().map(|(command, route)| self.call(command, *route)).collect();
             return stream::iter(calls).buffered(CLUSTER_WINDOW).collect().await;
         }
-        let count = commands.len();
+        let (count, seen) = (commands.len(), self.replies.load(Ordering::Acquire));
         let mut pipeline = Pipeline::with_capacity(count);
         for (command, _) in commands {
             pipeline.add_command(command);
@@ -66,15 +78,21 @@ impl ActiveConnection {
             Ok(replies) => replies.into_iter().map(Value::extract_error).collect(),
             Err(error) => vec![Err(error); count],
         };
-        replies.iter().for_each(|reply| self.notice(reply));
+        replies.iter().for_each(|reply| self.notice(seen, reply));
         replies
     }
 
-    fn notice(&self, reply: &RedisResult<Value>) {
-        let Err(error) = reply else { return };
-        // The cluster's connection mends itself, unless the runtime that it ran on is gone.
+    /// Takes note of a reply to a command that was sent after `seen` replies.
+    fn notice(&self, seen: u64, reply: &RedisResult<Value>) {
+        let Err(error) = reply else {
+            self.replies.fetch_add(1, Ordering::AcqRel);
+            return;
+        };
+        // The cluster's connection mends itself, unless the runtime that it ran on is gone, or it is stuck:
+        // after it has lost several nodes at once, the driver may wait for itself.
         let broken = if self.is_cluster() {
             error.is_io_error() && error.to_string().contains("redis_cluster: Unable to")
+                || error.is_timeout() && self.replies.load(Ordering::Acquire) == seen
         } else {
             error::breaks_connection(error)
         };

@@ -35,8 +35,7 @@ impl Client {
 
     /// Uses a connection of the caller's.
     pub(crate) fn borrow(connection: Connection) -> Self {
-        let (broken, identities) = (Arc::default(), Vec::new());
-        Self::new(None, ActiveConnection { connection, broken, own: false, identities })
+        Self::new(None, ActiveConnection::new(connection, Arc::default(), false, Vec::new()))
     }
 
     fn new(connector: Option<Connector>, connection: ActiveConnection) -> Self {

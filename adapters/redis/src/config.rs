@@ -186,7 +186,8 @@ impl RedisConfig {
         self
     }
 
-    /// How long connecting may take, TLS and Sentinels included. Default: 5 s.
+    /// How long connecting may take, TLS and Sentinels included. Default: 5 s. A single node of a cluster
+    /// has a third of it.
     #[must_use]
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

@@ -68,7 +68,7 @@ impl Connector {
             let (mut connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
             let one = matches!(self.endpoint.servers, Servers::One(_));
             let identities = if one { Identity::replace(&mut connection, former).await? } else { Vec::new() };
-            Ok(ActiveConnection { connection, broken, own: true, identities })
+            Ok(ActiveConnection::new(connection, broken, true, identities))
         };
         let late = |_| {
             let timeout = self.config.connect_timeout;
@@ -150,7 +150,8 @@ impl Connector {
         let builder = ClusterClient::builder(nodes.to_vec())
             .use_protocol(protocol)
             .tcp_settings(tcp_settings())
-            .connection_timeout(self.config.connect_timeout)
+            // A node that does not answer must not keep the others from being found in time.
+            .connection_timeout(self.config.connect_timeout / 3)
             .response_timeout(self.config.timeout)
             .overall_response_timeout(Some(self.config.timeout))
             .write_backpressure_boundary(WRITE_BUFFER)
