@@ -1,11 +1,13 @@
 //! How to open storages on the servers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use larder_core::{Change, Error, Key, Result, Store, async_trait};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};
+
+use crate::relay::Relay;
 
 /// A server with options; the spaces of the suite are prefixes.
 pub(crate) struct Place {
@@ -39,15 +41,17 @@ pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
     Missing::new(missing.to_string(), missing.required())
 }
 
+/// The hosts of a server, with their ports.
+fn hosts(server: &Server) -> Vec<&str> {
+    let hosts = server.urls().iter().filter_map(|url| url.split_once("://"));
+    hosts.map(|(_, host)| host.trim_end_matches('/')).collect()
+}
+
 /// The storage URL of a server, ready for `&option=value`.
 pub(crate) fn url(server: &Server, prefix: &str) -> String {
-    let hosts = || {
-        let hosts = server.urls().iter().filter_map(|url| url.split_once("://"));
-        hosts.map(|(_, host)| host.trim_end_matches('/')).collect::<Vec<_>>().join(",")
-    };
     let place = match server.kind() {
-        Kind::RedisCluster => format!("redis-cluster://{}", hosts()),
-        Kind::RedisSentinel => format!("redis-sentinel://{}/{SENTINEL_MASTER}", hosts()),
+        Kind::RedisCluster => format!("redis-cluster://{}", hosts(server).join(",")),
+        Kind::RedisSentinel => format!("redis-sentinel://{}/{SENTINEL_MASTER}", hosts(server).join(",")),
         _ => server.url().to_owned(),
     };
     let authority = server.ca_path().map(|path| format!("&tls_ca={}", path.display())).unwrap_or_default();
@@ -68,6 +72,91 @@ pub(crate) async fn open_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), 
     let url = url.replacen(host, &proxy.address().to_string(), 1);
     let store = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
     Ok((store, Arc::new(proxy)))
+}
+
+/// The lines to all nodes, as one.
+struct Lines(Vec<Proxy>);
+
+#[async_trait]
+impl Line for Lines {
+    fn hold(&self) {
+        self.0.iter().for_each(Line::hold);
+    }
+
+    fn held(&self) -> usize {
+        self.0.iter().map(Line::held).sum()
+    }
+
+    fn swallow(&self) {
+        self.0.iter().for_each(Line::swallow);
+    }
+
+    fn damage(&self) {
+        self.0.iter().for_each(Line::damage);
+    }
+
+    fn cut(&self) {
+        self.0.iter().for_each(Line::cut);
+    }
+
+    fn refuse(&self) {
+        self.0.iter().for_each(Line::refuse);
+    }
+
+    fn restore(&self) {
+        self.0.iter().for_each(Line::restore);
+    }
+
+    async fn release(&self) {
+        for line in &self.0 {
+            line.release().await;
+        }
+    }
+}
+
+/// A storage on servers that tell of each other, whose connections to the masters go over lines. A relay
+/// puts the port of the line in place of the master's in what they tell.
+async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn Line>), Error> {
+    let ports = Arc::new(OnceLock::<Vec<(String, String)>>::new());
+    let told = Arc::clone(&ports);
+    let answer = move |answer: &mut [u8]| {
+        for (master, line) in told.get().into_iter().flatten() {
+            for at in 0..(answer.len() + 1).saturating_sub(master.len()) {
+                let here = &mut answer[at..at + master.len()];
+                if *here == *master.as_bytes() {
+                    here.copy_from_slice(line.as_bytes());
+                }
+            }
+        }
+    };
+    let mut url = place.url(space);
+    let mut relays = Vec::new();
+    for host in hosts(&place.server) {
+        relays.push((host, Relay::to(host, answer.clone()).await.address()));
+    }
+    let mut lines = Vec::new();
+    let mut pairs = Vec::new();
+    if place.server.kind() == Kind::RedisSentinel {
+        let master = place.server.ports()[0].to_string();
+        let line = Proxy::to(format!("127.0.0.1:{master}")).await.must("start a proxy");
+        pairs.push((master, line.address().port().to_string()));
+        lines.push(line);
+    }
+    for (host, relay) in relays {
+        if place.server.kind() == Kind::RedisSentinel {
+            url = url.replacen(host, &relay, 1);
+            continue;
+        }
+        let (_, port) = host.rsplit_once(':').must("find the port");
+        let line = Proxy::to(relay).await.must("start a proxy");
+        url = url.replacen(host, &line.address().to_string(), 1);
+        pairs.push((port.to_owned(), line.address().port().to_string()));
+        lines.push(line);
+    }
+    assert!(pairs.iter().all(|(master, line)| master.len() == line.len()), "ports of one length: {pairs:?}");
+    ports.set(pairs).ok().must("name the lines");
+    let store = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
+    Ok((store, Arc::new(Lines(lines))))
 }
 
 /// A connection past the storage.
@@ -109,11 +198,11 @@ impl Factory for Place {
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
-        let url = self.url(space);
-        // The nodes of a cluster, and the master that Sentinel names, are reached past the line.
-        if url.starts_with("redis-") || url.starts_with("rediss-") {
-            return Ok(None);
+        match self.server.kind() {
+            // The master of servers from the environment is not known.
+            Kind::RedisCluster | Kind::RedisSentinel if self.server.ports().is_empty() => Ok(None),
+            Kind::RedisCluster | Kind::RedisSentinel => open_over_lines(self, space).await.map(Some),
+            _ => open_over_line(&self.url(space)).await.map(Some),
         }
-        open_over_line(&url).await.map(Some)
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// `answer` may change each piece of what a server sends.
-    pub(crate) async fn to(server: &str, answer: fn(&mut [u8])) -> Self {
+    pub(crate) async fn to(server: &str, answer: impl Fn(&mut [u8]) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.must("bind a port");
         let address = listener.local_addr().must("know the address");
         let server = Arc::new(Mutex::new(server.to_owned()));
@@ -30,6 +30,7 @@ impl Relay {
                 let server = TcpStream::connect(server).await.must("connect to the server");
                 let (mut client_reads, mut client_writes) = client.into_split();
                 let (mut server_reads, mut server_writes) = server.into_split();
+                let answer = answer.clone();
                 tokio::spawn(async move {
                     drop(tokio::io::copy(&mut client_reads, &mut server_writes).await);
                     server_writes.shutdown().await
