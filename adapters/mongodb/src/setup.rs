@@ -214,7 +214,7 @@ fn check_writable(listed: &Document) -> Result<()> {
     Err(invalid_config(match listed.get_str("type") {
         Ok("view") => "the collection is a view, which cannot be written",
         Ok("timeseries") => "the collection is a time series, whose documents cannot be replaced",
-        _ if capped == Ok(true) => "the collection is capped: it would drop its oldest entries",
+        _ if matches!(capped, Ok(true)) => "the collection is capped: it would drop its oldest entries",
         _ => return Ok(()),
     }))
 }
@@ -262,13 +262,9 @@ fn is_right(index: &IndexModel, layout: Layout) -> bool {
 
 /// Whether the index is on the field of the wanted one, and on no other.
 fn is_in_place(index: &IndexModel, layout: Layout) -> bool {
-    // Shells and drivers write the direction as whichever number type they like.
-    let ascending = match index.keys.get(index_field(layout)) {
-        Some(Bson::Int32(1) | Bson::Int64(1)) => true,
-        Some(Bson::Double(direction)) => *direction > 0.0,
-        _ => false,
-    };
-    ascending && index.keys.len() == 1
+    let direction = index.keys.get(index_field(layout));
+    // Shells and drivers write it as whichever number type they like.
+    matches!(direction, Some(Bson::Int32(1) | Bson::Int64(1) | Bson::Double(1.0))) && index.keys.len() == 1
 }
 
 /// Whether no two documents can have the same in the fields of the index.
