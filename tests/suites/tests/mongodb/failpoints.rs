@@ -1,6 +1,6 @@
 //! Errors that a server gives on demand.
 
-use larder_core::{Applied, Change, ErrorKind, Expiry, Key, Outcome, Result, Store};
+use larder_core::{Applied, Change, ErrorKind, Expiry, Key, Outcome, ReadOptions, Result, Store};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must};
 use mongodb::{
@@ -60,6 +60,12 @@ pub(crate) async fn errors(context: Context<Place>) {
         storage.read(&key).await.fails(kind, &format!("a read with error {code}"));
         storage.read(&key).await.must("read after that");
     }
+    // A query that fails does so for its own keys.
+    let keys: Vec<Key> = (0..1_500).map(|number| crate::places::key(format!("k{number}"))).collect();
+    fail(&admin, "aggregate", 1, doc! { "errorCode": 8 }).await;
+    let read = storage.read_many(&keys, &ReadOptions::new()).await;
+    let failed = read.iter().filter(|record| record.is_err()).count();
+    assert!([500, 1_000].contains(&failed), "{failed} of {}", read.len());
     // A lost connection.
     for (operation, command) in
         [("conditional write", "update"), ("read", "aggregate"), ("delete", "delete"), ("ttl", "aggregate")]
