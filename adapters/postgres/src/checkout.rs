@@ -39,7 +39,8 @@ impl Canceller {
         let Some(connector) = &self.connector else {
             return;
         };
-        if !matches!(timeout(self.timeout, token.cancel_query(connector.clone())).await, Ok(Ok(()))) {
+        if !matches!(timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await, Ok(Ok(())))
+        {
             tracing::debug!(adapter = NAME, "could not cancel a statement");
         }
     }

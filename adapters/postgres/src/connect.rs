@@ -281,7 +281,7 @@ impl PostgresBuilder {
         // The driver's timeout is for the socket alone; a server may take that and then say nothing.
         let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
         let connecting = connect_timeout.saturating_mul(hosts);
-        let pool = Pool::builder(tls::manager(config, self.options.tls, connector.clone()))
+        let pool = Pool::builder(tls::manager(config, self.options.tls, &connector))
             .max_size(self.options.pool_size)
             .wait_timeout(Some(timeout))
             .create_timeout(Some(connecting))

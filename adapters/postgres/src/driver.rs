@@ -38,8 +38,6 @@ const ATTEMPTS: u32 = 8;
 /// share connections, where they travel back to back without waiting for each other's answers.
 pub(crate) struct Driver {
     pool: Pool,
-    /// Whether the pool is ours to close.
-    owned: bool,
     statements: Statements,
     /// For a connection, be it returned by another call or new.
     patience: Duration,
@@ -70,7 +68,6 @@ impl Driver {
     ) -> Result<Self> {
         let mut driver = Self {
             pool,
-            owned: connector.is_some(),
             statements,
             patience,
             fenced: false,
@@ -89,8 +86,9 @@ impl Driver {
         self.fenced
     }
 
+    /// Closes the pool if it is ours.
     pub(crate) fn close(&self) {
-        if self.owned {
+        if self.canceller.connector.is_some() {
             self.pool.close();
         }
     }

@@ -91,13 +91,14 @@ impl Table {
                 Some(bound) => self.driver.change(&page.bounded, &[&from, &except, &most, bound]).await?,
                 None => self.driver.change(&page.unbounded, &[&from, &except, &most]).await?,
             };
-            let row = answer.rows.first().ok_or_else(|| Error::new(ErrorKind::Other, "no row"))?;
-            cleared += row.try_get::<_, i64>(0).map_err(corrupt)?.cast_unsigned();
+            let Some(row) = answer.rows.first() else {
+                return Ok(cleared);
+            };
+            let count = |at: usize| row.try_get::<_, i64>(at).map_err(corrupt);
+            cleared += count(0)?.cast_unsigned();
             match row.try_get::<_, Option<String>>(2).map_err(corrupt)? {
                 // Entries that are written again under keys that have been cleared stay.
-                Some(last) if row.try_get::<_, i64>(1).map_err(corrupt)? == most => {
-                    (from, except) = (last.clone(), Some(last));
-                }
+                Some(last) if count(1)? == most => (from, except) = (last.clone(), Some(last)),
                 _ => return Ok(cleared),
             }
         }

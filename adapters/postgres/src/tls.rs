@@ -31,7 +31,7 @@ pub(crate) fn connector(mode: TlsMode, roots: Option<&Roots>) -> Result<Connecto
     }
 }
 
-pub(crate) fn manager(mut config: Config, mode: TlsMode, connector: Connector) -> Manager {
+pub(crate) fn manager(mut config: Config, mode: TlsMode, connector: &Connector) -> Manager {
     config.ssl_mode(match mode {
         TlsMode::Disable => SslMode::Disable,
         TlsMode::Prefer => SslMode::Prefer,
@@ -39,7 +39,7 @@ pub(crate) fn manager(mut config: Config, mode: TlsMode, connector: Connector) -
     });
     // No query on checkout: a connection that has broken says so when it is used.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    Manager::from_config(config, connector, recycling)
+    Manager::from_config(config, Connector::clone(connector), recycling)
 }
 
 #[cfg(all(test, not(feature = "tls")))]
