@@ -199,12 +199,17 @@ impl Shard {
         self.rows.get(key).filter(|row| row.is_live(now))
     }
 
-    /// Those of the `count` keys after the ID `last` that begin with `prefix`; `None` at the end.
+    /// Up to `count` keys that begin with `prefix`, after the ID `last`; `None` at the end.
     fn page(&self, prefix: &str, last: &mut u64, count: usize) -> Option<Vec<Key>> {
         let after = (Bound::Excluded(*last), Bound::Unbounded);
-        let page = || self.keys.range(after).take(count);
-        *last = *page().last()?.0;
-        Some(page().map(|(_, key)| key).filter(|key| key.as_str().starts_with(prefix)).cloned().collect())
+        let look = |(id, key): (&u64, _)| {
+            *last = *id;
+            key
+        };
+        let mut keys = self.keys.range(after).map(look).peekable();
+        keys.peek()?;
+        let begins = |key: &&Key| key.as_str().starts_with(prefix);
+        Some(keys.take(PAGE.get()).filter(begins).take(count).cloned().collect())
     }
 
     /// Whether there is an entry; an error if the condition does not hold.
