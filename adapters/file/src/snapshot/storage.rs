@@ -29,8 +29,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// again.
 ///
 /// **The file holds the state of one moment**: the one at which its save began. Changes during a save
-/// are in the next one. The first of them copies the table of the entries, but not their values: with a
-/// million entries it takes some tenths of a second.
+/// are in the next one. The first of them copies the table of the entries, without their values: the more
+/// entries there are, the longer it takes.
 ///
 /// Dropping the last handle without a close writes the last changes at once, which blocks the thread
 /// for as long as that takes and can report an error only through `tracing`: close it instead. If a close
