@@ -95,8 +95,13 @@ impl Directory {
             Ok(lock) => lock,
             Err(error) => return fail_all(changes.len(), &error),
         };
-        let mut results: Vec<_> =
-            changes.iter().map(|(at, change)| self.change(&mut lock, at, change)).collect();
+        let mut results = Vec::with_capacity(changes.len());
+        for (at, change) in changes {
+            results.push(match results.last() {
+                Some(Err(error)) if Error::is_gone(error) => Err(error.clone().not_applied()),
+                _ => self.change(&mut lock, at, change),
+            });
+        }
         if let Err(error) = self.sync(&mut lock) {
             results
                 .iter_mut()

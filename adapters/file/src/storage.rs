@@ -1,6 +1,12 @@
 //! The storage on a directory.
 
-use std::{collections::BTreeMap, fmt, future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, future,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
@@ -31,6 +37,9 @@ const PARALLEL: usize = 8;
 
 /// How many files of a batch are read in one go.
 const READ_CHUNK: usize = 256;
+
+/// The changes of a batch that share a lock, and their places in the batch.
+type Group = (Vec<usize>, Vec<(EntryPath, Change)>);
 
 /// A storage that keeps one file per key in a directory.
 ///
@@ -149,7 +158,7 @@ impl Storage for FileStorage {
         // The runtime that the sweeper ran on may have shut down.
         self.sweeper.iter().for_each(Sweeper::ensure_running);
         let mut results = Vec::with_capacity(changes.len());
-        let mut groups: BTreeMap<usize, (Vec<usize>, Vec<(EntryPath, Change)>)> = BTreeMap::new();
+        let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
         for (place, change) in changes.into_iter().enumerate() {
             match self.directory.tree.format.path(&change.key) {
                 Ok(at) => {
@@ -160,11 +169,20 @@ impl Storage for FileStorage {
                 Err(error) => results.push((place, Err(error))),
             }
         }
-        let apply = |(lock, (places, group)): (usize, (Vec<usize>, Vec<(EntryPath, Change)>))| async move {
+        let gone = &OnceLock::new();
+        let apply = |(lock, (places, group)): (usize, Group)| async move {
             let apply =
                 move |directory: &Directory, guard: &mut ShardGuard| Ok(directory.apply(guard, &group));
-            let applied = locked(&self.directory, lock, apply).await;
+            let applied = match gone.get() {
+                Some(error) => Err(Error::clone(error)),
+                None => locked(&self.directory, lock, apply).await,
+            };
             let applied = applied.unwrap_or_else(|error| fail_all(places.len(), &error));
+            // The groups that wait for their turn would find the same.
+            let failed = |result: &Result<Applied>| result.as_ref().err().filter(|e| e.is_gone()).cloned();
+            if let Some(error) = applied.iter().find_map(failed) {
+                gone.get_or_init(|| error.not_applied());
+            }
             stream::iter(places.into_iter().zip(applied))
         };
         let applied = stream::iter(groups).map(apply).buffer_unordered(PARALLEL).flatten();

@@ -4,12 +4,12 @@ use std::{
     fs::{self, File, OpenOptions},
     num::NonZeroUsize,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use larder_core::{
-    Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, ReadOptions, Result, Version,
+    Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Result, Version,
 };
 use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
 use larder_testkit::{Fails, Must, Suite, race, until};
@@ -64,6 +64,24 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             drop(held);
             write.await.must("join").must("write");
             assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "2");
+        })
+        .case("batch_ends_where_another_process_keeps_the_locks", |context| async move {
+            let timeout = Duration::from_secs(1);
+            let builder = context.factory.builder(context.target.space()).lock_timeout(timeout);
+            let storage = builder.open().await.must("open");
+            let put = |at| Change::put(key(&format!("k{at}")), "1", Expiry::Never);
+            let puts = || (0..600).map(put).collect();
+            assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
+            let held = hold_locks(&context.factory.path(context.target.space()).join(".larder/locks"));
+            let begun = Instant::now();
+            for result in storage.apply(puts()).await {
+                let error = result.fails(ErrorKind::Unavailable, "apply");
+                assert_eq!(error.outcome(), Outcome::NotApplied);
+            }
+            // There are 64 locks, and eight at a time are waited for.
+            assert!(begun.elapsed() < 5 * timeout, "all locks were waited for: {:?}", begun.elapsed());
+            drop(held);
+            assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
         })
         .case("two_handles_that_race_win_once", |context| async move {
             for round in 0..20 {
