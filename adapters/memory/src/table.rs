@@ -209,7 +209,7 @@ impl Shard {
         let mut keys = self.keys.range(after).map(look).peekable();
         keys.peek()?;
         let begins = |key: &&Key| key.as_str().starts_with(prefix);
-        Some(keys.take(PAGE.get()).filter(begins).take(count).cloned().collect())
+        Some(keys.take(PAGE).filter(begins).take(count).cloned().collect())
     }
 
     /// Whether there is an entry; an error if the condition does not hold.
