@@ -211,7 +211,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             drop(found.pop().unwrap().fails(ErrorKind::Corrupt, "its version is null"));
             assert!(found.pop().unwrap().unwrap().is_some());
             let listed: Vec<_> = storage.entries("").collect().await;
-            let kinds: Vec<_> = listed.iter().map(|entry| entry.as_ref().err().map(|error| error.kind())).collect();
+            let kinds: Vec<_> = listed.iter().map(|entry| entry.as_ref().err().map(larder_core::Error::kind)).collect();
             assert_eq!(kinds, [None, Some(ErrorKind::Corrupt)]);
             assert!(storage.contains(&keys[1]).await.unwrap());
             storage.write(&keys[1], Bytes::from_static(b"y")).if_present().await.unwrap();
