@@ -8,7 +8,7 @@ use larder_core::{
 };
 
 use crate::{
-    error::{fail_all, unsynced},
+    error::fail_all,
     format::{EntryPath, Stored, is_alive},
     lock::{self, Locks, ShardGuard, WriteLock},
     tree::{Found, Names, Tree},
@@ -163,7 +163,10 @@ impl Directory {
     /// Puts the changes under the lock on the disk, if so configured.
     fn sync(&self, lock: &mut WriteLock<'_>) -> Result<()> {
         if self.tree.sync {
-            lock.renamed.iter().try_for_each(|shard| self.tree.sync_shard(shard)).map_err(unsynced)?;
+            lock.renamed
+                .iter()
+                .try_for_each(|shard| self.tree.sync_shard(shard))
+                .map_err(Error::partly_applied)?;
             lock.mark_synced();
         }
         Ok(())
@@ -177,7 +180,7 @@ impl Directory {
             // It replaces whatever there is.
             (Action::Put(..), Condition::Any) => {}
             _ => {
-                let current = self.current(at, key, false, now)?;
+                let current = self.current(at, key, false, now).map_err(Error::not_applied)?;
                 if !condition.holds(current.as_ref().map(|current| &current.version)) {
                     return Err(Error::conflict());
                 }

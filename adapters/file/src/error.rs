@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use larder_core::{Error, ErrorKind, Outcome, Result};
+use larder_core::{Error, ErrorKind, Result};
 
 /// An error of the operating system. Its text names no path, so no key.
 pub(crate) fn io(error: io::Error) -> Error {
@@ -57,13 +57,13 @@ pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
-/// An error after a change was made, which is perhaps not on the disk. The kind must not say that nothing
-/// has changed.
-pub(crate) fn unsynced(error: Error) -> Error {
-    if error.outcome() == Outcome::Unknown {
-        return error;
+/// An error of the system call that makes a change. Without permission or room it has not made it.
+pub(crate) fn unchanged(error: io::Error) -> Error {
+    let error = io(error);
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::StorageFull => error.not_applied(),
+        _ => error,
     }
-    Error::new(ErrorKind::Other, "the change was made, but could not be put on the disk").with_source(error)
 }
 
 /// The user has to change an option or the path first.

@@ -58,9 +58,9 @@ impl Tree {
         match replace() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.create_shard(&at.shard)?;
-                replace().map_err(error::io)
+                replace().map_err(error::unchanged)
             }
-            replaced => replaced.map_err(error::io),
+            replaced => replaced.map_err(error::unchanged),
         }
     }
 
@@ -80,7 +80,7 @@ impl Tree {
         match fs::remove_file(self.path(at)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.dir.check().map(|()| false),
-            Err(error) => Err(error::io(error)),
+            Err(error) => Err(error::unchanged(error)),
         }
     }
 

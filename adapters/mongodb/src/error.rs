@@ -93,7 +93,9 @@ pub(crate) fn from_driver(failed: &DriverError) -> Error {
 /// it returns the error of the attempt that may have reached a server.
 fn is_not_sent(error: &DriverError) -> bool {
     match error.kind.as_ref() {
-        DriverKind::ServerSelection { .. } | DriverKind::DnsResolve { .. } => true,
+        DriverKind::ServerSelection { .. }
+        | DriverKind::DnsResolve { .. }
+        | DriverKind::Authentication { .. } => true,
         DriverKind::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
         // The other such error interrupts calls that have been sent.
         DriverKind::ConnectionPoolCleared { message, .. } => message.starts_with("Connection pool for "),
@@ -144,7 +146,9 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
         DUPLICATE_KEY => (Conflict, "another write created the entry at the same time"),
         _ => (Other, "the server reports an error"),
     };
-    Error::new(kind, message).with_source(cause(code, name))
+    let error = Error::new(kind, message).with_source(cause(code, name));
+    // The server checks permissions before it does anything.
+    if kind == PermissionDenied { error.not_applied() } else { error }
 }
 
 /// An error that the server reports for a write that has been done, but that not enough servers have

@@ -39,8 +39,13 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         }
         _ => (ErrorKind::Other, "the call failed"),
     };
-    // A statement that did not get its lock, or no connection, has changed nothing.
-    let not_applied = is_locked(&error) || matches!(error, sqlx::Error::PoolTimedOut);
+    // A statement that did not get its lock, or no connection, has changed nothing. Nor has one that SQLite
+    // refused: it rolls the statement back, or the transaction.
+    let refused = matches!(
+        code(&error) & 0xff,
+        code::PERM | code::AUTH | code::READONLY | code::FULL | code::CANTOPEN | code::NOTADB
+    );
+    let not_applied = refused || is_locked(&error) || matches!(error, sqlx::Error::PoolTimedOut);
     let error = Error::new(kind, message).with_source(cause(error));
     if not_applied { error.not_applied() } else { error }
 }

@@ -29,7 +29,7 @@ use larder_core::{Info, Key, Purge, Result, Version, Versions};
 
 use super::entry::{Encoded, EntryFormat, Header, Stored, check_key};
 use crate::{
-    error::{self, corrupt, unsynced},
+    error::{self, corrupt},
     files,
 };
 
@@ -209,7 +209,7 @@ fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> Result<()> {
         crate::power_cut::content_changed(path);
         if sync { files::sync_content(&file, path) } else { Ok(()) }
     };
-    change().map_err(|error| unsynced(error::io(error)))
+    change().map_err(|error| error::io(error).partly_applied())
 }
 
 #[cfg(test)]
