@@ -209,7 +209,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. Entries that are
-    /// written at the same time may or may not be deleted. Entries that a listing cannot name stay.
+    /// written at the same time may or may not be deleted. What another program has written and a
+    /// listing cannot name stays.
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
         let options = ListOptions::new().prefix(prefix).keys_only();

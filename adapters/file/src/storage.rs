@@ -46,7 +46,7 @@ type Group = (Vec<usize>, Vec<(EntryPath, Change)>);
 /// Needs a tokio runtime. See the [crate's documentation](crate) for its files and options.
 pub struct FileStorage {
     directory: Arc<Directory>,
-    sweeper: Option<Sweeper>,
+    sweeper: Sweeper,
 }
 
 impl FileStorage {
@@ -93,7 +93,7 @@ impl FileBuilder {
         let existing = self.existing;
         blocking(move || setup::open(&opened, existing)).await?;
         let sweep = if existing || !format.info().expiry { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
-        let sweeper = sweep.map(|every| Sweeper::start("file", Arc::downgrade(&directory), every, purge));
+        let sweeper = Sweeper::start("file", Arc::downgrade(&directory), sweep, purge);
         Ok(Store::from(FileStorage { directory, sweeper }))
     }
 }
@@ -107,6 +107,7 @@ impl Storage for FileStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let (key, options) = (key.clone(), *options);
         if let Some(expiry) = options.touch {
+            self.sweeper.ensure_running();
             let at = self.directory.tree.format.path(&key)?;
             let lock = at.lock;
             let touch = move |directory: &Directory, guard: &mut ShardGuard| {
@@ -156,7 +157,7 @@ impl Storage for FileStorage {
     /// do.
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         // The runtime that the sweeper ran on may have shut down.
-        self.sweeper.iter().for_each(Sweeper::ensure_running);
+        self.sweeper.ensure_running();
         let mut results = Vec::with_capacity(changes.len());
         let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
         for (place, change) in changes.into_iter().enumerate() {
@@ -213,9 +214,7 @@ impl Storage for FileStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         self.directory.locks.close().await;
         Ok(())
     }
