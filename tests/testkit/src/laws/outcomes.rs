@@ -2,14 +2,14 @@
 //!
 //! Each law takes the store away: before a change can be sent, or with its answer on the way.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 use larder_core::{Action, Change, Error, Expiry, Key, Outcome, ReadOptions, Result};
 
 use super::{
     key,
-    stage::{PATIENCE, Stage, may_be_repeated},
+    stage::{Stage, may_be_repeated},
 };
 use crate::{Handle, Must, Target, until};
 
@@ -146,6 +146,9 @@ enum End {
     /// An answer that no storage can read.
     Damage,
 }
+
+/// How long an adapter may take to notice that its connections are closed.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 const NOTHING_KEPT: &str = "no answer could be kept back";
 

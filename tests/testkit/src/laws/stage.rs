@@ -7,7 +7,7 @@ use larder_core::{Change, Error, Expiry, Result};
 use super::key;
 use crate::{Handle, Line, Must, Target, until};
 
-/// How long it may take until a storage notices what has become of its connections.
+/// How long it may take until a newer change is acknowledged.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A handle over a line, and another on the same data.
