@@ -124,8 +124,8 @@
 //! [`Unavailable`](larder_core::ErrorKind::Unavailable) may still happen. As long as its connection is open,
 //! later writes of the same key through this store wait for it. If the connection broke, the server may
 //! still carry out what it has received, even after a later write of that key was acknowledged: the adapter
-//! has no way to confirm that an operation of a lost connection has ended, so it does not claim the
-//! capability [`fenced`](larder_core::Info::fenced). A late write on a condition changes nothing,
+//! has no way to confirm that an operation of a lost connection has ended, so it does not claim
+//! [`fenced`](larder_core::Info::fenced). A late write on a condition changes nothing,
 //! because the version is another one by then.
 //!
 //! Such an error is marked as [not applied](larder_core::Outcome::NotApplied) if nothing was sent: no

@@ -2,7 +2,7 @@
 //!
 //! Each law of [`Storage`](larder_core::Storage)'s contract is a public async function in
 //! [`laws`]; the store's [`Info`](larder_core::Info) decides what it has to show.
-//! Where a capability is absent, the law checks that the operation is refused as
+//! Where an ability is not claimed, the law checks that the operation is refused as
 //! [`Unsupported`](larder_core::ErrorKind::Unsupported), not half done.
 //!
 //! An adapter's author writes a [`Factory`] (or a [closure](factory())), which opens handles on

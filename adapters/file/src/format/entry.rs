@@ -43,7 +43,7 @@ pub(crate) struct Header {
 /// A format in which a directory holds entries. The methods that have a default are those of Larder's own
 /// layout.
 pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
-    /// The capabilities of a storage with this format.
+    /// What a storage with this format does.
     fn info(&self) -> Info;
 
     /// The format's name in the directory's marker; `None` if the directory has no marker.
