@@ -61,7 +61,7 @@ fn mongodb(criterion: &mut Criterion) {
         let expiry = IndexModel::builder().keys(doc! { "expires_at": 1 }).options(expiry).build();
         raw.create_index(expiry).await.unwrap();
         for number in 0..FEW {
-            ours.write(&key(number), VALUE.clone(), Expiry::After(TTL)).await.unwrap();
+            ours.write(&key(number), VALUE.clone()).expires_in(TTL).await.unwrap();
             write(&raw, number).await;
             peer.save(&record(number)).await.unwrap();
         }
