@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use larder_core::Storage;
+use larder_core::{Error, Storage};
 use tokio::runtime::Handle;
 
-use super::{batch::Batch, pending::Queued, shared::Shared};
+use super::{
+    batch::Batch,
+    pending::{Queued, Reply},
+    shared::Shared,
+};
 
 /// How often others may run, at most, between two batches.
 const GATHERING: usize = 8;
@@ -58,10 +62,19 @@ impl<S: Storage> LaneGuard<S> {
 
     /// Takes the next batch out of the queue.
     fn collect(&self) -> Option<Batch> {
+        let (batch, forsaken) = self.take();
+        for (reply, error) in forsaken {
+            reply.send(Err(error));
+        }
+        batch
+    }
+
+    /// The next batch, and the writes before it that are not to be sent any more.
+    fn take(&self) -> (Option<Batch>, Vec<(Reply, Error)>) {
         let mut state = self.shared.lanes[self.lane].lock();
         let state = &mut *state;
         state.running.clear();
-        let mut batch = Batch::default();
+        let (mut batch, mut forsaken) = (Batch::default(), Vec::new());
         while let Some(queued) = state.queue.front() {
             if queued.is_cancelled() {
                 state.queue.pop_front();
@@ -73,15 +86,18 @@ impl<S: Storage> LaneGuard<S> {
                 break;
             }
             match state.queue.pop_front() {
-                Some(Queued::Write(pending)) => {
-                    state.running.push(pending.hash);
-                    batch.push(pending);
-                }
+                Some(Queued::Write(pending)) => match pending.reply.gone() {
+                    Some(error) => forsaken.push((pending.reply, error)),
+                    None => {
+                        state.running.push(pending.hash);
+                        batch.push(pending);
+                    }
+                },
                 Some(Queued::Barrier(waiting)) => batch.push_barrier(waiting),
                 None => break,
             }
         }
-        (!batch.is_empty()).then_some(batch)
+        ((!batch.is_empty()).then_some(batch), forsaken)
     }
 }
 

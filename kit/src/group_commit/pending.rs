@@ -1,8 +1,8 @@
 //! Writes that wait for their batch, and how their callers learn the outcome.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_core::{Bytes, Change, Expiry, Key, Result, Storage, WriteOptions, Written};
+use larder_core::{Bytes, Change, Error, Expiry, Key, Result, Storage, WriteOptions, Written};
 use tokio::sync::oneshot;
 
 /// A write without a condition.
@@ -70,6 +70,14 @@ impl Reply {
         }
     }
 
+    /// Why the write is not to be sent any more: another one of the same `apply` has found the store gone.
+    pub(super) fn gone(&self) -> Option<Error> {
+        match self {
+            Self::One(_) => None,
+            Self::Part { group, .. } => group.lock().gone.clone(),
+        }
+    }
+
     pub(super) fn send(self, outcome: Result<Written>) {
         match self {
             // The caller may have gone in the meantime.
@@ -88,6 +96,8 @@ pub(super) struct Group(Mutex<Unsettled>);
 struct Unsettled {
     open: usize,
     outcomes: Outcomes,
+    /// The store could not be reached.
+    gone: Option<Error>,
     caller: Option<oneshot::Sender<Outcomes>>,
 }
 
@@ -95,18 +105,26 @@ impl Group {
     /// A group of as many writes; the receiver gets their outcomes once all of them are settled.
     pub(super) fn new(writes: usize) -> (Arc<Self>, oneshot::Receiver<Outcomes>) {
         let (sender, receiver) = oneshot::channel();
-        let unsettled =
-            Unsettled { open: writes, outcomes: Vec::with_capacity(writes), caller: Some(sender) };
+        let outcomes = Vec::with_capacity(writes);
+        let unsettled = Unsettled { open: writes, outcomes, gone: None, caller: Some(sender) };
         (Arc::new(Self(Mutex::new(unsettled))), receiver)
     }
 
+    fn lock(&self) -> MutexGuard<'_, Unsettled> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_cancelled(&self) -> bool {
-        let unsettled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        unsettled.caller.as_ref().is_none_or(oneshot::Sender::is_closed)
+        self.lock().caller.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
     fn settle(&self, place: usize, outcome: Result<Written>) {
-        let mut unsettled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsettled = self.lock();
+        if let Err(error) = &outcome
+            && error.is_gone()
+        {
+            unsettled.gone.get_or_insert_with(|| error.clone().not_applied());
+        }
         unsettled.outcomes.push((place, outcome));
         unsettled.open = unsettled.open.saturating_sub(1);
         if unsettled.open == 0

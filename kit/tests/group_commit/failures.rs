@@ -1,6 +1,6 @@
 //! Which writes fail when something fails.
 
-use larder_core::ErrorKind;
+use larder_core::{ErrorKind, Outcome};
 
 use crate::{
     apply_puts, begin, commit, commit_with, failures,
@@ -126,6 +126,23 @@ async fn an_apply_says_which_puts_failed() {
     }
     let error = put_many(&storage, &[("a", "gone"), ("b", "2")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_apply_that_has_found_the_store_gone_sends_no_more() {
+    let probe = Probe::gated();
+    probe.fault("gone", Fault::Unavailable);
+    let storage = commit_with(&probe, |builder| builder.max_batch(2));
+    let puts = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "gone"), ("e", "1"), ("f", "1"), ("g", "1")];
+    begin! { apply = apply_puts(&storage, &puts); later = put(&storage, "h", "1"); }
+    probe.let_all_go();
+    let errors = failures(apply.await);
+    let outcomes: Vec<_> = errors.iter().map(|(place, error)| (*place, error.outcome())).collect();
+    let (unknown, unsent) = (Outcome::Unknown, Outcome::NotApplied);
+    assert_eq!(outcomes, [(2, unknown), (3, unknown), (4, unsent), (5, unsent), (6, unsent)]);
+    assert!(errors.iter().all(|(_, error)| error.kind() == ErrorKind::Unavailable));
+    later.await.unwrap();
+    assert_eq!(probe.log(), ["apply a=1 b=1", "apply c=1 d=gone", "write h=1"]);
 }
 
 #[tokio::test]
