@@ -94,14 +94,18 @@ impl Change {
         self
     }
 
-    /// How many bytes of key and value the change carries.
+    /// How many bytes the change carries: its key, its value, and a version that is a content.
     #[must_use]
     pub fn size(&self) -> usize {
         let value = match &self.action {
             Action::Put(value, _) => value.len(),
             Action::Delete | Action::Touch(_) => 0,
         };
-        self.key.as_bytes().len() + value
+        let seen = match &self.condition {
+            Condition::At(version) => version.as_content().map_or(0, Bytes::len),
+            Condition::Any | Condition::Absent | Condition::Present => 0,
+        };
+        self.key.as_bytes().len() + value + seen
     }
 }
 
@@ -165,5 +169,7 @@ mod tests {
         let change = Change::put(Key::new("secret").unwrap(), "hunter2", Expiry::Never);
         assert!(!format!("{change:?}").contains("hunter2"));
         assert_eq!(change.size(), 13);
+        let seen = Version::from_content(Bytes::from_static(b"before"));
+        assert_eq!(change.on(Condition::At(seen)).size(), 19);
     }
 }
