@@ -92,7 +92,9 @@ impl Reply {
                 || error::code(&error) == Some(COMMAND_NOT_FOUND);
             return if unknown { Ok(None) } else { Err(error) };
         };
-        let rest = error.source().and_then(|source| source.downcast_ref()).map(error::from_driver);
+        // It may be of the reading of the results, so it proves nothing.
+        let rest = error.source().and_then(|source| source.downcast_ref::<Box<DriverError>>());
+        let rest = rest.map(|rest| error::from_driver(rest).partly_applied());
         let mut reply = Self { failed: failed.clone(), rest, ..Self::default() };
         if let Some(PartialBulkWriteResult::Verbose(done)) = reply.failed.partial_result.take() {
             reply.done = done;

@@ -146,9 +146,7 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
         DUPLICATE_KEY => (Conflict, "another write created the entry at the same time"),
         _ => (Other, "the server reports an error"),
     };
-    let error = Error::new(kind, message).with_source(cause(code, name));
-    // The server checks permissions before it does anything.
-    if kind == PermissionDenied { error.not_applied() } else { error }
+    Error::new(kind, message).with_source(cause(code, name))
 }
 
 /// An error that the server reports for a write that has been done, but that not enough servers have

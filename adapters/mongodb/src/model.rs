@@ -204,7 +204,8 @@ impl Model {
         };
         let upsert = matches!(condition, Condition::Any | Condition::Absent);
         Ok(Statement {
-            filter: self.on(key, condition)?,
+            // An upsert has to match an expired document too, so as to replace it.
+            filter: if upsert { self.on(key, condition)? } else { self.live_on(key, condition)? },
             update: Some(update),
             upsert,
             version: Some(version),
@@ -225,11 +226,8 @@ impl Model {
         let is_put = matches!(change.action, Action::Put(..));
         let found = match change.condition {
             Condition::Any if is_put => true,
-            // A document that matches and has expired is not modified, nor is a live one if the entry is to
-            // be absent. Nothing expires in grammY's layout, where a value that is written again as it was
-            // modifies nothing.
+            // The filter matches a live document too, which is then not modified.
             Condition::Absent => modified > 0,
-            _ if is_put && self.layout == Layout::Larder => modified > 0,
             _ => matched > 0,
         };
         if !found && change.condition != Condition::Any {
@@ -334,8 +332,8 @@ impl Model {
     }
 }
 
-/// An update that puts an entry of our own layout in the place of the document, on a condition. If the
-/// condition does not hold, the document stays as it is, and is not modified.
+/// An update that puts an entry of our own layout in the place of the document. If the entry is to be absent
+/// and is not, the document stays as it is, and is not modified.
 fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condition) -> UpdateModifications {
     let token = version.as_token().unwrap_or_default().cast_signed();
     // A literal: in an expression a string such as `$x` would be the name of a field.
@@ -344,9 +342,8 @@ fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condi
     // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
     let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
     let replacement: Bson = match condition {
-        Condition::Any => entry.into(),
         Condition::Absent => doc! { "$cond": [exists, "$$ROOT", entry] }.into(),
-        _ => doc! { "$cond": [is_live(), entry, "$$ROOT"] }.into(),
+        _ => entry.into(),
     };
     vec![doc! { "$replaceWith": replacement }].into()
 }
