@@ -225,8 +225,10 @@ fn from_message(code: &str, detail: &str) -> Error {
     }
     let shown: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
     let error = Error::new(Kind::Other, format!("the server answered with an error ({shown})"));
-    // Another code may be that of a proxy, which knows nothing of the change.
-    if code == "ERR" { error.not_applied() } else { error }
+    // Another code may be that of a proxy, which knows nothing of the change. Some proxies also report with
+    // this one that their own connection to the server has failed.
+    let of_a_proxy = ["timed out", "onnection", "closed"].iter().any(|words| detail.contains(words));
+    if code == "ERR" && !of_a_proxy { error.not_applied() } else { error }
 }
 
 #[cfg(test)]
@@ -287,6 +289,13 @@ mod tests {
         ] {
             assert_eq!(reply(line).kind(), kind, "{line}");
             assert_eq!(reply(line).is_retryable(), kind == ErrorKind::Unavailable, "{line}");
+        }
+    }
+
+    #[test]
+    fn failure_of_a_proxy_proves_nothing() {
+        for line in ["ERR Connection timed out", "ERR Connection refused", "PROXY no server"] {
+            assert_eq!(reply(line).outcome(), Outcome::Unknown, "{line}");
         }
     }
 
