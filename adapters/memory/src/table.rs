@@ -257,6 +257,10 @@ impl Shard {
     /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
     /// refused.
     fn make_room(&mut self, limits: &Limits, key: &Key, row: &Row, now: Instant) -> Result<()> {
+        if limits.when_full == WhenFull::Evict {
+            // Not itself: it would lose its place in a listing.
+            self.rows.to_back(key);
+        }
         loop {
             let replaced = self.rows.get(key);
             let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
