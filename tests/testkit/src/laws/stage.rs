@@ -36,18 +36,19 @@ impl Stage {
         let (one, value) = (key("warm-up"), self.handle.value("x"));
         let put = Change::put(one.clone(), value.clone(), Expiry::Never);
         let info = self.handle.info();
+        // Whether it succeeds: a slow store may not answer within the short time-outs of such a handle.
         for _ in 0..2 {
-            self.handle.put(&one, &value).await;
+            drop(self.handle.write(&one, value.clone()).await);
             if info.expiry {
-                self.handle.touch(&one, Expiry::after_secs(60)).await.must("touch");
+                drop(self.handle.touch(&one, Expiry::after_secs(60)).await);
             }
-            self.handle.delete(&one).await.must("delete");
+            drop(self.handle.delete(&one).await);
             if info.conditions() {
-                self.handle.write(&one, value.clone()).if_absent().await.must("write if absent");
+                drop(self.handle.write(&one, value.clone()).if_absent().await);
             }
-            self.handle.apply_all(vec![put.clone()], "write in a batch").await;
-            self.handle.delete_all(std::slice::from_ref(&one), "delete in a batch").await;
+            drop(self.handle.apply(vec![put.clone(), Change::delete(one.clone())]).await);
         }
+        self.works_on().await;
     }
 
     /// Repeats `newer` until it is acknowledged.
