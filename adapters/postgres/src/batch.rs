@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::OnceLock};
 
 use futures_util::{StreamExt, stream};
-use larder_core::{Action, Applied, Change, Error, ErrorKind, Result, Storage, Written};
+use larder_core::{Action, Applied, Change, Error, ErrorKind, Outcome, Result, Storage, Written};
 use larder_kit::{Batch, Limits, is_bulk};
 
 use crate::{
@@ -52,7 +52,7 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
             Some(error) => Err(error.clone().not_applied()),
         };
         match applied {
-            Err(error) if part.len() > 1 && blames_an_entry(error.kind()) => {
+            Err(error) if part.len() > 1 && blames_an_entry(&error) => {
                 let rest = part.split_off(part.len() / 2);
                 parts.extend([rest, part]);
             }
@@ -74,9 +74,11 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
 }
 
 /// Whether the server refused what a statement contained, so that one entry of several may be to
-/// blame.
-fn blames_an_entry(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidValue | ErrorKind::TooLarge | ErrorKind::InvalidKey | ErrorKind::Other)
+/// blame. What may have been done is not sent again.
+fn blames_an_entry(error: &Error) -> bool {
+    use ErrorKind::{InvalidKey, InvalidValue, Other, TooLarge};
+    error.outcome() == Outcome::NotApplied
+        && matches!(error.kind(), InvalidValue | TooLarge | InvalidKey | Other)
 }
 
 async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
