@@ -21,9 +21,10 @@ mod code {
     pub(super) const CONSTRAINT: u32 = 19;
     pub(super) const AUTH: u32 = 23;
     pub(super) const NOTADB: u32 = 26;
+    pub(super) const CONSTRAINT_TRIGGER: u32 = 1811;
 }
 
-/// The driver's error as Larder's. SQLite's messages name tables and columns, never a value.
+/// The driver's error as Larder's. SQLite's own messages name tables and columns, never a value.
 pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(database) => classify(code(&error), database.message()),
@@ -46,7 +47,12 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         code::PERM | code::AUTH | code::READONLY | code::FULL | code::CANTOPEN | code::NOTADB
     );
     let not_applied = refused || is_locked(&error) || matches!(error, sqlx::Error::PoolTimedOut);
-    let error = Error::new(kind, message).with_source(cause(error));
+    let error = if code(&error) == code::CONSTRAINT_TRIGGER {
+        // The text is the trigger's and may quote the row.
+        Error::new(kind, message).with_source("SQLITE_CONSTRAINT_TRIGGER")
+    } else {
+        Error::new(kind, message).with_source(cause(error))
+    };
     if not_applied { error.not_applied() } else { error }
 }
 

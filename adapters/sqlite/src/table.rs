@@ -50,8 +50,9 @@ impl Table {
         }
         let mut found = HashMap::new();
         for key in keys {
-            if let Some(record) = self.read(key, options).await.transpose() {
-                found.insert(key.to_string(), record);
+            match self.read(key, options).await {
+                Err(error) if error.is_gone() => return Err(error),
+                record => found.extend(record.transpose().map(|record| (key.to_string(), record))),
             }
         }
         Ok(found)
