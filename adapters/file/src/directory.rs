@@ -120,11 +120,11 @@ impl Directory {
             let mut lock = self.lock(guard)?;
             for found in page {
                 // One that cannot be read has no known prefix.
-                let begins = || {
-                    let key = self.tree.key(found).ok().flatten();
-                    key.is_some_and(|key| key.as_str().starts_with(prefix))
+                let begins = || match self.tree.key(found) {
+                    Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+                    key => Ok(key.ok().flatten().is_some_and(|key| key.as_str().starts_with(prefix))),
                 };
-                if prefix.is_empty() || begins() {
+                if prefix.is_empty() || begins()? {
                     deleted += u64::from(self.delete(&mut lock, &found.at)?);
                 }
             }

@@ -104,6 +104,10 @@ impl Map {
 
     /// Removes expired entries. A snapshot leaves them out anyway, so this does not count as a change.
     pub(super) fn purge(&mut self, now: i64) -> u64 {
+        // The table is copied while it is being saved.
+        if self.slots.values().all(|slot| slot.is_alive(now)) {
+            return 0;
+        }
         let before = self.slots.len();
         Arc::make_mut(&mut self.slots).retain(|_, slot| slot.is_alive(now));
         (before - self.slots.len()) as u64
@@ -111,6 +115,9 @@ impl Map {
 
     /// Removes all entries whose keys begin with `prefix`; returns how many there were.
     pub(super) fn clear(&mut self, prefix: &str, now: i64) -> u64 {
+        if !self.slots.keys().any(|key| key.as_str().starts_with(prefix)) {
+            return 0;
+        }
         let mut cleared = 0;
         Arc::make_mut(&mut self.slots).retain(|key, slot| {
             let goes = key.as_str().starts_with(prefix);
