@@ -14,7 +14,7 @@ use std::{
 
 use larder_core::{Error, Key, Store};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Command,
     runtime::Runtime,
 };
@@ -28,9 +28,12 @@ const KILLS: (usize, usize) = (20, 10);
 /// How many tasks write in it.
 const WRITERS: usize = 8;
 /// How many tasks of each process increment the number.
-const INCREMENTERS: (usize, usize) = (4, 1);
+const INCREMENTERS: (usize, usize) = (8, 1);
 /// How often each of them does.
-const INCREMENTS: usize = 50;
+const INCREMENTS: usize = 100;
+
+/// What a process prints once it has opened the store.
+const READY: &str = "ready";
 
 const SUITE: &str = "LARDER_TESTKIT_PROCESS_SUITE";
 const ADDRESS: &str = "LARDER_TESTKIT_PROCESS_ADDRESS";
@@ -137,7 +140,7 @@ impl<F: Factory> Processes<F> {
 
 /// What is acknowledged to a process is still stored, and whole, after that process was killed.
 async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: &Target) {
-    let mut acknowledged = [0_u64; WRITERS];
+    let (mut acknowledged, mut read) = ([0_u64; WRITERS], [0_u64; WRITERS]);
     let mut next = 1;
     for kill in 0..target.count(KILLS.0, KILLS.1) {
         // Where only one process may have the store open, that is the one that is killed.
@@ -151,6 +154,12 @@ async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: 
                 stored >= number,
                 "kill {kill}: number {number} was acknowledged to the killed process, and {stored} is stored"
             );
+            assert!(
+                stored >= read[task],
+                "kill {kill}: number {} was read before the kill, and {stored} is stored",
+                read[task]
+            );
+            read[task] = stored;
             next = next.max(stored + 1);
         }
     }
@@ -167,9 +176,27 @@ async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, h
         true => target.count(INCREMENTERS.0, INCREMENTERS.1),
         false => 1,
     };
-    let start =
-        |process| command(&format!("increment {process} {tasks}")).spawn().must("start a second process");
-    for mut child in [0, 1].map(start) {
+    let start = |process| {
+        let mut command = command(&format!("increment {process} {tasks}"));
+        command.stdin(Stdio::piped()).spawn().must("start a second process")
+    };
+    let mut children = [0, 1].map(start);
+    // Both have the store open before one of them begins.
+    let mut outputs = Vec::new();
+    for child in &mut children {
+        let mut output = BufReader::new(child.stdout.take().must("its output"));
+        let mut line = String::new();
+        while line.trim_end() != READY {
+            line.clear();
+            let length = output.read_line(&mut line).await.must("read a second process's output");
+            assert!(length > 0, "a second process ended before it had opened the store");
+        }
+        outputs.push(output);
+    }
+    for child in &mut children {
+        drop(child.stdin.take());
+    }
+    for mut child in children {
         let status = child.wait().await.must("wait for a second process");
         assert!(status.success(), "a second process failed: {status}");
     }
@@ -201,7 +228,7 @@ async fn write_until_killed(mut command: Command, lines: usize, acknowledged: &m
         let task: usize = task.parse().must("read the number of a task");
         acknowledged[task] = number.parse().must("read the number that was acknowledged");
     }
-    child.wait().await.must("wait for the second process");
+    child.kill().await.must("kill the second process");
 }
 
 /// What the second process does.
@@ -214,6 +241,11 @@ async fn second(role: &str, opening: Opening) -> Result<(), Error> {
             futures_util::future::try_join_all(writers).await.map(drop)
         }
         ["increment", process, tasks] => {
+            let mut output = tokio::io::stdout();
+            output.write_all(format!("{READY}\n").as_bytes()).await.must("write to standard output");
+            output.flush().await.must("write to standard output");
+            // Until the first process closes it.
+            tokio::io::stdin().read_to_end(&mut Vec::new()).await.must("read standard input");
             increment(&Handle::new(store.clone()), parse(process), parse(tasks)).await?;
             store.close().await
         }

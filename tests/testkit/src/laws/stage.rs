@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use larder_core::{Change, Error, Expiry, Result};
 
 use super::key;
-use crate::{Handle, Line, Must, Target, until};
+use crate::{Handle, Line, Target, until};
 
 /// How long it may take until a newer change is acknowledged.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
