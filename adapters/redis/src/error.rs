@@ -11,7 +11,7 @@ pub(crate) const NAME: &str = "redis";
 /// An error of opening a storage: there is no [`Store`](larder_core::Store) yet that would name adapter and
 /// operation.
 pub(crate) fn opening(error: Error) -> Error {
-    error.with_adapter(NAME).with_operation(Operation::Connect)
+    error.with_adapter(NAME).with_operation(Operation::Connect).not_applied()
 }
 
 /// A configuration error.
