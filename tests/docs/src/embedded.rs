@@ -186,9 +186,12 @@ impl Storage for Redb {
         blocking(move || {
             let stored = match touch {
                 None => file.read(|table| get(table, &key)),
+                // Value and time to live are of one moment: the entry may expire at once.
                 Some(expiry) => file.write(|table| {
+                    let found = get(table, &key)?;
                     apply(table, &Change::touch(key.clone(), expiry))?;
-                    get(table, &key)
+                    Ok(found
+                        .map(|Stored { record, version }| Stored { record: record.expires(expiry), version }))
                 }),
             };
             Ok(stored?.map(|stored| stored.record))
