@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -160,76 +161,76 @@ async fn delete_removes_only_what_the_source_does_not_have() {
     assert!(to.contains("chat:1").await.unwrap());
 }
 
-/// A store whose listings name every key twice.
-#[derive(Debug)]
-struct Repeating(Arc<MemoryStorage>);
+/// A store in memory with other listings than its own.
+struct Listed {
+    inner: Arc<MemoryStorage>,
+    info: Info,
+    list: fn(&Arc<MemoryStorage>, ListOptions) -> EntryStream,
+}
 
-#[async_trait]
-impl Storage for Repeating {
-    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.0.read(key, options).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.0.write(key, value, options).await
-    }
-
-    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.0.delete(key, options).await
-    }
-
-    fn info(&self) -> Info {
-        self.0.info().with_repeating_listing()
-    }
-
-    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        Arc::clone(&self.0).list(options.clone()).chain(Arc::clone(&self.0).list(options)).boxed()
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listed").finish_non_exhaustive()
     }
 }
 
-#[tokio::test]
-async fn entry_that_is_listed_twice_is_deleted_and_counted_once() {
-    let to = Store::from(Repeating(Arc::new(entries(20).await)));
-    let report = copy(&filled(5).await, &to, &CopyOptions::default().delete(true)).await.unwrap();
-    assert_eq!((report.copied, report.deleted, report.failed), (5, 15, 0));
-}
-
-/// A store whose listings meet an entry that no key can name, and one that is damaged.
-#[derive(Debug)]
-struct Littered(MemoryStorage);
-
 #[async_trait]
-impl Storage for Littered {
+impl Storage for Listed {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.0.read(key, options).await
+        self.inner.read(key, options).await
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.0.write(key, value, options).await
+        self.inner.write(key, value, options).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.0.delete(key, options).await
+        self.inner.delete(key, options).await
     }
 
     fn info(&self) -> Info {
-        self.0.info()
+        self.info
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        (self.list)(&self.inner, options)
+    }
+}
+
+/// Listings name every key twice.
+fn repeating(inner: MemoryStorage) -> Store {
+    let info = inner.info().with_repeating_listing();
+    let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
+        Arc::clone(inner).list(options.clone()).chain(Arc::clone(inner).list(options)).boxed()
+    };
+    Store::from(Listed { inner: Arc::new(inner), info, list })
+}
+
+/// Listings meet an entry that no key can name, and one that is damaged.
+fn littered(inner: MemoryStorage) -> Store {
+    let info = inner.info();
+    let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
         let litter: &[ErrorKind] = if options.values {
             &[ErrorKind::InvalidKey, ErrorKind::Corrupt]
         } else {
             &[ErrorKind::InvalidKey]
         };
         let litter = litter.iter().map(|kind| Err(Error::new(*kind, "litter")));
-        stream::iter(litter).chain(Arc::new(self.0.clone()).list(options)).boxed()
-    }
+        stream::iter(litter).chain(Arc::clone(inner).list(options)).boxed()
+    };
+    Store::from(Listed { inner: Arc::new(inner), info, list })
+}
+
+#[tokio::test]
+async fn entry_that_is_listed_twice_is_deleted_and_counted_once() {
+    let to = repeating(entries(20).await);
+    let report = copy(&filled(5).await, &to, &CopyOptions::default().delete(true)).await.unwrap();
+    assert_eq!((report.copied, report.deleted, report.failed), (5, 15, 0));
 }
 
 #[tokio::test]
 async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
-    let (from, to) = (Store::from(Littered(entries(3).await)), filled(5).await);
+    let (from, to) = (littered(entries(3).await), filled(5).await);
     let (mut failed, mut withheld) = (0, false);
     let report = transfer::copy(&from, &to, &CopyOptions::default().delete(true), |event| match event {
         Event::Failed { key: None, .. } => failed += 1,
