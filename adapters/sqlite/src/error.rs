@@ -47,19 +47,17 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
         code::PERM | code::AUTH | code::READONLY | code::FULL | code::CANTOPEN | code::NOTADB
     );
     let not_applied = refused || is_locked(&error) || matches!(error, sqlx::Error::PoolTimedOut);
-    let error = if code(&error) == code::CONSTRAINT_TRIGGER {
-        // The text is the trigger's and may quote the row.
-        Error::new(kind, message).with_source("SQLITE_CONSTRAINT_TRIGGER")
-    } else {
-        Error::new(kind, message).with_source(cause(error))
-    };
+    let error = Error::new(kind, message).with_source(cause(error));
     if not_applied { error.not_applied() } else { error }
 }
 
 /// The error under the driver's own, which prints it as well: a report of the whole chain would say the
 /// same twice.
 pub(crate) fn cause(error: sqlx::Error) -> BoxDynError {
+    let code = code(&error);
     match error {
+        // The text is the trigger's and may quote the row.
+        sqlx::Error::Database(_) if code == code::CONSTRAINT_TRIGGER => "SQLITE_CONSTRAINT_TRIGGER".into(),
         sqlx::Error::Database(error) => error.into_error(),
         sqlx::Error::Io(error) => error.into(),
         sqlx::Error::Configuration(error)
