@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct MemoryStorage {
     table: Arc<Table>,
-    sweeper: Option<Arc<Sweeper>>,
+    sweeper: Arc<Sweeper>,
 }
 
 impl MemoryStorage {
@@ -71,16 +71,13 @@ impl MemoryStorage {
     fn open(builder: &MemoryBuilder) -> Self {
         let table = Arc::new(Table::new(builder.limits));
         let purge = |table: Arc<Table>| async move { Ok(table.purge()) };
-        let start = |every| Arc::new(Sweeper::start(NAME, Arc::downgrade(&table), every, purge));
-        let sweeper = builder.sweep.map(start);
-        Self { table, sweeper }
+        let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), builder.sweep, purge);
+        Self { table, sweeper: Arc::new(sweeper) }
     }
 
     /// The table. The sweeper starts with the first operation within a runtime.
     fn table(&self) -> &Table {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.ensure_running();
-        }
+        self.sweeper.ensure_running();
         &self.table
     }
 }
@@ -147,9 +144,7 @@ impl Storage for MemoryStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         self.table.release();
         Ok(())
     }

@@ -35,7 +35,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Redb {
     file: Arc<File>,
-    sweeper: Option<Sweeper>,
+    sweeper: Sweeper,
 }
 
 /// The open file; `None` once it is closed. The lock is held for writing only to close it.
@@ -67,7 +67,7 @@ pub async fn connect(url: &str) -> Result<Store> {
     .await?;
     let file = Arc::new(File(RwLock::new(Some(database))));
     let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
-    let sweeper = sweep.map(|every| Sweeper::start(INFO.name, Arc::downgrade(&file), every, purge));
+    let sweeper = Sweeper::start(INFO.name, Arc::downgrade(&file), sweep, purge);
     // Writes that wait for a commit share the next one.
     Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
 }
@@ -218,9 +218,7 @@ impl Storage for Redb {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.ensure_running();
-        }
+        self.sweeper.ensure_running();
         let (file, count) = (Arc::clone(&self.file), changes.len());
         let applied = blocking(move || file.apply(&changes)).await;
         applied.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
@@ -237,9 +235,7 @@ impl Storage for Redb {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         let file = Arc::clone(&self.file);
         // Waits for the calls that are under way, and then lets another process open the file.
         blocking(move || file.0.write().map_err(|_| poisoned()).map(|mut database| drop(database.take())))

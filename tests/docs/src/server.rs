@@ -32,7 +32,7 @@ pub struct Table {
     pool: Pool,
     name: String,
     timeout: Duration,
-    sweeper: Option<Sweeper>,
+    sweeper: Sweeper,
 }
 
 /// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`. Further
@@ -63,7 +63,7 @@ pub async fn connect(url: &str) -> Result<Store> {
     let name = format!("\"{}\"", name.replace('"', "\"\""));
     let purge = |table: Arc<Table>| async move { table.purge_expired().await };
     let table = Arc::new_cyclic(|table| {
-        let sweeper = sweep.map(|every| Sweeper::start(INFO.name, table.clone(), every, purge));
+        let sweeper = Sweeper::start(INFO.name, table.clone(), sweep, purge);
         Table { pool, name, timeout, sweeper }
     });
     table.set_up().await?;
@@ -275,9 +275,7 @@ impl Storage for Table {
     }
 
     async fn close(&self) -> Result<()> {
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.stop();
-        }
+        self.sweeper.stop();
         self.pool.close();
         Ok(())
     }
