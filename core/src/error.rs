@@ -173,6 +173,13 @@ impl Error {
         self
     }
 
+    /// The error of what was not sent yet when this one came: the same, marked as
+    /// [not applied](Self::not_applied), if the store [is gone](Self::is_gone). Otherwise `None`: send it.
+    #[must_use]
+    pub fn unsent(&self) -> Option<Self> {
+        self.is_gone().then(|| self.clone().not_applied())
+    }
+
     /// The same error with `context` before its message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -413,6 +420,13 @@ mod tests {
             assert!(!format!("{error:?}").contains("hunter2"));
             assert!(format!("{error:?}").contains(&fingerprint));
         }
+    }
+
+    #[test]
+    fn rest_is_not_sent_to_a_store_that_is_gone() {
+        let unsent = Error::new(ErrorKind::Timeout, "too slow").unsent().unwrap();
+        assert_eq!((unsent.kind(), unsent.outcome()), (ErrorKind::Timeout, Outcome::NotApplied));
+        assert!(Error::conflict().unsent().is_none());
     }
 
     #[test]

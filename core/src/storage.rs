@@ -175,9 +175,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut results: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
         for key in keys {
-            results.push(match results.last() {
-                Some(Err(error)) if error.is_gone() => Err(error.clone().not_applied()),
-                _ => self.read(key, options).await,
+            results.push(match results.last().and_then(|last| last.as_ref().err()?.unsent()) {
+                Some(error) => Err(error),
+                None => self.read(key, options).await,
             });
         }
         results
@@ -192,9 +192,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
         for change in changes {
-            results.push(match results.last() {
-                Some(Err(error)) if error.is_gone() => Err(error.clone().not_applied()),
-                _ => change.apply_to(self).await,
+            results.push(match results.last().and_then(|last| last.as_ref().err()?.unsent()) {
+                Some(error) => Err(error),
+                None => change.apply_to(self).await,
             });
         }
         results

@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    sync::OnceLock,
 };
 
+use futures_util::{StreamExt, stream};
 use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Record, Result};
 
 /// How much one call to the store may carry.
@@ -77,14 +79,10 @@ impl Batch {
         Self::checked(changes, limits, |_| Ok(()))
     }
 
-    /// The batch, without the puts whose value `check` refuses: they fail with its error and are not sent.
+    /// The batch, without the changes that `check` refuses: they fail with its error and are not sent.
     #[must_use]
-    pub fn checked(changes: Vec<Change>, limits: Limits, check: impl Fn(&[u8]) -> Result<()>) -> Self {
-        let refusal = |change: &Change| match &change.action {
-            Action::Put(value, _) => check(value).err().map(Err),
-            Action::Delete | Action::Touch(_) => None,
-        };
-        let results: Vec<_> = changes.iter().map(refusal).collect();
+    pub fn checked(changes: Vec<Change>, limits: Limits, check: impl Fn(&Change) -> Result<()>) -> Self {
+        let results: Vec<_> = changes.iter().map(|change| check(change).err().map(Err)).collect();
         let mut waiting: Vec<_> =
             changes.into_iter().enumerate().filter(|(place, _)| results[*place].is_none()).collect();
         waiting.reverse();
@@ -120,13 +118,10 @@ impl Batch {
     /// Takes the results of a round: one per change in their order, or one error for all of them.
     pub fn done(&mut self, round: Round, outcome: Result<Vec<Result<Applied>>>) {
         let gone = match &outcome {
-            Err(error) => Some(error),
-            Ok(results) => {
-                results.iter().filter_map(|result| result.as_ref().err()).find(|error| error.is_gone())
-            }
+            Err(error) => error.unsent(),
+            Ok(results) => results.iter().find_map(|result| result.as_ref().err()?.unsent()),
         };
-        if let Some(error) = gone.filter(|error| error.is_gone()) {
-            let error = error.clone().not_applied();
+        if let Some(error) = gone {
             for (place, _) in self.waiting.drain(..) {
                 self.results[place] = Some(Err(error.clone()));
             }
@@ -174,8 +169,7 @@ where
             }
             Err(error) => {
                 results.extend(chunk.iter().map(|_| Err(error.clone())));
-                if error.is_gone() {
-                    let error = error.not_applied();
+                if let Some(error) = error.unsent() {
                     results.resize_with(keys.len(), || Err(error.clone()));
                     break;
                 }
@@ -183,6 +177,31 @@ where
         }
     }
     results
+}
+
+/// Runs calls side by side, at most `limit` at once; returns their results in the order of the calls. Once
+/// the store [is gone](Error::is_gone), those that have not begun fail with the same error, marked as
+/// [not applied](Error::not_applied).
+pub async fn side_by_side<T>(
+    calls: impl IntoIterator<Item = impl Future<Output = Result<T>>>,
+    limit: usize,
+) -> Vec<Result<T>> {
+    let gone = &OnceLock::new();
+    let calls = calls.into_iter().enumerate().map(|(place, call)| async move {
+        let result = match gone.get() {
+            Some(error) => Err(Error::clone(error)),
+            None => call.await,
+        };
+        if let Some(error) = result.as_ref().err().and_then(Error::unsent) {
+            gone.get_or_init(|| error);
+        }
+        (place, result)
+    });
+    // Collected first, as a stream of borrowing closures is not `Send` to the compiler.
+    let calls: Vec<_> = calls.collect();
+    let mut results: Vec<_> = stream::iter(calls).buffer_unordered(limit).collect().await;
+    results.sort_unstable_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 impl fmt::Debug for Batch {
@@ -248,8 +267,9 @@ mod tests {
     #[test]
     fn each_change_has_its_result() {
         let changes = vec![put("a", ""), put("b", "no"), put("a", ""), put("c", "")];
-        let check = |value: &[u8]| {
-            if value == b"no" { Err(Error::new(ErrorKind::InvalidValue, "no")) } else { Ok(()) }
+        let check = |change: &Change| match &change.action {
+            Action::Put(value, _) if value == "no" => Err(Error::new(ErrorKind::InvalidValue, "no")),
+            _ => Ok(()),
         };
         let mut batch = Batch::checked(changes, LIMITS, check);
         let round = batch.next_round().unwrap();
@@ -283,6 +303,21 @@ mod tests {
                 [Outcome::Unknown, Outcome::Unknown, Outcome::NotApplied, Outcome::NotApplied]
             );
         }
+    }
+
+    #[tokio::test]
+    async fn calls_that_have_not_begun_are_not_sent_to_a_store_that_is_gone() {
+        let call = |number: usize| async move {
+            // The first is ready after the second.
+            if number == 0 {
+                tokio::task::yield_now().await;
+            }
+            if number == 2 { Err(Error::new(ErrorKind::Unavailable, "gone")) } else { Ok(number) }
+        };
+        let results = side_by_side((0..6).map(call), 2).await;
+        let outcomes: Vec<_> = results.iter().map(|result| result.as_ref().map_err(Error::outcome)).collect();
+        assert_eq!(outcomes[..3], [Ok(&0), Ok(&1), Err(Outcome::Unknown)]);
+        assert_eq!(outcomes[5], Err(Outcome::NotApplied));
     }
 
     #[tokio::test]

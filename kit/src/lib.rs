@@ -5,6 +5,7 @@
 //! | [`GroupCommit`] | sharing commits between concurrent writes |
 //! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
 //! | [`read_chunks`] | reading many entries, and one result per key |
+//! | [`side_by_side`] | several calls at once, and one result per call |
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
 //! | [`stored_key`] | keys that another program may have written |
@@ -24,7 +25,7 @@ mod url;
 #[cfg(feature = "json")]
 pub use crate::json::check_json;
 pub use crate::{
-    batch::{Batch, Limits, Round, is_bulk, read_chunks},
+    batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
     pages::{PageSize, Pager, pages},

@@ -97,10 +97,8 @@ impl Directory {
         };
         let mut results = Vec::with_capacity(changes.len());
         for (at, change) in changes {
-            results.push(match results.last() {
-                Some(Err(error)) if Error::is_gone(error) => Err(error.clone().not_applied()),
-                _ => self.change(&mut lock, at, change),
-            });
+            let gone = results.last().and_then(|last: &Result<_>| last.as_ref().err()?.unsent());
+            results.push(gone.map_or_else(|| self.change(&mut lock, at, change), Err));
         }
         if let Err(error) = self.sync(&mut lock) {
             results

@@ -137,10 +137,9 @@ impl Storage for FileStorage {
         // A touch waits for its lock, each for another one.
         let chunk = if options.touch.is_some() { 1 } else { READ_CHUNK };
         for keys in keys.chunks(chunk) {
-            let read = match (results.last(), keys) {
-                (Some(Err(error)), _) if Error::is_gone(error) => {
-                    fail_all(keys.len(), &error.clone().not_applied())
-                }
+            let gone = results.last().and_then(|last: &Result<_>| last.as_ref().err()?.unsent());
+            let read = match (gone, keys) {
+                (Some(error), _) => fail_all(keys.len(), &error),
                 (_, [key]) => vec![self.read(key, options).await],
                 _ => {
                     let (directory, chunk, options) = (Arc::clone(&self.directory), keys.to_vec(), *options);
@@ -180,9 +179,8 @@ impl Storage for FileStorage {
             };
             let applied = applied.unwrap_or_else(|error| fail_all(places.len(), &error));
             // The groups that wait for their turn would find the same.
-            let failed = |result: &Result<Applied>| result.as_ref().err().filter(|e| e.is_gone()).cloned();
-            if let Some(error) = applied.iter().find_map(failed) {
-                gone.get_or_init(|| error.not_applied());
+            if let Some(error) = applied.iter().find_map(|result| result.as_ref().err()?.unsent()) {
+                gone.get_or_init(|| error);
             }
             stream::iter(places.into_iter().zip(applied))
         };

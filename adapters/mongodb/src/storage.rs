@@ -1,18 +1,13 @@
 //! The storage.
 
-use std::{
-    collections::HashMap,
-    slice,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::HashMap, slice, sync::Arc};
 
-use futures_util::{StreamExt, stream};
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
-    ListOptions, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions,
-    Written, async_trait,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
+    Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written,
+    async_trait,
 };
-use larder_kit::{Batch, Limits, pages};
+use larder_kit::{Batch, Limits, pages, side_by_side};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
     bson::{RawDocumentBuf, doc},
@@ -122,27 +117,10 @@ impl MongoStorage {
             _ => bulk::send(&self.driver, self.model, changes).await?,
         };
         let alone = results.iter().zip(changes).filter(|(result, _)| result.is_none());
-        let mut alone = each(alone.map(|(_, change)| self.change(change)).collect()).await.into_iter();
+        let alone = side_by_side(alone.map(|(_, change)| self.change(change)), CONCURRENT).await;
+        let mut alone = alone.into_iter();
         Ok(results.into_iter().filter_map(|result| result.or_else(|| alone.next())).collect())
     }
-}
-
-/// The results of calls that run side by side. Once the store is gone, those that have not begun fail with
-/// the same error.
-async fn each<T>(calls: Vec<impl Future<Output = Result<T>> + Send>) -> Vec<Result<T>> {
-    let gone = OnceLock::<Error>::new();
-    let gone = &gone;
-    let calls = calls.into_iter().map(|call| async move {
-        if let Some(error) = gone.get() {
-            return Err(error.clone().not_applied());
-        }
-        call.await.inspect_err(|error| {
-            if error.is_gone() {
-                let _ = gone.set(error.clone());
-            }
-        })
-    });
-    stream::iter(calls.collect::<Vec<_>>()).buffered(CONCURRENT).collect().await
 }
 
 #[async_trait]
@@ -192,9 +170,9 @@ impl Storage for MongoStorage {
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         if options.touch.is_some() {
-            return each(keys.iter().map(|key| self.read(key, options)).collect()).await;
+            return side_by_side(keys.iter().map(|key| self.read(key, options)), CONCURRENT).await;
         }
-        let found = each(keys.chunks(KEYS).map(|chunk| self.find(chunk, options)).collect()).await;
+        let found = side_by_side(keys.chunks(KEYS).map(|chunk| self.find(chunk, options)), CONCURRENT).await;
         let mut results = Vec::with_capacity(keys.len());
         for (chunk, found) in keys.chunks(KEYS).zip(found) {
             results.extend(chunk.iter().map(|key| match &found {

@@ -1,10 +1,9 @@
 //! Many changes in few statements.
 
-use std::{collections::HashSet, sync::OnceLock};
+use std::collections::HashSet;
 
-use futures_util::{StreamExt, stream};
 use larder_core::{Action, Applied, Change, Error, ErrorKind, Outcome, Result, Storage, Written};
-use larder_kit::{Batch, Limits, is_bulk};
+use larder_kit::{Batch, Limits, is_bulk, side_by_side};
 
 use crate::{
     table::{Table, millis},
@@ -25,7 +24,12 @@ pub(crate) async fn apply(
     table: &Table,
     changes: Vec<Change>,
 ) -> Vec<Result<Applied>> {
-    let mut batch = Batch::checked(changes, LIMITS, |value| table.check(value));
+    // The others are checked as they are written.
+    let check = |change: &Change| match &change.action {
+        Action::Put(value, _) if is_bulk(change) => table.check(value),
+        _ => Ok(()),
+    };
+    let mut batch = Batch::checked(changes, LIMITS, check);
     while let Some(round) = batch.next_round() {
         let results = send_round(storage, table, round.changes()).await;
         batch.done(round, Ok(results));
@@ -49,7 +53,7 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
     while let Some(mut part) = parts.pop() {
         let applied = match &gone {
             None => send(storage, table, &part).await,
-            Some(error) => Err(error.clone().not_applied()),
+            Some(error) => Err(error.clone()),
         };
         match applied {
             Err(error) if part.len() > 1 && blames_an_entry(&error) => {
@@ -57,14 +61,14 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
                 parts.extend([rest, part]);
             }
             Err(error) => {
-                gone = gone.or_else(|| Some(error.clone()).filter(Error::is_gone));
+                gone = gone.or_else(|| error.unsent());
                 for (place, _) in part {
                     results[place] = Err(error.clone());
                 }
             }
             Ok(applied) => {
                 for ((place, _), result) in part.into_iter().zip(applied) {
-                    gone = gone.or_else(|| result.as_ref().err().filter(|error| error.is_gone()).cloned());
+                    gone = gone.or_else(|| result.as_ref().err().and_then(Error::unsent));
                     results[place] = result;
                 }
             }
@@ -84,7 +88,12 @@ fn blames_an_entry(error: &Error) -> bool {
 async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
     match part.first() {
         None => Ok(Vec::new()),
-        Some((_, change)) if !is_bulk(change) => Ok(apply_each(storage, part).await),
+        // A statement for each.
+        Some((_, change)) if !is_bulk(change) => Ok(side_by_side(
+            part.iter().map(|(_, change)| Change::clone(change).apply_to(storage)),
+            CONCURRENT,
+        )
+        .await),
         Some((_, Change { action: Action::Delete, .. })) => delete_many(table, part).await,
         Some(_) => write_many(table, part).await,
     }
@@ -112,25 +121,4 @@ async fn delete_many(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applie
     let rows = table.driver.change(&table.queries.delete_many, &[&keys]).await?.rows;
     let deleted: HashSet<&str> = rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()).collect();
     Ok(keys.into_iter().map(|key| Ok(Applied::Deleted(deleted.contains(key)))).collect())
-}
-
-/// A statement for each change, a few at a time. Once the store is gone, the others are not sent.
-async fn apply_each(storage: &impl Storage, part: &Part<'_>) -> Vec<Result<Applied>> {
-    let gone = &OnceLock::new();
-    let calls = part.iter().enumerate().map(|(at, (_, change))| async move {
-        let result = match gone.get() {
-            None => Change::clone(change).apply_to(storage).await,
-            Some(error) => Err(Error::clone(error).not_applied()),
-        };
-        if let Err(error) = &result
-            && error.is_gone()
-        {
-            gone.get_or_init(|| error.clone());
-        }
-        (at, result)
-    });
-    let mut results: Vec<_> =
-        stream::iter(calls.collect::<Vec<_>>()).buffer_unordered(CONCURRENT).collect().await;
-    results.sort_unstable_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
 }

@@ -68,8 +68,7 @@ impl Driver {
             None => Operation::Read(options),
         };
         for chunk in keys.chunks(CHUNK) {
-            let failure = records.last().and_then(|last| last.as_ref().err());
-            if let Some(error) = failure.filter(|error| error.is_gone()).cloned() {
+            if let Some(error) = records.last().and_then(|last| last.as_ref().err()?.unsent()) {
                 records.extend(vec![Err(error); chunk.len()]);
                 continue;
             }

@@ -76,7 +76,11 @@ impl Storage for SqliteStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut batch = Batch::checked(changes, LIMITS, |value| self.check(value));
+        let check = |change: &Change| match &change.action {
+            Action::Put(value, _) => self.check(value),
+            Action::Delete | Action::Touch(_) => Ok(()),
+        };
+        let mut batch = Batch::checked(changes, LIMITS, check);
         while let Some(round) = batch.next_round() {
             let outcome = self.table().apply(round.changes()).await;
             batch.done(round, outcome);

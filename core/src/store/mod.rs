@@ -575,10 +575,8 @@ impl Batch {
 
     /// Notes whether the store can still be reached.
     fn note<T>(&mut self, result: &Result<T>) {
-        if let (None, Err(error)) = (&self.gone, result)
-            && error.is_gone()
-        {
-            self.gone = Some(error.clone().not_applied());
+        if let (None, Err(error)) = (&self.gone, result) {
+            self.gone = error.unsent();
         }
     }
 }

@@ -120,10 +120,8 @@ impl Group {
 
     fn settle(&self, place: usize, outcome: Result<Written>) {
         let mut unsettled = self.lock();
-        if let Err(error) = &outcome
-            && error.is_gone()
-        {
-            unsettled.gone.get_or_insert_with(|| error.clone().not_applied());
+        if let (None, Err(error)) = (&unsettled.gone, &outcome) {
+            unsettled.gone = error.unsent();
         }
         unsettled.outcomes.push((place, outcome));
         unsettled.open = unsettled.open.saturating_sub(1);
