@@ -11,16 +11,22 @@
 //! | [`stored_key`] | keys that another program may have written |
 //! | [`check_json`] | stores that hold JSON only (feature `json`) |
 //! | [`Sweeper`] | removing expired entries every so often |
-//! | [`StoreUrl`], [`redact`] | storage URLs and their options |
+//! | [`options!`], [`choices!`] | options, in code and in URLs |
+//! | [`StoreUrl`], [`redact`] | storage URLs |
 
 mod batch;
 pub mod group_commit;
 #[cfg(feature = "json")]
 mod json;
 mod keys;
+mod options;
 mod pages;
 mod sweep;
 mod url;
+
+// For the code that the macros make.
+#[doc(hidden)]
+pub use larder_core::Result;
 
 #[cfg(feature = "json")]
 pub use crate::json::check_json;
@@ -28,6 +34,7 @@ pub use crate::{
     batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
+    options::{Interval, IntoOption, OptionValue, Permissions, invalid_option},
     pages::{PageSize, Pager, pages},
     sweep::Sweeper,
     url::{StoreUrl, redact},

@@ -1,6 +1,6 @@
 //! Storage URLs: where a store is, and its options.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
@@ -8,21 +8,20 @@ use larder_core::{Error, ErrorKind, Result};
 
 /// A storage URL taken apart: `scheme:rest?option=value&...`.
 ///
-/// An adapter takes the options that it knows out of it, one by one, and then either
+/// An adapter takes the options that it knows out of it ([`options!`](crate::options)), and then either
 /// [finishes](StoreUrl::finish), which refuses what is left and names the known ones, or hands the
 /// rest on to its driver as a [URL](StoreUrl::to_url).
 ///
 /// `Debug` prints the scheme only: a URL may hold a password.
 ///
 /// ```
-/// use std::time::Duration;
 /// use larder_kit::StoreUrl;
 ///
 /// let mut url = StoreUrl::parse("file:sessions?sync=false&sweep=5m")?;
 /// assert_eq!(url.scheme(), "file");
 /// assert_eq!(url.path()?, "sessions");
-/// assert_eq!(url.take_bool("sync")?, Some(false));
-/// assert_eq!(url.take_duration("sweep")?, Some(Duration::from_secs(300)));
+/// assert_eq!(url.take("sync")?.as_deref(), Some("false"));
+/// assert_eq!(url.take("sweep")?.as_deref(), Some("5m"));
 /// url.finish(&["sync", "sweep"])?;
 /// # Ok::<(), larder_core::Error>(())
 /// ```
@@ -124,82 +123,6 @@ impl StoreUrl {
             return Err(configuration(format!("the option `{name}` is given more than once")));
         }
         Ok(first)
-    }
-
-    /// Takes the option `name` out and parses it; `expects` describes what it takes.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it does not parse. The message does not contain the value.
-    pub fn take_parsed<T: FromStr>(&mut self, name: &str, expects: &str) -> Result<Option<T>> {
-        self.take_with(name, expects, |value| value.parse().ok())
-    }
-
-    /// Takes the option `name` out: `true` or `false`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it is something else.
-    pub fn take_bool(&mut self, name: &str) -> Result<Option<bool>> {
-        self.take_parsed(name, "true or false")
-    }
-
-    /// Takes the option `name` out: a duration with its unit, such as `500ms`, `60s` or `5m`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it is something else.
-    pub fn take_duration(&mut self, name: &str) -> Result<Option<Duration>> {
-        self.take_with(name, "a duration with a unit, such as 500ms, 60s or 5m", |value| {
-            humantime::parse_duration(value).ok()
-        })
-    }
-
-    /// Takes the option `name` out: the interval of something that is done every so often, such as `500ms`,
-    /// `60s` or `5m`; `off` is `Some(None)`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it is something else, or zero.
-    pub fn take_interval(&mut self, name: &str) -> Result<Option<Option<Duration>>> {
-        let expects = "off, or a duration with a unit that is longer than zero, such as 500ms, 60s or 5m";
-        self.take_with(name, expects, |value| match value {
-            "off" => Some(None),
-            value => humantime::parse_duration(value).ok().filter(|every| !every.is_zero()).map(Some),
-        })
-    }
-
-    /// Takes the option `name` out: one of `choices`, each with what it stands for.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if it is none of them; the message names them all.
-    pub fn take_choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
-        let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-        self.take_with(name, &format!("one of: {}", names.join(", ")), |value| {
-            choices.iter().find(|(choice, _)| *choice == value).map(|(_, meaning)| *meaning)
-        })
-    }
-
-    /// Takes the option `name` out and makes something of it; `expects` describes what it takes.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if `parse` returns `None`. The message does not contain the
-    /// value.
-    pub fn take_with<T>(
-        &mut self,
-        name: &str,
-        expects: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let Some(value) = self.take(name)? else {
-            return Ok(None);
-        };
-        match parse(&value) {
-            Some(parsed) => Ok(Some(parsed)),
-            None => Err(configuration(format!("the option `{name}` takes {expects}"))),
-        }
     }
 
     /// The names of the options that have not been taken yet.
@@ -352,26 +275,6 @@ mod tests {
         assert!(url.take("max").unwrap_err().message().contains("more than once"));
         let message = url.finish(&["max"]).unwrap_err().message().to_owned();
         assert!(message.contains("`foo`") && message.contains("max"), "{message}");
-    }
-
-    #[test]
-    fn intervals() {
-        let take =
-            |value: &str| StoreUrl::parse(&format!("x:?sweep={value}")).unwrap().take_interval("sweep");
-        assert_eq!(take("5m").unwrap(), Some(Some(Duration::from_secs(300))));
-        assert_eq!(take("off").unwrap(), Some(None));
-        assert_eq!(StoreUrl::parse("x:").unwrap().take_interval("sweep").unwrap(), None);
-        for wrong in ["0s", "0ms", "5", "-1s", ""] {
-            let error = take(wrong).unwrap_err();
-            assert!(error.message().contains("longer than zero"), "{wrong}: {error}");
-        }
-    }
-
-    #[test]
-    fn wrong_values_are_not_printed() {
-        let mut url = StoreUrl::parse("x:?n=hunter2").unwrap();
-        let error = url.take_parsed::<u32>("n", "a number").unwrap_err();
-        assert!(error.message().contains("a number") && !error.message().contains("hunter2"));
     }
 
     #[test]

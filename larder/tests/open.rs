@@ -67,6 +67,7 @@ fn the_table_has_every_scheme_and_every_option() {
         ("sqlite", larder::sqlite::OPTIONS),
         ("postgres", larder::postgres::OPTIONS),
         ("redis", larder::redis::OPTIONS),
+        ("redis", larder::redis::ENDPOINT_OPTIONS),
         ("mongodb", larder::mongodb::OPTIONS),
     ];
     for (store, options) in stores {

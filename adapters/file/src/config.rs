@@ -3,82 +3,86 @@
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
-use larder_kit::StoreUrl;
+use larder_kit::{Interval, Permissions, StoreUrl};
 
 use crate::{
     error::configuration,
     format::{BinaryFormat, EntryFormat, GrammyFormat, JsonFormat},
-    permissions,
 };
 
-/// The options of a `file:` URL that names a directory.
-pub const OPTIONS: &[&str] = &["layout", "values", "sync", "sweep", "permissions", "lock_timeout"];
+const SWEEP: Interval = Interval::every(Duration::from_secs(60));
 
-/// How long to wait for another process by default.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Which layout a directory has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Layout {
-    /// Larder's own: every key, expiry, unique versions.
-    #[default]
-    Larder,
-    /// That of grammY's file storage (`@grammyjs/storage-file`), read and written as grammY does:
-    /// JSON values, no expiry, and only keys that can be file names.
-    Grammy,
+larder_kit::choices! {
+    /// Which layout a directory has.
+    pub enum Layout {
+        /// Larder's own: every key, expiry, unique versions.
+        #[default]
+        "larder" => Larder,
+        /// That of grammY's file storage (`@grammyjs/storage-file`), read and written as grammY does:
+        /// JSON values, no expiry, and only keys that can be file names.
+        "grammy" => Grammy,
+    }
 }
 
-/// How values are stored in Larder's own layout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ValueFormat {
-    /// Any bytes, behind a head with a checksum.
-    #[default]
-    Bytes,
-    /// JSON only, in files that people can read and edit.
-    Json,
+larder_kit::choices! {
+    /// How values are stored in Larder's own layout.
+    pub enum ValueFormat {
+        /// Any bytes, behind a head with a checksum.
+        #[default]
+        "bytes" => Bytes,
+        /// JSON only, in files that people can read and edit.
+        "json" => Json,
+    }
 }
 
-/// Builds a [`FileStorage`](crate::FileStorage).
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("sessions");
-/// use larder_file::{FileStorage, ValueFormat};
-///
-/// let storage = FileStorage::builder(path).values(ValueFormat::Json).sync(false).open().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct FileBuilder {
-    pub(crate) directory: PathBuf,
-    layout: Layout,
-    values: Option<ValueFormat>,
-    pub(crate) sync: bool,
-    pub(crate) sweep: Option<Option<Duration>>,
-    pub(crate) permissions: Option<u32>,
-    pub(crate) lock_timeout: Duration,
-    pub(crate) existing: bool,
+larder_kit::options! {
+    /// Builds a [`FileStorage`](crate::FileStorage).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_core::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("sessions");
+    /// use larder_file::{FileStorage, ValueFormat};
+    ///
+    /// let storage = FileStorage::builder(path).values(ValueFormat::Json).sync(false).open().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct FileBuilder {
+        directory: PathBuf,
+        existing: bool,
+    }
+
+    /// The options of a `file:` URL that names a directory.
+    OPTIONS {
+        /// Which layout the directory has. Default: [`Layout::Larder`].
+        "layout" => layout: Layout = Layout::Larder;
+        /// How values are stored. Default: [`ValueFormat::Bytes`]. A directory keeps the format that it
+        /// was made with; grammY's layout is JSON.
+        "values" => values: Option<ValueFormat> = None;
+        /// Whether a write is acknowledged only once it would survive a power cut (default), rather than
+        /// once the operating system has it, which survives the death of the process.
+        "sync" => sync: bool = true;
+        /// How often expired entries are removed; `None`: never by itself. Default: every 60 seconds.
+        "sweep" => sweep: Interval = SWEEP;
+        /// The mode of new files, such as `0o640`; users who may read a new directory may also search it.
+        /// Default: `0o600`, this user only. Entries, which are replaced as a whole, get it with their next
+        /// write. No effect on Windows.
+        "permissions" => permissions: Option<Permissions> = None;
+        /// How long an operation waits for another process that holds a lock. Then it fails as
+        /// [`Unavailable`](larder_core::ErrorKind::Unavailable) and has changed nothing. Default: 10
+        /// seconds.
+        "lock_timeout" => lock_timeout: Duration = Duration::from_secs(10);
+    }
 }
 
 impl FileBuilder {
     /// Entries in `directory`, which is created if it is not there.
+    #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-            layout: Layout::Larder,
-            values: None,
-            sync: true,
-            sweep: None,
-            permissions: None,
-            lock_timeout: LOCK_TIMEOUT,
-            existing: false,
-        }
+        Self::with_defaults(directory.into(), false)
     }
 
     /// The options of a `file:` URL; see [`OPTIONS`].
@@ -90,78 +94,27 @@ impl FileBuilder {
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = StoreUrl::parse(url)?;
         let mut builder = Self::new(path(&url)?);
-        let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-        builder.layout = url.take_choice("layout", &layouts)?.unwrap_or(builder.layout);
-        let formats = [("bytes", ValueFormat::Bytes), ("json", ValueFormat::Json)];
-        builder.values = url.take_choice("values", &formats)?;
-        builder.sync = url.take_bool("sync")?.unwrap_or(builder.sync);
-        builder.sweep = url.take_interval("sweep")?;
-        builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
-        builder.lock_timeout = url.take_duration("lock_timeout")?.unwrap_or(builder.lock_timeout);
+        builder.take_options(&mut url)?;
         url.finish(OPTIONS)?;
-        builder.format()?;
-        Ok(builder)
-    }
-
-    /// Which layout the directory has. Default: [`Layout::Larder`].
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// How values are stored. Default: [`ValueFormat::Bytes`]. A directory keeps the format that it
-    /// was made with; grammY's layout is JSON.
-    pub fn values(mut self, values: ValueFormat) -> Self {
-        self.values = Some(values);
-        self
-    }
-
-    /// Whether a write is acknowledged only once it would survive a power cut (default), rather than
-    /// once the operating system has it, which survives the death of the process.
-    pub fn sync(mut self, sync: bool) -> Self {
-        self.sync = sync;
-        self
-    }
-
-    /// How often expired entries are removed; `None`: never by itself. Default: every 60 seconds.
-    pub fn sweep_every(mut self, every: Option<Duration>) -> Self {
-        self.sweep = Some(every);
-        self
-    }
-
-    /// The mode of new files, such as `0o640`; users who may read a new directory may
-    /// also search it. Default: `0o600`, this user only. Entries, which are replaced as a whole, get it
-    /// with their next write. No effect on Windows.
-    pub fn permissions(mut self, mode: u32) -> Self {
-        self.permissions = Some(mode);
-        self
-    }
-
-    /// How long an operation waits for another process that holds a lock. Then it fails as
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) and has changed nothing. Default: 10
-    /// seconds.
-    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
-        self
+        builder.format().map(|_| builder)
     }
 
     /// Opens only a storage that is there already. Opening and reading then create and change nothing
     /// in the directory, and expired entries are not removed. Writes work as usual.
+    #[must_use]
     pub fn existing(mut self) -> Self {
         self.existing = true;
         self
     }
 
     pub(crate) fn format(&self) -> Result<&'static dyn EntryFormat> {
+        self.check_options()?;
         match (self.layout, self.values) {
             (Layout::Grammy, Some(ValueFormat::Bytes)) => {
                 Err(configuration("grammY's layout holds JSON, not bytes; leave `values` out"))
             }
-            (Layout::Grammy, _) if self.sweep.flatten().is_some() => {
+            (Layout::Grammy, _) if ![SWEEP, Interval::OFF].contains(&self.sweep) => {
                 Err(configuration("nothing expires in grammY's layout; leave `sweep` out"))
-            }
-            _ if self.sweep.flatten().is_some_and(|every| every.is_zero()) => {
-                Err(configuration("`sweep` must be longer than zero; to remove nothing, switch it off"))
             }
             (Layout::Grammy, _) => Ok(&GrammyFormat),
             (Layout::Larder, Some(ValueFormat::Json)) => Ok(&JsonFormat),
@@ -196,11 +149,12 @@ mod tests {
             "file:a/b?sync=false&values=json&sweep=5m&permissions=0640&lock_timeout=2s",
         )
         .unwrap();
-        assert_eq!((builder.permissions, builder.lock_timeout), (Some(0o640), Duration::from_secs(2)));
+        assert_eq!(builder.permissions.map(Permissions::mode), Some(0o640));
+        assert_eq!(builder.lock_timeout, Duration::from_secs(2));
         assert_eq!(builder.directory, PathBuf::from("a/b"));
         assert!(!builder.sync);
         assert_eq!(builder.format().unwrap().marker(), Some("json"));
-        assert_eq!(builder.sweep, Some(Some(Duration::from_secs(300))));
+        assert_eq!(builder.sweep, Interval::every(Duration::from_secs(300)));
         let builder = FileBuilder::from_url("file:///var/x?layout=grammy&sweep=off").unwrap();
         assert_eq!((builder.format().unwrap().marker(), builder.sync), (None, true));
         let builder = FileBuilder::from_url("file:x?layout=grammy&values=json").unwrap();
@@ -228,7 +182,7 @@ mod tests {
             let error = FileBuilder::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
         }
-        assert!(FileBuilder::new("x").sweep_every(Some(Duration::ZERO)).format().is_err());
+        assert!(FileBuilder::new("x").sweep(Some(Duration::ZERO)).format().is_err());
         let error = FileBuilder::from_url("file:x?snyc=false").unwrap_err();
         assert!(
             error.message().contains("snyc")

@@ -150,7 +150,7 @@ mod tests {
     async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<ValueFormat>) {
         let key = Key::new("chat7").unwrap();
         let builder = |root: &Path| {
-            let builder = FileStorage::builder(root).layout(layout).sweep_every(None);
+            let builder = FileStorage::builder(root).layout(layout).sweep(None);
             if let Some(values) = values { builder.values(values) } else { builder }
         };
         let format = builder(Path::new("")).format().unwrap();
@@ -282,7 +282,7 @@ mod tests {
         for values in [ValueFormat::Bytes, ValueFormat::Json] {
             let dir = directory();
             let root = dir.path().join("sessions");
-            let storage = FileStorage::builder(&root).values(values).sweep_every(None).open().await.unwrap();
+            let storage = FileStorage::builder(&root).values(values).sweep(None).open().await.unwrap();
             let key = Key::new("chat7").unwrap();
             let format = FileStorage::builder("").values(values).format().unwrap();
             let EntryPath { shard, file, .. } = format.path(&key).unwrap();

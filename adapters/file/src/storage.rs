@@ -5,7 +5,6 @@ use std::{
     fmt, future,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -13,7 +12,7 @@ use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
     Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Sweeper, pages};
+use larder_kit::{Interval, Sweeper, pages};
 
 use crate::{
     applied::{existed, written},
@@ -28,9 +27,6 @@ use crate::{
     setup,
     tree::Tree,
 };
-
-/// How often expired entries are removed by default.
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// How many groups of a batch are under way at a time: their waits for the disk overlap.
 const PARALLEL: usize = 8;
@@ -86,13 +82,14 @@ impl FileBuilder {
     /// that exists and may only be read opens.
     pub async fn open(self) -> Result<Store> {
         let format = self.format()?;
-        let permissions = Permissions::new(self.permissions)?;
+        let permissions = Permissions(self.permissions);
         let dir = DataDir::new(self.directory, format.marker().is_some(), permissions);
         let directory = Arc::new(Directory::new(Tree { dir, format, sync: self.sync }, self.lock_timeout));
         let opened = Arc::clone(&directory);
         let existing = self.existing;
         blocking(move || setup::open(&opened, existing)).await?;
-        let sweep = if existing || !format.info().expiry { None } else { self.sweep.unwrap_or(Some(SWEEP)) };
+        let off = existing || !format.info().expiry;
+        let sweep = if off { Interval::OFF } else { self.sweep };
         let sweeper = Sweeper::start("file", Arc::downgrade(&directory), sweep, purge);
         Ok(Store::from(FileStorage { directory, sweeper }))
     }

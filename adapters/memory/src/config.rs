@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use larder_core::{Error, ErrorKind, Key, Operation, Result};
-use larder_kit::StoreUrl;
+use larder_kit::{Interval, StoreUrl};
 
 pub(crate) const NAME: &str = "memory";
-
-/// The options of a `memory:` URL.
-pub const OPTIONS: &[&str] = &["max_entries", "max_bytes", "when_full", "sweep"];
 
 /// What an entry counts towards `max_bytes` besides the bytes of its key and value: about what the map,
 /// the two allocations and the order of use take.
@@ -17,56 +14,45 @@ pub const ENTRY_OVERHEAD: u64 = 192;
 /// The least for [`MemoryBuilder::max_bytes`]: room for one entry with the longest key.
 const MIN_BYTES: u64 = 1024;
 
-/// What happens to a write that finds no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WhenFull {
-    /// It fails with [`ErrorKind::StorageFull`]. Nothing is lost.
-    #[default]
-    Refuse,
-    /// It takes the place of the entries that were read or written the longest time ago. Those are lost.
-    Evict,
+larder_kit::choices! {
+    /// What happens to a write that finds no room.
+    pub enum WhenFull {
+        /// It fails with [`ErrorKind::StorageFull`]. Nothing is lost.
+        #[default]
+        "refuse" => Refuse,
+        /// It takes the place of the entries that were read or written the longest time ago. Those are lost.
+        "evict" => Evict,
+    }
 }
 
-/// Builds a store in memory.
-///
-/// ```
-/// use larder_memory::{MemoryStorage, WhenFull};
-///
-/// let cache = MemoryStorage::builder().max_bytes(64 << 20).when_full(WhenFull::Evict).build()?;
-/// # Ok::<(), larder_core::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct MemoryBuilder {
-    pub(crate) limits: Limits,
-    pub(crate) sweep: Option<Duration>,
-}
+larder_kit::options! {
+    /// Builds a store in memory.
+    ///
+    /// ```
+    /// use larder_memory::{MemoryStorage, WhenFull};
+    ///
+    /// let cache = MemoryStorage::builder().max_bytes(64 << 20).when_full(WhenFull::Evict).build()?;
+    /// # Ok::<(), larder_core::Error>(())
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct MemoryBuilder {}
 
-/// How much the storage may hold.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Limits {
-    max_entries: Option<u64>,
-    max_bytes: Option<u64>,
-    pub(crate) when_full: WhenFull,
-}
-
-impl Limits {
-    pub(crate) const fn is_bounded(&self) -> bool {
-        self.max_entries.is_some() || self.max_bytes.is_some()
-    }
-
-    /// Whether entries are evicted, so that their use has to be recorded.
-    pub(crate) fn evict(&self) -> bool {
-        self.is_bounded() && self.when_full == WhenFull::Evict
-    }
-
-    pub(crate) fn allow(&self, entries: u64, bytes: u64) -> bool {
-        self.max_entries.is_none_or(|max| entries <= max) && self.max_bytes.is_none_or(|max| bytes <= max)
-    }
-
-    /// The largest value that fits even under the longest key.
-    pub(crate) fn max_value(&self) -> Option<u64> {
-        self.max_bytes.map(|max| max.saturating_sub(ENTRY_OVERHEAD + Key::MAX_BYTES as u64))
+    /// The options of a `memory:` URL.
+    OPTIONS {
+        /// Holds at most so many entries, at least 1. Expired entries count until they are removed, which a
+        /// write that would be refused does first. Default: no bound.
+        "max_entries" => max_entries: Option<u64> = None,
+            if |entries| *entries != Some(0) => "a whole number from 1; leave it out for no bound";
+        /// Holds at most so many bytes of keys, values and [overhead](ENTRY_OVERHEAD), at least 1024.
+        /// Default: no bound.
+        "max_bytes" => max_bytes: Option<u64> = None,
+            if |bytes| !matches!(bytes, Some(..MIN_BYTES)) => "a whole number from 1024; leave it out for no bound";
+        /// What happens to a write that finds no room. Default: [`WhenFull::Refuse`].
+        "when_full" => when_full: WhenFull = WhenFull::Refuse;
+        /// How often expired entries are removed, by a tokio task that starts with the first operation
+        /// within a tokio runtime. `None` leaves it to [`purge_expired`](larder_core::Store::purge_expired).
+        /// Default: 60 seconds.
+        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
     }
 }
 
@@ -74,7 +60,7 @@ impl MemoryBuilder {
     /// No bounds, and expired entries are removed every 60 seconds.
     #[must_use]
     pub fn new() -> Self {
-        Self { limits: Limits::default(), sweep: Some(Duration::from_secs(60)) }
+        Self::with_defaults()
     }
 
     /// The options that a URL asks for.
@@ -85,38 +71,6 @@ impl MemoryBuilder {
     /// does not exist or does not parse.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(named)
-    }
-
-    /// Holds at most `entries`, at least 1. Expired entries count until they are removed, which a write
-    /// that would be refused does first. Default: no bound.
-    #[must_use]
-    pub const fn max_entries(mut self, entries: u64) -> Self {
-        self.limits.max_entries = Some(entries);
-        self
-    }
-
-    /// Holds at most `bytes` of keys, values and [overhead](ENTRY_OVERHEAD), at least 1024. Default: no
-    /// bound.
-    #[must_use]
-    pub const fn max_bytes(mut self, bytes: u64) -> Self {
-        self.limits.max_bytes = Some(bytes);
-        self
-    }
-
-    /// What happens to a write that finds no room. Default: [`WhenFull::Refuse`].
-    #[must_use]
-    pub const fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.limits.when_full = when_full;
-        self
-    }
-
-    /// Removes expired entries every `interval`, in a tokio task that starts with the first operation
-    /// within a tokio runtime. `None` leaves it to [`purge_expired`](larder_core::Store::purge_expired).
-    /// Default: 60 seconds.
-    #[must_use]
-    pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
-        self.sweep = interval;
-        self
     }
 
     fn parse(url: &str) -> Result<Self> {
@@ -130,23 +84,31 @@ impl MemoryBuilder {
             ));
         }
         let mut builder = Self::new();
-        builder.limits.max_entries = url.take_parsed("max_entries", "a whole number")?;
-        builder.limits.max_bytes = url.take_parsed("max_bytes", "a whole number")?;
-        let choices = [("refuse", WhenFull::Refuse), ("evict", WhenFull::Evict)];
-        builder.limits.when_full = url.take_choice("when_full", &choices)?.unwrap_or_default();
-        builder.sweep = url.take_interval("sweep")?.unwrap_or(builder.sweep);
+        builder.take_options(&mut url)?;
         url.finish(OPTIONS)?;
         Ok(builder)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let message = match (self.limits.max_entries, self.limits.max_bytes, self.sweep) {
-            (Some(0), ..) => "`max_entries` must be at least 1; leave it out for no bound",
-            (_, Some(..MIN_BYTES), _) => "`max_bytes` must be at least 1024; leave it out for no bound",
-            (.., Some(Duration::ZERO)) => "the interval of `sweep` must be longer than zero",
-            _ => return Ok(()),
-        };
-        Err(named(invalid(message)))
+        self.check_options().map_err(named)
+    }
+
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.max_entries.is_some() || self.max_bytes.is_some()
+    }
+
+    /// Whether entries are evicted, so that their use has to be recorded.
+    pub(crate) fn evicts(&self) -> bool {
+        self.is_bounded() && self.when_full == WhenFull::Evict
+    }
+
+    pub(crate) fn allows(&self, entries: u64, bytes: u64) -> bool {
+        self.max_entries.is_none_or(|max| entries <= max) && self.max_bytes.is_none_or(|max| bytes <= max)
+    }
+
+    /// The largest value that fits even under the longest key.
+    pub(crate) fn max_value(&self) -> Option<u64> {
+        self.max_bytes.map(|max| max.saturating_sub(ENTRY_OVERHEAD + Key::MAX_BYTES as u64))
     }
 }
 
@@ -171,16 +133,16 @@ mod tests {
 
     #[test]
     fn urls() {
-        let MemoryBuilder { limits, sweep } = MemoryBuilder::from_url("memory:").unwrap();
-        assert_eq!((limits.max_entries, limits.max_bytes), (None, None));
-        assert_eq!(sweep, Some(Duration::from_secs(60)));
+        let builder = MemoryBuilder::from_url("memory:").unwrap();
+        assert_eq!((builder.max_entries, builder.max_bytes), (None, None));
+        assert_eq!(builder.sweep, Interval::every(Duration::from_secs(60)));
 
         let url = "memory://?max_entries=7&max_bytes=4096&when_full=evict&sweep=off";
-        let MemoryBuilder { limits, sweep } = MemoryBuilder::from_url(url).unwrap();
-        assert_eq!((limits.max_entries, limits.max_bytes), (Some(7), Some(4096)));
-        assert_eq!((limits.when_full, sweep), (WhenFull::Evict, None));
+        let builder = MemoryBuilder::from_url(url).unwrap();
+        assert_eq!((builder.max_entries, builder.max_bytes), (Some(7), Some(4096)));
+        assert_eq!((builder.when_full, builder.sweep), (WhenFull::Evict, Interval::OFF));
         let builder = MemoryBuilder::from_url("memory:?sweep=250ms").unwrap();
-        assert_eq!(builder.sweep, Some(Duration::from_millis(250)));
+        assert_eq!(builder.sweep, Interval::every(Duration::from_millis(250)));
     }
 
     #[test]
@@ -205,7 +167,7 @@ mod tests {
         for builder in [
             builder.clone().max_entries(0),
             builder.clone().max_bytes(1023),
-            builder.sweep_every(Some(Duration::ZERO)),
+            builder.sweep(Some(Duration::ZERO)),
         ] {
             assert_eq!(builder.check().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }

@@ -69,7 +69,7 @@ impl MemoryStorage {
     }
 
     fn open(builder: &MemoryBuilder) -> Self {
-        let table = Arc::new(Table::new(builder.limits));
+        let table = Arc::new(Table::new(builder.clone()));
         let purge = |table: Arc<Table>| async move { Ok(table.purge()) };
         let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), builder.sweep, purge);
         Self { table, sweeper: Arc::new(sweeper) }

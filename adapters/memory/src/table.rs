@@ -17,7 +17,7 @@ use larder_core::{
 };
 use parking_lot::RwLock;
 
-use crate::config::{ENTRY_OVERHEAD, Limits, WhenFull};
+use crate::config::{ENTRY_OVERHEAD, MemoryBuilder, WhenFull};
 
 /// How many maps there are, if there are no bounds: a power of two.
 const SHARDS: u64 = 64;
@@ -30,7 +30,7 @@ pub(crate) struct Table {
     /// 64, or one if there are bounds, so that they hold for all entries together.
     shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
-    pub(crate) limits: Limits,
+    pub(crate) limits: MemoryBuilder,
 }
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ struct Row {
 }
 
 impl Table {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: MemoryBuilder) -> Self {
         let shards = if limits.is_bounded() { 1 } else { SHARDS };
         let shard = |version| RwLock::new(Shard { version, ..Shard::default() });
         Self { shards: (0..shards).map(shard).collect(), hasher: RandomState::new(), limits }
@@ -76,7 +76,7 @@ impl Table {
     }
 
     pub(crate) fn read(&self, key: &Key, options: &ReadOptions) -> Option<Record> {
-        let is_use = options.value && self.limits.evict();
+        let is_use = options.value && self.limits.evicts();
         if !is_use && options.touch.is_none() {
             return self.peek(key, options);
         }
@@ -256,7 +256,7 @@ impl Shard {
 
     /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
     /// refused.
-    fn make_room(&mut self, limits: &Limits, key: &Key, row: &Row, now: Instant) -> Result<()> {
+    fn make_room(&mut self, limits: &MemoryBuilder, key: &Key, row: &Row, now: Instant) -> Result<()> {
         if limits.when_full == WhenFull::Evict {
             // Not itself: it would lose its place in a listing.
             self.rows.to_back(key);
@@ -265,7 +265,7 @@ impl Shard {
             let replaced = self.rows.get(key);
             let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
             let bytes = self.bytes + row.weight - replaced.map_or(0, |row| row.weight);
-            if limits.allow(entries, bytes) {
+            if limits.allows(entries, bytes) {
                 return Ok(());
             }
             let made = match limits.when_full {

@@ -59,7 +59,7 @@ async fn a_batch_that_does_not_fit_says_what_did_not() {
 
 #[tokio::test]
 async fn what_has_expired_makes_room_before_anything_is_refused() {
-    let (storage, store) = open(&MemoryBuilder::new().max_entries(1).sweep_every(None));
+    let (storage, store) = open(&MemoryBuilder::new().max_entries(1).sweep(None));
     store.write("old", "x").expiry(Expiry::after_millis(1)).await.unwrap();
     while has(&store, "old").await {
         tokio::task::yield_now().await;

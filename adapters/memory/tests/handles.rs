@@ -52,7 +52,7 @@ async fn the_sweeper_removes_expired_entries() {
 
 #[test]
 fn a_storage_made_outside_a_runtime_is_swept_within_one() {
-    let (storage, store) = open(&MemoryBuilder::new().sweep_every(Some(Duration::from_millis(5))));
+    let (storage, store) = open(&MemoryBuilder::new().sweep(Some(Duration::from_millis(5))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         store.write("a", "x").expiry(SHORT).await.unwrap();

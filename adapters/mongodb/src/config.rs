@@ -1,38 +1,36 @@
 //! What can be configured, and URLs: our own options out of them, the rest for the driver.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use larder_core::{Error, Result};
 use larder_kit::StoreUrl;
-use mongodb::options::ConnectionString;
+use mongodb::{Client, Collection, bson::Document, options::ConnectionString};
 
 use crate::error::invalid_config;
 
-/// How values are stored in a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ValueFormat {
-    /// BSON binary data: any bytes, as they are.
-    Binary,
-    /// BSON of the same meaning as the JSON, to be read and queried with MongoDB's own tools. Values
-    /// must be JSON, and come back as an equal JSON value.
-    Document,
+larder_kit::choices! {
+    /// How values are stored in a document.
+    pub enum ValueFormat {
+        /// BSON binary data: any bytes, as they are.
+        #[default]
+        "binary" => Binary,
+        /// BSON of the same meaning as the JSON, to be read and queried with MongoDB's own tools. Values
+        /// must be JSON, and come back as an equal JSON value.
+        "document" => Document,
+    }
 }
 
-/// How documents are laid out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Layout {
-    /// `{_id: key, value, version, expires_at}`.
-    #[default]
-    Larder,
-    /// The documents of grammY's MongoDB adapter: `{_id: ObjectId, key, value}`, the value as BSON. No
-    /// expiry; compare-and-swap by content.
-    Grammy,
+larder_kit::choices! {
+    /// How documents are laid out.
+    pub enum Layout {
+        /// `{_id: key, value, version, expires_at}`.
+        #[default]
+        "larder" => Larder,
+        /// The documents of grammY's MongoDB adapter: `{_id: ObjectId, key, value}`, the value as BSON. No
+        /// expiry; compare-and-swap by content.
+        "grammy" => Grammy,
+    }
 }
-
-/// The options of our own that a URL can have.
-pub const OPTIONS: &[&str] = &["database", "collection", "values", "layout", "setup", "timeout"];
 
 /// The standard connection string options that go to the driver. Their names are not case-sensitive.
 pub const DRIVER_OPTIONS: &[&str] = &[
@@ -77,58 +75,99 @@ pub const DRIVER_OPTIONS: &[&str] = &[
 const DEPENDENT: &[&str] =
     &["readPreferenceTags", "maxStalenessSeconds", "authMechanism", "authMechanismProperties"];
 
-/// What is configured.
-#[derive(Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) database: Option<String>,
-    pub(crate) collection: Option<String>,
-    pub(crate) format: Option<ValueFormat>,
-    pub(crate) layout: Layout,
-    pub(crate) setup: Option<bool>,
-    pub(crate) existing: bool,
-    pub(crate) timeout: Option<Duration>,
+/// Where the collection comes from.
+pub(crate) enum ClientSource {
+    Url(Box<ConnectionString>),
+    Client(Client),
+    Collection(Collection<Document>),
 }
 
-/// Takes our options out of `url` and lets the driver parse the rest.
-pub(crate) fn parse(url: &str) -> Result<(Options, ConnectionString)> {
-    let mut url = StoreUrl::parse(url)?;
-    match url.scheme() {
-        "mongodb" => {}
-        "mongodb+srv" if cfg!(feature = "srv") => {}
-        "mongodb+srv" => {
-            return Err(invalid_config(
-                "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of the \
-                 crate `larder` (of `larder-mongodb`, where it is used alone), or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
-            ));
+impl fmt::Debug for ClientSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the connection string nor the client's options: they hold the password.
+        f.write_str("ClientSource")
+    }
+}
+
+larder_kit::options! {
+    /// Opens a store in a MongoDB collection.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mongodb::Client) -> larder_core::Result<()> {
+    /// use std::time::Duration;
+    /// use larder_mongodb::{MongoBuilder, ValueFormat};
+    ///
+    /// // A client of your own; it stays open when the store is closed.
+    /// let store = MongoBuilder::from_client(client)
+    ///     .database("bot")
+    ///     .collection("sessions")
+    ///     .values(ValueFormat::Document)
+    ///     .timeout(Duration::from_secs(10))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Debug)]
+    #[must_use]
+    pub struct MongoBuilder {
+        source: ClientSource,
+        existing: bool,
+    }
+
+    /// The options of our own that a URL can have.
+    OPTIONS {
+        /// The database. Default: the one in the URL's path or of the given collection, else `larder`.
+        "database" => database: Option<String> = None;
+        /// The collection. Default: the given one, else `larder`.
+        "collection" => collection: Option<String> = None;
+        /// How values are stored. Default: [`ValueFormat::Binary`], and [`ValueFormat::Document`] in
+        /// grammY's layout, which has no other.
+        "values" => values: Option<ValueFormat> = None;
+        /// How documents are laid out. Default: [`Layout::Larder`].
+        "layout" => layout: Layout = Layout::Larder;
+        /// Whether to check the collection and create its index. Default: yes. Without the
+        /// [index](crate#what-is-stored) the server does not remove expired documents (they are never seen
+        /// either way), and the collection may hold documents of another program. Documents of the other
+        /// layout or format are refused either way, if the user may read the collection.
+        "setup" => setup: bool = true;
+        /// How long any one call may take, connecting included. Default: 30 s. A call that takes longer
+        /// is a [`Timeout`](larder_core::ErrorKind::Timeout); a write may then still happen.
+        "timeout" => timeout: Duration = Duration::from_secs(30), if |timeout| !timeout.is_zero()
+            => "a duration with a unit, such as 500ms or 30s, that is longer than zero";
+    }
+}
+
+impl MongoBuilder {
+    /// Takes our options out of `url` and lets the driver parse the rest.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let mut url = StoreUrl::parse(url)?;
+        match url.scheme() {
+            "mongodb" => {}
+            "mongodb+srv" if cfg!(feature = "srv") => {}
+            "mongodb+srv" => {
+                return Err(invalid_config(
+                    "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of the \
+                     crate `larder` (of `larder-mongodb`, where it is used alone), or write the servers out as `mongodb://host1,host2/?replicaSet=name&tls=true`",
+                ));
+            }
+            _ => return Err(invalid_config("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
         }
-        _ => return Err(invalid_config("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
+        let mut own = Self::with_defaults(ClientSource::Url(Box::default()), false);
+        own.take_options(&mut url)?;
+        let known = |name: &str| DRIVER_OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name));
+        if let Some(unknown) = url.remaining().find(|name| !known(name)) {
+            return Err(invalid_config(format!(
+                "`{}:` has no option `{unknown}`; its options are: {}; and those of the driver: {}",
+                url.scheme(),
+                OPTIONS.join(", "),
+                DRIVER_OPTIONS.join(", "),
+            )));
+        }
+        let connection = ConnectionString::parse(url.to_url()).map_err(|_| culprit(&url))?;
+        own.source = ClientSource::Url(Box::new(connection));
+        Ok(own)
     }
-    let options = own(&mut url)?;
-    let known = |name: &str| DRIVER_OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name));
-    if let Some(unknown) = url.remaining().find(|name| !known(name)) {
-        return Err(invalid_config(format!(
-            "`{}:` has no option `{unknown}`; its options are: {}; and those of the driver: {}",
-            url.scheme(),
-            OPTIONS.join(", "),
-            DRIVER_OPTIONS.join(", "),
-        )));
-    }
-    let connection = ConnectionString::parse(url.to_url()).map_err(|_| culprit(&url))?;
-    Ok((options, connection))
-}
-
-fn own(url: &mut StoreUrl) -> Result<Options> {
-    let formats = [("binary", ValueFormat::Binary), ("document", ValueFormat::Document)];
-    let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-    Ok(Options {
-        database: url.take("database")?,
-        collection: url.take("collection")?,
-        format: url.take_choice("values", &formats)?,
-        layout: url.take_choice("layout", &layouts)?.unwrap_or_default(),
-        setup: url.take_bool("setup")?,
-        timeout: url.take_duration("timeout")?,
-        existing: false,
-    })
 }
 
 /// The driver's own message may quote a part of the URL that is a password, so it stays behind: each
@@ -179,7 +218,7 @@ mod tests {
     use super::*;
 
     fn refused(url: &str) -> String {
-        let error = parse(url).map(drop).unwrap_err();
+        let error = MongoBuilder::parse(url).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -188,17 +227,21 @@ mod tests {
 
     #[test]
     fn our_options_are_taken_and_the_drivers_handed_on() {
-        let (options, connection) = parse(
+        let options = MongoBuilder::parse(
             "mongodb://u:p%40ss@a:1,b:2/bot?collection=s&values=document&setup=false&timeout=2s&w=1&replicaSet=rs",
         )
         .unwrap();
+        let ClientSource::Url(connection) = &options.source else { panic!() };
         assert_eq!(options.collection.as_deref(), Some("s"));
-        assert_eq!((options.format, options.setup), (Some(ValueFormat::Document), Some(false)));
-        assert_eq!(options.timeout, Some(Duration::from_secs(2)));
+        assert_eq!((options.values, options.setup), (Some(ValueFormat::Document), false));
+        assert_eq!(options.timeout, Duration::from_secs(2));
         assert_eq!(connection.replica_set.as_deref(), Some("rs"));
         assert!(connection.write_concern.is_some());
         assert!(
-            parse("mongodb://h/?READPREFERENCE=nearest&readPreferenceTags=dc:ny&readPreferenceTags=").is_ok()
+            MongoBuilder::parse(
+                "mongodb://h/?READPREFERENCE=nearest&readPreferenceTags=dc:ny&readPreferenceTags="
+            )
+            .is_ok()
         );
     }
 

@@ -159,7 +159,6 @@ mod shape;
 mod storage;
 
 pub use crate::{
-    config::{DRIVER_OPTIONS, Layout, OPTIONS, ValueFormat},
-    connect::MongoBuilder,
+    config::{DRIVER_OPTIONS, Layout, MongoBuilder, OPTIONS, ValueFormat},
     storage::MongoStorage,
 };

@@ -152,7 +152,6 @@ mod value;
 pub use deadpool_postgres::{self, tokio_postgres};
 
 pub use crate::{
-    config::{DRIVER_OPTIONS, Layout, OPTIONS, Statements, TlsMode, ValueFormat},
-    connect::PostgresBuilder,
+    config::{DRIVER_OPTIONS, Layout, OPTIONS, PostgresBuilder, Roots, Statements, TlsMode, ValueFormat},
     storage::PostgresStorage,
 };

@@ -210,12 +210,12 @@ impl Schema {
         let larder = has("version", "bigint") && has("expires_at", TIME);
         let grammy = columns.len() == 2
             && ["key", "value"].iter().all(|name| column(name).is_some_and(Column::is_text));
-        let held = ValueFormat::ALL.into_iter().find(|(name, _)| has("value", name));
+        let held = ValueFormat::ALL.iter().find(|(name, _)| has("value", name));
         match (self.layout, held) {
             (Layout::Grammy, _) if larder => {
                 "if it is Larder's, open it without `layout=grammy`; ".to_owned()
             }
-            (Layout::Larder, Some((name, format))) if larder && format != self.values => {
+            (Layout::Larder, Some((name, format))) if larder && *format != self.values => {
                 format!("if it is Larder's, open it with `values={name}`; ")
             }
             (Layout::Larder, _) if grammy => "if it is grammY's, open it with `layout=grammy`; ".to_owned(),

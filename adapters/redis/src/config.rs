@@ -1,103 +1,106 @@
 //! The options, in code and in a URL.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
 use larder_kit::StoreUrl;
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{ENDPOINT_OPTIONS, Endpoint},
     error::{configuration, opening},
-    tls::TlsFiles,
 };
-
-/// The options that a URL can have.
-pub const OPTIONS: &[&str] = &[
-    "prefix",
-    "layout",
-    "timeout",
-    "connect_timeout",
-    "scan_count",
-    "cas",
-    "protocol",
-    "tls_ca",
-    "tls_cert",
-    "tls_key",
-    "sentinel_username",
-    "sentinel_password",
-    "db",
-    "user",
-    "password",
-];
 
 const DEFAULT_PREFIX: &str = "larder";
 
-/// How sessions are stored in Redis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Layout {
-    /// `prefix:key`, with colons and percent signs of the prefix percent-encoded.
-    #[default]
-    Larder,
-    /// The key as it is, as grammY's Redis adapter has it. The whole database belongs to the storage:
-    /// listing it lists all strings, clearing it deletes them.
-    Grammy,
+const TIMEOUT: &str = "a duration with a unit, such as 500ms or 5s, that is longer than zero";
+
+larder_kit::choices! {
+    /// How sessions are stored in Redis.
+    pub enum Layout {
+        /// `prefix:key`, with colons and percent signs of the prefix percent-encoded.
+        #[default]
+        "larder" => Larder,
+        /// The key as it is, as grammY's Redis adapter has it. The whole database belongs to the storage:
+        /// listing it lists all strings, clearing it deletes them.
+        "grammy" => Grammy,
+    }
 }
 
-/// How the server compares and swaps. Either way it is one round trip and atomic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CompareAndSwap {
-    /// `SET ... IFEQ` where the server has it (Valkey 8.1, Redis 8.4 and newer) and the old value has
-    /// at most 16 KiB, a script otherwise. The first use finds out whether the server has it.
-    #[default]
-    Auto,
-    /// A script that compares the SHA-1 digest of the stored value: only 40 bytes of the old value are
-    /// sent. The user needs the permission to run `EVAL` and `EVALSHA`.
-    Script,
-    /// `SET ... IFEQ` always. Deletions and touches on a version are a script even so.
-    IfEq,
+larder_kit::choices! {
+    /// How the server compares and swaps. Either way it is one round trip and atomic.
+    pub enum CompareAndSwap {
+        /// `SET ... IFEQ` where the server has it (Valkey 8.1, Redis 8.4 and newer) and the old value has
+        /// at most 16 KiB, a script otherwise. The first use finds out whether the server has it.
+        #[default]
+        "auto" => Auto,
+        /// A script that compares the SHA-1 digest of the stored value: only 40 bytes of the old value are
+        /// sent. The user needs the permission to run `EVAL` and `EVALSHA`.
+        "script" => Script,
+        /// `SET ... IFEQ` always. Deletions and touches on a version are a script even so.
+        "ifeq" => IfEq,
+    }
 }
 
-/// The protocol to speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// RESP3 where the server has it.
-    Auto,
-    Resp2,
-    Resp3,
+larder_kit::choices! {
+    /// The protocol to speak.
+    pub enum Protocol {
+        /// RESP3 where the server has it.
+        #[default]
+        "auto" => Auto,
+        /// RESP2.
+        "resp2" => Resp2,
+        /// RESP3.
+        "resp3" => Resp3,
+    }
 }
 
-/// The options of a storage on Redis.
-///
-/// ```no_run
-/// # async fn example() -> larder_core::Result<()> {
-/// use std::time::Duration;
-/// use larder_redis::RedisConfig;
-///
-/// let store = RedisConfig::from_url("redis://localhost/0")?
-///     .prefix("shop-bot")
-///     .timeout(Duration::from_secs(2))
-///     .connect()
-///     .await?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-pub struct RedisConfig {
-    pub(crate) endpoint: Option<Endpoint>,
-    prefix: Option<String>,
-    layout: Layout,
-    pub(crate) timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) scan_count: NonZeroUsize,
-    pub(crate) cas: CompareAndSwap,
-    pub(crate) protocol: Protocol,
-    pub(crate) tls: TlsFiles,
-}
+larder_kit::options! {
+    /// The options of a storage on Redis.
+    ///
+    /// ```no_run
+    /// # async fn example() -> larder_core::Result<()> {
+    /// use std::time::Duration;
+    /// use larder_redis::RedisConfig;
+    ///
+    /// let store = RedisConfig::from_url("redis://localhost/0")?
+    ///     .prefix("shop-bot")
+    ///     .timeout(Duration::from_secs(2))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct RedisConfig {
+        endpoint: Option<Endpoint>,
+    }
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self::new()
+    /// The options that a URL can have, besides [`ENDPOINT_OPTIONS`].
+    OPTIONS {
+        /// Comes before every key, so that several programs can share a server. Default: `larder`. No prefix
+        /// reaches into the keys of another: `app`, `app-one` and `app:x` are three. An empty prefix would
+        /// reach into all of them and is refused; [`Layout::Grammy`] leaves keys as they are.
+        "prefix" => prefix: Option<String> = None;
+        /// How sessions are stored in Redis.
+        "layout" => layout: Layout = Layout::Larder;
+        /// How long a command may take before it is a [`Timeout`](larder_core::ErrorKind::Timeout).
+        /// Default: 5 s. A connection of your own keeps its own time-outs.
+        "timeout" => timeout: Duration = Duration::from_secs(5), if |time| !time.is_zero() => TIMEOUT;
+        /// How long connecting may take, TLS and Sentinels included. Default: 5 s. A single node of a
+        /// cluster has a third of it.
+        "connect_timeout" => connect_timeout: Duration = Duration::from_secs(5),
+            if |time| !time.is_zero() => TIMEOUT;
+        /// How many keys the server looks at per step of a listing (`COUNT`). Default: 512.
+        "scan_count" => scan_count: usize = 512, if |count| *count > 0 => "a whole number from 1";
+        /// How the server compares and swaps.
+        "cas" => cas: CompareAndSwap = CompareAndSwap::Auto;
+        /// The protocol to speak. Default: RESP3 where the server has it.
+        "protocol" => protocol: Protocol = Protocol::Auto;
+        /// A PEM file of the authorities to trust, instead of the system's.
+        "tls_ca" => tls_ca: Option<PathBuf> = None;
+        /// A PEM file with the client's own certificate.
+        "tls_cert" => tls_cert: Option<PathBuf> = None;
+        /// A PEM file with the client's private key.
+        "tls_key" => tls_key: Option<PathBuf> = None;
     }
 }
 
@@ -106,17 +109,7 @@ impl RedisConfig {
     /// ([`connect_with`](Self::connect_with)).
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            endpoint: None,
-            prefix: None,
-            layout: Layout::Larder,
-            timeout: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(5),
-            scan_count: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
-            cas: CompareAndSwap::Auto,
-            protocol: Protocol::Auto,
-            tls: TlsFiles::default(),
-        }
+        Self::with_defaults(None)
     }
 
     /// The server or servers that `url` names, with its options ([`OPTIONS`]).
@@ -131,81 +124,16 @@ impl RedisConfig {
     }
 
     fn parse(url: &str) -> Result<Self> {
-        let layouts = [("larder", Layout::Larder), ("grammy", Layout::Grammy)];
-        let strategies = [
-            ("auto", CompareAndSwap::Auto),
-            ("script", CompareAndSwap::Script),
-            ("ifeq", CompareAndSwap::IfEq),
-        ];
-        let protocols = [("auto", Protocol::Auto), ("resp2", Protocol::Resp2), ("resp3", Protocol::Resp3)];
         let mut url = StoreUrl::parse(url)?;
-        let mut config = Self::new();
-        config.prefix = url.take("prefix")?;
-        config.layout = url.take_choice("layout", &layouts)?.unwrap_or(config.layout);
-        config.timeout = url.take_duration("timeout")?.unwrap_or(config.timeout);
-        config.connect_timeout = url.take_duration("connect_timeout")?.unwrap_or(config.connect_timeout);
-        let count = url.take_parsed("scan_count", "a whole number, 1 or more")?;
-        config.scan_count = count.unwrap_or(config.scan_count);
-        config.cas = url.take_choice("cas", &strategies)?.unwrap_or(config.cas);
-        config.protocol = url.take_choice("protocol", &protocols)?.unwrap_or(config.protocol);
-        config.tls.ca = url.take("tls_ca")?.map(PathBuf::from);
-        config.tls.certificate = url.take("tls_cert")?.map(PathBuf::from);
-        config.tls.key = url.take("tls_key")?.map(PathBuf::from);
-        config.endpoint = Some(Endpoint::parse(&mut url)?);
-        url.finish(OPTIONS)?;
+        let mut config = Self::with_defaults(Some(Endpoint::parse(&mut url)?));
+        config.take_options(&mut url)?;
+        url.finish(&[OPTIONS, ENDPOINT_OPTIONS].concat())?;
         // An option that is known but not taken belongs to another kind of URL.
         if let Some(option) = url.remaining().next() {
             return Err(configuration(format!("`{}:` does not take the option `{option}`", url.scheme())));
         }
         config.check()?;
         Ok(config)
-    }
-
-    /// Comes before every key, so that several programs can share a server. Default: `larder`. No prefix
-    /// reaches into the keys of another: `app`, `app-one` and `app:x` are three. An empty prefix would
-    /// reach into all of them and is refused; [`Layout::Grammy`] leaves keys as they are.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = Some(prefix.into());
-        self
-    }
-
-    /// How sessions are stored in Redis.
-    #[must_use]
-    pub const fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// How long a command may take before it is a
-    /// [`Timeout`](larder_core::ErrorKind::Timeout). Default: 5 s. A connection of your own keeps its
-    /// own time-outs.
-    #[must_use]
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long connecting may take, TLS and Sentinels included. Default: 5 s. A single node of a cluster
-    /// has a third of it.
-    #[must_use]
-    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How many keys the server looks at per step of a listing (`COUNT`). Default: 512.
-    #[must_use]
-    pub const fn scan_count(mut self, count: NonZeroUsize) -> Self {
-        self.scan_count = count;
-        self
-    }
-
-    /// How the server compares and swaps.
-    #[must_use]
-    pub const fn compare_and_swap(mut self, strategy: CompareAndSwap) -> Self {
-        self.cas = strategy;
-        self
     }
 
     /// The prefix of all keys; empty for keys as they are.
@@ -217,6 +145,7 @@ impl RedisConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_options()?;
         if self.layout == Layout::Grammy && self.prefix.as_deref().is_some_and(|prefix| !prefix.is_empty()) {
             return Err(configuration("grammY's layout has no prefix: leave `prefix` out"));
         }
@@ -226,10 +155,13 @@ impl RedisConfig {
                  give a prefix, or use `layout=grammy` if the whole database belongs to this program",
             ));
         }
-        if self.timeout.is_zero() || self.connect_timeout.is_zero() {
-            return Err(configuration("a time-out is longer than zero"));
-        }
-        self.endpoint.as_ref().map_or(Ok(()), |endpoint| self.tls.check(endpoint.tls))
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| self.check_certificates(endpoint.tls))
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -248,7 +180,7 @@ mod tests {
         assert_eq!(config.prefix.as_deref(), Some("a"));
         assert_eq!(config.timeout, Duration::from_secs(2));
         assert_eq!(config.connect_timeout, Duration::from_millis(300));
-        assert_eq!(config.scan_count.get(), 9);
+        assert_eq!(config.scan_count, 9);
         assert_eq!(config.cas, CompareAndSwap::Script);
     }
 
@@ -257,7 +189,7 @@ mod tests {
         for (url, word) in [
             ("redis://h?colour=red", "scan_count"),
             ("redis://h?scan_count=0", "scan_count"),
-            ("redis://h?timeout=0s", "time-out"),
+            ("redis://h?timeout=0s", "longer than zero"),
             ("redis://h?layout=grammy&prefix=x", "prefix"),
             ("redis://h?prefix=", "layout=grammy"),
             ("redis://h?prefix=&layout=larder", "layout=grammy"),

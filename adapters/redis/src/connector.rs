@@ -56,7 +56,7 @@ impl Connector {
         Ok(Self {
             endpoint,
             #[cfg(feature = "tls")]
-            certificates: config.tls.read()?,
+            certificates: config.certificates()?,
             old: AtomicBool::new(config.protocol == Protocol::Resp2),
             config,
         })

@@ -1,7 +1,5 @@
 //! Sending requests, many at once.
 
-use std::num::NonZeroUsize;
-
 use larder_core::{Action, Condition, Key, ReadOptions, Record, Result};
 use redis::{RedisResult, Value};
 
@@ -19,7 +17,7 @@ pub(crate) struct Driver {
     pub(crate) client: Client,
     pub(crate) keyspace: Keyspace,
     pub(crate) features: Features,
-    pub(crate) scan_count: NonZeroUsize,
+    pub(crate) scan_count: usize,
 }
 
 impl Driver {

@@ -1,10 +1,13 @@
 //! The servers that a URL names.
 
 use larder_core::{Error, Result};
-use larder_kit::StoreUrl;
+use larder_kit::{StoreUrl, invalid_option};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::error::configuration;
+
+/// The options of a URL that belong to one kind of endpoint: Sentinels, or a Unix socket.
+pub const ENDPOINT_OPTIONS: &[&str] = &["sentinel_username", "sentinel_password", "db", "user", "password"];
 
 /// Where to connect to. The driver's `Debug` prints no password.
 #[derive(Clone, Debug)]
@@ -108,7 +111,8 @@ fn socket(url: &mut StoreUrl) -> Result<Servers> {
     if path.is_empty() {
         return Err(configuration("the URL of a Unix socket is of the form `redis+unix:///path/to/socket`"));
     }
-    let database = url.take_parsed("db", "the number of a database")?;
+    let invalid = |_| invalid_option("db", "the number of a database".to_owned());
+    let database = url.take("db")?.map(|number| number.parse().map_err(invalid)).transpose()?;
     let server = login(url.take("user")?, url.take("password")?);
     let server = with(server, database, RedisConnectionInfo::set_db);
     let info = ConnectionAddr::Unix(path.into()).into_connection_info();

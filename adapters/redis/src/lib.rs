@@ -123,8 +123,9 @@ mod tls;
 pub use redis;
 
 pub use crate::{
-    config::{CompareAndSwap, Layout, OPTIONS, RedisConfig},
+    config::{CompareAndSwap, Layout, OPTIONS, Protocol, RedisConfig},
     connection::Connection,
+    endpoint::ENDPOINT_OPTIONS,
     storage::RedisStorage,
 };
 

@@ -56,7 +56,7 @@ impl Listing {
             masters: None,
             master: 0,
             cursor: None,
-            count: options.page(driver.scan_count.get()),
+            count: options.page(driver.scan_count),
             run_id: None,
             restarts: 0,
             keys: Vec::new(),
@@ -105,7 +105,7 @@ impl Listing {
         let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(&scan, route).await?;
         self.cursor = Some(cursor);
         // Few of the server's keys may have the prefix: a limit is not kept to for long.
-        self.count = self.count.saturating_mul(2).min(self.driver.scan_count.get());
+        self.count = self.count.saturating_mul(2).min(self.driver.scan_count);
         Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
     }
 

@@ -4,29 +4,18 @@ use std::path::PathBuf;
 
 use larder_core::Result;
 
-use crate::error::configuration;
+use crate::{config::RedisConfig, error::configuration};
 
-/// The paths of PEM files.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TlsFiles {
-    /// The authorities to trust, instead of the system's.
-    pub(crate) ca: Option<PathBuf>,
-    /// The client's own certificate.
-    pub(crate) certificate: Option<PathBuf>,
-    /// Its private key.
-    pub(crate) key: Option<PathBuf>,
-}
-
-impl TlsFiles {
+impl RedisConfig {
     /// Refuses files that would not be used.
-    pub(crate) fn check(&self, tls: bool) -> Result<()> {
-        let given = self.ca.is_some() || self.certificate.is_some() || self.key.is_some();
+    pub(crate) fn check_certificates(&self, tls: bool) -> Result<()> {
+        let given = self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_key.is_some();
         if given && !tls {
             return Err(configuration(
                 "`tls_ca`, `tls_cert` and `tls_key` go with a URL that speaks TLS, such as `rediss://`",
             ));
         }
-        if self.certificate.is_some() != self.key.is_some() {
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(configuration("`tls_cert` and `tls_key` come together"));
         }
         Ok(())
@@ -34,7 +23,7 @@ impl TlsFiles {
 
     /// Reads the files. `None`: trust the system's authorities and show no certificate.
     #[cfg(feature = "tls")]
-    pub(crate) fn read(&self) -> Result<Option<redis::TlsCertificates>> {
+    pub(crate) fn certificates(&self) -> Result<Option<redis::TlsCertificates>> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
 
         let read = |path: &PathBuf, option: &str| {
@@ -42,13 +31,13 @@ impl TlsFiles {
                 configuration(format!("the file of `{option}` cannot be read")).with_source(error)
             })
         };
-        let root_cert = self.ca.as_ref().map(|path| read(path, "tls_ca")).transpose()?;
+        let root_cert = self.tls_ca.as_ref().map(|path| read(path, "tls_ca")).transpose()?;
         if let Some(pem) = &root_cert
             && !matches!(CertificateDer::pem_slice_iter(pem).next(), Some(Ok(_)))
         {
             return Err(configuration("the file of `tls_ca` holds no certificate in PEM form"));
         }
-        let client_tls = match (&self.certificate, &self.key) {
+        let client_tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(redis::ClientTlsConfig {
                 client_cert: read(certificate, "tls_cert")?,
                 client_key: read(key, "tls_key")?,

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
 use larder_core::{Error, ErrorKind, Operation, Result, Values};
-use larder_kit::StoreUrl;
+use larder_kit::{Interval, Permissions, StoreUrl};
 use sqlx::{
     ConnectOptions, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
@@ -11,52 +11,46 @@ use sqlx::{
 
 pub(crate) const NAME: &str = "sqlite";
 
-/// The options that a `sqlite:` URL takes.
-pub const OPTIONS: &[&str] =
-    &["table", "values", "setup", "mode", "permissions", "synchronous", "busy_timeout", "readers", "sweep"];
-
 /// The longest busy timeout, which SQLite counts in milliseconds of 31 bits: about 24 days.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
-const PERMISSIONS_EXPECTED: &str = "the mode of a new file in octal, from 0600 to 0666, such as 0640 or 0660";
-
-/// How the file is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up or
-    /// swept. Also on a file system that is mounted read-only.
-    ReadOnly,
-    /// To read and write; the file must be there.
-    ReadWrite,
-    /// To read and write; the file is made if it is not there.
-    #[default]
-    Create,
+larder_kit::choices! {
+    /// How the file is opened.
+    pub enum Mode {
+        /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up
+        /// or swept. Also on a file system that is mounted read-only.
+        "ro" => ReadOnly,
+        /// To read and write; the file must be there.
+        "rw" => ReadWrite,
+        /// To read and write; the file is made if it is not there.
+        #[default]
+        "rwc" => Create,
+    }
 }
 
-/// When SQLite waits for the disk; see the crate's documentation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Synchronous {
-    /// Never. A power cut may corrupt the database.
-    Off,
-    /// At checkpoints. A power cut may take the last commits with it, and nothing else.
-    Normal,
-    /// At each commit. What is acknowledged survives a power cut.
-    #[default]
-    Full,
+larder_kit::choices! {
+    /// When SQLite waits for the disk; see the crate's documentation.
+    pub enum Synchronous {
+        /// Never. A power cut may corrupt the database.
+        "off" => Off,
+        /// At checkpoints. A power cut may take the last commits with it, and nothing else.
+        "normal" => Normal,
+        /// At each commit. What is acknowledged survives a power cut.
+        #[default]
+        "full" => Full,
+    }
 }
 
-/// The values that the column `value` holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ValueFormat {
-    /// Any bytes, as `BLOB`.
-    #[default]
-    Blob,
-    /// JSON as `TEXT`, for SQLite's JSON functions. Other values are
-    /// [`InvalidValue`](ErrorKind::InvalidValue) errors.
-    Json,
+larder_kit::choices! {
+    /// The values that the column `value` holds.
+    pub enum ValueFormat {
+        /// Any bytes, as `BLOB`.
+        #[default]
+        "blob" => Blob,
+        /// JSON as `TEXT`, for SQLite's JSON functions. Other values are
+        /// [`InvalidValue`](ErrorKind::InvalidValue) errors.
+        "json" => Json,
+    }
 }
 
 impl ValueFormat {
@@ -68,36 +62,6 @@ impl ValueFormat {
     }
 }
 
-/// Opens a store in an SQLite database.
-///
-/// ```
-/// # async fn connect() -> larder_core::Result<()> {
-/// use larder_sqlite::{SqliteStorage, Synchronous};
-///
-/// let store = SqliteStorage::builder()
-///     .file("sessions.db")
-///     .table("bot sessions")
-///     .synchronous(Synchronous::Normal)
-///     .connect()
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct SqliteBuilder {
-    pub(crate) source: Option<Source>,
-    pub(crate) table: String,
-    pub(crate) format: ValueFormat,
-    pub(crate) setup: bool,
-    pub(crate) mode: Mode,
-    pub(crate) synchronous: Synchronous,
-    pub(crate) busy_timeout: Duration,
-    pub(crate) readers: u32,
-    pub(crate) sweep: Option<Duration>,
-    pub(crate) existing: bool,
-    pub(crate) permissions: Option<u32>,
-}
-
 /// Where the database is.
 #[derive(Clone)]
 pub(crate) enum Source {
@@ -106,24 +70,62 @@ pub(crate) enum Source {
     Pool(SqlitePool),
 }
 
+larder_kit::options! {
+    /// Opens a store in an SQLite database.
+    ///
+    /// ```
+    /// # async fn connect() -> larder_core::Result<()> {
+    /// use larder_sqlite::{SqliteStorage, Synchronous};
+    ///
+    /// let store = SqliteStorage::builder()
+    ///     .file("sessions.db")
+    ///     .table("bot sessions")
+    ///     .synchronous(Synchronous::Normal)
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct SqliteBuilder {
+        source: Option<Source>,
+        existing: bool,
+    }
+
+    /// The options that a `sqlite:` URL takes.
+    OPTIONS {
+        /// The table. Any name will do; it is quoted. Default: `larder`.
+        "table" => table: String = "larder".to_owned();
+        /// The values that the column `value` holds. Default: any bytes.
+        "values" => values: ValueFormat = ValueFormat::Blob;
+        /// Whether to make the table and its index if they are not there. The shape of a table that is there
+        /// is checked either way. Default: `true`.
+        "setup" => setup: bool = true;
+        /// How the file is opened. Has no effect on a pool of your own, nor in memory.
+        "mode" => mode: Mode = Mode::Create;
+        /// The permissions of a database file that is made, such as `0o660`. Its owner must be allowed to
+        /// read and write it. SQLite gives the files that it makes beside it (`-wal`, `-shm`) the same. A
+        /// file that is there keeps its permissions. Has no effect on Windows. Default: `0o600`.
+        "permissions" => permissions: Option<Permissions> = None;
+        /// When SQLite waits for the disk. Has no effect on a pool of your own.
+        "synchronous" => synchronous: Synchronous = Synchronous::Full;
+        /// How long to wait for another connection or process that is writing. Has no effect on a pool of
+        /// your own. Default: 5 seconds.
+        "busy_timeout" => busy_timeout: Duration = Duration::from_secs(5);
+        /// How many connections are opened for reading, at most; at least one. Each has a thread. Has no
+        /// effect on a pool of your own, nor in memory. Default: 4.
+        "readers" => readers: u32 = 4;
+        /// How often expired rows are removed; `None` for never. Default: 60 seconds.
+        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    }
+}
+
 impl SqliteBuilder {
     /// The defaults. The database still has to be named: a [file](SqliteBuilder::file),
     /// [memory](SqliteBuilder::in_memory) or a [pool](SqliteBuilder::pool).
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            source: None,
-            table: "larder".to_owned(),
-            format: ValueFormat::default(),
-            setup: true,
-            mode: Mode::default(),
-            synchronous: Synchronous::default(),
-            busy_timeout: Duration::from_secs(5),
-            readers: 4,
-            sweep: Some(Duration::from_secs(60)),
-            existing: false,
-            permissions: None,
-        }
+        Self::with_defaults(None, false)
     }
 
     /// The options that a URL asks for.
@@ -134,6 +136,17 @@ impl SqliteBuilder {
     /// option that does not exist or does not parse.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(named)
+    }
+
+    fn parse(url: &str) -> Result<Self> {
+        let mut url = StoreUrl::parse(url)?;
+        if url.scheme() != NAME {
+            return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
+        }
+        let mut builder = Self { source: Some(source(&url)?), ..Self::new() };
+        builder.take_options(&mut url)?;
+        url.finish(OPTIONS)?;
+        Ok(builder)
     }
 
     /// The database in this file.
@@ -160,65 +173,6 @@ impl SqliteBuilder {
         self
     }
 
-    /// The table. Any name will do; it is quoted. Default: `larder`.
-    #[must_use]
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = table.into();
-        self
-    }
-
-    /// The values that the column `value` holds. Default: any bytes.
-    #[must_use]
-    pub const fn values(mut self, format: ValueFormat) -> Self {
-        self.format = format;
-        self
-    }
-
-    /// Whether to make the table and its index if they are not there. The shape of a table that is there
-    /// is checked either way. Default: `true`.
-    #[must_use]
-    pub const fn setup(mut self, setup: bool) -> Self {
-        self.setup = setup;
-        self
-    }
-
-    /// How the file is opened. Has no effect on a pool of your own, nor in memory.
-    #[must_use]
-    pub const fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// When SQLite waits for the disk. Has no effect on a pool of your own.
-    #[must_use]
-    pub const fn synchronous(mut self, synchronous: Synchronous) -> Self {
-        self.synchronous = synchronous;
-        self
-    }
-
-    /// How long to wait for another connection or process that is writing. Has no effect on a pool of your
-    /// own. Default: 5 seconds.
-    #[must_use]
-    pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
-        self
-    }
-
-    /// How many connections are opened for reading, at most; at least one. Each has a thread. Has no effect
-    /// on a pool of your own, nor in memory. Default: 4.
-    #[must_use]
-    pub const fn readers(mut self, readers: u32) -> Self {
-        self.readers = readers;
-        self
-    }
-
-    /// How often expired rows are removed; `None` for never. Default: 60 seconds.
-    #[must_use]
-    pub const fn sweep_every(mut self, interval: Option<Duration>) -> Self {
-        self.sweep = interval;
-        self
-    }
-
     /// Opens only what is there: makes no file, table or index, changes no journal mode, and removes no
     /// expired rows by itself. [`connect`](SqliteBuilder::connect) fails if there is no such file or
     /// table. Reads work without the right to write; writes work with it.
@@ -226,53 +180,6 @@ impl SqliteBuilder {
     pub const fn existing(mut self) -> Self {
         self.existing = true;
         self
-    }
-
-    /// The permissions of a database file that is made, such as `0o660`. Its owner must be allowed to read
-    /// and write it. SQLite gives the files that it makes beside it (`-wal`, `-shm`) the same. A file that
-    /// is there keeps its permissions. Has no effect on Windows. Default: `0o600`.
-    #[must_use]
-    pub const fn permissions(mut self, mode: u32) -> Self {
-        self.permissions = Some(mode);
-        self
-    }
-
-    fn parse(url: &str) -> Result<Self> {
-        let mut url = StoreUrl::parse(url)?;
-        if url.scheme() != NAME {
-            return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
-        }
-        let mut builder = Self::new();
-        builder.source = Some(source(&url)?);
-        builder.table = url.take("table")?.unwrap_or(builder.table);
-        let formats = [("blob", ValueFormat::Blob), ("json", ValueFormat::Json)];
-        builder.format = url.take_choice("values", &formats)?.unwrap_or_default();
-        builder.setup = url.take_bool("setup")?.unwrap_or(builder.setup);
-        let modes = [("ro", Mode::ReadOnly), ("rw", Mode::ReadWrite), ("rwc", Mode::Create)];
-        builder.mode = url.take_choice("mode", &modes)?.unwrap_or_default();
-        let octal = |text: &str| {
-            let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
-            u32::from_str_radix(text, 8).ok().filter(|mode| digits && is_valid(*mode))
-        };
-        builder.permissions = url.take_with("permissions", PERMISSIONS_EXPECTED, octal)?;
-        let levels =
-            [("off", Synchronous::Off), ("normal", Synchronous::Normal), ("full", Synchronous::Full)];
-        builder.synchronous = url.take_choice("synchronous", &levels)?.unwrap_or_default();
-        builder.busy_timeout = url.take_duration("busy_timeout")?.unwrap_or(builder.busy_timeout);
-        builder.readers = url.take_parsed("readers", "a number of connections")?.unwrap_or(builder.readers);
-        builder.sweep = url.take_interval("sweep")?.unwrap_or(builder.sweep);
-        url.finish(OPTIONS)?;
-        Ok(builder)
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.permissions.is_some_and(|mode| !is_valid(mode)) {
-            return Err(invalid(format!("`permissions` takes {PERMISSIONS_EXPECTED}")));
-        }
-        if self.sweep == Some(Duration::ZERO) {
-            return Err(invalid("the interval of `sweep` must be longer than zero"));
-        }
-        Ok(())
     }
 
     /// The connection options for sqlx, wherever the database is.
@@ -330,11 +237,6 @@ fn source(url: &StoreUrl) -> Result<Source> {
     Ok(Source::File(path.into()))
 }
 
-/// The permissions that a database file may have: its owner reads and writes, and there are no execute bits.
-const fn is_valid(permissions: u32) -> bool {
-    permissions & !0o666 == 0 && permissions & 0o600 == 0o600
-}
-
 pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
@@ -384,12 +286,13 @@ mod tests {
                    &readers=2&sweep=off&permissions=0640";
         let builder = SqliteBuilder::from_url(url).unwrap();
         assert_eq!(builder.table, "a b");
-        assert_eq!(builder.format, ValueFormat::Json);
+        assert_eq!(builder.values, ValueFormat::Json);
         assert!(!builder.setup);
         assert_eq!((builder.mode, builder.synchronous), (Mode::ReadOnly, Synchronous::Normal));
         assert_eq!(builder.busy_timeout, Duration::from_secs(1));
-        assert_eq!((builder.readers, builder.sweep, builder.permissions), (2, None, Some(0o640)));
+        assert_eq!((builder.readers, builder.sweep), (2, Interval::OFF));
+        assert_eq!(builder.permissions.map(Permissions::mode), Some(0o640));
         let sweep = SqliteBuilder::from_url("sqlite:x?sweep=5m").unwrap().sweep;
-        assert_eq!(sweep, Some(Duration::from_secs(300)));
+        assert_eq!(sweep, Interval::every(Duration::from_secs(300)));
     }
 }

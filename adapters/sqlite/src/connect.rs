@@ -7,7 +7,7 @@ use std::{
 };
 
 use larder_core::{Error, ErrorKind, Info, Purge, Result, Store, Versions};
-use larder_kit::{GroupCommit, Sweeper};
+use larder_kit::{GroupCommit, Interval, Sweeper};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
@@ -72,29 +72,29 @@ impl SqliteBuilder {
     /// The SQL that sets up the table as configured, to run by hand.
     #[must_use]
     pub fn setup_sql(&self) -> String {
-        schema::setup_sql(&self.table, self.format)
+        schema::setup_sql(&self.table, self.values)
     }
 }
 
 async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
     schema::check_name(&builder.table)?;
-    builder.check()?;
+    builder.check_options()?;
     let mut info = Info::minimal(NAME)
         .with_expiry()
         .with_versions(Versions::Unique)
         .with_ordered_listing()
         .with_purge(Purge::Sweep)
-        .with_values(builder.format.values())
+        .with_values(builder.values.values())
         .with_max_value(MAX_VALUE);
     let (connections, in_memory) = connections(builder).await?;
     if !in_memory {
         info = info.with_persistence().with_sharing();
     }
-    let table = Arc::new(Table { connections, sql: Sql::new(&builder.table, builder.format) });
+    let table = Arc::new(Table { connections, sql: Sql::new(&builder.table, builder.values) });
     let purge = |table: Arc<Table>| async move { table.purge().await };
-    let every = builder.sweep.filter(|_| !builder.only_looks());
+    let every = if builder.only_looks() { Interval::OFF } else { builder.sweep };
     let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-    Ok(SqliteStorage { table, info, format: builder.format, sweeper })
+    Ok(SqliteStorage { table, info, format: builder.values, sweeper })
 }
 
 /// The connections, with the table set up; whether the database is only in memory.
@@ -179,7 +179,7 @@ async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnec
 
 /// Checks what is in the database and sets up what is missing, unless the storage only looks.
 async fn prepare(connection: &mut SqliteConnection, builder: &SqliteBuilder, wal: bool) -> Result<()> {
-    let (table, format, looks) = (&builder.table, builder.format, builder.only_looks());
+    let (table, format, looks) = (&builder.table, builder.values, builder.only_looks());
     let there = schema::exists(connection, table, format).await?;
     let sets_up = builder.setup && !looks;
     if !there && !sets_up {

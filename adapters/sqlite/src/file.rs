@@ -9,6 +9,7 @@ use std::{
 };
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_kit::Permissions;
 
 use crate::config::invalid;
 
@@ -17,7 +18,7 @@ use crate::config::invalid;
 const PERMISSIONS: u32 = 0o600;
 
 /// Makes an empty file, which SQLite takes for an empty database, unless there is one.
-pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {
+pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()> {
     // SQLite's locks are POSIX locks: closing a file lets go of every lock that this process has on it.
     // So a file that is there is not opened here, and a new one is not opened elsewhere before it is closed.
     static CREATING: Mutex<()> = Mutex::new(());
@@ -33,7 +34,8 @@ pub(crate) fn create(path: &Path, permissions: Option<u32>) -> Result<()> {
     };
     // The process's umask does not apply to this.
     #[cfg(unix)]
-    if let Some(mode) = permissions {
+    if let Some(permissions) = permissions {
+        let mode = permissions.mode();
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(refused)?;
     }
     #[cfg(not(unix))]

@@ -27,7 +27,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(versions: Versions) -> Self {
-        Self::on(MemoryStorage::builder().sweep_every(None).build().unwrap(), versions)
+        Self::on(MemoryStorage::builder().sweep(None).build().unwrap(), versions)
     }
 
     pub(crate) fn on(entries: Store, versions: Versions) -> Self {

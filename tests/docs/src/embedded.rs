@@ -13,7 +13,7 @@ use larder_core::{
     ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions,
     WriteOptions, Written, async_trait, clock::unix_millis,
 };
-use larder_kit::{GroupCommit, Pager, StoreUrl, Sweeper, pages};
+use larder_kit::{GroupCommit, Interval, Pager, StoreUrl, Sweeper, pages};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 };
@@ -29,7 +29,6 @@ const INFO: Info = Info::minimal("redb")
 type Row = (u64, u64, &'static [u8]);
 const ENTRIES: TableDefinition<'_, &str, Row> = TableDefinition::new("larder");
 const PAGE: usize = 256;
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// Entries in a redb file.
 #[derive(Debug)]
@@ -41,6 +40,18 @@ pub struct Redb {
 /// The open file; `None` once it is closed. The lock is held for writing only to close it.
 struct File(RwLock<Option<Database>>);
 
+larder_kit::options! {
+    /// How the file is used.
+    #[derive(Debug)]
+    pub struct Config {}
+
+    /// The options of a URL.
+    OPTIONS {
+        /// How often expired entries are removed. Default: every 60 seconds.
+        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    }
+}
+
 /// Opens the file that `url` names: `redb:sessions.redb?sweep=60s` (or `sweep=off`).
 ///
 /// # Errors
@@ -49,8 +60,9 @@ struct File(RwLock<Option<Database>>);
 /// another process has the file open.
 pub async fn connect(url: &str) -> Result<Store> {
     let mut url = StoreUrl::parse(url)?;
-    let sweep = url.take_interval("sweep")?.unwrap_or(Some(SWEEP));
-    url.finish(&["sweep"])?;
+    let mut options = Config::with_defaults();
+    options.take_options(&mut url)?;
+    url.finish(OPTIONS)?;
     let path = PathBuf::from(url.path()?);
     let database = blocking(move || {
         let database = Database::create(path).map_err(|error| match error {
@@ -67,7 +79,7 @@ pub async fn connect(url: &str) -> Result<Store> {
     .await?;
     let file = Arc::new(File(RwLock::new(Some(database))));
     let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
-    let sweeper = Sweeper::start(INFO.name, Arc::downgrade(&file), sweep, purge);
+    let sweeper = Sweeper::start(INFO.name, Arc::downgrade(&file), options.sweep, purge);
     // Writes that wait for a commit share the next one.
     Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
 }

@@ -9,7 +9,7 @@ use larder_core::{
     Info, Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
     Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, PageSize, Pager, StoreUrl, Sweeper, pages, prefix_end};
+use larder_kit::{Batch, Interval, Limits, PageSize, Pager, StoreUrl, Sweeper, pages, prefix_end};
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{NoTls, Row, error::SqlState, types::ToSql};
 
@@ -23,8 +23,6 @@ const INFO: Info = Info::minimal("example")
     .with_max_value(256 << 20);
 
 const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
-const TIMEOUT: Duration = Duration::from_secs(5);
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// Entries in a table.
 #[derive(Debug)]
@@ -35,6 +33,22 @@ pub struct Table {
     sweeper: Sweeper,
 }
 
+larder_kit::options! {
+    /// How the table is used.
+    #[derive(Debug)]
+    pub struct Config {}
+
+    /// The options of a URL.
+    OPTIONS {
+        /// The table. Default: `sessions`.
+        "table" => table: String = "sessions".to_owned();
+        /// The longest that a statement takes. Default: 5 seconds.
+        "timeout" => timeout: Duration = Duration::from_secs(5);
+        /// How often expired rows are removed. Default: every 60 seconds.
+        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    }
+}
+
 /// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`. Further
 /// options are `timeout=5s` and `sweep=60s` (or `off`); the driver's own are allowed too.
 ///
@@ -43,9 +57,9 @@ pub struct Table {
 /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL; otherwise as the server says.
 pub async fn connect(url: &str) -> Result<Store> {
     let mut url = StoreUrl::parse(url)?;
-    let name = url.take("table")?.unwrap_or_else(|| "sessions".to_owned());
-    let timeout = url.take_duration("timeout")?.unwrap_or(TIMEOUT);
-    let sweep = url.take_interval("sweep")?.unwrap_or(Some(SWEEP));
+    let mut options = Config::with_defaults();
+    options.take_options(&mut url)?;
+    let Config { table, timeout, sweep } = options;
     let config = url.to_url().parse().map_err(|_| {
         // The driver's message may quote the URL, and with it the password.
         Error::new(
@@ -60,7 +74,7 @@ pub async fn connect(url: &str) -> Result<Store> {
         .runtime(deadpool_postgres::Runtime::Tokio1)
         .build()
         .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
-    let name = format!("\"{}\"", name.replace('"', "\"\""));
+    let name = format!("\"{}\"", table.replace('"', "\"\""));
     let purge = |table: Arc<Table>| async move { table.purge_expired().await };
     let table = Arc::new_cyclic(|table| {
         let sweeper = Sweeper::start(INFO.name, table.clone(), sweep, purge);

@@ -3,45 +3,51 @@
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
-use larder_kit::StoreUrl;
+use larder_kit::{Permissions, StoreUrl};
 
-use crate::{config::path, error::configuration, permissions};
+use crate::config::path;
 
-/// The options of a `file:` URL that names a snapshot.
-pub const SNAPSHOT_OPTIONS: &[&str] = &["interval", "permissions"];
+larder_kit::options! {
+    /// Builds a [`SnapshotStorage`](crate::SnapshotStorage).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> larder_core::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("sessions.json");
+    /// use std::time::Duration;
+    /// use larder_file::SnapshotStorage;
+    ///
+    /// let storage = SnapshotStorage::builder(path).interval(Duration::from_secs(10)).open().await?;
+    /// // Writes the snapshot, and lets another process have it.
+    /// storage.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct SnapshotBuilder {
+        path: PathBuf,
+        existing: bool,
+    }
 
-/// How often the snapshot is written by default.
-const INTERVAL: Duration = Duration::from_secs(60);
-
-/// Builds a [`SnapshotStorage`](crate::SnapshotStorage).
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> larder_core::Result<()> {
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("sessions.json");
-/// use std::time::Duration;
-/// use larder_file::SnapshotStorage;
-///
-/// let storage = SnapshotStorage::builder(path).interval(Duration::from_secs(10)).open().await?;
-/// // Writes the snapshot, and lets another process have it.
-/// storage.close().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct SnapshotBuilder {
-    pub(super) path: PathBuf,
-    pub(super) interval: Duration,
-    pub(super) permissions: Option<u32>,
-    pub(super) existing: bool,
+    /// The options of a `file:` URL that names a snapshot.
+    SNAPSHOT_OPTIONS {
+        /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
+        /// that long. Default: 60 seconds.
+        "interval" => interval: Duration = Duration::from_secs(60), if |interval| !interval.is_zero()
+            => "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero; for writes that are                 stored when they are acknowledged use a directory, such as `file:sessions`";
+        /// The mode of a new snapshot file, such as `0o640`; users who may read a new directory may also
+        /// search it. Default: `0o600`, this user only. A file that is there keeps its mode.
+        /// No effect on Windows.
+        "permissions" => permissions: Option<Permissions> = None;
+    }
 }
 
 impl SnapshotBuilder {
     /// A snapshot in the file at `path`, which need not exist.
+    #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), interval: INTERVAL, permissions: None, existing: false }
+        Self::with_defaults(path.into(), false)
     }
 
     /// The options of a `file:` URL; see [`SNAPSHOT_OPTIONS`].
@@ -53,44 +59,17 @@ impl SnapshotBuilder {
     pub fn from_url(url: &str) -> Result<Self> {
         let mut url = StoreUrl::parse(url)?;
         let mut builder = Self::new(path(&url)?);
-        builder.interval = url.take_duration("interval")?.unwrap_or(builder.interval);
-        builder.permissions = url.take_with("permissions", permissions::EXPECTS, permissions::parse)?;
+        builder.take_options(&mut url)?;
         url.finish(SNAPSHOT_OPTIONS)?;
-        builder.check()?;
         Ok(builder)
-    }
-
-    /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
-    /// that long.
-    /// Default: 60 seconds.
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
-        self
-    }
-
-    /// The mode of a new snapshot file, such as `0o640`; users who may read a new directory may also
-    /// search it. Default: `0o600`, this user only. A file that is there keeps its mode.
-    /// No effect on Windows.
-    pub fn permissions(mut self, mode: u32) -> Self {
-        self.permissions = Some(mode);
-        self
     }
 
     /// Opens only a snapshot that is there already. Opening and reading then create and change nothing;
     /// the first change takes hold of the snapshot, and is saved as usual.
+    #[must_use]
     pub fn existing(mut self) -> Self {
         self.existing = true;
         self
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        if self.interval.is_zero() {
-            return Err(configuration(
-                "`interval` must be greater than zero; for writes that are stored when they are acknowledged use a \
-                 directory, such as `file:sessions`",
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -53,7 +53,7 @@ impl SnapshotFile {
     pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
         // Links to the file lead to one lock, and a save replaces the file, not the link.
         let path = fs::canonicalize(&builder.path).unwrap_or_else(|_| builder.path.clone());
-        let permissions = Permissions::new(builder.permissions)?;
+        let permissions = Permissions(builder.permissions);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
                 return Err(configuration("the snapshot's path names a directory; name a file in it"));

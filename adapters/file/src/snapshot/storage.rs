@@ -90,7 +90,7 @@ impl SnapshotBuilder {
     /// a file, or nothing with [`existing`](Self::existing);
     /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
     pub async fn open(self) -> Result<Store> {
-        self.check()?;
+        self.check_options()?;
         let interval = self.interval;
         let file = Arc::new(blocking(move || SnapshotFile::open(&self)).await?);
         let save = move |file| save(file, interval.min(RETRY));

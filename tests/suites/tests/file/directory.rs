@@ -145,7 +145,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("expired_files_are_removed_by_the_sweeper", |context| async move {
             let root = context.factory.path(context.target.space());
             let open = || {
-                let builder = FileBuilder::new(&root).sweep_every(Some(Duration::from_millis(20)));
+                let builder = FileBuilder::new(&root).sweep(Some(Duration::from_millis(20)));
                 async { builder.open().await.must("open") }
             };
             let storage = open().await;

@@ -107,7 +107,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("layout_that_does_not_fit_is_refused", |context| async move {
             let root = space(&context.factory, context.target.space());
             let open = |name: &str, layout: Layout, existing: bool| {
-                let builder = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
+                let builder = FileStorage::builder(root.join(name)).layout(layout).sweep(None);
                 let builder = if existing { builder.existing() } else { builder };
                 async move { builder.open().await }
             };

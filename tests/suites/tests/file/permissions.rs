@@ -34,7 +34,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite.case("a_read_only_directory_is_read_and_refuses_writes", |context| async move {
         let root = context.factory.path(context.target.space());
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
-            let storage = FileStorage::builder(root.join(name)).layout(layout).sweep_every(None);
+            let storage = FileStorage::builder(root.join(name)).layout(layout).sweep(None);
             let storage = storage.permissions(0o644).open().await.must("open");
             storage.write(key("a"), "1").await.must("write");
             storage.close().await.must("close");

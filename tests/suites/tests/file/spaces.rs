@@ -19,7 +19,7 @@ pub(crate) struct Directories {
 impl Directories {
     /// The laws on directories, and with a second process.
     pub(crate) fn suite(name: &str, configure: fn(FileBuilder) -> FileBuilder) -> Suite<Self> {
-        let builder = move |path| configure(FileBuilder::new(path)).sweep_every(None);
+        let builder = move |path| configure(FileBuilder::new(path)).sweep(None);
         Suite::connect(name, move || async move {
             Ok(Self { root: tempfile::tempdir().must("make a directory"), configure })
         })
@@ -35,7 +35,7 @@ impl Directories {
 
     pub(crate) fn builder(&self, space: &str) -> FileBuilder {
         // Sweeping is tried by a case of its own; elsewhere it would only get in the way.
-        (self.configure)(FileBuilder::new(self.path(space)).sweep_every(None))
+        (self.configure)(FileBuilder::new(self.path(space)).sweep(None))
     }
 
     pub(crate) async fn storage(&self, space: &str) -> Store {

@@ -1,7 +1,7 @@
 //! TLS: what is encrypted, and who is trusted.
 
 use larder_core::{ErrorKind, Store, async_trait};
-use larder_postgres::{PostgresBuilder, PostgresStorage, TlsMode};
+use larder_postgres::{PostgresBuilder, PostgresStorage, Roots, TlsMode};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Runner, Suite};
 
@@ -66,8 +66,12 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     .await;
                 let builder = PostgresBuilder::from_url(&tls.url("")).unwrap();
                 let pem = tls.0.ca_pem().expect("a TLS server has an authority");
-                let storage =
-                    builder.tls(TlsMode::VerifyFull).root_certificates_pem(pem).connect().await.unwrap();
+                let storage = builder
+                    .tls(TlsMode::VerifyFull)
+                    .root_certificates(Roots::Pem(pem.into()))
+                    .connect()
+                    .await
+                    .unwrap();
                 storage.close().await.unwrap();
             })
             .case("connections_over_tls_are_direct_and_fenced", |context| async move {

@@ -91,7 +91,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             execute(&path, &[table, row]).await;
             let before = files(directory.path());
             let sweep = std::time::Duration::from_millis(1);
-            let builder = SqliteStorage::builder().file(&path).existing().sweep_every(Some(sweep));
+            let builder = SqliteStorage::builder().file(&path).existing().sweep(Some(sweep));
             let storage = builder.connect().await.must("look");
             assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "1");
             let listed: Vec<_> = storage.keys("").collect().await;

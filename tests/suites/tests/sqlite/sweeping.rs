@@ -13,7 +13,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         let soon = Expiry::after_millis(20);
         for many in [false, true] {
             let space = context.target.beside(if many { "many" } else { "one" });
-            let builder = context.factory.builder(space.space()).sweep_every(Some(Duration::from_millis(5)));
+            let builder = context.factory.builder(space.space()).sweep(Some(Duration::from_millis(5)));
             // The sweeper ends with the runtime that it began on.
             let store = block_in_place(|| {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build().must("a runtime");
