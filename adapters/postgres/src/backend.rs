@@ -5,7 +5,7 @@ use std::{
     future::{Ready, ready},
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -47,15 +47,16 @@ pub(crate) struct Identity {
     pub(crate) backend: Option<Backend>,
 }
 
-/// Asks for all of [`Identity`], and for the database's encoding.
+/// Asks for all of [`Identity`], and for the database's encoding. The process has no start if this user may
+/// not end it.
 pub(crate) fn identify() -> Query {
     // One's own processes can be ended by anyone who may call the function. A role that was switched
     // to might not count as their owner.
     query(
-        "SELECT a.pid, a.backend_start, session_user = current_user AND \
+        "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), a.pid, CASE WHEN session_user = current_user AND \
                 (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
-                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace), \
-                getdatabaseencoding()::text, pg_postmaster_start_time() \
+                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace) \
+                THEN a.backend_start END \
                 FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()",
         &[],
     )
@@ -83,7 +84,7 @@ impl Identity {
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };
-        let encoding: String = row.try_get(3).map_err(unexpected)?;
+        let encoding: String = row.try_get(0).map_err(unexpected)?;
         // SQL_ASCII stores the bytes as they come.
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
             return Err(Error::new(
@@ -94,13 +95,12 @@ impl Identity {
                 ),
             ));
         }
-        let pid: i32 = row.try_get(0).map_err(unexpected)?;
-        let started: Option<SystemTime> = row.try_get(1).map_err(unexpected)?;
-        let may_end: Option<bool> = row.try_get(2).map_err(unexpected)?;
-        let server: SystemTime = row.try_get(4).map_err(unexpected)?;
+        let server: SystemTime = row.try_get(1).map_err(unexpected)?;
+        let pid: i32 = row.try_get(2).map_err(unexpected)?;
+        let started: Option<SystemTime> = row.try_get(3).map_err(unexpected)?;
         let direct = announced_pid(token).await == Some(pid);
-        let backend = started.filter(|_| direct && may_end == Some(true));
-        Ok(Self { direct, backend: backend.map(|started| Backend { server, pid, started }) })
+        let started = started.filter(|_| direct);
+        Ok(Self { direct, backend: started.map(|started| Backend { server, pid, started }) })
     }
 }
 
@@ -158,6 +158,11 @@ impl<'a> TlsConnect<Recorder<'a>> for Unencrypted {
     }
 }
 
+/// Nothing panics while it holds one of these locks.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The facts about each connection of a pool. A connection's cache of statements stands for the
 /// connection, which lives as long and has no room for more.
 #[derive(Default)]
@@ -167,17 +172,13 @@ impl Identities {
     pub(crate) fn get(&self, client: &ClientWrapper) -> Option<Identity> {
         // As long as there is a reference, no other connection's cache is at the same address.
         let same = |cache: &Weak<StatementCache>| cache.as_ptr() == Arc::as_ptr(&client.statement_cache);
-        self.lock().iter().find(|(cache, _)| same(cache)).map(|(_, identity)| *identity)
+        lock(&self.0).iter().find(|(cache, _)| same(cache)).map(|(_, identity)| *identity)
     }
 
     pub(crate) fn insert(&self, client: &ClientWrapper, identity: Identity) {
-        let mut identities = self.lock();
+        let mut identities = lock(&self.0);
         identities.retain(|(cache, _)| cache.strong_count() > 0);
         identities.push((Arc::downgrade(&client.statement_cache), identity));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Weak<StatementCache>, Identity)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,7 +194,7 @@ struct Suspect {
 
 impl Suspects {
     pub(crate) fn add(&self, backend: Backend) {
-        let mut suspects = self.lock();
+        let mut suspects = lock(&self.0);
         if !suspects.iter().any(|suspect| suspect.backend == backend) {
             let elsewhere = |suspect: &Suspect| suspect.backend.server != backend.server;
             let remembered = suspects.iter().filter(|suspect| elsewhere(suspect)).count();
@@ -205,22 +206,15 @@ impl Suspects {
 
     /// The process has answered everything after all. Returns whether it can be used again.
     pub(crate) fn acquit(&self, backend: Backend) -> bool {
-        let mut suspects = self.lock();
-        let at = suspects.iter().position(|suspect| suspect.backend == backend);
-        match at {
-            Some(at) if suspects[at].ending => false,
-            Some(at) => {
-                suspects.remove(at);
-                true
-            }
-            None => true,
-        }
+        let mut suspects = lock(&self.0);
+        suspects.retain(|suspect| suspect.backend != backend || suspect.ending);
+        suspects.iter().all(|suspect| suspect.backend != backend)
     }
 
     /// Those of this server. None of these can be [acquitted](Self::acquit) any more. Those of another
     /// server can change nothing here, and wait until that server answers again.
     pub(crate) fn end(&self, server: SystemTime) -> Vec<Backend> {
-        let mut suspects = self.lock();
+        let mut suspects = lock(&self.0);
         let here = suspects.iter_mut().filter(|suspect| suspect.backend.server == server);
         here.map(|suspect| {
             suspect.ending = true;
@@ -231,11 +225,7 @@ impl Suspects {
 
     /// These have ended.
     pub(crate) fn remove(&self, ended: &[Backend]) {
-        self.lock().retain(|suspect| !ended.contains(&suspect.backend));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Suspect>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).retain(|suspect| !ended.contains(&suspect.backend));
     }
 }
 

@@ -36,11 +36,9 @@ pub(crate) struct Canceller {
 impl Canceller {
     /// Asks the server to stop what the connection of this token runs.
     pub(crate) async fn cancel(&self, token: &CancelToken) {
-        let Some(connector) = &self.connector else {
-            return;
-        };
-        if !matches!(timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await, Ok(Ok(())))
-        {
+        let Some(connector) = &self.connector else { return };
+        let cancelled = timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await;
+        if !matches!(cancelled, Ok(Ok(()))) {
             tracing::debug!(adapter = NAME, "could not cancel a statement");
         }
     }
@@ -55,7 +53,8 @@ pub(crate) struct Checkout {
     condemned: AtomicBool,
     /// How many statements are under way, or were abandoned.
     owed: AtomicUsize,
-    identity: Identity,
+    /// Nothing is taken for granted until the server was asked.
+    pub(crate) identity: Identity,
     canceller: Arc<Canceller>,
     /// Taken at the start: a call may be dropped outside the runtime that it ran in.
     runtime: Option<Handle>,
@@ -80,14 +79,6 @@ impl Checkout {
 
     pub(crate) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) const fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    pub(crate) const fn identify(&mut self, identity: Identity) {
-        self.identity = identity;
     }
 
     /// Waits for the answer to a statement. Dropped before that it leaves a connection that owes one.
@@ -145,20 +136,18 @@ impl Checkout {
 
 impl Drop for Checkout {
     fn drop(&mut self) {
-        let Some(object) = self.object.take() else {
-            return;
-        };
+        let Some(object) = self.object.take() else { return };
         let condemned = *self.condemned.get_mut();
-        let runtime = if *self.owed.get_mut() > 0 {
-            self.suspect();
-            self.runtime.take()
-        } else if condemned {
-            None
-        } else {
+        if *self.owed.get_mut() == 0 {
+            if condemned {
+                // Out of the pool; the connection closes, and a new one takes its place when needed.
+                drop(Object::take(object));
+            }
             return;
-        };
+        }
+        self.suspect();
         let canceller = Arc::clone(&self.canceller);
-        match runtime {
+        match self.runtime.take() {
             // What was sent goes on, and the next statement on the connection would wait behind it.
             Some(runtime) if !condemned => {
                 let mut checkout = Self::new(object, false, canceller);
@@ -166,10 +155,9 @@ impl Drop for Checkout {
                 checkout.condemn();
                 runtime.spawn(checkout.drain());
             }
-            // Out of the pool; the connection closes, and a new one takes its place when needed.
+            // A statement that waits for a lock would otherwise still happen, whenever the lock is free.
             runtime => {
                 let token = Object::take(object).cancel_token();
-                // A statement that waits for a lock would otherwise still happen, whenever the lock is free.
                 runtime.map(|runtime| runtime.spawn(async move { canceller.cancel(&token).await }));
             }
         }

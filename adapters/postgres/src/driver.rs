@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    backend::{self, Backend, Identities, Identity, Suspects},
+    backend::{self, Identities, Identity, Suspects, lock},
     checkout::{Canceller, Checkout},
     config::Statements,
     error,
@@ -41,8 +41,9 @@ pub(crate) struct Driver {
     statements: Statements,
     /// For a connection, be it returned by another call or new.
     patience: Duration,
-    /// Whether every connection has a process of its own at the server, which can be ended.
-    fenced: bool,
+    /// Whether every connection has a process of its own at the server, which can be ended. Then nothing
+    /// happens late: see [`settle`](Self::settle).
+    pub(crate) fenced: bool,
     identities: Identities,
     canceller: Arc<Canceller>,
     readers: Mutex<Vec<Weak<Checkout>>>,
@@ -76,14 +77,9 @@ impl Driver {
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         };
-        let identity = driver.check_out(false).await?.identity();
+        let identity = driver.check_out(false).await?.identity;
         driver.fenced = identity.backend.is_some();
         Ok(driver)
-    }
-
-    /// Whether nothing happens late: see [`settle`](Self::settle).
-    pub(crate) const fn is_fenced(&self) -> bool {
-        self.fenced
     }
 
     /// Closes the pool if it is ours.
@@ -128,11 +124,7 @@ impl Driver {
     /// is the server's.
     pub(crate) async fn batch(&self, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
         let checkout = self.check_out(true).await?;
-        let done = self.within(&checkout, checkout.client()?.batch_execute(sql)).await?;
-        if let Err(error) = &done {
-            checkout.judge(error);
-        }
-        Ok(done)
+        self.within(&checkout, checkout.client()?.batch_execute(sql)).await
     }
 
     async fn run(&self, changes: bool, query: &Query, params: Params<'_>) -> Result<Answer> {
@@ -140,12 +132,11 @@ impl Driver {
         loop {
             // Nothing was sent yet, or nothing that the server has not undone.
             let checkout = self.check_out(changes).await.map_err(Error::not_applied)?;
-            let sent = self.send(checkout.client()?, checkout.identity(), query, params);
+            let sent = self.send(checkout.client()?, checkout.identity, query, params);
             let error = match self.within(&checkout, sent).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            checkout.judge(&error);
             if !error::may_run_again(&error) || attempt == ATTEMPTS {
                 return Err(error::from_driver(&error));
             }
@@ -153,34 +144,50 @@ impl Driver {
         }
     }
 
-    async fn within<T>(&self, checkout: &Checkout, statement: impl Future<Output = T>) -> Result<T> {
+    /// Runs statements on this connection, as long as they may take. The inner error is the server's or the
+    /// driver's.
+    async fn within<T>(
+        &self,
+        checkout: &Checkout,
+        statements: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<Result<T, tokio_postgres::Error>> {
         let most = self.canceller.timeout;
-        timeout(most, checkout.answer(statement)).await.map_err(|_| {
+        let answer = timeout(most, checkout.answer(statements)).await.map_err(|_| {
             // The last one to use the connection asks the server to stop what has timed out.
             checkout.condemn();
             Error::new(
                 ErrorKind::Timeout,
                 format!("the server did not answer within {most:?} (the option `timeout`)"),
             )
-        })
+        })?;
+        if let Err(error) = &answer {
+            checkout.judge(error);
+        }
+        Ok(answer)
     }
 
     /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
     /// The server must confirm that the processes have ended that may still receive or run one.
     async fn settle(&self, checkout: &Checkout) -> Result<()> {
-        let Some(backend) = checkout.identity().backend else { return Ok(()) };
+        let Some(backend) = checkout.identity.backend else { return Ok(()) };
         let suspects = self.canceller.suspects.end(backend.server);
         if suspects.is_empty() {
             return Ok(());
         }
-        let end_all = self.end_all(checkout.client()?, checkout.identity(), &suspects);
-        let ended = self.within(checkout, end_all).await.and_then(|ended| {
-            ended.map_err(|error| {
-                checkout.judge(&error);
-                error::from_driver(&error)
-            })
-        });
-        ended.map_err(|error| {
+        let (pids, started): (Vec<i32>, Vec<SystemTime>) =
+            suspects.iter().map(|suspect| (suspect.pid, suspect.started)).unzip();
+        let (client, end) = (checkout.client()?, backend::end());
+        let end_all = async {
+            let mut pause = Duration::from_millis(1);
+            while !self.send(client, checkout.identity, &end, &[&pids, &started]).await?.rows.is_empty() {
+                // It takes a moment, and the server says nothing when it is over.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
+            Ok(())
+        };
+        let ended = self.within(checkout, end_all).await;
+        ended.and_then(|ended| ended.map_err(|error| error::from_driver(&error))).map_err(|error| {
             Error::new(
                 ErrorKind::Unavailable,
                 "this change was not applied: an earlier one was given up, and the server has not confirmed \
@@ -189,23 +196,6 @@ impl Driver {
             .with_source(error)
         })?;
         self.canceller.suspects.remove(&suspects);
-        Ok(())
-    }
-
-    async fn end_all(
-        &self,
-        client: &ClientWrapper,
-        identity: Identity,
-        suspects: &[Backend],
-    ) -> Result<(), tokio_postgres::Error> {
-        let pids: Vec<i32> = suspects.iter().map(|backend| backend.pid).collect();
-        let started: Vec<SystemTime> = suspects.iter().map(|backend| backend.started).collect();
-        let (end, mut pause) = (backend::end(), Duration::from_millis(1));
-        while !self.send(client, identity, &end, &[&pids, &started]).await?.rows.is_empty() {
-            // It takes a moment, and the server says nothing when it is over.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
         Ok(())
     }
 
@@ -224,7 +214,7 @@ impl Driver {
                 return Ok(checkout);
             }
             let checkout = Arc::new(self.take(changes).await?);
-            self.lock_readers().push(Arc::downgrade(&checkout));
+            lock(&self.readers).push(Arc::downgrade(&checkout));
             Ok(checkout)
         };
         let checkout = timeout(self.patience, checkout).await.map_err(|_| {
@@ -239,8 +229,7 @@ impl Driver {
     async fn take(&self, changes: bool) -> Result<Checkout> {
         let object = self.pool.get().await.map_err(error::from_pool)?;
         let mut checkout = Checkout::new(object, changes, Arc::clone(&self.canceller));
-        let identity = self.identity(&checkout).await?;
-        checkout.identify(identity);
+        checkout.identity = self.identity(&checkout).await?;
         Ok(checkout)
     }
 
@@ -251,15 +240,12 @@ impl Driver {
             return Ok(identity);
         }
         let identify = backend::identify();
-        let sent = self.send(client, Identity::default(), &identify, &[]);
-        let identity = match checkout.answer(sent).await {
+        let sent = self.send(client, checkout.identity, &identify, &[]);
+        let identity = match self.within(checkout, sent).await? {
             Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error::state(&error).starts_with("42") => Identity::default(),
-            Err(error) => {
-                checkout.condemn();
-                return Err(error::from_driver(&error));
-            }
+            Err(error) => return Err(error::from_driver(&error)),
         };
         if self.fenced && identity.backend.is_none() {
             return Err(Error::new(
@@ -274,16 +260,12 @@ impl Driver {
 
     /// A connection that other readers are using, if there is one with room.
     fn join(&self) -> Option<Arc<Checkout>> {
-        let mut readers = self.lock_readers();
+        let mut readers = lock(&self.readers);
         readers.retain(|checkout| checkout.strong_count() > 0);
         let usable = readers.iter().filter_map(Weak::upgrade).filter(|checkout| checkout.is_usable());
         let calmest = usable.min_by_key(Arc::strong_count)?;
         let most = MAX_READ_CONNECTIONS.min(self.pool.status().max_size.div_ceil(2));
         // The count includes the one just made here.
         (readers.len() >= most || Arc::strong_count(&calmest) <= READS_PER_CONNECTION).then_some(calmest)
-    }
-
-    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Checkout>>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

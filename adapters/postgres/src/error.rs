@@ -3,7 +3,13 @@
 use std::{error::Error as StdError, io};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use larder_core::{Error, ErrorKind};
+use larder_core::{
+    Error,
+    ErrorKind::{
+        self, Closed, InvalidConfig, InvalidKey, InvalidValue, Other, PermissionDenied, StorageFull, Timeout,
+        TooLarge, Unavailable,
+    },
+};
 use tokio_postgres::error::{Severity, SqlState};
 
 /// Classes whose messages speak of connections, roles, tables and limits, never of contents.
@@ -67,10 +73,6 @@ fn from_server(state: &SqlState, message: &str) -> Error {
 }
 
 fn classify(state: &str) -> (ErrorKind, &'static str) {
-    use ErrorKind::{
-        InvalidConfig, InvalidKey, InvalidValue, Other, PermissionDenied, StorageFull, Timeout, TooLarge,
-        Unavailable,
-    };
     match state {
         "57014" => (Timeout, "the server cancelled the statement, perhaps after its `statement_timeout`"),
         "55P03" => (Timeout, "could not acquire the lock within the server's `lock_timeout`"),
@@ -120,7 +122,6 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
 
 /// The driver's own errors. Their kinds are private, but each begins with words of its own.
 fn from_connection(error: &tokio_postgres::Error) -> Error {
-    use ErrorKind::{InvalidConfig, InvalidValue, PermissionDenied, Timeout, Unavailable};
     let words = error.to_string();
     let cause = StdError::source(error);
     let (kind, message) = match words.as_str() {
@@ -139,12 +140,11 @@ fn from_connection(error: &tokio_postgres::Error) -> Error {
         }
         _ => (Unavailable, "the server cannot be reached, or closed the connection"),
     };
-    let error = Error::new(kind, message);
-    match cause {
+    Error::new(kind, message).with_source(match cause {
         // The causes of these speak of sockets, hosts and certificates.
-        Some(cause) => error.with_source(format!("{words}: {cause}")),
-        None => error.with_source(words),
-    }
+        Some(cause) => format!("{words}: {cause}"),
+        None => words,
+    })
 }
 
 /// Whether the cause is a connection that broke, rather than one that was refused.
@@ -162,30 +162,25 @@ fn is_reset(cause: Option<&(dyn StdError + 'static)>) -> bool {
 
 /// A row of the server's catalogue that does not decode.
 pub(crate) fn unexpected(_: tokio_postgres::Error) -> Error {
-    Error::new(ErrorKind::Other, "the server's catalogue is not as expected")
+    Error::new(Other, "the server's catalogue is not as expected")
 }
 
 /// There is no connection, so nothing was sent.
 pub(crate) fn from_pool(error: PoolError) -> Error {
-    let error = match error {
-        PoolError::Backend(error) => from_driver(&error),
-        PoolError::Timeout(TimeoutType::Create) => Error::new(
-            ErrorKind::Timeout,
-            "the server did not let the connection in within the option `connect_timeout`",
-        ),
-        PoolError::Timeout(_) => {
-            Error::new(ErrorKind::Timeout, "no connection of the pool became free in time")
+    let (kind, message) = match error {
+        PoolError::Backend(error) => return from_driver(&error).not_applied(),
+        PoolError::Timeout(TimeoutType::Create) => {
+            (Timeout, "the server did not let the connection in within the option `connect_timeout`")
         }
-        PoolError::Closed => Error::new(ErrorKind::Closed, "the pool of connections has been closed"),
+        PoolError::Timeout(_) => (Timeout, "no connection of the pool became free in time"),
+        PoolError::Closed => (Closed, "the pool of connections has been closed"),
         PoolError::NoRuntimeSpecified => {
-            Error::new(ErrorKind::InvalidConfig, "the pool has timeouts but no runtime to count them with")
+            (InvalidConfig, "the pool has timeouts but no runtime to count them with")
         }
         // A hook is the caller's code: what it says is not ours to show.
-        PoolError::PostCreateHook(_) => {
-            Error::new(ErrorKind::Unavailable, "a hook of the pool refused the new connection")
-        }
+        PoolError::PostCreateHook(_) => (Unavailable, "a hook of the pool refused the new connection"),
     };
-    error.not_applied()
+    Error::new(kind, message).not_applied()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ const MAX_NAME: usize = 63;
 /// Where the entries are: a table, perhaps in a named schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableName {
-    schema: Option<String>,
-    table: String,
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
 }
 
 impl TableName {
@@ -23,9 +23,9 @@ impl TableName {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let names = [self.schema.as_deref().map(|name| ("schema", name)), Some(("table", &*self.table))];
-        for (what, name) in names.into_iter().flatten() {
-            let wrong = match name {
+        let schema = self.schema.iter().map(|name| ("schema", name));
+        for (what, name) in schema.chain([("table", &self.table)]) {
+            let wrong = match name.as_str() {
                 "" => "is empty",
                 name if name.contains('\0') => "contains a NUL character",
                 name if name.len() > MAX_NAME => "is longer than the 63 bytes that Postgres keeps of a name",
@@ -34,14 +34,6 @@ impl TableName {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("the name of the {what} {wrong}")));
         }
         Ok(())
-    }
-
-    pub(crate) fn schema(&self) -> Option<&str> {
-        self.schema.as_deref()
-    }
-
-    pub(crate) fn table(&self) -> &str {
-        &self.table
     }
 
     /// The name as SQL.

@@ -59,8 +59,8 @@ impl Schema {
     }
 
     fn schema_sql(&self) -> String {
-        let create = |name| format!("CREATE SCHEMA IF NOT EXISTS {};\n", quote(name));
-        self.table.schema().map(create).unwrap_or_default()
+        let create = |name: &String| format!("CREATE SCHEMA IF NOT EXISTS {};\n", quote(name));
+        self.table.schema.as_ref().map(create).unwrap_or_default()
     }
 
     /// Makes the table unless it is there, and checks its shape. Any number of processes may do this at
@@ -70,27 +70,24 @@ impl Schema {
             if self.check(driver, true).await? {
                 return Ok(());
             }
-            let schema_sql = match self.missing_schema(driver).await? {
-                Some(_) => self.schema_sql(),
-                None => String::new(),
-            };
+            let schema_sql =
+                self.missing_schema(driver).await?.map(|_| self.schema_sql()).unwrap_or_default();
             // One message, hence one transaction. It fails if the table has appeared meanwhile, before it
             // makes an index in a table that was not checked.
             let script = format!("{schema_sql}{}", self.table_sql("CREATE TABLE"));
-            if let Err(error) = driver.batch(&script).await? {
-                match state(&error) {
-                    state if RACES.contains(&state) => {}
-                    "42501" => {
-                        return Err(Error::new(
-                            ErrorKind::PermissionDenied,
-                            "there is no such table, and this user may not create it: have the SQL that \
-                             PostgresBuilder::setup_sql() returns run by a user who may, and connect with \
-                             `setup=false`",
-                        )
-                        .with_source(from_driver(&error)));
-                    }
-                    _ => return Err(from_driver(&error)),
+            let Err(error) = driver.batch(&script).await? else { continue };
+            match state(&error) {
+                state if RACES.contains(&state) => {}
+                "42501" => {
+                    return Err(Error::new(
+                        ErrorKind::PermissionDenied,
+                        "there is no such table, and this user may not create it: have the SQL that \
+                         PostgresBuilder::setup_sql() returns run by a user who may, and connect with \
+                         `setup=false`",
+                    )
+                    .with_source(from_driver(&error)));
                 }
+                _ => return Err(from_driver(&error)),
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "other programs keep making and removing the table"))
@@ -112,9 +109,7 @@ impl Schema {
 
     /// The table's schema, if one is named that is not there.
     async fn missing_schema(&self, driver: &Driver) -> Result<Option<&str>> {
-        let Some(schema) = self.table.schema() else {
-            return Ok(None);
-        };
+        let Some(schema) = &self.table.schema else { return Ok(None) };
         let find = query("SELECT FROM pg_namespace WHERE nspname = $1", &[Type::NAME]);
         Ok(driver.query(&find, &[&schema]).await?.is_empty().then_some(schema))
     }
@@ -123,9 +118,7 @@ impl Schema {
     async fn check(&self, driver: &Driver, write: bool) -> Result<bool> {
         let name = self.table.quoted();
         let rows = driver.query(&query(TABLE, &[Type::TEXT]), &[&name]).await?;
-        let Some(row) = rows.first() else {
-            return Ok(false);
-        };
+        let Some(row) = rows.first() else { return Ok(false) };
         let columns = driver.query(&query(COLUMNS, &[Type::TEXT]), &[&name]).await?;
         let columns =
             columns.iter().map(Column::from_row).collect::<Result<Vec<_>, _>>().map_err(unexpected)?;
@@ -151,7 +144,7 @@ impl Schema {
             // Making it now could block a large table's writers for long: that is for its owner to time.
             tracing::warn!(
                 adapter = NAME,
-                table = self.table.table(),
+                table = self.table.table,
                 "the table has no index on expires_at, so sweeping reads all of it; see \
                  PostgresBuilder::setup_sql()"
             );
@@ -160,6 +153,15 @@ impl Schema {
     }
 
     fn check_columns(&self, columns: &[Column]) -> Result<()> {
+        let Some(mismatch) = self.mismatch(columns) else { return Ok(()) };
+        let found: Vec<_> =
+            columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), &self.way_out(columns)))
+    }
+
+    /// What is wrong with the columns.
+    fn mismatch(&self, columns: &[Column]) -> Option<String> {
         let value = self.values.column().0;
         let wanted: &[(&str, &str)] = match self.layout {
             Layout::Larder => {
@@ -167,50 +169,34 @@ impl Schema {
             }
             Layout::Grammy => &[("key", "character varying"), ("value", "text")],
         };
-        let mismatch = |what: &str| {
-            let found: Vec<String> =
-                columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            self.wrong(&format!("{what} (its columns: {found})"), &self.way_out(columns))
-        };
         for (name, type_name) in wanted {
-            let Some(column) = columns.iter().find(|column| column.name == *name) else {
-                return Err(mismatch(&format!("has no column `{name}` of type {type_name}")));
+            let Some(Column { type_name: found, collation, .. }) = find(columns, name) else {
+                return Some(format!("has no column `{name}` of type {type_name}"));
             };
-            let found = &column.type_name;
-            if found != type_name && !(self.layout == Layout::Grammy && column.is_text()) {
-                return Err(mismatch(&format!(
-                    "has a column `{name}` of type {found} instead of {type_name}"
-                )));
+            if found != type_name && !(self.layout == Layout::Grammy && TEXTS.contains(&&**found)) {
+                return Some(format!("has a column `{name}` of type {found} instead of {type_name}"));
             }
             // By bytes: listings and prefixes rely on the order, and use the index.
-            let by_bytes = ["C", "POSIX", "ucs_basic", "pg_c_utf8"].contains(&&*column.collation);
+            let by_bytes = ["C", "POSIX", "ucs_basic", "pg_c_utf8"].contains(&&**collation);
             if *name == "key" && self.layout == Layout::Larder && !by_bytes {
-                let found = &column.collation;
-                return Err(mismatch(&format!(
-                    "has a column `key` with the collation \"{found}\" instead of \"C\""
-                )));
+                return Some(format!(
+                    "has a column `key` with the collation \"{collation}\" instead of \"C\""
+                ));
             }
         }
         let known = |column: &&Column| wanted.iter().any(|(name, _)| *name == column.name);
-        match columns.iter().find(|column| column.demanding && !known(column)) {
-            Some(column) => Err(mismatch(&format!(
-                "has a column `{}` that is NOT NULL and has no default, so nothing can be inserted",
-                column.name
-            ))),
-            None => Ok(()),
-        }
+        let Column { name, .. } = columns.iter().find(|column| column.demanding && !known(column))?;
+        Some(format!("has a column `{name}` that is NOT NULL and has no default, so nothing can be inserted"))
     }
 
     /// The options that would open the table, where it looks like one of the other layouts.
     fn way_out(&self, columns: &[Column]) -> String {
-        let column = |name: &str| columns.iter().find(|column| column.name == name);
-        let has =
-            |name: &str, type_name: &str| column(name).is_some_and(|found| found.type_name == type_name);
-        let larder = has("version", "bigint") && has("expires_at", TIME);
-        let grammy = columns.len() == 2
-            && ["key", "value"].iter().all(|name| column(name).is_some_and(Column::is_text));
-        let held = ValueFormat::ALL.iter().find(|(name, _)| has("value", name));
+        let has = |name: &str, types: &[&str]| {
+            find(columns, name).is_some_and(|column| types.contains(&&*column.type_name))
+        };
+        let larder = has("version", &["bigint"]) && has("expires_at", &[TIME]);
+        let grammy = columns.len() == 2 && has("key", TEXTS) && has("value", TEXTS);
+        let held = ValueFormat::ALL.iter().find(|(name, _)| has("value", &[name]));
         match (self.layout, held) {
             (Layout::Grammy, _) if larder => {
                 "if it is Larder's, open it without `layout=grammy`; ".to_owned()
@@ -228,6 +214,9 @@ impl Schema {
         invalid(format!("the table {table} {what}: {way_out}choose another with `table`, or change this one"))
     }
 }
+
+/// The types that grammY's columns may have.
+const TEXTS: &[&str] = &["text", "character varying"];
 
 /// The type `timestamptz`, as the catalogue calls it.
 const TIME: &str = "timestamp with time zone";
@@ -265,10 +254,10 @@ impl Column {
             collation: row.try_get(3)?,
         })
     }
+}
 
-    fn is_text(&self) -> bool {
-        ["text", "character varying"].contains(&&*self.type_name)
-    }
+fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
+    columns.iter().find(|column| column.name == name)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Storage for PostgresStorage {
                 .with_purge(Purge::Sweep),
             Layout::Grammy => info.with_listing().with_versions(Versions::Content),
         };
-        if self.table.driver.is_fenced() { info.with_fencing() } else { info }
+        if self.table.driver.fenced { info.with_fencing() } else { info }
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use bytes::BytesMut;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// A parameter on its way to the driver, which logs the parameters of each statement by their `Debug`: keys
 /// are among them, and a key may be all that it takes to use somebody's session.
@@ -25,13 +25,7 @@ impl ToSql for Unlogged<'_> {
         true
     }
 
-    fn to_sql_checked(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        self.0.to_sql_checked(ty, out)
-    }
-
-    fn encode_format(&self, ty: &Type) -> Format {
-        self.0.encode_format(ty)
-    }
+    to_sql_checked!();
 }
 
 #[cfg(test)]
