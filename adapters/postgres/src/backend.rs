@@ -3,16 +3,13 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    io,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
     time::SystemTime,
 };
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
 use larder_core::{Error, ErrorKind, Result};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Join, join};
 use tokio_postgres::{
     CancelToken,
     tls::{ChannelBinding, TlsConnect, TlsStream},
@@ -110,37 +107,19 @@ async fn announced_pid(token: &CancelToken) -> Option<i32> {
     // The driver keeps the number to itself, but writes it into a request to cancel: a code of four
     // bytes, the number, and a secret. This request goes nowhere.
     let mut request = Vec::new();
-    token.cancel_query_raw(Recorder(&mut request), Unencrypted).await.ok()?;
+    // Where TLS is asked for, `S` agrees to it.
+    let stream: Box<dyn Recorder + '_> = Box::new(join(&b"S"[..], &mut request));
+    token.cancel_query_raw(stream, Unencrypted).await.ok()?;
     let (_, tail) = request.split_last_chunk::<8>()?;
     tail.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
 }
 
-/// A stream that keeps what is written, and agrees to TLS where that is asked for.
-struct Recorder<'a>(&'a mut Vec<u8>);
+/// The stream of such a request.
+trait Recorder: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl AsyncRead for Recorder<'_> {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        buf.put_slice(b"S");
-        Poll::Ready(Ok(()))
-    }
-}
+impl Recorder for Join<&[u8], &mut Vec<u8>> {}
 
-impl AsyncWrite for Recorder<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl TlsStream for Recorder<'_> {
+impl TlsStream for Box<dyn Recorder + '_> {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -148,12 +127,12 @@ impl TlsStream for Recorder<'_> {
 
 struct Unencrypted;
 
-impl<'a> TlsConnect<Recorder<'a>> for Unencrypted {
-    type Stream = Recorder<'a>;
+impl<'a> TlsConnect<Box<dyn Recorder + 'a>> for Unencrypted {
+    type Stream = Box<dyn Recorder + 'a>;
     type Error = Infallible;
-    type Future = Ready<Result<Recorder<'a>, Infallible>>;
+    type Future = Ready<Result<Self::Stream, Infallible>>;
 
-    fn connect(self, stream: Recorder<'a>) -> Self::Future {
+    fn connect(self, stream: Self::Stream) -> Self::Future {
         ready(Ok(stream))
     }
 }

@@ -48,7 +48,7 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
         batched.into_iter().partition(|(_, change)| matches!(change.action, Action::Put(..)));
     // The next part last.
     let mut parts: Vec<Part<'_>> = vec![others, deletions, puts];
-    let mut results: Vec<Result<Applied>> = changes.iter().map(|_| Err(Error::unsupported())).collect();
+    let mut results = vec![Err(Error::unsupported()); changes.len()];
     let mut gone: Option<Error> = None;
     while let Some(mut part) = parts.pop() {
         let applied = match &gone {
@@ -60,13 +60,8 @@ async fn send_round(storage: &impl Storage, table: &Table, changes: &[Change]) -
                 let rest = part.split_off(part.len() / 2);
                 parts.extend([rest, part]);
             }
-            Err(error) => {
-                gone = gone.or_else(|| error.unsent());
-                for (place, _) in part {
-                    results[place] = Err(error.clone());
-                }
-            }
-            Ok(applied) => {
+            applied => {
+                let applied = applied.unwrap_or_else(|error| vec![Err(error); part.len()]);
                 for ((place, _), result) in part.into_iter().zip(applied) {
                     gone = gone.or_else(|| result.as_ref().err().and_then(Error::unsent));
                     results[place] = result;
@@ -100,18 +95,12 @@ async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<
 }
 
 async fn write_many(table: &Table, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
-    let (mut keys, mut values, mut ttls) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut versions, mut columns) = (Vec::new(), Vec::new());
-    for (_, change) in part {
-        if let Action::Put(value, expiry) = &change.action {
-            let (version, column) = table.next_version(value);
-            keys.push(change.key.as_str());
-            values.push(Value(value));
-            columns.push(column);
-            ttls.push(millis(*expiry));
-            versions.push(version);
-        }
-    }
+    let rows = part.iter().filter_map(|(_, change)| {
+        let Action::Put(value, expiry) = &change.action else { return None };
+        let (version, column) = table.next_version(value);
+        Some((change.key.as_str(), Value(value), column, millis(*expiry), version))
+    });
+    let (keys, values, columns, ttls, versions): (Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
     table.driver.change(&table.queries.write_many, &[&keys, &values, &columns, &ttls]).await?;
     Ok(versions.into_iter().map(|version| Ok(Applied::Put(Written::at(version)))).collect())
 }

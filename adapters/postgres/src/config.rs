@@ -306,27 +306,20 @@ impl PostgresBuilder {
     }
 }
 
+/// Options of the driver, unless the URL has others. A peer that has vanished is noticed within a minute, not
+/// after two hours.
+const DRIVER_DEFAULTS: &str =
+    "application_name=larder&keepalives_idle=30&keepalives_interval=10&keepalives_retries=3";
+
 fn driver_config(url: &StoreUrl) -> Result<Config> {
-    let mut config: Config = url.to_url().parse().map_err(|error: tokio_postgres::Error| {
+    let url = url.to_url();
+    let (place, given) = url.split_once('?').unwrap_or((&url, ""));
+    // Of an option that comes twice, the driver takes the second.
+    format!("{place}?{DRIVER_DEFAULTS}&{given}").parse().map_err(|error: tokio_postgres::Error| {
         // It names the option, not its value.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         invalid(format!("the driver does not accept the URL: {cause}"))
-    })?;
-    let given = |name: &str| url.remaining().any(|option| option == name);
-    // Notices within a minute, not after two hours, that a peer has vanished.
-    if !given("keepalives_idle") {
-        config.keepalives_idle(Duration::from_secs(30));
-    }
-    if !given("keepalives_interval") {
-        config.keepalives_interval(Duration::from_secs(10));
-    }
-    if !given("keepalives_retries") {
-        config.keepalives_retries(3);
-    }
-    if !given("application_name") {
-        config.application_name("larder");
-    }
-    Ok(config)
+    })
 }
 
 pub(crate) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -83,7 +83,7 @@ impl PostgresBuilder {
         let purge = |table: Arc<Table>| async move { table.purge_expired().await };
         let every = if self.existing || layout == Layout::Grammy { Interval::OFF } else { self.sweep };
         let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-        let storage = PostgresStorage::new(table, sweeper);
+        let storage = PostgresStorage { table, sweeper };
         if self.group_commit {
             return Ok(GroupCommit::builder(storage).max_batches(self.max_batches).build().into());
         }

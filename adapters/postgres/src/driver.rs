@@ -19,7 +19,7 @@ use crate::{
     error,
     queries::Query,
     tls::Connector,
-    unlogged::Unlogged,
+    value::Unlogged,
 };
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -146,7 +146,6 @@ mod schema;
 mod storage;
 mod table;
 mod tls;
-mod unlogged;
 mod value;
 
 pub use deadpool_postgres::{self, tokio_postgres};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Entry, Error, ErrorKind, ListOptions, ReadOptions, Result};
+use larder_core::{Entry, Error, ErrorKind, ListOptions, Result};
 use larder_kit::{Pager, prefix_end, stored_key};
 use tokio_postgres::Row;
 
@@ -20,9 +20,9 @@ pub(crate) struct Walk {
     values: bool,
     /// How many rows to ask for at once.
     rows: usize,
-    /// The first key of the next page, and one to leave out, which the page before has returned; `None`
-    /// at the end.
-    next: Option<(String, Option<String>)>,
+    /// Where the next page begins, and whether after that key, which the page before has returned; `None` at
+    /// the end.
+    next: Option<(String, bool)>,
     /// The end of the range or (in grammY's layout) the prefix.
     bound: Option<String>,
 }
@@ -31,8 +31,8 @@ impl Walk {
     pub(crate) fn new(table: Arc<Table>, options: &ListOptions) -> Self {
         let (from, bound) = range(table.layout, &options.prefix);
         let next = match &options.start_after {
-            Some(key) if key.as_str() >= &*from => (key.to_string(), Some(key.to_string())),
-            _ => (from, None),
+            Some(key) if key.as_str() >= &*from => (key.to_string(), true),
+            _ => (from, false),
         };
         Self { table, values: options.values, rows: options.page(PAGE), next: Some(next), bound }
     }
@@ -40,35 +40,23 @@ impl Walk {
 
 impl Pager for Walk {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let Some((from, except)) = self.next.take() else {
-            return Ok(None);
-        };
+        let Some((from, after)) = self.next.take() else { return Ok(None) };
         let Table { driver, queries, .. } = &*self.table;
         let (page, key_at) = if self.values { (&queries.entries, 3) } else { (&queries.keys, 0) };
         let most = self.rows as i64;
-        let rows = match &self.bound {
-            Some(bound) => driver.query(&page.bounded, &[&from, &except, &most, bound]).await?,
-            None => driver.query(&page.unbounded, &[&from, &except, &most]).await?,
-        };
-        let Some(last) = rows.last() else {
-            return Ok(None);
-        };
-        let with_ttl = ReadOptions::new().with_ttl();
+        let rows = driver.query(page.to(&self.bound), &[&from, &after, &most, &self.bound]).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
         let entry = |row: &Row| {
             // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
             let Stored(key) = row.try_get(key_at).map_err(corrupt)?;
             let key = stored_key(key)?;
-            Ok(if self.values {
-                Entry::new(key, self.table.record(row, &with_ttl)?)
-            } else {
-                Entry::key(key)
-            })
+            Ok(if self.values { Entry::new(key, self.table.record(row, true)?) } else { Entry::key(key) })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
         match last.try_get::<_, String>(key_at) {
             // A page of entries may be short because its values are long: only an empty one is the last.
             _ if !self.values && rows.len() < self.rows => {}
-            Ok(key) => self.next = Some((key.clone(), Some(key))),
+            Ok(key) => self.next = Some((key, true)),
             // The server refuses to take such a key back, as the beginning of the next page.
             Err(_) => entries.push(Err(Error::new(
                 ErrorKind::Other,
@@ -84,21 +72,16 @@ impl Table {
     /// Deletes the entries whose keys begin with `prefix`; returns how many.
     pub(crate) async fn clear(&self, prefix: &str) -> Result<u64> {
         let (mut from, bound) = range(self.layout, prefix);
-        let (mut except, mut cleared) = (None::<String>, 0);
-        let (page, most) = (&self.queries.clear, DELETE_CHUNK as i64);
+        let (mut after, mut cleared) = (false, 0);
+        let (page, most) = (self.queries.clear.to(&bound), DELETE_CHUNK as i64);
         loop {
-            let answer = match &bound {
-                Some(bound) => self.driver.change(&page.bounded, &[&from, &except, &most, bound]).await?,
-                None => self.driver.change(&page.unbounded, &[&from, &except, &most]).await?,
-            };
-            let Some(row) = answer.rows.first() else {
-                return Ok(cleared);
-            };
+            let rows = self.driver.change(page, &[&from, &after, &most, &bound]).await?.rows;
+            let Some(row) = rows.first() else { return Ok(cleared) };
             let count = |at: usize| row.try_get::<_, i64>(at).map_err(corrupt);
             cleared += count(0)?.cast_unsigned();
             match row.try_get::<_, Option<String>>(2).map_err(corrupt)? {
                 // Entries that are written again under keys that have been cleared stay.
-                Some(last) if count(1)? == most => (from, except) = (last.clone(), Some(last)),
+                Some(last) if count(1)? == most => (from, after) = (last, true),
                 _ => return Ok(cleared),
             }
         }

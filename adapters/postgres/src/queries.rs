@@ -22,14 +22,12 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
     Query { text: text.into(), types: types.to_vec() }
 }
 
-/// The statements that read one or several entries. Parameters: the key or keys, and whether to read the value
-/// (or a null); with a touch the new time to live in milliseconds (or null). Columns: value, version, remaining
-/// milliseconds, key.
-pub(crate) struct Reads {
-    pub(crate) one: Query,
-    pub(crate) many: Query,
-    pub(crate) touch_one: Query,
-    pub(crate) touch_many: Query,
+/// The statements that read entries. Parameters: the key or keys, and whether to read the value (or a null).
+/// Columns: value, version, remaining milliseconds, key.
+pub(crate) struct Read {
+    pub(crate) plain: Query,
+    /// One parameter more: the new time to live in milliseconds (or null).
+    pub(crate) touching: Query,
 }
 
 /// A change, as one statement per condition. `at` has one parameter more, the version or content expected.
@@ -40,18 +38,25 @@ pub(crate) struct Conditional {
     pub(crate) at: Query,
 }
 
-/// A page of a listing. Parameters: the first key, a key to leave out (or null), the number of rows at
-/// most, and the end of the range (exclusive); in grammY's layout the prefix instead of the end.
+/// A page of a listing. Parameters: where the keys begin, whether that key is left out, the number of rows at
+/// most, and the end of the range (exclusive) or null; in grammY's layout the prefix instead of the end.
 pub(crate) struct Page {
-    pub(crate) bounded: Query,
-    /// Without the last parameter.
-    pub(crate) unbounded: Query,
+    bounded: Query,
+    /// Ignores the last parameter.
+    unbounded: Query,
+}
+
+impl Page {
+    pub(crate) const fn to(&self, bound: &Option<String>) -> &Query {
+        if bound.is_some() { &self.bounded } else { &self.unbounded }
+    }
 }
 
 /// The statements for one table. Both layouts have the same parameters; grammY's ignores versions and times
 /// to live, and has no use for those statements that are about expiry only.
 pub(crate) struct Queries {
-    pub(crate) read: Reads,
+    pub(crate) read: Read,
+    pub(crate) read_many: Read,
     /// Parameters: key, value, version, time to live.
     pub(crate) write: Conditional,
     /// Parameters: those of `write` as arrays, with no key twice.
@@ -65,7 +70,7 @@ pub(crate) struct Queries {
     pub(crate) purge: Query,
     /// Column: key.
     pub(crate) keys: Page,
-    /// Columns: as those of [`Reads`].
+    /// Columns: as those of [`Read`].
     pub(crate) entries: Page,
     /// Deletes the page. Columns: how many rows were deleted, how many there were, the last key.
     pub(crate) clear: Page,
@@ -80,14 +85,10 @@ struct Dialect {
     /// The column that a condition compares.
     at: (&'static str, Type),
     columns: &'static str,
-    /// The new values of the columns, from the parameters of a write.
+    /// The new values of the columns, from the parameters of a write as a row.
     row: String,
-    /// The same, from the arrays of a batch.
-    rows: String,
     set: String,
     replace: &'static str,
-    /// What to do about a row that is there where there must be no entry: an expired one is replaced.
-    replace_expired: String,
     /// Whether a key is before the end of a range.
     bound: &'static str,
 }
@@ -111,20 +112,15 @@ fn deadline(millis: &str) -> String {
 }
 
 fn larder() -> Dialect {
-    let until = deadline("$4");
-    let replace =
-        "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at";
     Dialect {
         live: LIVE,
         version: "t.version",
         remaining: REMAINING,
         at: ("version", Type::INT8),
         columns: "key, value, version, expires_at",
-        row: format!("$1, $2, $3, {until}"),
-        rows: format!("key, value, version, {}", deadline("ttl")),
-        set: format!("value = $2, version = $3, expires_at = {until}"),
-        replace,
-        replace_expired: format!("{replace} WHERE t.expires_at <= clock_timestamp()"),
+        row: format!("key, value, version, {}", deadline("ttl")),
+        set: format!("value = $2, version = $3, expires_at = {}", deadline("$4")),
+        replace: "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at",
         bound: "key < $4",
     }
 }
@@ -136,11 +132,9 @@ fn grammy() -> Dialect {
         remaining: "NULL::bigint",
         at: ("value", Type::TEXT),
         columns: "key, value",
-        row: "$1, $2".to_owned(),
-        rows: "key, value".to_owned(),
+        row: "key, value".to_owned(),
         set: "value = $2".to_owned(),
         replace: "UPDATE SET value = EXCLUDED.value",
-        replace_expired: "NOTHING".to_owned(),
         // Its keys have the database's collation: only a filter finds a prefix by its bytes.
         bound: "starts_with(key, $4)",
     }
@@ -153,38 +147,45 @@ impl Queries {
             Layout::Larder => larder(),
             Layout::Grammy => grammy(),
         };
-        let Dialect { live, columns, row, rows, set, replace, replace_expired, .. } = &dialect;
+        let Dialect { live, version, remaining, columns, row, set, replace, .. } = &dialect;
         let (_, value, values_type) = values.column();
         let entry = [Type::TEXT, value, Type::INT8, Type::INT8];
         let entries = [Type::TEXT_ARRAY, values_type, Type::INT8_ARRAY, Type::INT8_ARRAY];
-        let insert = format!("INSERT INTO {table} AS t ({columns}) VALUES ({row}) ON CONFLICT (key) DO");
+        let insert = |rows: &str| {
+            format!(
+                "INSERT INTO {table} AS t ({columns}) SELECT {row} FROM {rows} AS given (key, value, version, ttl) \
+                 ON CONFLICT (key) DO {replace}"
+            )
+        };
+        let insert_one = insert("(VALUES ($1, $2, $3, $4))");
         let update = conditional(&dialect, &format!("UPDATE {table} AS t SET {set}"), &entry);
-        let until = deadline("$2");
+        // Rows are locked in the order of their keys, as batches of writes lock them: no deadlock.
+        let locked =
+            format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {live} ORDER BY key FOR UPDATE");
+        let found = format!("CASE WHEN $2 THEN t.value END, {version}, {remaining}, t.key");
+        let select = format!("SELECT {found} FROM {table} AS t WHERE {live} AND");
+        let touch = |until: &str| format!("UPDATE {table} AS t SET expires_at = {}", deadline(until));
+        let touching = |rows: &str| format!("{} WHERE {rows} RETURNING {found}", touch("$3"));
         Self {
-            read: reads(table, &dialect),
+            read: read(format!("{select} key = $1"), touching(&format!("{live} AND key = $1")), Type::TEXT),
+            read_many: read(
+                format!("{select} key = ANY($1)"),
+                touching(&format!("key IN ({locked})")),
+                Type::TEXT_ARRAY,
+            ),
             write: Conditional {
-                any: query(format!("{insert} {replace}"), &entry),
-                absent: query(format!("{insert} {replace_expired}"), &entry),
+                any: query(&insert_one, &entry),
+                // A row that is there must have expired.
+                absent: query(format!("{insert_one} WHERE NOT {live}"), &entry),
                 ..update
             },
-            write_many: query(
-                format!(
-                    "INSERT INTO {table} ({columns}) SELECT {rows} \
-                     FROM unnest($1, $2, $3, $4) AS given (key, value, version, ttl) \
-                     ON CONFLICT (key) DO {replace}"
-                ),
-                &entries,
-            ),
+            write_many: query(insert("unnest($1, $2, $3, $4)"), &entries),
             delete: conditional(&dialect, &format!("DELETE FROM {table} AS t"), &[Type::TEXT]),
             delete_many: query(
-                format!("DELETE FROM {table} WHERE key IN ({}) RETURNING key", locked(table, live)),
+                format!("DELETE FROM {table} WHERE key IN ({locked}) RETURNING key"),
                 &[Type::TEXT_ARRAY],
             ),
-            touch: conditional(
-                &dialect,
-                &format!("UPDATE {table} AS t SET expires_at = {until}"),
-                &[Type::TEXT, Type::INT8],
-            ),
+            touch: conditional(&dialect, &touch("$2"), &[Type::TEXT, Type::INT8]),
             // now(), since an index can be searched with it. The condition stands in both places
             // because a ctid is unique only within one partition of a partitioned table.
             purge: query(
@@ -211,17 +212,10 @@ impl Queries {
     }
 }
 
-fn reads(table: &str, dialect: &Dialect) -> Reads {
-    let Dialect { live, version, remaining, .. } = dialect;
-    let columns = format!("CASE WHEN $2 THEN t.value END, {version}, {remaining}, t.key");
-    let select = format!("SELECT {columns} FROM {table} AS t WHERE {live} AND");
-    let touch = format!("UPDATE {table} AS t SET expires_at = {} WHERE", deadline("$3"));
-    let (one, many) = ([Type::TEXT, Type::BOOL, Type::INT8], [Type::TEXT_ARRAY, Type::BOOL, Type::INT8]);
-    Reads {
-        one: query(format!("{select} key = $1"), &one[..2]),
-        many: query(format!("{select} key = ANY($1)"), &many[..2]),
-        touch_one: query(format!("{touch} {live} AND key = $1 RETURNING {columns}"), &one),
-        touch_many: query(format!("{touch} key IN ({}) RETURNING {columns}", locked(table, live)), &many),
+fn read(plain: String, touching: String, keys: Type) -> Read {
+    Read {
+        plain: query(plain, &[keys.clone(), Type::BOOL]),
+        touching: query(touching, &[keys, Type::BOOL, Type::INT8]),
     }
 }
 
@@ -239,17 +233,12 @@ fn conditional(dialect: &Dialect, change: &str, types: &[Type]) -> Conditional {
     }
 }
 
-/// Rows are locked in the order of their keys, as batches of writes lock them: no deadlock.
-fn locked(table: &str, live: &str) -> String {
-    format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {live} ORDER BY key FOR UPDATE")
-}
-
 fn page(bound: &str, text: impl Fn(&str) -> String) -> Page {
-    let start = "key >= $1 AND key IS DISTINCT FROM $2";
-    let types = [Type::TEXT, Type::TEXT, Type::INT8, Type::TEXT];
+    let start = "key >= $1 AND NOT ($2 AND key = $1)";
+    let types = [Type::TEXT, Type::BOOL, Type::INT8, Type::TEXT];
     Page {
         bounded: query(text(&format!("{start} AND {bound}")), &types),
-        unbounded: query(text(start), &types[..3]),
+        unbounded: query(text(start), &types),
     }
 }
 

@@ -11,9 +11,11 @@ use larder_kit::{Sweeper, pages, read_chunks};
 use crate::{
     batch,
     config::{Layout, NAME, ValueFormat},
+    driver::Params,
     listing::Walk,
     queries::query,
-    table::Table,
+    table::{Table, millis},
+    value::Value,
 };
 
 /// How many keys one statement names.
@@ -21,15 +23,11 @@ const CHUNK: usize = 1_000;
 
 /// Entries in a table of a PostgreSQL database.
 pub struct PostgresStorage {
-    table: Arc<Table>,
-    sweeper: Sweeper,
+    pub(crate) table: Arc<Table>,
+    pub(crate) sweeper: Sweeper,
 }
 
 impl PostgresStorage {
-    pub(crate) const fn new(table: Arc<Table>, sweeper: Sweeper) -> Self {
-        Self { table, sweeper }
-    }
-
     /// The table, for what may set an expiry. Starts the sweeper again if its runtime has gone.
     fn table(&self) -> &Table {
         self.sweeper.ensure_running();
@@ -49,12 +47,16 @@ impl Storage for PostgresStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.table.check(&value)?;
-        self.table().write(key, &value, options.expiry, &options.condition).await.map(Written::at)
+        let table = self.table();
+        table.check(&value)?;
+        let (version, column) = table.next_version(&value);
+        let params: Params<'_> = &[&key.as_str(), &Value(&value), &column, &millis(options.expiry)];
+        table.change(&table.queries.write, &options.condition, params).await?;
+        Ok(Written::at(version))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.table.delete(key, &options.condition).await
+        self.table.change(&self.table.queries.delete, &options.condition, &[&key.as_str()]).await
     }
 
     fn info(&self) -> Info {
@@ -82,7 +84,8 @@ impl Storage for PostgresStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.table().touch(key, expiry, &options.condition).await
+        let table = self.table();
+        table.change(&table.queries.touch, &options.condition, &[&key.as_str(), &millis(expiry)]).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

@@ -1,4 +1,4 @@
-//! One entry at a time: each operation is one statement.
+//! The table: each operation is one statement.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tokio_postgres::{Row, types::ToSql};
 use crate::{
     config::{Layout, ValueFormat},
     driver::{Driver, Params},
-    queries::{Conditional, DELETE_CHUNK, Queries, Query},
+    queries::{Conditional, DELETE_CHUNK, Queries, Read},
     value::{Stored, Value},
 };
 
@@ -23,9 +23,8 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let reads = &self.queries.read;
-        let rows = self.select(&reads.one, &reads.touch_one, &key.as_str(), options).await?;
-        rows.first().map(|row| self.record(row, options)).transpose()
+        let rows = self.select(&self.queries.read, &key.as_str(), options).await?;
+        rows.first().map(|row| self.record(row, options.value)).transpose()
     }
 
     /// Reads the entries of these keys that are there.
@@ -35,51 +34,25 @@ impl Table {
         options: &ReadOptions,
     ) -> Result<HashMap<String, Result<Record>>> {
         let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
-        let reads = &self.queries.read;
-        let rows = self.select(&reads.many, &reads.touch_many, &names, options).await?;
-        let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, self.record(row, options)));
+        let rows = self.select(&self.queries.read_many, &names, options).await?;
+        let named = |row: &Row| Ok((row.try_get(3).map_err(corrupt)?, self.record(row, options.value)));
         rows.iter().map(named).collect()
     }
 
     async fn select(
         &self,
-        read: &Query,
-        touch: &Query,
+        read: &Read,
         keys: &(dyn ToSql + Sync),
         options: &ReadOptions,
     ) -> Result<Vec<Row>> {
-        match options.touch {
-            None => self.driver.query(read, &[keys, &options.value]).await,
-            Some(expiry) => {
-                Ok(self.driver.change(touch, &[keys, &options.value, &millis(expiry)]).await?.rows)
-            }
-        }
-    }
-
-    /// Writes a value that was [checked](Self::check).
-    pub(crate) async fn write(
-        &self,
-        key: &Key,
-        value: &Bytes,
-        expiry: Expiry,
-        condition: &Condition,
-    ) -> Result<Version> {
-        let (version, column) = self.next_version(value);
-        let params: Params<'_> = &[&key.as_str(), &Value(value), &column, &millis(expiry)];
-        self.change(&self.queries.write, condition, params).await?;
-        Ok(version)
-    }
-
-    pub(crate) async fn delete(&self, key: &Key, condition: &Condition) -> Result<bool> {
-        self.change(&self.queries.delete, condition, &[&key.as_str()]).await
-    }
-
-    pub(crate) async fn touch(&self, key: &Key, expiry: Expiry, condition: &Condition) -> Result<bool> {
-        self.change(&self.queries.touch, condition, &[&key.as_str(), &millis(expiry)]).await
+        let Some(expiry) = options.touch else {
+            return self.driver.query(&read.plain, &[keys, &options.value]).await;
+        };
+        Ok(self.driver.change(&read.touching, &[keys, &options.value, &millis(expiry)]).await?.rows)
     }
 
     /// Runs the statement for the condition; returns whether it changed a row.
-    async fn change(
+    pub(crate) async fn change(
         &self,
         statements: &Conditional,
         condition: &Condition,
@@ -90,23 +63,18 @@ impl Table {
             Condition::Absent => self.driver.change(&statements.absent, params).await?,
             Condition::Present => self.driver.change(&statements.present, params).await?,
             Condition::At(version) => {
-                let expected = self.expected(version).ok_or_else(Error::conflict)?;
-                self.driver.change(&statements.at, &[params, &[&*expected]].concat()).await?
+                // Null for a version of another storage, which no entry here has.
+                let expected: &(dyn ToSql + Sync) = match self.layout {
+                    Layout::Larder => &version.as_token().map(u64::cast_signed),
+                    Layout::Grammy => &version.as_content().map(|content| Value(content)),
+                };
+                self.driver.change(&statements.at, &[params, &[expected]].concat()).await?
             }
             _ => return Err(Error::unsupported()),
         };
         match answer.changed > 0 {
             false if *condition != Condition::Any => Err(Error::conflict()),
             changed => Ok(changed),
-        }
-    }
-
-    /// A version in a condition, as the statements take it; `None` for a version of another storage, which
-    /// no entry here has.
-    fn expected<'a>(&self, version: &'a Version) -> Option<Box<dyn ToSql + Send + Sync + 'a>> {
-        match self.layout {
-            Layout::Larder => version.as_token().map(|token| Box::new(token.cast_signed()) as _),
-            Layout::Grammy => version.as_content().map(|content| Box::new(Value(content)) as _),
         }
     }
 
@@ -129,25 +97,18 @@ impl Table {
     }
 
     /// A record from the columns value, version and remaining milliseconds.
-    pub(crate) fn record(&self, row: &Row, options: &ReadOptions) -> Result<Record> {
-        let record = if options.value {
-            let Stored(value) = row.try_get(0).map_err(corrupt)?;
-            let version = match self.layout {
-                Layout::Larder => {
-                    Version::from_token(row.try_get::<_, i64>(1).map_err(corrupt)?.cast_unsigned())
-                }
-                Layout::Grammy => Version::from_content(value.clone()),
-            };
-            Record::at(value, version)
-        } else {
-            Record::new(Bytes::new())
-        };
-        if !options.ttl {
-            return Ok(record);
-        }
+    pub(crate) fn record(&self, row: &Row, with_value: bool) -> Result<Record> {
         let left: Option<i64> = row.try_get(2).map_err(corrupt)?;
-        let expiry = |millis: i64| Expiry::after_millis(millis.max(1).cast_unsigned());
-        Ok(record.expires(left.map_or(Expiry::Never, expiry)))
+        let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.cast_unsigned()));
+        if !with_value {
+            return Ok(Record::new(Bytes::new()).expires(expiry));
+        }
+        let Stored(value) = row.try_get(0).map_err(corrupt)?;
+        let version = match self.layout {
+            Layout::Larder => Version::from_token(row.try_get::<_, i64>(1).map_err(corrupt)?.cast_unsigned()),
+            Layout::Grammy => Version::from_content(value.clone()),
+        };
+        Ok(Record::at(value, version).expires(expiry))
     }
 
     pub(crate) async fn purge_expired(&self) -> Result<u64> {
