@@ -13,13 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Join, join};
 use tokio_postgres::{
     CancelToken,
     tls::{ChannelBinding, TlsConnect, TlsStream},
-    types::Type,
 };
 
-use crate::{
-    error::unexpected,
-    queries::{Query, query},
-};
+use crate::error::unexpected;
 
 /// How many suspects of other servers are remembered. The oldest are forgotten first.
 const MAX_ELSEWHERE: usize = 256;
@@ -46,41 +42,30 @@ pub(crate) struct Identity {
 
 /// Asks for all of [`Identity`], and for the database's encoding. The process has no start if this user may
 /// not end it.
-pub(crate) fn identify() -> Query {
-    // One's own processes can be ended by anyone who may call the function. A role that was switched
-    // to might not count as their owner.
-    query(
-        "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), a.pid, CASE WHEN session_user = current_user AND \
-                (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
-                WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace) \
-                THEN a.backend_start END \
-                FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()",
-        &[],
-    )
-}
+// One's own processes can be ended by anyone who may call the function. A role that was switched
+// to might not count as their owner.
+pub(crate) const IDENTIFY: &str = "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), a.pid, \
+     CASE WHEN session_user = current_user AND \
+     (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
+     WHERE p.proname = 'pg_terminate_backend' AND p.pronamespace = 'pg_catalog'::regnamespace) \
+     THEN a.backend_start END \
+     FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
 
-/// Ends those of the processes that are still there, and returns one row for each. A process of another
-/// user is a later one with the same number. If a process of this user hides when it began, it counts as
-/// still there.
-pub(crate) fn end() -> Query {
-    query(
-        "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
-                FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
-                ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)",
-        &[Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY],
-    )
-}
+/// Ends those of the processes that are still there, and returns one row for each. Parameters: their numbers,
+/// and when they started. A process of another user is a later one with the same number. If a process of this
+/// user hides when it began, it counts as still there.
+pub(crate) const END: &str = "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
+     FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
+     ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)";
 
 impl Identity {
-    /// Evaluates the answer to [`identify`] on the connection with this token.
+    /// Evaluates the answer to [`IDENTIFY`] on the connection with this token.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`] if the database's encoding cannot hold every key.
     pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
-        let Some(row) = rows.first() else {
-            return Ok(Self::default());
-        };
+        let Some(row) = rows.first() else { return Ok(Self::default()) };
         let encoding: String = row.try_get(0).map_err(unexpected)?;
         // SQL_ASCII stores the bytes as they come.
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {

@@ -84,11 +84,10 @@ async fn send(storage: &impl Storage, table: &Table, part: &Part<'_>) -> Result<
     match part.first() {
         None => Ok(Vec::new()),
         // A statement for each.
-        Some((_, change)) if !is_bulk(change) => Ok(side_by_side(
-            part.iter().map(|(_, change)| Change::clone(change).apply_to(storage)),
-            CONCURRENT,
-        )
-        .await),
+        Some((_, change)) if !is_bulk(change) => {
+            let calls = part.iter().map(|(_, change)| Change::clone(change).apply_to(storage));
+            Ok(side_by_side(calls, CONCURRENT).await)
+        }
         Some((_, Change { action: Action::Delete, .. })) => delete_many(table, part).await,
         Some(_) => write_many(table, part).await,
     }

@@ -77,26 +77,37 @@ impl Checkout {
         self.object.as_deref().ok_or_else(|| Error::new(ErrorKind::Other, "the connection was given back"))
     }
 
-    pub(crate) fn condemn(&self) {
+    fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for the answer to a statement. Dropped before that it leaves a connection that owes one.
-    pub(crate) async fn answer<T>(&self, statement: impl Future<Output = T>) -> T {
+    /// Runs statements on this connection, as long as they may take, and draws the conclusions from an error.
+    /// Dropped before that it leaves a connection that owes an answer. The inner error is the server's or the
+    /// driver's.
+    pub(crate) async fn run<T>(
+        &self,
+        statements: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<Result<T, tokio_postgres::Error>> {
+        let most = self.canceller.timeout;
         self.owed.fetch_add(1, Ordering::Relaxed);
-        let answer = statement.await;
+        let answer = timeout(most, statements).await.map_err(|_| {
+            // The last one to use the connection asks the server to stop what has timed out.
+            self.condemn();
+            Error::new(
+                ErrorKind::Timeout,
+                format!("the server did not answer within {most:?} (the option `timeout`)"),
+            )
+        })?;
         self.owed.fetch_sub(1, Ordering::Relaxed);
-        answer
-    }
-
-    /// Draws the conclusions from an error of a statement on this connection.
-    pub(crate) fn judge(&self, error: &tokio_postgres::Error) {
-        if error::spoils_connection(error) {
+        if let Err(error) = &answer
+            && error::spoils_connection(error)
+        {
             self.condemn();
             if !error::is_refusal(error) {
                 self.suspect();
             }
         }
+        Ok(answer)
     }
 
     /// A change may have been sent that happens later than its caller is told.

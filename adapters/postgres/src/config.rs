@@ -290,19 +290,13 @@ impl PostgresBuilder {
     }
 
     pub(crate) fn table_name(&self) -> TableName {
-        let default = match self.layout {
-            Layout::Larder => "larder",
-            Layout::Grammy => "sessions",
-        };
+        let default = if self.layout == Layout::Grammy { "sessions" } else { "larder" };
         TableName::new(self.schema.as_deref(), self.table.as_deref().unwrap_or(default))
     }
 
     /// The type of the column `value`.
     pub(crate) fn value_format(&self) -> ValueFormat {
-        match self.layout {
-            Layout::Larder => self.values.unwrap_or_default(),
-            Layout::Grammy => ValueFormat::Text,
-        }
+        if self.layout == Layout::Grammy { ValueFormat::Text } else { self.values.unwrap_or_default() }
     }
 }
 

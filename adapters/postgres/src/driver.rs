@@ -10,14 +10,17 @@ use deadpool_postgres::{ClientWrapper, Pool};
 use futures_util::TryStreamExt;
 use larder_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
 use crate::{
-    backend::{self, Identities, Identity, Suspects, lock},
+    backend::{END, IDENTIFY, Identities, Identity, Suspects, lock},
     checkout::{Canceller, Checkout},
     config::Statements,
     error,
-    queries::Query,
+    queries::{Query, query},
     tls::Connector,
     value::Unlogged,
 };
@@ -124,46 +127,22 @@ impl Driver {
     /// is the server's.
     pub(crate) async fn batch(&self, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
         let checkout = self.check_out(true).await?;
-        self.within(&checkout, checkout.client()?.batch_execute(sql)).await
+        checkout.run(checkout.client()?.batch_execute(sql)).await
     }
 
     async fn run(&self, changes: bool, query: &Query, params: Params<'_>) -> Result<Answer> {
-        let mut attempt = 1;
+        let mut attempts = ATTEMPTS;
         loop {
             // Nothing was sent yet, or nothing that the server has not undone.
             let checkout = self.check_out(changes).await.map_err(Error::not_applied)?;
             let sent = self.send(checkout.client()?, checkout.identity, query, params);
-            let error = match self.within(&checkout, sent).await? {
+            attempts -= 1;
+            match checkout.run(sent).await? {
                 Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            if !error::may_run_again(&error) || attempt == ATTEMPTS {
-                return Err(error::from_driver(&error));
+                Err(error) if attempts > 0 && error::may_run_again(&error) => {}
+                Err(error) => return Err(error::from_driver(&error)),
             }
-            attempt += 1;
         }
-    }
-
-    /// Runs statements on this connection, as long as they may take. The inner error is the server's or the
-    /// driver's.
-    async fn within<T>(
-        &self,
-        checkout: &Checkout,
-        statements: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<Result<T, tokio_postgres::Error>> {
-        let most = self.canceller.timeout;
-        let answer = timeout(most, checkout.answer(statements)).await.map_err(|_| {
-            // The last one to use the connection asks the server to stop what has timed out.
-            checkout.condemn();
-            Error::new(
-                ErrorKind::Timeout,
-                format!("the server did not answer within {most:?} (the option `timeout`)"),
-            )
-        })?;
-        if let Err(error) = &answer {
-            checkout.judge(error);
-        }
-        Ok(answer)
     }
 
     /// Makes sure that no earlier change happens from now on that its caller has been told has failed.
@@ -176,7 +155,8 @@ impl Driver {
         }
         let (pids, started): (Vec<i32>, Vec<SystemTime>) =
             suspects.iter().map(|suspect| (suspect.pid, suspect.started)).unzip();
-        let (client, end) = (checkout.client()?, backend::end());
+        let end = query(END, &[Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY]);
+        let client = checkout.client()?;
         let end_all = async {
             let mut pause = Duration::from_millis(1);
             while !self.send(client, checkout.identity, &end, &[&pids, &started]).await?.rows.is_empty() {
@@ -186,7 +166,7 @@ impl Driver {
             }
             Ok(())
         };
-        let ended = self.within(checkout, end_all).await;
+        let ended = checkout.run(end_all).await;
         ended.and_then(|ended| ended.map_err(|error| error::from_driver(&error))).map_err(|error| {
             Error::new(
                 ErrorKind::Unavailable,
@@ -239,9 +219,9 @@ impl Driver {
         if let Some(identity) = self.identities.get(client) {
             return Ok(identity);
         }
-        let identify = backend::identify();
+        let identify = query(IDENTIFY, &[]);
         let sent = self.send(client, checkout.identity, &identify, &[]);
-        let identity = match self.within(checkout, sent).await? {
+        let identity = match checkout.run(sent).await? {
             Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error::state(&error).starts_with("42") => Identity::default(),

@@ -6,7 +6,6 @@ use larder_core::{Error, ErrorKind, Result};
 const MAX_NAME: usize = 63;
 
 /// Where the entries are: a table, perhaps in a named schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableName {
     pub(crate) schema: Option<String>,
     pub(crate) table: String,

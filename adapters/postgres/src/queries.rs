@@ -67,7 +67,8 @@ pub(crate) struct Queries {
     pub(crate) delete_many: Query,
     /// Parameters: the key, the time to live.
     pub(crate) touch: Conditional,
-    pub(crate) purge: Query,
+    /// Absent in grammY's layout.
+    pub(crate) purge: Option<Query>,
     /// Column: key.
     pub(crate) keys: Page,
     /// Columns: as those of [`Read`].
@@ -111,42 +112,38 @@ fn deadline(millis: &str) -> String {
     format!("clock_timestamp() + {millis} * interval '1 millisecond'")
 }
 
-fn larder() -> Dialect {
-    Dialect {
-        live: LIVE,
-        version: "t.version",
-        remaining: REMAINING,
-        at: ("version", Type::INT8),
-        columns: "key, value, version, expires_at",
-        row: format!("key, value, version, {}", deadline("ttl")),
-        set: format!("value = $2, version = $3, expires_at = {}", deadline("$4")),
-        replace: "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at",
-        bound: "key < $4",
-    }
-}
-
-fn grammy() -> Dialect {
-    Dialect {
-        live: "true",
-        version: "NULL::bigint",
-        remaining: "NULL::bigint",
-        at: ("value", Type::TEXT),
-        columns: "key, value",
-        row: "key, value".to_owned(),
-        set: "value = $2".to_owned(),
-        replace: "UPDATE SET value = EXCLUDED.value",
-        // Its keys have the database's collation: only a filter finds a prefix by its bytes.
-        bound: "starts_with(key, $4)",
+fn dialect(layout: Layout) -> Dialect {
+    match layout {
+        Layout::Larder => Dialect {
+            live: LIVE,
+            version: "t.version",
+            remaining: REMAINING,
+            at: ("version", Type::INT8),
+            columns: "key, value, version, expires_at",
+            row: format!("key, value, version, {}", deadline("ttl")),
+            set: format!("value = $2, version = $3, expires_at = {}", deadline("$4")),
+            replace: "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at",
+            bound: "key < $4",
+        },
+        Layout::Grammy => Dialect {
+            live: "true",
+            version: "NULL::bigint",
+            remaining: "NULL::bigint",
+            at: ("value", Type::TEXT),
+            columns: "key, value",
+            row: "key, value".to_owned(),
+            set: "value = $2".to_owned(),
+            replace: "UPDATE SET value = EXCLUDED.value",
+            // Its keys have the database's collation: only a filter finds a prefix by its bytes.
+            bound: "starts_with(key, $4)",
+        },
     }
 }
 
 impl Queries {
     /// The statements for the table with this name, as SQL.
     pub(crate) fn new(table: &str, layout: Layout, values: ValueFormat) -> Self {
-        let dialect = match layout {
-            Layout::Larder => larder(),
-            Layout::Grammy => grammy(),
-        };
+        let dialect = dialect(layout);
         let Dialect { live, version, remaining, columns, row, set, replace, .. } = &dialect;
         let (_, value, values_type) = values.column();
         let entry = [Type::TEXT, value, Type::INT8, Type::INT8];
@@ -164,6 +161,18 @@ impl Queries {
             format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {live} ORDER BY key FOR UPDATE");
         let found = format!("CASE WHEN $2 THEN t.value END, {version}, {remaining}, t.key");
         let select = format!("SELECT {found} FROM {table} AS t WHERE {live} AND");
+        // now(), since an index can be searched with it. The condition stands in both places
+        // because a ctid is unique only within one partition of a partitioned table.
+        let purge = format!(
+            "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
+             FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
+        );
+        // The size of a jsonb value is only known by writing it out; its stored size will do.
+        let size = match values {
+            ValueFormat::Jsonb => "pg_column_size(value)",
+            ValueFormat::Json => "octet_length(value::text)",
+            ValueFormat::Bytea | ValueFormat::Text => "octet_length(value)",
+        };
         let touch = |until: &str| format!("UPDATE {table} AS t SET expires_at = {}", deadline(until));
         let touching = |rows: &str| format!("{} WHERE {rows} RETURNING {found}", touch("$3"));
         Self {
@@ -186,19 +195,20 @@ impl Queries {
                 &[Type::TEXT_ARRAY],
             ),
             touch: conditional(&dialect, &touch("$2"), &[Type::TEXT, Type::INT8]),
-            // now(), since an index can be searched with it. The condition stands in both places
-            // because a ctid is unique only within one partition of a partitioned table.
-            purge: query(
-                format!(
-                    "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
-                     FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
-                ),
-                &[],
-            ),
+            purge: (layout == Layout::Larder).then(|| query(purge, &[])),
             keys: page(dialect.bound, |range| {
                 format!("SELECT key FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3")
             }),
-            entries: entries_page(table, &dialect, values),
+            entries: page(dialect.bound, |range| {
+                format!(
+                    "SELECT value, version, remaining, key FROM (SELECT value, {version} AS version, \
+                     {remaining} AS remaining, key, row_number() OVER so_far AS number, \
+                     sum({size}) OVER so_far AS bytes \
+                     FROM (SELECT * FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3) AS t \
+                     WINDOW so_far AS (ORDER BY key ROWS UNBOUNDED PRECEDING)) AS sized \
+                     WHERE number = 1 OR bytes <= {PAGE_BYTES} ORDER BY key"
+                )
+            }),
             // A row that is there may yet not be deleted, for a trigger or a policy.
             clear: page(dialect.bound, |range| {
                 format!(
@@ -240,23 +250,4 @@ fn page(bound: &str, text: impl Fn(&str) -> String) -> Page {
         bounded: query(text(&format!("{start} AND {bound}")), &types),
         unbounded: query(text(start), &types),
     }
-}
-
-fn entries_page(table: &str, dialect: &Dialect, values: ValueFormat) -> Page {
-    let Dialect { live, version, remaining, .. } = dialect;
-    // The size of a jsonb value is only known by writing it out; its stored size will do.
-    let size = match values {
-        ValueFormat::Jsonb => "pg_column_size(value)",
-        ValueFormat::Json => "octet_length(value::text)",
-        ValueFormat::Bytea | ValueFormat::Text => "octet_length(value)",
-    };
-    page(dialect.bound, |range| {
-        format!(
-            "SELECT value, version, remaining, key FROM (SELECT value, {version} AS version, \
-             {remaining} AS remaining, key, row_number() OVER so_far AS number, sum({size}) OVER so_far AS bytes \
-             FROM (SELECT * FROM {table} AS t WHERE {range} AND {live} ORDER BY key LIMIT $3) AS t \
-             WINDOW so_far AS (ORDER BY key ROWS UNBOUNDED PRECEDING)) AS sized \
-             WHERE number = 1 OR bytes <= {PAGE_BYTES} ORDER BY key"
-        )
-    })
 }

@@ -236,7 +236,6 @@ const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.
      FROM pg_attribute AS a LEFT JOIN pg_collation AS o ON o.oid = a.attcollation \
      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
-#[derive(Debug)]
 struct Column {
     name: String,
     type_name: String,

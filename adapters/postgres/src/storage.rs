@@ -28,22 +28,19 @@ pub struct PostgresStorage {
 }
 
 impl PostgresStorage {
-    /// The table, for what may set an expiry. Starts the sweeper again if its runtime has gone.
+    /// The table. Starts the sweeper again if its runtime has gone.
     fn table(&self) -> &Table {
         self.sweeper.ensure_running();
         &self.table
-    }
-
-    /// The table, for a read. One that touches sets an expiry.
-    fn table_for(&self, options: &ReadOptions) -> &Table {
-        if options.touch.is_some() { self.table() } else { &self.table }
     }
 }
 
 #[async_trait]
 impl Storage for PostgresStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.table_for(options).read(key, options).await
+        let table = self.table();
+        let rows = table.select(&table.queries.read, &key.as_str(), options).await?;
+        rows.first().map(|row| table.record(row, options.value)).transpose()
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -56,7 +53,8 @@ impl Storage for PostgresStorage {
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.table.change(&self.table.queries.delete, &options.condition, &[&key.as_str()]).await
+        let table = self.table();
+        table.change(&table.queries.delete, &options.condition, &[&key.as_str()]).await
     }
 
     fn info(&self) -> Info {
@@ -89,7 +87,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, CHUNK, |chunk| self.table_for(options).read_many(chunk, options)).await
+        read_chunks(keys, CHUNK, |chunk| self.table().read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use larder_core::{Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version};
+use larder_core::{
+    Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, unique,
+};
 use larder_kit::check_json;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -22,11 +24,6 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let rows = self.select(&self.queries.read, &key.as_str(), options).await?;
-        rows.first().map(|row| self.record(row, options.value)).transpose()
-    }
-
     /// Reads the entries of these keys that are there.
     pub(crate) async fn read_many(
         &self,
@@ -39,7 +36,8 @@ impl Table {
         rows.iter().map(named).collect()
     }
 
-    async fn select(
+    /// Runs the statement that reads, or the one that also touches; returns the rows that it finds.
+    pub(crate) async fn select(
         &self,
         read: &Read,
         keys: &(dyn ToSql + Sync),
@@ -82,9 +80,8 @@ impl Table {
     pub(crate) fn next_version(&self, value: &Bytes) -> (Version, i64) {
         match self.layout {
             Layout::Larder => {
-                let version = Version::unique();
-                let column = version.as_token().unwrap_or_default().cast_signed();
-                (version, column)
+                let token = unique::id64();
+                (Version::from_token(token), token.cast_signed())
             }
             Layout::Grammy => (Version::from_content(value.clone()), 0),
         }
@@ -112,12 +109,10 @@ impl Table {
     }
 
     pub(crate) async fn purge_expired(&self) -> Result<u64> {
+        let Some(purge) = &self.queries.purge else { return Ok(0) };
         let mut purged = 0;
-        if self.layout == Layout::Grammy {
-            return Ok(purged);
-        }
         loop {
-            let deleted = self.driver.change(&self.queries.purge, &[]).await?.changed;
+            let deleted = self.driver.change(purge, &[]).await?.changed;
             purged += deleted;
             if deleted < DELETE_CHUNK {
                 return Ok(purged);

@@ -38,10 +38,11 @@ pub(crate) struct Stored(pub(crate) Bytes);
 
 impl<'a> FromSql<'a> for Stored {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
-        let raw = match raw {
-            [JSONB_VERSION, rest @ ..] if *ty == Type::JSONB => rest,
-            _ if *ty == Type::JSONB => return Err("a version of jsonb that is not known".into()),
-            raw => raw,
+        let raw = match *ty {
+            Type::JSONB => {
+                raw.strip_prefix(&[JSONB_VERSION]).ok_or("a version of jsonb that is not known")?
+            }
+            _ => raw,
         };
         // The message it came in holds whole pages of rows: a slice of it would keep them all alive.
         Ok(Self(Bytes::copy_from_slice(raw)))
