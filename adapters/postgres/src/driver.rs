@@ -80,8 +80,7 @@ impl Driver {
             readers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         };
-        let identity = driver.check_out(false).await?.identity;
-        driver.fenced = identity.backend.is_some();
+        driver.fenced = driver.check_out(false).await?.identity.backend.is_some();
         Ok(driver)
     }
 

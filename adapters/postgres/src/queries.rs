@@ -86,8 +86,10 @@ struct Dialect {
     /// The column that a condition compares.
     at: (&'static str, Type),
     columns: &'static str,
-    /// The new values of the columns, from the parameters of a write as a row.
+    /// The new values of the columns, from the parameters of a write.
     row: String,
+    /// The same, from the arrays of a batch.
+    rows: String,
     set: String,
     replace: &'static str,
     /// Whether a key is before the end of a range.
@@ -120,7 +122,8 @@ fn dialect(layout: Layout) -> Dialect {
             remaining: REMAINING,
             at: ("version", Type::INT8),
             columns: "key, value, version, expires_at",
-            row: format!("key, value, version, {}", deadline("ttl")),
+            row: format!("$1, $2, $3, {}", deadline("$4")),
+            rows: format!("key, value, version, {}", deadline("ttl")),
             set: format!("value = $2, version = $3, expires_at = {}", deadline("$4")),
             replace: "UPDATE SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at",
             bound: "key < $4",
@@ -131,7 +134,8 @@ fn dialect(layout: Layout) -> Dialect {
             remaining: "NULL::bigint",
             at: ("value", Type::TEXT),
             columns: "key, value",
-            row: "key, value".to_owned(),
+            row: "$1, $2".to_owned(),
+            rows: "key, value".to_owned(),
             set: "value = $2".to_owned(),
             replace: "UPDATE SET value = EXCLUDED.value",
             // Its keys have the database's collation: only a filter finds a prefix by its bytes.
@@ -144,17 +148,14 @@ impl Queries {
     /// The statements for the table with this name, as SQL.
     pub(crate) fn new(table: &str, layout: Layout, values: ValueFormat) -> Self {
         let dialect = dialect(layout);
-        let Dialect { live, version, remaining, columns, row, set, replace, .. } = &dialect;
+        let Dialect { live, version, remaining, columns, row, rows, set, replace, .. } = &dialect;
         let (_, value, values_type) = values.column();
         let entry = [Type::TEXT, value, Type::INT8, Type::INT8];
         let entries = [Type::TEXT_ARRAY, values_type, Type::INT8_ARRAY, Type::INT8_ARRAY];
-        let insert = |rows: &str| {
-            format!(
-                "INSERT INTO {table} AS t ({columns}) SELECT {row} FROM {rows} AS given (key, value, version, ttl) \
-                 ON CONFLICT (key) DO {replace}"
-            )
-        };
-        let insert_one = insert("(VALUES ($1, $2, $3, $4))");
+        let insert = format!("INSERT INTO {table} AS t ({columns})");
+        let replace = format!("ON CONFLICT (key) DO {replace}");
+        let write = format!("{insert} VALUES ({row}) {replace}");
+        let given = "unnest($1, $2, $3, $4) AS given (key, value, version, ttl)";
         let update = conditional(&dialect, &format!("UPDATE {table} AS t SET {set}"), &entry);
         // Rows are locked in the order of their keys, as batches of writes lock them: no deadlock.
         let locked =
@@ -183,12 +184,12 @@ impl Queries {
                 Type::TEXT_ARRAY,
             ),
             write: Conditional {
-                any: query(&insert_one, &entry),
+                any: query(&write, &entry),
                 // A row that is there must have expired.
-                absent: query(format!("{insert_one} WHERE NOT {live}"), &entry),
+                absent: query(format!("{write} WHERE NOT {live}"), &entry),
                 ..update
             },
-            write_many: query(insert("unnest($1, $2, $3, $4)"), &entries),
+            write_many: query(format!("{insert} SELECT {rows} FROM {given} {replace}"), &entries),
             delete: conditional(&dialect, &format!("DELETE FROM {table} AS t"), &[Type::TEXT]),
             delete_many: query(
                 format!("DELETE FROM {table} WHERE key IN ({locked}) RETURNING key"),

@@ -197,16 +197,15 @@ impl Schema {
         let larder = has("version", &["bigint"]) && has("expires_at", &[TIME]);
         let grammy = columns.len() == 2 && has("key", TEXTS) && has("value", TEXTS);
         let held = ValueFormat::ALL.iter().find(|(name, _)| has("value", &[name]));
-        match (self.layout, held) {
-            (Layout::Grammy, _) if larder => {
-                "if it is Larder's, open it without `layout=grammy`; ".to_owned()
-            }
+        let (whose, how) = match (self.layout, held) {
+            (Layout::Grammy, _) if larder => ("Larder", "without `layout=grammy`"),
             (Layout::Larder, Some((name, format))) if larder && *format != self.values => {
-                format!("if it is Larder's, open it with `values={name}`; ")
+                ("Larder", &*format!("with `values={name}`"))
             }
-            (Layout::Larder, _) if grammy => "if it is grammY's, open it with `layout=grammy`; ".to_owned(),
-            _ => String::new(),
-        }
+            (Layout::Larder, _) if grammy => ("grammY", "with `layout=grammy`"),
+            _ => return String::new(),
+        };
+        format!("if it is {whose}'s, open it {how}; ")
     }
 
     fn wrong(&self, what: &str, way_out: &str) -> Error {

@@ -58,18 +58,16 @@ impl Storage for PostgresStorage {
     }
 
     fn info(&self) -> Info {
+        let info = Info::minimal(NAME).with_persistence().with_sharing();
         // Postgres stops at 1 GiB for a message and for a field; a parsed `jsonb` array or object at
         // 256 MiB. What lies between these limits and ours is room for the rest of the message.
-        let (values, max_value) = match self.table.values {
-            ValueFormat::Bytea => (Values::Bytes, 1_000_000_000),
-            ValueFormat::Jsonb => (Values::Json, 250_000_000),
-            ValueFormat::Json | ValueFormat::Text => (Values::JsonText, 1_000_000_000),
+        let info = match self.table.values {
+            ValueFormat::Bytea => info.with_values(Values::Bytes).with_max_value(1_000_000_000),
+            ValueFormat::Jsonb => info.with_values(Values::Json).with_max_value(250_000_000),
+            ValueFormat::Json | ValueFormat::Text => {
+                info.with_values(Values::JsonText).with_max_value(1_000_000_000)
+            }
         };
-        let info = Info::minimal(NAME)
-            .with_persistence()
-            .with_sharing()
-            .with_values(values)
-            .with_max_value(max_value);
         let info = match self.table.layout {
             Layout::Larder => info
                 .with_ordered_listing()
