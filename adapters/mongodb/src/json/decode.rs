@@ -6,8 +6,9 @@ use larder_core::{Error, ErrorKind, Result};
 use mongodb::bson::{RawBsonRef, RawDocument};
 
 use super::{
+    encode,
     number::{self, Numbers},
-    types::{self, Meaning},
+    types,
 };
 
 /// `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
@@ -56,17 +57,6 @@ fn write(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<(
 /// A document, marked as one where its members spell something else.
 fn document(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    object(document, numbers, out)?;
-    let few = out[start..].starts_with(br#"{"$"#) && document.iter().nth(2).is_none();
-    if few && !matches!(types::meaning_of(&out[start..], numbers), Meaning::Plain) {
-        let mark = format!(r#"{{"{}":"#, types::LITERAL);
-        out.splice(start..start, mark.into_bytes());
-        out.push(b'}');
-    }
-    Ok(())
-}
-
-fn object(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
     out.push(b'{');
     for (index, member) in document.iter().enumerate() {
         let (name, value) = member.map_err(corrupt)?;
@@ -78,6 +68,12 @@ fn object(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result
         write(value, numbers, out)?;
     }
     out.push(b'}');
+    let few = out[start..].starts_with(br#"{"$"#) && document.iter().nth(2).is_none();
+    if few && encode::is_special(&out[start..], numbers) {
+        let mark = format!(r#"{{"{}":"#, encode::LITERAL);
+        out.splice(start..start, mark.into_bytes());
+        out.push(b'}');
+    }
     Ok(())
 }
 

@@ -1,18 +1,26 @@
 //! JSON text -> BSON.
 
-use std::str;
+use std::{fmt, str};
 
 use larder_core::{Error, ErrorKind, Result};
-use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope};
+use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope, doc};
+use serde::{
+    Deserializer as _,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
     number::{self, Numbers},
-    types::{self, Meaning, Members},
+    types,
 };
 
+/// The name around a document that would be taken for a type. MongoDB's expressions use it alike.
+pub(super) const LITERAL: &str = "$literal";
 /// MongoDB takes 100 levels of nesting; the document around the value is one of them.
 const MAX_DEPTH: usize = 99;
+/// The levels of nesting in JSON: a `$literal` may be around each document, and a type takes two.
+const MAX_JSON_DEPTH: usize = 2 * MAX_DEPTH + 2;
 
 /// Parses `json` strictly (RFC 8259) into BSON of the same meaning. An object becomes a type that JSON
 /// does not have if it is exactly what [`to_json`](super::to_json) makes of that type.
@@ -23,13 +31,23 @@ const MAX_DEPTH: usize = 99;
 /// BSON cannot hold: a member name twice in one object or with a NUL in it, a number beyond 34 digits,
 /// more than 99 levels of nesting.
 pub(crate) fn to_bson(json: &[u8], numbers: Numbers) -> Result<Bson> {
+    let value = parse(json, numbers)?.value;
+    if depth(&value) > MAX_DEPTH { Err(too_deep()) } else { Ok(value) }
+}
+
+/// Whether the object `json` stands for something else than the document of its members.
+pub(super) fn is_special(json: &[u8], numbers: Numbers) -> bool {
+    parse(json, numbers).is_ok_and(|parsed| parsed.document.is_some())
+}
+
+fn parse(json: &[u8], numbers: Numbers) -> Result<Parsed> {
     let text = str::from_utf8(json)
         .map_err(|error| invalid(&format!("the value is not UTF-8 at byte {}", error.valid_up_to())))?;
     let root: &RawValue = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         invalid(&format!("the value is not JSON at line {line}, column {column}"))
     })?;
-    Parser { text, numbers }.value(root, 0)
+    Parser { text, numbers }.parse(root, 0)
 }
 
 fn invalid(what: &str) -> Error {
@@ -39,11 +57,29 @@ fn invalid(what: &str) -> Error {
     )
 }
 
-fn check_depth(depth: usize) -> Result<()> {
-    if depth < MAX_DEPTH {
-        return Ok(());
+fn too_deep() -> Error {
+    invalid(&format!("the value is nested more than {MAX_DEPTH} levels deep"))
+}
+
+/// How many levels deep a value is nested.
+fn depth(value: &Bson) -> usize {
+    match value {
+        Bson::Array(items) => 1 + deepest(items),
+        Bson::Document(document) => 1 + deepest(document.values()),
+        Bson::JavaScriptCodeWithScope(code) => 2 + deepest(code.scope.values()),
+        _ => 0,
     }
-    Err(invalid(&format!("the value is nested more than {MAX_DEPTH} levels deep")))
+}
+
+fn deepest<'a>(values: impl IntoIterator<Item = &'a Bson>) -> usize {
+    values.into_iter().map(depth).max().unwrap_or(0)
+}
+
+/// What a text stands for.
+struct Parsed {
+    value: Bson,
+    /// The document of its members, if it is an object and stands for something else.
+    document: Option<Document>,
 }
 
 /// Goes through a text that is known to be JSON, level by level. `serde_json` alone would make an `f64` of
@@ -54,62 +90,92 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn value(&self, json: &'a RawValue, depth: usize) -> Result<Bson> {
+    fn parse(&self, json: &'a RawValue, depth: usize) -> Result<Parsed> {
+        if depth > MAX_JSON_DEPTH {
+            return Err(too_deep());
+        }
         let text = json.get();
         // The grammar has been checked, so only a surrogate without its other half can still be wrong.
         let halved = |_| self.invalid("text with half a surrogate pair", json);
-        if text.starts_with(['{', '[']) {
-            check_depth(depth)?;
-        }
-        match text.as_bytes().first() {
-            Some(b'{') => {
-                let members = serde_json::from_str(text).map_err(halved)?;
-                Ok(match types::meaning(text.as_bytes(), &members, self.numbers) {
-                    Meaning::Plain => Bson::Document(self.document(members, depth)?),
-                    Meaning::Literal(object) => Bson::Document(self.document_of(object, depth)?),
-                    Meaning::Code(code, scope) => {
-                        let scope = self.document_of(scope, depth + 1)?;
-                        Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope })
-                    }
-                    Meaning::Type(value) => value,
-                })
-            }
+        let value = match text.as_bytes().first() {
+            Some(b'{') => return self.object(text, members(text).map_err(halved)?, depth),
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).map_err(halved)?;
-                items.into_iter().map(|item| self.value(item, depth + 1)).collect()
+                let items = items.into_iter().map(|item| Ok(self.parse(item, depth + 1)?.value));
+                items.collect::<Result<_>>()?
             }
-            Some(b'"') => serde_json::from_str(text).map(Bson::String).map_err(halved),
-            Some(b't' | b'f') => Ok(Bson::Boolean(text == "true")),
-            Some(b'n') => Ok(Bson::Null),
+            Some(b'"') => Bson::String(serde_json::from_str(text).map_err(halved)?),
+            Some(b't' | b'f') => Bson::Boolean(text == "true"),
+            Some(b'n') => Bson::Null,
             _ => number::parse(text, self.numbers).ok_or_else(|| {
                 self.invalid("a number with more digits, or larger, than BSON can hold exactly", json)
-            }),
+            })?,
+        };
+        Ok(Parsed { value, document: None })
+    }
+
+    fn object(&self, text: &str, members: Vec<(String, &'a RawValue)>, depth: usize) -> Result<Parsed> {
+        if let [(name, inner)] = members.as_slice()
+            && name == LITERAL
+        {
+            let inner = self.parse(inner, depth + 1)?;
+            let outer = doc! { LITERAL: inner.value };
+            return Ok(match inner.document {
+                Some(document) => Parsed { value: document.into(), document: Some(outer) },
+                None => Parsed { value: outer.into(), document: None },
+            });
         }
-    }
-
-    /// The document that an object spells, whatever else it would stand for.
-    fn document_of(&self, object: &'a RawValue, depth: usize) -> Result<Document> {
-        let halved = |_| self.invalid("text with half a surrogate pair", object);
-        check_depth(depth)?;
-        self.document(serde_json::from_str(object.get()).map_err(halved)?, depth)
-    }
-
-    fn document(&self, members: Members<'a>, depth: usize) -> Result<Document> {
         let mut document = Document::new();
-        for (name, json) in members.0 {
+        for (name, json) in members {
             if name.contains('\0') {
                 return Err(self.invalid("a member name with a NUL, which BSON cannot hold, before", json));
             }
-            if document.insert(name, self.value(json, depth + 1)?).is_some() {
+            if document.insert(name, self.parse(json, depth + 1)?.value).is_some() {
                 return Err(self.invalid("a member name for the second time in one object before", json));
             }
         }
-        Ok(document)
+        let special = match document.len() {
+            1 if document.keys().all(|name| name.starts_with('$')) => types::typed(text, self.numbers),
+            2 => code_with_scope(&document),
+            _ => None,
+        };
+        Ok(match special {
+            Some(value) => Parsed { value, document: Some(document) },
+            None => Parsed { value: document.into(), document: None },
+        })
     }
 
     fn invalid(&self, what: &str, json: &RawValue) -> Error {
         let at = json.get().as_ptr().addr() - self.text.as_ptr().addr();
         invalid(&format!("the value has {what} at byte {at}"))
+    }
+}
+
+fn code_with_scope(document: &Document) -> Option<Bson> {
+    let code = document.get_str("$code").ok()?.to_owned();
+    let scope = document.get_document("$scope").ok()?.clone();
+    Some(Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope }))
+}
+
+/// The members of an object, in their order.
+fn members(object: &str) -> serde_json::Result<Vec<(String, &RawValue)>> {
+    serde_json::Deserializer::from_str(object).deserialize_map(Members(Vec::new()))
+}
+
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Vec<(String, &'a RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self.0)
     }
 }
 
@@ -173,5 +239,14 @@ mod tests {
             assert!(!error.message().contains("secret") && !error.message().contains("999"));
         }
         assert!(to_bson(format!("{}{}", "[".repeat(99), "]".repeat(99)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn endless_nesting_is_refused_however_it_is_spelled() {
+        for opening in ["[", r#"{"a":"#, r#"{"$literal":"#, r#"{"$date":"#, r#"{"$code":"x","$scope":"#] {
+            let closing = if opening == "[" { "]" } else { "}" };
+            let text = format!("{}{{}}{}", opening.repeat(20_000), closing.repeat(20_000));
+            assert_eq!(to_bson(text.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidValue, "{opening}");
+        }
     }
 }
