@@ -22,39 +22,36 @@ pub(crate) const CHANGES: usize = 500;
 /// How many bytes of BSON values one command holds. MongoDB takes messages of 48 MB.
 pub(crate) const BYTES: usize = 8 * 1024 * 1024;
 
-/// Sends changes of distinct keys. A change without a result is to be made by itself: the server does not
-/// take several at once (MongoDB does from version 8.0), or another upsert of the key came first.
+/// Sends changes of distinct keys. A change without a result is to be made by itself: it cannot be sent, the
+/// server does not take several at once (MongoDB does from version 8.0), or another upsert of the key came
+/// first.
 pub(crate) async fn send(
     driver: &Driver,
     model: Model,
     changes: &[Change],
 ) -> Result<Vec<Option<Result<Applied>>>> {
     let collection = driver.collection()?;
-    let mut results: Vec<_> = changes.iter().map(|_| None).collect();
+    let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+    let mut results = vec![None; changes.len()];
     let (mut sent, mut writes) = (Vec::new(), Vec::new());
     for (place, change) in changes.iter().enumerate() {
-        match model.statement(change) {
-            Ok(statement) => {
-                sent.push((place, statement.version.clone()));
-                writes.push(write(collection.namespace(), statement));
-            }
-            Err(refused) => results[place] = Some(Err(refused)),
+        if let Ok(statement) = model.statement(change) {
+            sent.push((place, change, statement.version.clone()));
+            writes.push(write(collection.namespace(), statement));
         }
     }
     if sent.is_empty() {
         return Ok(results);
     }
-    let keys: Vec<Key> = sent.iter().map(|(place, _)| changes[*place].key.clone()).collect();
     let call = async move {
         let call = collection.client().bulk_write(writes).ordered(false).verbose_results();
         let call = call.optional(collection.write_concern().cloned(), BulkWrite::write_concern);
         Reply::of(call.await)
     };
-    let Some(reply) = driver.write(&keys, call).await? else {
+    let Some(reply) = driver.run(&keys, call).await? else {
         return Ok(results);
     };
-    for (index, (place, version)) in sent.into_iter().enumerate() {
-        let change = &changes[place];
+    for (index, (place, change, version)) in sent.into_iter().enumerate() {
         results[place] = match reply.counts(index) {
             Err(error) if error.kind() == ErrorKind::Conflict && change.condition == Condition::Any => None,
             counts => Some(counts.and_then(|counts| model.applied(change, version, counts))),
@@ -87,19 +84,20 @@ impl Reply {
             Ok(done) => return Ok(Some(Self { done, ..Self::default() })),
             Err(error) => error,
         };
-        let DriverKind::BulkWrite(failed) = error.kind.as_ref() else {
-            let unknown = matches!(*error.kind, DriverKind::IncompatibleServer { .. })
-                || error::code(&error) == Some(COMMAND_NOT_FOUND);
-            return if unknown { Ok(None) } else { Err(error) };
+        let failed = match error.kind.as_ref() {
+            DriverKind::BulkWrite(failed) => failed.clone(),
+            DriverKind::IncompatibleServer { .. } => return Ok(None),
+            DriverKind::Command(failed) if failed.code == COMMAND_NOT_FOUND => return Ok(None),
+            _ => return Err(error),
         };
         // It may be of the reading of the results, so it proves nothing.
         let rest = error.source().and_then(|source| source.downcast_ref::<Box<DriverError>>());
         let rest = rest.map(|rest| error::from_driver(rest).partly_applied());
-        let mut reply = Self { failed: failed.clone(), rest, ..Self::default() };
-        if let Some(PartialBulkWriteResult::Verbose(done)) = reply.failed.partial_result.take() {
-            reply.done = done;
-        }
-        Ok(Some(reply))
+        let done = match &failed.partial_result {
+            Some(PartialBulkWriteResult::Verbose(done)) => done.clone(),
+            _ => VerboseBulkWriteResult::default(),
+        };
+        Ok(Some(Self { done, failed, rest }))
     }
 
     fn counts(&self, index: usize) -> Result<Counts> {

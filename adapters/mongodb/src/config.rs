@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use larder_core::{Error, Result};
 use larder_kit::StoreUrl;
-use mongodb::{Client, Collection, bson::Document, options::ConnectionString};
+use mongodb::{
+    Client,
+    options::{CollectionOptions, ConnectionString},
+};
 
 use crate::error::invalid_config;
 
@@ -78,8 +81,8 @@ const DEPENDENT: &[&str] =
 /// Where the collection comes from.
 pub(crate) enum ClientSource {
     Url(Box<ConnectionString>),
-    Client(Client),
-    Collection(Collection<Document>),
+    /// A client of the caller's, and how to use the collection.
+    Client(Client, CollectionOptions),
 }
 
 impl fmt::Debug for ClientSource {

@@ -1,11 +1,12 @@
 //! How a storage is opened.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use larder_core::{Error, ErrorKind, Operation, Result, Store};
+use larder_core::{Error, Operation, Result, Store};
 use mongodb::{
     Client, Collection, Namespace,
-    options::{Acknowledgment, ClientOptions, CollectionOptions, WriteConcern},
+    error::Result as DriverResult,
+    options::{Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, WriteConcern},
 };
 use tokio::runtime::Handle;
 
@@ -39,10 +40,11 @@ impl MongoStorage {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL, for an index or collection in the
-    /// way, and for a collection that holds other data, [`Unavailable`](ErrorKind::Unavailable) if no
-    /// server can be reached or its name cannot be resolved,
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) for wrong credentials or a missing permission.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a wrong URL, for an index or collection
+    /// in the way, and for a collection that holds other data,
+    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can be reached or its name cannot be
+    /// resolved, [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) for wrong credentials or a
+    /// missing permission.
     pub async fn connect(url: &str) -> Result<Store> {
         MongoBuilder::from_url(url)?.connect().await
     }
@@ -51,8 +53,8 @@ impl MongoStorage {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect); also [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no
-    /// such collection.
+    /// As [`connect`](Self::connect); also [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there
+    /// is no such collection.
     pub async fn connect_existing(url: &str) -> Result<Store> {
         MongoBuilder::from_url(url)?.existing().connect().await
     }
@@ -63,8 +65,8 @@ impl MongoBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the URL or one of its options is wrong. The message prints no
-    /// part of the URL that may be a password.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL or one of its options is wrong. The
+    /// message prints no part of the URL that may be a password.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(named)
     }
@@ -72,19 +74,25 @@ impl MongoBuilder {
     /// A store on a client of the caller's, with its read and write concern. Closing the store leaves
     /// the client open.
     pub fn from_client(client: Client) -> Self {
-        Self::with_defaults(ClientSource::Client(client), false)
+        Self::with_defaults(ClientSource::Client(client, CollectionOptions::default()), false)
     }
 
     /// A store in a collection of the caller's, with its read and write concern and read preference.
     /// Closing the store leaves the client open.
     pub fn from_collection<T: Send + Sync>(collection: &Collection<T>) -> Self {
-        Self::with_defaults(ClientSource::Collection(collection.clone_with_type()), false)
+        let Namespace { db, coll, .. } = collection.namespace();
+        let mut concerns = CollectionOptions::default();
+        concerns.selection_criteria = collection.selection_criteria().cloned();
+        concerns.read_concern = collection.read_concern().cloned();
+        concerns.write_concern = collection.write_concern().cloned();
+        let source = ClientSource::Client(collection.client().clone(), concerns);
+        Self::with_defaults(source, false).database(db).collection(coll)
     }
 
     /// Opens only what exists: creates neither the collection nor an index, whatever
     /// [`setup`](Self::setup) says, and needs no more than the right to read. Connecting fails with
-    /// [`ErrorKind::InvalidConfig`] if there is no such collection, or if it holds other data. Reads
-    /// and writes work as usual.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no such collection, or if it holds
+    /// other data. Reads and writes work as usual.
     pub const fn existing(mut self) -> Self {
         self.existing = true;
         self
@@ -106,49 +114,33 @@ impl MongoBuilder {
         self.check_options()?;
         let model = self.model()?;
         let owned = matches!(self.source, ClientSource::Url(_));
-        let mut concerns = CollectionOptions::default();
-        let (client, database, collection) = match self.source {
+        let (client, mut concerns) = match self.source {
             ClientSource::Url(connection) => {
-                // Only the look-up of a `mongodb+srv:` name takes time here.
-                let options = runtime.spawn(async move { ClientOptions::parse(*connection).await }).await;
-                let stopping = |_| {
-                    Error::new(ErrorKind::Unavailable, "the Tokio runtime is shutting down").not_applied()
-                };
-                let options = options.map_err(stopping)?.map_err(|failed| error::from_driver(&failed))?;
-                let database = options.default_database.clone();
-                (own_client(options)?, database, None)
+                let client = own_client(*connection).await.map_err(|failed| error::from_driver(&failed))?;
+                (client, CollectionOptions::default())
             }
-            ClientSource::Client(client) => {
-                let database = client.default_database().map(|database| database.name().to_owned());
-                (client, database, None)
-            }
-            ClientSource::Collection(collection) => {
-                let Namespace { db, coll, .. } = collection.namespace();
-                concerns.selection_criteria = collection.selection_criteria().cloned();
-                concerns.read_concern = collection.read_concern().cloned();
-                concerns.write_concern = collection.write_concern().cloned();
-                (collection.client().clone(), Some(db), Some(coll))
-            }
+            ClientSource::Client(client, concerns) => (client, concerns),
         };
-        let database = self.database.or(database).unwrap_or_else(|| DEFAULT_NAME.to_owned());
-        let collection = self.collection.or(collection).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let default = || client.default_database().map(|database| database.name().to_owned());
+        let database = self.database.or_else(default).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let collection = self.collection.unwrap_or_else(|| DEFAULT_NAME.to_owned());
         config::check_names(&database, &collection)?;
         let write_concern = concerns.write_concern.or_else(|| client.write_concern().cloned());
         concerns.write_concern = Some(durable(write_concern)?);
         let collection = client.database(&database).collection_with_options(&collection, concerns);
 
-        let storage = MongoStorage::new(Driver::new(collection, owned, runtime, self.timeout), model);
+        let driver = Arc::new(Driver::new(collection, owned, runtime, self.timeout));
         let ready = if self.existing {
-            setup::check_existing(&storage.driver, model).await
+            setup::check_existing(&driver, model).await
         } else if self.setup {
-            setup::set_up(&storage.driver, model).await
+            setup::set_up(&driver, model).await
         } else {
-            setup::check_contents(&storage.driver, model).await
+            setup::check_documents(&driver, model).await
         };
         if ready.is_err() {
-            storage.driver.close().await;
+            driver.close().await;
         }
-        ready.map(|()| storage)
+        ready.map(|()| MongoStorage { driver, model })
     }
 
     fn model(&self) -> Result<Model> {
@@ -163,9 +155,11 @@ impl MongoBuilder {
     }
 }
 
-fn own_client(mut options: ClientOptions) -> Result<Client> {
+async fn own_client(connection: ConnectionString) -> DriverResult<Client> {
+    // Only the look-up of a `mongodb+srv:` name takes time here.
+    let mut options = ClientOptions::parse(connection).await?;
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION);
-    Client::with_options(options).map_err(|failed| error::from_driver(&failed))
+    Client::with_options(options)
 }
 
 /// The write concern with which an acknowledged write is durable, unless another one is given.
@@ -189,6 +183,8 @@ fn named(error: Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use larder_core::ErrorKind;
+
     use super::*;
 
     #[test]

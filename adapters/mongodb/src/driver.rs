@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::{Pin, pin},
     time::Duration,
 };
@@ -24,6 +23,8 @@ use tokio::{runtime::Handle, task::JoinError, time::Sleep};
 
 use crate::{error, in_flight::InFlight};
 
+/// How many documents a query finds at most.
+pub(crate) const DOCUMENTS: usize = 1_000;
 /// How long `close` waits for the driver to wind up its connections.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -41,8 +42,6 @@ pub(crate) struct Driver {
 /// A query for documents.
 pub(crate) struct Query {
     pub(crate) pipeline: Vec<Document>,
-    /// How many documents there are at most.
-    pub(crate) most: usize,
     /// Stops reading once the documents have as many bytes.
     pub(crate) bytes: usize,
     /// Asks the primary, whatever the read preference: another member may lag behind.
@@ -50,9 +49,9 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Of all documents that `pipeline` finds, which are at most so many.
-    pub(crate) const fn new(pipeline: Vec<Document>, most: usize) -> Self {
-        Self { pipeline, most, bytes: usize::MAX, primary: false }
+    /// Of all documents that `pipeline` finds.
+    pub(crate) const fn new(pipeline: Vec<Document>) -> Self {
+        Self { pipeline, bytes: usize::MAX, primary: false }
     }
 }
 
@@ -77,11 +76,10 @@ impl Driver {
 
     pub(crate) async fn find(&self, query: Query) -> Result<Vec<RawDocumentBuf>> {
         let collection = self.collection()?;
-        // One more than there can be: a cursor whose batch is just full is asked once more.
-        let batch = u32::try_from(query.most + 1).unwrap_or(u32::MAX);
         let primary = query.primary.then_some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-        self.read(async move {
-            let call = collection.aggregate(query.pipeline).batch_size(batch);
+        let call = async move {
+            // One more than there can be: a cursor whose batch is just full is asked once more.
+            let call = collection.aggregate(query.pipeline).batch_size(DOCUMENTS as u32 + 1);
             let call = call.optional(primary, Aggregate::selection_criteria);
             let mut cursor = call.with_type::<RawDocumentBuf>().await?;
             let (mut documents, mut bytes) = (Vec::new(), 0);
@@ -90,55 +88,41 @@ impl Driver {
                 documents.push(cursor.current().to_owned());
             }
             Ok(documents)
-        })
-        .await
-    }
-
-    /// Runs a call that changes nothing.
-    pub(crate) fn read<T: Send + 'static>(
-        &self,
-        call: impl Future<Output = DriverResult<T>> + Send + 'static,
-    ) -> impl Future<Output = Result<T>> {
-        self.run(&[], call.boxed())
-    }
-
-    /// Runs a call that changes the entries under `keys`, once no abandoned one concerns them.
-    pub(crate) fn write<T: Send + 'static>(
-        &self,
-        keys: &[Key],
-        call: impl Future<Output = DriverResult<T>> + Send + 'static,
-    ) -> impl Future<Output = Result<T>> {
-        self.run(keys, call.boxed())
-    }
-
-    /// The call is boxed: the types of the driver's futures are so deep that those of the callers would
-    /// exceed the compiler's limit.
-    async fn run<T: Send + 'static>(
-        &self,
-        keys: &[Key],
-        call: BoxFuture<'static, DriverResult<T>>,
-    ) -> Result<T> {
-        let mut timer = pin!(self.timer());
-        let unblocked = self.in_flight.wait(|key| keys.contains(key));
-        in_time(timer.as_mut(), unblocked).await.map_err(Error::not_applied)?;
-        let outcome = async {
-            let (running, guard) = self.in_flight.guard(keys);
-            let call = async move {
-                let outcome = call.await;
-                drop(running);
-                outcome
-            };
-            let outcome = self.runtime.spawn(call).await;
-            guard.finish();
-            outcome
         };
-        let outcome = in_time(timer, outcome).await?;
-        outcome.map_err(|failed| broken(&failed))?.map_err(|failed| error::from_driver(&failed))
+        self.run(&[], call).await
+    }
+
+    /// Runs a call that changes the entries under `keys`, if any, once no abandoned one concerns them.
+    ///
+    /// The future is boxed: the types of the driver's futures are so deep that those of the callers would
+    /// exceed the compiler's limit.
+    pub(crate) fn run<'a, T: Send + 'static>(
+        &'a self,
+        keys: &'a [Key],
+        call: impl Future<Output = DriverResult<T>> + Send + 'static,
+    ) -> BoxFuture<'a, Result<T>> {
+        let run = async move {
+            let mut timer = pin!(self.timer());
+            let unblocked = self.in_flight.wait(|key| keys.contains(key));
+            in_time(timer.as_mut(), unblocked).await.map_err(Error::not_applied)?;
+            let outcome = async {
+                let (running, _guard) = self.in_flight.guard(keys);
+                let call = async move {
+                    let outcome = call.await;
+                    drop(running);
+                    outcome
+                };
+                self.runtime.spawn(call).await
+            };
+            let outcome = in_time(timer, outcome).await?;
+            outcome.map_err(|failed| broken(&failed))?.map_err(|failed| error::from_driver(&failed))
+        };
+        run.boxed()
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
         let database = self.database()?;
-        self.read(async move { database.run_command(doc! { "ping": 1 }).await }).await.map(drop)
+        self.run(&[], async move { database.run_command(doc! { "ping": 1 }).await }).await.map(drop)
     }
 
     /// Waits until no abandoned call changes a key that begins with `prefix`.
@@ -155,14 +139,13 @@ impl Driver {
 
     /// Shuts the client down, if it is our own.
     pub(crate) async fn close(&self) {
-        let client = self.collection.as_ref().filter(|_| self.owned).map(|one| one.client().clone());
-        if let Some(client) = client {
-            // Calls under way fail as closed; the driver cleans up what is left of them.
-            let shutdown = self.runtime.spawn(async move {
-                let _ =
-                    tokio::time::timeout(SHUTDOWN, async { client.shutdown().immediate(true).await }).await;
-            });
-            let _ = shutdown.await;
+        if let Some(collection) = self.collection.clone().filter(|_| self.owned) {
+            let shutdown = async move {
+                // Calls under way fail as closed; the driver cleans up what is left of them.
+                let shutdown = collection.client().clone().shutdown().immediate(true);
+                tokio::time::timeout(SHUTDOWN, shutdown.into_future()).await
+            };
+            let _ = self.runtime.spawn(shutdown).await;
         }
     }
 }

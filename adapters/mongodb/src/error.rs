@@ -13,8 +13,6 @@ use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure
 
 /// The server's code for "a unique index has this key already".
 const DUPLICATE_KEY: i32 = 11_000;
-/// The server's code for "there is no such collection".
-pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 /// The server's code for "there is no such command".
 pub(crate) const COMMAND_NOT_FOUND: i32 = 59;
 /// The label of a server's error that came before anything was written.
@@ -27,18 +25,10 @@ pub(crate) fn invalid_config(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(InvalidConfig, message)
 }
 
-/// The code of an error that a command ended with.
-pub(crate) fn code(error: &DriverError) -> Option<i32> {
-    match error.kind.as_ref() {
-        DriverKind::Command(error) => Some(error.code),
-        _ => None,
-    }
-}
-
 /// An error of the driver, as ours. Of the driver's texts it keeps only those that cannot quote a document
 /// or a password.
 pub(crate) fn from_driver(failed: &DriverError) -> Error {
-    let (kind, message, cause) = match failed.kind.as_ref() {
+    let (kind, message) = match failed.kind.as_ref() {
         DriverKind::Command(error) => {
             let refused = from_code(error.code, Some(&error.code_name));
             return if failed.contains_label(NO_WRITES_PERFORMED) { refused.not_applied() } else { refused };
@@ -49,43 +39,33 @@ pub(crate) fn from_driver(failed: &DriverError) -> Error {
         DriverKind::Write(WriteFailure::WriteConcernError(error)) => {
             return unconfirmed(error.code, Some(&error.code_name));
         }
-        DriverKind::Authentication { .. } => (PermissionDenied, DENIED, None),
-        DriverKind::Io(error) => {
-            let (kind, message) = from_io(error.kind());
-            (kind, message, Some(error.to_string()))
-        }
-        // Names the servers and what ailed each.
-        DriverKind::ServerSelection { message, .. } => (
+        DriverKind::Authentication { .. } => (PermissionDenied, DENIED),
+        DriverKind::Io(error) => from_io(error.kind()),
+        DriverKind::ServerSelection { .. } => (
             Unavailable,
             "no server could be reached in time; is it running, and are host, port and TLS right?",
-            Some(message.clone()),
         ),
-        DriverKind::DnsResolve { message, .. } => {
-            (Unavailable, "the server's name could not be resolved", Some(message.clone()))
-        }
-        DriverKind::ConnectionPoolCleared { .. } => {
-            (Unavailable, "the connection to the server was lost", None)
-        }
-        DriverKind::Shutdown => (Closed, "the MongoDB client has been shut down", None),
-        DriverKind::InvalidTlsConfig { message, .. } => {
-            (InvalidConfig, "the TLS options do not work", Some(message.clone()))
-        }
-        DriverKind::IncompatibleServer { message, .. } => {
-            (InvalidConfig, "the server is too old for this driver", Some(message.clone()))
-        }
-        DriverKind::InvalidResponse { .. } => {
-            (Other, "the driver does not understand the server's reply", None)
-        }
+        DriverKind::DnsResolve { .. } => (Unavailable, "the server's name could not be resolved"),
+        DriverKind::ConnectionPoolCleared { .. } => (Unavailable, "the connection to the server was lost"),
+        DriverKind::Shutdown => (Closed, "the MongoDB client has been shut down"),
+        DriverKind::InvalidTlsConfig { .. } => (InvalidConfig, "the TLS options do not work"),
+        DriverKind::IncompatibleServer { .. } => (InvalidConfig, "the server is too old for this driver"),
+        DriverKind::InvalidResponse { .. } => (Other, "the driver does not understand the server's reply"),
         DriverKind::InvalidArgument { .. } => {
-            (InvalidConfig, "the driver refuses the combination of options", None)
+            (InvalidConfig, "the driver refuses the combination of options")
         }
-        _ => (Other, "the MongoDB driver failed", None),
+        _ => (Other, "the MongoDB driver failed"),
     };
     let error = Error::new(kind, message);
     let error = if is_not_sent(failed) { error.not_applied() } else { error };
-    match cause {
-        Some(cause) => error.with_source(cause),
-        None => error,
+    match failed.kind.as_ref() {
+        DriverKind::Io(cause) => error.with_source(cause.to_string()),
+        // The first names the servers and what ailed each.
+        DriverKind::ServerSelection { message, .. }
+        | DriverKind::DnsResolve { message, .. }
+        | DriverKind::InvalidTlsConfig { message, .. }
+        | DriverKind::IncompatibleServer { message, .. } => error.with_source(message.clone()),
+        _ => error,
     }
 }
 

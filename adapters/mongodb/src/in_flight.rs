@@ -4,7 +4,7 @@
 //! key must not overtake it on another connection, or the older value would stay: it waits until the
 //! abandoned one has ended. Without abandoned writes, this costs one look at an empty list.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_core::Key;
 use tokio::sync::watch;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 pub(crate) type Running = watch::Sender<()>;
 
 /// The abandoned writes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InFlight(Arc<Mutex<Vec<Write>>>);
+#[derive(Default)]
+pub(crate) struct InFlight(Mutex<Vec<Write>>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Write {
     keys: Vec<Key>,
     /// Closed once the write has ended.
@@ -36,12 +36,11 @@ impl InFlight {
         }
     }
 
-    /// Watches over a write of `keys`: if the guard is dropped before [`Guard::finish`], the write is
-    /// abandoned, until its `Running` is dropped.
-    pub(crate) fn guard<'a>(&self, keys: &'a [Key]) -> (Running, Guard<'a>) {
+    /// Watches over a write of `keys`: if the guard is dropped before the write's `Running`, the write is
+    /// abandoned.
+    pub(crate) fn guard<'a>(&'a self, keys: &'a [Key]) -> (Running, Guard<'a>) {
         let (running, receiver) = watch::channel(());
-        let receiver = (!keys.is_empty()).then_some(receiver);
-        (running, Guard { in_flight: self.clone(), keys, running: receiver })
+        (running, Guard { in_flight: self, keys, running: receiver })
     }
 
     fn unfinished(&self) -> MutexGuard<'_, Vec<Write>> {
@@ -52,24 +51,17 @@ impl InFlight {
 }
 
 /// See [`InFlight::guard`].
-#[derive(Debug)]
 pub(crate) struct Guard<'a> {
-    in_flight: InFlight,
+    in_flight: &'a InFlight,
     keys: &'a [Key],
-    running: Option<watch::Receiver<()>>,
-}
-
-impl Guard<'_> {
-    /// The write's outcome is known.
-    pub(crate) fn finish(mut self) {
-        self.running = None;
-    }
+    running: watch::Receiver<()>,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            self.in_flight.unfinished().push(Write { keys: self.keys.to_vec(), running });
+        if !self.keys.is_empty() && self.running.has_changed().is_ok() {
+            let write = Write { keys: self.keys.to_vec(), running: self.running.clone() };
+            self.in_flight.unfinished().push(write);
         }
     }
 }
@@ -103,8 +95,10 @@ mod tests {
     async fn finished_write_is_not_abandoned() {
         let in_flight = InFlight::default();
         let keys = [Key::new("one").unwrap()];
-        let (_running, guard) = in_flight.guard(&keys);
-        guard.finish();
+        let (running, guard) = in_flight.guard(&keys);
+        drop(running);
+        drop(guard);
+        assert!(in_flight.0.lock().unwrap().is_empty());
         in_flight.wait(|key| keys.contains(key)).await;
     }
 }

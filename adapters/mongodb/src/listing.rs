@@ -6,19 +6,17 @@
 
 use std::{mem, sync::Arc};
 
-use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
-use larder_kit::Pager;
+use larder_core::{Entry, Error, ErrorKind, ListOptions, ReadOptions, Result};
+use larder_kit::{Pager, stored_key};
 use mongodb::bson::{Bson, RawDocumentBuf, doc};
 
 use crate::{
     config::Layout,
-    driver::{Driver, Query},
+    driver::{DOCUMENTS, Driver, Query},
     model::Model,
 };
 
-/// How many keys one query asks for.
-const KEYS: usize = 1_000;
-/// How many entries one query asks for.
+/// How many entries with values one query asks for.
 const ENTRIES: usize = 200;
 /// A page ends early once its documents have as many bytes.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -42,29 +40,18 @@ enum Position {
 
 /// Documents in the order of their keys.
 pub(crate) struct Page {
-    pub(crate) documents: Vec<RawDocumentBuf>,
+    documents: Vec<RawDocumentBuf>,
     /// The keys, as they are stored.
     pub(crate) names: Vec<Result<String>>,
-    /// Whether more may follow.
-    pub(crate) more: bool,
+    /// The key after which the next page begins; `None` if this is the last page.
+    pub(crate) last: Option<String>,
 }
 
-impl Page {
-    /// The key after which the next page begins; `None` if this is the last page.
-    pub(crate) fn last(&self) -> Result<Option<String>> {
-        if !self.more {
-            return Ok(None);
-        }
-        let unreadable = || Error::new(ErrorKind::Corrupt, "no key of a whole page can be read");
-        self.names.iter().rev().flatten().next().cloned().map(Some).ok_or_else(unreadable)
-    }
-
-    /// Whether the key is that of the document before, which grammY's layout allows without its index.
-    fn is_doubled(&self, index: usize) -> bool {
-        match self.names.get(index.wrapping_sub(1)..=index) {
-            Some([Ok(before), Ok(name)]) => before == name,
-            _ => false,
-        }
+/// Whether the key is that of the document before, which grammY's layout allows without its index.
+fn is_doubled(names: &[Result<String>], index: usize) -> bool {
+    match names.get(index.wrapping_sub(1)..=index) {
+        Some([Ok(before), Ok(name)]) => before == name,
+        _ => false,
     }
 }
 
@@ -79,14 +66,21 @@ impl Listing {
     pub(crate) async fn page(&self, after: Option<&str>, size: usize, primary: bool) -> Result<Page> {
         let model = self.model;
         let mut pipeline = model.find_live(model.by_prefix(&self.options.prefix, after));
-        let limit = i64::try_from(size).unwrap_or(i64::MAX);
-        pipeline.extend([doc! { "$sort": { model.key_field(): 1 } }, doc! { "$limit": limit }]);
+        pipeline.extend([doc! { "$sort": { model.key_field(): 1 } }, doc! { "$limit": size as i64 }]);
         pipeline.extend(model.projection(&self.wanted()));
-        let documents = self.driver.find(Query { pipeline, most: size, bytes: PAGE_BYTES, primary }).await?;
+        let documents = self.driver.find(Query { pipeline, bytes: PAGE_BYTES, primary }).await?;
         let bytes: usize = documents.iter().map(|document| document.as_bytes().len()).sum();
         let more = documents.len() >= size || bytes >= PAGE_BYTES;
-        let names = documents.iter().map(|document| model.key_of(document)).collect();
-        Ok(Page { documents, names, more })
+        let mut names: Vec<_> = documents.iter().map(|document| model.key_of(document)).collect();
+        let length = names.len();
+        if more && length > 1 && model.layout == Layout::Grammy && !is_doubled(&names, length - 1) {
+            // It comes again with the next page, and with it others that have its key.
+            names.pop();
+        }
+        let unreadable = || Error::new(ErrorKind::Corrupt, "no key of a whole page can be read");
+        let last = || names.iter().rev().flatten().next().cloned().ok_or_else(unreadable);
+        let last = more.then(last).transpose()?;
+        Ok(Page { documents, names, last })
     }
 
     fn wanted(&self) -> ReadOptions {
@@ -95,29 +89,21 @@ impl Listing {
     }
 
     async fn entries(&mut self, after: Option<&str>) -> Result<Vec<Result<Entry>>> {
-        let size = if self.options.values { ENTRIES } else { KEYS };
-        let size = self.options.limit.map_or(size, |limit| limit.get().min(size));
-        let mut page = self.page(after, size, false).await?;
-        let length = page.names.len();
-        if page.more && length > 1 && self.model.layout == Layout::Grammy && !page.is_doubled(length - 1) {
-            // It comes again with the next page, and with it others that have its key.
-            page.names.pop();
-        }
-        self.position = match page.last()? {
+        let size = self.options.page(if self.options.values { ENTRIES } else { DOCUMENTS });
+        let Page { documents, names, last } = self.page(after, size, false).await?;
+        self.position = match last {
             Some(last) => Position::Keys(Some(last)),
             None if self.options.prefix.is_empty() => Position::Strays(None),
             None => Position::End,
         };
-        let documents = std::mem::take(&mut page.documents);
-        let entries = page.names.iter().enumerate().zip(documents).map(|((index, name), document)| {
-            if page.is_doubled(index) {
+        let entries = names.iter().zip(documents).enumerate().map(|(index, (name, document))| {
+            if is_doubled(&names, index) {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     "several documents have the same `key`; remove all but one of them",
                 ));
             }
-            let name = name.as_ref().map_err(Error::clone)?;
-            let key = Key::new(name).map_err(|error| error.with_stored_name(name))?;
+            let key = stored_key(name.as_ref().map_err(Error::clone)?)?;
             if !self.options.values {
                 return Ok(Entry::key(key));
             }
@@ -136,12 +122,12 @@ impl Listing {
         );
         pipeline.extend([
             doc! { "$sort": { "_id": 1 } },
-            doc! { "$limit": i64::try_from(KEYS).unwrap_or(i64::MAX) },
+            doc! { "$limit": DOCUMENTS as i64 },
             doc! { "$project": { "_id": 1, field: 1 } },
         ]);
-        let found = self.driver.find(Query::new(pipeline, KEYS)).await?;
+        let found = self.driver.find(Query::new(pipeline)).await?;
         let last = found.last().and_then(|document| Bson::try_from(document.get("_id").ok()??).ok());
-        if last.is_some() && found.len() >= KEYS {
+        if last.is_some() && found.len() >= DOCUMENTS {
             self.position = Position::Strays(last);
         }
         let message =

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version,
-    Written,
+    Written, unique,
 };
 use larder_kit::prefix_end;
 use mongodb::{
@@ -73,11 +73,7 @@ impl Model {
     /// `Conflict` if no document can meet it.
     fn on(self, key: &Key, condition: &Condition) -> Result<Document> {
         let mut filter = self.keyed(key.as_str());
-        let seen = match condition {
-            Condition::Any | Condition::Absent | Condition::Present => return Ok(filter),
-            Condition::At(seen) => seen,
-            _ => return Err(Error::unsupported()),
-        };
+        let Condition::At(seen) = condition else { return Ok(filter) };
         match (self.layout, seen.as_token(), seen.as_content()) {
             (Layout::Larder, Some(token), _) => drop(filter.insert("version", token.cast_signed())),
             // A document that was made by hand, without a version.
@@ -100,11 +96,6 @@ impl Model {
         Ok(filter)
     }
 
-    /// The same for an entry that has not expired, for statements that only have a filter.
-    pub(crate) fn live_on(self, key: &Key, condition: &Condition) -> Result<Document> {
-        self.on(key, condition).map(|filter| self.live(filter))
-    }
-
     /// The filter for entries that have not expired by the server's clock.
     pub(crate) fn live(self, mut filter: Document) -> Document {
         if self.layout == Layout::Larder {
@@ -114,7 +105,7 @@ impl Model {
     }
 
     /// The documents whose key is a string that meets `condition`.
-    fn keyed(self, condition: impl Into<Bson>) -> Document {
+    pub(crate) fn keyed(self, condition: impl Into<Bson>) -> Document {
         let mut filter = doc! { self.key_field(): condition.into() };
         if self.layout == Layout::Grammy {
             // An array with such a string in it would match too.
@@ -182,34 +173,26 @@ impl Model {
     /// The statement that makes a change. What it did, [`Model::applied`] tells.
     pub(crate) fn statement(self, change: &Change) -> Result<Statement> {
         let Change { key, action, condition, .. } = change;
-        let (value, expiry) = match action {
-            Action::Put(value, expiry) => (self.encode(value)?, *expiry),
-            Action::Delete | Action::Touch(_) => {
-                let update =
-                    if let Action::Touch(expiry) = action { Some(new_expiry(*expiry)) } else { None };
-                let filter = self.live_on(key, condition)?;
-                return Ok(Statement { filter, update, upsert: false, version: None });
+        let (update, version) = match (action, self.layout) {
+            (Action::Put(value, expiry), Layout::Larder) => {
+                let token = unique::id64();
+                let update = replacement(self.encode(value)?, token, *expiry, condition);
+                (Some(update), Some(Version::from_token(token)))
             }
-        };
-        let (update, version) = match self.layout {
-            Layout::Larder => {
-                let version = Version::unique();
-                (replacement(value, &version, expiry, condition), version)
-            }
-            Layout::Grammy => {
-                let operator = if *condition == Condition::Absent { "$setOnInsert" } else { "$set" };
+            (Action::Put(value, _), Layout::Grammy) => {
+                let value = self.encode(value)?;
                 let version = content_version(value.clone())?;
-                (doc! { operator: { "value": value } }.into(), version)
+                let operator = if *condition == Condition::Absent { "$setOnInsert" } else { "$set" };
+                (Some(doc! { operator: { "value": value } }.into()), Some(version))
             }
+            (Action::Delete, _) => (None, None),
+            (Action::Touch(expiry), _) => (Some(new_expiry(*expiry)), None),
         };
-        let upsert = matches!(condition, Condition::Any | Condition::Absent);
-        Ok(Statement {
-            // An upsert has to match an expired document too, so as to replace it.
-            filter: if upsert { self.on(key, condition)? } else { self.live_on(key, condition)? },
-            update: Some(update),
-            upsert,
-            version: Some(version),
-        })
+        let upsert = version.is_some() && matches!(condition, Condition::Any | Condition::Absent);
+        let filter = self.on(key, condition)?;
+        // An upsert has to match an expired document too, so as to replace it.
+        let filter = if upsert { filter } else { self.live(filter) };
+        Ok(Statement { filter, update, upsert, version })
     }
 
     /// What a change has done, by the counts of its statement.
@@ -223,12 +206,10 @@ impl Model {
         version: Option<Version>,
         (matched, modified): Counts,
     ) -> Result<Applied> {
-        let is_put = matches!(change.action, Action::Put(..));
         let found = match change.condition {
-            Condition::Any if is_put => true,
             // The filter matches a live document too, which is then not modified.
             Condition::Absent => modified > 0,
-            _ => matched > 0,
+            _ => matched + modified > 0,
         };
         if !found && change.condition != Condition::Any {
             return Err(Error::conflict());
@@ -244,35 +225,31 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// `TooLarge`; `InvalidValue` if it has to be JSON and is not.
+    /// `InvalidValue` if it has to be JSON and is not; `TooLarge` if its BSON is.
     fn encode(self, value: &Bytes) -> Result<Bson> {
-        if value.len() > MAX_VALUE {
-            return Err(too_large());
+        if self.format == ValueFormat::Binary {
+            return Ok(Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }));
         }
-        let bson = match self.format {
-            ValueFormat::Binary => {
-                Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() })
-            }
-            ValueFormat::Document => json::to_bson(value, self.numbers())?,
+        let bson = json::to_bson(value, self.numbers())?;
+        let fits = || {
+            let whole = RawDocumentBuf::try_from(&doc! { "": &bson });
+            whole.is_ok_and(|whole| whole.as_bytes().len() <= MAX_BSON)
         };
-        match (self.format, &bson) {
+        match bson {
             // The server puts the present time in the place of a field that is an empty timestamp.
-            (_, Bson::Timestamp(Timestamp { time: 0, increment: 0 })) => {
-                return Err(invalid("an empty timestamp cannot be the whole value"));
+            Bson::Timestamp(Timestamp { time: 0, increment: 0 }) => {
+                Err(invalid("an empty timestamp cannot be the whole value"))
             }
             // It could not be told from a value of the other format.
-            (ValueFormat::Document, Bson::Binary(_)) if self.layout == Layout::Larder => {
-                return Err(invalid("binary data cannot be the whole value with `values=document`"));
+            Bson::Binary(_) if self.layout == Layout::Larder => {
+                Err(invalid("binary data cannot be the whole value with `values=document`"))
             }
-            (ValueFormat::Document, _) if value.len() > MAX_BSON / MAX_GROWTH => {
-                let whole = RawDocumentBuf::try_from(&doc! { "": &bson }).map_err(|_| too_large())?;
-                if whole.as_bytes().len() > MAX_BSON {
-                    return Err(too_large());
-                }
-            }
-            _ => {}
+            _ if value.len() > MAX_BSON / MAX_GROWTH && !fits() => Err(Error::new(
+                ErrorKind::TooLarge,
+                "as BSON the value does not fit into the 16 MiB of a document",
+            )),
+            _ => Ok(bson),
         }
-        Ok(bson)
     }
 
     /// The entry in a document that was found with these options.
@@ -290,7 +267,10 @@ impl Model {
             let stored = stored.ok_or_else(|| corrupt("the document has no field `value`"))?;
             record = Record::at(self.decode(stored, &bytes)?, self.version(document, stored)?);
         }
-        Ok(if options.ttl { record.expires(expiry_of(document)?) } else { record })
+        if options.ttl {
+            record = record.expires(options.touch.map_or_else(|| expiry_of(document), Ok)?);
+        }
+        Ok(record)
     }
 
     fn decode(self, stored: RawBsonRef<'_>, bytes: &Bytes) -> Result<Bytes> {
@@ -334,10 +314,9 @@ impl Model {
 
 /// An update that puts an entry of our own layout in the place of the document. If the entry is to be absent
 /// and is not, the document stays as it is, and is not modified.
-fn replacement(value: Bson, version: &Version, expiry: Expiry, condition: &Condition) -> UpdateModifications {
-    let token = version.as_token().unwrap_or_default().cast_signed();
+fn replacement(value: Bson, token: u64, expiry: Expiry, condition: &Condition) -> UpdateModifications {
     // A literal: in an expression a string such as `$x` would be the name of a field.
-    let mut entry = doc! { "_id": "$_id", "value": { "$literal": value }, "version": token };
+    let mut entry = doc! { "_id": "$_id", "value": { "$literal": value }, "version": token.cast_signed() };
     entry.extend(expiry.as_millis().map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
     // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
     let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
@@ -364,12 +343,9 @@ fn time_left() -> Document {
 
 /// The expiry that [`time_left`] found.
 fn expiry_of(document: &RawDocument) -> Result<Expiry> {
-    let left = match document.get("left").map_err(malformed)? {
-        Some(RawBsonRef::Int64(left)) => left,
-        Some(RawBsonRef::Int32(left)) => i64::from(left),
-        _ => return Ok(Expiry::Never),
-    };
-    Ok(Expiry::after_millis(u64::try_from(left).unwrap_or(0)))
+    let left = document.get("left").map_err(malformed)?;
+    let left = left.and_then(|left| left.as_i64().or_else(|| left.as_i32().map(i64::from)));
+    Ok(left.map_or(Expiry::Never, |left| Expiry::after_millis(u64::try_from(left).unwrap_or(0))))
 }
 
 /// The version of a value in grammY's layout: the value.
@@ -379,7 +355,7 @@ fn content_version(value: Bson) -> Result<Version> {
 }
 
 fn from_now(millis: u64) -> Document {
-    doc! { "$add": ["$$NOW", i64::try_from(millis).unwrap_or(i64::MAX)] }
+    doc! { "$add": ["$$NOW", millis.cast_signed()] }
 }
 
 /// Whether a document has not expired. An `expires_at` that is not a date is ignored, as MongoDB's TTL
@@ -394,13 +370,6 @@ fn is_live() -> Document {
 
 fn expires() -> Document {
     doc! { "$eq": [{ "$type": "$expires_at" }, "date"] }
-}
-
-fn too_large() -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        format!("the value does not fit into the 16 MiB of a document; the limit is {MAX_VALUE} bytes"),
-    )
 }
 
 fn invalid(what: &'static str) -> Error {
@@ -481,8 +450,6 @@ mod tests {
         };
         let raw = RawDocumentBuf::try_from(&document).unwrap();
         assert!(raw.as_bytes().len() <= 16 * 1024 * 1024);
-        let error = LARDER.encode(&Bytes::from(vec![0; MAX_VALUE + 1])).map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TooLarge);
         // Short numbers grow: each takes an index and four bytes.
         let numbers = format!("[{}1]", "1,".repeat(2_000_000));
         let error = GRAMMY.encode(&Bytes::from(numbers)).map(drop).unwrap_err();

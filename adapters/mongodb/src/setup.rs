@@ -11,18 +11,17 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use larder_core::{ErrorKind, Result};
 use mongodb::{
-    Collection, IndexModel,
+    IndexModel,
     bson::{Bson, Document, doc},
-    error::Result as DriverResult,
     options::IndexOptions,
 };
 
 use crate::{
     config::Layout,
     driver::{Driver, Query},
-    error::{self, NAMESPACE_NOT_FOUND, invalid_config},
+    error::invalid_config,
     model::Model,
-    shape::{self, Contents, Kind},
+    shape::{self, Kind},
 };
 
 /// How many documents are looked at from either end of the index on `_id`.
@@ -34,12 +33,16 @@ pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
     if check_for_writing(&found, model)? {
         return Ok(());
     }
-    if !found.contents.is_empty() {
-        check_all(driver, model.layout).await?;
+    if !found.documents.is_empty() {
+        // Reads the whole collection, as the server does to create the index.
+        let others = [doc! { "$match": shape::not_of(model.layout) }, doc! { "$limit": 1 }];
+        if let Some(other) = kinds(driver, others).await?.first() {
+            return Err(invalid_config(other.beside(model.layout)));
+        }
     }
     let collection = driver.collection()?;
     let wanted = wanted(model.layout);
-    match driver.read(async move { collection.create_index(wanted).await }).await {
+    match driver.run(&[], async move { collection.create_index(wanted).await }).await {
         // Another process may have set the collection up for the other layout since.
         Ok(_) => check_for_writing(&Found::look(driver).await?, model).map(drop),
         Err(error) if error.kind() == ErrorKind::Conflict => Err(invalid_config(
@@ -54,47 +57,35 @@ pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
 /// Checks that the collection is there and of this layout. Changes nothing.
 pub(crate) async fn check_existing(driver: &Driver, model: Model) -> Result<()> {
     let found = Found::look(driver).await?;
-    let Some(listed) = &found.listed else {
+    if found.listed.is_none() {
         let collection = driver.collection()?.namespace();
         return Err(invalid_config(format!(
             "there is no collection `{}` in the database `{}`; check both names",
             collection.coll, collection.db,
         )));
-    };
-    check_collation(listed)?;
+    }
+    found.check_collation()?;
     found.check_layout(model)
 }
 
 /// Checks that the documents, if there are some, are not of the other layout or format, where entries would
 /// seem to be absent. Changes nothing. Documents of another program are left to the caller, who may leave
 /// out the set-up to share a collection with it.
-pub(crate) async fn check_contents(driver: &Driver, model: Model) -> Result<()> {
-    match contents(driver).await {
-        Ok(contents) if contents.is_foreign() => Ok(()),
-        Ok(contents) => contents.check(model).map_err(invalid_config),
+pub(crate) async fn check_documents(driver: &Driver, model: Model) -> Result<()> {
+    match documents(driver).await {
+        Ok(documents) if shape::are_foreign(&documents) => Ok(()),
+        Ok(documents) => shape::check(&documents, model).map_err(invalid_config),
         // The user may have rights on single entries alone.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => driver.ping().await,
         Err(error) => Err(error),
     }
 }
 
-/// Refuses to create the index if any document is not of the layout. Reads the whole collection, as the
-/// server does to create the index.
-async fn check_all(driver: &Driver, layout: Layout) -> Result<()> {
-    let stages = [doc! { "$match": shape::not_of(layout) }, doc! { "$limit": 1 }];
-    match kinds(driver, stages).await?.first() {
-        Some(kind) => Err(invalid_config(kind.beside(layout))),
-        None => Ok(()),
-    }
-}
-
 /// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
 /// program.
 fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
-    if let Some(listed) = &found.listed {
-        check_writable(listed)?;
-        check_collation(listed)?;
-    }
+    found.check_writable()?;
+    found.check_collation()?;
     found.check_layout(model)?;
     found.check_other_uses(model.layout)?;
     check_indexes(&found.indexes, model.layout)
@@ -102,54 +93,81 @@ fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
 
 /// The contents of the collection.
 struct Found {
+    /// What `listCollections` says of it; `None` if it does not exist.
     listed: Option<Document>,
     indexes: Vec<IndexModel>,
-    contents: Contents,
+    /// Those at both ends.
+    documents: Vec<Kind>,
 }
 
 impl Found {
     async fn look(driver: &Driver) -> Result<Self> {
         let (database, collection) = (driver.database()?, driver.collection()?);
-        let listed = async move {
-            let indexes = indexes(&collection).await?;
+        let look = async move {
             let filter = doc! { "name": collection.name() };
             let command = doc! { "listCollections": 1, "filter": filter, "cursor": {} };
-            Ok((indexes, database.run_command(command).await?))
+            let listed = database.run_cursor_command(command).await?.try_next().await?;
+            let indexes = match &listed {
+                Some(_) => collection.list_indexes().await?.try_collect().await?,
+                None => Vec::new(),
+            };
+            Ok((listed, indexes))
         };
-        let (indexes, reply) = driver.read(listed).await?;
-        let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch")).ok();
-        let listed = listed.and_then(|batch| batch.first()?.as_document().cloned());
-        Ok(Self { listed, indexes, contents: contents(driver).await? })
+        let (listed, indexes) = driver.run(&[], look).await?;
+        Ok(Self { listed, indexes, documents: documents(driver).await? })
+    }
+
+    /// An option that the collection was created with.
+    fn option(&self, name: &str) -> Option<&Bson> {
+        self.listed.as_ref()?.get_document("options").ok()?.get(name)
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        let kind = self.listed.as_ref().and_then(|listed| listed.get_str("type").ok());
+        Err(invalid_config(match kind {
+            Some("view") => "the collection is a view, which cannot be written",
+            Some("timeseries") => "the collection is a time series, whose documents cannot be replaced",
+            _ if self.option("capped") == Some(&Bson::Boolean(true)) => {
+                "the collection is capped: it would drop its oldest entries"
+            }
+            _ => return Ok(()),
+        }))
+    }
+
+    fn check_collation(&self) -> Result<()> {
+        let collation = self.option("collation").and_then(Bson::as_document);
+        let locale = collation.and_then(|collation| collation.get_str("locale").ok());
+        if locale.is_none_or(|locale| locale == "simple") {
+            return Ok(());
+        }
+        Err(invalid_config(
+            "the collection has a collation, by which different keys would be one; use another collection",
+        ))
     }
 
     /// Refuses what is of the other layout or of another program.
     fn check_layout(&self, model: Model) -> Result<()> {
-        self.contents.check(model).map_err(invalid_config)?;
-        let other = match model.layout {
-            Layout::Larder => Layout::Grammy,
-            Layout::Grammy => Layout::Larder,
-        };
-        if self.contents.is_empty() && self.indexes.iter().any(|index| is_right(index, other)) {
-            return Err(invalid_config(match model.layout {
-                Layout::Larder => {
-                    "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
-                     layout=grammy, or drop that index"
-                }
-                Layout::Grammy => {
-                    "the collection is empty and has the index on `expires_at` of Larder's own layout; open it \
-                     without layout=grammy, or drop that index"
-                }
-            }));
+        shape::check(&self.documents, model).map_err(invalid_config)?;
+        let is_of =
+            |layout| self.documents.is_empty() && self.indexes.iter().any(|index| is_right(index, layout));
+        match model.layout {
+            Layout::Larder if is_of(Layout::Grammy) => Err(invalid_config(
+                "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
+                 layout=grammy, or drop that index",
+            )),
+            Layout::Grammy if is_of(Layout::Larder) => Err(invalid_config(
+                "the collection is empty and has the index on `expires_at` of Larder's own layout; open it \
+                 without layout=grammy, or drop that index",
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses an empty collection that is prepared for another program's documents, and an index that takes
     /// one document of this layout and no second.
     fn check_other_uses(&self, layout: Layout) -> Result<()> {
-        let options = self.listed.as_ref().and_then(|listed| listed.get_document("options").ok());
-        let empty = self.contents.is_empty();
-        if empty && options.is_some_and(|options| options.contains_key("validator")) {
+        let empty = self.documents.is_empty();
+        if empty && self.option("validator").is_some() {
             return Err(invalid_config(
                 "the collection is empty and has validation rules, so it may be meant for another program; \
                  name another collection, or open this one with setup=false",
@@ -185,13 +203,13 @@ fn is_own(name: &str, layout: Layout) -> bool {
 
 /// The kinds of the documents at both ends: in the order of `_id`, those of different programs stand apart.
 /// Numbers come before strings, ObjectIds after them.
-async fn contents(driver: &Driver) -> Result<Contents> {
+async fn documents(driver: &Driver) -> Result<Vec<Kind>> {
     let mut found = Vec::new();
     for direction in [1, -1] {
         let stages = [doc! { "$sort": { "_id": direction } }, doc! { "$limit": LOOKED_AT }];
         found.extend(kinds(driver, stages).await?);
     }
-    Ok(Contents(found))
+    Ok(found)
 }
 
 /// The kinds of the documents that `stages` find, which are at most [`LOOKED_AT`]. Only the names and types
@@ -204,37 +222,9 @@ async fn kinds(driver: &Driver, stages: [Document; 2]) -> Result<Vec<Kind>> {
     } };
     let mut pipeline = stages.to_vec();
     pipeline.push(doc! { "$project": { "_id": 0, "fields": fields } });
-    let query = Query { primary: true, ..Query::new(pipeline, LOOKED_AT as usize) };
+    let query = Query { primary: true, ..Query::new(pipeline) };
     let found = driver.find(query).await?.into_iter();
     Ok(found.map(|fields| Kind::of(&Document::try_from(fields).unwrap_or_default())).collect())
-}
-
-fn check_writable(listed: &Document) -> Result<()> {
-    let capped = listed.get_document("options").and_then(|options| options.get_bool("capped"));
-    Err(invalid_config(match listed.get_str("type") {
-        Ok("view") => "the collection is a view, which cannot be written",
-        Ok("timeseries") => "the collection is a time series, whose documents cannot be replaced",
-        _ if matches!(capped, Ok(true)) => "the collection is capped: it would drop its oldest entries",
-        _ => return Ok(()),
-    }))
-}
-
-fn check_collation(listed: &Document) -> Result<()> {
-    let collation = listed.get_document("options").and_then(|options| options.get_document("collation"));
-    if collation.is_ok_and(|collation| collation.get_str("locale").is_ok_and(|locale| locale != "simple")) {
-        return Err(invalid_config(
-            "the collection has a collation, by which different keys would be one; use another collection",
-        ));
-    }
-    Ok(())
-}
-
-async fn indexes(collection: &Collection<Document>) -> DriverResult<Vec<IndexModel>> {
-    match collection.list_indexes().await {
-        Ok(indexes) => indexes.try_collect().await,
-        Err(failed) if error::code(&failed) == Some(NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
-        Err(failed) => Err(failed),
-    }
 }
 
 /// The field of the index that the layout needs beside the one on `_id`, which every collection has.
@@ -255,9 +245,12 @@ fn wanted(layout: Layout) -> IndexModel {
 
 /// Whether this is the wanted index, under whatever name.
 fn is_right(index: &IndexModel, layout: Layout) -> bool {
-    let expires =
-        || index.options.as_ref().is_some_and(|options| options.expire_after == Some(Duration::ZERO));
-    is_in_place(index, layout) && if layout == Layout::Larder { expires() } else { is_unique(index) }
+    let expires_after = index.options.as_ref().and_then(|options| options.expire_after);
+    is_in_place(index, layout)
+        && match layout {
+            Layout::Larder => expires_after == Some(Duration::ZERO),
+            Layout::Grammy => is_unique(index),
+        }
 }
 
 /// Whether the index is on the field of the wanted one, and on no other.
@@ -322,15 +315,18 @@ mod tests {
 
     #[test]
     fn collections_that_would_lose_or_mix_up_entries_are_refused() {
-        let check = |listed: &Document| check_writable(listed).and_then(|()| check_collation(listed));
-        assert!(check(&doc! { "type": "collection", "options": {} }).is_ok());
+        let check = |listed: Document| {
+            let found = Found { listed: Some(listed), indexes: Vec::new(), documents: Vec::new() };
+            found.check_writable().and_then(|()| found.check_collation())
+        };
+        assert!(check(doc! { "type": "collection", "options": {} }).is_ok());
         for listed in [
             doc! { "type": "view", "options": { "viewOn": "x" } },
             doc! { "type": "timeseries" },
             doc! { "type": "collection", "options": { "capped": true } },
             doc! { "type": "collection", "options": { "collation": { "locale": "de" } } },
         ] {
-            assert_eq!(check(&listed).unwrap_err().kind(), ErrorKind::InvalidConfig);
+            assert_eq!(check(listed).unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 }

@@ -71,61 +71,48 @@ impl Kind {
     }
 }
 
-/// The kinds of the documents looked at.
-#[derive(Debug)]
-pub(crate) struct Contents(pub(crate) Vec<Kind>);
-
-impl Contents {
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+/// Says what is wrong with opening a collection of these documents in the layout and format of `model`. Some
+/// documents of other kinds do no harm: a listing reports each.
+pub(crate) fn check(documents: &[Kind], model: Model) -> Result<(), &'static str> {
+    let versioned = documents.iter().any(|kind| matches!(kind, Kind::Larder(_)));
+    let grammy = documents.contains(&Kind::Grammy);
+    // Without a version a document says little: beside others it is one of theirs.
+    let larder = versioned || documents.iter().all(|kind| kind.format().is_some());
+    let fits = match model.layout {
+        Layout::Larder => larder && documents.iter().any(|kind| kind.format() == Some(model.format)),
+        Layout::Grammy => grammy,
+    };
+    if fits || documents.is_empty() {
+        return Ok(());
     }
-
-    fn any(&self, is: impl Fn(Kind) -> bool) -> bool {
-        self.0.iter().any(|kind| is(*kind))
-    }
-
-    /// Says what is wrong with opening a collection of these documents in the layout and format of
-    /// `model`. Some documents of other kinds do no harm: a listing reports each.
-    pub(crate) fn check(&self, model: Model) -> Result<(), &'static str> {
-        let versioned = self.any(|kind| matches!(kind, Kind::Larder(_)));
-        let grammy = self.any(|kind| kind == Kind::Grammy);
-        let entries = || self.0.iter().filter_map(|kind| kind.format());
-        // Without a version a document says little: beside others it is one of theirs.
-        let larder = versioned || !self.any(|kind| kind.format().is_none());
-        match model.layout {
-            _ if self.is_empty() => Ok(()),
-            Layout::Larder if larder => match model.format {
-                ValueFormat::Binary if entries().all(|format| format != ValueFormat::Binary) => Err(
-                    "the values in the collection are BSON, not binary data; open it with values=document",
-                ),
-                ValueFormat::Document if entries().all(|format| format == ValueFormat::Binary) => Err(
-                    "the values in the collection are binary data, not BSON; open it without values=document",
-                ),
-                _ => Ok(()),
-            },
-            Layout::Larder if grammy => {
-                Err("the collection holds documents of grammY's layout; open it with layout=grammy")
-            }
-            Layout::Larder => Err(
-                "the collection holds documents of another program (Larder's have the fields `_id`, `value`, \
-                 `version` and `expires_at`); name another collection",
-            ),
-            Layout::Grammy if grammy => Ok(()),
-            Layout::Grammy if versioned => {
-                Err("the collection holds documents of Larder's own layout; open it without layout=grammy")
-            }
-            Layout::Grammy => Err(
-                "the collection holds documents of another program (grammY's have the fields `_id`, `key` and \
-                 `value`); name another collection",
-            ),
+    Err(match (model.layout, model.format) {
+        (Layout::Larder, ValueFormat::Binary) if larder => {
+            "the values in the collection are BSON, not binary data; open it with values=document"
         }
-    }
+        (Layout::Larder, ValueFormat::Document) if larder => {
+            "the values in the collection are binary data, not BSON; open it without values=document"
+        }
+        (Layout::Larder, _) if grammy => {
+            "the collection holds documents of grammY's layout; open it with layout=grammy"
+        }
+        (Layout::Larder, _) => {
+            "the collection holds documents of another program (Larder's have the fields `_id`, `value`, \
+             `version` and `expires_at`); name another collection"
+        }
+        (Layout::Grammy, _) if versioned => {
+            "the collection holds documents of Larder's own layout; open it without layout=grammy"
+        }
+        (Layout::Grammy, _) => {
+            "the collection holds documents of another program (grammY's have the fields `_id`, `key` and \
+             `value`); name another collection"
+        }
+    })
+}
 
-    /// Whether all documents that say something are another program's.
-    pub(crate) fn is_foreign(&self) -> bool {
-        let own = |kind| matches!(kind, Kind::Larder(_) | Kind::Grammy);
-        self.any(|kind| kind == Kind::Other) && !self.any(own)
-    }
+/// Whether all documents that say something are another program's.
+pub(crate) fn are_foreign(documents: &[Kind]) -> bool {
+    let own = |kind: &Kind| matches!(kind, Kind::Larder(_) | Kind::Grammy);
+    documents.contains(&Kind::Other) && !documents.iter().any(own)
 }
 
 /// The documents that do not have exactly the fields of the layout.
@@ -207,8 +194,7 @@ mod tests {
             (&[Kind::Other, ours], larder, true),
             (&[Kind::Other, theirs], grammy, true),
         ] {
-            let contents = Contents(kinds.to_vec());
-            assert_eq!(contents.check(model).is_ok(), fits, "{kinds:?} {model:?}");
+            assert_eq!(check(kinds, model).is_ok(), fits, "{kinds:?} {model:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use mongodb::{
 use crate::{
     bulk,
     config::{Layout, ValueFormat},
-    driver::{Driver, Query},
+    driver::{DOCUMENTS, Driver, Query},
     listing::Listing,
     model::{self, MAX_GROWTH, MAX_VALUE, Model, Statement, deleted, updated},
 };
@@ -26,8 +26,6 @@ pub(crate) const NAME: &str = "mongodb";
 /// How often an upsert is tried again after another one of the same key came first. Each time the
 /// other's document is there to be replaced, so once is enough unless it is deleted in between.
 const UPSERT_TRIES: usize = 8;
-/// How many keys one command names.
-const KEYS: usize = 1_000;
 /// How many keys `clear` deletes at once.
 const CLEARED: usize = 500;
 /// How many commands of a batch are under way at the same time.
@@ -38,14 +36,10 @@ const CONCURRENT: usize = 16;
 #[derive(Debug)]
 pub struct MongoStorage {
     pub(crate) driver: Arc<Driver>,
-    model: Model,
+    pub(crate) model: Model,
 }
 
 impl MongoStorage {
-    pub(crate) fn new(driver: Driver, model: Model) -> Self {
-        Self { driver: Arc::new(driver), model }
-    }
-
     /// Makes a change by itself.
     async fn change(&self, change: &Change) -> Result<Applied> {
         let mut tries = UPSERT_TRIES;
@@ -59,15 +53,12 @@ impl MongoStorage {
                 })
             };
             tries -= 1;
-            match self.driver.write(slice::from_ref(&change.key), call).await {
-                Ok(counts) => return self.model.applied(change, version, counts),
-                // Of two upserts at once the server may refuse one: then the entry is there, and trying
-                // again replaces it. The refused one has not happened.
-                Err(error)
-                    if error.kind() == ErrorKind::Conflict
-                        && change.condition == Condition::Any
-                        && tries > 0 => {}
-                Err(error) => return Err(error),
+            let outcome = self.driver.run(slice::from_ref(&change.key), call).await;
+            // Of two upserts at once the server may refuse one: then the entry is there, and trying again
+            // replaces it. The refused one has not happened.
+            let refused = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
+            if !(refused && change.condition == Condition::Any && tries > 0) {
+                return self.model.applied(change, version, outcome?);
             }
         }
     }
@@ -80,10 +71,8 @@ impl MongoStorage {
         expiry: Expiry,
     ) -> Result<Option<Record>> {
         let collection = self.driver.collection()?.clone_with_type::<RawDocumentBuf>();
-        let filter = self.model.live_on(key, &Condition::Any)?;
+        let filter = self.model.live(self.model.keyed(key.as_str()));
         let update = model::new_expiry(expiry);
-        let mut with = *options;
-        with.ttl = false;
         let fields = (!options.value).then(|| doc! { "_id": 1 });
         let call = async move {
             collection
@@ -91,9 +80,8 @@ impl MongoStorage {
                 .optional(fields, FindOneAndUpdate::projection)
                 .await
         };
-        let found = self.driver.write(slice::from_ref(key), call).await?;
-        let record = found.map(|document| self.model.record(document, &with)).transpose()?;
-        Ok(record.map(|record| if options.ttl { record.expires(expiry) } else { record }))
+        let found = self.driver.run(slice::from_ref(key), call).await?;
+        found.map(|document| self.model.record(document, options)).transpose()
     }
 
     /// The live entries under `keys`, by key.
@@ -101,7 +89,7 @@ impl MongoStorage {
         let mut pipeline = self.model.find_live(self.model.by_keys(keys));
         pipeline.extend(self.model.projection(options));
         let mut entries = HashMap::new();
-        for document in self.driver.find(Query::new(pipeline, keys.len())).await? {
+        for document in self.driver.find(Query::new(pipeline)).await? {
             let key = self.model.key_of(&document)?;
             // Of several documents of one key, which grammY's layout allows without its index, the first
             // is the entry: a write changes that one.
@@ -172,15 +160,13 @@ impl Storage for MongoStorage {
         if options.touch.is_some() {
             return side_by_side(keys.iter().map(|key| self.read(key, options)), CONCURRENT).await;
         }
-        let found = side_by_side(keys.chunks(KEYS).map(|chunk| self.find(chunk, options)), CONCURRENT).await;
-        let mut results = Vec::with_capacity(keys.len());
-        for (chunk, found) in keys.chunks(KEYS).zip(found) {
-            results.extend(chunk.iter().map(|key| match &found {
-                Ok(found) => found.get(key.as_str()).cloned().transpose(),
-                Err(error) => Err(error.clone()),
-            }));
-        }
-        results
+        let chunks = keys.chunks(DOCUMENTS).map(|chunk| self.find(chunk, options));
+        let found = side_by_side(chunks, CONCURRENT).await;
+        let record = |(place, key): (usize, &Key)| match &found[place / DOCUMENTS] {
+            Ok(found) => found.get(key.as_str()).cloned().transpose(),
+            Err(error) => Err(error.clone()),
+        };
+        keys.iter().enumerate().map(record).collect()
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -212,14 +198,14 @@ impl Storage for MongoStorage {
         loop {
             let page = listing.page(after.as_deref(), CLEARED, true).await?;
             // Documents that no key names stay.
-            let keys: Vec<Key> = page.names.iter().flatten().filter_map(|name| Key::new(name).ok()).collect();
+            let keys: Vec<Key> = page.names.iter().flatten().flat_map(Key::new).collect();
             if !keys.is_empty() {
                 let filter = self.model.live(self.model.by_keys(&keys));
                 let collection = self.driver.collection()?;
                 let call = async move { collection.delete_many(filter).await };
-                deleted += self.driver.write(&keys, call).await?.deleted_count;
+                deleted += self.driver.run(&keys, call).await?.deleted_count;
             }
-            after = page.last()?;
+            after = page.last;
             if after.is_none() {
                 return Ok(deleted);
             }
