@@ -156,7 +156,7 @@ impl MongoBuilder {
 }
 
 async fn own_client(connection: ConnectionString) -> DriverResult<Client> {
-    // Only the look-up of a `mongodb+srv:` name takes time here.
+    // Only the look-up of a `mongodb+srv:` name takes time here, and it may be dropped midway.
     let mut options = ClientOptions::parse(connection).await?;
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION);
     Client::with_options(options)

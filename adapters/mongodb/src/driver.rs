@@ -1,5 +1,5 @@
-//! Calls into the driver. The only place that awaits its futures, and always in a task of their own:
-//! they must not be dropped midway, and a caller may drop ours at any point.
+//! Calls to the server. The only place that awaits the driver's futures for them, and always in a task of
+//! their own: they must not be dropped midway, and a caller may drop ours at any point.
 
 use std::{
     fmt,
