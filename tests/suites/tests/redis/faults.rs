@@ -11,11 +11,11 @@ use larder_suites::Writers;
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, apply, command, key, open, private};
+use crate::places::{
+    PATIENCE, Place, apply, command, key, open, open_impatient, private, write_until_acknowledged,
+};
 
 const TASKS: usize = 16;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn killed_under_load(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
@@ -67,8 +67,8 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
 
 pub(crate) async fn frozen(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
-    let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
-    storage.write(key("k"), "v").await.must("write");
+    let storage = open_impatient(&server, context.target.space()).await;
+    write_until_acknowledged(&storage, &key("k"), "v").await;
     server.pause().await.must("freeze the server");
     let started = Instant::now();
     let error = storage.read(key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
@@ -80,7 +80,7 @@ pub(crate) async fn frozen(context: Context<Place>) {
     })
     .await;
     assert!(failed.into_iter().all(|failed| failed));
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(16), "{:?}", started.elapsed());
     server.resume().await.must("thaw the server");
     until("the storage works again", PATIENCE, || async {
         match storage.read(key("k")).await {

@@ -1,14 +1,15 @@
 //! Where a former connection can be closed, and where it cannot.
 
-use std::time::Duration;
-
 use larder_core::{ErrorKind, Outcome};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
 use crate::{
-    places::{Place, command, key, open, open_over_line, private, raw},
+    places::{
+        PATIENCE, Place, command, key, open, open_impatient, open_over_line, open_patient_over_line, private,
+        raw, write_until_acknowledged,
+    },
     relay::Relay,
 };
 
@@ -54,7 +55,7 @@ pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
     line.hold();
     let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(key("k"), "newer").await.must("write on a new connection");
+    write_until_acknowledged(&storage, &key("k"), "newer").await;
 }
 
 /// A permission that is taken away later stops changes, and never lets one through unfenced.
@@ -63,7 +64,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.info().fenced);
-    storage.write(key("k"), "older").await.must("write");
+    write_until_acknowledged(&storage, &key("k"), "older").await;
     user(&server, "-client|kill").await;
     line.hold();
     let late = storage.write(key("k"), "late").await;
@@ -78,7 +79,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let other = open(&server, context.target.space(), "").await;
     assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "older");
     user(&server, "+client|kill").await;
-    storage.write(key("k"), "newer").await.must("write with the permission");
+    write_until_acknowledged(&storage, &key("k"), "newer").await;
     line.release().await;
     assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "newer");
 }
@@ -96,21 +97,16 @@ pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = private(kind, &[]).await;
         let url = format!("{}?prefix={}", server.url(), context.target.space());
-        let (storage, line) = open_over_line(&url).await.must("connect");
+        // A write that timed out would connect once more.
+        let (storage, line) = open_patient_over_line(&url).await.must("connect");
         assert_eq!(kills(&server).await, 1, "when connecting");
         line.hold();
         line.cut();
-        until("the storage works again", Duration::from_secs(10), || async {
-            storage.write(key("k"), "v").await.is_ok()
-        })
-        .await;
+        write_until_acknowledged(&storage, &key("k"), "v").await;
         assert_eq!(kills(&server).await, 3, "when connecting again");
         // Numbers of clients begin again with the server: the former one's is not to be used.
         server.restart().await.must("restart the server");
-        until("the storage works again", Duration::from_secs(30), || async {
-            storage.write(key("k"), "v").await.is_ok()
-        })
-        .await;
+        write_until_acknowledged(&storage, &key("k"), "v").await;
         assert_eq!(kills(&server).await, 1, "after a restart");
     }
 }
@@ -138,9 +134,10 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
     line.hold();
     let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    storage.write(key("k"), "newer").await.must("write on a new connection");
+    write_until_acknowledged(&storage, &key("k"), "newer").await;
     line.release().await;
-    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "newer");
+    let other = open(&server, context.target.space(), "").await;
+    assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
 /// Two living servers under one name: the connection to the first is closed before the first is used again.
@@ -149,27 +146,27 @@ pub(crate) async fn other_server_in_between(context: Context<Place>) {
     let relay = Relay::to(host(&first), |_| {}).await;
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
-    storage.write(key("k"), "before").await.must("write to the first");
+    write_until_acknowledged(&storage, &key("k"), "before").await;
     line.hold();
     let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
     relay.lead_to(host(&second));
-    storage.write(key("k"), "elsewhere").await.must("write to the second");
+    write_until_acknowledged(&storage, &key("k"), "elsewhere").await;
     relay.lead_to(host(&first));
     command(second.url(), "CLIENT KILL TYPE normal SKIPME yes").await;
-    until("the storage is back at the first server", Duration::from_secs(10), || async {
+    let at_first = open(&first, context.target.space(), "").await;
+    until("the storage is back at the first server", PATIENCE, || async {
         let _ = storage.write(key("k"), "newer").await;
-        let first = open(&first, context.target.space(), "").await;
-        first.read(key("k")).await.must("read").must("find it").value == "newer"
+        at_first.read(key("k")).await.must("read").must("find it").value == "newer"
     })
     .await;
     line.release().await;
-    assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "newer");
+    assert_eq!(at_first.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
 pub(crate) async fn frozen_server_confirms_nothing(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
-    let storage = open(&server, context.target.space(), "&timeout=300ms&connect_timeout=300ms").await;
+    let storage = open_impatient(&server, context.target.space()).await;
     server.pause().await.must("freeze the server");
     let late = storage.write(key("k"), "late").await;
     let error = late.fails(ErrorKind::Timeout, "write to a frozen server");
@@ -178,8 +175,5 @@ pub(crate) async fn frozen_server_confirms_nothing(context: Context<Place>) {
     let error = refused.fails(ErrorKind::Unavailable, "write that cannot be fenced");
     assert!(error.is_retryable() && error.outcome() == Outcome::NotApplied, "{error:?}");
     server.resume().await.must("thaw the server");
-    until("the storage works again", Duration::from_secs(30), || async {
-        storage.write(key("k"), "newer").await.is_ok()
-    })
-    .await;
+    write_until_acknowledged(&storage, &key("k"), "newer").await;
 }

@@ -5,7 +5,7 @@ use larder_redis::{Connection, RedisConfig, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};
 
-use crate::places::{Place, key, missing, private, raw};
+use crate::places::{PATIENCE, Place, key, missing, private, raw};
 
 /// One connection for all storages of the suite.
 pub(crate) struct Own(Connection);
@@ -21,16 +21,26 @@ pub(crate) fn manager() -> Suite<Own> {
     Suite::connect("redis_own_manager", || async {
         let server = larder_test_servers::redis().await.map_err(missing)?;
         let client = redis::Client::open(server.url()).must("parse the URL");
-        let config = redis::aio::ConnectionManagerConfig::new().set_response_timeout(None);
-        let manager = client.get_connection_manager_with_config(config).await.must("connect");
-        Ok(Own(manager.into()))
+        Ok(Own(patient_manager(&client).await.into()))
     })
+}
+
+/// With time-outs for a busy machine: the driver's own are half a second and a second.
+async fn patient_manager(client: &redis::Client) -> redis::aio::ConnectionManager {
+    let config = redis::aio::ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    client.get_connection_manager_with_config(config).await.must("connect")
 }
 
 pub(crate) fn cluster() -> Suite<Own> {
     Suite::connect("redis_own_cluster", || async {
         let server = larder_test_servers::redis_cluster().await.map_err(missing)?;
-        let client = redis::cluster::ClusterClient::new(server.urls().to_vec()).must("parse the URLs");
+        let client = redis::cluster::ClusterClient::builder(server.urls().to_vec())
+            .connection_timeout(PATIENCE)
+            .response_timeout(PATIENCE)
+            .build()
+            .must("parse the URLs");
         Ok(Own(client.get_async_connection().await.must("connect").into()))
     })
 }
@@ -61,7 +71,7 @@ pub(crate) async fn stays_open(context: Context<Place>) {
 pub(crate) async fn broken(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let client = redis::Client::open(server.url()).must("parse the URL");
-    let manager = client.get_connection_manager().await.must("connect");
+    let manager = patient_manager(&client).await;
     let plain = raw(server.url()).await;
     let build = |own: Connection| RedisConfig::new().prefix(context.target.space()).connect_with(own);
     let reconnects = build(manager.into()).must("wrap the manager");
@@ -73,7 +83,7 @@ pub(crate) async fn broken(context: Context<Place>) {
         assert!(error.fails(ErrorKind::Unavailable, "read on a broken connection").is_retryable());
     }
     // A manager does, by itself.
-    larder_testkit::until("the manager reconnects", std::time::Duration::from_secs(30), || async {
+    larder_testkit::until("the manager reconnects", PATIENCE, || async {
         match reconnects.read(key("k")).await {
             Ok(record) => record.is_none(),
             Err(error) => {

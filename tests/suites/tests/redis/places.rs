@@ -1,13 +1,20 @@
 //! How to open storages on the servers.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use larder_core::{Change, Error, Key, Result, Store, async_trait};
 use larder_redis::{RedisStorage, redis};
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
-use larder_testkit::{Factory, Line, Missing, Must, Proxy};
+use larder_testkit::{Factory, Line, Missing, Must, Proxy, until};
 
 use crate::relay::Relay;
+
+/// How long a server on a busy machine may take. The driver's own half a second is shorter than a write to
+/// a busy disk.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server with options; the spaces of the suite are prefixes.
 pub(crate) struct Place {
@@ -63,15 +70,34 @@ pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> Store 
     RedisStorage::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
 }
 
-/// A storage whose connections go over a line, for a URL with options. Its time-outs are short.
+/// A storage whose time-outs are short, on a server that is to stop answering.
+pub(crate) async fn open_impatient(server: &Server, prefix: &str) -> Store {
+    let url = format!("{}&timeout=1s&connect_timeout=1s", url(server, prefix));
+    let opened = tokio::sync::OnceCell::new();
+    until("a storage with short time-outs is open", PATIENCE, || async {
+        match RedisStorage::connect(&url).await {
+            Err(error) if error.is_retryable() => false,
+            store => opened.set(store.must("connect")).is_ok(),
+        }
+    })
+    .await;
+    opened.into_inner().must("connect")
+}
+
+/// A storage whose connections go over a line, for a URL with options. It waits for an answer for half a
+/// second only, so that a case soon sees a time-out.
 pub(crate) async fn open_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), Error> {
+    open_patient_over_line(&format!("{url}&timeout=500ms")).await
+}
+
+/// The same, with the time-outs of the URL.
+pub(crate) async fn open_patient_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), Error> {
     let (_, rest) = url.split_once("://").must("find the host");
     let authority = rest.split(['/', '?']).next().must("find the host");
     let host = authority.rsplit('@').next().must("find the host");
     let proxy = Proxy::to(host).await.must("start a proxy");
     let url = url.replacen(host, &proxy.address().to_string(), 1);
-    let store = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
-    Ok((store, Arc::new(proxy)))
+    Ok((RedisStorage::connect(&url).await?, Arc::new(proxy)))
 }
 
 /// The lines to all nodes, as one.
@@ -137,7 +163,10 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     let mut lines = Vec::new();
     let mut pairs = Vec::new();
     if place.server.kind() == Kind::RedisSentinel {
-        let master = place.server.ports()[0].to_string();
+        // Not always the first: after a long silence the Sentinel has made the other one the master.
+        let question = format!("SENTINEL get-master-addr-by-name {SENTINEL_MASTER}");
+        let answer = try_command(place.server.url(), &question).await;
+        let (_, master): (String, String) = answer.must("ask for the master");
         let line = Proxy::to(format!("127.0.0.1:{master}")).await.must("start a proxy");
         pairs.push((master, line.address().port().to_string()));
         lines.push(line);
@@ -155,22 +184,48 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     }
     assert!(pairs.iter().all(|(master, line)| master.len() == line.len()), "ports of one length: {pairs:?}");
     ports.set(pairs).ok().must("name the lines");
-    let store = RedisStorage::connect(&format!("{url}&timeout=500ms&connect_timeout=2s")).await?;
+    let store = RedisStorage::connect(&format!("{url}&timeout=500ms")).await?;
     Ok((store, Arc::new(Lines(lines))))
 }
 
 /// A connection past the storage.
 pub(crate) async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(url).must("parse the URL");
-    client.get_multiplexed_async_connection().await.must("connect past the storage")
+    try_raw(url).await.must("connect past the storage")
+}
+
+/// The same, where the server may close it.
+pub(crate) async fn try_raw(url: &str) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// Runs a command past the storage: words separated by spaces.
 pub(crate) async fn command(url: &str, words: &str) -> redis::Value {
+    try_command(url, words).await.must("run a command past the storage")
+}
+
+/// The same, where the server may close the connection.
+pub(crate) async fn try_command<T: redis::FromRedisValue>(url: &str, words: &str) -> redis::RedisResult<T> {
     let mut words = words.split(' ');
     let mut command = redis::cmd(words.next().must("name a command"));
     command.arg(words.collect::<Vec<_>>());
-    command.query_async(&mut raw(url).await).await.must("run a command past the storage")
+    command.query_async(&mut try_raw(url).await?).await
+}
+
+/// Repeats a write until it is acknowledged: with short time-outs, one may come too late.
+pub(crate) async fn write_until_acknowledged(storage: &Store, key: &Key, value: &'static str) {
+    until("a write is acknowledged", PATIENCE, || async {
+        match storage.write(key, value).await {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        }
+    })
+    .await;
 }
 
 /// Applies all changes.
