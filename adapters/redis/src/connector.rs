@@ -126,7 +126,15 @@ impl Connector {
                         .set_client_to_sentinel_certificates(certificates)
                 });
                 // A client of its own each time: connections to Sentinels are not kept between failovers.
-                builder.build()?.async_get_client().await?
+                let mut sentinels = builder.build()?;
+                // The driver gives a Sentinel half a second, which a busy one may need: `connect_timeout`
+                // says how long to go on.
+                loop {
+                    match sentinels.async_get_client().await {
+                        Err(error) if error.is_timeout() => {}
+                        found => break found?,
+                    }
+                }
             }
         };
         let broken = Arc::default();
