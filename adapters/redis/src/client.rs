@@ -6,9 +6,12 @@ use std::{
 };
 
 use larder_core::{Error, Result};
+use redis::RedisError;
 use tokio::sync::Mutex;
 
-use crate::{active::ActiveConnection, connection::Connection, connector::Connector};
+use crate::{
+    active::ActiveConnection, config::RedisConfig, connection::Connection, connector::Connector, error,
+};
 
 /// Replaces its connection once that is found broken.
 ///
@@ -28,14 +31,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn connect(connector: Connector) -> Result<Self> {
+    pub(crate) async fn connect(config: &RedisConfig) -> Result<Self> {
+        let connector = Connector::new(config.clone())?;
         let connection = connector.connect(None).await?;
         Ok(Self::new(Some(connector), connection))
     }
 
     /// Uses a connection of the caller's.
     pub(crate) fn borrow(connection: Connection) -> Self {
-        Self::new(None, ActiveConnection::new(connection, Arc::default(), false, Vec::new()))
+        Self::new(None, ActiveConnection::new(connection, Arc::default(), Vec::new()))
     }
 
     fn new(connector: Option<Connector>, connection: ActiveConnection) -> Self {
@@ -81,6 +85,13 @@ impl Client {
         // It may have been closed in the meantime.
         *current.as_mut().ok_or_else(Error::closed)? = Arc::clone(&connection);
         Ok(connection)
+    }
+
+    /// The error of a change, as Larder's. A cluster connection of the caller's may have sent the change before
+    /// it was refused.
+    pub(crate) fn error(&self, connection: &ActiveConnection, error: &RedisError) -> Error {
+        let error = error::from_redis(error);
+        if self.connector.is_none() && connection.is_cluster() { error.partly_applied() } else { error }
     }
 
     /// Gives the connection back.

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult,
+    ServerErrorKind::{Ask, Moved, ReadOnly, TryAgain},
+    Value,
     cluster_async::ClusterConnection,
     cluster_routing::{Route as SlotRoute, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
 };
 
 use crate::keyspace::Route;
+
+/// How many commands are under way at once.
+const WINDOW: usize = 128;
 
 /// How often a command is sent in all.
 const ATTEMPTS: u32 = 6;
@@ -16,20 +22,25 @@ const ATTEMPTS: u32 = 6;
 /// The first pause before a command is sent to the same node again; it doubles.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Sends all commands side by side. Returns one reply for each, in their order.
+pub(crate) async fn send(
+    connection: &ClusterConnection,
+    commands: Vec<(Cmd, Route<'_>)>,
+) -> Vec<RedisResult<Value>> {
+    let calls = commands.into_iter().map(|(command, route)| call(connection.clone(), command, route));
+    // Collected first, as a stream of borrowing closures is not `Send` to the compiler.
+    let calls: Vec<_> = calls.collect();
+    stream::iter(calls).buffered(WINDOW).collect().await
+}
+
 /// Sends a command to the master that has to have it, and follows redirects.
 ///
 /// The driver's own repetitions are switched off (`retries(0)`), since it also repeats commands
 /// whose connection broke, which may have been executed. Repeated here are only those that surely
 /// were not: the node said so, or there was no connection to send them on.
-pub(crate) async fn call(
-    connection: &mut ClusterConnection,
-    command: &Cmd,
-    route: Route<'_>,
-) -> RedisResult<Value> {
+async fn call(mut connection: ClusterConnection, command: Cmd, route: Route<'_>) -> RedisResult<Value> {
     let home = match route {
-        Route::Key(key) => {
-            SingleNodeRoutingInfo::SpecificNode(SlotRoute::with_key(key.to_vec(), SlotAddr::Master))
-        }
+        Route::Key(key) => SingleNodeRoutingInfo::SpecificNode(SlotRoute::with_key(key, SlotAddr::Master)),
         Route::Slot(slot) => SingleNodeRoutingInfo::SpecificNode(SlotRoute::new(slot, SlotAddr::Master)),
         Route::Any => SingleNodeRoutingInfo::RandomPrimary,
     };
@@ -48,18 +59,12 @@ pub(crate) async fn call(
             let lost = (ErrorKind::ClusterConnectionNotFound, "redirected too often");
             return Err(if redirected { lost.into() } else { error });
         }
-        target = match error.kind() {
-            ErrorKind::Server(ServerErrorKind::Ask) => match address(&error) {
-                Some(node) => return ask(connection, command, node).await,
-                None => return Err(error),
-            },
+        target = match (error.kind(), address(&error)) {
+            (ErrorKind::Server(Ask), Some(node)) => return ask(&mut connection, command, node).await,
             // The driver learns the new map by itself; should that take a while, the reply knows.
-            ErrorKind::Server(ServerErrorKind::Moved) => match address(&error) {
-                Some(node) if attempt > 1 => node,
-                _ => home.clone(),
-            },
-            ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::ReadOnly)
-            | ErrorKind::ClusterConnectionNotFound => {
+            (ErrorKind::Server(Moved), Some(node)) if attempt > 1 => node,
+            (ErrorKind::Server(Moved), _) => home.clone(),
+            (ErrorKind::Server(TryAgain | ReadOnly) | ErrorKind::ClusterConnectionNotFound, _) => {
                 tokio::time::sleep(PAUSE * (1 << (attempt - 1))).await;
                 home.clone()
             }
@@ -71,11 +76,11 @@ pub(crate) async fn call(
 /// Sends the command to the node that the slot is being moved to.
 async fn ask(
     connection: &mut ClusterConnection,
-    command: &Cmd,
+    command: Cmd,
     node: SingleNodeRoutingInfo,
 ) -> RedisResult<Value> {
     let mut pipeline = Pipeline::with_capacity(2);
-    pipeline.add_command(redis::cmd("ASKING")).add_command(command.clone());
+    pipeline.add_command(redis::cmd("ASKING")).add_command(command);
     let replies = connection.route_pipeline(pipeline, 0, 2, node).await?;
     let reply = replies.into_iter().nth(1);
     reply.ok_or((ErrorKind::UnexpectedReturnType, "a pipeline of two got one reply"))?.extract_error()

@@ -146,16 +146,16 @@ impl RedisConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         self.check_options()?;
-        if self.layout == Layout::Grammy && self.prefix.as_deref().is_some_and(|prefix| !prefix.is_empty()) {
-            return Err(configuration("grammY's layout has no prefix: leave `prefix` out"));
-        }
-        if self.layout == Layout::Larder && self.prefix.as_deref() == Some("") {
-            return Err(configuration(
+        match (self.layout, self.prefix.as_deref()) {
+            (Layout::Larder, Some("")) => Err(configuration(
                 "an empty prefix reaches every key of the database, those of other prefixes and programs included: \
                  give a prefix, or use `layout=grammy` if the whole database belongs to this program",
-            ));
+            )),
+            (Layout::Grammy, Some(prefix)) if !prefix.is_empty() => {
+                Err(configuration("grammY's layout has no prefix: leave `prefix` out"))
+            }
+            _ => self.endpoint.as_ref().map_or(Ok(()), |endpoint| self.check_certificates(endpoint.tls)),
         }
-        self.endpoint.as_ref().map_or(Ok(()), |endpoint| self.check_certificates(endpoint.tls))
     }
 }
 

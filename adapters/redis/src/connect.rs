@@ -1,19 +1,15 @@
 //! Opening a storage.
 
-use std::sync::Arc;
-
 use larder_core::{Result, Store};
 
 use crate::{
     client::Client,
     config::RedisConfig,
     connection::Connection,
-    connector::Connector,
-    driver::Driver,
     error::{configuration, opening},
+    exchange::RedisStorage,
     keyspace::Keyspace,
     request::Features,
-    storage::RedisStorage,
 };
 
 impl RedisStorage {
@@ -47,20 +43,9 @@ impl RedisConfig {
     /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or password are wrong,
     /// [`Timeout`](larder_core::ErrorKind::Timeout).
     pub async fn connect(self) -> Result<Store> {
-        let connector = self.connector().map_err(opening)?;
         // Boxed: the future would otherwise nest too deep for the compiler in its callers.
-        let client = Box::pin(Client::connect(connector)).await.map_err(opening)?;
+        let client = Box::pin(Client::connect(&self)).await.map_err(opening)?;
         Ok(self.store(client))
-    }
-
-    fn connector(&self) -> Result<Connector> {
-        self.check()?;
-        match &self.endpoint {
-            Some(endpoint) => Connector::new(endpoint.clone(), self.clone()),
-            None => {
-                Err(configuration("there is no server to connect to: begin with `RedisConfig::from_url`"))
-            }
-        }
     }
 
     /// A store on a connection of your own, with its own time-outs and its own way to reconnect.
@@ -90,12 +75,11 @@ impl RedisConfig {
     }
 
     fn store(self, client: Client) -> Store {
-        let driver = Driver {
+        Store::new(RedisStorage {
             client,
             keyspace: Keyspace::new(self.key_prefix()),
             features: Features::new(self.cas),
             scan_count: self.scan_count,
-        };
-        Store::new(RedisStorage { driver: Arc::new(driver) })
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! The connections that a storage can run on.
 
 use redis::{
-    Cmd, Pipeline, RedisResult, Value,
-    aio::{ConnectionManager, MultiplexedConnection},
+    Cmd, ErrorKind, Pipeline, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, MultiplexedConnection},
 };
 
 use crate::keyspace::Route;
@@ -23,12 +23,7 @@ pub enum Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Multiplexed(_) => "Connection(multiplexed)",
-            Self::Manager(_) => "Connection(manager)",
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => "Connection(cluster)",
-        })
+        f.debug_struct("Connection").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
     }
 }
 
@@ -52,38 +47,34 @@ impl From<redis::cluster_async::ClusterConnection> for Connection {
 }
 
 impl Connection {
-    /// Whether commands for several keys have to be sent one by one.
     pub(crate) fn is_cluster(&self) -> bool {
         !matches!(self, Self::Multiplexed(_) | Self::Manager(_))
     }
 
-    /// Sends one command and awaits its reply; an error reply is an `Err`.
-    pub(crate) async fn call(&mut self, command: &Cmd, route: Route<'_>) -> RedisResult<Value> {
-        let _ = route;
-        match self {
-            Self::Multiplexed(connection) => connection.send_packed_command(command).await,
-            Self::Manager(connection) => connection.send_packed_command(command).await,
+    /// Sends all commands, to one server as a pipeline, to a cluster side by side. Returns one reply for
+    /// each, in their order; an error reply is an `Err`.
+    pub(crate) async fn send(&self, commands: Vec<(Cmd, Route<'_>)>) -> Vec<RedisResult<Value>> {
+        match self.clone() {
+            Self::Multiplexed(connection) => pipeline(connection, commands).await,
+            Self::Manager(connection) => pipeline(connection, commands).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(connection) => crate::cluster::call(connection, command, route).await,
+            Self::Cluster(connection) => crate::cluster::send(&connection, commands).await,
         }
-        .and_then(Value::extract_error)
     }
+}
 
-    /// Sends several commands at once to one server, and awaits all replies, errors among them.
-    pub(crate) async fn pipeline(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let count = commands.len();
-        let replies = match self {
-            Self::Multiplexed(connection) => connection.send_packed_commands(commands, 0, count).await,
-            Self::Manager(connection) => connection.send_packed_commands(commands, 0, count).await,
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => {
-                return Err((redis::ErrorKind::Client, "a cluster takes commands one by one").into());
-            }
-        }?;
-        if replies.len() == count {
-            Ok(replies)
-        } else {
-            Err((redis::ErrorKind::UnexpectedReturnType, "a pipeline got too few replies").into())
-        }
+async fn pipeline(
+    mut connection: impl ConnectionLike,
+    commands: Vec<(Cmd, Route<'_>)>,
+) -> Vec<RedisResult<Value>> {
+    let count = commands.len();
+    let mut pipeline = Pipeline::with_capacity(count);
+    for (command, _) in commands {
+        pipeline.add_command(command);
+    }
+    match connection.req_packed_commands(&pipeline, 0, count).await {
+        Ok(replies) if replies.len() == count => replies.into_iter().map(Value::extract_error).collect(),
+        Ok(_) => vec![Err((ErrorKind::UnexpectedReturnType, "a pipeline got too few replies").into()); count],
+        Err(error) => vec![Err(error); count],
     }
 }

@@ -48,7 +48,12 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(endpoint: Endpoint, config: RedisConfig) -> Result<Self> {
+    pub(crate) fn new(config: RedisConfig) -> Result<Self> {
+        config.check()?;
+        let Some(endpoint) = config.endpoint.clone() else {
+            let message = "there is no server to connect to: begin with `RedisConfig::from_url`";
+            return Err(error::configuration(message));
+        };
         #[cfg(feature = "tls")]
         if endpoint.tls {
             crate::tls::install_provider();
@@ -65,10 +70,10 @@ impl Connector {
     /// Connects and has the former connections closed, within the time-out.
     pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<ActiveConnection> {
         let connect = async {
-            let (mut connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
+            let (connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
             let one = matches!(self.endpoint.servers, Servers::One(_));
-            let identities = if one { Identity::replace(&mut connection, former).await? } else { Vec::new() };
-            Ok(ActiveConnection::new(connection, broken, true, identities))
+            let identities = if one { Identity::replace(&connection, former).await? } else { Vec::new() };
+            Ok(ActiveConnection::new(connection, broken, identities))
         };
         let late = |_| {
             let timeout = self.config.connect_timeout;
@@ -166,11 +171,10 @@ impl Connector {
             // See `cluster::call` for what is repeated instead.
             .retries(0);
         #[cfg(feature = "tls")]
-        let builder = crate::endpoint::with(
-            builder,
-            self.certificates.clone(),
-            redis::cluster::ClusterClientBuilder::certs,
-        );
+        let builder = match self.certificates.clone() {
+            Some(certificates) => builder.certs(certificates),
+            None => builder,
+        };
         builder.build()
     }
 

@@ -46,27 +46,22 @@ impl Endpoint {
         }
         let base = if tls { "rediss" } else { "redis" };
         let servers = match scheme.as_str() {
-            "redis" | "rediss" | "valkey" | "valkeys" => server(base, url.rest())?,
-            "redis+unix" => socket(url)?,
+            "redis" | "rediss" | "valkey" | "valkeys" => server(base, url.rest()),
+            "redis+unix" => socket(url),
             #[cfg(feature = "cluster")]
-            "redis-cluster" | "rediss-cluster" => cluster(base, url.rest())?,
+            "redis-cluster" | "rediss-cluster" => cluster(base, url.rest()),
             #[cfg(not(feature = "cluster"))]
-            "redis-cluster" | "rediss-cluster" => {
-                return Err(not_built("Redis Cluster", "cluster", "redis"));
-            }
+            "redis-cluster" | "rediss-cluster" => Err(not_built("Redis Cluster", "cluster", "redis")),
             #[cfg(feature = "sentinel")]
-            "redis-sentinel" | "rediss-sentinel" => sentinel(base, url)?,
+            "redis-sentinel" | "rediss-sentinel" => sentinel(base, url),
             #[cfg(not(feature = "sentinel"))]
-            "redis-sentinel" | "rediss-sentinel" => {
-                return Err(not_built("Redis Sentinel", "sentinel", "redis"));
-            }
-            _ => {
-                let schemes = crate::SCHEMES.join(", ");
-                let message = format!("`{scheme}:` is not a scheme of Redis; the schemes are: {schemes}");
-                return Err(configuration(message));
-            }
+            "redis-sentinel" | "rediss-sentinel" => Err(not_built("Redis Sentinel", "sentinel", "redis")),
+            _ => Err(configuration(format!(
+                "`{scheme}:` is not a scheme of Redis; the schemes are: {}",
+                crate::SCHEMES.join(", ")
+            ))),
         };
-        Ok(Self { tls, servers })
+        Ok(Self { tls, servers: servers? })
     }
 }
 
@@ -156,16 +151,15 @@ fn sentinel(scheme: &str, url: &mut StoreUrl) -> Result<Servers> {
             "the URL of Sentinels ends in the master's name: `redis-sentinel://host1:26379,host2:26379/mymaster`",
         ));
     }
-    let mut sentinels = Vec::with_capacity(hosts.len());
-    let mut server = RedisConnectionInfo::default();
-    for host in hosts {
+    let info = |host: &str| {
         // The driver's default port is the server's, not the Sentinel's.
         let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
         let port = if has_port { "" } else { ":26379" };
-        let info = info(scheme, &format!("//{user}{host}{port}/{database}"))?;
-        sentinels.push(info.addr().clone());
-        server = info.redis_settings().clone();
-    }
+        info(scheme, &format!("//{user}{host}{port}/{database}"))
+    };
+    let infos = hosts.into_iter().map(info).collect::<Result<Vec<_>>>()?;
+    let sentinels = infos.iter().map(|info| info.addr().clone()).collect();
+    let server = infos[0].redis_settings().clone();
     Ok(Servers::Sentinel { sentinels, login, master, server })
 }
 

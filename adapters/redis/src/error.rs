@@ -23,34 +23,16 @@ pub(crate) fn unexpected_reply() -> Error {
     Error::new(Kind::Other, "the server sent a reply of an unexpected type")
 }
 
-pub(crate) fn node_of_a_cluster() -> Error {
-    configuration(NODE_OF_A_CLUSTER)
-}
-
-/// Whether the server does not know an option of a command.
-pub(crate) fn is_syntax_error(error: &RedisError) -> bool {
-    is_response(error) && detail(error).contains("syntax error")
-}
-
-pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
-    is_response(error) && detail(error).contains("unknown command")
+/// Whether the server has refused a command with these words.
+pub(crate) fn says(error: &RedisError, words: &str) -> bool {
+    error.kind() == DriverKind::Server(ServerErrorKind::ResponseError) && detail(error).contains(words)
 }
 
 /// Whether the server does not speak RESP3.
 pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
     error.kind() == DriverKind::RESP3NotSupported
         || error.code() == Some("NOPROTO")
-        || is_unknown_command(error)
-}
-
-/// Whether the server does not have the script that it was asked to run.
-pub(crate) fn is_missing_script(error: &RedisError) -> bool {
-    error.kind() == DriverKind::Server(ServerErrorKind::NoScript)
-}
-
-/// Whether this user may not run the command, or the server has no such command.
-pub(crate) fn is_forbidden(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM") || is_unknown_command(error)
+        || says(error, "unknown command")
 }
 
 /// Whether the connection that failed so must be replaced by a new one.
@@ -61,13 +43,8 @@ pub(crate) fn breaks_connection(error: &RedisError) -> bool {
         // The server is a master no longer, or has forgotten who we are.
         DriverKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
         // Before Redis 7 an error inside a script hides its code in the message.
-        DriverKind::Server(ServerErrorKind::ResponseError) => detail(error).contains("READONLY"),
-        _ => error.code() == Some("NOAUTH"),
+        _ => error.code() == Some("NOAUTH") || says(error, "READONLY"),
     }
-}
-
-fn is_response(error: &RedisError) -> bool {
-    error.kind() == DriverKind::Server(ServerErrorKind::ResponseError)
 }
 
 fn detail(error: &RedisError) -> &str {
@@ -77,9 +54,8 @@ fn detail(error: &RedisError) -> &str {
 /// The error of an attempt to connect, as Larder's. What breaks an established connection is a wrong
 /// configuration here.
 pub(crate) fn connecting(error: &RedisError) -> Error {
-    let is_invalid = |io: &io::Error| io.kind() == io::ErrorKind::InvalidData;
     match io_error(error) {
-        Some(io) if is_invalid(io) => Error::new(
+        Some(io) if io.kind() == io::ErrorKind::InvalidData => Error::new(
             Kind::InvalidConfig,
             "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
              authority that is trusted here (option `tls_ca`)",
@@ -131,10 +107,8 @@ const WRONG_PASSWORD: &str = "the server refused: user or password is wrong";
 
 fn from_io(error: &RedisError) -> Error {
     if error.is_timeout() {
-        return Error::new(
-            Kind::Timeout,
-            "the server did not answer in time (options `timeout`, `connect_timeout`)",
-        );
+        let message = "the server did not answer in time (options `timeout`, `connect_timeout`)";
+        return Error::new(Kind::Timeout, message);
     }
     // The cluster client wraps whatever kept it from its first nodes into an I/O error.
     let detail = detail(error);
@@ -195,11 +169,7 @@ fn from_server(error: &RedisError) -> Error {
 
 /// Errors that the server tells apart by their words only: the first line whose word is in the message.
 const MESSAGES: &[(&str, Kind, &str)] = &[
-    (
-        "max number of clients",
-        Kind::Unavailable,
-        "the server has as many clients as it takes (its `maxclients`)",
-    ),
+    ("max number of clients", Kind::Unavailable, TOO_MANY_CLIENTS),
     ("not allowed in cluster mode", Kind::InvalidConfig, NODE_OF_A_CLUSTER),
     ("invalid bulk length", Kind::TooLarge, TOO_LARGE),
     ("maximum allowed size", Kind::TooLarge, TOO_LARGE),
@@ -211,7 +181,8 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ("syntax error", Kind::Unsupported, TOO_OLD),
     ("cluster support disabled", Kind::InvalidConfig, "the server is no cluster; use `redis://`"),
 ];
-const NODE_OF_A_CLUSTER: &str =
+const TOO_MANY_CLIENTS: &str = "the server has as many clients as it takes (its `maxclients`)";
+pub(crate) const NODE_OF_A_CLUSTER: &str =
     "the server is one node of a cluster; use `redis-cluster://`, without the number of a database";
 const NO_SCRIPTS: &str = "the server runs no scripts for this user; conditional changes, and reading values with their time to live \
      (as a listing does), need the commands `EVAL` and `EVALSHA`";

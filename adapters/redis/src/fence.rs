@@ -5,7 +5,7 @@
 //! the new connection first has the server close the former ones.
 
 use larder_core::{Error, ErrorKind, Result};
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use redis::{Cmd, InfoDict, RedisError, RedisResult, Value};
 
 use crate::{connection::Connection, error, keyspace::Route};
 
@@ -17,15 +17,15 @@ const MAX_FORMER: usize = 64;
 /// number alone could belong to another client by now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    id: Vec<u8>,
-    run_id: Vec<u8>,
+    id: String,
+    run_id: String,
 }
 
 impl Identity {
     /// Has the `former` connections closed. Returns the connections to remember: those of them that may
     /// still be open, and this one last. With no list, this is the first connection. An empty list means
     /// that the server cannot be asked to close connections.
-    pub(crate) async fn replace(connection: &mut Connection, former: Option<&[Self]>) -> Result<Vec<Self>> {
+    pub(crate) async fn replace(connection: &Connection, former: Option<&[Self]>) -> Result<Vec<Self>> {
         let former = match former {
             None => {
                 let identity = Self::learn(connection).await.map_err(|error| error::from_redis(&error))?;
@@ -38,7 +38,8 @@ impl Identity {
         let refused = "this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`";
         let identity = Self::learn(connection).await.map_err(failed)?.ok_or_else(|| unconfirmed(refused))?;
         for former in former.iter().filter(|former| former.run_id == identity.run_id) {
-            connection.call(&kill(&former.id), Route::Any).await.map_err(failed)?;
+            let killed = connection.send(vec![kill(&former.id)]).await.remove(0);
+            killed.map_err(failed)?;
         }
         Ok(identity.and_unclosed(former))
     }
@@ -54,55 +55,40 @@ impl Identity {
         kept
     }
 
-    async fn learn(connection: &mut Connection) -> RedisResult<Option<Self>> {
-        let mut questions = Pipeline::with_capacity(3);
-        questions.cmd("CLIENT").arg("INFO");
-        questions.cmd("INFO").arg("server");
-        // No client has this number: it only shows whether the command is allowed.
-        questions.add_command(kill(i64::MAX.to_string().as_bytes()));
-        let replies = connection.pipeline(&questions).await?.into_iter();
-        let texts: RedisResult<Vec<_>> = replies.map(|reply| reply.extract_error().map(text)).collect();
-        match texts.as_deref() {
-            Ok([Some(client), Some(server), _]) => Ok(Self::parse(client, server)),
-            Ok(_) => Ok(None),
+    async fn learn(connection: &Connection) -> RedisResult<Option<Self>> {
+        let questions = vec![
+            (redis::cmd("CLIENT").arg("INFO").clone(), Route::Any),
+            (redis::cmd("INFO").arg("server").clone(), Route::Any),
+            // No client has this number: it only shows whether the command is allowed.
+            kill(&i64::MAX.to_string()),
+        ];
+        let text = |reply: RedisResult<Value>| Ok(redis::from_redis_value(reply?).unwrap_or_default());
+        let replies = connection.send(questions).await;
+        match replies.into_iter().map(text).collect::<RedisResult<Vec<String>>>() {
+            Ok(texts) => Ok(Self::parse(&texts[0], &InfoDict::new(&texts[1]))),
             // Any other error may be gone the next time.
             Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(None),
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error),
         }
     }
 
-    fn parse(client: &[u8], server: &[u8]) -> Option<Self> {
+    fn parse(client: &str, server: &InfoDict) -> Option<Self> {
         // The same name may lead to another node of the cluster the next time.
-        if line(server, b"redis_mode:") == Some(b"cluster") {
+        if is_cluster(server) {
             return None;
         }
-        let field = |name: &[u8]| {
-            let mut fields = client.trim_ascii_end().split(|&byte| byte == b' ');
-            fields.find_map(|field| field.strip_prefix(name)).map(<[u8]>::to_vec)
-        };
-        let run_id = line(server, b"run_id:")?.to_vec();
-        Some(Self { id: field(b"id=")?, run_id })
+        let id = client.split_ascii_whitespace().find_map(|field| field.strip_prefix("id="))?;
+        Some(Self { id: id.to_owned(), run_id: server.get("run_id")? })
     }
 }
 
-/// The text of a reply, if it is one.
-pub(crate) fn text(reply: Value) -> Option<Vec<u8>> {
-    match reply {
-        Value::BulkString(text) => Some(text),
-        Value::VerbatimString { text, .. } => Some(text.into_bytes()),
-        _ => None,
-    }
+/// Whether the server is one node of a cluster.
+pub(crate) fn is_cluster(server: &InfoDict) -> bool {
+    server.get("redis_mode").is_some_and(|mode: String| mode == "cluster")
 }
 
-/// The value of a line of `INFO`; the name comes with its colon.
-pub(crate) fn line<'a>(info: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    info.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
-}
-
-fn kill(id: &[u8]) -> Cmd {
-    let mut command = redis::cmd("CLIENT");
-    command.arg("KILL").arg("ID").arg(id);
-    command
+fn kill(id: &str) -> (Cmd, Route<'static>) {
+    (redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).clone(), Route::Any)
 }
 
 pub(crate) fn unconfirmed(cause: &str) -> Error {
@@ -119,30 +105,29 @@ pub(crate) fn unconfirmed(cause: &str) -> Error {
 mod tests {
     use super::*;
 
-    const CLIENT: &[u8] = b"id=7 addr=10.0.0.9:4711 laddr=10.0.0.1:6379 fd=8 name= age=0 db=0\n";
+    const CLIENT: &str = "id=7 addr=10.0.0.9:4711 laddr=10.0.0.1:6379 fd=8 name= age=0 db=0\n";
 
     #[test]
     fn an_identity_is_number_and_process() {
-        let server =
-            b"# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\nrun_id:abc\r\ntcp_port:1\r\n";
-        let identity = Identity::parse(CLIENT, server).unwrap();
-        assert_eq!(identity.id, b"7");
-        assert_eq!(identity.run_id, b"abc");
-        assert_eq!(Identity::parse(b"fd=8\n", server), None);
-        assert_eq!(Identity::parse(CLIENT, b"redis_mode:standalone\r\n"), None);
+        let server = InfoDict::new(
+            "# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\nrun_id:abc\r\ntcp_port:1\r\n",
+        );
+        let identity = Identity::parse(CLIENT, &server).unwrap();
+        assert_eq!(identity.id, "7");
+        assert_eq!(identity.run_id, "abc");
+        assert_eq!(Identity::parse("fd=8\n", &server), None);
+        assert_eq!(Identity::parse(CLIENT, &InfoDict::new("redis_mode:standalone\r\n")), None);
     }
 
     #[test]
     fn node_of_a_cluster_has_no_identity() {
-        assert_eq!(Identity::parse(CLIENT, b"redis_mode:cluster\r\nrun_id:abc\r\n"), None);
+        let server = InfoDict::new("redis_mode:cluster\r\nrun_id:abc\r\n");
+        assert_eq!(Identity::parse(CLIENT, &server), None);
     }
 
     #[test]
     fn only_connections_to_other_processes_stay_remembered() {
-        let identity = |id: usize, run_id: usize| Identity {
-            id: id.to_string().into_bytes(),
-            run_id: run_id.to_string().into_bytes(),
-        };
+        let identity = |id: usize, run_id: usize| Identity { id: id.to_string(), run_id: run_id.to_string() };
         let former = [identity(1, 1), identity(2, 2)];
         assert_eq!(identity(3, 2).and_unclosed(&former), [identity(1, 1), identity(3, 2)]);
         let former: Vec<_> = (0..200).map(|number| identity(number, number)).collect();

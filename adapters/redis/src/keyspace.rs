@@ -1,10 +1,7 @@
 //! How Larder's keys become Redis keys, and back.
 
-use std::io::Write as _;
-
 use larder_core::{Key, Result};
 use larder_kit::stored_key;
-use redis::{RedisWrite, ToRedisArgs};
 
 /// What stands before every key: the escaped prefix and a colon, or nothing.
 ///
@@ -20,16 +17,15 @@ impl Keyspace {
         Self(if prefix.is_empty() { Vec::new() } else { format!("{escaped}:").into_bytes() })
     }
 
-    /// The Redis key of `key`, not yet put together.
-    pub(crate) fn full<'a>(&'a self, key: &'a Key) -> FullKey<'a> {
-        FullKey { prefix: &self.0, key: key.as_bytes() }
+    /// The Redis key of `key`.
+    pub(crate) fn full(&self, key: &Key) -> Vec<u8> {
+        [self.0.as_slice(), key.as_bytes()].concat()
     }
 
     /// The key that `full` stands for; `None` if it has another prefix, an error if no [`Key`] can
     /// name it.
     pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
-        let key = full.strip_prefix(self.0.as_slice())?;
-        Some(stored_key(key))
+        full.strip_prefix(self.0.as_slice()).map(stored_key)
     }
 
     /// The glob pattern for all keys that begin with `start`.
@@ -46,40 +42,12 @@ impl Keyspace {
     }
 }
 
-/// A Redis key in two parts; written into a command without being put together first.
-#[derive(Clone, Copy)]
-pub(crate) struct FullKey<'a> {
-    prefix: &'a [u8],
-    key: &'a [u8],
-}
-
-impl FullKey<'_> {
-    /// The length in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.prefix.len() + self.key.len()
-    }
-
-    /// The key in one piece, for what needs to see all of it.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn to_vec(self) -> Vec<u8> {
-        [self.prefix, self.key].concat()
-    }
-}
-
-impl ToRedisArgs for FullKey<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let mut argument = out.writer_for_next_arg();
-        // The writer is a buffer in memory: writing to it cannot fail.
-        let _ = argument.write_all(self.prefix).and_then(|()| argument.write_all(self.key));
-    }
-}
-
 /// Which node of a cluster a command goes to. One server takes them all.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
 pub(crate) enum Route<'a> {
     /// The master that has the key.
-    Key(FullKey<'a>),
+    Key(&'a [u8]),
     /// The master that has the slot.
     Slot(u16),
     /// Any node.
@@ -91,13 +59,7 @@ mod tests {
     use super::*;
 
     fn full(prefix: &str, key: &str) -> Vec<u8> {
-        let key = Key::new(key).unwrap();
-        let mut command = redis::Cmd::new();
-        command.arg(Keyspace::new(prefix).full(&key));
-        match command.args_iter().next() {
-            Some(redis::Arg::Simple(argument)) => argument.to_vec(),
-            _ => panic!("one argument"),
-        }
+        Keyspace::new(prefix).full(&Key::new(key).unwrap())
     }
 
     #[test]

@@ -109,9 +109,9 @@ mod config;
 mod connect;
 mod connection;
 mod connector;
-mod driver;
 mod endpoint;
 mod error;
+mod exchange;
 mod fence;
 mod keyspace;
 mod listing;
@@ -126,7 +126,7 @@ pub use crate::{
     config::{CompareAndSwap, Layout, OPTIONS, Protocol, RedisConfig},
     connection::Connection,
     endpoint::ENDPOINT_OPTIONS,
-    storage::RedisStorage,
+    exchange::RedisStorage,
 };
 
 /// The schemes of the URLs that this crate understands.

@@ -1,15 +1,19 @@
 //! Listings: `SCAN` over every master, page by page.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
-use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result};
+use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result, Storage};
 use larder_kit::{PageSize, Pager};
-use redis::Value;
+use redis::{InfoDict, Value};
 
 use crate::{
     active::ActiveConnection,
-    driver::{CHUNK, Driver},
     error::{self, unexpected_reply},
+    exchange::{CHUNK, RedisStorage},
     fence,
     keyspace::Route,
 };
@@ -27,7 +31,7 @@ const RESTARTS: u32 = 8;
 /// means nothing to it and keys would be missed. So the walk compares the server's `run_id` at both
 /// ends and begins again if it changed; keys then come twice, which this adapter's listings may.
 pub(crate) struct Listing {
-    driver: Arc<Driver>,
+    storage: Arc<RedisStorage>,
     pattern: Vec<u8>,
     values: bool,
     /// `None` until the walk begins.
@@ -37,7 +41,8 @@ pub(crate) struct Listing {
     cursor: Option<u64>,
     /// How many keys the server looks at in the next step.
     count: usize,
-    run_id: Option<Vec<u8>>,
+    /// The process that the walk over this master began with.
+    run_id: Option<String>,
     restarts: u32,
     /// Found, and still to be read.
     keys: Vec<Key>,
@@ -48,38 +53,37 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub(crate) fn new(driver: &Arc<Driver>, options: &ListOptions) -> Self {
+    pub(crate) fn new(storage: Arc<RedisStorage>, options: &ListOptions) -> Self {
         Self {
-            driver: Arc::clone(driver),
-            pattern: driver.keyspace.pattern(&options.prefix),
+            pattern: storage.keyspace.pattern(&options.prefix),
             values: options.values,
             masters: None,
             master: 0,
             cursor: None,
-            count: options.page(driver.scan_count),
+            count: options.page(storage.scan_count),
             run_id: None,
             restarts: 0,
             keys: Vec::new(),
             page: PageSize::new(FIRST_PAGE, CHUNK),
             wanted: options.limit.map_or(usize::MAX, NonZeroUsize::get),
+            storage,
         }
     }
 
     /// The keys that one step finds; `None` at the end. A key that Larder cannot name is an error.
     async fn step(&mut self) -> Result<Option<Vec<Result<Key>>>> {
-        let connection = self.driver.client.acquire().await?;
+        let connection = self.storage.client.acquire().await?;
         let masters = match self.masters.take() {
             Some(masters) => masters,
             None => masters(&connection).await?,
         };
         let Some(slots) = masters.values().nth(self.master) else {
-            if !connection.is_cluster() || self::masters(&connection).await? == masters {
+            if self::masters(&connection).await? == masters {
                 return Ok(None);
             }
             // Slots have moved: keys may have gone from a node not yet seen to one seen before.
             self.master = 0;
-            self.restart()?;
-            return Ok(Some(Vec::new()));
+            return self.restart().map(Some);
         };
         let route = slots.first().map_or(Route::Any, |&(first, _)| Route::Slot(first));
         self.masters = Some(masters);
@@ -89,12 +93,9 @@ impl Listing {
                 0
             }
             // The walk over this master has ended.
+            Some(0) if run_id(&connection, route).await? != self.run_id => return self.restart().map(Some),
             Some(0) => {
-                if run_id(&connection, route).await? == self.run_id {
-                    self.master += 1;
-                } else {
-                    self.restart()?;
-                }
+                self.master += 1;
                 return Ok(Some(Vec::new()));
             }
             Some(cursor) => cursor,
@@ -102,23 +103,21 @@ impl Listing {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(&self.pattern);
         scan.arg("COUNT").arg(self.count).arg("TYPE").arg("string");
-        let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(&scan, route).await?;
+        let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(scan, route).await?;
         self.cursor = Some(cursor);
         // Few of the server's keys may have the prefix: a limit is not kept to for long.
-        self.count = self.count.saturating_mul(2).min(self.driver.scan_count);
-        Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
+        self.count = self.count.saturating_mul(2).min(self.storage.scan_count);
+        Ok(Some(keys.iter().filter_map(|full| self.storage.keyspace.parse(full)).collect()))
     }
 
-    fn restart(&mut self) -> Result<()> {
+    /// Allows for another walk over a master, or over all of them. It has found nothing yet.
+    fn restart(&mut self) -> Result<Vec<Result<Key>>> {
         self.restarts += 1;
-        self.cursor = None;
-        if self.restarts > RESTARTS {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the servers were replaced again and again during the listing",
-            ));
+        if self.restarts <= RESTARTS {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let message = "the servers were replaced again and again during the listing";
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
 
@@ -126,17 +125,14 @@ impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         if self.keys.is_empty() {
             let Some(keys) = self.step().await? else { return Ok(None) };
-            if !self.values {
-                return Ok(Some(keys.into_iter().map(|key| key.map(Entry::key)).collect()));
-            }
-            let mut unnameable = Vec::new();
-            let nameable = |key: Result<Key>| key.map_err(|error| unnameable.push(Err(error))).ok();
-            self.keys.extend(keys.into_iter().filter_map(nameable));
-            return Ok(Some(unnameable));
+            let (to_read, page): (Vec<_>, Vec<_>) =
+                keys.into_iter().partition(|key| self.values && key.is_ok());
+            self.keys.extend(to_read.into_iter().flatten());
+            return Ok(Some(page.into_iter().map(|key| key.map(Entry::key)).collect()));
         }
         let rest = self.keys.split_off(self.page.entries().min(self.wanted).min(self.keys.len()));
         let keys = std::mem::replace(&mut self.keys, rest);
-        let records = self.driver.read_many(&keys, &ReadOptions::new().with_ttl()).await;
+        let records = self.storage.read_many(&keys, &ReadOptions::new().with_ttl()).await;
         let mut page = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for (key, record) in keys.into_iter().zip(records) {
@@ -159,31 +155,29 @@ impl Pager for Listing {
 
 /// The id of the server process; `None` where this user may not ask. Refuses one node of
 /// a cluster, whose listing would lack the keys of the others.
-async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<Vec<u8>>> {
-    let mut command = redis::cmd("INFO");
-    command.arg("server");
-    let text = match connection.call(&command, route).await {
-        Ok(reply) => fence::text(reply).unwrap_or_default(),
-        Err(error) if error::is_forbidden(&error) => return Ok(None),
-        Err(error) => return Err(connection.error(&error)),
+async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<String>> {
+    let info: InfoDict = match connection.query(redis::cmd("INFO").arg("server").clone(), route).await {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            return Ok(None);
+        }
+        info => info?,
     };
-    if matches!(route, Route::Any) && fence::line(&text, b"redis_mode:") == Some(b"cluster") {
-        return Err(error::node_of_a_cluster());
+    if matches!(route, Route::Any) && fence::is_cluster(&info) {
+        return Err(error::configuration(error::NODE_OF_A_CLUSTER));
     }
-    Ok(fence::line(&text, b"run_id:").map(<[u8]>::to_vec))
+    Ok(info.get("run_id"))
 }
 
 /// The masters by their names, each with its ranges of slots. One server has neither.
-type Masters = BTreeMap<Vec<u8>, Vec<(u16, u16)>>;
+type Masters = BTreeMap<Vec<u8>, BTreeSet<(u16, u16)>>;
 
 /// All masters that there are now.
 async fn masters(connection: &ActiveConnection) -> Result<Masters> {
     if !connection.is_cluster() {
-        return Ok(Masters::from([(Vec::new(), Vec::new())]));
+        return Ok(Masters::from([<_>::default()]));
     }
-    let mut command = redis::cmd("CLUSTER");
-    command.arg("SLOTS");
-    parse_slots(connection.query(&command, Route::Any).await?).ok_or_else(unexpected_reply)
+    let slots = connection.query(redis::cmd("CLUSTER").arg("SLOTS").clone(), Route::Any).await?;
+    parse_slots(slots).ok_or_else(unexpected_reply)
 }
 
 /// Reads the reply of `CLUSTER SLOTS`; `None` if it is something else.
@@ -194,9 +188,8 @@ fn parse_slots(ranges: Vec<Vec<Value>>) -> Option<Masters> {
         // Address, port, name.
         let [_, _, Value::BulkString(name), ..] = &master[..] else { return None };
         let slots = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-        masters.entry(name.clone()).or_default().push(slots);
+        masters.entry(name.clone()).or_default().insert(slots);
     }
-    masters.values_mut().for_each(|slots| slots.sort_unstable());
     Some(masters)
 }
 
@@ -218,8 +211,8 @@ mod tests {
     fn ranges_are_gathered_by_master() {
         let reply = vec![range(9, 20, "a"), range(3, 8, "b"), range(0, 2, "a")];
         let masters = parse_slots(reply).unwrap();
-        assert_eq!(masters[&b"a"[..]], [(0, 2), (9, 20)]);
-        assert_eq!(masters[&b"b"[..]], [(3, 8)]);
+        assert_eq!(masters[&b"a"[..]], [(0, 2), (9, 20)].into());
+        assert_eq!(masters[&b"b"[..]], [(3, 8)].into());
     }
 
     #[test]

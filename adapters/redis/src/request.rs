@@ -7,12 +7,11 @@ use std::sync::{
 
 use bytes::Bytes;
 use larder_core::{Action, Condition, Error, Expiry, ReadOptions, Record, Result, Version};
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use crate::{
     config::CompareAndSwap,
     error::{self, unexpected_reply},
-    keyspace::FullKey,
 };
 
 /// The largest old value that is sent along to be compared; of a larger one only the digest is.
@@ -88,7 +87,7 @@ impl Features {
     }
 }
 
-/// How a request is sent.
+/// How an operation is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As a command of the server's own.
@@ -101,22 +100,16 @@ pub(crate) enum Form {
 
 /// An operation on one key: one command, one round trip.
 #[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    pub(crate) key: FullKey<'a>,
-    pub(crate) operation: Operation<'a>,
-}
-
-#[derive(Clone, Copy)]
 pub(crate) enum Operation<'a> {
     /// With the value, if it touches.
     Read(&'a ReadOptions),
     Change(&'a Action, &'a Condition),
 }
 
-impl Request<'_> {
+impl Operation<'_> {
     /// The form to send first.
     pub(crate) fn form(&self, features: &Features) -> Form {
-        let native = match self.operation {
+        let native = match *self {
             Operation::Read(options) if options.touch.is_some() => {
                 !features.lacks_getex.load(Ordering::Relaxed)
             }
@@ -134,11 +127,14 @@ impl Request<'_> {
 
     /// The form to send next if `error` says that the server does not know `form`. It did nothing then.
     pub(crate) fn fallback(&self, form: Form, error: &RedisError, features: &Features) -> Option<Form> {
-        let lacks = match (self.operation, form) {
-            (_, Form::Script) if error::is_missing_script(error) => return Some(Form::Source),
-            (Operation::Read(_), Form::Native) if error::is_unknown_command(error) => &features.lacks_getex,
+        let says = |words| error::says(error, words);
+        let lacks = match (*self, form) {
+            (_, Form::Script) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                return Some(Form::Source);
+            }
+            (Operation::Read(_), Form::Native) if says("unknown command") => &features.lacks_getex,
             (Operation::Change(_, Condition::At(_)), Form::Native)
-                if features.cas == CompareAndSwap::Auto && error::is_syntax_error(error) =>
+                if features.cas == CompareAndSwap::Auto && says("syntax error") =>
             {
                 &features.lacks_ifeq
             }
@@ -148,8 +144,8 @@ impl Request<'_> {
         Some(Form::Script)
     }
 
-    pub(crate) fn command(&self, form: Form) -> Cmd {
-        let (script, native, size) = match self.operation {
+    pub(crate) fn command(&self, key: &[u8], form: Form) -> Cmd {
+        let (script, native, size) = match *self {
             Operation::Read(options) if options.touch.is_some() => (&READ, "GETEX", 0),
             Operation::Read(options) if options.value => (&READ, "GET", 0),
             Operation::Read(options) if options.ttl => (&READ, "PTTL", 0),
@@ -157,13 +153,13 @@ impl Request<'_> {
             Operation::Change(action @ Action::Put(value, _), _) => (&CHANGE, name(action), value.len()),
             Operation::Change(action, _) => (&CHANGE, name(action), 0),
         };
-        let mut command = Cmd::with_capacity(9, 128 + self.key.len() + size);
+        let mut command = Cmd::with_capacity(9, 128 + key.len() + size);
         match form {
-            Form::Native => command.arg(native).arg(self.key),
-            Form::Script => command.arg("EVALSHA").arg(&script.digest).arg(1).arg(self.key),
-            Form::Source => command.arg("EVAL").arg(script.source).arg(1).arg(self.key),
+            Form::Native => command.arg(native).arg(key),
+            Form::Script => command.arg("EVALSHA").arg(&script.digest).arg(1).arg(key),
+            Form::Source => command.arg("EVAL").arg(script.source).arg(1).arg(key),
         };
-        match self.operation {
+        match *self {
             Operation::Read(options) => match options.touch {
                 None => {}
                 Some(Expiry::Never) => _ = command.arg("PERSIST"),
@@ -259,10 +255,9 @@ pub(crate) fn changed(condition: &Condition, reply: &Value) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::{ErrorKind, Key};
+    use larder_core::ErrorKind;
 
     use super::*;
-    use crate::keyspace::Keyspace;
 
     fn refused(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
@@ -271,10 +266,8 @@ mod tests {
 
     /// The words of the command in its first form, without the key.
     fn words(operation: Operation<'_>, form: Form) -> String {
-        let (keyspace, key) = (Keyspace::new(""), Key::new("k").unwrap());
-        let request = Request { key: keyspace.full(&key), operation };
-        let words = request
-            .command(form)
+        let words = operation
+            .command(b"k", form)
             .args_iter()
             .map(|word| match word {
                 redis::Arg::Simple(word) => String::from_utf8(word.to_vec()).unwrap(),
@@ -329,13 +322,11 @@ mod tests {
 
     #[test]
     fn missing_features_are_remembered() {
-        let (keyspace, key) = (Keyspace::new(""), Key::new("k").unwrap());
         let action = Action::Put("new".into(), Expiry::Never);
         let at = |length| Condition::At(Version::from_content(vec![0; length].into()));
         let (small, large) = (at(IFEQ_LIMIT), at(IFEQ_LIMIT + 1));
-        let request = |operation| Request { key: keyspace.full(&key), operation };
-        let write = request(Operation::Change(&action, &small));
-        let overwrite = request(Operation::Change(&action, &large));
+        let write = Operation::Change(&action, &small);
+        let overwrite = Operation::Change(&action, &large);
         let unknown = refused("ERR syntax error");
         let features = Features::new(CompareAndSwap::Auto);
         assert_eq!(overwrite.form(&features), Form::Script);
@@ -352,7 +343,7 @@ mod tests {
         assert_eq!(overwrite.form(&forced), Form::Native);
 
         let options = ReadOptions::new().with_touch(Expiry::Never);
-        let read = request(Operation::Read(&options));
+        let read = Operation::Read(&options);
         assert_eq!(read.form(&features), Form::Native);
         let unknown = refused("ERR unknown command 'GETEX', with args beginning with: 'k' 'PERSIST'");
         assert_eq!(read.fallback(Form::Native, &unknown, &features), Some(Form::Script));

@@ -1,6 +1,6 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
@@ -11,11 +11,11 @@ use larder_kit::{Batch, Limits, pages};
 use redis::Value;
 
 use crate::{
-    driver::{CHUNK, Driver},
-    error::{NAME, unexpected_reply},
+    error::NAME,
+    exchange::{CHUNK, RedisStorage},
     keyspace::Route,
     listing::Listing,
-    request::{Operation, changed},
+    request::{Operation, changed, record},
 };
 
 /// How much of a batch goes out at once.
@@ -31,28 +31,21 @@ const INFO: Info = Info::minimal(NAME)
     // The largest value that any server takes.
     .with_max_value(512 * 1024 * 1024);
 
-/// A storage on Redis or Valkey.
-pub struct RedisStorage {
-    pub(crate) driver: Arc<Driver>,
-}
-
 impl RedisStorage {
     async fn change(&self, key: &Key, action: &Action, condition: &Condition) -> Result<bool> {
-        let request = self.driver.request(key, Operation::Change(action, condition));
-        let reply = self.driver.exchange(&[request]).await.pop();
-        changed(condition, &reply.unwrap_or_else(|| Err(unexpected_reply()))?)
+        let reply = self.exchange(vec![(key, Operation::Change(action, condition))]).await.remove(0);
+        changed(condition, &reply?)
     }
 }
 
 #[async_trait]
 impl Storage for RedisStorage {
     fn info(&self) -> Info {
-        if self.driver.client.fenced { INFO.with_fencing() } else { INFO }
+        if self.client.fenced { INFO.with_fencing() } else { INFO }
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let record = self.driver.read_many(std::slice::from_ref(key), options).await.pop();
-        record.unwrap_or_else(|| Err(unexpected_reply()))
+        self.read_many(std::slice::from_ref(key), options).await.remove(0)
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -69,39 +62,51 @@ impl Storage for RedisStorage {
         self.change(key, &Action::Touch(expiry), &options.condition).await
     }
 
+    /// Not by `MGET`: it answers nil for a key of another type, and an error is not an absence.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        self.driver.read_many(keys, options).await
+        let mut records: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
+        // A touch, if it is all that is asked for: a read would transfer the value.
+        let touch = options.touch.filter(|_| !options.value).map(Action::Touch);
+        let operation = match &touch {
+            Some(touch) => Operation::Change(touch, &Condition::Any),
+            None => Operation::Read(options),
+        };
+        for chunk in keys.chunks(CHUNK) {
+            if let Some(error) = records.last().and_then(|last| last.as_ref().err()?.unsent()) {
+                records.resize(keys.len(), Err(error));
+                break;
+            }
+            let replies = self.exchange(chunk.iter().map(|key| (key, operation)).collect()).await;
+            records.extend(replies.into_iter().map(|reply| record(options, reply?)));
+        }
+        records
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         let mut batch = Batch::new(changes, LIMITS);
         while let Some(round) = batch.next_round() {
-            let requests: Vec<_> = round
-                .changes()
+            let changes = round.changes();
+            let operations = changes
                 .iter()
-                .map(|change| {
-                    let operation = Operation::Change(&change.action, &change.condition);
-                    self.driver.request(&change.key, operation)
-                })
-                .collect();
-            let replies = self.driver.exchange(&requests).await;
-            let applied = round.changes().iter().zip(replies).map(|(change, reply)| applied(change, &reply?));
-            let results = applied.collect();
+                .map(|change| (&change.key, Operation::Change(&change.action, &change.condition)));
+            let replies = self.exchange(operations.collect()).await;
+            let results =
+                changes.iter().zip(replies).map(|(change, reply)| applied(change, &reply?)).collect();
             batch.done(round, Ok(results));
         }
         batch.into_results()
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        pages(Listing::new(&self.driver, &options))
+        pages(Listing::new(self, &options))
     }
 
     async fn ping(&self) -> Result<()> {
-        self.driver.client.acquire().await?.query(&redis::cmd("PING"), Route::Any).await
+        self.client.acquire().await?.query(redis::cmd("PING"), Route::Any).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.driver.client.close();
+        self.client.close();
         Ok(())
     }
 }
@@ -113,10 +118,4 @@ fn applied(change: &Change, reply: &Value) -> Result<Applied> {
         Action::Delete => Applied::Deleted(done),
         Action::Touch(_) => Applied::Touched(done),
     })
-}
-
-impl fmt::Debug for RedisStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStorage").field("fenced", &self.driver.client.fenced).finish_non_exhaustive()
-    }
 }

@@ -26,26 +26,23 @@ impl RedisConfig {
     pub(crate) fn certificates(&self) -> Result<Option<redis::TlsCertificates>> {
         use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-        let read = |path: &PathBuf, option: &str| {
-            std::fs::read(path).map_err(|error| {
+        let read = |path: &Option<PathBuf>, option: &str| {
+            let contents = path.as_ref().map(std::fs::read).transpose();
+            contents.map_err(|error| {
                 configuration(format!("the file of `{option}` cannot be read")).with_source(error)
             })
         };
-        let root_cert = self.tls_ca.as_ref().map(|path| read(path, "tls_ca")).transpose()?;
+        let root_cert = read(&self.tls_ca, "tls_ca")?;
         if let Some(pem) = &root_cert
             && !matches!(CertificateDer::pem_slice_iter(pem).next(), Some(Ok(_)))
         {
             return Err(configuration("the file of `tls_ca` holds no certificate in PEM form"));
         }
-        let client_tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(redis::ClientTlsConfig {
-                client_cert: read(certificate, "tls_cert")?,
-                client_key: read(key, "tls_key")?,
-            }),
-            _ => None,
-        };
-        let nothing = root_cert.is_none() && client_tls.is_none();
-        Ok((!nothing).then_some(redis::TlsCertificates { client_tls, root_cert }))
+        let own = read(&self.tls_cert, "tls_cert")?.zip(read(&self.tls_key, "tls_key")?);
+        let client_tls =
+            own.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+        let given = root_cert.is_some() || client_tls.is_some();
+        Ok(given.then_some(redis::TlsCertificates { client_tls, root_cert }))
     }
 }
 

@@ -1,0 +1,62 @@
+//! Sending operations, many at once.
+
+use std::fmt;
+
+use larder_core::{Key, Result};
+use redis::Value;
+
+use crate::{
+    client::Client,
+    keyspace::{Keyspace, Route},
+    request::{Features, Form, Operation},
+};
+
+/// How many operations go out at once.
+pub(crate) const CHUNK: usize = 256;
+
+/// A storage on Redis or Valkey.
+pub struct RedisStorage {
+    pub(crate) client: Client,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) features: Features,
+    pub(crate) scan_count: usize,
+}
+
+impl RedisStorage {
+    /// Sends all operations, to one server as a pipeline, to a cluster side by side. Returns one reply for
+    /// each, in their order.
+    pub(crate) async fn exchange(&self, operations: Vec<(&Key, Operation<'_>)>) -> Vec<Result<Value>> {
+        let connection = match self.client.acquire().await {
+            Ok(connection) => connection,
+            Err(error) => return vec![Err(error); operations.len()],
+        };
+        let (keys, operations): (Vec<_>, Vec<_>) =
+            operations.into_iter().map(|(key, operation)| (self.keyspace.full(key), operation)).unzip();
+        let mut replies = vec![Ok(Value::Nil); keys.len()];
+        let first = operations.iter().map(|operation| operation.form(&self.features));
+        let mut waiting: Vec<(usize, Form)> = first.enumerate().collect();
+        while !waiting.is_empty() {
+            let command = |&(place, form): &(usize, Form)| {
+                let key: &[u8] = &keys[place];
+                (operations[place].command(key, form), Route::Key(key))
+            };
+            let sent = connection.send(waiting.iter().map(command).collect()).await;
+            let mut refused = Vec::new();
+            for ((place, form), reply) in waiting.into_iter().zip(sent) {
+                let error = reply.as_ref().err();
+                match error.and_then(|error| operations[place].fallback(form, error, &self.features)) {
+                    Some(form) => refused.push((place, form)),
+                    None => replies[place] = reply.map_err(|error| self.client.error(&connection, &error)),
+                }
+            }
+            waiting = refused;
+        }
+        replies
+    }
+}
+
+impl fmt::Debug for RedisStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStorage").field("fenced", &self.client.fenced).finish_non_exhaustive()
+    }
+}
