@@ -1,7 +1,5 @@
 //! Certificates for TLS.
 
-use std::path::PathBuf;
-
 use larder_core::Result;
 
 use crate::{config::RedisConfig, error::configuration};
@@ -24,6 +22,8 @@ impl RedisConfig {
     /// Reads the files. `None`: trust the system's authorities and show no certificate.
     #[cfg(feature = "tls")]
     pub(crate) fn certificates(&self) -> Result<Option<redis::TlsCertificates>> {
+        use std::path::PathBuf;
+
         use rustls::pki_types::{CertificateDer, pem::PemObject};
 
         let read = |path: &Option<PathBuf>, option: &str| {
