@@ -45,6 +45,7 @@ impl Condition {
 
 /// One change of a batch; see [`Storage::apply`](crate::Storage::apply).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct Change {
     /// The key of the entry to change.
@@ -70,25 +71,21 @@ pub enum Action {
 
 impl Change {
     /// Writes `value` under `key`.
-    #[must_use]
     pub fn put(key: Key, value: impl Into<Bytes>, expiry: Expiry) -> Self {
         Self { key, action: Action::Put(value.into(), expiry), condition: Condition::Any }
     }
 
     /// Deletes the entry under `key`.
-    #[must_use]
     pub const fn delete(key: Key) -> Self {
         Self { key, action: Action::Delete, condition: Condition::Any }
     }
 
     /// Gives the entry under `key` a new expiry.
-    #[must_use]
     pub const fn touch(key: Key, expiry: Expiry) -> Self {
         Self { key, action: Action::Touch(expiry), condition: Condition::Any }
     }
 
     /// The same change, if `condition` holds.
-    #[must_use]
     pub fn on(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self

@@ -41,10 +41,8 @@ pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     /// As [`encode`](Codec::encode); [`ErrorKind::Codec`] if the bytes do not decode.
     fn encode_readable<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Bytes> {
         let bytes = self.encode(value)?;
-        match self.decode::<T>(&bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(not_readable(error)),
-        }
+        self.decode::<T>(&bytes).map_err(not_readable)?;
+        Ok(bytes)
     }
 }
 
@@ -106,14 +104,8 @@ impl Codec for Json {
             None => Err(error),
         });
         decoded.map_err(|error| {
-            let place = format_args!(
-                " ({:?} error at line {}, column {})",
-                error.classify(),
-                error.line(),
-                error.column()
-            )
-            .to_string();
-            decode_error(self.name(), place)
+            let (kind, line, column) = (error.classify(), error.line(), error.column());
+            decode_error(self.name(), format!(" ({kind:?} error at line {line}, column {column})"))
         })
     }
 }

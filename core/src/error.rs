@@ -38,43 +38,76 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// What kind of thing went wrong. Programs decide by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The store cannot be reached, is starting, stopping or too busy. Trying again may work; a
-    /// write that failed so may or may not have happened.
-    Unavailable,
-    /// The store did not answer in time. Trying again may work; a write that failed this way may or may
-    /// not have happened.
-    Timeout,
-    /// The condition of a change did not hold. Read again, then decide.
-    Conflict,
-    /// The text cannot be a key, or the layout in use cannot store this key.
-    InvalidKey,
-    /// The store's form for values (JSON, say) cannot hold this value.
-    InvalidValue,
-    /// The value is larger than the store takes.
-    TooLarge,
-    /// The store has no room: its disk, its memory or its bound is exhausted.
-    StorageFull,
-    /// What is stored is damaged or was not written by this adapter.
-    Corrupt,
-    /// A value could not be encoded, or the stored bytes do not decode as the type asked for.
-    Codec,
-    /// What is stored was written by a newer version of the program, and stays as it is: let that
-    /// version run.
-    VersionTooNew,
-    /// This adapter, in this layout, does not do that.
-    Unsupported,
-    /// A URL, an option, a table's shape or the like is wrong and must be put right first.
-    InvalidConfig,
-    /// The store refused: wrong password, missing permission.
-    PermissionDenied,
-    /// The storage has been closed.
-    Closed,
-    /// Anything else; the message and the source say what.
-    Other,
+/// Declares an enum whose variants have names.
+macro_rules! named {
+    (
+        $(#[$outer:meta])*
+        pub enum $enum:ident {
+            $($(#[$inner:meta])* $variant:ident = $name:literal,)+
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $enum {
+            $($(#[$inner])* $variant,)+
+        }
+
+        impl $enum {
+            /// The name, as errors and traces show it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+named! {
+    /// What kind of thing went wrong. Programs decide by it.
+    pub enum ErrorKind {
+        /// The store cannot be reached, is starting, stopping or too busy. Trying again may work; a
+        /// write that failed so may or may not have happened.
+        Unavailable = "unavailable",
+        /// The store did not answer in time. Trying again may work; a write that failed this way may or may
+        /// not have happened.
+        Timeout = "timeout",
+        /// The condition of a change did not hold. Read again, then decide.
+        Conflict = "conflict",
+        /// The text cannot be a key, or the layout in use cannot store this key.
+        InvalidKey = "invalid key",
+        /// The store's form for values (JSON, say) cannot hold this value.
+        InvalidValue = "invalid value",
+        /// The value is larger than the store takes.
+        TooLarge = "too large",
+        /// The store has no room: its disk, its memory or its bound is exhausted.
+        StorageFull = "storage full",
+        /// What is stored is damaged or was not written by this adapter.
+        Corrupt = "corrupt",
+        /// A value could not be encoded, or the stored bytes do not decode as the type asked for.
+        Codec = "codec",
+        /// What is stored was written by a newer version of the program, and stays as it is: let that
+        /// version run.
+        VersionTooNew = "version too new",
+        /// This adapter, in this layout, does not do that.
+        Unsupported = "unsupported",
+        /// A URL, an option, a table's shape or the like is wrong and must be put right first.
+        InvalidConfig = "invalid configuration",
+        /// The store refused: wrong password, missing permission.
+        PermissionDenied = "permission denied",
+        /// The storage has been closed.
+        Closed = "closed",
+        /// Anything else; the message and the source say what.
+        Other = "other",
+    }
 }
 
 /// Whether a change that failed has happened.
@@ -87,34 +120,43 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The operation that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[allow(missing_docs)] // Each is the method of that name.
-pub enum Operation {
-    Connect,
-    Setup,
-    Read,
-    Write,
-    Delete,
-    Touch,
-    Apply,
-    List,
-    ReadMany,
-    Clear,
-    PurgeExpired,
-    Ping,
-    Flush,
-    Close,
+named! {
+    /// The operation that failed.
+    #[allow(missing_docs)] // Each is the method of that name.
+    pub enum Operation {
+        Connect = "connect",
+        Setup = "set up",
+        Read = "read",
+        Write = "write",
+        Delete = "delete",
+        Touch = "touch",
+        Apply = "apply",
+        List = "list",
+        ReadMany = "read many",
+        Clear = "clear",
+        PurgeExpired = "purge expired",
+        Ping = "ping",
+        Flush = "flush",
+        Close = "close",
+    }
 }
 
 impl Error {
     /// An error of `kind`; the message says what is wrong and what to do about it, and contains no
     /// key, value or secret.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let outcome = match kind {
+            ErrorKind::Conflict
+            | ErrorKind::InvalidKey
+            | ErrorKind::InvalidValue
+            | ErrorKind::TooLarge
+            | ErrorKind::Codec
+            | ErrorKind::Unsupported => Outcome::NotApplied,
+            _ => Outcome::Unknown,
+        };
         Self(Arc::new(Inner {
             kind,
-            outcome: kind.outcome(),
+            outcome,
             adapter: None,
             operation: None,
             fingerprint: None,
@@ -283,21 +325,6 @@ impl Error {
     }
 }
 
-impl ErrorKind {
-    /// What an error of this kind proves about a change.
-    const fn outcome(self) -> Outcome {
-        match self {
-            Self::Conflict
-            | Self::InvalidKey
-            | Self::InvalidValue
-            | Self::TooLarge
-            | Self::Codec
-            | Self::Unsupported => Outcome::NotApplied,
-            _ => Outcome::Unknown,
-        }
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(adapter) = self.0.adapter {
@@ -332,65 +359,6 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
-    }
-}
-
-impl Operation {
-    /// The operation's name, as errors and traces show it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Setup => "set up",
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Delete => "delete",
-            Self::Touch => "touch",
-            Self::Apply => "apply",
-            Self::List => "list",
-            Self::ReadMany => "read many",
-            Self::Clear => "clear",
-            Self::PurgeExpired => "purge expired",
-            Self::Ping => "ping",
-            Self::Flush => "flush",
-            Self::Close => "close",
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl ErrorKind {
-    /// The kind's name, as the traces show it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::Timeout => "timeout",
-            Self::Conflict => "conflict",
-            Self::InvalidKey => "invalid key",
-            Self::InvalidValue => "invalid value",
-            Self::TooLarge => "too large",
-            Self::StorageFull => "storage full",
-            Self::Corrupt => "corrupt",
-            Self::Codec => "codec",
-            Self::VersionTooNew => "version too new",
-            Self::Unsupported => "unsupported",
-            Self::InvalidConfig => "invalid configuration",
-            Self::PermissionDenied => "permission denied",
-            Self::Closed => "closed",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -90,13 +90,11 @@ impl Expiry {
     /// deadline has come. An absent deadline is [`Expiry::Never`].
     #[must_use]
     pub fn until(deadline: Option<i64>, now: i64) -> Option<Self> {
-        match deadline {
-            None => Some(Self::Never),
-            Some(deadline) => u64::try_from(deadline.saturating_sub(now))
-                .ok()
-                .filter(|&remaining| remaining > 0)
-                .map(Self::after_millis),
-        }
+        let Some(deadline) = deadline else {
+            return Some(Self::Never);
+        };
+        let remaining = u64::try_from(deadline.saturating_sub(now)).ok()?;
+        (remaining > 0).then_some(Self::after_millis(remaining))
     }
 }
 

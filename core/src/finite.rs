@@ -5,67 +5,36 @@ use std::fmt;
 use serde::{
     Serialize, Serializer,
     ser::{
-        Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+        SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
         SerializeTupleStruct, SerializeTupleVariant,
     },
 };
 
-/// Whether every floating-point number in `value` is finite. serde_json writes the others as `null`,
-/// and an optional number would be read back as absent.
+/// Whether every floating-point number in `value`, which can be serialized, is finite. serde_json writes
+/// the others as `null`, and an optional number would be read back as absent.
 pub(crate) fn is_finite<T: Serialize + ?Sized>(value: &T) -> bool {
-    !matches!(value.serialize(Finite), Err(Stopped::NotFinite))
+    value.serialize(Finite).is_ok()
 }
 
-/// Writes nothing.
-#[derive(Clone, Copy)]
+/// Writes nothing. Fails at a number that is not finite.
+#[derive(Clone, Copy, Default)]
 struct Finite;
 
-#[derive(Debug)]
-enum Stopped {
-    NotFinite,
-    /// The type cannot be serialized. The encoder says so too.
-    Other,
+fn check(finite: bool) -> fmt::Result {
+    if finite { Ok(()) } else { Err(fmt::Error) }
 }
 
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a finite number")
-    }
-}
-
-impl std::error::Error for Stopped {}
-
-impl Error for Stopped {
-    fn custom<T: fmt::Display>(_message: T) -> Self {
-        Self::Other
-    }
-}
-
-type Checked = Result<(), Stopped>;
-
-fn check(finite: bool) -> Checked {
-    if finite { Ok(()) } else { Err(Stopped::NotFinite) }
-}
-
-macro_rules! fine {
-    ($($method:ident($($argument:ty),*);)+) => {$(
-        fn $method(self, $(_: $argument),*) -> Checked {
-            Ok(())
-        }
-    )+};
-}
-
-macro_rules! opens {
-    ($($method:ident($($argument:ty),*);)+) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<Self, Stopped> {
-            Ok(self)
+macro_rules! accept {
+    ($returned:ty: $($method:ident($($argument:ty),*);)+) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<$returned, fmt::Error> {
+            Ok(<$returned>::default())
         }
     )+};
 }
 
 impl Serializer for Finite {
     type Ok = ();
-    type Error = Stopped;
+    type Error = fmt::Error;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -74,15 +43,16 @@ impl Serializer for Finite {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    fn serialize_f32(self, value: f32) -> Checked {
+    fn serialize_f32(self, value: f32) -> fmt::Result {
         check(value.is_finite())
     }
 
-    fn serialize_f64(self, value: f64) -> Checked {
+    fn serialize_f64(self, value: f64) -> fmt::Result {
         check(value.is_finite())
     }
 
-    fine! {
+    accept! {
+        ():
         serialize_bool(bool);
         serialize_i8(i8);
         serialize_i16(i16);
@@ -103,11 +73,11 @@ impl Serializer for Finite {
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> fmt::Result {
         value.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Checked {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> fmt::Result {
         value.serialize(self)
     }
 
@@ -117,11 +87,12 @@ impl Serializer for Finite {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Checked {
+    ) -> fmt::Result {
         value.serialize(self)
     }
 
-    opens! {
+    accept! {
+        Self:
         serialize_seq(Option<usize>);
         serialize_tuple(usize);
         serialize_tuple_struct(&'static str, usize);
@@ -132,22 +103,24 @@ impl Serializer for Finite {
     }
 
     // Not formatted first, as the default would.
-    fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Checked {
+    fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> fmt::Result {
         Ok(())
     }
 }
 
 macro_rules! compound {
-    ($($compound:ident $method:ident($($name:ty)?);)+) => {$(
+    ($($compound:ident: $($method:ident($($name:ty)?)),+;)+) => {$(
         impl $compound for Finite {
             type Ok = ();
-            type Error = Stopped;
+            type Error = fmt::Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Checked {
-                value.serialize(*self)
-            }
+            $(
+                fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> fmt::Result {
+                    value.serialize(*self)
+                }
+            )+
 
-            fn end(self) -> Checked {
+            fn end(self) -> fmt::Result {
                 Ok(())
             }
         }
@@ -155,29 +128,13 @@ macro_rules! compound {
 }
 
 compound! {
-    SerializeSeq serialize_element();
-    SerializeTuple serialize_element();
-    SerializeTupleStruct serialize_field();
-    SerializeTupleVariant serialize_field();
-    SerializeStruct serialize_field(&'static str);
-    SerializeStructVariant serialize_field(&'static str);
-}
-
-impl SerializeMap for Finite {
-    type Ok = ();
-    type Error = Stopped;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Checked {
-        key.serialize(*self)
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Checked {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Checked {
-        Ok(())
-    }
+    SerializeSeq: serialize_element();
+    SerializeTuple: serialize_element();
+    SerializeTupleStruct: serialize_field();
+    SerializeTupleVariant: serialize_field();
+    SerializeMap: serialize_key(), serialize_value();
+    SerializeStruct: serialize_field(&'static str);
+    SerializeStructVariant: serialize_field(&'static str);
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 /// assert!(INFO.expiry && !INFO.shared);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct Info {
     /// The adapter's short name, for errors and traces, such as `postgres`.
@@ -96,7 +97,6 @@ pub enum Values {
 
 impl Info {
     /// Three methods and nothing more: what the trait's defaults give.
-    #[must_use]
     pub const fn minimal(name: &'static str) -> Self {
         Self {
             name,
@@ -116,28 +116,24 @@ impl Info {
     }
 
     /// With expiry and touches.
-    #[must_use]
     pub const fn with_expiry(mut self) -> Self {
         self.expiry = true;
         self
     }
 
     /// With compare-and-swap on versions made like this.
-    #[must_use]
     pub const fn with_versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self
     }
 
     /// With listings.
-    #[must_use]
     pub const fn with_listing(mut self) -> Self {
         self.listing = true;
         self
     }
 
     /// With listings in the order of the keys' bytes.
-    #[must_use]
     pub const fn with_ordered_listing(mut self) -> Self {
         self.listing = true;
         self.ordered = true;
@@ -145,7 +141,6 @@ impl Info {
     }
 
     /// Listings may return a key twice.
-    #[must_use]
     pub const fn with_repeating_listing(mut self) -> Self {
         self.listing = true;
         self.lists_once = false;
@@ -153,49 +148,42 @@ impl Info {
     }
 
     /// Entries outlive the process.
-    #[must_use]
     pub const fn with_persistence(mut self) -> Self {
         self.persistent = true;
         self
     }
 
     /// Several processes can share the store.
-    #[must_use]
     pub const fn with_sharing(mut self) -> Self {
         self.shared = true;
         self
     }
 
     /// A change that timed out never overwrites a later one; see [`fenced`](Self::fenced).
-    #[must_use]
     pub const fn with_fencing(mut self) -> Self {
         self.fenced = true;
         self
     }
 
     /// Who removes expired entries.
-    #[must_use]
     pub const fn with_purge(mut self, purge: Purge) -> Self {
         self.purge = purge;
         self
     }
 
     /// Which values are accepted.
-    #[must_use]
     pub const fn with_values(mut self, values: Values) -> Self {
         self.values = values;
         self
     }
 
     /// Some keys are refused.
-    #[must_use]
     pub const fn with_restricted_keys(mut self) -> Self {
         self.any_key = false;
         self
     }
 
     /// The largest value, in bytes.
-    #[must_use]
     pub const fn with_max_value(mut self, bytes: u64) -> Self {
         self.max_value = Some(bytes);
         self

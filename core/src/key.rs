@@ -39,7 +39,20 @@ impl Key {
     /// control character (Unicode category Cc, of which NUL is one).
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
-        check(text)?;
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidKey, message));
+        if text.is_empty() {
+            return invalid("a key has at least one byte; this one is empty".to_owned());
+        }
+        if text.len() > Self::MAX_BYTES {
+            return invalid(format!(
+                "a key has at most {} bytes; this one has {}",
+                Self::MAX_BYTES,
+                text.len()
+            ));
+        }
+        if let Some(at) = text.find(char::is_control) {
+            return invalid(format!("a key has no control characters; this one has one at byte {at}"));
+        }
         Ok(Self(Arc::from(text)))
     }
 
@@ -76,25 +89,6 @@ impl Key {
         });
         format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
     }
-}
-
-fn check(text: &str) -> Result<()> {
-    if text.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidKey, "a key has at least one byte; this one is empty"));
-    }
-    if text.len() > Key::MAX_BYTES {
-        return Err(Error::new(
-            ErrorKind::InvalidKey,
-            format!("a key has at most {} bytes; this one has {}", Key::MAX_BYTES, text.len()),
-        ));
-    }
-    if let Some(at) = text.find(char::is_control) {
-        return Err(Error::new(
-            ErrorKind::InvalidKey,
-            format!("a key has no control characters; this one has one at byte {at}"),
-        ));
-    }
-    Ok(())
 }
 
 impl Error {
@@ -136,7 +130,7 @@ impl IntoKey for &str {
 
 impl IntoKey for String {
     fn into_key(self) -> Result<Key> {
-        Key::try_from(self)
+        Key::new(self)
     }
 }
 
@@ -166,8 +160,7 @@ impl TryFrom<String> for Key {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        check(&text)?;
-        Ok(Self(Arc::from(text)))
+        Self::new(text)
     }
 }
 

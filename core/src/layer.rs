@@ -15,10 +15,7 @@ pub trait Layer {
     fn layer(self, inner: Arc<dyn Storage>) -> Arc<dyn Storage>;
 }
 
-impl<F> Layer for F
-where
-    F: FnOnce(Arc<dyn Storage>) -> Arc<dyn Storage>,
-{
+impl<F: FnOnce(Arc<dyn Storage>) -> Arc<dyn Storage>> Layer for F {
     fn layer(self, inner: Arc<dyn Storage>) -> Arc<dyn Storage> {
         self(inner)
     }

@@ -6,6 +6,7 @@ use crate::{Condition, Expiry, Key};
 
 /// How to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct ReadOptions {
     /// Whether to return the value and its version. Without it the record's value is empty and its
@@ -27,27 +28,23 @@ impl Default for ReadOptions {
 
 impl ReadOptions {
     /// The value and its version only.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// With the time that the entry has left.
-    #[must_use]
     pub const fn with_ttl(mut self) -> Self {
         self.ttl = true;
         self
     }
 
     /// Gives the entry a new expiry in the same step.
-    #[must_use]
     pub const fn with_touch(mut self, expiry: Expiry) -> Self {
         self.touch = Some(expiry);
         self
     }
 
     /// Without the value.
-    #[must_use]
     pub const fn without_value(mut self) -> Self {
         self.value = false;
         self
@@ -56,6 +53,7 @@ impl ReadOptions {
 
 /// How to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct WriteOptions {
     /// How long the entry lives. Never [elapsed](Expiry::is_elapsed) when it reaches an adapter.
@@ -67,20 +65,17 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// Writes without a condition an entry that does not expire.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets how long the entry lives.
-    #[must_use]
     pub fn expiry(mut self, expiry: impl Into<Expiry>) -> Self {
         self.expiry = expiry.into();
         self
     }
 
     /// Sets what must hold for the write to happen.
-    #[must_use]
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
@@ -89,6 +84,7 @@ impl WriteOptions {
 
 /// How to delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct DeleteOptions {
     /// What must hold for the deletion to happen. Never [`Condition::Absent`] when it reaches an
@@ -98,13 +94,11 @@ pub struct DeleteOptions {
 
 impl DeleteOptions {
     /// Deletes without a condition.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets what must hold for the deletion to happen.
-    #[must_use]
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
@@ -113,6 +107,7 @@ impl DeleteOptions {
 
 /// How to touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct TouchOptions {
     /// What must hold for the touch to happen. Never [`Condition::Absent`] when it reaches an adapter.
@@ -122,13 +117,11 @@ pub struct TouchOptions {
 
 impl TouchOptions {
     /// Touches without a condition.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets what must hold for the touch to happen.
-    #[must_use]
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
@@ -139,6 +132,7 @@ impl TouchOptions {
 ///
 /// `Debug` prints neither the prefix nor the key: they may be secrets.
 #[derive(Clone, PartialEq, Eq)]
+#[must_use]
 #[non_exhaustive]
 pub struct ListOptions {
     /// Lists the keys that begin with this text, byte for byte. Default: the empty prefix, which is
@@ -163,34 +157,29 @@ impl Default for ListOptions {
 
 impl ListOptions {
     /// All entries.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Lists the keys that begin with `prefix`.
-    #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
     /// Lists only keys after `key`.
-    #[must_use]
     pub fn start_after(mut self, key: Key) -> Self {
         self.start_after = Some(key);
         self
     }
 
     /// Ends the listing after `entries`.
-    #[must_use]
     pub const fn limit(mut self, entries: NonZeroUsize) -> Self {
         self.limit = Some(entries);
         self
     }
 
     /// Without values.
-    #[must_use]
     pub const fn keys_only(mut self) -> Self {
         self.values = false;
         self

@@ -5,7 +5,10 @@ use std::{fmt, future, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, TryChunksError},
+};
 
 use crate::{
     Action, Applied, Change, DeleteOptions, Entry, Error, Expiry, Info, Key, ListOptions, ReadOptions,
@@ -216,28 +219,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         let options = ListOptions::new().prefix(prefix).keys_only();
         let nameable =
             |entry: &Result<Entry>| future::ready(!entry.as_ref().is_err_and(Error::concerns_one_entry));
-        let mut chunks = Arc::clone(&self).list(options).filter(nameable).chunks(CLEAR_CHUNK);
+        let mut chunks = Arc::clone(&self).list(options).filter(nameable).try_chunks(CLEAR_CHUNK);
         while let Some(chunk) = chunks.next().await {
-            let mut failure = None;
-            let mut changes = Vec::with_capacity(chunk.len());
-            for entry in chunk {
-                match entry {
-                    Ok(entry) => changes.push(Change::delete(entry.key)),
-                    Err(error) => failure = Some(error),
-                }
-            }
             // A listing ends with the error: what it had found before stays.
-            if let Some(error) = failure {
-                return Err(error);
-            }
+            let chunk = chunk.map_err(|TryChunksError(_, error)| error)?;
+            let changes = chunk.into_iter().map(|entry| Change::delete(entry.key)).collect();
             for result in self.apply(changes).await {
-                match result {
-                    Ok(applied) => deleted += u64::from(applied == Applied::Deleted(true)),
-                    Err(error) => failure = failure.or(Some(error)),
-                }
-            }
-            if let Some(error) = failure {
-                return Err(error);
+                deleted += u64::from(result? == Applied::Deleted(true));
             }
         }
         Ok(deleted)

@@ -4,6 +4,11 @@
 //! it, a lone surrogate, which `JSON.stringify` writes as an escape such as `"\ud83c"`. A Rust string
 //! cannot hold that.
 
+use std::iter;
+
+/// The length of an escape such as `\ud83c`.
+const ESCAPE: usize = 6;
+
 /// A lone surrogate `unit` is kept as the private-use character `0x10_0000 + unit`.
 const BASE: u32 = 0x10_0000;
 
@@ -22,32 +27,26 @@ pub enum Hidden {
 /// U+FFFD if `reversibly` is `false` or the text has such a private-use character already.
 #[must_use]
 pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
-    let mut found = false;
-    let mut taken = false;
-    scan(json, |piece| match piece {
-        Piece::Lone(_) => found = true,
-        Piece::Pair(high) => taken |= matches!(high, 0xdbf6 | 0xdbf7),
-        Piece::Byte(_) => {}
-    });
-    if !found {
+    let (pairs, lone): (Vec<_>, Vec<_>) = surrogates(json).partition(|surrogate| surrogate.is_paired);
+    if lone.is_empty() {
         return None;
     }
-    taken |= json.windows(4).any(is_hidden);
+    let taken =
+        json.windows(4).any(is_hidden) || pairs.iter().any(|pair| matches!(pair.unit, 0xdbf6 | 0xdbf7));
     let hidden = if reversibly && !taken { Hidden::Reversibly } else { Hidden::ForGood };
     let mut out = Vec::with_capacity(json.len());
-    scan(json, |piece| match piece {
-        Piece::Byte(byte) => out.push(byte),
-        Piece::Pair(_) => {}
-        Piece::Lone(unit) => {
-            let character = match hidden {
-                Hidden::Reversibly => char::from_u32(BASE + u32::from(unit)),
-                Hidden::ForGood => None,
-            };
-            let mut buffer = [0; 4];
-            let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
-            out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
-        }
-    });
+    let mut copied = 0;
+    for Surrogate { at, unit, .. } in lone {
+        let character = match hidden {
+            Hidden::Reversibly => char::from_u32(BASE + u32::from(unit)),
+            Hidden::ForGood => None,
+        };
+        out.extend_from_slice(&json[copied..at]);
+        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        copied = at + ESCAPE;
+    }
+    out.extend_from_slice(&json[copied..]);
     Some((out, hidden))
 }
 
@@ -56,19 +55,14 @@ pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
 pub fn reveal(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
     let mut rest = json;
-    while let Some((&first, after)) = rest.split_first() {
-        match rest.get(..4) {
-            Some(character) if is_hidden(character) => {
-                let unit = 0xd800 | (u16::from(character[2] & 0x1f) << 6) | u16::from(character[3] & 0x3f);
-                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
-                rest = &rest[4..];
-            }
-            _ => {
-                out.push(first);
-                rest = after;
-            }
-        }
+    while let Some(at) = rest.windows(4).position(is_hidden) {
+        let (before, character) = rest.split_at(at);
+        let unit = 0xd800 | (u16::from(character[2] & 0x1f) << 6) | u16::from(character[3] & 0x3f);
+        out.extend_from_slice(before);
+        out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+        rest = &character[4..];
     }
+    out.extend_from_slice(rest);
     out
 }
 
@@ -77,40 +71,38 @@ fn is_hidden(bytes: &[u8]) -> bool {
     matches!(bytes, [0xf4, 0x8d, 0xa0..=0xbf, 0x80..=0xbf])
 }
 
-enum Piece {
-    Byte(u8),
-    /// A whole character in two escapes begins; its bytes come too. This is its first half.
-    Pair(u16),
-    /// The escape of a lone surrogate; its bytes do not come.
-    Lone(u16),
+/// The escape of a surrogate.
+struct Surrogate {
+    at: usize,
+    unit: u16,
+    /// Whether the escape of the other half of the character follows, which is left out.
+    is_paired: bool,
 }
 
-/// Takes JSON apart. An escape has a backslash that is not itself escaped.
-fn scan(json: &[u8], mut each: impl FnMut(Piece)) {
-    let mut at = 0;
-    while at < json.len() {
-        let length = match (escaped(json, at), escaped(json, at + 6)) {
-            (Some(high @ 0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => {
-                each(Piece::Pair(high));
-                12
-            }
-            (Some(unit @ 0xd800..=0xdfff), _) => {
-                each(Piece::Lone(unit));
-                at += 6;
-                continue;
-            }
-            _ if json[at] == b'\\' => 2,
-            _ => 1,
-        };
-        let end = json.len().min(at + length);
-        json[at..end].iter().for_each(|&byte| each(Piece::Byte(byte)));
-        at = end;
-    }
+/// Finds the surrogates. An escape has a backslash that is not itself escaped.
+fn surrogates(json: &[u8]) -> impl Iterator<Item = Surrogate> {
+    let mut next = 0;
+    iter::from_fn(move || {
+        while next < json.len() {
+            let at = next;
+            let (unit, is_paired) = match (escaped(json, at), escaped(json, at + ESCAPE)) {
+                (Some(high @ 0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (high, true),
+                (Some(unit @ 0xd800..=0xdfff), _) => (unit, false),
+                _ => {
+                    next += if json[at] == b'\\' { 2 } else { 1 };
+                    continue;
+                }
+            };
+            next += if is_paired { 2 * ESCAPE } else { ESCAPE };
+            return Some(Surrogate { at, unit, is_paired });
+        }
+        None
+    })
 }
 
 /// The UTF-16 code unit of an escape such as `\ud83c` that is at `at`.
 fn escaped(json: &[u8], at: usize) -> Option<u16> {
-    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     let digits = std::str::from_utf8(digits).ok()?;
     if digits.starts_with('+') { None } else { u16::from_str_radix(digits, 16).ok() }
 }

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     sync::OnceLock,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Record, Result};
+use tokio::sync::Semaphore;
 
 /// How much one call to the store may carry.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ pub struct Limits {
 ///     # Ok(changes.iter().map(|_| Ok(Applied::Deleted(true))).collect())
 /// }
 /// ```
+#[derive(Debug)]
 pub struct Batch {
     /// Those that are still to be sent, the last first.
     waiting: Vec<(usize, Change)>,
@@ -59,6 +60,7 @@ pub fn is_bulk(change: &Change) -> bool {
 }
 
 /// What to send with one call.
+#[derive(Debug)]
 pub struct Round {
     changes: Vec<Change>,
     places: Vec<usize>,
@@ -83,9 +85,8 @@ impl Batch {
     #[must_use]
     pub fn checked(changes: Vec<Change>, limits: Limits, check: impl Fn(&Change) -> Result<()>) -> Self {
         let results: Vec<_> = changes.iter().map(|change| check(change).err().map(Err)).collect();
-        let mut waiting: Vec<_> =
-            changes.into_iter().enumerate().filter(|(place, _)| results[*place].is_none()).collect();
-        waiting.reverse();
+        let waiting =
+            changes.into_iter().enumerate().rev().filter(|(place, _)| results[*place].is_none()).collect();
         Self { waiting, results, limits }
     }
 
@@ -95,21 +96,22 @@ impl Batch {
         let mut bytes = 0;
         let mut keys: HashSet<Key> = HashSet::new();
         let mut later = Vec::new();
-        while let Some((place, change)) = self.waiting.pop() {
-            let size = change.size();
-            let fits = round.changes.is_empty()
-                || (round.changes.len() < self.limits.entries && bytes + size <= self.limits.bytes);
-            if !fits {
-                self.waiting.push((place, change));
+        loop {
+            let fits = |(_, change): &mut (usize, Change)| {
+                round.changes.is_empty()
+                    || (round.changes.len() < self.limits.entries
+                        && bytes + change.size() <= self.limits.bytes)
+            };
+            let Some((place, change)) = self.waiting.pop_if(fits) else {
                 break;
-            }
-            if !keys.insert(change.key.clone()) {
+            };
+            if keys.insert(change.key.clone()) {
+                bytes += change.size();
+                round.changes.push(change);
+                round.places.push(place);
+            } else {
                 later.push((place, change));
-                continue;
             }
-            bytes += size;
-            round.changes.push(change);
-            round.places.push(place);
         }
         self.waiting.extend(later.into_iter().rev());
         (!round.changes.is_empty()).then_some(round)
@@ -117,26 +119,14 @@ impl Batch {
 
     /// Takes the results of a round: one per change in their order, or one error for all of them.
     pub fn done(&mut self, round: Round, outcome: Result<Vec<Result<Applied>>>) {
-        let gone = match &outcome {
-            Err(error) => error.unsent(),
-            Ok(results) => results.iter().find_map(|result| result.as_ref().err()?.unsent()),
-        };
-        if let Some(error) = gone {
+        let results = outcome.unwrap_or_else(|error| vec![Err(error); round.places.len()]);
+        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()?.unsent()) {
             for (place, _) in self.waiting.drain(..) {
                 self.results[place] = Some(Err(error.clone()));
             }
         }
-        match outcome {
-            Ok(results) => {
-                for (place, result) in round.places.into_iter().zip(results) {
-                    self.results[place] = Some(result);
-                }
-            }
-            Err(error) => {
-                for place in round.places {
-                    self.results[place] = Some(Err(error.clone()));
-                }
-            }
+        for (place, result) in round.places.into_iter().zip(results) {
+            self.results[place] = Some(result);
         }
     }
 
@@ -161,22 +151,12 @@ pub async fn read_chunks<'a, F>(
 where
     F: Future<Output = Result<HashMap<String, Result<Record>>>>,
 {
-    let mut results = Vec::with_capacity(keys.len());
-    for chunk in keys.chunks(size) {
-        match read(chunk).await {
-            Ok(found) => {
-                results.extend(chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()));
-            }
-            Err(error) => {
-                results.extend(chunk.iter().map(|_| Err(error.clone())));
-                if let Some(error) = error.unsent() {
-                    results.resize_with(keys.len(), || Err(error.clone()));
-                    break;
-                }
-            }
-        }
-    }
-    results
+    let answers = side_by_side(keys.chunks(size).map(read), 1).await;
+    let results = keys.chunks(size).zip(answers).flat_map(|(chunk, answer)| match answer {
+        Ok(found) => chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()).collect(),
+        Err(error) => vec![Err(error); chunk.len()],
+    });
+    results.collect()
 }
 
 /// Runs calls side by side, at most `limit` at once; returns their results in the order of the calls. Once
@@ -187,33 +167,19 @@ pub async fn side_by_side<T>(
     limit: usize,
 ) -> Vec<Result<T>> {
     let gone = &OnceLock::new();
-    let calls = calls.into_iter().enumerate().map(|(place, call)| async move {
-        let result = match gone.get() {
-            Some(error) => Err(Error::clone(error)),
-            None => call.await,
-        };
+    let turns = &Semaphore::new(limit.min(Semaphore::MAX_PERMITS));
+    let calls = calls.into_iter().map(|call| async move {
+        let _turn = turns.acquire().await;
+        if let Some(error) = gone.get() {
+            return Err(Error::clone(error));
+        }
+        let result = call.await;
         if let Some(error) = result.as_ref().err().and_then(Error::unsent) {
             gone.get_or_init(|| error);
         }
-        (place, result)
+        result
     });
-    // Collected first, as a stream of borrowing closures is not `Send` to the compiler.
-    let calls: Vec<_> = calls.collect();
-    let mut results: Vec<_> = stream::iter(calls).buffer_unordered(limit).collect().await;
-    results.sort_unstable_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
-}
-
-impl fmt::Debug for Batch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("waiting", &self.waiting.len()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Round").field("changes", &self.changes.len()).finish()
-    }
+    join_all(calls).await
 }
 
 #[cfg(test)]

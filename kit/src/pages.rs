@@ -26,8 +26,7 @@ pub fn pages(pager: impl Pager) -> EntryStream {
             Err(error) => Some((vec![Err(incomplete(error))], None)),
         }
     })
-    .map(stream::iter)
-    .flatten()
+    .flat_map(stream::iter)
     .boxed()
 }
 

@@ -116,13 +116,11 @@ impl StoreUrl {
     ///
     /// [`ErrorKind::InvalidConfig`] if it is there more than once.
     pub fn take(&mut self, name: &str) -> Result<Option<String>> {
-        let mut found = self.options.extract_if(.., |(option, _)| option == name).map(|(_, value)| value);
-        let first = found.next();
-        if found.next().is_some() {
-            drop(found);
+        let mut found: Vec<_> = self.options.extract_if(.., |(option, _)| option == name).collect();
+        if found.len() > 1 {
             return Err(configuration(format!("the option `{name}` is given more than once")));
         }
-        Ok(first)
+        Ok(found.pop().map(|(_, value)| value))
     }
 
     /// The names of the options that have not been taken yet.
@@ -136,18 +134,12 @@ impl StoreUrl {
     ///
     /// [`ErrorKind::InvalidConfig`] naming the unknown option and all known ones.
     pub fn finish(&self, known: &[&str]) -> Result<()> {
-        match self.remaining().find(|name| !known.contains(name)) {
-            None => Ok(()),
-            Some(unknown) if known.is_empty() => Err(configuration(format!(
-                "`{}:` has no option `{unknown}`; it has none at all",
-                self.scheme
-            ))),
-            Some(unknown) => Err(configuration(format!(
-                "`{}:` has no option `{unknown}`; its options are: {}",
-                self.scheme,
-                known.join(", ")
-            ))),
-        }
+        let Some(unknown) = self.remaining().find(|name| !known.contains(name)) else {
+            return Ok(());
+        };
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let scheme = &self.scheme;
+        Err(configuration(format!("`{scheme}:` has no option `{unknown}`; its options are: {known}")))
     }
 
     /// The URL again, without the options that were taken, for a driver.
@@ -185,30 +177,27 @@ impl fmt::Debug for StoreUrl {
 /// ```
 #[must_use]
 pub fn redact(url: &str) -> String {
-    let shown = redact_password(url);
-    match shown.split_once('?') {
-        Some((place, _)) => place.to_owned(),
-        None => shown,
-    }
+    let mut shown = redact_password(url);
+    shown.truncate(shown.find('?').unwrap_or(shown.len()));
+    shown
 }
 
 fn redact_password(url: &str) -> String {
-    // A password may hold any character unencoded: it extends to the last `@`.
-    let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-    match parts {
-        // The `@` may be in the password or in an option.
-        Some((scheme, (user_info, _))) if user_info.contains('?') => format!("{scheme}://***"),
-        Some((scheme, (user_info, host))) => match user_info.split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
-            None => format!("{scheme}://{user_info}@{host}"),
-        },
-        None if url.contains("://") => url.to_owned(),
+    let Some((scheme, rest)) = url.split_once("://") else {
         // A mistyped URL may hold a password anywhere.
-        None => match url.split_once(':') {
+        return match url.split_once(':') {
             Some(("file" | "sqlite" | "memory", _)) => url.to_owned(),
             Some((scheme, _)) => format!("{scheme}:***"),
             None => "***".to_owned(),
-        },
+        };
+    };
+    // A password may hold any character unencoded: it extends to the last `@`.
+    let (user_info, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    match user_info.split_once(':') {
+        // The `@` may be in the password or in an option.
+        _ if user_info.contains('?') => format!("{scheme}://***"),
+        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+        None => url.to_owned(),
     }
 }
 

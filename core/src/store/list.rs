@@ -6,7 +6,7 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use tracing::{Instrument, Span};
 
-use super::{Store, claims, has_ttl, removed};
+use super::{Store, claims, has_ttl};
 use crate::{Entry, EntryStream, Error, ErrorKind, Key, ListOptions, Operation, Record, Result};
 
 impl Store {
@@ -15,13 +15,30 @@ impl Store {
     /// on; any other error ends it, as closing the store does. See
     /// [`Storage::list`](crate::Storage::list).
     pub fn list(&self, options: ListOptions) -> EntryStream {
-        match self.checked(options) {
-            Ok(options) => self.listing(options),
-            Err(error) => {
-                let error = self.named(error, Operation::List);
-                stream::once(future::ready(Err(error))).boxed()
+        let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
+        let refused = |error| stream::once(future::ready(Err(error))).boxed();
+        let entries = self.stored_entries(options).unwrap_or_else(refused);
+        let span = self.span(Operation::List);
+        let listing = Listing { store: self.clone(), entries, span, limit, listed: 0 };
+        stream::unfold(Some(listing), |listing| async move {
+            let mut listing = listing?;
+            match listing.next().await {
+                Ok(None) => {
+                    listing.end("ok");
+                    None
+                }
+                Ok(Some(entry)) => Some((Ok(entry), Some(listing))),
+                Err(error) => {
+                    let goes_on = error.concerns_one_entry();
+                    if !goes_on {
+                        listing.end(error.kind().as_str());
+                    }
+                    let error = listing.store.named(error, Operation::List);
+                    Some((Err(error), goes_on.then_some(listing)))
+                }
             }
-        }
+        })
+        .boxed()
     }
 
     /// Lists the keys that begin with `prefix`; the empty prefix lists all. See [`list`](Store::list).
@@ -59,11 +76,11 @@ impl Store {
             // A clear that fails may have deleted some of the entries.
             Arc::clone(&self.shared.storage).clear(&prefix).await.map_err(Error::partly_applied)
         };
-        self.run(Operation::Clear, removed, call).await
+        self.run(Operation::Clear, |deleted| deleted.copied().unwrap_or(0), call).await
     }
 
-    /// The options as the storage gets them.
-    fn checked(&self, mut options: ListOptions) -> Result<ListOptions> {
+    /// The entries that the storage lists, under the names that it has for them.
+    fn stored_entries(&self, mut options: ListOptions) -> Result<EntryStream> {
         self.check_open(Operation::List)?;
         claims(self.shared.info.listing)?;
         if let Some(key) = &options.start_after {
@@ -81,79 +98,48 @@ impl Store {
             };
             options.start_after = Some(self.full(key).map_err(too_long)?.into_owned());
         }
-        if !self.shared.namespace.is_empty() {
-            options.prefix.insert_str(0, &self.shared.namespace);
-        }
-        Ok(options)
-    }
-
-    fn listing(&self, options: ListOptions) -> EntryStream {
+        options.prefix.insert_str(0, &self.shared.namespace);
         if !begins_a_key(&options.prefix) {
-            return stream::empty().boxed();
+            return Ok(stream::empty().boxed());
         }
-        let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
-        let progress = Progress { store: self.clone(), span: self.span(Operation::List), entries: 0, limit };
-        let entries = Arc::clone(&self.shared.storage).list(options);
-        stream::unfold((entries, Some(progress)), |(mut entries, progress)| async move {
-            let mut progress = progress?;
-            loop {
-                // The storage is not asked for more than the limit.
-                let next =
-                    if progress.entries < progress.limit { progress.next(&mut entries).await } else { None };
-                match next {
-                    None => {
-                        progress.end("ok");
-                        return None;
-                    }
-                    Some(Ok(Some(entry))) => {
-                        progress.entries += 1;
-                        return Some((Ok(entry), (entries, Some(progress))));
-                    }
-                    // Its key is the namespace itself, and nothing remains.
-                    Some(Ok(None)) => {}
-                    Some(Err(error)) => {
-                        let goes_on = error.concerns_one_entry();
-                        if !goes_on {
-                            progress.end(error.kind().as_str());
-                        }
-                        let error = progress.store.named(error, Operation::List);
-                        return Some((Err(error), (entries, goes_on.then_some(progress))));
-                    }
-                }
-            }
-        })
-        .boxed()
+        Ok(Arc::clone(&self.shared.storage).list(options))
     }
 }
 
-/// A listing on its way.
-struct Progress {
+/// A listing under way.
+struct Listing {
     store: Store,
+    entries: EntryStream,
     span: Span,
-    entries: usize,
     limit: usize,
+    listed: usize,
 }
 
-impl Progress {
-    /// The next entry under the namespace's names; `Some(Ok(None))` for an entry that it cannot name.
-    async fn next(&self, entries: &mut EntryStream) -> Option<Result<Option<Entry>>> {
-        if let Err(closed) = self.store.check_open(Operation::List) {
-            return Some(Err(closed));
-        }
-        let Some(entry) = entries.next().instrument(self.span.clone()).await else {
-            // A storage that is being closed may have let go of its entries: the listing is not complete.
-            return self.store.check_open(Operation::List).err().map(Err);
-        };
-        Some(entry.and_then(|entry| {
+impl Listing {
+    /// The next entry; `None` at the end. The storage is not asked for more than the limit.
+    async fn next(&mut self) -> Result<Option<Entry>> {
+        while self.listed < self.limit {
+            self.store.check_open(Operation::List)?;
+            let Some(entry) = self.entries.next().instrument(self.span.clone()).await else {
+                // A storage that is being closed may have let go of its entries: the listing is not complete.
+                self.store.check_open(Operation::List)?;
+                break;
+            };
+            let entry = entry?;
             if let Some(record) = entry.record.as_ref().filter(|_| self.store.shared.info.expiry) {
                 has_ttl(record)?;
             }
-            Ok(self.strip(entry))
-        }))
+            if let Some(entry) = self.strip(entry) {
+                self.listed += 1;
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
     }
 
+    /// The entry under the namespace's name; `None` if its key is the namespace itself, and nothing remains.
     fn strip(&self, mut entry: Entry) -> Option<Entry> {
-        let namespace = &*self.store.shared.namespace;
+        let namespace = self.store.prefix();
         if !namespace.is_empty() {
             entry.key = Key::new(entry.key.as_str().strip_prefix(namespace)?).ok()?;
         }
@@ -161,7 +147,7 @@ impl Progress {
     }
 
     fn end(&self, outcome: &'static str) {
-        self.span.record("outcome", outcome).record("size", self.entries);
+        self.span.record("outcome", outcome).record("size", self.listed);
     }
 }
 

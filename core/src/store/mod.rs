@@ -151,30 +151,6 @@ impl Store {
         }
     }
 
-    /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
-    /// [`ReadRequest`] for the options.
-    pub fn read(&self, key: impl IntoKey) -> ReadRequest<'_> {
-        ReadRequest::new(self, key.into_key())
-    }
-
-    /// Writes `value` under `key`: `store.write(key, value).await?`. See [`WriteRequest`] for the
-    /// options.
-    pub fn write(&self, key: impl IntoKey, value: impl Into<Bytes>) -> WriteRequest<'_> {
-        WriteRequest::new(self, key.into_key(), value.into())
-    }
-
-    /// Deletes the entry under `key`: `store.delete(key).await?` says whether there was one. See
-    /// [`DeleteRequest`] for the options.
-    pub fn delete(&self, key: impl IntoKey) -> DeleteRequest<'_> {
-        DeleteRequest::new(self, key.into_key())
-    }
-
-    /// Gives the entry under `key` a new expiry, counted from now: `store.touch(key, expiry).await?` says
-    /// whether there was one. See [`TouchRequest`] for the options.
-    pub fn touch(&self, key: impl IntoKey, expiry: impl Into<Expiry>) -> TouchRequest<'_> {
-        TouchRequest::new(self, key.into_key(), expiry.into())
-    }
-
     /// Reads the entry under `key`; as [`read`](Store::read), with one allocation less.
     ///
     /// # Errors
@@ -189,7 +165,7 @@ impl Store {
             self.finish(read, options)
         };
         let size = |read: Option<&Option<Record>>| {
-            read.and_then(Option::as_ref).map_or(0, |record| record.value.len())
+            read.and_then(Option::as_ref).map_or(0, |record| record.value.len() as u64)
         };
         self.run(Operation::Read, size, call).await
     }
@@ -202,11 +178,10 @@ impl Store {
     /// [`Unsupported`](ErrorKind::Unsupported) for an expiry or a condition that the store does not
     /// offer; otherwise as [`Storage::write`].
     pub async fn write_with(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let size = value.len();
+        let size = value.len() as u64;
         let call = async {
             self.check_condition(&options.condition)?;
-            self.check_value(&value)?;
-            self.check_expiry(options.expiry)?;
+            self.check_write(&value, options.expiry)?;
             let key = &*self.full(key)?;
             if options.expiry.is_elapsed() {
                 self.delete_on(key, &options.condition).await?;
@@ -284,8 +259,8 @@ impl Store {
             let sent: Vec<_> = full.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
             let mut results = self.shared.storage.read_many(&sent, options).await.into_iter();
             let result = |key: Result<Key>| {
-                key.and_then(|_| results.next().unwrap_or_else(missing))
-                    .and_then(|read| self.finish(read, options))
+                key?;
+                self.finish(results.next().unwrap_or_else(missing)?, options)
             };
             Ok(full.into_iter().map(result).collect())
         };
@@ -306,7 +281,8 @@ impl Store {
     ///
     /// As [`Storage::purge_expired`].
     pub async fn purge_expired(&self) -> Result<u64> {
-        self.run(Operation::PurgeExpired, removed, self.shared.storage.purge_expired()).await
+        let size = |removed: Option<&u64>| removed.copied().unwrap_or(0);
+        self.run(Operation::PurgeExpired, size, self.shared.storage.purge_expired()).await
     }
 
     /// Checks that the store answers.
@@ -340,28 +316,21 @@ impl Store {
         if state.fetch_max(CLOSING, Ordering::AcqRel) == CLOSED {
             return Ok(());
         }
-        self.observe(Operation::Close, |_| 0, self.shared.storage.close()).await?;
+        self.run(Operation::Close, |_| 0, self.shared.storage.close()).await?;
         state.fetch_max(CLOSED, Ordering::AcqRel);
         Ok(())
     }
 
-    /// Runs `call` unless the store is closed, in a span, and names adapter and operation in its error.
+    /// Runs `call` in a span, and names adapter and operation in its error. A closed store can only be closed.
     async fn run<T>(
         &self,
         operation: Operation,
-        size: impl FnOnce(Option<&T>) -> usize,
+        size: impl FnOnce(Option<&T>) -> u64,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.check_open(operation)?;
-        self.observe(operation, size, call).await
-    }
-
-    async fn observe<T>(
-        &self,
-        operation: Operation,
-        size: impl FnOnce(Option<&T>) -> usize,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+        if operation != Operation::Close {
+            self.check_open(operation)?;
+        }
         // Even a disabled span costs a tenth of a read from memory.
         if LevelFilter::current() < LevelFilter::DEBUG {
             return call.await.map_err(|error| self.named(error, operation));
@@ -380,8 +349,8 @@ impl Store {
         count: usize,
         call: impl Future<Output = Result<Vec<Result<T>>>>,
     ) -> Vec<Result<T>> {
-        let failed = |error: Error| -> Vec<Result<T>> { (0..count).map(|_| Err(error.clone())).collect() };
-        let results = self.run(operation, |_| count, call).await.unwrap_or_else(failed);
+        let failed = |error: Error| (0..count).map(|_| Err(error.clone())).collect();
+        let results = self.run(operation, |_| count as u64, call).await.unwrap_or_else(failed);
         let missing = std::iter::repeat_with(missing).take(count.saturating_sub(results.len()));
         let results = results.into_iter().take(count).chain(missing);
         results.map(|result| result.map_err(|error| self.named(error, operation))).collect()
@@ -451,27 +420,21 @@ impl Store {
         Ok(())
     }
 
-    fn check_expiry(&self, expiry: Expiry) -> Result<()> {
-        match expiry {
-            Expiry::After(_) if !self.shared.info.expiry => {
-                Err(Error::new(ErrorKind::Unsupported, "this storage has no expiry; write without one"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn check_condition(&self, condition: &Condition) -> Result<()> {
         claims(*condition == Condition::Any || self.shared.info.conditions())
     }
 
-    fn check_value(&self, value: &Bytes) -> Result<()> {
-        match self.shared.info.max_value {
-            Some(max) if value.len() as u64 > max => Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("the value has {} bytes, and this storage takes at most {max}", value.len()),
-            )),
-            _ => Ok(()),
+    fn check_write(&self, value: &Bytes, expiry: Expiry) -> Result<()> {
+        let info = self.info();
+        if let Some(max) = info.max_value.filter(|max| value.len() as u64 > *max) {
+            let message =
+                format!("the value has {} bytes, and this storage takes at most {max}", value.len());
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
+        if expiry != Expiry::Never && !info.expiry {
+            return Err(Error::new(ErrorKind::Unsupported, "this storage has no expiry; write without one"));
+        }
+        Ok(())
     }
 
     async fn delete_on(&self, key: &Key, condition: &Condition) -> Result<bool> {
@@ -494,27 +457,27 @@ impl Store {
     /// Applies the changes that pass the checks, in as few calls as their order allows.
     async fn apply_checked(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         // A put or touch that has expired at once becomes a deletion, and its result one of its own kind.
-        let asked: Vec<fn(bool) -> Applied> =
-            changes.iter().map(|change| outcome_of(&change.action)).collect();
-        let mut results: Vec<Option<Result<Applied>>> = asked.iter().map(|_| None).collect();
-        let mut batch = Batch::default();
+        let asked: Vec<_> = changes.iter().map(|change| outcome_of(&change.action)).collect();
+        let mut results = vec![None; changes.len()];
+        let mut waiting = Vec::new();
         for (place, change) in changes.into_iter().enumerate() {
             match self.check_change(change) {
                 Err(error) => results[place] = Some(Err(error)),
                 // Changes nothing, and depends on what comes before it.
-                Ok(change) if change.condition == Condition::Absent && !is_put(&change) => {
-                    batch.send(&*self.shared.storage, &mut results).await;
-                    let checked = match &batch.gone {
-                        Some(error) => Err(error.clone()),
+                Ok(change)
+                    if change.condition == Condition::Absent && !matches!(change.action, Action::Put(..)) =>
+                {
+                    self.send(&mut waiting, &mut results).await;
+                    let checked = match unsent(&results) {
+                        Some(error) => Err(error),
                         None => self.expect_absent(&change.key).await,
                     };
-                    batch.note(&checked);
                     results[place] = Some(checked.map(Applied::Deleted));
                 }
-                Ok(change) => batch.push(place, change),
+                Ok(change) => waiting.push((place, change)),
             }
         }
-        batch.send(&*self.shared.storage, &mut results).await;
+        self.send(&mut waiting, &mut results).await;
         let result = |(asked, result): (fn(bool) -> Applied, _)| match result {
             Some(Ok(Applied::Deleted(existed))) => Ok(asked(existed)),
             Some(result) => result,
@@ -523,62 +486,42 @@ impl Store {
         asked.into_iter().zip(results).map(result).collect()
     }
 
-    /// The change as the storage gets it.
-    fn check_change(&self, change: Change) -> Result<Change> {
-        let Change { key, action, condition } = change;
-        self.check_condition(&condition)?;
-        let action = match action {
-            Action::Put(value, expiry) => {
-                self.check_value(&value)?;
-                self.check_expiry(expiry)?;
-                if expiry.is_elapsed() { Action::Delete } else { Action::Put(value, expiry) }
-            }
-            Action::Delete => Action::Delete,
-            Action::Touch(expiry) => {
-                claims(self.shared.info.expiry)?;
-                if expiry.is_elapsed() { Action::Delete } else { Action::Touch(expiry) }
-            }
-        };
-        let key = if self.shared.namespace.is_empty() { key } else { self.full(&key)?.into_owned() };
-        Ok(Change { key, action, condition })
-    }
-}
-
-/// Changes on their way to the storage, with their places in the caller's batch.
-#[derive(Default)]
-struct Batch {
-    changes: Vec<Change>,
-    places: Vec<usize>,
-    /// Why the store cannot be reached: the rest is not sent.
-    gone: Option<Error>,
-}
-
-impl Batch {
-    fn push(&mut self, place: usize, change: Change) {
-        self.changes.push(change);
-        self.places.push(place);
-    }
-
-    async fn send(&mut self, storage: &dyn Storage, results: &mut [Option<Result<Applied>>]) {
-        let changes = std::mem::take(&mut self.changes);
-        let places = std::mem::take(&mut self.places);
-        let applied = match &self.gone {
+    /// Applies the changes that are waiting, unless the store cannot be reached.
+    async fn send(&self, waiting: &mut Vec<(usize, Change)>, results: &mut [Option<Result<Applied>>]) {
+        let (places, changes): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+        let applied = match unsent(results) {
             _ if changes.is_empty() => return,
-            Some(error) => changes.iter().map(|_| Err(error.clone())).collect(),
-            None => storage.apply(changes).await,
+            Some(error) => vec![Err(error); changes.len()],
+            None => self.shared.storage.apply(changes).await,
         };
         for (place, result) in places.into_iter().zip(applied) {
-            self.note(&result);
             results[place] = Some(result);
         }
     }
 
-    /// Notes whether the store can still be reached.
-    fn note<T>(&mut self, result: &Result<T>) {
-        if let (None, Err(error)) = (&self.gone, result) {
-            self.gone = error.unsent();
+    /// The change as the storage gets it.
+    fn check_change(&self, mut change: Change) -> Result<Change> {
+        self.check_condition(&change.condition)?;
+        match &change.action {
+            Action::Put(value, expiry) => self.check_write(value, *expiry)?,
+            Action::Touch(_) => claims(self.shared.info.expiry)?,
+            Action::Delete => {}
         }
+        if let Action::Put(_, expiry) | Action::Touch(expiry) = change.action
+            && expiry.is_elapsed()
+        {
+            change.action = Action::Delete;
+        }
+        if let Cow::Owned(key) = self.full(&change.key)? {
+            change.key = key;
+        }
+        Ok(change)
     }
+}
+
+/// The error of what was not sent yet, if the store cannot be reached.
+fn unsent(results: &[Option<Result<Applied>>]) -> Option<Error> {
+    results.iter().flatten().find_map(|result| result.as_ref().err()?.unsent())
 }
 
 /// What a deletion in place of `action` returns, given whether there was an entry.
@@ -590,18 +533,9 @@ fn outcome_of(action: &Action) -> fn(bool) -> Applied {
     }
 }
 
-fn is_put(change: &Change) -> bool {
-    matches!(change.action, Action::Put(..))
-}
-
 /// How many entries a deletion or touch has changed.
-fn entries(existed: Option<&bool>) -> usize {
-    usize::from(existed.is_some_and(|existed| *existed))
-}
-
-/// How many entries were removed.
-fn removed(count: Option<&u64>) -> usize {
-    count.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
+fn entries(existed: Option<&bool>) -> u64 {
+    existed.copied().unwrap_or(false).into()
 }
 
 fn claims(claimed: bool) -> Result<()> {

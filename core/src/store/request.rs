@@ -7,9 +7,35 @@ use futures_core::future::BoxFuture;
 
 use super::Store;
 use crate::{
-    Condition, DeleteOptions, Expiry, Key, Operation, ReadOptions, Record, Result, TouchOptions, Version,
-    WriteOptions, Written,
+    Condition, DeleteOptions, Expiry, IntoKey, Key, Operation, ReadOptions, Record, Result, TouchOptions,
+    Version, WriteOptions, Written,
 };
+
+impl Store {
+    /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
+    /// [`ReadRequest`] for the options.
+    pub fn read(&self, key: impl IntoKey) -> ReadRequest<'_> {
+        ReadRequest { store: self, key: key.into_key(), options: ReadOptions::new() }
+    }
+
+    /// Writes `value` under `key`: `store.write(key, value).await?`. See [`WriteRequest`] for the
+    /// options.
+    pub fn write(&self, key: impl IntoKey, value: impl Into<Bytes>) -> WriteRequest<'_> {
+        WriteRequest { store: self, key: key.into_key(), value: value.into(), options: WriteOptions::new() }
+    }
+
+    /// Deletes the entry under `key`: `store.delete(key).await?` says whether there was one. See
+    /// [`DeleteRequest`] for the options.
+    pub fn delete(&self, key: impl IntoKey) -> DeleteRequest<'_> {
+        DeleteRequest { store: self, key: key.into_key(), options: DeleteOptions::new() }
+    }
+
+    /// Gives the entry under `key` a new expiry, counted from now: `store.touch(key, expiry).await?` says
+    /// whether there was one. See [`TouchRequest`] for the options.
+    pub fn touch(&self, key: impl IntoKey, expiry: impl Into<Expiry>) -> TouchRequest<'_> {
+        TouchRequest { store: self, key: key.into_key(), expiry: expiry.into(), options: TouchOptions::new() }
+    }
+}
 
 /// A read, made by [`Store::read`]. `.await` it.
 #[derive(Debug)]
@@ -20,11 +46,7 @@ pub struct ReadRequest<'a> {
     options: ReadOptions,
 }
 
-impl<'a> ReadRequest<'a> {
-    pub(super) fn new(store: &'a Store, key: Result<Key>) -> Self {
-        Self { store, key, options: ReadOptions::new() }
-    }
-
+impl ReadRequest<'_> {
     /// Also returns the time that the entry has left, as [`Record::expiry`].
     pub fn with_ttl(mut self) -> Self {
         self.options.ttl = true;
@@ -44,18 +66,6 @@ impl<'a> ReadRequest<'a> {
     }
 }
 
-impl<'a> IntoFuture for ReadRequest<'a> {
-    type Output = Result<Option<Record>>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let key = self.store.checked_key(self.key, Operation::Read)?;
-            self.store.read_with(&key, &self.options).await
-        })
-    }
-}
-
 /// A write, made by [`Store::write`]. `.await` it.
 #[must_use = "nothing is written until this is awaited"]
 pub struct WriteRequest<'a> {
@@ -65,11 +75,7 @@ pub struct WriteRequest<'a> {
     options: WriteOptions,
 }
 
-impl<'a> WriteRequest<'a> {
-    pub(super) fn new(store: &'a Store, key: Result<Key>, value: Bytes) -> Self {
-        Self { store, key, value, options: WriteOptions::new() }
-    }
-
+impl WriteRequest<'_> {
     /// The entry lives for `duration`.
     pub fn expires_in(self, duration: Duration) -> Self {
         self.expiry(duration)
@@ -79,18 +85,6 @@ impl<'a> WriteRequest<'a> {
     pub fn expiry(mut self, expiry: impl Into<Expiry>) -> Self {
         self.options.expiry = expiry.into();
         self
-    }
-}
-
-impl<'a> IntoFuture for WriteRequest<'a> {
-    type Output = Result<Written>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let key = self.store.checked_key(self.key, Operation::Write)?;
-            self.store.write_with(&key, self.value, &self.options).await
-        })
     }
 }
 
@@ -114,24 +108,6 @@ pub struct DeleteRequest<'a> {
     options: DeleteOptions,
 }
 
-impl<'a> DeleteRequest<'a> {
-    pub(super) fn new(store: &'a Store, key: Result<Key>) -> Self {
-        Self { store, key, options: DeleteOptions::new() }
-    }
-}
-
-impl<'a> IntoFuture for DeleteRequest<'a> {
-    type Output = Result<bool>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let key = self.store.checked_key(self.key, Operation::Delete)?;
-            self.store.delete_with(&key, &self.options).await
-        })
-    }
-}
-
 /// A touch, made by [`Store::touch`]. `.await` it.
 #[derive(Debug)]
 #[must_use = "nothing is touched until this is awaited"]
@@ -140,24 +116,6 @@ pub struct TouchRequest<'a> {
     key: Result<Key>,
     expiry: Expiry,
     options: TouchOptions,
-}
-
-impl<'a> TouchRequest<'a> {
-    pub(super) fn new(store: &'a Store, key: Result<Key>, expiry: Expiry) -> Self {
-        Self { store, key, expiry, options: TouchOptions::new() }
-    }
-}
-
-impl<'a> IntoFuture for TouchRequest<'a> {
-    type Output = Result<bool>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let key = self.store.checked_key(self.key, Operation::Touch)?;
-            self.store.touch_with(&key, self.expiry, &self.options).await
-        })
-    }
 }
 
 macro_rules! conditions {
@@ -189,3 +147,26 @@ macro_rules! conditions {
 }
 
 conditions!(WriteRequest "Writes", DeleteRequest "Deletes", TouchRequest "Touches");
+
+macro_rules! awaitable {
+    ($($request:ident -> $output:ty, $operation:ident: |$self:ident, $key:ident| $call:expr;)+) => {$(
+        impl<'a> IntoFuture for $request<'a> {
+            type Output = Result<$output>;
+            type IntoFuture = BoxFuture<'a, Self::Output>;
+
+            fn into_future($self) -> Self::IntoFuture {
+                Box::pin(async move {
+                    let $key = &$self.store.checked_key($self.key, Operation::$operation)?;
+                    $call.await
+                })
+            }
+        }
+    )+};
+}
+
+awaitable! {
+    ReadRequest -> Option<Record>, Read: |self, key| self.store.read_with(key, &self.options);
+    WriteRequest -> Written, Write: |self, key| self.store.write_with(key, self.value, &self.options);
+    DeleteRequest -> bool, Delete: |self, key| self.store.delete_with(key, &self.options);
+    TouchRequest -> bool, Touch: |self, key| self.store.touch_with(key, self.expiry, &self.options);
+}

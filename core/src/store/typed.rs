@@ -91,15 +91,18 @@ impl<T, C: Codec> Typed<T, C> {
         &self.store
     }
 
+    fn named(&self, error: Error, operation: Operation, key: &Key) -> Error {
+        self.store.name_entry(self.store.named(error, operation), key)
+    }
+}
+
+impl<T: DeserializeOwned, C: Codec> Typed<T, C> {
     /// Reads and decodes the value under `key`.
     ///
     /// # Errors
     ///
     /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
-    pub async fn read(&self, key: &Key) -> Result<Option<T>>
-    where
-        T: DeserializeOwned,
-    {
+    pub async fn read(&self, key: &Key) -> Result<Option<T>> {
         Ok(self.read_versioned(key).await?.map(|(value, _)| value))
     }
 
@@ -108,10 +111,7 @@ impl<T, C: Codec> Typed<T, C> {
     /// # Errors
     ///
     /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
-    pub async fn read_versioned(&self, key: &Key) -> Result<Option<(T, Option<Version>)>>
-    where
-        T: DeserializeOwned,
-    {
+    pub async fn read_versioned(&self, key: &Key) -> Result<Option<(T, Option<Version>)>> {
         let Some(record) = self.store.read_with(key, &ReadOptions::new()).await? else {
             return Ok(None);
         };
@@ -119,17 +119,16 @@ impl<T, C: Codec> Typed<T, C> {
             self.codec.decode(&record.value).map_err(|error| self.named(error, Operation::Read, key))?;
         Ok(Some((value, record.version)))
     }
+}
 
+impl<T: Serialize + DeserializeOwned, C: Codec> Typed<T, C> {
     /// Encodes and writes `value` under `key`.
     ///
     /// # Errors
     ///
     /// As [`Store::write`]; [`Codec`](ErrorKind::Codec) if the value cannot be encoded, or if a `T` could
     /// not be decoded from it again. The stored value then stays.
-    pub async fn write(&self, key: &Key, value: &T, options: &WriteOptions) -> Result<Written>
-    where
-        T: Serialize + DeserializeOwned,
-    {
+    pub async fn write(&self, key: &Key, value: &T, options: &WriteOptions) -> Result<Written> {
         let encoded = self.codec.encode_readable(value);
         let value = encoded.map_err(|error| self.named(error, Operation::Write, key))?;
         self.store.write_with(key, value, options).await
@@ -148,7 +147,6 @@ impl<T, C: Codec> Typed<T, C> {
     /// [versions](crate::Info::versions).
     pub async fn update<F>(&self, key: &Key, expiry: impl Into<Expiry>, mut change: F) -> Result<Option<T>>
     where
-        T: Serialize + DeserializeOwned,
         F: FnMut(Option<T>) -> Option<T>,
     {
         let expiry = expiry.into();
@@ -181,10 +179,6 @@ impl<T, C: Codec> Typed<T, C> {
                 outcome => return outcome.map(|()| changed),
             }
         }
-    }
-
-    fn named(&self, error: Error, operation: Operation, key: &Key) -> Error {
-        self.store.name_entry(self.store.named(error, operation), key)
     }
 }
 
