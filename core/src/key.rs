@@ -43,12 +43,9 @@ impl Key {
         if text.is_empty() {
             return invalid("a key has at least one byte; this one is empty".to_owned());
         }
-        if text.len() > Self::MAX_BYTES {
-            return invalid(format!(
-                "a key has at most {} bytes; this one has {}",
-                Self::MAX_BYTES,
-                text.len()
-            ));
+        let (bytes, most) = (text.len(), Self::MAX_BYTES);
+        if bytes > most {
+            return invalid(format!("a key has at most {most} bytes; this one has {bytes}"));
         }
         if let Some(at) = text.find(char::is_control) {
             return invalid(format!("a key has no control characters; this one has one at byte {at}"));

@@ -37,13 +37,10 @@ pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
     let mut out = Vec::with_capacity(json.len());
     let mut copied = 0;
     for Surrogate { at, unit, .. } in lone {
-        let character = match hidden {
-            Hidden::Reversibly => char::from_u32(BASE + u32::from(unit)),
-            Hidden::ForGood => None,
-        };
+        let stand_in = char::from_u32(BASE + u32::from(unit)).filter(|_| hidden == Hidden::Reversibly);
+        let stand_in = stand_in.unwrap_or(char::REPLACEMENT_CHARACTER);
         out.extend_from_slice(&json[copied..at]);
-        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
-        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        out.extend_from_slice(stand_in.encode_utf8(&mut [0; 4]).as_bytes());
         copied = at + ESCAPE;
     }
     out.extend_from_slice(&json[copied..]);

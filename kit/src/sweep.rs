@@ -69,12 +69,6 @@ const ENDED: u8 = 2;
 /// Held by the task: when it goes with its runtime, the sweeper is idle again.
 struct Alive(Arc<AtomicU8>);
 
-impl Alive {
-    fn end(&self) {
-        self.0.store(ENDED, Ordering::Release);
-    }
-}
-
 impl Drop for Alive {
     fn drop(&mut self) {
         // What panics once (on a runtime without timers, say) would do so again.
@@ -104,7 +98,7 @@ impl Sweeper {
             let (target, purge) = (target.clone(), purge.clone());
             let sweep = async move {
                 sweep(adapter, target, interval, purge).await;
-                alive.end();
+                alive.0.store(ENDED, Ordering::Release);
             };
             runtime.spawn(sweep).abort_handle()
         };

@@ -3,7 +3,7 @@
 use std::{future, num::NonZeroUsize, sync::Arc};
 
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::{Instrument, Span};
 
 use super::{Store, claims, has_ttl};
@@ -33,8 +33,7 @@ impl Store {
                     if !goes_on {
                         listing.end(error.kind().as_str());
                     }
-                    let error = listing.store.named(error, Operation::List);
-                    Some((Err(error), goes_on.then_some(listing)))
+                    Some((Err(listing.store.named(error, Operation::List)), goes_on.then_some(listing)))
                 }
             }
         })
@@ -44,18 +43,15 @@ impl Store {
     /// Lists the keys that begin with `prefix`; the empty prefix lists all. See [`list`](Store::list).
     pub fn keys(&self, prefix: &str) -> BoxStream<'static, Result<Key>> {
         let keys = self.list(ListOptions::new().prefix(prefix).keys_only());
-        keys.map(|entry| entry.map(|entry| entry.key)).boxed()
+        keys.map_ok(|entry| entry.key).boxed()
     }
 
     /// Lists the entries whose keys begin with `prefix`; the empty prefix lists all. Each record has its
     /// [`expiry`](Record::expiry). See [`list`](Store::list).
     pub fn entries(&self, prefix: &str) -> BoxStream<'static, Result<(Key, Record)>> {
         let entries = self.list(ListOptions::new().prefix(prefix));
-        let with_record = |entry: Result<Entry>| {
-            let entry = entry.map(|entry| entry.record.map(|record| (entry.key, record))).transpose();
-            future::ready(entry)
-        };
-        entries.filter_map(with_record).boxed()
+        let with_record = |entry: Entry| Ok(entry.record.map(|record| (entry.key, record)));
+        entries.try_filter_map(move |entry| future::ready(with_record(entry))).boxed()
     }
 
     /// Deletes all entries whose keys begin with `prefix`; returns how many there were. The empty prefix
@@ -85,10 +81,8 @@ impl Store {
         claims(self.shared.info.listing)?;
         if let Some(key) = &options.start_after {
             if !self.shared.info.ordered {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "the listings of this storage have no order, so they cannot start after a key",
-                ));
+                let message = "the listings of this storage have no order, so they cannot start after a key";
+                return Err(Error::new(ErrorKind::Unsupported, message));
             }
             // Not an `InvalidKey`, which would concern one entry of the listing.
             let too_long = |_| {

@@ -127,10 +127,8 @@ impl Store {
     /// a control character.
     pub fn namespace(&self, prefix: impl AsRef<str>) -> Result<Self> {
         let namespace = format!("{}{}", self.shared.namespace, prefix.as_ref());
-        if !namespace.is_empty() {
-            // One byte is left for the keys.
-            Key::new(format!("{namespace}k"))?;
-        }
+        // One byte is left for the keys.
+        Key::new(format!("{namespace}k"))?;
         Ok(Self::on(Arc::clone(&self.shared.storage), Arc::clone(&self.shared.state), &namespace))
     }
 
@@ -161,8 +159,7 @@ impl Store {
     pub async fn read_with(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let call = async {
             self.check_read(options)?;
-            let read = self.shared.storage.read(&*self.full(key)?, options).await?;
-            self.finish(read, options)
+            self.finish(self.shared.storage.read(&*self.full(key)?, options).await, options)
         };
         let size = |read: Option<&Option<Record>>| {
             read.and_then(Option::as_ref).map_or(0, |record| record.value.len() as u64)
@@ -253,14 +250,14 @@ impl Store {
             self.check_read(options)?;
             if self.shared.namespace.is_empty() {
                 let results = self.shared.storage.read_many(keys, options).await;
-                return Ok(results.into_iter().map(|result| self.finish(result?, options)).collect());
+                return Ok(results.into_iter().map(|read| self.finish(read, options)).collect());
             }
             let full: Vec<_> = keys.iter().map(|key| self.full(key).map(Cow::into_owned)).collect();
             let sent: Vec<_> = full.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
             let mut results = self.shared.storage.read_many(&sent, options).await.into_iter();
             let result = |key: Result<Key>| {
                 key?;
-                self.finish(results.next().unwrap_or_else(missing)?, options)
+                self.finish(results.next().unwrap_or_else(missing), options)
             };
             Ok(full.into_iter().map(result).collect())
         };
@@ -350,10 +347,9 @@ impl Store {
         call: impl Future<Output = Result<Vec<Result<T>>>>,
     ) -> Vec<Result<T>> {
         let failed = |error: Error| (0..count).map(|_| Err(error.clone())).collect();
-        let results = self.run(operation, |_| count as u64, call).await.unwrap_or_else(failed);
-        let missing = std::iter::repeat_with(missing).take(count.saturating_sub(results.len()));
-        let results = results.into_iter().take(count).chain(missing);
-        results.map(|result| result.map_err(|error| self.named(error, operation))).collect()
+        let mut results = self.run(operation, |_| count as u64, call).await.unwrap_or_else(failed);
+        results.resize_with(count, missing);
+        results.into_iter().map(|result| result.map_err(|error| self.named(error, operation))).collect()
     }
 
     fn span(&self, operation: Operation) -> Span {
@@ -384,24 +380,29 @@ impl Store {
         if self.is_open() { Ok(()) } else { Err(self.named(Error::closed(), operation)) }
     }
 
-    /// The part of what was read that was asked for.
-    fn finish(&self, read: Option<Record>, options: &ReadOptions) -> Result<Option<Record>> {
-        let Some(mut record) = read else {
+    /// The part of what was read that was asked for. Changes it in place: each move of a record takes time.
+    #[inline]
+    fn finish(&self, mut read: Result<Option<Record>>, options: &ReadOptions) -> Result<Option<Record>> {
+        match &mut read {
+            Ok(Some(record)) => {
+                if !options.value {
+                    record.value = Bytes::new();
+                }
+                if options.ttl {
+                    has_ttl(record)?;
+                } else {
+                    record.expiry = None;
+                }
+            }
             // A storage that is being closed may have let go of its entries, which does not make them absent.
-            return if self.is_open() { Ok(None) } else { Err(Error::closed()) };
-        };
-        if !options.value {
-            record.value = Bytes::new();
+            Ok(None) if !self.is_open() => return Err(Error::closed()),
+            Ok(None) | Err(_) => {}
         }
-        if options.ttl {
-            has_ttl(&record)?;
-        } else {
-            record.expiry = None;
-        }
-        Ok(Some(record))
+        read
     }
 
     /// The key as the storage knows it.
+    #[inline]
     fn full<'a>(&self, key: &'a Key) -> Result<Cow<'a, Key>> {
         if self.shared.namespace.is_empty() {
             return Ok(Cow::Borrowed(key));
@@ -412,10 +413,8 @@ impl Store {
     fn check_read(&self, options: &ReadOptions) -> Result<()> {
         claims(self.shared.info.expiry || !options.ttl && options.touch.is_none())?;
         if options.touch.is_some_and(Expiry::is_elapsed) {
-            return Err(Error::new(
-                ErrorKind::InvalidValue,
-                "a read cannot touch with a time to live of zero; delete the entry instead",
-            ));
+            let message = "a read cannot touch with a time to live of zero; delete the entry instead";
+            return Err(Error::new(ErrorKind::InvalidValue, message));
         }
         Ok(())
     }
