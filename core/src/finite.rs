@@ -20,10 +20,6 @@ pub(crate) fn is_finite<T: Serialize + ?Sized>(value: &T) -> bool {
 #[derive(Clone, Copy, Default)]
 struct Finite;
 
-fn check(finite: bool) -> fmt::Result {
-    if finite { Ok(()) } else { Err(fmt::Error) }
-}
-
 macro_rules! accept {
     ($returned:ty: $($method:ident($($argument:ty),*);)+) => {$(
         fn $method(self, $(_: $argument),*) -> Result<$returned, fmt::Error> {
@@ -44,11 +40,11 @@ impl Serializer for Finite {
     type SerializeStructVariant = Self;
 
     fn serialize_f32(self, value: f32) -> fmt::Result {
-        check(value.is_finite())
+        self.serialize_f64(value.into())
     }
 
     fn serialize_f64(self, value: f64) -> fmt::Result {
-        check(value.is_finite())
+        if value.is_finite() { Ok(()) } else { Err(fmt::Error) }
     }
 
     accept! {

@@ -176,14 +176,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Reads several entries: one result per key, in the order of `keys`. A key that is named twice is
     /// read twice. Not a snapshot.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let mut results: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
-        for key in keys {
-            results.push(match results.last().and_then(|last| last.as_ref().err()?.unsent()) {
-                Some(error) => Err(error),
-                None => self.read(key, options).await,
-            });
-        }
-        results
+        one_by_one(keys.iter().map(|key| self.read(key, options))).await
     }
 
     /// Applies several changes: one result per change, in their order. Changes of one key are applied in
@@ -193,14 +186,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// If the store becomes [`Unavailable`](crate::ErrorKind::Unavailable) or does not answer in time, the
     /// changes that were not sent yet fail with the same error, [`not_applied`](Error::not_applied).
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
-        for change in changes {
-            results.push(match results.last().and_then(|last| last.as_ref().err()?.unsent()) {
-                Some(error) => Err(error),
-                None => change.apply_to(self).await,
-            });
-        }
-        results
+        one_by_one(changes.into_iter().map(|change| change.apply_to(self))).await
     }
 
     /// Lists entries. See "Listings" in the contract. The stream reads on only as it is polled, in
@@ -255,6 +241,18 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The results of the calls. Once the store is gone, the other calls are not made.
+async fn one_by_one<T>(calls: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Vec<Result<T>> {
+    let mut results: Vec<Result<T>> = Vec::with_capacity(calls.size_hint().0);
+    for call in calls {
+        results.push(match results.last().and_then(|last| last.as_ref().err()?.unsent()) {
+            Some(error) => Err(error),
+            None => call.await,
+        });
+    }
+    results
 }
 
 impl Change {

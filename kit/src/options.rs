@@ -319,7 +319,6 @@ macro_rules! choices {
         }
 
         impl $name {
-            #[allow(dead_code)]
             pub(crate) const ALL: &[(&str, Self)] = &[$(($text, Self::$variant)),+];
         }
 
@@ -329,10 +328,7 @@ macro_rules! choices {
             }
 
             fn parse(text: &str) -> Option<Self> {
-                match text {
-                    $($text => Some(Self::$variant),)+
-                    _ => None,
-                }
+                Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
             }
         }
     };

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Store;
+use super::{Store, claims};
 use crate::{
     Codec, Condition, DeleteOptions, Error, ErrorKind, Expiry, Json, Key, Operation, ReadOptions, Result,
     Version, WriteOptions, Written,
@@ -150,9 +150,8 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Typed<T, C> {
         F: FnMut(Option<T>) -> Option<T>,
     {
         let expiry = expiry.into();
-        if !self.store.info().conditions() {
-            return Err(self.store.named(Error::unsupported(), Operation::Write));
-        }
+        let supported = claims(self.store.info().conditions());
+        supported.map_err(|error| self.store.named(error, Operation::Write))?;
         loop {
             let (value, condition) = match self.read_versioned(key).await? {
                 None => (None, Condition::Absent),
