@@ -68,7 +68,6 @@ pub struct Round {
 
 impl Round {
     /// The changes, each of another key.
-    #[must_use]
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }

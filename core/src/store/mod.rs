@@ -87,7 +87,6 @@ impl Store {
     }
 
     /// The adapter's name and what the store does natively.
-    #[must_use]
     pub fn info(&self) -> &Info {
         &self.shared.info
     }
