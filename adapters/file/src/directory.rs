@@ -1,15 +1,12 @@
 //! Entries in a directory under locks: the file system calls, each to be made on a thread that may block.
 
-use std::time::Duration;
-
 use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Written,
     clock::unix_millis,
 };
 
 use crate::{
-    error::fail_all,
-    format::{EntryPath, Stored, is_alive},
+    format::{EntryPath, Stored},
     lock::{self, Locks, ShardGuard, WriteLock},
     tree::{Found, Names, Tree},
 };
@@ -18,17 +15,12 @@ use crate::{
 const PAGE: usize = 256;
 
 /// A directory of entries.
-#[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) tree: Tree,
     pub(crate) locks: Locks,
 }
 
 impl Directory {
-    pub(crate) fn new(tree: Tree, lock_timeout: Duration) -> Self {
-        Self { locks: Locks::new(tree.dir.clone(), lock_timeout), tree }
-    }
-
     /// Looks at a file without a lock. If it seems damaged, a touch may be changing it at this moment:
     /// then looks again while no change is under way.
     pub(crate) fn look<T>(&self, at: &EntryPath, look: impl Fn() -> Result<T>) -> Result<T> {
@@ -49,7 +41,7 @@ impl Directory {
             let lock = self.locks.shared(index)?;
             let files = self.tree.files(shard, prefix)?;
             // Without a lock there was no writer either, unless the first one has come just now.
-            if lock.is_some() || !self.locks.exists(index) || self.locks.shared(index)?.is_none() {
+            if lock.is_some() || self.locks.shared(index)?.is_none() {
                 return Ok(files);
             }
         }
@@ -90,23 +82,19 @@ impl Directory {
         &self,
         guard: &mut ShardGuard,
         changes: &[(EntryPath, Change)],
-    ) -> Vec<Result<Applied>> {
-        let mut lock = match self.lock(guard) {
-            Ok(lock) => lock,
-            Err(error) => return fail_all(changes.len(), &error),
-        };
-        let mut results = Vec::with_capacity(changes.len());
+    ) -> Result<Vec<Result<Applied>>> {
+        let mut lock = self.lock(guard)?;
+        let mut results: Vec<Result<Applied>> = Vec::with_capacity(changes.len());
         for (at, change) in changes {
-            let gone = results.last().and_then(|last: &Result<_>| last.as_ref().err()?.unsent());
+            let gone = results.last().and_then(|last| last.as_ref().err()?.unsent());
             results.push(gone.map_or_else(|| self.change(&mut lock, at, change), Err));
         }
         if let Err(error) = self.sync(&mut lock) {
-            results
-                .iter_mut()
-                .filter(|result| result.is_ok())
-                .for_each(|result| *result = Err(error.clone()));
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(error.clone());
+            }
         }
-        results
+        Ok(results)
     }
 
     /// Deletes the entries in a shard whose keys begin with `prefix`; returns how many.
@@ -135,13 +123,14 @@ impl Directory {
     /// after a power cut is still expired.
     pub(crate) fn purge_shard(&self, guard: &mut ShardGuard, shard: &str) -> Result<u64> {
         let (mut expired, _) = self.files(shard, "")?;
-        expired.retain(|found| self.tree.is_expired(&found.at));
+        let is_expired = |found: &Found| matches!(self.tree.is_alive(&found.at), Ok(Some(false)));
+        expired.retain(is_expired);
         let mut purged = 0;
         for page in expired.chunks(PAGE) {
             let _lock = self.locks.exclusive(guard)?;
             for found in page {
                 // It may have been written since.
-                purged += u64::from(self.tree.is_expired(&found.at) && self.tree.remove(&found.at)?);
+                purged += u64::from(is_expired(found) && self.tree.remove(&found.at)?);
             }
         }
         Ok(purged)
@@ -150,9 +139,10 @@ impl Directory {
     /// Takes the lock for changes. Their answers are acknowledged and follow from what they find, so this
     /// first puts earlier changes on the disk: a process may have been killed before it did so.
     fn lock<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
+        let index = guard.index;
         let mut lock = self.locks.exclusive(guard).map_err(Error::not_applied)?;
         if self.tree.sync && !lock.synced {
-            self.tree.sync(lock.index).map_err(Error::not_applied)?;
+            self.tree.sync(index).map_err(Error::not_applied)?;
             lock.mark_synced();
         }
         Ok(lock)
@@ -204,7 +194,7 @@ impl Directory {
     /// The entry for the holder of its lock; `None` if there is none or it has expired.
     fn current(&self, at: &EntryPath, key: &Key, value: bool, now: i64) -> Result<Option<Stored>> {
         let stored = self.tree.format.load(&self.tree.path(at), key, value)?;
-        let current = stored.filter(|stored| Expiry::until(stored.deadline, now).is_some());
+        let current = stored.filter(|stored| stored.is_alive(now));
         if current.is_none() {
             self.tree.dir.check()?;
         }
@@ -213,11 +203,8 @@ impl Directory {
 
     /// Deletes an entry; returns whether there was one. A damaged one counts: this is how to remove it.
     fn delete(&self, lock: &mut WriteLock<'_>, at: &EntryPath) -> Result<bool> {
-        let existed = match self.tree.format.peek_header(&self.tree.path(at)) {
-            Ok(Some(header)) => is_alive(header.deadline),
-            Ok(None) => return self.tree.dir.check().map(|()| false),
-            Err(error) if error.kind() == ErrorKind::Corrupt => true,
-            Err(error) => return Err(error),
+        let Some(existed) = self.tree.is_alive(at)? else {
+            return self.tree.dir.check().map(|()| false);
         };
         let removed = lock.change(Some(&at.shard), || self.tree.remove(at))?;
         Ok(removed && existed)

@@ -6,16 +6,12 @@ use larder_core::{Error, ErrorKind, Result};
 
 /// An error of the operating system. Its text names no path, so no key.
 pub(crate) fn io(error: io::Error) -> Error {
-    let (kind, message) = classify(&error);
-    Error::new(kind, message).with_source(error)
-}
-
-fn classify(error: &io::Error) -> (ErrorKind, &'static str) {
     use io::ErrorKind as Io;
-    if too_many_files(error) {
-        return (ErrorKind::Unavailable, "too many files are open; raise the limit or try again");
-    }
-    match error.kind() {
+    let (kind, message) = match error.kind() {
+        // EMFILE and ENFILE, which have these numbers on every Unix and no kind of their own.
+        _ if cfg!(unix) && matches!(error.raw_os_error(), Some(24 | 23)) => {
+            (ErrorKind::Unavailable, "too many files are open; raise the limit or try again")
+        }
         Io::PermissionDenied => {
             (ErrorKind::PermissionDenied, "this user may not do that to the directory or a file in it")
         }
@@ -38,18 +34,16 @@ fn classify(error: &io::Error) -> (ErrorKind, &'static str) {
             (ErrorKind::Unavailable, "the file system is busy or has gone away; try again")
         }
         _ => (ErrorKind::Other, "the operating system reports an error"),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// The result of a system call; `None` if it found no file or directory of that name.
+pub(crate) fn if_found<T>(result: io::Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).map_err(io),
     }
-}
-
-#[cfg(unix)]
-fn too_many_files(error: &io::Error) -> bool {
-    // EMFILE and ENFILE, which have these numbers on every Unix and no kind of their own.
-    matches!(error.raw_os_error(), Some(24 | 23))
-}
-
-#[cfg(not(unix))]
-fn too_many_files(_: &io::Error) -> bool {
-    false
 }
 
 /// The stored data is damaged, or was not written by this adapter.
@@ -58,8 +52,7 @@ pub(crate) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
 }
 
 /// An error of the system call that makes a change. Without permission or room it has not made it.
-pub(crate) fn unchanged(error: io::Error) -> Error {
-    let error = io(error);
+pub(crate) fn unchanged(error: Error) -> Error {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::StorageFull => error.not_applied(),
         _ => error,
@@ -69,11 +62,6 @@ pub(crate) fn unchanged(error: io::Error) -> Error {
 /// The user has to change an option or the path first.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
-}
-
-/// The same error for each of `count` items.
-pub(crate) fn fail_all<T>(count: usize, error: &Error) -> Vec<Result<T>> {
-    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 /// Runs file system calls on tokio's threads for blocking work: one hop per operation.

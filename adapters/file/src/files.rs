@@ -1,6 +1,7 @@
 //! Opening, reading, replacing and syncing files.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
@@ -24,11 +25,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     options.read(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    match options.open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error::io(error)),
-    }
+    error::if_found(options.open(path))
 }
 
 /// Reads a file; `None` if there is none.
@@ -71,36 +68,61 @@ pub(crate) fn replace(
     body: &[u8],
     sync: bool,
 ) -> io::Result<()> {
-    let file = permissions.create(temp)?;
-    let done = fill(file, head, body, sync).and_then(|()| fs::rename(temp, target));
-    if done.is_err() {
-        // The first error says more than one about the clean-up.
-        let _ = fs::remove_file(temp);
-    }
-    done
+    write_and_rename(temp, target, || {
+        let mut file = permissions.create(temp)?;
+        if head.len() + body.len() <= JOIN {
+            file.write_all(&[head, body].concat())?;
+        } else {
+            file.write_all(head)?;
+            file.write_all(body)?;
+        }
+        if sync { file.sync_data() } else { Ok(()) }
+    })
 }
 
-fn fill(mut file: File, head: &[u8], body: &[u8], sync: bool) -> io::Result<()> {
-    if head.len() + body.len() <= JOIN {
-        file.write_all(&[head, body].concat())?;
-    } else {
-        file.write_all(head)?;
-        file.write_all(body)?;
-    }
-    if sync { file.sync_data() } else { Ok(()) }
+/// Calls `write`, which makes a file at `temp`, and gives that its name `target`. After a failure there is no
+/// file at `temp`: half a file only takes up room on a full disk.
+pub(crate) fn write_and_rename(
+    temp: &Path,
+    target: &Path,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    // The first error says more than one about the clean-up.
+    write().and_then(|()| fs::rename(temp, target)).inspect_err(|_| drop(fs::remove_file(temp)))
 }
 
-/// Puts the names in a directory on the disk: files that were created, renamed and removed in it.
-#[cfg(unix)]
+/// The names in a directory.
+pub(crate) fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Puts the name of a path on the disk, and the names of the directories above it, which may be new too.
+pub(crate) fn sync_above(path: &Path) {
+    // The directories above may not be ours to open; then they are not ours to have lost either.
+    for above in above(path) {
+        let _ = sync_directory(above);
+    }
+}
+
+/// The directories above a path, up to the root or, above a relative path, the working directory.
+fn above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
+/// Puts the names in a directory on the disk: files that were created, renamed and removed in it. Windows has
+/// no such call: NTFS journals names by itself.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    #[cfg(test)]
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    #[cfg(all(test, unix))]
     crate::power_cut::before_sync(path)?;
     match File::open(path)?.sync_all() {
         // Some network file systems cannot, and write names through by themselves.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
         done => done?,
     }
-    #[cfg(test)]
+    #[cfg(all(test, unix))]
     crate::power_cut::synced(path)?;
     Ok(())
 }
@@ -112,12 +134,6 @@ pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] pa
     file.sync_data()?;
     #[cfg(all(test, unix))]
     crate::power_cut::content_synced(path);
-    Ok(())
-}
-
-/// Windows has no such call: NTFS journals names by itself.
-#[cfg(not(unix))]
-pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -134,6 +150,14 @@ mod tests {
             assert_eq!(fs::read(&target).unwrap(), [b"head ", body].concat());
             assert!(!temp.exists());
         }
+    }
+
+    #[test]
+    fn working_directory_is_above_a_relative_path() {
+        let list = |path| above(Path::new(path)).map(Path::to_owned).collect::<Vec<_>>();
+        assert_eq!(list("sessions"), [Path::new(".")]);
+        assert_eq!(list("data/sessions"), [Path::new("data"), Path::new(".")]);
+        assert_eq!(list("/data/sessions"), [Path::new("/data"), Path::new("/")]);
     }
 
     #[test]

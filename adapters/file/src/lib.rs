@@ -153,7 +153,6 @@
 //! it [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), a directory that has gone while it was in
 //! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
 
-mod applied;
 mod config;
 mod data_dir;
 mod directory;

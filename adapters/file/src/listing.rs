@@ -6,10 +6,10 @@
 
 use std::{sync::Arc, vec};
 
-use larder_core::{Entry, ErrorKind, ListOptions, Result, clock::unix_millis};
+use larder_core::{Entry, ListOptions, Result, clock::unix_millis};
 use larder_kit::Pager;
 
-use crate::{directory::Directory, error::blocking, format::is_alive, tree::Found};
+use crate::{directory::Directory, error::blocking, tree::Found};
 
 /// How many files are looked at in one go.
 const PAGE: usize = 256;
@@ -17,10 +17,8 @@ const PAGE: usize = 256;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// A listing under way; `None` while it is on another thread, and after an error that ends it.
-#[derive(Debug)]
 pub(crate) struct Listing(Option<Position>);
 
-#[derive(Debug)]
 struct Position {
     directory: Arc<Directory>,
     options: ListOptions,
@@ -77,15 +75,14 @@ impl Position {
         let mut page = Vec::new();
         let mut bytes = 0;
         for found in self.files.by_ref().take(self.options.page(PAGE)) {
-            match self.directory.look(&found.at, || look(&self.directory, &found, &self.options)).transpose()
-            {
-                None => {}
-                Some(Err(error)) if !error.concerns_one_entry() => return Err(error),
-                Some(entry) => {
-                    let record = entry.as_ref().ok().and_then(|entry| entry.record.as_ref());
-                    bytes += record.map_or(0, |record| record.value.len());
-                    page.push(entry);
+            match self.directory.look(&found.at, || look(&self.directory, &found, &self.options)) {
+                Ok(None) => {}
+                Ok(Some(entry)) => {
+                    bytes += entry.record.as_ref().map_or(0, |record| record.value.len());
+                    page.push(Ok(entry));
                 }
+                Err(error) if error.concerns_one_entry() => page.push(Err(error)),
+                Err(error) => return Err(error),
             }
             if bytes >= PAGE_BYTES {
                 break;
@@ -98,20 +95,13 @@ impl Position {
 /// Looks at a file; `None` if there is no entry (any more) or its key has another prefix.
 fn look(directory: &Directory, found: &Found, options: &ListOptions) -> Result<Option<Entry>> {
     let tree = &directory.tree;
-    let path = tree.path(&found.at);
     let Some(key) = tree.key(found)?.filter(|key| key.as_str().starts_with(&options.prefix)) else {
         return Ok(None);
     };
     if options.values {
-        let record =
-            tree.format.load(&path, &key, true)?.and_then(|stored| stored.record(true, unix_millis()));
+        let stored = tree.format.load(&tree.path(&found.at), &key, true)?;
+        let record = stored.and_then(|stored| stored.record(true, unix_millis()));
         return Ok(record.map(|record| Entry::new(key, record)));
     }
-    let alive = match tree.format.peek_header(&path) {
-        Ok(header) => header.is_some_and(|header| is_alive(header.deadline)),
-        // A damaged entry is there: reading it says what is wrong, deleting it helps.
-        Err(error) if error.kind() == ErrorKind::Corrupt => true,
-        Err(error) => return Err(error),
-    };
-    Ok(alive.then(|| Entry::key(key)))
+    Ok((tree.is_alive(&found.at)? == Some(true)).then(|| Entry::key(key)))
 }

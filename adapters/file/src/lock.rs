@@ -9,6 +9,7 @@
 //! is under way holds the file's lock together with other readers ([`FileLock`]).
 
 use std::{
+    borrow::Borrow,
     collections::BTreeSet,
     fs::{File, OpenOptions, TryLockError},
     io,
@@ -42,7 +43,6 @@ pub(crate) fn of_shard(shard: &str) -> usize {
 }
 
 /// The locks of one storage.
-#[derive(Debug)]
 pub(crate) struct Locks {
     dir: DataDir,
     /// How long to wait for another process.
@@ -54,10 +54,9 @@ pub(crate) struct Locks {
 }
 
 /// Keeps the other tasks of this storage from one lock.
-#[derive(Debug)]
 pub(crate) struct ShardGuard {
     file: OwnedMutexGuard<Option<File>>,
-    index: usize,
+    pub(crate) index: usize,
     /// When the wait began. The tasks that wait for each other wait for the same other process, so each
     /// of them waits no longer than the timeout.
     since: Instant,
@@ -68,10 +67,8 @@ pub(crate) struct ShardGuard {
 /// Its file says whether all changes made under the lock are on the disk, so that the next holder
 /// knows it also if this process is killed. It says so by its length, one byte if they are, since a
 /// full disk does not keep a file from becoming shorter. A new file is empty: nothing is known.
-#[derive(Debug)]
 pub(crate) struct WriteLock<'a> {
-    file: &'a File,
-    pub(crate) index: usize,
+    file: FileLock<&'a File>,
     pub(crate) synced: bool,
     /// Whether a change failed midway. Then it is not known which shards have to be synced.
     failed: bool,
@@ -80,20 +77,13 @@ pub(crate) struct WriteLock<'a> {
 }
 
 /// The lock of a file, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct FileLock(pub(crate) File);
+pub(crate) struct FileLock<F: Borrow<File> = File>(pub(crate) F);
 
-impl Drop for WriteLock<'_> {
+impl<F: Borrow<File>> Drop for FileLock<F> {
     fn drop(&mut self) {
-        // It cannot fail on a lock that is held; and if it did, closing the file would release it.
-        let _ = self.file.unlock();
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        // A child process that is being started has a copy of the file, which would keep the lock.
-        let _ = self.0.unlock();
+        // Closing the file is not enough: a child process that is being started has a copy of it, which would
+        // keep the lock. This cannot fail on a lock that is held.
+        let _ = self.0.borrow().unlock();
     }
 }
 
@@ -105,7 +95,7 @@ impl WriteLock<'_> {
         change: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         if self.synced {
-            self.file.set_len(0).map_err(error::io)?;
+            self.file.0.set_len(0).map_err(error::io)?;
             self.synced = false;
         }
         self.renamed.extend(renamed.map(str::to_owned));
@@ -116,7 +106,7 @@ impl WriteLock<'_> {
     pub(crate) fn mark_synced(&mut self) {
         // If it fails, the next holder syncs everything under the lock once more.
         if !self.synced && !self.failed {
-            self.synced = self.file.set_len(1).is_ok();
+            self.synced = self.file.0.set_len(1).is_ok();
         }
     }
 }
@@ -137,10 +127,9 @@ impl Locks {
         let since = Instant::now();
         let file = Arc::clone(&self.files[index]).lock_owned().await;
         if self.closed.load(Ordering::Acquire) {
-            Err(Error::closed())
-        } else {
-            Ok(ShardGuard { file, index, since })
+            return Err(Error::closed());
         }
+        Ok(ShardGuard { file, index, since })
     }
 
     /// Takes the lock of the guard, waiting for other processes. Blocks the thread.
@@ -149,16 +138,15 @@ impl Locks {
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
     pub(crate) fn exclusive<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
-        let file = match guard.file.take() {
+        let file: &File = match &mut *guard.file {
             Some(file) => file,
-            None => self.open(guard.index)?,
+            none => none.insert(self.open(guard.index)?),
         };
-        let file = guard.file.insert(file);
         wait(guard.since, self.timeout, || file.try_lock())?;
         guard.since = Instant::now();
         // Held from here on, so that it is released if the next call fails.
         let mut lock =
-            WriteLock { file, index: guard.index, synced: false, failed: false, renamed: BTreeSet::new() };
+            WriteLock { file: FileLock(file), synced: false, failed: false, renamed: BTreeSet::new() };
         lock.synced = file.metadata().map_err(error::io)?.len() == 1;
         Ok(lock)
     }
@@ -166,27 +154,20 @@ impl Locks {
     fn open(&self, index: usize) -> Result<File> {
         let path = self.path(index);
         let open = || self.dir.permissions.open_or_create(&path);
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.dir.check()?;
-                self.dir.create_hidden()?;
-                open().map_err(error::io)
-            }
-            opened => opened.map_err(error::io),
+        if let Some(file) = error::if_found(open())? {
+            return Ok(file);
         }
+        self.dir.check()?;
+        self.dir.create_hidden()?;
+        open().map_err(error::io)
     }
 
     fn path(&self, index: usize) -> PathBuf {
         self.dir.locks().join(format!("{index:02x}"))
     }
 
-    /// Whether lock `index` has ever been taken. A writer creates the lock before anything else.
-    pub(crate) fn exists(&self, index: usize) -> bool {
-        self.path(index).exists()
-    }
-
-    /// Takes lock `index` as a reader: all that writers have begun is complete. `None` where there
-    /// is no lock to take: nothing was ever written, or this user may not open it.
+    /// Takes lock `index` as a reader: all that writers have begun is complete. `None` where there is no lock to
+    /// take: nothing was ever written, as a writer creates the lock first, or this user may not open it.
     ///
     /// # Errors
     ///
@@ -248,18 +229,14 @@ fn wait(
         }
         let left = timeout.saturating_sub(since.elapsed());
         if left.is_zero() {
-            return Err(busy());
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "another process holds the lock, and has not released it within `lock_timeout`; nothing was changed. \
+                 Look for a program that has stopped while it was using the directory",
+            )
+            .not_applied());
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-fn busy() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "another process holds the lock, and has not released it within `lock_timeout`; nothing was changed. Look for \
-         a program that has stopped while it was using the directory",
-    )
-    .not_applied()
 }

@@ -8,7 +8,7 @@ use std::{
 
 /// The mode of new files. Windows has no such thing: there it has no effect.
 /// A mode that was asked for applies whatever the process's umask is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Permissions(pub(crate) Option<larder_kit::Permissions>);
 
 impl Permissions {
@@ -43,14 +43,11 @@ impl Permissions {
 
     /// Opens the file at `path` for reading and writing; creates it if it is not there.
     pub(crate) fn open_or_create(self, path: &Path) -> io::Result<File> {
-        let open = || OpenOptions::new().read(true).write(true).open(path);
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.create(path) {
-                // Another process was faster.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(),
-                created => created,
-            },
-            opened => opened,
+        match self.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                OpenOptions::new().read(true).write(true).open(path)
+            }
+            created => created,
         }
     }
 
@@ -72,6 +69,13 @@ impl Permissions {
             fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
         Ok(true)
+    }
+
+    /// Creates a directory, with those above it, where they are missing.
+    pub(crate) fn create_directories(self, path: &Path) -> io::Result<()> {
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<_> = path.ancestors().take_while(missing).collect();
+        missing.into_iter().rev().try_for_each(|path| self.create_directory(path).map(drop))
     }
 }
 

@@ -30,24 +30,24 @@ struct Marker {
 /// directory is there and has this format, and changes nothing.
 pub(crate) fn open(directory: &Directory, existing: bool) -> Result<()> {
     let dir = &directory.tree.dir;
-    if !existing {
-        dir.create_root()?;
-    } else if !dir.exists()? {
-        return Err(configuration("there is no directory at this path; check the path"));
+    if !dir.exists()? {
+        if existing {
+            return Err(configuration("there is no directory at this path; check the path"));
+        }
+        dir.permissions.create_directories(&dir.root).map_err(error::io)?;
     }
     match directory.tree.format.marker() {
         None => check_grammy(directory)?,
         Some(values) if is_marked(dir, values)? => {}
         Some(values) if !existing => mark(directory, values)?,
         Some(_) => {
-            refuse_foreign(dir)?;
             return Err(configuration("the directory is empty, so it is not a storage; check the path"));
         }
     }
     if !existing {
         if !dir.locks().exists() {
             // The first write makes the locks, after it has synced the directories above.
-            dir.sync_above();
+            files::sync_above(&dir.root);
         }
         remove_leftovers(dir, &directory.locks);
     }
@@ -71,10 +71,19 @@ fn check_grammy(directory: &Directory) -> Result<()> {
     ))
 }
 
-/// Whether the directory has a marker, which must say that it holds such values.
+/// Whether the directory has a marker, which must say that it holds such values. A directory without one must
+/// be empty.
 fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
+    // In this order: another process may set the directory up and write to it between the two looks.
+    let names = dir.names();
     let Some(text) = files::read(&dir.marker())? else {
-        return Ok(false);
+        if names?.is_empty() {
+            return Ok(false);
+        }
+        return Err(configuration(
+            "the directory holds files that are not Larder's; name an empty or a new one (for a directory that \
+             grammY's file storage wrote, say `layout=grammy`)",
+        ));
     };
     let marker: Marker = serde_json::from_slice(&text)
         .map_err(|_| corrupt("`.larder/format.json` in the directory is not what Larder writes there"))?;
@@ -92,12 +101,8 @@ fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
 
 fn mark(directory: &Directory, values: &str) -> Result<()> {
     let dir = &directory.tree.dir;
-    if let Err(error) = refuse_foreign(dir) {
-        // Another process may have set it up and written to it since the first look at the marker.
-        return if is_marked(dir, values)? { Ok(()) } else { Err(error) };
-    }
     // Before there is a marker: one that is there says that this has been done.
-    dir.sync_above();
+    files::sync_above(&dir.root);
     // Not through `DataDir::check`, which asks for the marker.
     dir.create_hidden()?;
     let _lock = directory.locks.setup()?;
@@ -105,38 +110,22 @@ fn mark(directory: &Directory, values: &str) -> Result<()> {
     if is_marked(dir, values)? {
         return Ok(());
     }
-    refuse_foreign(dir)?;
     let marker = Marker { layout: LAYOUT.to_owned(), version: VERSION, values: values.to_owned() };
-    let mut text = serde_json::to_vec(&marker).unwrap_or_default();
-    text.push(b'\n');
+    let text = serde_json::to_vec(&marker).unwrap_or_default();
     // On the disk before any entry is: a directory with entries and no marker would be refused.
-    files::replace(&dir.temporary_file(COUNT), &dir.marker(), dir.permissions, &text, b"", true)
+    files::replace(&dir.temporary_file(COUNT), &dir.marker(), dir.permissions, &text, b"\n", true)
         .map_err(error::io)?;
     dir.sync()
-}
-
-fn refuse_foreign(dir: &DataDir) -> Result<()> {
-    if dir.names()?.is_empty() {
-        return Ok(());
-    }
-    Err(configuration(
-        "the directory holds files that are not Larder's; name an empty or a new one (for a directory that \
-         grammY's file storage wrote, say `layout=grammy`)",
-    ))
 }
 
 /// Removes temporary files of killed processes. A process that writes one holds the lock that the name
 /// says, from before the file is created until it has its final name.
 fn remove_leftovers(dir: &DataDir, locks: &Locks) {
     // Nothing depends on it, and the directory may be read-only: errors are for the next time.
-    let Ok(entries) = fs::read_dir(dir.temporary()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
+    for name in files::names(&dir.temporary()).unwrap_or_default() {
         let lock = name.to_str().and_then(|name| usize::from_str_radix(name.split('-').next()?, 16).ok());
         if let Some(_lock) = lock.filter(|lock| *lock < COUNT).and_then(|lock| locks.try_exclusive(lock)) {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(dir.temporary().join(name));
         }
     }
 }

@@ -1,41 +1,35 @@
 //! The storage on a directory.
 
 use std::{
-    collections::BTreeMap,
-    fmt, future,
+    collections::{BTreeMap, HashMap},
+    fmt,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
-    Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions, Record,
+    Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Interval, Sweeper, pages};
+use larder_kit::{Interval, Sweeper, pages, read_chunks, side_by_side};
 
 use crate::{
-    applied::{existed, written},
     config::FileBuilder,
     data_dir::DataDir,
     directory::Directory,
-    error::{blocking, fail_all},
-    format::EntryPath,
+    error::blocking,
     listing::Listing,
-    lock::{self, ShardGuard},
+    lock::{self, Locks, ShardGuard},
     permissions::Permissions,
     setup,
     tree::Tree,
 };
 
-/// How many groups of a batch are under way at a time: their waits for the disk overlap.
+/// How many locks are taken at a time for one operation: their waits for the disk overlap.
 const PARALLEL: usize = 8;
 
 /// How many files of a batch are read in one go.
 const READ_CHUNK: usize = 256;
-
-/// The changes of a batch that share a lock, and their places in the batch.
-type Group = (Vec<usize>, Vec<(EntryPath, Change)>);
 
 /// A storage that keeps one file per key in a directory.
 ///
@@ -82,9 +76,10 @@ impl FileBuilder {
     /// that exists and may only be read opens.
     pub async fn open(self) -> Result<Store> {
         let format = self.format()?;
-        let permissions = Permissions(self.permissions);
-        let dir = DataDir::new(self.directory, format.marker().is_some(), permissions);
-        let directory = Arc::new(Directory::new(Tree { dir, format, sync: self.sync }, self.lock_timeout));
+        let (marked, permissions) = (format.marker().is_some(), Permissions(self.permissions));
+        let dir = DataDir { root: self.directory, marked, permissions };
+        let locks = Locks::new(dir.clone(), self.lock_timeout);
+        let directory = Arc::new(Directory { tree: Tree { dir, format, sync: self.sync }, locks });
         let opened = Arc::clone(&directory);
         let existing = self.existing;
         blocking(move || setup::open(&opened, existing)).await?;
@@ -106,11 +101,10 @@ impl Storage for FileStorage {
         if let Some(expiry) = options.touch {
             self.sweeper.ensure_running();
             let at = self.directory.tree.format.path(&key)?;
-            let lock = at.lock;
-            let touch = move |directory: &Directory, guard: &mut ShardGuard| {
+            let touch = locked(&self.directory, at.lock, move |directory, guard| {
                 directory.read_and_touch(guard, &at, &key, &options, expiry)
-            };
-            return locked(&self.directory, lock, touch).await;
+            });
+            return touch.await;
         }
         let directory = Arc::clone(&self.directory);
         blocking(move || directory.read(&key, &options)).await
@@ -118,35 +112,35 @@ impl Storage for FileStorage {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        self.change(change).await.map(written)
+        match self.change(change).await? {
+            Applied::Put(written) => Ok(written),
+            Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
+        }
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.change(Change::delete(key.clone()).on(options.condition.clone())).await.map(existed)
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        Ok(self.change(change).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.change(Change::touch(key.clone(), expiry).on(options.condition.clone())).await.map(existed)
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        Ok(self.change(change).await? == Applied::Touched(true))
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let mut results = Vec::with_capacity(keys.len());
-        // A touch waits for its lock, each for another one.
-        let chunk = if options.touch.is_some() { 1 } else { READ_CHUNK };
-        for keys in keys.chunks(chunk) {
-            let gone = results.last().and_then(|last: &Result<_>| last.as_ref().err()?.unsent());
-            let read = match (gone, keys) {
-                (Some(error), _) => fail_all(keys.len(), &error),
-                (_, [key]) => vec![self.read(key, options).await],
-                _ => {
-                    let (directory, chunk, options) = (Arc::clone(&self.directory), keys.to_vec(), *options);
-                    let read = move || Ok(chunk.iter().map(|key| directory.read(key, &options)).collect());
-                    blocking(read).await.unwrap_or_else(|error| fail_all(keys.len(), &error))
-                }
-            };
-            results.extend(read);
+        if options.touch.is_some() {
+            // A touch waits for its lock, each for another one.
+            return side_by_side(keys.iter().map(|key| self.read(key, options)), PARALLEL).await;
         }
-        results
+        let read = |keys: &[Key]| {
+            let (directory, keys, options) = (Arc::clone(&self.directory), keys.to_vec(), *options);
+            blocking(move || {
+                let read = |key: &Key| Some((key.to_string(), directory.read(key, &options).transpose()?));
+                Ok(keys.iter().filter_map(read).collect::<HashMap<_, _>>())
+            })
+        };
+        read_chunks(keys, READ_CHUNK, read).await
     }
 
     /// Changes that share a lock are applied together, as they share the wait for the disk; those of one key
@@ -155,34 +149,25 @@ impl Storage for FileStorage {
         // The runtime that the sweeper ran on may have shut down.
         self.sweeper.ensure_running();
         let mut results = Vec::with_capacity(changes.len());
-        let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
+        // By lock: the changes, and their places in the batch.
+        let mut groups: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        let mut places: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         for (place, change) in changes.into_iter().enumerate() {
             match self.directory.tree.format.path(&change.key) {
                 Ok(at) => {
-                    let (places, group) = groups.entry(at.lock).or_default();
-                    places.push(place);
-                    group.push((at, change));
+                    places.entry(at.lock).or_default().push(place);
+                    groups.entry(at.lock).or_default().push((at, change));
                 }
                 Err(error) => results.push((place, Err(error))),
             }
         }
-        let gone = &OnceLock::new();
-        let apply = |(lock, (places, group)): (usize, Group)| async move {
-            let apply =
-                move |directory: &Directory, guard: &mut ShardGuard| Ok(directory.apply(guard, &group));
-            let applied = match gone.get() {
-                Some(error) => Err(Error::clone(error)),
-                None => locked(&self.directory, lock, apply).await,
-            };
-            let applied = applied.unwrap_or_else(|error| fail_all(places.len(), &error));
-            // The groups that wait for their turn would find the same.
-            if let Some(error) = applied.iter().find_map(|result| result.as_ref().err()?.unsent()) {
-                gone.get_or_init(|| error);
-            }
-            stream::iter(places.into_iter().zip(applied))
-        };
-        let applied = stream::iter(groups).map(apply).buffer_unordered(PARALLEL).flatten();
-        results.extend(applied.collect::<Vec<_>>().await);
+        let calls = groups.into_iter().map(|(lock, group)| {
+            locked(&self.directory, lock, move |directory, guard| directory.apply(guard, &group))
+        });
+        for (places, applied) in places.into_values().zip(side_by_side(calls, PARALLEL).await) {
+            let applied = applied.unwrap_or_else(|error| vec![Err(error); places.len()]);
+            results.extend(places.into_iter().zip(applied));
+        }
         results.sort_by_key(|(place, _)| *place);
         results.into_iter().map(|(_, result)| result).collect()
     }
@@ -240,14 +225,11 @@ where
 {
     let listed = Arc::clone(directory);
     let (shards, _) = blocking(move || listed.tree.shards()).await?;
-    stream::iter(shards)
-        .map(|shard| {
-            let work = work.clone();
-            locked(directory, lock::of_shard(&shard), move |directory, guard| work(directory, guard, &shard))
-        })
-        .buffer_unordered(PARALLEL)
-        .try_fold(0, |sum, count| future::ready(Ok(sum + count)))
-        .await
+    let calls = shards.into_iter().map(|shard| {
+        let work = work.clone();
+        locked(directory, lock::of_shard(&shard), move |directory, guard| work(directory, guard, &shard))
+    });
+    side_by_side(calls, PARALLEL).await.into_iter().sum()
 }
 
 async fn purge(directory: Arc<Directory>) -> Result<u64> {
@@ -260,7 +242,7 @@ async fn purge(directory: Arc<Directory>) -> Result<u64> {
 impl fmt::Debug for FileStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStorage")
-            .field("directory", &self.directory.tree.dir.root())
+            .field("directory", &self.directory.tree.dir.root)
             .field("format", &self.directory.tree.format)
             .finish_non_exhaustive()
     }

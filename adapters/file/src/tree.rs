@@ -1,23 +1,23 @@
 //! Entries on the file system: directories (shards) with a file for each entry. Takes no locks.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::OsStr,
+    fs::{self, OpenOptions},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use larder_core::{Error, Key, Result};
+use larder_core::{Error, ErrorKind, Expiry, Key, Result, clock::unix_millis};
 
 use crate::{
     data_dir::DataDir,
-    error::{self, corrupt},
+    error::{self, corrupt, if_found, unchanged},
     files,
-    format::{EntryFormat, EntryPath, FileName, is_alive, not_a_key},
+    format::{EntryFormat, EntryPath, FileName, not_a_key},
     lock,
 };
 
 /// The directory of a storage with its entries.
-#[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) dir: DataDir,
     pub(crate) format: &'static dyn EntryFormat,
@@ -26,7 +26,6 @@ pub(crate) struct Tree {
 }
 
 /// The file of an entry.
-#[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) at: EntryPath,
     /// The key; `None` if it is in the file.
@@ -38,15 +37,16 @@ pub(crate) type Names<T> = (Vec<T>, Vec<Error>);
 
 impl Tree {
     pub(crate) fn path(&self, at: &EntryPath) -> PathBuf {
-        let mut path = self.dir.root().join(&at.shard);
-        path.push(&at.file);
-        path
+        self.dir.root.join(&at.shard).join(&at.file)
     }
 
-    /// Whether the entry in a file has expired. A damaged one has not: a read reports it.
-    pub(crate) fn is_expired(&self, at: &EntryPath) -> bool {
-        let header = self.format.peek_header(&self.path(at));
-        matches!(header, Ok(Some(header)) if !is_alive(header.deadline))
+    /// Whether the entry in a file has not expired; `None` if there is no file. A damaged one has not: reading
+    /// it says what is wrong, deleting it helps.
+    pub(crate) fn is_alive(&self, at: &EntryPath) -> Result<Option<bool>> {
+        match self.format.peek(&self.path(at)) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(true)),
+            peeked => Ok(peeked?.map(|header| Expiry::until(header.deadline, unix_millis()).is_some())),
+        }
     }
 
     /// Replaces a file. It is on the disk once the shard has been [synced](Tree::sync_shard).
@@ -55,42 +55,37 @@ impl Tree {
             let temp = self.dir.temporary_file(at.lock);
             files::replace(&temp, &self.path(at), self.dir.permissions, head, body, self.sync)
         };
-        match replace() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create_shard(&at.shard)?;
-                replace().map_err(error::unchanged)
-            }
-            replaced => replaced.map_err(error::unchanged),
+        if if_found(replace()).map_err(unchanged)?.is_some() {
+            return Ok(());
         }
+        self.create_shard(&at.shard)?;
+        replace().map_err(error::io).map_err(unchanged)
     }
 
     fn create_shard(&self, shard: &str) -> Result<()> {
         self.dir.check()?;
         self.dir.create_hidden()?;
-        let path = self.dir.root().join(shard);
+        let path = self.dir.root.join(shard);
         let created = self.dir.permissions.create_directory(&path).map_err(error::io)?;
         if created && self.sync {
-            files::sync_directory(self.dir.root()).map_err(error::io)?;
+            files::sync_directory(&self.dir.root).map_err(error::io)?;
         }
         Ok(())
     }
 
     /// Removes a file; returns whether there was one.
     pub(crate) fn remove(&self, at: &EntryPath) -> Result<bool> {
-        match fs::remove_file(self.path(at)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.dir.check().map(|()| false),
-            Err(error) => Err(error::unchanged(error)),
+        let removed = if_found(fs::remove_file(self.path(at))).map_err(unchanged)?;
+        if removed.is_none() {
+            self.dir.check()?;
         }
+        Ok(removed.is_some())
     }
 
     /// Puts the names in a shard on the disk.
     pub(crate) fn sync_shard(&self, shard: &str) -> Result<()> {
-        match files::sync_directory(&self.dir.root().join(shard)) {
-            // Nothing has ever been written there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(error::io),
-        }
+        // There is no directory if nothing has ever been written there.
+        if_found(files::sync_directory(&self.dir.root.join(shard))).map(drop)
     }
 
     /// Puts all names and files that share a lock on the disk.
@@ -111,9 +106,11 @@ impl Tree {
         }
         for found in self.files(shard, "")?.0 {
             let path = self.path(&found.at);
-            // A file that cannot be opened cannot be read either: no answer follows from it.
-            let file = open_to_sync(&path).filter(|file| file.metadata().is_ok_and(|file| file.is_file()));
-            if let Some(file) = file {
+            // A file that cannot be opened cannot be read either: no answer follows from it. Windows syncs only
+            // a file that is open for writing.
+            if path.is_file()
+                && let Ok(file) = OpenOptions::new().read(true).write(cfg!(windows)).open(&path)
+            {
                 files::sync_content(&file, &path).map_err(error::io)?;
             }
         }
@@ -124,12 +121,11 @@ impl Tree {
     pub(crate) fn shards(&self) -> Result<Names<String>> {
         self.dir.check()?;
         let (mut shards, mut refused) = Names::default();
-        for entry in fs::read_dir(self.dir.root()).map_err(error::io)? {
-            match entry.map_err(error::io)?.file_name().into_string() {
+        let plain = self.format.has_plain_names();
+        for name in files::names(&self.dir.root).map_err(error::io)? {
+            match name.into_string() {
                 Ok(name) if self.format.is_shard(&name) => shards.push(name),
-                Err(name)
-                    if self.format.has_plain_names() && self.format.is_shard(&name.to_string_lossy()) =>
-                {
+                Err(name) if plain && self.format.is_shard(&name.to_string_lossy()) => {
                     let error = not_a_key("its directory's name is not UTF-8");
                     refused.push(error.with_stored_name(name.as_encoded_bytes()));
                 }
@@ -142,43 +138,40 @@ impl Tree {
     /// The files in a shard, without those whose name says that their key does not begin with `prefix`.
     pub(crate) fn files(&self, shard: &str, prefix: &str) -> Result<Names<Found>> {
         let (mut files, mut refused) = Names::default();
-        let entries = match fs::read_dir(self.dir.root().join(shard)) {
-            Ok(entries) => entries,
+        let names = match files::names(&self.dir.root.join(shard)) {
             // A file of that name, or a directory that was removed a moment ago.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
                 return Ok((files, refused));
             }
-            Err(error) => return Err(error::io(error)),
+            names => names.map_err(error::io)?,
         };
-        for entry in entries {
-            let name = entry.map_err(error::io)?.file_name();
+        let begins = |found: &Found| found.key.as_ref().is_none_or(|key| key.as_str().starts_with(prefix));
+        for name in names {
             let bytes = name.as_encoded_bytes();
-            let stem = bytes.strip_suffix(self.format.extension().as_bytes());
-            let Some(stem) = stem.filter(|stem| !stem.is_empty()) else {
-                continue;
-            };
-            let stem = std::str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8"));
-            let key = match stem.and_then(|stem| self.format.parse(shard, stem)) {
-                Ok(Some(FileName::Key(key))) => Some(key),
-                Ok(Some(FileName::Digest)) => None,
-                Ok(None) => continue,
-                Err(error) => {
-                    if !self.format.has_plain_names() || bytes.starts_with(prefix.as_bytes()) {
-                        refused.push(error.with_stored_name(bytes));
-                    }
-                    continue;
+            match self.found(shard, &name) {
+                Ok(found) => files.extend(found.filter(begins)),
+                Err(error) if !self.format.has_plain_names() || bytes.starts_with(prefix.as_bytes()) => {
+                    refused.push(error.with_stored_name(bytes));
                 }
-            };
-            if key.as_ref().is_some_and(|key| !key.as_str().starts_with(prefix)) {
-                continue;
-            }
-            let at = EntryPath::new(shard, name.to_string_lossy().into_owned());
-            // A key's file in a directory where no read looks for it is not an entry.
-            if key.as_ref().is_none_or(|key| self.holds(&at, key)) {
-                files.push(Found { at, key });
+                Err(_) => {}
             }
         }
         Ok((files, refused))
+    }
+
+    /// The file of that name; `None` if it is not an entry's.
+    fn found(&self, shard: &str, name: &OsStr) -> Result<Option<Found>> {
+        let stem = name.as_encoded_bytes().strip_suffix(self.format.extension().as_bytes());
+        let Some(stem) = stem.filter(|stem| !stem.is_empty()) else {
+            return Ok(None);
+        };
+        let stem = str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8"))?;
+        let key = match self.format.parse(shard, stem)? {
+            Some(FileName::Key(key)) => Some(key),
+            Some(FileName::Digest) => None,
+            None => return Ok(None),
+        };
+        Ok(Some(Found { at: EntryPath::new(shard, name.to_string_lossy().into_owned()), key }))
     }
 
     /// The key of an entry, from its file if need be; `None` if there is no entry (any more).
@@ -186,23 +179,11 @@ impl Tree {
         if found.key.is_some() {
             return Ok(found.key.clone());
         }
-        let Some(header) = self.format.peek_header(&self.path(&found.at))? else {
+        let Some(header) = self.format.peek(&self.path(&found.at))? else {
             return Ok(None);
         };
-        let key = header.key.filter(|key| self.holds(&found.at, key));
+        let belongs = |key: &Key| self.format.path(key).is_ok_and(|path| path == found.at);
+        let key = header.key.filter(belongs);
         key.map(Some).ok_or_else(|| corrupt("a file in the directory holds an entry that belongs elsewhere"))
     }
-
-    /// Whether the entry for `key` belongs into this file.
-    fn holds(&self, at: &EntryPath, key: &Key) -> bool {
-        self.format.path(key).is_ok_and(|path| path == *at)
-    }
-}
-
-/// Opens a file to sync it. Windows syncs only what is open for writing.
-fn open_to_sync(path: &Path) -> Option<File> {
-    if cfg!(windows) {
-        return OpenOptions::new().write(true).open(path).ok();
-    }
-    files::open(path).ok().flatten()
 }

@@ -24,10 +24,10 @@ use std::{
     path::Path,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use larder_core::{Info, Key, Purge, Result, Version, Versions};
 
-use super::entry::{Encoded, EntryFormat, Header, Stored, check_key};
+use super::entry::{Encoded, EntryFormat, Stored};
 use crate::{
     error::{self, corrupt},
     files,
@@ -42,19 +42,9 @@ const FORMAT: u8 = 1;
 /// The length of the head before the key.
 const FIXED: usize = 48;
 /// Where the expiry's checksum is, with the expiry after it.
-const EXPIRY: usize = 36;
+const EXPIRY: u64 = 36;
 /// The head of every file fits in.
 const HEAD: usize = FIXED + Key::MAX_BYTES;
-
-/// The head of a file.
-#[derive(Debug)]
-struct Head {
-    key: Key,
-    token: u64,
-    deadline: Option<i64>,
-    value_length: u64,
-    value_sum: u32,
-}
 
 impl EntryFormat for BinaryFormat {
     fn info(&self) -> Info {
@@ -85,22 +75,21 @@ impl EntryFormat for BinaryFormat {
         Ok(Encoded { head, body: value.clone(), version })
     }
 
-    fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>> {
-        let Some((head, value)) = read(path, value)? else {
-            return Ok(None);
-        };
-        check_key(&head.key, key)?;
-        Ok(Some(Stored { value, version: Version::from_token(head.token), deadline: head.deadline }))
-    }
-
-    fn peek_header(&self, path: &Path) -> Result<Option<Header>> {
-        let header = |(head, _): (Head, Bytes)| Header { deadline: head.deadline, key: Some(head.key) };
-        Ok(read(path, false)?.map(header))
+    fn read(&self, path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>> {
+        let read = files::read_start(path, if value { usize::MAX } else { HEAD })?;
+        read.map(|(bytes, length)| decode(&bytes, length, value)).transpose()
     }
 
     fn touch(&self, path: &Path, _: &Key, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
-        touch(path, deadline, sync)?;
-        Ok(None)
+        let mut file = OpenOptions::new().write(true).open(path).map_err(error::io)?;
+        let mut change = || -> io::Result<()> {
+            file.seek(SeekFrom::Start(EXPIRY))?;
+            file.write_all(&encode_expiry(deadline))?;
+            #[cfg(all(test, unix))]
+            crate::power_cut::content_changed(path);
+            if sync { files::sync_content(&file, path) } else { Ok(()) }
+        };
+        change().map(|()| None).map_err(|error| error::io(error).partly_applied())
     }
 }
 
@@ -108,17 +97,17 @@ impl EntryFormat for BinaryFormat {
 fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut head = Vec::with_capacity(FIXED + key.len());
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&[FORMAT, 0]);
-    head.extend_from_slice(&token.to_le_bytes());
-    head.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    head.put_slice(MAGIC);
+    head.put_slice(&[FORMAT, 0]);
+    head.put_u64_le(token);
+    head.put_u64_le(value.len() as u64);
     // A key has at most 512 bytes.
-    head.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
-    head.extend_from_slice(&[0, 0]);
-    head.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
-    head.extend_from_slice(&head_sum(&head, key).to_le_bytes());
-    head.extend_from_slice(&encode_expiry(deadline));
-    head.extend_from_slice(key);
+    head.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    head.put_u16_le(0);
+    head.put_u32_le(crc32fast::hash(value));
+    head.put_u32_le(head_sum(&head, key));
+    head.put_slice(&encode_expiry(deadline));
+    head.put_slice(key);
     head
 }
 
@@ -129,87 +118,52 @@ fn head_sum(fixed: &[u8], key: &[u8]) -> u32 {
     sum.finalize()
 }
 
-fn encode_expiry(deadline: Option<i64>) -> [u8; 12] {
+fn encode_expiry(deadline: Option<i64>) -> Vec<u8> {
     // A deadline of 0 would be 1970: so long ago that 1 says the same.
     let millis = deadline.map_or(0, |deadline| deadline.max(1)).to_le_bytes();
-    let mut field = [0; 12];
-    field[..4].copy_from_slice(&crc32fast::hash(&millis).to_le_bytes());
-    field[4..].copy_from_slice(&millis);
-    field
+    [&crc32fast::hash(&millis).to_le_bytes()[..], &millis].concat()
 }
 
-/// The bytes at `at`, as an array.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
-    bytes
-        .get(at..at + N)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| corrupt("the entry's file ends within its head"))
-}
-
-/// Reads the head from the beginning of a file.
-fn decode(bytes: &[u8]) -> Result<Head> {
-    if array::<6>(bytes, 0)? != *MAGIC {
+/// Reads the key and the entry from the beginning of a file of `length` bytes; from all of it if the `value` is
+/// wanted. Without the value this checks that the file has the right length, and does not look at the value.
+fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Option<Key>, Stored)> {
+    let ends_early = || corrupt("the entry's file ends within its head");
+    if !bytes.starts_with(MAGIC) && !MAGIC.starts_with(bytes) {
         return Err(corrupt("the file under the entry's name was not written by Larder"));
     }
-    let [format] = array(bytes, 6)?;
-    if format != FORMAT {
+    let (mut fixed, rest) = bytes.split_at_checked(FIXED).ok_or_else(ends_early)?;
+    fixed.advance(MAGIC.len());
+    if fixed.get_u8() != FORMAT {
         return Err(corrupt("the entry's file has a format that this version of Larder does not know"));
     }
-    let key_length = usize::from(u16::from_le_bytes(array(bytes, 24)?));
-    let key = bytes
-        .get(FIXED..FIXED + key_length)
-        .ok_or_else(|| corrupt("the entry's file ends within its head"))?;
-    if head_sum(&bytes[..32], key) != u32::from_le_bytes(array(bytes, 32)?) {
+    fixed.advance(1);
+    let version = Version::from_token(fixed.get_u64_le());
+    let value_length = fixed.get_u64_le();
+    let key = rest.get(..usize::from(fixed.get_u16_le())).ok_or_else(ends_early)?;
+    fixed.advance(2);
+    let value_sum = fixed.get_u32_le();
+    if fixed.get_u32_le() != head_sum(&bytes[..32], key) {
         return Err(corrupt("the head of the entry's file is damaged"));
     }
-    let expiry: [u8; 8] = array(bytes, EXPIRY + 4)?;
-    if crc32fast::hash(&expiry) != u32::from_le_bytes(array(bytes, EXPIRY)?) {
+    if fixed.get_u32_le() != crc32fast::hash(fixed) {
         return Err(corrupt("the expiry in the entry's file is damaged"));
     }
-    let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-    let deadline = i64::from_le_bytes(expiry);
-    Ok(Head {
-        key: key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?,
-        token: u64::from_le_bytes(array(bytes, 8)?),
-        deadline: (deadline != 0).then_some(deadline),
-        value_length: u64::from_le_bytes(array(bytes, 16)?),
-        value_sum: u32::from_le_bytes(array(bytes, 28)?),
-    })
-}
-
-/// Reads the file at `path`; `None` if there is none. Without `value` this checks that the file has the
-/// right length, and does not look at the value.
-fn read(path: &Path, value: bool) -> Result<Option<(Head, Bytes)>> {
-    let Some((bytes, length)) = files::read_start(path, if value { usize::MAX } else { HEAD })? else {
-        return Ok(None);
-    };
-    let head = decode(&bytes)?;
-    let start = FIXED + head.key.as_bytes().len();
+    let deadline = Some(fixed.get_i64_le()).filter(|deadline| *deadline != 0);
+    let start = FIXED + key.len();
     // A false length in the head may be close to the largest number.
-    if Some(length) != head.value_length.checked_add(start as u64) {
+    if Some(length) != value_length.checked_add(start as u64) {
         return Err(corrupt("the entry's file does not have the length that its head says"));
     }
+    let key = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
+    let key = key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?;
     if !value {
-        return Ok(Some((head, Bytes::new())));
+        return Ok((Some(key), Stored { value: Bytes::new(), version, deadline }));
     }
     let value = bytes.slice(start..);
-    if value.len() as u64 != head.value_length || crc32fast::hash(&value) != head.value_sum {
+    if value.len() as u64 != value_length || crc32fast::hash(&value) != value_sum {
         return Err(corrupt("the value in the entry's file is damaged"));
     }
-    Ok(Some((head, value)))
-}
-
-/// Gives the file at `path` another expiry, in place.
-fn touch(path: &Path, deadline: Option<i64>, sync: bool) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path).map_err(error::io)?;
-    let mut change = || -> io::Result<()> {
-        file.seek(SeekFrom::Start(EXPIRY as u64))?;
-        file.write_all(&encode_expiry(deadline))?;
-        #[cfg(all(test, unix))]
-        crate::power_cut::content_changed(path);
-        if sync { files::sync_content(&file, path) } else { Ok(()) }
-    };
-    change().map_err(|error| error::io(error).partly_applied())
+    Ok((Some(key), Stored { value, version, deadline }))
 }
 
 #[cfg(test)]
@@ -231,30 +185,34 @@ mod tests {
         (dir, path)
     }
 
+    fn read(path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>> {
+        BinaryFormat.read(path, value)
+    }
+
     #[test]
     fn round_trip() {
         let edge = HEAD - FIXED - key().as_bytes().len();
         for length in [0, 1, edge - 1, edge, edge + 1, 3 * HEAD] {
             let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let (_dir, path) = file(Some(123), &value);
-            let (head, read_value) = read(&path, true).unwrap().unwrap();
-            assert_eq!((head.key, head.token), (key(), 77));
-            assert_eq!(read_value, value);
-            assert_eq!(head.deadline, Some(123));
-            assert_eq!(read(&path, false).unwrap().unwrap().0.token, 77);
+            let (found, stored) = read(&path, true).unwrap().unwrap();
+            assert_eq!((found, stored.version), (Some(key()), Version::from_token(77)));
+            assert_eq!(stored.value, value);
+            assert_eq!(stored.deadline, Some(123));
+            assert_eq!(read(&path, false).unwrap().unwrap().1.version, Version::from_token(77));
         }
     }
 
     #[test]
     fn touch_changes_the_expiry_alone() {
         let (_dir, path) = file(Some(123), b"value");
-        touch(&path, Some(456), true).unwrap();
-        let (head, value) = read(&path, true).unwrap().unwrap();
-        assert_eq!((head.deadline, &value[..]), (Some(456), &b"value"[..]));
-        touch(&path, None, false).unwrap();
-        assert_eq!(read(&path, false).unwrap().unwrap().0.deadline, None);
-        touch(&path, Some(-5), false).unwrap();
-        assert_eq!(read(&path, false).unwrap().unwrap().0.deadline, Some(1));
+        assert!(BinaryFormat.touch(&path, &key(), Some(456), true).unwrap().is_none());
+        let (_, stored) = read(&path, true).unwrap().unwrap();
+        assert_eq!((stored.deadline, &stored.value[..]), (Some(456), &b"value"[..]));
+        assert!(BinaryFormat.touch(&path, &key(), None, false).unwrap().is_none());
+        assert_eq!(read(&path, false).unwrap().unwrap().1.deadline, None);
+        assert!(BinaryFormat.touch(&path, &key(), Some(-5), false).unwrap().is_none());
+        assert_eq!(read(&path, false).unwrap().unwrap().1.deadline, Some(1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use bytes::Bytes;
-use larder_core::{Error, Expiry, Info, Key, Record, Result, Version, clock::unix_millis};
+use larder_core::{Error, Expiry, Info, Key, Record, Result, Version};
 
 use super::name::{self, FileName};
 use crate::{error::corrupt, lock};
@@ -17,7 +17,7 @@ pub(crate) struct EntryPath {
 }
 
 /// An entry as stored, expired or not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) value: Bytes,
     pub(crate) version: Version,
@@ -25,7 +25,6 @@ pub(crate) struct Stored {
 }
 
 /// The content of an entry's file: `head`, then `body`.
-#[derive(Debug)]
 pub(crate) struct Encoded {
     pub(crate) head: Vec<u8>,
     pub(crate) body: Bytes,
@@ -84,8 +83,9 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for an entry's file whose key Larder cannot
     /// hold.
     fn parse(&self, shard: &str, stem: &str) -> Result<Option<FileName>> {
-        let _ = shard;
-        name::parse(stem)
+        // No read looks for a key in another directory.
+        let misplaced = |name: &FileName| matches!(name, FileName::Key(key) if name::shard(key) != shard);
+        Ok(name::parse(stem)?.filter(|name| !misplaced(name)))
     }
 
     /// The file for an entry.
@@ -95,11 +95,25 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// [`InvalidValue`](larder_core::ErrorKind::InvalidValue) if the format cannot hold the value.
     fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded>;
 
-    /// Reads the entry for `key` from the file at `path`; without `value` the value may be left out.
-    fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>>;
+    /// Reads the entry in the file at `path`, and its key, where the format keeps that in the file; `None` if
+    /// there is no file. Without `value` the value may be left out.
+    fn read(&self, path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>>;
 
     /// Reads the file at `path` without its value; `None` if there is no file.
-    fn peek_header(&self, path: &Path) -> Result<Option<Header>>;
+    fn peek(&self, path: &Path) -> Result<Option<Header>> {
+        Ok(self.read(path, false)?.map(|(key, stored)| Header { key, deadline: stored.deadline }))
+    }
+
+    /// Reads the entry for `key` from the file at `path`; `None` if there is no file. Without `value` the value
+    /// may be left out.
+    fn load(&self, path: &Path, key: &Key, value: bool) -> Result<Option<Stored>> {
+        match self.read(path, value)? {
+            Some((Some(found), _)) if found != *key => {
+                Err(corrupt("the entry's file holds another key's entry"))
+            }
+            read => Ok(read.map(|(_, stored)| stored)),
+        }
+    }
 
     /// Gives the file at `path`, which holds the entry for `key`, another expiry: in place (and, with
     /// `sync`, on the disk), or by returning its new content.
@@ -126,20 +140,15 @@ impl EntryPath {
 }
 
 impl Stored {
+    /// Whether the entry has not expired at `now`.
+    pub(crate) fn is_alive(&self, now: i64) -> bool {
+        Expiry::until(self.deadline, now).is_some()
+    }
+
     /// The entry as a read at `now` returns it, with its TTL if asked for; `None` if it has expired.
     pub(crate) fn record(self, ttl: bool, now: i64) -> Option<Record> {
         let expiry = Expiry::until(self.deadline, now)?;
         let record = Record::at(self.value, self.version);
         Some(if ttl { record.expires(expiry) } else { record })
     }
-}
-
-/// Whether an entry with that deadline has not expired.
-pub(crate) fn is_alive(deadline: Option<i64>) -> bool {
-    Expiry::until(deadline, unix_millis()).is_some()
-}
-
-/// Checks that the key in a file is the one that its name stands for.
-pub(super) fn check_key(found: &Key, wanted: &Key) -> Result<()> {
-    if found == wanted { Ok(()) } else { Err(corrupt("the entry's file holds another key's entry")) }
 }

@@ -4,7 +4,7 @@
 //! Characters are JavaScript's: units of UTF-16. Where the last two begin with the second half of a
 //! surrogate pair, Node writes U+FFFD in its place, and so do we.
 
-use std::{borrow::Cow, fs, io, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use bytes::Bytes;
 use larder_core::{Error, ErrorKind, Info, Key, Result, Values, Version, Versions};
@@ -16,7 +16,7 @@ use super::{
     name::{self, FileName},
 };
 use crate::{
-    error::{self, corrupt},
+    error::{corrupt, if_found},
     files,
 };
 
@@ -91,21 +91,18 @@ impl EntryFormat for GrammyFormat {
         Ok(Encoded { head: json_text::indent(value, 0), body: Bytes::new(), version })
     }
 
-    fn load(&self, path: &Path, _: &Key, _: bool) -> Result<Option<Stored>> {
+    fn read(&self, path: &Path, _: bool) -> Result<Option<(Option<Key>, Stored)>> {
         let Some(text) = files::read(path)? else {
             return Ok(None);
         };
         check_json(&text).map_err(|_| corrupt("the entry's file is not JSON"))?;
         let value = compact(text);
-        Ok(Some(Stored { version: Version::from_content(value.clone()), value, deadline: None }))
+        let stored = Stored { version: Version::from_content(value.clone()), value, deadline: None };
+        Ok(Some((None, stored)))
     }
 
-    fn peek_header(&self, path: &Path) -> Result<Option<Header>> {
-        match fs::symlink_metadata(path) {
-            Ok(_) => Ok(Some(Header { key: None, deadline: None })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error::io(error)),
-        }
+    fn peek(&self, path: &Path) -> Result<Option<Header>> {
+        Ok(if_found(fs::symlink_metadata(path))?.map(|_| Header { key: None, deadline: None }))
     }
 }
 

@@ -18,14 +18,14 @@
 use std::{borrow::Cow, fs, path::Path};
 
 use bytes::Bytes;
-use larder_core::{Error, Info, Key, Result, Values, Version};
+use larder_core::{Info, Key, Result, Values, Version};
 use larder_kit::check_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     binary::BinaryFormat,
-    entry::{Encoded, EntryFormat, Header, Stored, check_key},
+    entry::{Encoded, EntryFormat, Header, Stored},
     json_text,
 };
 use crate::{
@@ -76,29 +76,22 @@ impl EntryFormat for JsonFormat {
         Ok(Encoded { head, body: Bytes::new(), version: version(token, &compact) })
     }
 
-    fn load(&self, path: &Path, key: &Key, _: bool) -> Result<Option<Stored>> {
-        files::read(path)?.map(|text| decode(&text, key)).transpose()
+    fn read(&self, path: &Path, _: bool) -> Result<Option<(Option<Key>, Stored)>> {
+        files::read(path)?.map(|text| decode(&text)).transpose()
     }
 
     /// From the beginning of the file if key and expiry are there, where Larder writes them; people may
     /// have moved them behind the value.
-    fn peek_header(&self, path: &Path) -> Result<Option<Header>> {
+    fn peek(&self, path: &Path) -> Result<Option<Header>> {
         let Some((start, _)) = files::read_start(path, HEAD)? else {
             return Ok(None);
         };
-        let head = start
-            .windows(VALUE.len())
-            .position(|text| text == VALUE)
-            .map(|end| [&start[..end], b"}"].concat());
-        let head = head.and_then(|head| serde_json::from_slice::<Head>(&head).ok());
+        let end = start.windows(VALUE.len()).position(|text| text == VALUE);
+        let head = end.and_then(|end| serde_json::from_slice(&[&start[..end], b"}"].concat()).ok());
         if let Some(Head { key, expires_at }) = head {
             return Ok(Some(Header { key: Some(parse_key(&key)?), deadline: expires_at }));
         }
-        let Some(text) = files::read(path)? else {
-            return Ok(None);
-        };
-        let envelope = parse(&text)?;
-        Ok(Some(Header { key: Some(parse_key(&envelope.key)?), deadline: envelope.expires_at }))
+        Ok(self.read(path, false)?.map(|(key, stored)| Header { key, deadline: stored.deadline }))
     }
 
     fn touch(&self, path: &Path, key: &Key, deadline: Option<i64>, _: bool) -> Result<Option<Vec<u8>>> {
@@ -145,18 +138,12 @@ fn token(text: &str) -> Result<u64> {
         .map_err(|_| corrupt("`version` in the entry's file is not 16 hexadecimal digits"))
 }
 
-fn decode(text: &[u8], key: &Key) -> Result<Stored> {
+fn decode(text: &[u8]) -> Result<(Option<Key>, Stored)> {
     let envelope = parse(text)?;
-    if envelope.key != key.as_str() {
-        check_key(&parse_key(&envelope.key)?, key)?;
-    }
-    let token = token(&envelope.version)?;
-    let value = json_text::compact(envelope.value.get().as_bytes());
-    Ok(Stored {
-        version: version(token, &value),
-        value: Bytes::copy_from_slice(&value),
-        deadline: envelope.expires_at,
-    })
+    let value = json_text::compact(envelope.value.get().as_bytes()).into_owned();
+    let version = version(token(&envelope.version)?, &value);
+    let stored = Stored { value: value.into(), version, deadline: envelope.expires_at };
+    Ok((Some(parse_key(&envelope.key)?), stored))
 }
 
 /// # Errors
@@ -164,14 +151,12 @@ fn decode(text: &[u8], key: &Key) -> Result<Stored> {
 /// [`Corrupt`](larder_core::ErrorKind::Corrupt), which says where the text is wrong: the parser's
 /// own words may quote the value.
 fn parse(text: &[u8]) -> Result<Envelope<'_>> {
-    let malformed = |error: serde_json::Error| -> Error {
+    serde_json::from_slice(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
         corrupt(format!(
-            "the entry's file is not the JSON object that Larder writes (line {}, column {})",
-            error.line(),
-            error.column()
+            "the entry's file is not the JSON object that Larder writes (line {line}, column {column})"
         ))
-    };
-    serde_json::from_slice(text).map_err(malformed)
+    })
 }
 
 fn parse_key(text: &str) -> Result<Key> {
@@ -196,7 +181,8 @@ mod tests {
             "{\n\t\"key\": \"chat \\\"7\\\" \\\\ é\",\n\t\"expires_at\": 1795310512273,\n\t\"version\": \"0000000000c0ffee\",\n\
              \t\"value\": {\n\t\t\"a\": [\n\t\t\t1.50,\n\t\t\t\"x y\"\n\t\t]\n\t}\n}"
         );
-        let stored = decode(&text, &key()).unwrap();
+        let (found, stored) = decode(&text).unwrap();
+        assert_eq!(found, Some(key()));
         assert_eq!(&stored.value[..], b"{\"a\":[1.50,\"x y\"]}");
         assert_eq!(stored.deadline, Some(1_795_310_512_273));
         assert_eq!(stored.version, version(0xc0ffee, &stored.value));
@@ -205,9 +191,9 @@ mod tests {
     #[test]
     fn edit_by_hand_changes_the_version() {
         let text = String::from_utf8(encode(&key(), 1, None, b"[1]")).unwrap();
-        let before = decode(text.as_bytes(), &key()).unwrap();
-        let edited = decode(text.replace('[', "[ 2,").as_bytes(), &key()).unwrap();
-        let moved = decode(text.replace('\t', "  ").as_bytes(), &key()).unwrap();
+        let before = decode(text.as_bytes()).unwrap().1;
+        let edited = decode(text.replace('[', "[ 2,").as_bytes()).unwrap().1;
+        let moved = decode(text.replace('\t', "  ").as_bytes()).unwrap().1;
         assert_ne!(before.version, edited.version);
         assert_eq!(before.version, moved.version);
         assert_eq!(&edited.value[..], b"[2,1]");
@@ -217,23 +203,31 @@ mod tests {
     fn every_truncation_is_noticed() {
         let text = encode(&key(), 1, None, b"{\"a\":1}");
         for length in 0..text.len() {
-            assert_eq!(decode(&text[..length], &key()).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(decode(&text[..length]).unwrap_err().kind(), ErrorKind::Corrupt);
         }
-        let other = Key::new("other").unwrap();
-        assert_eq!(decode(&text, &other).unwrap_err().kind(), ErrorKind::Corrupt);
         for foreign in
             ["{}", "[]", "{\"key\":\"x\",\"value\":1,\"version\":\"?\"}", "{\"key\":\"\",\"value\":1}"]
         {
-            let error = decode(foreign.as_bytes(), &Key::new("x").unwrap()).unwrap_err();
+            let error = decode(foreign.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{foreign}");
         }
+    }
+
+    #[test]
+    fn entry_of_another_key_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        fs::write(&path, encode(&key(), 1, None, b"{\"a\":1}")).unwrap();
+        assert!(JsonFormat.load(&path, &key(), true).unwrap().is_some());
+        let other = Key::new("other").unwrap();
+        assert_eq!(JsonFormat.load(&path, &other, true).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     #[test]
     fn peek_needs_the_head_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.json");
-        assert!(JsonFormat.peek_header(&path).unwrap().is_none());
+        assert!(JsonFormat.peek(&path).unwrap().is_none());
         let longest = Key::new("\"".repeat(512)).unwrap();
         let value = format!("\"{}\"", "v".repeat(2 * HEAD));
         for key in [key(), longest] {
@@ -241,14 +235,14 @@ mod tests {
             // The rest is not read.
             text.truncate(HEAD);
             fs::write(&path, &text).unwrap();
-            let header = JsonFormat.peek_header(&path).unwrap().unwrap();
+            let header = JsonFormat.peek(&path).unwrap().unwrap();
             assert_eq!((header.key, header.deadline), (Some(key), Some(5)));
         }
         // Edited by hand: the value first, and no expiry.
         fs::write(&path, format!("{{\"value\":{value},\"key\":\"k\"}}")).unwrap();
-        let header = JsonFormat.peek_header(&path).unwrap().unwrap();
+        let header = JsonFormat.peek(&path).unwrap().unwrap();
         assert_eq!((header.key, header.deadline), (Some(Key::new("k").unwrap()), None));
         fs::write(&path, "{\"value\":1").unwrap();
-        assert_eq!(JsonFormat.peek_header(&path).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(JsonFormat.peek(&path).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -9,7 +9,7 @@ mod name;
 
 pub(crate) use self::{
     binary::BinaryFormat,
-    entry::{EntryFormat, EntryPath, Stored, is_alive},
+    entry::{EntryFormat, EntryPath, Stored},
     grammy::GrammyFormat,
     json::JsonFormat,
     name::{FileName, not_a_key},

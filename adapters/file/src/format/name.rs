@@ -82,8 +82,7 @@ fn encode(key: &str) -> String {
     let mut name = String::with_capacity(key.len() + 8);
     let escape_first = key.starts_with('.') || is_device(key);
     for (index, byte) in key.bytes().enumerate() {
-        let plain =
-            matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'+' | b'=' | b'@' | b',');
+        let plain = matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"-_.+=@,".contains(&byte);
         if plain && !(index == 0 && escape_first) {
             name.push(char::from(byte));
         } else {
@@ -104,28 +103,19 @@ fn is_device(key: &str) -> bool {
 }
 
 fn decode(stem: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(stem.len());
-    let mut rest = stem.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let (digits, tail) = rest.split_at_checked(2)?;
-        rest = tail;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        bytes.push(digit(digits[0])? << 4 | digit(digits[1])?);
+    let mut parts = stem.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, plain) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(plain.as_bytes());
     }
     String::from_utf8(bytes).ok()
 }
 
 fn digest(key: &Key) -> String {
-    let mut name = String::from(DIGEST_MARK);
-    for byte in Sha256::digest(key.as_bytes()) {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    let digits: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{DIGEST_MARK}{digits}")
 }
 
 #[cfg(test)]

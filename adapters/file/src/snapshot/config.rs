@@ -35,7 +35,8 @@ larder_kit::options! {
         /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
         /// that long. Default: 60 seconds.
         "interval" => interval: Duration = Duration::from_secs(60), if |interval| !interval.is_zero()
-            => "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero; for writes that are                 stored when they are acknowledged use a directory, such as `file:sessions`";
+            => "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero; for writes that are \
+                stored when they are acknowledged use a directory, such as `file:sessions`";
         /// The mode of a new snapshot file, such as `0o640`; users who may read a new directory may also
         /// search it. Default: `0o600`, this user only. A file that is there keeps its mode.
         /// No effect on Windows.

@@ -22,7 +22,6 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use larder_core::{Error, Key, Result, Version};
 use larder_kit::check_json;
 use serde::{
@@ -31,8 +30,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::map::{Slot, Slots};
-use crate::{error::corrupt, format::json_text};
+use super::map::Slots;
+use crate::{
+    error::corrupt,
+    format::{Stored, json_text},
+};
 
 const NAME: &str = "snapshot";
 const VERSION: u32 = 1;
@@ -40,14 +42,15 @@ const VERSION: u32 = 1;
 /// Writes a snapshot of the entries.
 pub(super) fn write<'a>(
     mut out: impl Write,
-    entries: impl Iterator<Item = (&'a Key, &'a Slot)>,
+    entries: impl Iterator<Item = (&'a Key, &'a Stored)>,
 ) -> io::Result<()> {
     write!(out, "{{\n\t\"larder\": \"{NAME}\",\n\t\"version\": {VERSION},\n\t\"entries\": {{")?;
     let mut end = "}\n}\n";
     let mut comma = "";
-    for (key, Slot { value, token, deadline }) in entries {
+    for (key, Stored { value, version, deadline }) in entries {
         let key = serde_json::Value::from(key.as_str());
         let expires_at = serde_json::Value::from(*deadline);
+        let token = version.as_token().unwrap_or_default();
         write!(out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
         // A value with white space between tokens would come back without it.
         if check_json(value).is_ok() && matches!(json_text::compact(value), Cow::Borrowed(_)) {
@@ -129,19 +132,17 @@ pub(super) fn parse(text: &[u8]) -> Result<Slots> {
         let wrong = |what: &str| unusable(format!("has a wrong entry (number {}): {what}", place + 1));
         let key = Key::new(key).map_err(|error| wrong(error.message()))?;
         let value = match (saved.value, saved.base64) {
-            (Some(json), None) => Bytes::from(json_text::compact(json.get().as_bytes()).into_owned()),
+            (Some(json), None) => json_text::compact(json.get().as_bytes()).into_owned(),
             (None, Some(text)) => {
-                Bytes::from(STANDARD.decode(text.as_bytes()).map_err(|_| wrong("`base64` does not decode"))?)
+                STANDARD.decode(text.as_bytes()).map_err(|_| wrong("`base64` does not decode"))?
             }
             _ => return Err(wrong("it has either `value` or `base64`")),
         };
-        let token = match saved.version {
-            None => Version::unique().as_token().unwrap_or_default(),
-            Some(text) => {
-                u64::from_str_radix(&text, 16).map_err(|_| wrong("`version` is not 16 hexadecimal digits"))?
-            }
-        };
-        if slots.insert(key, Slot { value, token, deadline: saved.expires_at }).is_some() {
+        let token = saved.version.map(|text| u64::from_str_radix(&text, 16)).transpose();
+        let token = token.map_err(|_| wrong("`version` is not 16 hexadecimal digits"))?;
+        let version = token.map_or_else(Version::unique, Version::from_token);
+        let stored = Stored { value: value.into(), version, deadline: saved.expires_at };
+        if slots.insert(key, stored).is_some() {
             return Err(wrong("its key comes a second time"));
         }
     }
@@ -156,15 +157,16 @@ fn unusable(why: impl fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use larder_core::ErrorKind;
 
     use super::*;
 
-    fn slot(value: &'static [u8], deadline: Option<i64>) -> Slot {
-        Slot { value: Bytes::from_static(value), token: 0xc0ffee, deadline }
+    fn slot(value: &'static [u8], deadline: Option<i64>) -> Stored {
+        Stored { value: Bytes::from_static(value), version: Version::from_token(0xc0ffee), deadline }
     }
 
-    fn write(entries: &[(&str, Slot)]) -> String {
+    fn write(entries: &[(&str, Stored)]) -> String {
         let entries: Vec<_> = entries.iter().map(|(key, slot)| (Key::new(key).unwrap(), slot)).collect();
         let mut out = Vec::new();
         super::write(&mut out, entries.iter().map(|(key, slot)| (key, *slot))).unwrap();
@@ -205,7 +207,7 @@ mod tests {
             let slots = parse(text.as_bytes()).unwrap();
             let found = &slots[&Key::new("k").unwrap()];
             assert_eq!(&found.value[..], *value);
-            assert_eq!((found.token, found.deadline), (0xc0ffee, Some(9)));
+            assert_eq!((&found.version, found.deadline), (&Version::from_token(0xc0ffee), Some(9)));
         }
     }
 

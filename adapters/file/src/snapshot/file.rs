@@ -1,7 +1,6 @@
 //! The snapshot's file: held against other processes, read once, and replaced as a whole.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufWriter},
     path::{Path, PathBuf},
@@ -17,7 +16,6 @@ use super::{
     map::{Map, Slots},
 };
 use crate::{
-    data_dir::DataDir,
     error::{self, blocking, configuration},
     files,
     lock::FileLock,
@@ -25,7 +23,6 @@ use crate::{
 };
 
 /// A snapshot, and its entries in memory.
-#[derive(Debug)]
 pub(super) struct SnapshotFile {
     pub(super) path: PathBuf,
     permissions: Permissions,
@@ -37,7 +34,6 @@ pub(super) struct SnapshotFile {
 }
 
 /// The right to write the file.
-#[derive(Debug)]
 struct Saving {
     /// The change that the file is up to date with.
     saved: u64,
@@ -53,40 +49,35 @@ impl SnapshotFile {
     pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
         // Links to the file lead to one lock, and a save replaces the file, not the link.
         let path = fs::canonicalize(&builder.path).unwrap_or_else(|_| builder.path.clone());
-        let permissions = Permissions(builder.permissions);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                return Err(configuration("the snapshot's path names a directory; name a file in it"));
-            }
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(configuration("the snapshot's path names a pipe or a device; name a file"));
-            }
-            _ => {}
+        let (existing, permissions) = (builder.existing, Permissions(builder.permissions));
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(configuration(
+                "the snapshot's path names a directory, a pipe or a device; name a file, such as one in the directory",
+            ));
         }
         // Before anything is created beside it: it may be a file of something else.
-        let (text, mut slots) = read(&path, builder.existing)?;
-        let lock_path = with_suffix(&path, ".lock");
-        let lock = if builder.existing {
+        let (text, mut slots) = read(&path, existing)?;
+        let lock = if existing {
             // Where no lock is, no other process has the snapshot.
-            files::open(&lock_path)?.map(|file| lock(file, false)).transpose()?
+            files::open(&path.with_added_extension("lock"))?.map(|file| lock(file, false)).transpose()?
         } else {
-            DataDir::new(parent(&path).to_owned(), false, permissions).create_root()?;
-            Some(lock(permissions.open_or_create(&lock_path).map_err(error::io)?, true)?)
+            permissions.create_directories(parent(&path)).map_err(error::io)?;
+            Some(lock_alone(&path, permissions)?)
         };
         if lock.is_some() && files::read(&path)? != text {
             // It was replaced before the lock was ours.
-            (_, slots) = read(&path, builder.existing)?;
+            (_, slots) = read(&path, existing)?;
         }
-        if !builder.existing {
+        if !existing {
             // No other process writes it: if it is there, a killed process left it behind.
-            let _ = fs::remove_file(with_suffix(&path, ".tmp"));
+            let _ = fs::remove_file(path.with_added_extension("tmp"));
         }
-        let saving = Saving { saved: 0, synced: builder.existing, lock };
+        let saving = Saving { saved: 0, synced: existing, lock };
         Ok(Self {
             path,
             permissions,
             map: Mutex::new(Some(Map::new(slots))),
-            held: OnceCell::new_with((!builder.existing).then_some(())),
+            held: OnceCell::new_with((!existing).then_some(())),
             saving: Arc::new(tokio::sync::Mutex::new(saving)),
         })
     }
@@ -97,8 +88,7 @@ impl SnapshotFile {
         let hold = || {
             self.saving(|file, saving| {
                 saving.lock = None;
-                let path = with_suffix(&file.path, ".lock");
-                let lock = lock(file.permissions.open_or_create(&path).map_err(error::io)?, true)?;
+                let lock = lock_alone(&file.path, file.permissions)?;
                 let (_, slots) = read(&file.path, true)?;
                 file.with_map(|map| *map = Map::new(slots))?;
                 saving.lock = Some(lock);
@@ -151,7 +141,7 @@ impl SnapshotFile {
                 file.save(saving)?;
                 let mut map = file.map();
                 // Operations that were under way may have changed something since.
-                if map.as_ref().is_none_or(|map| map.changes() == saving.saved) {
+                if map.as_ref().is_none_or(|map| map.changes == saving.saved) {
                     *map = None;
                     saving.lock = None;
                     return Ok(());
@@ -164,7 +154,7 @@ impl SnapshotFile {
     /// Writes the file if something has changed since it was written, and puts its name on the disk.
     /// Blocks the thread.
     fn save(&self, saving: &mut Saving) -> Result<()> {
-        let Some((slots, changes)) = self.map().as_ref().map(|map| (map.slots(), map.changes())) else {
+        let Ok((slots, changes)) = self.with_map(|map| (Arc::clone(&map.slots), map.changes)) else {
             // Everything was saved when it was closed.
             return Ok(());
         };
@@ -174,11 +164,11 @@ impl SnapshotFile {
             return Ok(());
         }
         drop(slots);
-        let parent = DataDir::new(parent(&self.path).to_owned(), false, self.permissions);
+        let parent = parent(&self.path);
         if !saving.synced {
-            parent.sync_above();
+            files::sync_above(parent);
         }
-        files::sync_directory(parent.root()).map_err(error::io)?;
+        files::sync_directory(parent).map_err(error::io)?;
         saving.synced = true;
         saving.saved = changes;
         Ok(())
@@ -186,8 +176,8 @@ impl SnapshotFile {
 
     fn replace(&self, slots: &Slots) -> io::Result<()> {
         let now = unix_millis();
-        let temp = with_suffix(&self.path, ".tmp");
-        let replace = || -> io::Result<()> {
+        let temp = self.path.with_added_extension("tmp");
+        files::write_and_rename(&temp, &self.path, || {
             // The file keeps its mode, from the first byte on.
             let permissions = fs::metadata(&self.path).ok().map(|metadata| metadata.permissions());
             let file = create(&temp)?;
@@ -197,11 +187,8 @@ impl SnapshotFile {
             }
             let mut out = BufWriter::with_capacity(64 * 1024, file);
             document::write(&mut out, slots.iter().filter(|(_, slot)| slot.is_alive(now)))?;
-            out.get_ref().sync_all()?;
-            fs::rename(&temp, &self.path)
-        };
-        // Half a snapshot only takes up room on a full disk.
-        replace().inspect_err(|_| drop(fs::remove_file(&temp)))
+            out.get_ref().sync_all()
+        })
     }
 }
 
@@ -240,6 +227,12 @@ fn read(path: &Path, existing: bool) -> Result<(Option<Bytes>, Slots)> {
     }
 }
 
+/// Takes the lock of the snapshot at `path`, alone.
+fn lock_alone(path: &Path, permissions: Permissions) -> Result<FileLock> {
+    let file = permissions.open_or_create(&path.with_added_extension("lock")).map_err(error::io)?;
+    lock(file, true)
+}
+
 /// Takes the lock, alone or together with others that only look.
 fn lock(file: File, alone: bool) -> Result<FileLock> {
     match if alone { file.try_lock() } else { file.try_lock_shared() } {
@@ -256,12 +249,6 @@ fn lock(file: File, alone: bool) -> Result<FileLock> {
 /// The directory that a file is in.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 #[cfg(all(test, unix))]
@@ -283,7 +270,7 @@ mod tests {
             storage.write(&key, "1").await.unwrap();
             // A pipe is not opened for writing until it is read, so this save waits; then it fails, since
             // a pipe cannot be synced.
-            let temp = with_suffix(&path, ".tmp");
+            let temp = path.with_added_extension("tmp");
             assert!(std::process::Command::new("mkfifo").arg(&temp).status().unwrap().success());
             assert!(storage.flush().now_or_never().is_none());
             let key = Key::new("late").unwrap();

@@ -4,41 +4,20 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use larder_core::{
-    Action, Applied, Change, Entry, Error, Expiry, Key, ListOptions, ReadOptions, Record, Result, Version,
+    Condition, Entry, Error, Expiry, Key, ListOptions, ReadOptions, Record, Result, Version, WriteOptions,
     Written,
 };
 
-/// An entry in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub(super) value: Bytes,
-    pub(super) token: u64,
-    pub(super) deadline: Option<i64>,
-}
+use crate::format::Stored;
 
 /// All entries, in the order of their keys.
-pub(super) type Slots = BTreeMap<Key, Slot>;
+pub(super) type Slots = BTreeMap<Key, Stored>;
 
 /// The entries, and how often they have changed.
-#[derive(Debug)]
 pub(super) struct Map {
     /// Shared with a save that is under way: the next change copies it.
-    slots: Arc<Slots>,
-    changes: u64,
-}
-
-impl Slot {
-    pub(super) fn is_alive(&self, now: i64) -> bool {
-        Expiry::until(self.deadline, now).is_some()
-    }
-
-    fn version(&self) -> Version {
-        Version::from_token(self.token)
-    }
-
-    fn record(&self) -> Record {
-        Record::at(self.value.clone(), self.version())
-    }
+    pub(super) slots: Arc<Slots>,
+    pub(super) changes: u64,
 }
 
 impl Map {
@@ -46,99 +25,93 @@ impl Map {
         Self { slots: Arc::new(slots), changes: 0 }
     }
 
-    /// Counts the changes.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// The entries as they are now, whatever changes afterwards.
-    pub(super) fn slots(&self) -> Arc<Slots> {
-        Arc::clone(&self.slots)
-    }
-
-    /// The entry under `key`, unless it has expired.
-    fn get(&self, key: &Key, now: i64) -> Option<&Slot> {
-        self.slots.get(key).filter(|slot| slot.is_alive(now))
-    }
-
     /// Reads the entry under `key`.
     pub(super) fn read(&self, key: &Key, options: &ReadOptions, now: i64) -> Option<Record> {
-        let slot = self.slots.get(key)?;
-        let expiry = Expiry::until(slot.deadline, now)?;
-        Some(if options.ttl { slot.record().expires(expiry) } else { slot.record() })
+        self.slots.get(key)?.clone().record(options.ttl, now)
     }
 
-    /// Applies a change if its condition holds.
-    pub(super) fn apply(&mut self, change: Change, now: i64) -> Result<Applied> {
-        let Change { key, action, condition, .. } = change;
-        let current = self.get(&key, now).map(Slot::version);
-        if !condition.holds(current.as_ref()) {
-            return Err(Error::conflict());
+    /// Writes the entry under `key` if the condition holds.
+    pub(super) fn write(
+        &mut self,
+        key: &Key,
+        value: &[u8],
+        options: &WriteOptions,
+        now: i64,
+    ) -> Result<Written> {
+        self.check(key, &options.condition, now)?;
+        let version = Version::unique();
+        // The value may be a slice of a larger buffer, which should not be kept alive.
+        let value = Bytes::copy_from_slice(value);
+        let deadline = options.expiry.deadline(now);
+        self.change().insert(key.clone(), Stored { value, version: version.clone(), deadline });
+        Ok(Written::at(version))
+    }
+
+    /// Deletes the entry under `key` if the condition holds; returns whether there was one.
+    pub(super) fn delete(&mut self, key: &Key, condition: &Condition, now: i64) -> Result<bool> {
+        let existed = self.check(key, condition, now)?;
+        if existed {
+            self.change().remove(key);
         }
-        match action {
-            Action::Delete if current.is_none() => return Ok(Applied::Deleted(false)),
-            Action::Touch(_) if current.is_none() => return Ok(Applied::Touched(false)),
-            _ => {}
+        Ok(existed)
+    }
+
+    /// Gives the entry under `key` another expiry if the condition holds; returns whether there is one.
+    pub(super) fn touch(
+        &mut self,
+        key: &Key,
+        expiry: Expiry,
+        condition: &Condition,
+        now: i64,
+    ) -> Result<bool> {
+        let existed = self.check(key, condition, now)?;
+        if existed && let Some(slot) = self.change().get_mut(key) {
+            slot.deadline = expiry.deadline(now);
         }
-        let slots = Arc::make_mut(&mut self.slots);
+        Ok(existed)
+    }
+
+    /// Whether there is an entry under `key`; an error if the condition does not hold.
+    fn check(&self, key: &Key, condition: &Condition, now: i64) -> Result<bool> {
+        let current = self.slots.get(key).filter(|slot| slot.is_alive(now)).map(|slot| &slot.version);
+        if condition.holds(current) { Ok(current.is_some()) } else { Err(Error::conflict()) }
+    }
+
+    /// The entries, for a change.
+    fn change(&mut self) -> &mut Slots {
         self.changes += 1;
-        Ok(match action {
-            Action::Put(value, expiry) => {
-                let version = Version::unique();
-                let token = version.as_token().unwrap_or_default();
-                // The value may be a slice of a larger buffer, which should not be kept alive.
-                let value = Bytes::copy_from_slice(&value);
-                slots.insert(key, Slot { value, token, deadline: expiry.deadline(now) });
-                Applied::Put(Written::at(version))
-            }
-            Action::Delete => {
-                slots.remove(&key);
-                Applied::Deleted(true)
-            }
-            Action::Touch(expiry) => {
-                slots.entry(key).and_modify(|slot| slot.deadline = expiry.deadline(now));
-                Applied::Touched(true)
-            }
-        })
+        Arc::make_mut(&mut self.slots)
     }
 
-    /// Removes expired entries. A snapshot leaves them out anyway, so this does not count as a change.
+    /// Removes expired entries; returns how many there were. A snapshot leaves them out anyway, so this does not
+    /// count as a change.
     pub(super) fn purge(&mut self, now: i64) -> u64 {
-        // The table is copied while it is being saved.
-        if self.slots.values().all(|slot| slot.is_alive(now)) {
-            return 0;
-        }
-        let before = self.slots.len();
-        Arc::make_mut(&mut self.slots).retain(|_, slot| slot.is_alive(now));
-        (before - self.slots.len()) as u64
+        self.remove_if(|_, slot| !slot.is_alive(now))
     }
 
     /// Removes all entries whose keys begin with `prefix`; returns how many there were.
     pub(super) fn clear(&mut self, prefix: &str, now: i64) -> u64 {
-        if !self.slots.keys().any(|key| key.as_str().starts_with(prefix)) {
-            return 0;
-        }
-        let mut cleared = 0;
-        Arc::make_mut(&mut self.slots).retain(|key, slot| {
-            let goes = key.as_str().starts_with(prefix);
-            cleared += u64::from(goes && slot.is_alive(now));
-            !goes
-        });
-        self.changes += 1;
+        self.purge(now);
+        let cleared = self.remove_if(|key, _| key.as_str().starts_with(prefix));
+        self.changes += cleared;
         cleared
     }
 
-    /// Looks at up to `limit` entries of a listing, in the order of their keys, after `last`. Returns those
-    /// that have not expired, and the last key that was looked at; `None` at the end.
-    pub(super) fn page(
-        &self,
-        options: &ListOptions,
-        last: Option<&Key>,
-        limit: usize,
-        now: i64,
-    ) -> (Vec<Entry>, Option<Key>) {
+    fn remove_if(&mut self, goes: impl Fn(&Key, &Stored) -> bool) -> u64 {
+        // The table is copied while it is being saved.
+        if !self.slots.iter().any(|(key, slot)| goes(key, slot)) {
+            return 0;
+        }
+        let before = self.slots.len();
+        Arc::make_mut(&mut self.slots).retain(|key, slot| !goes(key, slot));
+        (before - self.slots.len()) as u64
+    }
+
+    /// Looks at up to `limit` entries of a listing, in the order of their keys. Returns those that have not
+    /// expired, and the last key that was looked at; `None` at the end.
+    pub(super) fn page(&self, options: &ListOptions, limit: usize, now: i64) -> (Vec<Entry>, Option<Key>) {
         let prefix = options.prefix.as_str();
-        let start = match last {
+        let start = match &options.start_after {
             Some(last) if last.as_str() >= prefix => Bound::Excluded(last.as_str()),
             _ => Bound::Included(prefix),
         };
@@ -147,13 +120,10 @@ impl Map {
         let slots = self.slots.range::<str, _>((start, Bound::Unbounded));
         for (key, slot) in slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).take(limit) {
             reached = Some(key.clone());
-            let Some(expiry) = Expiry::until(slot.deadline, now) else {
-                continue;
-            };
-            let record = options.values.then(|| slot.record().expires(expiry));
-            page.push(
-                record.map_or_else(|| Entry::key(key.clone()), |record| Entry::new(key.clone(), record)),
-            );
+            if let Some(record) = slot.clone().record(true, now) {
+                let key = key.clone();
+                page.push(if options.values { Entry::new(key, record) } else { Entry::key(key) });
+            }
         }
         (page, reached)
     }

@@ -3,17 +3,14 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    Bytes, Condition, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
     clock::unix_millis,
 };
 use larder_kit::{Pager, Sweeper, pages};
 
 use super::{config::SnapshotBuilder, file::SnapshotFile, map::Map};
-use crate::{
-    applied::{existed, written},
-    error::{blocking, fail_all},
-};
+use crate::error::blocking;
 
 /// How many entries a listing takes in one go.
 const PAGE: usize = 256;
@@ -72,10 +69,6 @@ impl SnapshotStorage {
         self.saver.ensure_running();
         self.file.with_map(|map| change(map, unix_millis()))
     }
-
-    async fn apply_one(&self, change: Change) -> Result<Applied> {
-        self.change(|map, now| map.apply(change, now)).await?
-    }
 }
 
 impl SnapshotBuilder {
@@ -127,8 +120,7 @@ impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         let Self { file, options } = self;
         let limit = options.page(PAGE);
-        let (page, last) =
-            file.with_map(|map| map.page(options, options.start_after.as_ref(), limit, unix_millis()))?;
+        let (page, last) = file.with_map(|map| map.page(options, limit, unix_millis()))?;
         options.start_after = last;
         Ok(options.start_after.is_some().then(|| page.into_iter().map(Ok).collect()))
     }
@@ -145,43 +137,25 @@ impl Storage for SnapshotStorage {
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.read_many(std::slice::from_ref(key), options).await.swap_remove(0)
+        let Some(expiry) = options.touch else {
+            return self.file.with_map(|map| map.read(key, options, unix_millis()));
+        };
+        let touch = |map: &mut Map, now| {
+            map.touch(key, expiry, &Condition::Any, now).map(|_| map.read(key, options, now))
+        };
+        self.change(touch).await?
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        self.apply_one(change).await.map(written)
+        self.change(|map, now| map.write(key, &value, options, now)).await?
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.apply_one(Change::delete(key.clone()).on(options.condition.clone())).await.map(existed)
+        self.change(|map, now| map.delete(key, &options.condition, now)).await?
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.apply_one(Change::touch(key.clone(), expiry).on(options.condition.clone())).await.map(existed)
-    }
-
-    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let read = |map: &mut Map, now| {
-            let read = |key: &Key| {
-                if let Some(expiry) = options.touch {
-                    map.apply(Change::touch(key.clone(), expiry), now)?;
-                }
-                Ok(map.read(key, options, now))
-            };
-            keys.iter().map(read).collect()
-        };
-        let read = match options.touch {
-            Some(_) => self.change(read).await,
-            None => self.file.with_map(|map| read(map, unix_millis())),
-        };
-        read.unwrap_or_else(|error| fail_all(keys.len(), &error))
-    }
-
-    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let count = changes.len();
-        let apply = |map: &mut Map, now| changes.into_iter().map(|change| map.apply(change, now)).collect();
-        self.change(apply).await.unwrap_or_else(|error| fail_all(count, &error))
+        self.change(|map, now| map.touch(key, expiry, &options.condition, now)).await?
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -194,10 +168,6 @@ impl Storage for SnapshotStorage {
 
     async fn purge_expired(&self) -> Result<u64> {
         self.change(Map::purge).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        Ok(())
     }
 
     /// Writes the snapshot, if something has changed, and returns once it is on the disk.
