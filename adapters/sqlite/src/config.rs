@@ -60,6 +60,14 @@ impl ValueFormat {
             Self::Json => Values::JsonText,
         }
     }
+
+    /// The type of the column `value`.
+    pub(crate) const fn column_type(self) -> &'static str {
+        match self {
+            Self::Blob => "BLOB",
+            Self::Json => "TEXT",
+        }
+    }
 }
 
 /// Where the database is.

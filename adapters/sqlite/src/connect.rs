@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_core::{Error, ErrorKind, Info, Purge, Result, Store, Versions};
+use larder_core::{Error, ErrorKind, Info, Purge, Result, Storage as _, Store, Versions};
 use larder_kit::{GroupCommit, Interval, Sweeper};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -17,8 +17,7 @@ use crate::{
     file::{self, OpenedFile},
     schema,
     sql::{MAX_ROWS, Sql},
-    storage::SqliteStorage,
-    table::Table,
+    table::SqliteStorage,
 };
 
 /// The largest value, in bytes: SQLite's limit for a row, less room for the key and the other
@@ -66,7 +65,7 @@ impl SqliteBuilder {
     pub async fn connect(self) -> Result<Store> {
         // Boxed: the future would otherwise nest too deep for the compiler in its callers.
         let storage = Box::pin(open(&self)).await.map_err(named)?;
-        Ok(GroupCommit::builder(storage).max_batch(MAX_ROWS).build().into())
+        Ok(GroupCommit::<SqliteStorage>::builder(storage).max_batch(MAX_ROWS).build().into())
     }
 
     /// The SQL that sets up the table as configured, to run by hand.
@@ -76,7 +75,7 @@ impl SqliteBuilder {
     }
 }
 
-async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
+async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
     schema::check_name(&builder.table)?;
     builder.check_options()?;
     let mut info = Info::minimal(NAME)
@@ -90,11 +89,13 @@ async fn open(builder: &SqliteBuilder) -> Result<SqliteStorage> {
     if !in_memory {
         info = info.with_persistence().with_sharing();
     }
-    let table = Arc::new(Table { connections, sql: Sql::new(&builder.table, builder.values) });
-    let purge = |table: Arc<Table>| async move { table.purge().await };
+    let sql = Sql::new(&builder.table, builder.values);
     let every = if builder.only_looks() { Interval::OFF } else { builder.sweep };
-    let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-    Ok(SqliteStorage { table, info, format: builder.values, sweeper })
+    let purge = |storage: Arc<SqliteStorage>| async move { storage.purge_expired().await };
+    Ok(Arc::new_cyclic(|storage| {
+        let sweeper = Sweeper::start(NAME, storage.clone(), every, purge);
+        SqliteStorage { connections, sql, info, sweeper }
+    }))
 }
 
 /// The connections, with the table set up; whether the database is only in memory.

@@ -109,8 +109,10 @@ impl Connections {
     }
 
     async fn checkout<'a>(&self, pool: &'a Pool) -> Result<Checkout<'a>> {
-        let mut checkout = pool.acquire().await?;
+        let permit = pool.permit().await?;
         self.check_file()?;
+        let idle = pool.idle().pop().map(Connected::Own);
+        let mut checkout = Checkout { pool, connection: idle, _permit: permit };
         if checkout.connection.is_none() {
             let connection = pool.source.connect().await;
             // Before an error, which says less, and for a file that took the place of this one in between.
@@ -142,27 +144,23 @@ impl Pool {
         Self { source, size, permits, idle: Mutex::new(connection.into_iter().collect()) }
     }
 
-    /// A checkout, with a connection if one is open that is not in use.
-    async fn acquire(&self) -> Result<Checkout<'_>> {
-        let permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.acquire())
-                .await
-                .map_err(|_| {
-                    let message =
-                        "no connection became free in 30 seconds; the calls before this one are slow";
-                    Error::new(ErrorKind::Timeout, message).not_applied()
-                })?
-                .map_err(|_| Error::closed())?,
-        };
-        Ok(Checkout { pool: self, connection: self.idle().pop().map(Connected::Own), _permit: permit })
+    async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        match tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await {
+            Ok(permit) => permit.map_err(|_| Error::closed()),
+            Err(_) => {
+                let message = "no connection became free in 30 seconds; the calls before this one are slow";
+                Err(Error::new(ErrorKind::Timeout, message).not_applied())
+            }
+        }
     }
 
     async fn close(&self) -> Result<()> {
         // An error says that it has been closed already.
-        let all = self.permits.acquire_many(self.size).await;
+        let _all = self.permits.acquire_many(self.size).await;
         self.permits.close();
-        drop(all);
         let connections = std::mem::take(&mut *self.idle());
         for connection in connections {
             connection.close().await.map_err(from_driver)?;

@@ -129,5 +129,5 @@ pub use sqlx::SqlitePool;
 pub use crate::{
     config::{Mode, OPTIONS, SqliteBuilder, Synchronous, ValueFormat},
     connect::MAX_VALUE,
-    storage::SqliteStorage,
+    table::SqliteStorage,
 };

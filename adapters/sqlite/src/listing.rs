@@ -8,8 +8,7 @@ use sqlx::{Row, SqlStr, sqlite::SqliteRow};
 
 use crate::{
     error::from_driver,
-    sql::Call,
-    table::{Table, record},
+    table::{SqliteStorage, record},
 };
 
 /// How many rows a page has at most.
@@ -19,20 +18,18 @@ const FIRST_PAGE: usize = 16;
 
 /// A listing under way.
 pub(crate) struct Listing {
-    table: Arc<Table>,
+    storage: Arc<SqliteStorage>,
     options: ListOptions,
     rows: Rows,
-    /// The prefix, then the last key of the page before.
+    /// The first key that the next page may have.
     from: Vec<u8>,
-    /// Whether the next page may begin with that key.
-    inclusive: bool,
     /// The end of the keys with the prefix.
     end: Option<String>,
     size: PageSize,
 }
 
 /// The rows that a listing reads next.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
     Texts,
     /// Their keys are blobs, which no range of texts includes.
@@ -46,33 +43,33 @@ enum Rows {
 type Found = (Vec<u8>, Result<Option<SqliteRow>>);
 
 impl Listing {
-    pub(crate) fn new(table: Arc<Table>, options: ListOptions) -> Self {
-        let after = options.start_after.as_ref().filter(|key| key.as_str() >= &*options.prefix);
+    pub(crate) fn new(storage: Arc<SqliteStorage>, options: ListOptions) -> Self {
+        let after = options.start_after.as_ref().map(|key| next(key.as_bytes())).unwrap_or_default();
         Self {
             rows: Rows::Texts,
-            from: after.map_or(options.prefix.as_bytes(), |key| key.as_bytes()).to_vec(),
-            inclusive: after.is_none(),
+            from: after.max(options.prefix.clone().into_bytes()),
             end: prefix_end(&options.prefix),
             size: PageSize::new(if options.values { FIRST_PAGE } else { MAX_PAGE }, MAX_PAGE),
-            table,
+            storage,
             options,
         }
     }
 
     async fn page(&self, sql: &SqlStr, limit: usize) -> Result<Vec<Found>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let call: Call<'_> = sqlx::query(sql.clone()).bind(&self.from).bind(self.end.as_deref()).bind(limit);
-        let rows = self.table.fetch(call.bind(self.inclusive)).await?;
-        rows.into_iter()
-            .map(|row| Ok((row.try_get_unchecked(row.len() - 1).map_err(from_driver)?, Ok(Some(row)))))
+        let call = sqlx::query(sql.clone()).bind(&self.from).bind(self.end.as_deref()).bind(limit);
+        let rows = self.storage.fetch(call).await?.into_iter();
+        rows.map(|row| Ok((row.try_get_unchecked(row.len() - 1).map_err(from_driver)?, Ok(Some(row)))))
             .collect()
     }
 
     /// Reads a page of which a row is damaged: the keys from their index, and each row on its own.
-    async fn row_by_row(&self, one: &SqlStr, limit: usize) -> Result<Vec<Found>> {
-        let mut found = self.page(&self.table.sql.index, limit).await?;
+    async fn row_by_row(&self, limit: usize) -> Result<Vec<Found>> {
+        let sql = &self.storage.sql;
+        let mut found = self.page(&sql.index, limit).await?;
         for (key, row) in &mut found {
-            *row = match self.table.fetch(sqlx::query(one.clone()).bind(&*key)).await {
+            let Ok(key) = stored_key(&*key) else { continue };
+            *row = match self.storage.fetch(sql.read(&key, self.options.values)).await {
                 Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                 rows => rows.map(|mut rows| rows.pop()),
             };
@@ -81,7 +78,7 @@ impl Listing {
     }
 
     fn entry(&self, (key, row): Found) -> Result<Option<Entry>> {
-        if matches!(self.rows, Rows::Blobs) {
+        if self.rows == Rows::Blobs {
             return Err(not_text().with_stored_name(key));
         }
         let key = stored_key(key)?;
@@ -95,19 +92,18 @@ impl Listing {
 
     /// An error for each row that has no key.
     async fn nulls(&self) -> Result<Vec<Result<Entry>>> {
-        let rows = self.table.fetch(sqlx::query(self.table.sql.nulls.clone())).await?;
-        let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(from_driver)?;
-        Ok((0..count).map(|_| Err(not_text())).collect())
+        let rows = self.storage.fetch(sqlx::query(self.storage.sql.nulls.clone())).await?;
+        Ok(rows.iter().map(|_| Err(not_text())).collect())
     }
 }
 
 impl Pager for Listing {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let sql = &self.table.sql;
-        let (page, one) = match self.rows {
-            Rows::Texts if self.options.values => (&sql.entries, Some(&sql.entry)),
-            Rows::Texts => (&sql.keys, Some(&sql.key)),
-            Rows::Blobs => (&sql.blobs, None),
+        let sql = &self.storage.sql;
+        let page = match self.rows {
+            Rows::Texts if self.options.values => &sql.entries,
+            Rows::Texts => &sql.keys,
+            Rows::Blobs => &sql.blobs,
             Rows::Nulls => {
                 self.rows = Rows::End;
                 return self.nulls().await.map(Some);
@@ -115,33 +111,32 @@ impl Pager for Listing {
             Rows::End => return Ok(None),
         };
         let limit = self.options.page(self.size.entries());
-        let found = match (self.page(page, limit).await, one) {
-            (Err(error), Some(one)) if error.kind() == ErrorKind::Corrupt => {
-                self.row_by_row(one, limit).await?
+        let found = match self.page(page, limit).await {
+            Err(error) if self.rows == Rows::Texts && error.kind() == ErrorKind::Corrupt => {
+                self.row_by_row(limit).await?
             }
-            (found, _) => found?,
+            found => found?,
         };
         let count = found.len();
-        let last = found.last().map(|(key, _)| key.clone());
+        let full = found.last().filter(|_| count == limit).map(|(last, _)| next(last));
         let entries: Vec<_> = found.into_iter().filter_map(|found| self.entry(found).transpose()).collect();
         let records = entries.iter().flatten().filter_map(|entry| entry.record.as_ref());
-        let bytes = records.map(|record| record.value.len()).sum();
-        if bytes > 0 {
-            self.size.adapt(count, bytes);
-        }
-        match last {
-            Some(last) if count == limit => (self.from, self.inclusive) = (last, false),
-            _ => {
-                self.rows = match self.rows {
-                    Rows::Texts => Rows::Blobs,
-                    Rows::Blobs if self.options.prefix.is_empty() => Rows::Nulls,
-                    _ => Rows::End,
-                };
-                (self.from, self.inclusive) = (self.options.prefix.as_bytes().to_vec(), true);
-            }
-        }
+        self.size.adapt(count, records.map(|record| record.value.len()).sum());
+        self.from = full.unwrap_or_else(|| {
+            self.rows = match self.rows {
+                Rows::Texts => Rows::Blobs,
+                Rows::Blobs if self.options.prefix.is_empty() => Rows::Nulls,
+                _ => Rows::End,
+            };
+            self.options.prefix.clone().into_bytes()
+        });
         Ok(Some(entries))
     }
+}
+
+/// The key that follows this one, in the order of their bytes.
+fn next(key: &[u8]) -> Vec<u8> {
+    [key, b"\0"].concat()
 }
 
 fn not_text() -> Error {

@@ -23,7 +23,7 @@ pub(crate) fn setup_sql(table: &str, format: ValueFormat) -> String {
            expires_at INTEGER\n\
          );\n{};\n",
         quote(table),
-        format.column().1,
+        format.column_type(),
         index_sql(table)
     )
 }
@@ -34,16 +34,6 @@ fn index_sql(table: &str) -> String {
         "CREATE INDEX IF NOT EXISTS {index} ON {} (expires_at) WHERE expires_at IS NOT NULL",
         quote(table)
     )
-}
-
-impl ValueFormat {
-    /// The type of the column `value`.
-    const fn column(self) -> (Affinity, &'static str) {
-        match self {
-            Self::Blob => (Affinity::Blob, "BLOB"),
-            Self::Json => (Affinity::Text, "TEXT"),
-        }
-    }
 }
 
 /// Refuses a name that no table can have.
@@ -148,50 +138,32 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
     })
 }
 
-#[derive(Debug)]
 struct Column {
     name: String,
-    affinity: Affinity,
+    affinity: &'static str,
     not_null: bool,
     has_default: bool,
     primary: bool,
 }
 
-/// What SQLite makes of a column's declared type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Affinity {
-    Integer,
-    Text,
-    Blob,
-    Other,
-}
-
-impl Affinity {
-    /// The rules of <https://www.sqlite.org/datatype3.html>, in their order.
-    fn of(declared: &str) -> Self {
-        let declared = declared.to_ascii_uppercase();
-        let has = |part| declared.contains(part);
-        if has("INT") {
-            Self::Integer
-        } else if has("CHAR") || has("CLOB") || has("TEXT") {
-            Self::Text
-        } else if has("BLOB") || declared.is_empty() {
-            Self::Blob
-        } else {
-            Self::Other
-        }
+/// What SQLite makes of a column's declared type, by the rules of
+/// <https://www.sqlite.org/datatype3.html>, in their order.
+fn affinity(declared: &str) -> &'static str {
+    let declared = declared.to_ascii_uppercase();
+    let rules = [("INT", "INTEGER"), ("CHAR", "TEXT"), ("CLOB", "TEXT"), ("TEXT", "TEXT"), ("BLOB", "BLOB")];
+    match rules.into_iter().find(|(part, _)| declared.contains(part)) {
+        Some((_, affinity)) => affinity,
+        None if declared.is_empty() => "BLOB",
+        None => "NUMERIC",
     }
 }
 
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
-    let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk FROM pragma_table_info(?1)";
+    let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk > 0 FROM pragma_table_info(?1)";
     let rows = sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
-    let column = |(name, declared, not_null, has_default, primary): (String, String, _, _, i64)| Column {
-        name,
-        affinity: Affinity::of(&declared),
-        not_null,
-        has_default,
-        primary: primary > 0,
+    let column = |(name, declared, not_null, has_default, primary): (_, String, _, _, _)| {
+        let affinity = affinity(&declared);
+        Column { name, affinity, not_null, has_default, primary }
     };
     Ok(rows.into_iter().map(column).collect())
 }
@@ -206,23 +178,19 @@ async fn collation(connection: &mut SqliteConnection, table: &str) -> Result<Opt
 
 /// The first thing about the table that will not do.
 fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> Option<String> {
-    let expected = [
-        ("key", (Affinity::Text, "TEXT")),
-        ("value", format.column()),
-        ("version", (Affinity::Integer, "INTEGER")),
-        ("expires_at", (Affinity::Integer, "INTEGER")),
-    ];
-    for (name, (affinity, declared)) in expected {
+    let expected =
+        [("key", "TEXT"), ("value", format.column_type()), ("version", "INTEGER"), ("expires_at", "INTEGER")];
+    for (name, affinity) in expected {
         let Some(column) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) else {
             return Some(format!("it has no column `{name}`"));
         };
         if column.affinity != affinity {
             let hint = match (name, column.affinity) {
-                ("value", Affinity::Text) => " (is it one with `values=json`?)",
-                ("value", Affinity::Blob) => " (is it one with `values=blob`?)",
+                ("value", "TEXT") => " (is it one with `values=json`?)",
+                ("value", "BLOB") => " (is it one with `values=blob`?)",
                 _ => "",
             };
-            return Some(format!("its column `{name}` is not {declared}{hint}"));
+            return Some(format!("its column `{name}` is not {affinity}{hint}"));
         }
         if column.primary != (name == "key") {
             return Some("its primary key is not the column `key`".to_owned());
@@ -235,8 +203,7 @@ fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> 
         return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
     }
     let other = |column: &&Column| !expected.iter().any(|(name, _)| column.name.eq_ignore_ascii_case(name));
-    let foreign = columns.iter().filter(other);
-    for column in foreign {
+    for column in columns.iter().filter(other) {
         if column.primary {
             return Some("its primary key is not the column `key` alone".to_owned());
         }

@@ -7,6 +7,9 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::Sqli
 
 use crate::config::ValueFormat;
 
+/// How many rows a statement writes: few statements to prepare, and never more than a third to pad.
+const SIZES: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MAX_ROWS];
+
 /// How many rows one statement writes at most.
 pub(crate) const MAX_ROWS: usize = 256;
 
@@ -14,9 +17,6 @@ pub(crate) const MAX_ROWS: usize = 256;
 /// once in a statement, when that has the lock it had to wait for. Rounded, since it comes in seconds
 /// with a fraction.
 const NOW: &str = "CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER)";
-
-/// The columns of a row that a write replaces.
-const REPLACE: &str = "value = excluded.value, version = excluded.version, expires_at = excluded.expires_at";
 
 pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -27,27 +27,23 @@ pub(crate) struct Sql {
     read_many: SqlStr,
     read_and_touch_many: SqlStr,
     /// Statements that write a row or more, by their number of rows.
-    upserts: Vec<(usize, SqlStr)>,
+    upserts: [(usize, SqlStr); SIZES.len()],
     insert: SqlStr,
     update: SqlStr,
     delete: SqlStr,
     delete_many: SqlStr,
     touch: SqlStr,
-    /// Pages of a listing, with the key as their last column. Parameters: the first key, as a blob; the end
-    /// of the range, or null; how many rows; whether the first key is one of them.
+    /// Pages of a listing, with the key as their last column. Parameters: the first key that a page may
+    /// have, as a blob; the end of the range, or null; how many rows.
     pub(crate) keys: SqlStr,
     pub(crate) entries: SqlStr,
     /// The keys by their index, expired ones included, which reads no row.
     pub(crate) index: SqlStr,
     /// The keys that are blobs, and so not keys of Larder's.
     pub(crate) blobs: SqlStr,
-    /// One row of such a page, by its key.
-    pub(crate) key: SqlStr,
-    pub(crate) entry: SqlStr,
-    /// How many rows have no key.
+    /// The rows that have no key.
     pub(crate) nulls: SqlStr,
     pub(crate) purge: SqlStr,
-    pub(crate) ping: SqlStr,
 }
 
 /// A row to write: key, value, expiry and version.
@@ -68,57 +64,47 @@ impl Sql {
         let record = &format!("CASE WHEN ?2 THEN value END, version, {left}");
         // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
         let key = "CAST(key AS BLOB)";
-        let entry = &format!("value, version, {left}, {key}");
-        let page = |columns: &str, from: &str, end: &str, live: &str| {
-            sql(format!(
-                "SELECT {columns} FROM {table} WHERE key >= {from} AND (?4 OR key <> {from}) AND {end} AND {live} \
-                 ORDER BY key LIMIT ?3"
-            ))
+        let page = |columns: &str, range: &str, live: &str| {
+            sql(format!("SELECT {columns} FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT ?3"))
         };
         // Every text is less than a blob.
-        let texts = |columns, live: &str| page(columns, "CAST(?1 AS TEXT)", "key < coalesce(?2, x'')", live);
-        let one = |columns: &str| {
-            sql(format!("SELECT {columns} FROM {table} WHERE key = CAST(?1 AS TEXT) AND {live}"))
-        };
-        let value = match format {
-            ValueFormat::Blob => "?",
-            ValueFormat::Json => "CAST(? AS TEXT)",
-        };
-        let row = &format!("(?, {value}, ?, {NOW} + ?)");
+        let texts = "key >= CAST(?1 AS TEXT) AND key < coalesce(?2, x'')";
+        let blobs = "key >= ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB))";
+        let value = format.column_type();
+        let row = &format!("(?, CAST(? AS {value}), ?, {NOW} + ?)");
         let insert = |rows| {
             let rows = vec![row.as_str(); rows].join(", ");
-            format!("INSERT INTO {table} (key, value, version, expires_at) VALUES {rows} ON CONFLICT (key)")
+            format!(
+                "INSERT INTO {table} (key, value, version, expires_at) VALUES {rows} ON CONFLICT (key) DO UPDATE \
+                 SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at"
+            )
         };
-        let upsert = |rows| (rows, sql(format!("{} DO UPDATE SET {REPLACE}", insert(rows))));
         let named = "key IN (SELECT value FROM json_each(?1))";
-        // A version of null stands for any.
-        let at = "key = ?1 AND (?2 IS NULL OR version = ?2)";
+        // At any version, or at this one.
+        let at = "key = ?1 AND (?2 OR version = ?3)";
         Self {
             read: sql(format!("SELECT {record} FROM {table} WHERE key = ?1 AND {live}")),
             read_many: sql(format!("SELECT {record}, key FROM {table} WHERE {named} AND {live}")),
             read_and_touch_many: sql(format!(
                 "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {live} RETURNING {record}, key"
             )),
-            upserts: sizes().map(upsert).collect(),
-            insert: sql(format!("{} DO UPDATE SET {REPLACE} WHERE {table}.expires_at <= {NOW}", insert(1))),
+            upserts: SIZES.map(|rows| (rows, sql(insert(rows)))),
+            insert: sql(format!("{} WHERE {table}.expires_at <= {NOW}", insert(1))),
             update: sql(format!(
-                "UPDATE {table} SET value = {}, version = ?4, expires_at = {NOW} + ?5 WHERE {at} AND {live}",
-                value.replace('?', "?3")
+                "UPDATE {table} SET value = CAST(?4 AS {value}), version = ?5, expires_at = {NOW} + ?6 \
+                 WHERE {at} AND {live}"
             )),
             delete: sql(format!("DELETE FROM {table} WHERE {at} AND {live}")),
             delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {live} RETURNING key")),
-            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {at} AND {live}")),
-            keys: texts(key, live),
-            entries: texts(entry, live),
-            index: texts(key, "TRUE"),
-            blobs: page("key", "?1", "(?2 IS NULL OR key < CAST(?2 AS BLOB))", live),
-            key: one(key),
-            entry: one(entry),
-            nulls: sql(format!("SELECT count(*) FROM {table} WHERE key IS NULL AND {live}")),
+            touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?4 WHERE {at} AND {live}")),
+            keys: page(key, texts, live),
+            entries: page(&format!("value, version, {left}, {key}"), texts, live),
+            index: page(key, texts, "TRUE"),
+            blobs: page("key", blobs, live),
+            nulls: sql(format!("SELECT 1 FROM {table} WHERE key IS NULL AND {live}")),
             purge: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
             )),
-            ping: sql(format!("SELECT 1 FROM {table} LIMIT 1")),
         }
     }
 
@@ -138,36 +124,33 @@ impl Sql {
         }
     }
 
-    /// Changes one row if the condition holds; `None` if it cannot hold, because the version is not one
-    /// of this adapter's.
+    /// Changes one row if the condition holds.
     pub(crate) fn change<'q>(
         &self,
         key: &'q Key,
         action: Action,
         condition: &Condition,
         version: i64,
-    ) -> Option<Call<'q>> {
-        let key = key.as_str();
+    ) -> Call<'q> {
+        let keyed = |sql: &SqlStr| sqlx::query(sql.clone()).bind(key.as_str());
+        // Of a version that is not this adapter's, null is left, which no row has.
         let seen = match condition {
-            Condition::At(seen) => Some(seen.as_token()?.cast_signed()),
+            Condition::At(seen) => Some(seen.as_token().map(u64::cast_signed)),
             _ => None,
         };
-        Some(match (action, condition) {
-            (Action::Put(value, expiry), Condition::Any | Condition::Absent) => {
-                let sql = if *condition == Condition::Any { &self.upserts[0].1 } else { &self.insert };
-                sqlx::query(sql.clone()).bind(key).bind(Vec::from(value)).bind(version).bind(ttl(expiry))
+        let at = |sql| keyed(sql).bind(seen.is_none()).bind(seen.flatten());
+        match action {
+            Action::Put(value, expiry) => {
+                let call = match condition {
+                    Condition::Any => keyed(&self.upserts[0].1),
+                    Condition::Absent => keyed(&self.insert),
+                    _ => at(&self.update),
+                };
+                call.bind(Vec::from(value)).bind(version).bind(ttl(expiry))
             }
-            (Action::Put(value, expiry), _) => sqlx::query(self.update.clone())
-                .bind(key)
-                .bind(seen)
-                .bind(Vec::from(value))
-                .bind(version)
-                .bind(ttl(expiry)),
-            (Action::Delete, _) => sqlx::query(self.delete.clone()).bind(key).bind(seen),
-            (Action::Touch(expiry), _) => {
-                sqlx::query(self.touch.clone()).bind(key).bind(seen).bind(ttl(expiry))
-            }
-        })
+            Action::Delete => at(&self.delete),
+            Action::Touch(expiry) => at(&self.touch).bind(ttl(expiry)),
+        }
     }
 
     /// Writes rows with different keys, at least one and at most [`MAX_ROWS`].
@@ -183,7 +166,7 @@ impl Sql {
 
     fn upsert_of(&self, rows: usize) -> &(usize, SqlStr) {
         let place = self.upserts.partition_point(|(size, _)| *size < rows);
-        &self.upserts[place.min(self.upserts.len() - 1)]
+        &self.upserts[place]
     }
 
     /// Deletes the rows under the keys of a JSON array; returns their keys.
@@ -195,15 +178,6 @@ impl Sql {
 /// The time to live as a statement adds it to the present, in milliseconds; `None` for never.
 fn ttl(expiry: Expiry) -> Option<i64> {
     expiry.deadline(0)
-}
-
-/// 1, 2, 3, 4, 6, 8, 12 ... 256: few statements to prepare, and never more than a third to pad.
-fn sizes() -> impl Iterator<Item = usize> {
-    let powers = std::iter::successors(Some(1), |size| Some(size * 2));
-    powers
-        .flat_map(|power| [Some(power), (power > 1).then_some(power + power / 2)])
-        .flatten()
-        .take_while(|size| *size <= MAX_ROWS)
 }
 
 /// `name` as an identifier, whatever is in it.
@@ -226,8 +200,7 @@ mod tests {
         for rows in 1..=MAX_ROWS {
             let (size, text) = sql.upsert_of(rows);
             assert!(*size >= rows && *size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
-            assert_eq!(text.as_str().matches("(?, ?, ?, ").count(), *size);
+            assert_eq!(text.as_str().matches("(?, CAST(? AS BLOB), ?, ").count(), *size);
         }
-        assert_eq!(sql.upserts.len(), 16);
     }
 }

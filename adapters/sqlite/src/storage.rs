@@ -3,64 +3,46 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions,
-    Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
+    Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
+    ReadOptions, Record, Result, Storage, TouchOptions, Values, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, Sweeper, check_json, pages, read_chunks};
+use larder_kit::{Batch, Limits, check_json, pages, read_chunks, side_by_side};
 
 use crate::{
-    config::ValueFormat,
     listing::Listing,
     sql::MAX_ROWS,
-    table::{Table, draw, written},
+    table::{SqliteStorage, draw, written},
 };
 
 /// How many keys one statement reads at most.
 const MAX_KEYS: usize = 512;
 /// How much one transaction changes at most.
 const LIMITS: Limits = Limits { entries: MAX_ROWS, bytes: 8 << 20 };
-
-/// A storage in an SQLite database.
-pub struct SqliteStorage {
-    pub(crate) table: Arc<Table>,
-    pub(crate) info: Info,
-    pub(crate) format: ValueFormat,
-    pub(crate) sweeper: Sweeper,
-}
+/// How many rows one statement purges at most, so that others get to write in between.
+const MAX_PURGED: u32 = 1_000;
 
 impl SqliteStorage {
-    /// The table, for a write. Starts the sweeper again if its runtime has gone.
-    fn table(&self) -> &Table {
-        self.sweeper.ensure_running();
-        &self.table
-    }
-
-    /// The table, for a read. One that touches is a write.
-    fn table_for(&self, options: &ReadOptions) -> &Table {
-        if options.touch.is_some() { self.table() } else { &self.table }
-    }
-
     fn check(&self, value: &[u8]) -> Result<()> {
-        if self.format == ValueFormat::Json { check_json(value) } else { Ok(()) }
+        if self.info.values == Values::JsonText { check_json(value) } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.table_for(options).read(key, options).await
+        self.read_one(key, options).await
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.check(&value)?;
         let version = draw();
         let action = Action::Put(value, options.expiry);
-        self.table().change(key, action, &options.condition, version).await?;
+        self.change(key, action, &options.condition, version).await?;
         Ok(written(version))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.table().change(key, Action::Delete, &options.condition, 0).await
+        self.change(key, Action::Delete, &options.condition, 0).await
     }
 
     fn info(&self) -> Info {
@@ -68,11 +50,11 @@ impl Storage for SqliteStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.table().change(key, Action::Touch(expiry), &options.condition, 0).await
+        self.change(key, Action::Touch(expiry), &options.condition, 0).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, MAX_KEYS, |chunk| self.table_for(options).read_many(chunk, options)).await
+        read_chunks(keys, MAX_KEYS, |chunk| self.read_together(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -82,33 +64,50 @@ impl Storage for SqliteStorage {
         };
         let mut batch = Batch::checked(changes, LIMITS, check);
         while let Some(round) = batch.next_round() {
-            let outcome = self.table().apply(round.changes()).await;
+            let changes = round.changes();
+            let outcome = match self.change_together(changes).await {
+                Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {
+                    let alone = changes.iter().map(|change| change.clone().apply_to(self));
+                    Ok(side_by_side(alone, 1).await)
+                }
+                outcome => outcome,
+            };
             batch.done(round, outcome);
         }
         batch.into_results()
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        pages(Listing::new(Arc::clone(&self.table), options))
+        pages(Listing::new(self, options))
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.table.purge().await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.table.ping().await
+        let mut purged = 0;
+        loop {
+            let now = self.execute(sqlx::query(self.sql.purge.clone()).bind(MAX_PURGED)).await?;
+            purged += now;
+            if now < u64::from(MAX_PURGED) {
+                return Ok(purged);
+            }
+        }
     }
 
     async fn flush(&self) -> Result<()> {
         // A write is acknowledged once it is committed.
-        self.table.connections.check_file()
+        self.connections.check_file()
     }
 
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
-        self.table.connections.close().await
+        self.connections.close().await
     }
+}
+
+/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
+/// or for the page that its row is in.
+fn blames_a_change(kind: ErrorKind) -> bool {
+    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
+    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
 }
 
 impl fmt::Debug for SqliteStorage {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result,
-    Version, Written, unique,
+    Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record,
+    Result, Version, Written, unique,
 };
-use larder_kit::{Batch, Limits, is_bulk};
+use larder_kit::{Sweeper, is_bulk, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
@@ -18,62 +18,71 @@ use crate::{
     sql::{Call, Row, Sql},
 };
 
-/// How many rows one statement removes at most, so that others get to write in between.
-const MAX_REMOVED: i64 = 1_000;
-
-pub(crate) struct Table {
+/// A storage in an SQLite database.
+pub struct SqliteStorage {
     pub(crate) connections: Connections,
     pub(crate) sql: Sql,
+    pub(crate) info: Info,
+    pub(crate) sweeper: Sweeper,
 }
 
-impl Table {
+impl SqliteStorage {
+    /// Runs a statement that reads.
+    pub(crate) async fn fetch(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
+        fetch(self.connections.reader().await?, call).await
+    }
+
+    /// Runs a statement that writes; returns how many rows it changed.
+    pub(crate) async fn execute(&self, call: Call<'_>) -> Result<u64> {
+        let mut checkout = self.writer().await?;
+        let outcome = call.execute(checkout.connection()?).await;
+        checkout.end(outcome).map(|done| done.rows_affected())
+    }
+
+    /// The connection to write with. Starts the sweeper again if its runtime has gone.
+    async fn writer(&self) -> Result<Checkout<'_>> {
+        self.sweeper.ensure_running();
+        self.connections.writer().await
+    }
+
     /// Reads one record.
-    pub(crate) async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let record = match options.touch {
-            None => {
-                self.fetch(self.sql.read(key, options.value)).await?.first().map(|row| record(row, options))
-            }
-            Some(_) => self.read_together(slice::from_ref(key), options).await?.remove(key.as_str()),
+    pub(crate) async fn read_one(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let rows = match options.touch {
+            None => self.fetch(self.sql.read(key, options.value)).await?,
+            Some(_) => self.fetch_many(slice::from_ref(key), options).await?,
         };
-        record.transpose().map_err(|error| error.with_key(key))
+        let record = rows.first().map(|row| record(row, options)).transpose();
+        record.map_err(|error| error.with_key(key))
     }
 
     /// Reads the records that are there: together, or one by one if a page of the file is damaged.
-    pub(crate) async fn read_many(
+    pub(crate) async fn read_together(
         &self,
         keys: &[Key],
         options: &ReadOptions,
     ) -> Result<HashMap<String, Result<Record>>> {
-        match self.read_together(keys, options).await {
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            outcome => return outcome,
-        }
-        let mut found = HashMap::new();
-        for key in keys {
-            match self.read(key, options).await {
-                Err(error) if error.is_gone() => return Err(error),
-                record => found.extend(record.transpose().map(|record| (key.to_string(), record))),
+        match self.fetch_many(keys, options).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let alone = side_by_side(keys.iter().map(|key| self.read_one(key, options)), 1).await;
+                let found = keys.iter().zip(alone);
+                Ok(found.filter_map(|(key, record)| Some((key.to_string(), record.transpose()?))).collect())
+            }
+            rows => {
+                let key = |row: &SqliteRow| row.try_get_unchecked(3).map_err(from_driver);
+                rows?.iter().map(|row| Ok((key(row)?, record(row, options)))).collect()
             }
         }
-        Ok(found)
     }
 
-    /// Reads several records with one statement.
-    async fn read_together(
-        &self,
-        keys: &[Key],
-        options: &ReadOptions,
-    ) -> Result<HashMap<String, Result<Record>>> {
+    /// Reads the rows under several keys with one statement. The key is their last column.
+    async fn fetch_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<SqliteRow>> {
         let keys = names(keys.iter().map(Key::as_str));
         let call = self.sql.read_many(&keys, options.value, options.touch);
-        let rows = match options.touch {
-            None => self.fetch(call).await?,
+        match options.touch {
+            None => self.fetch(call).await,
             // It commits after the last row, so all of them are fetched.
-            Some(_) => fetch(self.connections.writer().await?, call).await?,
-        };
-        rows.iter()
-            .map(|row| Ok((row.try_get_unchecked(3).map_err(from_driver)?, record(row, options))))
-            .collect()
+            Some(_) => fetch(self.writer().await?, call).await,
+        }
     }
 
     /// Makes one change; returns whether there is an entry to change, or was.
@@ -84,31 +93,17 @@ impl Table {
         condition: &Condition,
         version: i64,
     ) -> Result<bool> {
-        let call = self.sql.change(key, action, condition, version).ok_or_else(Error::conflict)?;
-        held(self.execute(call).await? > 0, condition)
+        held(self.execute(self.sql.change(key, action, condition, version)).await? > 0, condition)
     }
 
-    /// Makes changes of different keys, together if all can be made, and otherwise one by one.
-    pub(crate) async fn apply(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-        match self.apply_together(changes).await {
-            Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {}
-            outcome => return outcome,
-        }
-        let mut batch = Batch::new(changes.to_vec(), Limits { entries: 1, bytes: 0 });
-        while let Some(round) = batch.next_round() {
-            let outcome = self.apply_together(round.changes()).await;
-            batch.done(round, outcome);
-        }
-        Ok(batch.into_results())
-    }
-
-    /// With one statement if that can make them, and otherwise in one transaction.
-    async fn apply_together(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+    /// Makes changes of different keys: with one statement if that can make them, and otherwise in one
+    /// transaction.
+    pub(crate) async fn change_together(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
         let is_put = |change: &Change| matches!(change.action, Action::Put(..));
         let alike =
             |pair: &[Change]| is_bulk(&pair[0]) && is_bulk(&pair[1]) && is_put(&pair[0]) == is_put(&pair[1]);
         let one = changes.windows(2).all(alike);
-        let mut checkout = self.connections.writer().await?;
+        let mut checkout = self.writer().await?;
         let connection = checkout.connection()?;
         let outcome = async {
             if one {
@@ -129,46 +124,11 @@ impl Table {
         let outcome = outcome.await;
         checkout.end(outcome)
     }
-
-    /// Removes rows with a statement that takes at most so many at a time, until there are no more.
-    pub(crate) async fn purge(&self) -> Result<u64> {
-        let mut removed = 0;
-        loop {
-            let now = self.execute(sqlx::query(self.sql.purge.clone()).bind(MAX_REMOVED)).await?;
-            removed += now;
-            if now < MAX_REMOVED.unsigned_abs() {
-                return Ok(removed);
-            }
-        }
-    }
-
-    pub(crate) async fn ping(&self) -> Result<()> {
-        self.fetch(sqlx::query(self.sql.ping.clone())).await.map(drop)
-    }
-
-    /// Runs a statement that writes; returns how many rows it changed.
-    async fn execute(&self, call: Call<'_>) -> Result<u64> {
-        let mut checkout = self.connections.writer().await?;
-        let outcome = call.execute(checkout.connection()?).await;
-        checkout.end(outcome).map(|done| done.rows_affected())
-    }
-
-    /// Runs a statement that reads.
-    pub(crate) async fn fetch(&self, call: Call<'_>) -> Result<Vec<SqliteRow>> {
-        fetch(self.connections.reader().await?, call).await
-    }
 }
 
 async fn fetch(mut checkout: Checkout<'_>, call: Call<'_>) -> Result<Vec<SqliteRow>> {
     let outcome = call.fetch_all(checkout.connection()?).await;
     checkout.end(outcome)
-}
-
-/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
-/// or for the page that its row is in.
-fn blames_a_change(kind: ErrorKind) -> bool {
-    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
-    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
 }
 
 /// Makes changes of different keys; an error if the database refuses a statement.
@@ -181,9 +141,7 @@ async fn run(
     let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
     for (change, &version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
         match &change.action {
-            Action::Put(value, expiry) => {
-                puts.push((change.key.as_str(), value, *expiry, version));
-            }
+            Action::Put(value, expiry) => puts.push((change.key.as_str(), value, *expiry, version)),
             _ => deletes.push(change.key.as_str()),
         }
     }
@@ -202,10 +160,10 @@ async fn run(
         let changed = match action {
             Action::Put(..) if is_bulk(change) => true,
             Action::Delete if is_bulk(change) => deleted.contains(key.as_str()),
-            _ => match sql.change(key, action.clone(), condition, version) {
-                Some(call) => call.execute(&mut *connection).await?.rows_affected() > 0,
-                None => false,
-            },
+            _ => {
+                let call = sql.change(key, action.clone(), condition, version);
+                call.execute(&mut *connection).await?.rows_affected() > 0
+            }
         };
         results.push(held(changed, condition).map(|changed| match action {
             Action::Put(..) => Applied::Put(written(version)),
