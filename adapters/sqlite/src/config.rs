@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
-use larder_core::{Error, ErrorKind, Operation, Result, Values};
+use larder_core::{Error, ErrorKind, Operation, Result};
 use larder_kit::{Interval, Permissions, StoreUrl};
 use sqlx::{
     ConnectOptions, SqlitePool,
@@ -54,13 +54,6 @@ larder_kit::choices! {
 }
 
 impl ValueFormat {
-    pub(crate) const fn values(self) -> Values {
-        match self {
-            Self::Blob => Values::Bytes,
-            Self::Json => Values::JsonText,
-        }
-    }
-
     /// The type of the column `value`.
     pub(crate) const fn column_type(self) -> &'static str {
         match self {

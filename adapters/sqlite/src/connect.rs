@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use larder_core::{Error, ErrorKind, Info, Purge, Result, Storage as _, Store, Versions};
+use larder_core::{Error, ErrorKind, Info, Purge, Result, Storage as _, Store, Values, Versions};
 use larder_kit::{GroupCommit, Interval, Sweeper};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
-    config::{Mode, NAME, Source, SqliteBuilder, invalid, named},
+    config::{Mode, NAME, Source, SqliteBuilder, ValueFormat, invalid, named},
     connections::Connections,
     error::{cannot_write, cause, from_driver, is_locked},
     file::{self, OpenedFile},
@@ -67,27 +67,24 @@ impl SqliteBuilder {
         let storage = Box::pin(open(&self)).await.map_err(named)?;
         Ok(GroupCommit::<SqliteStorage>::builder(storage).max_batch(MAX_ROWS).build().into())
     }
-
-    /// The SQL that sets up the table as configured, to run by hand.
-    #[must_use]
-    pub fn setup_sql(&self) -> String {
-        schema::setup_sql(&self.table, self.values)
-    }
 }
 
 async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
     schema::check_name(&builder.table)?;
     builder.check_options()?;
-    let mut info = Info::minimal(NAME)
+    let info = Info::minimal(NAME)
         .with_expiry()
         .with_versions(Versions::Unique)
         .with_ordered_listing()
         .with_purge(Purge::Sweep)
-        .with_values(builder.values.values())
+        .with_values(if builder.values == ValueFormat::Json { Values::JsonText } else { Values::Bytes })
         .with_max_value(MAX_VALUE);
     let (connections, in_memory) = connections(builder).await?;
-    if !in_memory {
-        info = info.with_persistence().with_sharing();
+    let info = if in_memory { info } else { info.with_persistence().with_sharing() };
+    if let Err(error) = prepare(&connections, builder).await {
+        // Awaited, so that the files beside the database are gone when the caller gets the error.
+        let _ = connections.close().await;
+        return Err(error);
     }
     let sql = Sql::new(&builder.table, builder.values);
     let every = if builder.only_looks() { Interval::OFF } else { builder.sweep };
@@ -98,45 +95,34 @@ async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
     }))
 }
 
-/// The connections, with the table set up; whether the database is only in memory.
+/// The connections; whether the database is only in memory.
 async fn connections(builder: &SqliteBuilder) -> Result<(Connections, bool)> {
-    Ok(match &builder.source {
-        None => return Err(invalid("the builder needs a database: name a file, memory or a pool")),
+    match &builder.source {
+        None => Err(invalid("the builder needs a database: name a file, memory or a pool")),
         Some(Source::Pool(pool)) => {
             let mut connection = pool.acquire().await.map_err(from_driver)?;
-            prepare(&mut connection, builder, false).await?;
             let file = schema::file(&mut connection).await?;
             let in_memory = file.is_none();
             // If the pool's files are not those of the file system, they cannot be watched.
-            let opened = file.and_then(|path| OpenedFile::new(path, false).ok());
-            (Connections::pool(pool, opened), in_memory)
+            let opened = file.and_then(|path| OpenedFile::new(path.into(), false).ok());
+            Ok((Connections::pool(pool, opened), in_memory))
         }
         Some(Source::Memory) => {
             let options = builder.connect_options().in_memory(true);
-            let mut connection = options.connect().await.map_err(from_driver)?;
-            prepare(&mut connection, builder, false).await?;
-            (Connections::memory(connection), true)
+            let connection = options.connect().await.map_err(from_driver)?;
+            Ok((Connections::memory(connection), true))
         }
         Some(Source::File(path)) => {
             // Resolved once: a later connection must open the same file.
             let path = std::path::absolute(path)
                 .map_err(|error| invalid("the path does not name a file").with_source(error))?;
-            let (options, mut connection, opened) = open_file(builder, path).await?;
-            if let Err(error) = prepare(&mut connection, builder, !builder.only_looks()).await {
-                // Awaited, so that the files beside the database are gone when the caller gets the error.
-                let _ = connection.close().await;
-                return Err(error);
-            }
-            (Connections::file(options, connection, opened, builder.readers), false)
+            Ok((open_file(builder, path).await?, false))
         }
-    })
+    }
 }
 
 /// Opens the file for the first time. Only this makes one.
-async fn open_file(
-    builder: &SqliteBuilder,
-    path: PathBuf,
-) -> Result<(SqliteConnectOptions, SqliteConnection, OpenedFile)> {
+async fn open_file(builder: &SqliteBuilder, path: PathBuf) -> Result<Connections> {
     let looks = builder.only_looks();
     if builder.mode == Mode::Create && builder.setup && !looks {
         file::create(&path, builder.permissions)?;
@@ -147,7 +133,7 @@ async fn open_file(
     let error = match connect_and_read(&options).await {
         Ok(connection) => {
             opened.check()?;
-            return Ok((options, connection, opened));
+            return Ok(Connections::file(options, connection, opened, builder.readers));
         }
         Err(error) if cannot_write(&error) && path.is_file() => error,
         Err(error) => return Err(from_driver(error)),
@@ -168,7 +154,7 @@ async fn open_file(
     let options = options.read_only(true).immutable(true);
     let connection = connect_and_read(&options).await.map_err(from_driver)?;
     opened.check()?;
-    Ok((options, connection, opened))
+    Ok(Connections::file(options, connection, opened, builder.readers))
 }
 
 /// Connects, and reads the schema: a connection touches the files only when it is used.
@@ -179,31 +165,32 @@ async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnec
 }
 
 /// Checks what is in the database and sets up what is missing, unless the storage only looks.
-async fn prepare(connection: &mut SqliteConnection, builder: &SqliteBuilder, wal: bool) -> Result<()> {
-    let (table, format, looks) = (&builder.table, builder.values, builder.only_looks());
-    let there = schema::exists(connection, table, format).await?;
+async fn prepare(connections: &Connections, builder: &SqliteBuilder) -> Result<()> {
+    let mut checkout = connections.writer().await?;
+    let connection = checkout.connection()?;
+    let there = schema::exists(connection, builder).await?;
+    let looks = builder.only_looks();
     let sets_up = builder.setup && !looks;
     if !there && !sets_up {
-        return Err(schema::missing(table, looks));
+        return Err(schema::missing(&builder.table, looks));
     }
-    // Another program's database keeps the mode that the program chose.
-    if wal && !schema::has_other_tables(connection, table).await? {
+    // A database of another program keeps the mode that the program chose, and so does one of a pool.
+    let is_file = matches!(builder.source, Some(Source::File(_)));
+    if is_file && !looks && !schema::has_other_tables(connection, &builder.table).await? {
         use_wal(connection, builder.busy_timeout).await?;
     }
-    if sets_up { schema::set_up(connection, table, format, there).await } else { Ok(()) }
+    if sets_up { schema::set_up(connection, builder, there).await } else { Ok(()) }
 }
 
 /// Switches the database to write-ahead logging, for which SQLite itself does not wait until the
 /// file is free.
 async fn use_wal(connection: &mut SqliteConnection, timeout: Duration) -> Result<()> {
     let start = Instant::now();
-    let mut pause = Duration::from_millis(1);
     loop {
         match sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
             Ok(_) => return Ok(()),
             Err(error) if is_locked(&error) && start.elapsed() < timeout => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(50));
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(error) => return Err(from_driver(error)),
         }

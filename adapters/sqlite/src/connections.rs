@@ -111,15 +111,23 @@ impl Connections {
     async fn checkout<'a>(&self, pool: &'a Pool) -> Result<Checkout<'a>> {
         let permit = pool.permit().await?;
         self.check_file()?;
-        let idle = pool.idle().pop().map(Connected::Own);
-        let mut checkout = Checkout { pool, connection: idle, _permit: permit };
-        if checkout.connection.is_none() {
-            let connection = pool.source.connect().await;
-            // Before an error, which says less, and for a file that took the place of this one in between.
-            self.check_file()?;
-            checkout.connection = Some(connection.map_err(Error::not_applied)?);
-        }
-        Ok(checkout)
+        let idle = pool.idle().pop();
+        let connection = match idle {
+            Some(connection) => Connected::Own(connection),
+            None => self.connect(&pool.source).await?,
+        };
+        Ok(Checkout { pool, connection: Some(connection), _permit: permit })
+    }
+
+    async fn connect(&self, source: &Source) -> Result<Connected> {
+        let connected = match source {
+            Source::File(options) => options.connect().await.map(Connected::Own),
+            Source::Pool(pool) => pool.acquire().await.map(Connected::Callers),
+            Source::Memory => return Err(lost()),
+        };
+        // Before an error, which says less, and for a file that took the place of this one in between.
+        self.check_file()?;
+        connected.map_err(|error| from_driver(error).not_applied())
     }
 
     /// Waits for the calls under way and closes the connections, except those of the caller's pool.
@@ -148,13 +156,10 @@ impl Pool {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
-        match tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await {
-            Ok(permit) => permit.map_err(|_| Error::closed()),
-            Err(_) => {
-                let message = "no connection became free in 30 seconds; the calls before this one are slow";
-                Err(Error::new(ErrorKind::Timeout, message).not_applied())
-            }
-        }
+        let in_time = tokio::time::timeout(ACQUIRE_TIMEOUT, self.permits.acquire()).await;
+        let message = "no connection became free in 30 seconds; the calls before this one are slow";
+        let permit = in_time.map_err(|_| Error::new(ErrorKind::Timeout, message).not_applied())?;
+        permit.map_err(|_| Error::closed())
     }
 
     async fn close(&self) -> Result<()> {
@@ -170,17 +175,6 @@ impl Pool {
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Source {
-    async fn connect(&self) -> Result<Connected> {
-        match self {
-            Self::File(options) => options.connect().await.map(Connected::Own),
-            Self::Pool(pool) => pool.acquire().await.map(Connected::Callers),
-            Self::Memory => return Err(lost()),
-        }
-        .map_err(from_driver)
     }
 }
 

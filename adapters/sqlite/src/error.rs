@@ -59,12 +59,8 @@ pub(crate) fn cause(error: sqlx::Error) -> BoxDynError {
         // The text is the trigger's and may quote the row.
         sqlx::Error::Database(_) if code == code::CONSTRAINT_TRIGGER => "SQLITE_CONSTRAINT_TRIGGER".into(),
         sqlx::Error::Database(error) => error.into_error(),
-        sqlx::Error::Io(error) => error.into(),
-        sqlx::Error::Configuration(error)
-        | sqlx::Error::ColumnDecode { source: error, .. }
-        | sqlx::Error::Decode(error)
-        | sqlx::Error::Encode(error) => error,
-        error => error.into(),
+        // The text of the cause is in the driver's.
+        error => error.to_string().into(),
     }
 }
 

@@ -13,10 +13,6 @@ use larder_kit::Permissions;
 
 use crate::config::invalid;
 
-/// The default permissions of a new file: the keys may be session ids.
-#[cfg(unix)]
-const PERMISSIONS: u32 = 0o600;
-
 /// Makes an empty file, which SQLite takes for an empty database, unless there is one.
 pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()> {
     // SQLite's locks are POSIX locks: closing a file lets go of every lock that this process has on it.
@@ -25,8 +21,9 @@ pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()
     let _guard = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
+    // The keys may be session ids.
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, PERMISSIONS);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -39,8 +36,7 @@ pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(refused)?;
     }
     #[cfg(not(unix))]
-    let _ = permissions;
-    drop(file);
+    let _ = (permissions, file);
     Ok(())
 }
 
@@ -78,15 +74,11 @@ fn refused(error: io::Error) -> Error {
 /// it writes there is lost.
 pub(crate) struct OpenedFile {
     path: PathBuf,
-    identity: Identity,
-    /// The length and the time of the last change, of a file that is read without locks.
-    content: Option<(u64, SystemTime)>,
+    /// As it was then.
+    metadata: Metadata,
+    /// Whether it is read without locks.
+    immutable: bool,
 }
-
-#[cfg(unix)]
-type Identity = (u64, u64);
-#[cfg(not(unix))]
-type Identity = Option<SystemTime>;
 
 impl OpenedFile {
     /// The file at `path`, which is about to be opened, or has just been; `immutable` if without locks.
@@ -96,20 +88,19 @@ impl OpenedFile {
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no such file.
     pub(crate) fn new(path: PathBuf, immutable: bool) -> Result<Self> {
         let metadata = fs::metadata(&path).map_err(refused)?;
-        let content = if immutable { content(&metadata) } else { None };
-        Ok(Self { identity: identity(&metadata), content, path })
+        Ok(Self { path, metadata, immutable })
     }
 
     /// Fails if the path does not name the file any more, or if a file that is read without locks has
     /// changed: another process changes the log first.
     pub(crate) fn check(&self) -> Result<()> {
         let message = match fs::metadata(&self.path) {
-            Ok(metadata) if identity(&metadata) != self.identity => {
+            Ok(now) if identity(&now) != identity(&self.metadata) => {
                 "another file is in the place of the database file, which was moved, deleted or replaced while it \
                  was open; open the storage again to use what is there now"
             }
-            Ok(metadata)
-                if self.content.is_some() && (content(&metadata) != self.content || has_log(&self.path)) =>
+            Ok(now)
+                if self.immutable && (content(&now) != content(&self.metadata) || has_log(&self.path)) =>
             {
                 "the database has changed; it is in a place that cannot be written, so it is read without \
                  locks: open the storage again"
@@ -126,16 +117,16 @@ impl OpenedFile {
 }
 
 #[cfg(unix)]
-fn identity(metadata: &Metadata) -> Identity {
+fn identity(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
 
 #[cfg(not(unix))]
-fn identity(metadata: &Metadata) -> Identity {
+fn identity(metadata: &Metadata) -> Option<SystemTime> {
     metadata.created().ok()
 }
 
-fn content(metadata: &Metadata) -> Option<(u64, SystemTime)> {
-    Some((metadata.len(), metadata.modified().ok()?))
+fn content(metadata: &Metadata) -> (u64, Option<SystemTime>) {
+    (metadata.len(), metadata.modified().ok())
 }

@@ -89,12 +89,6 @@ impl Listing {
         let record = record(&row, &ReadOptions::new().with_ttl()).map_err(|error| error.with_key(&key))?;
         Ok(Some(Entry::new(key, record)))
     }
-
-    /// An error for each row that has no key.
-    async fn nulls(&self) -> Result<Vec<Result<Entry>>> {
-        let rows = self.storage.fetch(sqlx::query(self.storage.sql.nulls.clone())).await?;
-        Ok(rows.iter().map(|_| Err(not_text())).collect())
-    }
 }
 
 impl Pager for Listing {
@@ -106,7 +100,8 @@ impl Pager for Listing {
             Rows::Blobs => &sql.blobs,
             Rows::Nulls => {
                 self.rows = Rows::End;
-                return self.nulls().await.map(Some);
+                let rows = self.storage.fetch(sqlx::query(sql.nulls.clone())).await?;
+                return Ok(Some(rows.iter().map(|_| Err(not_text())).collect()));
             }
             Rows::End => return Ok(None),
         };

@@ -1,31 +1,32 @@
 //! The table: how it is made, and whether one that is there will do.
 
-use std::path::PathBuf;
-
 use larder_core::{Error, Result};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
-    config::{ValueFormat, invalid},
+    config::{SqliteBuilder, ValueFormat, invalid},
     error::from_driver,
     sql::quote,
 };
 
-/// The SQL that makes the table and its index.
-// A table with row ids: without them the primary key's tree would hold the values, and looking up a
-// key among large values would leaf through overflow pages.
-pub(crate) fn setup_sql(table: &str, format: ValueFormat) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {} (\n  \
-           key TEXT NOT NULL PRIMARY KEY,\n  \
-           value {} NOT NULL,\n  \
-           version INTEGER NOT NULL,\n  \
-           expires_at INTEGER\n\
-         );\n{};\n",
-        quote(table),
-        format.column_type(),
-        index_sql(table)
-    )
+impl SqliteBuilder {
+    /// The SQL that sets up the table as configured, to run by hand.
+    // A table with row ids: without them the primary key's tree would hold the values, and looking up a
+    // key among large values would leaf through overflow pages.
+    #[must_use]
+    pub fn setup_sql(&self) -> String {
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} (\n  \
+               key TEXT NOT NULL PRIMARY KEY,\n  \
+               value {} NOT NULL,\n  \
+               version INTEGER NOT NULL,\n  \
+               expires_at INTEGER\n\
+             );\n{};\n",
+            quote(&self.table),
+            self.values.column_type(),
+            index_sql(&self.table)
+        )
+    }
 }
 
 fn index_sql(table: &str) -> String {
@@ -52,11 +53,7 @@ pub(crate) fn check_name(table: &str) -> Result<()> {
 /// # Errors
 ///
 /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
-pub(crate) async fn exists(
-    connection: &mut SqliteConnection,
-    table: &str,
-    format: ValueFormat,
-) -> Result<bool> {
+pub(crate) async fn exists(connection: &mut SqliteConnection, builder: &SqliteBuilder) -> Result<bool> {
     let encoding: String =
         sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut *connection).await.map_err(from_driver)?;
     if encoding != "UTF-8" {
@@ -65,19 +62,17 @@ pub(crate) async fn exists(
             format!("the database keeps text as {encoding}; Larder needs one in UTF-8: name another file");
         return Err(invalid(message));
     }
-    let columns = columns(connection, table).await?;
+    let columns = columns(connection, &builder.table).await?;
     if columns.is_empty() {
         return Ok(false);
     }
-    let collation = collation(connection, table).await?;
-    if let Some(problem) = problem(&columns, collation.as_deref(), format) {
-        let message = format!(
+    match problem(&columns, builder.values) {
+        None => Ok(true),
+        Some(problem) => Err(invalid(format!(
             "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
-            quote(table)
-        );
-        return Err(invalid(message));
+            quote(&builder.table)
+        ))),
     }
-    Ok(true)
 }
 
 /// The table is not there, and is not to be made: for a storage that only looks, or one with
@@ -105,26 +100,24 @@ pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &
 /// Makes the index if it is not there, and before it the table unless that is `there`.
 pub(crate) async fn set_up(
     connection: &mut SqliteConnection,
-    table: &str,
-    format: ValueFormat,
+    builder: &SqliteBuilder,
     there: bool,
 ) -> Result<()> {
     if there {
-        return execute(connection, index_sql(table)).await;
+        return execute(connection, index_sql(&builder.table)).await;
     }
     // Both or neither: a table without its index would stay behind where the index's name is taken.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
-    execute(&mut transaction, setup_sql(table, format)).await?;
+    execute(&mut transaction, builder.setup_sql()).await?;
     transaction.commit().await.map_err(from_driver)?;
     // Checked like any other: another process may have been first, with another shape.
-    exists(connection, table, format).await.map(drop)
+    exists(connection, builder).await.map(drop)
 }
 
 /// The file that the main database is in; `None` for one that is only in memory.
-pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<PathBuf>> {
-    let sql = "SELECT coalesce(file, '') FROM pragma_database_list WHERE name = 'main'";
-    let file: String = sqlx::query_scalar(sql).fetch_one(connection).await.map_err(from_driver)?;
-    Ok(Some(PathBuf::from(file)).filter(|path| !path.as_os_str().is_empty()))
+pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<String>> {
+    let sql = "SELECT nullif(file, '') FROM pragma_database_list WHERE name = 'main'";
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(from_driver)
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
@@ -140,44 +133,39 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
 
 struct Column {
     name: String,
-    affinity: &'static str,
+    /// What SQLite makes of the declared type, by the rules of <https://www.sqlite.org/datatype3.html>.
+    affinity: String,
     not_null: bool,
     has_default: bool,
     primary: bool,
+    /// How the primary key compares its texts.
+    collation: Option<String>,
 }
 
-/// What SQLite makes of a column's declared type, by the rules of
-/// <https://www.sqlite.org/datatype3.html>, in their order.
-fn affinity(declared: &str) -> &'static str {
-    let declared = declared.to_ascii_uppercase();
-    let rules = [("INT", "INTEGER"), ("CHAR", "TEXT"), ("CLOB", "TEXT"), ("TEXT", "TEXT"), ("BLOB", "BLOB")];
-    match rules.into_iter().find(|(part, _)| declared.contains(part)) {
-        Some((_, affinity)) => affinity,
-        None if declared.is_empty() => "BLOB",
-        None => "NUMERIC",
-    }
-}
-
+/// The table's columns; none if there is no such table.
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
-    let sql = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk > 0 FROM pragma_table_info(?1)";
+    let sql = "SELECT name, \
+                   CASE WHEN type LIKE '%INT%' THEN 'INTEGER' \
+                        WHEN type LIKE '%CHAR%' OR type LIKE '%CLOB%' OR type LIKE '%TEXT%' THEN 'TEXT' \
+                        WHEN type LIKE '%BLOB%' OR type = '' THEN 'BLOB' ELSE 'NUMERIC' END, \
+                   \"notnull\", dflt_value IS NOT NULL, pk > 0, ( \
+                       SELECT part.coll FROM pragma_index_list(?1) AS list, pragma_index_xinfo(list.name) AS part \
+                       WHERE list.origin = 'pk' AND part.key = 1 AND part.name = info.name \
+                   ) FROM pragma_table_info(?1) AS info";
     let rows = sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
-    let column = |(name, declared, not_null, has_default, primary): (_, String, _, _, _)| {
-        let affinity = affinity(&declared);
-        Column { name, affinity, not_null, has_default, primary }
+    let column = |(name, affinity, not_null, has_default, primary, collation)| Column {
+        name,
+        affinity,
+        not_null,
+        has_default,
+        primary,
+        collation,
     };
     Ok(rows.into_iter().map(column).collect())
 }
 
-/// How the primary key compares texts.
-async fn collation(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>> {
-    let sql = "SELECT columns.coll FROM pragma_index_list(?1) AS indices, \
-               pragma_index_xinfo(indices.name) AS columns \
-               WHERE indices.origin = 'pk' AND columns.key = 1 LIMIT 1";
-    sqlx::query_scalar(sql).bind(table).fetch_optional(connection).await.map_err(from_driver)
-}
-
 /// The first thing about the table that will not do.
-fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> Option<String> {
+fn problem(columns: &[Column], format: ValueFormat) -> Option<String> {
     let expected =
         [("key", "TEXT"), ("value", format.column_type()), ("version", "INTEGER"), ("expires_at", "INTEGER")];
     for (name, affinity) in expected {
@@ -185,7 +173,7 @@ fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> 
             return Some(format!("it has no column `{name}`"));
         };
         if column.affinity != affinity {
-            let hint = match (name, column.affinity) {
+            let hint = match (name, column.affinity.as_str()) {
                 ("value", "TEXT") => " (is it one with `values=json`?)",
                 ("value", "BLOB") => " (is it one with `values=blob`?)",
                 _ => "",
@@ -195,12 +183,12 @@ fn problem(columns: &[Column], collation: Option<&str>, format: ValueFormat) -> 
         if column.primary != (name == "key") {
             return Some("its primary key is not the column `key`".to_owned());
         }
+        if column.collation.as_ref().is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY")) {
+            return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
+        }
         if name == "expires_at" && column.not_null {
             return Some("its column `expires_at` allows no null".to_owned());
         }
-    }
-    if collation.is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY")) {
-        return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
     }
     let other = |column: &&Column| !expected.iter().any(|(name, _)| column.name.eq_ignore_ascii_case(name));
     for column in columns.iter().filter(other) {

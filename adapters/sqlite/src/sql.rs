@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::{Action, Condition, Expiry, Key};
+use larder_core::{Action, Condition, Expiry, Key, Version};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use crate::config::ValueFormat;
@@ -24,14 +24,15 @@ pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
 /// connection.
 pub(crate) struct Sql {
     read: SqlStr,
-    read_many: SqlStr,
-    read_and_touch_many: SqlStr,
-    /// Statements that write a row or more, by their number of rows.
-    upserts: [(usize, SqlStr); SIZES.len()],
+    /// Those for many take a JSON array of keys, and return the key in the last column.
+    pub(crate) read_many: SqlStr,
+    pub(crate) read_and_touch_many: SqlStr,
+    /// One for each of the [`SIZES`].
+    upserts: [SqlStr; SIZES.len()],
     insert: SqlStr,
     update: SqlStr,
     delete: SqlStr,
-    delete_many: SqlStr,
+    pub(crate) delete_many: SqlStr,
     touch: SqlStr,
     /// Pages of a listing, with the key as their last column. Parameters: the first key that a page may
     /// have, as a blob; the end of the range, or null; how many rows.
@@ -47,7 +48,7 @@ pub(crate) struct Sql {
 }
 
 /// A row to write: key, value, expiry and version.
-pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, i64);
+pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, &'a Version);
 
 impl Sql {
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
@@ -88,7 +89,7 @@ impl Sql {
             read_and_touch_many: sql(format!(
                 "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {live} RETURNING {record}, key"
             )),
-            upserts: SIZES.map(|rows| (rows, sql(insert(rows)))),
+            upserts: SIZES.map(|rows| sql(insert(rows))),
             insert: sql(format!("{} WHERE {table}.expires_at <= {NOW}", insert(1))),
             update: sql(format!(
                 "UPDATE {table} SET value = CAST(?4 AS {value}), version = ?5, expires_at = {NOW} + ?6 \
@@ -113,40 +114,25 @@ impl Sql {
         sqlx::query(self.read.clone()).bind(key.as_str()).bind(value)
     }
 
-    /// Reads the records under the keys of a JSON array, and gives them this expiry; the key is their last
-    /// column.
-    pub(crate) fn read_many<'q>(&self, keys: &'q str, value: bool, touch: Option<Expiry>) -> Call<'q> {
-        match touch {
-            None => sqlx::query(self.read_many.clone()).bind(keys).bind(value),
-            Some(expiry) => {
-                sqlx::query(self.read_and_touch_many.clone()).bind(keys).bind(value).bind(ttl(expiry))
-            }
-        }
-    }
-
-    /// Changes one row if the condition holds.
+    /// Changes one row if the condition holds. A row that is written gets the version.
     pub(crate) fn change<'q>(
         &self,
         key: &'q Key,
         action: Action,
         condition: &Condition,
-        version: i64,
+        version: Option<&Version>,
     ) -> Call<'q> {
         let keyed = |sql: &SqlStr| sqlx::query(sql.clone()).bind(key.as_str());
-        // Of a version that is not this adapter's, null is left, which no row has.
-        let seen = match condition {
-            Condition::At(seen) => Some(seen.as_token().map(u64::cast_signed)),
-            _ => None,
-        };
-        let at = |sql| keyed(sql).bind(seen.is_none()).bind(seen.flatten());
+        let seen = if let Condition::At(seen) = condition { Some(seen) } else { None };
+        let at = |sql| keyed(sql).bind(seen.is_none()).bind(seen.and_then(token));
         match action {
             Action::Put(value, expiry) => {
                 let call = match condition {
-                    Condition::Any => keyed(&self.upserts[0].1),
+                    Condition::Any => keyed(&self.upserts[0]),
                     Condition::Absent => keyed(&self.insert),
                     _ => at(&self.update),
                 };
-                call.bind(Vec::from(value)).bind(version).bind(ttl(expiry))
+                call.bind(Vec::from(value)).bind(version.and_then(token)).bind(ttl(expiry))
             }
             Action::Delete => at(&self.delete),
             Action::Touch(expiry) => at(&self.touch).bind(ttl(expiry)),
@@ -155,28 +141,23 @@ impl Sql {
 
     /// Writes rows with different keys, at least one and at most [`MAX_ROWS`].
     pub(crate) fn upsert<'q>(&self, rows: &[Row<'q>]) -> Call<'q> {
-        let (size, sql) = self.upsert_of(rows.len());
+        let place = SIZES.partition_point(|size| *size < rows.len());
         // The smallest row pads the statement: SQLite may write a row twice.
         let padding = rows.iter().min_by_key(|(_, value, ..)| value.len()).into_iter().cycle();
         let bind = |call: Call<'q>, &(key, value, expiry, version): &Row<'q>| {
-            call.bind(key).bind(value.to_vec()).bind(version).bind(ttl(expiry))
+            call.bind(key).bind(value.to_vec()).bind(token(version)).bind(ttl(expiry))
         };
-        rows.iter().chain(padding).take(*size).fold(sqlx::query(sql.clone()), bind)
-    }
-
-    fn upsert_of(&self, rows: usize) -> &(usize, SqlStr) {
-        let place = self.upserts.partition_point(|(size, _)| *size < rows);
-        &self.upserts[place]
-    }
-
-    /// Deletes the rows under the keys of a JSON array; returns their keys.
-    pub(crate) fn delete_many<'q>(&self, keys: &'q str) -> Call<'q> {
-        sqlx::query(self.delete_many.clone()).bind(keys)
+        rows.iter().chain(padding).take(SIZES[place]).fold(sqlx::query(self.upserts[place].clone()), bind)
     }
 }
 
+/// The version as a row holds it. One that is not this adapter's is null, which no row has.
+fn token(version: &Version) -> Option<i64> {
+    version.as_token().map(u64::cast_signed)
+}
+
 /// The time to live as a statement adds it to the present, in milliseconds; `None` for never.
-fn ttl(expiry: Expiry) -> Option<i64> {
+pub(crate) fn ttl(expiry: Expiry) -> Option<i64> {
     expiry.deadline(0)
 }
 
@@ -187,6 +168,8 @@ pub(crate) fn quote(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Arguments, Execute};
+
     use super::*;
 
     #[test]
@@ -197,10 +180,13 @@ mod tests {
     #[test]
     fn sizes_cover_every_batch() {
         let sql = Sql::new("t", ValueFormat::Blob);
+        let version = Version::unique();
+        let row: Row<'_> = ("k", b"", Expiry::Never, &version);
         for rows in 1..=MAX_ROWS {
-            let (size, text) = sql.upsert_of(rows);
-            assert!(*size >= rows && *size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
-            assert_eq!(text.as_str().matches("(?, CAST(? AS BLOB), ?, ").count(), *size);
+            let mut call = sql.upsert(&vec![row; rows]);
+            let size = call.take_arguments().unwrap().unwrap().len() / 4;
+            assert!(size >= rows && size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
+            assert_eq!(call.sql().as_str().matches("(?, CAST(? AS BLOB), ?, ").count(), size);
         }
     }
 }

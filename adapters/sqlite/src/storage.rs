@@ -1,17 +1,17 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, slice, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, TouchOptions, Values, WriteOptions, Written, async_trait,
+    ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Batch, Limits, check_json, pages, read_chunks, side_by_side};
 
 use crate::{
     listing::Listing,
     sql::MAX_ROWS,
-    table::{SqliteStorage, draw, written},
+    table::{SqliteStorage, record},
 };
 
 /// How many keys one statement reads at most.
@@ -22,27 +22,34 @@ const LIMITS: Limits = Limits { entries: MAX_ROWS, bytes: 8 << 20 };
 const MAX_PURGED: u32 = 1_000;
 
 impl SqliteStorage {
-    fn check(&self, value: &[u8]) -> Result<()> {
-        if self.info.values == Values::JsonText { check_json(value) } else { Ok(()) }
+    fn check(&self, action: &Action) -> Result<()> {
+        match action {
+            Action::Put(value, _) if self.info.values == Values::JsonText => check_json(value),
+            _ => Ok(()),
+        }
     }
 }
 
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.read_one(key, options).await
+        let rows = match options.touch {
+            None => self.fetch(self.sql.read(key, options.value)).await?,
+            Some(_) => self.fetch_many(slice::from_ref(key), options).await?,
+        };
+        rows.first().map(|row| record(row, options)).transpose().map_err(|error| error.with_key(key))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.check(&value)?;
-        let version = draw();
         let action = Action::Put(value, options.expiry);
-        self.change(key, action, &options.condition, version).await?;
-        Ok(written(version))
+        self.check(&action)?;
+        let version = Version::unique();
+        self.change(key, action, &options.condition, Some(&version)).await?;
+        Ok(Written::at(version))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.change(key, Action::Delete, &options.condition, 0).await
+        self.change(key, Action::Delete, &options.condition, None).await
     }
 
     fn info(&self) -> Info {
@@ -50,7 +57,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.change(key, Action::Touch(expiry), &options.condition, 0).await
+        self.change(key, Action::Touch(expiry), &options.condition, None).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
@@ -58,11 +65,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let check = |change: &Change| match &change.action {
-            Action::Put(value, _) => self.check(value),
-            Action::Delete | Action::Touch(_) => Ok(()),
-        };
-        let mut batch = Batch::checked(changes, LIMITS, check);
+        let mut batch = Batch::checked(changes, LIMITS, |change| self.check(&change.action));
         while let Some(round) = batch.next_round() {
             let changes = round.changes();
             let outcome = match self.change_together(changes).await {

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    slice,
+    mem,
 };
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record,
-    Result, Version, Written, unique,
+    Result, Storage as _, Version, Written,
 };
 use larder_kit::{Sweeper, is_bulk, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -15,7 +15,7 @@ use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 use crate::{
     connections::{Checkout, Connections},
     error::from_driver,
-    sql::{Call, Row, Sql},
+    sql::{Call, Row, Sql, ttl},
 };
 
 /// A storage in an SQLite database.
@@ -45,16 +45,6 @@ impl SqliteStorage {
         self.connections.writer().await
     }
 
-    /// Reads one record.
-    pub(crate) async fn read_one(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let rows = match options.touch {
-            None => self.fetch(self.sql.read(key, options.value)).await?,
-            Some(_) => self.fetch_many(slice::from_ref(key), options).await?,
-        };
-        let record = rows.first().map(|row| record(row, options)).transpose();
-        record.map_err(|error| error.with_key(key))
-    }
-
     /// Reads the records that are there: together, or one by one if a page of the file is damaged.
     pub(crate) async fn read_together(
         &self,
@@ -63,7 +53,7 @@ impl SqliteStorage {
     ) -> Result<HashMap<String, Result<Record>>> {
         match self.fetch_many(keys, options).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let alone = side_by_side(keys.iter().map(|key| self.read_one(key, options)), 1).await;
+                let alone = side_by_side(keys.iter().map(|key| self.read(key, options)), 1).await;
                 let found = keys.iter().zip(alone);
                 Ok(found.filter_map(|(key, record)| Some((key.to_string(), record.transpose()?))).collect())
             }
@@ -75,13 +65,14 @@ impl SqliteStorage {
     }
 
     /// Reads the rows under several keys with one statement. The key is their last column.
-    async fn fetch_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<SqliteRow>> {
+    pub(crate) async fn fetch_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<SqliteRow>> {
         let keys = names(keys.iter().map(Key::as_str));
-        let call = self.sql.read_many(&keys, options.value, options.touch);
+        let sql = if options.touch.is_some() { &self.sql.read_and_touch_many } else { &self.sql.read_many };
+        let call = sqlx::query(sql.clone()).bind(keys).bind(options.value);
         match options.touch {
             None => self.fetch(call).await,
             // It commits after the last row, so all of them are fetched.
-            Some(_) => fetch(self.writer().await?, call).await,
+            Some(expiry) => fetch(self.writer().await?, call.bind(ttl(expiry))).await,
         }
     }
 
@@ -91,7 +82,7 @@ impl SqliteStorage {
         key: &Key,
         action: Action,
         condition: &Condition,
-        version: i64,
+        version: Option<&Version>,
     ) -> Result<bool> {
         held(self.execute(self.sql.change(key, action, condition, version)).await? > 0, condition)
     }
@@ -99,10 +90,8 @@ impl SqliteStorage {
     /// Makes changes of different keys: with one statement if that can make them, and otherwise in one
     /// transaction.
     pub(crate) async fn change_together(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-        let is_put = |change: &Change| matches!(change.action, Action::Put(..));
-        let alike =
-            |pair: &[Change]| is_bulk(&pair[0]) && is_bulk(&pair[1]) && is_put(&pair[0]) == is_put(&pair[1]);
-        let one = changes.windows(2).all(alike);
+        let bulk = |change: &Change| is_bulk(change).then_some(mem::discriminant(&change.action));
+        let one = changes.windows(2).all(|pair| bulk(&pair[0]).is_some() && bulk(&pair[0]) == bulk(&pair[1]));
         let mut checkout = self.writer().await?;
         let connection = checkout.connection()?;
         let outcome = async {
@@ -137,9 +126,9 @@ async fn run(
     changes: &[Change],
     connection: &mut SqliteConnection,
 ) -> Result<Vec<Result<Applied>>, sqlx::Error> {
-    let versions: Vec<_> = changes.iter().map(|_| draw()).collect();
+    let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
     let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
-    for (change, &version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
+    for (change, version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
         match &change.action {
             Action::Put(value, expiry) => puts.push((change.key.as_str(), value, *expiry, version)),
             _ => deletes.push(change.key.as_str()),
@@ -150,7 +139,8 @@ async fn run(
     }
     let mut deleted: HashSet<String> = HashSet::new();
     if !deletes.is_empty() {
-        for row in sql.delete_many(&names(deletes)).fetch_all(&mut *connection).await? {
+        let call = sqlx::query(sql.delete_many.clone()).bind(names(deletes));
+        for row in call.fetch_all(&mut *connection).await? {
             deleted.insert(row.try_get_unchecked(0)?);
         }
     }
@@ -161,12 +151,12 @@ async fn run(
             Action::Put(..) if is_bulk(change) => true,
             Action::Delete if is_bulk(change) => deleted.contains(key.as_str()),
             _ => {
-                let call = sql.change(key, action.clone(), condition, version);
+                let call = sql.change(key, action.clone(), condition, Some(&version));
                 call.execute(&mut *connection).await?.rows_affected() > 0
             }
         };
         results.push(held(changed, condition).map(|changed| match action {
-            Action::Put(..) => Applied::Put(written(version)),
+            Action::Put(..) => Applied::Put(Written::at(version)),
             Action::Delete => Applied::Deleted(changed),
             Action::Touch(_) => Applied::Touched(changed),
         }));
@@ -177,15 +167,6 @@ async fn run(
 /// Whether the row was changed; a conflict if it was not, on a condition.
 fn held(changed: bool, condition: &Condition) -> Result<bool> {
     if changed || *condition == Condition::Any { Ok(changed) } else { Err(Error::conflict()) }
-}
-
-/// A version for a row.
-pub(crate) fn draw() -> i64 {
-    unique::id64().cast_signed()
-}
-
-pub(crate) fn written(version: i64) -> Written {
-    Written::at(Version::from_token(version.cast_unsigned()))
 }
 
 /// A JSON array of the keys.
