@@ -89,10 +89,6 @@ impl MemoryBuilder {
         Ok(builder)
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        self.check_options().map_err(named)
-    }
-
     pub(crate) const fn is_bounded(&self) -> bool {
         self.max_entries.is_some() || self.max_bytes.is_some()
     }
@@ -123,7 +119,7 @@ fn invalid(message: &'static str) -> Error {
 }
 
 /// There is no [`Store`](larder_core::Store) yet that would name them.
-fn named(error: Error) -> Error {
+pub(crate) fn named(error: Error) -> Error {
     error.with_adapter(NAME).with_operation(Operation::Connect)
 }
 
@@ -169,7 +165,7 @@ mod tests {
             builder.clone().max_bytes(1023),
             builder.sweep(Some(Duration::ZERO)),
         ] {
-            assert_eq!(builder.check().unwrap_err().kind(), ErrorKind::InvalidConfig);
+            assert_eq!(builder.check_options().unwrap_err().kind(), ErrorKind::InvalidConfig);
         }
     }
 }

@@ -1,17 +1,16 @@
 //! The storage.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
-    Bytes, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions, Record, Result,
-    Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
+    Bytes, DeleteOptions, Entry, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions, Record,
+    Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::Sweeper;
 
 use crate::{
-    config::{MemoryBuilder, NAME},
-    table::Table,
+    config::{MemoryBuilder, NAME, named},
+    table::{PAGE, Table},
 };
 
 /// Entries in this process's memory. A clone is another handle on the same entries.
@@ -21,14 +20,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct MemoryStorage {
     table: Arc<Table>,
-    sweeper: Arc<Sweeper>,
 }
 
 impl MemoryStorage {
     /// An empty storage with no bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self::open(&MemoryBuilder::new())
+        Self { table: Table::new(MemoryBuilder::new()) }
     }
 
     /// The options; [`MemoryBuilder::build`] makes the store.
@@ -52,33 +50,20 @@ impl MemoryStorage {
     ///
     /// As [`MemoryBuilder::build`].
     pub fn with(builder: &MemoryBuilder) -> Result<Self> {
-        builder.check()?;
-        Ok(Self::open(builder))
+        builder.check_options().map_err(named)?;
+        Ok(Self { table: Table::new(builder.clone()) })
     }
 
     /// How many entries are in memory, including expired ones that have not been removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.table.shards.iter().map(|shard| shard.read().rows.len()).sum()
     }
 
     /// Whether no entries are in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn open(builder: &MemoryBuilder) -> Self {
-        let table = Arc::new(Table::new(builder.clone()));
-        let purge = |table: Arc<Table>| async move { Ok(table.purge()) };
-        let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), builder.sweep, purge);
-        Self { table, sweeper: Arc::new(sweeper) }
-    }
-
-    /// The table. The sweeper starts with the first operation within a runtime.
-    fn table(&self) -> &Table {
-        self.sweeper.ensure_running();
-        &self.table
     }
 }
 
@@ -103,40 +88,63 @@ impl Default for MemoryStorage {
 #[async_trait]
 impl Storage for MemoryStorage {
     fn info(&self) -> Info {
-        let info = Info::minimal(NAME)
+        let mut info = Info::minimal(NAME)
             .with_expiry()
             .with_versions(Versions::Unique)
             .with_listing()
             .with_purge(Purge::Sweep);
-        match self.table.limits.max_value() {
-            Some(bytes) => info.with_max_value(bytes),
-            None => info,
-        }
+        info.max_value = self.table.limits.max_value();
+        info
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        Ok(self.table().read(key, options))
+        let shard = self.table.shard(key);
+        let is_use = options.value && self.table.limits.evicts();
+        if is_use || options.touch.is_some() {
+            Ok(shard.write().read(key, options))
+        } else {
+            Ok(shard.read().peek(key, options.value))
+        }
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.table().write(key, &value, options.expiry, &options.condition)
+        // A copy: `value` may be a slice of a larger buffer, which would be kept alive with it.
+        let value = Bytes::copy_from_slice(&value);
+        // The lock is let go before the row that was replaced gives back its memory.
+        let (written, _replaced) =
+            self.table.shard(key).write().write(key, value, options, &self.table.limits)?;
+        Ok(written)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.table().delete(key, &options.condition)
+        let (existed, _removed) = self.table.shard(key).write().delete(key, &options.condition)?;
+        Ok(existed)
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.table().touch(key, expiry, &options.condition)
+        self.table.shard(key).write().touch(key, expiry, &options.condition)
     }
 
+    /// In no order. Takes a page of keys at a time, and looks up each of them once it is asked for.
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        let entries = Arc::clone(&self.table).list(options);
+        let table = Arc::clone(&self.table);
+        let values = options.values;
+        let (mut shard, mut from) = (0, 0);
+        let pages = iter::from_fn(move || {
+            let shards = &table.shards;
+            let (keys, next) = shards.get(shard)?.read().page(&options.prefix, from, options.page(PAGE));
+            (shard, from) = next.map_or((shard + 1, 0), |next| (shard, next));
+            Some(keys)
+        });
+        let entries = pages.flatten().filter_map(move |key| {
+            let record = self.table.shard(&key).read().peek(&key, values)?;
+            Some(if values { Entry::new(key, record) } else { Entry::key(key) })
+        });
         stream::iter(entries.map(Ok)).boxed()
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        Ok(self.table.clear(prefix))
+        Ok(self.table.shards.iter().map(|shard| shard.write().clear(prefix)).sum())
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -144,8 +152,10 @@ impl Storage for MemoryStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        self.sweeper.stop();
-        self.table.release();
+        self.table.sweeper.stop();
+        for shard in &self.table.shards {
+            shard.write().release();
+        }
         Ok(())
     }
 }
