@@ -51,15 +51,14 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     if not_applied { error.not_applied() } else { error }
 }
 
-/// The error under the driver's own, which prints it as well: a report of the whole chain would say the
-/// same twice.
+/// The source of an error: SQLite's, or the driver's text. The driver prints the error under its own, so a
+/// report of the whole chain would say the same twice.
 pub(crate) fn cause(error: sqlx::Error) -> BoxDynError {
     let code = code(&error);
     match error {
         // The text is the trigger's and may quote the row.
         sqlx::Error::Database(_) if code == code::CONSTRAINT_TRIGGER => "SQLITE_CONSTRAINT_TRIGGER".into(),
         sqlx::Error::Database(error) => error.into_error(),
-        // The text of the cause is in the driver's.
         error => error.to_string().into(),
     }
 }

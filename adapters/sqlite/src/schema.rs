@@ -145,13 +145,14 @@ struct Column {
 /// The table's columns; none if there is no such table.
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
     let sql = "SELECT name, \
-                   CASE WHEN type LIKE '%INT%' THEN 'INTEGER' \
-                        WHEN type LIKE '%CHAR%' OR type LIKE '%CLOB%' OR type LIKE '%TEXT%' THEN 'TEXT' \
-                        WHEN type LIKE '%BLOB%' OR type = '' THEN 'BLOB' ELSE 'NUMERIC' END, \
-                   \"notnull\", dflt_value IS NOT NULL, pk > 0, ( \
-                       SELECT part.coll FROM pragma_index_list(?1) AS list, pragma_index_xinfo(list.name) AS part \
-                       WHERE list.origin = 'pk' AND part.key = 1 AND part.name = info.name \
-                   ) FROM pragma_table_info(?1) AS info";
+               CASE WHEN type LIKE '%INT%' THEN 'INTEGER' \
+                    WHEN type LIKE '%CHAR%' OR type LIKE '%CLOB%' OR type LIKE '%TEXT%' THEN 'TEXT' \
+                    WHEN type LIKE '%BLOB%' OR type = '' THEN 'BLOB' ELSE 'NUMERIC' END, \
+               \"notnull\", dflt_value IS NOT NULL, pk > 0, \
+               (SELECT part.coll FROM pragma_index_list(?1) AS list, pragma_index_xinfo(list.name) AS part \
+                WHERE list.origin = 'pk' AND part.key = 1 AND part.name = info.name) \
+               FROM (SELECT name, upper(type) AS type, \"notnull\", dflt_value, pk \
+                     FROM pragma_table_info(?1)) AS info";
     let rows = sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
     let column = |(name, affinity, not_null, has_default, primary, collation)| Column {
         name,
