@@ -71,6 +71,7 @@ impl Table {
     }
 
     /// The map of the key. The sweeper starts with the first operation within a runtime.
+    #[inline]
     pub(crate) fn shard(&self, key: &Key) -> &RwLock<Shard> {
         self.sweeper.ensure_running();
         // The maps themselves use the lowest and the topmost bits of the hash.
@@ -85,11 +86,13 @@ impl Table {
 }
 
 impl Shard {
+    #[inline]
     fn live(&self, key: &Key, now: Instant) -> Option<&Row> {
         self.rows.get(key).filter(|row| row.is_live(now))
     }
 
     /// Reads without counting it as a use, and without a touch.
+    #[inline]
     pub(crate) fn peek(&self, key: &Key, value: bool) -> Option<Record> {
         let now = Instant::now();
         self.live(key, now).map(|row| row.record(value, now))
@@ -122,6 +125,7 @@ impl Shard {
     }
 
     /// Writes an entry; returns the row that it replaces, too, whose memory the caller gives back.
+    #[inline]
     pub(crate) fn write(
         &mut self,
         key: &Key,
@@ -152,6 +156,7 @@ impl Shard {
     }
 
     /// Deletes an entry; returns whether there was one, and the row that is removed.
+    #[inline]
     pub(crate) fn delete(&mut self, key: &Key, condition: &Condition) -> Result<(bool, Option<Row>)> {
         let existed = self.check(key, condition, Instant::now())?;
         let removed = self.rows.remove(key).inspect(|row| self.removed(row));
@@ -240,10 +245,12 @@ impl Row {
         Version::from_token(self.version)
     }
 
+    #[inline]
     fn record(&self, value: bool, now: Instant) -> Record {
         let value = if value { self.value.clone() } else { Bytes::new() };
-        let left = self.deadline.map(|deadline| deadline.duration_since(now));
-        Record::at(value, self.version()).expires(left.into())
+        let mut record = Record::at(value, self.version());
+        record.expiry = Some(self.deadline.map(|deadline| deadline.duration_since(now)).into());
+        record
     }
 }
 
