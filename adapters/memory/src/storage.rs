@@ -103,7 +103,7 @@ impl Storage for MemoryStorage {
         if is_use || options.touch.is_some() {
             Ok(shard.write().read(key, options))
         } else {
-            Ok(shard.read().peek(key, options.value))
+            Ok(shard.read().peek(key, options.value, options.ttl))
         }
     }
 
@@ -137,7 +137,7 @@ impl Storage for MemoryStorage {
             Some(keys)
         });
         let entries = pages.flatten().filter_map(move |key| {
-            let record = self.table.shard(&key).read().peek(&key, values)?;
+            let record = self.table.shard(&key).read().peek(&key, values, true)?;
             Some(if values { Entry::new(key, record) } else { Entry::key(key) })
         });
         stream::iter(entries.map(Ok)).boxed()

@@ -93,9 +93,9 @@ impl Shard {
 
     /// Reads without counting it as a use, and without a touch.
     #[inline]
-    pub(crate) fn peek(&self, key: &Key, value: bool) -> Option<Record> {
+    pub(crate) fn peek(&self, key: &Key, value: bool, ttl: bool) -> Option<Record> {
         let now = Instant::now();
-        self.live(key, now).map(|row| row.record(value, now))
+        self.live(key, now).map(|row| row.record(value, ttl, now))
     }
 
     /// Reads, counts it as a use, and touches the entry if the options say so.
@@ -106,7 +106,7 @@ impl Shard {
         if let Some(expiry) = options.touch {
             row.deadline = deadline(expiry, now);
         }
-        Some(row.record(options.value, now))
+        Some(row.record(options.value, options.ttl, now))
     }
 
     /// Up to `count` keys that begin with `prefix`, from the ID `from` on, and the ID to go on from; `None`
@@ -246,10 +246,12 @@ impl Row {
     }
 
     #[inline]
-    fn record(&self, value: bool, now: Instant) -> Record {
+    fn record(&self, value: bool, ttl: bool, now: Instant) -> Record {
         let value = if value { self.value.clone() } else { Bytes::new() };
         let mut record = Record::at(value, self.version());
-        record.expiry = Some(self.deadline.map(|deadline| deadline.duration_since(now)).into());
+        if ttl {
+            record.expiry = Some(self.deadline.map(|deadline| deadline.duration_since(now)).into());
+        }
         record
     }
 }
