@@ -77,3 +77,9 @@ pub use crate::{
     codec::{Codec, Json},
     store::Typed,
 };
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -226,3 +226,9 @@ mod tests {
         assert!(is_snapshot("redis:x.json").is_err());
     }
 }
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

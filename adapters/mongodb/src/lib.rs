@@ -162,3 +162,9 @@ pub use crate::{
     config::{DRIVER_OPTIONS, Layout, MongoBuilder, OPTIONS, ValueFormat},
     storage::MongoStorage,
 };
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

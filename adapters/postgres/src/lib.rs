@@ -154,3 +154,9 @@ pub use crate::{
     config::{DRIVER_OPTIONS, Layout, OPTIONS, PostgresBuilder, Roots, Statements, TlsMode, ValueFormat},
     storage::PostgresStorage,
 };
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

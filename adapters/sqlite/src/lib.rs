@@ -131,3 +131,9 @@ pub use crate::{
     connect::MAX_VALUE,
     table::SqliteStorage,
 };
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
