@@ -93,7 +93,9 @@ impl Place {
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        MongoStorage::connect(&self.url(space)).await
+        // The stand-in runs one command at a time, and values of 16 MB keep it busy for long.
+        let timeout = if self.stand_in { "&timeout=2m" } else { "" };
+        MongoStorage::connect(&format!("{}{timeout}", self.url(space))).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
