@@ -67,6 +67,10 @@ async fn pipeline(
     mut connection: impl ConnectionLike,
     commands: Vec<(Cmd, Route<'_>)>,
 ) -> Vec<RedisResult<Value>> {
+    // Cheaper than a pipeline of one.
+    if let [(command, _)] = commands.as_slice() {
+        return vec![connection.req_packed_command(command).await.and_then(Value::extract_error)];
+    }
     let count = commands.len();
     let mut pipeline = Pipeline::with_capacity(count);
     for (command, _) in commands {
