@@ -1,7 +1,9 @@
 //! Values of stores that hold JSON.
 
+use std::{fmt, marker::PhantomData};
+
 use larder_core::{Error, ErrorKind, Result};
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// Checks that `value` is one JSON text in UTF-8 (RFC 8259).
 ///
@@ -14,6 +16,39 @@ pub fn check_json(value: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::InvalidValue, "the value is not valid JSON, which this storage requires"))
+}
+
+/// Reads the members of a JSON object, in their order. A name that comes twice is in the list twice, so that
+/// the caller notices it.
+///
+/// ```
+/// let mut json = serde_json::Deserializer::from_str(r#"{"b": 1, "a": 2, "b": 3}"#);
+/// let members: Vec<(String, u32)> = larder_kit::json_members(&mut json)?;
+/// assert_eq!(members, [("b".to_owned(), 1), ("a".to_owned(), 2), ("b".to_owned(), 3)]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of the deserializer, also if it is not an object.
+pub fn json_members<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, V)>, D::Error> {
+    struct Members<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Members<V> {
+        type Value = Vec<(String, V)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            std::iter::from_fn(|| map.next_entry().transpose()).collect()
+        }
+    }
+
+    deserializer.deserialize_map(Members(PhantomData))
 }
 
 #[cfg(test)]

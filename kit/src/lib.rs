@@ -9,7 +9,7 @@
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
 //! | [`stored_key`] | keys that another program may have written |
-//! | [`check_json`] | stores that hold JSON only (feature `json`) |
+//! | [`check_json`], [`json_members`] | stores that hold JSON (feature `json`) |
 //! | [`Sweeper`] | removing expired entries every so often |
 //! | [`options!`], [`choices!`] | options, in code and in URLs |
 //! | [`StoreUrl`], [`redact`] | storage URLs |
@@ -29,7 +29,7 @@ mod url;
 pub use larder_core::Result;
 
 #[cfg(feature = "json")]
-pub use crate::json::check_json;
+pub use crate::json::{check_json, json_members};
 pub use crate::{
     batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
     group_commit::GroupCommit,

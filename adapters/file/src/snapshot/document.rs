@@ -23,11 +23,8 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use larder_core::{Error, Key, Result, Version};
-use larder_kit::check_json;
-use serde::{
-    Deserialize,
-    de::{Deserializer, MapAccess, Visitor},
-};
+use larder_kit::{check_json, json_members};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::map::Slots;
@@ -71,7 +68,8 @@ pub(super) fn write<'a>(
 struct Document<'a> {
     larder: Cow<'a, str>,
     version: u32,
-    #[serde(borrow, deserialize_with = "in_order")]
+    /// As a list, so that a key that comes twice is noticed.
+    #[serde(borrow, deserialize_with = "json_members")]
     entries: Vec<(String, Saved<'a>)>,
 }
 
@@ -91,27 +89,6 @@ struct Saved<'a> {
 /// A `value` that is there, also if it is `null`.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// The members of an object, in their order: one that comes twice must not be lost silently.
-fn in_order<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<(String, Saved<'a>)>, D::Error> {
-    struct InOrder;
-
-    impl<'de> Visitor<'de> for InOrder {
-        type Value = Vec<(String, Saved<'de>)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of entries")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            std::iter::from_fn(|| map.next_entry().transpose()).collect()
-        }
-    }
-
-    deserializer.deserialize_map(InOrder)
 }
 
 /// Reads a snapshot.

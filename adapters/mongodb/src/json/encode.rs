@@ -1,13 +1,10 @@
 //! JSON text -> BSON.
 
-use std::{fmt, str};
+use std::str;
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_kit::json_members;
 use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope, doc};
-use serde::{
-    Deserializer as _,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use super::{
@@ -98,7 +95,13 @@ impl<'a> Parser<'a> {
         // The grammar has been checked, so only a surrogate without its other half can still be wrong.
         let halved = |_| self.invalid("text with half a surrogate pair", json);
         let value = match text.as_bytes().first() {
-            Some(b'{') => return self.object(text, members(text).map_err(halved)?, depth),
+            Some(b'{') => {
+                return self.object(
+                    text,
+                    json_members(&mut serde_json::Deserializer::from_str(text)).map_err(halved)?,
+                    depth,
+                );
+            }
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).map_err(halved)?;
                 let items = items.into_iter().map(|item| Ok(self.parse(item, depth + 1)?.value));
@@ -155,28 +158,6 @@ fn code_with_scope(document: &Document) -> Option<Bson> {
     let code = document.get_str("$code").ok()?.to_owned();
     let scope = document.get_document("$scope").ok()?.clone();
     Some(Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope }))
-}
-
-/// The members of an object, in their order.
-fn members(object: &str) -> serde_json::Result<Vec<(String, &RawValue)>> {
-    serde_json::Deserializer::from_str(object).deserialize_map(Members(Vec::new()))
-}
-
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'a> Visitor<'a> for Members<'a> {
-    type Value = Vec<(String, &'a RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
-        while let Some(member) = map.next_entry()? {
-            self.0.push(member);
-        }
-        Ok(self.0)
-    }
 }
 
 #[cfg(test)]
