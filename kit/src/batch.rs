@@ -138,19 +138,21 @@ impl Batch {
     }
 }
 
-/// Reads the entries of `keys` with one call for every `size` of them; returns one result per key.
+/// Reads the entries of `keys` with one call for every `size` of them, at most `limit` calls at once; returns
+/// one result per key.
 ///
 /// `read` returns the records that it finds, each under its key. If the store [is gone](Error::is_gone), the
 /// keys that were not sent fail with the same error, marked as [not applied](Error::not_applied).
 pub async fn read_chunks<'a, F>(
     keys: &'a [Key],
     size: usize,
+    limit: usize,
     read: impl Fn(&'a [Key]) -> F,
 ) -> Vec<Result<Option<Record>>>
 where
     F: Future<Output = Result<HashMap<String, Result<Record>>>>,
 {
-    let answers = side_by_side(keys.chunks(size).map(read), 1).await;
+    let answers = side_by_side(keys.chunks(size).map(read), limit).await;
     let results = keys.chunks(size).zip(answers).flat_map(|(chunk, answer)| match answer {
         Ok(found) => chunk.iter().map(|key| found.get(key.as_str()).cloned().transpose()).collect(),
         Err(error) => vec![Err(error); chunk.len()],
@@ -296,7 +298,7 @@ mod tests {
                 _ => HashMap::new(),
             }))
         };
-        let results = read_chunks(&keys, 2, read).await;
+        let results = read_chunks(&keys, 2, 1, read).await;
         let found: Vec<_> = results.iter().map(|r| r.as_ref().map_or(2, |r| u8::from(r.is_some()))).collect();
         assert_eq!(found, [1, 0, 2, 0, 0]);
         for (kind, outcomes) in [
@@ -307,7 +309,7 @@ mod tests {
             (ErrorKind::Other, [Outcome::Unknown; 4]),
         ] {
             let results =
-                read_chunks(&keys[..4], 2, |_| std::future::ready(Err(Error::new(kind, "no")))).await;
+                read_chunks(&keys[..4], 2, 1, |_| std::future::ready(Err(Error::new(kind, "no")))).await;
             let seen: Vec<_> = results.iter().map(|r| r.as_ref().unwrap_err().outcome()).collect();
             assert_eq!(seen, outcomes);
         }

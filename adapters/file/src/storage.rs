@@ -140,7 +140,7 @@ impl Storage for FileStorage {
                 Ok(keys.iter().filter_map(read).collect::<HashMap<_, _>>())
             })
         };
-        read_chunks(keys, READ_CHUNK, read).await
+        read_chunks(keys, READ_CHUNK, 1, read).await
     }
 
     /// Changes that share a lock are applied together, as they share the wait for the disk; those of one key
@@ -149,22 +149,24 @@ impl Storage for FileStorage {
         // The runtime that the sweeper ran on may have shut down.
         self.sweeper.ensure_running();
         let mut results = Vec::with_capacity(changes.len());
-        // By lock: the changes, and their places in the batch.
-        let mut groups: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-        let mut places: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+        // By lock: the places of the changes in the batch, and the changes.
+        let mut groups: BTreeMap<usize, (Vec<_>, Vec<_>)> = BTreeMap::new();
         for (place, change) in changes.into_iter().enumerate() {
             match self.directory.tree.format.path(&change.key) {
                 Ok(at) => {
-                    places.entry(at.lock).or_default().push(place);
-                    groups.entry(at.lock).or_default().push((at, change));
+                    let (places, group) = groups.entry(at.lock).or_default();
+                    places.push(place);
+                    group.push((at, change));
                 }
                 Err(error) => results.push((place, Err(error))),
             }
         }
-        let calls = groups.into_iter().map(|(lock, group)| {
-            locked(&self.directory, lock, move |directory, guard| directory.apply(guard, &group))
-        });
-        for (places, applied) in places.into_values().zip(side_by_side(calls, PARALLEL).await) {
+        let apply = |(lock, (places, group)): (usize, (Vec<usize>, Vec<_>))| {
+            let apply = move |directory: &Directory, guard: &mut ShardGuard| directory.apply(guard, &group);
+            (places, locked(&self.directory, lock, apply))
+        };
+        let (places, calls): (Vec<_>, Vec<_>) = groups.into_iter().map(apply).unzip();
+        for (places, applied) in places.into_iter().zip(side_by_side(calls, PARALLEL).await) {
             let applied = applied.unwrap_or_else(|error| vec![Err(error); places.len()]);
             results.extend(places.into_iter().zip(applied));
         }

@@ -7,7 +7,7 @@ use larder_core::{
     Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written,
     async_trait,
 };
-use larder_kit::{Batch, Limits, pages, side_by_side};
+use larder_kit::{Batch, Limits, pages, read_chunks, side_by_side};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
     bson::{RawDocumentBuf, doc},
@@ -160,13 +160,7 @@ impl Storage for MongoStorage {
         if options.touch.is_some() {
             return side_by_side(keys.iter().map(|key| self.read(key, options)), CONCURRENT).await;
         }
-        let chunks = keys.chunks(DOCUMENTS).map(|chunk| self.find(chunk, options));
-        let found = side_by_side(chunks, CONCURRENT).await;
-        let record = |(place, key): (usize, &Key)| match &found[place / DOCUMENTS] {
-            Ok(found) => found.get(key.as_str()).cloned().transpose(),
-            Err(error) => Err(error.clone()),
-        };
-        keys.iter().enumerate().map(record).collect()
+        read_chunks(keys, DOCUMENTS, CONCURRENT, |chunk| self.find(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

@@ -85,7 +85,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, CHUNK, |chunk| self.table().read_many(chunk, options)).await
+        read_chunks(keys, CHUNK, 1, |chunk| self.table().read_many(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

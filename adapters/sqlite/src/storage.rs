@@ -61,7 +61,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, MAX_KEYS, |chunk| self.read_together(chunk, options)).await
+        read_chunks(keys, MAX_KEYS, 1, |chunk| self.read_together(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
