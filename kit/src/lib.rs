@@ -34,7 +34,7 @@ pub use crate::{
     batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
-    options::{Interval, IntoOption, OptionValue, Permissions, invalid_option},
+    options::{Interval, IntoOption, OptionValue, POSITIVE_DURATION, Permissions, invalid_option},
     pages::{PageSize, Pager, pages},
     sweep::Sweeper,
     url::{StoreUrl, redact},

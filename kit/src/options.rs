@@ -1,6 +1,7 @@
 //! The options of an adapter, declared once.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -71,7 +72,7 @@ impl Permissions {
 
 impl OptionValue for Interval {
     fn expects() -> String {
-        format!("off, or {} that is longer than zero", Duration::expects())
+        format!("off, or {POSITIVE_DURATION}")
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -111,6 +112,10 @@ impl<T: OptionValue> OptionValue for Option<T> {
         self.as_ref().is_none_or(T::is_valid)
     }
 }
+
+/// What an option takes that is a time-out, for [`options!`](crate::options).
+pub const POSITIVE_DURATION: &str =
+    "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero";
 
 macro_rules! values {
     ($($type:ty: $expects:literal, $parse:expr;)+) => {$(
@@ -176,7 +181,7 @@ impl<T> IntoOption<Option<T>> for T {
 
 /// The error about a value that the option `name` does not take. It does not contain the value.
 #[must_use]
-pub fn invalid_option(name: &str, expects: String) -> Error {
+pub fn invalid_option(name: &str, expects: impl fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` takes {expects}"))
 }
 
@@ -278,8 +283,7 @@ macro_rules! options {
                     let parse: fn(&str) -> Option<$type> =
                         $crate::given!([$($parse)?] <$type as $crate::OptionValue>::parse);
                     if let Some(text) = url.take($option)? {
-                        let expects =
-                            || $crate::given!([$($expects.into())?] <$type as $crate::OptionValue>::expects());
+                        let expects = || $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
                         self.$field = parse(&text).ok_or_else(|| $crate::invalid_option($option, expects()))?;
                     }
                 )+
@@ -290,7 +294,7 @@ macro_rules! options {
                 $(
                     let valid: fn(&$type) -> bool = $crate::given!([$($valid)?] $crate::OptionValue::is_valid);
                     if !valid(&self.$field) {
-                        let expects = $crate::given!([$($expects.into())?] <$type as $crate::OptionValue>::expects());
+                        let expects = $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
                         return Err($crate::invalid_option($option, expects));
                     }
                 )+

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use larder_core::{Error, Result};
-use larder_kit::StoreUrl;
+use larder_kit::{POSITIVE_DURATION, StoreUrl};
 use mongodb::{
     Client,
     options::{CollectionOptions, ConnectionString},
@@ -136,8 +136,7 @@ larder_kit::options! {
         "setup" => setup: bool = true;
         /// How long any one call may take, connecting included. Default: 30 s. A call that takes longer
         /// is a [`Timeout`](larder_core::ErrorKind::Timeout); a write may then still happen.
-        "timeout" => timeout: Duration = Duration::from_secs(30), if |timeout| !timeout.is_zero()
-            => "a duration with a unit, such as 500ms or 30s, that is longer than zero";
+        "timeout" => timeout: Duration = Duration::from_secs(30), if |timeout| !timeout.is_zero() => POSITIVE_DURATION;
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use deadpool_postgres::Pool;
 use larder_core::{Error, ErrorKind, Operation, Result};
-use larder_kit::{Interval, OptionValue, StoreUrl};
+use larder_kit::{Interval, OptionValue, POSITIVE_DURATION, StoreUrl};
 use tokio_postgres::{Config, types::Type};
 
 use crate::names::TableName;
@@ -35,9 +35,6 @@ pub const DRIVER_OPTIONS: &[&str] = &[
 
 /// What numbers of connections and of batches are, for errors.
 const COUNT: &str = "a number from 1";
-
-/// What time-outs are, for errors.
-const TIMEOUT: &str = "a duration with a unit, such as 500ms or 30s, that is longer than zero";
 
 larder_kit::choices! {
     /// What the table looks like.
@@ -201,10 +198,10 @@ larder_kit::options! {
         "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
         /// How long one statement may take, and how long to wait for a free connection before it. Making a
         /// connection has a [timeout of its own](Self::connect_timeout). Default: 30 seconds.
-        "timeout" => timeout: Duration = Duration::from_secs(30), if |time| !time.is_zero() => TIMEOUT;
+        "timeout" => timeout: Duration = Duration::from_secs(30), if |time| !time.is_zero() => POSITIVE_DURATION;
         /// How long connecting to one host may take. Default: 10 seconds.
         "connect_timeout" => connect_timeout: Duration = Duration::from_secs(10),
-            parse seconds_or_duration, if |time| !time.is_zero() => TIMEOUT;
+            parse seconds_or_duration, if |time| !time.is_zero() => POSITIVE_DURATION;
         /// Whether connections are encrypted and what is checked. Default: [`TlsMode::Prefer`].
         "sslmode" => tls: TlsMode = TlsMode::Prefer;
         /// The root certificates to check the server's against. Default: Mozilla's, for

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
-use larder_kit::StoreUrl;
+use larder_kit::{POSITIVE_DURATION, StoreUrl};
 
 use crate::{
     endpoint::{ENDPOINT_OPTIONS, Endpoint},
@@ -11,8 +11,6 @@ use crate::{
 };
 
 const DEFAULT_PREFIX: &str = "larder";
-
-const TIMEOUT: &str = "a duration with a unit, such as 500ms or 5s, that is longer than zero";
 
 larder_kit::choices! {
     /// How sessions are stored in Redis.
@@ -84,11 +82,11 @@ larder_kit::options! {
         "layout" => layout: Layout = Layout::Larder;
         /// How long a command may take before it is a [`Timeout`](larder_core::ErrorKind::Timeout).
         /// Default: 5 s. A connection of your own keeps its own time-outs.
-        "timeout" => timeout: Duration = Duration::from_secs(5), if |time| !time.is_zero() => TIMEOUT;
+        "timeout" => timeout: Duration = Duration::from_secs(5), if |time| !time.is_zero() => POSITIVE_DURATION;
         /// How long connecting may take, TLS and Sentinels included. Default: 5 s. A single node of a
         /// cluster has a third of it.
         "connect_timeout" => connect_timeout: Duration = Duration::from_secs(5),
-            if |time| !time.is_zero() => TIMEOUT;
+            if |time| !time.is_zero() => POSITIVE_DURATION;
         /// How many keys the server looks at per step of a listing (`COUNT`). Default: 512.
         "scan_count" => scan_count: usize = 512, if |count| *count > 0 => "a whole number from 1";
         /// How the server compares and swaps.

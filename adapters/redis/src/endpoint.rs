@@ -106,7 +106,7 @@ fn socket(url: &mut StoreUrl) -> Result<Servers> {
     if path.is_empty() {
         return Err(configuration("the URL of a Unix socket is of the form `redis+unix:///path/to/socket`"));
     }
-    let invalid = |_| invalid_option("db", "the number of a database".to_owned());
+    let invalid = |_| invalid_option("db", "the number of a database");
     let database = url.take("db")?.map(|number| number.parse().map_err(invalid)).transpose()?;
     let server = login(url.take("user")?, url.take("password")?);
     let server = with(server, database, RedisConnectionInfo::set_db);
