@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use larder_core::{Result, Version};
+use larder_core::{Result, unique};
 
 use crate::{error, files, permissions::Permissions};
 
@@ -33,8 +33,7 @@ impl DataDir {
 
     /// A name for a new temporary file that belongs to the holder of lock `lock`.
     pub(crate) fn temporary_file(&self, lock: usize) -> PathBuf {
-        let unique = Version::unique().as_token().unwrap_or_default();
-        self.temporary().join(format!("{lock:02x}-{unique:016x}"))
+        self.temporary().join(format!("{lock:02x}-{:016x}", unique::id64()))
     }
 
     /// Checks that the directory is still there: a key that is not found in an empty mount point is

@@ -74,16 +74,17 @@ fn check_grammy(directory: &Directory) -> Result<()> {
 /// Whether the directory has a marker, which must say that it holds such values. A directory without one must
 /// be empty.
 fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
-    // In this order: another process may set the directory up and write to it between the two looks.
-    let names = dir.names();
-    let Some(text) = files::read(&dir.marker())? else {
-        if names?.is_empty() {
-            return Ok(false);
-        }
-        return Err(configuration(
-            "the directory holds files that are not Larder's; name an empty or a new one (for a directory that \
-             grammY's file storage wrote, say `layout=grammy`)",
-        ));
+    let read = || files::read(&dir.marker());
+    let text = match read()? {
+        Some(text) => text,
+        None if dir.names()?.is_empty() => return Ok(false),
+        // Again: another process may have set the directory up and written to it between the two looks.
+        None => read()?.ok_or_else(|| {
+            configuration(
+                "the directory holds files that are not Larder's; name an empty or a new one (for a directory that \
+                 grammY's file storage wrote, say `layout=grammy`)",
+            )
+        })?,
     };
     let marker: Marker = serde_json::from_slice(&text)
         .map_err(|_| corrupt("`.larder/format.json` in the directory is not what Larder writes there"))?;

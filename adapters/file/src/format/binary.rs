@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes};
-use larder_core::{Info, Key, Purge, Result, Version, Versions};
+use larder_core::{Info, Key, Purge, Result, Version, Versions, unique};
 
 use super::entry::{Encoded, EntryFormat, Stored};
 use crate::{
@@ -70,9 +70,9 @@ impl EntryFormat for BinaryFormat {
     }
 
     fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
-        let version = Version::unique();
-        let head = encode(key, version.as_token().unwrap_or_default(), deadline, value);
-        Ok(Encoded { head, body: value.clone(), version })
+        let token = unique::id64();
+        let head = encode(key, token, deadline, value);
+        Ok(Encoded { head, body: value.clone(), version: Version::from_token(token) })
     }
 
     fn read(&self, path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>> {

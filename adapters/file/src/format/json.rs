@@ -18,7 +18,7 @@
 use std::{borrow::Cow, fs, path::Path};
 
 use bytes::Bytes;
-use larder_core::{Info, Key, Result, Values, Version};
+use larder_core::{Info, Key, Result, Values, Version, unique};
 use larder_kit::check_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -70,7 +70,7 @@ impl EntryFormat for JsonFormat {
 
     fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
         check_json(value)?;
-        let token = Version::unique().as_token().unwrap_or_default();
+        let token = unique::id64();
         let compact = json_text::compact(value);
         let head = encode(key, token, deadline, &compact);
         Ok(Encoded { head, body: Bytes::new(), version: version(token, &compact) })
