@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larder_core::{ErrorKind, Expiry, Result, Store};
 use larder_mongodb::MongoStorage;
-use larder_testkit::{Context, Fails, Must, race};
+use larder_testkit::{Context, Fails, Must, race, until};
 use mongodb::{
     IndexModel,
     bson::{Binary, Bson, DateTime, Document, doc, spec::BinarySubtype},
@@ -50,8 +50,10 @@ pub(crate) async fn switched_off(context: Context<Place>) {
     storage.write(key("k"), "1").expiry(Expiry::after_millis(1)).await.must("write");
     assert_eq!(index_names(&context).await, ["_id_"]);
     // Nobody removes it, and nobody sees it.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(storage.read(key("k")).await.must("read").is_none());
+    until("the entry has expired", Duration::from_secs(30), || async {
+        storage.read(key("k")).await.must("read").is_none()
+    })
+    .await;
 }
 
 async fn create(context: &Context<Place>, keys: Document, options: IndexOptions) {
