@@ -136,6 +136,7 @@ named! {
         Clear = "clear",
         PurgeExpired = "purge expired",
         Ping = "ping",
+        Location = "location",
         Flush = "flush",
         Close = "close",
     }

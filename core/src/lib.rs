@@ -39,6 +39,7 @@ mod finite;
 mod info;
 mod key;
 mod layer;
+mod location;
 mod options;
 mod record;
 mod storage;
@@ -66,6 +67,7 @@ pub use crate::{
     info::{Info, Purge, Values, Versions},
     key::{IntoKey, Key},
     layer::Layer,
+    location::{Location, Overlap},
     options::{DeleteOptions, ListOptions, ReadOptions, TouchOptions, WriteOptions},
     record::{Entry, Record},
     storage::{EntryStream, Storage},

@@ -11,8 +11,8 @@ use futures_util::{
 };
 
 use crate::{
-    Action, Applied, Change, DeleteOptions, Entry, Error, Expiry, Info, Key, ListOptions, ReadOptions,
-    Record, Result, TouchOptions, WriteOptions, Written,
+    Action, Applied, Change, DeleteOptions, Entry, Error, Expiry, Info, Key, ListOptions, Location,
+    ReadOptions, Record, Result, TouchOptions, WriteOptions, Written,
 };
 
 /// A stream of entries, as a listing finds them.
@@ -227,6 +227,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     async fn ping(&self) -> Result<()> {
         let probe = Key::new("larder:ping")?;
         self.read(&probe, &ReadOptions::new().without_value()).await.map(drop)
+    }
+
+    /// Where the entries are, however the storage was addressed: two handles on the same entries, and only
+    /// those, have the same location. `None` (the default) if the store does not tell.
+    async fn location(&self) -> Result<Option<Location>> {
+        Ok(None)
     }
 
     /// Stores what the storage still holds back. Adapters that acknowledge a write only once it is stored

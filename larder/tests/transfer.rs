@@ -16,7 +16,8 @@ use larder::memory::MemoryStorage;
 use larder::transfer::{self, CopyOptions, Difference, Event, Nesting, VerifyOptions};
 use larder::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions,
-    Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Location, Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written,
+    async_trait,
 };
 
 const HOUR: Expiry = Expiry::after_secs(3600);
@@ -510,6 +511,10 @@ impl Storage for Counted {
 
     async fn ping(&self) -> Result<()> {
         self.entries.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.entries.location().await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -22,7 +22,7 @@ pub use self::request::{DeleteRequest, ReadRequest, TouchRequest, WriteRequest};
 pub use self::typed::Typed;
 use crate::{
     Action, Applied, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, IntoKey, Key, Layer,
-    Operation, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
+    Location, Operation, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
 };
 
 /// A store, opened. Every adapter's `connect` returns one, and everything that is built on a store takes
@@ -288,6 +288,17 @@ impl Store {
     /// As [`Storage::ping`].
     pub async fn ping(&self) -> Result<()> {
         self.run(Operation::Ping, |_| 0, self.shared.storage.ping()).await
+    }
+
+    /// Where the entries are, however the store was addressed. It [tells](Location::overlap) whether another
+    /// store has the same entries, or some of them. `None` if the store does not tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::location`].
+    pub async fn location(&self) -> Result<Option<Location>> {
+        let location = self.run(Operation::Location, |_| 0, self.shared.storage.location()).await?;
+        Ok(location.map(|location| location.with_prefix(&self.shared.namespace)))
     }
 
     /// Stores what is still held back. Nearly all adapters acknowledge a write only once it is stored;

@@ -4,7 +4,8 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
-    Key, ListOptions, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
+    Key, ListOptions, Location, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
+    async_trait,
 };
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -409,6 +410,10 @@ impl<S: Storage> Storage for GroupCommit<S> {
 
     async fn ping(&self) -> Result<()> {
         self.shared.storage.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.shared.storage.location().await
     }
 
     async fn flush(&self) -> Result<()> {

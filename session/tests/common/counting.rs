@@ -9,8 +9,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key,
-    ListOptions, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written,
-    async_trait,
+    ListOptions, Location, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions,
+    Written, async_trait,
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -309,6 +309,10 @@ impl Storage for Counting {
     async fn ping(&self) -> Result<()> {
         self.counted(Call::Ping);
         self.inner.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.inner.location().await
     }
 
     async fn flush(&self) -> Result<()> {

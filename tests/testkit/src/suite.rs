@@ -146,7 +146,7 @@ impl<F: Factory> Suite<F> {
     /// # use larder_core::{Error, Store};
     /// # use larder_memory::MemoryStorage;
     /// # use larder_testkit::Suite;
-    /// # async fn open(url: String) -> Result<Store, Error> { MemoryStorage::connect(&url).await }
+    /// # async fn open(url: String) -> Result<Store, Error> { larder_memory::connect(&url).await }
     /// # fn main() {
     /// let url = |space: &str| format!("example:/tmp/larder-test/{space}");
     /// Suite::new("mine", larder_testkit::factory(move |space| open(url(&space))))

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::StreamExt;
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Operation,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location, Operation,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 
@@ -145,6 +145,11 @@ impl Storage for Watched {
     async fn ping(&self) -> Result<()> {
         let _noted = self.note(Operation::Ping);
         self.inner.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        let _noted = self.note(Operation::Location);
+        self.inner.location().await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -23,6 +23,7 @@ pub mod expiry;
 pub mod fencing;
 pub mod keys;
 pub mod listings;
+pub mod locations;
 pub mod mixed_batches;
 pub mod ordered_listings;
 pub mod outcomes;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Law> {
         ordered_listings::LAWS,
         damage::LAWS,
         spaces::LAWS,
+        locations::LAWS,
         concurrency::LAWS,
         secrets::LAWS,
         fencing::LAWS,

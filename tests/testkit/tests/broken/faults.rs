@@ -9,6 +9,7 @@ mod expiry;
 mod fencing;
 mod keys;
 mod listings;
+mod locations;
 mod mixed_batches;
 mod ordered_listings;
 mod outcomes;
@@ -31,6 +32,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         listings::faults(),
         ordered_listings::faults(),
         damage::faults(),
+        locations::faults(),
         concurrency::faults(),
         fencing::faults(),
         outcomes::faults(),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions,
-    Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Location,
+    ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_testkit::{Factory, Handle, Line};
 
@@ -82,6 +82,10 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
 
     async fn ping(&self, inner: &Store) -> Result<()> {
         inner.ping().await
+    }
+
+    async fn location(&self, inner: &Store) -> Result<Option<Location>> {
+        inner.location().await
     }
 
     async fn flush(&self, inner: &Store) -> Result<()> {
@@ -159,6 +163,10 @@ impl<T: Twist> Storage for Broken<T> {
 
     async fn ping(&self) -> Result<()> {
         self.twist.ping(&self.inner).await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.twist.location(&self.inner).await
     }
 
     async fn flush(&self) -> Result<()> {
