@@ -11,10 +11,12 @@
 //! | [`stored_key`] | keys that another program may have written |
 //! | [`check_json`], [`json_members`] | stores that hold JSON (feature `json`) |
 //! | [`Sweeper`] | removing expired entries every so often |
-//! | [`options!`], [`choices!`] | options, in code and in URLs |
+//! | [`config!`], [`choices!`] | the adapter's configuration, in code, in URLs and in files |
+//! | [`Layout`], [`ValueFormat`], [`Interval`], [`Timeout`], [`Secret`], [`Permissions`] | values of options that several adapters have |
 //! | [`StoreUrl`], [`redact`] | storage URLs |
 
 mod batch;
+mod config;
 pub mod group_commit;
 #[cfg(feature = "json")]
 mod json;
@@ -27,14 +29,20 @@ mod url;
 // For the code that the macros make.
 #[doc(hidden)]
 pub use larder_core::Result;
+#[doc(hidden)]
+pub use serde;
 
 #[cfg(feature = "json")]
 pub use crate::json::{check_json, json_members};
 pub use crate::{
     batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
+    config::{Configure, OptionInfo, Rules, deserialize, invalid_option},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
-    options::{Interval, IntoOption, OptionValue, POSITIVE_DURATION, Permissions, invalid_option},
+    options::{
+        Interval, IntoOption, Layout, OptionValue, POSITIVE_DURATION, Permissions, Secret, Timeout,
+        ValueFormat,
+    },
     pages::{PageSize, Pager, pages},
     sweep::Sweeper,
     url::{StoreUrl, redact},

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Error, ErrorKind};
-
 /// A type that an option can have, and how a URL spells its values.
 pub trait OptionValue: Sized {
     /// What the option takes, for the error about a value that it does not take.
@@ -58,6 +56,58 @@ impl From<Interval> for Option<Duration> {
     }
 }
 
+/// How long to wait: longer than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(Duration);
+
+impl Timeout {
+    /// As a duration.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+/// A password. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The password as it is.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+crate::choices! {
+    /// How an adapter lays out its entries.
+    pub enum Layout {
+        /// Larder's own layout: every key, expiry, unique versions where the store can have them.
+        #[default]
+        "larder" => Larder,
+        /// The layout of grammY's adapter for the same store, read and written as grammY does.
+        "grammy" => Grammy,
+    }
+}
+
+crate::choices! {
+    /// How an adapter stores values.
+    pub enum ValueFormat {
+        /// Any bytes, as they are.
+        #[default]
+        "bytes" => Bytes,
+        /// JSON only, in a form that the tools of the store can read.
+        "json" => Json,
+    }
+}
+
 /// The permissions of new files: their owner reads and writes them, and there are no execute bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions(u32);
@@ -81,6 +131,20 @@ impl OptionValue for Interval {
 
     fn is_valid(&self) -> bool {
         self.0 != Some(Duration::ZERO)
+    }
+}
+
+impl OptionValue for Timeout {
+    fn expects() -> String {
+        POSITIVE_DURATION.to_owned()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Duration::parse(text).map(Self)
+    }
+
+    fn is_valid(&self) -> bool {
+        !self.0.is_zero()
     }
 }
 
@@ -137,6 +201,7 @@ values! {
     u64: "a whole number", |text: &str| text.parse().ok();
     usize: "a whole number", |text: &str| text.parse().ok();
     String: "a text", |text: &str| Some(text.to_owned());
+    Secret: "a text", |text: &str| Some(Self(text.to_owned()));
     PathBuf: "a path", |text: &str| Some(text.into());
     Duration: "a duration with a unit, such as 500ms, 60s or 5m", |text| humantime::parse_duration(text).ok();
 }
@@ -162,6 +227,9 @@ conversions! {
     &str => PathBuf: PathBuf::from;
     String => PathBuf: PathBuf::from;
     &Path => PathBuf: PathBuf::from;
+    &str => Secret: |text: &str| Secret(text.to_owned());
+    String => Secret: Secret;
+    Duration => Timeout: Timeout;
     Duration => Interval: Interval::every;
     Option<Duration> => Interval: Interval;
     u32 => Permissions: Permissions;
@@ -177,12 +245,6 @@ impl<T> IntoOption<Option<T>> for T {
     fn into_option(self) -> Option<T> {
         Some(self)
     }
-}
-
-/// The error about a value that the option `name` does not take. It does not contain the value.
-#[must_use]
-pub fn invalid_option(name: &str, expects: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` takes {expects}"))
 }
 
 /// Declares the options of an adapter: a builder with a field, a default and a setter for each.
@@ -352,6 +414,8 @@ macro_rules! given {
 
 #[cfg(test)]
 mod tests {
+    use larder_core::ErrorKind;
+
     use super::*;
     use crate::StoreUrl;
 

@@ -132,14 +132,14 @@ impl StoreUrl {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] naming the unknown option and all known ones.
-    pub fn finish(&self, known: &[&str]) -> Result<()> {
-        let Some(unknown) = self.remaining().find(|name| !known.contains(name)) else {
-            return Ok(());
-        };
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let scheme = &self.scheme;
-        Err(configuration(format!("`{scheme}:` has no option `{unknown}`; its options are: {known}")))
+    /// [`ErrorKind::InvalidConfig`] that names the unknown option, the most similar known one, and all others.
+    pub fn finish(&self, known: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
+        let known: Vec<_> = known.into_iter().collect();
+        let is_known = |name: &str| known.iter().any(|known| known.as_ref() == name);
+        match self.remaining().find(|name| !is_known(name)) {
+            Some(unknown) => Err(unknown_option(&self.scheme, unknown, &known)),
+            None => Ok(()),
+        }
     }
 
     /// The URL again, without the options that were taken, for a driver.
@@ -157,6 +157,24 @@ impl StoreUrl {
         }
         url
     }
+}
+
+/// The error about an option that `adapter` does not have. Suggests the known one that is most similar.
+pub(crate) fn unknown_option(
+    adapter: &str,
+    unknown: &str,
+    known: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Error {
+    let known: Vec<_> = known.into_iter().collect();
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    let similarity = |name: &&str| strsim::jaro_winkler(&unknown.to_ascii_lowercase(), name);
+    let similar = known.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let suggestion = match similar.filter(|name| similarity(name) > 0.8) {
+        Some(name) => format!("did you mean `{name}`? Its"),
+        None => "its".to_owned(),
+    };
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    configuration(format!("`{adapter}:` has no option `{unknown}`; {suggestion} options are: {known}"))
 }
 
 fn configuration(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
@@ -259,10 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn similar_option_is_suggested() {
+        let known = ["max_bytes", "max_entries", "when_full", "sweep", "layout", "values"];
+        for (unknown, similar) in [
+            ("max_entires", "`max_entries`?"),
+            ("maxEntries", "`max_entries`?"),
+            ("max", "`max_bytes`?"),
+            ("sweeep", "`sweep`?"),
+            ("value", "`values`?"),
+        ] {
+            let message = unknown_option("memory", unknown, known).message().to_owned();
+            assert!(message.contains(similar), "{unknown}: {message}");
+        }
+        for unknown in ["colour", "x", ""] {
+            let message = unknown_option("memory", unknown, known).message().to_owned();
+            assert!(!message.contains('?') && message.contains("when_full"), "{unknown}: {message}");
+        }
+    }
+
+    #[test]
     fn unknown_and_doubled_options_are_refused() {
         let mut url = StoreUrl::parse("memory:?max=1&max=2&foo=x").unwrap();
         assert!(url.take("max").unwrap_err().message().contains("more than once"));
-        let message = url.finish(&["max"]).unwrap_err().message().to_owned();
+        let message = url.finish(["max"]).unwrap_err().message().to_owned();
         assert!(message.contains("`foo`") && message.contains("max"), "{message}");
     }
 

@@ -88,7 +88,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
     };
     match (scheme.feature, intent) {
         #[cfg(feature = "memory")]
-        ("memory", _) => larder_memory::MemoryStorage::connect(url).await,
+        ("memory", _) => larder_memory::connect(url).await,
         #[cfg(feature = "file")]
         ("file", Intent::Use) => larder_file::open(url).await,
         #[cfg(feature = "file")]

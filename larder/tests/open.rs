@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 use larder::{ErrorKind, SCHEMES};
+use larder_kit::OptionInfo;
 
 const URLS: &str = include_str!("../URLS.md");
+
+fn names(options: &[OptionInfo]) -> Vec<&'static str> {
+    options.iter().map(|option| option.name).collect()
+}
 
 #[tokio::test]
 async fn an_unknown_scheme_names_the_known_ones() {
@@ -20,13 +25,13 @@ async fn an_unknown_scheme_names_the_known_ones() {
 async fn an_unknown_option_names_the_known_ones() {
     let home = tempfile::tempdir().unwrap();
     let urls = [
-        ("memory:".to_owned(), larder::memory::OPTIONS),
-        (format!("file:{}", home.path().join("dir").display()), larder::file::OPTIONS),
-        (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS),
-        (format!("sqlite:{}", home.path().join("a.db").display()), larder::sqlite::OPTIONS),
-        ("postgres://u@127.0.0.1:9/d".to_owned(), larder::postgres::OPTIONS),
-        ("redis://127.0.0.1:9".to_owned(), larder::redis::OPTIONS),
-        ("mongodb://127.0.0.1:9".to_owned(), larder::mongodb::OPTIONS),
+        ("memory:".to_owned(), names(larder::memory::Config::OPTIONS)),
+        (format!("file:{}", home.path().join("dir").display()), larder::file::OPTIONS.to_vec()),
+        (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS.to_vec()),
+        (format!("sqlite:{}", home.path().join("a.db").display()), larder::sqlite::OPTIONS.to_vec()),
+        ("postgres://u@127.0.0.1:9/d".to_owned(), larder::postgres::OPTIONS.to_vec()),
+        ("redis://127.0.0.1:9".to_owned(), larder::redis::OPTIONS.to_vec()),
+        ("mongodb://127.0.0.1:9".to_owned(), larder::mongodb::OPTIONS.to_vec()),
     ];
     for (url, options) in urls {
         let error = larder::open(&format!("{url}?colour=red")).await.unwrap_err();
@@ -61,14 +66,14 @@ fn the_table_has_every_scheme_and_every_option() {
         assert!(URLS.contains(&format!("`{}:", scheme.name)), "no URL for `{}`", scheme.name);
     }
     let stores = [
-        ("memory", larder::memory::OPTIONS),
-        ("file", larder::file::OPTIONS),
-        ("file", larder::file::SNAPSHOT_OPTIONS),
-        ("sqlite", larder::sqlite::OPTIONS),
-        ("postgres", larder::postgres::OPTIONS),
-        ("redis", larder::redis::OPTIONS),
-        ("redis", larder::redis::ENDPOINT_OPTIONS),
-        ("mongodb", larder::mongodb::OPTIONS),
+        ("memory", names(larder::memory::Config::OPTIONS)),
+        ("file", larder::file::OPTIONS.to_vec()),
+        ("file", larder::file::SNAPSHOT_OPTIONS.to_vec()),
+        ("sqlite", larder::sqlite::OPTIONS.to_vec()),
+        ("postgres", larder::postgres::OPTIONS.to_vec()),
+        ("redis", larder::redis::OPTIONS.to_vec()),
+        ("redis", larder::redis::ENDPOINT_OPTIONS.to_vec()),
+        ("mongodb", larder::mongodb::OPTIONS.to_vec()),
     ];
     for (store, options) in stores {
         let rows: Vec<_> = URLS.lines().filter(|line| line.starts_with(&format!("| {store}"))).collect();

@@ -6,7 +6,7 @@
 //! use larder_memory::MemoryStorage;
 //!
 //! # async fn example() -> larder_core::Result<()> {
-//! let store = Store::from(MemoryStorage::new());
+//! let store = Store::from(MemoryStorage::new()); // or: larder_memory::connect("memory:").await?
 //! store.write("chat:42", "hello").expiry(Expiry::after_secs(3600)).await?;
 //! let record = store.read("chat:42").await?;
 //! assert_eq!(record.map(|record| record.value), Some("hello".into()));
@@ -43,32 +43,33 @@
 //! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. Bounds are exact,
 //! however many tasks write at once: a storage with bounds has one map and one lock.
 //!
-//! # URL
-//!
-//! `memory:` with these options; each call makes a storage of its own, with no entries.
-//!
-//! | option | default | meaning |
-//! |---|---|---|
-//! | `max_entries` | no bound | how many entries there may be |
-//! | `max_bytes` | no bound | how many bytes they may take; at least 1024 |
-//! | `when_full` | `refuse` | `refuse` a write that finds no room, or `evict` the least recently used |
-//! | `sweep` | `60s` | how often expired entries are removed, or `off` |
-//!
 //! # Limits
 //!
 //! One process, and nothing outlives it. The largest value is bounded by `max_bytes` only.
 //!
-//! [`max_entries`]: MemoryBuilder::max_entries
-//! [`max_bytes`]: MemoryBuilder::max_bytes
+//! [`max_entries`]: Config::max_entries
+//! [`max_bytes`]: Config::max_bytes
 
 mod config;
 mod storage;
 mod table;
 
+use larder_core::{Result, Store};
+
 pub use crate::{
-    config::{ENTRY_OVERHEAD, MemoryBuilder, OPTIONS, WhenFull},
+    config::{Config, ENTRY_OVERHEAD, WhenFull},
     storage::MemoryStorage,
 };
+
+/// Makes an empty store with the options of the URL, `memory:` with the options of [`Config`]. Each call makes a
+/// store of its own.
+///
+/// # Errors
+///
+/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is wrong.
+pub async fn connect(url: &str) -> Result<Store> {
+    Config::from_url(url)?.connect().await
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

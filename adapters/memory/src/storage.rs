@@ -1,15 +1,16 @@
 //! The storage.
 
-use std::{iter, sync::Arc};
+use std::{iter, process, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
-    Bytes, DeleteOptions, Entry, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions, Record,
-    Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
+    Bytes, DeleteOptions, Entry, EntryStream, Expiry, Info, Key, ListOptions, Location, Purge, ReadOptions,
+    Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
+use larder_kit::Configure;
 
 use crate::{
-    config::{MemoryBuilder, NAME, named},
+    config::Config,
     table::{PAGE, Table},
 };
 
@@ -23,35 +24,20 @@ pub struct MemoryStorage {
 }
 
 impl MemoryStorage {
-    /// An empty storage with no bounds.
+    /// An empty storage with the default options.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: Table::new(MemoryBuilder::new()) }
+        Self { table: Table::new(Config::new()) }
     }
 
-    /// The options; [`MemoryBuilder::build`] makes the store.
-    #[must_use]
-    pub fn builder() -> MemoryBuilder {
-        MemoryBuilder::new()
-    }
-
-    /// An empty store with the options of the URL: `memory:`, with [options](crate#url).
+    /// An empty storage with these options.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is wrong.
-    pub async fn connect(url: &str) -> Result<Store> {
-        MemoryBuilder::from_url(url)?.build()
-    }
-
-    /// An empty storage with these options, for its [`len`](Self::len).
-    ///
-    /// # Errors
-    ///
-    /// As [`MemoryBuilder::build`].
-    pub fn with(builder: &MemoryBuilder) -> Result<Self> {
-        builder.check_options().map_err(named)?;
-        Ok(Self { table: Table::new(builder.clone()) })
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a bound is so low that nothing fits.
+    pub fn with(config: &Config) -> Result<Self> {
+        config.check_options().map_err(Config::named)?;
+        Ok(Self { table: Table::new(config.clone()) })
     }
 
     /// How many entries are in memory, including expired ones that have not been removed yet.
@@ -67,14 +53,13 @@ impl MemoryStorage {
     }
 }
 
-impl MemoryBuilder {
+impl Config {
     /// Makes an empty store.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a bound is so low that nothing fits,
-    /// or if the interval of the sweeper is zero.
-    pub fn build(self) -> Result<Store> {
+    /// As [`MemoryStorage::with`].
+    pub async fn connect(self) -> Result<Store> {
         MemoryStorage::with(&self).map(Store::from)
     }
 }
@@ -88,7 +73,7 @@ impl Default for MemoryStorage {
 #[async_trait]
 impl Storage for MemoryStorage {
     fn info(&self) -> Info {
-        let mut info = Info::minimal(NAME)
+        let mut info = Info::minimal(Config::ADAPTER)
             .with_expiry()
             .with_versions(Versions::Unique)
             .with_listing()
@@ -149,6 +134,11 @@ impl Storage for MemoryStorage {
 
     async fn purge_expired(&self) -> Result<u64> {
         Ok(self.table.purge())
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        let table = Arc::as_ptr(&self.table);
+        Ok(Some(Location::new(format!("memory:{}/{table:p}", process::id()))))
     }
 
     async fn close(&self) -> Result<()> {

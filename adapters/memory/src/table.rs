@@ -13,10 +13,10 @@ use larder_core::{
     Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
     Written,
 };
-use larder_kit::Sweeper;
+use larder_kit::{Configure, Sweeper};
 use parking_lot::RwLock;
 
-use crate::config::{ENTRY_OVERHEAD, MemoryBuilder, NAME, WhenFull};
+use crate::config::{Config, ENTRY_OVERHEAD, WhenFull};
 
 /// How many maps there are, if there are no bounds: a power of two.
 const SHARDS: u64 = 64;
@@ -29,7 +29,7 @@ pub(crate) struct Table {
     /// 64, or one if there are bounds, so that they hold for all entries together.
     pub(crate) shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
-    pub(crate) limits: MemoryBuilder,
+    pub(crate) limits: Config,
     pub(crate) sweeper: Sweeper,
 }
 
@@ -59,13 +59,13 @@ pub(crate) struct Row {
 }
 
 impl Table {
-    pub(crate) fn new(limits: MemoryBuilder) -> Arc<Self> {
+    pub(crate) fn new(limits: Config) -> Arc<Self> {
         let shards = if limits.is_bounded() { 1 } else { SHARDS };
         let shard = |version| RwLock::new(Shard { version, ..Shard::default() });
         let shards = (0..shards).map(shard).collect();
         let purge = |table: Arc<Self>| async move { Ok(table.purge()) };
         Arc::new_cyclic(|table| {
-            let sweeper = Sweeper::start(NAME, table.clone(), limits.sweep, purge);
+            let sweeper = Sweeper::start(Config::ADAPTER, table.clone(), limits.sweep, purge);
             Self { shards, hasher: RandomState::new(), limits, sweeper }
         })
     }
@@ -131,7 +131,7 @@ impl Shard {
         key: &Key,
         value: Bytes,
         options: &WriteOptions,
-        limits: &MemoryBuilder,
+        limits: &Config,
     ) -> Result<(Written, Option<Row>)> {
         let now = Instant::now();
         if options.condition != Condition::Any {
@@ -210,7 +210,7 @@ impl Shard {
 
     /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
     /// refused.
-    fn make_room(&mut self, limits: &MemoryBuilder, key: &Key, weight: u64, now: Instant) -> Result<()> {
+    fn make_room(&mut self, limits: &Config, key: &Key, weight: u64, now: Instant) -> Result<()> {
         if limits.when_full == WhenFull::Evict {
             // Not itself: it would lose its place in a listing.
             self.rows.to_back(key);

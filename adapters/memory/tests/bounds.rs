@@ -5,10 +5,10 @@
 use std::thread;
 
 use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, Result, Store};
-use larder_memory::{ENTRY_OVERHEAD, MemoryBuilder, MemoryStorage, WhenFull};
+use larder_memory::{Config, ENTRY_OVERHEAD, MemoryStorage, WhenFull};
 
 /// A storage, to count what it holds, and a store on it.
-fn open(builder: &MemoryBuilder) -> (MemoryStorage, Store) {
+fn open(builder: &Config) -> (MemoryStorage, Store) {
     let storage = MemoryStorage::with(builder).unwrap();
     (storage.clone(), Store::from(storage))
 }
@@ -27,7 +27,7 @@ async fn has(store: &Store, name: &str) -> bool {
 
 #[tokio::test]
 async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
-    let store = MemoryStorage::builder().max_entries(2).build().unwrap();
+    let store = Config::new().max_entries(2).connect().await.unwrap();
     put(&store, "a").await.unwrap();
     put(&store, "b").await.unwrap();
     let error = put(&store, "c").await.unwrap_err();
@@ -49,7 +49,7 @@ async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_batch_that_does_not_fit_says_what_did_not() {
-    let store = MemoryStorage::builder().max_entries(2).build().unwrap();
+    let store = Config::new().max_entries(2).connect().await.unwrap();
     let put = |name| Change::put(key(name), "x", Expiry::Never);
     let results = store.apply(["a", "b", "c", "a", "d"].map(put).into()).await;
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(Error::kind)).collect();
@@ -59,7 +59,7 @@ async fn a_batch_that_does_not_fit_says_what_did_not() {
 
 #[tokio::test]
 async fn what_has_expired_makes_room_before_anything_is_refused() {
-    let (storage, store) = open(&MemoryBuilder::new().max_entries(1).sweep(None));
+    let (storage, store) = open(&Config::new().max_entries(1).sweep(None));
     store.write("old", "x").expiry(Expiry::after_millis(1)).await.unwrap();
     while has(&store, "old").await {
         tokio::task::yield_now().await;
@@ -73,7 +73,7 @@ async fn what_has_expired_makes_room_before_anything_is_refused() {
 #[tokio::test]
 async fn bytes_are_keys_values_and_overhead() {
     let entry = 1 + 100 + ENTRY_OVERHEAD;
-    let store = MemoryStorage::builder().max_bytes(10 * entry).build().unwrap();
+    let store = Config::new().max_bytes(10 * entry).connect().await.unwrap();
     let value = Bytes::from(vec![7; 100]);
     for index in 0..10 {
         store.write(index.to_string(), value.clone()).await.unwrap();
@@ -91,7 +91,7 @@ async fn bytes_are_keys_values_and_overhead() {
 #[tokio::test]
 async fn the_largest_value_fits_under_the_longest_key() {
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {
-        let store = MemoryStorage::builder().max_bytes(4096).when_full(when_full).build().unwrap();
+        let store = Config::new().max_bytes(4096).when_full(when_full).connect().await.unwrap();
         let most = usize::try_from(store.info().max_value.unwrap()).unwrap();
         let longest = key("k".repeat(Key::MAX_BYTES));
         store.write(&longest, vec![1; most]).await.unwrap();
@@ -103,7 +103,7 @@ async fn the_largest_value_fits_under_the_longest_key() {
 
 #[tokio::test]
 async fn the_least_recently_used_goes_first() {
-    let (storage, store) = open(&MemoryBuilder::new().max_entries(4).when_full(WhenFull::Evict));
+    let (storage, store) = open(&Config::new().max_entries(4).when_full(WhenFull::Evict));
     for name in ["a", "b", "c", "d"] {
         put(&store, name).await.unwrap();
     }
@@ -123,7 +123,7 @@ async fn the_least_recently_used_goes_first() {
 
 #[tokio::test]
 async fn one_large_value_takes_the_place_of_many_small_ones() {
-    let (storage, store) = open(&MemoryBuilder::new().max_bytes(100_000).when_full(WhenFull::Evict));
+    let (storage, store) = open(&Config::new().max_bytes(100_000).when_full(WhenFull::Evict));
     for index in 0..1000 {
         put(&store, &format!("small-{index}")).await.unwrap();
     }
@@ -136,7 +136,7 @@ async fn one_large_value_takes_the_place_of_many_small_ones() {
 #[test]
 fn bounds_hold_when_many_threads_write() {
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {
-        let (storage, store) = open(&MemoryBuilder::new().max_entries(100).when_full(when_full));
+        let (storage, store) = open(&Config::new().max_entries(100).when_full(when_full));
         thread::scope(|scope| {
             for thread in 0..8 {
                 let (storage, store) = (storage.clone(), store.clone());
@@ -165,7 +165,7 @@ fn bounds_hold_when_many_threads_write() {
 
 #[tokio::test]
 async fn reading_with_a_touch_is_use_and_reading_the_time_that_is_left_is_not() {
-    let (storage, store) = open(&MemoryBuilder::new().max_entries(2).when_full(WhenFull::Evict));
+    let (storage, store) = open(&Config::new().max_entries(2).when_full(WhenFull::Evict));
     for name in ["a", "b"] {
         put(&store, name).await.unwrap();
     }

@@ -9,12 +9,12 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use larder_core::{Bytes, ErrorKind, Expiry, Key, ListOptions, Store};
-use larder_memory::{MemoryBuilder, MemoryStorage, WhenFull};
+use larder_memory::{Config, MemoryStorage, WhenFull};
 
 const SHORT: Expiry = Expiry::After(Duration::from_millis(1));
 
 /// A storage, to count what it holds, and a store on it.
-fn open(builder: &MemoryBuilder) -> (MemoryStorage, Store) {
+fn open(builder: &Config) -> (MemoryStorage, Store) {
     let storage = MemoryStorage::with(builder).unwrap();
     (storage.clone(), Store::from(storage))
 }
@@ -41,7 +41,7 @@ fn it_needs_no_runtime() {
 
 #[tokio::test]
 async fn the_sweeper_removes_expired_entries() {
-    let (storage, store) = open(&MemoryBuilder::from_url("memory:?sweep=5ms").unwrap());
+    let (storage, store) = open(&Config::from_url("memory:?sweep=5ms").unwrap());
     for index in 0..100 {
         store.write(index.to_string(), "x").expiry(SHORT).await.unwrap();
     }
@@ -52,7 +52,7 @@ async fn the_sweeper_removes_expired_entries() {
 
 #[test]
 fn a_storage_made_outside_a_runtime_is_swept_within_one() {
-    let (storage, store) = open(&MemoryBuilder::new().sweep(Some(Duration::from_millis(5))));
+    let (storage, store) = open(&Config::new().sweep(Some(Duration::from_millis(5))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         store.write("a", "x").expiry(SHORT).await.unwrap();
@@ -62,7 +62,7 @@ fn a_storage_made_outside_a_runtime_is_swept_within_one() {
 
 #[tokio::test]
 async fn without_a_sweeper_it_is_up_to_the_caller() {
-    let (storage, store) = open(&MemoryBuilder::from_url("memory:?sweep=off").unwrap());
+    let (storage, store) = open(&Config::from_url("memory:?sweep=off").unwrap());
     store.write("a", "x").expiry(SHORT).await.unwrap();
     while store.contains("a").await.unwrap() {
         tokio::task::yield_now().await;
@@ -74,7 +74,7 @@ async fn without_a_sweeper_it_is_up_to_the_caller() {
 
 #[tokio::test]
 async fn each_url_is_a_storage_of_its_own_and_each_clone_the_same() {
-    let (one, two) = (MemoryStorage::connect("memory:").await.unwrap(), MemoryStorage::new());
+    let (one, two) = (larder_memory::connect("memory:").await.unwrap(), MemoryStorage::new());
     one.write("a", "x").await.unwrap();
     assert!(two.is_empty());
     assert!(one.clone().contains("a").await.unwrap());
@@ -96,7 +96,7 @@ async fn a_small_slice_does_not_keep_its_large_buffer() {
 
 #[tokio::test]
 async fn a_listing_cut_short_by_a_close_is_an_error() {
-    let (storage, store) = open(&MemoryBuilder::new());
+    let (storage, store) = open(&Config::new());
     for index in 0..500 {
         store.write(index.to_string(), "x").await.unwrap();
     }
@@ -128,7 +128,7 @@ async fn a_key_that_expires_during_a_listing_is_not_listed() {
 #[tokio::test]
 async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
     // One map, whose keys the listing takes at once.
-    let store = MemoryStorage::builder().max_entries(100).build().unwrap();
+    let store = Config::new().max_entries(100).connect().await.unwrap();
     store.write("first", "x").await.unwrap();
     store.write("touched", "x").expires_in(Duration::from_millis(100)).await.unwrap();
     let mut keys = store.keys("");
@@ -141,7 +141,7 @@ async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
 #[tokio::test]
 async fn listing_takes_a_page_of_keys_at_a_time() {
     // One map, so the keys are in the order in which they were created.
-    let store = MemoryStorage::builder().max_entries(2000).build().unwrap();
+    let store = Config::new().max_entries(2000).connect().await.unwrap();
     for index in 0..1000 {
         store.write(index.to_string(), "x").await.unwrap();
     }
@@ -162,10 +162,8 @@ async fn listing_takes_a_page_of_keys_at_a_time() {
 
 #[tokio::test]
 async fn listing_shows_a_key_that_stays_once_whatever_is_done_with_it() {
-    for builder in
-        [MemoryStorage::builder(), MemoryStorage::builder().max_entries(5000).when_full(WhenFull::Evict)]
-    {
-        let store = builder.build().unwrap();
+    for builder in [Config::new(), Config::new().max_entries(5000).when_full(WhenFull::Evict)] {
+        let store = builder.connect().await.unwrap();
         for index in 0..2000 {
             store.write(index.to_string(), "x").await.unwrap();
         }

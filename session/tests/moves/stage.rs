@@ -13,7 +13,7 @@ use larder_core::{
     Bytes, Condition, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, ReadOptions, Record,
     Result, Storage, Store, TouchOptions, Version, Versions, WriteOptions, Written, async_trait,
 };
-use larder_memory::MemoryStorage;
+use larder_memory::{Config, MemoryStorage};
 
 /// Each operation waits for its turn once: whoever polls an actor's future lets it do one operation.
 /// Clones are handles on the same entries.
@@ -27,7 +27,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(versions: Versions) -> Self {
-        Self::on(MemoryStorage::builder().sweep(None).build().unwrap(), versions)
+        Self::on(Store::from(MemoryStorage::with(&Config::new().sweep(None)).unwrap()), versions)
     }
 
     pub(crate) fn on(entries: Store, versions: Versions) -> Self {

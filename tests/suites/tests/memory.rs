@@ -6,7 +6,7 @@ use larder_testkit::{Factory, Runner, SingleOpener, Suite, factory};
 
 /// A store per space, each from one URL.
 fn suite(name: &str, url: &'static str) -> Suite<impl Factory> {
-    Suite::new(name, SingleOpener::new(factory(move |_| MemoryStorage::connect(url))))
+    Suite::new(name, SingleOpener::new(factory(move |_| larder_memory::connect(url))))
 }
 
 fn main() {

@@ -1,0 +1,532 @@
+//! The configuration of an adapter, declared once.
+
+use std::{fmt, marker::PhantomData};
+
+use larder_core::{Error, ErrorKind, Operation, Result};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+
+use crate::{StoreUrl, url::unknown_option};
+
+/// An option of an adapter, for documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OptionInfo {
+    /// Its name, in URLs, in configuration files and as a setter.
+    pub name: &'static str,
+    /// Its default, in Markdown.
+    pub default: &'static str,
+    /// Its meaning, in Markdown, in one paragraph.
+    pub meaning: &'static str,
+}
+
+impl OptionInfo {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        Self { name, default, meaning }
+    }
+}
+
+/// Displays a row of a Markdown table: name, default and meaning.
+impl fmt::Display for OptionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "| `{}` | {} | {} |", self.name, self.default, self.meaning.trim())
+    }
+}
+
+/// The configuration of an adapter; [`config!`](crate::config) implements it.
+pub trait Configure: Default {
+    /// The adapter's short name, for errors.
+    const ADAPTER: &'static str;
+
+    /// The options, in the order of the documentation.
+    const OPTIONS: &'static [OptionInfo];
+
+    /// Takes the place of the store from a URL whose options have been taken.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the URL is not one of this adapter.
+    fn locate(&mut self, url: &mut StoreUrl) -> Result<()>;
+
+    /// Sets the option `name` to the value that `text` spells. Returns `false` if there is no such option.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the option does not take that value.
+    fn set(&mut self, name: &str, text: &str) -> Result<bool>;
+
+    /// Sets what `url` gives: the place of the store, and options.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the URL is not one of this adapter, or has an option that is unknown or
+    /// has a value that it does not take.
+    fn set_url(&mut self, url: &str) -> Result<()> {
+        let mut url = StoreUrl::parse(url)?;
+        for OptionInfo { name, .. } in Self::OPTIONS {
+            if let Some(text) = url.take(name)? {
+                self.set(name, &text)?;
+            }
+        }
+        self.locate(&mut url)?;
+        url.finish(Self::OPTIONS.iter().map(|option| option.name))
+    }
+
+    /// Names the adapter in an error, and connecting as what has failed.
+    #[must_use]
+    fn named(error: Error) -> Error {
+        error.with_adapter(Self::ADAPTER).with_operation(Operation::Connect)
+    }
+}
+
+/// The values that an option takes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Rules<T> {
+    pub parse: fn(&str) -> Option<T>,
+    pub is_valid: fn(&T) -> bool,
+    pub expects: fn() -> String,
+}
+
+impl<T> Rules<T> {
+    /// The value that `text` spells.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] if the option does not take it.
+    pub fn parse(&self, name: &str, text: &str) -> Result<T> {
+        let value = (self.parse)(text).ok_or_else(|| invalid_option(name, (self.expects)()))?;
+        self.check(name, &value).map(|()| value)
+    }
+
+    /// Checks a value, which may come from a setter.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn check(&self, name: &str, value: &T) -> Result<()> {
+        if (self.is_valid)(value) { Ok(()) } else { Err(invalid_option(name, (self.expects)())) }
+    }
+
+    /// The default, which `text` spells.
+    #[must_use]
+    pub fn default(&self, text: &str) -> T {
+        (self.parse)(text).unwrap_or_else(|| unreachable!("the default of an option is one of its values"))
+    }
+}
+
+/// The error about a value that the option `name` does not take. It does not contain the value.
+#[must_use]
+pub fn invalid_option(name: &str, expects: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` takes {expects}"))
+}
+
+/// Reads a configuration from a map: `url`, and options by their names, which override those in the URL.
+#[doc(hidden)]
+pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> Result<C, D::Error> {
+    deserializer.deserialize_map(ConfigVisitor(PhantomData))
+}
+
+struct ConfigVisitor<C>(PhantomData<C>);
+
+impl<'de, C: Configure> Visitor<'de> for ConfigVisitor<C> {
+    type Value = C;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map of options of the adapter {}", C::ADAPTER)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<C, A::Error> {
+        let mut config = C::default();
+        let mut options: Vec<(String, Text)> = Vec::new();
+        while let Some((name, Text(text))) = map.next_entry()? {
+            if name == "url" {
+                config.set_url(&text).map_err(invalid)?;
+            } else {
+                options.push((name, Text(text)));
+            }
+        }
+        for (name, Text(text)) in options {
+            if !config.set(&name, &text).map_err(invalid)? {
+                let known = C::OPTIONS.iter().map(|option| option.name);
+                return Err(invalid(unknown_option(C::ADAPTER, &name, known)));
+            }
+        }
+        Ok(config)
+    }
+}
+
+fn invalid<E: de::Error>(error: Error) -> E {
+    E::custom(error.message())
+}
+
+/// A value as a URL would spell it.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor).map(Self)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a whole number, `true` or `false`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+}
+
+/// Declares the configuration of an adapter: a struct with a default and a setter for each option.
+///
+/// An option has one paragraph of documentation, without links: its setter, the documentation of the struct
+/// and the adapter's tables have it from there. Its default is spelled as in a URL; `unset` says in words what
+/// holds if an `Option` is not set. `parse` replaces the parser of its type. `if` restricts its values, and is
+/// followed by what the option takes, for an error.
+///
+/// Before the options stand fields of the adapter's own, which have the `Default` of their types.
+///
+/// The adapter writes the method `locate`, which takes the place of the store from a URL (see [`Configure`]).
+/// The struct gets, besides [`Configure`]:
+///
+/// - `OPTIONS`, `new`, `from_url` and the setters;
+/// - `check_options`, for its own crate, to check the values of setters;
+/// - `serde::Deserialize`, from a map with `url` and the options.
+///
+/// ```
+/// use std::time::Duration;
+/// use larder_kit::{Interval, StoreUrl};
+///
+/// larder_kit::choices! {
+///     /// What happens to a write that finds no room.
+///     pub enum WhenFull {
+///         /// It fails.
+///         #[default]
+///         "refuse" => Refuse,
+///         /// It replaces the entry that was used the longest time ago.
+///         "evict" => Evict,
+///     }
+/// }
+///
+/// larder_kit::config! {
+///     /// The configuration of a store.
+///     #[derive(Debug)]
+///     pub struct Config for "example" {
+///         host: String,
+///     }
+///
+///     options {
+///         /// The number of entries at most.
+///         max_entries: Option<u64>, unset "no bound", if |max| *max != Some(0) => "a number from 1";
+///         /// Whether a write that finds no room fails (`refuse`) or replaces another entry (`evict`).
+///         when_full: WhenFull = "refuse";
+///         /// How often expired entries are removed, or `off`.
+///         sweep: Interval = "60s";
+///     }
+/// }
+///
+/// impl Config {
+///     fn locate(&mut self, url: &mut StoreUrl) -> larder_core::Result<()> {
+///         self.host = url.rest().trim_start_matches('/').to_owned();
+///         Ok(())
+///     }
+/// }
+///
+/// let config = Config::from_url("example://localhost?when_full=evict")?.max_entries(7);
+/// assert_eq!((config.host.as_str(), config.when_full), ("localhost", WhenFull::Evict));
+/// assert_eq!(config.sweep, Interval::every(Duration::from_secs(60)));
+///
+/// let error = config.max_entries(0).check_options().unwrap_err();
+/// assert!(error.message().contains("`max_entries` takes a number from 1"));
+///
+/// let config: Config = serde_json::from_str(r#"{"url": "example://localhost", "sweep": "off"}"#).unwrap();
+/// assert_eq!(config.sweep, Interval::OFF);
+/// # Ok::<(), larder_core::Error>(())
+/// ```
+#[macro_export]
+macro_rules! config {
+    (
+        $(#[$outer:meta])*
+        $vis:vis struct $config:ident for $adapter:literal {
+            $($(#[$field_doc:meta])* $field:ident: $field_type:ty),* $(,)?
+        }
+
+        options {
+            $(
+                $(#[doc = $doc:literal])+
+                $option:ident: $type:ty $(= $default:literal)? $(, unset $unset:literal)?
+                    $(, parse $parse:expr)? $(, if $is_valid:expr => $expects:expr)?;
+            )+
+        }
+    ) => {
+        $(#[$outer])*
+        ///
+        /// # Options
+        ///
+        /// In a URL, as setters, and in a configuration file, beside the `url`:
+        ///
+        /// | option | default | meaning |
+        /// |---|---|---|
+        $(#[doc = concat!(
+            "| `", stringify!($option), "` | ", $("`", $default, "`",)? $($unset,)? " |", $($doc,)+ " |",
+        )])+
+        $vis struct $config {
+            $($(#[$field_doc])* pub(crate) $field: $field_type,)*
+            $(pub(crate) $option: $type,)+
+        }
+
+        impl Default for $config {
+            fn default() -> Self {
+                Self {
+                    $($field: Default::default(),)*
+                    $($option: $crate::default_option!(
+                        $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
+                        $(, $default)?
+                    ),)+
+                }
+            }
+        }
+
+        impl $config {
+            /// The options, in the order of the documentation.
+            $vis const OPTIONS: &'static [$crate::OptionInfo] = <Self as $crate::Configure>::OPTIONS;
+
+            /// The defaults.
+            #[must_use]
+            $vis fn new() -> Self {
+                Self::default()
+            }
+
+            /// The configuration that a URL gives.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is not one of this adapter, or
+            /// has an option that is unknown or has a value that it does not take. The message does not contain
+            /// the URL.
+            $vis fn from_url(url: &str) -> $crate::Result<Self> {
+                let mut config = Self::default();
+                let set = $crate::Configure::set_url(&mut config, url);
+                set.map(|()| config).map_err(<Self as $crate::Configure>::named)
+            }
+
+            $(
+                $(#[doc = $doc])+
+                ///
+                #[doc = concat!("Default: ", $("`", $default, "`",)? $($unset,)? ".")]
+                #[must_use]
+                $vis fn $option(mut self, $option: impl $crate::IntoOption<$type>) -> Self {
+                    self.$option = $crate::IntoOption::into_option($option);
+                    self
+                }
+            )+
+
+            /// Refuses values of setters that their options do not take.
+            pub(crate) fn check_options(&self) -> $crate::Result<()> {
+                $(
+                    $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
+                        .check(stringify!($option), &self.$option)?;
+                )+
+                Ok(())
+            }
+        }
+
+        impl $crate::Configure for $config {
+            const ADAPTER: &'static str = $adapter;
+
+            const OPTIONS: &'static [$crate::OptionInfo] = &[
+                $($crate::OptionInfo::new(
+                    stringify!($option),
+                    concat!($("`", $default, "`",)? $($unset,)?),
+                    concat!($($doc),+),
+                ),)+
+            ];
+
+            fn locate(&mut self, url: &mut $crate::StoreUrl) -> $crate::Result<()> {
+                $config::locate(self, url)
+            }
+
+            fn set(&mut self, name: &str, text: &str) -> $crate::Result<bool> {
+                match name {
+                    $(stringify!($option) => {
+                        self.$option =
+                            $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
+                                .parse(name, text)?;
+                    })+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+
+        impl<'de> $crate::serde::Deserialize<'de> for $config {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::deserialize(deserializer)
+            }
+        }
+    };
+}
+
+/// The [`Rules`] of an option.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! option_rules {
+    ($type:ty) => {
+        $crate::option_rules!($type, parse $crate::OptionValue::parse)
+    };
+    ($type:ty, if $is_valid:expr => $expects:expr) => {
+        $crate::option_rules!($type, parse $crate::OptionValue::parse, if $is_valid => $expects)
+    };
+    ($type:ty, parse $parse:expr) => {
+        $crate::Rules::<$type> {
+            parse: $parse,
+            is_valid: $crate::OptionValue::is_valid,
+            expects: <$type as $crate::OptionValue>::expects,
+        }
+    };
+    ($type:ty, parse $parse:expr, if $is_valid:expr => $expects:expr) => {
+        $crate::Rules::<$type> { parse: $parse, is_valid: $is_valid, expects: || $expects.to_string() }
+    };
+}
+
+/// The default of an option: a value, or `None`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! default_option {
+    ($rules:expr) => {
+        None
+    };
+    ($rules:expr, $default:literal) => {
+        $rules.default($default)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Interval, Secret, Timeout};
+
+    crate::config! {
+        /// A configuration.
+        #[derive(Clone, Debug)]
+        struct Config for "example" {
+            host: String,
+        }
+
+        options {
+            /// A number
+            /// below ten.
+            number: Option<u32>, unset "no number", if |number| *number < Some(10) => "a number below 10";
+            /// Whether it is quiet.
+            quiet: bool = "false";
+            /// How long a call may take.
+            timeout: Timeout = "5s";
+            /// How often.
+            sweep: Interval = "off";
+            /// The password.
+            password: Option<Secret>, unset "none";
+        }
+    }
+
+    impl Config {
+        fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
+            self.host = url.rest().to_owned();
+            Ok(())
+        }
+    }
+
+    fn read(json: serde_json::Value) -> Result<Config, String> {
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn url_and_map_and_setters_give_the_same() {
+        let by_url = Config::from_url("x:h?number=7&quiet=true&timeout=2s&sweep=5m&password=p").unwrap();
+        let map = json!({
+            "url": "x:h", "number": 7, "quiet": true, "timeout": "2s", "sweep": "5m", "password": "p",
+        });
+        let texts = json!({
+            "url": "x:h", "number": "7", "quiet": "true", "timeout": "2s", "sweep": "5m", "password": "p",
+        });
+        let setters = Config { host: "h".to_owned(), ..Config::new() }
+            .number(7)
+            .quiet(true)
+            .timeout(Duration::from_secs(2))
+            .sweep(Duration::from_secs(300))
+            .password("p");
+        for other in [read(map).unwrap(), read(texts).unwrap(), setters] {
+            other.check_options().unwrap();
+            let fields =
+                |c: &Config| (c.host.clone(), c.number, c.quiet, c.timeout, c.sweep, c.password.clone());
+            assert_eq!(fields(&other), fields(&by_url));
+        }
+    }
+
+    #[test]
+    fn option_beside_the_url_replaces_the_one_in_it() {
+        // In whatever order the map has them.
+        let config = read(json!({ "number": 3, "quiet": true, "url": "x:h?number=2&sweep=1m" })).unwrap();
+        assert_eq!((config.number, config.quiet), (Some(3), true));
+        assert_eq!(config.sweep, Interval::every(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn unknown_options_and_wrong_values_are_refused_without_the_value() {
+        for (map, says) in [
+            (json!({ "numbr": 7 }), "did you mean `number`?"),
+            (json!({ "colour": "hunter2" }), "its options are: number, quiet"),
+            (json!({ "number": "hunter2" }), "`number` takes a number below 10"),
+            (json!({ "number": 12 }), "`number` takes a number below 10"),
+            (json!({ "timeout": "0s" }), "longer than zero"),
+            (json!({ "timeout": 5 }), "a duration with a unit"),
+            (json!({ "url": "x:h?quiet=hunter2" }), "`quiet` takes true or false"),
+            (json!({ "quiet": ["hunter2"] }), "a text, a whole number"),
+            (json!(7), "a map of options"),
+        ] {
+            let error = read(map).unwrap_err();
+            assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
+        }
+        let error = Config::new().number(12).check_options().unwrap_err();
+        assert_eq!(error.message(), "the option `number` takes a number below 10");
+    }
+
+    #[test]
+    fn password_is_not_printed() {
+        let config = Config::new().password("hunter2");
+        assert_eq!(config.password.as_ref().unwrap().expose(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+
+    #[test]
+    fn options_are_described() {
+        let rows: Vec<String> = Config::OPTIONS.iter().map(ToString::to_string).collect();
+        assert_eq!(rows[0], "| `number` | no number | A number below ten. |");
+        assert_eq!(rows[2], "| `timeout` | `5s` | How long a call may take. |");
+    }
+}

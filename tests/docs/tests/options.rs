@@ -1,0 +1,77 @@
+//! The tables of options in the documents are those of the code.
+//!
+//! A table stands between two comments: `<!-- options of NAME -->` and `<!-- end of options -->`. After a change
+//! of an option, `LARDER_UPDATE_TABLES=1 cargo test -p larder-docs-tests --test options` writes the tables again.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{env, fmt::Write, fs, path::Path};
+
+use larder_kit::OptionInfo;
+
+/// The tables, by name.
+const TABLES: &[(&str, &[OptionInfo])] = &[("memory", larder::memory::Config::OPTIONS)];
+
+/// The documents, and how many tables each has.
+const DOCUMENTS: &[(&str, usize)] = &[("adapters/memory/README.md", 1)];
+
+const END: &str = "<!-- end of options -->";
+
+fn table(name: &str) -> String {
+    let (_, options) = TABLES.iter().find(|(table, _)| *table == name).unwrap();
+    let mut table = "| option | default | meaning |\n|---|---|---|\n".to_owned();
+    for option in *options {
+        writeln!(table, "{option}").unwrap();
+    }
+    table
+}
+
+/// The document with its tables as they should be, and how many there are.
+fn with_tables(text: &str) -> (String, usize) {
+    let mut parts = text.split("<!-- options of ");
+    let mut written = parts.next().unwrap().to_owned();
+    let mut count = 0;
+    for part in parts {
+        let (name, rest) = part.split_once(" -->").unwrap();
+        let (_, rest) = rest.split_once(END).unwrap_or_else(|| panic!("the table of {name} has no end"));
+        write!(written, "<!-- options of {name} -->\n{}{END}{rest}", table(name)).unwrap();
+        count += 1;
+    }
+    (written, count)
+}
+
+#[test]
+fn tables_in_documents_are_those_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut outdated = Vec::new();
+    for (document, expected) in DOCUMENTS {
+        let path = root.join(document);
+        let text = fs::read_to_string(&path).unwrap();
+        let (written, count) = with_tables(&text);
+        assert_eq!(count, *expected, "the number of tables in {document}");
+        if written == text {
+            continue;
+        }
+        if env::var_os("LARDER_UPDATE_TABLES").is_some() {
+            fs::write(path, written).unwrap();
+        } else {
+            outdated.push(document);
+        }
+    }
+    assert!(
+        outdated.is_empty(),
+        "tables of options are not those of the code: {outdated:?}; change the documentation of the option in \
+         the adapter's config.rs, then run: LARDER_UPDATE_TABLES=1 cargo test -p larder-docs-tests --test options"
+    );
+}
+
+#[test]
+fn meaning_of_an_option_fits_a_row() {
+    for (name, options) in TABLES {
+        for option in *options {
+            let row = option.to_string();
+            assert_eq!(row.matches('|').count(), 4, "{name}: {row}");
+            assert!(!row.contains("[`") && row.trim_end().ends_with(". |"), "{name}: {row}");
+        }
+    }
+}
