@@ -142,6 +142,13 @@ impl StoreUrl {
         }
     }
 
+    /// The URL for a driver: with the options that were not taken yet, which are taken now.
+    pub fn driver_url(&mut self) -> String {
+        let url = self.to_url();
+        self.options.clear();
+        url
+    }
+
     /// The URL again, without the options that were taken, for a driver.
     #[must_use]
     pub fn to_url(&self) -> String {

@@ -5,20 +5,19 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{Arc, RwLock},
-    time::Duration,
 };
 
 use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry, Info, Key,
-    ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version, Versions,
-    WriteOptions, Written, async_trait, clock::unix_millis,
+    ListOptions, Location, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
+    Versions, WriteOptions, Written, async_trait, clock::unix_millis,
 };
-use larder_kit::{GroupCommit, Interval, Pager, StoreUrl, Sweeper, pages};
+use larder_kit::{Configure, GroupCommit, Interval, Pager, StoreUrl, Sweeper, pages};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 };
 
-const INFO: Info = Info::minimal("redb")
+const INFO: Info = Info::minimal(Config::ADAPTER)
     .with_expiry()
     .with_purge(Purge::Sweep)
     .with_versions(Versions::Unique)
@@ -37,18 +36,44 @@ pub struct Redb {
     sweeper: Sweeper,
 }
 
-/// The open file; `None` once it is closed. The lock is held for writing only to close it.
-struct File(RwLock<Option<Database>>);
+/// The open file.
+struct File {
+    path: PathBuf,
+    /// `None` once it is closed. The lock is held for writing only to close it.
+    database: RwLock<Option<Database>>,
+}
 
-larder_kit::options! {
-    /// How the file is used.
+larder_kit::config! {
+    /// The configuration of a redb file.
     #[derive(Debug)]
-    pub struct Config {}
+    pub struct Config for "redb" {
+        path: PathBuf,
+    }
 
-    /// The options of a URL.
-    OPTIONS {
-        /// How often expired entries are removed. Default: every 60 seconds.
-        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    options {
+        /// How often expired entries are removed; `off` for never.
+        sweep: Interval = "1m";
+    }
+}
+
+impl Config {
+    fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
+        self.path = PathBuf::from(url.path()?);
+        Ok(())
+    }
+
+    /// Opens the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process has the file open.
+    pub async fn connect(self) -> Result<Store> {
+        let Self { path, sweep } = self;
+        let file = blocking(move || File::open(path)).await.map_err(Self::named)?;
+        let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
+        let sweeper = Sweeper::start(Self::ADAPTER, Arc::downgrade(&file), sweep, purge);
+        // Writes that wait for a commit share the next one.
+        Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
     }
 }
 
@@ -59,29 +84,7 @@ larder_kit::options! {
 /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL, [`Unavailable`](ErrorKind::Unavailable) if
 /// another process has the file open.
 pub async fn connect(url: &str) -> Result<Store> {
-    let mut url = StoreUrl::parse(url)?;
-    let mut options = Config::with_defaults();
-    options.take_options(&mut url)?;
-    url.finish(OPTIONS)?;
-    let path = PathBuf::from(url.path()?);
-    let database = blocking(move || {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                Error::new(ErrorKind::Unavailable, "another process has the file open").not_applied()
-            }
-            error => failed(error),
-        })?;
-        let transaction = database.begin_write().map_err(failed)?;
-        transaction.open_table(ENTRIES).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
-        Ok(database)
-    })
-    .await?;
-    let file = Arc::new(File(RwLock::new(Some(database))));
-    let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
-    let sweeper = Sweeper::start(INFO.name, Arc::downgrade(&file), options.sweep, purge);
-    // Writes that wait for a commit share the next one.
-    Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
+    Config::from_url(url)?.connect().await
 }
 
 /// Runs `work` on a thread that may block. It comes to its end even if the caller goes away.
@@ -109,8 +112,24 @@ fn deadline(expiry: Expiry) -> u64 {
 }
 
 impl File {
+    fn open(path: PathBuf) -> Result<Arc<Self>> {
+        let database = Database::create(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                Error::new(ErrorKind::Unavailable, "another process has the file open").not_applied()
+            }
+            error => failed(error),
+        })?;
+        let transaction = database.begin_write().map_err(failed)?;
+        transaction.open_table(ENTRIES).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        Ok(Arc::new(Self {
+            path: path.canonicalize().unwrap_or(path),
+            database: RwLock::new(Some(database)),
+        }))
+    }
+
     fn read<T>(&self, work: impl FnOnce(&redb::ReadOnlyTable<&'static str, Row>) -> Result<T>) -> Result<T> {
-        let database = self.0.read().map_err(|_| poisoned())?;
+        let database = self.database.read().map_err(|_| poisoned())?;
         let transaction = database.as_ref().ok_or_else(Error::closed)?.begin_read().map_err(failed)?;
         work(&transaction.open_table(ENTRIES).map_err(failed)?)
     }
@@ -118,7 +137,7 @@ impl File {
     /// Runs `work` in a transaction: nothing comes between its reads and its writes, and one commit carries
     /// all of it.
     fn write<T>(&self, work: impl FnOnce(&mut Table<'_, &'static str, Row>) -> Result<T>) -> Result<T> {
-        let database = self.0.read().map_err(|_| poisoned())?;
+        let database = self.database.read().map_err(|_| poisoned())?;
         let transaction = database.as_ref().ok_or_else(Error::closed)?.begin_write().map_err(failed)?;
         let done = work(&mut transaction.open_table(ENTRIES).map_err(failed)?)?;
         transaction.commit().map_err(failed)?;
@@ -246,12 +265,18 @@ impl Storage for Redb {
         blocking(move || file.purge()).await
     }
 
+    async fn location(&self) -> Result<Option<Location>> {
+        Ok(Some(Location::new(format!("redb:{}", self.file.path.display()))))
+    }
+
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
         let file = Arc::clone(&self.file);
         // Waits for the calls that are under way, and then lets another process open the file.
-        blocking(move || file.0.write().map_err(|_| poisoned()).map(|mut database| drop(database.take())))
-            .await
+        blocking(move || {
+            file.database.write().map_err(|_| poisoned()).map(|mut database| drop(database.take()))
+        })
+        .await
     }
 }
 

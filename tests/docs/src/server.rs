@@ -6,14 +6,16 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, Recycli
 use futures_util::future::join_all;
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry,
-    Info, Key, ListOptions, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Version,
-    Versions, WriteOptions, Written, async_trait,
+    Info, Key, ListOptions, Location, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions,
+    Version, Versions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Interval, Limits, PageSize, Pager, StoreUrl, Sweeper, pages, prefix_end};
+use larder_kit::{
+    Batch, Configure, Interval, Limits, PageSize, Pager, StoreUrl, Sweeper, Timeout, pages, prefix_end,
+};
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{NoTls, Row, error::SqlState, types::ToSql};
 
-const INFO: Info = Info::minimal("example")
+const INFO: Info = Info::minimal(Config::ADAPTER)
     .with_expiry()
     .with_purge(Purge::Sweep)
     .with_versions(Versions::Unique)
@@ -33,55 +35,69 @@ pub struct Table {
     sweeper: Sweeper,
 }
 
-larder_kit::options! {
-    /// How the table is used.
+larder_kit::config! {
+    /// The configuration of a table in PostgreSQL.
     #[derive(Debug)]
-    pub struct Config {}
+    pub struct Config for "example" {
+        driver: tokio_postgres::Config,
+    }
 
-    /// The options of a URL.
-    OPTIONS {
-        /// The table. Default: `sessions`.
-        "table" => table: String = "sessions".to_owned();
-        /// The longest that a statement takes. Default: 5 seconds.
-        "timeout" => timeout: Duration = Duration::from_secs(5);
-        /// How often expired rows are removed. Default: every 60 seconds.
-        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    options {
+        /// The table.
+        table: String = "sessions";
+        /// The longest that a statement takes.
+        timeout: Timeout = "5s";
+        /// How often expired rows are removed; `off` for never.
+        sweep: Interval = "1m";
     }
 }
 
-/// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`. Further
-/// options are `timeout=5s` and `sweep=60s` (or `off`); the driver's own are allowed too.
+impl Config {
+    /// The server. The options that are left are the driver's.
+    fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
+        self.driver = url.driver_url().parse().map_err(|_| {
+            // The driver's message may quote the URL, and with it the password.
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "the URL is not one of PostgreSQL; see the driver's documentation",
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Opens the table.
+    ///
+    /// # Errors
+    ///
+    /// As the server says.
+    pub async fn connect(self) -> Result<Store> {
+        let timeout = self.timeout.get();
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(self.driver, NoTls, recycling))
+            .wait_timeout(Some(timeout))
+            .create_timeout(Some(timeout))
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .build()
+            .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
+        let name = format!("\"{}\"", self.table.replace('"', "\"\""));
+        let purge = |table: Arc<Table>| async move { table.purge_expired().await };
+        let table = Arc::new_cyclic(|table| {
+            let sweeper = Sweeper::start(Self::ADAPTER, table.clone(), self.sweep, purge);
+            Table { pool, name, timeout, sweeper }
+        });
+        table.set_up().await.map_err(Self::named)?;
+        Ok(Store::from(table as Arc<dyn Storage>))
+    }
+}
+
+/// Opens the table that `url` names: `postgres://user:password@host/database?table=sessions`, with the options of
+/// [`Config`] and the driver's own.
 ///
 /// # Errors
 ///
 /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL; otherwise as the server says.
 pub async fn connect(url: &str) -> Result<Store> {
-    let mut url = StoreUrl::parse(url)?;
-    let mut options = Config::with_defaults();
-    options.take_options(&mut url)?;
-    let Config { table, timeout, sweep } = options;
-    let config = url.to_url().parse().map_err(|_| {
-        // The driver's message may quote the URL, and with it the password.
-        Error::new(
-            ErrorKind::InvalidConfig,
-            "the URL is not one of PostgreSQL; see the driver's documentation",
-        )
-    })?;
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
-        .wait_timeout(Some(timeout))
-        .create_timeout(Some(timeout))
-        .runtime(deadpool_postgres::Runtime::Tokio1)
-        .build()
-        .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
-    let name = format!("\"{}\"", table.replace('"', "\"\""));
-    let purge = |table: Arc<Table>| async move { table.purge_expired().await };
-    let table = Arc::new_cyclic(|table| {
-        let sweeper = Sweeper::start(INFO.name, table.clone(), sweep, purge);
-        Table { pool, name, timeout, sweeper }
-    });
-    table.set_up().await?;
-    Ok(Store::from(table as Arc<dyn Storage>))
+    Config::from_url(url)?.connect().await
 }
 
 /// Whether an entry has not expired, by the server's clock.
@@ -286,6 +302,15 @@ impl Storage for Table {
         let client = self.client().await?;
         let done = timeout(self.timeout, self.query(&client, &sql, &[])).await;
         in_time(client, done).map(|rows| rows.len() as u64)
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        let client = self.client().await?;
+        let sql = "SELECT format('example:%s/%s', system_identifier, $1::text::regclass::oid) \
+                   FROM pg_control_system()";
+        let done = timeout(self.timeout, self.query(&client, sql, &[&self.name])).await;
+        let rows = in_time(client, done)?;
+        Ok(rows.first().and_then(|row| row.try_get::<_, String>(0).ok()).map(Location::new))
     }
 
     async fn close(&self) -> Result<()> {
