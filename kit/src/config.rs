@@ -1,12 +1,9 @@
 //! The configuration of an adapter, declared once.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt};
 
 use larder_core::{Error, ErrorKind, Operation, Result};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{StoreUrl, url::unknown_option};
 
@@ -125,78 +122,44 @@ pub fn invalid_option(name: &str, expects: impl fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` takes {expects}"))
 }
 
+/// A value as a URL would spell it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an option takes a text, a whole number, `true` or `false`")]
+enum Spelling {
+    Text(String),
+    Number(i64),
+    Bool(bool),
+}
+
+impl fmt::Display for Spelling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+        }
+    }
+}
+
 /// Reads a configuration from a map: `url`, and options by their names, which override those in the URL.
 #[doc(hidden)]
 pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> Result<C, D::Error> {
-    deserializer.deserialize_map(ConfigVisitor(PhantomData))
-}
-
-struct ConfigVisitor<C>(PhantomData<C>);
-
-impl<'de, C: Configure> Visitor<'de> for ConfigVisitor<C> {
-    type Value = C;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a map of options of the adapter {}", C::ADAPTER)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<C, A::Error> {
+    let mut options: BTreeMap<String, Spelling> = BTreeMap::deserialize(deserializer)?;
+    let url = options.remove("url");
+    let read = || {
         let mut config = C::default();
-        let mut options: Vec<(String, Text)> = Vec::new();
-        while let Some((name, Text(text))) = map.next_entry()? {
-            if name == "url" {
-                config.set_url(&text).map_err(invalid)?;
-            } else {
-                options.push((name, Text(text)));
-            }
+        if let Some(url) = url {
+            config.set_url(&url.to_string())?;
         }
-        for (name, Text(text)) in options {
-            if !config.set(&name, &text).map_err(invalid)? {
+        for (name, text) in options {
+            if !config.set(&name, &text.to_string())? {
                 let known = C::OPTIONS.iter().map(|option| option.name);
-                return Err(invalid(unknown_option(C::ADAPTER, &name, known)));
+                return Err(unknown_option(C::ADAPTER, &name, known));
             }
         }
         Ok(config)
-    }
-}
-
-fn invalid<E: de::Error>(error: Error) -> E {
-    E::custom(error.message())
-}
-
-/// A value as a URL would spell it.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor).map(Self)
-    }
-}
-
-struct TextVisitor;
-
-impl Visitor<'_> for TextVisitor {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, a whole number, `true` or `false`")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<String, E> {
-        Ok(value.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<String, E> {
-        Ok(value.to_string())
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<String, E> {
-        Ok(value.to_string())
-    }
+    };
+    read().map_err(|error| D::Error::custom(error.message()))
 }
 
 /// Declares the configuration of an adapter: a struct with a default and a setter for each option.
@@ -506,8 +469,8 @@ mod tests {
             (json!({ "timeout": "0s" }), "longer than zero"),
             (json!({ "timeout": 5 }), "a duration with a unit"),
             (json!({ "url": "x:h?quiet=hunter2" }), "`quiet` takes true or false"),
-            (json!({ "quiet": ["hunter2"] }), "a text, a whole number"),
-            (json!(7), "a map of options"),
+            (json!({ "quiet": ["hunter2"] }), "takes a text, a whole number"),
+            (json!(7), "expected a map"),
         ] {
             let error = read(map).unwrap_err();
             assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
