@@ -70,8 +70,16 @@ pub trait Configure: Default {
             }
         }
         self.locate(&mut url)?;
-        url.finish(Self::OPTIONS.iter().map(|option| option.name))
+        url.finish(Self::OPTIONS.iter().map(|option| option.name))?;
+        self.check_options()
     }
+
+    /// Refuses values that their options do not take, which may come from setters.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] that names the option.
+    fn check_options(&self) -> Result<()>;
 
     /// Names the adapter in an error, and connecting as what has failed.
     #[must_use]
@@ -80,40 +88,11 @@ pub trait Configure: Default {
     }
 }
 
-/// The values that an option takes.
+/// The default of an option, which `text` spells.
 #[doc(hidden)]
-#[derive(Debug)]
-pub struct Rules<T> {
-    pub parse: fn(&str) -> Option<T>,
-    pub is_valid: fn(&T) -> bool,
-    pub expects: fn() -> String,
-}
-
-impl<T> Rules<T> {
-    /// The value that `text` spells.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidConfig`] if the option does not take it.
-    pub fn parse(&self, name: &str, text: &str) -> Result<T> {
-        let value = (self.parse)(text).ok_or_else(|| invalid_option(name, (self.expects)()))?;
-        self.check(name, &value).map(|()| value)
-    }
-
-    /// Checks a value, which may come from a setter.
-    ///
-    /// # Errors
-    ///
-    /// As [`parse`](Self::parse).
-    pub fn check(&self, name: &str, value: &T) -> Result<()> {
-        if (self.is_valid)(value) { Ok(()) } else { Err(invalid_option(name, (self.expects)())) }
-    }
-
-    /// The default, which `text` spells.
-    #[must_use]
-    pub fn default(&self, text: &str) -> T {
-        (self.parse)(text).unwrap_or_else(|| unreachable!("the default of an option is one of its values"))
-    }
+#[must_use]
+pub fn default_option<T>(text: &str, parse: fn(&str) -> Option<T>) -> T {
+    parse(text).unwrap_or_else(|| unreachable!("the default of an option is one of its values"))
 }
 
 /// The error about a value that the option `name` does not take. It does not contain the value.
@@ -157,7 +136,7 @@ pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> 
                 return Err(unknown_option(C::ADAPTER, &name, known));
             }
         }
-        Ok(config)
+        config.check_options().map(|()| config)
     };
     read().map_err(|error| D::Error::custom(error.message()))
 }
@@ -175,12 +154,11 @@ pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> 
 /// The struct gets, besides [`Configure`]:
 ///
 /// - `OPTIONS`, `new`, `from_url` and the setters;
-/// - `check_options`, for its own crate, to check the values of setters;
 /// - `serde::Deserialize`, from a map with `url` and the options.
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_kit::{Interval, StoreUrl};
+/// use larder_kit::{Configure, Interval, StoreUrl};
 ///
 /// larder_kit::choices! {
 ///     /// What happens to a write that finds no room.
@@ -265,8 +243,7 @@ macro_rules! config {
                 Self {
                     $($field: Default::default(),)*
                     $($option: $crate::default_option!(
-                        $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
-                        $(, $default)?
+                        $crate::given!([$($parse)?] <$type as $crate::OptionValue>::parse) $(, $default)?
                     ),)+
                 }
             }
@@ -305,15 +282,6 @@ macro_rules! config {
                     self
                 }
             )+
-
-            /// Refuses values of setters that their options do not take.
-            pub(crate) fn check_options(&self) -> $crate::Result<()> {
-                $(
-                    $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
-                        .check(stringify!($option), &self.$option)?;
-                )+
-                Ok(())
-            }
         }
 
         impl $crate::Configure for $config {
@@ -334,13 +302,27 @@ macro_rules! config {
             fn set(&mut self, name: &str, text: &str) -> $crate::Result<bool> {
                 match name {
                     $(stringify!($option) => {
-                        self.$option =
-                            $crate::option_rules!($type $(, parse $parse)? $(, if $is_valid => $expects)?)
-                                .parse(name, text)?;
+                        let parse: fn(&str) -> Option<$type> =
+                            $crate::given!([$($parse)?] $crate::OptionValue::parse);
+                        let expects =
+                            || $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
+                        self.$option = parse(text).ok_or_else(|| $crate::invalid_option(name, expects()))?;
                     })+
                     _ => return Ok(false),
                 }
                 Ok(true)
+            }
+
+            fn check_options(&self) -> $crate::Result<()> {
+                $(
+                    let is_valid: fn(&$type) -> bool =
+                        $crate::given!([$($is_valid)?] $crate::OptionValue::is_valid);
+                    if !is_valid(&self.$option) {
+                        let expects = $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
+                        return Err($crate::invalid_option(stringify!($option), expects));
+                    }
+                )+
+                Ok(())
             }
         }
 
@@ -352,37 +334,15 @@ macro_rules! config {
     };
 }
 
-/// The [`Rules`] of an option.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! option_rules {
-    ($type:ty) => {
-        $crate::option_rules!($type, parse $crate::OptionValue::parse)
-    };
-    ($type:ty, if $is_valid:expr => $expects:expr) => {
-        $crate::option_rules!($type, parse $crate::OptionValue::parse, if $is_valid => $expects)
-    };
-    ($type:ty, parse $parse:expr) => {
-        $crate::Rules::<$type> {
-            parse: $parse,
-            is_valid: $crate::OptionValue::is_valid,
-            expects: <$type as $crate::OptionValue>::expects,
-        }
-    };
-    ($type:ty, parse $parse:expr, if $is_valid:expr => $expects:expr) => {
-        $crate::Rules::<$type> { parse: $parse, is_valid: $is_valid, expects: || $expects.to_string() }
-    };
-}
-
-/// The default of an option: a value, or `None`.
+/// The default of an option: what a text spells, or `None`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! default_option {
-    ($rules:expr) => {
+    ($parse:expr) => {
         None
     };
-    ($rules:expr, $default:literal) => {
-        $rules.default($default)
+    ($parse:expr, $default:literal) => {
+        $crate::default_option($default, $parse)
     };
 }
 

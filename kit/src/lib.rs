@@ -36,7 +36,7 @@ pub use serde;
 pub use crate::json::{check_json, json_members};
 pub use crate::{
     batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
-    config::{Configure, OptionInfo, Rules, deserialize, invalid_option},
+    config::{Configure, OptionInfo, default_option, deserialize, invalid_option},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
     options::{

@@ -84,6 +84,8 @@ impl Config {
 mod tests {
     use std::time::Duration;
 
+    use larder_kit::Configure;
+
     use super::*;
 
     #[test]
