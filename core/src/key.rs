@@ -145,22 +145,6 @@ impl FromStr for Key {
     }
 }
 
-impl TryFrom<&str> for Key {
-    type Error = Error;
-
-    fn try_from(text: &str) -> Result<Self> {
-        Self::new(text)
-    }
-}
-
-impl TryFrom<String> for Key {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        Self::new(text)
-    }
-}
-
 impl AsRef<str> for Key {
     fn as_ref(&self) -> &str {
         &self.0
@@ -196,7 +180,7 @@ mod tests {
         assert!(Key::new("é".repeat(256)).is_ok());
         for refused in [String::new(), "k".repeat(513), "é".repeat(257)] {
             assert_eq!(Key::new(&refused).unwrap_err().kind(), ErrorKind::InvalidKey);
-            assert_eq!(Key::try_from(refused).unwrap_err().kind(), ErrorKind::InvalidKey);
+            assert_eq!(refused.parse::<Key>().unwrap_err().kind(), ErrorKind::InvalidKey);
         }
     }
 

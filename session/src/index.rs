@@ -24,7 +24,7 @@ pub(crate) fn begin(prefix: &str, owner: &str) -> String {
 }
 
 pub(crate) fn entry(prefix: &str, owner: &str, key: &Key) -> Result<Key> {
-    Key::try_from(begin(prefix, owner) + key.as_str())
+    Key::new(begin(prefix, owner) + key.as_str())
 }
 
 /// The index says that the session at `key` is `owner`'s, for as long as the session lives. To be called

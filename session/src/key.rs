@@ -57,7 +57,7 @@ impl SessionKey {
                 Err(invalid("there is no session here: the session key is empty"))
             }
             Repr::Text(text) => {
-                let key = Key::try_from([prefix, text].concat())?;
+                let key = Key::new([prefix, text].concat())?;
                 if key.as_str().starts_with(RESERVED) {
                     return Err(invalid(format!(
                         "keys that begin with `{RESERVED}` are Larder's own; give the sessions a prefix"

@@ -133,7 +133,7 @@ impl Queue {
             return (storage, key.clone());
         }
         // A key that is too long for the store is never read.
-        (storage, Key::try_from(format!("{namespace}{key}")).unwrap_or_else(|_| key.clone()))
+        (storage, Key::new(format!("{namespace}{key}")).unwrap_or_else(|_| key.clone()))
     }
 
     /// Waits for its turn.

@@ -417,7 +417,7 @@ impl Store {
         if self.shared.namespace.is_empty() {
             return Ok(Cow::Borrowed(key));
         }
-        Key::try_from(format!("{}{key}", self.shared.namespace)).map(Cow::Owned)
+        Key::new(format!("{}{key}", self.shared.namespace)).map(Cow::Owned)
     }
 
     fn check_read(&self, options: &ReadOptions) -> Result<()> {

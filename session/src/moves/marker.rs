@@ -105,7 +105,7 @@ impl Payload {
         let timer = match left {
             Expiry::Never => None,
             Expiry::After(_) => {
-                let timer = Key::try_from(format!("{RESERVED}move:{}", new_id()))?;
+                let timer = Key::new(format!("{RESERVED}move:{}", new_id()))?;
                 store.write(&timer, Bytes::from_static(b"true")).expiry(left).await?;
                 Some(timer.as_str().to_owned())
             }
