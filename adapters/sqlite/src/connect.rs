@@ -11,10 +11,10 @@ use larder_kit::{GroupCommit, Interval, Sweeper};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
-    config::{Mode, NAME, Source, SqliteBuilder, ValueFormat, invalid, named},
-    connections::Connections,
+    config::{self, Mode, NAME, SqliteBuilder, ValueFormat, invalid, named},
     error::{cannot_write, cause, from_driver, is_locked},
     file::{self, OpenedFile},
+    pool::{Connections, MAX_READERS, Source},
     schema,
     sql::{MAX_ROWS, Sql},
     table::SqliteStorage,
@@ -72,6 +72,12 @@ impl SqliteBuilder {
 async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
     schema::check_name(&builder.table)?;
     builder.check_options()?;
+    let (connections, in_memory) = connections(builder).await?;
+    if let Err(error) = prepare(&connections, builder).await {
+        // Awaited, so that the files beside the database are gone when the caller gets the error.
+        let _ = connections.close().await;
+        return Err(error);
+    }
     let info = Info::minimal(NAME)
         .with_expiry()
         .with_versions(Versions::Unique)
@@ -79,13 +85,7 @@ async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
         .with_purge(Purge::Sweep)
         .with_values(if builder.values == ValueFormat::Json { Values::JsonText } else { Values::Bytes })
         .with_max_value(MAX_VALUE);
-    let (connections, in_memory) = connections(builder).await?;
     let info = if in_memory { info } else { info.with_persistence().with_sharing() };
-    if let Err(error) = prepare(&connections, builder).await {
-        // Awaited, so that the files beside the database are gone when the caller gets the error.
-        let _ = connections.close().await;
-        return Err(error);
-    }
     let sql = Sql::new(&builder.table, builder.values);
     let every = if builder.only_looks() { Interval::OFF } else { builder.sweep };
     let purge = |storage: Arc<SqliteStorage>| async move { storage.purge_expired().await };
@@ -99,62 +99,65 @@ async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
 async fn connections(builder: &SqliteBuilder) -> Result<(Connections, bool)> {
     match &builder.source {
         None => Err(invalid("the builder needs a database: name a file, memory or a pool")),
-        Some(Source::Pool(pool)) => {
+        Some(config::Source::Pool(pool)) => {
             let mut connection = pool.acquire().await.map_err(from_driver)?;
             let file = schema::file(&mut connection).await?;
             let in_memory = file.is_none();
             // If the pool's files are not those of the file system, they cannot be watched.
             let opened = file.and_then(|path| OpenedFile::new(path.into(), false).ok());
-            Ok((Connections::pool(pool, opened), in_memory))
+            Ok((Connections::new(Source::Pool(pool.clone()), None, MAX_READERS, opened), in_memory))
         }
-        Some(Source::Memory) => {
+        Some(config::Source::Memory) => {
             let options = builder.connect_options().in_memory(true);
             let connection = options.connect().await.map_err(from_driver)?;
-            Ok((Connections::memory(connection), true))
+            Ok((Connections::new(Source::Memory, Some(connection), 0, None), true))
         }
-        Some(Source::File(path)) => {
+        Some(config::Source::File(path)) => {
             // Resolved once: a later connection must open the same file.
             let path = std::path::absolute(path)
                 .map_err(|error| invalid("the path does not name a file").with_source(error))?;
-            Ok((open_file(builder, path).await?, false))
+            let (options, writer, opened) = open_file(builder, path).await?;
+            let source = Source::File(Box::new(options));
+            Ok((Connections::new(source, Some(writer), builder.readers, Some(opened)), false))
         }
     }
 }
 
-/// Opens the file for the first time. Only this makes one.
-async fn open_file(builder: &SqliteBuilder, path: PathBuf) -> Result<Connections> {
+/// Opens the file for the first time. Only this makes one. Returns how to open it again, too.
+async fn open_file(
+    builder: &SqliteBuilder,
+    path: PathBuf,
+) -> Result<(SqliteConnectOptions, SqliteConnection, OpenedFile)> {
     let looks = builder.only_looks();
     if builder.mode == Mode::Create && builder.setup && !looks {
         file::create(&path, builder.permissions)?;
     }
     // Before the connection, to notice a file that takes its place in between.
-    let opened = OpenedFile::new(path.clone(), false)?;
-    let options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
-    let error = match connect_and_read(&options).await {
-        Ok(connection) => {
-            opened.check()?;
-            return Ok(Connections::file(options, connection, opened, builder.readers));
+    let mut opened = OpenedFile::new(path.clone(), false)?;
+    let mut options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
+    let connection = match connect_and_read(&options).await {
+        Err(error) if cannot_write(&error) && path.is_file() => {
+            // The database is in write-ahead mode, and SQLite can neither find nor make its log. Without a
+            // log there is only the file to read.
+            if !looks {
+                let message = "the database or its directory is read-only; `mode=ro` reads it";
+                return Err(Error::new(ErrorKind::PermissionDenied, message).with_source(cause(error)));
+            }
+            opened = OpenedFile::new(path.clone(), true)?;
+            if file::has_log(&path) {
+                let message = "a write-ahead log with a part of the database is beside it, and SQLite cannot read the \
+                               two in a directory that it cannot write: close the database where it was written, or \
+                               copy all of its files to a directory that can be written";
+                return Err(invalid(message).with_source(cause(error)));
+            }
+            options = options.read_only(true).immutable(true);
+            connect_and_read(&options).await
         }
-        Err(error) if cannot_write(&error) && path.is_file() => error,
-        Err(error) => return Err(from_driver(error)),
+        connected => connected,
     };
-    // The database is in write-ahead mode, and SQLite can neither find nor make its log. Without a
-    // log there is only the file to read.
-    if !looks {
-        let message = "the database or its directory is read-only; `mode=ro` reads it";
-        return Err(Error::new(ErrorKind::PermissionDenied, message).with_source(cause(error)));
-    }
-    let opened = OpenedFile::new(path.clone(), true)?;
-    if file::has_log(&path) {
-        let message = "a write-ahead log with a part of the database is beside it, and SQLite cannot read the two in a \
-                       directory that it cannot write: close the database where it was written, or copy all of its \
-                       files to a directory that can be written";
-        return Err(invalid(message).with_source(cause(error)));
-    }
-    let options = options.read_only(true).immutable(true);
-    let connection = connect_and_read(&options).await.map_err(from_driver)?;
+    let connection = connection.map_err(from_driver)?;
     opened.check()?;
-    Ok(Connections::file(options, connection, opened, builder.readers))
+    Ok((options, connection, opened))
 }
 
 /// Connects, and reads the schema: a connection touches the files only when it is used.
@@ -175,7 +178,7 @@ async fn prepare(connections: &Connections, builder: &SqliteBuilder) -> Result<(
         return Err(schema::missing(&builder.table, looks));
     }
     // A database of another program keeps the mode that the program chose, and so does one of a pool.
-    let is_file = matches!(builder.source, Some(Source::File(_)));
+    let is_file = matches!(builder.source, Some(config::Source::File(_)));
     if is_file && !looks && !schema::has_other_tables(connection, &builder.table).await? {
         use_wal(connection, builder.busy_timeout).await?;
     }

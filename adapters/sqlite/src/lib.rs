@@ -113,12 +113,13 @@
 //! in memory several times while it is written. An in-memory database belongs to its handle (and the
 //! handle's clones) and is gone with it.
 
+mod batch;
 mod config;
 mod connect;
-mod connections;
 mod error;
 mod file;
 mod listing;
+mod pool;
 mod schema;
 mod sql;
 mod storage;

@@ -32,10 +32,8 @@ pub(crate) struct Listing {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
     Texts,
-    /// Their keys are blobs, which no range of texts includes.
-    Blobs,
-    /// They have no key, and no range includes them.
-    Nulls,
+    /// Their keys are blobs, or null, which no range of texts includes.
+    Others,
     End,
 }
 
@@ -58,9 +56,9 @@ impl Listing {
     async fn page(&self, sql: &SqlStr, limit: usize) -> Result<Vec<Found>> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let call = sqlx::query(sql.clone()).bind(&self.from).bind(self.end.as_deref()).bind(limit);
+        let key = |row: &SqliteRow| row.try_get_unchecked::<Option<_>, _>(row.len() - 1).map_err(from_driver);
         let rows = self.storage.fetch(call).await?.into_iter();
-        rows.map(|row| Ok((row.try_get_unchecked(row.len() - 1).map_err(from_driver)?, Ok(Some(row)))))
-            .collect()
+        rows.map(|row| Ok((key(&row)?.unwrap_or_default(), Ok(Some(row))))).collect()
     }
 
     /// Reads a page of which a row is damaged: the keys from their index, and each row on its own.
@@ -78,8 +76,9 @@ impl Listing {
     }
 
     fn entry(&self, (key, row): Found) -> Result<Option<Entry>> {
-        if self.rows == Rows::Blobs {
-            return Err(not_text().with_stored_name(key));
+        if self.rows == Rows::Others {
+            let message = "there is a row whose key is not text; it is left alone";
+            return Err(Error::new(ErrorKind::InvalidKey, message).with_stored_name(key));
         }
         let key = stored_key(key)?;
         let Some(row) = row.map_err(|error| error.with_key(&key))? else { return Ok(None) };
@@ -97,12 +96,7 @@ impl Pager for Listing {
         let page = match self.rows {
             Rows::Texts if self.options.values => &sql.entries,
             Rows::Texts => &sql.keys,
-            Rows::Blobs => &sql.blobs,
-            Rows::Nulls => {
-                self.rows = Rows::End;
-                let rows = self.storage.fetch(sqlx::query(sql.nulls.clone())).await?;
-                return Ok(Some(rows.iter().map(|_| Err(not_text())).collect()));
-            }
+            Rows::Others => &sql.others,
             Rows::End => return Ok(None),
         };
         let limit = self.options.page(self.size.entries());
@@ -113,16 +107,12 @@ impl Pager for Listing {
             found => found?,
         };
         let count = found.len();
-        let full = found.last().filter(|_| count == limit).map(|(last, _)| next(last));
+        let full = found.last().filter(|_| count >= limit).map(|(last, _)| next(last));
         let entries: Vec<_> = found.into_iter().filter_map(|found| self.entry(found).transpose()).collect();
         let records = entries.iter().flatten().filter_map(|entry| entry.record.as_ref());
         self.size.adapt(count, records.map(|record| record.value.len()).sum());
         self.from = full.unwrap_or_else(|| {
-            self.rows = match self.rows {
-                Rows::Texts => Rows::Blobs,
-                Rows::Blobs if self.options.prefix.is_empty() => Rows::Nulls,
-                _ => Rows::End,
-            };
+            self.rows = if self.rows == Rows::Texts { Rows::Others } else { Rows::End };
             self.options.prefix.clone().into_bytes()
         });
         Ok(Some(entries))
@@ -132,8 +122,4 @@ impl Pager for Listing {
 /// The key that follows this one, in the order of their bytes.
 fn next(key: &[u8]) -> Vec<u8> {
     [key, b"\0"].concat()
-}
-
-fn not_text() -> Error {
-    Error::new(ErrorKind::InvalidKey, "there is a row whose key is not text; it is left alone")
 }

@@ -40,10 +40,9 @@ pub(crate) struct Sql {
     pub(crate) entries: SqlStr,
     /// The keys by their index, expired ones included, which reads no row.
     pub(crate) index: SqlStr,
-    /// The keys that are blobs, and so not keys of Larder's.
-    pub(crate) blobs: SqlStr,
-    /// The rows that have no key.
-    pub(crate) nulls: SqlStr,
+    /// The keys that are not texts, and so not keys of Larder's: blobs and, with the first page of all of
+    /// them, those that are null.
+    pub(crate) others: SqlStr,
     pub(crate) purge: SqlStr,
 }
 
@@ -66,7 +65,7 @@ impl Sql {
         // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
         let key = "CAST(key AS BLOB)";
         let page = |columns: &str, range: &str, live: &str| {
-            sql(format!("SELECT {columns} FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT ?3"))
+            format!("SELECT {columns} FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT ?3")
         };
         // Every text is less than a blob.
         let texts = "key >= CAST(?1 AS TEXT) AND key < coalesce(?2, x'')";
@@ -98,11 +97,13 @@ impl Sql {
             delete: sql(format!("DELETE FROM {table} WHERE {at} AND {live}")),
             delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {live} RETURNING key")),
             touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?4 WHERE {at} AND {live}")),
-            keys: page(key, texts, live),
-            entries: page(&format!("value, version, {left}, {key}"), texts, live),
-            index: page(key, texts, "TRUE"),
-            blobs: page("key", blobs, live),
-            nulls: sql(format!("SELECT 1 FROM {table} WHERE key IS NULL AND {live}")),
+            keys: sql(page(key, texts, live)),
+            entries: sql(page(&format!("value, version, {left}, {key}"), texts, live)),
+            index: sql(page(key, texts, "TRUE")),
+            others: sql(format!(
+                "SELECT key FROM {table} WHERE ?1 = x'' AND key IS NULL AND {live} UNION ALL SELECT * FROM ({})",
+                page("key", blobs, live)
+            )),
             purge: sql(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
             )),
@@ -159,6 +160,11 @@ fn token(version: &Version) -> Option<i64> {
 /// The time to live as a statement adds it to the present, in milliseconds; `None` for never.
 pub(crate) fn ttl(expiry: Expiry) -> Option<i64> {
     expiry.deadline(0)
+}
+
+/// A JSON array of the keys.
+pub(crate) fn names<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
+    serde_json::Value::from_iter(keys).to_string()
 }
 
 /// `name` as an identifier, whatever is in it.

@@ -4,31 +4,20 @@ use std::{fmt, slice, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, WriteOptions, Written, async_trait,
+    ReadOptions, Record, Result, Storage, TouchOptions, Version, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, check_json, pages, read_chunks, side_by_side};
+use larder_kit::{pages, read_chunks};
 
 use crate::{
+    batch,
     listing::Listing,
-    sql::MAX_ROWS,
     table::{SqliteStorage, record},
 };
 
 /// How many keys one statement reads at most.
 const MAX_KEYS: usize = 512;
-/// How much one transaction changes at most.
-const LIMITS: Limits = Limits { entries: MAX_ROWS, bytes: 8 << 20 };
 /// How many rows one statement purges at most, so that others get to write in between.
 const MAX_PURGED: u32 = 1_000;
-
-impl SqliteStorage {
-    fn check(&self, action: &Action) -> Result<()> {
-        match action {
-            Action::Put(value, _) if self.info.values == Values::JsonText => check_json(value),
-            _ => Ok(()),
-        }
-    }
-}
 
 #[async_trait]
 impl Storage for SqliteStorage {
@@ -61,23 +50,18 @@ impl Storage for SqliteStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, MAX_KEYS, 1, |chunk| self.read_together(chunk, options)).await
+        let mut results = read_chunks(keys, MAX_KEYS, 1, |chunk| self.read_together(chunk, options)).await;
+        for (key, result) in keys.iter().zip(&mut results) {
+            // A damaged page fails all the rows that are read together with one of its own.
+            if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+                *result = self.read(key, options).await;
+            }
+        }
+        results
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut batch = Batch::checked(changes, LIMITS, |change| self.check(&change.action));
-        while let Some(round) = batch.next_round() {
-            let changes = round.changes();
-            let outcome = match self.change_together(changes).await {
-                Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {
-                    let alone = changes.iter().map(|change| change.clone().apply_to(self));
-                    Ok(side_by_side(alone, 1).await)
-                }
-                outcome => outcome,
-            };
-            batch.done(round, outcome);
-        }
-        batch.into_results()
+        batch::apply(self, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -106,18 +90,8 @@ impl Storage for SqliteStorage {
     }
 }
 
-/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
-/// or for the page that its row is in.
-fn blames_a_change(kind: ErrorKind) -> bool {
-    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
-    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
-}
-
 impl fmt::Debug for SqliteStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStorage")
-            .field("info", &self.info)
-            .field("sweeper", &self.sweeper)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteStorage").field("info", &self.info).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,115 @@
+//! Batches of changes.
+
+use std::{collections::HashSet, mem};
+
+use larder_core::{Action, Applied, Change, ErrorKind, Result, Version, Written};
+use larder_kit::{Batch, Limits, is_bulk, side_by_side};
+use sqlx::{Connection, Row as _, SqliteConnection};
+
+use crate::{
+    sql::{MAX_ROWS, Row, Sql, names},
+    table::{SqliteStorage, held},
+};
+
+/// How much one transaction changes at most.
+const LIMITS: Limits = Limits { entries: MAX_ROWS, bytes: 8 << 20 };
+
+pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<Result<Applied>> {
+    let mut batch = Batch::checked(changes, LIMITS, |change| storage.check(&change.action));
+    while let Some(round) = batch.next_round() {
+        let changes = round.changes();
+        let outcome = match change_together(storage, changes).await {
+            Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {
+                let alone = changes.iter().map(|change| change.clone().apply_to(storage));
+                Ok(side_by_side(alone, 1).await)
+            }
+            outcome => outcome,
+        };
+        batch.done(round, outcome);
+    }
+    batch.into_results()
+}
+
+/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
+/// or for the page that its row is in.
+fn blames_a_change(kind: ErrorKind) -> bool {
+    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
+    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
+}
+
+/// Makes changes of different keys: with one statement if that can make them, and otherwise in one
+/// transaction.
+async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+    let bulk = |change: &Change| is_bulk(change).then_some(mem::discriminant(&change.action));
+    let one = changes.windows(2).all(|pair| bulk(&pair[0]).is_some() && bulk(&pair[0]) == bulk(&pair[1]));
+    let mut checkout = storage.writer().await?;
+    let connection = checkout.connection()?;
+    let outcome = if one {
+        run(&storage.sql, changes, connection).await
+    } else {
+        run_in_transaction(&storage.sql, changes, connection).await
+    };
+    checkout.end(outcome)
+}
+
+async fn run_in_transaction(
+    sql: &Sql,
+    changes: &[Change],
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Result<Applied>>, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let outcome = run(sql, changes, &mut transaction).await;
+    if outcome.is_ok() {
+        transaction.commit().await?;
+    } else {
+        // After some errors SQLite has rolled back by itself, and the driver could not: it gets a
+        // transaction to roll back. If there still is one, this `BEGIN` fails and changes nothing.
+        let _ = sqlx::query("BEGIN").execute(&mut *transaction).await;
+        let _ = transaction.rollback().await;
+    }
+    outcome
+}
+
+/// Makes changes of different keys; an error if the database refuses a statement.
+async fn run(
+    sql: &Sql,
+    changes: &[Change],
+    connection: &mut SqliteConnection,
+) -> Result<Vec<Result<Applied>>, sqlx::Error> {
+    let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
+    let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
+    for (change, version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
+        match &change.action {
+            Action::Put(value, expiry) => puts.push((change.key.as_str(), value, *expiry, version)),
+            _ => deletes.push(change.key.as_str()),
+        }
+    }
+    if !puts.is_empty() {
+        sql.upsert(&puts).execute(&mut *connection).await?;
+    }
+    let mut deleted: HashSet<String> = HashSet::new();
+    if !deletes.is_empty() {
+        let call = sqlx::query(sql.delete_many.clone()).bind(names(deletes));
+        for row in call.fetch_all(&mut *connection).await? {
+            deleted.insert(row.try_get_unchecked(0)?);
+        }
+    }
+    let mut results = Vec::with_capacity(changes.len());
+    for (change, version) in changes.iter().zip(versions) {
+        let Change { key, action, condition, .. } = change;
+        let changed = match action {
+            Action::Put(..) if is_bulk(change) => true,
+            Action::Delete if is_bulk(change) => deleted.contains(key.as_str()),
+            _ => {
+                let call = sql.change(key, action.clone(), condition, Some(&version));
+                call.execute(&mut *connection).await?.rows_affected() > 0
+            }
+        };
+        results.push(held(changed, condition).map(|changed| match action {
+            Action::Put(..) => Applied::Put(Written::at(version)),
+            Action::Delete => Applied::Deleted(changed),
+            Action::Touch(_) => Applied::Touched(changed),
+        }));
+    }
+    Ok(results)
+}
