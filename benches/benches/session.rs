@@ -5,7 +5,6 @@ use larder_benches::{Group, KEYS, RUNTIME, TASKS, key};
 use larder_core::{Condition, Key, ReadOptions, Store, WriteOptions};
 use larder_memory::MemoryStorage;
 use larder_session::Sessions;
-use larder_sqlite::SqliteStorage;
 use serde::{Deserialize, Serialize};
 
 /// A middling session, about 512 bytes of JSON.
@@ -67,7 +66,7 @@ fn session(criterion: &mut Criterion) {
     let memory = Store::from(MemoryStorage::new());
     let home = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", home.path().join("sessions.db").display());
-    let sqlite = RUNTIME.block_on(SqliteStorage::connect(&url)).unwrap();
+    let sqlite = RUNTIME.block_on(larder_sqlite::connect(&url)).unwrap();
     updates(criterion, "memory", &memory);
     updates(criterion, "sqlite", &sqlite);
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fill, fresh, key, peers};
-use larder_sqlite::SqliteStorage;
 use sqlx::{
     Row,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
@@ -31,7 +30,7 @@ fn with(criterion: &mut Criterion, synchronous: &'static str) {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name);
     let url = format!("sqlite:{}?synchronous={synchronous}", path("ours.db").display());
-    let ours = RUNTIME.block_on(SqliteStorage::connect(&url)).unwrap();
+    let ours = RUNTIME.block_on(larder_sqlite::connect(&url)).unwrap();
 
     let raw = RUNTIME.block_on(async {
         let options = SqliteConnectOptions::new()

@@ -94,9 +94,9 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "file")]
         ("file", Intent::Look) => larder_file::open_existing(url).await,
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Use) => larder_sqlite::SqliteStorage::connect(url).await,
+        ("sqlite", Intent::Use) => larder_sqlite::connect(url).await,
         #[cfg(feature = "sqlite")]
-        ("sqlite", Intent::Look) => larder_sqlite::SqliteStorage::connect_existing(url).await,
+        ("sqlite", Intent::Look) => larder_sqlite::Config::from_url(url)?.existing().connect().await,
         #[cfg(feature = "postgres")]
         ("postgres", Intent::Use) => larder_postgres::PostgresStorage::connect(url).await,
         #[cfg(feature = "postgres")]

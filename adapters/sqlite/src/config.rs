@@ -1,15 +1,13 @@
 //! The options, in code and in a URL.
 
-use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
-use larder_core::{Error, ErrorKind, Operation, Result};
-use larder_kit::{Interval, Permissions, StoreUrl};
+use larder_core::{Error, ErrorKind, Result};
+use larder_kit::{Configure, Interval, Permissions, StoreUrl, ValueFormat};
 use sqlx::{
     ConnectOptions, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-
-pub(crate) const NAME: &str = "sqlite";
 
 /// The longest busy timeout, which SQLite counts in milliseconds of 31 bits: about 24 days.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
@@ -29,7 +27,7 @@ larder_kit::choices! {
 }
 
 larder_kit::choices! {
-    /// When SQLite waits for the disk; see the crate's documentation.
+    /// When SQLite waits for the disk. A commit survives the death of the process with each of these.
     pub enum Synchronous {
         /// Never. A power cut may corrupt the database.
         "off" => Off,
@@ -41,142 +39,102 @@ larder_kit::choices! {
     }
 }
 
-larder_kit::choices! {
-    /// The values that the column `value` holds.
-    pub enum ValueFormat {
-        /// Any bytes, as `BLOB`.
-        #[default]
-        "blob" => Blob,
-        /// JSON as `TEXT`, for SQLite's JSON functions. Other values are
-        /// [`InvalidValue`](ErrorKind::InvalidValue) errors.
-        "json" => Json,
-    }
-}
-
-impl ValueFormat {
-    /// The type of the column `value`.
-    pub(crate) const fn column_type(self) -> &'static str {
-        match self {
-            Self::Blob => "BLOB",
-            Self::Json => "TEXT",
-        }
-    }
-}
-
 /// Where the database is.
-#[derive(Clone)]
-pub(crate) enum Source {
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
     Memory,
     File(PathBuf),
     Pool(SqlitePool),
 }
 
-larder_kit::options! {
-    /// Opens a store in an SQLite database.
+larder_kit::config! {
+    /// The configuration of a store in an SQLite database, whose place is a URL, [a file](Config::file),
+    /// [memory](Config::in_memory) or [a pool](Config::connect_with).
     ///
     /// ```
     /// # async fn connect() -> larder_core::Result<()> {
-    /// use larder_sqlite::{SqliteStorage, Synchronous};
+    /// use larder_sqlite::{Config, Synchronous};
     ///
-    /// let store = SqliteStorage::builder()
-    ///     .file("sessions.db")
-    ///     .table("bot sessions")
-    ///     .synchronous(Synchronous::Normal)
-    ///     .connect()
-    ///     .await?;
+    /// let config = Config::new().file("sessions.db").table("bot sessions").synchronous(Synchronous::Normal);
+    /// let store = config.connect().await?;
     /// # Ok(())
     /// # }
     /// ```
     #[derive(Clone, Debug)]
-    pub struct SqliteBuilder {
-        source: Option<Source>,
+    pub struct Config for "sqlite" {
+        place: Option<Place>,
         existing: bool,
     }
 
-    /// The options that a `sqlite:` URL takes.
-    OPTIONS {
-        /// The table. Any name will do; it is quoted. Default: `larder`.
-        "table" => table: String = "larder".to_owned();
-        /// The values that the column `value` holds. Default: any bytes.
-        "values" => values: ValueFormat = ValueFormat::Blob;
-        /// Whether to make the table and its index if they are not there. The shape of a table that is there
-        /// is checked either way. Default: `true`.
-        "setup" => setup: bool = true;
-        /// How the file is opened. Has no effect on a pool of your own, nor in memory.
-        "mode" => mode: Mode = Mode::Create;
-        /// The permissions of a database file that is made, such as `0o660`. Its owner must be allowed to
-        /// read and write it. SQLite gives the files that it makes beside it (`-wal`, `-shm`) the same. A
-        /// file that is there keeps its permissions. Has no effect on Windows. Default: `0o600`.
-        "permissions" => permissions: Option<Permissions> = None;
-        /// When SQLite waits for the disk. Has no effect on a pool of your own.
-        "synchronous" => synchronous: Synchronous = Synchronous::Full;
-        /// How long to wait for another connection or process that is writing. Has no effect on a pool of
-        /// your own. Default: 5 seconds.
-        "busy_timeout" => busy_timeout: Duration = Duration::from_secs(5);
-        /// How many connections are opened for reading, at most; at least one. Each has a thread. Has no
-        /// effect on a pool of your own, nor in memory. Default: 4.
-        "readers" => readers: u32 = 4;
-        /// How often expired rows are removed; `None` for never. Default: 60 seconds.
-        "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
+    options {
+        /// The table, of any name; it is quoted.
+        table: String = "larder",
+            if |table| is_table_name(table) => "a name without NUL that does not begin with `sqlite_`";
+        /// The values that the store holds: `bytes` for any, in a `BLOB`, or `json` for JSON only, as `TEXT` for
+        /// SQLite's JSON functions.
+        values: ValueFormat = "bytes";
+        /// Whether to make the table and its index if they are not there. The shape of a table that is there is
+        /// checked either way.
+        setup: bool = "true";
+        /// How a file is opened: `rwc` makes it if it is not there, `rw` does not, and `ro` only reads.
+        mode: Mode = "rwc";
+        /// The permissions of a file that is made, in octal, from `0600` to `0666`. A file that is there keeps its
+        /// own.
+        permissions: Option<Permissions>, unset "`0600`";
+        /// When SQLite waits for the disk. A commit survives the death of the process with each value. With `full`
+        /// it survives a power cut, too; with `normal` a power cut may take the last commits; with `off` it may
+        /// corrupt the file. A pool of the caller keeps its own setting.
+        synchronous: Synchronous = "full";
+        /// How long to wait for another connection or process that is writing. A pool of the caller keeps its own
+        /// setting.
+        busy_timeout: Duration = "5s";
+        /// The number of connections for reading, at most, which are opened as they are needed. A pool of the
+        /// caller has limits of its own.
+        readers: u32 = "4";
+        /// How often expired rows are removed; `off` for never.
+        sweep: Interval = "1m";
     }
 }
 
-impl SqliteBuilder {
-    /// The defaults. The database still has to be named: a [file](SqliteBuilder::file),
-    /// [memory](SqliteBuilder::in_memory) or a [pool](SqliteBuilder::pool).
-    #[must_use]
-    pub fn new() -> Self {
-        Self::with_defaults(None, false)
-    }
-
-    /// The options that a URL asks for.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is not a `sqlite:` URL, names no file, or has an
-    /// option that does not exist or does not parse.
-    pub fn from_url(url: &str) -> Result<Self> {
-        Self::parse(url).map_err(named)
-    }
-
-    fn parse(url: &str) -> Result<Self> {
-        let mut url = StoreUrl::parse(url)?;
-        if url.scheme() != NAME {
+impl Config {
+    fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
+        if url.scheme() != Self::ADAPTER {
             return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
         }
-        let mut builder = Self { source: Some(source(&url)?), ..Self::new() };
-        builder.take_options(&mut url)?;
-        url.finish(OPTIONS)?;
-        Ok(builder)
+        let rest = url.rest();
+        if matches!(rest, ":memory:" | "//:memory:") {
+            self.place = Some(Place::Memory);
+            return Ok(());
+        }
+        // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
+        let path = match rest.strip_prefix("//").filter(|path| !path.starts_with('/')) {
+            Some(relative) => StoreUrl::parse(&format!("sqlite:{relative}"))?.path()?,
+            None => url.path()?,
+        };
+        if path.is_empty() {
+            return Err(invalid("the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`"));
+        }
+        self.place = Some(Place::File(path.into()));
+        Ok(())
     }
 
     /// The database in this file.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.source = Some(Source::File(path.into()));
+        self.place = Some(Place::File(path.into()));
         self
     }
 
     /// A database in memory, on one connection, gone with the store.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
-        self.source = Some(Source::Memory);
-        self
-    }
-
-    /// The database of your own pool. It is never closed, no connection is opened beside it, and its
-    /// settings (journal mode, synchronous, busy timeout) are left as they are. Each of its
-    /// connections must see the same database, which `sqlite::memory:` with more than one
-    /// connection does not.
-    #[must_use]
-    pub fn pool(mut self, pool: SqlitePool) -> Self {
-        self.source = Some(Source::Pool(pool));
+        self.place = Some(Place::Memory);
         self
     }
 
     /// Opens only what is there: makes no file, table or index, changes no journal mode, and removes no
-    /// expired rows by itself. [`connect`](SqliteBuilder::connect) fails if there is no such file or
-    /// table. Reads work without the right to write; writes work with it.
+    /// expired rows by itself. [`connect`](Config::connect) fails if there is no such file or table. Reads
+    /// work without the right to write; writes work with it.
     #[must_use]
     pub const fn existing(mut self) -> Self {
         self.existing = true;
@@ -200,74 +158,46 @@ impl SqliteBuilder {
 
     /// Whether the database and its schema stay as they are.
     pub(crate) fn only_looks(&self) -> bool {
-        self.existing || self.mode == Mode::ReadOnly && matches!(self.source, Some(Source::File(_)))
+        self.existing || self.mode == Mode::ReadOnly && matches!(self.place, Some(Place::File(_)))
+    }
+
+    /// The type of the column `value`.
+    pub(crate) fn column_type(&self) -> &'static str {
+        if self.values == ValueFormat::Json { "TEXT" } else { "BLOB" }
     }
 }
 
-impl Default for SqliteBuilder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options of a pool may include a key.
-        f.write_str(match self {
-            Self::Memory => "Memory",
-            Self::File(_) => "File",
-            Self::Pool(_) => "Pool",
-        })
-    }
-}
-
-/// The database that a URL names.
-fn source(url: &StoreUrl) -> Result<Source> {
-    let rest = url.rest();
-    if matches!(rest, ":memory:" | "//:memory:") {
-        return Ok(Source::Memory);
-    }
-    // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
-    let path = match rest.strip_prefix("//").filter(|path| !path.starts_with('/')) {
-        Some(relative) => StoreUrl::parse(&format!("{NAME}:{relative}"))?.path()?,
-        None => url.path()?,
-    };
-    if path.is_empty() {
-        return Err(invalid("the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`"));
-    }
-    Ok(Source::File(path.into()))
+fn is_table_name(name: &str) -> bool {
+    // Names of SQLite's own tables.
+    let reserved = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+    !name.is_empty() && !name.contains('\0') && !reserved
 }
 
 pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
-/// The error of an attempt to connect, before there is a store.
-pub(crate) fn named(error: Error) -> Error {
-    error.with_adapter(NAME).with_operation(Operation::Connect)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source_of(url: &str) -> String {
-        match SqliteBuilder::from_url(url).unwrap().source.unwrap() {
-            Source::Memory => ":memory:".to_owned(),
-            Source::File(path) => path.to_str().unwrap().to_owned(),
-            Source::Pool(_) => unreachable!(),
+    fn place_of(url: &str) -> String {
+        match Config::from_url(url).unwrap().place.unwrap() {
+            Place::Memory => ":memory:".to_owned(),
+            Place::File(path) => path.to_str().unwrap().to_owned(),
+            Place::Pool(_) => unreachable!(),
         }
     }
 
     #[test]
     fn urls() {
-        assert_eq!(source_of("sqlite::memory:"), ":memory:");
-        assert_eq!(source_of("sqlite://:memory:"), ":memory:");
-        assert_eq!(source_of("sqlite:a/b.db"), "a/b.db");
-        assert_eq!(source_of("sqlite://a/b.db"), "a/b.db");
-        assert_eq!(source_of("sqlite:/a/b.db"), "/a/b.db");
-        assert_eq!(source_of("sqlite:///a/b.db"), "/a/b.db");
-        assert_eq!(source_of("SQLite:what%3F.db?mode=rw"), "what?.db");
+        assert_eq!(place_of("sqlite::memory:"), ":memory:");
+        assert_eq!(place_of("sqlite://:memory:"), ":memory:");
+        assert_eq!(place_of("sqlite:a/b.db"), "a/b.db");
+        assert_eq!(place_of("sqlite://a/b.db"), "a/b.db");
+        assert_eq!(place_of("sqlite:/a/b.db"), "/a/b.db");
+        assert_eq!(place_of("sqlite:///a/b.db"), "/a/b.db");
+        assert_eq!(place_of("SQLite:what%3F.db?mode=rw"), "what?.db");
         for url in [
             "sqlite:",
             "sqlite://",
@@ -277,7 +207,7 @@ mod tests {
             "sqlite:x?sweep=1",
             "sqlite:x?sweep=0s",
         ] {
-            assert_eq!(SqliteBuilder::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
+            assert_eq!(Config::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 
@@ -285,15 +215,35 @@ mod tests {
     fn options() {
         let url = "sqlite:x?table=a%20b&values=json&setup=false&mode=ro&synchronous=normal&busy_timeout=1s\
                    &readers=2&sweep=off&permissions=0640";
-        let builder = SqliteBuilder::from_url(url).unwrap();
-        assert_eq!(builder.table, "a b");
-        assert_eq!(builder.values, ValueFormat::Json);
-        assert!(!builder.setup);
-        assert_eq!((builder.mode, builder.synchronous), (Mode::ReadOnly, Synchronous::Normal));
-        assert_eq!(builder.busy_timeout, Duration::from_secs(1));
-        assert_eq!((builder.readers, builder.sweep), (2, Interval::OFF));
-        assert_eq!(builder.permissions.map(Permissions::mode), Some(0o640));
-        let sweep = SqliteBuilder::from_url("sqlite:x?sweep=5m").unwrap().sweep;
+        let config = Config::from_url(url).unwrap();
+        assert_eq!(config.table, "a b");
+        assert_eq!(config.values, ValueFormat::Json);
+        assert!(!config.setup);
+        assert_eq!((config.mode, config.synchronous), (Mode::ReadOnly, Synchronous::Normal));
+        assert_eq!(config.busy_timeout, Duration::from_secs(1));
+        assert_eq!((config.readers, config.sweep), (2, Interval::OFF));
+        assert_eq!(config.permissions.map(Permissions::mode), Some(0o640));
+        let sweep = Config::from_url("sqlite:x?sweep=5m").unwrap().sweep;
         assert_eq!(sweep, Interval::every(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn configuration_files() {
+        let file = r#"{"url": "sqlite:a/b.db?mode=rw", "synchronous": "off", "readers": 2, "setup": false}"#;
+        let config: Config = serde_json::from_str(file).unwrap();
+        assert!(matches!(config.place, Some(Place::File(path)) if path.to_str() == Some("a/b.db")));
+        assert_eq!((config.mode, config.synchronous), (Mode::ReadWrite, Synchronous::Off));
+        assert_eq!((config.readers, config.setup), (2, false));
+        assert!(serde_json::from_str::<Config>(r#"{"url": "sqlite:x", "values": "blob"}"#).is_err());
+    }
+
+    #[test]
+    fn names_of_tables() {
+        for name in ["larder", "a \"b\"", " ", "名前"] {
+            assert!(is_table_name(name), "{name}");
+        }
+        for name in ["", "a\0b", "sqlite_x", "SQLite_schema"] {
+            assert!(!is_table_name(name), "{name}");
+        }
     }
 }

@@ -2,19 +2,20 @@
 
 use std::{
     path::PathBuf,
+    process,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use larder_core::{Error, ErrorKind, Info, Purge, Result, Storage as _, Store, Values, Versions};
-use larder_kit::{GroupCommit, Interval, Sweeper};
-use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use larder_core::{Error, ErrorKind, Info, Location, Purge, Result, Storage as _, Store, Values, Versions};
+use larder_kit::{Configure, GroupCommit, Interval, Sweeper, ValueFormat};
+use sqlx::{ConnectOptions, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
 use crate::{
-    config::{self, Mode, NAME, SqliteBuilder, ValueFormat, invalid, named},
+    config::{Config, Mode, Place, invalid},
     error::{cannot_write, cause, from_driver, is_locked},
     file::{self, OpenedFile},
-    pool::{Connections, MAX_READERS, Source},
+    pool::{Connections, MAX_READERS},
     schema,
     sql::{MAX_ROWS, Sql},
     table::SqliteStorage,
@@ -24,36 +25,7 @@ use crate::{
 /// columns.
 pub const MAX_VALUE: u64 = 1_000_000_000 - 1_024;
 
-impl SqliteStorage {
-    /// Opens the database that `url` names and sets up its table; see the crate's documentation for
-    /// URLs and options.
-    ///
-    /// # Errors
-    ///
-    /// As [`SqliteBuilder::from_url`] and [`SqliteBuilder::connect`].
-    pub async fn connect(url: &str) -> Result<Store> {
-        SqliteBuilder::from_url(url)?.connect().await
-    }
-
-    /// Opens only what is there, as [`SqliteBuilder::existing`] does: to look at a database without
-    /// setting anything up in it.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](SqliteStorage::connect); [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no
-    /// such file or table.
-    pub async fn connect_existing(url: &str) -> Result<Store> {
-        SqliteBuilder::from_url(url)?.existing().connect().await
-    }
-
-    /// The options; [`SqliteBuilder::connect`] opens the store.
-    #[must_use]
-    pub fn builder() -> SqliteBuilder {
-        SqliteBuilder::new()
-    }
-}
-
-impl SqliteBuilder {
+impl Config {
     /// Opens the database and sets up the table.
     ///
     /// # Errors
@@ -64,77 +36,98 @@ impl SqliteBuilder {
     /// [`Unavailable`](ErrorKind::Unavailable) if another process keeps it locked.
     pub async fn connect(self) -> Result<Store> {
         // Boxed: the future would otherwise nest too deep for the compiler in its callers.
-        let storage = Box::pin(open(&self)).await.map_err(named)?;
+        let storage = Box::pin(open(&self)).await.map_err(Self::named)?;
         Ok(GroupCommit::<SqliteStorage>::builder(storage).max_batch(MAX_ROWS).build().into())
+    }
+
+    /// As [`connect`](Config::connect), with the database of your own pool. The pool is never closed, no
+    /// connection is opened beside it, and its settings (journal mode, synchronous, busy timeout) are left as
+    /// they are. Each of its connections must see the same database, which `sqlite::memory:` with more than
+    /// one connection does not.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Config::connect).
+    pub async fn connect_with(mut self, pool: SqlitePool) -> Result<Store> {
+        self.place = Some(Place::Pool(pool));
+        self.connect().await
     }
 }
 
-async fn open(builder: &SqliteBuilder) -> Result<Arc<SqliteStorage>> {
-    schema::check_name(&builder.table)?;
-    builder.check_options()?;
-    let (connections, in_memory) = connections(builder).await?;
-    if let Err(error) = prepare(&connections, builder).await {
+async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
+    config.check_options()?;
+    let (connections, in_memory) = connections(config).await?;
+    if let Err(error) = prepare(&connections, config).await {
         // Awaited, so that the files beside the database are gone when the caller gets the error.
         let _ = connections.close().await;
         return Err(error);
     }
-    let info = Info::minimal(NAME)
+    let info = Info::minimal(Config::ADAPTER)
         .with_expiry()
         .with_versions(Versions::Unique)
         .with_ordered_listing()
         .with_purge(Purge::Sweep)
-        .with_values(if builder.values == ValueFormat::Json { Values::JsonText } else { Values::Bytes })
+        .with_values(if config.values == ValueFormat::Json { Values::JsonText } else { Values::Bytes })
         .with_max_value(MAX_VALUE);
     let info = if in_memory { info } else { info.with_persistence().with_sharing() };
-    let sql = Sql::new(&builder.table, builder.values);
-    let every = if builder.only_looks() { Interval::OFF } else { builder.sweep };
+    let sql = Sql::new(&config.table, config.column_type());
+    let every = if config.only_looks() { Interval::OFF } else { config.sweep };
     let purge = |storage: Arc<SqliteStorage>| async move { storage.purge_expired().await };
     Ok(Arc::new_cyclic(|storage| {
-        let sweeper = Sweeper::start(NAME, storage.clone(), every, purge);
-        SqliteStorage { connections, sql, info, sweeper }
+        let place = match config.place {
+            Some(Place::Memory) => Some(format!("memory:{}/{:p}", process::id(), storage.as_ptr())),
+            _ => connections.file_id(),
+        };
+        // SQLite takes names of tables that differ in the case of ASCII letters for the same.
+        let table = config.table.to_ascii_lowercase();
+        let location = place.map(|place| Location::new(format!("sqlite:{place}:{table}")));
+        let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), every, purge);
+        SqliteStorage { connections, sql, info, location, sweeper }
     }))
 }
 
 /// The connections; whether the database is only in memory.
-async fn connections(builder: &SqliteBuilder) -> Result<(Connections, bool)> {
-    match &builder.source {
-        None => Err(invalid("the builder needs a database: name a file, memory or a pool")),
-        Some(config::Source::Pool(pool)) => {
+async fn connections(config: &Config) -> Result<(Connections, bool)> {
+    let Some(place) = config.place.clone() else {
+        return Err(invalid("the configuration needs a database: name a file or memory, or use a pool"));
+    };
+    let options = config.connect_options();
+    match &place {
+        Place::Pool(pool) => {
             let mut connection = pool.acquire().await.map_err(from_driver)?;
             let file = schema::file(&mut connection).await?;
             let in_memory = file.is_none();
             // If the pool's files are not those of the file system, they cannot be watched.
             let opened = file.and_then(|path| OpenedFile::new(path.into(), false).ok());
-            Ok((Connections::new(Source::Pool(pool.clone()), None, MAX_READERS, opened), in_memory))
+            Ok((Connections::new(place, options, None, MAX_READERS, opened), in_memory))
         }
-        Some(config::Source::Memory) => {
-            let options = builder.connect_options().in_memory(true);
-            let connection = options.connect().await.map_err(from_driver)?;
-            Ok((Connections::new(Source::Memory, Some(connection), 0, None), true))
+        Place::Memory => {
+            let options = options.in_memory(true);
+            let writer = options.connect().await.map_err(from_driver)?;
+            Ok((Connections::new(place, options, Some(writer), 0, None), true))
         }
-        Some(config::Source::File(path)) => {
+        Place::File(path) => {
             // Resolved once: a later connection must open the same file.
             let path = std::path::absolute(path)
                 .map_err(|error| invalid("the path does not name a file").with_source(error))?;
-            let (options, writer, opened) = open_file(builder, path).await?;
-            let source = Source::File(Box::new(options));
-            Ok((Connections::new(source, Some(writer), builder.readers, Some(opened)), false))
+            let (options, writer, opened) = open_file(config, path).await?;
+            Ok((Connections::new(place, options, Some(writer), config.readers, Some(opened)), false))
         }
     }
 }
 
 /// Opens the file for the first time. Only this makes one. Returns how to open it again, too.
 async fn open_file(
-    builder: &SqliteBuilder,
+    config: &Config,
     path: PathBuf,
 ) -> Result<(SqliteConnectOptions, SqliteConnection, OpenedFile)> {
-    let looks = builder.only_looks();
-    if builder.mode == Mode::Create && builder.setup && !looks {
-        file::create(&path, builder.permissions)?;
+    let looks = config.only_looks();
+    if config.mode == Mode::Create && config.setup && !looks {
+        file::create(&path, config.permissions)?;
     }
     // Before the connection, to notice a file that takes its place in between.
     let mut opened = OpenedFile::new(path.clone(), false)?;
-    let mut options = builder.connect_options().filename(&path).read_only(builder.mode == Mode::ReadOnly);
+    let mut options = config.connect_options().filename(&path).read_only(config.mode == Mode::ReadOnly);
     let connection = match connect_and_read(&options).await {
         Err(error) if cannot_write(&error) && path.is_file() => {
             // The database is in write-ahead mode, and SQLite can neither find nor make its log. Without a
@@ -168,21 +161,21 @@ async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnec
 }
 
 /// Checks what is in the database and sets up what is missing, unless the storage only looks.
-async fn prepare(connections: &Connections, builder: &SqliteBuilder) -> Result<()> {
+async fn prepare(connections: &Connections, config: &Config) -> Result<()> {
     let mut checkout = connections.writer().await?;
     let connection = checkout.connection()?;
-    let there = schema::exists(connection, builder).await?;
-    let looks = builder.only_looks();
-    let sets_up = builder.setup && !looks;
+    let there = schema::exists(connection, config).await?;
+    let looks = config.only_looks();
+    let sets_up = config.setup && !looks;
     if !there && !sets_up {
-        return Err(schema::missing(&builder.table, looks));
+        return Err(schema::missing(&config.table, looks));
     }
     // A database of another program keeps the mode that the program chose, and so does one of a pool.
-    let is_file = matches!(builder.source, Some(config::Source::File(_)));
-    if is_file && !looks && !schema::has_other_tables(connection, &builder.table).await? {
-        use_wal(connection, builder.busy_timeout).await?;
+    let is_file = matches!(config.place, Some(Place::File(_)));
+    if is_file && !looks && !schema::has_other_tables(connection, &config.table).await? {
+        use_wal(connection, config.busy_timeout).await?;
     }
-    if sets_up { schema::set_up(connection, builder, there).await } else { Ok(()) }
+    if sets_up { schema::set_up(connection, config, there).await } else { Ok(()) }
 }
 
 /// Switches the database to write-ahead logging, for which SQLite itself does not wait until the

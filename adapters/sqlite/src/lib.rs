@@ -4,10 +4,9 @@
 //! use std::time::Duration;
 //!
 //! use larder_core::Result;
-//! use larder_sqlite::SqliteStorage;
 //!
 //! # async fn example() -> Result<()> {
-//! let store = SqliteStorage::connect("sqlite:sessions.db").await?;
+//! let store = larder_sqlite::connect("sqlite:sessions.db").await?;
 //! store.write("chat:42", "hello").expires_in(Duration::from_secs(86_400)).await?;
 //! if let Some(record) = store.read("chat:42").await? {
 //!     println!("{} bytes", record.value.len());
@@ -17,11 +16,12 @@
 //! ```
 //!
 //! The URL is `sqlite:relative/path`, `sqlite:/absolute/path` or `sqlite::memory:` (`sqlite://path`
-//! works too, as sqlx has it). The database is made if it is not there; its directory is not.
+//! works too, as sqlx has it). The database is made if it is not there; its directory is not. [`Config`]
+//! has the options.
 //!
 //! # What it stores
 //!
-//! One row per entry, in a table that is made on first use ([`SqliteBuilder::setup_sql`] returns the
+//! One row per entry, in a table that is made on first use ([`Config::setup_sql`] returns the
 //! SQL):
 //!
 //! | column | type | contents |
@@ -43,22 +43,6 @@
 //! With `values=json` values must be JSON, and SQLite can query them:
 //! `SELECT key, json_extract(value, '$.name') FROM larder`.
 //!
-//! # Options
-//!
-//! In the URL, or as methods of [`SqliteBuilder`]:
-//!
-//! | option | default | meaning |
-//! |---|---|---|
-//! | `table` | `larder` | the table, of any name |
-//! | `values` | `blob` | `blob` for any bytes, `json` for JSON as text |
-//! | `setup` | `true` | whether to make the table if it is not there |
-//! | `mode` | `rwc` | `rwc` makes the file if it is not there, `rw` does not, `ro` only reads |
-//! | `permissions` | `0600` | permissions of a file that is made, in octal, from `0600` to `0666` |
-//! | `synchronous` | `full` | `full`, `normal` or `off`, see below |
-//! | `busy_timeout` | `5s` | how long to wait for another process that is writing |
-//! | `readers` | `4` | connections for reading, at most; opened as they are needed |
-//! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
-//!
 //! # The file
 //!
 //! A new file can be read and written by its owner only, because keys may be session ids. The option
@@ -71,15 +55,15 @@
 //! writer wait for each other. `PRAGMA journal_mode = WAL`, run once, switches such a database.
 //!
 //! A table of the right name and another shape is refused, and the database left as it is.
-//! [`connect_existing`](SqliteStorage::connect_existing) opens a database to look at it: it makes no
+//! [`Config::existing`] opens a database to look at it: it makes no
 //! file, table or index, changes no journal mode and removes no expired rows by itself.
 //!
-//! `mode=ro` and `connect_existing` read a database on a read-only file system as well. There SQLite
+//! `mode=ro` and `existing` read a database on a read-only file system as well. There SQLite
 //! uses no locks. A call fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the
 //! file has changed, or if another process has begun to write a log beside it; open the storage again
 //! then.
 //!
-//! While a database in write-ahead mode is open, `connect_existing` included, its `-wal` and `-shm`
+//! While a database in write-ahead mode is open, `existing` included, its `-wal` and `-shm`
 //! files are beside it. The last connection to close moves what the log holds into the database and
 //! removes both files. `mode=ro` does not move it.
 //!
@@ -125,16 +109,25 @@ mod sql;
 mod storage;
 mod table;
 
+use larder_core::{Result, Store};
+pub use larder_kit::{Interval, Permissions, ValueFormat};
 pub use sqlx::SqlitePool;
 
 pub use crate::{
-    config::{Mode, OPTIONS, SqliteBuilder, Synchronous, ValueFormat},
+    config::{Config, Mode, Synchronous},
     connect::MAX_VALUE,
-    table::SqliteStorage,
 };
+
+/// Opens the database that `url` names and sets up its table.
+///
+/// # Errors
+///
+/// As [`Config::from_url`] and [`Config::connect`].
+pub async fn connect(url: &str) -> Result<Store> {
+    Config::from_url(url)?.connect().await
+}
 
 /// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-#[derive(Debug)]
-pub struct Readme;
+struct Readme;

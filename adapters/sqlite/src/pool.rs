@@ -5,12 +5,13 @@ use std::time::Duration;
 use deadpool::unmanaged::{Object, Pool};
 use larder_core::{Error, ErrorKind, Result};
 use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, Sqlite, SqliteConnection,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
 use crate::{
+    config::Place,
     error::{from_driver, is_fatal},
     file::OpenedFile,
     sql::Call,
@@ -25,7 +26,8 @@ pub(crate) const MAX_READERS: u32 = 1 << 12;
 /// The connections of one storage. SQLite has one writer at a time, so there is one connection for it, and
 /// calls wait for it in order rather than for a lock of the file.
 pub(crate) struct Connections {
-    source: Source,
+    place: Place,
+    options: SqliteConnectOptions,
     writer: Slots,
     readers: Slots,
     /// The file that was opened; `None` in memory.
@@ -37,15 +39,6 @@ pub(crate) struct Connections {
 /// Not a pool of sqlx's: that sends a ping through the connection's thread each time one is given back,
 /// which costs as much as the call itself.
 type Slots = Pool<Option<SqliteConnection>>;
-
-/// Where another connection comes from.
-pub(crate) enum Source {
-    File(Box<SqliteConnectOptions>),
-    /// Nowhere: another connection would see another database.
-    Memory,
-    /// The caller's pool, to which each connection is given back.
-    Pool(SqlitePool),
-}
 
 /// A connection, for one call. Given back when it is dropped, also midway: sqlx lets the call under way
 /// come to its end before the next one.
@@ -59,22 +52,28 @@ impl Connections {
     /// One connection to write with, which may be open already, and at most `readers` to read with. The only
     /// one to a database in memory does both.
     pub(crate) fn new(
-        source: Source,
+        place: Place,
+        options: SqliteConnectOptions,
         writer: Option<SqliteConnection>,
         readers: u32,
         opened: Option<OpenedFile>,
     ) -> Self {
         let writer = Slots::from([writer]);
-        let readers = match source {
-            Source::Memory => writer.clone(),
+        let readers = match place {
+            Place::Memory => writer.clone(),
             _ => Slots::from((0..readers.clamp(1, MAX_READERS)).map(|_| None)),
         };
-        Self { source, writer, readers, opened }
+        Self { place, options, writer, readers, opened }
     }
 
     /// Fails if the file is no longer where it was opened: what is written to it now would be lost.
     pub(crate) fn check_file(&self) -> Result<()> {
         self.opened.as_ref().map_or(Ok(()), OpenedFile::check)
+    }
+
+    /// Tells the file from every other one, if there is a file.
+    pub(crate) fn file_id(&self) -> Option<String> {
+        self.opened.as_ref()?.id()
     }
 
     /// The connection to write with.
@@ -92,16 +91,17 @@ impl Connections {
         let mut callers = None;
         self.check_file()?;
         if slot.is_none() {
-            let connected = match &self.source {
-                Source::File(options) => options.connect().await.map(|connection| (Some(connection), None)),
-                Source::Pool(pool) => pool.acquire().await.map(|connection| (None, Some(connection))),
-                Source::Memory => return Err(lost()),
+            let connected = match &self.place {
+                Place::File(_) => self.options.connect().await.map(|connection| (Some(connection), None)),
+                Place::Pool(pool) => pool.acquire().await.map(|connection| (None, Some(connection))),
+                // Another connection would see another database.
+                Place::Memory => return Err(lost()),
             };
             // Before an error, which says less, and for a file that took the place of this one in between.
             self.check_file()?;
             (*slot, callers) = connected.map_err(|error| from_driver(error).not_applied())?;
         }
-        Ok(Checkout { callers, slot, in_memory: matches!(self.source, Source::Memory) })
+        Ok(Checkout { callers, slot, in_memory: matches!(self.place, Place::Memory) })
     }
 
     /// Waits for the calls under way and closes the connections, except those of the caller's pool.

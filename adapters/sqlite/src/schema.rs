@@ -4,12 +4,12 @@ use larder_core::{Error, Result};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
-    config::{SqliteBuilder, ValueFormat, invalid},
+    config::{Config, invalid},
     error::from_driver,
     sql::quote,
 };
 
-impl SqliteBuilder {
+impl Config {
     /// The SQL that sets up the table as configured, to run by hand.
     // A table with row ids: without them the primary key's tree would hold the values, and looking up a
     // key among large values would leaf through overflow pages.
@@ -23,7 +23,7 @@ impl SqliteBuilder {
                expires_at INTEGER\n\
              );\n{};\n",
             quote(&self.table),
-            self.values.column_type(),
+            self.column_type(),
             index_sql(&self.table)
         )
     }
@@ -37,23 +37,12 @@ fn index_sql(table: &str) -> String {
     )
 }
 
-/// Refuses a name that no table can have.
-pub(crate) fn check_name(table: &str) -> Result<()> {
-    if table.is_empty() || table.contains('\0') {
-        return Err(invalid("a table's name has at least one character, and no NUL"));
-    }
-    if table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_")) {
-        return Err(invalid("names that begin with `sqlite_` are SQLite's own; choose another table"));
-    }
-    Ok(())
-}
-
 /// Whether the table is there. Changes nothing.
 ///
 /// # Errors
 ///
 /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
-pub(crate) async fn exists(connection: &mut SqliteConnection, builder: &SqliteBuilder) -> Result<bool> {
+pub(crate) async fn exists(connection: &mut SqliteConnection, config: &Config) -> Result<bool> {
     let encoding: String =
         sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut *connection).await.map_err(from_driver)?;
     if encoding != "UTF-8" {
@@ -62,15 +51,15 @@ pub(crate) async fn exists(connection: &mut SqliteConnection, builder: &SqliteBu
             format!("the database keeps text as {encoding}; Larder needs one in UTF-8: name another file");
         return Err(invalid(message));
     }
-    let columns = columns(connection, &builder.table).await?;
+    let columns = columns(connection, &config.table).await?;
     if columns.is_empty() {
         return Ok(false);
     }
-    match problem(&columns, builder.values) {
+    match problem(&columns, config.column_type()) {
         None => Ok(true),
         Some(problem) => Err(invalid(format!(
             "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
-            quote(&builder.table)
+            quote(&config.table)
         ))),
     }
 }
@@ -84,7 +73,7 @@ pub(crate) fn missing(table: &str, looks: bool) -> Error {
     } else {
         format!(
             "there is no table {table}, and the storage is not to set it up; let it (`setup=true`), or make the \
-             table with the SQL that the builder's `setup_sql` returns"
+             table with the SQL that the configuration's `setup_sql` returns"
         )
     };
     invalid(message)
@@ -98,20 +87,16 @@ pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &
 }
 
 /// Makes the index if it is not there, and before it the table unless that is `there`.
-pub(crate) async fn set_up(
-    connection: &mut SqliteConnection,
-    builder: &SqliteBuilder,
-    there: bool,
-) -> Result<()> {
+pub(crate) async fn set_up(connection: &mut SqliteConnection, config: &Config, there: bool) -> Result<()> {
     if there {
-        return execute(connection, index_sql(&builder.table)).await;
+        return execute(connection, index_sql(&config.table)).await;
     }
     // Both or neither: a table without its index would stay behind where the index's name is taken.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
-    execute(&mut transaction, builder.setup_sql()).await?;
+    execute(&mut transaction, config.setup_sql()).await?;
     transaction.commit().await.map_err(from_driver)?;
     // Checked like any other: another process may have been first, with another shape.
-    exists(connection, builder).await.map(drop)
+    exists(connection, config).await.map(drop)
 }
 
 /// The file that the main database is in; `None` for one that is only in memory.
@@ -166,9 +151,8 @@ async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<C
 }
 
 /// The first thing about the table that will not do.
-fn problem(columns: &[Column], format: ValueFormat) -> Option<String> {
-    let expected =
-        [("key", "TEXT"), ("value", format.column_type()), ("version", "INTEGER"), ("expires_at", "INTEGER")];
+fn problem(columns: &[Column], value: &str) -> Option<String> {
+    let expected = [("key", "TEXT"), ("value", value), ("version", "INTEGER"), ("expires_at", "INTEGER")];
     for (name, affinity) in expected {
         let Some(column) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) else {
             return Some(format!("it has no column `{name}`"));
@@ -176,7 +160,7 @@ fn problem(columns: &[Column], format: ValueFormat) -> Option<String> {
         if column.affinity != affinity {
             let hint = match (name, column.affinity.as_str()) {
                 ("value", "TEXT") => " (is it one with `values=json`?)",
-                ("value", "BLOB") => " (is it one with `values=blob`?)",
+                ("value", "BLOB") => " (is it one with `values=bytes`?)",
                 _ => "",
             };
             return Some(format!("its column `{name}` is not {affinity}{hint}"));

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use larder_core::{Action, Condition, Expiry, Key, Version};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 
-use crate::config::ValueFormat;
-
 /// How many rows a statement writes: few statements to prepare, and never more than a third to pad.
 const SIZES: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MAX_ROWS];
 
@@ -50,7 +48,8 @@ pub(crate) struct Sql {
 pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, &'a Version);
 
 impl Sql {
-    pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
+    /// The statements for a table whose column `value` is of the type `value`.
+    pub(crate) fn new(table: &str, value: &str) -> Self {
         let table = &quote(table);
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         // A row that has not expired.
@@ -70,7 +69,6 @@ impl Sql {
         // Every text is less than a blob.
         let texts = "key >= CAST(?1 AS TEXT) AND key < coalesce(?2, x'')";
         let blobs = "key >= ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB))";
-        let value = format.column_type();
         let row = &format!("(?, CAST(? AS {value}), ?, {NOW} + ?)");
         let insert = |rows| {
             let rows = vec![row.as_str(); rows].join(", ");
@@ -185,7 +183,7 @@ mod tests {
 
     #[test]
     fn sizes_cover_every_batch() {
-        let sql = Sql::new("t", ValueFormat::Blob);
+        let sql = Sql::new("t", "BLOB");
         let version = Version::unique();
         let row: Row<'_> = ("k", b"", Expiry::Never, &version);
         for rows in 1..=MAX_ROWS {

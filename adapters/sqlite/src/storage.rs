@@ -4,7 +4,8 @@ use std::{fmt, slice, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, TouchOptions, Version, WriteOptions, Written, async_trait,
+    Location, ReadOptions, Record, Result, Storage, TouchOptions, Version, WriteOptions, Written,
+    async_trait,
 };
 use larder_kit::{pages, read_chunks};
 
@@ -77,6 +78,10 @@ impl Storage for SqliteStorage {
                 return Ok(purged);
             }
         }
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        Ok(self.location.clone())
     }
 
     async fn flush(&self) -> Result<()> {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use larder_core::{
-    Action, Bytes, Condition, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Values,
-    Version,
+    Action, Bytes, Condition, Error, ErrorKind, Expiry, Info, Key, Location, ReadOptions, Record, Result,
+    Values, Version,
 };
 use larder_kit::{Sweeper, check_json};
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -16,10 +16,11 @@ use crate::{
 };
 
 /// A storage in an SQLite database.
-pub struct SqliteStorage {
+pub(crate) struct SqliteStorage {
     pub(crate) connections: Connections,
     pub(crate) sql: Sql,
     pub(crate) info: Info,
+    pub(crate) location: Option<Location>,
     pub(crate) sweeper: Sweeper,
 }
 

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use larder_core::{
     Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Store,
 };
-use larder_sqlite::{SqlitePool, SqliteStorage};
+use larder_sqlite::{Config, SqlitePool};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
@@ -115,7 +115,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 .create_if_missing(true)
                 .pragma("max_page_count", "64");
             let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
-            let store = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let store = Config::new().connect_with(pool.clone()).await.must("set up");
             store.write("old", "1").await.must("write");
             let results = store
                 .apply(vec![
@@ -132,7 +132,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let options = SqliteConnectOptions::new().in_memory(true);
             // Another connection would see another database.
             let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
-            let store = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let store = Config::new().connect_with(pool.clone()).await.must("set up");
             let trigger = "CREATE TRIGGER no BEFORE INSERT ON larder WHEN new.value = x'6e6f' \
                            BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
             sqlx::query(trigger).execute(&pool).await.must("make the trigger");

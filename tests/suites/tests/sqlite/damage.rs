@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Store};
-use larder_sqlite::SqliteStorage;
+use larder_sqlite::Config;
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
@@ -29,11 +29,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         })
         .case("a_directory_that_is_not_there_is_a_configuration_error", |context| async move {
             let path = context.factory.path("no").join("such").join("file.db");
-            let error = SqliteStorage::builder().file(path).connect().await;
+            let error = Config::new().file(path).connect().await;
             error.fails(ErrorKind::InvalidConfig, "open a file in no directory");
-            let error = SqliteStorage::builder().file(std::env::temp_dir()).connect().await;
+            let error = Config::new().file(std::env::temp_dir()).connect().await;
             error.fails(ErrorKind::InvalidConfig, "open a directory");
-            SqliteStorage::builder().connect().await.fails(ErrorKind::InvalidConfig, "open nothing");
+            Config::new().connect().await.fails(ErrorKind::InvalidConfig, "open nothing");
         })
         .case("a_damaged_file_is_corrupt", |context| async move {
             let space = context.target.space();
@@ -121,7 +121,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 .create_if_missing(true)
                 .pragma("max_page_count", "64");
             let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.must("open");
-            let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let storage = Config::new().connect_with(pool.clone()).await.must("set up");
             let (small, large) = (Key::new("small").must("a key"), Key::new("large").must("a key"));
             storage.write(&small, Bytes::from_static(b"1")).await.must("write");
             let refused = storage.write(&large, Bytes::from(vec![1; 1 << 20])).await;

@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
-use larder_sqlite::{Mode, SqliteStorage};
+use larder_sqlite::{Config, Mode};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{Connection, Row};
 
@@ -169,7 +169,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let directory = tempfile::TempDir::new().must("make a directory");
             for name in ["file:x?mode=memory", "a b%20c#d", ":memory:.db", "häß.db"] {
                 let path = directory.path().join(name);
-                let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+                let storage = Config::new().file(&path).connect().await.must("open");
                 storage.close().await.must("close");
                 assert!(path.exists(), "{name}");
             }

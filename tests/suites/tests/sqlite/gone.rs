@@ -10,7 +10,7 @@ use larder_core::{
     Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store,
     Version,
 };
-use larder_sqlite::SqliteStorage;
+use larder_sqlite::Config;
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{
     ConnectOptions, Connection,
@@ -32,7 +32,7 @@ fn value(text: &'static str) -> Bytes {
 async fn open(directory: &TempDir) -> (Store, PathBuf) {
     let path = directory.path().join("data").join("sessions.db");
     fs::create_dir(directory.path().join("data")).must("make the directory");
-    let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+    let storage = Config::new().file(&path).connect().await.must("open");
     storage.write(key("a"), value("1")).await.must("write");
     assert!(storage.contains(&key("a")).await.must("look"));
     (storage, path)
@@ -131,7 +131,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let directory = TempDir::new().must("make a directory");
             let (storage, path) = open(&directory).await;
             let other = directory.path().join("other.db");
-            let beside = SqliteStorage::builder().file(&other).connect().await.must("open another");
+            let beside = Config::new().file(&other).connect().await.must("open another");
             beside.write(key("b"), value("2")).await.must("write");
             beside.close().await.must("close the other");
             let expected = fs::read(&other).must("read the other file");
@@ -156,7 +156,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut holder = holder.connect().await.must("connect");
             sqlx::query("BEGIN EXCLUSIVE").execute(&mut holder).await.must("take the lock");
             let before = handles(&path);
-            let opening = tokio::spawn(SqliteStorage::builder().file(&path).existing().connect());
+            let opening = tokio::spawn(Config::new().file(&path).existing().connect());
             while handles(&path) == before {
                 tokio::task::yield_now().await;
             }
@@ -186,7 +186,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = directory.path().join("own.db");
             let url = format!("sqlite:{}?mode=rwc", path.display());
             let pool = SqlitePoolOptions::new().max_connections(2).connect(&url).await.must("open");
-            let storage = SqliteStorage::builder().pool(pool.clone()).connect().await.must("set up");
+            let storage = Config::new().connect_with(pool.clone()).await.must("set up");
             storage.write(key("a"), value("1")).await.must("write");
             delete(&path);
             every_call_fails(&storage, "deleted").await;
@@ -199,7 +199,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = context.factory.path(context.target.space());
             let up: PathBuf = current.components().skip(1).map(|_| "..").collect();
             let relative = up.join(path.strip_prefix("/").must("an absolute path"));
-            let storage = SqliteStorage::builder().file(relative).connect().await.must("open");
+            let storage = Config::new().file(relative).connect().await.must("open");
             storage.write(key("a"), value("1")).await.must("write");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")

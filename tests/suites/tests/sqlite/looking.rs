@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use futures_util::StreamExt;
 use larder_core::{Bytes, ErrorKind, Expiry, Key};
-use larder_sqlite::{Mode, SqliteStorage};
+use larder_sqlite::{Config, Mode};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -60,11 +60,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             for mode in ["PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = WAL"] {
                 execute(&path, &[mode]).await;
                 let before = files(directory.path());
-                let look = SqliteStorage::connect_existing(&url).await;
+                let look = Config::from_url(&url).must("a URL").existing().connect().await;
                 let error = look.fails(ErrorKind::InvalidConfig, "look at it");
                 assert!(error.message().contains("there is no table \"larder\""), "{error}");
                 assert!(error.message().contains("check the name"), "{error}");
-                let look = SqliteStorage::connect_existing(&format!("{url}?table=users")).await;
+                let users = Config::from_url(&url).must("a URL").table("users");
+                let look = users.existing().connect().await;
                 let error = look.fails(ErrorKind::InvalidConfig, "look at another program's table");
                 assert!(error.message().contains("no column `key`"), "{error}");
                 assert!(files(directory.path()) == before, "looking changed a database: {mode}");
@@ -74,10 +75,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("looking_at_no_file_makes_none", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("no.db");
-            let look = SqliteStorage::builder().file(&path).existing().connect().await;
+            let look = Config::new().file(&path).existing().connect().await;
             let error = look.fails(ErrorKind::InvalidConfig, "look at no file");
             assert!(error.message().contains("there is no database file"), "{error}");
-            let look = SqliteStorage::builder().file(path.join("below.db")).existing().connect().await;
+            let look = Config::new().file(path.join("below.db")).existing().connect().await;
             look.fails(ErrorKind::InvalidConfig, "look in no directory");
             assert!(files(directory.path()).is_empty());
             drop(context);
@@ -91,7 +92,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             execute(&path, &[table, row]).await;
             let before = files(directory.path());
             let sweep = std::time::Duration::from_millis(1);
-            let builder = SqliteStorage::builder().file(&path).existing().sweep(Some(sweep));
+            let builder = Config::new().file(&path).existing().sweep(Some(sweep));
             let storage = builder.connect().await.must("look");
             assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "1");
             let listed: Vec<_> = storage.keys("").collect().await;
@@ -99,7 +100,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             storage.close().await.must("close");
             assert!(files(directory.path()) == before, "looking changed the database");
 
-            let storage = SqliteStorage::builder().file(&path).existing().connect().await.must("look again");
+            let storage = Config::new().file(&path).existing().connect().await.must("look again");
             assert!(storage.delete(key("a")).await.must("delete what was asked for"));
             storage.close().await.must("close");
             assert_eq!(journal_mode(&path).await, "delete");
@@ -122,13 +123,13 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = foreign(&directory).await;
             execute(&path, &["CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)"]).await;
             let before = files(directory.path());
-            let open = SqliteStorage::builder().file(&path).connect().await;
+            let open = Config::new().file(&path).connect().await;
             let error = open.fails(ErrorKind::InvalidConfig, "open another program's table");
             assert!(error.message().contains("no column `key`"), "{error}");
             assert!(files(directory.path()) == before, "a refused database was changed");
             for name in ["", "a\0b", "sqlite_x"] {
                 let none = directory.path().join("none.db");
-                let open = SqliteStorage::builder().file(none).table(name).connect().await;
+                let open = Config::new().file(none).table(name).connect().await;
                 open.fails(ErrorKind::InvalidConfig, "open a table of no valid name");
             }
             assert!(files(directory.path()) == before, "a file was made for a table of no valid name");
@@ -139,7 +140,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = foreign(&directory).await;
             execute(&path, &["CREATE TABLE larder_expires_at (id INTEGER PRIMARY KEY)"]).await;
             let before = files(directory.path());
-            let open = SqliteStorage::builder().file(&path).connect().await;
+            let open = Config::new().file(&path).connect().await;
             open.fails(ErrorKind::InvalidConfig, "open where the index's name is taken");
             assert!(files(directory.path()) == before, "a table was left behind");
             drop(context);
@@ -147,7 +148,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_database_with_tables_of_others_keeps_its_journal_mode", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
-            let storage = SqliteStorage::builder().file(&path).connect().await.must("open beside others");
+            let storage = Config::new().file(&path).connect().await.must("open beside others");
             storage
                 .write(key("a"), Bytes::from_static(b"1"))
                 .expiry(Expiry::after_secs(60))
@@ -182,7 +183,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_read_only_look_at_a_missing_table_says_so", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
-            let open = SqliteStorage::builder().file(path).mode(Mode::ReadOnly).connect().await;
+            let open = Config::new().file(path).mode(Mode::ReadOnly).connect().await;
             let error = open.fails(ErrorKind::InvalidConfig, "open a missing table to read it");
             assert!(error.message().contains("check the name"), "{error}");
             drop(context);

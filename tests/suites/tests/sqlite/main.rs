@@ -4,6 +4,7 @@ mod changes;
 mod damage;
 mod files;
 mod gone;
+mod locations;
 mod locks;
 mod looking;
 mod memory;
@@ -14,19 +15,19 @@ mod shape;
 mod spaces;
 mod sweeping;
 
-use larder_sqlite::{SqliteBuilder, Synchronous, ValueFormat};
+use larder_sqlite::{Config, Synchronous, ValueFormat};
 use larder_testkit::{Runner, Suite};
 
 use crate::spaces::{Files, OwnPool};
 
 fn main() {
     let plain = files::cases(Files::suite("sqlite", |builder| builder));
-    let plain = locks::cases(shape::cases(damage::cases(plain)));
+    let plain = locks::cases(shape::cases(damage::cases(locations::cases(plain))));
     let plain = changes::cases(looking::cases(gone::cases(sweeping::cases(plain))));
     #[cfg(unix)]
     let plain = rights::cases(plain);
-    let quick = |builder: SqliteBuilder| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --");
-    let json = |builder: SqliteBuilder| builder.synchronous(Synchronous::Normal).values(ValueFormat::Json);
+    let quick = |builder: Config| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --");
+    let json = |builder: Config| builder.synchronous(Synchronous::Normal).values(ValueFormat::Json);
     Runner::new()
         .suite(plain)
         .suite(Files::suite("sqlite_normal", quick))

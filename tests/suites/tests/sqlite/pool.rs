@@ -8,7 +8,7 @@ use crate::spaces::OwnPool;
 pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
     suite
         .case("the_pool_stays_open_and_no_connection_is_opened_beside_it", |context| async move {
-            let storage = context.factory.builder(context.target.space()).connect().await.must("set up");
+            let storage = context.factory.connect(context.target.space()).await.must("set up");
             let key = Key::new("k").must("a key");
             storage.write(&key, Bytes::from_static(b"1")).await.must("write");
             assert!(context.factory.pool.size() <= 5);
@@ -28,8 +28,7 @@ pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
                 .connect("sqlite::memory:")
                 .await
                 .must("open");
-            let storage =
-                larder_sqlite::SqliteStorage::builder().pool(memory.clone()).connect().await.must("set up");
+            let storage = larder_sqlite::Config::new().connect_with(memory.clone()).await.must("set up");
             assert!(!storage.info().persistent);
             storage.close().await.must("close");
             memory.close().await;

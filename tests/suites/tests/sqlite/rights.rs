@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::StreamExt;
 use larder_core::{Bytes, ErrorKind, Key, Store};
-use larder_sqlite::{Mode, SqliteStorage};
+use larder_sqlite::{Config, Mode};
 use larder_testkit::{Fails, Must, Suite};
 use tempfile::TempDir;
 
@@ -86,17 +86,17 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("permissions_are_an_option", |context| async move {
             let path = context.factory.path(context.target.space());
             let url = format!("sqlite:{}?permissions=0660", path.display());
-            let storage = SqliteStorage::connect(&url).await.must("open");
+            let storage = larder_sqlite::connect(&url).await.must("open");
             write(&storage, "a").await;
             assert_eq!(modes(&path), [0o660; 3]);
             storage.close().await.must("close");
             for wrong in ["660x", "0400", "0755", "1777", "00660", "+660", "", "-1", "0o600"] {
                 let url = format!("sqlite:{}?permissions={wrong}", path.display());
-                let open = SqliteStorage::connect(&url).await;
+                let open = larder_sqlite::connect(&url).await;
                 open.fails(ErrorKind::InvalidConfig, wrong);
             }
             for wrong in [0o400, 0o700, 660] {
-                let open = SqliteStorage::builder().file(&path).permissions(wrong).connect().await;
+                let open = Config::new().file(&path).permissions(wrong).connect().await;
                 open.fails(ErrorKind::InvalidConfig, &format!("the mode {wrong:o}"));
             }
         })
@@ -113,12 +113,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("a_database_on_a_read_only_mount_is_read", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("sessions.db");
-            let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+            let storage = Config::new().file(&path).connect().await.must("open");
             write(&storage, "a").await;
             storage.close().await.must("close");
             let Some(place) = ReadOnly::make(directory.path()) else { return };
-            let read_only = SqliteStorage::builder().file(&path).mode(Mode::ReadOnly);
-            let looking = SqliteStorage::builder().file(&path).existing();
+            let read_only = Config::new().file(&path).mode(Mode::ReadOnly);
+            let looking = Config::new().file(&path).existing();
             for builder in [read_only, looking] {
                 let storage = builder.connect().await.must("open on a read-only mount");
                 assert_eq!(storage.read(key("a")).await.must("read").must("the entry").value, "a");
@@ -129,16 +129,16 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert!(error.message().contains("read-only"), "{error}");
                 storage.close().await.must("close");
             }
-            let open = SqliteStorage::builder().file(&path).connect().await;
+            let open = Config::new().file(&path).connect().await;
             open.fails(ErrorKind::PermissionDenied, "open on a read-only mount to write");
-            let open = SqliteStorage::builder().file(directory.path().join("new.db")).connect().await;
+            let open = Config::new().file(directory.path().join("new.db")).connect().await;
             open.fails(ErrorKind::PermissionDenied, "make a file on a read-only mount");
             drop((place, context));
         })
         .case("a_log_that_nobody_can_join_to_a_read_only_database_is_said", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let [live, copy] = ["live.db", "copy.db"].map(|name| directory.path().join(name));
-            let storage = SqliteStorage::builder().file(&live).connect().await.must("open");
+            let storage = Config::new().file(&live).connect().await.must("open");
             write(&storage, "in the log").await;
             for suffix in ["", "-wal"] {
                 let [from, to] = [&live, &copy].map(|path| format!("{}{suffix}", path.display()));
@@ -146,7 +146,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             }
             storage.close().await.must("close");
             let Some(place) = ReadOnly::make(directory.path()) else { return };
-            let open = SqliteStorage::builder().file(&copy).mode(Mode::ReadOnly).connect().await;
+            let open = Config::new().file(&copy).mode(Mode::ReadOnly).connect().await;
             // Without the log an acknowledged write would be missing.
             let error = open.fails(ErrorKind::InvalidConfig, "open without the log");
             assert!(error.message().contains("write-ahead log"), "{error}");
@@ -158,7 +158,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let mounted = directory.path().join("mounted");
                 fs::create_dir(&mounted).must("make a directory");
                 let path = mounted.join("sessions.db");
-                let storage = SqliteStorage::builder().file(&path).connect().await.must("open");
+                let storage = Config::new().file(&path).connect().await.must("open");
                 write(&storage, "a").await;
                 storage.close().await.must("close");
                 // Kept open: an open file can be written, whatever becomes of its directory.
@@ -166,7 +166,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let writing = fs::OpenOptions::new().create(true).append(true).open(file);
                 let mut writing = writing.must("open the file");
                 let Some(place) = ReadOnly::make(&mounted) else { return };
-                let reader = SqliteStorage::builder().file(&path).mode(Mode::ReadOnly).connect().await;
+                let reader = Config::new().file(&path).mode(Mode::ReadOnly).connect().await;
                 let reader = reader.must("open to read");
                 assert!(reader.contains(&key("a")).await.must("look"));
                 std::io::Write::write_all(&mut writing, &[0; 4096]).must("change the file");

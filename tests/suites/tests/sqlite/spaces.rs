@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use larder_core::{Error, ErrorKind, Key, Store, async_trait};
-use larder_sqlite::{SqliteBuilder, SqlitePool, SqliteStorage};
+use larder_sqlite::{Config, SqlitePool};
 use larder_testkit::{Factory, Missing, Must, Suite};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, SqliteConnection,
@@ -14,18 +14,18 @@ use tempfile::TempDir;
 /// A file per space.
 pub(crate) struct Files {
     directory: TempDir,
-    configure: fn(SqliteBuilder) -> SqliteBuilder,
+    configure: fn(Config) -> Config,
 }
 
 impl Files {
     /// The laws on files, and with a second process.
-    pub(crate) fn suite(name: &str, configure: fn(SqliteBuilder) -> SqliteBuilder) -> Suite<Self> {
+    pub(crate) fn suite(name: &str, configure: fn(Config) -> Config) -> Suite<Self> {
         Suite::connect(name, move || async move {
             Ok(Self { directory: TempDir::new().must("make a directory"), configure })
         })
         .across_processes(
             |files, space| files.path(space).display().to_string(),
-            move |path| configure(SqliteStorage::builder()).file(path).connect(),
+            move |path| configure(Config::new()).file(path).connect(),
         )
     }
 
@@ -33,8 +33,8 @@ impl Files {
         self.directory.path().join(format!("{space}.db"))
     }
 
-    pub(crate) fn builder(&self, space: &str) -> SqliteBuilder {
-        (self.configure)(SqliteStorage::builder()).file(self.path(space))
+    pub(crate) fn builder(&self, space: &str) -> Config {
+        (self.configure)(Config::new()).file(self.path(space))
     }
 
     /// Another program's connection.
@@ -99,15 +99,15 @@ impl OwnPool {
         Ok(Self { pool, _directory: directory })
     }
 
-    pub(crate) fn builder(&self, table: &str) -> SqliteBuilder {
-        SqliteStorage::builder().pool(self.pool.clone()).table(table)
+    pub(crate) async fn connect(&self, table: &str) -> Result<Store, Error> {
+        Config::new().table(table).connect_with(self.pool.clone()).await
     }
 }
 
 #[async_trait]
 impl Factory for OwnPool {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        self.builder(space).connect().await
+        self.connect(space).await
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
