@@ -1,8 +1,8 @@
 //! Batches of changes.
 
-use std::{collections::HashSet, mem};
+use std::collections::HashSet;
 
-use larder_core::{Action, Applied, Change, ErrorKind, Result, Version, Written};
+use larder_core::{Action, Applied, Change, Result, Version, Written};
 use larder_kit::{Batch, Limits, is_bulk, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
@@ -19,7 +19,8 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
     while let Some(round) = batch.next_round() {
         let changes = round.changes();
         let outcome = match change_together(storage, changes).await {
-            Err(error) if changes.len() > 1 && blames_a_change(error.kind()) => {
+            // One of them may be to blame, for its contents or its size: it fails alone.
+            Err(error) if changes.len() > 1 && !error.is_gone() => {
                 let alone = changes.iter().map(|change| change.clone().apply_to(storage));
                 Ok(side_by_side(alone, 1).await)
             }
@@ -30,21 +31,14 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
     batch.into_results()
 }
 
-/// Whether one change of several may be to blame: for its contents, for its size where there is little room,
-/// or for the page that its row is in.
-fn blames_a_change(kind: ErrorKind) -> bool {
-    use ErrorKind::{Corrupt, InvalidValue, Other, StorageFull, TooLarge};
-    matches!(kind, InvalidValue | TooLarge | StorageFull | Corrupt | Other)
-}
-
 /// Makes changes of different keys: with one statement if that can make them, and otherwise in one
 /// transaction.
 async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-    let bulk = |change: &Change| is_bulk(change).then_some(mem::discriminant(&change.action));
-    let one = changes.windows(2).all(|pair| bulk(&pair[0]).is_some() && bulk(&pair[0]) == bulk(&pair[1]));
+    let deletions = changes.iter().filter(|change| change.action == Action::Delete).count();
+    let bulk = changes.iter().all(is_bulk) && (deletions == 0 || deletions == changes.len());
     let mut checkout = storage.writer().await?;
     let connection = checkout.connection()?;
-    let outcome = if one {
+    let outcome = if bulk || changes.len() == 1 {
         run(&storage.sql, changes, connection).await
     } else {
         run_in_transaction(&storage.sql, changes, connection).await
@@ -52,14 +46,13 @@ async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<
     checkout.end(outcome)
 }
 
-async fn run_in_transaction(
-    sql: &Sql,
-    changes: &[Change],
-    connection: &mut SqliteConnection,
-) -> Result<Vec<Result<Applied>>, sqlx::Error> {
+/// One result per change; an error if the database refuses a statement.
+type Results = Result<Vec<Result<Applied>>, sqlx::Error>;
+
+async fn run_in_transaction(sql: &Sql, changes: &[Change], connection: &mut SqliteConnection) -> Results {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let outcome = run(sql, changes, &mut transaction).await;
-    if outcome.is_ok() {
+    let results = run(sql, changes, &mut transaction).await;
+    if results.is_ok() {
         transaction.commit().await?;
     } else {
         // After some errors SQLite has rolled back by itself, and the driver could not: it gets a
@@ -67,15 +60,10 @@ async fn run_in_transaction(
         let _ = sqlx::query("BEGIN").execute(&mut *transaction).await;
         let _ = transaction.rollback().await;
     }
-    outcome
+    results
 }
 
-/// Makes changes of different keys; an error if the database refuses a statement.
-async fn run(
-    sql: &Sql,
-    changes: &[Change],
-    connection: &mut SqliteConnection,
-) -> Result<Vec<Result<Applied>>, sqlx::Error> {
+async fn run(sql: &Sql, changes: &[Change], connection: &mut SqliteConnection) -> Results {
     let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
     let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
     for (change, version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {

@@ -101,20 +101,20 @@ impl Config {
         if url.scheme() != Self::ADAPTER {
             return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
         }
-        let rest = url.rest();
-        if matches!(rest, ":memory:" | "//:memory:") {
-            self.place = Some(Place::Memory);
-            return Ok(());
-        }
         // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
-        let path = match rest.strip_prefix("//").filter(|path| !path.starts_with('/')) {
-            Some(relative) => StoreUrl::parse(&format!("sqlite:{relative}"))?.path()?,
-            None => url.path()?,
+        let path = match url.rest().strip_prefix("//") {
+            Some(path) if !path.starts_with('/') => StoreUrl::parse(&format!("sqlite:{path}"))?.path()?,
+            _ => url.path()?,
         };
-        if path.is_empty() {
-            return Err(invalid("the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`"));
-        }
-        self.place = Some(Place::File(path.into()));
+        self.place = Some(match path.as_str() {
+            ":memory:" => Place::Memory,
+            "" => {
+                return Err(invalid(
+                    "the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`",
+                ));
+            }
+            _ => Place::File(path.into()),
+        });
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::{
     file::{self, OpenedFile},
     pool::{Connections, MAX_READERS},
     schema,
-    sql::{MAX_ROWS, Sql},
+    sql::{MAX_ROWS, Sql, quote},
     table::SqliteStorage,
 };
 
@@ -56,7 +56,7 @@ impl Config {
 
 async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
     config.check_options()?;
-    let (connections, in_memory) = connections(config).await?;
+    let connections = connections(config).await?;
     if let Err(error) = prepare(&connections, config).await {
         // Awaited, so that the files beside the database are gone when the caller gets the error.
         let _ = connections.close().await;
@@ -69,14 +69,15 @@ async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
         .with_purge(Purge::Sweep)
         .with_values(if config.values == ValueFormat::Json { Values::JsonText } else { Values::Bytes })
         .with_max_value(MAX_VALUE);
-    let info = if in_memory { info } else { info.with_persistence().with_sharing() };
+    let in_file = connections.opened.is_some();
+    let info = if in_file { info.with_persistence().with_sharing() } else { info };
     let sql = Sql::new(&config.table, config.column_type());
     let every = if config.only_looks() { Interval::OFF } else { config.sweep };
     let purge = |storage: Arc<SqliteStorage>| async move { storage.purge_expired().await };
     Ok(Arc::new_cyclic(|storage| {
         let place = match config.place {
             Some(Place::Memory) => Some(format!("memory:{}/{:p}", process::id(), storage.as_ptr())),
-            _ => connections.file_id(),
+            _ => connections.opened.as_ref().map(OpenedFile::id),
         };
         // SQLite takes names of tables that differ in the case of ASCII letters for the same.
         let table = config.table.to_ascii_lowercase();
@@ -86,48 +87,38 @@ async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
     }))
 }
 
-/// The connections; whether the database is only in memory.
-async fn connections(config: &Config) -> Result<(Connections, bool)> {
+async fn connections(config: &Config) -> Result<Connections> {
     let Some(place) = config.place.clone() else {
         return Err(invalid("the configuration needs a database: name a file or memory, or use a pool"));
     };
     let options = config.connect_options();
     match &place {
-        Place::Pool(pool) => {
-            let mut connection = pool.acquire().await.map_err(from_driver)?;
-            let file = schema::file(&mut connection).await?;
-            let in_memory = file.is_none();
-            // If the pool's files are not those of the file system, they cannot be watched.
-            let opened = file.and_then(|path| OpenedFile::new(path.into(), false).ok());
-            Ok((Connections::new(place, options, None, MAX_READERS, opened), in_memory))
-        }
-        Place::Memory => {
-            let options = options.in_memory(true);
-            let writer = options.connect().await.map_err(from_driver)?;
-            Ok((Connections::new(place, options, Some(writer), 0, None), true))
-        }
+        Place::Memory => Ok(Connections::new(place, options.in_memory(true), None, 0, None)),
         Place::File(path) => {
             // Resolved once: a later connection must open the same file.
             let path = std::path::absolute(path)
                 .map_err(|error| invalid("the path does not name a file").with_source(error))?;
-            let (options, writer, opened) = open_file(config, path).await?;
-            Ok((Connections::new(place, options, Some(writer), config.readers, Some(opened)), false))
+            open_file(config, options.filename(&path), path).await
+        }
+        Place::Pool(pool) => {
+            let mut connection = pool.acquire().await.map_err(from_driver)?;
+            let file = schema::file(&mut connection).await?;
+            // A file that is not one of the file system cannot be watched, and may be in memory.
+            let opened = file.and_then(|path| OpenedFile::new(path.into(), false).ok());
+            Ok(Connections::new(place, options, None, MAX_READERS, opened))
         }
     }
 }
 
-/// Opens the file for the first time. Only this makes one. Returns how to open it again, too.
-async fn open_file(
-    config: &Config,
-    path: PathBuf,
-) -> Result<(SqliteConnectOptions, SqliteConnection, OpenedFile)> {
+/// Opens the file for the first time. Only this makes one.
+async fn open_file(config: &Config, options: SqliteConnectOptions, path: PathBuf) -> Result<Connections> {
     let looks = config.only_looks();
     if config.mode == Mode::Create && config.setup && !looks {
         file::create(&path, config.permissions)?;
     }
     // Before the connection, to notice a file that takes its place in between.
     let mut opened = OpenedFile::new(path.clone(), false)?;
-    let mut options = config.connect_options().filename(&path).read_only(config.mode == Mode::ReadOnly);
+    let mut options = options.read_only(config.mode == Mode::ReadOnly);
     let connection = match connect_and_read(&options).await {
         Err(error) if cannot_write(&error) && path.is_file() => {
             // The database is in write-ahead mode, and SQLite can neither find nor make its log. Without a
@@ -150,7 +141,7 @@ async fn open_file(
     };
     let connection = connection.map_err(from_driver)?;
     opened.check()?;
-    Ok((options, connection, opened))
+    Ok(Connections::new(Place::File(path), options, Some(connection), config.readers, Some(opened)))
 }
 
 /// Connects, and reads the schema: a connection touches the files only when it is used.
@@ -168,7 +159,11 @@ async fn prepare(connections: &Connections, config: &Config) -> Result<()> {
     let looks = config.only_looks();
     let sets_up = config.setup && !looks;
     if !there && !sets_up {
-        return Err(schema::missing(&config.table, looks));
+        return Err(invalid(format!(
+            "there is no table {} in this database; check the name, or make the table, with `setup=true` or by the \
+             SQL that `Config::setup_sql` returns",
+            quote(&config.table)
+        )));
     }
     // A database of another program keeps the mode that the program chose, and so does one of a pool.
     let is_file = matches!(config.place, Some(Place::File(_)));

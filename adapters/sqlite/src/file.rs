@@ -116,15 +116,8 @@ impl OpenedFile {
     }
 
     /// Tells the file from every other one.
-    #[cfg(unix)]
-    pub(crate) fn id(&self) -> Option<String> {
-        let (device, inode) = identity(&self.metadata);
-        Some(format!("{device}/{inode}"))
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn id(&self) -> Option<String> {
-        Some(self.path.canonicalize().ok()?.display().to_string())
+    pub(crate) fn id(&self) -> String {
+        format!("{:?}", identity(&self.metadata))
     }
 }
 

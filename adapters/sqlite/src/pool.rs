@@ -31,7 +31,7 @@ pub(crate) struct Connections {
     writer: Slots,
     readers: Slots,
     /// The file that was opened; `None` in memory.
-    opened: Option<OpenedFile>,
+    pub(crate) opened: Option<OpenedFile>,
 }
 
 /// A slot per call at once: its connection, or `None` if there is none to keep, or none yet.
@@ -71,11 +71,6 @@ impl Connections {
         self.opened.as_ref().map_or(Ok(()), OpenedFile::check)
     }
 
-    /// Tells the file from every other one, if there is a file.
-    pub(crate) fn file_id(&self) -> Option<String> {
-        self.opened.as_ref()?.id()
-    }
-
     /// The connection to write with.
     pub(crate) async fn writer(&self) -> Result<Checkout> {
         self.checkout(&self.writer).await
@@ -92,16 +87,14 @@ impl Connections {
         self.check_file()?;
         if slot.is_none() {
             let connected = match &self.place {
-                Place::File(_) => self.options.connect().await.map(|connection| (Some(connection), None)),
                 Place::Pool(pool) => pool.acquire().await.map(|connection| (None, Some(connection))),
-                // Another connection would see another database.
-                Place::Memory => return Err(lost()),
+                _ => self.options.connect().await.map(|connection| (Some(connection), None)),
             };
             // Before an error, which says less, and for a file that took the place of this one in between.
             self.check_file()?;
             (*slot, callers) = connected.map_err(|error| from_driver(error).not_applied())?;
         }
-        Ok(Checkout { callers, slot, in_memory: matches!(self.place, Place::Memory) })
+        Ok(Checkout { callers, slot, in_memory: self.opened.is_none() })
     }
 
     /// Waits for the calls under way and closes the connections, except those of the caller's pool.
@@ -140,10 +133,9 @@ async fn free(slots: &Slots) -> Result<Object<Option<SqliteConnection>>> {
 
 impl Checkout {
     pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection> {
-        match &mut self.callers {
-            Some(connection) => Ok(connection),
-            None => Option::as_mut(&mut self.slot).ok_or_else(lost),
-        }
+        let own = Option::as_mut(&mut self.slot);
+        let connection = self.callers.as_deref_mut().or(own);
+        connection.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the connection has been given back"))
     }
 
     /// Runs a statement that returns rows.
@@ -157,8 +149,8 @@ impl Checkout {
     pub(crate) fn end<T>(mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
         outcome.map_err(|error| {
             let stuck = self.connection().is_ok_and(|connection| connection.is_in_transaction());
-            // The database in memory would go with its connection.
-            if is_fatal(&error) || stuck && !self.in_memory {
+            // A database in memory would go with its connection.
+            if !self.in_memory && (is_fatal(&error) || stuck) {
                 *self.slot = None;
                 if let Some(connection) = &mut self.callers {
                     connection.close_on_drop();
@@ -167,9 +159,4 @@ impl Checkout {
             from_driver(error)
         })
     }
-}
-
-fn lost() -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection to the database is gone; open the storage again")
-        .not_applied()
 }

@@ -1,6 +1,6 @@
 //! The table: how it is made, and whether one that is there will do.
 
-use larder_core::{Error, Result};
+use larder_core::Result;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
@@ -64,21 +64,6 @@ pub(crate) async fn exists(connection: &mut SqliteConnection, config: &Config) -
     }
 }
 
-/// The table is not there, and is not to be made: for a storage that only looks, or one with
-/// `setup=false`.
-pub(crate) fn missing(table: &str, looks: bool) -> Error {
-    let table = quote(table);
-    let message = if looks {
-        format!("there is no table {table} in this database; check the name")
-    } else {
-        format!(
-            "there is no table {table}, and the storage is not to set it up; let it (`setup=true`), or make the \
-             table with the SQL that the configuration's `setup_sql` returns"
-        )
-    };
-    invalid(message)
-}
-
 /// Whether the database has tables besides this one.
 pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') \
@@ -116,16 +101,10 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
     })
 }
 
-struct Column {
-    name: String,
-    /// What SQLite makes of the declared type, by the rules of <https://www.sqlite.org/datatype3.html>.
-    affinity: String,
-    not_null: bool,
-    has_default: bool,
-    primary: bool,
-    /// How the primary key compares its texts.
-    collation: Option<String>,
-}
+/// A column of the table: its name; what SQLite makes of its declared type, by the rules of
+/// <https://www.sqlite.org/datatype3.html>; whether it is not null, has a default, and is in the primary key;
+/// and how that compares its texts.
+type Column = (String, String, bool, bool, bool, Option<String>);
 
 /// The table's columns; none if there is no such table.
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
@@ -138,50 +117,43 @@ async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<C
                 WHERE list.origin = 'pk' AND part.key = 1 AND part.name = info.name) \
                FROM (SELECT name, upper(type) AS type, \"notnull\", dflt_value, pk \
                      FROM pragma_table_info(?1)) AS info";
-    let rows = sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)?;
-    let column = |(name, affinity, not_null, has_default, primary, collation)| Column {
-        name,
-        affinity,
-        not_null,
-        has_default,
-        primary,
-        collation,
-    };
-    Ok(rows.into_iter().map(column).collect())
+    sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)
 }
 
 /// The first thing about the table that will not do.
 fn problem(columns: &[Column], value: &str) -> Option<String> {
     let expected = [("key", "TEXT"), ("value", value), ("version", "INTEGER"), ("expires_at", "INTEGER")];
     for (name, affinity) in expected {
-        let Some(column) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) else {
+        let column = columns.iter().find(|(column, ..)| column.eq_ignore_ascii_case(name));
+        let Some((_, found, not_null, _, primary, collation)) = column else {
             return Some(format!("it has no column `{name}`"));
         };
-        if column.affinity != affinity {
-            let hint = match (name, column.affinity.as_str()) {
+        if found != affinity {
+            let hint = match (name, found.as_str()) {
                 ("value", "TEXT") => " (is it one with `values=json`?)",
                 ("value", "BLOB") => " (is it one with `values=bytes`?)",
                 _ => "",
             };
             return Some(format!("its column `{name}` is not {affinity}{hint}"));
         }
-        if column.primary != (name == "key") {
+        if *primary != (name == "key") {
             return Some("its primary key is not the column `key`".to_owned());
         }
-        if column.collation.as_ref().is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY")) {
+        if collation.as_ref().is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY")) {
             return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
         }
-        if name == "expires_at" && column.not_null {
+        if name == "expires_at" && *not_null {
             return Some("its column `expires_at` allows no null".to_owned());
         }
     }
-    let other = |column: &&Column| !expected.iter().any(|(name, _)| column.name.eq_ignore_ascii_case(name));
-    for column in columns.iter().filter(other) {
-        if column.primary {
+    let is_expected = |name: &str| expected.iter().any(|(expected, _)| name.eq_ignore_ascii_case(expected));
+    for (name, _, not_null, has_default, primary, _) in columns.iter().filter(|(name, ..)| !is_expected(name))
+    {
+        if *primary {
             return Some("its primary key is not the column `key` alone".to_owned());
         }
-        if column.not_null && !column.has_default {
-            return Some(format!("its column `{}` has no default and allows no null", column.name));
+        if *not_null && !has_default {
+            return Some(format!("its column `{name}` has no default and allows no null"));
         }
     }
     None
