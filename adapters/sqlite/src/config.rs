@@ -33,7 +33,7 @@ larder_kit::choices! {
         "off" => Off,
         /// At checkpoints. A power cut may take the last commits with it, and nothing else.
         "normal" => Normal,
-        /// At each commit. What is acknowledged survives a power cut.
+        /// At each commit. An acknowledged write survives a power cut.
         #[default]
         "full" => Full,
     }
@@ -70,23 +70,23 @@ larder_kit::config! {
         /// The table, of any name; it is quoted.
         table: String = "larder",
             if |table| is_table_name(table) => "a name without NUL that does not begin with `sqlite_`";
-        /// The values that the store holds: `bytes` for any, in a `BLOB`, or `json` for JSON only, as `TEXT` for
-        /// SQLite's JSON functions.
+        /// The values that the store holds: `bytes` for any, in a `BLOB`, or `json` for JSON only, as `TEXT`
+        /// for SQLite's JSON functions.
         values: ValueFormat = "bytes";
-        /// Whether to make the table and its index if they are not there. The shape of a table that is there is
-        /// checked either way.
+        /// Whether to make the table and its index if they are not there. The shape of a table that is there
+        /// is checked either way.
         setup: bool = "true";
         /// How a file is opened: `rwc` makes it if it is not there, `rw` does not, and `ro` only reads.
         mode: Mode = "rwc";
-        /// The permissions of a file that is made, in octal, from `0600` to `0666`. A file that is there keeps its
-        /// own.
+        /// The permissions of a file that is made, in octal, from `0600` to `0666`. A file that is there
+        /// keeps its own. Without effect on Windows.
         permissions: Option<Permissions>, unset "`0600`";
-        /// When SQLite waits for the disk. A commit survives the death of the process with each value. With `full`
-        /// it survives a power cut, too; with `normal` a power cut may take the last commits; with `off` it may
-        /// corrupt the file. A pool of the caller keeps its own setting.
+        /// When SQLite waits for the disk. A commit survives the death of the process with each value. With
+        /// `full` it survives a power cut, too; with `normal` a power cut may take the last commits; with
+        /// `off` it may corrupt the file. A pool of the caller keeps its own setting.
         synchronous: Synchronous = "full";
-        /// How long to wait for another connection or process that is writing. A pool of the caller keeps its own
-        /// setting.
+        /// How long to wait for another connection or process that is writing. A pool of the caller keeps its
+        /// own setting.
         busy_timeout: Duration = "5s";
         /// The number of connections for reading, at most, which are opened as they are needed. A pool of the
         /// caller has limits of its own.
@@ -132,9 +132,9 @@ impl Config {
         self
     }
 
-    /// Opens only what is there: makes no file, table or index, changes no journal mode, and removes no
-    /// expired rows by itself. [`connect`](Config::connect) fails if there is no such file or table. Reads
-    /// work without the right to write; writes work with it.
+    /// Opens a database that is set up already: makes no file, table or index, changes no journal mode, and
+    /// removes no expired rows by itself. [`connect`](Config::connect) fails if there is no such file or
+    /// table. Reads work without the right to write; writes work with it.
     #[must_use]
     pub const fn existing(mut self) -> Self {
         self.existing = true;

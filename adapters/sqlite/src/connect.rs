@@ -151,7 +151,7 @@ async fn connect_and_read(options: &SqliteConnectOptions) -> Result<SqliteConnec
     Ok(connection)
 }
 
-/// Checks what is in the database and sets up what is missing, unless the storage only looks.
+/// Checks the table, and sets it up if it is missing, unless the storage only looks.
 async fn prepare(connections: &Connections, config: &Config) -> Result<()> {
     let mut checkout = connections.writer().await?;
     let connection = checkout.connection()?;

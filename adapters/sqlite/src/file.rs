@@ -70,8 +70,8 @@ fn refused(error: io::Error) -> Error {
     Error::new(kind, message).with_source(error)
 }
 
-/// The file that is open: SQLite goes on with a file that has been deleted, moved or replaced, and what
-/// it writes there is lost.
+/// The file that is open: SQLite goes on with a file that has been deleted, moved or replaced, and the
+/// changes are lost.
 pub(crate) struct OpenedFile {
     path: PathBuf,
     /// As it was then.

@@ -55,8 +55,8 @@
 //! writer wait for each other. `PRAGMA journal_mode = WAL`, run once, switches such a database.
 //!
 //! A table of the right name and another shape is refused, and the database left as it is.
-//! [`Config::existing`] opens a database to look at it: it makes no
-//! file, table or index, changes no journal mode and removes no expired rows by itself.
+//! [`Config::existing`] opens a database to look at it: it makes no file, table or index, changes no
+//! journal mode and removes no expired rows by itself.
 //!
 //! `mode=ro` and `existing` read a database on a read-only file system as well. There SQLite
 //! uses no locks. A call fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the
@@ -64,7 +64,7 @@
 //! then.
 //!
 //! While a database in write-ahead mode is open, `existing` included, its `-wal` and `-shm`
-//! files are beside it. The last connection to close moves what the log holds into the database and
+//! files are beside it. The last connection to close moves the log's contents into the database and
 //! removes both files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call

@@ -34,7 +34,8 @@ pub(crate) struct Connections {
     pub(crate) opened: Option<OpenedFile>,
 }
 
-/// A slot per call at once: its connection, or `None` if there is none to keep, or none yet.
+/// A slot for each call at once, with the connection that it keeps for the next one. It keeps none before the
+/// first call, nor in the caller's pool.
 ///
 /// Not a pool of sqlx's: that sends a ping through the connection's thread each time one is given back,
 /// which costs as much as the call itself.
@@ -66,7 +67,7 @@ impl Connections {
         Self { place, options, writer, readers, opened }
     }
 
-    /// Fails if the file is no longer where it was opened: what is written to it now would be lost.
+    /// Fails if the file is no longer where it was opened: changes would be lost.
     pub(crate) fn check_file(&self) -> Result<()> {
         self.opened.as_ref().map_or(Ok(()), OpenedFile::check)
     }
@@ -104,7 +105,7 @@ impl Connections {
     /// The first close fails if the file is gone.
     pub(crate) async fn close(&self) -> Result<()> {
         let first = !self.writer.is_closed();
-        // The writer last: the last connection to a file moves what the log holds into it.
+        // The writer last: the last connection to a file moves the contents of the log into it.
         for slots in [&self.readers, &self.writer] {
             while slots.status().size > 0
                 && let Ok(slot) = slots.timeout_remove(None).await
@@ -121,7 +122,7 @@ impl Connections {
 
 /// Waits for a slot that no other call is using.
 async fn free(slots: &Slots) -> Result<Object<Option<SqliteConnection>>> {
-    // No time-out if there is no wait: it needs a runtime.
+    // A time-out needs a runtime, so there is one only if there is a wait.
     if let Ok(slot) = slots.try_get() {
         return Ok(slot);
     }

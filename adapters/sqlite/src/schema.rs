@@ -106,7 +106,7 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
 /// and how that compares its texts.
 type Column = (String, String, bool, bool, bool, Option<String>);
 
-/// The table's columns; none if there is no such table.
+/// The table's columns; empty if the table does not exist.
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
     let sql = "SELECT name, \
                CASE WHEN type LIKE '%INT%' THEN 'INTEGER' \

@@ -1,4 +1,4 @@
-//! The table: what runs the statements.
+//! The table: runs the statements.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct SqliteStorage {
 }
 
 impl SqliteStorage {
-    /// Refuses what the column for values cannot hold.
+    /// Refuses a value that the column cannot hold.
     pub(crate) fn check(&self, action: &Action) -> Result<()> {
         match action {
             Action::Put(value, _) if self.info.values == Values::JsonText => check_json(value),
