@@ -79,6 +79,41 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             stranger.close().await.must("close");
             storage.close().await.must("close");
         })
+        .case("close_waits_for_the_calls_under_way", |context| async move {
+            let space = context.target.space();
+            let storage = context.factory.builder(space).connect().await.must("open");
+            let mut stranger = context.factory.stranger(space).await;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
+            let (writing, closing) = (storage.clone(), storage);
+            let write = tokio::spawn(async move { writing.write("k", "1").if_absent().await });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let close = tokio::spawn(async move { closing.close().await });
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(!close.is_finished(), "it was closed under a write");
+            sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
+            write.await.must("the task").must("write");
+            close.await.must("the task").must("close");
+            let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM larder WHERE key = 'k'")
+                .fetch_one(&mut stranger)
+                .await
+                .must("look");
+            assert_eq!(value, b"1");
+            stranger.close().await.must("close");
+            let log = context.factory.path(space).with_extension("db-wal");
+            assert!(!log.exists(), "a connection was left open");
+        })
+        .case("a_call_that_is_dropped_gives_its_connection_back", |context| async move {
+            let builder = context.factory.builder(context.target.space()).readers(1);
+            let storage = builder.connect().await.must("open");
+            storage.write("k", "1").await.must("write");
+            for _ in 0..20 {
+                let read = storage.read("k").into_future();
+                assert!(futures_util::FutureExt::now_or_never(read).is_none());
+            }
+            let read = tokio::time::timeout(Duration::from_secs(10), storage.read("k").into_future()).await;
+            assert_eq!(read.must("read in time").must("read").must("the entry").value, "1");
+            storage.close().await.must("close");
+        })
         .case("ten_that_open_a_new_file_at_once_all_succeed", |context| async move {
             let space = context.target.space();
             let opened = larder_testkit::race(10, |number| {
