@@ -290,11 +290,6 @@ impl PostgresBuilder {
         let default = if self.layout == Layout::Grammy { "sessions" } else { "larder" };
         TableName::new(self.schema.as_deref(), self.table.as_deref().unwrap_or(default))
     }
-
-    /// The type of the column `value`.
-    pub(crate) fn value_format(&self) -> ValueFormat {
-        if self.layout == Layout::Grammy { ValueFormat::Text } else { self.values.unwrap_or_default() }
-    }
 }
 
 /// Options of the driver, unless the URL has others. A peer that has vanished is noticed within a minute, not

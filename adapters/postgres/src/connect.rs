@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use deadpool_postgres::{Pool, Runtime};
-use larder_core::{Error, ErrorKind, Operation, Result, Store};
-use larder_kit::{GroupCommit, Interval, Sweeper};
+use larder_core::{Error, ErrorKind, Operation, Result, Storage, Store};
+use larder_kit::{GroupCommit, Interval};
 
 use crate::{
     PostgresStorage,
-    config::{Layout, NAME, PostgresBuilder, Source, named},
+    config::{Layout, PostgresBuilder, Source, ValueFormat, named},
     driver::Driver,
-    queries::Queries,
-    schema::Schema,
-    table::Table,
+    grammy::{self, GrammyStorage},
+    schema::{Schema, Shape},
     tls,
 };
 
@@ -51,7 +50,7 @@ impl PostgresBuilder {
     /// ```
     #[must_use]
     pub fn setup_sql(&self) -> String {
-        self.shape().sql()
+        self.table_schema().sql()
     }
 
     /// Connects, makes the table unless told otherwise, and opens the storage.
@@ -71,27 +70,39 @@ impl PostgresBuilder {
     async fn open(self) -> Result<Store> {
         self.check()?;
         let driver = self.driver().await?;
-        let schema = self.shape();
+        let schema = self.table_schema();
         if self.existing {
             schema.find(&driver).await?;
         } else if self.setup {
             schema.set_up(&driver).await.map_err(|error| error.with_operation(Operation::Setup))?;
         }
-        let Schema { table, layout, values } = schema;
-        let queries = Queries::new(&table.quoted(), layout, values);
-        let table = Arc::new(Table { driver, layout, values, queries });
-        let purge = |table: Arc<Table>| async move { table.purge_expired().await };
-        let every = if self.existing || layout == Layout::Grammy { Interval::OFF } else { self.sweep };
-        let sweeper = Sweeper::start(NAME, Arc::downgrade(&table), every, purge);
-        let storage = PostgresStorage { table, sweeper };
-        if self.group_commit {
-            return Ok(GroupCommit::builder(storage).max_batches(self.max_batches).build().into());
-        }
-        Ok(storage.into())
+        let table = schema.table.quoted();
+        Ok(match self.layout {
+            Layout::Larder => {
+                let sweep = if self.existing { Interval::OFF } else { self.sweep };
+                self.store(PostgresStorage::new(driver, &table, self.values.unwrap_or_default(), sweep))
+            }
+            Layout::Grammy => self.store(Arc::new(GrammyStorage::new(driver, &table))),
+        })
     }
 
-    fn shape(&self) -> Schema {
-        Schema { table: self.table_name(), layout: self.layout, values: self.value_format() }
+    fn store<S: Storage>(&self, storage: Arc<S>) -> Store {
+        if self.group_commit {
+            return GroupCommit::<S>::builder(storage).max_batches(self.max_batches).build().into();
+        }
+        Store::from(storage as Arc<dyn Storage>)
+    }
+
+    fn table_schema(&self) -> Schema {
+        let table = self.table_name();
+        let larder = |format| Shape::larder(&table, format);
+        let shape = match self.layout {
+            Layout::Larder => larder(self.values.unwrap_or_default()),
+            Layout::Grammy => grammy::shape(&table),
+        };
+        let mut known: Vec<Shape> = ValueFormat::ALL.iter().map(|(_, format)| larder(*format)).collect();
+        known.push(grammy::shape(&table));
+        Schema { table, shape, known }
     }
 
     async fn driver(&self) -> Result<Driver> {

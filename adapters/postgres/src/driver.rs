@@ -8,7 +8,7 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, Pool};
 use futures_util::TryStreamExt;
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Condition, Error, ErrorKind, Info, Result};
 use tokio::time::timeout;
 use tokio_postgres::{
     Row,
@@ -18,9 +18,9 @@ use tokio_postgres::{
 use crate::{
     backend::{END, IDENTIFY, Identities, Identity, Suspects, lock},
     checkout::{Canceller, Checkout},
-    config::Statements,
+    config::{NAME, Statements},
     error,
-    queries::{Query, query},
+    sql::{Query, query},
     tls::Connector,
     value::Unlogged,
 };
@@ -46,7 +46,7 @@ pub(crate) struct Driver {
     patience: Duration,
     /// Whether every connection has a process of its own at the server, which can be ended. Then nothing
     /// happens late: see [`settle`](Self::settle).
-    pub(crate) fenced: bool,
+    fenced: bool,
     identities: Identities,
     canceller: Arc<Canceller>,
     readers: Mutex<Vec<Weak<Checkout>>>,
@@ -89,6 +89,28 @@ impl Driver {
         if self.canceller.connector.is_some() {
             self.pool.close();
         }
+    }
+
+    /// What every storage on this server does natively.
+    pub(crate) fn info(&self) -> Info {
+        let info = Info::minimal(NAME).with_persistence().with_sharing();
+        if self.fenced { info.with_fencing() } else { info }
+    }
+
+    /// Asks for an answer.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.query(&query("SELECT 1", &[]), &[]).await.map(drop)
+    }
+
+    /// Runs a statement that changes one row if the condition holds; returns whether it has.
+    pub(crate) async fn change_entry(
+        &self,
+        query: &Query,
+        condition: &Condition,
+        params: Params<'_>,
+    ) -> Result<bool> {
+        let changed = self.change(query, params).await?.changed > 0;
+        if changed || *condition == Condition::Any { Ok(changed) } else { Err(Error::conflict()) }
     }
 
     /// Runs a statement that changes rows.

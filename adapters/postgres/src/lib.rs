@@ -139,12 +139,13 @@ mod config;
 mod connect;
 mod driver;
 mod error;
+mod grammy;
 mod listing;
 mod names;
-mod queries;
+mod rows;
 mod schema;
+mod sql;
 mod storage;
-mod table;
 mod tls;
 mod value;
 

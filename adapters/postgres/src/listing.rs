@@ -4,56 +4,55 @@
 use std::sync::Arc;
 
 use larder_core::{Entry, Error, ErrorKind, ListOptions, Result};
-use larder_kit::{Pager, prefix_end, stored_key};
+use larder_kit::{Pager, stored_key};
 use tokio_postgres::Row;
 
 use crate::{
-    config::Layout,
-    queries::{DELETE_CHUNK, PAGE},
-    table::{Table, corrupt},
+    rows::{Range, Rows, corrupt},
+    sql::{DELETE_CHUNK, PAGE},
     value::Stored,
 };
 
 /// A listing under way.
-pub(crate) struct Walk {
-    table: Arc<Table>,
+pub(crate) struct Walk<S> {
+    storage: Arc<S>,
+    prefix: String,
     values: bool,
     /// How many rows to ask for at once.
     rows: usize,
     /// Where the next page begins, and whether after that key, which the page before has returned; `None` at
     /// the end.
     next: Option<(String, bool)>,
-    /// The end of the range or (in grammY's layout) the prefix.
-    bound: Option<String>,
 }
 
-impl Walk {
-    pub(crate) fn new(table: Arc<Table>, options: &ListOptions) -> Self {
-        let (from, bound) = range(table.layout, &options.prefix);
+impl<S: Rows> Walk<S> {
+    pub(crate) fn new(storage: Arc<S>, options: ListOptions) -> Self {
+        let from = storage.range(&options.prefix).from;
         let next = match &options.start_after {
             Some(key) if key.as_str() >= &*from => (key.to_string(), true),
             _ => (from, false),
         };
-        Self { table, values: options.values, rows: options.page(PAGE), next: Some(next), bound }
+        let rows = options.page(PAGE);
+        Self { storage, prefix: options.prefix, values: options.values, rows, next: Some(next) }
     }
 }
 
-impl Pager for Walk {
+impl<S: Rows> Pager for Walk<S> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         let Some((from, after)) = self.next.take() else { return Ok(None) };
-        let Table { driver, queries, .. } = &*self.table;
-        let (page, key_at) = if self.values { (&queries.entries, 3) } else { (&queries.keys, 0) };
+        let Range { pages, bound, .. } = self.storage.range(&self.prefix);
+        let page = if self.values { &pages.entries } else { &pages.keys };
         let most = self.rows as i64;
-        let rows = driver.query(page.to(&self.bound), &[&from, &after, &most, &self.bound]).await?;
+        let rows = self.storage.driver().query(page, &[&from, &after, &most, &bound]).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         let entry = |row: &Row| {
             // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
-            let Stored(key) = row.try_get(key_at).map_err(corrupt)?;
+            let Stored(key) = row.try_get(0).map_err(corrupt)?;
             let key = stored_key(key)?;
-            Ok(if self.values { Entry::new(key, self.table.record(row, true)?) } else { Entry::key(key) })
+            Ok(if self.values { Entry::new(key, S::record(row, true)?) } else { Entry::key(key) })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
-        match last.try_get::<_, String>(key_at) {
+        match last.try_get(0) {
             // A page of entries may be short because its values are long: only an empty one is the last.
             _ if !self.values && rows.len() < self.rows => {}
             Ok(key) => self.next = Some((key, true)),
@@ -68,30 +67,17 @@ impl Pager for Walk {
     }
 }
 
-impl Table {
-    /// Deletes the entries whose keys begin with `prefix`; returns how many.
-    pub(crate) async fn clear(&self, prefix: &str) -> Result<u64> {
-        let (mut from, bound) = range(self.layout, prefix);
-        let (mut after, mut cleared) = (false, 0);
-        let (page, most) = (self.queries.clear.to(&bound), DELETE_CHUNK as i64);
-        loop {
-            let rows = self.driver.change(page, &[&from, &after, &most, &bound]).await?.rows;
-            let Some(row) = rows.first() else { return Ok(cleared) };
-            let count = |at: usize| row.try_get::<_, i64>(at).map_err(corrupt);
-            cleared += count(0)?.cast_unsigned();
-            match row.try_get::<_, Option<String>>(2).map_err(corrupt)? {
-                // Entries that are written again under keys that have been cleared stay.
-                Some(last) if count(1)? == most => (from, after) = (last, true),
-                _ => return Ok(cleared),
-            }
-        }
-    }
-}
-
-/// Where the keys with this prefix begin, and their end or (in grammY's layout) the prefix.
-fn range(layout: Layout, prefix: &str) -> (String, Option<String>) {
-    match layout {
-        Layout::Larder => (prefix.to_owned(), prefix_end(prefix)),
-        Layout::Grammy => (String::new(), Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty())),
+/// Deletes the entries whose keys begin with `prefix`; returns how many.
+pub(crate) async fn clear(storage: &impl Rows, prefix: &str) -> Result<u64> {
+    let Range { pages, mut from, bound } = storage.range(prefix);
+    let (mut after, mut cleared) = (false, 0);
+    loop {
+        let most = DELETE_CHUNK as i64;
+        let rows = storage.driver().change(&pages.clear, &[&from, &after, &most, &bound]).await?.rows;
+        let Some(row) = rows.first() else { return Ok(cleared) };
+        cleared += row.try_get::<_, i64>(0).map_err(corrupt)?.cast_unsigned();
+        // Entries that are written again under keys that have been cleared stay.
+        let Some(last) = row.try_get(1).map_err(corrupt)? else { return Ok(cleared) };
+        (from, after) = (last, true);
     }
 }

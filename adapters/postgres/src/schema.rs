@@ -4,18 +4,35 @@ use larder_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    config::{Layout, NAME, ValueFormat, invalid},
+    config::{NAME, ValueFormat, invalid},
     driver::Driver,
     error::{from_driver, state, unexpected},
     names::{TableName, quote},
-    queries::query,
+    sql::query,
 };
 
 /// The table, and the shape that it is to have.
 pub(crate) struct Schema {
     pub(crate) table: TableName,
-    pub(crate) layout: Layout,
-    pub(crate) values: ValueFormat,
+    pub(crate) shape: Shape,
+    /// The shapes of all layouts, for a table that has another one.
+    pub(crate) known: Vec<Shape>,
+}
+
+/// What a table looks like in one layout.
+pub(crate) struct Shape {
+    /// Whose it is and how it is opened, for the error if it is opened otherwise.
+    pub(crate) way_in: String,
+    /// The columns, as SQL.
+    pub(crate) definition: String,
+    /// The statement that makes the index.
+    pub(crate) index: String,
+    /// The columns, with the types that they may have.
+    pub(crate) columns: Vec<(&'static str, Vec<&'static str>)>,
+    /// Whether listings rely on the order of the keys' bytes.
+    pub(crate) by_bytes: bool,
+    /// The column that sweeping searches.
+    pub(crate) swept: Option<&'static str>,
 }
 
 /// How often set-up checks again after another program has made something at the same moment.
@@ -32,30 +49,8 @@ impl Schema {
     }
 
     fn table_sql(&self, create: &str) -> String {
-        let name = self.table.quoted();
-        match self.layout {
-            Layout::Larder => format!(
-                "{create} {name} (\n    \
-                     key text COLLATE \"C\" NOT NULL PRIMARY KEY,\n    \
-                     value {} NOT NULL,\n    \
-                     version bigint NOT NULL,\n    \
-                     expires_at timestamptz\n\
-                 );\n\
-                 CREATE INDEX IF NOT EXISTS {} ON {name} (expires_at) WHERE expires_at IS NOT NULL;\n",
-                self.values.column().0,
-                self.table.index("", "_expires_at_idx"),
-            ),
-            // As @grammyjs/storage-psql does. It leaves the name of its index unquoted, so Postgres folds
-            // it to lower case.
-            Layout::Grammy => format!(
-                "{create} {name} (\n    \
-                     \"key\" VARCHAR NOT NULL,\n    \
-                     \"value\" TEXT\n\
-                 );\n\
-                 CREATE UNIQUE INDEX IF NOT EXISTS {} ON {name} (\"key\");\n",
-                self.table.index("idx_", "").to_ascii_lowercase(),
-            ),
-        }
+        let Shape { definition, index, .. } = &self.shape;
+        format!("{create} {} (\n    {definition}\n);\n{index};\n", self.table.quoted())
     }
 
     fn schema_sql(&self) -> String {
@@ -117,7 +112,8 @@ impl Schema {
     /// Whether the table is there; an error if it is, but cannot be used, to write if `write`.
     async fn check(&self, driver: &Driver, write: bool) -> Result<bool> {
         let name = self.table.quoted();
-        let rows = driver.query(&query(TABLE, &[Type::TEXT]), &[&name]).await?;
+        let table = query(TABLE, &[Type::TEXT, Type::TEXT]);
+        let rows = driver.query(&table, &[&name, &self.shape.swept]).await?;
         let Some(row) = rows.first() else { return Ok(false) };
         let columns = driver.query(&query(COLUMNS, &[Type::TEXT]), &[&name]).await?;
         let columns =
@@ -140,12 +136,14 @@ impl Schema {
                 format!("this user may not {needed} the table: GRANT these rights"),
             ));
         }
-        if write && self.layout == Layout::Larder && !flag(4)? {
+        if let Some(column) = self.shape.swept.filter(|_| write)
+            && !flag(4)?
+        {
             // Making it now could block a large table's writers for long: that is for its owner to time.
             tracing::warn!(
                 adapter = NAME,
                 table = self.table.table,
-                "the table has no index on expires_at, so sweeping reads all of it; see \
+                "the table has no index on {column}, so sweeping reads all of it; see \
                  PostgresBuilder::setup_sql()"
             );
         }
@@ -153,74 +151,74 @@ impl Schema {
     }
 
     fn check_columns(&self, columns: &[Column]) -> Result<()> {
-        let Some(mismatch) = self.mismatch(columns) else { return Ok(()) };
+        let Some(mismatch) = self.shape.mismatch(columns) else { return Ok(()) };
         let found: Vec<_> =
             columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), &self.way_out(columns)))
+        let other = self.known.iter().find(|shape| shape.mismatch(columns).is_none());
+        let way_in = other.map_or("", |shape| &shape.way_in);
+        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), way_in))
+    }
+
+    fn wrong(&self, what: &str, way_in: &str) -> Error {
+        let table = self.table.quoted();
+        invalid(format!("the table {table} {what}: {way_in}choose another with `table`, or change this one"))
+    }
+}
+
+impl Shape {
+    /// Larder's, with the values in this column type.
+    pub(crate) fn larder(table: &TableName, format: ValueFormat) -> Self {
+        let (value, ..) = format.column();
+        Self {
+            way_in: format!("if it is Larder's, open it with `values={value}` and without `layout=grammy`; "),
+            definition: format!(
+                "key text COLLATE \"C\" NOT NULL PRIMARY KEY,\n    \
+                 value {value} NOT NULL,\n    \
+                 version bigint NOT NULL,\n    \
+                 expires_at timestamptz"
+            ),
+            index: format!(
+                "CREATE INDEX IF NOT EXISTS {} ON {} (expires_at) WHERE expires_at IS NOT NULL",
+                table.index("", "_expires_at_idx"),
+                table.quoted()
+            ),
+            columns: vec![
+                ("key", vec!["text"]),
+                ("value", vec![value]),
+                ("version", vec!["bigint"]),
+                ("expires_at", vec!["timestamp with time zone"]),
+            ],
+            by_bytes: true,
+            swept: Some("expires_at"),
+        }
     }
 
     /// What is wrong with the columns.
     fn mismatch(&self, columns: &[Column]) -> Option<String> {
-        let value = self.values.column().0;
-        let wanted: &[(&str, &str)] = match self.layout {
-            Layout::Larder => {
-                &[("key", "text"), ("value", value), ("version", "bigint"), ("expires_at", TIME)]
-            }
-            Layout::Grammy => &[("key", "character varying"), ("value", "text")],
-        };
-        for (name, type_name) in wanted {
-            let Some(Column { type_name: found, collation, .. }) = find(columns, name) else {
-                return Some(format!("has no column `{name}` of type {type_name}"));
+        for (name, types) in &self.columns {
+            let Some(column) = columns.iter().find(|column| column.name == *name) else {
+                return Some(format!("has no column `{name}` of type {}", types[0]));
             };
-            if found != type_name && !(self.layout == Layout::Grammy && TEXTS.contains(&&**found)) {
-                return Some(format!("has a column `{name}` of type {found} instead of {type_name}"));
+            let Column { type_name, collation, .. } = column;
+            if !types.contains(&&**type_name) {
+                return Some(format!("has a column `{name}` of type {type_name} instead of {}", types[0]));
             }
-            // By bytes: listings and prefixes rely on the order, and use the index.
+            // By bytes: prefixes rely on the order too, and use the index.
             let by_bytes = ["C", "POSIX", "ucs_basic", "pg_c_utf8"].contains(&&**collation);
-            if *name == "key" && self.layout == Layout::Larder && !by_bytes {
+            if *name == "key" && self.by_bytes && !by_bytes {
                 return Some(format!(
                     "has a column `key` with the collation \"{collation}\" instead of \"C\""
                 ));
             }
         }
-        let known = |column: &&Column| wanted.iter().any(|(name, _)| *name == column.name);
+        let known = |column: &&Column| self.columns.iter().any(|(name, _)| *name == column.name);
         let Column { name, .. } = columns.iter().find(|column| column.demanding && !known(column))?;
         Some(format!("has a column `{name}` that is NOT NULL and has no default, so nothing can be inserted"))
     }
-
-    /// The options that would open the table, where it looks like one of the other layouts.
-    fn way_out(&self, columns: &[Column]) -> String {
-        let has = |name: &str, types: &[&str]| {
-            find(columns, name).is_some_and(|column| types.contains(&&*column.type_name))
-        };
-        let larder = has("version", &["bigint"]) && has("expires_at", &[TIME]);
-        let grammy = columns.len() == 2 && has("key", TEXTS) && has("value", TEXTS);
-        let held = ValueFormat::ALL.iter().find(|(name, _)| has("value", &[name]));
-        let (whose, how) = match (self.layout, held) {
-            (Layout::Grammy, _) if larder => ("Larder", "without `layout=grammy`"),
-            (Layout::Larder, Some((name, format))) if larder && *format != self.values => {
-                ("Larder", &*format!("with `values={name}`"))
-            }
-            (Layout::Larder, _) if grammy => ("grammY", "with `layout=grammy`"),
-            _ => return String::new(),
-        };
-        format!("if it is {whose}'s, open it {how}; ")
-    }
-
-    fn wrong(&self, what: &str, way_out: &str) -> Error {
-        let table = self.table.quoted();
-        invalid(format!("the table {table} {what}: {way_out}choose another with `table`, or change this one"))
-    }
 }
 
-/// The types that grammY's columns may have.
-const TEXTS: &[&str] = &["text", "character varying"];
-
-/// The type `timestamptz`, as the catalogue calls it.
-const TIME: &str = "timestamp with time zone";
-
-/// Whether it is a table, has a unique key, may be read, may be written, and has an index on the expiry.
+/// Whether it is a table, has a unique key, may be read, may be written, and has an index on the column `$2`.
 const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] \
      WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL \
@@ -228,7 +226,7 @@ const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'INSERT') \
      AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), \
      EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] \
-     WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = 'expires_at') \
+     WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = $2) \
      FROM pg_class AS c WHERE c.oid = to_regclass($1)";
 
 const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', coalesce(o.collname::text, '') \
@@ -254,10 +252,6 @@ impl Column {
     }
 }
 
-fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
-    columns.iter().find(|column| column.name == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +270,7 @@ mod tests {
             column("key", "text", "C"),
             column("value", "bytea", ""),
             column("version", "bigint", ""),
-            column("expires_at", TIME, ""),
+            column("expires_at", "timestamp with time zone", ""),
             column("note", "text", "default"),
         ]
     }
@@ -284,7 +278,8 @@ mod tests {
     #[test]
     fn the_wrong_column_is_named() {
         let table = TableName::new(None, "larder");
-        let schema = Schema { table, layout: Layout::Larder, values: ValueFormat::Bytea };
+        let shape = Shape::larder(&table, ValueFormat::Bytea);
+        let schema = Schema { table, shape, known: Vec::new() };
         schema.check_columns(&good()).unwrap();
         type Spoil = fn(&mut Vec<Column>);
         let spoils: [(&str, Spoil); 5] = [

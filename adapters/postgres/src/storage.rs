@@ -3,114 +3,198 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge, ReadOptions,
-    Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge,
+    ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, Versions, WriteOptions, Written,
+    async_trait,
 };
-use larder_kit::{Sweeper, pages, read_chunks};
+use larder_kit::{Interval, Sweeper, check_json, pages, prefix_end, read_chunks};
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     batch,
-    config::{Layout, NAME, ValueFormat},
-    driver::Params,
-    listing::Walk,
-    queries::query,
-    table::{Table, millis},
-    value::Value,
+    config::{NAME, ValueFormat},
+    driver::{Driver, Params},
+    listing::{Walk, clear},
+    rows::{Put, Range, Rows, corrupt, expected},
+    sql::{DELETE_CHUNK, MAX_KEYS, MAX_VALUE, Query, Sql},
+    value::{Stored, Value},
 };
-
-/// How many keys one statement names.
-const CHUNK: usize = 1_000;
 
 /// Entries in a table of a PostgreSQL database.
 pub struct PostgresStorage {
-    pub(crate) table: Arc<Table>,
-    pub(crate) sweeper: Sweeper,
+    driver: Driver,
+    sql: Sql,
+    values: ValueFormat,
+    sweeper: Sweeper,
 }
 
 impl PostgresStorage {
-    /// The table. Starts the sweeper again if its runtime has gone.
-    fn table(&self) -> &Table {
+    /// The storage in the table with this name, as SQL.
+    pub(crate) fn new(driver: Driver, table: &str, values: ValueFormat, sweep: Interval) -> Arc<Self> {
+        let purge = |storage: Arc<Self>| async move { storage.purge_expired().await };
+        Arc::new_cyclic(|storage| {
+            let sweeper = Sweeper::start(NAME, storage.clone(), sweep, purge);
+            Self { driver, sql: Sql::new(table, values), values, sweeper }
+        })
+    }
+
+    /// Runs the first statement, or the second one to touch as well; returns the rows that it finds.
+    async fn select(
+        &self,
+        (read, read_and_touch): (&Query, &Query),
+        keys: &(dyn ToSql + Sync),
+        options: &ReadOptions,
+    ) -> Result<Vec<Row>> {
+        let Some(expiry) = options.touch else {
+            return self.driver().query(read, &[keys, &options.value]).await;
+        };
+        Ok(self.driver().change(read_and_touch, &[keys, &options.value, &millis(expiry)]).await?.rows)
+    }
+}
+
+/// A time to live as the statements take it: milliseconds, or null.
+fn millis(expiry: Expiry) -> Option<i64> {
+    expiry.as_millis().map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// A version as the column `version` holds it.
+fn token(version: &Version) -> Option<i64> {
+    version.as_token().map(u64::cast_signed)
+}
+
+impl Rows for PostgresStorage {
+    fn driver(&self) -> &Driver {
+        // The runtime that it ran on may have gone.
         self.sweeper.ensure_running();
-        &self.table
+        &self.driver
+    }
+
+    fn range(&self, prefix: &str) -> Range<'_> {
+        let bound = prefix_end(prefix);
+        let pages = if bound.is_some() { &self.sql.bounded } else { &self.sql.unbounded };
+        Range { pages, from: prefix.to_owned(), bound }
+    }
+
+    fn record(row: &Row, with_value: bool) -> Result<Record> {
+        let left: Option<i64> = row.try_get(3).map_err(corrupt)?;
+        let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.cast_unsigned()));
+        if !with_value {
+            return Ok(Record::new(Bytes::new()).expires(expiry));
+        }
+        let Stored(value) = row.try_get(1).map_err(corrupt)?;
+        let token: i64 = row.try_get(2).map_err(corrupt)?;
+        Ok(Record::at(value, Version::from_token(token.cast_unsigned())).expires(expiry))
+    }
+
+    fn check(&self, value: &[u8]) -> Result<()> {
+        if self.values == ValueFormat::Bytea { Ok(()) } else { check_json(value) }
+    }
+
+    async fn put_many(&self, puts: &[Put<'_>]) -> Result<Vec<Version>> {
+        let versions: Vec<Version> = puts.iter().map(|_| Version::unique()).collect();
+        let rows = puts.iter().zip(&versions).map(|((key, value, expiry), version)| {
+            (key.as_str(), Value(value), token(version), millis(*expiry))
+        });
+        let (keys, values, tokens, ttls): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
+        self.driver().change(&self.sql.upsert_many, &[&keys, &values, &tokens, &ttls]).await?;
+        Ok(versions)
+    }
+
+    fn delete_many(&self) -> &Query {
+        &self.sql.delete_many
     }
 }
 
 #[async_trait]
 impl Storage for PostgresStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let table = self.table();
-        let rows = table.select(&table.queries.read, &key.as_str(), options).await?;
-        rows.first().map(|row| table.record(row, options.value)).transpose()
+        let queries = (&self.sql.read, &self.sql.read_and_touch);
+        let rows = self.select(queries, &key.as_str(), options).await?;
+        rows.first().map(|row| Self::record(row, options.value)).transpose()
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let table = self.table();
-        table.check(&value)?;
-        let (version, column) = table.next_version(&value);
-        let params: Params<'_> = &[&key.as_str(), &Value(&value), &column, &millis(options.expiry)];
-        table.change(&table.queries.write, &options.condition, params).await?;
+        self.check(&value)?;
+        let WriteOptions { expiry, condition, .. } = options;
+        let query = match condition {
+            Condition::Any => &self.sql.upsert,
+            Condition::Absent => &self.sql.insert,
+            _ => &self.sql.update,
+        };
+        let version = Version::unique();
+        let params: Params<'_> = &[
+            &key.as_str(),
+            &Value(&value),
+            &token(&version),
+            &millis(*expiry),
+            &expected(condition, token)?,
+        ];
+        self.driver().change_entry(query, condition, params).await?;
         Ok(Written::at(version))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let table = self.table();
-        table.change(&table.queries.delete, &options.condition, &[&key.as_str()]).await
+        let params: Params<'_> = &[&key.as_str(), &expected(&options.condition, token)?];
+        self.driver().change_entry(&self.sql.delete, &options.condition, params).await
     }
 
     fn info(&self) -> Info {
-        let info = Info::minimal(NAME).with_persistence().with_sharing();
-        // Postgres stops at 1 GiB for a message and for a field; a parsed `jsonb` array or object at
-        // 256 MiB. What lies between these limits and ours is room for the rest of the message.
-        let info = match self.table.values {
-            ValueFormat::Bytea => info.with_values(Values::Bytes).with_max_value(1_000_000_000),
+        let info = self.driver.info().with_ordered_listing().with_expiry();
+        let info = info.with_versions(Versions::Unique).with_purge(Purge::Sweep);
+        match self.values {
+            ValueFormat::Bytea => info.with_values(Values::Bytes).with_max_value(MAX_VALUE),
+            // Postgres stops at 256 MiB for a parsed `jsonb` array or object.
             ValueFormat::Jsonb => info.with_values(Values::Json).with_max_value(250_000_000),
             ValueFormat::Json | ValueFormat::Text => {
-                info.with_values(Values::JsonText).with_max_value(1_000_000_000)
+                info.with_values(Values::JsonText).with_max_value(MAX_VALUE)
             }
-        };
-        let info = match self.table.layout {
-            Layout::Larder => info
-                .with_ordered_listing()
-                .with_expiry()
-                .with_versions(Versions::Unique)
-                .with_purge(Purge::Sweep),
-            Layout::Grammy => info.with_listing().with_versions(Versions::Content),
-        };
-        if self.table.driver.fenced { info.with_fencing() } else { info }
+        }
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let table = self.table();
-        table.change(&table.queries.touch, &options.condition, &[&key.as_str(), &millis(expiry)]).await
+        let params: Params<'_> = &[&key.as_str(), &millis(expiry), &expected(&options.condition, token)?];
+        self.driver().change_entry(&self.sql.touch, &options.condition, params).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        read_chunks(keys, CHUNK, 1, |chunk| self.table().read_many(chunk, options)).await
+        let queries = (&self.sql.read_many, &self.sql.read_and_touch_many);
+        let read = async |keys: &[Key]| {
+            let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            Self::records(&self.select(queries, &names, options).await?, options.value)
+        };
+        read_chunks(keys, MAX_KEYS, 1, read).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        batch::apply(self, self.table(), changes).await
+        batch::apply(self, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        pages(Walk::new(Arc::clone(&self.table), &options))
+        pages(Walk::new(self, options))
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        self.table.clear(prefix).await
+        clear(&*self, prefix).await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        self.table.purge_expired().await
+        let mut purged = 0;
+        loop {
+            let deleted = self.driver.change(&self.sql.purge, &[]).await?.changed;
+            purged += deleted;
+            if deleted < DELETE_CHUNK {
+                return Ok(purged);
+            }
+        }
     }
 
     async fn ping(&self) -> Result<()> {
-        self.table.driver.query(&query("SELECT 1", &[]), &[]).await.map(drop)
+        self.driver.ping().await
     }
 
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
-        self.table.driver.close();
+        self.driver.close();
         Ok(())
     }
 }

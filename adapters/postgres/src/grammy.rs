@@ -1,0 +1,198 @@
+//! The table of `@grammyjs/storage-psql`: keys and JSON texts, without expiry. Versions are the contents.
+
+use std::{fmt, sync::Arc};
+
+use larder_core::{
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
+    ReadOptions, Record, Result, Storage, Values, Version, Versions, WriteOptions, Written, async_trait,
+};
+use larder_kit::{check_json, pages, read_chunks};
+use tokio_postgres::{Row, types::Type};
+
+use crate::{
+    batch,
+    driver::{Driver, Params},
+    listing::{Walk, clear},
+    names::TableName,
+    rows::{Put, Range, Rows, corrupt, expected},
+    schema::Shape,
+    sql::{MAX_KEYS, MAX_VALUE, Pages, Query, delete_many, in_order, query},
+    value::{Stored, Value},
+};
+
+/// The shape of the table, as the package makes it.
+pub(crate) fn shape(table: &TableName) -> Shape {
+    // The package leaves the name of its index unquoted, so Postgres folds it to lower case.
+    let index = table.index("idx_", "").to_ascii_lowercase();
+    let texts = || vec!["text", "character varying"];
+    Shape {
+        way_in: "if it is grammY's, open it with `layout=grammy` and without `values`; ".to_owned(),
+        definition: "\"key\" VARCHAR NOT NULL,\n    \"value\" TEXT".to_owned(),
+        index: format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (\"key\")", table.quoted()),
+        columns: vec![("key", texts()), ("value", texts())],
+        by_bytes: false,
+        swept: None,
+    }
+}
+
+/// Sessions in grammY's table.
+pub(crate) struct GrammyStorage {
+    driver: Driver,
+    sql: Sql,
+}
+
+/// The statements. Those that return entries have the columns key and value. An expected value is null if any
+/// will do.
+struct Sql {
+    /// Parameters: the key, and whether to return the value (or a null).
+    read: Query,
+    /// The same for an array of keys.
+    read_many: Query,
+    /// Parameters of these three: key, value, expected value.
+    upsert: Query,
+    insert: Query,
+    update: Query,
+    /// Parameters: keys, values.
+    upsert_many: Query,
+    /// Parameters: key, expected value.
+    delete: Query,
+    delete_many: Query,
+    /// The bound of the keys is their prefix: they have the database's collation, where only a filter finds a
+    /// prefix by its bytes.
+    pages: Pages,
+}
+
+impl GrammyStorage {
+    /// The storage in the table with this name, as SQL.
+    pub(crate) fn new(driver: Driver, table: &str) -> Self {
+        let select = format!("SELECT key, CASE WHEN $2 THEN value END FROM {table} WHERE");
+        let insert = format!("INSERT INTO {table} (key, value)");
+        let replace = "ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value";
+        let entry = [Type::TEXT, Type::TEXT, Type::TEXT];
+        let sql = Sql {
+            read: query(format!("{select} key = $1"), &[Type::TEXT, Type::BOOL]),
+            read_many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY, Type::BOOL]),
+            upsert: query(format!("{insert} VALUES ($1, $2) {replace}"), &entry),
+            insert: query(format!("{insert} VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"), &entry),
+            update: query(
+                format!("UPDATE {table} SET value = $2 WHERE key = $1 AND ($3 IS NULL OR value = $3)"),
+                &entry,
+            ),
+            upsert_many: query(
+                format!("{insert} SELECT * FROM unnest($1, $2) {replace}"),
+                &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
+            ),
+            delete: query(
+                format!("DELETE FROM {table} WHERE key = $1 AND ($2 IS NULL OR value = $2)"),
+                &[Type::TEXT, Type::TEXT],
+            ),
+            delete_many: delete_many(table, &in_order(table, "true")),
+            pages: Pages::new(table, "value", "octet_length(value)", "starts_with(key, $4)"),
+        };
+        Self { driver, sql }
+    }
+}
+
+/// The content that a version stands for, as a parameter.
+fn content(version: &Version) -> Option<Value<'_>> {
+    version.as_content().map(|content| Value(content))
+}
+
+impl Rows for GrammyStorage {
+    fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    fn range(&self, prefix: &str) -> Range<'_> {
+        Range { pages: &self.sql.pages, from: String::new(), bound: Some(prefix.to_owned()) }
+    }
+
+    fn record(row: &Row, with_value: bool) -> Result<Record> {
+        if !with_value {
+            return Ok(Record::new(Bytes::new()).expires(Expiry::Never));
+        }
+        let Stored(value) = row.try_get(1).map_err(corrupt)?;
+        Ok(Record::at(value.clone(), Version::from_content(value)).expires(Expiry::Never))
+    }
+
+    fn check(&self, value: &[u8]) -> Result<()> {
+        check_json(value)
+    }
+
+    async fn put_many(&self, puts: &[Put<'_>]) -> Result<Vec<Version>> {
+        let (keys, values): (Vec<_>, Vec<_>) =
+            puts.iter().map(|(key, value, _)| (key.as_str(), Value(value))).unzip();
+        self.driver.change(&self.sql.upsert_many, &[&keys, &values]).await?;
+        Ok(puts.iter().map(|(_, value, _)| Version::from_content(Bytes::clone(value))).collect())
+    }
+
+    fn delete_many(&self) -> &Query {
+        &self.sql.delete_many
+    }
+}
+
+#[async_trait]
+impl Storage for GrammyStorage {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let rows = self.driver.query(&self.sql.read, &[&key.as_str(), &options.value]).await?;
+        rows.first().map(|row| Self::record(row, options.value)).transpose()
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        check_json(&value)?;
+        let query = match options.condition {
+            Condition::Any => &self.sql.upsert,
+            Condition::Absent => &self.sql.insert,
+            _ => &self.sql.update,
+        };
+        let params: Params<'_> = &[&key.as_str(), &Value(&value), &expected(&options.condition, content)?];
+        self.driver.change_entry(query, &options.condition, params).await?;
+        Ok(Written::at(Version::from_content(value)))
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let params: Params<'_> = &[&key.as_str(), &expected(&options.condition, content)?];
+        self.driver.change_entry(&self.sql.delete, &options.condition, params).await
+    }
+
+    fn info(&self) -> Info {
+        let info = self.driver.info().with_listing().with_versions(Versions::Content);
+        info.with_values(Values::JsonText).with_max_value(MAX_VALUE)
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let read = async |keys: &[Key]| {
+            let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            let rows = self.driver.query(&self.sql.read_many, &[&names, &options.value]).await?;
+            Self::records(&rows, options.value)
+        };
+        read_chunks(keys, MAX_KEYS, 1, read).await
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        batch::apply(self, changes).await
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        pages(Walk::new(self, options))
+    }
+
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        clear(&*self, prefix).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.driver.ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.driver.close();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GrammyStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrammyStorage").field("info", &self.info()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,198 @@
+//! The statements that run after set-up, as SQL with the types of their parameters.
+
+use tokio_postgres::types::Type;
+
+use crate::config::ValueFormat;
+
+/// The largest value: Postgres stops at 1 GiB for a message and for a field, and the message has more in it.
+pub(crate) const MAX_VALUE: u64 = 1_000_000_000;
+/// Keys that one statement names.
+pub(crate) const MAX_KEYS: usize = 1_000;
+/// Rows of one page of a listing.
+pub(crate) const PAGE: usize = 500;
+/// Bytes of values of one page of a listing, roughly: a page holds at least one entry.
+const PAGE_BYTES: usize = 4 << 20;
+/// Rows that one statement of `clear` or `purge_expired` deletes.
+pub(crate) const DELETE_CHUNK: u64 = 1_000;
+
+/// One statement.
+pub(crate) struct Query {
+    pub(crate) text: String,
+    pub(crate) types: Vec<Type>,
+}
+
+pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
+    Query { text: text.into(), types: types.to_vec() }
+}
+
+/// The statements for a table of Larder's.
+///
+/// Those that return entries have the columns key, value, version and remaining milliseconds. Times to live
+/// are in milliseconds, or null. An expected version is null if any will do.
+pub(crate) struct Sql {
+    /// Parameters: the key, and whether to return the value (or a null).
+    pub(crate) read: Query,
+    /// One parameter more: the new time to live.
+    pub(crate) read_and_touch: Query,
+    /// As those two, with an array of keys.
+    pub(crate) read_many: Query,
+    pub(crate) read_and_touch_many: Query,
+    /// Parameters of this and the next two: key, value, version, time to live, expected version.
+    pub(crate) upsert: Query,
+    pub(crate) insert: Query,
+    pub(crate) update: Query,
+    /// Parameters: the first four of those as arrays, with no key twice.
+    pub(crate) upsert_many: Query,
+    /// Parameters: key, expected version.
+    pub(crate) delete: Query,
+    /// Parameter: the keys. Column: each key that was there.
+    pub(crate) delete_many: Query,
+    /// Parameters: key, time to live, expected version.
+    pub(crate) touch: Query,
+    pub(crate) purge: Query,
+    /// The keys before a bound.
+    pub(crate) bounded: Pages,
+    /// The keys without a bound: a condition that says so would keep the server from using the index.
+    pub(crate) unbounded: Pages,
+}
+
+// The server's clock at the very moment, not at the beginning of the transaction: a statement that
+// has waited for another's lock must not see an entry that has expired meanwhile.
+const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
+const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
+     greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
+
+impl Sql {
+    /// The statements for the table with this name, as SQL.
+    pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
+        let (_, value, values) = format.column();
+        let entry = [Type::TEXT, value, Type::INT8, Type::INT8, Type::INT8];
+        let entries = [Type::TEXT_ARRAY, values, Type::INT8_ARRAY, Type::INT8_ARRAY];
+        let deadline = |millis: &str| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
+        let expires_at = deadline("$4");
+        let unchanged = |expected: &str| format!("{LIVE} AND ({expected} IS NULL OR version = {expected})");
+
+        let found = format!("t.key, CASE WHEN $2 THEN t.value END, t.version, {REMAINING}");
+        let select = format!("SELECT {found} FROM {table} AS t WHERE {LIVE} AND");
+        let touch = |until: &str| format!("UPDATE {table} AS t SET expires_at = {}", deadline(until));
+        let touch_found = |rows: &str| format!("{} WHERE {rows} RETURNING {found}", touch("$3"));
+        let locked = in_order(table, LIVE);
+
+        let insert = format!("INSERT INTO {table} AS t (key, value, version, expires_at)");
+        let replace = "ON CONFLICT (key) DO UPDATE \
+             SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at";
+        let upsert = format!("{insert} VALUES ($1, $2, $3, {expires_at}) {replace}");
+        let update = format!("UPDATE {table} AS t SET value = $2, version = $3, expires_at = {expires_at}");
+
+        // now(), since an index can be searched with it. The condition stands in both places
+        // because a ctid is unique only within one partition of a partitioned table.
+        let purge = format!(
+            "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
+             FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
+        );
+        // The size of a jsonb value is only known by writing it out; its stored size will do.
+        let size = match format {
+            ValueFormat::Jsonb => "pg_column_size(value)",
+            ValueFormat::Json => "octet_length(value::text)",
+            ValueFormat::Bytea | ValueFormat::Text => "octet_length(value)",
+        };
+        let record = format!("value, version, {REMAINING}");
+        Self {
+            read: query(format!("{select} key = $1"), &[Type::TEXT, Type::BOOL]),
+            read_and_touch: query(
+                touch_found(&format!("{LIVE} AND key = $1")),
+                &[Type::TEXT, Type::BOOL, Type::INT8],
+            ),
+            read_many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY, Type::BOOL]),
+            read_and_touch_many: query(
+                touch_found(&format!("key IN ({locked})")),
+                &[Type::TEXT_ARRAY, Type::BOOL, Type::INT8],
+            ),
+            // A row that is there must have expired.
+            insert: query(format!("{upsert} WHERE NOT {LIVE}"), &entry),
+            upsert: query(upsert, &entry),
+            update: query(format!("{update} WHERE key = $1 AND {}", unchanged("$5")), &entry),
+            upsert_many: query(
+                format!(
+                    "{insert} SELECT key, value, version, {} \
+                     FROM unnest($1, $2, $3, $4) AS given (key, value, version, ttl) {replace}",
+                    deadline("ttl")
+                ),
+                &entries,
+            ),
+            delete: query(
+                format!("DELETE FROM {table} AS t WHERE key = $1 AND {}", unchanged("$2")),
+                &[Type::TEXT, Type::INT8],
+            ),
+            delete_many: delete_many(table, &locked),
+            touch: query(
+                format!("{} WHERE key = $1 AND {}", touch("$2"), unchanged("$3")),
+                &[Type::TEXT, Type::INT8, Type::INT8],
+            ),
+            purge: query(purge, &[]),
+            bounded: Pages::new(table, &record, size, &format!("key < $4 AND {LIVE}")),
+            unbounded: Pages::new(table, &record, size, LIVE),
+        }
+    }
+}
+
+/// Locks those of the keys in `$1` whose rows fulfil a condition, in the order of the keys, as batches of
+/// writes lock them: no deadlock.
+pub(crate) fn in_order(table: &str, condition: &str) -> String {
+    format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {condition} ORDER BY key FOR UPDATE")
+}
+
+/// Deletes the rows that are [locked](in_order).
+pub(crate) fn delete_many(table: &str, locked: &str) -> Query {
+    query(format!("DELETE FROM {table} WHERE key IN ({locked}) RETURNING key"), &[Type::TEXT_ARRAY])
+}
+
+/// The statements for one page of a listing. Parameters: where the keys begin, whether that key is left
+/// out, the number of rows at most, and the bound of the keys.
+pub(crate) struct Pages {
+    /// Column: key.
+    pub(crate) keys: Query,
+    /// Columns: key, then those of a record.
+    pub(crate) entries: Query,
+    /// Deletes the page. Columns: how many rows were deleted, and the last key if the page was full.
+    pub(crate) clear: Query,
+}
+
+/// Whether the key is one for Larder: not empty, not too long, without control characters, and UTF-8, which a
+/// database without an encoding (SQL_ASCII) leaves to be checked byte by byte.
+const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdatabaseencoding() = 'UTF8' \
+     THEN key COLLATE \"C\" !~ $re$[\\u0001-\\u001f\\u007f-\\u009f]$re$ \
+     ELSE key COLLATE \"C\" ~ $re$^([\\x20-\\x7e]|\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]\
+     |\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]\
+     |\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*\\Z$re$ END";
+
+impl Pages {
+    /// The statements for the rows `range`, with the columns `record` and a value of the size `size`.
+    pub(crate) fn new(table: &str, record: &str, size: &str, range: &str) -> Self {
+        let page = |columns: &str, range: &str| {
+            format!(
+                "SELECT {columns} FROM {table} AS t \
+                 WHERE key >= $1 AND NOT ($2 AND key = $1) AND {range} ORDER BY key LIMIT $3"
+            )
+        };
+        let entries = format!(
+            "SELECT * FROM (SELECT key, {record}, row_number() OVER so_far AS number, sum({size}) OVER so_far AS bytes \
+             FROM ({}) AS t WINDOW so_far AS (ORDER BY key ROWS UNBOUNDED PRECEDING)) AS sized \
+             WHERE number = 1 OR bytes <= {PAGE_BYTES} ORDER BY key",
+            page("*", range)
+        );
+        // A row that is there may yet not be deleted, for a trigger or a policy.
+        let clear = format!(
+            "WITH page AS ({} FOR UPDATE), \
+             gone AS (DELETE FROM {table} WHERE key IN (SELECT key FROM page) RETURNING 1) \
+             SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = $3 THEN max(key) END FROM page",
+            page("key", &format!("{range} AND {NAMEABLE}"))
+        );
+        let types = [Type::TEXT, Type::BOOL, Type::INT8, Type::TEXT];
+        Self {
+            keys: query(page("key", range), &types),
+            entries: query(entries, &types),
+            clear: query(clear, &types),
+        }
+    }
+}
