@@ -33,9 +33,9 @@ pub(crate) struct Backend {
 /// Facts about a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Identity {
-    /// Whether the server itself is at the other end. Behind a pooler the next statement may run in
-    /// another process, where a prepared statement's name may mean another statement.
-    pub(crate) direct: bool,
+    /// Whether statements are prepared: only if the server itself is at the other end. Behind a pooler the next
+    /// statement may run in another process, where a name may mean another statement.
+    pub(crate) prepares: bool,
     /// The process, if the server itself is at the other end and this user may end the process.
     pub(crate) backend: Option<Backend>,
 }
@@ -82,7 +82,7 @@ impl Identity {
         let started: Option<SystemTime> = row.try_get(3).map_err(unexpected)?;
         let direct = announced_pid(token).await == Some(pid);
         let started = started.filter(|_| direct);
-        Ok(Self { direct, backend: started.map(|started| Backend { server, pid, started }) })
+        Ok(Self { prepares: direct, backend: started.map(|started| Backend { server, pid, started }) })
     }
 }
 

@@ -196,8 +196,9 @@ larder_kit::options! {
         /// `None`: only when [`purge_expired`](larder_core::Store::purge_expired) is called. Default: every
         /// 60 seconds.
         "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
-        /// How long one statement may take, and how long to wait for a free connection before it. Making a
-        /// connection has a [timeout of its own](Self::connect_timeout). Default: 30 seconds.
+        /// The longest that a call of one statement takes, waiting for a connection included. A connection that
+        /// takes longer to make is there for a later call. Listings, clearing and large batches take several
+        /// statements, and have as long for each. Default: 30 seconds.
         "timeout" => timeout: Duration = Duration::from_secs(30), if |time| !time.is_zero() => POSITIVE_DURATION;
         /// How long connecting to one host may take. Default: 10 seconds.
         "connect_timeout" => connect_timeout: Duration = Duration::from_secs(10),

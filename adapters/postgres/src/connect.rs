@@ -10,6 +10,7 @@ use crate::{
     PostgresStorage,
     config::{Layout, PostgresBuilder, Source, ValueFormat, named},
     driver::Driver,
+    error::from_pool,
     grammy::{self, GrammyStorage},
     schema::{Schema, Shape},
     tls,
@@ -109,7 +110,7 @@ impl PostgresBuilder {
         let Self { statements, timeout, connect_timeout, .. } = *self;
         let mut config = match &self.source {
             Source::Pool(pool) => {
-                return Driver::open(pool.clone(), None, statements, timeout, timeout).await;
+                return Driver::open(pool.clone(), None, statements, timeout).await;
             }
             Source::Config(config) => (**config).clone(),
         };
@@ -117,17 +118,16 @@ impl PostgresBuilder {
         config.connect_timeout(connect_timeout);
         // The driver's timeout is for the socket alone; a server may take that and then say nothing.
         let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
-        let connecting = connect_timeout.saturating_mul(hosts);
         let pool = Pool::builder(tls::manager(config, self.tls, &connector))
             .max_size(self.pool_size)
             .wait_timeout(Some(timeout))
-            .create_timeout(Some(connecting))
+            .create_timeout(Some(connect_timeout.saturating_mul(hosts)))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| Error::new(ErrorKind::Other, "the pool of connections could not be built"))?;
-        // Not less than connecting takes: a short `timeout` must not keep the pool from ever filling.
-        let patience = timeout.saturating_add(connecting);
-        Driver::open(pool, Some(connector), statements, timeout, patience).await
+        // The first connection has as long as `connect_timeout` lets it.
+        drop(pool.get().await.map_err(from_pool)?);
+        Driver::open(pool, Some(connector), statements, timeout).await
     }
 }
 

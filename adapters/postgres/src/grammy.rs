@@ -11,9 +11,10 @@ use tokio_postgres::{Row, types::Type};
 
 use crate::{
     batch,
-    driver::{Driver, Params},
+    driver::Driver,
     listing::{Walk, clear},
     names::TableName,
+    pool::Params,
     rows::{Put, Range, Rows, corrupt, expected},
     schema::Shape,
     sql::{MAX_KEYS, MAX_VALUE, Pages, Query, delete_many, in_order, query},

@@ -58,7 +58,7 @@
 //! | `coalesce` | `true` | concurrent writes share a statement and a commit |
 //! | `lanes` | `2` | such batches under way at once |
 //! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
-//! | `timeout` | `30s` | the longest that one statement takes, and the longest wait for a free connection before it |
+//! | `timeout` | `30s` | the longest that a call of one statement takes, waiting for a connection included |
 //! | `connect_timeout` | `10s` | the longest that connecting to one host takes |
 //! | `sslmode` | `prefer` | `disable`, `prefer`, `require`, `verify-ca` or `verify-full`, see [`TlsMode`] |
 //! | `sslrootcert` | Mozilla's roots, for `verify-full` | a PEM file of root certificates, or `system` for Mozilla's |
@@ -134,7 +134,6 @@
 
 mod backend;
 mod batch;
-mod checkout;
 mod config;
 mod connect;
 mod driver;
@@ -142,6 +141,7 @@ mod error;
 mod grammy;
 mod listing;
 mod names;
+mod pool;
 mod rows;
 mod schema;
 mod sql;

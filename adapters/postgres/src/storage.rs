@@ -13,8 +13,9 @@ use tokio_postgres::{Row, types::ToSql};
 use crate::{
     batch,
     config::{NAME, ValueFormat},
-    driver::{Driver, Params},
+    driver::Driver,
     listing::{Walk, clear},
+    pool::Params,
     rows::{Put, Range, Rows, corrupt, expected},
     sql::{DELETE_CHUNK, MAX_KEYS, MAX_VALUE, Query, Sql},
     value::{Stored, Value},

@@ -1,6 +1,7 @@
-//! A connection while it is out of the pool, and how it goes back.
+//! Connections while they are out of the pool, and how they go back.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,33 +10,53 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::TryStreamExt;
 use larder_core::{Error, ErrorKind, Result};
-use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::CancelToken;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{CancelToken, Row, types::ToSql};
 
 use crate::{
     backend::{Identity, Suspects},
     config::NAME,
     error,
+    sql::Query,
     tls::Connector,
+    value::Unlogged,
 };
 
 /// How long a statement goes on whose caller has gone, before it is cancelled.
 const GRACE: Duration = Duration::from_millis(100);
 
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// The server's answer to a statement.
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Row>,
+    /// How many rows the statement changed.
+    pub(crate) changed: u64,
+}
+
 /// Deals with statements that have lost their callers.
 pub(crate) struct Canceller {
-    /// For a statement.
+    /// The longest that a call takes.
     pub(crate) timeout: Duration,
-    /// To cancel it; `None` for a pool whose TLS we do not know.
+    /// To cancel a statement; `None` for a pool whose TLS we do not know.
     pub(crate) connector: Option<Connector>,
     /// The processes that may still carry out such a statement.
     pub(crate) suspects: Suspects,
 }
 
 impl Canceller {
+    /// The time that a call has left which began at that moment.
+    pub(crate) fn left(&self, begun: Instant) -> Duration {
+        self.timeout.saturating_sub(begun.elapsed())
+    }
+
     /// Asks the server to stop what the connection of this token runs.
-    pub(crate) async fn cancel(&self, token: &CancelToken) {
+    async fn cancel(&self, token: &CancelToken) {
         let Some(connector) = &self.connector else { return };
         let cancelled = timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await;
         if !matches!(cancelled, Ok(Ok(()))) {
@@ -47,6 +68,7 @@ impl Canceller {
 /// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned;
 /// if a statement on it was abandoned, only once that has ended.
 pub(crate) struct Checkout {
+    /// `Some` until this is dropped.
     object: Option<Object>,
     /// Whether it is for a statement that changes anything.
     changes: bool,
@@ -56,8 +78,8 @@ pub(crate) struct Checkout {
     /// Nothing is taken for granted until the server was asked.
     pub(crate) identity: Identity,
     canceller: Arc<Canceller>,
-    /// Taken at the start: a call may be dropped outside the runtime that it ran in.
-    runtime: Option<Handle>,
+    /// A call may be dropped outside the runtime that it ran in.
+    runtime: Handle,
 }
 
 impl Checkout {
@@ -69,28 +91,44 @@ impl Checkout {
             owed: 0.into(),
             identity: Identity::default(),
             canceller,
-            runtime: Handle::try_current().ok(),
+            runtime: Handle::current(),
         }
     }
 
-    pub(crate) fn client(&self) -> Result<&ClientWrapper> {
-        self.object.as_deref().ok_or_else(|| Error::new(ErrorKind::Other, "the connection was given back"))
+    pub(crate) fn client(&self) -> &ClientWrapper {
+        self.object.as_deref().unwrap_or_else(|| unreachable!("it is there until the drop"))
     }
 
-    fn condemn(&self) {
-        self.condemned.store(true, Ordering::Relaxed);
+    /// Sends a statement, for [`run`](Self::run).
+    pub(crate) async fn send(
+        &self,
+        Query { text, types }: &Query,
+        params: Params<'_>,
+    ) -> Result<Answer, tokio_postgres::Error> {
+        let client = self.client();
+        let params = params.iter().map(|param| Unlogged(*param));
+        let rows = if self.identity.prepares {
+            let statement = client.prepare_typed_cached(text, types).await?;
+            client.query_raw(&statement, params).await?
+        } else {
+            client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
+        };
+        let mut stream = pin!(rows);
+        let rows = stream.as_mut().try_collect().await?;
+        Ok(Answer { rows, changed: stream.rows_affected().unwrap_or(0) })
     }
 
-    /// Runs statements on this connection, as long as they may take, and draws the conclusions from an error.
-    /// Dropped before that it leaves a connection that owes an answer. The inner error is the server's or the
-    /// driver's.
+    /// Runs statements of a call that began at `begun`, as long as they may take, and draws the conclusions
+    /// from an error. Dropped before that it leaves a connection that owes an answer. The inner error is the
+    /// server's or the driver's.
     pub(crate) async fn run<T>(
         &self,
+        begun: Instant,
         statements: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<Result<T, tokio_postgres::Error>> {
-        let most = self.canceller.timeout;
+        let Canceller { timeout: most, .. } = *self.canceller;
         self.owed.fetch_add(1, Ordering::Relaxed);
-        let answer = timeout(most, statements).await.map_err(|_| {
+        let answer = timeout(self.canceller.left(begun), statements).await.map_err(|_| {
             // The last one to use the connection asks the server to stop what has timed out.
             self.condemn();
             Error::new(
@@ -110,6 +148,10 @@ impl Checkout {
         Ok(answer)
     }
 
+    fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
     /// A change may have been sent that happens later than its caller is told.
     fn suspect(&self) {
         if let Some(backend) = self.identity.backend.filter(|_| self.changes) {
@@ -118,29 +160,26 @@ impl Checkout {
     }
 
     pub(crate) fn is_usable(&self) -> bool {
-        !self.condemned.load(Ordering::Relaxed)
-            && self.object.as_deref().is_some_and(|client| !client.is_closed())
+        !self.condemned.load(Ordering::Relaxed) && !self.client().is_closed()
     }
 
-    /// Waits until the connection has answered everything. If it does not within the time for a statement,
+    /// Waits until the connection has answered everything. If it does not within the time for a call,
     /// it stays condemned.
-    async fn drain(mut self) {
-        let Ok(client) = self.client() else { return };
+    async fn drain(self) {
         // The answers come in order, so this one comes when nothing is under way any more.
-        let answered = client.simple_query("");
+        let mut answered = pin!(self.client().simple_query(""));
         let drained = timeout(self.canceller.timeout, async {
-            tokio::pin!(answered);
             if let Ok(answered) = timeout(GRACE, &mut answered).await {
                 return answered.is_ok();
             }
             // It waits, for a lock perhaps. Nothing else can be hit: the connection is still ours.
-            self.canceller.cancel(&client.cancel_token()).await;
+            self.canceller.cancel(&self.client().cancel_token()).await;
             answered.await.is_ok()
         })
         .await;
         let is_free = || self.identity.backend.is_none_or(|backend| self.canceller.suspects.acquit(backend));
         if drained == Ok(true) && is_free() {
-            self.condemned = false.into();
+            self.condemned.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -148,28 +187,27 @@ impl Checkout {
 impl Drop for Checkout {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
-        let condemned = *self.condemned.get_mut();
-        if *self.owed.get_mut() == 0 {
-            if condemned {
-                // Out of the pool; the connection closes, and a new one takes its place when needed.
-                drop(Object::take(object));
-            }
-            return;
+        let (owes, condemned) = (*self.owed.get_mut() > 0, *self.condemned.get_mut());
+        if owes {
+            self.suspect();
         }
-        self.suspect();
         let canceller = Arc::clone(&self.canceller);
-        match self.runtime.take() {
+        match (owes, condemned) {
+            (false, false) => drop(object),
+            // Out of the pool; the connection closes, and a new one takes its place when needed.
+            (false, true) => drop(Object::take(object)),
             // What was sent goes on, and the next statement on the connection would wait behind it.
-            Some(runtime) if !condemned => {
-                let mut checkout = Self::new(object, false, canceller);
-                checkout.identity = self.identity;
-                checkout.condemn();
-                runtime.spawn(checkout.drain());
+            (true, false) => {
+                let (identity, runtime) = (self.identity, self.runtime.clone());
+                let (condemned, owed) = (true.into(), 0.into());
+                let object = Some(object);
+                let checkout = Self { object, changes: false, condemned, owed, identity, canceller, runtime };
+                self.runtime.spawn(checkout.drain());
             }
             // A statement that waits for a lock would otherwise still happen, whenever the lock is free.
-            runtime => {
+            (true, true) => {
                 let token = Object::take(object).cancel_token();
-                runtime.map(|runtime| runtime.spawn(async move { canceller.cancel(&token).await }));
+                self.runtime.spawn(async move { canceller.cancel(&token).await });
             }
         }
     }
