@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fill, fresh, key, peers};
-use larder_postgres::PostgresStorage;
 use tokio_postgres::{Client, NoTls, Statement};
 
 const CREATE: &str = "DROP TABLE IF EXISTS raw; CREATE TABLE raw (key text COLLATE \"C\" PRIMARY KEY, value bytea NOT \
@@ -45,7 +44,7 @@ fn postgres(criterion: &mut Criterion) {
     let _runtime = RUNTIME.enter();
     let server = RUNTIME.block_on(larder_test_servers::postgres()).unwrap();
     let url = server.url().to_owned();
-    let ours = RUNTIME.block_on(PostgresStorage::connect(&format!("{url}?table=bench"))).unwrap();
+    let ours = RUNTIME.block_on(larder_postgres::connect(&format!("{url}?table=bench"))).unwrap();
     let raw = Arc::new(RUNTIME.block_on(Raw::connect(&url)));
     let peer = RUNTIME.block_on(async {
         let pool = sqlx_store::sqlx::PgPool::connect(&url).await.unwrap();

@@ -98,9 +98,9 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "sqlite")]
         ("sqlite", Intent::Look) => larder_sqlite::Config::from_url(url)?.existing().connect().await,
         #[cfg(feature = "postgres")]
-        ("postgres", Intent::Use) => larder_postgres::PostgresStorage::connect(url).await,
+        ("postgres", Intent::Use) => larder_postgres::connect(url).await,
         #[cfg(feature = "postgres")]
-        ("postgres", Intent::Look) => larder_postgres::PostgresStorage::connect_existing(url).await,
+        ("postgres", Intent::Look) => larder_postgres::Config::from_url(url)?.existing().connect().await,
         #[cfg(feature = "redis")]
         ("redis", _) => larder_redis::RedisStorage::connect(url).await,
         #[cfg(feature = "mongodb")]

@@ -29,7 +29,7 @@ async fn an_unknown_option_names_the_known_ones() {
         (format!("file:{}", home.path().join("dir").display()), larder::file::OPTIONS.to_vec()),
         (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS.to_vec()),
         (format!("sqlite:{}", home.path().join("a.db").display()), names(larder::sqlite::Config::OPTIONS)),
-        ("postgres://u@127.0.0.1:9/d".to_owned(), larder::postgres::OPTIONS.to_vec()),
+        ("postgres://u@127.0.0.1:9/d".to_owned(), names(larder::postgres::Config::OPTIONS)),
         ("redis://127.0.0.1:9".to_owned(), larder::redis::OPTIONS.to_vec()),
         ("mongodb://127.0.0.1:9".to_owned(), larder::mongodb::OPTIONS.to_vec()),
     ];
@@ -70,7 +70,7 @@ fn the_table_has_every_scheme_and_every_option() {
         ("file", larder::file::OPTIONS.to_vec()),
         ("file", larder::file::SNAPSHOT_OPTIONS.to_vec()),
         ("sqlite", names(larder::sqlite::Config::OPTIONS)),
-        ("postgres", larder::postgres::OPTIONS.to_vec()),
+        ("postgres", names(larder::postgres::Config::OPTIONS)),
         ("redis", larder::redis::OPTIONS.to_vec()),
         ("redis", larder::redis::ENDPOINT_OPTIONS.to_vec()),
         ("mongodb", larder::mongodb::OPTIONS.to_vec()),

@@ -1,52 +1,29 @@
-//! How a storage is opened.
+//! From a configuration to a store.
 
 use std::sync::Arc;
 
 use deadpool_postgres::{Pool, Runtime};
 use larder_core::{Error, ErrorKind, Operation, Result, Storage, Store};
-use larder_kit::{GroupCommit, Interval};
+use larder_kit::{Configure, GroupCommit, Interval, Layout};
 
 use crate::{
-    PostgresStorage,
-    config::{Layout, PostgresBuilder, Source, ValueFormat, named},
+    config::{Config, ValueFormat},
     driver::Driver,
     error::from_pool,
     grammy::{self, GrammyStorage},
     schema::{Schema, Shape},
+    storage::PostgresStorage,
     tls,
 };
 
-impl PostgresStorage {
-    /// Connects to the server at `url` and makes the table if it is not there:
-    /// [`PostgresBuilder::from_url`] and [`PostgresBuilder::connect`].
-    ///
-    /// # Errors
-    ///
-    /// As theirs.
-    pub async fn connect(url: &str) -> Result<Store> {
-        PostgresBuilder::from_url(url)?.connect().await
-    }
-
-    /// Connects to the server at `url` and opens the table if it is there, without changing anything:
-    /// [`PostgresBuilder::from_url`] and [`PostgresBuilder::existing`].
-    ///
-    /// # Errors
-    ///
-    /// As those of [`connect`](Self::connect); [`InvalidConfig`](ErrorKind::InvalidConfig) also if
-    /// there is no such table or schema.
-    pub async fn connect_existing(url: &str) -> Result<Store> {
-        PostgresBuilder::from_url(url)?.existing().connect().await
-    }
-}
-
-impl PostgresBuilder {
+impl Config {
     /// The SQL that set-up runs, for a user who may create schemas and tables where the program may
     /// not. Running it twice does no harm. The program's user then needs `USAGE` on the schema and
     /// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table.
     ///
     /// ```
-    /// let builder = larder_postgres::PostgresBuilder::from_url("postgres://localhost?table=bot.sessions")?;
-    /// assert!(builder.setup_sql().contains(r#"CREATE TABLE IF NOT EXISTS "bot"."sessions" ("#));
+    /// let config = larder_postgres::Config::from_url("postgres://localhost?table=bot.sessions")?;
+    /// assert!(config.setup_sql().contains(r#"CREATE TABLE IF NOT EXISTS "bot"."sessions" ("#));
     /// # Ok::<(), larder_core::Error>(())
     /// ```
     #[must_use]
@@ -54,7 +31,7 @@ impl PostgresBuilder {
         self.table_schema().sql()
     }
 
-    /// Connects, makes the table unless told otherwise, and opens the storage.
+    /// Connects, creates the table unless told otherwise, and opens the store.
     ///
     /// # Errors
     ///
@@ -64,13 +41,31 @@ impl PostgresBuilder {
     /// missing; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server
     /// cannot be reached (also if its host is not known).
     pub async fn connect(self) -> Result<Store> {
-        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
-        Box::pin(self.open()).await.map_err(named)
+        self.open(None).await.map_err(Self::named)
     }
 
-    async fn open(self) -> Result<Store> {
+    /// Opens the store with connections out of the caller's own pool, with whatever TLS it has. The pool stays
+    /// open when the store is closed. Options that make connections (TLS, pool size, time for connecting) have no
+    /// effect.
+    ///
+    /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
+    /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:
+    /// while it waits for a lock it goes on waiting, and happens when the lock is free, unless the next
+    /// change [ends](crate#changes-that-time-out) it. One whose caller has gone keeps its connection
+    /// until it ends or that time is over. The server's `statement_timeout`, in the options of the
+    /// pool's connections, ends both.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`connect`](Self::connect).
+    pub async fn connect_with(self, pool: Pool) -> Result<Store> {
+        self.open(Some(pool)).await.map_err(Self::named)
+    }
+
+    async fn open(self, pool: Option<Pool>) -> Result<Store> {
         self.check()?;
-        let driver = self.driver().await?;
+        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        let driver = Box::pin(self.driver(pool)).await?;
         let schema = self.table_schema();
         if self.existing {
             schema.find(&driver).await?;
@@ -79,11 +74,11 @@ impl PostgresBuilder {
         }
         let table = schema.table.quoted();
         Ok(match self.layout {
-            Layout::Larder => {
+            Layout::Grammy => self.store(Arc::new(GrammyStorage::new(driver, table))),
+            _ => {
                 let sweep = if self.existing { Interval::OFF } else { self.sweep };
-                self.store(PostgresStorage::new(driver, &table, self.values.unwrap_or_default(), sweep))
+                self.store(PostgresStorage::new(driver, table, self.values.unwrap_or_default(), sweep))
             }
-            Layout::Grammy => self.store(Arc::new(GrammyStorage::new(driver, &table))),
         })
     }
 
@@ -96,29 +91,31 @@ impl PostgresBuilder {
 
     fn table_schema(&self) -> Schema {
         let table = self.table_name();
-        let larder = |format| Shape::larder(&table, format);
         let shape = match self.layout {
-            Layout::Larder => larder(self.values.unwrap_or_default()),
             Layout::Grammy => grammy::shape(&table),
+            _ => Shape::larder(&table, self.values.unwrap_or_default()),
         };
-        let mut known: Vec<Shape> = ValueFormat::ALL.iter().map(|(_, format)| larder(*format)).collect();
-        known.push(grammy::shape(&table));
+        let larder = ValueFormat::ALL.iter().map(|(name, format)| {
+            let options = format!("Larder's, open it with `values={name}` and without `layout=grammy`");
+            (options, Shape::larder(&table, *format))
+        });
+        let grammy = "grammY's, open it with `layout=grammy` and without `values`".to_owned();
+        let known = larder.chain([(grammy, grammy::shape(&table))]).collect();
         Schema { table, shape, known }
     }
 
-    async fn driver(&self) -> Result<Driver> {
-        let Self { statements, timeout, connect_timeout, .. } = *self;
-        let mut config = match &self.source {
-            Source::Pool(pool) => {
-                return Driver::open(pool.clone(), None, statements, timeout).await;
-            }
-            Source::Config(config) => (**config).clone(),
-        };
-        let connector = tls::connector(self.tls, self.root_certificates.as_ref())?;
-        config.connect_timeout(connect_timeout);
+    async fn driver(&self, pool: Option<Pool>) -> Result<Driver> {
+        let timeout = self.timeout.get();
+        if let Some(pool) = pool {
+            return Driver::open(pool, None, self.statements, timeout).await;
+        }
+        let connector = tls::connector(self.sslmode, self.sslrootcert.as_ref())?;
+        let mut server = self.server.clone();
+        let connect_timeout = self.connect_timeout.get();
+        server.connect_timeout(connect_timeout);
         // The driver's timeout is for the socket alone; a server may take that and then say nothing.
-        let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
-        let pool = Pool::builder(tls::manager(config, self.tls, &connector))
+        let hosts = u32::try_from(server.get_hosts().len().max(1)).unwrap_or(u32::MAX);
+        let pool = Pool::builder(tls::manager(server, self.sslmode, &connector))
             .max_size(self.pool_size)
             .wait_timeout(Some(timeout))
             .create_timeout(Some(connect_timeout.saturating_mul(hosts)))
@@ -127,7 +124,7 @@ impl PostgresBuilder {
             .map_err(|_| Error::new(ErrorKind::Other, "the pool of connections could not be built"))?;
         // The first connection has as long as `connect_timeout` lets it.
         drop(pool.get().await.map_err(from_pool)?);
-        Driver::open(pool, Some(connector), statements, timeout).await
+        Driver::open(pool, Some(connector), self.statements, timeout).await
     }
 }
 
@@ -136,7 +133,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ValueFormat;
 
     #[test]
     fn wrong_urls_are_refused_without_showing_secrets() {
@@ -154,29 +150,29 @@ mod tests {
             "postgres://u:hunter2@h/db?connect_timeout=0",
             "postgres://u:hunter2@h:hunter2/db",
             "postgres://u:hunter2@h/db?keepalives=hunter2",
-            "postgres://u:hunter2@h/db?layout=grammy&values=bytea",
+            "postgres://u:hunter2@h/db?layout=grammy&values=bytes",
             "postgres://u:hunter2@h/db?table=a.",
         ] {
-            let error = PostgresBuilder::from_url(url).unwrap_err();
+            let error = Config::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert_eq!(error.adapter(), Some("postgres"));
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
-        let error = PostgresBuilder::from_url("postgres://h/db?tabel=x").unwrap_err();
+        let error = Config::from_url("postgres://h/db?tabel=x").unwrap_err();
         assert!(error.message().contains("`tabel`") && error.message().contains("sslrootcert"));
     }
 
     #[tokio::test]
     async fn contradictions_are_refused_before_anything_connects() {
-        let builder = || PostgresBuilder::from_url("postgres://u:hunter2@h/db").unwrap();
-        assert!(!format!("{:?}", builder()).contains("hunter2"));
-        for builder in [
-            builder().layout(Layout::Grammy).values(ValueFormat::Bytea),
-            builder().table("a."),
-            builder().timeout(Duration::ZERO),
-            builder().pool_size(0),
+        let config = || Config::from_url("postgres://u:hunter2@h/db").unwrap();
+        assert!(!format!("{:?}", config()).contains("hunter2"));
+        for config in [
+            config().layout(Layout::Grammy).values(ValueFormat::Bytes),
+            config().table("a."),
+            config().timeout(Duration::ZERO),
+            config().pool_size(0),
         ] {
-            let error = builder.connect().await.unwrap_err();
+            let error = config.connect().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
     }

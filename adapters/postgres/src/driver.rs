@@ -6,13 +6,14 @@ use std::{
 };
 
 use deadpool_postgres::Pool;
-use larder_core::{Condition, Error, ErrorKind, Info, Result};
+use larder_core::{Condition, Error, ErrorKind, Info, Location, Result};
+use larder_kit::Configure;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
     backend::{END, IDENTIFY, Identities, Identity, Suspects, lock},
-    config::{NAME, Statements},
+    config::{Config, Statements},
     error,
     pool::{Answer, Canceller, Checkout, Params},
     sql::{Query, query},
@@ -25,6 +26,11 @@ const READS_PER_CONNECTION: usize = 16;
 const MAX_READ_CONNECTIONS: usize = 4;
 /// How often a statement is run that the server undoes for the sake of others.
 const ATTEMPTS: u32 = 8;
+
+/// The number that a server was given when it was set up, which stays through restarts, and those of the database
+/// and the table; null if there is no such table.
+const LOCATE: &str = "SELECT 'postgres:' || s.system_identifier::text || '/' || d.oid::text || '/' || to_regclass($1)::oid::text \
+     FROM pg_control_system() AS s, pg_catalog.pg_database AS d WHERE d.datname = current_database()";
 
 /// The pool, and how to use it.
 ///
@@ -74,13 +80,28 @@ impl Driver {
 
     /// What every storage on this server does natively.
     pub(crate) fn info(&self) -> Info {
-        let info = Info::minimal(NAME).with_persistence().with_sharing();
+        let info = Info::minimal(Config::ADAPTER).with_persistence().with_sharing();
         if self.fenced { info.with_fencing() } else { info }
     }
 
     /// Asks for an answer.
     pub(crate) async fn ping(&self) -> Result<()> {
         self.query(&query("SELECT 1", &[]), &[]).await.map(drop)
+    }
+
+    /// Where the table with this name is, in SQL; `None` if the server does not tell, or it has no such table.
+    pub(crate) async fn location(&self, table: &str) -> Result<Option<Location>> {
+        let id = match self.query(&query(LOCATE, &[Type::TEXT]), &[&table]).await {
+            Ok(rows) => {
+                rows.first().map(|row| row.try_get(0)).transpose().map_err(error::unexpected)?.flatten()
+            }
+            // The function is not for this user, or the server has no such function.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidConfig) => {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(id.map(|id: String| Location::new(id)))
     }
 
     /// Runs a statement that only reads.

@@ -96,7 +96,7 @@ fn classify(state: &str) -> (ErrorKind, &'static str) {
         ),
         "42P01" | "3F000" => (
             InvalidConfig,
-            "there is no such table or schema; connect with set-up on, or run PostgresBuilder::setup_sql()",
+            "there is no such table or schema; connect with set-up on, or run Config::setup_sql()",
         ),
         "3D000" => (InvalidConfig, "there is no such database"),
         "42703" | "42804" | "42883" | "42P10" | "23502" => {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
     ReadOptions, Record, Result, Storage, Values, Version, Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{check_json, pages, read_chunks};
@@ -27,7 +27,6 @@ pub(crate) fn shape(table: &TableName) -> Shape {
     let index = table.index("idx_", "").to_ascii_lowercase();
     let texts = || vec!["text", "character varying"];
     Shape {
-        way_in: "if it is grammY's, open it with `layout=grammy` and without `values`; ".to_owned(),
         definition: "\"key\" VARCHAR NOT NULL,\n    \"value\" TEXT".to_owned(),
         index: format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (\"key\")", table.quoted()),
         columns: vec![("key", texts()), ("value", texts())],
@@ -39,6 +38,7 @@ pub(crate) fn shape(table: &TableName) -> Shape {
 /// Sessions in grammY's table.
 pub(crate) struct GrammyStorage {
     driver: Driver,
+    table: String,
     sql: Sql,
 }
 
@@ -65,7 +65,7 @@ struct Sql {
 
 impl GrammyStorage {
     /// The storage in the table with this name, as SQL.
-    pub(crate) fn new(driver: Driver, table: &str) -> Self {
+    pub(crate) fn new(driver: Driver, table: String) -> Self {
         let select = format!("SELECT key, CASE WHEN $2 THEN value END FROM {table} WHERE");
         let insert = format!("INSERT INTO {table} (key, value)");
         let replace = "ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value";
@@ -87,10 +87,10 @@ impl GrammyStorage {
                 format!("DELETE FROM {table} WHERE key = $1 AND ($2 IS NULL OR value = $2)"),
                 &[Type::TEXT, Type::TEXT],
             ),
-            delete_many: delete_many(table, &in_order(table, "true")),
-            pages: Pages::new(table, "value", "octet_length(value)", "starts_with(key, $4)"),
+            delete_many: delete_many(&table, &in_order(&table, "true")),
+            pages: Pages::new(&table, "value", "octet_length(value)", "starts_with(key, $4)"),
         };
-        Self { driver, sql }
+        Self { driver, table, sql }
     }
 }
 
@@ -184,6 +184,10 @@ impl Storage for GrammyStorage {
 
     async fn ping(&self) -> Result<()> {
         self.driver.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.driver.location(&self.table).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -2,10 +2,9 @@
 //!
 //! ```no_run
 //! use larder_core::{Expiry, Key, Result};
-//! use larder_postgres::PostgresStorage;
 //!
 //! # async fn count() -> Result<()> {
-//! let store = PostgresStorage::connect("postgres://bot:secret@localhost/app").await?;
+//! let store = larder_postgres::connect("postgres://bot:secret@localhost/app").await?;
 //! let key = Key::new("chat:42")?;
 //! let visits = store
 //!     .update(&key, Expiry::after_secs(86_400), |seen: Option<u64>| Some(seen.unwrap_or(0) + 1))
@@ -17,7 +16,7 @@
 //!
 //! # What it stores
 //!
-//! One row per entry, in a table that is made on first use ([`PostgresBuilder::setup_sql`] returns
+//! One row per entry, in a table that is made on first use ([`Config::setup_sql`] returns
 //! the SQL):
 //!
 //! | column | type | contents |
@@ -34,7 +33,7 @@
 //! With `values=jsonb` or `values=json` the database can query the values:
 //! `SELECT key, value->>'name' FROM larder`.
 //!
-//! [`PostgresStorage::connect_existing`] opens a table only if it is there, and makes and removes
+//! With [`Config::existing`] it opens a table only if it is there, and makes and removes
 //! nothing by itself: for a look at a database, also by a user who may only `SELECT`. A table of
 //! another shape is refused either way, and stays as it is.
 //!
@@ -44,32 +43,16 @@
 //!
 //! # Options
 //!
-//! In the URL, or as methods of [`PostgresBuilder`]:
-//!
-//! | option | default | meaning |
-//! |---|---|---|
-//! | `table` | `larder` (grammY: `sessions`) | the table, of any name; `schema.table` unless `schema` is given |
-//! | `schema` | the server's search path | the schema, of any name; made if it is not there |
-//! | `layout` | `larder` | `larder` or `grammy` |
-//! | `values` | `bytea` | the type of the column `value`: `bytea`, `jsonb`, `json` or `text`; the latter three take JSON only |
-//! | `setup` | `true` | whether to make the table, and to check the shape of one that is there |
-//! | `statements` | `prepared` | `unnamed` prepares none; behind a pooler, such as pgbouncer, none are prepared either way |
-//! | `pool_size` | `8` | connections at most |
-//! | `coalesce` | `true` | concurrent writes share a statement and a commit |
-//! | `lanes` | `2` | such batches under way at once |
-//! | `sweep` | `60s` | how often expired rows are removed; `off` for never |
-//! | `timeout` | `30s` | the longest that a call of one statement takes, waiting for a connection included |
-//! | `connect_timeout` | `10s` | the longest that connecting to one host takes |
-//! | `sslmode` | `prefer` | `disable`, `prefer`, `require`, `verify-ca` or `verify-full`, see [`TlsMode`] |
-//! | `sslrootcert` | Mozilla's roots, for `verify-full` | a PEM file of root certificates, or `system` for Mozilla's |
+//! See [`Config`], which comes from a URL, `postgres://user:password@host:port/database?option=value&...`, with
+//! several hosts separated by commas, from code or from a configuration file.
 //!
 //! Handed on to the driver: `application_name` (`larder` unless given), `channel_binding`, `dbname`,
 //! `host`, `hostaddr`, `keepalives`, `keepalives_idle` (here 30 s), `keepalives_interval` (10 s),
 //! `keepalives_retries` (3), `load_balance_hosts`, `options`, `password`, `port`, `sslnegotiation`,
 //! `target_session_attrs`, `tcp_user_timeout`, `user`.
 //!
-//! A client certificate, another TLS library, or anything else: hand in a pool of your own
-//! ([`PostgresBuilder::from_pool`]); it stays open when the storage is closed.
+//! A client certificate, another TLS library, or anything else: hand in the driver's own configuration
+//! ([`Config::server`]) or a pool of your own ([`Config::connect_with`]); it stays open when the store is closed.
 //!
 //! # How it works
 //!
@@ -79,11 +62,17 @@
 //! which may have to wait for a lock, has one to itself. Concurrent writes without a condition go into one
 //! statement together (`INSERT ... SELECT FROM unnest ...`), and so do the deletions of a batch; its other
 //! changes are one statement each, a few at a time. A connection that breaks is thrown away, and the
-//! next call opens another. A statement that takes longer than `timeout` is cancelled on the server,
-//! and so is one that still waits 100 ms after its caller has gone (with `coalesce` on, changes whose
-//! callers have gone are seen to their end instead). With a pool that was handed in
-//! ([`PostgresBuilder::from_pool`]) neither is cancelled: such a statement may still happen, whenever
-//! the lock it waits for is free.
+//! next call opens another. A statement whose call takes longer than `timeout` is cancelled on the
+//! server, and so is one that still waits 100 ms after its caller has gone (with `group_commit` on, changes
+//! whose callers have gone are seen to their end instead). With a pool that was handed in
+//! ([`Config::connect_with`]) neither is cancelled: such a statement may still happen, whenever the lock it
+//! waits for is free.
+//!
+//! The option `timeout` bounds a call of one statement as a whole, also if it has to wait for a connection, to
+//! make one, or to [end an older change](#changes-that-time-out) first. A connection that takes longer to make is
+//! there for a later call. A listing has that long for each page of up to 500 entries, `clear` for every 1,000
+//! entries, a batch for each of its statements (1,000 entries or 8 MiB), and opening for each of its steps. With
+//! `group_commit` on, a write that comes while a batch is under way waits for that first.
 //!
 //! # Changes that time out
 //!
@@ -150,11 +139,20 @@ mod tls;
 mod value;
 
 pub use deadpool_postgres::{self, tokio_postgres};
+use larder_core::{Result, Store};
+pub use larder_kit::{Interval, Layout, Timeout};
 
-pub use crate::{
-    config::{DRIVER_OPTIONS, Layout, OPTIONS, PostgresBuilder, Roots, Statements, TlsMode, ValueFormat},
-    storage::PostgresStorage,
-};
+pub use crate::config::{Config, DRIVER_OPTIONS, Roots, Statements, TlsMode, ValueFormat};
+
+/// Connects to the server at `url`, creates the table if it is missing, and opens the store: [`Config::from_url`] and
+/// [`Config::connect`].
+///
+/// # Errors
+///
+/// As theirs.
+pub async fn connect(url: &str) -> Result<Store> {
+    Config::from_url(url)?.connect().await
+}
 
 /// The examples of the README.
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ use std::{
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::TryStreamExt;
 use larder_core::{Error, ErrorKind, Result};
+use larder_kit::Configure;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -20,7 +21,7 @@ use tokio_postgres::{CancelToken, Row, types::ToSql};
 
 use crate::{
     backend::{Identity, Suspects},
-    config::NAME,
+    config::Config,
     error,
     sql::Query,
     tls::Connector,
@@ -60,7 +61,7 @@ impl Canceller {
         let Some(connector) = &self.connector else { return };
         let cancelled = timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await;
         if !matches!(cancelled, Ok(Ok(()))) {
-            tracing::debug!(adapter = NAME, "could not cancel a statement");
+            tracing::debug!(adapter = Config::ADAPTER, "could not cancel a statement");
         }
     }
 }

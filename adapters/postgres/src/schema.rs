@@ -1,10 +1,11 @@
 //! The table: made if it is not there, and looked at before it is used.
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_kit::Configure;
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    config::{NAME, ValueFormat, invalid},
+    config::{Config, ValueFormat, invalid},
     driver::Driver,
     error::{from_driver, state, unexpected},
     names::{TableName, quote},
@@ -15,14 +16,13 @@ use crate::{
 pub(crate) struct Schema {
     pub(crate) table: TableName,
     pub(crate) shape: Shape,
-    /// The shapes of all layouts, for a table that has another one.
-    pub(crate) known: Vec<Shape>,
+    /// The shapes of all layouts, with whose they are and the options that open them, for the error about a table
+    /// that has another one.
+    pub(crate) known: Vec<(String, Shape)>,
 }
 
 /// What a table looks like in one layout.
 pub(crate) struct Shape {
-    /// Whose it is and how it is opened, for the error if it is opened otherwise.
-    pub(crate) way_in: String,
     /// The columns, as SQL.
     pub(crate) definition: String,
     /// The statement that makes the index.
@@ -77,7 +77,7 @@ impl Schema {
                     return Err(Error::new(
                         ErrorKind::PermissionDenied,
                         "there is no such table, and this user may not create it: have the SQL that \
-                         PostgresBuilder::setup_sql() returns run by a user who may, and connect with \
+                         Config::setup_sql() returns run by a user who may, and connect with \
                          `setup=false`",
                     )
                     .with_source(from_driver(&error)));
@@ -141,10 +141,10 @@ impl Schema {
         {
             // Making it now could block a large table's writers for long: that is for its owner to time.
             tracing::warn!(
-                adapter = NAME,
+                adapter = Config::ADAPTER,
                 table = self.table.table,
                 "the table has no index on {column}, so sweeping reads all of it; see \
-                 PostgresBuilder::setup_sql()"
+                 Config::setup_sql()"
             );
         }
         Ok(true)
@@ -155,9 +155,9 @@ impl Schema {
         let found: Vec<_> =
             columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        let other = self.known.iter().find(|shape| shape.mismatch(columns).is_none());
-        let way_in = other.map_or("", |shape| &shape.way_in);
-        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), way_in))
+        let other = self.known.iter().find(|(_, shape)| shape.mismatch(columns).is_none());
+        let way_in = other.map(|(options, _)| format!("if it is {options}; ")).unwrap_or_default();
+        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), &way_in))
     }
 
     fn wrong(&self, what: &str, way_in: &str) -> Error {
@@ -171,7 +171,6 @@ impl Shape {
     pub(crate) fn larder(table: &TableName, format: ValueFormat) -> Self {
         let (value, ..) = format.column();
         Self {
-            way_in: format!("if it is Larder's, open it with `values={value}` and without `layout=grammy`; "),
             definition: format!(
                 "key text COLLATE \"C\" NOT NULL PRIMARY KEY,\n    \
                  value {value} NOT NULL,\n    \
@@ -278,7 +277,7 @@ mod tests {
     #[test]
     fn the_wrong_column_is_named() {
         let table = TableName::new(None, "larder");
-        let shape = Shape::larder(&table, ValueFormat::Bytea);
+        let shape = Shape::larder(&table, ValueFormat::Bytes);
         let schema = Schema { table, shape, known: Vec::new() };
         schema.check_columns(&good()).unwrap();
         type Spoil = fn(&mut Vec<Column>);

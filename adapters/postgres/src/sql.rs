@@ -94,7 +94,7 @@ impl Sql {
         let size = match format {
             ValueFormat::Jsonb => "pg_column_size(value)",
             ValueFormat::Json => "octet_length(value::text)",
-            ValueFormat::Bytea | ValueFormat::Text => "octet_length(value)",
+            ValueFormat::Bytes | ValueFormat::Text => "octet_length(value)",
         };
         let record = format!("value, version, {REMAINING}");
         Self {

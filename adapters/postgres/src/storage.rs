@@ -3,16 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Purge,
-    ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, Versions, WriteOptions, Written,
-    async_trait,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
+    Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, Versions, WriteOptions,
+    Written, async_trait,
 };
-use larder_kit::{Interval, Sweeper, check_json, pages, prefix_end, read_chunks};
+use larder_kit::{Configure, Interval, Sweeper, check_json, pages, prefix_end, read_chunks};
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     batch,
-    config::{NAME, ValueFormat},
+    config::{Config, ValueFormat},
     driver::Driver,
     listing::{Walk, clear},
     pool::Params,
@@ -22,8 +22,9 @@ use crate::{
 };
 
 /// Entries in a table of a PostgreSQL database.
-pub struct PostgresStorage {
+pub(crate) struct PostgresStorage {
     driver: Driver,
+    table: String,
     sql: Sql,
     values: ValueFormat,
     sweeper: Sweeper,
@@ -31,11 +32,11 @@ pub struct PostgresStorage {
 
 impl PostgresStorage {
     /// The storage in the table with this name, as SQL.
-    pub(crate) fn new(driver: Driver, table: &str, values: ValueFormat, sweep: Interval) -> Arc<Self> {
+    pub(crate) fn new(driver: Driver, table: String, values: ValueFormat, sweep: Interval) -> Arc<Self> {
         let purge = |storage: Arc<Self>| async move { storage.purge_expired().await };
         Arc::new_cyclic(|storage| {
-            let sweeper = Sweeper::start(NAME, storage.clone(), sweep, purge);
-            Self { driver, sql: Sql::new(table, values), values, sweeper }
+            let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), sweep, purge);
+            Self { driver, sql: Sql::new(&table, values), values, table, sweeper }
         })
     }
 
@@ -88,7 +89,7 @@ impl Rows for PostgresStorage {
     }
 
     fn check(&self, value: &[u8]) -> Result<()> {
-        if self.values == ValueFormat::Bytea { Ok(()) } else { check_json(value) }
+        if self.values == ValueFormat::Bytes { Ok(()) } else { check_json(value) }
     }
 
     async fn put_many(&self, puts: &[Put<'_>]) -> Result<Vec<Version>> {
@@ -143,7 +144,7 @@ impl Storage for PostgresStorage {
         let info = self.driver.info().with_ordered_listing().with_expiry();
         let info = info.with_versions(Versions::Unique).with_purge(Purge::Sweep);
         match self.values {
-            ValueFormat::Bytea => info.with_values(Values::Bytes).with_max_value(MAX_VALUE),
+            ValueFormat::Bytes => info.with_values(Values::Bytes).with_max_value(MAX_VALUE),
             // Postgres stops at 256 MiB for a parsed `jsonb` array or object.
             ValueFormat::Jsonb => info.with_values(Values::Json).with_max_value(250_000_000),
             ValueFormat::Json | ValueFormat::Text => {
@@ -191,6 +192,10 @@ impl Storage for PostgresStorage {
 
     async fn ping(&self) -> Result<()> {
         self.driver.ping().await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        self.driver.location(&self.table).await
     }
 
     async fn close(&self) -> Result<()> {

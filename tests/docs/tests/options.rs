@@ -10,11 +10,15 @@ use std::{env, fmt::Write, fs, path::Path};
 use larder_kit::OptionInfo;
 
 /// The tables, by name.
-const TABLES: &[(&str, &[OptionInfo])] =
-    &[("memory", larder::memory::Config::OPTIONS), ("sqlite", larder::sqlite::Config::OPTIONS)];
+const TABLES: &[(&str, &[OptionInfo])] = &[
+    ("memory", larder::memory::Config::OPTIONS),
+    ("sqlite", larder::sqlite::Config::OPTIONS),
+    ("postgres", larder::postgres::Config::OPTIONS),
+];
 
 /// The documents, and how many tables each has.
-const DOCUMENTS: &[(&str, usize)] = &[("adapters/memory/README.md", 1), ("adapters/sqlite/README.md", 1)];
+const DOCUMENTS: &[(&str, usize)] =
+    &[("adapters/memory/README.md", 1), ("adapters/sqlite/README.md", 1), ("adapters/postgres/README.md", 1)];
 
 const END: &str = "<!-- end of options -->";
 

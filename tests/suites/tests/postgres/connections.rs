@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use larder_core::{Bytes, ErrorKind, Key};
 use larder_postgres::{
-    PostgresBuilder,
+    Config,
     deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod},
-    tokio_postgres::{Config, NoTls},
+    tokio_postgres::{self, NoTls},
 };
 use larder_testkit::{Fails, Runner, until};
 
 use crate::place::suite;
 
 fn pool(url: &str, size: usize) -> Pool {
-    let config: Config = url.parse().unwrap();
+    let config: tokio_postgres::Config = url.parse().unwrap();
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     Pool::builder(Manager::from_config(config, NoTls, recycling)).max_size(size).build().unwrap()
 }
@@ -24,8 +24,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             .without_laws()
             .case("the_callers_pool_stays_open", |context| async move {
                 let pool = pool(context.factory.bare_url(), 2);
-                let builder = PostgresBuilder::from_pool(pool.clone()).table(context.target.space());
-                let storage = builder.connect().await.unwrap();
+                let config = Config::new().table(context.target.space());
+                let storage = config.connect_with(pool.clone()).await.unwrap();
                 let key = Key::new("k").unwrap();
                 storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 let clone = storage.clone();
@@ -40,11 +40,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             })
             .case("the_callers_pool_is_given_back_in_between", |context| async move {
                 let pool = pool(context.factory.bare_url(), 1);
-                let storage = PostgresBuilder::from_pool(pool.clone())
-                    .table(context.target.space())
-                    .connect()
-                    .await
-                    .unwrap();
+                let storage =
+                    Config::new().table(context.target.space()).connect_with(pool.clone()).await.unwrap();
                 let key = Key::new("k").unwrap();
                 for _ in 0..20 {
                     storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
@@ -55,11 +52,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             })
             .case("statements_that_somebody_deallocated", |context| async move {
                 let pool = pool(context.factory.bare_url(), 1);
-                let storage = PostgresBuilder::from_pool(pool.clone())
-                    .table(context.target.space())
-                    .connect()
-                    .await
-                    .unwrap();
+                let storage =
+                    Config::new().table(context.target.space()).connect_with(pool.clone()).await.unwrap();
                 let key = Key::new("k").unwrap();
                 storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 pool.get().await.unwrap().batch_execute("DEALLOCATE ALL").await.unwrap();

@@ -47,7 +47,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 FLOATS.into_iter().chain(random.filter(|float| float.is_finite()).take(2_000)).collect();
             let integers = [i64::MIN, i64::MIN + 1, -1, 0, (1 << 53) + 1, i64::MAX];
             let unsigned = [u64::MAX, u64::MAX - 1, 1 << 63];
-            for values in ["bytea", "jsonb", "json", "text"] {
+            for values in ["bytes", "jsonb", "json", "text"] {
                 let table = format!("{}{values}", context.target.space());
                 let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
                 let key = Key::new("k").unwrap();
@@ -221,7 +221,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         .case("large_entries_are_listed_a_few_at_a_time", |context| async move {
             use futures_util::TryStreamExt;
             let table = context.target.space().to_owned();
-            for values in ["bytea", "jsonb", "json", "text"] {
+            for values in ["bytes", "jsonb", "json", "text"] {
                 let table = format!("{table}{values}");
                 let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
                 // 2 MiB each, which must not compress away: two fill a page.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key};
-use larder_postgres::PostgresStorage;
+use larder_core::{Bytes, ErrorKind, Expiry, Key, Store};
+use larder_postgres::Config;
 use larder_testkit::{Fails, Runner, Suite, until};
 
 use crate::{
@@ -35,6 +35,11 @@ const FOREIGN: [&str; 4] = [
     "key integer PRIMARY KEY, value text, expires_at timestamptz NOT NULL",
 ];
 
+/// Opens what is at `url`.
+async fn existing(url: &str) -> larder_core::Result<Store> {
+    Config::from_url(url)?.existing().connect().await
+}
+
 async fn refused_and_unchanged(place: &Place, admin: &Admin, space: &str, options: &str) -> String {
     let before = inventory(admin, space).await;
     let opened = place.builder(options).connect().await;
@@ -63,7 +68,11 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 ] {
                     for setup in ["", "&setup=false"] {
                         let options = format!("{options}&layout={layout}{setup}");
-                        let error = PostgresStorage::connect_existing(&context.factory.url(&options))
+                        let error = context
+                            .factory
+                            .builder(&options)
+                            .existing()
+                            .connect()
                             .await
                             .fails(ErrorKind::InvalidConfig, &options);
                         assert!(error.message().contains(&named), "{options}: {error}");
@@ -95,7 +104,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             for layout in ["larder", "grammy"] {
                 let options = format!("schema={schema}&table={layout}&layout={layout}");
                 let url = with_options(&format!("postgres://{role}:{PASSWORD}@{host}"), &options);
-                let storage = PostgresStorage::connect_existing(&url).await.unwrap();
+                let storage = existing(&url).await.unwrap();
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"1");
                 let written = storage.write(&key, Bytes::from_static(b"2")).await;
                 drop(written.fails(ErrorKind::PermissionDenied, "SELECT does not let anyone write"));
@@ -106,8 +115,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 &format!("postgres://{role}:{PASSWORD}@{host}"),
                 &format!("schema={schema}&table=larder"),
             );
-            let error =
-                PostgresStorage::connect_existing(&url).await.fails(ErrorKind::PermissionDenied, "no SELECT");
+            let error = existing(&url).await.fails(ErrorKind::PermissionDenied, "no SELECT");
             assert!(error.message().contains("SELECT") && !error.message().contains("INSERT"), "{error}");
             admin.run(&format!("DROP SCHEMA \"{schema}\" CASCADE; DROP ROLE \"{role}\"")).await;
         })
@@ -172,8 +180,8 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 ("layout=grammy", "values=text", "`layout=grammy`"),
                 ("layout=larder", "layout=grammy", "without `layout=grammy`"),
                 ("values=text", "layout=grammy", "without `layout=grammy`"),
-                ("values=jsonb", "values=bytea", "`values=jsonb`"),
-                ("values=bytea", "values=json", "`values=bytea`"),
+                ("values=jsonb", "values=bytes", "`values=jsonb`"),
+                ("values=bytes", "values=json", "`values=bytes`"),
             ] {
                 let storage = context.factory.storage(&format!("table={space}&{made}")).await;
                 let key = Key::new("k").unwrap();

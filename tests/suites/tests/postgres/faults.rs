@@ -9,7 +9,6 @@ use std::{
 };
 
 use larder_core::{Bytes, Error, ErrorKind, Key, ReadOptions, Store, async_trait};
-use larder_postgres::PostgresStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};
 
@@ -39,7 +38,7 @@ impl Fragile {
 
     async fn storage(&self, table: &str, options: &str) -> Result<Store, Error> {
         let options = format!("table={table}&timeout=5s&{options}");
-        PostgresStorage::connect(&with_options(self.server.url(), options.trim_end_matches('&'))).await
+        larder_postgres::connect(&with_options(self.server.url(), options.trim_end_matches('&'))).await
     }
 }
 
@@ -153,7 +152,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     fragile.server.url(),
                     &format!("table={}&timeout=1s&connect_timeout=5s", context.target.space()),
                 );
-                let storage = PostgresStorage::connect(&url).await.unwrap();
+                let storage = larder_postgres::connect(&url).await.unwrap();
                 let key = Key::new("k").unwrap();
                 storage.write(&key, Bytes::from_static(b"x")).await.unwrap();
                 fragile.server.pause().await.unwrap();

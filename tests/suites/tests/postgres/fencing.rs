@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use larder_core::{Bytes, ErrorKind, Key, Store};
 use larder_postgres::{
-    PostgresBuilder,
+    Config,
     deadpool_postgres::{Manager, Pool},
-    tokio_postgres::{Config, NoTls},
+    tokio_postgres::{self, NoTls},
 };
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Fails, Line, Runner, until};
@@ -59,7 +59,7 @@ const REVOKE: &str = "REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC";
 const GRANT: &str = "GRANT EXECUTE ON FUNCTION %s TO PUBLIC";
 
 pub(crate) fn suites(runner: Runner) -> Runner {
-    let direct = suite("postgres_fencing", "coalesce=false")
+    let direct = suite("postgres_fencing", "group_commit=false")
         .without_laws()
         .case("direct_connections_are_fenced", |context| async move {
             let table = context.target.space();
@@ -67,9 +67,9 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             assert!(storage.info().fenced);
             storage.close().await.unwrap();
             // Also those of a pool that the caller made.
-            let config: Config = context.factory.bare_url().parse().unwrap();
+            let config: tokio_postgres::Config = context.factory.bare_url().parse().unwrap();
             let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2).build().unwrap();
-            let storage = PostgresBuilder::from_pool(pool).table(table).connect().await.unwrap();
+            let storage = Config::new().table(table).connect_with(pool).await.unwrap();
             assert!(storage.info().fenced);
             storage.close().await.unwrap();
             context.factory.remove(table).await.unwrap();

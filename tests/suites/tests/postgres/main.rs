@@ -30,7 +30,7 @@ fn main() {
         .suite(suite("postgres_jsonb", "values=jsonb"))
         .suite(suite("postgres_json", "values=json"))
         .suite(suite("postgres_text", "values=text"))
-        .suite(suite("postgres_alone", "coalesce=false"))
+        .suite(suite("postgres_alone", "group_commit=false"))
         .suite(suite("postgres_unnamed", "statements=unnamed"));
     let runner = grammy::suites(runner);
     let runner = opening::suites(runner);

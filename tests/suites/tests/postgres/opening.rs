@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key};
-use larder_postgres::{PostgresBuilder, PostgresStorage};
+use larder_postgres::Config;
 use larder_testkit::{Fails, Runner};
 
 use crate::{
@@ -25,7 +25,7 @@ fn prints_no_secret(error: &Error, place: &Place) {
 }
 
 async fn refused(url: &str, kind: ErrorKind, why: &str, place: &Place) -> Error {
-    let opening = tokio::time::timeout(Duration::from_secs(20), PostgresStorage::connect(url));
+    let opening = tokio::time::timeout(Duration::from_secs(20), larder_postgres::connect(url));
     let error = opening.await.expect("no hanging").fails(kind, why);
     prints_no_secret(&error, place);
     assert_eq!(error.adapter(), Some("postgres"));
@@ -128,7 +128,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let url = context.factory.bare_url().replacen("@127.0.0.1", "@127.0.0.1:1,127.0.0.1", 1);
                 let table = context.target.space();
                 let url = with_options(&url, &format!("table={table}&target_session_attrs=read-write"));
-                PostgresStorage::connect(&url).await.unwrap().close().await.unwrap();
+                larder_postgres::connect(&url).await.unwrap().close().await.unwrap();
             })
             .case("wrong_shape_names_the_column", |context| async move {
                 let table = context.target.space().to_owned();
@@ -183,7 +183,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                             assert!(error.message().contains("UTF8"), "{error}");
                         }
                     } else {
-                        let storage = PostgresStorage::connect(&at(&database)).await.unwrap();
+                        let storage = larder_postgres::connect(&at(&database)).await.unwrap();
                         for name in ["Ünï cødé", "名前", "😀"] {
                             let (key, value) = (Key::new(name).unwrap(), Bytes::from(name.to_owned()));
                             storage.write(&key, value.clone()).await.unwrap();
@@ -235,11 +235,11 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 refused(&at(&format!("schema={schema}2")), ErrorKind::PermissionDenied, "may not create the schema", &context.factory).await;
 
                 // The way out: somebody else runs the SQL.
-                let builder = PostgresBuilder::from_url(&at(&format!("schema={schema}"))).unwrap();
+                let builder = Config::from_url(&at(&format!("schema={schema}"))).unwrap();
                 admin.run(&builder.setup_sql()).await;
                 let error = refused(&at(&format!("schema={schema}")), ErrorKind::PermissionDenied, "nothing was granted", &context.factory).await;
                 assert!(error.message().contains("GRANT"), "{error}");
-                let storage = PostgresStorage::connect(&at(&format!("schema={schema}&setup=false"))).await.unwrap();
+                let storage = larder_postgres::connect(&at(&format!("schema={schema}&setup=false"))).await.unwrap();
                 let key = Key::new("k").unwrap();
                 drop(storage.read(&key).await.fails(ErrorKind::PermissionDenied, "nothing was granted"));
                 admin.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON \"{schema}\".larder TO \"{role}\"")).await;

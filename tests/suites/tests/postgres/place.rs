@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::{Error, Key, Store, async_trait};
-use larder_postgres::{PostgresBuilder, PostgresStorage};
+use larder_postgres::Config;
 use larder_test_servers::Kind;
 use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
 
@@ -40,8 +40,8 @@ impl Place {
         with_options(&self.url, &with(&self.options, more))
     }
 
-    pub(crate) fn builder(&self, more: &str) -> PostgresBuilder {
-        PostgresBuilder::from_url(&self.url(more)).expect("the URL is good")
+    pub(crate) fn builder(&self, more: &str) -> Config {
+        Config::from_url(&self.url(more)).expect("the URL is good")
     }
 
     pub(crate) async fn storage(&self, more: &str) -> Store {
@@ -55,7 +55,7 @@ impl Place {
         let url = self.url.replace(server, &proxy.address().to_string());
         // Long enough for a busy machine, short enough to wait for.
         let options = with(&self.options, &with("pool_size=3&timeout=500ms", more));
-        let storage = PostgresStorage::connect(&with_options(&url, &options)).await?;
+        let storage = larder_postgres::connect(&with_options(&url, &options)).await?;
         Ok((storage, Arc::new(proxy)))
     }
 
@@ -147,5 +147,5 @@ pub(crate) fn suite_on(name: &str, kind: Kind, options: &'static str) -> Suite<P
 /// Tells how a second process opens a table.
 pub(crate) fn across_processes(suite: Suite<Place>) -> Suite<Place> {
     let url = |place: &Place, space: &str| place.url(&format!("table={space}&pool_size=4"));
-    suite.across_processes(url, |url| async move { PostgresStorage::connect(&url).await })
+    suite.across_processes(url, |url| async move { larder_postgres::connect(&url).await })
 }

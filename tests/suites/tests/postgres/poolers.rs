@@ -21,7 +21,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
         .case("more_clients_than_server_connections", |context| async move {
             let table = context.target.space().to_owned();
             let storage =
-                context.factory.storage(&format!("table={table}&pool_size=12&coalesce=false")).await;
+                context.factory.storage(&format!("table={table}&pool_size=12&group_commit=false")).await;
             let tasks = (0..12).map(|task| {
                 let storage = storage.clone();
                 tokio::spawn(async move {

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use larder_core::{Bytes, Change, Condition, Error, Expiry, Key, ReadOptions, Store, Version, async_trait};
-use larder_postgres::{PostgresBuilder, PostgresStorage};
+use larder_postgres::Config;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Runner, Suite, until};
 
@@ -22,7 +22,7 @@ struct Counted(Server);
 #[async_trait]
 impl Factory for Counted {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        PostgresStorage::connect(&with_options(self.0.url(), &format!("table={space}"))).await
+        larder_postgres::connect(&with_options(self.0.url(), &format!("table={space}"))).await
     }
 }
 
@@ -50,8 +50,7 @@ impl Counted {
         let before = self.transactions(admin, database).await;
         let url = self.0.url().rsplit_once('/').map(|(head, _)| format!("{head}/{database}")).unwrap();
         let options = format!("pool_size=1&setup=false&sweep=off&{options}");
-        let store =
-            PostgresBuilder::from_url(&with_options(&url, &options)).unwrap().connect().await.unwrap();
+        let store = Config::from_url(&with_options(&url, &options)).unwrap().connect().await.unwrap();
         let mut version = None;
         for number in 0..times {
             version = operation.run(&store, number, version).await;
@@ -171,14 +170,14 @@ pub(crate) fn suites(runner: Runner) -> Runner {
         let counted = &context.factory;
         let admin = Admin::connect(counted.0.url()).await;
         for (at, (options, prepared)) in
-            [("", 1), ("statements=unnamed", 0), ("coalesce=false", 1), ("values=jsonb", 1)]
+            [("", 1), ("statements=unnamed", 0), ("group_commit=false", 1), ("values=jsonb", 1)]
                 .into_iter()
                 .enumerate()
         {
             let database = format!("trips{at}");
             admin.run(&format!("CREATE DATABASE {database}")).await;
             let url = counted.0.url().rsplit_once('/').map(|(head, _)| format!("{head}/{database}")).unwrap();
-            let builder = PostgresBuilder::from_url(&with_options(&url, options)).unwrap();
+            let builder = Config::from_url(&with_options(&url, options)).unwrap();
             // Set up beforehand, so that only the operation is counted.
             builder.connect().await.unwrap().close().await.unwrap();
             let filling = Admin::connect(&url).await;
@@ -194,7 +193,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let once = counted.cost(&admin, &database, options, operation, 1).await;
                 let often = counted.cost(&admin, &database, options, operation, 101).await;
                 // Each of the two lanes has its share of a batch, and both are under way at once.
-                let lanes = operation == Operation::ApplyPuts && options != "coalesce=false";
+                let lanes = operation == Operation::ApplyPuts && options != "group_commit=false";
                 let each = if lanes { 2 } else { 1 };
                 assert_eq!(once - none, prepared + each, "{operation:?} ({options}): the first time");
                 assert_eq!(often - once, 100 * each, "{operation:?} ({options}): a hundred more times");

@@ -143,7 +143,8 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         })
         .case("change_at_a_lock_holds_up_no_other_change_of_its_batch", |context| async move {
             let table = context.target.space().to_owned();
-            let storage = context.factory.storage(&format!("table={table}&coalesce=false&pool_size=5")).await;
+            let storage =
+                context.factory.storage(&format!("table={table}&group_commit=false&pool_size=5")).await;
             let keys = keys(40);
             let puts = |value: &'static str| {
                 keys.iter().map(move |key| Change::put(key.clone(), value, Expiry::Never))
@@ -171,7 +172,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         .case("entry_written_behind_a_clear_stays", |context| async move {
             for layout in ["larder", "grammy"] {
                 let table = format!("{}{layout}", context.target.space());
-                let options = format!("table={table}&layout={layout}&coalesce=false");
+                let options = format!("table={table}&layout={layout}&group_commit=false");
                 let storage = context.factory.storage(&options).await;
                 let (admin, watch) = (context.factory.admin().await, context.factory.admin().await);
                 let columns = if layout == "larder" { ", 1, NULL" } else { "" };
@@ -201,7 +202,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
         })
         .case("calls_dropped_at_a_lock_hold_up_nobody_else", |context| async move {
             const POOL_SIZE: usize = 3;
-            for options in ["coalesce=false", "coalesce=false&statements=unnamed"] {
+            for options in ["group_commit=false", "group_commit=false&statements=unnamed"] {
                 let table = context.target.space().to_owned();
                 let application = format!("{table}-dropped");
                 let storage = context

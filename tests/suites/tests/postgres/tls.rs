@@ -1,7 +1,7 @@
 //! TLS: what is encrypted, and who is trusted.
 
 use larder_core::{ErrorKind, Store, async_trait};
-use larder_postgres::{PostgresBuilder, PostgresStorage, Roots, TlsMode};
+use larder_postgres::{Config, Roots, TlsMode};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Runner, Suite};
 
@@ -20,11 +20,11 @@ impl Tls {
     }
 
     async fn opens(&self, options: &str) {
-        PostgresStorage::connect(&self.url(options)).await.expect(options).close().await.expect(options);
+        larder_postgres::connect(&self.url(options)).await.expect(options).close().await.expect(options);
     }
 
     async fn refuses(&self, options: &str, kind: ErrorKind) {
-        let error = PostgresStorage::connect(&self.url(options)).await.fails(kind, options);
+        let error = larder_postgres::connect(&self.url(options)).await.fails(kind, options);
         assert!(!format!("{error:?}").contains(larder_test_servers::PASSWORD));
     }
 }
@@ -33,7 +33,7 @@ impl Tls {
 impl Factory for Tls {
     async fn open(&self, space: &str) -> larder_core::Result<Store> {
         let options = format!("table={space}&pool_size=3&sslmode=verify-full&sslrootcert={}", self.ca());
-        PostgresStorage::connect(&with_options(self.0.url(), &options)).await
+        larder_postgres::connect(&with_options(self.0.url(), &options)).await
     }
 }
 
@@ -64,11 +64,11 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 // Bound to the certificate, against a relay that has one of its own.
                 tls.opens(&format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", tls.ca()))
                     .await;
-                let builder = PostgresBuilder::from_url(&tls.url("")).unwrap();
+                let builder = Config::from_url(&tls.url("")).unwrap();
                 let pem = tls.0.ca_pem().expect("a TLS server has an authority");
                 let storage = builder
-                    .tls(TlsMode::VerifyFull)
-                    .root_certificates(Roots::Pem(pem.into()))
+                    .sslmode(TlsMode::VerifyFull)
+                    .sslrootcert(Roots::Pem(pem.into()))
                     .connect()
                     .await
                     .unwrap();
@@ -83,7 +83,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     "sslmode=require&sslnegotiation=direct".to_owned(),
                     format!("sslmode=verify-full&{ca}"),
                 ] {
-                    let storage = PostgresStorage::connect(&tls.url(&options)).await.expect(&options);
+                    let storage = larder_postgres::connect(&tls.url(&options)).await.expect(&options);
                     assert!(storage.info().fenced, "{options}");
                     storage.close().await.expect(&options);
                 }
@@ -108,9 +108,9 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     format!("{url}&hostaddr=127.0.0.1")
                 };
                 let full = elsewhere(&format!("sslmode=verify-full&sslrootcert={}", tls.ca()));
-                drop(PostgresStorage::connect(&full).await.fails(ErrorKind::InvalidConfig, "the wrong name"));
+                drop(larder_postgres::connect(&full).await.fails(ErrorKind::InvalidConfig, "the wrong name"));
                 let chain = elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", tls.ca()));
-                PostgresStorage::connect(&chain).await.unwrap().close().await.unwrap();
+                larder_postgres::connect(&chain).await.unwrap().close().await.unwrap();
             })
             .case("no_tls_where_the_server_wants_it", |context| async move {
                 context.factory.refuses("sslmode=disable", ErrorKind::PermissionDenied).await;
