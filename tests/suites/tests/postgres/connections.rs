@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, ErrorKind, Key};
+use larder_core::{Bytes, ErrorKind, Key, Outcome};
 use larder_postgres::{
     Config,
     deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod},
     tokio_postgres::{self, NoTls},
 };
 use larder_testkit::{Fails, Runner, until};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
+};
 
 use crate::place::suite;
 
@@ -16,6 +21,24 @@ fn pool(url: &str, size: usize) -> Pool {
     let config: tokio_postgres::Config = url.parse().unwrap();
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     Pool::builder(Manager::from_config(config, NoTls, recycling)).max_size(size).build().unwrap()
+}
+
+/// An address that leads to `server`, but not at once.
+async fn slow_way(server: &str, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                sleep(delay).await;
+                let mut server = TcpStream::connect(server).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    address
 }
 
 pub(crate) fn suites(runner: Runner) -> Runner {
@@ -61,6 +84,53 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"y");
                 storage.close().await.unwrap();
             })
+            .case("time_out_of_a_call_includes_its_wait_for_a_connection", |context| async move {
+                let table = context.target.space().to_owned();
+                let options = format!("table={table}&pool_size=1&timeout=2s&group_commit=false");
+                let storage = context.factory.storage(&options).await;
+                let key = Key::new("k").unwrap();
+                storage.write(&key, "old").await.unwrap();
+                let admin = context.factory.admin().await;
+                admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" FOR UPDATE")).await;
+                let write = async |delay| {
+                    sleep(delay).await;
+                    let begun = Instant::now();
+                    let error =
+                        storage.write(&key, "new").await.fails(ErrorKind::Timeout, "the row is locked");
+                    (begun.elapsed(), error.outcome())
+                };
+                // The second one waits a second for the connection, and then a second for the lock.
+                let second = Duration::from_secs(1);
+                let (first, second) = futures_util::join!(write(Duration::ZERO), write(second));
+                for (time, outcome) in [first, second] {
+                    assert_eq!(outcome, Outcome::Unknown);
+                    assert!(
+                        time > Duration::from_millis(1_900) && time < Duration::from_millis(2_800),
+                        "{time:?}"
+                    );
+                }
+                admin.run("COMMIT").await;
+                storage.close().await.unwrap();
+            })
+            .case(
+                "connection_that_takes_longer_to_make_than_a_call_is_there_for_a_later_one",
+                |context| async move {
+                    let table = context.target.space().to_owned();
+                    let application = format!("{table}-slow");
+                    let address = slow_way(context.factory.server(), Duration::from_secs(1)).await;
+                    let options =
+                        format!("table={table}&pool_size=1&timeout=300ms&application_name={application}");
+                    let storage = context.factory.at(&address).storage(&options).await;
+                    let key = Key::new("k").unwrap();
+                    assert!(storage.read(&key).await.unwrap().is_none());
+                    assert!(context.factory.admin().await.end_connections_of(&application).await > 0);
+                    until("a read finds a connection", Duration::from_secs(10), || async {
+                        storage.read(&key).await.is_ok()
+                    })
+                    .await;
+                    storage.close().await.unwrap();
+                },
+            )
             .case("crowds_share_few_connections", |context| async move {
                 let table = context.target.space().to_owned();
                 let application = format!("{table}-crowd");

@@ -32,7 +32,7 @@ async fn holds(storage: &Store, text: &str) {
 
 /// A database of its own, and a user of its own who may make tables there. A right to run a function
 /// is one for all of a database's users.
-async fn private(place: &Place, space: &str) -> Place {
+pub(crate) async fn private(place: &Place, space: &str) -> Place {
     let admin = place.admin().await;
     admin.run(&format!("CREATE DATABASE \"{space}\"")).await;
     admin.run(&format!("CREATE ROLE \"{space}\" LOGIN PASSWORD 'x'")).await;
@@ -40,7 +40,7 @@ async fn private(place: &Place, space: &str) -> Place {
     place.elsewhere(space, space, "x")
 }
 
-async fn remove_private(place: &Place, space: &str) {
+pub(crate) async fn remove_private(place: &Place, space: &str) {
     let admin = place.admin().await;
     admin.run(&format!("DROP DATABASE \"{space}\" WITH (FORCE)")).await;
     admin.run(&format!("DROP ROLE \"{space}\"")).await;

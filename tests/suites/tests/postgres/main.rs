@@ -10,6 +10,7 @@ mod existing;
 mod faults;
 mod fencing;
 mod grammy;
+mod locations;
 mod opening;
 mod outcomes;
 mod place;
@@ -35,6 +36,7 @@ fn main() {
     let runner = grammy::suites(runner);
     let runner = opening::suites(runner);
     let runner = existing::suites(runner);
+    let runner = locations::suites(runner);
     let runner = poolers::suites(runner);
     let runner = connections::suites(runner);
     let runner = fencing::suites(runner);
