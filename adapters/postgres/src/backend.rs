@@ -33,8 +33,8 @@ pub(crate) struct Backend {
 /// Facts about a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Identity {
-    /// Whether statements are prepared: only if the server itself is at the other end. Behind a pooler the next
-    /// statement may run in another process, where a name may mean another statement.
+    /// Whether statements are prepared: only if the server itself is at the other end. Behind a pooler the
+    /// next statement may run in another process, where a name may mean another statement.
     pub(crate) prepares: bool,
     /// The process, if the server itself is at the other end and this user may end the process.
     pub(crate) backend: Option<Backend>,
@@ -42,7 +42,7 @@ pub(crate) struct Identity {
 
 /// Asks for all of [`Identity`], and for the database's encoding. The process has no start if this user may
 /// not end it.
-// One's own processes can be ended by anyone who may call the function. A role that was switched
+// Every user may end their own processes if they may call the function. A role that was switched
 // to might not count as their owner.
 pub(crate) const IDENTIFY: &str = "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), a.pid, \
      CASE WHEN session_user = current_user AND \

@@ -7,13 +7,13 @@ use larder_kit::{Batch, Limits, is_bulk, side_by_side};
 
 use crate::rows::{Put, Rows};
 
-/// What goes into one statement.
+/// The most that goes into one statement.
 const LIMITS: Limits = Limits { entries: 1_000, bytes: 8 << 20 };
 /// How many changes that need a statement each are under way at once.
 const CONCURRENT: usize = 4;
 
 /// Changes of a round with their places in it, all for one call to the server.
-type Part<'a> = Vec<(usize, &'a Change)>;
+type Part<'a> = &'a [(usize, &'a Change)];
 
 /// Applies `changes`.
 pub(crate) async fn apply(storage: &impl Rows, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -31,33 +31,35 @@ pub(crate) async fn apply(storage: &impl Rows, changes: Vec<Change>) -> Vec<Resu
 }
 
 /// Unconditional puts go in one statement, unconditional deletions in another one, and each other change in
-/// one of its own. If the server refuses a part for what it contains, the halves go one after the other.
+/// one of its own. If the server refuses the contents of a part, its halves go one after the other.
 async fn send_round(storage: &impl Rows, changes: &[Change]) -> Vec<Result<Applied>> {
+    let call = |change: &Change| match change.action {
+        _ if !is_bulk(change) => 2,
+        Action::Delete => 1,
+        _ => 0,
+    };
+    let mut sorted: Vec<(usize, &Change)> = changes.iter().enumerate().collect();
     // In the order of their keys, as every batch locks them: no deadlock.
-    let mut sorted: Part<'_> = changes.iter().enumerate().collect();
-    sorted.sort_by_key(|(_, change)| &change.key);
-    let (batched, others): (Part<'_>, Part<'_>) = sorted.into_iter().partition(|(_, change)| is_bulk(change));
-    let (puts, deletions) =
-        batched.into_iter().partition(|(_, change)| matches!(change.action, Action::Put(..)));
+    sorted.sort_by_key(|(_, change)| (call(change), &change.key));
     // The next part last.
-    let mut parts: Vec<Part<'_>> = vec![others, deletions, puts];
+    let mut parts: Vec<Part<'_>> = sorted.chunk_by(|(_, a), (_, b)| call(a) == call(b)).rev().collect();
     let mut results = vec![Err(Error::unsupported()); changes.len()];
     let mut gone: Option<Error> = None;
-    while let Some(mut part) = parts.pop() {
+    while let Some(part) = parts.pop() {
         let applied = match &gone {
-            None => send(storage, &part).await,
+            None => send(storage, part).await,
             Some(error) => Err(error.clone()),
         };
         match applied {
             Err(error) if part.len() > 1 && blames_an_entry(&error) => {
-                let rest = part.split_off(part.len() / 2);
-                parts.extend([rest, part]);
+                let (first, rest) = part.split_at(part.len() / 2);
+                parts.extend([rest, first]);
             }
             applied => {
                 let applied = applied.unwrap_or_else(|error| vec![Err(error); part.len()]);
-                for ((place, _), result) in part.into_iter().zip(applied) {
+                for ((place, _), result) in part.iter().zip(applied) {
                     gone = gone.or_else(|| result.as_ref().err().and_then(Error::unsent));
-                    results[place] = result;
+                    results[*place] = result;
                 }
             }
         }
@@ -65,23 +67,23 @@ async fn send_round(storage: &impl Rows, changes: &[Change]) -> Vec<Result<Appli
     results
 }
 
-/// Whether the server refused what a statement contained, so that one entry of several may be to
-/// blame. What may have been done is not sent again.
+/// Whether the server refused the contents of a statement, for which one entry of several may be to blame.
+/// A statement that may have been carried out is not sent again.
 fn blames_an_entry(error: &Error) -> bool {
     use ErrorKind::{InvalidKey, InvalidValue, Other, TooLarge};
     error.outcome() == Outcome::NotApplied
         && matches!(error.kind(), InvalidValue | TooLarge | InvalidKey | Other)
 }
 
-async fn send(storage: &impl Rows, part: &Part<'_>) -> Result<Vec<Result<Applied>>> {
-    let Some((_, first)) = part.first() else { return Ok(Vec::new()) };
+async fn send(storage: &impl Rows, part: Part<'_>) -> Result<Vec<Result<Applied>>> {
+    let (_, first) = part[0];
     if !is_bulk(first) {
         let calls = part.iter().map(|(_, change)| Change::clone(change).apply_to(storage));
         return Ok(side_by_side(calls, CONCURRENT).await);
     }
     if first.action == Action::Delete {
         let keys: Vec<&str> = part.iter().map(|(_, change)| change.key.as_str()).collect();
-        let rows = storage.driver().change(storage.delete_many(), &[&keys]).await?.rows;
+        let rows = storage.driver().change(storage.delete_many(), &[&keys]).await?;
         let deleted: HashSet<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
         return Ok(keys.into_iter().map(|key| Ok(Applied::Deleted(deleted.contains(key)))).collect());
     }

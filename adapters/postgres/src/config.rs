@@ -34,7 +34,7 @@ pub const DRIVER_OPTIONS: &[&str] = &[
 const DRIVER_DEFAULTS: &str =
     "application_name=larder&keepalives_idle=30&keepalives_interval=10&keepalives_retries=3";
 
-/// What numbers of connections and of batches are, for errors.
+/// The values of numbers of connections and of batches, for errors.
 const COUNT: &str = "a number from 1";
 
 larder_kit::choices! {
@@ -44,8 +44,8 @@ larder_kit::choices! {
         #[default]
         "bytes" => Bytes,
         /// `jsonb`: JSON that the database can index and query; returned as an equal JSON value. Refuses
-        /// what `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates). Numbers keep their exact
-        /// value but not their spelling, and a negative zero comes back as zero.
+        /// values that `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates). Numbers keep their
+        /// exact value but not their spelling, and a negative zero comes back as zero.
         "jsonb" => Jsonb,
         /// `json`: JSON that the database can query, returned as it was written.
         "json" => Json,
@@ -82,7 +82,8 @@ larder_kit::choices! {
 }
 
 larder_kit::choices! {
-    /// Whether connections are encrypted, and what is checked; the names and meanings are libpq's.
+    /// Whether connections are encrypted, and which certificates are accepted; the names and meanings are
+    /// libpq's.
     pub enum TlsMode {
         /// No TLS.
         "disable" => Disable,
@@ -150,17 +151,20 @@ larder_kit::config! {
     }
 
     options {
-        /// The table, by any name of up to 63 bytes; `schema.table` names both, unless `schema` is set, and then the dot is part of the name.
+        /// The table, by any name of up to 63 bytes; `schema.table` names both, unless `schema` is set, and
+        /// then the dot is part of the name.
         table: Option<String>, unset "`larder`, in grammY's layout `sessions`";
         /// The schema that holds the table, by any name; it is created if it is missing.
         schema: Option<String>, unset "the server's search path decides";
         /// The columns of the table: Larder's, or those of `@grammyjs/storage-psql` (`grammy`).
         layout: Layout = "larder";
-        /// The type of the column `value`: `bytes` (`bytea`), `jsonb`, `json` or `text`; the latter three take JSON only.
+        /// The type of the column `value`: `bytes` (`bytea`), `jsonb`, `json` or `text`; the latter three
+        /// take JSON only.
         values: Option<ValueFormat>, unset "`bytes`, in grammY's layout its own column";
         /// Whether to create the table if it is missing, and to check its columns if it is not.
         setup: bool = "true";
-        /// Whether statements are `prepared` once per connection or sent `unnamed` each time, as they always are behind a pooler such as pgbouncer.
+        /// Whether statements are `prepared` once per connection or sent `unnamed` each time, as they always
+        /// are behind a pooler such as pgbouncer.
         statements: Statements = "prepared";
         /// The number of connections at most.
         pool_size: usize = "8", if |size| *size > 0 => COUNT;
@@ -170,13 +174,16 @@ larder_kit::config! {
         max_batches: usize = "2", if |batches| *batches > 0 => COUNT;
         /// How often expired rows are removed; `off` for never.
         sweep: Interval = "1m";
-        /// The longest that a call takes, waiting for a connection included; listings, clearing and large batches have as long for each of their statements.
+        /// The longest that a call takes, waiting for a connection included; listings, clearing and large
+        /// batches have as long for each of their statements.
         timeout: Timeout = "30s";
         /// The longest that connecting to one host takes, as a duration or a number of seconds.
         connect_timeout: Timeout = "10s", parse seconds_or_duration;
-        /// Whether connections are encrypted and what is checked, in libpq's words: `disable`, `prefer`, `require`, `verify-ca` or `verify-full`.
+        /// Whether connections are encrypted and which certificates are accepted, in libpq's words:
+        /// `disable`, `prefer`, `require`, `verify-ca` or `verify-full`.
         sslmode: TlsMode = "prefer";
-        /// A PEM file of the root certificates to check the server's certificate against, or `system` for Mozilla's.
+        /// A PEM file of the root certificates to check the server's certificate against, or `system` for
+        /// Mozilla's.
         sslrootcert: Option<Roots>, unset "Mozilla's, for `verify-full`";
     }
 }
@@ -207,14 +214,14 @@ impl Config {
         self.check()
     }
 
-    /// The server, as the driver describes it, instead of a URL. Its time for connecting and its SSL mode are those
-    /// of the options here.
+    /// The server, as the driver describes it, instead of a URL. Its time for connecting and its SSL mode are
+    /// those of the options here.
     pub fn server(mut self, server: tokio_postgres::Config) -> Self {
         self.server = server;
         self
     }
 
-    /// Opens only what is there. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if
+    /// Opens only a table that is there. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if
     /// the table or its schema is missing or the table has another shape. It creates nothing, removes
     /// no expired rows in the background, and needs only the right to `SELECT`. Overrides
     /// [`setup`](Self::setup).

@@ -12,7 +12,7 @@ use crate::{
     error::from_pool,
     grammy::{self, GrammyStorage},
     schema::{Schema, Shape},
-    storage::PostgresStorage,
+    table::PostgresStorage,
     tls,
 };
 
@@ -44,9 +44,9 @@ impl Config {
         self.open(None).await.map_err(Self::named)
     }
 
-    /// Opens the store with connections out of the caller's own pool, with whatever TLS it has. The pool stays
-    /// open when the store is closed. Options that make connections (TLS, pool size, time for connecting) have no
-    /// effect.
+    /// Opens the store with connections out of the caller's own pool, with whatever TLS it has. The pool
+    /// stays open when the store is closed. Options that make connections (TLS, pool size, time for
+    /// connecting) have no effect.
     ///
     /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
     /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:

@@ -15,7 +15,7 @@ use crate::{
     backend::{END, IDENTIFY, Identities, Identity, Suspects, lock},
     config::{Config, Statements},
     error,
-    pool::{Answer, Canceller, Checkout, Params},
+    pool::{Canceller, Checkout, Params},
     sql::{Query, query},
     tls::Connector,
 };
@@ -27,9 +27,10 @@ const MAX_READ_CONNECTIONS: usize = 4;
 /// How often a statement is run that the server undoes for the sake of others.
 const ATTEMPTS: u32 = 8;
 
-/// The number that a server was given when it was set up, which stays through restarts, and those of the database
-/// and the table; null if there is no such table.
-const LOCATE: &str = "SELECT 'postgres:' || s.system_identifier::text || '/' || d.oid::text || '/' || to_regclass($1)::oid::text \
+/// The number that a server was given when it was set up, which stays through restarts, and those of the
+/// database and the table; null if the table is missing.
+const LOCATE: &str = "SELECT \
+     'postgres:' || s.system_identifier::text || '/' || d.oid::text || '/' || to_regclass($1)::oid::text \
      FROM pg_control_system() AS s, pg_catalog.pg_database AS d WHERE d.datname = current_database()";
 
 /// The pool, and how to use it.
@@ -50,8 +51,8 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Connects for the first time, and finds out what connections of this pool are like. `connector`:
-    /// if the pool is the caller's, it is absent.
+    /// Connects for the first time, and finds out whether connections of this pool are fenced. A pool of
+    /// the caller's has no `connector`.
     pub(crate) async fn open(
         pool: Pool,
         connector: Option<Connector>,
@@ -78,7 +79,7 @@ impl Driver {
         }
     }
 
-    /// What every storage on this server does natively.
+    /// The capabilities that every storage on this server has.
     pub(crate) fn info(&self) -> Info {
         let info = Info::minimal(Config::ADAPTER).with_persistence().with_sharing();
         if self.fenced { info.with_fencing() } else { info }
@@ -89,39 +90,37 @@ impl Driver {
         self.query(&query("SELECT 1", &[]), &[]).await.map(drop)
     }
 
-    /// Where the table with this name is, in SQL; `None` if the server does not tell, or it has no such table.
+    /// Where the table with this name is, in SQL; `None` if the server does not tell, or it has no such
+    /// table.
     pub(crate) async fn location(&self, table: &str) -> Result<Option<Location>> {
-        let id = match self.query(&query(LOCATE, &[Type::TEXT]), &[&table]).await {
-            Ok(rows) => {
-                rows.first().map(|row| row.try_get(0)).transpose().map_err(error::unexpected)?.flatten()
-            }
+        let located = self.query(&query(LOCATE, &[Type::TEXT]), &[&table]).await;
+        let rows = match located.as_ref().map_err(Error::kind) {
             // The function is not for this user, or the server has no such function.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidConfig) => {
-                None
-            }
-            Err(error) => return Err(error),
+            Err(ErrorKind::PermissionDenied | ErrorKind::InvalidConfig) => return Ok(None),
+            _ => located?,
         };
-        Ok(id.map(|id: String| Location::new(id)))
+        let id: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
+        Ok(id.map(Location::new))
     }
 
-    /// Runs a statement that only reads.
+    /// Runs a statement that only reads; returns its rows.
     pub(crate) async fn query(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
-        Ok(self.run(false, query, params).await?.rows)
+        self.run(false, query, params).await
     }
 
-    /// Runs a statement that changes rows.
-    pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Answer> {
+    /// Runs a statement that changes rows; returns those that it has.
+    pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
         self.run(true, query, params).await
     }
 
-    /// Runs a statement that changes one row if the condition holds; returns whether it has.
+    /// Runs a statement that changes one row, and returns it, if the condition holds; returns whether it has.
     pub(crate) async fn change_entry(
         &self,
         query: &Query,
         condition: &Condition,
         params: Params<'_>,
     ) -> Result<bool> {
-        let changed = self.change(query, params).await?.changed > 0;
+        let changed = !self.change(query, params).await?.is_empty();
         if changed || *condition == Condition::Any { Ok(changed) } else { Err(Error::conflict()) }
     }
 
@@ -133,7 +132,7 @@ impl Driver {
         checkout.run(begun, checkout.client().batch_execute(sql)).await
     }
 
-    async fn run(&self, changes: bool, query: &Query, params: Params<'_>) -> Result<Answer> {
+    async fn run(&self, changes: bool, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
         let begun = Instant::now();
         let mut attempts = ATTEMPTS;
         loop {
@@ -141,7 +140,7 @@ impl Driver {
             let checkout = self.check_out(changes, begun).await.map_err(Error::not_applied)?;
             attempts -= 1;
             match checkout.run(begun, checkout.send(query, params)).await? {
-                Ok(answer) => return Ok(answer),
+                Ok(rows) => return Ok(rows),
                 Err(error) if attempts > 0 && error::may_run_again(&error) => {}
                 Err(error) => return Err(error::from_driver(&error)),
             }
@@ -183,8 +182,8 @@ impl Driver {
         let pool = self.pool.clone();
         let mut connecting = Box::pin(async move { pool.get().await });
         let Ok(object) = timeout(self.canceller.left(begun), &mut connecting).await else {
-            // A connection that takes longer to make is there for a later call. If this call gave it up, calls
-            // with little time would never find one.
+            // A connection that takes longer to make is there for a later call. If this call gave it up,
+            // calls with little time would never find one.
             tokio::spawn(connecting);
             let most = self.canceller.timeout;
             return Err(Error::new(
@@ -206,7 +205,7 @@ impl Driver {
         }
         let identify = query(IDENTIFY, &[]);
         let mut identity = match checkout.run(begun, checkout.send(&identify, &[])).await? {
-            Ok(answer) => Identity::new(&answer.rows, &client.cancel_token()).await?,
+            Ok(rows) => Identity::new(&rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error::state(&error).starts_with("42") => Identity::default(),
             Err(error) => return Err(error::from_driver(&error)),
@@ -236,7 +235,7 @@ impl Driver {
         let end = query(END, &[Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY]);
         let end_all = async {
             let mut pause = Duration::from_millis(1);
-            while !checkout.send(&end, &[&pids, &started]).await?.rows.is_empty() {
+            while !checkout.send(&end, &[&pids, &started]).await?.is_empty() {
                 // It takes a moment, and the server says nothing when it is over.
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(100));

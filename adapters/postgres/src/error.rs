@@ -1,4 +1,4 @@
-//! What the driver's errors mean, without what they may quote.
+//! The meaning of the driver's errors, without the keys and values that they may quote.
 
 use std::{error::Error as StdError, io};
 
@@ -15,8 +15,8 @@ use tokio_postgres::error::{Severity, SqlState};
 /// Classes whose messages speak of connections, roles, tables and limits, never of contents.
 const SAFE_CLASSES: &[&str] = &["08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57"];
 
-/// Whether the server has undone the statement for the sake of others or lost what was prepared, so that it
-/// may run again.
+/// Whether the server has undone the statement for the sake of others or lost its prepared form, so
+/// that it may run again.
 pub(crate) fn may_run_again(error: &tokio_postgres::Error) -> bool {
     // Serialization failure, deadlock; no such prepared statement, "cached plan must not change result
     // type".
@@ -35,8 +35,8 @@ pub(crate) fn spoils_connection(error: &tokio_postgres::Error) -> bool {
 
 /// Whether the server has refused the statement, so that it has not happened and will not.
 ///
-/// Each statement is a transaction of its own, which an error aborts, also one that comes while it commits: one
-/// after that ends the server (PANIC). An error that ends the connection (FATAL) may come at any point.
+/// Each statement is a transaction of its own, which an error aborts, also one that comes while it commits:
+/// one after that ends the server (PANIC). An error that ends the connection (FATAL) may come at any point.
 pub(crate) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     // Connections, the end of a process, a completion that is not known, the system, internal errors: poolers
     // and servers that only speak the protocol report with these that they lost a server or its answer.
@@ -147,16 +147,11 @@ fn from_connection(error: &tokio_postgres::Error) -> Error {
     })
 }
 
-/// Whether the cause is a connection that broke, rather than one that was refused.
+/// Whether the cause is a connection that broke, rather than a message of TLS that one side refused.
 fn is_reset(cause: Option<&(dyn StdError + 'static)>) -> bool {
-    cause.and_then(|cause| cause.downcast_ref::<io::Error>()).is_some_and(|error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-        )
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|error| {
+        !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
     })
 }
 
@@ -177,7 +172,7 @@ pub(crate) fn from_pool(error: PoolError) -> Error {
         PoolError::NoRuntimeSpecified => {
             (InvalidConfig, "the pool has timeouts but no runtime to count them with")
         }
-        // A hook is the caller's code: what it says is not ours to show.
+        // A hook is the caller's code, and its message not ours to show.
         PoolError::PostCreateHook(_) => (Unavailable, "a hook of the pool refused the new connection"),
     };
     Error::new(kind, message).not_applied()

@@ -25,12 +25,13 @@ use crate::{
 pub(crate) fn shape(table: &TableName) -> Shape {
     // The package leaves the name of its index unquoted, so Postgres folds it to lower case.
     let index = table.index("idx_", "").to_ascii_lowercase();
-    let texts = || vec!["text", "character varying"];
+    let keys = vec!["character varying", "text", "character varying COLLATE \"C\"", "text COLLATE \"C\""];
     Shape {
-        definition: "\"key\" VARCHAR NOT NULL,\n    \"value\" TEXT".to_owned(),
-        index: format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (\"key\")", table.quoted()),
-        columns: vec![("key", texts()), ("value", texts())],
-        by_bytes: false,
+        columns: vec![
+            ("key", "VARCHAR NOT NULL".to_owned(), keys),
+            ("value", "TEXT".to_owned(), vec!["text", "character varying"]),
+        ],
+        index: format!("CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {} (key)", table.quoted()),
         swept: None,
     }
 }
@@ -42,21 +43,22 @@ pub(crate) struct GrammyStorage {
     sql: Sql,
 }
 
-/// The statements. Those that return entries have the columns key and value. An expected value is null if any
-/// will do.
+/// The statements. Those of one kind have the same parameters, and ignore those that they have no use for.
 struct Sql {
-    /// Parameters: the key, and whether to return the value (or a null).
+    /// These two return entries: key and value. Parameters: the key, and whether to return the value (or a
+    /// null).
     read: Query,
-    /// The same for an array of keys.
+    /// With an array of keys.
     read_many: Query,
-    /// Parameters of these three: key, value, expected value.
+    /// These four change one entry, and return a row if they have. Parameters: key, value, and the value that
+    /// the entry must have, null if it may have any.
     upsert: Query,
     insert: Query,
     update: Query,
-    /// Parameters: keys, values.
-    upsert_many: Query,
-    /// Parameters: key, expected value.
     delete: Query,
+    /// Parameters: keys, no key twice, and values.
+    upsert_many: Query,
+    /// Parameter: the keys. Column: each key that was there.
     delete_many: Query,
     /// The bound of the keys is their prefix: they have the database's collation, where only a filter finds a
     /// prefix by its bytes.
@@ -64,39 +66,41 @@ struct Sql {
 }
 
 impl GrammyStorage {
-    /// The storage in the table with this name, as SQL.
+    /// The storage in the table with this name.
     pub(crate) fn new(driver: Driver, table: String) -> Self {
         let select = format!("SELECT key, CASE WHEN $2 THEN value END FROM {table} WHERE");
         let insert = format!("INSERT INTO {table} (key, value)");
         let replace = "ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value";
-        let entry = [Type::TEXT, Type::TEXT, Type::TEXT];
+        let unchanged = "key = $1 AND ($3 IS NULL OR value = $3)";
+        let change =
+            |text: String| query(format!("{text} RETURNING 1"), &[Type::TEXT, Type::TEXT, Type::TEXT]);
+        let upsert_many = format!("{insert} SELECT * FROM unnest($1, $2) {replace}");
         let sql = Sql {
             read: query(format!("{select} key = $1"), &[Type::TEXT, Type::BOOL]),
             read_many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY, Type::BOOL]),
-            upsert: query(format!("{insert} VALUES ($1, $2) {replace}"), &entry),
-            insert: query(format!("{insert} VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"), &entry),
-            update: query(
-                format!("UPDATE {table} SET value = $2 WHERE key = $1 AND ($3 IS NULL OR value = $3)"),
-                &entry,
-            ),
-            upsert_many: query(
-                format!("{insert} SELECT * FROM unnest($1, $2) {replace}"),
-                &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
-            ),
-            delete: query(
-                format!("DELETE FROM {table} WHERE key = $1 AND ($2 IS NULL OR value = $2)"),
-                &[Type::TEXT, Type::TEXT],
-            ),
+            upsert: change(format!("{insert} VALUES ($1, $2) {replace}")),
+            insert: change(format!("{insert} VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")),
+            update: change(format!("UPDATE {table} SET value = $2 WHERE {unchanged}")),
+            delete: change(format!("DELETE FROM {table} WHERE {unchanged}")),
+            upsert_many: query(upsert_many, &[Type::TEXT_ARRAY, Type::TEXT_ARRAY]),
             delete_many: delete_many(&table, &in_order(&table, "true")),
             pages: Pages::new(&table, "value", "octet_length(value)", "starts_with(key, $4)"),
         };
         Self { driver, table, sql }
     }
-}
 
-/// The content that a version stands for, as a parameter.
-fn content(version: &Version) -> Option<Value<'_>> {
-    version.as_content().map(|content| Value(content))
+    /// Runs a statement that changes one entry if the condition holds; returns whether it has.
+    async fn change(
+        &self,
+        query: &Query,
+        key: &Key,
+        value: Option<&Bytes>,
+        condition: &Condition,
+    ) -> Result<bool> {
+        let expected = expected(condition, Version::as_content)?.map(|content| Value(content));
+        let params: Params<'_> = &[&key.as_str(), &value.map(|value| Value(value)), &expected];
+        self.driver.change_entry(query, condition, params).await
+    }
 }
 
 impl Rows for GrammyStorage {
@@ -146,14 +150,12 @@ impl Storage for GrammyStorage {
             Condition::Absent => &self.sql.insert,
             _ => &self.sql.update,
         };
-        let params: Params<'_> = &[&key.as_str(), &Value(&value), &expected(&options.condition, content)?];
-        self.driver.change_entry(query, &options.condition, params).await?;
+        self.change(query, key, Some(&value), &options.condition).await?;
         Ok(Written::at(Version::from_content(value)))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let params: Params<'_> = &[&key.as_str(), &expected(&options.condition, content)?];
-        self.driver.change_entry(&self.sql.delete, &options.condition, params).await
+        self.change(&self.sql.delete, key, None, &options.condition).await
     }
 
     fn info(&self) -> Info {

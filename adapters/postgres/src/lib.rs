@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! # What it stores
+//! # Columns
 //!
 //! One row per entry, in a table that is made on first use ([`Config::setup_sql`] returns
 //! the SQL):
@@ -43,8 +43,8 @@
 //!
 //! # Options
 //!
-//! See [`Config`], which comes from a URL, `postgres://user:password@host:port/database?option=value&...`, with
-//! several hosts separated by commas, from code or from a configuration file.
+//! See [`Config`], which comes from a URL, `postgres://user:password@host:port/database?option=value&...`,
+//! with several hosts separated by commas, from code or from a configuration file.
 //!
 //! Handed on to the driver: `application_name` (`larder` unless given), `channel_binding`, `dbname`,
 //! `host`, `hostaddr`, `keepalives`, `keepalives_idle` (here 30 s), `keepalives_interval` (10 s),
@@ -52,13 +52,14 @@
 //! `target_session_attrs`, `tcp_user_timeout`, `user`.
 //!
 //! A client certificate, another TLS library, or anything else: hand in the driver's own configuration
-//! ([`Config::server`]) or a pool of your own ([`Config::connect_with`]); it stays open when the store is closed.
+//! ([`Config::server`]) or a pool of your own ([`Config::connect_with`]); it stays open when the store is
+//! closed.
 //!
 //! # How it works
 //!
 //! Each operation is one statement and one round trip, prepared once per connection; connections are
-//! not pinged when they leave the pool. A new connection costs one round trip more, which asks who is
-//! at the other end: the server or a pooler. Concurrent reads share connections, back to back; a write,
+//! not pinged when they leave the pool. A new connection costs one round trip more, which asks whether
+//! the server or a pooler is at the other end. Concurrent reads share connections, back to back; a write,
 //! which may have to wait for a lock, has one to itself. Concurrent writes without a condition go into one
 //! statement together (`INSERT ... SELECT FROM unnest ...`), and so do the deletions of a batch; its other
 //! changes are one statement each, a few at a time. A connection that breaks is thrown away, and the
@@ -68,11 +69,11 @@
 //! ([`Config::connect_with`]) neither is cancelled: such a statement may still happen, whenever the lock it
 //! waits for is free.
 //!
-//! The option `timeout` bounds a call of one statement as a whole, also if it has to wait for a connection, to
-//! make one, or to [end an older change](#changes-that-time-out) first. A connection that takes longer to make is
-//! there for a later call. A listing has that long for each page of up to 500 entries, `clear` for every 1,000
-//! entries, a batch for each of its statements (1,000 entries or 8 MiB), and opening for each of its steps. With
-//! `group_commit` on, a write that comes while a batch is under way waits for that first.
+//! The option `timeout` bounds a call of one statement as a whole, also if it has to wait for a connection,
+//! to make one, or to [end an older change](#changes-that-time-out) first. A connection that takes longer to
+//! make is there for a later call. A listing has that long for each page of up to 500 entries, `clear` for
+//! every 1,000 entries, a batch for each of its statements (1,000 entries or 8 MiB), and opening for each of
+//! its steps. With `group_commit` on, a write that comes while a batch is under way waits for that first.
 //!
 //! # Changes that time out
 //!
@@ -103,12 +104,12 @@
 //!
 //! The driver logs each statement, at the level `debug`; its parameters (keys, values) are hidden from that.
 //!
-//! An acknowledged write survives what a committed transaction survives: with the server's defaults
+//! An acknowledged write survives as a committed transaction does: with the server's defaults
 //! (`fsync` and `synchronous_commit` on) a power cut.
 //!
 //! # Limits
 //!
-//! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses what it cannot hold (the
+//! Values have at most 10^9 bytes, with `jsonb` 250 million. `jsonb` refuses values that it cannot hold (the
 //! escape `\u0000`, numbers beyond `numeric`). A host name that does not resolve is
 //! [`Unavailable`](larder_core::ErrorKind::Unavailable), like a server that is down. The database's
 //! encoding must be `UTF8` or `SQL_ASCII`; others cannot hold every key. TLS does not
@@ -135,6 +136,7 @@ mod rows;
 mod schema;
 mod sql;
 mod storage;
+mod table;
 mod tls;
 mod value;
 
@@ -144,7 +146,8 @@ pub use larder_kit::{Interval, Layout, Timeout};
 
 pub use crate::config::{Config, DRIVER_OPTIONS, Roots, Statements, TlsMode, ValueFormat};
 
-/// Connects to the server at `url`, creates the table if it is missing, and opens the store: [`Config::from_url`] and
+/// Connects to the server at `url`, creates the table if it is missing, and opens the store:
+/// [`Config::from_url`] and
 /// [`Config::connect`].
 ///
 /// # Errors

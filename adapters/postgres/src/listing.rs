@@ -72,8 +72,7 @@ pub(crate) async fn clear(storage: &impl Rows, prefix: &str) -> Result<u64> {
     let Range { pages, mut from, bound } = storage.range(prefix);
     let (mut after, mut cleared) = (false, 0);
     loop {
-        let most = DELETE_CHUNK as i64;
-        let rows = storage.driver().change(&pages.clear, &[&from, &after, &most, &bound]).await?.rows;
+        let rows = storage.driver().change(&pages.clear, &[&from, &after, &DELETE_CHUNK, &bound]).await?;
         let Some(row) = rows.first() else { return Ok(cleared) };
         cleared += row.try_get::<_, i64>(0).map_err(corrupt)?.cast_unsigned();
         // Entries that are written again under keys that have been cleared stay.

@@ -33,13 +33,6 @@ const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The server's answer to a statement.
-pub(crate) struct Answer {
-    pub(crate) rows: Vec<Row>,
-    /// How many rows the statement changed.
-    pub(crate) changed: u64,
-}
-
 /// Deals with statements that have lost their callers.
 pub(crate) struct Canceller {
     /// The longest that a call takes.
@@ -56,7 +49,7 @@ impl Canceller {
         self.timeout.saturating_sub(begun.elapsed())
     }
 
-    /// Asks the server to stop what the connection of this token runs.
+    /// Asks the server to stop the statement that the connection of this token runs.
     async fn cancel(&self, token: &CancelToken) {
         let Some(connector) = &self.connector else { return };
         let cancelled = timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await;
@@ -105,7 +98,7 @@ impl Checkout {
         &self,
         Query { text, types }: &Query,
         params: Params<'_>,
-    ) -> Result<Answer, tokio_postgres::Error> {
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.client();
         let params = params.iter().map(|param| Unlogged(*param));
         let rows = if self.identity.prepares {
@@ -114,9 +107,7 @@ impl Checkout {
         } else {
             client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
         };
-        let mut stream = pin!(rows);
-        let rows = stream.as_mut().try_collect().await?;
-        Ok(Answer { rows, changed: stream.rows_affected().unwrap_or(0) })
+        rows.try_collect().await
     }
 
     /// Runs statements of a call that began at `begun`, as long as they may take, and draws the conclusions
@@ -130,7 +121,7 @@ impl Checkout {
         let Canceller { timeout: most, .. } = *self.canceller;
         self.owed.fetch_add(1, Ordering::Relaxed);
         let answer = timeout(self.canceller.left(begun), statements).await.map_err(|_| {
-            // The last one to use the connection asks the server to stop what has timed out.
+            // The last one to use the connection asks the server to stop it.
             self.condemn();
             Error::new(
                 ErrorKind::Timeout,
@@ -197,7 +188,7 @@ impl Drop for Checkout {
             (false, false) => drop(object),
             // Out of the pool; the connection closes, and a new one takes its place when needed.
             (false, true) => drop(Object::take(object)),
-            // What was sent goes on, and the next statement on the connection would wait behind it.
+            // The statement goes on, and the next statement on the connection would wait behind it.
             (true, false) => {
                 let (identity, runtime) = (self.identity, self.runtime.clone());
                 let (condemned, owed) = (true.into(), 0.into());

@@ -1,4 +1,4 @@
-//! What the storages have in common: their entries are the rows of a table.
+//! The common parts of the storages: their entries are the rows of a table.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub(crate) trait Rows: Storage {
     fn record(row: &Row, with_value: bool) -> Result<Record>;
 
     /// Refuses a value that the column cannot hold before it is sent, where it would fail the batch that
-    /// it is in. The server itself refuses what it alone can judge, such as numbers out of range.
+    /// it is in. Only the server can judge some values, such as numbers out of range.
     fn check(&self, value: &[u8]) -> Result<()>;
 
     /// Writes entries, with one statement; returns their versions.
@@ -44,11 +44,11 @@ pub(crate) struct Range<'a> {
     pub(crate) pages: &'a Pages,
     /// Where it begins.
     pub(crate) from: String,
-    /// What bounds it.
+    /// Its bound, if the statements take one.
     pub(crate) bound: Option<String>,
 }
 
-/// What `of` makes of the version that an entry must have, as a parameter; null if it may have any.
+/// The version that an entry must have, as the parameter that `of` makes of it; null if it may have any.
 pub(crate) fn expected<'a, T>(
     condition: &'a Condition,
     of: impl Fn(&'a Version) -> Option<T>,

@@ -16,21 +16,17 @@ use crate::{
 pub(crate) struct Schema {
     pub(crate) table: TableName,
     pub(crate) shape: Shape,
-    /// The shapes of all layouts, with whose they are and the options that open them, for the error about a table
-    /// that has another one.
+    /// The shapes of all layouts, with whose they are and the options that open them, for the error about a
+    /// table that has another one.
     pub(crate) known: Vec<(String, Shape)>,
 }
 
-/// What a table looks like in one layout.
+/// The columns and the index of a table in one layout.
 pub(crate) struct Shape {
-    /// The columns, as SQL.
-    pub(crate) definition: String,
+    /// The columns: their names, how they are declared, and the types that they may have.
+    pub(crate) columns: Vec<(&'static str, String, Vec<&'static str>)>,
     /// The statement that makes the index.
     pub(crate) index: String,
-    /// The columns, with the types that they may have.
-    pub(crate) columns: Vec<(&'static str, Vec<&'static str>)>,
-    /// Whether listings rely on the order of the keys' bytes.
-    pub(crate) by_bytes: bool,
     /// The column that sweeping searches.
     pub(crate) swept: Option<&'static str>,
 }
@@ -49,8 +45,10 @@ impl Schema {
     }
 
     fn table_sql(&self, create: &str) -> String {
-        let Shape { definition, index, .. } = &self.shape;
-        format!("{create} {} (\n    {definition}\n);\n{index};\n", self.table.quoted())
+        let columns =
+            self.shape.columns.iter().map(|(name, declaration, _)| format!("    {name} {declaration}"));
+        let columns = columns.collect::<Vec<_>>().join(",\n");
+        format!("{create} {} (\n{columns}\n);\n{};\n", self.table.quoted(), self.shape.index)
     }
 
     fn schema_sql(&self) -> String {
@@ -59,7 +57,7 @@ impl Schema {
     }
 
     /// Makes the table unless it is there, and checks its shape. Any number of processes may do this at
-    /// once. What exists already needs no permission to create.
+    /// once. A table that exists needs no permission to create.
     pub(crate) async fn set_up(&self, driver: &Driver) -> Result<()> {
         for _ in 0..ATTEMPTS {
             if self.check(driver, true).await? {
@@ -171,47 +169,33 @@ impl Shape {
     pub(crate) fn larder(table: &TableName, format: ValueFormat) -> Self {
         let (value, ..) = format.column();
         Self {
-            definition: format!(
-                "key text COLLATE \"C\" NOT NULL PRIMARY KEY,\n    \
-                 value {value} NOT NULL,\n    \
-                 version bigint NOT NULL,\n    \
-                 expires_at timestamptz"
-            ),
+            columns: vec![
+                // In the order of their bytes: listings and prefixes rely on it, and use the index.
+                ("key", "text COLLATE \"C\" NOT NULL PRIMARY KEY".to_owned(), vec!["text COLLATE \"C\""]),
+                ("value", format!("{value} NOT NULL"), vec![value]),
+                ("version", "bigint NOT NULL".to_owned(), vec!["bigint"]),
+                ("expires_at", "timestamptz".to_owned(), vec!["timestamp with time zone"]),
+            ],
             index: format!(
                 "CREATE INDEX IF NOT EXISTS {} ON {} (expires_at) WHERE expires_at IS NOT NULL",
                 table.index("", "_expires_at_idx"),
                 table.quoted()
             ),
-            columns: vec![
-                ("key", vec!["text"]),
-                ("value", vec![value]),
-                ("version", vec!["bigint"]),
-                ("expires_at", vec!["timestamp with time zone"]),
-            ],
-            by_bytes: true,
             swept: Some("expires_at"),
         }
     }
 
-    /// What is wrong with the columns.
+    /// The first column that does not fit, in words.
     fn mismatch(&self, columns: &[Column]) -> Option<String> {
-        for (name, types) in &self.columns {
-            let Some(column) = columns.iter().find(|column| column.name == *name) else {
+        for (name, _, types) in &self.columns {
+            let Some(Column { type_name, .. }) = columns.iter().find(|column| column.name == *name) else {
                 return Some(format!("has no column `{name}` of type {}", types[0]));
             };
-            let Column { type_name, collation, .. } = column;
             if !types.contains(&&**type_name) {
                 return Some(format!("has a column `{name}` of type {type_name} instead of {}", types[0]));
             }
-            // By bytes: prefixes rely on the order too, and use the index.
-            let by_bytes = ["C", "POSIX", "ucs_basic", "pg_c_utf8"].contains(&&**collation);
-            if *name == "key" && self.by_bytes && !by_bytes {
-                return Some(format!(
-                    "has a column `key` with the collation \"{collation}\" instead of \"C\""
-                ));
-            }
         }
-        let known = |column: &&Column| self.columns.iter().any(|(name, _)| *name == column.name);
+        let known = |column: &&Column| self.columns.iter().any(|(name, ..)| *name == column.name);
         let Column { name, .. } = columns.iter().find(|column| column.demanding && !known(column))?;
         Some(format!("has a column `{name}` that is NOT NULL and has no default, so nothing can be inserted"))
     }
@@ -228,7 +212,10 @@ const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = $2) \
      FROM pg_class AS c WHERE c.oid = to_regclass($1)";
 
-const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', coalesce(o.collname::text, '') \
+/// The columns. The type of a key that is sorted by its bytes says so.
+const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL) || CASE WHEN a.attname = 'key' \
+     AND o.collname IN ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') THEN ' COLLATE \"C\"' ELSE '' END, \
+     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' \
      FROM pg_attribute AS a LEFT JOIN pg_collation AS o ON o.oid = a.attcollation \
      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -237,17 +224,11 @@ struct Column {
     type_name: String,
     /// NOT NULL, with nothing to fill it.
     demanding: bool,
-    collation: String,
 }
 
 impl Column {
     fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Self {
-            name: row.try_get(0)?,
-            type_name: row.try_get(1)?,
-            demanding: row.try_get(2)?,
-            collation: row.try_get(3)?,
-        })
+        Ok(Self { name: row.try_get(0)?, type_name: row.try_get(1)?, demanding: row.try_get(2)? })
     }
 }
 
@@ -255,22 +236,17 @@ impl Column {
 mod tests {
     use super::*;
 
-    fn column(name: &str, type_name: &str, collation: &str) -> Column {
-        Column {
-            name: name.to_owned(),
-            type_name: type_name.to_owned(),
-            demanding: false,
-            collation: collation.to_owned(),
-        }
+    fn column(name: &str, type_name: &str) -> Column {
+        Column { name: name.to_owned(), type_name: type_name.to_owned(), demanding: false }
     }
 
     fn good() -> Vec<Column> {
         vec![
-            column("key", "text", "C"),
-            column("value", "bytea", ""),
-            column("version", "bigint", ""),
-            column("expires_at", "timestamp with time zone", ""),
-            column("note", "text", "default"),
+            column("key", "text COLLATE \"C\""),
+            column("value", "bytea"),
+            column("version", "bigint"),
+            column("expires_at", "timestamp with time zone"),
+            column("note", "text"),
         ]
     }
 
@@ -284,7 +260,7 @@ mod tests {
         let spoils: [(&str, Spoil); 5] = [
             ("`version`", |columns| columns.retain(|column| column.name != "version")),
             ("`value`", |columns| columns[1].type_name = "text".to_owned()),
-            ("`key`", |columns| columns[0].collation = "default".to_owned()),
+            ("`key`", |columns| columns[0].type_name = "text".to_owned()),
             ("`expires_at`", |columns| columns[3].type_name = "timestamp without time zone".to_owned()),
             ("`note`", |columns| columns[4].demanding = true),
         ];

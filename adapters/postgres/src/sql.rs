@@ -13,7 +13,7 @@ pub(crate) const PAGE: usize = 500;
 /// Bytes of values of one page of a listing, roughly: a page holds at least one entry.
 const PAGE_BYTES: usize = 4 << 20;
 /// Rows that one statement of `clear` or `purge_expired` deletes.
-pub(crate) const DELETE_CHUNK: u64 = 1_000;
+pub(crate) const DELETE_CHUNK: i64 = 1_000;
 
 /// One statement.
 pub(crate) struct Query {
@@ -25,30 +25,28 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
     Query { text: text.into(), types: types.to_vec() }
 }
 
-/// The statements for a table of Larder's.
-///
-/// Those that return entries have the columns key, value, version and remaining milliseconds. Times to live
-/// are in milliseconds, or null. An expected version is null if any will do.
+/// The statements for a table of Larder's. Those of one kind have the same parameters, and ignore those that
+/// they have no use for. A time to live is in milliseconds, or null.
 pub(crate) struct Sql {
-    /// Parameters: the key, and whether to return the value (or a null).
+    /// These four return entries: key, value, version and remaining milliseconds. Parameters: the key,
+    /// whether to return the value (or a null), and the new time to live.
     pub(crate) read: Query,
-    /// One parameter more: the new time to live.
     pub(crate) read_and_touch: Query,
-    /// As those two, with an array of keys.
+    /// With an array of keys.
     pub(crate) read_many: Query,
     pub(crate) read_and_touch_many: Query,
-    /// Parameters of this and the next two: key, value, version, time to live, expected version.
+    /// These five change one entry, and return a row if they have. Parameters: key, value, version, time to
+    /// live, and the version that the entry must have, null if it may have any.
     pub(crate) upsert: Query,
     pub(crate) insert: Query,
     pub(crate) update: Query,
-    /// Parameters: the first four of those as arrays, with no key twice.
-    pub(crate) upsert_many: Query,
-    /// Parameters: key, expected version.
     pub(crate) delete: Query,
+    pub(crate) touch: Query,
+    /// Parameters: keys, no key twice, values, versions and times to live.
+    pub(crate) upsert_many: Query,
     /// Parameter: the keys. Column: each key that was there.
     pub(crate) delete_many: Query,
-    /// Parameters: key, time to live, expected version.
-    pub(crate) touch: Query,
+    /// Parameter: how many rows to delete at most. Column: how many were.
     pub(crate) purge: Query,
     /// The keys before a bound.
     pub(crate) bounded: Pages,
@@ -66,29 +64,39 @@ impl Sql {
     /// The statements for the table with this name, as SQL.
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let (_, value, values) = format.column();
-        let entry = [Type::TEXT, value, Type::INT8, Type::INT8, Type::INT8];
-        let entries = [Type::TEXT_ARRAY, values, Type::INT8_ARRAY, Type::INT8_ARRAY];
+        let key = format!("key = $1 AND {LIVE}");
+        let unchanged = format!("{key} AND ($5 IS NULL OR version = $5)");
+        let locked = in_order(table, LIVE);
         let deadline = |millis: &str| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
         let expires_at = deadline("$4");
-        let unchanged = |expected: &str| format!("{LIVE} AND ({expected} IS NULL OR version = {expected})");
 
         let found = format!("t.key, CASE WHEN $2 THEN t.value END, t.version, {REMAINING}");
-        let select = format!("SELECT {found} FROM {table} AS t WHERE {LIVE} AND");
-        let touch = |until: &str| format!("UPDATE {table} AS t SET expires_at = {}", deadline(until));
-        let touch_found = |rows: &str| format!("{} WHERE {rows} RETURNING {found}", touch("$3"));
-        let locked = in_order(table, LIVE);
+        let find = |text: String, keys| query(text, &[keys, Type::BOOL, Type::INT8]);
+        let read = |rows: &str| format!("SELECT {found} FROM {table} AS t WHERE {rows}");
+        let read_and_touch = |rows: &str| {
+            format!("UPDATE {table} AS t SET expires_at = {} WHERE {rows} RETURNING {found}", deadline("$3"))
+        };
 
+        let entry = [Type::TEXT, value, Type::INT8, Type::INT8, Type::INT8];
+        let change = |text: String| query(format!("{text} RETURNING 1"), &entry);
         let insert = format!("INSERT INTO {table} AS t (key, value, version, expires_at)");
         let replace = "ON CONFLICT (key) DO UPDATE \
              SET value = EXCLUDED.value, version = EXCLUDED.version, expires_at = EXCLUDED.expires_at";
         let upsert = format!("{insert} VALUES ($1, $2, $3, {expires_at}) {replace}");
         let update = format!("UPDATE {table} AS t SET value = $2, version = $3, expires_at = {expires_at}");
+        let upsert_many = format!(
+            "{insert} SELECT key, value, version, {} \
+             FROM unnest($1, $2, $3, $4) AS given (key, value, version, ttl) {replace}",
+            deadline("ttl")
+        );
+        let entries = [Type::TEXT_ARRAY, values, Type::INT8_ARRAY, Type::INT8_ARRAY];
 
         // now(), since an index can be searched with it. The condition stands in both places
         // because a ctid is unique only within one partition of a partitioned table.
         let purge = format!(
-            "DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
-             FROM {table} WHERE expires_at <= now() LIMIT {DELETE_CHUNK} FOR UPDATE SKIP LOCKED))"
+            "WITH gone AS (DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
+             FROM {table} WHERE expires_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1) \
+             SELECT count(*) FROM gone"
         );
         // The size of a jsonb value is only known by writing it out; its stored size will do.
         let size = match format {
@@ -98,38 +106,19 @@ impl Sql {
         };
         let record = format!("value, version, {REMAINING}");
         Self {
-            read: query(format!("{select} key = $1"), &[Type::TEXT, Type::BOOL]),
-            read_and_touch: query(
-                touch_found(&format!("{LIVE} AND key = $1")),
-                &[Type::TEXT, Type::BOOL, Type::INT8],
-            ),
-            read_many: query(format!("{select} key = ANY($1)"), &[Type::TEXT_ARRAY, Type::BOOL]),
-            read_and_touch_many: query(
-                touch_found(&format!("key IN ({locked})")),
-                &[Type::TEXT_ARRAY, Type::BOOL, Type::INT8],
-            ),
+            read: find(read(&key), Type::TEXT),
+            read_and_touch: find(read_and_touch(&key), Type::TEXT),
+            read_many: find(read(&format!("key = ANY($1) AND {LIVE}")), Type::TEXT_ARRAY),
+            read_and_touch_many: find(read_and_touch(&format!("key IN ({locked})")), Type::TEXT_ARRAY),
             // A row that is there must have expired.
-            insert: query(format!("{upsert} WHERE NOT {LIVE}"), &entry),
-            upsert: query(upsert, &entry),
-            update: query(format!("{update} WHERE key = $1 AND {}", unchanged("$5")), &entry),
-            upsert_many: query(
-                format!(
-                    "{insert} SELECT key, value, version, {} \
-                     FROM unnest($1, $2, $3, $4) AS given (key, value, version, ttl) {replace}",
-                    deadline("ttl")
-                ),
-                &entries,
-            ),
-            delete: query(
-                format!("DELETE FROM {table} AS t WHERE key = $1 AND {}", unchanged("$2")),
-                &[Type::TEXT, Type::INT8],
-            ),
+            insert: change(format!("{upsert} WHERE NOT {LIVE}")),
+            upsert: change(upsert),
+            update: change(format!("{update} WHERE {unchanged}")),
+            delete: change(format!("DELETE FROM {table} AS t WHERE {unchanged}")),
+            touch: change(format!("UPDATE {table} AS t SET expires_at = {expires_at} WHERE {unchanged}")),
+            upsert_many: query(upsert_many, &entries),
             delete_many: delete_many(table, &locked),
-            touch: query(
-                format!("{} WHERE key = $1 AND {}", touch("$2"), unchanged("$3")),
-                &[Type::TEXT, Type::INT8, Type::INT8],
-            ),
-            purge: query(purge, &[]),
+            purge: query(purge, &[Type::INT8]),
             bounded: Pages::new(table, &record, size, &format!("key < $4 AND {LIVE}")),
             unbounded: Pages::new(table, &record, size, LIVE),
         }

@@ -7,111 +7,22 @@ use larder_core::{
     Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, Versions, WriteOptions,
     Written, async_trait,
 };
-use larder_kit::{Configure, Interval, Sweeper, check_json, pages, prefix_end, read_chunks};
-use tokio_postgres::{Row, types::ToSql};
+use larder_kit::{pages, read_chunks};
 
 use crate::{
     batch,
-    config::{Config, ValueFormat},
-    driver::Driver,
+    config::ValueFormat,
     listing::{Walk, clear},
-    pool::Params,
-    rows::{Put, Range, Rows, corrupt, expected},
-    sql::{DELETE_CHUNK, MAX_KEYS, MAX_VALUE, Query, Sql},
-    value::{Stored, Value},
+    rows::{Rows, corrupt},
+    sql::{DELETE_CHUNK, MAX_KEYS, MAX_VALUE},
+    table::PostgresStorage,
 };
-
-/// Entries in a table of a PostgreSQL database.
-pub(crate) struct PostgresStorage {
-    driver: Driver,
-    table: String,
-    sql: Sql,
-    values: ValueFormat,
-    sweeper: Sweeper,
-}
-
-impl PostgresStorage {
-    /// The storage in the table with this name, as SQL.
-    pub(crate) fn new(driver: Driver, table: String, values: ValueFormat, sweep: Interval) -> Arc<Self> {
-        let purge = |storage: Arc<Self>| async move { storage.purge_expired().await };
-        Arc::new_cyclic(|storage| {
-            let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), sweep, purge);
-            Self { driver, sql: Sql::new(&table, values), values, table, sweeper }
-        })
-    }
-
-    /// Runs the first statement, or the second one to touch as well; returns the rows that it finds.
-    async fn select(
-        &self,
-        (read, read_and_touch): (&Query, &Query),
-        keys: &(dyn ToSql + Sync),
-        options: &ReadOptions,
-    ) -> Result<Vec<Row>> {
-        let Some(expiry) = options.touch else {
-            return self.driver().query(read, &[keys, &options.value]).await;
-        };
-        Ok(self.driver().change(read_and_touch, &[keys, &options.value, &millis(expiry)]).await?.rows)
-    }
-}
-
-/// A time to live as the statements take it: milliseconds, or null.
-fn millis(expiry: Expiry) -> Option<i64> {
-    expiry.as_millis().map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))
-}
-
-/// A version as the column `version` holds it.
-fn token(version: &Version) -> Option<i64> {
-    version.as_token().map(u64::cast_signed)
-}
-
-impl Rows for PostgresStorage {
-    fn driver(&self) -> &Driver {
-        // The runtime that it ran on may have gone.
-        self.sweeper.ensure_running();
-        &self.driver
-    }
-
-    fn range(&self, prefix: &str) -> Range<'_> {
-        let bound = prefix_end(prefix);
-        let pages = if bound.is_some() { &self.sql.bounded } else { &self.sql.unbounded };
-        Range { pages, from: prefix.to_owned(), bound }
-    }
-
-    fn record(row: &Row, with_value: bool) -> Result<Record> {
-        let left: Option<i64> = row.try_get(3).map_err(corrupt)?;
-        let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.cast_unsigned()));
-        if !with_value {
-            return Ok(Record::new(Bytes::new()).expires(expiry));
-        }
-        let Stored(value) = row.try_get(1).map_err(corrupt)?;
-        let token: i64 = row.try_get(2).map_err(corrupt)?;
-        Ok(Record::at(value, Version::from_token(token.cast_unsigned())).expires(expiry))
-    }
-
-    fn check(&self, value: &[u8]) -> Result<()> {
-        if self.values == ValueFormat::Bytes { Ok(()) } else { check_json(value) }
-    }
-
-    async fn put_many(&self, puts: &[Put<'_>]) -> Result<Vec<Version>> {
-        let versions: Vec<Version> = puts.iter().map(|_| Version::unique()).collect();
-        let rows = puts.iter().zip(&versions).map(|((key, value, expiry), version)| {
-            (key.as_str(), Value(value), token(version), millis(*expiry))
-        });
-        let (keys, values, tokens, ttls): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
-        self.driver().change(&self.sql.upsert_many, &[&keys, &values, &tokens, &ttls]).await?;
-        Ok(versions)
-    }
-
-    fn delete_many(&self) -> &Query {
-        &self.sql.delete_many
-    }
-}
 
 #[async_trait]
 impl Storage for PostgresStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let queries = (&self.sql.read, &self.sql.read_and_touch);
-        let rows = self.select(queries, &key.as_str(), options).await?;
+        let rows = self.find(queries, &key.as_str(), options).await?;
         rows.first().map(|row| Self::record(row, options.value)).transpose()
     }
 
@@ -124,20 +35,12 @@ impl Storage for PostgresStorage {
             _ => &self.sql.update,
         };
         let version = Version::unique();
-        let params: Params<'_> = &[
-            &key.as_str(),
-            &Value(&value),
-            &token(&version),
-            &millis(*expiry),
-            &expected(condition, token)?,
-        ];
-        self.driver().change_entry(query, condition, params).await?;
+        self.change(query, key, Some((&value, &version)), *expiry, condition).await?;
         Ok(Written::at(version))
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let params: Params<'_> = &[&key.as_str(), &expected(&options.condition, token)?];
-        self.driver().change_entry(&self.sql.delete, &options.condition, params).await
+        self.change(&self.sql.delete, key, None, Expiry::Never, &options.condition).await
     }
 
     fn info(&self) -> Info {
@@ -154,15 +57,14 @@ impl Storage for PostgresStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let params: Params<'_> = &[&key.as_str(), &millis(expiry), &expected(&options.condition, token)?];
-        self.driver().change_entry(&self.sql.touch, &options.condition, params).await
+        self.change(&self.sql.touch, key, None, expiry, &options.condition).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let queries = (&self.sql.read_many, &self.sql.read_and_touch_many);
         let read = async |keys: &[Key]| {
             let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
-            Self::records(&self.select(queries, &names, options).await?, options.value)
+            Self::records(&self.find(queries, &names, options).await?, options.value)
         };
         read_chunks(keys, MAX_KEYS, 1, read).await
     }
@@ -182,8 +84,9 @@ impl Storage for PostgresStorage {
     async fn purge_expired(&self) -> Result<u64> {
         let mut purged = 0;
         loop {
-            let deleted = self.driver.change(&self.sql.purge, &[]).await?.changed;
-            purged += deleted;
+            let rows = self.driver.change(&self.sql.purge, &[&DELETE_CHUNK]).await?;
+            let deleted = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0)).map_err(corrupt)?;
+            purged += deleted.cast_unsigned();
             if deleted < DELETE_CHUNK {
                 return Ok(purged);
             }

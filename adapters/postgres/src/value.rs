@@ -68,7 +68,7 @@ impl ToSql for Unlogged<'_> {
         self.0.to_sql_checked(ty, out)
     }
 
-    /// What it holds checks that itself.
+    /// The parameter itself checks that.
     fn accepts(_: &Type) -> bool {
         true
     }
