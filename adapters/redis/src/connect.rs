@@ -6,8 +6,8 @@ use crate::{
     client::Client,
     config::RedisConfig,
     connection::Connection,
+    driver::RedisStorage,
     error::{configuration, opening},
-    exchange::RedisStorage,
     keyspace::Keyspace,
     request::Features,
 };

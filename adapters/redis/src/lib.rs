@@ -102,6 +102,7 @@
 //! after about 15 minutes on Linux (`tcp_retries2`).
 
 mod active;
+mod batch;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -109,9 +110,9 @@ mod config;
 mod connect;
 mod connection;
 mod connector;
+mod driver;
 mod endpoint;
 mod error;
-mod exchange;
 mod fence;
 mod keyspace;
 mod listing;
@@ -125,8 +126,8 @@ pub use redis;
 pub use crate::{
     config::{CompareAndSwap, Layout, OPTIONS, Protocol, RedisConfig},
     connection::Connection,
+    driver::RedisStorage,
     endpoint::ENDPOINT_OPTIONS,
-    exchange::RedisStorage,
 };
 
 /// The schemes of the URLs that this crate understands.

@@ -12,8 +12,8 @@ use redis::{InfoDict, Value};
 
 use crate::{
     active::ActiveConnection,
+    driver::{CHUNK, RedisStorage},
     error::{self, unexpected_reply},
-    exchange::{CHUNK, RedisStorage},
     fence,
     keyspace::Route,
 };

@@ -7,19 +7,16 @@ use larder_core::{
     Purge, ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait,
 };
-use larder_kit::{Batch, Limits, pages};
-use redis::Value;
+use larder_kit::pages;
 
 use crate::{
+    batch,
+    driver::{CHUNK, RedisStorage},
     error::NAME,
-    exchange::{CHUNK, RedisStorage},
     keyspace::Route,
     listing::Listing,
     request::{Operation, changed, record},
 };
-
-/// How much of a batch goes out at once.
-const LIMITS: Limits = Limits { entries: CHUNK, bytes: 1 << 20 };
 
 const INFO: Info = Info::minimal(NAME)
     .with_expiry()
@@ -83,18 +80,7 @@ impl Storage for RedisStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let mut batch = Batch::new(changes, LIMITS);
-        while let Some(round) = batch.next_round() {
-            let changes = round.changes();
-            let operations = changes
-                .iter()
-                .map(|change| (&change.key, Operation::Change(&change.action, &change.condition)));
-            let replies = self.exchange(operations.collect()).await;
-            let results =
-                changes.iter().zip(replies).map(|(change, reply)| applied(change, &reply?)).collect();
-            batch.done(round, Ok(results));
-        }
-        batch.into_results()
+        batch::apply(self, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -109,13 +95,4 @@ impl Storage for RedisStorage {
         self.client.close();
         Ok(())
     }
-}
-
-fn applied(change: &Change, reply: &Value) -> Result<Applied> {
-    let done = changed(&change.condition, reply)?;
-    Ok(match &change.action {
-        Action::Put(value, _) => Applied::Put(Written::at(Version::from_content(value.clone()))),
-        Action::Delete => Applied::Deleted(done),
-        Action::Touch(_) => Applied::Touched(done),
-    })
 }

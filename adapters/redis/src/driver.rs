@@ -1,4 +1,4 @@
-//! Sending operations, many at once.
+//! The driver: sends operations, many at once.
 
 use std::fmt;
 
