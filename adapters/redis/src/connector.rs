@@ -14,7 +14,8 @@ use redis::cluster::ClusterClient;
 #[cfg(feature = "sentinel")]
 use redis::sentinel::{SentinelClientBuilder as Builder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, PushKind, RedisResult,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
@@ -22,7 +23,7 @@ use crate::{
     active::ActiveConnection,
     config::{Protocol, RedisConfig},
     connection::Connection,
-    endpoint::{Endpoint, Servers},
+    endpoint::{Endpoint, Kind},
     error,
     fence::{Identity, unconfirmed},
 };
@@ -71,7 +72,7 @@ impl Connector {
     pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<ActiveConnection> {
         let connect = async {
             let (connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
-            let one = matches!(self.endpoint.servers, Servers::One(_));
+            let one = matches!(self.endpoint.kind, Kind::Server | Kind::Socket);
             let identities = if one { Identity::replace(&connection, former).await? } else { Vec::new() };
             Ok(ActiveConnection::new(connection, broken, identities))
         };
@@ -102,55 +103,35 @@ impl Connector {
     }
 
     async fn attempt_with(&self, protocol: ProtocolVersion) -> RedisResult<(Connection, Arc<AtomicBool>)> {
-        let client = match &self.endpoint.servers {
-            Servers::One(info) => self.server(info, protocol)?,
+        let broken = Arc::default();
+        let client = match self.endpoint.kind {
             #[cfg(feature = "cluster")]
-            Servers::Cluster(nodes) => {
-                let connection = self.cluster(nodes, protocol)?.get_async_connection().await?.into();
-                return Ok((connection, Arc::default()));
+            Kind::Cluster => {
+                let connection = self.cluster(protocol)?.get_async_connection().await?;
+                return Ok((connection.into(), broken));
             }
             #[cfg(feature = "sentinel")]
-            Servers::Sentinel { sentinels, login, master, server } => {
-                use crate::endpoint::with;
-
-                let builder = Builder::new(sentinels.clone(), master, SentinelServerType::Master)?
-                    .set_client_to_redis_db(server.db())
-                    .set_client_to_redis_protocol(protocol)
-                    .set_client_to_redis_tcp_settings(tcp_settings())
-                    .set_client_to_sentinel_tcp_settings(tcp_settings());
-                let builder = with(builder, server.username(), Builder::set_client_to_redis_username);
-                let builder = with(builder, server.password(), Builder::set_client_to_redis_password);
-                let builder = with(builder, login.username(), Builder::set_client_to_sentinel_username);
-                let builder = with(builder, login.password(), Builder::set_client_to_sentinel_password);
-                let secure = self.endpoint.tls.then_some(redis::TlsMode::Secure);
-                let builder = with(builder, secure, Builder::set_client_to_redis_tls_mode);
-                #[cfg(feature = "tls")]
-                let builder = with(builder, self.certificates.clone(), |builder, certificates| {
-                    builder
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_certificates(certificates)
-                });
-                // A client of its own each time: connections to Sentinels are not kept between failovers.
-                let mut sentinels = builder.build()?;
-                // The driver gives a Sentinel half a second, which a busy one may need: `connect_timeout`
-                // says how long to go on.
-                loop {
-                    match sentinels.async_get_client().await {
-                        Err(error) if error.is_timeout() => {}
-                        found => break found?,
-                    }
-                }
-            }
+            Kind::Sentinel => self.master(protocol).await?,
+            // A URL of a kind that was not built in is refused.
+            _ => self.server(protocol)?,
         };
-        let broken = Arc::default();
         let config = self.config(protocol, &broken);
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?.into();
-        Ok((connection, broken))
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok((connection.into(), broken))
     }
 
-    fn server(&self, info: &ConnectionInfo, protocol: ProtocolVersion) -> RedisResult<Client> {
-        let settings = info.redis_settings().clone().set_protocol(protocol);
-        let info = info.clone().set_tcp_settings(tcp_settings()).set_redis_settings(settings);
+    /// How to connect to each address.
+    fn infos(&self, protocol: ProtocolVersion) -> RedisResult<Vec<ConnectionInfo>> {
+        let login = self.endpoint.login.clone().set_protocol(protocol);
+        let info = |address: &ConnectionAddr| {
+            let info = address.clone().into_connection_info()?;
+            Ok(info.set_tcp_settings(tcp_settings()).set_redis_settings(login.clone()))
+        };
+        self.endpoint.addresses.iter().map(info).collect()
+    }
+
+    fn server(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
+        let info = self.infos(protocol)?.remove(0);
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.certificates {
             return Client::build_with_tls(info, certificates.clone());
@@ -159,8 +140,8 @@ impl Connector {
     }
 
     #[cfg(feature = "cluster")]
-    fn cluster(&self, nodes: &[ConnectionInfo], protocol: ProtocolVersion) -> RedisResult<ClusterClient> {
-        let builder = ClusterClient::builder(nodes.to_vec())
+    fn cluster(&self, protocol: ProtocolVersion) -> RedisResult<ClusterClient> {
+        let builder = ClusterClient::builder(self.infos(protocol)?)
             .use_protocol(protocol)
             .tcp_settings(tcp_settings())
             // A node that does not answer must not keep the others from being found in time.
@@ -176,6 +157,41 @@ impl Connector {
             None => builder,
         };
         builder.build()
+    }
+
+    /// The master that the Sentinels know.
+    #[cfg(feature = "sentinel")]
+    async fn master(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
+        use crate::endpoint::with;
+
+        let Endpoint { tls, addresses, login, master, sentinel_login, .. } = &self.endpoint;
+        let builder = Builder::new(addresses.clone(), master, SentinelServerType::Master)?
+            .set_client_to_redis_db(login.db())
+            .set_client_to_redis_protocol(protocol)
+            .set_client_to_redis_tcp_settings(tcp_settings())
+            .set_client_to_sentinel_tcp_settings(tcp_settings());
+        let builder = with(builder, login.username(), Builder::set_client_to_redis_username);
+        let builder = with(builder, login.password(), Builder::set_client_to_redis_password);
+        let builder = with(builder, sentinel_login.username(), Builder::set_client_to_sentinel_username);
+        let builder = with(builder, sentinel_login.password(), Builder::set_client_to_sentinel_password);
+        let secure = tls.then_some(redis::TlsMode::Secure);
+        let builder = with(builder, secure, Builder::set_client_to_redis_tls_mode);
+        #[cfg(feature = "tls")]
+        let builder = with(builder, self.certificates.clone(), |builder, certificates| {
+            builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates)
+        });
+        // A client of its own each time: connections to Sentinels are not kept between failovers.
+        let mut sentinels = builder.build()?;
+        // The driver gives a Sentinel half a second, which a busy one may need: `connect_timeout` says how
+        // long to go on.
+        loop {
+            match sentinels.async_get_client().await {
+                Err(error) if error.is_timeout() => {}
+                found => return found,
+            }
+        }
     }
 
     fn config(&self, protocol: ProtocolVersion, broken: &Arc<AtomicBool>) -> AsyncConnectionConfig {

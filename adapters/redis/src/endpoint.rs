@@ -1,7 +1,8 @@
 //! The servers that a URL names.
 
-use larder_core::{Error, Result};
+use larder_core::Result;
 use larder_kit::{StoreUrl, invalid_option};
+use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::error::configuration;
@@ -9,68 +10,144 @@ use crate::error::configuration;
 /// The options of a URL that belong to one kind of endpoint: Sentinels, or a Unix socket.
 pub const ENDPOINT_OPTIONS: &[&str] = &["sentinel_username", "sentinel_password", "db", "user", "password"];
 
+/// What a URL leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One server, by TCP or TLS.
+    Server,
+    /// One server, by a Unix socket.
+    Socket,
+    /// Some nodes of a cluster; they tell of the others.
+    Cluster,
+    /// Sentinels, which know the master.
+    Sentinel,
+}
+
 /// Where to connect to. The driver's `Debug` prints no password.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
+    pub(crate) kind: Kind,
     pub(crate) tls: bool,
-    pub(crate) servers: Servers,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Servers {
-    /// One server, by TCP, TLS or a Unix socket.
-    One(ConnectionInfo),
-    /// Some nodes of a cluster; they tell of the others.
-    #[cfg(feature = "cluster")]
-    Cluster(Vec<ConnectionInfo>),
-    /// Sentinels, which know the master.
-    #[cfg(feature = "sentinel")]
-    Sentinel {
-        sentinels: Vec<ConnectionAddr>,
-        /// User and password of the Sentinels.
-        login: RedisConnectionInfo,
-        /// The master's name.
-        master: String,
-        /// User, password and database of the master.
-        server: RedisConnectionInfo,
-    },
+    /// The server, the nodes or the Sentinels.
+    pub(crate) addresses: Vec<ConnectionAddr>,
+    /// User, password and database; behind Sentinels, those of the master.
+    pub(crate) login: RedisConnectionInfo,
+    /// The name that Sentinels know the master by.
+    #[cfg_attr(not(feature = "sentinel"), allow(dead_code))]
+    pub(crate) master: String,
+    /// User and password of the Sentinels.
+    #[cfg_attr(not(feature = "sentinel"), allow(dead_code))]
+    pub(crate) sentinel_login: RedisConnectionInfo,
 }
 
 impl Endpoint {
     /// Reads the endpoint out of `url`, and takes the options that belong to it.
     pub(crate) fn parse(url: &mut StoreUrl) -> Result<Self> {
-        let scheme = url.scheme().to_owned();
+        let scheme = url.scheme();
         let tls = scheme.starts_with("rediss") || scheme == "valkeys";
-        if tls && !cfg!(feature = "tls") {
-            return Err(not_built("TLS", "tls", "tls"));
-        }
-        let base = if tls { "rediss" } else { "redis" };
-        let servers = match scheme.as_str() {
-            "redis" | "rediss" | "valkey" | "valkeys" => server(base, url.rest()),
-            "redis+unix" => socket(url),
-            #[cfg(feature = "cluster")]
-            "redis-cluster" | "rediss-cluster" => cluster(base, url.rest()),
-            #[cfg(not(feature = "cluster"))]
-            "redis-cluster" | "rediss-cluster" => Err(not_built("Redis Cluster", "cluster", "redis")),
-            #[cfg(feature = "sentinel")]
-            "redis-sentinel" | "rediss-sentinel" => sentinel(base, url),
-            #[cfg(not(feature = "sentinel"))]
-            "redis-sentinel" | "rediss-sentinel" => Err(not_built("Redis Sentinel", "sentinel", "redis")),
-            _ => Err(configuration(format!(
-                "`{scheme}:` is not a scheme of Redis; the schemes are: {}",
-                crate::SCHEMES.join(", ")
-            ))),
+        let kind = match scheme {
+            "redis" | "rediss" | "valkey" | "valkeys" => Kind::Server,
+            "redis+unix" => Kind::Socket,
+            "redis-cluster" | "rediss-cluster" => Kind::Cluster,
+            "redis-sentinel" | "rediss-sentinel" => Kind::Sentinel,
+            _ => {
+                return Err(configuration(format!(
+                    "`{scheme}:` is not a scheme of Redis; the schemes are: {}",
+                    crate::SCHEMES.join(", ")
+                )));
+            }
         };
-        Ok(Self { tls, servers: servers? })
+        check_build(tls, cfg!(feature = "tls"), "TLS", "tls", "tls")?;
+        let (cluster, sentinel) = (kind == Kind::Cluster, kind == Kind::Sentinel);
+        check_build(cluster, cfg!(feature = "cluster"), "Redis Cluster", "cluster", "redis")?;
+        check_build(sentinel, cfg!(feature = "sentinel"), "Redis Sentinel", "sentinel", "redis")?;
+        let mut endpoint = match kind {
+            Kind::Socket => Self::socket(url)?,
+            _ => Self::hosts(kind, tls, url.rest())?,
+        };
+        if kind == Kind::Sentinel {
+            endpoint.sentinel_login = login(url.take("sentinel_username")?, url.take("sentinel_password")?);
+        }
+        Ok(endpoint)
+    }
+
+    fn socket(url: &mut StoreUrl) -> Result<Self> {
+        let path = url.path()?;
+        if path.is_empty() {
+            return Err(configuration(
+                "the URL of a Unix socket is of the form `redis+unix:///path/to/socket`",
+            ));
+        }
+        let invalid = |_| invalid_option("db", "the number of a database");
+        let database = url.take("db")?.map(|number| number.parse().map_err(invalid)).transpose()?;
+        let login = login(url.take("user")?, url.take("password")?);
+        Ok(Self {
+            kind: Kind::Socket,
+            tls: false,
+            addresses: vec![ConnectionAddr::Unix(path.into())],
+            login: with(login, database, RedisConnectionInfo::set_db),
+            master: String::new(),
+            sentinel_login: RedisConnectionInfo::default(),
+        })
+    }
+
+    /// Takes `//[user:password@]host[:port],host[:port][/path]` apart.
+    fn hosts(kind: Kind, tls: bool, rest: &str) -> Result<Self> {
+        let place = rest.strip_prefix("//").ok_or_else(|| configuration("the URL names no host"))?;
+        let (user, place) = place.split_at(place.rfind('@').map_or(0, |at| at + 1));
+        let (hosts, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+        if kind == Kind::Server && hosts.contains(',') {
+            return Err(configuration(
+                "a URL with several hosts begins with `redis-cluster://` or `redis-sentinel://`",
+            ));
+        }
+        let (master, database) = match path.strip_prefix('/') {
+            Some(path) if kind == Kind::Sentinel => path.split_at(path.find('/').unwrap_or(path.len())),
+            _ => ("", path),
+        };
+        if kind == Kind::Sentinel && master.is_empty() {
+            return Err(configuration(
+                "the URL of Sentinels ends in the master's name: `redis-sentinel://host1:26379,host2:26379/mymaster`",
+            ));
+        }
+        let scheme = if tls { "rediss" } else { "redis" };
+        let node = |host: &str| {
+            // The driver's default port is the server's, not the Sentinel's.
+            let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
+            let port = if kind == Kind::Sentinel && !has_port { ":26379" } else { "" };
+            parse_node(&format!("{scheme}://{user}{host}{port}{database}"))
+        };
+        let nodes = hosts.split(',').map(node).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            kind,
+            tls,
+            addresses: nodes.iter().map(|node| node.addr().clone()).collect(),
+            login: nodes[0].redis_settings().clone(),
+            master: percent_decode_str(master).decode_utf8().unwrap_or_default().into_owned(),
+            sentinel_login: RedisConnectionInfo::default(),
+        })
     }
 }
 
-/// The program was built without `what`.
-fn not_built(what: &str, feature: &str, of_larder: &str) -> Error {
-    configuration(format!(
+/// Refuses what is needed and was not built into this program.
+fn check_build(needed: bool, built: bool, what: &str, feature: &str, of_larder: &str) -> Result<()> {
+    if !needed || built {
+        return Ok(());
+    }
+    Err(configuration(format!(
         "this program was built without {what}: turn on the feature `{feature}` of `larder-redis`, or the feature \
          `{of_larder}` of `larder`"
-    ))
+    )))
+}
+
+/// One host, as the driver reads it.
+fn parse_node(url: &str) -> Result<ConnectionInfo> {
+    url.into_connection_info().map_err(|_| {
+        configuration(
+            "the URL is not of the form `redis://[user:password@]host[:port][/database]` (characters such as `/`, \
+             `@` and `#` in a password are percent-encoded)",
+        )
+    })
 }
 
 /// Hands `value` to a setter, if there is one.
@@ -81,86 +158,9 @@ pub(crate) fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) ->
     }
 }
 
-fn server(scheme: &str, rest: &str) -> Result<Servers> {
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if host.contains(',') {
-        return Err(configuration(
-            "a URL with several hosts begins with `redis-cluster://` or `redis-sentinel://`",
-        ));
-    }
-    Ok(Servers::One(info(scheme, rest)?))
-}
-
-/// One server, as the driver reads it (`rest` begins with `//`).
-fn info(scheme: &str, rest: &str) -> Result<ConnectionInfo> {
-    format!("{scheme}:{rest}").into_connection_info().map_err(|_| {
-        configuration(
-            "the URL is not of the form `redis://[user:password@]host[:port][/database]` (characters such as `/`, \
-             `@` and `#` in a password are percent-encoded)",
-        )
-    })
-}
-
-fn socket(url: &mut StoreUrl) -> Result<Servers> {
-    let path = url.path()?;
-    if path.is_empty() {
-        return Err(configuration("the URL of a Unix socket is of the form `redis+unix:///path/to/socket`"));
-    }
-    let invalid = |_| invalid_option("db", "the number of a database");
-    let database = url.take("db")?.map(|number| number.parse().map_err(invalid)).transpose()?;
-    let server = login(url.take("user")?, url.take("password")?);
-    let server = with(server, database, RedisConnectionInfo::set_db);
-    let info = ConnectionAddr::Unix(path.into()).into_connection_info();
-    info.map(|info| Servers::One(info.set_redis_settings(server)))
-        .map_err(|_| configuration("the driver refused the path of the Unix socket"))
-}
-
 fn login(user: Option<String>, password: Option<String>) -> RedisConnectionInfo {
     let login = with(RedisConnectionInfo::default(), user, RedisConnectionInfo::set_username);
     with(login, password, RedisConnectionInfo::set_password)
-}
-
-/// Takes `//[user:password@]host[:port],host[:port]/path` apart; the user comes with the `@`.
-#[cfg(any(feature = "cluster", feature = "sentinel"))]
-fn hosts(rest: &str) -> Result<(&str, Vec<&str>, &str)> {
-    let place = rest.strip_prefix("//").ok_or_else(|| configuration("the URL names no host"))?;
-    let (user, place) = place.split_at(place.rfind('@').map_or(0, |at| at + 1));
-    let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
-    let hosts: Vec<_> = hosts.split(',').collect();
-    if hosts.contains(&"") {
-        return Err(configuration("the URL has an empty place in its list of hosts"));
-    }
-    Ok((user, hosts, path))
-}
-
-#[cfg(feature = "cluster")]
-fn cluster(scheme: &str, rest: &str) -> Result<Servers> {
-    let (user, hosts, path) = hosts(rest)?;
-    let node = |host: &str| info(scheme, &format!("//{user}{host}/{path}"));
-    hosts.into_iter().map(node).collect::<Result<_>>().map(Servers::Cluster)
-}
-
-#[cfg(feature = "sentinel")]
-fn sentinel(scheme: &str, url: &mut StoreUrl) -> Result<Servers> {
-    let login = login(url.take("sentinel_username")?, url.take("sentinel_password")?);
-    let (user, hosts, path) = hosts(url.rest())?;
-    let (master, database) = path.split_once('/').unwrap_or((path, ""));
-    let master = percent_encoding::percent_decode_str(master).decode_utf8().unwrap_or_default().into_owned();
-    if master.is_empty() {
-        return Err(configuration(
-            "the URL of Sentinels ends in the master's name: `redis-sentinel://host1:26379,host2:26379/mymaster`",
-        ));
-    }
-    let info = |host: &str| {
-        // The driver's default port is the server's, not the Sentinel's.
-        let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
-        let port = if has_port { "" } else { ":26379" };
-        info(scheme, &format!("//{user}{host}{port}/{database}"))
-    };
-    let infos = hosts.into_iter().map(info).collect::<Result<Vec<_>>>()?;
-    let sentinels = infos.iter().map(|info| info.addr().clone()).collect();
-    let server = infos[0].redis_settings().clone();
-    Ok(Servers::Sentinel { sentinels, login, master, server })
 }
 
 #[cfg(test)]
@@ -169,41 +169,43 @@ mod tests {
 
     use super::*;
 
-    fn parse(url: &str) -> Result<Servers> {
-        Endpoint::parse(&mut StoreUrl::parse(url)?).map(|endpoint| endpoint.servers)
+    fn parse(url: &str) -> Result<Endpoint> {
+        Endpoint::parse(&mut StoreUrl::parse(url)?)
+    }
+
+    fn addresses(endpoint: &Endpoint) -> Vec<String> {
+        endpoint.addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn one_server() {
-        let Ok(Servers::One(info)) = parse("redis://bot:p%2Fw@[::1]:7000/3") else { panic!() };
-        assert_eq!(info.addr(), &ConnectionAddr::Tcp("::1".into(), 7000));
-        assert_eq!(info.redis_settings().password(), Some("p/w"));
-        assert_eq!(info.redis_settings().db(), 3);
-        let Ok(Servers::One(info)) = parse("redis+unix:///run/redis.sock?db=2&password=x") else { panic!() };
-        assert_eq!(info.addr(), &ConnectionAddr::Unix("/run/redis.sock".into()));
-        assert_eq!(info.redis_settings().db(), 2);
+        let server = parse("redis://bot:p%2Fw@[::1]:7000/3").unwrap();
+        assert_eq!(server.addresses, [ConnectionAddr::Tcp("::1".into(), 7000)]);
+        assert_eq!(server.login.password(), Some("p/w"));
+        assert_eq!(server.login.db(), 3);
+        let socket = parse("redis+unix:///run/redis.sock?db=2&password=x").unwrap();
+        assert_eq!(socket.addresses, [ConnectionAddr::Unix("/run/redis.sock".into())]);
+        assert_eq!(socket.login.db(), 2);
     }
 
     #[cfg(feature = "cluster")]
     #[test]
     fn cluster_nodes() {
-        let Ok(Servers::Cluster(nodes)) = parse("redis-cluster://:pw@a:1,b,[::1]:3") else { panic!() };
-        let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
-        assert_eq!(addresses, ["a:1", "b:6379", "::1:3"]);
-        assert!(nodes.iter().all(|node| node.redis_settings().password() == Some("pw")));
+        let cluster = parse("redis-cluster://:pw@a:1,b,[::1]:3").unwrap();
+        assert_eq!(addresses(&cluster), ["a:1", "b:6379", "::1:3"]);
+        assert_eq!(cluster.login.password(), Some("pw"));
     }
 
     #[cfg(feature = "sentinel")]
     #[test]
     fn sentinels() {
         let url = "redis-sentinel://bot:pw@a,b:2,[::1]/my%20master/4?sentinel_password=spw";
-        let Ok(Servers::Sentinel { sentinels, login, master, server }) = parse(url) else { panic!() };
-        let addresses: Vec<_> = sentinels.iter().map(ToString::to_string).collect();
-        assert_eq!(addresses, ["a:26379", "b:2", "::1:26379"]);
-        assert_eq!(master, "my master");
-        assert_eq!(server.db(), 4);
-        assert_eq!(server.password(), Some("pw"));
-        assert_eq!(login.password(), Some("spw"));
+        let endpoint = parse(url).unwrap();
+        assert_eq!(addresses(&endpoint), ["a:26379", "b:2", "::1:26379"]);
+        assert_eq!(endpoint.master, "my master");
+        assert_eq!(endpoint.login.db(), 4);
+        assert_eq!(endpoint.login.password(), Some("pw"));
+        assert_eq!(endpoint.sentinel_login.password(), Some("spw"));
     }
 
     #[cfg(not(all(feature = "tls", feature = "cluster", feature = "sentinel")))]
@@ -239,7 +241,7 @@ mod tests {
             "redis+unix:",
             "http://u:hunter2@h",
         ] {
-            let Err(error) = parse(url) else { panic!("{url} was taken") };
+            let error = parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
         }
