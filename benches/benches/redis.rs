@@ -2,7 +2,6 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fill, key, peers};
-use larder_redis::RedisStorage;
 use redis::aio::MultiplexedConnection;
 use redis_store::fred::prelude::{ClientLike, Config, Pool};
 
@@ -22,7 +21,7 @@ fn redis(criterion: &mut Criterion) {
     let _runtime = RUNTIME.enter();
     let server = RUNTIME.block_on(larder_test_servers::redis()).unwrap();
     let url = server.url().to_owned();
-    let ours = RUNTIME.block_on(RedisStorage::connect(&format!("{url}?prefix=bench"))).unwrap();
+    let ours = RUNTIME.block_on(larder_redis::connect(&format!("{url}?prefix=bench"))).unwrap();
     let raw = RUNTIME.block_on(async {
         // As ours does it: without this, replies wait for more to send.
         let info: redis::ConnectionInfo = url.parse().unwrap();

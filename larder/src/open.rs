@@ -102,7 +102,7 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "postgres")]
         ("postgres", Intent::Look) => larder_postgres::Config::from_url(url)?.existing().connect().await,
         #[cfg(feature = "redis")]
-        ("redis", _) => larder_redis::RedisStorage::connect(url).await,
+        ("redis", _) => larder_redis::connect(url).await,
         #[cfg(feature = "mongodb")]
         ("mongodb", Intent::Use) => larder_mongodb::MongoStorage::connect(url).await,
         #[cfg(feature = "mongodb")]

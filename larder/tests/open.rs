@@ -30,7 +30,7 @@ async fn an_unknown_option_names_the_known_ones() {
         (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS.to_vec()),
         (format!("sqlite:{}", home.path().join("a.db").display()), names(larder::sqlite::Config::OPTIONS)),
         ("postgres://u@127.0.0.1:9/d".to_owned(), names(larder::postgres::Config::OPTIONS)),
-        ("redis://127.0.0.1:9".to_owned(), larder::redis::OPTIONS.to_vec()),
+        ("redis://127.0.0.1:9".to_owned(), names(larder::redis::Config::OPTIONS)),
         ("mongodb://127.0.0.1:9".to_owned(), larder::mongodb::OPTIONS.to_vec()),
     ];
     for (url, options) in urls {
@@ -71,8 +71,7 @@ fn the_table_has_every_scheme_and_every_option() {
         ("file", larder::file::SNAPSHOT_OPTIONS.to_vec()),
         ("sqlite", names(larder::sqlite::Config::OPTIONS)),
         ("postgres", names(larder::postgres::Config::OPTIONS)),
-        ("redis", larder::redis::OPTIONS.to_vec()),
-        ("redis", larder::redis::ENDPOINT_OPTIONS.to_vec()),
+        ("redis", names(larder::redis::Config::OPTIONS)),
         ("mongodb", larder::mongodb::OPTIONS.to_vec()),
     ];
     for (store, options) in stores {

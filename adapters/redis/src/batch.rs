@@ -5,20 +5,20 @@ use larder_kit::{Batch, Limits};
 use redis::Value;
 
 use crate::{
-    driver::{CHUNK, RedisStorage},
+    driver::{CHUNK, Driver},
     request::{Operation, changed},
 };
 
 /// How much of a batch goes out at once.
 const LIMITS: Limits = Limits { entries: CHUNK, bytes: 1 << 20 };
 
-pub(crate) async fn apply(storage: &RedisStorage, changes: Vec<Change>) -> Vec<Result<Applied>> {
+pub(crate) async fn apply(driver: &Driver, changes: Vec<Change>) -> Vec<Result<Applied>> {
     let mut batch = Batch::new(changes, LIMITS);
     while let Some(round) = batch.next_round() {
         let changes = round.changes();
         let operations =
             changes.iter().map(|change| (&change.key, Operation::Change(&change.action, &change.condition)));
-        let replies = storage.exchange(operations.collect()).await;
+        let replies = driver.exchange(operations.collect()).await;
         let results = changes.iter().zip(replies).map(|(change, reply)| applied(change, &reply?)).collect();
         batch.done(round, Ok(results));
     }

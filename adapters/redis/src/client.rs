@@ -9,9 +9,7 @@ use larder_core::{Error, Result};
 use redis::RedisError;
 use tokio::sync::Mutex;
 
-use crate::{
-    active::ActiveConnection, config::RedisConfig, connection::Connection, connector::Connector, error,
-};
+use crate::{active::ActiveConnection, config::Config, connection::Connection, connector::Connector, error};
 
 /// Replaces its connection once that is found broken.
 ///
@@ -31,7 +29,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn connect(config: &RedisConfig) -> Result<Self> {
+    pub(crate) async fn connect(config: &Config) -> Result<Self> {
         let connector = Connector::new(config.clone())?;
         let connection = connector.connect(None).await?;
         Ok(Self::new(Some(connector), connection))

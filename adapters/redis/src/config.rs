@@ -1,28 +1,16 @@
-//! The options, in code and in a URL.
+//! The options.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use larder_core::Result;
-use larder_kit::{POSITIVE_DURATION, StoreUrl};
+use larder_kit::{Configure, Layout, Secret, StoreUrl, Timeout};
 
 use crate::{
-    endpoint::{ENDPOINT_OPTIONS, Endpoint},
-    error::{configuration, opening},
+    endpoint::{Endpoint, Kind},
+    error::configuration,
 };
 
 const DEFAULT_PREFIX: &str = "larder";
-
-larder_kit::choices! {
-    /// How sessions are stored in Redis.
-    pub enum Layout {
-        /// `prefix:key`, with colons and percent signs of the prefix percent-encoded.
-        #[default]
-        "larder" => Larder,
-        /// The key as it is, as grammY's Redis adapter has it. The whole database belongs to the storage:
-        /// listing it lists all strings, clearing it deletes them.
-        "grammy" => Grammy,
-    }
-}
 
 larder_kit::choices! {
     /// How the server compares and swaps. Either way it is one round trip and atomic.
@@ -52,132 +40,166 @@ larder_kit::choices! {
     }
 }
 
-larder_kit::options! {
-    /// The options of a storage on Redis.
+larder_kit::config! {
+    /// The configuration of a store on Redis.
     ///
     /// ```no_run
     /// # async fn example() -> larder_core::Result<()> {
     /// use std::time::Duration;
-    /// use larder_redis::RedisConfig;
+    /// use larder_redis::Config;
     ///
-    /// let store = RedisConfig::from_url("redis://localhost/0")?
+    /// let store = Config::from_url("redis://localhost/0")?
     ///     .prefix("shop-bot")
+    ///     .password("correct horse")
     ///     .timeout(Duration::from_secs(2))
     ///     .connect()
     ///     .await?;
     /// # Ok(()) }
     /// ```
     #[derive(Clone, Debug)]
-    pub struct RedisConfig {
+    pub struct Config for "redis" {
         endpoint: Option<Endpoint>,
     }
 
-    /// The options that a URL can have, besides [`ENDPOINT_OPTIONS`].
-    OPTIONS {
-        /// Comes before every key, so that several programs can share a server. Default: `larder`. No prefix
-        /// reaches into the keys of another: `app`, `app-one` and `app:x` are three. An empty prefix would
-        /// reach into all of them and is refused; [`Layout::Grammy`] leaves keys as they are.
-        "prefix" => prefix: Option<String> = None;
-        /// How sessions are stored in Redis.
-        "layout" => layout: Layout = Layout::Larder;
-        /// How long a command may take before it is a [`Timeout`](larder_core::ErrorKind::Timeout).
-        /// Default: 5 s. A connection of your own keeps its own time-outs.
-        "timeout" => timeout: Duration = Duration::from_secs(5), if |time| !time.is_zero() => POSITIVE_DURATION;
-        /// How long connecting may take, TLS and Sentinels included. Default: 5 s. A single node of a
-        /// cluster has a third of it.
-        "connect_timeout" => connect_timeout: Duration = Duration::from_secs(5),
-            if |time| !time.is_zero() => POSITIVE_DURATION;
-        /// How many keys the server looks at per step of a listing (`COUNT`). Default: 512.
-        "scan_count" => scan_count: usize = 512, if |count| *count > 0 => "a whole number from 1";
-        /// How the server compares and swaps.
-        "cas" => cas: CompareAndSwap = CompareAndSwap::Auto;
-        /// The protocol to speak. Default: RESP3 where the server has it.
-        "protocol" => protocol: Protocol = Protocol::Auto;
-        /// A PEM file of the authorities to trust, instead of the system's.
-        "tls_ca" => tls_ca: Option<PathBuf> = None;
+    options {
+        /// The text before every key, so that several programs can share a database. No prefix reaches into the
+        /// keys of another one; an empty one is refused.
+        prefix: Option<String>, unset "`larder`";
+        /// `grammy` stores every key as it is, without a prefix, as grammY's Redis adapter does; the whole database
+        /// then belongs to the store.
+        layout: Layout = "larder";
+        /// How long a command may take; a connection of your own keeps its own time-outs.
+        timeout: Timeout = "5s";
+        /// How long connecting may take, TLS and Sentinels included; one node of a cluster has a third of it.
+        connect_timeout: Timeout = "5s";
+        /// How many keys the server looks at per step of a listing (`COUNT`).
+        scan_count: usize = "512", if |count| *count > 0 => "a whole number from 1";
+        /// How the server compares and swaps: by `ifeq`, by a `script`, or as it suits the server (`auto`).
+        cas: CompareAndSwap = "auto";
+        /// The protocol to speak, `resp2` or `resp3`; `auto` is RESP3 where the server has it.
+        protocol: Protocol = "auto";
+        /// A PEM file of the authorities to trust.
+        tls_ca: Option<PathBuf>, unset "the system's";
         /// A PEM file with the client's own certificate.
-        "tls_cert" => tls_cert: Option<PathBuf> = None;
+        tls_cert: Option<PathBuf>, unset "none";
         /// A PEM file with the client's private key.
-        "tls_key" => tls_key: Option<PathBuf> = None;
+        tls_key: Option<PathBuf>, unset "none";
+        /// The number of the database, if it is not in the URL; a cluster has one database only.
+        db: Option<u32>, unset "0";
+        /// The user, if it is not in the URL; behind Sentinels, that of the master.
+        user: Option<String>, unset "none";
+        /// The password, if it is not in the URL; behind Sentinels, that of the master.
+        password: Option<Secret>, unset "none";
+        /// The user for the Sentinels themselves.
+        sentinel_username: Option<String>, unset "none";
+        /// The password for the Sentinels themselves.
+        sentinel_password: Option<Secret>, unset "none";
     }
 }
 
-impl RedisConfig {
-    /// The default options without a server, for a connection of your own
-    /// ([`connect_with`](Self::connect_with)).
-    #[must_use]
-    pub fn new() -> Self {
-        Self::with_defaults(None)
-    }
-
-    /// The server or servers that `url` names, with its options ([`OPTIONS`]).
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL does not parse, has an
-    /// unknown option, or asks for a feature that this build does not have. The message contains no
-    /// password.
-    pub fn from_url(url: &str) -> Result<Self> {
-        Self::parse(url).map_err(opening)
-    }
-
-    fn parse(url: &str) -> Result<Self> {
-        let mut url = StoreUrl::parse(url)?;
-        let mut config = Self::with_defaults(Some(Endpoint::parse(&mut url)?));
-        config.take_options(&mut url)?;
-        url.finish(&[OPTIONS, ENDPOINT_OPTIONS].concat())?;
-        // An option that is known but not taken belongs to another kind of URL.
-        if let Some(option) = url.remaining().next() {
-            return Err(configuration(format!("`{}:` does not take the option `{option}`", url.scheme())));
-        }
-        config.check()?;
-        Ok(config)
+impl Config {
+    fn locate(&mut self, url: &StoreUrl) -> Result<()> {
+        self.endpoint = Some(Endpoint::parse(url)?);
+        Ok(())
     }
 
     /// The prefix of all keys; empty for keys as they are.
     pub(crate) fn key_prefix(&self) -> &str {
         match self.layout {
-            Layout::Larder => self.prefix.as_deref().unwrap_or(DEFAULT_PREFIX),
             Layout::Grammy => "",
+            _ => self.prefix.as_deref().unwrap_or(DEFAULT_PREFIX),
         }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         self.check_options()?;
         match (self.layout, self.prefix.as_deref()) {
-            (Layout::Larder, Some("")) => Err(configuration(
-                "an empty prefix reaches every key of the database, those of other prefixes and programs included: \
-                 give a prefix, or use `layout=grammy` if the whole database belongs to this program",
-            )),
-            (Layout::Grammy, Some(prefix)) if !prefix.is_empty() => {
-                Err(configuration("grammY's layout has no prefix: leave `prefix` out"))
+            (Layout::Larder, Some("")) => {
+                return Err(configuration(
+                    "the empty prefix would reach into the keys of every other program in the database; \
+                     give a prefix, or use `layout=grammy` if the whole database belongs to this program",
+                ));
             }
-            _ => self.endpoint.as_ref().map_or(Ok(()), |endpoint| self.check_certificates(endpoint.tls)),
+            (Layout::Grammy, Some(prefix)) if !prefix.is_empty() => {
+                return Err(configuration("grammY's layout has no prefix: leave `prefix` out"));
+            }
+            _ => {}
         }
+        self.check_endpoint()?;
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(configuration("`tls_cert` and `tls_key` come together"));
+        }
+        Ok(())
     }
-}
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self::new()
+    /// Refuses options that the endpoint does not take, or that are in the URL too.
+    fn check_endpoint(&self) -> Result<()> {
+        let endpoint = self.endpoint.as_ref();
+        let kind = endpoint.map(|endpoint| endpoint.kind);
+        let tls = endpoint.is_some_and(|endpoint| endpoint.tls);
+        let sentinels = kind == Some(Kind::Sentinel);
+        let databases = !matches!(kind, None | Some(Kind::Cluster));
+        let of_url = "a URL; a connection of your own is logged in already";
+        let of_tls = "a URL that speaks TLS, such as `rediss://`";
+        let of_sentinels = "the URL of Sentinels, `redis-sentinel://`";
+        for (option, given, taken, place) in [
+            ("db", self.db.is_some(), databases, "the URL of one server or of Sentinels"),
+            ("user", self.user.is_some(), kind.is_some(), of_url),
+            ("password", self.password.is_some(), kind.is_some(), of_url),
+            ("sentinel_username", self.sentinel_username.is_some(), sentinels, of_sentinels),
+            ("sentinel_password", self.sentinel_password.is_some(), sentinels, of_sentinels),
+            ("tls_ca", self.tls_ca.is_some(), tls, of_tls),
+            ("tls_cert", self.tls_cert.is_some(), tls, of_tls),
+            ("tls_key", self.tls_key.is_some(), tls, of_tls),
+        ] {
+            if given && !taken {
+                return Err(configuration(format!("the option `{option}` goes with {place}")));
+            }
+        }
+        let in_url = |has: fn(&Endpoint) -> bool| endpoint.is_some_and(has);
+        for (option, given, in_url) in [
+            ("db", self.db.is_some(), in_url(|endpoint| endpoint.has_db)),
+            ("user", self.user.is_some(), in_url(|endpoint| endpoint.login.username().is_some())),
+            ("password", self.password.is_some(), in_url(|endpoint| endpoint.login.password().is_some())),
+        ] {
+            if given && in_url {
+                return Err(configuration(format!(
+                    "`{option}` is given in the URL and as an option too: leave one of the two out"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use larder_core::ErrorKind;
+    use std::time::Duration;
+
+    use larder_core::{Error, ErrorKind};
+    use serde_json::json;
 
     use super::*;
 
+    fn check(url: &str) -> Result<()> {
+        Config::from_url(url)?.check().map_err(Config::named)
+    }
+
+    fn refused(config: &Config) -> Error {
+        let error = config.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        error
+    }
+
     #[test]
     fn options_are_taken() {
-        let config = RedisConfig::from_url(
+        let config = Config::from_url(
             "redis://localhost?prefix=a&timeout=2s&connect_timeout=300ms&scan_count=9&cas=script&protocol=resp2",
         )
         .unwrap();
         assert_eq!(config.prefix.as_deref(), Some("a"));
-        assert_eq!(config.timeout, Duration::from_secs(2));
-        assert_eq!(config.connect_timeout, Duration::from_millis(300));
+        assert_eq!(config.timeout.get(), Duration::from_secs(2));
+        assert_eq!(config.connect_timeout.get(), Duration::from_millis(300));
         assert_eq!(config.scan_count, 9);
         assert_eq!(config.cas, CompareAndSwap::Script);
     }
@@ -192,10 +214,17 @@ mod tests {
             ("redis://h?prefix=", "layout=grammy"),
             ("redis://h?prefix=&layout=larder", "layout=grammy"),
             ("redis://h?cas=maybe", "ifeq"),
-            ("redis://h?sentinel_password=x", "sentinel_password"),
-            ("redis://h?tls_ca=/ca.pem", "tls_ca"),
+            ("redis://h?db=one", "`db`"),
+            ("redis://h?sentinel_username=x", "`sentinel_username`"),
+            ("redis://h?sentinel_password=x", "`sentinel_password`"),
+            ("redis://h?tls_ca=/ca.pem", "`tls_ca`"),
+            ("redis+unix:///redis.sock?tls_key=/key.pem", "`tls_key`"),
+            #[cfg(feature = "tls")]
+            ("rediss://h?tls_cert=/c.pem", "`tls_key`"),
+            #[cfg(feature = "cluster")]
+            ("redis-cluster://h?db=1", "`db`"),
         ] {
-            let error = RedisConfig::from_url(url).unwrap_err();
+            let error = check(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
             assert!(error.message().contains(word), "{url}: {error}");
             assert!(error.to_string().starts_with("redis: connect: "), "{url}: {error}");
@@ -203,10 +232,54 @@ mod tests {
     }
 
     #[test]
+    fn login_in_the_url_and_beside_it_is_refused_without_printing_it() {
+        for (url, option) in [
+            ("redis://h/1?db=1", "`db`"),
+            ("redis://bot@h?user=bot", "`user`"),
+            ("redis://:hunter2@h?password=hunter2", "`password`"),
+            #[cfg(feature = "sentinel")]
+            ("redis-sentinel://a,b/master/1?db=2", "`db`"),
+            #[cfg(feature = "cluster")]
+            ("redis-cluster://bot:hunter2@a,b?password=x", "`password`"),
+        ] {
+            let error = check(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
+            assert!(error.message().contains(option), "{url}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        assert!(check("redis://bot@h/1?password=hunter2").is_ok());
+    }
+
+    #[test]
+    fn login_may_come_beside_the_url() {
+        let map = json!({ "url": "redis://bot@localhost", "password": "hunter2", "db": 3 });
+        let config: Config = serde_json::from_value(map).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.db, Some(3));
+        assert_eq!(config.password.as_ref().map(Secret::expose), Some("hunter2"));
+        let map = json!({ "url": "redis://bot:hunter2@localhost", "password": "hunter2" });
+        let error = refused(&serde_json::from_value(map).unwrap());
+        assert!(error.message().contains("`password`"), "{error}");
+    }
+
+    #[test]
+    fn connection_of_the_callers_takes_no_login() {
+        for config in [
+            Config::new().password("x"),
+            Config::new().user("x"),
+            Config::new().db(1),
+            Config::new().tls_ca("/ca.pem"),
+            Config::new().sentinel_password("x"),
+        ] {
+            refused(&config);
+        }
+        Config::new().prefix("x").check().unwrap();
+    }
+
+    #[test]
     fn empty_prefix_belongs_to_the_layout_without_one() {
-        assert!(RedisConfig::from_url("redis://h?layout=grammy&prefix=").is_ok());
-        let built = RedisConfig::new().prefix("").check().unwrap_err();
-        assert_eq!(built.kind(), ErrorKind::InvalidConfig);
+        assert!(check("redis://h?layout=grammy&prefix=").is_ok());
+        refused(&Config::new().prefix(""));
     }
 
     #[test]
@@ -219,7 +292,7 @@ mod tests {
             #[cfg(feature = "sentinel")]
             "redis-sentinel://bot:hunter2@a,b/master?sentinel_password=hunter2",
         ] {
-            let config = RedisConfig::from_url(url).unwrap();
+            let config = Config::from_url(url).unwrap();
             assert!(!format!("{config:?}").contains("hunter2"), "{url}");
         }
     }

@@ -9,21 +9,24 @@ use std::{
 };
 
 use larder_core::{Error, ErrorKind, Result};
+use larder_kit::Secret;
 #[cfg(feature = "cluster")]
 use redis::cluster::ClusterClient;
+#[cfg(all(feature = "cluster", feature = "tls"))]
+use redis::cluster::ClusterClientBuilder;
 #[cfg(feature = "sentinel")]
 use redis::sentinel::{SentinelClientBuilder as Builder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, PushKind, RedisResult,
+    PushInfo, PushKind, RedisConnectionInfo, RedisResult,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use crate::{
     active::ActiveConnection,
-    config::{Protocol, RedisConfig},
+    config::{Config, Protocol},
     connection::Connection,
-    endpoint::{Endpoint, Kind},
+    endpoint::{Endpoint, Kind, with},
     error,
     fence::{Identity, unconfirmed},
 };
@@ -41,7 +44,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Makes connections to one endpoint, again and again.
 pub(crate) struct Connector {
     endpoint: Endpoint,
-    config: RedisConfig,
+    config: Config,
     #[cfg(feature = "tls")]
     certificates: Option<redis::TlsCertificates>,
     /// The server was found not to speak RESP3.
@@ -49,12 +52,17 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(config: RedisConfig) -> Result<Self> {
+    pub(crate) fn new(config: Config) -> Result<Self> {
         config.check()?;
-        let Some(endpoint) = config.endpoint.clone() else {
-            let message = "there is no server to connect to: begin with `RedisConfig::from_url`";
-            return Err(error::configuration(message));
+        let Some(mut endpoint) = config.endpoint.clone() else {
+            return Err(error::configuration(
+                "there is no server to connect to: begin with `Config::from_url`",
+            ));
         };
+        let login = with(endpoint.login, config.db, |login, db| login.set_db(db.into()));
+        let login = with(login, config.user.as_ref(), RedisConnectionInfo::set_username);
+        let password = config.password.as_ref().map(Secret::expose);
+        endpoint.login = with(login, password, RedisConnectionInfo::set_password);
         #[cfg(feature = "tls")]
         if endpoint.tls {
             crate::tls::install_provider();
@@ -77,11 +85,12 @@ impl Connector {
             Ok(ActiveConnection::new(connection, broken, identities))
         };
         let late = |_| {
-            let timeout = self.config.connect_timeout;
+            let timeout = self.config.connect_timeout.get();
             let message = format!("no connection within {timeout:?} (option `connect_timeout`)");
             Err(Error::new(ErrorKind::Timeout, message))
         };
-        let connected = tokio::time::timeout(self.config.connect_timeout, connect).await.unwrap_or_else(late);
+        let connected =
+            tokio::time::timeout(self.config.connect_timeout.get(), connect).await.unwrap_or_else(late);
         let explain = |error: Error| match former {
             Some([_, ..]) if error.kind() == ErrorKind::Timeout => unconfirmed(error.message()),
             _ => error,
@@ -145,26 +154,21 @@ impl Connector {
             .use_protocol(protocol)
             .tcp_settings(tcp_settings())
             // A node that does not answer must not keep the others from being found in time.
-            .connection_timeout(self.config.connect_timeout / 3)
-            .response_timeout(self.config.timeout)
-            .overall_response_timeout(Some(self.config.timeout))
+            .connection_timeout(self.config.connect_timeout.get() / 3)
+            .response_timeout(self.config.timeout.get())
+            .overall_response_timeout(Some(self.config.timeout.get()))
             .write_backpressure_boundary(WRITE_BUFFER)
             // See `cluster::call` for what is repeated instead.
             .retries(0);
         #[cfg(feature = "tls")]
-        let builder = match self.certificates.clone() {
-            Some(certificates) => builder.certs(certificates),
-            None => builder,
-        };
+        let builder = with(builder, self.certificates.clone(), ClusterClientBuilder::certs);
         builder.build()
     }
 
     /// The master that the Sentinels know.
     #[cfg(feature = "sentinel")]
     async fn master(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
-        use crate::endpoint::with;
-
-        let Endpoint { tls, addresses, login, master, sentinel_login, .. } = &self.endpoint;
+        let Endpoint { tls, addresses, login, master, .. } = &self.endpoint;
         let builder = Builder::new(addresses.clone(), master, SentinelServerType::Master)?
             .set_client_to_redis_db(login.db())
             .set_client_to_redis_protocol(protocol)
@@ -172,8 +176,10 @@ impl Connector {
             .set_client_to_sentinel_tcp_settings(tcp_settings());
         let builder = with(builder, login.username(), Builder::set_client_to_redis_username);
         let builder = with(builder, login.password(), Builder::set_client_to_redis_password);
-        let builder = with(builder, sentinel_login.username(), Builder::set_client_to_sentinel_username);
-        let builder = with(builder, sentinel_login.password(), Builder::set_client_to_sentinel_password);
+        let user = self.config.sentinel_username.as_ref();
+        let builder = with(builder, user, Builder::set_client_to_sentinel_username);
+        let password = self.config.sentinel_password.as_ref().map(Secret::expose);
+        let builder = with(builder, password, Builder::set_client_to_sentinel_password);
         let secure = tls.then_some(redis::TlsMode::Secure);
         let builder = with(builder, secure, Builder::set_client_to_redis_tls_mode);
         #[cfg(feature = "tls")]
@@ -196,8 +202,8 @@ impl Connector {
 
     fn config(&self, protocol: ProtocolVersion, broken: &Arc<AtomicBool>) -> AsyncConnectionConfig {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.connect_timeout))
-            .set_response_timeout(Some(self.config.timeout))
+            .set_connection_timeout(Some(self.config.connect_timeout.get()))
+            .set_response_timeout(Some(self.config.timeout.get()))
             .set_pipeline_buffer_size(QUEUE)
             .set_write_backpressure_boundary(WRITE_BUFFER);
         if protocol == ProtocolVersion::RESP2 {

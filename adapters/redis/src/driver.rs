@@ -15,14 +15,14 @@ use crate::{
 pub(crate) const CHUNK: usize = 256;
 
 /// A storage on Redis or Valkey.
-pub struct RedisStorage {
+pub(crate) struct Driver {
     pub(crate) client: Client,
     pub(crate) keyspace: Keyspace,
     pub(crate) features: Features,
     pub(crate) scan_count: usize,
 }
 
-impl RedisStorage {
+impl Driver {
     /// Sends all operations, to one server as a pipeline, to a cluster side by side. Returns one reply for
     /// each, in their order.
     pub(crate) async fn exchange(&self, operations: Vec<(&Key, Operation<'_>)>) -> Vec<Result<Value>> {
@@ -55,8 +55,8 @@ impl RedisStorage {
     }
 }
 
-impl fmt::Debug for RedisStorage {
+impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStorage").field("fenced", &self.client.fenced).finish_non_exhaustive()
+        f.debug_struct("Driver").field("fenced", &self.client.fenced).finish_non_exhaustive()
     }
 }

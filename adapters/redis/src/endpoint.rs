@@ -1,14 +1,11 @@
 //! The servers that a URL names.
 
 use larder_core::Result;
-use larder_kit::{StoreUrl, invalid_option};
+use larder_kit::StoreUrl;
 use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::error::configuration;
-
-/// The options of a URL that belong to one kind of endpoint: Sentinels, or a Unix socket.
-pub const ENDPOINT_OPTIONS: &[&str] = &["sentinel_username", "sentinel_password", "db", "user", "password"];
 
 /// What a URL leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +20,19 @@ pub(crate) enum Kind {
     Sentinel,
 }
 
+/// The schemes of URLs, what each leads to, and whether over TLS.
+const SCHEMES: [(&str, Kind, bool); 9] = [
+    ("redis", Kind::Server, false),
+    ("rediss", Kind::Server, true),
+    ("valkey", Kind::Server, false),
+    ("valkeys", Kind::Server, true),
+    ("redis+unix", Kind::Socket, false),
+    ("redis-cluster", Kind::Cluster, false),
+    ("rediss-cluster", Kind::Cluster, true),
+    ("redis-sentinel", Kind::Sentinel, false),
+    ("rediss-sentinel", Kind::Sentinel, true),
+];
+
 /// Where to connect to. The driver's `Debug` prints no password.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -32,62 +42,45 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Vec<ConnectionAddr>,
     /// User, password and database; behind Sentinels, those of the master.
     pub(crate) login: RedisConnectionInfo,
+    /// Whether the URL has the number of the database.
+    pub(crate) has_db: bool,
     /// The name that Sentinels know the master by.
     #[cfg_attr(not(feature = "sentinel"), allow(dead_code))]
     pub(crate) master: String,
-    /// User and password of the Sentinels.
-    #[cfg_attr(not(feature = "sentinel"), allow(dead_code))]
-    pub(crate) sentinel_login: RedisConnectionInfo,
 }
 
 impl Endpoint {
-    /// Reads the endpoint out of `url`, and takes the options that belong to it.
-    pub(crate) fn parse(url: &mut StoreUrl) -> Result<Self> {
+    pub(crate) fn parse(url: &StoreUrl) -> Result<Self> {
         let scheme = url.scheme();
-        let tls = scheme.starts_with("rediss") || scheme == "valkeys";
-        let kind = match scheme {
-            "redis" | "rediss" | "valkey" | "valkeys" => Kind::Server,
-            "redis+unix" => Kind::Socket,
-            "redis-cluster" | "rediss-cluster" => Kind::Cluster,
-            "redis-sentinel" | "rediss-sentinel" => Kind::Sentinel,
-            _ => {
-                return Err(configuration(format!(
-                    "`{scheme}:` is not a scheme of Redis; the schemes are: {}",
-                    crate::SCHEMES.join(", ")
-                )));
-            }
+        let Some((_, kind, tls)) = SCHEMES.into_iter().find(|(name, ..)| *name == scheme) else {
+            let known = SCHEMES.map(|(name, ..)| name).join(", ");
+            let message = format!("`{scheme}:` is not a scheme of Redis; the schemes are: {known}");
+            return Err(configuration(message));
         };
         check_build(tls, cfg!(feature = "tls"), "TLS", "tls", "tls")?;
         let (cluster, sentinel) = (kind == Kind::Cluster, kind == Kind::Sentinel);
         check_build(cluster, cfg!(feature = "cluster"), "Redis Cluster", "cluster", "redis")?;
         check_build(sentinel, cfg!(feature = "sentinel"), "Redis Sentinel", "sentinel", "redis")?;
-        let mut endpoint = match kind {
-            Kind::Socket => Self::socket(url)?,
-            _ => Self::hosts(kind, tls, url.rest())?,
-        };
-        if kind == Kind::Sentinel {
-            endpoint.sentinel_login = login(url.take("sentinel_username")?, url.take("sentinel_password")?);
+        match kind {
+            Kind::Socket => Self::socket(url),
+            _ => Self::hosts(kind, tls, url.rest()),
         }
-        Ok(endpoint)
     }
 
-    fn socket(url: &mut StoreUrl) -> Result<Self> {
+    fn socket(url: &StoreUrl) -> Result<Self> {
         let path = url.path()?;
         if path.is_empty() {
             return Err(configuration(
                 "the URL of a Unix socket is of the form `redis+unix:///path/to/socket`",
             ));
         }
-        let invalid = |_| invalid_option("db", "the number of a database");
-        let database = url.take("db")?.map(|number| number.parse().map_err(invalid)).transpose()?;
-        let login = login(url.take("user")?, url.take("password")?);
         Ok(Self {
             kind: Kind::Socket,
             tls: false,
             addresses: vec![ConnectionAddr::Unix(path.into())],
-            login: with(login, database, RedisConnectionInfo::set_db),
+            login: RedisConnectionInfo::default(),
+            has_db: false,
             master: String::new(),
-            sentinel_login: RedisConnectionInfo::default(),
         })
     }
 
@@ -100,6 +93,9 @@ impl Endpoint {
             return Err(configuration(
                 "a URL with several hosts begins with `redis-cluster://` or `redis-sentinel://`",
             ));
+        }
+        if hosts.split(',').any(str::is_empty) {
+            return Err(configuration("the URL has an empty place where a host belongs"));
         }
         let (master, database) = match path.strip_prefix('/') {
             Some(path) if kind == Kind::Sentinel => path.split_at(path.find('/').unwrap_or(path.len())),
@@ -123,13 +119,13 @@ impl Endpoint {
             tls,
             addresses: nodes.iter().map(|node| node.addr().clone()).collect(),
             login: nodes[0].redis_settings().clone(),
+            has_db: !database.trim_matches('/').is_empty(),
             master: percent_decode_str(master).decode_utf8().unwrap_or_default().into_owned(),
-            sentinel_login: RedisConnectionInfo::default(),
         })
     }
 }
 
-/// Refuses what is needed and was not built into this program.
+/// Refuses a part of Redis that is needed and was not built into this program.
 fn check_build(needed: bool, built: bool, what: &str, feature: &str, of_larder: &str) -> Result<()> {
     if !needed || built {
         return Ok(());
@@ -158,11 +154,6 @@ pub(crate) fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) ->
     }
 }
 
-fn login(user: Option<String>, password: Option<String>) -> RedisConnectionInfo {
-    let login = with(RedisConnectionInfo::default(), user, RedisConnectionInfo::set_username);
-    with(login, password, RedisConnectionInfo::set_password)
-}
-
 #[cfg(test)]
 mod tests {
     use larder_core::ErrorKind;
@@ -170,9 +161,10 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Endpoint> {
-        Endpoint::parse(&mut StoreUrl::parse(url)?)
+        Endpoint::parse(&StoreUrl::parse(url)?)
     }
 
+    #[cfg(any(feature = "cluster", feature = "sentinel"))]
     fn addresses(endpoint: &Endpoint) -> Vec<String> {
         endpoint.addresses.iter().map(ToString::to_string).collect()
     }
@@ -182,10 +174,10 @@ mod tests {
         let server = parse("redis://bot:p%2Fw@[::1]:7000/3").unwrap();
         assert_eq!(server.addresses, [ConnectionAddr::Tcp("::1".into(), 7000)]);
         assert_eq!(server.login.password(), Some("p/w"));
-        assert_eq!(server.login.db(), 3);
-        let socket = parse("redis+unix:///run/redis.sock?db=2&password=x").unwrap();
+        assert_eq!((server.login.db(), server.has_db), (3, true));
+        assert!(!parse("redis://localhost/").unwrap().has_db);
+        let socket = parse("redis+unix:///run/redis.sock").unwrap();
         assert_eq!(socket.addresses, [ConnectionAddr::Unix("/run/redis.sock".into())]);
-        assert_eq!(socket.login.db(), 2);
     }
 
     #[cfg(feature = "cluster")]
@@ -199,13 +191,12 @@ mod tests {
     #[cfg(feature = "sentinel")]
     #[test]
     fn sentinels() {
-        let url = "redis-sentinel://bot:pw@a,b:2,[::1]/my%20master/4?sentinel_password=spw";
+        let url = "redis-sentinel://bot:pw@a,b:2,[::1]/my%20master/4";
         let endpoint = parse(url).unwrap();
         assert_eq!(addresses(&endpoint), ["a:26379", "b:2", "::1:26379"]);
         assert_eq!(endpoint.master, "my master");
-        assert_eq!(endpoint.login.db(), 4);
+        assert_eq!((endpoint.login.db(), endpoint.has_db), (4, true));
         assert_eq!(endpoint.login.password(), Some("pw"));
-        assert_eq!(endpoint.sentinel_login.password(), Some("spw"));
     }
 
     #[cfg(not(all(feature = "tls", feature = "cluster", feature = "sentinel")))]

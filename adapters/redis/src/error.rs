@@ -2,21 +2,12 @@
 
 use std::{borrow::Cow, error::Error as StdError, io, sync::Arc};
 
-use larder_core::{Error, ErrorKind as Kind, Operation};
+use larder_core::{Error, ErrorKind as Kind};
 use redis::{ErrorKind as DriverKind, RedisError, ServerErrorKind};
 
-/// The adapter's name.
-pub(crate) const NAME: &str = "redis";
-
-/// An error of opening a storage: there is no [`Store`](larder_core::Store) yet that would name adapter and
-/// operation.
-pub(crate) fn opening(error: Error) -> Error {
-    error.with_adapter(NAME).with_operation(Operation::Connect).not_applied()
-}
-
-/// A configuration error.
+/// A configuration error. Nothing was sent.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(Kind::InvalidConfig, message)
+    Error::new(Kind::InvalidConfig, message).not_applied()
 }
 
 pub(crate) fn unexpected_reply() -> Error {

@@ -62,14 +62,8 @@ impl Identity {
             // No client has this number: it only shows whether the command is allowed.
             kill(&i64::MAX.to_string()),
         ];
-        let text = |reply: RedisResult<Value>| Ok(redis::from_redis_value(reply?).unwrap_or_default());
-        let replies = connection.send(questions).await;
-        match replies.into_iter().map(text).collect::<RedisResult<Vec<String>>>() {
-            Ok(texts) => Ok(Self::parse(&texts[0], &InfoDict::new(&texts[1]))),
-            // Any other error may be gone the next time.
-            Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let texts = texts(connection.send(questions).await)?;
+        Ok(texts.and_then(|texts| Self::parse(&texts[0], &InfoDict::new(&texts[1]))))
     }
 
     fn parse(client: &str, server: &InfoDict) -> Option<Self> {
@@ -77,7 +71,7 @@ impl Identity {
         if is_cluster(server) {
             return None;
         }
-        let id = client.split_ascii_whitespace().find_map(|field| field.strip_prefix("id="))?;
+        let id = field(client, "id=")?;
         Some(Self { id: id.to_owned(), run_id: server.get("run_id")? })
     }
 }
@@ -85,6 +79,21 @@ impl Identity {
 /// Whether the server is one node of a cluster.
 pub(crate) fn is_cluster(server: &InfoDict) -> bool {
     server.get("redis_mode").is_some_and(|mode: String| mode == "cluster")
+}
+
+/// A field of the reply to `CLIENT INFO`.
+pub(crate) fn field<'a>(client: &'a str, name: &str) -> Option<&'a str> {
+    client.split_ascii_whitespace().find_map(|field| field.strip_prefix(name))
+}
+
+/// The replies as texts; `None` if the server does not know a command, or this user may not run it. Any other
+/// error may be gone the next time.
+pub(crate) fn texts(replies: Vec<RedisResult<Value>>) -> RedisResult<Option<Vec<String>>> {
+    let text = |reply: RedisResult<Value>| Ok(redis::from_redis_value(reply?).unwrap_or_default());
+    match replies.into_iter().map(text).collect::<RedisResult<_>>() {
+        Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(None),
+        texts => texts.map(Some),
+    }
 }
 
 fn kill(id: &str) -> (Cmd, Route<'static>) {

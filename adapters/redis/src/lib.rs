@@ -4,9 +4,8 @@
 //! ```no_run
 //! # async fn example() -> larder_core::Result<()> {
 //! use larder_core::{Expiry, Key};
-//! use larder_redis::RedisStorage;
 //!
-//! let store = RedisStorage::connect("redis://localhost/0?prefix=shop-bot").await?;
+//! let store = larder_redis::connect("redis://localhost/0?prefix=shop-bot").await?;
 //! let chat = Key::new("-1001234567890")?;
 //! store.write_as(&chat, &vec!["Rex".to_owned(), "Míša".to_owned()], Expiry::after_secs(3600)).await?;
 //! let count = |seen: Option<u32>| Some(seen.unwrap_or(0) + 1);
@@ -25,21 +24,9 @@
 //! | `redis-sentinel://[user:password@]host1[:port],host2[:port]/master[/database]` | the master that Sentinels know by that name; user and password are those of the master | `sentinel` |
 //! | `rediss-cluster://...`, `rediss-sentinel://...` | the same over TLS | `tls` too |
 //!
-//! # Options
-//!
-//! | option | default | meaning |
-//! |---|---|---|
-//! | `prefix` | `larder` | comes before every key; no prefix reaches into the keys of another, and an empty one is refused |
-//! | `layout` | `larder` | `grammy`: keys as they are, as grammY's Redis adapter has them |
-//! | `timeout` | `5s` | how long a command may take |
-//! | `connect_timeout` | `5s` | how long connecting may take, TLS and Sentinels included |
-//! | `scan_count` | `512` | how many keys the server looks at per step of a listing |
-//! | `cas` | `auto` | how to compare and swap: `ifeq`, `script`, or whichever suits the server ([`CompareAndSwap`]) |
-//! | `protocol` | `auto` | `resp2` or `resp3`; RESP3 where the server speaks it |
-//! | `tls_ca` | the system's | PEM file of the authorities to trust instead |
-//! | `tls_cert`, `tls_key` | none | PEM files of the client's own certificate and its key |
-//! | `sentinel_username`, `sentinel_password` | none | for the Sentinels themselves |
-//! | `db`, `user`, `password` | 0, none, none | for a Unix socket, whose URL has no place for them |
+//! [`Config`] has the table of the options: in the URL, as setters, or in a configuration file. User, password
+//! and the number of the database may be options instead of parts of the URL, so that a password can come from
+//! elsewhere.
 //!
 //! # What it stores
 //!
@@ -118,30 +105,30 @@ mod keyspace;
 mod listing;
 mod request;
 mod storage;
+#[cfg(feature = "tls")]
 mod tls;
+mod topology;
 
+use larder_core::{Result, Store};
+
+/// The values of options.
+pub use larder_kit::{Layout, Secret, Timeout};
 /// The driver, in the version that [`Connection`] takes connections of.
 pub use redis;
 
 pub use crate::{
-    config::{CompareAndSwap, Layout, OPTIONS, Protocol, RedisConfig},
+    config::{CompareAndSwap, Config, Protocol},
     connection::Connection,
-    driver::RedisStorage,
-    endpoint::ENDPOINT_OPTIONS,
 };
 
-/// The schemes of the URLs that this crate understands.
-pub const SCHEMES: &[&str] = &[
-    "redis",
-    "rediss",
-    "valkey",
-    "valkeys",
-    "redis+unix",
-    "redis-cluster",
-    "rediss-cluster",
-    "redis-sentinel",
-    "rediss-sentinel",
-];
+/// Connects to the server or servers that the URL names, with the options of [`Config`].
+///
+/// # Errors
+///
+/// As [`Config::from_url`] and [`Config::connect`].
+pub async fn connect(url: &str) -> Result<Store> {
+    Config::from_url(url)?.connect().await
+}
 
 /// The README's code compiles too.
 #[cfg(doctest)]

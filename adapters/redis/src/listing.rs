@@ -1,21 +1,14 @@
 //! Listings: `SCAN` over every master, page by page.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use larder_core::{Entry, Error, ErrorKind, Key, ListOptions, ReadOptions, Result, Storage};
 use larder_kit::{PageSize, Pager};
-use redis::{InfoDict, Value};
 
 use crate::{
-    active::ActiveConnection,
-    driver::{CHUNK, RedisStorage},
-    error::{self, unexpected_reply},
-    fence,
+    driver::{CHUNK, Driver},
     keyspace::Route,
+    topology::{self, Masters},
 };
 
 /// How many values are read at once at first.
@@ -31,7 +24,7 @@ const RESTARTS: u32 = 8;
 /// means nothing to it and keys would be missed. So the walk compares the server's `run_id` at both
 /// ends and begins again if it changed; keys then come twice, which this adapter's listings may.
 pub(crate) struct Listing {
-    storage: Arc<RedisStorage>,
+    driver: Arc<Driver>,
     pattern: Vec<u8>,
     values: bool,
     /// `None` until the walk begins.
@@ -53,32 +46,32 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub(crate) fn new(storage: Arc<RedisStorage>, options: &ListOptions) -> Self {
+    pub(crate) fn new(driver: Arc<Driver>, options: &ListOptions) -> Self {
         Self {
-            pattern: storage.keyspace.pattern(&options.prefix),
+            pattern: driver.keyspace.pattern(&options.prefix),
             values: options.values,
             masters: None,
             master: 0,
             cursor: None,
-            count: options.page(storage.scan_count),
+            count: options.page(driver.scan_count),
             run_id: None,
             restarts: 0,
             keys: Vec::new(),
             page: PageSize::new(FIRST_PAGE, CHUNK),
             wanted: options.limit.map_or(usize::MAX, NonZeroUsize::get),
-            storage,
+            driver,
         }
     }
 
     /// The keys that one step finds; `None` at the end. A key that Larder cannot name is an error.
     async fn step(&mut self) -> Result<Option<Vec<Result<Key>>>> {
-        let connection = self.storage.client.acquire().await?;
+        let connection = self.driver.client.acquire().await?;
         let masters = match self.masters.take() {
             Some(masters) => masters,
-            None => masters(&connection).await?,
+            None => topology::masters(&connection).await?,
         };
         let Some(slots) = masters.values().nth(self.master) else {
-            if self::masters(&connection).await? == masters {
+            if topology::masters(&connection).await? == masters {
                 return Ok(None);
             }
             // Slots have moved: keys may have gone from a node not yet seen to one seen before.
@@ -89,11 +82,13 @@ impl Listing {
         self.masters = Some(masters);
         let cursor = match self.cursor.take() {
             None => {
-                self.run_id = run_id(&connection, route).await?;
+                self.run_id = topology::run_id(&connection, route).await?;
                 0
             }
             // The walk over this master has ended.
-            Some(0) if run_id(&connection, route).await? != self.run_id => return self.restart().map(Some),
+            Some(0) if topology::run_id(&connection, route).await? != self.run_id => {
+                return self.restart().map(Some);
+            }
             Some(0) => {
                 self.master += 1;
                 return Ok(Some(Vec::new()));
@@ -106,8 +101,8 @@ impl Listing {
         let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(scan, route).await?;
         self.cursor = Some(cursor);
         // Few of the server's keys may have the prefix: a limit is not kept to for long.
-        self.count = self.count.saturating_mul(2).min(self.storage.scan_count);
-        Ok(Some(keys.iter().filter_map(|full| self.storage.keyspace.parse(full)).collect()))
+        self.count = self.count.saturating_mul(2).min(self.driver.scan_count);
+        Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
     }
 
     /// Allows for another walk over a master, or over all of them. It has found nothing yet.
@@ -132,7 +127,7 @@ impl Pager for Listing {
         }
         let rest = self.keys.split_off(self.page.entries().min(self.wanted).min(self.keys.len()));
         let keys = std::mem::replace(&mut self.keys, rest);
-        let records = self.storage.read_many(&keys, &ReadOptions::new().with_ttl()).await;
+        let records = self.driver.read_many(&keys, &ReadOptions::new().with_ttl()).await;
         let mut page = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for (key, record) in keys.into_iter().zip(records) {
@@ -150,75 +145,5 @@ impl Pager for Listing {
         }
         self.page.adapt(page.len(), bytes);
         Ok(Some(page))
-    }
-}
-
-/// The id of the server process; `None` where this user may not ask. Refuses one node of
-/// a cluster, whose listing would lack the keys of the others.
-async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<String>> {
-    let info: InfoDict = match connection.query(redis::cmd("INFO").arg("server").clone(), route).await {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
-            return Ok(None);
-        }
-        info => info?,
-    };
-    if matches!(route, Route::Any) && fence::is_cluster(&info) {
-        return Err(error::configuration(error::NODE_OF_A_CLUSTER));
-    }
-    Ok(info.get("run_id"))
-}
-
-/// The masters by their names, each with its ranges of slots. One server has neither.
-type Masters = BTreeMap<Vec<u8>, BTreeSet<(u16, u16)>>;
-
-/// All masters that there are now.
-async fn masters(connection: &ActiveConnection) -> Result<Masters> {
-    if !connection.is_cluster() {
-        return Ok(Masters::from([<_>::default()]));
-    }
-    let slots = connection.query(redis::cmd("CLUSTER").arg("SLOTS").clone(), Route::Any).await?;
-    parse_slots(slots).ok_or_else(unexpected_reply)
-}
-
-/// Reads the reply of `CLUSTER SLOTS`; `None` if it is something else.
-fn parse_slots(ranges: Vec<Vec<Value>>) -> Option<Masters> {
-    let mut masters = Masters::new();
-    for range in ranges {
-        let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &range[..] else { return None };
-        // Address, port, name.
-        let [_, _, Value::BulkString(name), ..] = &master[..] else { return None };
-        let slots = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-        masters.entry(name.clone()).or_default().insert(slots);
-    }
-    Some(masters)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(first: i64, last: i64, name: &str) -> Vec<Value> {
-        let master = vec![
-            Value::BulkString(b"10.0.0.1".to_vec()),
-            Value::Int(6379),
-            Value::BulkString(name.into()),
-            Value::Array(vec![]),
-        ];
-        vec![Value::Int(first), Value::Int(last), Value::Array(master)]
-    }
-
-    #[test]
-    fn ranges_are_gathered_by_master() {
-        let reply = vec![range(9, 20, "a"), range(3, 8, "b"), range(0, 2, "a")];
-        let masters = parse_slots(reply).unwrap();
-        assert_eq!(masters[&b"a"[..]], [(0, 2), (9, 20)].into());
-        assert_eq!(masters[&b"b"[..]], [(3, 8)].into());
-    }
-
-    #[test]
-    fn other_replies_are_none() {
-        assert_eq!(parse_slots(vec![vec![Value::Int(1)]]), None);
-        let nameless = Value::Array(vec![Value::Okay]);
-        assert_eq!(parse_slots(vec![vec![Value::Int(1), Value::Int(2), nameless]]), None);
     }
 }

@@ -7,18 +7,18 @@ use larder_core::{
     Purge, ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
     async_trait,
 };
-use larder_kit::pages;
+use larder_kit::{Configure, pages};
 
 use crate::{
     batch,
-    driver::{CHUNK, RedisStorage},
-    error::NAME,
+    config::Config,
+    driver::{CHUNK, Driver},
     keyspace::Route,
     listing::Listing,
     request::{Operation, changed, record},
 };
 
-const INFO: Info = Info::minimal(NAME)
+const INFO: Info = Info::minimal(Config::ADAPTER)
     .with_expiry()
     .with_versions(Versions::Content)
     .with_repeating_listing()
@@ -28,7 +28,7 @@ const INFO: Info = Info::minimal(NAME)
     // The largest value that any server takes.
     .with_max_value(512 * 1024 * 1024);
 
-impl RedisStorage {
+impl Driver {
     async fn change(&self, key: &Key, action: &Action, condition: &Condition) -> Result<bool> {
         let reply = self.exchange(vec![(key, Operation::Change(action, condition))]).await.remove(0);
         changed(condition, &reply?)
@@ -36,7 +36,7 @@ impl RedisStorage {
 }
 
 #[async_trait]
-impl Storage for RedisStorage {
+impl Storage for Driver {
     fn info(&self) -> Info {
         if self.client.fenced { INFO.with_fencing() } else { INFO }
     }

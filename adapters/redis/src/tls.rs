@@ -1,31 +1,15 @@
 //! Certificates for TLS.
 
+use std::path::PathBuf;
+
 use larder_core::Result;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use crate::{config::RedisConfig, error::configuration};
+use crate::{config::Config, error::configuration};
 
-impl RedisConfig {
-    /// Refuses files that would not be used.
-    pub(crate) fn check_certificates(&self, tls: bool) -> Result<()> {
-        let given = self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_key.is_some();
-        if given && !tls {
-            return Err(configuration(
-                "`tls_ca`, `tls_cert` and `tls_key` go with a URL that speaks TLS, such as `rediss://`",
-            ));
-        }
-        if self.tls_cert.is_some() != self.tls_key.is_some() {
-            return Err(configuration("`tls_cert` and `tls_key` come together"));
-        }
-        Ok(())
-    }
-
+impl Config {
     /// Reads the files. `None`: trust the system's authorities and show no certificate.
-    #[cfg(feature = "tls")]
     pub(crate) fn certificates(&self) -> Result<Option<redis::TlsCertificates>> {
-        use std::path::PathBuf;
-
-        use rustls::pki_types::{CertificateDer, pem::PemObject};
-
         let read = |path: &Option<PathBuf>, option: &str| {
             let contents = path.as_ref().map(std::fs::read).transpose();
             contents.map_err(|error| {
@@ -48,7 +32,6 @@ impl RedisConfig {
 
 /// Gives rustls a default cryptography provider, ring, unless the program has chosen one. The driver
 /// would panic without one.
-#[cfg(feature = "tls")]
 pub(crate) fn install_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // It fails if another thread was faster, and then there is a provider too.

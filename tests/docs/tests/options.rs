@@ -14,11 +14,16 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
     ("memory", larder::memory::Config::OPTIONS),
     ("sqlite", larder::sqlite::Config::OPTIONS),
     ("postgres", larder::postgres::Config::OPTIONS),
+    ("redis", larder::redis::Config::OPTIONS),
 ];
 
 /// The documents, and how many tables each has.
-const DOCUMENTS: &[(&str, usize)] =
-    &[("adapters/memory/README.md", 1), ("adapters/sqlite/README.md", 1), ("adapters/postgres/README.md", 1)];
+const DOCUMENTS: &[(&str, usize)] = &[
+    ("adapters/memory/README.md", 1),
+    ("adapters/sqlite/README.md", 1),
+    ("adapters/postgres/README.md", 1),
+    ("adapters/redis/README.md", 1),
+];
 
 const END: &str = "<!-- end of options -->";
 

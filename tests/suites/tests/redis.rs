@@ -24,7 +24,6 @@ mod round_trips;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 
-use larder_redis::RedisStorage;
 use larder_test_servers::Kind;
 use larder_testkit::{Runner, Suite};
 
@@ -33,7 +32,7 @@ use crate::places::{Place, needs_private, place};
 /// The conformance suite on the shared server of a kind, with some options.
 fn conformance(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
     Suite::connect(name, move || place(kind, options))
-        .across_processes(Place::url, |url| async move { RedisStorage::connect(&url).await })
+        .across_processes(Place::url, |url| async move { larder_redis::connect(&url).await })
         .case("one_server_is_fenced", fencing::claimed_by_one_server)
 }
 
@@ -65,7 +64,6 @@ fn main() {
                 .case("listings_cover_every_node", cluster::listings_cover_every_node)
                 .case("a_cluster_is_asked_for_as_one", cluster::plain_url),
         )
-        .suite(conformance("redis_sentinel", Kind::RedisSentinel, ""))
         .suite(grammy::suite())
         .suite(own::manager())
         .suite(own::cluster())

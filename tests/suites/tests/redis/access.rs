@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use larder_core::{Condition, Error, ErrorKind, Expiry, Operation, Outcome};
-use larder_redis::RedisStorage;
+use larder_redis::Config;
 use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
@@ -12,7 +12,7 @@ use crate::places::{Place, command, key, open, private};
 
 async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     let started = Instant::now();
-    let error = RedisStorage::connect(url).await.fails(kind, what);
+    let error = larder_redis::connect(url).await.fails(kind, what);
     assert!(started.elapsed() < Duration::from_secs(10), "{what}: took {:?}", started.elapsed());
     assert_eq!((error.adapter(), error.operation()), (Some("redis"), Some(Operation::Connect)), "{what}");
     assert_eq!(error.outcome(), Outcome::NotApplied, "{what}");
@@ -37,7 +37,7 @@ pub(crate) async fn tls(context: Context<Place>) {
     refused(&garbage, ErrorKind::InvalidConfig, "TLS with an authority that is none").await;
     // Without TLS the server hangs up, or says nothing.
     let plain = format!("{}?connect_timeout=1s", url.replacen("rediss://", "redis://", 1));
-    let error = RedisStorage::connect(&plain).await.err().must("fail without TLS");
+    let error = larder_redis::connect(&plain).await.err().must("fail without TLS");
     assert!(error.is_retryable() || error.kind() == ErrorKind::Other, "{error}");
 }
 
@@ -49,12 +49,14 @@ pub(crate) async fn password(context: Context<Place>) {
             .await;
         let (_, host) = url.split_once('@').must("find the host");
         let none = format!("redis://{host}?protocol={protocol}");
-        let opened = RedisStorage::connect(&none).await;
+        let opened = larder_redis::connect(&none).await;
         let error = match opened {
             Ok(storage) => storage.read(key("k")).await.err().must("be refused without a password"),
             Err(error) => error,
         };
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        let beside = Config::from_url(&none).must("parse the URL").password(PASSWORD).connect().await;
+        beside.must("connect with the password beside the URL").ping().await.must("ping");
     }
 }
 
@@ -85,7 +87,7 @@ pub(crate) async fn silent_server(_: Context<Place>) {
     for place in ["redis://HOST", "redis-sentinel://HOST/m"] {
         let url = format!("{}?connect_timeout=300ms", place.replace("HOST", &host.to_string()));
         let started = Instant::now();
-        let error = RedisStorage::connect(&url).await.err().must("fail on a silent server");
+        let error = larder_redis::connect(&url).await.err().must("fail on a silent server");
         assert!(error.is_retryable(), "{error}");
         // Without the option it would be five seconds.
         assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
@@ -99,7 +101,7 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     command(server.url(), &rules).await;
     let (_, host) = server.url().split_once("://").must("find the host");
     let url = |prefix| format!("redis://reader:wrong-horse@{host}?prefix={prefix}");
-    let storage = RedisStorage::connect(&url(space)).await.must("connect as a reader");
+    let storage = larder_redis::connect(&url(space)).await.must("connect as a reader");
     storage.ping().await.must("ping");
     assert!(storage.read(key("k")).await.must("read").is_none());
     let error = storage.write(key("k"), "v").await;
@@ -120,7 +122,7 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     absent.fails(ErrorKind::PermissionDenied, "conditional write as a reader");
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
     // Another prefix is another's.
-    let other = RedisStorage::connect(&url("other")).await.must("connect as a reader");
+    let other = larder_redis::connect(&url("other")).await.must("connect as a reader");
     other.read(key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
     // Listing works where INFO is forbidden.
     command(server.url(), "ACL SETUSER reader +scan").await;
@@ -139,7 +141,7 @@ pub(crate) async fn documented_permissions(context: Context<Place>) {
     command(server.url(), &rules).await;
     let url = server.url().replacen("://", "://bot:wrong-horse@", 1);
     for cas in ["auto", "script"] {
-        let storage = RedisStorage::connect(&format!("{url}?prefix={space}&cas={cas}")).await.must("connect");
+        let storage = larder_redis::connect(&format!("{url}?prefix={space}&cas={cas}")).await.must("connect");
         assert!(storage.info().fenced);
         storage.ping().await.must("ping");
         for (name, expiry) in [("goes", Expiry::after_secs(60)), ("stays", Expiry::Never)] {
@@ -182,7 +184,7 @@ pub(crate) async fn unix_socket(context: Context<Place>) {
         }
     });
     let place = format!("redis+unix://{}", path.display());
-    let storage = RedisStorage::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
+    let storage = larder_redis::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
     let storage = storage.must("connect by a socket");
     assert!(storage.info().fenced);
     storage.write(key("k"), "v").expiry(Expiry::after_secs(60)).await.must("write");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Applied, Change, Error, ErrorKind, Expiry, ReadOptions};
-use larder_redis::{RedisStorage, redis};
+use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
@@ -29,7 +29,7 @@ pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
 pub(crate) async fn plain_url(context: Context<Place>) {
     let server = &context.factory.server;
     let plain = format!("{}?prefix={}", server.url(), context.target.space());
-    let storage = RedisStorage::connect(&plain).await.must("connect to one node");
+    let storage = larder_redis::connect(&plain).await.must("connect to one node");
     assert!(!storage.info().fenced);
     let mut refused = 0;
     for number in 0..32 {
@@ -51,7 +51,7 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     assert!(error.message().contains("redis-cluster://"), "{error}");
     // A cluster has one database.
     let numbered = format!("{}/1", server.url());
-    let error = RedisStorage::connect(&numbered).await;
+    let error = larder_redis::connect(&numbered).await;
     let error = error.fails(ErrorKind::InvalidConfig, "a number of a database on a node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
 }

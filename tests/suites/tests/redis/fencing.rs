@@ -1,7 +1,7 @@
 //! Where a former connection can be closed, and where it cannot.
 
 use larder_core::{ErrorKind, Outcome};
-use larder_redis::{RedisStorage, redis};
+use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
@@ -38,7 +38,7 @@ pub(crate) async fn needs_permission(context: Context<Place>) {
         ("-@dangerous", false),
     ] {
         let url = format!("{}?prefix={}", user(&server, rules).await, context.target.space());
-        let storage = RedisStorage::connect(&url).await.must("connect");
+        let storage = larder_redis::connect(&url).await.must("connect");
         assert_eq!(storage.info().fenced, fenced, "with the rules `{rules}`");
         storage.write(key("k"), "v").await.must("write");
         assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "v");

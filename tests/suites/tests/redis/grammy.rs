@@ -8,7 +8,6 @@ use std::{
 };
 
 use larder_core::{Error, Expiry, Result, Store, async_trait};
-use larder_redis::RedisStorage;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Factory, Line, Missing, Must, Suite};
 use serde_json::Value;
@@ -25,7 +24,7 @@ pub(crate) struct Databases {
 
 pub(crate) fn suite() -> Suite<Databases> {
     Suite::connect("redis_grammy", connect)
-        .across_processes(Databases::store_url, |url| async move { RedisStorage::connect(&url).await })
+        .across_processes(Databases::store_url, |url| async move { larder_redis::connect(&url).await })
         .case("what_grammy_wrote_is_read", what_grammy_wrote_is_read)
         .case("what_is_written_grammy_can_read", what_is_written_grammy_can_read)
 }
@@ -54,7 +53,7 @@ impl Databases {
 #[async_trait]
 impl Factory for Databases {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        RedisStorage::connect(&self.store_url(space)).await
+        larder_redis::connect(&self.store_url(space)).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions};
-use larder_redis::{RedisStorage, redis};
+use larder_redis::redis;
 use larder_testkit::{Context, Fails, Must};
 
 use crate::places::{Place, apply, key, open, private, raw, url};
@@ -127,7 +127,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
 /// An empty prefix would list and clear what belongs to every other prefix.
 pub(crate) async fn empty_prefix(context: Context<Place>) {
     let url = format!("{}?prefix=", context.factory.server.url());
-    let error = RedisStorage::connect(&url).await.fails(ErrorKind::InvalidConfig, "an empty prefix");
+    let error = larder_redis::connect(&url).await.fails(ErrorKind::InvalidConfig, "an empty prefix");
     assert!(error.message().contains("layout=grammy"), "{error}");
 }
 
@@ -153,7 +153,7 @@ pub(crate) async fn small_pages(context: Context<Place>) {
 
 pub(crate) async fn forced_ifeq(context: Context<Place>) {
     let url = format!("{}&cas=ifeq", url(&context.factory.server, context.target.space()));
-    let storage = RedisStorage::connect(&url).await.must("connect");
+    let storage = larder_redis::connect(&url).await.must("connect");
     storage.write(key("k"), "old").await.must("write");
     let version = storage.read(key("k")).await.must("read").and_then(|record| record.version);
     let outcome = storage.write(key("k"), "new").condition(Condition::unchanged(version)).await;

@@ -1,7 +1,7 @@
 //! Connections that are the caller's own.
 
 use larder_core::{Error, ErrorKind, Result, Store, async_trait};
-use larder_redis::{Connection, RedisConfig, redis};
+use larder_redis::{Config, Connection, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};
 
@@ -13,7 +13,7 @@ pub(crate) struct Own(Connection);
 #[async_trait]
 impl Factory for Own {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        RedisConfig::new().prefix(space).connect_with(self.0.clone())
+        Config::new().prefix(space).connect_with(self.0.clone())
     }
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn cluster() -> Suite<Own> {
 pub(crate) async fn stays_open(context: Context<Place>) {
     let mut own = raw(context.factory.server.url()).await;
     let space = context.target.space();
-    let build = || RedisConfig::new().prefix(space).connect_with(own.clone());
+    let build = || Config::new().prefix(space).connect_with(own.clone());
     let storage = build().must("wrap the connection");
     let other = build().must("wrap the connection");
     assert!(!storage.info().fenced);
@@ -73,7 +73,7 @@ pub(crate) async fn broken(context: Context<Place>) {
     let client = redis::Client::open(server.url()).must("parse the URL");
     let manager = patient_manager(&client).await;
     let plain = raw(server.url()).await;
-    let build = |own: Connection| RedisConfig::new().prefix(context.target.space()).connect_with(own);
+    let build = |own: Connection| Config::new().prefix(context.target.space()).connect_with(own);
     let reconnects = build(manager.into()).must("wrap the manager");
     let stays_broken = build(plain.into()).must("wrap the connection");
     server.restart().await.must("restart the server");

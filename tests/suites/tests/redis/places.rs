@@ -6,7 +6,7 @@ use std::{
 };
 
 use larder_core::{Change, Error, Key, Result, Store, async_trait};
-use larder_redis::{RedisStorage, redis};
+use larder_redis::redis;
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy, until};
 
@@ -67,7 +67,7 @@ pub(crate) fn url(server: &Server, prefix: &str) -> String {
 
 /// A storage on a server, with further options (`&timeout=1s`).
 pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> Store {
-    RedisStorage::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
+    larder_redis::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
 }
 
 /// A storage whose time-outs are short, on a server that is to stop answering.
@@ -75,7 +75,7 @@ pub(crate) async fn open_impatient(server: &Server, prefix: &str) -> Store {
     let url = format!("{}&timeout=1s&connect_timeout=1s", url(server, prefix));
     let opened = tokio::sync::OnceCell::new();
     until("a storage with short time-outs is open", PATIENCE, || async {
-        match RedisStorage::connect(&url).await {
+        match larder_redis::connect(&url).await {
             Err(error) if error.is_retryable() => false,
             store => opened.set(store.must("connect")).is_ok(),
         }
@@ -97,7 +97,7 @@ pub(crate) async fn open_patient_over_line(url: &str) -> Result<(Store, Arc<dyn 
     let host = authority.rsplit('@').next().must("find the host");
     let proxy = Proxy::to(host).await.must("start a proxy");
     let url = url.replacen(host, &proxy.address().to_string(), 1);
-    Ok((RedisStorage::connect(&url).await?, Arc::new(proxy)))
+    Ok((larder_redis::connect(&url).await?, Arc::new(proxy)))
 }
 
 /// The lines to all nodes, as one.
@@ -184,7 +184,7 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     }
     assert!(pairs.iter().all(|(master, line)| master.len() == line.len()), "ports of one length: {pairs:?}");
     ports.set(pairs).ok().must("name the lines");
-    let store = RedisStorage::connect(&format!("{url}&timeout=500ms")).await?;
+    let store = larder_redis::connect(&format!("{url}&timeout=500ms")).await?;
     Ok((store, Arc::new(Lines(lines))))
 }
 
@@ -249,7 +249,7 @@ impl Place {
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        RedisStorage::connect(&self.url(space)).await
+        larder_redis::connect(&self.url(space)).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_core::ErrorKind;
-use larder_redis::{RedisStorage, redis};
+use larder_redis::redis;
 use larder_test_servers::{Kind, SENTINEL_MASTER};
 use larder_testkit::{Context, Fails, Must, until};
 
@@ -80,6 +80,6 @@ async fn is_master(url: &str) -> bool {
 
 pub(crate) async fn unknown_master(context: Context<Place>) {
     let url = url(&context.factory.server, "x").replace(SENTINEL_MASTER, "nobody");
-    let error = RedisStorage::connect(&url).await.fails(ErrorKind::Unavailable, "an unknown master");
+    let error = larder_redis::connect(&url).await.fails(ErrorKind::Unavailable, "an unknown master");
     assert!(error.message().contains("name"), "{error}");
 }
