@@ -8,30 +8,35 @@ use larder_kit::stored_key;
 /// The first colon of a Redis key ends the prefix, since a prefix has its own colons escaped. So no
 /// prefix reaches into another one's keys, whatever the keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Keyspace(Vec<u8>);
+pub(crate) struct Keyspace(String);
 
 impl Keyspace {
     /// The keys of `prefix`; the empty prefix leaves keys as they are.
     pub(crate) fn new(prefix: &str) -> Self {
         let escaped = prefix.replace('%', "%25").replace(':', "%3A");
-        Self(if prefix.is_empty() { Vec::new() } else { format!("{escaped}:").into_bytes() })
+        Self(if prefix.is_empty() { String::new() } else { format!("{escaped}:") })
+    }
+
+    /// What stands before every key.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.0
     }
 
     /// The Redis key of `key`.
     pub(crate) fn full(&self, key: &Key) -> Vec<u8> {
-        [self.0.as_slice(), key.as_bytes()].concat()
+        [self.0.as_bytes(), key.as_bytes()].concat()
     }
 
     /// The key that `full` stands for; `None` if it has another prefix, an error if no [`Key`] can
     /// name it.
     pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
-        full.strip_prefix(self.0.as_slice()).map(stored_key)
+        full.strip_prefix(self.0.as_bytes()).map(stored_key)
     }
 
     /// The glob pattern for all keys that begin with `start`.
     pub(crate) fn pattern(&self, start: &str) -> Vec<u8> {
         let mut pattern = Vec::with_capacity(self.0.len() + start.len() + 1);
-        for &byte in self.0.iter().chain(start.as_bytes()) {
+        for &byte in self.0.as_bytes().iter().chain(start.as_bytes()) {
             if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^' | b'-') {
                 pattern.push(b'\\');
             }

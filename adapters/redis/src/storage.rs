@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions,
-    Purge, ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
-    async_trait,
+    Location, Purge, ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions,
+    Written, async_trait,
 };
 use larder_kit::{Configure, pages};
 
@@ -16,6 +16,7 @@ use crate::{
     keyspace::Route,
     listing::Listing,
     request::{Operation, changed, record},
+    topology,
 };
 
 const INFO: Info = Info::minimal(Config::ADAPTER)
@@ -89,6 +90,12 @@ impl Storage for Driver {
 
     async fn ping(&self) -> Result<()> {
         self.client.acquire().await?.query(redis::cmd("PING"), Route::Any).await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        let database = topology::database(&*self.client.acquire().await?).await?;
+        let location = |database| Location::new(format!("{}:{database}", Config::ADAPTER));
+        Ok(database.map(|database| location(database).with_prefix(self.keyspace.prefix())))
     }
 
     async fn close(&self) -> Result<()> {

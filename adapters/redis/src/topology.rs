@@ -23,6 +23,26 @@ pub(crate) async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> R
     Ok(info.get("run_id"))
 }
 
+/// The identity of the database, however the server was addressed; `None` if the server does not tell it or this
+/// user may not ask. A server and its replicas share their replication id; all nodes of a cluster know the
+/// masters.
+pub(crate) async fn database(connection: &ActiveConnection) -> Result<Option<String>> {
+    let questions =
+        vec![(redis::cmd("INFO"), Route::Any), (redis::cmd("CLIENT").arg("INFO").clone(), Route::Any)];
+    let replies =
+        fence::texts(connection.send(questions).await).map_err(|error| error::from_redis(&error))?;
+    let Some([server, client]) = replies.as_deref() else { return Ok(None) };
+    let server = InfoDict::new(server);
+    let servers = if fence::is_cluster(&server) {
+        let masters = allowed(slots(connection).await)?;
+        masters.map(|masters| masters.into_keys().collect::<Vec<_>>().join(","))
+    } else {
+        server.get("master_replid")
+    };
+    let number = fence::field(client, "db=");
+    Ok(servers.zip(number).map(|(servers, number)| format!("{servers}/{number}")))
+}
+
 /// `None` if this user may not run the command, or the server does not know it.
 fn allowed<T>(reply: Result<T>) -> Result<Option<T>> {
     match reply {

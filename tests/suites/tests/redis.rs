@@ -62,7 +62,12 @@ fn main() {
         .suite(
             conformance("redis_cluster", Kind::RedisCluster, "")
                 .case("listings_cover_every_node", cluster::listings_cover_every_node)
-                .case("a_cluster_is_asked_for_as_one", cluster::plain_url),
+                .case("a_cluster_is_asked_for_as_one", cluster::plain_url)
+                .case("location_is_that_of_the_cluster", cluster::one_location),
+        )
+        .suite(
+            conformance("redis_sentinel", Kind::RedisSentinel, "")
+                .case("location_is_that_of_master_and_replica", sentinel::one_location),
         )
         .suite(grammy::suite())
         .suite(own::manager())
@@ -74,7 +79,8 @@ fn main() {
                 .case("refused_port", access::refused_port)
                 .case("a_server_that_never_answers", access::silent_server)
                 .case("no_such_database", access::no_such_database)
-                .case("a_connection_of_the_callers_stays_open", own::stays_open),
+                .case("a_connection_of_the_callers_stays_open", own::stays_open)
+                .case("location_is_that_of_the_connection", own::location_of_a_connection),
         )
         .suite(
             private("redis_faults", Kind::Redis)

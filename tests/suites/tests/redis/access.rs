@@ -8,7 +8,7 @@ use larder_test_servers::{Kind, PASSWORD};
 use larder_testkit::{Context, Fails, Must};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
-use crate::places::{Place, command, key, open, private};
+use crate::places::{Place, command, key, location, open, private};
 
 async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     let started = Instant::now();
@@ -121,6 +121,7 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     let absent = storage.write(key("k"), "v").if_absent().await;
     absent.fails(ErrorKind::PermissionDenied, "conditional write as a reader");
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
+    assert_eq!(storage.location().await.must("ask for the location as a reader"), None);
     // Another prefix is another's.
     let other = larder_redis::connect(&url("other")).await.must("connect as a reader");
     other.read(key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
@@ -143,6 +144,7 @@ pub(crate) async fn documented_permissions(context: Context<Place>) {
     for cas in ["auto", "script"] {
         let storage = larder_redis::connect(&format!("{url}?prefix={space}&cas={cas}")).await.must("connect");
         assert!(storage.info().fenced);
+        location(&storage).await;
         storage.ping().await.must("ping");
         for (name, expiry) in [("goes", Expiry::after_secs(60)), ("stays", Expiry::Never)] {
             let written = storage.write(key(name), "v").expiry(expiry).if_absent().await.must("write");
@@ -187,6 +189,8 @@ pub(crate) async fn unix_socket(context: Context<Place>) {
     let storage = larder_redis::connect(&format!("{place}?prefix={}&db=1", context.target.space())).await;
     let storage = storage.must("connect by a socket");
     assert!(storage.info().fenced);
+    let by_host = open(&context.factory.server, context.target.space(), "&db=1").await;
+    assert_eq!(location(&storage).await, location(&by_host).await);
     storage.write(key("k"), "v").expiry(Expiry::after_secs(60)).await.must("write");
     assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "v");
     assert_eq!(storage.clear("").await.must("clear"), 1);

@@ -8,7 +8,7 @@ use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, apply, command, key, open, private};
+use crate::places::{Place, apply, command, key, location, open, private};
 
 pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
     let server = &context.factory.server;
@@ -54,6 +54,19 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     let error = larder_redis::connect(&numbered).await;
     let error = error.fails(ErrorKind::InvalidConfig, "a number of a database on a node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
+}
+
+/// Whichever nodes the URL names, and if it is one only.
+pub(crate) async fn one_location(context: Context<Place>) {
+    let server = &context.factory.server;
+    let space = context.target.space();
+    let here = location(&open(server, space, "").await).await;
+    for url in server.urls() {
+        for url in [url.clone(), url.replacen("redis://", "redis-cluster://", 1)] {
+            let storage = larder_redis::connect(&format!("{url}?prefix={space}")).await.must("connect");
+            assert_eq!(location(&storage).await, here, "{url}");
+        }
+    }
 }
 
 async fn ask(server: &Server, node: usize, words: &str) -> String {

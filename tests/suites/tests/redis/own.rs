@@ -1,11 +1,11 @@
 //! Connections that are the caller's own.
 
-use larder_core::{Error, ErrorKind, Result, Store, async_trait};
+use larder_core::{Error, ErrorKind, Overlap, Result, Store, async_trait};
 use larder_redis::{Config, Connection, redis};
 use larder_test_servers::Kind;
 use larder_testkit::{Context, Factory, Fails, Must, Suite};
 
-use crate::places::{PATIENCE, Place, key, missing, private, raw};
+use crate::places::{PATIENCE, Place, key, location, missing, open, private, raw};
 
 /// One connection for all storages of the suite.
 pub(crate) struct Own(Connection);
@@ -66,6 +66,22 @@ pub(crate) async fn stays_open(context: Context<Place>) {
         .must("use the connection after both storages");
     assert_eq!(value, "v");
     redis::cmd("DEL").arg(format!("{space}:k")).exec_async(&mut own).await.must("tidy up");
+}
+
+/// A connection of the caller's leads to the entries of the database that it is on.
+pub(crate) async fn location_of_a_connection(context: Context<Place>) {
+    let server = &context.factory.server;
+    let space = context.target.space();
+    let here = location(&open(server, space, "").await).await;
+    let elsewhere = location(&open(server, space, "&db=1").await).await;
+    assert_eq!(here.overlap(&elsewhere), Overlap::Disjoint);
+    let other_prefix = location(&open(server, &format!("{space}:x"), "").await).await;
+    assert_eq!(here.overlap(&other_prefix), Overlap::Disjoint);
+    let mut own = raw(server.url()).await;
+    let storage = Config::new().prefix(space).connect_with(own.clone()).must("wrap the connection");
+    assert_eq!(here.overlap(&location(&storage).await), Overlap::Same);
+    redis::cmd("SELECT").arg(1).exec_async(&mut own).await.must("select another database");
+    assert_eq!(elsewhere.overlap(&location(&storage).await), Overlap::Same);
 }
 
 pub(crate) async fn broken(context: Context<Place>) {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Change, Error, Key, Result, Store, async_trait};
+use larder_core::{Change, Error, Key, Location, Result, Store, async_trait};
 use larder_redis::redis;
 use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy, until};
@@ -233,6 +233,10 @@ pub(crate) async fn apply(store: &Store, changes: impl IntoIterator<Item = Chang
     for result in store.apply(changes.into_iter().collect()).await {
         result.must("apply a change");
     }
+}
+
+pub(crate) async fn location(store: &Store) -> Location {
+    store.location().await.must("ask for the location").must("tell the location")
 }
 
 pub(crate) fn key(text: impl AsRef<str>) -> Key {

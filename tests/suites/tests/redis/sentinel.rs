@@ -7,7 +7,7 @@ use larder_redis::redis;
 use larder_test_servers::{Kind, SENTINEL_MASTER};
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::places::{Place, command, key, open, private, raw, try_command, url};
+use crate::places::{Place, command, key, location, open, private, raw, try_command, url};
 
 pub(crate) async fn failover(context: Context<Place>) {
     let server = private(Kind::RedisSentinel, &[]).await;
@@ -76,6 +76,19 @@ pub(crate) async fn failover(context: Context<Place>) {
 async fn is_master(url: &str) -> bool {
     let role: Result<Vec<redis::Value>, _> = try_command(url, "ROLE").await;
     role.is_ok_and(|role| role.first() == Some(&redis::Value::BulkString(b"master".to_vec())))
+}
+
+/// The master and its replica have the same entries.
+pub(crate) async fn one_location(context: Context<Place>) {
+    let server = &context.factory.server;
+    let space = context.target.space();
+    let here = location(&open(server, space, "").await).await;
+    // Those of servers from the environment are not known.
+    for port in server.ports().iter().take(2) {
+        let direct = format!("redis://127.0.0.1:{port}?prefix={space}");
+        let direct = larder_redis::connect(&direct).await.must("connect to one server");
+        assert_eq!(location(&direct).await, here, "port {port}");
+    }
 }
 
 pub(crate) async fn unknown_master(context: Context<Place>) {
