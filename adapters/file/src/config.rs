@@ -5,10 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use larder_core::Result;
 use larder_kit::{Interval, Permissions, StoreUrl};
 
-use crate::{
-    error::configuration,
-    format::{BinaryFormat, EntryFormat, GrammyFormat, JsonFormat},
-};
+use crate::error::configuration;
 
 const SWEEP: Interval = Interval::every(Duration::from_secs(60));
 
@@ -96,7 +93,7 @@ impl FileBuilder {
         let mut builder = Self::new(path(&url)?);
         builder.take_options(&mut url)?;
         url.finish(OPTIONS)?;
-        builder.format().map(|_| builder)
+        builder.check().map(|()| builder)
     }
 
     /// Opens only a storage that is there already. Opening and reading then create and change nothing
@@ -107,19 +104,19 @@ impl FileBuilder {
         self
     }
 
-    pub(crate) fn format(&self) -> Result<&'static dyn EntryFormat> {
+    /// Checks that the options are valid and go together.
+    pub(crate) fn check(&self) -> Result<()> {
         self.check_options()?;
-        match (self.layout, self.values) {
-            (Layout::Grammy, Some(ValueFormat::Bytes)) => {
-                Err(configuration("grammY's layout holds JSON, not bytes; leave `values` out"))
-            }
-            (Layout::Grammy, _) if ![SWEEP, Interval::OFF].contains(&self.sweep) => {
-                Err(configuration("nothing expires in grammY's layout; leave `sweep` out"))
-            }
-            (Layout::Grammy, _) => Ok(&GrammyFormat),
-            (Layout::Larder, Some(ValueFormat::Json)) => Ok(&JsonFormat),
-            (Layout::Larder, _) => Ok(&BinaryFormat),
+        if self.layout != Layout::Grammy {
+            return Ok(());
         }
+        if self.values == Some(ValueFormat::Bytes) {
+            return Err(configuration("grammY's layout holds JSON, not bytes; leave `values` out"));
+        }
+        if ![SWEEP, Interval::OFF].contains(&self.sweep) {
+            return Err(configuration("nothing expires in grammY's layout; leave `sweep` out"));
+        }
+        Ok(())
     }
 }
 
@@ -153,12 +150,11 @@ mod tests {
         assert_eq!(builder.lock_timeout, Duration::from_secs(2));
         assert_eq!(builder.directory, PathBuf::from("a/b"));
         assert!(!builder.sync);
-        assert_eq!(builder.format().unwrap().marker(), Some("json"));
+        assert_eq!(builder.values, Some(ValueFormat::Json));
         assert_eq!(builder.sweep, Interval::every(Duration::from_secs(300)));
         let builder = FileBuilder::from_url("file:///var/x?layout=grammy&sweep=off").unwrap();
-        assert_eq!((builder.format().unwrap().marker(), builder.sync), (None, true));
-        let builder = FileBuilder::from_url("file:x?layout=grammy&values=json").unwrap();
-        assert_eq!(builder.format().unwrap().marker(), None);
+        assert_eq!((builder.layout, builder.sync), (Layout::Grammy, true));
+        assert!(FileBuilder::from_url("file:x?layout=grammy&values=json").is_ok());
     }
 
     #[test]
@@ -182,7 +178,7 @@ mod tests {
             let error = FileBuilder::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
         }
-        assert!(FileBuilder::new("x").sweep(Some(Duration::ZERO)).format().is_err());
+        assert!(FileBuilder::new("x").sweep(Some(Duration::ZERO)).check().is_err());
         let error = FileBuilder::from_url("file:x?snyc=false").unwrap_err();
         assert!(
             error.message().contains("snyc")

@@ -19,16 +19,20 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    fn hidden(&self, name: &str) -> PathBuf {
+        self.root.join(HIDDEN).join(name)
+    }
+
     pub(crate) fn marker(&self) -> PathBuf {
-        self.root.join(HIDDEN).join("format.json")
+        self.hidden("format.json")
     }
 
     pub(crate) fn locks(&self) -> PathBuf {
-        self.root.join(HIDDEN).join("locks")
+        self.hidden("locks")
     }
 
     pub(crate) fn temporary(&self) -> PathBuf {
-        self.root.join(HIDDEN).join("tmp")
+        self.hidden("tmp")
     }
 
     /// A name for a new temporary file that belongs to the holder of lock `lock`.
@@ -54,16 +58,6 @@ impl DataDir {
             self.permissions.create_directory(&directory).map_err(error::io)?;
         }
         Ok(())
-    }
-
-    /// Whether the directory is there.
-    pub(crate) fn exists(&self) -> Result<bool> {
-        match error::if_found(fs::metadata(&self.root))? {
-            Some(metadata) if !metadata.is_dir() => Err(error::configuration(
-                "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
-            )),
-            found => Ok(found.is_some()),
-        }
     }
 
     /// Puts the names in the directory itself on the disk: those of shards, and the marker.

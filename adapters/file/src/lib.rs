@@ -153,18 +153,22 @@
 //! it [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), a directory that has gone while it was in
 //! use (its disk was unmounted, say) [`Unavailable`](larder_core::ErrorKind::Unavailable).
 
+mod batch;
 mod config;
+mod connect;
 mod data_dir;
 mod directory;
+mod entries;
 mod error;
 mod files;
 mod format;
+mod grammy;
 mod listing;
 mod lock;
 mod permissions;
 #[cfg(all(test, unix))]
 mod power_cut;
-mod setup;
+mod schema;
 mod snapshot;
 mod storage;
 mod tree;

@@ -4,104 +4,86 @@
 //! at the files after that, a page at a time. So it holds the names of one shard (a 256th of all in
 //! Larder's own layout) and a page in memory.
 
-use std::{sync::Arc, vec};
+use std::{ffi::OsString, sync::Arc, vec};
 
-use larder_core::{Entry, ListOptions, Result, clock::unix_millis};
-use larder_kit::Pager;
+use larder_core::{Entry, EntryStream, ListOptions, ReadOptions, Result};
+use larder_kit::{PageSize, Pager, pages};
 
-use crate::{directory::Directory, error::blocking, tree::Found};
+use crate::{
+    entries::{Entries, Found},
+    error::blocking,
+};
 
-/// How many files are looked at in one go.
-const PAGE: usize = 256;
-/// After how many bytes of values a page is full.
-const PAGE_BYTES: usize = 1 << 20;
+/// How many files are looked at in one go: at first, and at most.
+const PAGE: (usize, usize) = (32, 256);
 
-/// A listing under way; `None` while it is on another thread, and after an error that ends it.
-pub(crate) struct Listing(Option<Position>);
-
-struct Position {
-    directory: Arc<Directory>,
-    options: ListOptions,
-    shards: Option<vec::IntoIter<String>>,
-    files: vec::IntoIter<Found>,
+/// The entries of a listing.
+pub(crate) fn list<E: Entries>(entries: &Arc<E>, options: ListOptions) -> EntryStream {
+    let size = PageSize::new(PAGE.0, PAGE.1);
+    let (entries, options) = (Arc::clone(entries), Arc::new(options));
+    pages(Listing { entries, options, size, shards: None, files: Vec::new().into_iter() })
 }
 
-impl Listing {
-    pub(crate) fn new(directory: Arc<Directory>, options: ListOptions) -> Self {
-        Self(Some(Position { directory, options, shards: None, files: Vec::new().into_iter() }))
-    }
+/// A listing under way.
+struct Listing<E> {
+    entries: Arc<E>,
+    options: Arc<ListOptions>,
+    size: PageSize,
+    /// The shards that are still to come; `None` at first.
+    shards: Option<vec::IntoIter<OsString>>,
+    /// The files of a shard that are still to come.
+    files: vec::IntoIter<Result<Found>>,
 }
 
-impl Pager for Listing {
+impl<E: Entries> Pager for Listing<E> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let Some(mut position) = self.0.take() else {
+        let (entries, options) = (Arc::clone(&self.entries), Arc::clone(&self.options));
+        let files: Vec<_> = self.files.by_ref().take(options.page(self.size.entries())).collect();
+        if !files.is_empty() {
+            let look = move |found| look(&*entries, found, &options).transpose();
+            let page =
+                blocking(move || files.into_iter().filter_map(look).collect::<Result<Vec<_>>>()).await?;
+            let sizes = page.iter().flatten().filter_map(|entry| Some(entry.record.as_ref()?.value.len()));
+            self.size.adapt(page.len(), sizes.sum());
+            return Ok(Some(page));
+        }
+        let Some(shards) = &mut self.shards else {
+            self.shards = Some(blocking(move || entries.tree().shards()).await?.into_iter());
+            return Ok(Some(Vec::new()));
+        };
+        let Some(shard) = shards.next() else {
             return Ok(None);
         };
-        let (position, page) = blocking(move || {
-            let page = position.next_page()?;
-            Ok((position, page))
-        })
-        .await?;
-        self.0 = Some(position);
-        Ok(page)
-    }
-}
-
-impl Position {
-    /// The next entries; `None` at the end. Blocks the thread.
-    fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        if !self.files.as_slice().is_empty() {
-            return self.look_at_files().map(Some);
-        }
-        let refused = match &mut self.shards {
-            None => {
-                let (shards, refused) = self.directory.tree.shards()?;
-                self.shards = Some(shards.into_iter());
-                refused
-            }
-            Some(shards) => {
-                let Some(shard) = shards.next() else {
-                    return Ok(None);
-                };
-                let (files, refused) = self.directory.files(&shard, &self.options.prefix)?;
-                self.files = files.into_iter();
-                refused
-            }
-        };
-        Ok(Some(refused.into_iter().map(Err).collect()))
-    }
-
-    fn look_at_files(&mut self) -> Result<Vec<Result<Entry>>> {
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        for found in self.files.by_ref().take(self.options.page(PAGE)) {
-            match self.directory.look(&found.at, || look(&self.directory, &found, &self.options)) {
-                Ok(None) => {}
-                Ok(Some(entry)) => {
-                    bytes += entry.record.as_ref().map_or(0, |record| record.value.len());
-                    page.push(Ok(entry));
-                }
-                Err(error) if error.concerns_one_entry() => page.push(Err(error)),
-                Err(error) => return Err(error),
-            }
-            if bytes >= PAGE_BYTES {
-                break;
-            }
-        }
-        Ok(page)
+        self.files = blocking(move || entries.files(&shard, &options.prefix)).await?.into_iter();
+        Ok(Some(Vec::new()))
     }
 }
 
 /// Looks at a file; `None` if there is no entry (any more) or its key has another prefix.
-fn look(directory: &Directory, found: &Found, options: &ListOptions) -> Result<Option<Entry>> {
-    let tree = &directory.tree;
-    let Some(key) = tree.key(found)?.filter(|key| key.as_str().starts_with(&options.prefix)) else {
-        return Ok(None);
-    };
-    if options.values {
-        let stored = tree.format.load(&tree.path(&found.at), &key, true)?;
-        let record = stored.and_then(|stored| stored.record(true, unix_millis()));
-        return Ok(record.map(|record| Entry::new(key, record)));
+///
+/// # Errors
+///
+/// Those that do not concern this entry alone.
+fn look<E: Entries>(
+    entries: &E,
+    found: Result<Found>,
+    options: &ListOptions,
+) -> Result<Option<Result<Entry>>> {
+    let entry = found.and_then(|found| {
+        entries.tree().look(&found.at, || {
+            let Some(key) = entries.key(&found)?.filter(|key| key.as_str().starts_with(&options.prefix))
+            else {
+                return Ok(None);
+            };
+            if options.values {
+                let record = entries.read(&found.at, &key, &ReadOptions::new().with_ttl())?;
+                return Ok(record.map(|record| Entry::new(key, record)));
+            }
+            Ok(entries.is_alive(&found.at)?.then(|| Entry::key(key)))
+        })
+    });
+    match entry {
+        Err(error) if !error.concerns_one_entry() => Err(error),
+        entry => Ok(entry.transpose()),
     }
-    Ok((tree.is_alive(&found.at)? == Some(true)).then(|| Entry::key(key)))
 }

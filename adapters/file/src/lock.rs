@@ -5,12 +5,12 @@
 //! processes (and other storages in this one), which is held only by work that already runs on a thread
 //! of its own. So a wait for the file never keeps its holder from running.
 //!
-//! A change holds both ([`ShardGuard`], then [`WriteLock`]). A reader that needs to know that no change
+//! A change holds both ([`ShardGuard`], then [`FileLock`]). A reader that needs to know that no change
 //! is under way holds the file's lock together with other readers ([`FileLock`]).
 
 use std::{
     borrow::Borrow,
-    collections::BTreeSet,
+    ffi::OsStr,
     fs::{File, OpenOptions, TryLockError},
     io,
     path::PathBuf,
@@ -38,8 +38,8 @@ const FIRST_PAUSE: Duration = Duration::from_micros(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The lock of the directory `shard`.
-pub(crate) fn of_shard(shard: &str) -> usize {
-    usize::from(crc32fast::hash(shard.as_bytes()).to_le_bytes()[0]) % COUNT
+pub(crate) fn of_shard(shard: &OsStr) -> usize {
+    usize::from(crc32fast::hash(shard.as_encoded_bytes()).to_le_bytes()[0]) % COUNT
 }
 
 /// The locks of one storage.
@@ -62,20 +62,6 @@ pub(crate) struct ShardGuard {
     since: Instant,
 }
 
-/// A lock held against other processes too, until it is dropped.
-///
-/// Its file says whether all changes made under the lock are on the disk, so that the next holder
-/// knows it also if this process is killed. It says so by its length, one byte if they are, since a
-/// full disk does not keep a file from becoming shorter. A new file is empty: nothing is known.
-pub(crate) struct WriteLock<'a> {
-    file: FileLock<&'a File>,
-    pub(crate) synced: bool,
-    /// Whether a change failed midway. Then it is not known which shards have to be synced.
-    failed: bool,
-    /// The shards in which names have changed.
-    pub(crate) renamed: BTreeSet<String>,
-}
-
 /// The lock of a file, until it is dropped.
 pub(crate) struct FileLock<F: Borrow<File> = File>(pub(crate) F);
 
@@ -84,30 +70,6 @@ impl<F: Borrow<File>> Drop for FileLock<F> {
         // Closing the file is not enough: a child process that is being started has a copy of it, which would
         // keep the lock. This cannot fail on a lock that is held.
         let _ = self.0.borrow().unlock();
-    }
-}
-
-impl WriteLock<'_> {
-    /// Makes a change, of names in `renamed` or in place. Notes before that it may not be on the disk.
-    pub(crate) fn change<T>(
-        &mut self,
-        renamed: Option<&str>,
-        change: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        if self.synced {
-            self.file.0.set_len(0).map_err(error::io)?;
-            self.synced = false;
-        }
-        self.renamed.extend(renamed.map(str::to_owned));
-        change().inspect_err(|_| self.failed = true)
-    }
-
-    /// Notes that all changes made under this lock are on the disk, unless one has failed midway.
-    pub(crate) fn mark_synced(&mut self) {
-        // If it fails, the next holder syncs everything under the lock once more.
-        if !self.synced && !self.failed {
-            self.synced = self.file.0.set_len(1).is_ok();
-        }
     }
 }
 
@@ -137,18 +99,14 @@ impl Locks {
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
-    pub(crate) fn exclusive<'g>(&self, guard: &'g mut ShardGuard) -> Result<WriteLock<'g>> {
+    pub(crate) fn exclusive<'g>(&self, guard: &'g mut ShardGuard) -> Result<FileLock<&'g File>> {
         let file: &File = match &mut *guard.file {
             Some(file) => file,
             none => none.insert(self.open(guard.index)?),
         };
         wait(guard.since, self.timeout, || file.try_lock())?;
         guard.since = Instant::now();
-        // Held from here on, so that it is released if the next call fails.
-        let mut lock =
-            WriteLock { file: FileLock(file), synced: false, failed: false, renamed: BTreeSet::new() };
-        lock.synced = file.metadata().map_err(error::io)?.len() == 1;
-        Ok(lock)
+        Ok(FileLock(file))
     }
 
     fn open(&self, index: usize) -> Result<File> {

@@ -100,15 +100,15 @@ mod tests {
     use larder_core::{Applied, Change, Error, ErrorKind, Expiry, Key, Outcome, Result, Store, Version};
 
     use super::disk::{after_power_cut, fail, is_changed, mend, names};
-    use crate::{
-        FileStorage, Layout, SnapshotStorage, ValueFormat,
-        format::{BinaryFormat, EntryFormat, EntryPath},
-    };
+    use crate::{FileStorage, Layout, SnapshotStorage, ValueFormat};
 
     /// In memory where that can be: these tests sync thousands of times.
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
     }
+
+    /// The directory of the key `chat7` in Larder's own layout.
+    const SHARD: &str = "86";
 
     /// An operation; returns its error, unless it is a conflict.
     type Operation = for<'a> fn(&'a Store, &'a Key, &'a Version) -> BoxFuture<'a, Option<Error>>;
@@ -153,8 +153,11 @@ mod tests {
             let builder = FileStorage::builder(root).layout(layout).sweep(None);
             if let Some(values) = values { builder.values(values) } else { builder }
         };
-        let format = builder(Path::new("")).format().unwrap();
-        let EntryPath { shard, file, .. } = format.path(&key).unwrap();
+        let (shard, file) = match (layout, values) {
+            (Layout::Grammy, _) => ("t7", "chat7.json"),
+            (Layout::Larder, Some(ValueFormat::Json)) => (SHARD, "chat7.json"),
+            (Layout::Larder, _) => (SHARD, "chat7.larder"),
+        };
         for (there, fails_in_root) in [(true, false), (false, false), (false, true)] {
             for (first_name, first) in CHANGES {
                 for (second_name, second) in CHANGES {
@@ -177,8 +180,8 @@ mod tests {
                         running.write(&key, "[1]").await.unwrap();
                         version = running.read(&key).await.unwrap().unwrap().version.unwrap();
                     }
-                    let entry = root.join(&shard).join(&file);
-                    let failing = if fails_in_root { root.clone() } else { root.join(&shard) };
+                    let entry = root.join(shard).join(file);
+                    let failing = if fails_in_root { root.clone() } else { root.join(shard) };
                     fail(&failing);
                     fail(&entry);
                     drop(first(&killed, &key, &version).await);
@@ -186,17 +189,14 @@ mod tests {
                     mend(&entry);
                     drop(second(&running, &key, &version).await);
                     let what = format!(
-                        "{format:?}: {second_name} after {first_name}, entry there: {there}, root: {fails_in_root}"
+                        "{layout:?}: {second_name} after {first_name}, entry there: {there}, root: {fails_in_root}"
                     );
-                    if root.join(&shard).exists() {
-                        assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(&shard)), "{what}");
+                    if root.join(shard).exists() {
+                        assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(shard)), "{what}");
                     }
                     assert!(!is_changed(&entry), "{what}: the file has not been synced");
-                    let now = super::disk::names(&root.join(&shard)).unwrap_or_default();
-                    assert!(
-                        after_power_cut(&root.join(&shard)) == now,
-                        "{what}: the disk has something else"
-                    );
+                    let now = super::disk::names(&root.join(shard)).unwrap_or_default();
+                    assert!(after_power_cut(&root.join(shard)) == now, "{what}: the disk has something else");
                     let above = after_power_cut(dir.path());
                     assert!(above.contains_key(std::ffi::OsStr::new("sessions")), "{what}: no directory");
                 }
@@ -257,7 +257,7 @@ mod tests {
         let root = dir.path().join("sessions");
         let storage = FileStorage::builder(&root).open().await.unwrap();
         let key = Key::new("chat7").unwrap();
-        let shard = root.join(BinaryFormat.path(&key).unwrap().shard);
+        let shard = root.join(SHARD);
         storage.write(&key, "1").await.unwrap();
         storage.close().await.unwrap();
         let storage = FileStorage::builder(&root).open().await.unwrap();
@@ -284,17 +284,16 @@ mod tests {
             let root = dir.path().join("sessions");
             let storage = FileStorage::builder(&root).values(values).sweep(None).open().await.unwrap();
             let key = Key::new("chat7").unwrap();
-            let format = FileStorage::builder("").values(values).format().unwrap();
-            let EntryPath { shard, file, .. } = format.path(&key).unwrap();
-            let shard = root.join(shard);
+            let file = if values == ValueFormat::Json { "chat7.json" } else { "chat7.larder" };
+            let shard = root.join(SHARD);
             for (name, change) in CHANGES {
                 storage.write(&key, "[1]").await.unwrap();
                 let version = storage.read(&key).await.unwrap().unwrap().version.unwrap();
                 fail(&shard);
-                fail(&shard.join(&file));
+                fail(&shard.join(file));
                 let failed = change(&storage, &key, &version).await;
                 mend(&shard);
-                mend(&shard.join(&file));
+                mend(&shard.join(file));
                 if let Some(error) = failed {
                     assert_eq!(error.outcome(), Outcome::Unknown, "{values:?}: {name}: {error}");
                 } else {

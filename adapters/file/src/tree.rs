@@ -1,68 +1,151 @@
-//! Entries on the file system: directories (shards) with a file for each entry. Takes no locks.
+//! A directory of entries: files in directories (shards), and the locks for them. Knows no format.
 
 use std::{
-    ffi::OsStr,
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
     fs::{self, OpenOptions},
     io,
     path::PathBuf,
 };
 
-use larder_core::{Error, ErrorKind, Expiry, Key, Result, clock::unix_millis};
+use larder_core::{Error, ErrorKind, Result};
 
 use crate::{
     data_dir::DataDir,
-    error::{self, corrupt, if_found, unchanged},
+    error::{self, if_found, unchanged},
     files,
-    format::{EntryFormat, EntryPath, FileName, not_a_key},
-    lock,
+    lock::{self, FileLock, Locks, ShardGuard},
 };
+
+/// The end of the names of files that are changed in place, too.
+pub(crate) const CHANGED_IN_PLACE: &str = ".larder";
 
 /// The directory of a storage with its entries.
 pub(crate) struct Tree {
     pub(crate) dir: DataDir,
-    pub(crate) format: &'static dyn EntryFormat,
+    pub(crate) locks: Locks,
     /// Whether a change is acknowledged only once it is on the disk.
     pub(crate) sync: bool,
+    /// Whether a directory of that name may hold entries.
+    pub(crate) is_shard: fn(&str) -> bool,
 }
 
-/// The file of an entry.
-pub(crate) struct Found {
-    pub(crate) at: EntryPath,
-    /// The key; `None` if it is in the file.
-    pub(crate) key: Option<Key>,
+/// Where an entry is: the directory, the file in it, and the lock for both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EntryPath {
+    pub(crate) shard: OsString,
+    pub(crate) file: OsString,
+    pub(crate) lock: usize,
 }
 
-/// The items in a directory, and an error for each item whose name Larder cannot hold.
-pub(crate) type Names<T> = (Vec<T>, Vec<Error>);
+impl EntryPath {
+    pub(crate) fn new(shard: impl Into<OsString>, file: impl Into<OsString>) -> Self {
+        let shard = shard.into();
+        let lock = lock::of_shard(&shard);
+        Self { shard, file: file.into(), lock }
+    }
+}
 
 impl Tree {
     pub(crate) fn path(&self, at: &EntryPath) -> PathBuf {
         self.dir.root.join(&at.shard).join(&at.file)
     }
 
-    /// Whether the entry in a file has not expired; `None` if there is no file. A damaged one has not: reading
-    /// it says what is wrong, deleting it helps.
-    pub(crate) fn is_alive(&self, at: &EntryPath) -> Result<Option<bool>> {
-        match self.format.peek(&self.path(at)) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(true)),
-            peeked => Ok(peeked?.map(|header| Expiry::until(header.deadline, unix_millis()).is_some())),
+    /// The shards.
+    pub(crate) fn shards(&self) -> Result<Vec<OsString>> {
+        self.dir.check()?;
+        let mut names = files::names(&self.dir.root).map_err(error::io)?;
+        names.retain(|name| (self.is_shard)(&name.to_string_lossy()));
+        Ok(names)
+    }
+
+    /// The names in a shard, while no change is under way: on some file systems a listing misses a name that
+    /// is replaced at the same time.
+    pub(crate) fn files(&self, shard: &OsStr) -> Result<Vec<OsString>> {
+        let index = lock::of_shard(shard);
+        loop {
+            let lock = self.locks.shared(index)?;
+            let names = self.names(shard)?;
+            // Without a lock there was no writer either, unless the first one has come just now.
+            if lock.is_some() || self.locks.shared(index)?.is_none() {
+                return Ok(names);
+            }
         }
     }
 
-    /// Replaces a file. It is on the disk once the shard has been [synced](Tree::sync_shard).
-    pub(crate) fn replace(&self, at: &EntryPath, head: &[u8], body: &[u8]) -> Result<()> {
-        let replace = || {
-            let temp = self.dir.temporary_file(at.lock);
-            files::replace(&temp, &self.path(at), self.dir.permissions, head, body, self.sync)
-        };
-        if if_found(replace()).map_err(unchanged)?.is_some() {
-            return Ok(());
+    fn names(&self, shard: &OsStr) -> Result<Vec<OsString>> {
+        match files::names(&self.dir.root.join(shard)) {
+            // A file of that name, or a directory that was removed a moment ago.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
+                Ok(Vec::new())
+            }
+            names => names.map_err(error::io),
         }
-        self.create_shard(&at.shard)?;
-        replace().map_err(error::io).map_err(unchanged)
     }
 
-    fn create_shard(&self, shard: &str) -> Result<()> {
+    /// Looks at a file without a lock. If it seems damaged, a touch may be changing it at this moment:
+    /// then looks again while no change is under way.
+    pub(crate) fn look<T>(&self, at: &EntryPath, look: impl Fn() -> Result<T>) -> Result<T> {
+        match look() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let _lock = self.locks.shared(at.lock)?;
+                look()
+            }
+            seen => seen,
+        }
+    }
+
+    /// Begins changes. Their answers are acknowledged and follow from what they find, so this first puts
+    /// earlier changes on the disk: a process may have been killed before it did so.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has been changed then.
+    pub(crate) fn begin<'g>(&'g self, guard: &'g mut ShardGuard) -> Result<Changes<'g>> {
+        let index = guard.index;
+        let lock = self.locks.exclusive(guard).map_err(Error::not_applied)?;
+        let synced = lock.0.metadata().is_ok_and(|metadata| metadata.len() == 1);
+        let mut changes = Changes { tree: self, lock, synced, failed: false, renamed: BTreeSet::new() };
+        if self.sync && !synced {
+            self.sync_all(index).map_err(Error::not_applied)?;
+            changes.mark_synced();
+        }
+        Ok(changes)
+    }
+
+    /// Removes a file; returns whether there was one. Does not note that this may not be on the disk.
+    pub(crate) fn remove(&self, at: &EntryPath) -> Result<bool> {
+        if_found(fs::remove_file(self.path(at))).map(|removed| removed.is_some()).map_err(unchanged)
+    }
+
+    /// Puts all names and files that share a lock on the disk. A touch that was killed may have changed a file
+    /// in place.
+    fn sync_all(&self, lock: usize) -> Result<()> {
+        self.dir.sync()?;
+        for shard in self.shards()?.iter().filter(|shard| lock::of_shard(shard) == lock) {
+            for file in self.names(shard)? {
+                let path = self.dir.root.join(shard).join(&file);
+                // A file that cannot be opened cannot be read either: no answer follows from it. Windows syncs
+                // only a file that is open for writing.
+                if file.as_encoded_bytes().ends_with(CHANGED_IN_PLACE.as_bytes())
+                    && path.is_file()
+                    && let Ok(file) = OpenOptions::new().read(true).write(cfg!(windows)).open(&path)
+                {
+                    files::sync_content(&file, &path).map_err(error::io)?;
+                }
+            }
+            self.sync_shard(shard)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the names in a shard on the disk.
+    fn sync_shard(&self, shard: &OsStr) -> Result<()> {
+        // There is no directory if nothing has ever been written there.
+        if_found(files::sync_directory(&self.dir.root.join(shard))).map(drop)
+    }
+
+    fn create_shard(&self, shard: &OsStr) -> Result<()> {
         self.dir.check()?;
         self.dir.create_hidden()?;
         let path = self.dir.root.join(shard);
@@ -72,118 +155,81 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Changes under a lock, which is held until this is dropped.
+///
+/// The lock's file says whether all changes made under it are on the disk, so that the next holder
+/// knows it also if this process is killed. It says so by its length, one byte if they are, since a
+/// full disk does not keep a file from becoming shorter. A new file is empty: nothing is known.
+pub(crate) struct Changes<'a> {
+    tree: &'a Tree,
+    lock: FileLock<&'a fs::File>,
+    /// What the lock's file says.
+    synced: bool,
+    /// Whether a change failed midway. Then it is not known which shards have to be synced.
+    failed: bool,
+    /// The shards in which names have changed.
+    renamed: BTreeSet<OsString>,
+}
+
+impl Changes<'_> {
+    /// Makes a change of a file in place, and of names in `renamed`. Notes before that it may not be on the
+    /// disk.
+    fn change<T>(&mut self, renamed: Option<&OsStr>, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.synced {
+            self.lock.0.set_len(0).map_err(error::io)?;
+            self.synced = false;
+        }
+        self.renamed.extend(renamed.map(OsStr::to_owned));
+        change().inspect_err(|_| self.failed = true)
+    }
+
+    /// Changes a file in place; `change` puts that on the disk, if need be.
+    pub(crate) fn in_place<T>(&mut self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.change(None, change)
+    }
+
+    /// Replaces a file, or makes it.
+    pub(crate) fn replace(&mut self, at: &EntryPath, content: &[u8]) -> Result<()> {
+        let Self { tree, .. } = *self;
+        let replace = || {
+            let temp = tree.dir.temporary_file(at.lock);
+            files::replace(&temp, &tree.path(at), tree.dir.permissions, content, tree.sync)
+        };
+        self.change(Some(&at.shard), || {
+            if if_found(replace()).map_err(unchanged)?.is_some() {
+                return Ok(());
+            }
+            tree.create_shard(&at.shard)?;
+            replace().map_err(error::io).map_err(unchanged)
+        })
+    }
 
     /// Removes a file; returns whether there was one.
-    pub(crate) fn remove(&self, at: &EntryPath) -> Result<bool> {
-        let removed = if_found(fs::remove_file(self.path(at))).map_err(unchanged)?;
-        if removed.is_none() {
-            self.dir.check()?;
+    pub(crate) fn remove(&mut self, at: &EntryPath) -> Result<bool> {
+        let tree = self.tree;
+        if if_found(fs::symlink_metadata(tree.path(at)))?.is_none() {
+            return tree.dir.check().map(|()| false);
         }
-        Ok(removed.is_some())
+        self.change(Some(&at.shard), || tree.remove(at))
     }
 
-    /// Puts the names in a shard on the disk.
-    pub(crate) fn sync_shard(&self, shard: &str) -> Result<()> {
-        // There is no directory if nothing has ever been written there.
-        if_found(files::sync_directory(&self.dir.root.join(shard))).map(drop)
-    }
-
-    /// Puts all names and files that share a lock on the disk.
-    pub(crate) fn sync(&self, lock: usize) -> Result<()> {
-        self.dir.sync()?;
-        for shard in self.shards()?.0.iter().filter(|shard| lock::of_shard(shard) == lock) {
-            self.sync_contents(shard)?;
-            self.sync_shard(shard)?;
+    /// Puts the changes on the disk, if so configured.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        if self.tree.sync {
+            let sync = |shard: &OsString| self.tree.sync_shard(shard);
+            self.renamed.iter().try_for_each(sync).map_err(Error::partly_applied)?;
+            self.mark_synced();
         }
         Ok(())
     }
 
-    /// Puts the contents of the files in a shard on the disk: a touch that was killed may have changed
-    /// one in place. Formats that do not do so never change a file that has its final name.
-    fn sync_contents(&self, shard: &str) -> Result<()> {
-        if !self.format.changes_in_place() {
-            return Ok(());
+    /// Notes that all changes made under this lock are on the disk, unless one has failed midway.
+    fn mark_synced(&mut self) {
+        // If it fails, the next holder syncs everything under the lock once more.
+        if !self.synced && !self.failed {
+            self.synced = self.lock.0.set_len(1).is_ok();
         }
-        for found in self.files(shard, "")?.0 {
-            let path = self.path(&found.at);
-            // A file that cannot be opened cannot be read either: no answer follows from it. Windows syncs only
-            // a file that is open for writing.
-            if path.is_file()
-                && let Ok(file) = OpenOptions::new().read(true).write(cfg!(windows)).open(&path)
-            {
-                files::sync_content(&file, &path).map_err(error::io)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The shards.
-    pub(crate) fn shards(&self) -> Result<Names<String>> {
-        self.dir.check()?;
-        let (mut shards, mut refused) = Names::default();
-        let plain = self.format.has_plain_names();
-        for name in files::names(&self.dir.root).map_err(error::io)? {
-            match name.into_string() {
-                Ok(name) if self.format.is_shard(&name) => shards.push(name),
-                Err(name) if plain && self.format.is_shard(&name.to_string_lossy()) => {
-                    let error = not_a_key("its directory's name is not UTF-8");
-                    refused.push(error.with_stored_name(name.as_encoded_bytes()));
-                }
-                _ => {}
-            }
-        }
-        Ok((shards, refused))
-    }
-
-    /// The files in a shard, without those whose name says that their key does not begin with `prefix`.
-    pub(crate) fn files(&self, shard: &str, prefix: &str) -> Result<Names<Found>> {
-        let (mut files, mut refused) = Names::default();
-        let names = match files::names(&self.dir.root.join(shard)) {
-            // A file of that name, or a directory that was removed a moment ago.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
-                return Ok((files, refused));
-            }
-            names => names.map_err(error::io)?,
-        };
-        let begins = |found: &Found| found.key.as_ref().is_none_or(|key| key.as_str().starts_with(prefix));
-        for name in names {
-            let bytes = name.as_encoded_bytes();
-            match self.found(shard, &name) {
-                Ok(found) => files.extend(found.filter(begins)),
-                Err(error) if !self.format.has_plain_names() || bytes.starts_with(prefix.as_bytes()) => {
-                    refused.push(error.with_stored_name(bytes));
-                }
-                Err(_) => {}
-            }
-        }
-        Ok((files, refused))
-    }
-
-    /// The file of that name; `None` if it is not an entry's.
-    fn found(&self, shard: &str, name: &OsStr) -> Result<Option<Found>> {
-        let stem = name.as_encoded_bytes().strip_suffix(self.format.extension().as_bytes());
-        let Some(stem) = stem.filter(|stem| !stem.is_empty()) else {
-            return Ok(None);
-        };
-        let stem = str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8"))?;
-        let key = match self.format.parse(shard, stem)? {
-            Some(FileName::Key(key)) => Some(key),
-            Some(FileName::Digest) => None,
-            None => return Ok(None),
-        };
-        Ok(Some(Found { at: EntryPath::new(shard, name.to_string_lossy().into_owned()), key }))
-    }
-
-    /// The key of an entry, from its file if need be; `None` if there is no entry (any more).
-    pub(crate) fn key(&self, found: &Found) -> Result<Option<Key>> {
-        if found.key.is_some() {
-            return Ok(found.key.clone());
-        }
-        let Some(header) = self.format.peek(&self.path(&found.at))? else {
-            return Ok(None);
-        };
-        let belongs = |key: &Key| self.format.path(key).is_ok_and(|path| path == found.at);
-        let key = header.key.filter(belongs);
-        key.map(Some).ok_or_else(|| corrupt("a file in the directory holds an entry that belongs elsewhere"))
     }
 }

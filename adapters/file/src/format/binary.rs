@@ -27,10 +27,11 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use larder_core::{Info, Key, Purge, Result, Version, Versions, unique};
 
-use super::entry::{Encoded, EntryFormat, Stored};
+use super::entry::{EntryFormat, Stored};
 use crate::{
     error::{self, corrupt},
     files,
+    tree::CHANGED_IN_PLACE,
 };
 
 /// Larder's own layout, with values of any bytes.
@@ -57,30 +58,25 @@ impl EntryFormat for BinaryFormat {
             .with_sharing()
     }
 
-    fn marker(&self) -> Option<&'static str> {
-        Some("bytes")
+    fn name(&self) -> &'static str {
+        "bytes"
     }
 
     fn extension(&self) -> &'static str {
-        ".larder"
+        CHANGED_IN_PLACE
     }
 
-    fn changes_in_place(&self) -> bool {
-        true
-    }
-
-    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)> {
         let token = unique::id64();
-        let head = encode(key, token, deadline, value);
-        Ok(Encoded { head, body: value.clone(), version: Version::from_token(token) })
+        Ok((encode(key, token, deadline, value), Version::from_token(token)))
     }
 
-    fn read(&self, path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>> {
+    fn read(&self, path: &Path, value: bool) -> Result<Option<(Key, Stored)>> {
         let read = files::read_start(path, if value { usize::MAX } else { HEAD })?;
         read.map(|(bytes, length)| decode(&bytes, length, value)).transpose()
     }
 
-    fn touch(&self, path: &Path, _: &Key, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
+    fn touch(&self, path: &Path, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>> {
         let mut file = OpenOptions::new().write(true).open(path).map_err(error::io)?;
         let mut change = || -> io::Result<()> {
             file.seek(SeekFrom::Start(EXPIRY))?;
@@ -93,22 +89,23 @@ impl EntryFormat for BinaryFormat {
     }
 }
 
-/// The head of a file for `value`.
+/// The file of an entry.
 fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
-    let mut head = Vec::with_capacity(FIXED + key.len());
-    head.put_slice(MAGIC);
-    head.put_slice(&[FORMAT, 0]);
-    head.put_u64_le(token);
-    head.put_u64_le(value.len() as u64);
+    let mut file = Vec::with_capacity(FIXED + key.len() + value.len());
+    file.put_slice(MAGIC);
+    file.put_slice(&[FORMAT, 0]);
+    file.put_u64_le(token);
+    file.put_u64_le(value.len() as u64);
     // A key has at most 512 bytes.
-    head.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
-    head.put_u16_le(0);
-    head.put_u32_le(crc32fast::hash(value));
-    head.put_u32_le(head_sum(&head, key));
-    head.put_slice(&encode_expiry(deadline));
-    head.put_slice(key);
-    head
+    file.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    file.put_u16_le(0);
+    file.put_u32_le(crc32fast::hash(value));
+    file.put_u32_le(head_sum(&file, key));
+    file.put_slice(&encode_expiry(deadline));
+    file.put_slice(key);
+    file.put_slice(value);
+    file
 }
 
 fn head_sum(fixed: &[u8], key: &[u8]) -> u32 {
@@ -126,7 +123,7 @@ fn encode_expiry(deadline: Option<i64>) -> Vec<u8> {
 
 /// Reads the key and the entry from the beginning of a file of `length` bytes; from all of it if the `value` is
 /// wanted. Without the value this checks that the file has the right length, and does not look at the value.
-fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Option<Key>, Stored)> {
+fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Key, Stored)> {
     let ends_early = || corrupt("the entry's file ends within its head");
     if !bytes.starts_with(MAGIC) && !MAGIC.starts_with(bytes) {
         return Err(corrupt("the file under the entry's name was not written by Larder"));
@@ -154,16 +151,13 @@ fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Option<Key>, Store
     if Some(length) != value_length.checked_add(start as u64) {
         return Err(corrupt("the entry's file does not have the length that its head says"));
     }
-    let key = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-    let key = key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?;
-    if !value {
-        return Ok((Some(key), Stored { value: Bytes::new(), version, deadline }));
-    }
-    let value = bytes.slice(start..);
-    if value.len() as u64 != value_length || crc32fast::hash(&value) != value_sum {
+    if value && (bytes.len() as u64 != length || crc32fast::hash(&bytes[start..]) != value_sum) {
         return Err(corrupt("the value in the entry's file is damaged"));
     }
-    Ok((Some(key), Stored { value, version, deadline }))
+    let key = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
+    let key = key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?;
+    let value = if value { bytes.slice(start..) } else { Bytes::new() };
+    Ok((key, Stored { value, version, deadline }))
 }
 
 #[cfg(test)]
@@ -181,11 +175,11 @@ mod tests {
     fn file(deadline: Option<i64>, value: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        fs::write(&path, [&encode(&key(), 77, deadline, value)[..], value].concat()).unwrap();
+        fs::write(&path, encode(&key(), 77, deadline, value)).unwrap();
         (dir, path)
     }
 
-    fn read(path: &Path, value: bool) -> Result<Option<(Option<Key>, Stored)>> {
+    fn read(path: &Path, value: bool) -> Result<Option<(Key, Stored)>> {
         BinaryFormat.read(path, value)
     }
 
@@ -196,7 +190,7 @@ mod tests {
             let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let (_dir, path) = file(Some(123), &value);
             let (found, stored) = read(&path, true).unwrap().unwrap();
-            assert_eq!((found, stored.version), (Some(key()), Version::from_token(77)));
+            assert_eq!((found, stored.version), (key(), Version::from_token(77)));
             assert_eq!(stored.value, value);
             assert_eq!(stored.deadline, Some(123));
             assert_eq!(read(&path, false).unwrap().unwrap().1.version, Version::from_token(77));
@@ -206,12 +200,12 @@ mod tests {
     #[test]
     fn touch_changes_the_expiry_alone() {
         let (_dir, path) = file(Some(123), b"value");
-        assert!(BinaryFormat.touch(&path, &key(), Some(456), true).unwrap().is_none());
+        assert!(BinaryFormat.touch(&path, Some(456), true).unwrap().is_none());
         let (_, stored) = read(&path, true).unwrap().unwrap();
         assert_eq!((stored.deadline, &stored.value[..]), (Some(456), &b"value"[..]));
-        assert!(BinaryFormat.touch(&path, &key(), None, false).unwrap().is_none());
+        assert!(BinaryFormat.touch(&path, None, false).unwrap().is_none());
         assert_eq!(read(&path, false).unwrap().unwrap().1.deadline, None);
-        assert!(BinaryFormat.touch(&path, &key(), Some(-5), false).unwrap().is_none());
+        assert!(BinaryFormat.touch(&path, Some(-5), false).unwrap().is_none());
         assert_eq!(read(&path, false).unwrap().unwrap().1.deadline, Some(1));
     }
 

@@ -17,7 +17,6 @@
 
 use std::{borrow::Cow, fs, path::Path};
 
-use bytes::Bytes;
 use larder_core::{Info, Key, Result, Values, Version, unique};
 use larder_kit::check_json;
 use serde::Deserialize;
@@ -25,7 +24,7 @@ use serde_json::value::RawValue;
 
 use super::{
     binary::BinaryFormat,
-    entry::{Encoded, EntryFormat, Header, Stored},
+    entry::{EntryFormat, Stored},
     json_text,
 };
 use crate::{
@@ -60,45 +59,44 @@ impl EntryFormat for JsonFormat {
         BinaryFormat.info().with_values(Values::JsonText)
     }
 
-    fn marker(&self) -> Option<&'static str> {
-        Some("json")
+    fn name(&self) -> &'static str {
+        "json"
     }
 
     fn extension(&self) -> &'static str {
         ".json"
     }
 
-    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)> {
         check_json(value)?;
         let token = unique::id64();
-        let compact = json_text::compact(value);
-        let head = encode(key, token, deadline, &compact);
-        Ok(Encoded { head, body: Bytes::new(), version: version(token, &compact) })
+        let value = json_text::compact(value);
+        Ok((encode(key, token, deadline, &value), version(token, &value)))
     }
 
-    fn read(&self, path: &Path, _: bool) -> Result<Option<(Option<Key>, Stored)>> {
+    fn read(&self, path: &Path, _: bool) -> Result<Option<(Key, Stored)>> {
         files::read(path)?.map(|text| decode(&text)).transpose()
     }
 
     /// From the beginning of the file if key and expiry are there, where Larder writes them; people may
     /// have moved them behind the value.
-    fn peek(&self, path: &Path) -> Result<Option<Header>> {
+    fn peek(&self, path: &Path) -> Result<Option<(Key, Option<i64>)>> {
         let Some((start, _)) = files::read_start(path, HEAD)? else {
             return Ok(None);
         };
         let end = start.windows(VALUE.len()).position(|text| text == VALUE);
         let head = end.and_then(|end| serde_json::from_slice(&[&start[..end], b"}"].concat()).ok());
         if let Some(Head { key, expires_at }) = head {
-            return Ok(Some(Header { key: Some(parse_key(&key)?), deadline: expires_at }));
+            return Ok(Some((parse_key(&key)?, expires_at)));
         }
-        Ok(self.read(path, false)?.map(|(key, stored)| Header { key, deadline: stored.deadline }))
+        Ok(self.read(path, false)?.map(|(key, stored)| (key, stored.deadline)))
     }
 
-    fn touch(&self, path: &Path, key: &Key, deadline: Option<i64>, _: bool) -> Result<Option<Vec<u8>>> {
+    fn touch(&self, path: &Path, deadline: Option<i64>, _: bool) -> Result<Option<Vec<u8>>> {
         let text = fs::read(path).map_err(error::io)?;
-        let envelope = parse(&text)?;
-        let value = json_text::compact(envelope.value.get().as_bytes());
-        Ok(Some(encode(key, token(&envelope.version)?, deadline, &value)))
+        let Envelope { key, version, value, .. } = parse(&text)?;
+        let value = json_text::compact(value.get().as_bytes());
+        Ok(Some(encode(&parse_key(&key)?, token(&version)?, deadline, &value)))
     }
 }
 
@@ -138,12 +136,12 @@ fn token(text: &str) -> Result<u64> {
         .map_err(|_| corrupt("`version` in the entry's file is not 16 hexadecimal digits"))
 }
 
-fn decode(text: &[u8]) -> Result<(Option<Key>, Stored)> {
+fn decode(text: &[u8]) -> Result<(Key, Stored)> {
     let envelope = parse(text)?;
     let value = json_text::compact(envelope.value.get().as_bytes()).into_owned();
     let version = version(token(&envelope.version)?, &value);
     let stored = Stored { value: value.into(), version, deadline: envelope.expires_at };
-    Ok((Some(parse_key(&envelope.key)?), stored))
+    Ok((parse_key(&envelope.key)?, stored))
 }
 
 /// # Errors
@@ -182,7 +180,7 @@ mod tests {
              \t\"value\": {\n\t\t\"a\": [\n\t\t\t1.50,\n\t\t\t\"x y\"\n\t\t]\n\t}\n}"
         );
         let (found, stored) = decode(&text).unwrap();
-        assert_eq!(found, Some(key()));
+        assert_eq!(found, key());
         assert_eq!(&stored.value[..], b"{\"a\":[1.50,\"x y\"]}");
         assert_eq!(stored.deadline, Some(1_795_310_512_273));
         assert_eq!(stored.version, version(0xc0ffee, &stored.value));
@@ -214,16 +212,6 @@ mod tests {
     }
 
     #[test]
-    fn entry_of_another_key_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
-        fs::write(&path, encode(&key(), 1, None, b"{\"a\":1}")).unwrap();
-        assert!(JsonFormat.load(&path, &key(), true).unwrap().is_some());
-        let other = Key::new("other").unwrap();
-        assert_eq!(JsonFormat.load(&path, &other, true).unwrap_err().kind(), ErrorKind::Corrupt);
-    }
-
-    #[test]
     fn peek_needs_the_head_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.json");
@@ -235,13 +223,11 @@ mod tests {
             // The rest is not read.
             text.truncate(HEAD);
             fs::write(&path, &text).unwrap();
-            let header = JsonFormat.peek(&path).unwrap().unwrap();
-            assert_eq!((header.key, header.deadline), (Some(key), Some(5)));
+            assert_eq!(JsonFormat.peek(&path).unwrap().unwrap(), (key, Some(5)));
         }
         // Edited by hand: the value first, and no expiry.
         fs::write(&path, format!("{{\"value\":{value},\"key\":\"k\"}}")).unwrap();
-        let header = JsonFormat.peek(&path).unwrap().unwrap();
-        assert_eq!((header.key, header.deadline), (Some(Key::new("k").unwrap()), None));
+        assert_eq!(JsonFormat.peek(&path).unwrap().unwrap(), (Key::new("k").unwrap(), None));
         fs::write(&path, "{\"value\":1").unwrap();
         assert_eq!(JsonFormat.peek(&path).unwrap_err().kind(), ErrorKind::Corrupt);
     }

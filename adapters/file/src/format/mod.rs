@@ -1,16 +1,13 @@
-//! The formats in which a directory holds entries.
+//! The formats of entries in Larder's own layout.
 
 mod binary;
 mod entry;
-mod grammy;
 mod json;
 pub(crate) mod json_text;
-mod name;
+pub(crate) mod name;
 
 pub(crate) use self::{
     binary::BinaryFormat,
-    entry::{EntryFormat, EntryPath, Stored},
-    grammy::GrammyFormat,
+    entry::{EntryFormat, Stored},
     json::JsonFormat,
-    name::{FileName, not_a_key},
 };

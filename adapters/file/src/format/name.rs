@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 const MAX_STEM: usize = 128;
 
 /// The first character of a digest. No encoded key begins with it.
-const DIGEST_MARK: char = '#';
+const DIGEST_MARK: u8 = b'#';
 
 /// Names that Windows gives to devices, whatever extension follows.
 const DEVICES: [&str; 5] = ["con", "prn", "aux", "nul", "clock"];
@@ -30,13 +30,13 @@ pub(crate) enum FileName {
 }
 
 /// The directory for a key: one of 256, by checksum.
-pub(super) fn shard(key: &Key) -> String {
+pub(crate) fn shard(key: &Key) -> String {
     // Only the lowest byte: a spread is wanted, not a fingerprint.
     format!("{:02x}", crc32fast::hash(key.as_bytes()).to_le_bytes()[0])
 }
 
 /// Whether a directory of that name may hold entries.
-pub(super) fn is_shard(name: &str) -> bool {
+pub(crate) fn is_shard(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(is_digit)
 }
 
@@ -45,7 +45,7 @@ fn is_digit(byte: u8) -> bool {
 }
 
 /// The file's name for a key, without its extension.
-pub(super) fn stem(key: &Key) -> String {
+pub(crate) fn stem(key: &Key) -> String {
     let encoded = encode(key.as_str());
     if encoded.len() <= MAX_STEM { encoded } else { digest(key) }
 }
@@ -56,18 +56,20 @@ pub(super) fn stem(key: &Key) -> String {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidKey`] if it stands for something that cannot be a key.
-pub(super) fn parse(stem: &str) -> Result<Option<FileName>> {
-    if let Some(digest) = stem.strip_prefix(DIGEST_MARK) {
-        return Ok((digest.len() == 64 && digest.bytes().all(is_digit)).then_some(FileName::Digest));
-    }
-    // A hidden file, such as an editor's.
-    if stem.starts_with('.') {
-        return Ok(None);
+pub(crate) fn parse(stem: &[u8]) -> Result<Option<FileName>> {
+    match stem {
+        // A hidden file, such as an editor's.
+        [] | [b'.', ..] => return Ok(None),
+        [DIGEST_MARK, digest @ ..] => {
+            let is_digest = digest.len() == 64 && digest.iter().copied().all(is_digit);
+            return Ok(is_digest.then_some(FileName::Digest));
+        }
+        _ => {}
     }
     let text = decode(stem).ok_or_else(|| not_a_key("it does not decode to UTF-8"))?;
     let key = Key::new(text).map_err(|error| not_a_key(error.message()))?;
     // There is one name per key: `%61` and `A` are names of nothing.
-    Ok((self::stem(&key) == stem).then_some(FileName::Key(key)))
+    Ok((self::stem(&key).as_bytes() == stem).then_some(FileName::Key(key)))
 }
 
 /// The name of a file is not that of a key.
@@ -102,20 +104,20 @@ fn is_device(key: &str) -> bool {
     DEVICES.contains(&base) || numbered("com") || numbered("lpt")
 }
 
-fn decode(stem: &str) -> Option<String> {
-    let mut parts = stem.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
+fn decode(stem: &[u8]) -> Option<String> {
+    let mut parts = stem.split(|byte| *byte == b'%');
+    let mut bytes = parts.next()?.to_vec();
     for part in parts {
         let (digits, plain) = part.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend_from_slice(plain.as_bytes());
+        bytes.push(u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?);
+        bytes.extend_from_slice(plain);
     }
     String::from_utf8(bytes).ok()
 }
 
 fn digest(key: &Key) -> String {
     let digits: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{DIGEST_MARK}{digits}")
+    format!("{}{digits}", char::from(DIGEST_MARK))
 }
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ mod tests {
             ("a.", "a."),
         ] {
             assert_eq!(stem(&key(text)), name);
-            assert_eq!(parse(name).unwrap(), Some(FileName::Key(key(text))));
+            assert_eq!(parse(name.as_bytes()).unwrap(), Some(FileName::Key(key(text))));
         }
     }
 
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(stem(&key(&longest)), longest);
         let name = stem(&key(&format!("{longest}a")));
         assert_eq!(name.len(), 65);
-        assert_eq!(parse(&name).unwrap(), Some(FileName::Digest));
+        assert_eq!(parse(name.as_bytes()).unwrap(), Some(FileName::Digest));
         // 512 bytes, each of which would take three.
         assert_eq!(stem(&key(&"é".repeat(256))).len(), 65);
     }
@@ -175,12 +177,12 @@ mod tests {
     #[test]
     fn other_names_are_not_entries() {
         for name in ["%61", "A", "é", "a b", "#12", "con", "#", "..", ".a", "a/b"] {
-            assert_eq!(parse(name).unwrap(), None, "{name}");
+            assert_eq!(parse(name.as_bytes()).unwrap(), None, "{name}");
         }
-        assert_eq!(parse(&"a".repeat(MAX_STEM + 1)).unwrap(), None);
+        assert_eq!(parse("a".repeat(MAX_STEM + 1).as_bytes()).unwrap(), None);
         let too_long = "a".repeat(Key::MAX_BYTES + 1);
         for name in ["%", "%4", "%zz", "%ff", "%0a", "a%7f", &too_long] {
-            assert_eq!(parse(name).unwrap_err().kind(), ErrorKind::InvalidKey, "{name}");
+            assert_eq!(parse(name.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidKey, "{name}");
         }
     }
 
@@ -200,7 +202,7 @@ mod tests {
             prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()));
             prop_assert!(!name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|', '~']));
             prop_assert!(!name.starts_with('.') && !is_device(&name));
-            match parse(&name).unwrap() {
+            match parse(name.as_bytes()).unwrap() {
                 Some(FileName::Key(found)) => prop_assert_eq!(found, key),
                 other => prop_assert!(other == Some(FileName::Digest) && name.starts_with('#')),
             }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     data_dir::DataDir,
-    directory::Directory,
     error::{self, configuration, corrupt},
     files,
-    lock::{COUNT, Locks},
+    lock::COUNT,
+    tree::Tree,
 };
 
 /// The layout that this crate writes, and its version.
@@ -26,49 +26,42 @@ struct Marker {
 }
 
 /// Opens the directory: creates what is missing, and removes what killed processes left behind. A
-/// directory that may only be read opens too, if it is there. With `existing` this only checks that the
-/// directory is there and has this format, and changes nothing.
-pub(crate) fn open(directory: &Directory, existing: bool) -> Result<()> {
-    let dir = &directory.tree.dir;
-    if !dir.exists()? {
-        if existing {
+/// directory that may only be read opens too, if it is there. With `existing` this changes nothing. `check`
+/// looks at what is in the directory.
+pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce() -> Result<()>) -> Result<()> {
+    let dir = &tree.dir;
+    match error::if_found(fs::metadata(&dir.root))? {
+        Some(metadata) if metadata.is_dir() => {}
+        Some(_) => {
+            return Err(configuration(
+                "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
+            ));
+        }
+        None if existing => {
             return Err(configuration("there is no directory at this path; check the path"));
         }
-        dir.permissions.create_directories(&dir.root).map_err(error::io)?;
+        None => dir.permissions.create_directories(&dir.root).map_err(error::io)?,
     }
-    match directory.tree.format.marker() {
-        None => check_grammy(directory)?,
-        Some(values) if is_marked(dir, values)? => {}
-        Some(values) if !existing => mark(directory, values)?,
-        Some(_) => {
-            return Err(configuration("the directory is empty, so it is not a storage; check the path"));
-        }
-    }
+    check()?;
     if !existing {
         if !dir.locks().exists() {
             // The first write makes the locks, after it has synced the directories above.
             files::sync_above(&dir.root);
         }
-        remove_leftovers(dir, &directory.locks);
+        remove_leftovers(tree);
     }
     Ok(())
 }
 
-/// Refuses a directory that has no entry in grammY's layout, but something else.
-fn check_grammy(directory: &Directory) -> Result<()> {
-    let dir = &directory.tree.dir;
-    if dir.marker().exists() {
-        return Err(configuration("the directory has Larder's own layout; leave `layout=grammy` out"));
-    }
-    let names = dir.names()?;
-    let is_shard = |name: &str| directory.tree.format.is_shard(name);
-    if names.is_empty() || names.iter().filter_map(|name| name.to_str()).any(is_shard) {
+/// Checks that the directory holds such values, or marks it so if it is empty.
+pub(crate) fn check_or_mark(tree: &Tree, values: &str, existing: bool) -> Result<()> {
+    if is_marked(&tree.dir, values)? {
         return Ok(());
     }
-    Err(configuration(
-        "the directory holds files, and none where grammY's file storage puts them; name its directory, an empty \
-         one or a new one",
-    ))
+    if existing {
+        return Err(configuration("the directory is empty, so it is not a storage; check the path"));
+    }
+    mark(tree, values)
 }
 
 /// Whether the directory has a marker, which must say that it holds such values. A directory without one must
@@ -100,28 +93,29 @@ fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn mark(directory: &Directory, values: &str) -> Result<()> {
-    let dir = &directory.tree.dir;
+fn mark(tree: &Tree, values: &str) -> Result<()> {
+    let dir = &tree.dir;
     // Before there is a marker: one that is there says that this has been done.
     files::sync_above(&dir.root);
     // Not through `DataDir::check`, which asks for the marker.
     dir.create_hidden()?;
-    let _lock = directory.locks.setup()?;
+    let _lock = tree.locks.setup()?;
     // Another process may have been faster.
     if is_marked(dir, values)? {
         return Ok(());
     }
     let marker = Marker { layout: LAYOUT.to_owned(), version: VERSION, values: values.to_owned() };
-    let text = serde_json::to_vec(&marker).unwrap_or_default();
+    let mut text = serde_json::to_vec(&marker).unwrap_or_default();
+    text.push(b'\n');
     // On the disk before any entry is: a directory with entries and no marker would be refused.
-    files::replace(&dir.temporary_file(COUNT), &dir.marker(), dir.permissions, &text, b"\n", true)
+    files::replace(&dir.temporary_file(COUNT), &dir.marker(), dir.permissions, &text, true)
         .map_err(error::io)?;
     dir.sync()
 }
 
 /// Removes temporary files of killed processes. A process that writes one holds the lock that the name
 /// says, from before the file is created until it has its final name.
-fn remove_leftovers(dir: &DataDir, locks: &Locks) {
+fn remove_leftovers(Tree { dir, locks, .. }: &Tree) {
     // Nothing depends on it, and the directory may be read-only: errors are for the next time.
     for name in files::names(&dir.temporary()).unwrap_or_default() {
         let lock = name.to_str().and_then(|name| usize::from_str_radix(name.split('-').next()?, 16).ok());

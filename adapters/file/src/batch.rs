@@ -1,0 +1,118 @@
+//! Several keys in one call.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use larder_core::{
+    Applied, Bytes, Change, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written,
+};
+use larder_kit::side_by_side;
+
+use crate::{
+    entries::{Entries, PARALLEL, locked},
+    error::blocking,
+    lock::ShardGuard,
+    tree::EntryPath,
+};
+
+/// How many files are read in one go.
+const READ_CHUNK: usize = 256;
+
+/// Reads entries, without a touch. Takes no lock.
+pub(crate) async fn read_many<E: Entries>(
+    entries: &Arc<E>,
+    keys: &[Key],
+    options: &ReadOptions,
+) -> Vec<Result<Option<Record>>> {
+    let mut results = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(READ_CHUNK) {
+        let (entries, chunk, options) = (Arc::clone(entries), keys.to_vec(), *options);
+        let read = move |key: &Key| {
+            let at = entries.path(key)?;
+            entries.tree().look(&at, || entries.read(&at, key, &options))
+        };
+        let read = blocking(move || Ok(chunk.iter().map(read).collect::<Vec<_>>())).await;
+        results.extend(read.unwrap_or_else(|error| vec![Err(error); keys.len()]));
+    }
+    results
+}
+
+/// Reads one entry, without a touch.
+pub(crate) async fn read<E: Entries>(
+    entries: &Arc<E>,
+    key: &Key,
+    options: &ReadOptions,
+) -> Result<Option<Record>> {
+    read_many(entries, std::slice::from_ref(key), options).await.swap_remove(0)
+}
+
+/// Makes changes, those that share a lock together, as they share the wait for the disk; those of one key do.
+pub(crate) async fn apply<E: Entries>(entries: &Arc<E>, changes: Vec<Change>) -> Vec<Result<Applied>> {
+    let mut results = Vec::with_capacity(changes.len());
+    // By lock: the places of the changes in the batch, and the changes.
+    let mut groups: BTreeMap<usize, (Vec<_>, Vec<_>)> = BTreeMap::new();
+    for (place, change) in changes.into_iter().enumerate() {
+        match entries.path(&change.key) {
+            Ok(at) => {
+                let (places, group) = groups.entry(at.lock).or_default();
+                places.push(place);
+                group.push((at, change));
+            }
+            Err(error) => results.push((place, Err(error))),
+        }
+    }
+    let apply = |(lock, (places, group)): (usize, (Vec<usize>, Vec<_>))| {
+        (places, locked(entries, lock, move |entries, guard| apply_group(entries, guard, &group)))
+    };
+    let (places, calls): (Vec<_>, Vec<_>) = groups.into_iter().map(apply).unzip();
+    for (places, applied) in places.into_iter().zip(side_by_side(calls, PARALLEL).await) {
+        let applied = applied.unwrap_or_else(|error| vec![Err(error); places.len()]);
+        results.extend(places.into_iter().zip(applied));
+    }
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Makes changes that share a lock, in their order; one result per change.
+fn apply_group<E: Entries>(
+    entries: &E,
+    guard: &mut ShardGuard,
+    group: &[(EntryPath, Change)],
+) -> Result<Vec<Result<Applied>>> {
+    let mut changes = entries.tree().begin(guard)?;
+    let mut results: Vec<Result<Applied>> = Vec::with_capacity(group.len());
+    for (at, change) in group {
+        let gone = results.last().and_then(|last| last.as_ref().err()?.unsent());
+        results.push(gone.map_or_else(|| entries.change(&mut changes, at, change), Err));
+    }
+    if let Err(error) = changes.commit() {
+        for result in results.iter_mut().filter(|result| result.is_ok()) {
+            *result = Err(error.clone());
+        }
+    }
+    Ok(results)
+}
+
+/// Writes one entry.
+pub(crate) async fn write(
+    storage: &impl Storage,
+    key: &Key,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<Written> {
+    let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+    match apply_one(storage, change).await? {
+        Applied::Put(written) => Ok(written),
+        Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
+    }
+}
+
+/// Deletes one entry.
+pub(crate) async fn delete(storage: &impl Storage, key: &Key, options: &DeleteOptions) -> Result<bool> {
+    let change = Change::delete(key.clone()).on(options.condition.clone());
+    Ok(apply_one(storage, change).await? == Applied::Deleted(true))
+}
+
+/// Makes one change.
+pub(crate) async fn apply_one(storage: &impl Storage, change: Change) -> Result<Applied> {
+    storage.apply(vec![change]).await.swap_remove(0)
+}

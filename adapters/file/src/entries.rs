@@ -1,0 +1,139 @@
+//! Entries in a directory, in whatever layout, and what the storages on them share.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    sync::Arc,
+};
+
+use larder_core::{Applied, Change, ErrorKind, Key, ReadOptions, Record, Result};
+use larder_kit::side_by_side;
+
+use crate::{
+    error::blocking,
+    lock::{self, ShardGuard},
+    tree::{Changes, EntryPath, Tree},
+};
+
+/// How many locks are taken at a time for one operation: their waits for the disk overlap.
+pub(crate) const PARALLEL: usize = 8;
+
+/// How many entries are deleted while other processes wait.
+pub(crate) const PAGE: usize = 256;
+
+/// The file of an entry.
+pub(crate) struct Found {
+    pub(crate) at: EntryPath,
+    /// The key; `None` if it is in the file.
+    pub(crate) key: Option<Key>,
+}
+
+/// Entries in a layout. The methods block the thread.
+pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
+    fn tree(&self) -> &Tree;
+
+    /// Where the entry for `key` is.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](ErrorKind::InvalidKey) if the layout cannot hold the key.
+    fn path(&self, key: &Key) -> Result<EntryPath>;
+
+    /// The file of that name; `None` if it is not an entry's, or if its name says that the key does not begin
+    /// with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`](ErrorKind::InvalidKey) for an entry's file whose key Larder cannot hold.
+    fn found(&self, shard: &OsStr, name: &OsStr, prefix: &str) -> Result<Option<Found>>;
+
+    /// The key of an entry, from its file if need be; `None` if there is no entry (any more).
+    fn key(&self, found: &Found) -> Result<Option<Key>> {
+        Ok(found.key.clone())
+    }
+
+    /// Whether there is an entry that has not expired. A damaged one has not: reading it says what is wrong,
+    /// deleting it helps.
+    fn is_alive(&self, at: &EntryPath) -> Result<bool>;
+
+    /// Reads the entry for `key`, without a touch.
+    fn read(&self, at: &EntryPath, key: &Key, options: &ReadOptions) -> Result<Option<Record>>;
+
+    /// Makes a change.
+    fn change(&self, changes: &mut Changes<'_>, at: &EntryPath, change: &Change) -> Result<Applied>;
+
+    /// Deletes an entry; returns whether there was one.
+    fn delete(&self, changes: &mut Changes<'_>, at: &EntryPath) -> Result<bool> {
+        let alive = self.is_alive(at)?;
+        Ok(changes.remove(at)? && alive)
+    }
+
+    /// The files in a shard, without those whose name says that their key does not begin with `prefix`, and an
+    /// error for each file whose name Larder cannot hold.
+    fn files(&self, shard: &OsStr, prefix: &str) -> Result<Vec<Result<Found>>> {
+        let names = self.tree().files(shard)?;
+        Ok(names.iter().filter_map(|name| self.found(shard, name, prefix).transpose()).collect())
+    }
+
+    /// Deletes the entries in a shard whose keys begin with `prefix`; returns how many.
+    fn clear_shard(&self, guard: &mut ShardGuard, shard: &OsStr, prefix: &str) -> Result<u64> {
+        let files: Vec<_> = self.files(shard, prefix)?.into_iter().flatten().collect();
+        let mut deleted = 0;
+        // A shard without entries is one page too: that they are gone may not be on the disk yet.
+        for page in files.chunks(PAGE).chain(files.is_empty().then_some(&[][..])) {
+            let mut changes = self.tree().begin(guard)?;
+            for found in page {
+                // One that cannot be read has no known prefix.
+                let begins = || match self.key(found) {
+                    Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+                    key => Ok(key.ok().flatten().is_some_and(|key| key.as_str().starts_with(prefix))),
+                };
+                if prefix.is_empty() || begins()? {
+                    deleted += u64::from(self.delete(&mut changes, &found.at)?);
+                }
+            }
+            changes.commit()?;
+        }
+        Ok(deleted)
+    }
+}
+
+/// Runs `work` with the guard of a lock. It runs to its end, and lets the next task have the guard, also if
+/// the future is dropped.
+pub(crate) async fn locked<E, T, F>(entries: &Arc<E>, lock: usize, work: F) -> Result<T>
+where
+    E: Entries,
+    T: Send + 'static,
+    F: FnOnce(&E, &mut ShardGuard) -> Result<T> + Send + 'static,
+{
+    let mut guard = entries.tree().locks.guard(lock).await?;
+    let entries = Arc::clone(entries);
+    blocking(move || work(&entries, &mut guard)).await
+}
+
+/// Does `work` in every shard and adds up the results.
+pub(crate) async fn sum_shards<E, F>(entries: &Arc<E>, work: F) -> Result<u64>
+where
+    E: Entries,
+    F: Fn(&E, &mut ShardGuard, &OsStr) -> Result<u64> + Clone + Send + 'static,
+{
+    let listed = Arc::clone(entries);
+    let shards = blocking(move || listed.tree().shards()).await?;
+    let calls = shards.into_iter().map(|shard: OsString| {
+        let work = work.clone();
+        locked(entries, lock::of_shard(&shard), move |entries, guard| work(entries, guard, &shard))
+    });
+    side_by_side(calls, PARALLEL).await.into_iter().sum()
+}
+
+/// Deletes the entries whose keys begin with `prefix`; returns how many.
+pub(crate) async fn clear<E: Entries>(entries: &Arc<E>, prefix: &str) -> Result<u64> {
+    let prefix = prefix.to_owned();
+    sum_shards(entries, move |entries, guard, shard| entries.clear_shard(guard, shard, &prefix)).await
+}
+
+/// Checks that the directory is there.
+pub(crate) async fn ping<E: Entries>(entries: &Arc<E>) -> Result<()> {
+    let entries = Arc::clone(entries);
+    blocking(move || entries.tree().dir.check()).await
+}
