@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written,
+    Applied, Bytes, Change, DeleteOptions, Expiry, Key, ReadOptions, Record, Result, Storage, TouchOptions,
+    WriteOptions, Written,
 };
 use larder_kit::side_by_side;
 
@@ -112,7 +113,17 @@ pub(crate) async fn delete(storage: &impl Storage, key: &Key, options: &DeleteOp
     Ok(apply_one(storage, change).await? == Applied::Deleted(true))
 }
 
-/// Makes one change.
-pub(crate) async fn apply_one(storage: &impl Storage, change: Change) -> Result<Applied> {
+/// Gives one entry another expiry.
+pub(crate) async fn touch(
+    storage: &impl Storage,
+    key: &Key,
+    expiry: Expiry,
+    options: &TouchOptions,
+) -> Result<bool> {
+    let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+    Ok(apply_one(storage, change).await? == Applied::Touched(true))
+}
+
+async fn apply_one(storage: &impl Storage, change: Change) -> Result<Applied> {
     storage.apply(vec![change]).await.swap_remove(0)
 }

@@ -1,5 +1,7 @@
 //! From the options to a store on a directory.
 
+use std::path::PathBuf;
+
 use larder_core::{Result, Store};
 use larder_kit::Interval;
 
@@ -30,7 +32,7 @@ impl FileBuilder {
         self.check()?;
         let existing = self.existing;
         if self.layout == Layout::Grammy {
-            let tree = self.tree(false, grammy::is_shard);
+            let tree = self.tree(DataDir::new, grammy::is_shard);
             let open = move || {
                 schema::open(&tree, existing, || grammy::check_directory(&tree))?;
                 Ok(Store::from(GrammyStorage::new(tree)))
@@ -41,7 +43,7 @@ impl FileBuilder {
             Some(ValueFormat::Json) => &JsonFormat,
             Some(ValueFormat::Bytes) | None => &BinaryFormat,
         };
-        let tree = self.tree(true, name::is_shard);
+        let tree = self.tree(DataDir::marked, name::is_shard);
         let tree = blocking(move || {
             schema::open(&tree, existing, || schema::check_or_mark(&tree, format.name(), existing))?;
             Ok(tree)
@@ -50,9 +52,8 @@ impl FileBuilder {
         Ok(Store::from(FileStorage::new(Directory { tree: tree.await?, format }, sweep)))
     }
 
-    fn tree(&self, marked: bool, is_shard: fn(&str) -> bool) -> Tree {
-        let dir =
-            DataDir { root: self.directory.clone(), marked, permissions: Permissions(self.permissions) };
+    fn tree(&self, dir: fn(PathBuf, Permissions) -> DataDir, is_shard: fn(&str) -> bool) -> Tree {
+        let dir = dir(self.directory.clone(), Permissions(self.permissions));
         let locks = Locks::new(dir.clone(), self.lock_timeout);
         Tree { dir, locks, sync: self.sync, is_shard }
     }

@@ -13,12 +13,23 @@ const HIDDEN: &str = ".larder";
 #[derive(Clone)]
 pub(crate) struct DataDir {
     pub(crate) root: PathBuf,
-    /// Whether the directory has a marker, which says that it is Larder's and in which format.
-    pub(crate) marked: bool,
     pub(crate) permissions: Permissions,
+    /// The path that is there as long as the directory is.
+    sign: PathBuf,
 }
 
 impl DataDir {
+    /// A directory without a marker.
+    pub(crate) fn new(root: PathBuf, permissions: Permissions) -> Self {
+        Self { sign: root.clone(), root, permissions }
+    }
+
+    /// A directory with a marker, which says that it is Larder's and in which format.
+    pub(crate) fn marked(root: PathBuf, permissions: Permissions) -> Self {
+        let dir = Self::new(root, permissions);
+        Self { sign: dir.marker(), ..dir }
+    }
+
     fn hidden(&self, name: &str) -> PathBuf {
         self.root.join(HIDDEN).join(name)
     }
@@ -48,8 +59,7 @@ impl DataDir {
     /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if it is not. Nothing has been changed
     /// then.
     pub(crate) fn check(&self) -> Result<()> {
-        let sign = if self.marked { self.marker() } else { self.root.clone() };
-        fs::metadata(sign).map(drop).map_err(|error| error::io(error).not_applied())
+        fs::metadata(&self.sign).map(drop).map_err(|error| error::io(error).not_applied())
     }
 
     /// Creates the hidden directories where they are missing.

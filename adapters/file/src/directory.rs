@@ -1,6 +1,6 @@
 //! Entries in Larder's own layout.
 
-use std::{ffi::OsStr, fmt};
+use std::ffi::OsStr;
 
 use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Written,
@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// A directory of entries in Larder's own layout.
+#[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) tree: Tree,
     pub(crate) format: &'static dyn EntryFormat,
@@ -161,11 +162,5 @@ impl Directory {
             Some(content) => changes.replace(at, &content),
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Debug for Directory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("root", &self.tree.dir.root).field("format", &self.format).finish()
     }
 }

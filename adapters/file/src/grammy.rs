@@ -4,7 +4,7 @@
 //! Characters are JavaScript's: units of UTF-16. Where the last two begin with the second half of a
 //! surrogate pair, Node writes U+FFFD in its place, and so do we.
 
-use std::{borrow::Cow, ffi::OsStr, fmt, fs, sync::Arc};
+use std::{borrow::Cow, ffi::OsStr, fs, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
@@ -89,6 +89,7 @@ impl Storage for GrammyStorage {
 }
 
 /// The sessions that grammY wrote, and ours.
+#[derive(Debug)]
 struct Sessions(Tree);
 
 impl Entries for Sessions {
@@ -97,11 +98,46 @@ impl Entries for Sessions {
     }
 
     fn path(&self, key: &Key) -> Result<EntryPath> {
-        path(key)
+        let text = key.as_str();
+        let directory = last_two(text);
+        if text.contains(['/', '\\']) {
+            return Err(refused("grammY's layout has no place for a key with a slash or a backslash"));
+        }
+        if directory == "." || directory == ".." {
+            return Err(refused("in grammY's layout a key that ends so would be outside of its directory"));
+        }
+        if text.len() + EXTENSION.len() > MAX_NAME {
+            return Err(refused("the key is too long for a file name, which grammY's layout makes of it"));
+        }
+        if cfg!(windows) && !windows_can(&directory, text) {
+            return Err(refused(
+                "Windows cannot hold a file of the name that grammY's layout makes of this key",
+            ));
+        }
+        Ok(EntryPath::new(directory, format!("{text}{EXTENSION}")))
     }
 
     fn found(&self, shard: &OsStr, name: &OsStr, prefix: &str) -> Result<Option<Found>> {
-        found(shard, name, prefix)
+        let Some(stem) = name.as_encoded_bytes().strip_suffix(EXTENSION.as_bytes()) else {
+            return Ok(None);
+        };
+        let Some(directory) = shard.to_str() else {
+            let error = not_a_key("its directory's name is not UTF-8");
+            return Err(error.with_stored_name(shard.as_encoded_bytes()));
+        };
+        if stem.is_empty() || !stem.starts_with(prefix.as_bytes()) {
+            return Ok(None);
+        }
+        let key = str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8")).and_then(|stem| {
+            // grammY would not have put it elsewhere.
+            if last_two(stem) != directory {
+                return Ok(None);
+            }
+            let key = Key::new(stem).and_then(|key| self.path(&key).map(|_| key));
+            key.map(Some).map_err(|error| not_a_key(error.message()))
+        });
+        let key = key.map_err(|error| error.with_stored_name(name.as_encoded_bytes()))?;
+        Ok(key.map(|key| Found { at: EntryPath::new(shard, name), key: Some(key) }))
     }
 
     fn is_alive(&self, at: &EntryPath) -> Result<bool> {
@@ -135,55 +171,6 @@ impl Entries for Sessions {
             Action::Touch(_) => Err(Error::unsupported()),
         }
     }
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sessions").field(&self.0.dir.root).finish()
-    }
-}
-
-/// Where grammY puts the session of a key.
-fn path(key: &Key) -> Result<EntryPath> {
-    let text = key.as_str();
-    let directory = last_two(text);
-    if text.contains(['/', '\\']) {
-        return Err(refused("grammY's layout has no place for a key with a slash or a backslash"));
-    }
-    if directory == "." || directory == ".." {
-        return Err(refused("in grammY's layout a key that ends so would be outside of its directory"));
-    }
-    if text.len() + EXTENSION.len() > MAX_NAME {
-        return Err(refused("the key is too long for a file name, which grammY's layout makes of it"));
-    }
-    if cfg!(windows) && !windows_can(&directory, text) {
-        return Err(refused("Windows cannot hold a file of the name that grammY's layout makes of this key"));
-    }
-    Ok(EntryPath::new(directory, format!("{text}{EXTENSION}")))
-}
-
-/// The session in the file of that name.
-fn found(shard: &OsStr, name: &OsStr, prefix: &str) -> Result<Option<Found>> {
-    let Some(stem) = name.as_encoded_bytes().strip_suffix(EXTENSION.as_bytes()) else {
-        return Ok(None);
-    };
-    let Some(directory) = shard.to_str() else {
-        let error = not_a_key("its directory's name is not UTF-8");
-        return Err(error.with_stored_name(shard.as_encoded_bytes()));
-    };
-    if stem.is_empty() || !stem.starts_with(prefix.as_bytes()) {
-        return Ok(None);
-    }
-    let key = str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8")).and_then(|stem| {
-        // grammY would not have put it elsewhere.
-        if last_two(stem) != directory {
-            return Ok(None);
-        }
-        let key = Key::new(stem).and_then(|key| path(&key).map(|_| key));
-        key.map(Some).map_err(|error| not_a_key(error.message()))
-    });
-    let key = key.map_err(|error| error.with_stored_name(name.as_encoded_bytes()))?;
-    Ok(key.map(|key| Found { at: EntryPath::new(shard, name), key: Some(key) }))
 }
 
 /// Whether a directory of that name may hold sessions.
@@ -234,16 +221,24 @@ fn refused(why: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{data_dir::DataDir, lock::Locks, permissions::Permissions};
+
+    fn sessions() -> Sessions {
+        let dir = DataDir::new("".into(), Permissions::default());
+        Sessions(Tree { locks: Locks::new(dir.clone(), Duration::ZERO), dir, sync: true, is_shard })
+    }
 
     fn placed(text: &str) -> Result<String> {
-        let at = path(&Key::new(text).unwrap())?;
+        let at = sessions().path(&Key::new(text).unwrap())?;
         Ok(format!("{}/{}", at.shard.display(), at.file.display()))
     }
 
     /// The key of the file of that name.
     fn parsed(directory: &str, stem: &str) -> Result<Option<Key>> {
-        let found = found(directory.as_ref(), format!("{stem}{EXTENSION}").as_ref(), "")?;
+        let found = sessions().found(directory.as_ref(), format!("{stem}{EXTENSION}").as_ref(), "")?;
         Ok(found.and_then(|found| found.key))
     }
 

@@ -1,7 +1,9 @@
 //! The permissions of the files and directories that are created.
 
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io,
     path::Path,
 };
@@ -11,6 +13,7 @@ use std::{
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Permissions(pub(crate) Option<larder_kit::Permissions>);
 
+#[cfg_attr(not(unix), allow(unused_mut, unused_variables))]
 impl Permissions {
     /// By default for this user only: keys and values may be secrets.
     #[cfg(unix)]
@@ -21,10 +24,9 @@ impl Permissions {
     /// Creates the file at `path`, for reading and writing.
     pub(crate) fn create(self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
         #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, self.mode());
-        let file = options.open(path)?;
+        options.mode(self.mode());
+        let file = options.read(true).write(true).create_new(true).open(path)?;
         self.apply(&file)?;
         Ok(file)
     }
@@ -32,12 +34,9 @@ impl Permissions {
     /// Gives a file that was just created its mode.
     pub(crate) fn apply(self, file: &File) -> io::Result<()> {
         #[cfg(unix)]
-        if let Some(permissions) = self.0 {
-            let mode = permissions.mode();
-            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        if self.0.is_some() {
+            file.set_permissions(PermissionsExt::from_mode(self.mode()))?;
         }
-        #[cfg(not(unix))]
-        let _ = file;
         Ok(())
     }
 
@@ -54,19 +53,18 @@ impl Permissions {
     /// Creates a directory; returns whether it was not there before. Users who may read it may also
     /// search it.
     pub(crate) fn create_directory(self, path: &Path) -> io::Result<bool> {
-        #[cfg_attr(not(unix), allow(unused_mut))]
-        let mut builder = fs::DirBuilder::new();
+        let mut builder = DirBuilder::new();
         #[cfg(unix)]
         let mode = self.mode() | (self.mode() & 0o444) >> 2;
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+        builder.mode(mode);
         match builder.create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             created => created?,
         }
         #[cfg(unix)]
         if self.0.is_some() {
-            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         }
         Ok(true)
     }
@@ -81,6 +79,8 @@ impl Permissions {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use larder_kit::OptionValue;
 
     use super::*;

@@ -85,8 +85,7 @@ impl Storage for FileStorage {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(batch::apply_one(self, change).await? == Applied::Touched(true))
+        batch::touch(self, key, expiry, options).await
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

@@ -5,14 +5,11 @@ use std::borrow::Cow;
 
 /// Without white space between tokens. `json` is JSON.
 pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
-    let is_space = |(in_string, byte): &(bool, u8)| !in_string && byte.is_ascii_whitespace();
-    let Some(first) = scan(json).position(|place| is_space(&place)) else {
-        return Cow::Borrowed(json);
-    };
-    let mut out = Vec::with_capacity(json.len());
-    out.extend_from_slice(&json[..first]);
-    out.extend(scan(json).skip(first).filter(|place| !is_space(place)).map(|(_, byte)| byte));
-    Cow::Owned(out)
+    if scan(json).any(is_space) {
+        Cow::Owned(tokens(json).map(|(_, byte)| byte).collect())
+    } else {
+        Cow::Borrowed(json)
+    }
 }
 
 /// Indented with tabs, as JavaScript's `JSON.stringify(value, null, "\t")` does, all lines but the
@@ -21,10 +18,7 @@ pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + json.len() / 4);
     let mut depth = depth;
     let mut after_opening = false;
-    for (in_string, byte) in scan(json) {
-        if !in_string && byte.is_ascii_whitespace() {
-            continue;
-        }
+    for (in_string, byte) in tokens(json) {
         let closing = !in_string && matches!(byte, b'}' | b']');
         if closing {
             depth = depth.saturating_sub(1);
@@ -49,6 +43,15 @@ pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
 fn line(out: &mut Vec<u8>, depth: usize) {
     out.push(b'\n');
     out.resize(out.len() + depth, b'\t');
+}
+
+fn is_space((in_string, byte): (bool, u8)) -> bool {
+    !in_string && byte.is_ascii_whitespace()
+}
+
+/// Each byte but white space between tokens, and whether it is part of a string.
+fn tokens(json: &[u8]) -> impl Iterator<Item = (bool, u8)> {
+    scan(json).filter(|place| !is_space(*place))
 }
 
 /// Each byte, and whether it is part of a string (its quotation marks included).

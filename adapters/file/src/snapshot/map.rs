@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use larder_core::{
-    Condition, Entry, Error, Expiry, Key, ListOptions, ReadOptions, Record, Result, Version, WriteOptions,
-    Written,
+    Action, Applied, Change, Entry, Error, Key, ListOptions, ReadOptions, Record, Result, Version, Written,
 };
 
 use crate::format::Stored;
@@ -25,56 +24,44 @@ impl Map {
         Self { slots: Arc::new(slots), changes: 0 }
     }
 
-    /// Reads the entry under `key`.
-    pub(super) fn read(&self, key: &Key, options: &ReadOptions, now: i64) -> Option<Record> {
-        self.slots.get(key)?.clone().record(options.ttl, now)
-    }
-
-    /// Writes the entry under `key` if the condition holds.
-    pub(super) fn write(
-        &mut self,
-        key: &Key,
-        value: &[u8],
-        options: &WriteOptions,
-        now: i64,
-    ) -> Result<Written> {
-        self.check(key, &options.condition, now)?;
-        let version = Version::unique();
-        // The value may be a slice of a larger buffer, which should not be kept alive.
-        let value = Bytes::copy_from_slice(value);
-        let deadline = options.expiry.deadline(now);
-        self.change().insert(key.clone(), Stored { value, version: version.clone(), deadline });
-        Ok(Written::at(version))
-    }
-
-    /// Deletes the entry under `key` if the condition holds; returns whether there was one.
-    pub(super) fn delete(&mut self, key: &Key, condition: &Condition, now: i64) -> Result<bool> {
-        let existed = self.check(key, condition, now)?;
-        if existed {
-            self.change().remove(key);
+    /// Reads the entry under `key`, and gives it another expiry if the options say so.
+    pub(super) fn read(&mut self, key: &Key, options: &ReadOptions, now: i64) -> Result<Option<Record>> {
+        if let Some(expiry) = options.touch {
+            self.apply(Change::touch(key.clone(), expiry), now)?;
         }
-        Ok(existed)
+        Ok(self.slots.get(key).and_then(|slot| slot.clone().record(options.ttl, now)))
     }
 
-    /// Gives the entry under `key` another expiry if the condition holds; returns whether there is one.
-    pub(super) fn touch(
-        &mut self,
-        key: &Key,
-        expiry: Expiry,
-        condition: &Condition,
-        now: i64,
-    ) -> Result<bool> {
-        let existed = self.check(key, condition, now)?;
-        if existed && let Some(slot) = self.change().get_mut(key) {
-            slot.deadline = expiry.deadline(now);
+    /// Makes a change if its condition holds.
+    pub(super) fn apply(&mut self, change: Change, now: i64) -> Result<Applied> {
+        let Change { key, action, condition, .. } = change;
+        let current = self.slots.get(&key).filter(|slot| slot.is_alive(now)).map(|slot| &slot.version);
+        let exists = current.is_some();
+        if !condition.holds(current) {
+            return Err(Error::conflict());
         }
-        Ok(existed)
-    }
-
-    /// Whether there is an entry under `key`; an error if the condition does not hold.
-    fn check(&self, key: &Key, condition: &Condition, now: i64) -> Result<bool> {
-        let current = self.slots.get(key).filter(|slot| slot.is_alive(now)).map(|slot| &slot.version);
-        if condition.holds(current) { Ok(current.is_some()) } else { Err(Error::conflict()) }
+        match action {
+            Action::Put(value, expiry) => {
+                let version = Version::unique();
+                // The value may be a slice of a larger buffer, which should not be kept alive.
+                let value = Bytes::copy_from_slice(&value);
+                let stored = Stored { value, version: version.clone(), deadline: expiry.deadline(now) };
+                self.change().insert(key, stored);
+                Ok(Applied::Put(Written::at(version)))
+            }
+            Action::Delete => {
+                if exists {
+                    self.change().remove(&key);
+                }
+                Ok(Applied::Deleted(exists))
+            }
+            Action::Touch(expiry) => {
+                if exists && let Some(slot) = self.change().get_mut(&key) {
+                    slot.deadline = expiry.deadline(now);
+                }
+                Ok(Applied::Touched(exists))
+            }
+        }
     }
 
     /// The entries, for a change.
@@ -107,24 +94,18 @@ impl Map {
         (before - self.slots.len()) as u64
     }
 
-    /// Looks at up to `limit` entries of a listing, in the order of their keys. Returns those that have not
-    /// expired, and the last key that was looked at; `None` at the end.
-    pub(super) fn page(&self, options: &ListOptions, limit: usize, now: i64) -> (Vec<Entry>, Option<Key>) {
+    /// The next entry of a listing, in the order of the keys.
+    pub(super) fn next(&self, options: &ListOptions, now: i64) -> Option<Entry> {
         let prefix = options.prefix.as_str();
         let start = match &options.start_after {
             Some(last) if last.as_str() >= prefix => Bound::Excluded(last.as_str()),
             _ => Bound::Included(prefix),
         };
-        let mut page = Vec::new();
-        let mut reached = None;
         let slots = self.slots.range::<str, _>((start, Bound::Unbounded));
-        for (key, slot) in slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).take(limit) {
-            reached = Some(key.clone());
-            if let Some(record) = slot.clone().record(true, now) {
-                let key = key.clone();
-                page.push(if options.values { Entry::new(key, record) } else { Entry::key(key) });
-            }
-        }
-        (page, reached)
+        slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).find_map(|(key, slot)| {
+            let record = slot.clone().record(true, now)?;
+            let key = key.clone();
+            Some(if options.values { Entry::new(key, record) } else { Entry::key(key) })
+        })
     }
 }

@@ -1,19 +1,17 @@
 //! The storage on a snapshot.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, future, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use larder_core::{
-    Bytes, Condition, DeleteOptions, Entry, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
     ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
     clock::unix_millis,
 };
-use larder_kit::{Pager, Sweeper, pages};
+use larder_kit::Sweeper;
 
 use super::{config::SnapshotBuilder, file::SnapshotFile, map::Map};
-use crate::error::blocking;
-
-/// How many entries a listing takes in one go.
-const PAGE: usize = 256;
+use crate::{batch, error::blocking};
 
 /// How long to wait, at most, before another try after a failed save.
 const RETRY: Duration = Duration::from_secs(5);
@@ -110,22 +108,6 @@ async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
     Ok(0)
 }
 
-/// A listing under way.
-struct Listing {
-    file: Arc<SnapshotFile>,
-    options: ListOptions,
-}
-
-impl Pager for Listing {
-    async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let Self { file, options } = self;
-        let limit = options.page(PAGE);
-        let (page, last) = file.with_map(|map| map.page(options, limit, unix_millis()))?;
-        options.start_after = last;
-        Ok(options.start_after.is_some().then(|| page.into_iter().map(Ok).collect()))
-    }
-}
-
 #[async_trait]
 impl Storage for SnapshotStorage {
     fn info(&self) -> Info {
@@ -137,29 +119,41 @@ impl Storage for SnapshotStorage {
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let Some(expiry) = options.touch else {
-            return self.file.with_map(|map| map.read(key, options, unix_millis()));
-        };
-        let touch = |map: &mut Map, now| {
-            map.touch(key, expiry, &Condition::Any, now).map(|_| map.read(key, options, now))
-        };
-        self.change(touch).await?
+        let read = |map: &mut Map, now| map.read(key, options, now);
+        if options.touch.is_some() {
+            return self.change(read).await?;
+        }
+        self.file.with_map(|map| read(map, unix_millis()))?
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.change(|map, now| map.write(key, &value, options, now)).await?
+        batch::write(self, key, value, options).await
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.change(|map, now| map.delete(key, &options.condition, now)).await?
+        batch::delete(self, key, options).await
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.change(|map, now| map.touch(key, expiry, &options.condition, now)).await?
+        batch::touch(self, key, expiry, options).await
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let count = changes.len();
+        let apply = |map: &mut Map, now| changes.into_iter().map(|change| map.apply(change, now)).collect();
+        self.change(apply).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        pages(Listing { file: Arc::clone(&self.file), options })
+        let next = move |mut options: ListOptions| {
+            let next = self.file.with_map(|map| map.next(&options, unix_millis()));
+            future::ready(next.map(|next| {
+                let entry = next?;
+                options.start_after = Some(entry.key.clone());
+                Some((entry, options))
+            }))
+        };
+        stream::try_unfold(options, next).boxed()
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
