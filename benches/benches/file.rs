@@ -4,7 +4,6 @@ use std::{fs, io::Write, path::Path, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, VALUE, fill, key};
-use larder_file::FileStorage;
 
 /// Replaces a file atomically and durably: what every correct store has to do.
 fn replace(directory: &Path, number: u64) {
@@ -21,7 +20,7 @@ fn file(criterion: &mut Criterion) {
     let _runtime = RUNTIME.enter();
     let home = tempfile::tempdir().unwrap();
     let url = |name: &str| format!("file:{}", home.path().join(name).display());
-    let open = |url: String| RUNTIME.block_on(FileStorage::connect(&url)).unwrap();
+    let open = |url: String| RUNTIME.block_on(larder_file::connect(&url)).unwrap();
     let (synced, quick) = (open(url("synced")), open(url("quick") + "?sync=false"));
     RUNTIME.block_on(async {
         fill(&quick).await;

@@ -90,9 +90,13 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "memory")]
         ("memory", _) => larder_memory::connect(url).await,
         #[cfg(feature = "file")]
-        ("file", Intent::Use) => larder_file::open(url).await,
+        ("file", Intent::Use) => larder_file::connect(url).await,
         #[cfg(feature = "file")]
-        ("file", Intent::Look) => larder_file::open_existing(url).await,
+        ("file", Intent::Look) if larder_file::is_snapshot(url)? => {
+            larder_file::SnapshotConfig::from_url(url)?.existing().connect().await
+        }
+        #[cfg(feature = "file")]
+        ("file", Intent::Look) => larder_file::Config::from_url(url)?.existing().connect().await,
         #[cfg(feature = "sqlite")]
         ("sqlite", Intent::Use) => larder_sqlite::connect(url).await,
         #[cfg(feature = "sqlite")]

@@ -26,8 +26,8 @@ async fn an_unknown_option_names_the_known_ones() {
     let home = tempfile::tempdir().unwrap();
     let urls = [
         ("memory:".to_owned(), names(larder::memory::Config::OPTIONS)),
-        (format!("file:{}", home.path().join("dir").display()), larder::file::OPTIONS.to_vec()),
-        (format!("file:{}", home.path().join("a.json").display()), larder::file::SNAPSHOT_OPTIONS.to_vec()),
+        (format!("file:{}", home.path().join("dir").display()), names(larder::file::Config::OPTIONS)),
+        (format!("file:{}", home.path().join("a.json").display()), names(larder::file::SnapshotConfig::OPTIONS)),
         (format!("sqlite:{}", home.path().join("a.db").display()), names(larder::sqlite::Config::OPTIONS)),
         ("postgres://u@127.0.0.1:9/d".to_owned(), names(larder::postgres::Config::OPTIONS)),
         ("redis://127.0.0.1:9".to_owned(), names(larder::redis::Config::OPTIONS)),
@@ -67,8 +67,8 @@ fn the_table_has_every_scheme_and_every_option() {
     }
     let stores = [
         ("memory", names(larder::memory::Config::OPTIONS)),
-        ("file", larder::file::OPTIONS.to_vec()),
-        ("file", larder::file::SNAPSHOT_OPTIONS.to_vec()),
+        ("file", names(larder::file::Config::OPTIONS)),
+        ("file", names(larder::file::SnapshotConfig::OPTIONS)),
         ("sqlite", names(larder::sqlite::Config::OPTIONS)),
         ("postgres", names(larder::postgres::Config::OPTIONS)),
         ("redis", names(larder::redis::Config::OPTIONS)),

@@ -9,8 +9,7 @@ use larder_core::{
 use larder_kit::side_by_side;
 
 use crate::{
-    entries::{Entries, PARALLEL, locked},
-    error::blocking,
+    entries::{Entries, PARALLEL, call, locked},
     lock::ShardGuard,
     tree::EntryPath,
 };
@@ -19,31 +18,24 @@ use crate::{
 const READ_CHUNK: usize = 256;
 
 /// Reads entries, without a touch. Takes no lock.
-pub(crate) async fn read_many<E: Entries>(
+pub(crate) async fn read<E: Entries>(
     entries: &Arc<E>,
     keys: &[Key],
     options: &ReadOptions,
 ) -> Vec<Result<Option<Record>>> {
     let mut results = Vec::with_capacity(keys.len());
     for keys in keys.chunks(READ_CHUNK) {
-        let (entries, chunk, options) = (Arc::clone(entries), keys.to_vec(), *options);
-        let read = move |key: &Key| {
-            let at = entries.path(key)?;
-            entries.tree().look(&at, || entries.read(&at, key, &options))
+        let (chunk, options) = (keys.to_vec(), *options);
+        let read = move |entries: &E| {
+            let read = |key: &Key| {
+                let at = entries.path(key)?;
+                entries.tree().look(&at, || entries.read(&at, key, &options))
+            };
+            Ok(chunk.iter().map(read).collect())
         };
-        let read = blocking(move || Ok(chunk.iter().map(read).collect::<Vec<_>>())).await;
-        results.extend(read.unwrap_or_else(|error| vec![Err(error); keys.len()]));
+        results.extend(call(entries, read).await.unwrap_or_else(|error| vec![Err(error); keys.len()]));
     }
     results
-}
-
-/// Reads one entry, without a touch.
-pub(crate) async fn read<E: Entries>(
-    entries: &Arc<E>,
-    key: &Key,
-    options: &ReadOptions,
-) -> Result<Option<Record>> {
-    read_many(entries, std::slice::from_ref(key), options).await.swap_remove(0)
 }
 
 /// Makes changes, those that share a lock together, as they share the wait for the disk; those of one key do.

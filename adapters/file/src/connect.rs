@@ -3,53 +3,55 @@
 use std::path::PathBuf;
 
 use larder_core::{Result, Store};
-use larder_kit::Interval;
+use larder_kit::{Configure, Interval, Layout, ValueFormat};
 
 use crate::{
-    FileStorage, Layout, ValueFormat,
-    config::FileBuilder,
+    config::Config,
     data_dir::DataDir,
     directory::Directory,
     error::blocking,
     format::{BinaryFormat, EntryFormat, JsonFormat, name},
-    grammy::{self, GrammyStorage},
+    grammy::{self, GrammyStorage, Sessions},
     lock::Locks,
     permissions::Permissions,
     schema,
+    storage::FileStorage,
     tree::Tree,
 };
 
-impl FileBuilder {
+impl Config {
     /// Opens the directory, creating it if it is not there, unless [`existing`](Self::existing) is set.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names a file, or a
-    /// directory with other things in it or in another format, or nothing with `existing`;
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no path, if it names a file, or a
+    /// directory with other things in it or in another format, or nothing with `existing`, or if the options
+    /// do not go together;
     /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. A directory
     /// that exists and may only be read opens.
-    pub async fn open(self) -> Result<Store> {
+    pub async fn connect(self) -> Result<Store> {
+        self.open().await.map_err(Self::named)
+    }
+
+    async fn open(self) -> Result<Store> {
         self.check()?;
         let existing = self.existing;
         if self.layout == Layout::Grammy {
             let tree = self.tree(DataDir::new, grammy::is_shard);
-            let open = move || {
-                schema::open(&tree, existing, || grammy::check_directory(&tree))?;
-                Ok(Store::from(GrammyStorage::new(tree)))
-            };
-            return blocking(open).await;
+            let open = move || schema::open(&tree, existing, grammy::check_directory).map(|()| tree);
+            let sessions = Sessions(blocking(open).await?);
+            return Ok(Store::from(GrammyStorage::new(sessions, Interval::OFF)));
         }
         let format: &'static dyn EntryFormat = match self.values {
             Some(ValueFormat::Json) => &JsonFormat,
-            Some(ValueFormat::Bytes) | None => &BinaryFormat,
+            _ => &BinaryFormat,
         };
         let tree = self.tree(DataDir::marked, name::is_shard);
-        let tree = blocking(move || {
-            schema::open(&tree, existing, || schema::check_or_mark(&tree, format.name(), existing))?;
-            Ok(tree)
-        });
+        let check = move |tree: &Tree| schema::check_or_mark(tree, format.name(), existing);
+        let open = move || schema::open(&tree, existing, check).map(|()| tree);
+        let directory = Directory { tree: blocking(open).await?, format };
         let sweep = if existing { Interval::OFF } else { self.sweep };
-        Ok(Store::from(FileStorage::new(Directory { tree: tree.await?, format }, sweep)))
+        Ok(Store::from(FileStorage::new(directory, sweep)))
     }
 
     fn tree(&self, dir: fn(PathBuf, Permissions) -> DataDir, is_shard: fn(&str) -> bool) -> Tree {

@@ -1,8 +1,10 @@
 //! The directory of a storage, and the hidden directory in it that Larder uses for locks and the like.
 
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use larder_core::{Result, unique};
+use larder_core::{Location, Result, unique};
 
 use crate::{error, files, permissions::Permissions};
 
@@ -60,6 +62,16 @@ impl DataDir {
     /// then.
     pub(crate) fn check(&self) -> Result<()> {
         fs::metadata(&self.sign).map(drop).map_err(|error| error::io(error).not_applied())
+    }
+
+    /// Where the directory is, whatever path leads to it.
+    pub(crate) fn location(&self) -> Result<Location> {
+        #[cfg(unix)]
+        let location = fs::metadata(&self.root)
+            .map(|metadata| Location::new(format!("file:{}/{}", metadata.dev(), metadata.ino())));
+        #[cfg(not(unix))]
+        let location = fs::canonicalize(&self.root).map(|root| files::location(&root));
+        location.map_err(error::io)
     }
 
     /// Creates the hidden directories where they are missing.

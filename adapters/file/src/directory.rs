@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use larder_core::{
-    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Written,
-    clock::unix_millis,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result,
+    Written, clock::unix_millis,
 };
 
 use crate::{
@@ -26,6 +26,10 @@ pub(crate) struct Directory {
 }
 
 impl Entries for Directory {
+    fn info(&self) -> Info {
+        self.format.info()
+    }
+
     fn tree(&self) -> &Tree {
         &self.tree
     }
@@ -107,32 +111,10 @@ impl Entries for Directory {
             }
         }
     }
-}
 
-impl Directory {
-    /// Reads an entry and gives it another expiry.
-    pub(crate) fn read_and_touch(
-        &self,
-        guard: &mut ShardGuard,
-        at: &EntryPath,
-        key: &Key,
-        options: &ReadOptions,
-        expiry: Expiry,
-    ) -> Result<Option<Record>> {
-        let mut changes = self.tree.begin(guard)?;
-        let now = unix_millis();
-        let Some(mut stored) = self.current(at, key, options.value, now)? else {
-            return Ok(None);
-        };
-        stored.deadline = expiry.deadline(now);
-        self.touch(&mut changes, at, stored.deadline)?;
-        changes.commit()?;
-        Ok(stored.record(options.ttl, now))
-    }
-
-    /// Removes the expired entries in a shard; returns how many. Does not sync: an entry that comes back
+    /// Does not sync: an entry that comes back
     /// after a power cut is still expired.
-    pub(crate) fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
+    fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
         let is_expired = |found: &Found| matches!(self.is_alive(&found.at), Ok(false));
         let files = self.files(shard, "")?.into_iter().flatten();
         let expired: Vec<_> = files.filter(is_expired).collect();
@@ -146,7 +128,9 @@ impl Directory {
         }
         Ok(purged)
     }
+}
 
+impl Directory {
     /// The entry; `None` if there is none or it has expired.
     fn current(&self, at: &EntryPath, key: &Key, value: bool, now: i64) -> Result<Option<Stored>> {
         match self.format.read(&self.tree.path(at), value)? {

@@ -1,12 +1,8 @@
 //! Entries in a directory, in whatever layout, and what the storages on them share.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fmt,
-    sync::Arc,
-};
+use std::{ffi::OsStr, fmt, sync::Arc};
 
-use larder_core::{Applied, Change, ErrorKind, Key, ReadOptions, Record, Result};
+use larder_core::{Applied, Change, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result};
 use larder_kit::side_by_side;
 
 use crate::{
@@ -30,6 +26,9 @@ pub(crate) struct Found {
 
 /// Entries in a layout. The methods block the thread.
 pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
+    /// What a storage with this layout does.
+    fn info(&self) -> Info;
+
     fn tree(&self) -> &Tree;
 
     /// Where the entry for `key` is.
@@ -75,6 +74,30 @@ pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
         Ok(names.iter().filter_map(|name| self.found(shard, name, prefix).transpose()).collect())
     }
 
+    /// Reads an entry and gives it another expiry.
+    fn read_and_touch(
+        &self,
+        guard: &mut ShardGuard,
+        key: Key,
+        options: &ReadOptions,
+        expiry: Expiry,
+    ) -> Result<Option<Record>> {
+        let at = &self.path(&key)?;
+        let mut changes = self.tree().begin(guard)?;
+        let Some(record) = self.read(at, &key, options)? else {
+            return Ok(None);
+        };
+        self.change(&mut changes, at, &Change::touch(key, expiry))?;
+        changes.commit()?;
+        Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
+    }
+
+    /// Removes the expired entries in a shard; returns how many.
+    fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
+        let _ = (guard, shard);
+        Ok(0)
+    }
+
     /// Deletes the entries in a shard whose keys begin with `prefix`; returns how many.
     fn clear_shard(&self, guard: &mut ShardGuard, shard: &OsStr, prefix: &str) -> Result<u64> {
         let files: Vec<_> = self.files(shard, prefix)?.into_iter().flatten().collect();
@@ -98,8 +121,18 @@ pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Runs `work` with the guard of a lock. It runs to its end, and lets the next task have the guard, also if
-/// the future is dropped.
+/// Calls `work` on a thread that may block. It runs to its end also if the future is dropped.
+pub(crate) async fn call<E, T, F>(entries: &Arc<E>, work: F) -> Result<T>
+where
+    E: Entries,
+    T: Send + 'static,
+    F: FnOnce(&E) -> Result<T> + Send + 'static,
+{
+    let entries = Arc::clone(entries);
+    blocking(move || work(&entries)).await
+}
+
+/// [Calls](call) `work` with the guard of a lock, and lets the next task have the guard after that.
 pub(crate) async fn locked<E, T, F>(entries: &Arc<E>, lock: usize, work: F) -> Result<T>
 where
     E: Entries,
@@ -107,8 +140,7 @@ where
     F: FnOnce(&E, &mut ShardGuard) -> Result<T> + Send + 'static,
 {
     let mut guard = entries.tree().locks.guard(lock).await?;
-    let entries = Arc::clone(entries);
-    blocking(move || work(&entries, &mut guard)).await
+    call(entries, move |entries| work(entries, &mut guard)).await
 }
 
 /// Does `work` in every shard and adds up the results.
@@ -117,23 +149,10 @@ where
     E: Entries,
     F: Fn(&E, &mut ShardGuard, &OsStr) -> Result<u64> + Clone + Send + 'static,
 {
-    let listed = Arc::clone(entries);
-    let shards = blocking(move || listed.tree().shards()).await?;
-    let calls = shards.into_iter().map(|shard: OsString| {
+    let shards = call(entries, |entries| entries.tree().shards()).await?;
+    let calls = shards.into_iter().map(|shard| {
         let work = work.clone();
         locked(entries, lock::of_shard(&shard), move |entries, guard| work(entries, guard, &shard))
     });
     side_by_side(calls, PARALLEL).await.into_iter().sum()
-}
-
-/// Deletes the entries whose keys begin with `prefix`; returns how many.
-pub(crate) async fn clear<E: Entries>(entries: &Arc<E>, prefix: &str) -> Result<u64> {
-    let prefix = prefix.to_owned();
-    sum_shards(entries, move |entries, guard, shard| entries.clear_shard(guard, shard, &prefix)).await
-}
-
-/// Checks that the directory is there.
-pub(crate) async fn ping<E: Entries>(entries: &Arc<E>) -> Result<()> {
-    let entries = Arc::clone(entries);
-    blocking(move || entries.tree().dir.check()).await
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::Result;
+use larder_core::{Location, Result};
 
 use crate::{
     error::{self, corrupt},
@@ -84,6 +84,11 @@ pub(crate) fn write_and_rename(
 /// The names in a directory.
 pub(crate) fn names(path: &Path) -> io::Result<Vec<OsString>> {
     fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// The location of what is at this path, which is canonical.
+pub(crate) fn location(path: &Path) -> Location {
+    Location::new(format!("file:{}", path.as_os_str().as_encoded_bytes().escape_ascii()))
 }
 
 /// Puts the name of a path on the disk, and the names of the directories above it, which may be new too.

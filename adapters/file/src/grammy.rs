@@ -4,22 +4,20 @@
 //! Characters are JavaScript's: units of UTF-16. Where the last two begin with the second half of a
 //! surrogate pair, Node writes U+FFFD in its place, and so do we.
 
-use std::{borrow::Cow, ffi::OsStr, fs, sync::Arc};
+use std::{borrow::Cow, ffi::OsStr, fs};
 
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
-    Key, ListOptions, ReadOptions, Record, Result, Storage, Values, Version, Versions, WriteOptions, Written,
-    async_trait,
+    Action, Applied, Bytes, Change, Condition, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record,
+    Result, Values, Version, Versions, Written,
 };
 use larder_kit::check_json;
 
 use crate::{
-    batch,
-    entries::{self, Entries, Found},
+    entries::{Entries, Found},
     error::{configuration, corrupt, if_found},
     files,
     format::{json_text, name::not_a_key},
-    listing,
+    storage::FileStorage,
     tree::{Changes, EntryPath, Tree},
 };
 
@@ -29,17 +27,13 @@ const MAX_NAME: usize = 255;
 const EXTENSION: &str = ".json";
 
 /// A storage on a directory in grammY's layout.
+pub(crate) type GrammyStorage = FileStorage<Sessions>;
+
+/// The sessions that grammY wrote, and ours.
 #[derive(Debug)]
-pub(crate) struct GrammyStorage(Arc<Sessions>);
+pub(crate) struct Sessions(pub(crate) Tree);
 
-impl GrammyStorage {
-    pub(crate) fn new(tree: Tree) -> Self {
-        Self(Arc::new(Sessions(tree)))
-    }
-}
-
-#[async_trait]
-impl Storage for GrammyStorage {
+impl Entries for Sessions {
     fn info(&self) -> Info {
         Info::minimal("file")
             .with_versions(Versions::Content)
@@ -50,49 +44,6 @@ impl Storage for GrammyStorage {
             .with_sharing()
     }
 
-    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        batch::read(&self.0, key, options).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        batch::write(self, key, value, options).await
-    }
-
-    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        batch::delete(self, key, options).await
-    }
-
-    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        batch::read_many(&self.0, keys, options).await
-    }
-
-    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        batch::apply(&self.0, changes).await
-    }
-
-    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        listing::list(&self.0, options)
-    }
-
-    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        entries::clear(&self.0, prefix).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        entries::ping(&self.0).await
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.0.0.locks.close().await;
-        Ok(())
-    }
-}
-
-/// The sessions that grammY wrote, and ours.
-#[derive(Debug)]
-struct Sessions(Tree);
-
-impl Entries for Sessions {
     fn tree(&self) -> &Tree {
         &self.0
     }

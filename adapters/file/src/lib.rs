@@ -1,11 +1,11 @@
 //! Larder storages on the file system, with no database and no server.
 //!
-//! | URL | storage | files |
+//! | URL | configuration | files |
 //! |---|---|---|
-//! | `file:sessions` | [`FileStorage`] | a directory with one file per key |
-//! | `file:sessions?values=json` | [`FileStorage`] | the same, in `.json` files that people can edit |
-//! | `file:sessions?layout=grammy` | [`FileStorage`] | the files of grammY's file storage |
-//! | `file:sessions.json` | [`SnapshotStorage`] | one JSON file, written every so often |
+//! | `file:sessions` | [`Config`] | a directory with one file per key |
+//! | `file:sessions?values=json` | [`Config`] | the same, in `.json` files that people can edit |
+//! | `file:sessions?layout=grammy` | [`Config`] | the files of grammY's file storage |
+//! | `file:sessions.json` | [`SnapshotConfig`] | one JSON file, written every so often |
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -13,9 +13,8 @@
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let url = format!("file:{}/sessions", dir.path().display());
 //! use std::time::Duration;
-//! use larder_file::FileStorage;
 //!
-//! let store = FileStorage::connect(&url).await?; // "file:sessions"
+//! let store = larder_file::connect(&url).await?; // "file:sessions"
 //! store.write("chat:7", "Rex").expires_in(Duration::from_secs(3600)).await?;
 //! assert_eq!(store.read("chat:7").await?.unwrap().value, "Rex");
 //! store.close().await?;
@@ -23,17 +22,7 @@
 //! # }
 //! ```
 //!
-//! # Options
-//!
-//! | name | for | default | meaning |
-//! |---|---|---|---|
-//! | `layout` | directory | `larder` | `larder`, or `grammy` for that of grammY's file storage |
-//! | `values` | directory | `bytes` | `bytes`, or `json` for files that people can read and edit |
-//! | `sync` | directory | `true` | whether a write survives a power cut once it is acknowledged |
-//! | `sweep` | directory | `60s` | how often expired entries are removed; `off` for never |
-//! | `lock_timeout` | directory | `10s` | how long to wait for another process that holds a lock |
-//! | `permissions` | both | `0600` | the mode of new files in octal, such as `0640` or `0660` |
-//! | `interval` | snapshot | `60s` | how often the snapshot is written: a crash loses the changes of that long |
+//! Every store needs a tokio runtime. Its options are those of [`Config`] or [`SnapshotConfig`].
 //!
 //! # The directory
 //!
@@ -107,7 +96,7 @@
 //! is; users who may read a directory may also search it. Files that are there keep their mode until
 //! they are replaced: an entry by its next write, a snapshot never. No effect on Windows.
 //!
-//! **Looking.** [`open_existing`] and [`FileBuilder::existing`] open only what is there. Opening and
+//! **Looking.** [`Config::existing`] and [`SnapshotConfig::existing`] open only what is there. Opening and
 //! reading then create and change nothing: no directory, no lock, no marker. The first change, even a
 //! delete that finds nothing, makes the lock files: `.larder/locks` and `.larder/tmp` in a directory,
 //! `sessions.json.lock` beside a snapshot.
@@ -128,8 +117,23 @@
 //!
 //! # The snapshot
 //!
-//! One JSON file with all entries, one per line; see [`SnapshotStorage`] for what an acknowledged write
-//! means there. Values that are compact JSON are there as they are, others in base64:
+//! The entries are in memory, and written into one JSON file every so often.
+//!
+//! **A write is acknowledged when it is in memory.** It is in the file after the next interval (60
+//! seconds by default), or after [`Store::flush`] or [`Store::close`]; a crash before that loses it. So
+//! [`Info::persistent`](larder_core::Info::persistent) is `false`, though everything that was flushed is there
+//! when the snapshot is opened again.
+//!
+//! **The file holds the state of one moment**: the one at which its save began. Changes during a save
+//! are in the next one. The first of them copies the table of the entries, without their values: the more
+//! entries there are, the longer it takes.
+//!
+//! Dropping the last handle without a close writes the last changes at once, which blocks the thread
+//! for as long as that takes and can report an error only through `tracing`: close it instead. If a close
+//! fails, the entries stay in memory and are saved in the background; close again to know that they are in
+//! the file.
+//!
+//! The file has one line per entry. Values that are compact JSON are there as they are, others in base64:
 //!
 //! ```json
 //! {
@@ -142,7 +146,7 @@
 //! }
 //! ```
 //!
-//! The file holds the state of one moment, the one at which its save began. A file that is not a
+//! A file that is not a
 //! snapshot is refused and left as it is. `sessions.json.lock` keeps a second
 //! process away; it stays when the storage is closed, and may be deleted then.
 //!
@@ -174,40 +178,34 @@ mod storage;
 mod tree;
 
 use larder_core::{Result, Store};
-use larder_kit::StoreUrl;
+use larder_kit::{Configure, StoreUrl};
+pub use larder_kit::{Interval, Layout, Permissions, ValueFormat};
 
-pub use crate::{
-    config::{FileBuilder, Layout, OPTIONS, ValueFormat},
-    snapshot::{SNAPSHOT_OPTIONS, SnapshotBuilder, SnapshotStorage},
-    storage::FileStorage,
-};
+pub use crate::{config::Config, snapshot::SnapshotConfig};
 
-/// Opens whichever storage a `file:` URL names: a [`SnapshotStorage`] if the path ends in `.json`, a
-/// [`FileStorage`] otherwise.
+/// Opens the store that a `file:` URL names: a [snapshot](SnapshotConfig) if the path ends in `.json`, a
+/// [directory](Config) otherwise.
 ///
 /// # Errors
 ///
-/// As [`SnapshotStorage::connect`] and [`FileStorage::connect`].
-pub async fn open(url: &str) -> Result<Store> {
-    if is_snapshot(url)? { SnapshotStorage::connect(url).await } else { FileStorage::connect(url).await }
-}
-
-/// Opens whichever storage a `file:` URL names, as [`open`] does, but only if it is there. Opening and
-/// reading create and change nothing; writes work as usual.
-///
-/// # Errors
-///
-/// As [`SnapshotStorage::connect_existing`] and [`FileStorage::connect_existing`].
-pub async fn open_existing(url: &str) -> Result<Store> {
+/// As [`SnapshotConfig::from_url`] and [`SnapshotConfig::connect`], or [`Config::from_url`] and
+/// [`Config::connect`].
+pub async fn connect(url: &str) -> Result<Store> {
     if is_snapshot(url)? {
-        SnapshotStorage::connect_existing(url).await
+        SnapshotConfig::from_url(url)?.connect().await
     } else {
-        FileStorage::connect_existing(url).await
+        Config::from_url(url)?.connect().await
     }
 }
 
-fn is_snapshot(url: &str) -> Result<bool> {
-    let path = config::path(&StoreUrl::parse(url)?)?;
+/// Whether a `file:` URL names a [snapshot](SnapshotConfig) rather than a [directory](Config): whether its path
+/// ends in `.json`.
+///
+/// # Errors
+///
+/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL names no file.
+pub fn is_snapshot(url: &str) -> Result<bool> {
+    let path = StoreUrl::parse(url).and_then(|url| config::path(&url)).map_err(Config::named)?;
     Ok(path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")))
 }
 

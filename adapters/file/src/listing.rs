@@ -6,26 +6,16 @@
 
 use std::{ffi::OsString, sync::Arc, vec};
 
-use larder_core::{Entry, EntryStream, ListOptions, ReadOptions, Result};
-use larder_kit::{PageSize, Pager, pages};
+use larder_core::{Entry, ListOptions, ReadOptions, Result};
+use larder_kit::{PageSize, Pager};
 
-use crate::{
-    entries::{Entries, Found},
-    error::blocking,
-};
+use crate::entries::{Entries, Found, call};
 
 /// How many files are looked at in one go: at first, and at most.
 const PAGE: (usize, usize) = (32, 256);
 
-/// The entries of a listing.
-pub(crate) fn list<E: Entries>(entries: &Arc<E>, options: ListOptions) -> EntryStream {
-    let size = PageSize::new(PAGE.0, PAGE.1);
-    let (entries, options) = (Arc::clone(entries), Arc::new(options));
-    pages(Listing { entries, options, size, shards: None, files: Vec::new().into_iter() })
-}
-
 /// A listing under way.
-struct Listing<E> {
+pub(crate) struct Listing<E> {
     entries: Arc<E>,
     options: Arc<ListOptions>,
     size: PageSize,
@@ -35,26 +25,36 @@ struct Listing<E> {
     files: vec::IntoIter<Result<Found>>,
 }
 
+impl<E> Listing<E> {
+    pub(crate) fn new(entries: Arc<E>, options: ListOptions) -> Self {
+        let size = PageSize::new(PAGE.0, PAGE.1);
+        Self { entries, options: Arc::new(options), size, shards: None, files: Vec::new().into_iter() }
+    }
+}
+
 impl<E: Entries> Pager for Listing<E> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
-        let (entries, options) = (Arc::clone(&self.entries), Arc::clone(&self.options));
+        let options = Arc::clone(&self.options);
         let files: Vec<_> = self.files.by_ref().take(options.page(self.size.entries())).collect();
         if !files.is_empty() {
-            let look = move |found| look(&*entries, found, &options).transpose();
-            let page =
-                blocking(move || files.into_iter().filter_map(look).collect::<Result<Vec<_>>>()).await?;
+            let page = call(&self.entries, move |entries| {
+                files.into_iter().filter_map(|found| look(entries, found, &options).transpose()).collect()
+            });
+            let page: Vec<Result<Entry>> = page.await?;
             let sizes = page.iter().flatten().filter_map(|entry| Some(entry.record.as_ref()?.value.len()));
             self.size.adapt(page.len(), sizes.sum());
             return Ok(Some(page));
         }
         let Some(shards) = &mut self.shards else {
-            self.shards = Some(blocking(move || entries.tree().shards()).await?.into_iter());
+            let shards = call(&self.entries, |entries| entries.tree().shards()).await?;
+            self.shards = Some(shards.into_iter());
             return Ok(Some(Vec::new()));
         };
         let Some(shard) = shards.next() else {
             return Ok(None);
         };
-        self.files = blocking(move || entries.files(&shard, &options.prefix)).await?.into_iter();
+        let files = call(&self.entries, move |entries| entries.files(&shard, &options.prefix)).await?;
+        self.files = files.into_iter();
         Ok(Some(Vec::new()))
     }
 }

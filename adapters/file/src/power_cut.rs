@@ -100,7 +100,7 @@ mod tests {
     use larder_core::{Applied, Change, Error, ErrorKind, Expiry, Key, Outcome, Result, Store, Version};
 
     use super::disk::{after_power_cut, fail, is_changed, mend, names};
-    use crate::{FileStorage, Layout, SnapshotStorage, ValueFormat};
+    use crate::{Config, Layout, SnapshotConfig, ValueFormat};
 
     /// In memory where that can be: these tests sync thousands of times.
     fn directory() -> tempfile::TempDir {
@@ -149,14 +149,14 @@ mod tests {
     /// For every two operations: the first is killed before its sync, the second answers.
     async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<ValueFormat>) {
         let key = Key::new("chat7").unwrap();
-        let builder = |root: &Path| {
-            let builder = FileStorage::builder(root).layout(layout).sweep(None);
-            if let Some(values) = values { builder.values(values) } else { builder }
+        let config = |root: &Path| {
+            let config = Config::new().directory(root).layout(layout).sweep(None);
+            if let Some(values) = values { config.values(values) } else { config }
         };
         let (shard, file) = match (layout, values) {
             (Layout::Grammy, _) => ("t7", "chat7.json"),
             (Layout::Larder, Some(ValueFormat::Json)) => (SHARD, "chat7.json"),
-            (Layout::Larder, _) => (SHARD, "chat7.larder"),
+            _ => (SHARD, "chat7.larder"),
         };
         for (there, fails_in_root) in [(true, false), (false, false), (false, true)] {
             for (first_name, first) in CHANGES {
@@ -173,8 +173,8 @@ mod tests {
                     }
                     let dir = directory();
                     let root = dir.path().join("sessions");
-                    let killed = builder(&root).open().await.unwrap();
-                    let running = builder(&root).open().await.unwrap();
+                    let killed = config(&root).connect().await.unwrap();
+                    let running = config(&root).connect().await.unwrap();
                     let mut version = Version::unique();
                     if there {
                         running.write(&key, "[1]").await.unwrap();
@@ -228,7 +228,7 @@ mod tests {
             let dir = directory();
             let root = dir.path().join("above/sessions");
             fs::create_dir_all(&root).unwrap();
-            let storage = FileStorage::builder(&root).layout(layout).open().await.unwrap();
+            let storage = Config::new().directory(&root).layout(layout).connect().await.unwrap();
             storage.write(&key, "1").await.unwrap();
             assert!(after_power_cut(dir.path()).contains_key(std::ffi::OsStr::new("above")), "{layout:?}");
             assert!(
@@ -241,9 +241,9 @@ mod tests {
         let root = dir.path().join("sessions");
         let hidden = root.join(".larder");
         fail(&hidden);
-        FileStorage::builder(&root).open().await.unwrap_err();
+        Config::new().directory(&root).connect().await.unwrap_err();
         mend(&hidden);
-        let storage = FileStorage::builder(&root).open().await.unwrap();
+        let storage = Config::new().directory(&root).connect().await.unwrap();
         storage.write(&key, "1").await.unwrap();
         assert!(after_power_cut(&hidden).contains_key(std::ffi::OsStr::new("format.json")));
         assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(".larder")));
@@ -255,12 +255,12 @@ mod tests {
     async fn settled_directories_are_not_synced_again() {
         let dir = directory();
         let root = dir.path().join("sessions");
-        let storage = FileStorage::builder(&root).open().await.unwrap();
+        let storage = Config::new().directory(&root).connect().await.unwrap();
         let key = Key::new("chat7").unwrap();
         let shard = root.join(SHARD);
         storage.write(&key, "1").await.unwrap();
         storage.close().await.unwrap();
-        let storage = FileStorage::builder(&root).open().await.unwrap();
+        let storage = Config::new().directory(&root).connect().await.unwrap();
         fail(&root);
         storage.write(&key, "2").await.unwrap();
         assert!(storage.delete(&key).await.unwrap());
@@ -282,7 +282,7 @@ mod tests {
         for values in [ValueFormat::Bytes, ValueFormat::Json] {
             let dir = directory();
             let root = dir.path().join("sessions");
-            let storage = FileStorage::builder(&root).values(values).sweep(None).open().await.unwrap();
+            let storage = Config::new().directory(&root).values(values).sweep(None).connect().await.unwrap();
             let key = Key::new("chat7").unwrap();
             let file = if values == ValueFormat::Json { "chat7.json" } else { "chat7.larder" };
             let shard = root.join(SHARD);
@@ -311,17 +311,17 @@ mod tests {
         let parent = dir.path().join("data");
         let path = parent.join("sessions.json");
         let key = Key::new("chat7").unwrap();
-        let storage = SnapshotStorage::builder(&path).open().await.unwrap();
+        let storage = SnapshotConfig::new().file(&path).connect().await.unwrap();
         storage.write(&key, "1").await.unwrap();
         storage.close().await.unwrap();
-        let storage = SnapshotStorage::builder(&path).open().await.unwrap();
+        let storage = SnapshotConfig::new().file(&path).connect().await.unwrap();
         assert!(storage.delete(&key).await.unwrap());
         fail(&parent);
         storage.flush().await.unwrap_err();
         drop(storage);
         mend(&parent);
 
-        let storage = SnapshotStorage::builder(&path).open().await.unwrap();
+        let storage = SnapshotConfig::new().file(&path).connect().await.unwrap();
         assert!(!storage.delete(&key).await.unwrap());
         storage.flush().await.unwrap();
         let name = std::ffi::OsStr::new("sessions.json");
@@ -331,7 +331,7 @@ mod tests {
         // Another process made the directory and was killed before it synced that.
         let parent = dir.path().join("made");
         fs::create_dir(&parent).unwrap();
-        let storage = SnapshotStorage::builder(parent.join("sessions.json")).open().await.unwrap();
+        let storage = SnapshotConfig::new().file(parent.join("sessions.json")).connect().await.unwrap();
         storage.write(&key, "1").await.unwrap();
         storage.close().await.unwrap();
         assert!(after_power_cut(dir.path()).contains_key(std::ffi::OsStr::new("made")));

@@ -28,7 +28,7 @@ struct Marker {
 /// Opens the directory: creates what is missing, and removes what killed processes left behind. A
 /// directory that may only be read opens too, if it is there. With `existing` this changes nothing. `check`
 /// looks at what is in the directory.
-pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce(&Tree) -> Result<()>) -> Result<()> {
     let dir = &tree.dir;
     match error::if_found(fs::metadata(&dir.root))? {
         Some(metadata) if metadata.is_dir() => {}
@@ -42,7 +42,7 @@ pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce() -> Result<(
         }
         None => dir.permissions.create_directories(&dir.root).map_err(error::io)?,
     }
-    check()?;
+    check(tree)?;
     if !existing {
         if !dir.locks().exists() {
             // The first write makes the locks, after it has synced the directories above.

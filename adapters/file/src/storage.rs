@@ -1,79 +1,57 @@
-//! The storage on a directory.
+//! The storage on a directory, in whatever layout.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{slice, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions, Record,
-    Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
+    ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Interval, Sweeper, side_by_side};
+use larder_kit::{Configure, Interval, Sweeper, pages, side_by_side};
 
 use crate::{
     batch,
-    config::FileBuilder,
-    directory::Directory,
-    entries::{self, Entries, PARALLEL},
-    listing,
+    config::Config,
+    entries::{Entries, PARALLEL, call, locked, sum_shards},
+    listing::Listing,
 };
 
 /// A storage that keeps one file per key in a directory.
-///
-/// Needs a tokio runtime. See the [crate's documentation](crate) for its files and options.
 #[derive(Debug)]
-pub struct FileStorage {
-    directory: Arc<Directory>,
+pub(crate) struct FileStorage<E> {
+    entries: Arc<E>,
     sweeper: Sweeper,
 }
 
-impl FileStorage {
-    /// Opens the directory that a URL names, such as `file:sessions` or
-    /// `file:sessions?layout=grammy`; the [crate's documentation](crate) lists the options.
-    ///
-    /// # Errors
-    ///
-    /// As [`FileBuilder::from_url`] and [`FileBuilder::open`].
-    pub async fn connect(url: &str) -> Result<Store> {
-        FileBuilder::from_url(url)?.open().await
+impl<E: Entries> FileStorage<E> {
+    pub(crate) fn new(entries: E, sweep: Interval) -> Self {
+        let entries = Arc::new(entries);
+        let purge = |entries| async move { purge(&entries).await };
+        let sweeper = Sweeper::start(Config::ADAPTER, Arc::downgrade(&entries), sweep, purge);
+        Self { entries, sweeper }
     }
 
-    /// Opens the directory that a URL names, if it is there; see [`FileBuilder::existing`].
-    ///
-    /// # Errors
-    ///
-    /// As [`FileBuilder::from_url`] and [`FileBuilder::open`].
-    pub async fn connect_existing(url: &str) -> Result<Store> {
-        FileBuilder::from_url(url)?.existing().open().await
-    }
-
-    /// Options for a storage in `directory`.
-    pub fn builder(directory: impl Into<PathBuf>) -> FileBuilder {
-        FileBuilder::new(directory)
-    }
-
-    pub(crate) fn new(directory: Directory, sweep: Interval) -> Self {
-        let directory = Arc::new(directory);
-        let purge = |directory| async move { purge(&directory).await };
-        let sweeper = Sweeper::start("file", Arc::downgrade(&directory), sweep, purge);
-        Self { directory, sweeper }
+    async fn read_and_touch(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+        expiry: Expiry,
+    ) -> Result<Option<Record>> {
+        self.sweeper.ensure_running();
+        let lock = self.entries.path(key)?.lock;
+        let (key, options) = (key.clone(), *options);
+        let read = move |entries: &E, guard: &mut _| entries.read_and_touch(guard, key, &options, expiry);
+        locked(&self.entries, lock, read).await
     }
 }
 
 #[async_trait]
-impl Storage for FileStorage {
+impl<E: Entries> Storage for FileStorage<E> {
     fn info(&self) -> Info {
-        self.directory.format.info()
+        self.entries.info()
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let Some(expiry) = options.touch else {
-            return batch::read(&self.directory, key, options).await;
-        };
-        self.sweeper.ensure_running();
-        let (at, key, options) = (self.directory.path(key)?, key.clone(), *options);
-        entries::locked(&self.directory, at.lock, move |directory, guard| {
-            directory.read_and_touch(guard, &at, &key, &options, expiry)
-        })
-        .await
+        self.read_many(slice::from_ref(key), options).await.swap_remove(0)
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -89,42 +67,48 @@ impl Storage for FileStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        if options.touch.is_some() {
-            // A touch waits for its lock, each for another one.
-            return side_by_side(keys.iter().map(|key| self.read(key, options)), PARALLEL).await;
-        }
-        batch::read_many(&self.directory, keys, options).await
+        let Some(expiry) = options.touch else {
+            return batch::read(&self.entries, keys, options).await;
+        };
+        // A touch waits for its lock, each for another one.
+        side_by_side(keys.iter().map(|key| self.read_and_touch(key, options, expiry)), PARALLEL).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         // The runtime that the sweeper ran on may have shut down.
         self.sweeper.ensure_running();
-        batch::apply(&self.directory, changes).await
+        batch::apply(&self.entries, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        listing::list(&self.directory, options)
+        pages(Listing::new(Arc::clone(&self.entries), options))
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        entries::clear(&self.directory, prefix).await
+        let prefix = prefix.to_owned();
+        sum_shards(&self.entries, move |entries, guard, shard| entries.clear_shard(guard, shard, &prefix))
+            .await
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        purge(&self.directory).await
+        purge(&self.entries).await
     }
 
     async fn ping(&self) -> Result<()> {
-        entries::ping(&self.directory).await
+        call(&self.entries, |entries| entries.tree().dir.check()).await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        call(&self.entries, |entries| entries.tree().dir.location().map(Some)).await
     }
 
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
-        self.directory.tree.locks.close().await;
+        self.entries.tree().locks.close().await;
         Ok(())
     }
 }
 
-async fn purge(directory: &Arc<Directory>) -> Result<u64> {
-    entries::sum_shards(directory, Directory::purge_shard).await
+async fn purge<E: Entries>(entries: &Arc<E>) -> Result<u64> {
+    sum_shards(entries, E::purge_shard).await
 }

@@ -12,6 +12,8 @@ use larder_kit::OptionInfo;
 /// The tables, by name.
 const TABLES: &[(&str, &[OptionInfo])] = &[
     ("memory", larder::memory::Config::OPTIONS),
+    ("directory", larder::file::Config::OPTIONS),
+    ("snapshot", larder::file::SnapshotConfig::OPTIONS),
     ("sqlite", larder::sqlite::Config::OPTIONS),
     ("postgres", larder::postgres::Config::OPTIONS),
     ("redis", larder::redis::Config::OPTIONS),
@@ -23,6 +25,7 @@ const DOCUMENTS: &[(&str, usize)] = &[
     ("adapters/sqlite/README.md", 1),
     ("adapters/postgres/README.md", 1),
     ("adapters/redis/README.md", 1),
+    ("adapters/file/README.md", 2),
 ];
 
 const END: &str = "<!-- end of options -->";

@@ -17,7 +17,7 @@ mod spaces;
 #[path = "file/stopped.rs"]
 mod stopped;
 
-use larder_file::{FileBuilder, Layout, ValueFormat};
+use larder_file::{Config, Layout, ValueFormat};
 use larder_testkit::Runner;
 
 use crate::spaces::{Directories, SnapshotFiles};
@@ -33,12 +33,12 @@ fn main() {
         return;
     }
     let synced =
-        directory::cases(existing::cases(damage::cases(Directories::suite("file", |builder| builder))));
-    let json = |builder: FileBuilder| builder.sync(false).values(ValueFormat::Json);
-    let grammy = |builder: FileBuilder| builder.sync(false).layout(Layout::Grammy);
+        directory::cases(existing::cases(damage::cases(Directories::suite("file", |config| config))));
+    let json = |config: Config| config.sync(false).values(ValueFormat::Json);
+    let grammy = |config: Config| config.sync(false).layout(Layout::Grammy);
     Runner::new()
         .suite(stopped::cases(permissions::cases(synced)).slow())
-        .suite(Directories::suite("file_unsynced", |builder| builder.sync(false)))
+        .suite(Directories::suite("file_unsynced", |config| config.sync(false)))
         .suite(damage::cases(Directories::suite("file_json", json)))
         .suite(damage::grammy_cases(grammy::cases(Directories::suite("file_grammy", grammy))))
         .suite(snapshot::cases(SnapshotFiles::suite("file_snapshot")))

@@ -1,14 +1,14 @@
-//! The options of a storage on a snapshot.
+//! The options of a store on a snapshot.
 
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
 use larder_kit::{Permissions, StoreUrl};
 
-use crate::config::path;
+use crate::config::{check_path, path};
 
-larder_kit::options! {
-    /// Builds a [`SnapshotStorage`](crate::SnapshotStorage).
+larder_kit::config! {
+    /// The configuration of a store on a snapshot.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -16,53 +16,38 @@ larder_kit::options! {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let path = dir.path().join("sessions.json");
     /// use std::time::Duration;
-    /// use larder_file::SnapshotStorage;
+    /// use larder_file::SnapshotConfig;
     ///
-    /// let storage = SnapshotStorage::builder(path).interval(Duration::from_secs(10)).open().await?;
+    /// let store = SnapshotConfig::new().file(path).interval(Duration::from_secs(10)).connect().await?;
     /// // Writes the snapshot, and lets another process have it.
-    /// storage.close().await?;
+    /// store.close().await?;
     /// # Ok(())
     /// # }
     /// ```
     #[derive(Clone, Debug)]
-    pub struct SnapshotBuilder {
+    pub struct SnapshotConfig for "file" {
         path: PathBuf,
         existing: bool,
     }
 
-    /// The options of a `file:` URL that names a snapshot.
-    SNAPSHOT_OPTIONS {
+    options {
         /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
-        /// that long. Default: 60 seconds.
-        "interval" => interval: Duration = Duration::from_secs(60), if |interval| !interval.is_zero()
+        /// that long.
+        interval: Duration = "1m", if |interval| !interval.is_zero()
             => "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero; for writes that are \
                 stored when they are acknowledged use a directory, such as `file:sessions`";
-        /// The mode of a new snapshot file, such as `0o640`; users who may read a new directory may also
-        /// search it. Default: `0o600`, this user only. A file that is there keeps its mode.
-        /// No effect on Windows.
-        "permissions" => permissions: Option<Permissions> = None;
+        /// The mode of a new snapshot in octal, such as `0640` or `0660`; users who may read a new directory may
+        /// also search it. A file that is there keeps its mode. No effect on Windows.
+        permissions: Option<Permissions>, unset "`0600`, this user only";
     }
 }
 
-impl SnapshotBuilder {
-    /// A snapshot in the file at `path`, which need not exist.
+impl SnapshotConfig {
+    /// Keeps the snapshot in the file at `path`, which need not exist.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self::with_defaults(path.into(), false)
-    }
-
-    /// The options of a `file:` URL; see [`SNAPSHOT_OPTIONS`].
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for another scheme, an empty path, an
-    /// unknown option or an invalid value.
-    pub fn from_url(url: &str) -> Result<Self> {
-        let mut url = StoreUrl::parse(url)?;
-        let mut builder = Self::new(path(&url)?);
-        builder.take_options(&mut url)?;
-        url.finish(SNAPSHOT_OPTIONS)?;
-        Ok(builder)
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = path.into();
+        self
     }
 
     /// Opens only a snapshot that is there already. Opening and reading then create and change nothing;
@@ -71,6 +56,17 @@ impl SnapshotBuilder {
     pub fn existing(mut self) -> Self {
         self.existing = true;
         self
+    }
+
+    fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
+        self.path = path(url)?;
+        Ok(())
+    }
+
+    /// Checks that the options are valid.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_options()?;
+        check_path(&self.path)
     }
 }
 
@@ -82,8 +78,8 @@ mod tests {
 
     #[test]
     fn urls() {
-        let builder = SnapshotBuilder::from_url("file:a/b.json?interval=500ms").unwrap();
-        assert_eq!((builder.path, builder.interval), (PathBuf::from("a/b.json"), Duration::from_millis(500)));
+        let config = SnapshotConfig::from_url("file:a/b.json?interval=500ms").unwrap();
+        assert_eq!((config.path, config.interval), (PathBuf::from("a/b.json"), Duration::from_millis(500)));
         for url in [
             "file:",
             "redis:x.json",
@@ -92,7 +88,7 @@ mod tests {
             "file:x.json?sync=true",
             "file:x.json?permissions=755",
         ] {
-            assert_eq!(SnapshotBuilder::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
+            assert_eq!(SnapshotConfig::from_url(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 }

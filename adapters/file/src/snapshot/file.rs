@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use larder_core::{Bytes, Error, ErrorKind, Result, clock::unix_millis};
+use larder_core::{Bytes, Error, ErrorKind, Location, Result, clock::unix_millis};
 use tokio::sync::OnceCell;
 
 use super::{
-    config::SnapshotBuilder,
+    config::SnapshotConfig,
     document,
     map::{Map, Slots},
 };
@@ -46,10 +46,10 @@ struct Saving {
 
 impl SnapshotFile {
     /// Reads the file and takes the lock. Blocks the thread.
-    pub(super) fn open(builder: &SnapshotBuilder) -> Result<Self> {
+    pub(super) fn open(config: &SnapshotConfig) -> Result<Self> {
         // Links to the file lead to one lock, and a save replaces the file, not the link.
-        let path = fs::canonicalize(&builder.path).unwrap_or_else(|_| builder.path.clone());
-        let (existing, permissions) = (builder.existing, Permissions(builder.permissions));
+        let path = fs::canonicalize(&config.path).unwrap_or_else(|_| config.path.clone());
+        let (existing, permissions) = (config.existing, Permissions(config.permissions));
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(configuration(
                 "the snapshot's path names a directory, a pipe or a device; name a file, such as one in the directory",
@@ -97,6 +97,12 @@ impl SnapshotFile {
             })
         };
         self.held.get_or_try_init(hold).await.copied()
+    }
+
+    /// Where the file is, whatever path leads to it. It may not have been written yet.
+    pub(super) fn location(&self) -> Result<Location> {
+        let directory = fs::canonicalize(parent(&self.path)).map_err(error::io)?;
+        Ok(files::location(&directory.join(self.path.file_name().unwrap_or_default())))
     }
 
     /// Calls `work` with the entries.
@@ -257,7 +263,7 @@ mod tests {
     use larder_core::Key;
 
     use super::*;
-    use crate::SnapshotStorage;
+    use crate::SnapshotConfig;
 
     #[test]
     fn changes_during_a_save_that_outlives_the_handles_are_saved() {
@@ -265,7 +271,7 @@ mod tests {
         let path = dir.path().join("s.json");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let storage = SnapshotStorage::builder(&path).open().await.unwrap();
+            let storage = SnapshotConfig::new().file(&path).connect().await.unwrap();
             let key = Key::new("early").unwrap();
             storage.write(&key, "1").await.unwrap();
             // A pipe is not opened for writing until it is read, so this save waits; then it fails, since

@@ -6,7 +6,4 @@ mod file;
 mod map;
 mod storage;
 
-pub use self::{
-    config::{SNAPSHOT_OPTIONS, SnapshotBuilder},
-    storage::SnapshotStorage,
-};
+pub use self::config::SnapshotConfig;

@@ -1,65 +1,28 @@
 //! The storage on a snapshot.
 
-use std::{fmt, future, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, future, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Purge,
-    ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
-    clock::unix_millis,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Location,
+    Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written,
+    async_trait, clock::unix_millis,
 };
-use larder_kit::Sweeper;
+use larder_kit::{Configure, Sweeper};
 
-use super::{config::SnapshotBuilder, file::SnapshotFile, map::Map};
+use super::{config::SnapshotConfig, file::SnapshotFile, map::Map};
 use crate::{batch, error::blocking};
 
 /// How long to wait, at most, before another try after a failed save.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// A storage that keeps its entries in memory and writes them all into one JSON file every so often.
-///
-/// **A write is acknowledged when it is in memory.** It is in the file after the next interval (60
-/// seconds by default), or after [`Store::flush`] or [`Store::close`]; a crash before that loses it. So
-/// [`Info::persistent`] is `false`, though everything that was flushed is there when the snapshot is opened
-/// again.
-///
-/// **The file holds the state of one moment**: the one at which its save began. Changes during a save
-/// are in the next one. The first of them copies the table of the entries, without their values: the more
-/// entries there are, the longer it takes.
-///
-/// Dropping the last handle without a close writes the last changes at once, which blocks the thread
-/// for as long as that takes and can report an error only through `tracing`: close it instead. If a close
-/// fails, the entries stay in memory and are saved in the background; close again to know that they are in
-/// the file.
-pub struct SnapshotStorage {
+pub(super) struct SnapshotStorage {
     file: Arc<SnapshotFile>,
     saver: Sweeper,
 }
 
 impl SnapshotStorage {
-    /// Opens the snapshot that a URL names, such as `file:sessions.json?interval=10s`.
-    ///
-    /// # Errors
-    ///
-    /// As [`SnapshotBuilder::from_url`] and [`SnapshotBuilder::open`].
-    pub async fn connect(url: &str) -> Result<Store> {
-        SnapshotBuilder::from_url(url)?.open().await
-    }
-
-    /// Opens the snapshot that a URL names, if it is there; see [`SnapshotBuilder::existing`].
-    ///
-    /// # Errors
-    ///
-    /// As [`SnapshotBuilder::from_url`] and [`SnapshotBuilder::open`].
-    pub async fn connect_existing(url: &str) -> Result<Store> {
-        SnapshotBuilder::from_url(url)?.existing().open().await
-    }
-
-    /// Options for a snapshot in the file at `path`.
-    pub fn builder(path: impl Into<PathBuf>) -> SnapshotBuilder {
-        SnapshotBuilder::new(path)
-    }
-
     /// Calls `change` with the entries and the time, once the file is held against other processes. An error
     /// says that it has not been called.
     async fn change<T>(&self, change: impl FnOnce(&mut Map, i64) -> T + Send) -> Result<T> {
@@ -69,7 +32,7 @@ impl SnapshotStorage {
     }
 }
 
-impl SnapshotBuilder {
+impl SnapshotConfig {
     /// Takes hold of the snapshot and reads it.
     ///
     /// # Errors
@@ -77,15 +40,19 @@ impl SnapshotBuilder {
     /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
     /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
     /// it is left as it is, and nothing is created beside it;
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path names something that is not
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no path, if it names something that is not
     /// a file, or nothing with [`existing`](Self::existing);
     /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
-    pub async fn open(self) -> Result<Store> {
-        self.check_options()?;
+    pub async fn connect(self) -> Result<Store> {
+        self.open().await.map_err(Self::named)
+    }
+
+    async fn open(self) -> Result<Store> {
+        self.check()?;
         let interval = self.interval;
         let file = Arc::new(blocking(move || SnapshotFile::open(&self)).await?);
         let save = move |file| save(file, interval.min(RETRY));
-        let saver = Sweeper::start("file", Arc::downgrade(&file), interval, save);
+        let saver = Sweeper::start(Self::ADAPTER, Arc::downgrade(&file), interval, save);
         Ok(Store::from(SnapshotStorage { file, saver }))
     }
 }
@@ -162,6 +129,11 @@ impl Storage for SnapshotStorage {
 
     async fn purge_expired(&self) -> Result<u64> {
         self.change(Map::purge).await
+    }
+
+    async fn location(&self) -> Result<Option<Location>> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.location().map(Some)).await
     }
 
     /// Writes the snapshot, if something has changed, and returns once it is on the disk.

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use larder_core::{
     Applied, Change, Condition, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Result, Version,
 };
-use larder_file::{FileBuilder, FileStorage, Layout, ValueFormat};
+use larder_file::{Config, Layout, ValueFormat};
 use larder_testkit::{Fails, Must, Suite, race, until};
 
 use crate::spaces::{Directories, entries, files, hold_locks, key};
@@ -67,8 +67,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
         .case("batch_ends_where_another_process_keeps_the_locks", |context| async move {
             let timeout = Duration::from_secs(1);
-            let builder = context.factory.builder(context.target.space()).lock_timeout(timeout);
-            let storage = builder.open().await.must("open");
+            let config = context.factory.config(context.target.space()).lock_timeout(timeout);
+            let storage = config.connect().await.must("open");
             let put = |at| Change::put(key(&format!("k{at}")), "1", Expiry::Never);
             let puts = || (0..600).map(put).collect();
             assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
@@ -106,7 +106,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("nobody_reads_an_entry_that_a_touch_tears", |context| async move {
             let storages = [
                 context.factory.storage(context.target.space()).await,
-                context.factory.builder(context.target.space()).sync(false).open().await.must("open"),
+                context.factory.config(context.target.space()).sync(false).connect().await.must("open"),
             ];
             storages[0].write(key("a"), "1").expiry(Expiry::after_secs(600)).await.must("write");
             race(4, |task| {
@@ -145,8 +145,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("expired_files_are_removed_by_the_sweeper", |context| async move {
             let root = context.factory.path(context.target.space());
             let open = || {
-                let builder = FileBuilder::new(&root).sweep(Some(Duration::from_millis(20)));
-                async { builder.open().await.must("open") }
+                let config = Config::new().directory(&root).sweep(Some(Duration::from_millis(20)));
+                async { config.connect().await.must("open") }
             };
             let storage = open().await;
             storage.write(key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
@@ -196,11 +196,11 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("a_directory_of_something_else_is_refused", |context| async move {
             let root = context.factory.path(context.target.space());
             let open = |layout: Layout, values: Option<ValueFormat>| {
-                let mut builder = FileBuilder::new(&root).layout(layout);
+                let mut config = Config::new().directory(&root).layout(layout);
                 if let Some(values) = values {
-                    builder = builder.values(values);
+                    config = config.values(values);
                 }
-                async move { builder.open().await }
+                async move { config.connect().await }
             };
             fs::create_dir_all(root.join("42")).must("make a directory");
             fs::write(root.join("42/7742.json"), b"{}").must("write a file");
@@ -222,17 +222,17 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let file = root.join("file");
             fs::write(&file, b"").must("write a file");
             for path in [file.clone(), file.join("below")] {
-                FileStorage::builder(path).open().await.fails(ErrorKind::InvalidConfig, "open a file");
+                Config::new().directory(path).connect().await.fails(ErrorKind::InvalidConfig, "open a file");
             }
             let url = format!("file:{}", root.join("x").display());
-            let storage = larder_file::open(&url).await.must("open");
+            let storage = larder_file::connect(&url).await.must("open");
             assert!(storage.info().persistent && root.join("x").is_dir());
         })
         .case("processes_that_start_at_once_agree_on_a_new_directory", |context| async move {
             let root = context.factory.path(context.target.space()).join("above/below");
             let opened = race(10, |_| {
-                let builder = FileBuilder::new(&root);
-                async move { builder.open().await.must("open") }
+                let config = Config::new().directory(&root);
+                async move { config.connect().await.must("open") }
             })
             .await;
             for (index, storage) in opened.iter().enumerate() {

@@ -6,11 +6,20 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use larder_core::{ErrorKind, Expiry, Outcome};
-use larder_file::{FileStorage, Layout, SnapshotStorage, ValueFormat};
+use larder_core::{ErrorKind, Expiry, Outcome, Result, Store};
+use larder_file::{Config, Layout, SnapshotConfig, ValueFormat};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, key};
+
+/// Opens the store at `url` if it is there.
+async fn look(url: &str) -> Result<Store> {
+    if larder_file::is_snapshot(url)? {
+        SnapshotConfig::from_url(url)?.existing().connect().await
+    } else {
+        Config::from_url(url)?.existing().connect().await
+    }
+}
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
@@ -19,14 +28,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             for url in ["missing", "missing?layout=grammy", "missing/below", "missing.json", "missing/x.json"]
             {
                 let url = format!("file:{}/{url}", root.display());
-                let error = larder_file::open_existing(&url).await.map(drop);
+                let error = look(&url).await.map(drop);
                 let error = error.fails(ErrorKind::InvalidConfig, &url);
                 assert!(error.message().contains("there is no"), "{error}");
                 assert!(everything(&root).is_empty(), "{url}: {:?}", everything(&root));
             }
             let url = format!("file:{}", root.display());
-            let error =
-                larder_file::open_existing(&url).await.map(drop).fails(ErrorKind::InvalidConfig, "empty");
+            let error = look(&url).await.map(drop).fails(ErrorKind::InvalidConfig, "empty");
             assert!(error.message().contains("empty"), "{error}");
             assert!(everything(&root).is_empty());
         })
@@ -35,7 +43,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let urls = ["larder", "json?values=json", "grammy?layout=grammy"];
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
-                let storage = larder_file::open(&url).await.must("open");
+                let storage = larder_file::connect(&url).await.must("open");
                 storage.write(key("a"), "1").await.must("write");
                 storage.close().await.must("close");
             }
@@ -45,7 +53,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let before = everything(&root);
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
-                let storage = larder_file::open_existing(&url).await.must("open what is there");
+                let storage = look(&url).await.must("open what is there");
                 assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert!(!storage.contains(&key("b")).await.must("contains"));
                 assert_eq!(storage.keys("").count().await, 1);
@@ -56,7 +64,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(everything(&root), before);
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
-                let storage = larder_file::open_existing(&url).await.must("open what is there");
+                let storage = look(&url).await.must("open what is there");
                 assert!(storage.delete(key("a")).await.must("delete what is there"));
                 storage.close().await.must("close");
             }
@@ -65,10 +73,10 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let root = space(&context.factory, context.target.space());
             let path = root.join("sessions.json");
             let url = format!("file:{}", path.display());
-            let storage = SnapshotStorage::connect(&url).await.must("open");
+            let storage = larder_file::connect(&url).await.must("open");
             storage.write(key("a"), "1").await.must("write");
             storage.flush().await.must("flush");
-            let used = SnapshotStorage::connect_existing(&url).await;
+            let used = look(&url).await;
             used.fails(ErrorKind::Unavailable, "look at a snapshot that is in use");
             storage.close().await.must("close");
             for lock in [true, false] {
@@ -76,7 +84,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                     fs::remove_file(root.join("sessions.json.lock")).must("remove the lock");
                 }
                 let before = everything(&root);
-                let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
+                let storage = look(&url).await.must("open what is there");
                 assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert_eq!(storage.keys("").count().await, 1);
                 storage.flush().await.must("flush");
@@ -85,8 +93,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
 
             // A change takes hold of it, unless another process was faster, and sees what that one wrote.
-            let storage = SnapshotStorage::connect_existing(&url).await.must("open what is there");
-            let other = SnapshotStorage::connect(&url).await.must("open");
+            let storage = look(&url).await.must("open what is there");
+            let other = larder_file::connect(&url).await.must("open");
             for error in [
                 storage.write(key("a"), "2").await.fails(ErrorKind::Unavailable, "write what is in use"),
                 storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete what is in use"),
@@ -99,7 +107,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             other.close().await.must("close");
             assert!(storage.delete(key("a")).await.must("delete"));
             storage.close().await.must("close");
-            let storage = SnapshotStorage::connect(&url).await.must("open");
+            let storage = larder_file::connect(&url).await.must("open");
             assert!(storage.contains(&key("b")).await.must("contains"));
             assert!(!storage.contains(&key("a")).await.must("contains"));
             storage.close().await.must("close");
@@ -107,9 +115,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         .case("layout_that_does_not_fit_is_refused", |context| async move {
             let root = space(&context.factory, context.target.space());
             let open = |name: &str, layout: Layout, existing: bool| {
-                let builder = FileStorage::builder(root.join(name)).layout(layout).sweep(None);
-                let builder = if existing { builder.existing() } else { builder };
-                async move { builder.open().await }
+                let config = Config::new().directory(root.join(name)).layout(layout).sweep(None);
+                let config = if existing { config.existing() } else { config };
+                async move { config.connect().await }
             };
             for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
                 let storage = open(name, layout, false).await.must("open");
@@ -130,9 +138,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                     let error = open("other", layout, existing).await;
                     error.fails(ErrorKind::InvalidConfig, "open a directory of something else");
                 }
-                let json = FileStorage::builder(root.join("larder")).values(ValueFormat::Json);
+                let json = Config::new().directory(root.join("larder")).values(ValueFormat::Json);
                 let json = if existing { json.existing() } else { json };
-                json.open().await.fails(ErrorKind::InvalidConfig, "open it with another format");
+                json.connect().await.fails(ErrorKind::InvalidConfig, "open it with another format");
             }
             assert_eq!(everything(&root), before);
         })
@@ -142,9 +150,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             fs::write(&path, b"{\"cookie\":\"x\"}").must("write a file");
             let before = everything(&root);
             for existing in [false, true] {
-                let builder = SnapshotStorage::builder(&path);
-                let builder = if existing { builder.existing() } else { builder };
-                builder.open().await.fails(ErrorKind::Corrupt, "open it");
+                let config = SnapshotConfig::new().file(&path);
+                let config = if existing { config.existing() } else { config };
+                config.connect().await.fails(ErrorKind::Corrupt, "open it");
                 assert_eq!(everything(&root), before);
             }
         })
@@ -160,9 +168,9 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             };
             let path = pipe(root.join("x.json"));
             for existing in [false, true] {
-                let builder = SnapshotStorage::builder(&path);
-                let builder = if existing { builder.existing() } else { builder };
-                builder.open().await.fails(ErrorKind::InvalidConfig, "open a pipe");
+                let config = SnapshotConfig::new().file(&path);
+                let config = if existing { config.existing() } else { config };
+                config.connect().await.fails(ErrorKind::InvalidConfig, "open a pipe");
             }
             assert_eq!(everything(&root).len(), 1, "nothing was created beside it");
             for (name, url, extension) in [
@@ -170,7 +178,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 ("json", "json?values=json", "json"),
                 ("grammy", "grammy?layout=grammy", "json"),
             ] {
-                let storage = larder_file::open(&format!("file:{}/{url}", root.display())).await.must("open");
+                let storage =
+                    larder_file::connect(&format!("file:{}/{url}", root.display())).await.must("open");
                 storage.write(key("ab"), "1").await.must("write");
                 let file = everything(&root.join(name))
                     .into_iter()

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Bytes, Change, ErrorKind, Expiry, Versions};
-use larder_file::FileStorage;
+use larder_file::Config;
 use larder_testkit::{Fails, Must, Suite};
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 serde_json::from_slice(&expected).must("parse expected.json");
             let url = format!("file:{}?layout=grammy", fixtures().join("file").display());
             let before = files(&fixtures().join("file"));
-            let storage = FileStorage::connect(&url).await.must("open");
+            let storage = larder_file::connect(&url).await.must("open");
             let read: BTreeMap<String, Value> = storage
                 .entries("")
                 .map_ok(|(key, record)| {
@@ -53,10 +53,10 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let from = fixtures().join(from);
                 let target =
                     context.factory.path(context.target.space()).join(from.file_name().must("a name"));
-                let source = FileStorage::builder(&from).layout(larder_file::Layout::Grammy);
-                let source = source.open().await.must("open the fixture");
-                let copy = FileStorage::builder(&target).layout(larder_file::Layout::Grammy);
-                let copy = copy.open().await.must("open a new directory");
+                let source = Config::new().directory(&from).layout(larder_file::Layout::Grammy);
+                let source = source.connect().await.must("open the fixture");
+                let copy = Config::new().directory(&target).layout(larder_file::Layout::Grammy);
+                let copy = copy.connect().await.must("open a new directory");
                 let mut found = source.entries("");
                 while let Some(entry) = found.next().await {
                     let (key, record) = entry.must("list");

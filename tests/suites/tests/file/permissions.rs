@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt;
 use larder_core::ErrorKind;
-use larder_file::{FileStorage, Layout, SnapshotStorage};
+use larder_file::{Config, Layout, SnapshotConfig};
 use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, files, key};
@@ -34,8 +34,8 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite.case("a_read_only_directory_is_read_and_refuses_writes", |context| async move {
         let root = context.factory.path(context.target.space());
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
-            let storage = FileStorage::builder(root.join(name)).layout(layout).sweep(None);
-            let storage = storage.permissions(0o644).open().await.must("open");
+            let storage = Config::new().directory(root.join(name)).layout(layout).sweep(None);
+            let storage = storage.permissions(0o644).connect().await.must("open");
             storage.write(key("a"), "1").await.must("write");
             storage.close().await.must("close");
         }
@@ -72,7 +72,7 @@ fn private(suite: Suite<Directories>) -> Suite<Directories> {
                 ("snapshot/s.json", ""),
             ] {
                 let url = format!("file:{}?{option}{options}", above.join(name).display());
-                let storage = larder_file::open(&url).await.must("open");
+                let storage = larder_file::connect(&url).await.must("open");
                 storage.write(key("secret"), "1").await.must("write");
                 storage.close().await.must("close");
             }
@@ -94,7 +94,8 @@ pub(crate) fn child() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().must("start the runtime");
     runtime.block_on(async {
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
-            let storage = FileStorage::builder(root.join(name)).layout(layout).open().await.must("open");
+            let storage =
+                Config::new().directory(root.join(name)).layout(layout).connect().await.must("open");
             assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
             assert!(storage.read(key("b")).await.must("read").is_none());
             assert_eq!(storage.keys("").count().await, 1);
@@ -110,16 +111,19 @@ pub(crate) fn child() {
             storage.close().await.must("close");
         }
         let empty = root.join("empty");
-        FileStorage::builder(&empty)
-            .open()
+        Config::new()
+            .directory(&empty)
+            .connect()
             .await
             .fails(ErrorKind::PermissionDenied, "set up a read-only directory");
-        FileStorage::builder(empty.join("x"))
-            .open()
+        Config::new()
+            .directory(empty.join("x"))
+            .connect()
             .await
             .fails(ErrorKind::PermissionDenied, "make a directory");
-        SnapshotStorage::builder(empty.join("x.json"))
-            .open()
+        SnapshotConfig::new()
+            .file(empty.join("x.json"))
+            .connect()
             .await
             .fails(ErrorKind::PermissionDenied, "make a snapshot");
     });

@@ -4,7 +4,7 @@ use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use futures_util::StreamExt;
 use larder_core::{Applied, Bytes, Change, ErrorKind, Expiry, ListOptions, Store};
-use larder_file::{SnapshotBuilder, SnapshotStorage};
+use larder_file::SnapshotConfig;
 use larder_testkit::{Fails, Must, Suite, race, until};
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let path = context.factory.path("second");
             let storage = open(&path).await;
             storage.write(key("a"), "1").await.must("write");
-            let refused = SnapshotStorage::builder(&path).open().await;
+            let refused = SnapshotConfig::new().file(&path).connect().await;
             let error = refused.fails(ErrorKind::Unavailable, "open it again");
             assert!(error.message().contains("in use"), "{error}");
             #[cfg(unix)]
@@ -96,7 +96,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 let link = context.factory.path("link");
                 storage.flush().await.must("flush");
                 std::os::unix::fs::symlink(&path, &link).must("make a link");
-                let refused = SnapshotStorage::builder(&link).open().await;
+                let refused = SnapshotConfig::new().file(&link).connect().await;
                 refused.fails(ErrorKind::Unavailable, "open it through a link");
             }
             assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
@@ -113,7 +113,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 [&b""[..], b"{}", b"[]", b"\xff", &whole[..whole.len() / 2], &whole[..whole.len() - 2]]
             {
                 fs::write(&path, text).must("damage it");
-                let refused = SnapshotStorage::builder(&path).open().await;
+                let refused = SnapshotConfig::new().file(&path).connect().await;
                 let error = refused.fails(ErrorKind::Corrupt, "open it");
                 assert!(!format!("{error} {error:?}").contains("hunter2"));
                 assert_eq!(fs::read(&path).must("read it"), text, "it is left as it was");
@@ -122,7 +122,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             open(&path).await.close().await.must("close");
             let directory = context.factory.path("directory");
             fs::create_dir(&directory).must("make a directory");
-            let refused = SnapshotStorage::builder(&directory).open().await;
+            let refused = SnapshotConfig::new().file(&directory).connect().await;
             refused.fails(ErrorKind::InvalidConfig, "open a directory");
         })
         .case("write_errors_are_reported_and_survived", |context| async move {
@@ -156,7 +156,11 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let in_the_way = path.with_extension("json.tmp");
             fs::create_dir(&in_the_way).must("make a directory");
             assert!(storage.close().await.is_err());
-            SnapshotStorage::builder(&path).open().await.fails(ErrorKind::Unavailable, "open it meanwhile");
+            SnapshotConfig::new()
+                .file(&path)
+                .connect()
+                .await
+                .fails(ErrorKind::Unavailable, "open it meanwhile");
             fs::remove_dir(&in_the_way).must("remove the directory");
             storage.close().await.must("close");
             let storage = open(&path).await;
@@ -214,11 +218,11 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
         .case("the_chooser_and_its_url", |context| async move {
             let path = context.factory.path("chosen");
             let storage =
-                larder_file::open(&format!("file:{}?interval=10s", path.display())).await.must("open");
+                larder_file::connect(&format!("file:{}?interval=10s", path.display())).await.must("open");
             storage.write(key("a"), "1").await.must("write");
             storage.close().await.must("close");
             assert!(path.is_file());
-            let refused = larder_file::open(&format!("file:{}?sync=false", path.display())).await;
+            let refused = larder_file::connect(&format!("file:{}?sync=false", path.display())).await;
             let error = refused.fails(ErrorKind::InvalidConfig, "an option of the directory");
             assert!(error.message().contains("interval"), "{error}");
         })
@@ -314,5 +318,5 @@ async fn open(path: &Path) -> Store {
 }
 
 async fn every(path: &Path, interval: Duration) -> Store {
-    SnapshotBuilder::new(path).interval(interval).open().await.must("open the snapshot")
+    SnapshotConfig::new().file(path).interval(interval).connect().await.must("open the snapshot")
 }

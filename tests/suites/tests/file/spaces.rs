@@ -6,26 +6,26 @@ use std::{
 };
 
 use larder_core::{Error, Key, Store, async_trait};
-use larder_file::{FileBuilder, SnapshotStorage};
+use larder_file::{Config, SnapshotConfig};
 use larder_testkit::{Factory, Must, SingleOpener, Suite};
 use tempfile::TempDir;
 
 /// Each space is a directory.
 pub(crate) struct Directories {
     root: TempDir,
-    configure: fn(FileBuilder) -> FileBuilder,
+    configure: fn(Config) -> Config,
 }
 
 impl Directories {
     /// The laws on directories, and with a second process.
-    pub(crate) fn suite(name: &str, configure: fn(FileBuilder) -> FileBuilder) -> Suite<Self> {
-        let builder = move |path| configure(FileBuilder::new(path)).sweep(None);
+    pub(crate) fn suite(name: &str, configure: fn(Config) -> Config) -> Suite<Self> {
+        let config = move |path| configure(Config::new().directory(path)).sweep(None);
         Suite::connect(name, move || async move {
             Ok(Self { root: tempfile::tempdir().must("make a directory"), configure })
         })
         .across_processes(
             |directories, space| directories.path(space).display().to_string(),
-            move |path| builder(path).open(),
+            move |path| config(path).connect(),
         )
     }
 
@@ -33,20 +33,20 @@ impl Directories {
         self.root.path().join(space)
     }
 
-    pub(crate) fn builder(&self, space: &str) -> FileBuilder {
+    pub(crate) fn config(&self, space: &str) -> Config {
         // Sweeping is tried by a case of its own; elsewhere it would only get in the way.
-        (self.configure)(FileBuilder::new(self.path(space)).sweep(None))
+        (self.configure)(Config::new().directory(self.path(space)).sweep(None))
     }
 
     pub(crate) async fn storage(&self, space: &str) -> Store {
-        self.builder(space).open().await.must("open the directory")
+        self.config(space).connect().await.must("open the directory")
     }
 }
 
 #[async_trait]
 impl Factory for Directories {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        self.builder(space).open().await
+        self.config(space).connect().await
     }
 
     async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
@@ -85,7 +85,7 @@ impl SnapshotFiles {
 #[async_trait]
 impl Factory for SnapshotFiles {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        SnapshotStorage::builder(self.path(space)).open().await
+        SnapshotConfig::new().file(self.path(space)).connect().await
     }
 
     async fn remove(&self, _: &str) -> Result<(), Error> {

@@ -40,7 +40,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     }
     suite.case("stopped_process_with_a_lock_is_an_error_after_the_timeout", |context| async move {
         let root = context.factory.path(context.target.space());
-        let open = || context.factory.builder(context.target.space()).lock_timeout(TIMEOUT).open();
+        let open = || context.factory.config(context.target.space()).lock_timeout(TIMEOUT).connect();
         let storage = open().await.must("open");
         storage.write(key("a"), "1").await.must("write");
         let locks = root.join(".larder/locks");
