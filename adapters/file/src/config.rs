@@ -93,8 +93,7 @@ pub(crate) fn path(url: &StoreUrl) -> Result<PathBuf> {
     if url.scheme() != "file" {
         return Err(configuration(format!("a `{}:` URL does not name a file; write `file:`", url.scheme())));
     }
-    let path = PathBuf::from(url.path()?);
-    check_path(&path).map(|()| path)
+    Ok(PathBuf::from(url.path()?))
 }
 
 /// Refuses the path that is nowhere.
@@ -127,6 +126,16 @@ mod tests {
         let config = Config::from_url("file:///var/x?layout=grammy&sweep=off").unwrap();
         assert_eq!((config.layout, config.sync), (Layout::Grammy, true));
         assert!(Config::from_url("file:x?layout=grammy&values=json").is_ok());
+    }
+
+    #[test]
+    fn map_of_a_configuration_file() {
+        let map =
+            r#"{"url": "file:a/b?sync=false", "values": "json", "permissions": "0640", "sweep": "off"}"#;
+        let config: Config = serde_json::from_str(map).unwrap();
+        assert_eq!((config.directory, config.sync), (PathBuf::from("a/b"), false));
+        assert_eq!((config.values, config.sweep), (Some(ValueFormat::Json), Interval::OFF));
+        assert_eq!(config.permissions.map(Permissions::mode), Some(0o640));
     }
 
     #[test]

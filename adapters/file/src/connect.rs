@@ -10,7 +10,7 @@ use crate::{
     data_dir::DataDir,
     directory::Directory,
     error::blocking,
-    format::{BinaryFormat, EntryFormat, JsonFormat, name},
+    format::{EntryFormat, binary::BinaryFormat, json::JsonFormat, name},
     grammy::{self, GrammyStorage, Sessions},
     lock::Locks,
     permissions::Permissions,

@@ -142,7 +142,7 @@ impl Directory {
 
     fn touch(&self, changes: &mut Changes<'_>, at: &EntryPath, deadline: Option<i64>) -> Result<()> {
         let (path, sync) = (self.tree.path(at), self.tree.sync);
-        match changes.in_place(|| self.format.touch(&path, deadline, sync))? {
+        match changes.change(None, || self.format.touch(&path, deadline, sync))? {
             Some(content) => changes.replace(at, &content),
             None => Ok(()),
         }

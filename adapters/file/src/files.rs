@@ -110,26 +110,24 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
-    #[cfg(all(test, unix))]
-    crate::power_cut::before_sync(path)?;
-    match File::open(path)?.sync_all() {
+    let sync = || match File::open(path)?.sync_all() {
         // Some network file systems cannot, and write names through by themselves.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {}
-        done => done?,
-    }
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        done => done,
+    };
     #[cfg(all(test, unix))]
-    crate::power_cut::synced(path)?;
-    Ok(())
+    let sync = || crate::power_cut::sync_directory(path, sync);
+    sync()
 }
 
 /// Puts the content of the open file at `path` on the disk.
 pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
+    let sync = || file.sync_data();
     #[cfg(all(test, unix))]
-    crate::power_cut::before_sync(path)?;
-    file.sync_data()?;
-    #[cfg(all(test, unix))]
-    crate::power_cut::content_synced(path);
-    Ok(())
+    let sync = || crate::power_cut::sync_content(path, sync);
+    sync()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The state after a power cut: every change that was acknowledged, also if another process was
 //! killed just before. A disk that loses unsynced changes stands in for the real one.
 
-pub(crate) use disk::{before_sync, content_changed, content_synced, synced};
+pub(crate) use disk::{content_changed, sync_content, sync_directory};
 
 #[cfg(test)]
 mod disk {
@@ -35,7 +35,7 @@ mod disk {
         DISK.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn before_sync(path: &Path) -> io::Result<()> {
+    fn before_sync(path: &Path) -> io::Result<()> {
         if disk().failing.contains(path) {
             // A disk that is full, or a process that is killed before it syncs.
             return Err(io::ErrorKind::StorageFull.into());
@@ -43,7 +43,9 @@ mod disk {
         Ok(())
     }
 
-    pub(crate) fn synced(path: &Path) -> io::Result<()> {
+    pub(crate) fn sync_directory(path: &Path, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        before_sync(path)?;
+        sync()?;
         let names = names(path)?;
         disk().synced.insert(path.to_owned(), names);
         Ok(())
@@ -53,8 +55,11 @@ mod disk {
         disk().changed.insert(path.to_owned());
     }
 
-    pub(crate) fn content_synced(path: &Path) {
+    pub(crate) fn sync_content(path: &Path, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        before_sync(path)?;
+        sync()?;
         disk().changed.remove(path);
+        Ok(())
     }
 
     pub(crate) fn names(path: &Path) -> io::Result<Names> {

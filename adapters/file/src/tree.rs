@@ -181,20 +181,19 @@ pub(crate) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Makes a change of a file in place, and of names in `renamed`. Notes before that it may not be on the
-    /// disk.
-    fn change<T>(&mut self, renamed: Option<&OsStr>, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Makes a change, of names in `renamed` or of a file in place, which puts that on the disk by itself, if
+    /// need be. Notes before that it may not be on the disk.
+    pub(crate) fn change<T>(
+        &mut self,
+        renamed: Option<&OsStr>,
+        change: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         if self.synced {
             self.lock.0.set_len(0).map_err(error::io)?;
             self.synced = false;
         }
         self.renamed.extend(renamed.map(OsStr::to_owned));
         change().inspect_err(|_| self.failed = true)
-    }
-
-    /// Changes a file in place; `change` puts that on the disk, if need be.
-    pub(crate) fn in_place<T>(&mut self, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.change(None, change)
     }
 
     /// Replaces a file, or makes it.

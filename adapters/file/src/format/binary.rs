@@ -27,7 +27,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use larder_core::{Info, Key, Purge, Result, Version, Versions, unique};
 
-use super::entry::{EntryFormat, Stored};
+use super::{EntryFormat, Stored};
 use crate::{
     error::{self, corrupt},
     files,

@@ -22,11 +22,7 @@ use larder_kit::check_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    binary::BinaryFormat,
-    entry::{EntryFormat, Stored},
-    json_text,
-};
+use super::{EntryFormat, Stored, binary::BinaryFormat, json_text};
 use crate::{
     error::{self, corrupt},
     files,

@@ -1,13 +1,64 @@
 //! The formats of entries in Larder's own layout.
 
-mod binary;
-mod entry;
-mod json;
+pub(crate) mod binary;
+pub(crate) mod json;
 pub(crate) mod json_text;
 pub(crate) mod name;
 
-pub(crate) use self::{
-    binary::BinaryFormat,
-    entry::{EntryFormat, Stored},
-    json::JsonFormat,
-};
+use std::{fmt, path::Path};
+
+use larder_core::{Bytes, Expiry, Info, Key, Record, Result, Version};
+
+/// An entry as stored, expired or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) value: Bytes,
+    pub(crate) version: Version,
+    pub(crate) deadline: Option<i64>,
+}
+
+/// A format of the files in Larder's own layout.
+pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
+    /// What a storage with this format does.
+    fn info(&self) -> Info;
+
+    /// The format's name in the directory's marker.
+    fn name(&self) -> &'static str;
+
+    /// The end of the names of files.
+    fn extension(&self) -> &'static str;
+
+    /// The content of the file for an entry, and its version.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`](larder_core::ErrorKind::InvalidValue) if the format cannot hold the value.
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)>;
+
+    /// Reads the entry in the file at `path`, and its key; `None` if there is no file. Without `value` the
+    /// value may be left out.
+    fn read(&self, path: &Path, value: bool) -> Result<Option<(Key, Stored)>>;
+
+    /// Reads the key and the deadline of the entry in the file at `path`; `None` if there is no file.
+    fn peek(&self, path: &Path) -> Result<Option<(Key, Option<i64>)>> {
+        Ok(self.read(path, false)?.map(|(key, stored)| (key, stored.deadline)))
+    }
+
+    /// Gives the entry in the file at `path` another expiry: in place (and, with `sync`, on the disk), or
+    /// by returning the file's new content.
+    fn touch(&self, path: &Path, deadline: Option<i64>, sync: bool) -> Result<Option<Vec<u8>>>;
+}
+
+impl Stored {
+    /// Whether the entry has not expired at `now`.
+    pub(crate) fn is_alive(&self, now: i64) -> bool {
+        Expiry::until(self.deadline, now).is_some()
+    }
+
+    /// The entry as a read at `now` returns it, with its TTL if asked for; `None` if it has expired.
+    pub(crate) fn record(self, ttl: bool, now: i64) -> Option<Record> {
+        let expiry = Expiry::until(self.deadline, now)?;
+        let record = Record::at(self.value, self.version);
+        Some(if ttl { record.expires(expiry) } else { record })
+    }
+}

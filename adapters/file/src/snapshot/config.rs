@@ -60,7 +60,7 @@ impl SnapshotConfig {
 
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
         self.path = path(url)?;
-        Ok(())
+        self.check()
     }
 
     /// Checks that the options are valid.
