@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, Expiry, Key, ReadOptions, Record, Result, Storage, TouchOptions,
-    WriteOptions, Written,
-};
+use larder_core::{Applied, Change, Condition, Key, ReadOptions, Record, Result, Storage};
 use larder_kit::side_by_side;
 
 use crate::{
@@ -14,28 +11,21 @@ use crate::{
     tree::EntryPath,
 };
 
-/// How many files are read in one go.
-const READ_CHUNK: usize = 256;
-
 /// Reads entries, without a touch. Takes no lock.
 pub(crate) async fn read<E: Entries>(
     entries: &Arc<E>,
     keys: &[Key],
     options: &ReadOptions,
 ) -> Vec<Result<Option<Record>>> {
-    let mut results = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(READ_CHUNK) {
-        let (chunk, options) = (keys.to_vec(), *options);
-        let read = move |entries: &E| {
-            let read = |key: &Key| {
-                let at = entries.path(key)?;
-                entries.tree().look(&at, || entries.read(&at, key, &options))
-            };
-            Ok(chunk.iter().map(read).collect())
+    let (wanted, options) = (keys.to_vec(), *options);
+    let read = move |entries: &E| {
+        let read = |key: &Key| {
+            let at = entries.path(key)?;
+            entries.tree().look(&at, || entries.read(&at, key, &options))
         };
-        results.extend(call(entries, read).await.unwrap_or_else(|error| vec![Err(error); keys.len()]));
-    }
-    results
+        Ok(wanted.iter().map(read).collect())
+    };
+    call(entries, read).await.unwrap_or_else(|error| vec![Err(error); keys.len()])
 }
 
 /// Makes changes, those that share a lock together, as they share the wait for the disk; those of one key do.
@@ -85,37 +75,7 @@ fn apply_group<E: Entries>(
     Ok(results)
 }
 
-/// Writes one entry.
-pub(crate) async fn write(
-    storage: &impl Storage,
-    key: &Key,
-    value: Bytes,
-    options: &WriteOptions,
-) -> Result<Written> {
-    let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-    match apply_one(storage, change).await? {
-        Applied::Put(written) => Ok(written),
-        Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
-    }
-}
-
-/// Deletes one entry.
-pub(crate) async fn delete(storage: &impl Storage, key: &Key, options: &DeleteOptions) -> Result<bool> {
-    let change = Change::delete(key.clone()).on(options.condition.clone());
-    Ok(apply_one(storage, change).await? == Applied::Deleted(true))
-}
-
-/// Gives one entry another expiry.
-pub(crate) async fn touch(
-    storage: &impl Storage,
-    key: &Key,
-    expiry: Expiry,
-    options: &TouchOptions,
-) -> Result<bool> {
-    let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
-    Ok(apply_one(storage, change).await? == Applied::Touched(true))
-}
-
-async fn apply_one(storage: &impl Storage, change: Change) -> Result<Applied> {
-    storage.apply(vec![change]).await.swap_remove(0)
+/// Makes one change, on a condition.
+pub(crate) async fn change(storage: &impl Storage, change: Change, on: &Condition) -> Result<Applied> {
+    storage.apply(vec![change.on(on.clone())]).await.swap_remove(0)
 }

@@ -1,13 +1,11 @@
 //! From the options to a store on a directory.
 
-use std::path::PathBuf;
-
 use larder_core::{Result, Store};
 use larder_kit::{Configure, Interval, Layout, ValueFormat};
 
 use crate::{
     config::Config,
-    data_dir::DataDir,
+    data_dir::{DataDir, MARKER},
     directory::Directory,
     error::blocking,
     format::{EntryFormat, binary::BinaryFormat, json::JsonFormat, name},
@@ -37,25 +35,26 @@ impl Config {
         self.check()?;
         let existing = self.existing;
         if self.layout == Layout::Grammy {
-            let tree = self.tree(DataDir::new, grammy::is_shard);
+            let tree = self.tree("", grammy::is_shard);
             let open = move || schema::open(&tree, existing, grammy::check_directory).map(|()| tree);
             let sessions = Sessions(blocking(open).await?);
             return Ok(Store::from(GrammyStorage::new(sessions, Interval::OFF)));
         }
-        let format: &'static dyn EntryFormat = match self.values {
-            Some(ValueFormat::Json) => &JsonFormat,
-            _ => &BinaryFormat,
+        let (format, values): (&'static dyn EntryFormat, _) = match self.values {
+            Some(ValueFormat::Json) => (&JsonFormat, "json"),
+            _ => (&BinaryFormat, "bytes"),
         };
-        let tree = self.tree(DataDir::marked, name::is_shard);
-        let check = move |tree: &Tree| schema::check_or_mark(tree, format.name(), existing);
+        let tree = self.tree(MARKER, name::is_shard);
+        let check = move |tree: &Tree| schema::check_or_mark(tree, values, existing);
         let open = move || schema::open(&tree, existing, check).map(|()| tree);
         let directory = Directory { tree: blocking(open).await?, format };
         let sweep = if existing { Interval::OFF } else { self.sweep };
         Ok(Store::from(FileStorage::new(directory, sweep)))
     }
 
-    fn tree(&self, dir: fn(PathBuf, Permissions) -> DataDir, is_shard: fn(&str) -> bool) -> Tree {
-        let dir = dir(self.directory.clone(), Permissions(self.permissions));
+    /// The directory; while it is there, there is a `sign` in it, or just itself.
+    fn tree(&self, sign: &str, is_shard: fn(&str) -> bool) -> Tree {
+        let dir = DataDir::new(self.directory.clone(), sign, Permissions(self.permissions));
         let locks = Locks::new(dir.clone(), self.lock_timeout);
         Tree { dir, locks, sync: self.sync, is_shard }
     }

@@ -11,46 +11,31 @@ use crate::{error, files, permissions::Permissions};
 /// Holds locks, temporary files and the marker. No key's file is ever in it.
 const HIDDEN: &str = ".larder";
 
+/// Says that the directory is Larder's, and in which format.
+pub(crate) const MARKER: &str = ".larder/format.json";
+
 /// The directory of a storage.
 #[derive(Clone)]
 pub(crate) struct DataDir {
     pub(crate) root: PathBuf,
+    pub(crate) marker: PathBuf,
+    pub(crate) locks: PathBuf,
+    pub(crate) temporary: PathBuf,
     pub(crate) permissions: Permissions,
     /// The path that is there as long as the directory is.
     sign: PathBuf,
 }
 
 impl DataDir {
-    /// A directory without a marker.
-    pub(crate) fn new(root: PathBuf, permissions: Permissions) -> Self {
-        Self { sign: root.clone(), root, permissions }
-    }
-
-    /// A directory with a marker, which says that it is Larder's and in which format.
-    pub(crate) fn marked(root: PathBuf, permissions: Permissions) -> Self {
-        let dir = Self::new(root, permissions);
-        Self { sign: dir.marker(), ..dir }
-    }
-
-    fn hidden(&self, name: &str) -> PathBuf {
-        self.root.join(HIDDEN).join(name)
-    }
-
-    pub(crate) fn marker(&self) -> PathBuf {
-        self.hidden("format.json")
-    }
-
-    pub(crate) fn locks(&self) -> PathBuf {
-        self.hidden("locks")
-    }
-
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.hidden("tmp")
+    pub(crate) fn new(root: PathBuf, sign: &str, permissions: Permissions) -> Self {
+        let path = |name: &str| root.join(name);
+        let (marker, locks, temporary) = (path(MARKER), path(".larder/locks"), path(".larder/tmp"));
+        Self { sign: path(sign), marker, locks, temporary, permissions, root }
     }
 
     /// A name for a new temporary file that belongs to the holder of lock `lock`.
     pub(crate) fn temporary_file(&self, lock: usize) -> PathBuf {
-        self.temporary().join(format!("{lock:02x}-{:016x}", unique::id64()))
+        self.temporary.join(format!("{lock:02x}-{:016x}", unique::id64()))
     }
 
     /// Checks that the directory is still there: a key that is not found in an empty mount point is
@@ -76,8 +61,8 @@ impl DataDir {
 
     /// Creates the hidden directories where they are missing.
     pub(crate) fn create_hidden(&self) -> Result<()> {
-        for directory in [self.root.join(HIDDEN), self.locks(), self.temporary()] {
-            self.permissions.create_directory(&directory).map_err(error::io)?;
+        for directory in [&self.root.join(HIDDEN), &self.locks, &self.temporary] {
+            self.permissions.create_directory(directory).map_err(error::io)?;
         }
         Ok(())
     }

@@ -122,33 +122,29 @@ pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Calls `work` on a thread that may block. It runs to its end also if the future is dropped.
-pub(crate) async fn call<E, T, F>(entries: &Arc<E>, work: F) -> Result<T>
-where
-    E: Entries,
-    T: Send + 'static,
-    F: FnOnce(&E) -> Result<T> + Send + 'static,
-{
+pub(crate) async fn call<E: Entries, T: Send + 'static>(
+    entries: &Arc<E>,
+    work: impl FnOnce(&E) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let entries = Arc::clone(entries);
     blocking(move || work(&entries)).await
 }
 
 /// [Calls](call) `work` with the guard of a lock, and lets the next task have the guard after that.
-pub(crate) async fn locked<E, T, F>(entries: &Arc<E>, lock: usize, work: F) -> Result<T>
-where
-    E: Entries,
-    T: Send + 'static,
-    F: FnOnce(&E, &mut ShardGuard) -> Result<T> + Send + 'static,
-{
+pub(crate) async fn locked<E: Entries, T: Send + 'static>(
+    entries: &Arc<E>,
+    lock: usize,
+    work: impl FnOnce(&E, &mut ShardGuard) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let mut guard = entries.tree().locks.guard(lock).await?;
     call(entries, move |entries| work(entries, &mut guard)).await
 }
 
 /// Does `work` in every shard and adds up the results.
-pub(crate) async fn sum_shards<E, F>(entries: &Arc<E>, work: F) -> Result<u64>
-where
-    E: Entries,
-    F: Fn(&E, &mut ShardGuard, &OsStr) -> Result<u64> + Clone + Send + 'static,
-{
+pub(crate) async fn sum_shards<E: Entries>(
+    entries: &Arc<E>,
+    work: impl Fn(&E, &mut ShardGuard, &OsStr) -> Result<u64> + Clone + Send + 'static,
+) -> Result<u64> {
     let shards = call(entries, |entries| entries.tree().shards()).await?;
     let calls = shards.into_iter().map(|shard| {
         let work = work.clone();

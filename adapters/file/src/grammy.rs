@@ -131,7 +131,7 @@ pub(crate) fn is_shard(name: &str) -> bool {
 
 /// Refuses a directory that has no session in it, but something else.
 pub(crate) fn check_directory(tree: &Tree) -> Result<()> {
-    if tree.dir.marker().exists() {
+    if tree.dir.marker.exists() {
         return Err(configuration("the directory has Larder's own layout; leave `layout=grammy` out"));
     }
     let names = tree.dir.names()?;
@@ -178,7 +178,7 @@ mod tests {
     use crate::{data_dir::DataDir, lock::Locks, permissions::Permissions};
 
     fn sessions() -> Sessions {
-        let dir = DataDir::new("".into(), Permissions::default());
+        let dir = DataDir::new("".into(), "", Permissions::default());
         Sessions(Tree { locks: Locks::new(dir.clone(), Duration::ZERO), dir, sync: true, is_shard })
     }
 

@@ -121,7 +121,7 @@ impl Locks {
     }
 
     fn path(&self, index: usize) -> PathBuf {
-        self.dir.locks().join(format!("{index:02x}"))
+        self.dir.locks.join(format!("{index:02x}"))
     }
 
     /// Takes lock `index` as a reader: all that writers have begun is complete. `None` where there is no lock to
@@ -147,7 +147,7 @@ impl Locks {
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
     pub(crate) fn setup(&self) -> Result<FileLock> {
-        let path = self.dir.locks().join("setup");
+        let path = self.dir.locks.join("setup");
         let file = self.dir.permissions.open_or_create(&path).map_err(error::io)?;
         wait(Instant::now(), self.timeout, || file.try_lock())?;
         Ok(FileLock(file))

@@ -44,7 +44,7 @@ pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce(&Tree) -> Res
     }
     check(tree)?;
     if !existing {
-        if !dir.locks().exists() {
+        if !dir.locks.exists() {
             // The first write makes the locks, after it has synced the directories above.
             files::sync_above(&dir.root);
         }
@@ -67,7 +67,7 @@ pub(crate) fn check_or_mark(tree: &Tree, values: &str, existing: bool) -> Result
 /// Whether the directory has a marker, which must say that it holds such values. A directory without one must
 /// be empty.
 fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
-    let read = || files::read(&dir.marker());
+    let read = || files::read(&dir.marker);
     let text = match read()? {
         Some(text) => text,
         None if dir.names()?.is_empty() => return Ok(false),
@@ -108,7 +108,7 @@ fn mark(tree: &Tree, values: &str) -> Result<()> {
     let mut text = serde_json::to_vec(&marker).unwrap_or_default();
     text.push(b'\n');
     // On the disk before any entry is: a directory with entries and no marker would be refused.
-    files::replace(&dir.temporary_file(COUNT), &dir.marker(), dir.permissions, &text, true)
+    files::replace(&dir.temporary_file(COUNT), &dir.marker, dir.permissions, &text, true)
         .map_err(error::io)?;
     dir.sync()
 }
@@ -117,10 +117,10 @@ fn mark(tree: &Tree, values: &str) -> Result<()> {
 /// says, from before the file is created until it has its final name.
 fn remove_leftovers(Tree { dir, locks, .. }: &Tree) {
     // Nothing depends on it, and the directory may be read-only: errors are for the next time.
-    for name in files::names(&dir.temporary()).unwrap_or_default() {
+    for name in files::names(&dir.temporary).unwrap_or_default() {
         let lock = name.to_str().and_then(|name| usize::from_str_radix(name.split('-').next()?, 16).ok());
         if let Some(_lock) = lock.filter(|lock| *lock < COUNT).and_then(|lock| locks.try_exclusive(lock)) {
-            let _ = fs::remove_file(dir.temporary().join(name));
+            let _ = fs::remove_file(dir.temporary.join(name));
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct FileStorage<E> {
 impl<E: Entries> FileStorage<E> {
     pub(crate) fn new(entries: E, sweep: Interval) -> Self {
         let entries = Arc::new(entries);
-        let purge = |entries| async move { purge(&entries).await };
+        let purge = |entries| async move { sum_shards(&entries, E::purge_shard).await };
         let sweeper = Sweeper::start(Config::ADAPTER, Arc::downgrade(&entries), sweep, purge);
         Self { entries, sweeper }
     }
@@ -55,15 +55,21 @@ impl<E: Entries> Storage for FileStorage<E> {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        batch::write(self, key, value, options).await
+        let put = Change::put(key.clone(), value, options.expiry);
+        match batch::change(self, put, &options.condition).await? {
+            Applied::Put(written) => Ok(written),
+            Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
+        }
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        batch::delete(self, key, options).await
+        let delete = Change::delete(key.clone());
+        Ok(batch::change(self, delete, &options.condition).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        batch::touch(self, key, expiry, options).await
+        let touch = Change::touch(key.clone(), expiry);
+        Ok(batch::change(self, touch, &options.condition).await? == Applied::Touched(true))
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
@@ -91,7 +97,7 @@ impl<E: Entries> Storage for FileStorage<E> {
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        purge(&self.entries).await
+        sum_shards(&self.entries, E::purge_shard).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -107,8 +113,4 @@ impl<E: Entries> Storage for FileStorage<E> {
         self.entries.tree().locks.close().await;
         Ok(())
     }
-}
-
-async fn purge<E: Entries>(entries: &Arc<E>) -> Result<u64> {
-    sum_shards(entries, E::purge_shard).await
 }

@@ -58,10 +58,6 @@ impl EntryFormat for BinaryFormat {
             .with_sharing()
     }
 
-    fn name(&self) -> &'static str {
-        "bytes"
-    }
-
     fn extension(&self) -> &'static str {
         CHANGED_IN_PLACE
     }

@@ -55,10 +55,6 @@ impl EntryFormat for JsonFormat {
         BinaryFormat.info().with_values(Values::JsonText)
     }
 
-    fn name(&self) -> &'static str {
-        "json"
-    }
-
     fn extension(&self) -> &'static str {
         ".json"
     }

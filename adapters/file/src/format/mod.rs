@@ -22,9 +22,6 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// What a storage with this format does.
     fn info(&self) -> Info;
 
-    /// The format's name in the directory's marker.
-    fn name(&self) -> &'static str;
-
     /// The end of the names of files.
     fn extension(&self) -> &'static str;
 

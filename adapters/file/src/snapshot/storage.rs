@@ -94,15 +94,21 @@ impl Storage for SnapshotStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        batch::write(self, key, value, options).await
+        let put = Change::put(key.clone(), value, options.expiry);
+        match batch::change(self, put, &options.condition).await? {
+            Applied::Put(written) => Ok(written),
+            Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
+        }
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        batch::delete(self, key, options).await
+        let delete = Change::delete(key.clone());
+        Ok(batch::change(self, delete, &options.condition).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        batch::touch(self, key, expiry, options).await
+        let touch = Change::touch(key.clone(), expiry);
+        Ok(batch::change(self, touch, &options.condition).await? == Applied::Touched(true))
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
