@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use larder_core::{Applied, Change, Condition, Key, ReadOptions, Record, Result, Storage};
+use larder_core::{Applied, Change, Key, ReadOptions, Record, Result};
 use larder_kit::side_by_side;
 
 use crate::{
@@ -73,9 +73,4 @@ fn apply_group<E: Entries>(
         }
     }
     Ok(results)
-}
-
-/// Makes one change, on a condition.
-pub(crate) async fn change(storage: &impl Storage, change: Change, on: &Condition) -> Result<Applied> {
-    storage.apply(vec![change.on(on.clone())]).await.swap_remove(0)
 }

@@ -100,9 +100,9 @@ impl Entries for Directory {
         }
         match action {
             Action::Put(value, expiry) => {
-                let (content, version) = self.format.encode(key, expiry.deadline(now), value)?;
-                changes.replace(at, &content)?;
-                Ok(Applied::Put(Written::at(version)))
+                let file = self.format.encode(key, expiry.deadline(now), value)?;
+                changes.replace(at, &file.head, &file.body)?;
+                Ok(Applied::Put(Written::at(file.version)))
             }
             Action::Delete => changes.remove(at).map(Applied::Deleted),
             Action::Touch(expiry) => {
@@ -143,7 +143,7 @@ impl Directory {
     fn touch(&self, changes: &mut Changes<'_>, at: &EntryPath, deadline: Option<i64>) -> Result<()> {
         let (path, sync) = (self.tree.path(at), self.tree.sync);
         match changes.change(None, || self.format.touch(&path, deadline, sync))? {
-            Some(content) => changes.replace(at, &content),
+            Some(content) => changes.replace(at, &content, b""),
             None => Ok(()),
         }
     }

@@ -15,6 +15,9 @@ use crate::{
     permissions::Permissions,
 };
 
+/// Up to this many bytes are copied together so that one system call writes them.
+const JOIN: usize = 64 * 1024;
+
 /// Opens a file for reading; `None` if there is none. A pipe is opened too, without waiting for
 /// a process that writes into it.
 pub(crate) fn open(path: &Path) -> Result<Option<File>> {
@@ -53,19 +56,25 @@ pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64
     Ok(Some((Bytes::from(bytes), metadata.len())))
 }
 
-/// Makes `target` a file that holds `content`, by way of `temp`, which must not exist and is on the same file
-/// system. A reader sees the old file or the new one, whole. With `sync` the content is on the disk before the
+/// Makes `target` a file that holds `head` and then `body`, by way of `temp`, which must not exist and is on the same
+/// file system. A reader sees the old file or the new one, whole. With `sync` the content is on the disk before the
 /// name changes hands; the change of the name itself is on the disk after [`sync_directory`].
 pub(crate) fn replace(
     temp: &Path,
     target: &Path,
     permissions: Permissions,
-    content: &[u8],
+    head: &[u8],
+    body: &[u8],
     sync: bool,
 ) -> io::Result<()> {
     write_and_rename(temp, target, || {
         let mut file = permissions.create(temp)?;
-        file.write_all(content)?;
+        if head.len() + body.len() <= JOIN {
+            file.write_all(&[head, body].concat())?;
+        } else {
+            file.write_all(head)?;
+            file.write_all(body)?;
+        }
         if sync { file.sync_data() } else { Ok(()) }
     })
 }
@@ -138,9 +147,9 @@ mod tests {
     fn replaces_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
-        for content in [&b""[..], b"short", &vec![7; 1 << 17]] {
-            replace(&temp, &target, Permissions::default(), content, true).unwrap();
-            assert_eq!(fs::read(&target).unwrap(), content);
+        for body in [&b""[..], b"short", &vec![7; JOIN + 1]] {
+            replace(&temp, &target, Permissions::default(), b"head ", body, true).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), [b"head ", body].concat());
             assert!(!temp.exists());
         }
     }
@@ -158,7 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         fs::create_dir_all(target.join("in the way")).unwrap();
-        assert!(replace(&temp, &target, Permissions::default(), b"new", false).is_err());
+        assert!(replace(&temp, &target, Permissions::default(), b"new", b"", false).is_err());
         assert!(target.is_dir() && !temp.exists());
     }
 }

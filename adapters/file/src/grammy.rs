@@ -115,7 +115,7 @@ impl Entries for Sessions {
         match &change.action {
             Action::Put(value, _) => {
                 check_json(value)?;
-                changes.replace(at, &json_text::indent(value, 0))?;
+                changes.replace(at, &json_text::indent(value, 0), b"")?;
                 Ok(Applied::Put(Written::at(Version::from_content(compact(value.clone())))))
             }
             Action::Delete => changes.remove(at).map(Applied::Deleted),

@@ -105,10 +105,9 @@ fn mark(tree: &Tree, values: &str) -> Result<()> {
         return Ok(());
     }
     let marker = Marker { layout: LAYOUT.to_owned(), version: VERSION, values: values.to_owned() };
-    let mut text = serde_json::to_vec(&marker).unwrap_or_default();
-    text.push(b'\n');
+    let text = serde_json::to_vec(&marker).unwrap_or_default();
     // On the disk before any entry is: a directory with entries and no marker would be refused.
-    files::replace(&dir.temporary_file(COUNT), &dir.marker, dir.permissions, &text, true)
+    files::replace(&dir.temporary_file(COUNT), &dir.marker, dir.permissions, &text, b"\n", true)
         .map_err(error::io)?;
     dir.sync()
 }

@@ -3,7 +3,7 @@
 use std::{slice, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
     ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Configure, Interval, Sweeper, pages, side_by_side};
@@ -28,6 +28,10 @@ impl<E: Entries> FileStorage<E> {
         let purge = |entries| async move { sum_shards(&entries, E::purge_shard).await };
         let sweeper = Sweeper::start(Config::ADAPTER, Arc::downgrade(&entries), sweep, purge);
         Self { entries, sweeper }
+    }
+
+    async fn apply_one(&self, change: Change, on: &Condition) -> Result<Applied> {
+        self.apply(vec![change.on(on.clone())]).await.swap_remove(0)
     }
 
     async fn read_and_touch(
@@ -56,7 +60,7 @@ impl<E: Entries> Storage for FileStorage<E> {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let put = Change::put(key.clone(), value, options.expiry);
-        match batch::change(self, put, &options.condition).await? {
+        match self.apply_one(put, &options.condition).await? {
             Applied::Put(written) => Ok(written),
             Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
         }
@@ -64,12 +68,12 @@ impl<E: Entries> Storage for FileStorage<E> {
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone());
-        Ok(batch::change(self, delete, &options.condition).await? == Applied::Deleted(true))
+        Ok(self.apply_one(delete, &options.condition).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry);
-        Ok(batch::change(self, touch, &options.condition).await? == Applied::Touched(true))
+        Ok(self.apply_one(touch, &options.condition).await? == Applied::Touched(true))
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

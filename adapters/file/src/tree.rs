@@ -196,12 +196,12 @@ impl Changes<'_> {
         change().inspect_err(|_| self.failed = true)
     }
 
-    /// Replaces a file, or makes it.
-    pub(crate) fn replace(&mut self, at: &EntryPath, content: &[u8]) -> Result<()> {
+    /// Replaces a file, or makes it, with `head` and then `body`.
+    pub(crate) fn replace(&mut self, at: &EntryPath, head: &[u8], body: &[u8]) -> Result<()> {
         let Self { tree, .. } = *self;
         let replace = || {
             let temp = tree.dir.temporary_file(at.lock);
-            files::replace(&temp, &tree.path(at), tree.dir.permissions, content, tree.sync)
+            files::replace(&temp, &tree.path(at), tree.dir.permissions, head, body, tree.sync)
         };
         self.change(Some(&at.shard), || {
             if if_found(replace()).map_err(unchanged)?.is_some() {

@@ -27,7 +27,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use larder_core::{Info, Key, Purge, Result, Version, Versions, unique};
 
-use super::{EntryFormat, Stored};
+use super::{Encoded, EntryFormat, Stored};
 use crate::{
     error::{self, corrupt},
     files,
@@ -62,9 +62,10 @@ impl EntryFormat for BinaryFormat {
         CHANGED_IN_PLACE
     }
 
-    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)> {
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
         let token = unique::id64();
-        Ok((encode(key, token, deadline, value), Version::from_token(token)))
+        let head = encode(key, token, deadline, value);
+        Ok(Encoded { head, body: value.clone(), version: Version::from_token(token) })
     }
 
     fn read(&self, path: &Path, value: bool) -> Result<Option<(Key, Stored)>> {
@@ -85,23 +86,22 @@ impl EntryFormat for BinaryFormat {
     }
 }
 
-/// The file of an entry.
+/// The head of the file for `value`.
 fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
-    let mut file = Vec::with_capacity(FIXED + key.len() + value.len());
-    file.put_slice(MAGIC);
-    file.put_slice(&[FORMAT, 0]);
-    file.put_u64_le(token);
-    file.put_u64_le(value.len() as u64);
+    let mut head = Vec::with_capacity(FIXED + key.len());
+    head.put_slice(MAGIC);
+    head.put_slice(&[FORMAT, 0]);
+    head.put_u64_le(token);
+    head.put_u64_le(value.len() as u64);
     // A key has at most 512 bytes.
-    file.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
-    file.put_u16_le(0);
-    file.put_u32_le(crc32fast::hash(value));
-    file.put_u32_le(head_sum(&file, key));
-    file.put_slice(&encode_expiry(deadline));
-    file.put_slice(key);
-    file.put_slice(value);
-    file
+    head.put_u16_le(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    head.put_u16_le(0);
+    head.put_u32_le(crc32fast::hash(value));
+    head.put_u32_le(head_sum(&head, key));
+    head.put_slice(&encode_expiry(deadline));
+    head.put_slice(key);
+    head
 }
 
 fn head_sum(fixed: &[u8], key: &[u8]) -> u32 {
@@ -171,7 +171,7 @@ mod tests {
     fn file(deadline: Option<i64>, value: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        fs::write(&path, encode(&key(), 77, deadline, value)).unwrap();
+        fs::write(&path, [&encode(&key(), 77, deadline, value)[..], value].concat()).unwrap();
         (dir, path)
     }
 

@@ -17,12 +17,12 @@
 
 use std::{borrow::Cow, fs, path::Path};
 
-use larder_core::{Info, Key, Result, Values, Version, unique};
+use larder_core::{Bytes, Info, Key, Result, Values, Version, unique};
 use larder_kit::check_json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{EntryFormat, Stored, binary::BinaryFormat, json_text};
+use super::{Encoded, EntryFormat, Stored, binary::BinaryFormat, json_text};
 use crate::{
     error::{self, corrupt},
     files,
@@ -59,11 +59,12 @@ impl EntryFormat for JsonFormat {
         ".json"
     }
 
-    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)> {
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded> {
         check_json(value)?;
         let token = unique::id64();
         let value = json_text::compact(value);
-        Ok((encode(key, token, deadline, &value), version(token, &value)))
+        let head = encode(key, token, deadline, &value);
+        Ok(Encoded { head, body: Bytes::new(), version: version(token, &value) })
     }
 
     fn read(&self, path: &Path, _: bool) -> Result<Option<(Key, Stored)>> {

@@ -17,6 +17,13 @@ pub(crate) struct Stored {
     pub(crate) deadline: Option<i64>,
 }
 
+/// The file of an entry: `head`, then `body`.
+pub(crate) struct Encoded {
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Bytes,
+    pub(crate) version: Version,
+}
+
 /// A format of the files in Larder's own layout.
 pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// What a storage with this format does.
@@ -25,12 +32,12 @@ pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
     /// The end of the names of files.
     fn extension(&self) -> &'static str;
 
-    /// The content of the file for an entry, and its version.
+    /// The file for an entry.
     ///
     /// # Errors
     ///
     /// [`InvalidValue`](larder_core::ErrorKind::InvalidValue) if the format cannot hold the value.
-    fn encode(&self, key: &Key, deadline: Option<i64>, value: &[u8]) -> Result<(Vec<u8>, Version)>;
+    fn encode(&self, key: &Key, deadline: Option<i64>, value: &Bytes) -> Result<Encoded>;
 
     /// Reads the entry in the file at `path`, and its key; `None` if there is no file. Without `value` the
     /// value may be left out.

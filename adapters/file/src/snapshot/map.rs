@@ -9,6 +9,9 @@ use larder_core::{
 
 use crate::format::Stored;
 
+/// How many entries a listing takes in one go.
+const PAGE: usize = 256;
+
 /// All entries, in the order of their keys.
 pub(super) type Slots = BTreeMap<Key, Stored>;
 
@@ -94,18 +97,20 @@ impl Map {
         (before - self.slots.len()) as u64
     }
 
-    /// The next entry of a listing, in the order of the keys.
-    pub(super) fn next(&self, options: &ListOptions, now: i64) -> Option<Entry> {
+    /// The next entries of a listing, in the order of the keys; none at the end.
+    pub(super) fn page(&self, options: &ListOptions, now: i64) -> Vec<Entry> {
         let prefix = options.prefix.as_str();
         let start = match &options.start_after {
             Some(last) if last.as_str() >= prefix => Bound::Excluded(last.as_str()),
             _ => Bound::Included(prefix),
         };
         let slots = self.slots.range::<str, _>((start, Bound::Unbounded));
-        slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).find_map(|(key, slot)| {
-            let record = slot.clone().record(true, now)?;
-            let key = key.clone();
-            Some(if options.values { Entry::new(key, record) } else { Entry::key(key) })
-        })
+        let entries =
+            slots.take_while(|(key, _)| key.as_str().starts_with(prefix)).filter_map(|(key, slot)| {
+                let record = slot.clone().record(true, now)?;
+                let key = key.clone();
+                Some(if options.values { Entry::new(key, record) } else { Entry::key(key) })
+            });
+        entries.take(options.page(PAGE)).collect()
     }
 }

@@ -2,16 +2,16 @@
 
 use std::{fmt, future, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Location,
-    Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written,
-    async_trait, clock::unix_millis,
+    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions,
+    Location, Purge, ReadOptions, Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions,
+    Written, async_trait, clock::unix_millis,
 };
 use larder_kit::{Configure, Sweeper};
 
 use super::{config::SnapshotConfig, file::SnapshotFile, map::Map};
-use crate::{batch, error::blocking};
+use crate::error::blocking;
 
 /// How long to wait, at most, before another try after a failed save.
 const RETRY: Duration = Duration::from_secs(5);
@@ -29,6 +29,10 @@ impl SnapshotStorage {
         self.file.hold().await.map_err(Error::not_applied)?;
         self.saver.ensure_running();
         self.file.with_map(|map| change(map, unix_millis()))
+    }
+
+    async fn apply_one(&self, change: Change, on: &Condition) -> Result<Applied> {
+        self.change(|map, now| map.apply(change.on(on.clone()), now)).await?
     }
 }
 
@@ -95,7 +99,7 @@ impl Storage for SnapshotStorage {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let put = Change::put(key.clone(), value, options.expiry);
-        match batch::change(self, put, &options.condition).await? {
+        match self.apply_one(put, &options.condition).await? {
             Applied::Put(written) => Ok(written),
             Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
         }
@@ -103,12 +107,12 @@ impl Storage for SnapshotStorage {
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone());
-        Ok(batch::change(self, delete, &options.condition).await? == Applied::Deleted(true))
+        Ok(self.apply_one(delete, &options.condition).await? == Applied::Deleted(true))
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry);
-        Ok(batch::change(self, touch, &options.condition).await? == Applied::Touched(true))
+        Ok(self.apply_one(touch, &options.condition).await? == Applied::Touched(true))
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -119,14 +123,13 @@ impl Storage for SnapshotStorage {
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let next = move |mut options: ListOptions| {
-            let next = self.file.with_map(|map| map.next(&options, unix_millis()));
-            future::ready(next.map(|next| {
-                let entry = next?;
-                options.start_after = Some(entry.key.clone());
-                Some((entry, options))
+            let page = self.file.with_map(|map| map.page(&options, unix_millis()));
+            future::ready(page.map(|page| {
+                options.start_after = Some(page.last()?.key.clone());
+                Some((stream::iter(page.into_iter().map(Ok)), options))
             }))
         };
-        stream::try_unfold(options, next).boxed()
+        stream::try_unfold(options, next).try_flatten().boxed()
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
