@@ -14,9 +14,11 @@ use crate::{
     config::{self, ClientSource, Layout, MongoBuilder, ValueFormat},
     driver::Driver,
     error::{self, invalid_config},
-    model::Model,
-    setup,
-    storage::{MongoStorage, NAME},
+    grammy::{Grammy, GrammyStorage},
+    larder::Larder,
+    model::{Model, NAME},
+    schema::{self, Schema},
+    storage::DocumentStorage,
 };
 
 /// Database and collection, unless they are named.
@@ -25,6 +27,10 @@ const DEFAULT_NAME: &str = "larder";
 /// How long to look for a server, unless the URL says otherwise. The driver's 30 s are long to wait
 /// for a wrong port.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
+
+/// Opens a store in a MongoDB collection; [`MongoBuilder`] does it with more options.
+#[derive(Debug)]
+pub struct MongoStorage(());
 
 impl MongoStorage {
     /// Connects to the URL, with its [options](crate#options), and sets up what is missing.
@@ -105,14 +111,27 @@ impl MongoBuilder {
     /// As [`MongoStorage::connect`].
     pub async fn connect(self) -> Result<Store> {
         // Boxed: the future would otherwise nest too deep for the compiler in its callers.
-        Box::pin(self.open()).await.map(Store::from).map_err(named)
+        Box::pin(self.open()).await.map_err(named)
     }
 
-    async fn open(self) -> Result<MongoStorage> {
+    async fn open(self) -> Result<Store> {
+        self.check_options()?;
+        let format = self.values;
+        match self.layout {
+            Layout::Larder => self.open_in(Larder(format.unwrap_or_default())).await.map(Store::from),
+            Layout::Grammy if format == Some(ValueFormat::Binary) => {
+                Err(invalid_config("layout=grammy stores BSON; it does not go with values=binary"))
+            }
+            Layout::Grammy => {
+                let storage: GrammyStorage = self.open_in(Grammy).await?;
+                Ok(Store::from(storage))
+            }
+        }
+    }
+
+    async fn open_in<M: Model + Schema>(self, model: M) -> Result<DocumentStorage<M>> {
         let runtime = Handle::try_current()
             .map_err(|_| invalid_config("the MongoDB driver needs a Tokio runtime; call this on one"))?;
-        self.check_options()?;
-        let model = self.model()?;
         let owned = matches!(self.source, ClientSource::Url(_));
         let (client, mut concerns) = match self.source {
             ClientSource::Url(connection) => {
@@ -131,27 +150,16 @@ impl MongoBuilder {
 
         let driver = Arc::new(Driver::new(collection, owned, runtime, self.timeout));
         let ready = if self.existing {
-            setup::check_existing(&driver, model).await
+            schema::check_existing(&driver, model).await
         } else if self.setup {
-            setup::set_up(&driver, model).await
+            schema::set_up(&driver, model).await
         } else {
-            setup::check_documents(&driver, model).await
+            schema::check_documents(&driver, model).await
         };
         if ready.is_err() {
             driver.close().await;
         }
-        ready.map(|()| MongoStorage { driver, model })
-    }
-
-    fn model(&self) -> Result<Model> {
-        let format = match (self.layout, self.values) {
-            (Layout::Grammy, Some(ValueFormat::Binary)) => {
-                return Err(invalid_config("layout=grammy stores BSON; it does not go with values=binary"));
-            }
-            (Layout::Grammy, _) => ValueFormat::Document,
-            (Layout::Larder, format) => format.unwrap_or_default(),
-        };
-        Ok(Model { layout: self.layout, format })
+        ready.map(|()| DocumentStorage { driver, model })
     }
 }
 
@@ -205,12 +213,11 @@ mod tests {
         assert!(!format!("{builder:?}").contains("hunter2"));
     }
 
-    #[test]
-    fn grammys_layout_has_one_format() {
-        let model = |url: &str| MongoBuilder::from_url(url).unwrap().model();
-        let error = model("mongodb://h/?layout=grammy&values=binary").unwrap_err();
+    #[tokio::test]
+    async fn grammys_layout_has_one_format() {
+        let builder = MongoBuilder::from_url("mongodb://h/?layout=grammy&values=binary").unwrap();
+        let error = builder.connect().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-        let grammy = Model { layout: Layout::Grammy, format: ValueFormat::Document };
-        assert_eq!(model("mongodb://h/?layout=grammy").unwrap(), grammy);
+        assert!(error.message().contains("values=binary"), "{error}");
     }
 }

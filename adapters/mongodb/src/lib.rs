@@ -145,22 +145,24 @@
 //! and its BSON, which is often longer than the JSON, has to fit too. In grammY's layout a
 //! compare-and-swap sends the old value along, and the two together must fit.
 
-mod bulk;
+mod batch;
+mod bson;
 mod config;
 mod connect;
 mod driver;
 mod error;
+mod grammy;
 mod in_flight;
-mod json;
+mod larder;
 mod listing;
 mod model;
-mod setup;
-mod shape;
+mod schema;
 mod storage;
+mod value;
 
 pub use crate::{
     config::{DRIVER_OPTIONS, Layout, MongoBuilder, OPTIONS, ValueFormat},
-    storage::MongoStorage,
+    connect::MongoStorage,
 };
 
 /// The examples of the README.

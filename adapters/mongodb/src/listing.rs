@@ -11,7 +11,6 @@ use larder_kit::{Pager, stored_key};
 use mongodb::bson::{Bson, RawDocumentBuf, doc};
 
 use crate::{
-    config::Layout,
     driver::{DOCUMENTS, Driver, Query},
     model::Model,
 };
@@ -22,9 +21,9 @@ const ENTRIES: usize = 200;
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A listing under way.
-pub(crate) struct Listing {
+pub(crate) struct Listing<M> {
     driver: Arc<Driver>,
-    model: Model,
+    model: M,
     options: ListOptions,
     position: Position,
 }
@@ -47,16 +46,8 @@ pub(crate) struct Page {
     pub(crate) last: Option<String>,
 }
 
-/// Whether the key is that of the document before, which grammY's layout allows without its index.
-fn is_doubled(names: &[Result<String>], index: usize) -> bool {
-    match names.get(index.wrapping_sub(1)..=index) {
-        Some([Ok(before), Ok(name)]) => before == name,
-        _ => false,
-    }
-}
-
-impl Listing {
-    pub(crate) fn new(driver: Arc<Driver>, model: Model, options: ListOptions) -> Self {
+impl<M: Model> Listing<M> {
+    pub(crate) fn new(driver: Arc<Driver>, model: M, options: ListOptions) -> Self {
         let after = options.start_after.as_ref().map(|key| key.as_str().to_owned());
         Self { driver, model, options, position: Position::Keys(after) }
     }
@@ -64,19 +55,14 @@ impl Listing {
     /// Reads up to `size` documents after the key `after`, from the primary if a member that lags behind
     /// will not do.
     pub(crate) async fn page(&self, after: Option<&str>, size: usize, primary: bool) -> Result<Page> {
-        let model = self.model;
-        let mut pipeline = model.find_live(model.by_prefix(&self.options.prefix, after));
-        pipeline.extend([doc! { "$sort": { model.key_field(): 1 } }, doc! { "$limit": size as i64 }]);
-        pipeline.extend(model.projection(&self.wanted()));
+        let mut pipeline = M::find_live(M::by_prefix(&self.options.prefix, after));
+        pipeline.extend([doc! { "$sort": { M::KEY: 1 } }, doc! { "$limit": size as i64 }]);
+        pipeline.extend(M::projection(&self.wanted()));
         let documents = self.driver.find(Query { pipeline, bytes: PAGE_BYTES, primary }).await?;
         let bytes: usize = documents.iter().map(|document| document.as_bytes().len()).sum();
         let more = documents.len() >= size || bytes >= PAGE_BYTES;
-        let mut names: Vec<_> = documents.iter().map(|document| model.key_of(document)).collect();
-        let length = names.len();
-        if more && length > 1 && model.layout == Layout::Grammy && !is_doubled(&names, length - 1) {
-            // It comes again with the next page, and with it others that have its key.
-            names.pop();
-        }
+        let mut names = documents.iter().map(|document| M::key_of(document)).collect();
+        M::check_page(&mut names, more);
         let unreadable = || Error::new(ErrorKind::Corrupt, "no key of a whole page can be read");
         let last = || names.iter().rev().flatten().next().cloned().ok_or_else(unreadable);
         let last = more.then(last).transpose()?;
@@ -96,26 +82,20 @@ impl Listing {
             None if self.options.prefix.is_empty() => Position::Strays(None),
             None => Position::End,
         };
-        let entries = names.iter().zip(documents).enumerate().map(|(index, (name, document))| {
-            if is_doubled(&names, index) {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    "several documents have the same `key`; remove all but one of them",
-                ));
-            }
-            let key = stored_key(name.as_ref().map_err(Error::clone)?)?;
+        let entries = names.into_iter().zip(documents).map(|(name, document)| {
+            let key = stored_key(name?)?;
             if !self.options.values {
                 return Ok(Entry::key(key));
             }
-            Ok(Entry::new(key, self.model.record(document, &self.wanted())?))
+            Ok(Entry::new(key, self.model.entry(document, &self.wanted())?))
         });
         Ok(entries.collect())
     }
 
     /// The documents whose key is not a string, in the order of `_id`, each as an error.
     async fn strays(&mut self, after: Option<Bson>) -> Result<Vec<Result<Entry>>> {
-        let field = self.model.key_field();
-        let mut pipeline = vec![doc! { "$match": self.model.not_a_key() }];
+        let field = M::KEY;
+        let mut pipeline = vec![doc! { "$match": M::not_a_key() }];
         // An expression, because a plain `$gt` finds only values of the type of `after`.
         pipeline.extend(
             after.map(|after| doc! { "$match": { "$expr": { "$gt": ["$_id", { "$literal": after }] } } }),
@@ -141,7 +121,7 @@ impl Listing {
     }
 }
 
-impl Pager for Listing {
+impl<M: Model> Pager for Listing<M> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         match mem::replace(&mut self.position, Position::End) {
             Position::Keys(after) => self.entries(after.as_deref()).await.map(Some),

@@ -4,8 +4,7 @@ use std::{collections::HashMap, slice, sync::Arc};
 
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
-    Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Versions, WriteOptions, Written,
-    async_trait,
+    ReadOptions, Record, Result, Storage, TouchOptions, Values, WriteOptions, Written, async_trait,
 };
 use larder_kit::{Batch, Limits, pages, read_chunks, side_by_side};
 use mongodb::{
@@ -14,15 +13,13 @@ use mongodb::{
 };
 
 use crate::{
-    bulk,
-    config::{Layout, ValueFormat},
+    batch,
     driver::{DOCUMENTS, Driver, Query},
     listing::Listing,
-    model::{self, MAX_GROWTH, MAX_VALUE, Model, Statement, deleted, updated},
+    model::{Model, Statement, applied, deleted, new_expiry, updated},
+    value::MAX_GROWTH,
 };
 
-/// The adapter's name, in errors and traces.
-pub(crate) const NAME: &str = "mongodb";
 /// How often an upsert is tried again after another one of the same key came first. Each time the
 /// other's document is there to be replaced, so once is enough unless it is deleted in between.
 const UPSERT_TRIES: usize = 8;
@@ -31,15 +28,14 @@ const CLEARED: usize = 500;
 /// How many commands of a batch are under way at the same time.
 const CONCURRENT: usize = 16;
 
-/// A storage in a MongoDB collection; see [`connect`](Self::connect) and
-/// [`MongoBuilder`](crate::MongoBuilder).
+/// Entries as documents of a collection.
 #[derive(Debug)]
-pub struct MongoStorage {
+pub(crate) struct DocumentStorage<M> {
     pub(crate) driver: Arc<Driver>,
-    pub(crate) model: Model,
+    pub(crate) model: M,
 }
 
-impl MongoStorage {
+impl<M: Model> DocumentStorage<M> {
     /// Makes a change by itself.
     async fn change(&self, change: &Change) -> Result<Applied> {
         let mut tries = UPSERT_TRIES;
@@ -58,7 +54,7 @@ impl MongoStorage {
             // replaces it. The refused one has not happened.
             let refused = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
             if !(refused && change.condition == Condition::Any && tries > 0) {
-                return self.model.applied(change, version, outcome?);
+                return applied(change, version, outcome?);
             }
         }
     }
@@ -71,8 +67,8 @@ impl MongoStorage {
         expiry: Expiry,
     ) -> Result<Option<Record>> {
         let collection = self.driver.collection()?.clone_with_type::<RawDocumentBuf>();
-        let filter = self.model.live(self.model.keyed(key.as_str()));
-        let update = model::new_expiry(expiry);
+        let filter = M::live(M::keyed(key.as_str()));
+        let update = new_expiry(expiry);
         let fields = (!options.value).then(|| doc! { "_id": 1 });
         let call = async move {
             collection
@@ -81,19 +77,19 @@ impl MongoStorage {
                 .await
         };
         let found = self.driver.run(slice::from_ref(key), call).await?;
-        found.map(|document| self.model.record(document, options)).transpose()
+        found.map(|document| self.model.entry(document, options)).transpose()
     }
 
     /// The live entries under `keys`, by key.
     async fn find(&self, keys: &[Key], options: &ReadOptions) -> Result<HashMap<String, Result<Record>>> {
-        let mut pipeline = self.model.find_live(self.model.by_keys(keys));
-        pipeline.extend(self.model.projection(options));
+        let mut pipeline = M::find_live(M::by_keys(keys));
+        pipeline.extend(M::projection(options));
         let mut entries = HashMap::new();
         for document in self.driver.find(Query::new(pipeline)).await? {
-            let key = self.model.key_of(&document)?;
+            let key = M::key_of(&document)?;
             // Of several documents of one key, which grammY's layout allows without its index, the first
             // is the entry: a write changes that one.
-            entries.entry(key).or_insert_with(|| self.model.record(document, options));
+            entries.entry(key).or_insert_with(|| self.model.entry(document, options));
         }
         Ok(entries)
     }
@@ -102,7 +98,7 @@ impl MongoStorage {
     async fn apply_round(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
         let results = match changes {
             [_] => vec![None],
-            _ => bulk::send(&self.driver, self.model, changes).await?,
+            _ => batch::send(&self.driver, self.model, changes).await?,
         };
         let alone = results.iter().zip(changes).filter(|(result, _)| result.is_none());
         let alone = side_by_side(alone.map(|(_, change)| self.change(change)), CONCURRENT).await;
@@ -112,7 +108,7 @@ impl MongoStorage {
 }
 
 #[async_trait]
-impl Storage for MongoStorage {
+impl<M: Model> Storage for DocumentStorage<M> {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         match options.touch {
             Some(expiry) => self.read_and_touch(key, options, expiry).await,
@@ -134,21 +130,7 @@ impl Storage for MongoStorage {
     }
 
     fn info(&self) -> Info {
-        let values = match self.model.format {
-            ValueFormat::Binary => Values::Bytes,
-            ValueFormat::Document => Values::Json,
-        };
-        let info = Info::minimal(NAME)
-            .with_ordered_listing()
-            .with_persistence()
-            .with_sharing()
-            .with_purge(Purge::Store)
-            .with_values(values)
-            .with_max_value(MAX_VALUE as u64);
-        match self.model.layout {
-            Layout::Larder => info.with_expiry().with_versions(Versions::Unique),
-            Layout::Grammy => info.with_versions(Versions::Content),
-        }
+        self.model.info()
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
@@ -164,11 +146,9 @@ impl Storage for MongoStorage {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let bytes = match self.model.format {
-            ValueFormat::Binary => bulk::BYTES,
-            ValueFormat::Document => 2 * bulk::BYTES / MAX_GROWTH,
-        };
-        let mut batch = Batch::new(changes, Limits { entries: bulk::CHANGES, bytes });
+        let json = self.info().values == Values::Json;
+        let bytes = if json { 2 * batch::BYTES / MAX_GROWTH } else { batch::BYTES };
+        let mut batch = Batch::new(changes, Limits { entries: batch::CHANGES, bytes });
         while let Some(round) = batch.next_round() {
             let outcome = self.apply_round(round.changes()).await;
             batch.done(round, outcome);
@@ -194,7 +174,7 @@ impl Storage for MongoStorage {
             // Documents that no key names stay.
             let keys: Vec<Key> = page.names.iter().flatten().flat_map(Key::new).collect();
             if !keys.is_empty() {
-                let filter = self.model.live(self.model.by_keys(&keys));
+                let filter = M::live(M::by_keys(&keys));
                 let collection = self.driver.collection()?;
                 let call = async move { collection.delete_many(filter).await };
                 deleted += self.driver.run(&keys, call).await?.deleted_count;

@@ -4,16 +4,11 @@ use std::str;
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_kit::json_members;
-use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope, doc};
+use mongodb::bson::{Bson, Document, JavaScriptCodeWithScope, RawDocumentBuf, doc};
 use serde_json::value::RawValue;
 
-use super::{
-    number::{self, Numbers},
-    types,
-};
+use super::{decode, number::Numbers, types};
 
-/// The name around a document that would be taken for a type. MongoDB's expressions use it alike.
-pub(super) const LITERAL: &str = "$literal";
 /// MongoDB takes 100 levels of nesting; the document around the value is one of them.
 const MAX_DEPTH: usize = 99;
 /// The levels of nesting in JSON: a `$literal` may be around each document, and a type takes two.
@@ -27,24 +22,15 @@ const MAX_JSON_DEPTH: usize = 2 * MAX_DEPTH + 2;
 /// `InvalidValue`, with the place and never the content, for text that is not JSON and for values that
 /// BSON cannot hold: a member name twice in one object or with a NUL in it, a number beyond 34 digits,
 /// more than 99 levels of nesting.
-pub(crate) fn to_bson(json: &[u8], numbers: Numbers) -> Result<Bson> {
-    let value = parse(json, numbers)?.value;
-    if depth(&value) > MAX_DEPTH { Err(too_deep()) } else { Ok(value) }
-}
-
-/// Whether the object `json` stands for something else than the document of its members.
-pub(super) fn is_special(json: &[u8], numbers: Numbers) -> bool {
-    parse(json, numbers).is_ok_and(|parsed| parsed.document.is_some())
-}
-
-fn parse(json: &[u8], numbers: Numbers) -> Result<Parsed> {
+pub(crate) fn from_json(json: &[u8], numbers: &dyn Numbers) -> Result<Bson> {
     let text = str::from_utf8(json)
         .map_err(|error| invalid(&format!("the value is not UTF-8 at byte {}", error.valid_up_to())))?;
     let root: &RawValue = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         invalid(&format!("the value is not JSON at line {line}, column {column}"))
     })?;
-    Parser { text, numbers }.parse(root, 0)
+    let value = Parser { text, numbers }.parse(root, 0)?.value;
+    if depth(&value) > MAX_DEPTH { Err(too_deep()) } else { Ok(value) }
 }
 
 fn invalid(what: &str) -> Error {
@@ -83,7 +69,7 @@ struct Parsed {
 /// a number, whose text decides how it is stored.
 struct Parser<'a> {
     text: &'a str,
-    numbers: Numbers,
+    numbers: &'a dyn Numbers,
 }
 
 impl<'a> Parser<'a> {
@@ -96,11 +82,8 @@ impl<'a> Parser<'a> {
         let halved = |_| self.invalid("text with half a surrogate pair", json);
         let value = match text.as_bytes().first() {
             Some(b'{') => {
-                return self.object(
-                    text,
-                    json_members(&mut serde_json::Deserializer::from_str(text)).map_err(halved)?,
-                    depth,
-                );
+                let members = json_members(&mut serde_json::Deserializer::from_str(text));
+                return self.object(members.map_err(halved)?, depth);
             }
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(text).map_err(halved)?;
@@ -110,19 +93,19 @@ impl<'a> Parser<'a> {
             Some(b'"') => Bson::String(serde_json::from_str(text).map_err(halved)?),
             Some(b't' | b'f') => Bson::Boolean(text == "true"),
             Some(b'n') => Bson::Null,
-            _ => number::parse(text, self.numbers).ok_or_else(|| {
+            _ => self.numbers.parse(text).ok_or_else(|| {
                 self.invalid("a number with more digits, or larger, than BSON can hold exactly", json)
             })?,
         };
         Ok(Parsed { value, document: None })
     }
 
-    fn object(&self, text: &str, members: Vec<(String, &'a RawValue)>, depth: usize) -> Result<Parsed> {
+    fn object(&self, members: Vec<(String, &'a RawValue)>, depth: usize) -> Result<Parsed> {
         if let [(name, inner)] = members.as_slice()
-            && name == LITERAL
+            && name == types::LITERAL
         {
             let inner = self.parse(inner, depth + 1)?;
-            let outer = doc! { LITERAL: inner.value };
+            let outer = doc! { types::LITERAL: inner.value };
             return Ok(match inner.document {
                 Some(document) => Parsed { value: document.into(), document: Some(outer) },
                 None => Parsed { value: outer.into(), document: None },
@@ -138,7 +121,7 @@ impl<'a> Parser<'a> {
             }
         }
         let special = match document.len() {
-            1 if document.keys().all(|name| name.starts_with('$')) => types::typed(text, self.numbers),
+            1 if document.keys().all(|name| name.starts_with('$')) => self.typed(&document),
             2 => code_with_scope(&document),
             _ => None,
         };
@@ -146,6 +129,18 @@ impl<'a> Parser<'a> {
             Some(value) => Parsed { value, document: Some(document) },
             None => Parsed { value: document.into(), document: None },
         })
+    }
+
+    /// The type that the document's members spell.
+    fn typed(&self, document: &Document) -> Option<Bson> {
+        // Looks at each level a few times, not once for each level around it.
+        if 1 + deepest(document.values()) > types::LEVELS {
+            return None;
+        }
+        let mut text = Vec::new();
+        let document = RawDocumentBuf::try_from(document).ok()?;
+        decode::members(&document, self.numbers, &mut text).ok()?;
+        types::typed(&text, self.numbers)
     }
 
     fn invalid(&self, what: &str, json: &RawValue) -> Error {
@@ -162,10 +157,10 @@ fn code_with_scope(document: &Document) -> Option<Bson> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::AsStored, *};
 
-    fn to_bson(json: &[u8]) -> Result<Bson> {
-        super::to_bson(json, Numbers::AsStored)
+    fn from_json(json: &[u8]) -> Result<Bson> {
+        super::from_json(json, &AsStored)
     }
 
     #[test]
@@ -206,20 +201,20 @@ mod tests {
             "1e+",
         ] {
             assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "{text}");
-            assert_eq!(to_bson(text.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidValue, "{text}");
+            assert_eq!(from_json(text.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidValue, "{text}");
         }
-        assert_eq!(to_bson(b"\"\xff\"").unwrap_err().kind(), ErrorKind::InvalidValue);
+        assert_eq!(from_json(b"\"\xff\"").unwrap_err().kind(), ErrorKind::InvalidValue);
     }
 
     #[test]
     fn what_bson_cannot_hold_is_refused_and_not_printed() {
         let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         for text in [r#"{"secret":1,"secret":2}"#, r#"{"secret\u0000":1}"#, &deep, &"9".repeat(60)] {
-            let error = to_bson(text.as_bytes()).unwrap_err();
+            let error = from_json(text.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidValue);
             assert!(!error.message().contains("secret") && !error.message().contains("999"));
         }
-        assert!(to_bson(format!("{}{}", "[".repeat(99), "]".repeat(99)).as_bytes()).is_ok());
+        assert!(from_json(format!("{}{}", "[".repeat(99), "]".repeat(99)).as_bytes()).is_ok());
     }
 
     #[test]
@@ -227,7 +222,7 @@ mod tests {
         for opening in ["[", r#"{"a":"#, r#"{"$literal":"#, r#"{"$date":"#, r#"{"$code":"x","$scope":"#] {
             let closing = if opening == "[" { "]" } else { "}" };
             let text = format!("{}{{}}{}", opening.repeat(20_000), closing.repeat(20_000));
-            assert_eq!(to_bson(text.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidValue, "{opening}");
+            assert_eq!(from_json(text.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidValue, "{opening}");
         }
     }
 }

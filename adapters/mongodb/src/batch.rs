@@ -14,7 +14,7 @@ use mongodb::{
 use crate::{
     driver::Driver,
     error::{self, COMMAND_NOT_FOUND},
-    model::{Counts, Model, Statement, deleted, updated},
+    model::{Counts, Model, Statement, applied, deleted, updated},
 };
 
 /// How many changes one command holds.
@@ -27,7 +27,7 @@ pub(crate) const BYTES: usize = 8 * 1024 * 1024;
 /// first.
 pub(crate) async fn send(
     driver: &Driver,
-    model: Model,
+    model: impl Model,
     changes: &[Change],
 ) -> Result<Vec<Option<Result<Applied>>>> {
     let collection = driver.collection()?;
@@ -54,7 +54,7 @@ pub(crate) async fn send(
     for (index, (place, change, version)) in sent.into_iter().enumerate() {
         results[place] = match reply.counts(index) {
             Err(error) if error.kind() == ErrorKind::Conflict && change.condition == Condition::Any => None,
-            counts => Some(counts.and_then(|counts| model.applied(change, version, counts))),
+            counts => Some(counts.and_then(|counts| applied(change, version, counts))),
         };
     }
     Ok(results)

@@ -10,30 +10,22 @@ use mongodb::bson::{Bson, RawBsonRef, RawDocumentBuf, doc};
 use serde::Deserialize as _;
 use serde_json::{Value, json, value::to_value};
 
-use super::number::{self, Numbers};
+use super::number::Numbers;
 
-/// The type that is read as this object.
-pub(super) fn typed(text: &str, numbers: Numbers) -> Option<Bson> {
-    let mut object: Value = serde_json::from_str(text).ok()?;
-    if numbers == Numbers::JavaScript {
-        whole_numbers(&mut object);
-    }
+/// The name around a document that would be taken for a type. MongoDB's expressions use it alike.
+pub(super) const LITERAL: &str = "$literal";
+/// What precedes such a document.
+pub(super) const MARK: &str = r#"{"$literal":"#;
+/// How many levels the document that spells a type has at most, as `{$timestamp: {t, i}}`.
+pub(super) const LEVELS: usize = 2;
+
+/// The type that is read as this object, whose numbers are spelled as [`Numbers`] does.
+pub(super) fn typed(text: &[u8], numbers: &dyn Numbers) -> Option<Bson> {
+    let object: Value = serde_json::from_slice(text).ok()?;
     let typed = Bson::deserialize(&object).ok().filter(|typed| typed.as_document().is_none())?;
     let stored = RawDocumentBuf::try_from(&doc! { "": &typed }).ok()?;
     let stored = stored.get("").ok()??;
-    (number::spell(stored, numbers).is_none() && spelling(stored)? == object).then_some(typed)
-}
-
-/// To JavaScript 1.0 and 1 are one number.
-fn whole_numbers(value: &mut Value) {
-    match value {
-        Value::Object(members) => members.values_mut().for_each(whole_numbers),
-        Value::Number(number) => {
-            let whole = number.as_f64().and_then(|double| double.to_string().parse::<u32>().ok());
-            *value = whole.map_or_else(|| number.clone().into(), Value::from);
-        }
-        _ => {}
-    }
+    (numbers.spell(stored).is_none() && spelling(stored)? == object).then_some(typed)
 }
 
 /// The object that a value is read as for which JSON has nothing.

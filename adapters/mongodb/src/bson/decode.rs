@@ -5,30 +5,28 @@ use std::io::Write as _;
 use larder_core::{Error, ErrorKind, Result};
 use mongodb::bson::{RawBsonRef, RawDocument};
 
-use super::{
-    encode,
-    number::{self, Numbers},
-    types,
-};
+use super::{number::Numbers, types};
 
 /// `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
-/// `{"$oid": "..."}` for an ObjectId. [`to_bson`](super::to_bson) makes the same BSON of it.
+/// `{"$oid": "..."}` for an ObjectId. [`from_json`](super::from_json) makes the same BSON of it.
 ///
 /// # Errors
 ///
 /// `Corrupt` if the bytes are not BSON.
-pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: Numbers) -> Result<Vec<u8>> {
+pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: &dyn Numbers) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     write(value, numbers, &mut out)?;
     Ok(out)
 }
 
-fn write(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
+/// Whether the text is an object that stands for something else than the document of its members.
+type IsSpecial = bool;
+
+fn write(value: RawBsonRef<'_>, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
     match value {
         RawBsonRef::Null => push(out, "null"),
         RawBsonRef::Boolean(value) => push(out, value),
         RawBsonRef::String(value) => string(value, out),
-        RawBsonRef::Document(value) => document(value, numbers, out)?,
         RawBsonRef::Array(value) => {
             out.push(b'[');
             for (index, item) in value.into_iter().enumerate() {
@@ -39,24 +37,41 @@ fn write(value: RawBsonRef<'_>, numbers: Numbers, out: &mut Vec<u8>) -> Result<(
             }
             out.push(b']');
         }
+        RawBsonRef::Document(value) => return document(value, numbers, out),
         RawBsonRef::JavaScriptCodeWithScope(code) => {
             push(out, r#"{"$code":"#);
             string(code.code, out);
             push(out, r#","$scope":"#);
             document(code.scope, numbers, out)?;
             out.push(b'}');
+            return Ok(true);
         }
-        other => match number::spell(other, numbers) {
+        other => match numbers.spell(other) {
             Some(text) => push(out, text),
-            None => push(out, types::spelling(other).ok_or_else(|| corrupt(()))?),
+            None => {
+                push(out, types::spelling(other).ok_or_else(|| corrupt(()))?);
+                return Ok(true);
+            }
         },
     }
-    Ok(())
+    Ok(false)
 }
 
 /// A document, marked as one where its members spell something else.
-fn document(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Result<()> {
+fn document(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
     let start = out.len();
+    let special = members(document, numbers, out)?;
+    if special {
+        out.splice(start..start, types::MARK.bytes());
+        out.push(b'}');
+    }
+    Ok(special)
+}
+
+/// An object of the members, unmarked.
+pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
+    let start = out.len();
+    let mut last_is_special = false;
     out.push(b'{');
     for (index, member) in document.iter().enumerate() {
         let (name, value) = member.map_err(corrupt)?;
@@ -65,16 +80,17 @@ fn document(document: &RawDocument, numbers: Numbers, out: &mut Vec<u8>) -> Resu
         }
         string(name, out);
         out.push(b':');
-        write(value, numbers, out)?;
+        last_is_special = write(value, numbers, out)?;
     }
     out.push(b'}');
-    let few = out[start..].starts_with(br#"{"$"#) && document.iter().nth(2).is_none();
-    if few && encode::is_special(&out[start..], numbers) {
-        let mark = format!(r#"{{"{}":"#, encode::LITERAL);
-        out.splice(start..start, mark.into_bytes());
-        out.push(b'}');
-    }
-    Ok(())
+    let text = &out[start..];
+    let count = if text.starts_with(br#"{"$"#) { document.iter().take(3).count() } else { 0 };
+    Ok(match count {
+        1 if text.starts_with(types::MARK.as_bytes()) => last_is_special,
+        1 => types::typed(text, numbers).is_some(),
+        2 => document.get_str("$code").is_ok() && document.get_document("$scope").is_ok(),
+        _ => false,
+    })
 }
 
 fn string(text: impl AsRef<str>, out: &mut Vec<u8>) {

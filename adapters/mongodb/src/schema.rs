@@ -6,6 +6,8 @@
 //! Safe when several processes start at once: creating an index that is there already, with the same
 //! options, does nothing.
 
+mod shape;
+
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -16,35 +18,69 @@ use mongodb::{
     options::IndexOptions,
 };
 
+pub(crate) use self::shape::Kind;
 use crate::{
-    config::Layout,
     driver::{Driver, Query},
     error::invalid_config,
-    model::Model,
-    shape::{self, Kind},
 };
 
 /// How many documents are looked at from either end of the index on `_id`.
 const LOOKED_AT: i32 = 10;
 
+/// The collection of a layout: what it needs, and why others are refused.
+pub(crate) trait Schema: Copy {
+    /// Says what is wrong with an index in the place of the one that the layout needs.
+    const WRONG_INDEX: &'static str;
+    /// Says what is wrong with an empty collection that has the other layout's index.
+    const OTHER_INDEX: &'static str;
+
+    /// The fields of the documents, as the `properties` of a JSON schema.
+    fn fields() -> Document;
+
+    /// The index that the layout needs beside the one on `_id`, which every collection has.
+    fn index() -> IndexModel;
+
+    /// The index that the other layout needs.
+    fn other_index() -> IndexModel;
+
+    /// Says what is wrong with opening a collection of these documents. Some documents of other kinds do no
+    /// harm: a listing reports each.
+    fn check(self, documents: &[Kind]) -> Result<(), &'static str>;
+
+    /// Says why the index must not be created beside such a document, which is not of the layout: it would
+    /// act on the documents of another program too.
+    fn beside(other: Kind) -> &'static str;
+}
+
+/// The index of Larder's own layout: the server removes expired documents.
+pub(crate) fn ttl_index() -> IndexModel {
+    let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
+    IndexModel::builder().keys(doc! { "expires_at": 1 }).options(options).build()
+}
+
+/// The index of grammY's layout: each key has one document.
+pub(crate) fn key_index() -> IndexModel {
+    let options = IndexOptions::builder().unique(true).build();
+    IndexModel::builder().keys(doc! { "key": 1 }).options(options).build()
+}
+
 /// Checks the collection and creates the index that the layout needs.
-pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
+pub(crate) async fn set_up<S: Schema>(driver: &Driver, schema: S) -> Result<()> {
     let found = Found::look(driver).await?;
-    if check_for_writing(&found, model)? {
+    if found.check_for_writing(schema)? {
         return Ok(());
     }
     if !found.documents.is_empty() {
         // Reads the whole collection, as the server does to create the index.
-        let others = [doc! { "$match": shape::not_of(model.layout) }, doc! { "$limit": 1 }];
+        let others = [doc! { "$match": not_of::<S>() }, doc! { "$limit": 1 }];
         if let Some(other) = kinds(driver, others).await?.first() {
-            return Err(invalid_config(other.beside(model.layout)));
+            return Err(invalid_config(S::beside(*other)));
         }
     }
     let collection = driver.collection()?;
-    let wanted = wanted(model.layout);
-    match driver.run(&[], async move { collection.create_index(wanted).await }).await {
+    match driver.run(&[], async move { collection.create_index(S::index()).await }).await {
         // Another process may have set the collection up for the other layout since.
-        Ok(_) => check_for_writing(&Found::look(driver).await?, model).map(drop),
+        Ok(_) => Found::look(driver).await?.check_for_writing(schema).map(drop),
         Err(error) if error.kind() == ErrorKind::Conflict => Err(invalid_config(
             "several documents have the same `key`, so the unique index that layout=grammy needs cannot be \
              created; remove all but one of each (nothing has been changed), or leave the index out with \
@@ -55,7 +91,7 @@ pub(crate) async fn set_up(driver: &Driver, model: Model) -> Result<()> {
 }
 
 /// Checks that the collection is there and of this layout. Changes nothing.
-pub(crate) async fn check_existing(driver: &Driver, model: Model) -> Result<()> {
+pub(crate) async fn check_existing(driver: &Driver, schema: impl Schema) -> Result<()> {
     let found = Found::look(driver).await?;
     if found.listed.is_none() {
         let collection = driver.collection()?.namespace();
@@ -65,30 +101,20 @@ pub(crate) async fn check_existing(driver: &Driver, model: Model) -> Result<()> 
         )));
     }
     found.check_collation()?;
-    found.check_layout(model)
+    found.check_layout(schema)
 }
 
 /// Checks that the documents, if there are some, are not of the other layout or format, where entries would
 /// seem to be absent. Changes nothing. Documents of another program are left to the caller, who may leave
 /// out the set-up to share a collection with it.
-pub(crate) async fn check_documents(driver: &Driver, model: Model) -> Result<()> {
+pub(crate) async fn check_documents(driver: &Driver, schema: impl Schema) -> Result<()> {
     match documents(driver).await {
         Ok(documents) if shape::are_foreign(&documents) => Ok(()),
-        Ok(documents) => shape::check(&documents, model).map_err(invalid_config),
+        Ok(documents) => schema.check(&documents).map_err(invalid_config),
         // The user may have rights on single entries alone.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => driver.ping().await,
         Err(error) => Err(error),
     }
-}
-
-/// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
-/// program.
-fn check_for_writing(found: &Found, model: Model) -> Result<bool> {
-    found.check_writable()?;
-    found.check_collation()?;
-    found.check_layout(model)?;
-    found.check_other_uses(model.layout)?;
-    check_indexes(&found.indexes, model.layout)
 }
 
 /// The contents of the collection.
@@ -115,6 +141,16 @@ impl Found {
         };
         let (listed, indexes) = driver.run(&[], look).await?;
         Ok(Self { listed, indexes, documents: documents(driver).await? })
+    }
+
+    /// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
+    /// program.
+    fn check_for_writing<S: Schema>(&self, schema: S) -> Result<bool> {
+        self.check_writable()?;
+        self.check_collation()?;
+        self.check_layout(schema)?;
+        self.check_other_uses::<S>()?;
+        check_indexes(&self.indexes, &S::index(), S::WRONG_INDEX)
     }
 
     /// An option that the collection was created with.
@@ -146,26 +182,17 @@ impl Found {
     }
 
     /// Refuses what is of the other layout or of another program.
-    fn check_layout(&self, model: Model) -> Result<()> {
-        shape::check(&self.documents, model).map_err(invalid_config)?;
-        let is_of =
-            |layout| self.documents.is_empty() && self.indexes.iter().any(|index| is_right(index, layout));
-        match model.layout {
-            Layout::Larder if is_of(Layout::Grammy) => Err(invalid_config(
-                "the collection is empty and has the unique index on `key` of grammY's layout; open it with \
-                 layout=grammy, or drop that index",
-            )),
-            Layout::Grammy if is_of(Layout::Larder) => Err(invalid_config(
-                "the collection is empty and has the index on `expires_at` of Larder's own layout; open it \
-                 without layout=grammy, or drop that index",
-            )),
-            _ => Ok(()),
+    fn check_layout<S: Schema>(&self, schema: S) -> Result<()> {
+        schema.check(&self.documents).map_err(invalid_config)?;
+        if self.documents.is_empty() && self.indexes.iter().any(|index| serves(index, &S::other_index())) {
+            return Err(invalid_config(S::OTHER_INDEX));
         }
+        Ok(())
     }
 
     /// Refuses an empty collection that is prepared for another program's documents, and an index that takes
     /// one document of this layout and no second.
-    fn check_other_uses(&self, layout: Layout) -> Result<()> {
+    fn check_other_uses<S: Schema>(&self) -> Result<()> {
         let empty = self.documents.is_empty();
         if empty && self.option("validator").is_some() {
             return Err(invalid_config(
@@ -173,7 +200,12 @@ impl Found {
                  name another collection, or open this one with setup=false",
             ));
         }
-        let foreign = |index: &&IndexModel| !index.keys.keys().any(|name| is_own(name, layout));
+        let fields = S::fields();
+        let is_own = |name: &String| {
+            let field = name.split('.').next().unwrap_or(name);
+            field == "$**" || field == "_id" || fields.contains_key(field)
+        };
+        let foreign = |index: &&IndexModel| !index.keys.keys().any(is_own);
         let Some(index) = self.indexes.iter().filter(foreign).find(|index| empty || is_unique(index)) else {
             return Ok(());
         };
@@ -190,15 +222,6 @@ impl Found {
             )
         }))
     }
-}
-
-/// Whether an index on this field, or on one within it, is one that documents of the layout can have.
-fn is_own(name: &str, layout: Layout) -> bool {
-    let fields: &[&str] = match layout {
-        Layout::Larder => &["_id", "value", "version", "expires_at", "$**"],
-        Layout::Grammy => &["_id", "key", "value", "$**"],
-    };
-    fields.contains(&name.split('.').next().unwrap_or(name))
 }
 
 /// The kinds of the documents at both ends: in the order of `_id`, those of different programs stand apart.
@@ -227,37 +250,28 @@ async fn kinds(driver: &Driver, stages: [Document; 2]) -> Result<Vec<Kind>> {
     Ok(found.map(|fields| Kind::of(&Document::try_from(fields).unwrap_or_default())).collect())
 }
 
-/// The field of the index that the layout needs beside the one on `_id`, which every collection has.
-const fn index_field(layout: Layout) -> &'static str {
-    match layout {
-        Layout::Larder => "expires_at",
-        Layout::Grammy => "key",
-    }
-}
-
-fn wanted(layout: Layout) -> IndexModel {
-    let options = match layout {
-        Layout::Larder => IndexOptions::builder().expire_after(Duration::ZERO).build(),
-        Layout::Grammy => IndexOptions::builder().unique(true).build(),
-    };
-    IndexModel::builder().keys(doc! { index_field(layout): 1 }).options(options).build()
-}
-
-/// Whether this is the wanted index, under whatever name.
-fn is_right(index: &IndexModel, layout: Layout) -> bool {
-    let expires_after = index.options.as_ref().and_then(|options| options.expire_after);
-    is_in_place(index, layout)
-        && match layout {
-            Layout::Larder => expires_after == Some(Duration::ZERO),
-            Layout::Grammy => is_unique(index),
-        }
+/// The documents that do not have exactly the fields of the layout. All are required but the expiry.
+fn not_of<S: Schema>() -> Document {
+    let fields = S::fields();
+    let required: Vec<_> = fields.keys().filter(|name| *name != "expires_at").cloned().collect();
+    let schema = doc! { "required": required, "properties": fields, "additionalProperties": false };
+    doc! { "$nor": [{ "$jsonSchema": schema }] }
 }
 
 /// Whether the index is on the field of the wanted one, and on no other.
-fn is_in_place(index: &IndexModel, layout: Layout) -> bool {
-    let direction = index.keys.get(index_field(layout));
-    // Shells and drivers write it as whichever number type they like.
-    matches!(direction, Some(Bson::Int32(1) | Bson::Int64(1) | Bson::Double(1.0))) && index.keys.len() == 1
+fn is_in_place(index: &IndexModel, wanted: &IndexModel) -> bool {
+    // Shells and drivers write the direction as whichever number type they like.
+    let ascending =
+        |field| matches!(index.keys.get(field), Some(Bson::Int32(1) | Bson::Int64(1) | Bson::Double(1.0)));
+    index.keys.len() == 1 && wanted.keys.keys().all(ascending)
+}
+
+/// Whether the index does what the wanted one does, under whatever name.
+fn serves(index: &IndexModel, wanted: &IndexModel) -> bool {
+    let expires_after = |index: &IndexModel| index.options.as_ref()?.expire_after;
+    is_in_place(index, wanted)
+        && (!is_unique(wanted) || is_unique(index))
+        && expires_after(wanted).is_none_or(|wanted| expires_after(index) == Some(wanted))
 }
 
 /// Whether no two documents can have the same in the fields of the index.
@@ -269,23 +283,13 @@ fn is_unique(index: &IndexModel) -> bool {
     })
 }
 
-/// Whether the wanted index is there; an error if another one is in its place.
-fn check_indexes(found: &[IndexModel], layout: Layout) -> Result<bool> {
-    if found.iter().any(|index| is_right(index, layout)) {
-        return Ok(true);
+/// Whether the wanted index is there; an error if a wrong one is in its place.
+fn check_indexes(found: &[IndexModel], wanted: &IndexModel, wrong: &'static str) -> Result<bool> {
+    let is_there = found.iter().any(|index| serves(index, wanted));
+    if !is_there && found.iter().any(|index| is_in_place(index, wanted)) {
+        return Err(invalid_config(wrong));
     }
-    if !found.iter().any(|index| is_in_place(index, layout)) {
-        return Ok(false);
-    }
-    Err(invalid_config(match layout {
-        Layout::Larder => {
-            "the collection has an index on `expires_at` that does not remove expired documents; drop it, or \
-             change its expireAfterSeconds to 0 with collMod"
-        }
-        Layout::Grammy => {
-            "the collection has an index on `key` that is not unique; drop it, and it is created again"
-        }
-    }))
+    Ok(is_there)
 }
 
 #[cfg(test)]
@@ -298,19 +302,20 @@ mod tests {
 
     #[test]
     fn an_index_counts_by_what_it_does_not_by_its_name() {
+        let check = |index, wanted: IndexModel| check_indexes(&[index], &wanted, "wrong");
         let id = index(doc! { "_id": 1 }, IndexOptions::default());
-        assert!(!check_indexes(&[id], Layout::Larder).unwrap());
+        assert!(!check(id, ttl_index()).unwrap());
         let named = IndexOptions::builder().name("mine".to_owned()).expire_after(Duration::ZERO).build();
-        assert!(check_indexes(&[index(doc! { "expires_at": 1.0 }, named)], Layout::Larder).unwrap());
+        assert!(check(index(doc! { "expires_at": 1.0 }, named), ttl_index()).unwrap());
         let late = IndexOptions::builder().expire_after(Duration::from_secs(60)).build();
         for wrong in [IndexOptions::default(), late] {
-            let error = check_indexes(&[index(doc! { "expires_at": 1 }, wrong)], Layout::Larder).unwrap_err();
+            let error = check(index(doc! { "expires_at": 1 }, wrong), ttl_index()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         }
         let plain = index(doc! { "key": 1 }, IndexOptions::default());
-        assert!(check_indexes(&[plain], Layout::Grammy).is_err());
+        assert!(check(plain, key_index()).is_err());
         let compound = index(doc! { "key": 1, "value": 1 }, IndexOptions::default());
-        assert!(!check_indexes(&[compound], Layout::Grammy).unwrap());
+        assert!(!check(compound, key_index()).unwrap());
     }
 
     #[test]

@@ -1,0 +1,273 @@
+//! Larder's own layout: `{_id: key, value, version, expires_at}`.
+
+use bytes::Bytes;
+use larder_core::{
+    Condition, Error, ErrorKind, Expiry, Info, Record, Result, Values, Version, Versions, unique,
+};
+use mongodb::{
+    IndexModel,
+    bson::{Binary, Bson, Document, RawBsonRef, RawDocument, doc, spec::BinarySubtype},
+    options::UpdateModifications,
+};
+
+use crate::{
+    bson::{self, AsStored},
+    config::ValueFormat,
+    model::{self, Model, corrupt, expires, from_now, malformed},
+    schema::{Kind, Schema, key_index, ttl_index},
+    value,
+};
+
+/// The layout, with values of one format.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Larder(pub(crate) ValueFormat);
+
+impl Model for Larder {
+    const KEY: &'static str = "_id";
+
+    fn info(self) -> Info {
+        let values = if self.0 == ValueFormat::Binary { Values::Bytes } else { Values::Json };
+        model::info().with_expiry().with_versions(Versions::Unique).with_values(values)
+    }
+
+    fn keyed(condition: impl Into<Bson>) -> Document {
+        doc! { "_id": condition.into() }
+    }
+
+    fn not_a_key() -> Document {
+        // All types that `_id` can have, for the sake of its index.
+        let types = "number object binData objectId bool date null timestamp minKey maxKey javascript \
+                     javascriptWithScope symbol dbPointer";
+        doc! { "_id": { "$type": types.split(' ').collect::<Vec<_>>() } }
+    }
+
+    fn is_live() -> Option<Document> {
+        Some(is_live())
+    }
+
+    fn at(version: &Version) -> Result<Document> {
+        if let Some(token) = version.as_token() {
+            return Ok(doc! { "version": token.cast_signed() });
+        }
+        // A document that was made by hand has no version.
+        let by_hand = version.as_content().is_some_and(Bytes::is_empty);
+        by_hand.then(|| doc! { "version": { "$exists": false } }).ok_or_else(Error::conflict)
+    }
+
+    /// The update puts an entry in the place of the document. If the entry is to be absent and is not, the
+    /// document stays as it is, and is not modified.
+    fn put(
+        self,
+        value: &Bytes,
+        expiry: Expiry,
+        condition: &Condition,
+    ) -> Result<(UpdateModifications, Version)> {
+        let (value, token) = (self.encode(value)?, unique::id64());
+        // A literal: in an expression a string such as `$x` would be the name of a field.
+        let mut entry =
+            doc! { "_id": "$_id", "value": { "$literal": value }, "version": token.cast_signed() };
+        entry.extend(expiry.as_millis().map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
+        if *condition == Condition::Absent {
+            // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
+            let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
+            entry = doc! { "$cond": [exists, "$$ROOT", entry] };
+        }
+        Ok((vec![doc! { "$replaceWith": entry }].into(), Version::from_token(token)))
+    }
+
+    fn record(self, document: &RawDocument, stored: RawBsonRef<'_>, bytes: &Bytes) -> Result<Record> {
+        let binary = self.0 == ValueFormat::Binary;
+        let value = match stored {
+            RawBsonRef::Binary(value) if binary && value.subtype == BinarySubtype::Generic => {
+                bytes.slice_ref(value.bytes)
+            }
+            _ if binary => {
+                return Err(corrupt("the value is not binary data; `values=document` reads BSON values"));
+            }
+            RawBsonRef::Binary(_) => {
+                return Err(corrupt("the value is binary data; `values=binary` reads it"));
+            }
+            _ => bson::to_json(stored, &AsStored)?.into(),
+        };
+        let version = match document.get("version").map_err(malformed)? {
+            Some(RawBsonRef::Int64(token)) => Version::from_token(token.cast_unsigned()),
+            None => Version::from_content(Bytes::new()),
+            Some(_) => return Err(corrupt("the field `version` is not a 64-bit integer")),
+        };
+        Ok(Record::at(value, version))
+    }
+}
+
+impl Larder {
+    fn encode(self, value: &Bytes) -> Result<Bson> {
+        if self.0 == ValueFormat::Binary {
+            return Ok(Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }));
+        }
+        match value::to_bson(value, &AsStored)? {
+            // It could not be told from a value of the other format.
+            Bson::Binary(_) => Err(Error::new(
+                ErrorKind::InvalidValue,
+                "binary data cannot be the whole value with `values=document`",
+            )),
+            bson => Ok(bson),
+        }
+    }
+}
+
+/// Whether a document has not expired.
+///
+/// The present comes by way of a number: servers that stand in for MongoDB do not all compare a date
+/// that is stored with `$$NOW` itself as it does.
+fn is_live() -> Document {
+    let now = doc! { "$toDate": { "$toLong": "$$NOW" } };
+    doc! { "$or": [{ "$gt": ["$expires_at", now] }, { "$not": [expires()] }] }
+}
+
+impl Schema for Larder {
+    const WRONG_INDEX: &'static str = "the collection has an index on `expires_at` that does not remove expired documents; \
+         drop it, or change its expireAfterSeconds to 0 with collMod";
+    const OTHER_INDEX: &'static str = "the collection is empty and has the unique index on `key` of grammY's layout; open \
+         it with layout=grammy, or drop that index";
+
+    fn fields() -> Document {
+        let of = |bson_type: &str| doc! { "bsonType": bson_type };
+        doc! { "_id": of("string"), "value": {}, "version": of("long"), "expires_at": of("date") }
+    }
+
+    fn index() -> IndexModel {
+        ttl_index()
+    }
+
+    fn other_index() -> IndexModel {
+        key_index()
+    }
+
+    fn check(self, documents: &[Kind]) -> Result<(), &'static str> {
+        let versioned = documents.iter().any(|kind| matches!(kind, Kind::Larder(_)));
+        // Without a version a document says little: beside others it is one of theirs.
+        let larder = versioned || documents.iter().all(|kind| kind.format().is_some());
+        let of_this_format = documents.iter().any(|kind| kind.format() == Some(self.0));
+        if documents.is_empty() || (larder && of_this_format) {
+            return Ok(());
+        }
+        Err(match self.0 {
+            ValueFormat::Binary if larder => {
+                "the values in the collection are BSON, not binary data; open it with values=document"
+            }
+            _ if larder => {
+                "the values in the collection are binary data, not BSON; open it without values=document"
+            }
+            _ if documents.contains(&Kind::Grammy) => {
+                "the collection holds documents of grammY's layout; open it with layout=grammy"
+            }
+            _ => {
+                "the collection holds documents of another program (Larder's have the fields `_id`, `value`, \
+                 `version` and `expires_at`); name another collection"
+            }
+        })
+    }
+
+    fn beside(other: Kind) -> &'static str {
+        match other {
+            Kind::Unversioned(_) => {
+                "documents in the collection have no `version`, so they may be another program's; if they are \
+                 meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or open \
+                 the collection with setup=false"
+            }
+            _ => {
+                "the collection holds other documents beside Larder's, which the index on `expires_at` could \
+                 remove; move them to another collection, or open this one with setup=false"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::{Change, Key, ReadOptions};
+    use mongodb::bson::RawDocumentBuf;
+
+    use super::*;
+    use crate::value::MAX_VALUE;
+
+    const BINARY: Larder = Larder(ValueFormat::Binary);
+    const DOCUMENT: Larder = Larder(ValueFormat::Document);
+
+    #[test]
+    fn a_prefix_is_a_range() {
+        assert_eq!(Larder::by_prefix("", None), doc! { "_id": { "$gte": "" } });
+        // After a key that sorts before the prefix.
+        assert_eq!(Larder::by_prefix("b", Some("a")), doc! { "_id": { "$gte": "b", "$lt": "c" } });
+    }
+
+    #[test]
+    fn the_limit_leaves_room_for_the_longest_key() {
+        let value = BINARY.encode(&Bytes::from(vec![0; MAX_VALUE])).unwrap();
+        let document = doc! {
+            "_id": "k".repeat(Key::MAX_BYTES), "value": value, "version": 1_i64,
+            "expires_at": mongodb::bson::DateTime::MAX,
+        };
+        let raw = RawDocumentBuf::try_from(&document).unwrap();
+        assert!(raw.as_bytes().len() <= 16 * 1024 * 1024);
+    }
+
+    #[test]
+    fn a_binary_value_is_a_slice_of_what_came_in() {
+        let stored = doc! {
+            "_id": "k", "version": -1_i64,
+            "value": Binary { subtype: BinarySubtype::Generic, bytes: b"\0\xffvalue".to_vec() },
+        };
+        let record = BINARY.entry(RawDocumentBuf::try_from(&stored).unwrap(), &ReadOptions::new()).unwrap();
+        assert_eq!(record.value.as_ref(), b"\0\xffvalue");
+        assert_eq!(record.version.unwrap().as_token(), Some(u64::MAX));
+    }
+
+    #[test]
+    fn documents_of_another_shape_are_corrupt() {
+        for document in [doc! {}, doc! { "value": "text", "version": 1_i64 }] {
+            let raw = RawDocumentBuf::try_from(&document).unwrap();
+            assert_eq!(BINARY.entry(raw, &ReadOptions::new()).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+        let binary = Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
+        for document in [doc! { "value": binary, "version": 1_i64 }, doc! { "value": 1, "version": "x" }] {
+            let raw = RawDocumentBuf::try_from(&document).unwrap();
+            assert_eq!(DOCUMENT.entry(raw, &ReadOptions::new()).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn whole_value_of_the_other_format_is_refused() {
+        let binary = Bytes::from_static(br#"{"$binary":{"base64":"AP8=","subType":"00"}}"#);
+        let error = DOCUMENT.encode(&binary).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidValue);
+    }
+
+    #[test]
+    fn version_of_another_layout_is_a_conflict() {
+        let version = Version::from_content(Bytes::from_static(b"content"));
+        let change = Change::delete(Key::new("k").unwrap()).on(Condition::At(version));
+        assert_eq!(BINARY.statement(&change).map(drop).unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn documents_of_another_kind_are_refused() {
+        let (ours, theirs) = (Kind::Larder(ValueFormat::Binary), Kind::Grammy);
+        for (kinds, larder, fits) in [
+            (&[][..], BINARY, true),
+            (&[ours], BINARY, true),
+            (&[ours], DOCUMENT, false),
+            (&[Kind::Larder(ValueFormat::Document)], DOCUMENT, true),
+            (&[Kind::Larder(ValueFormat::Document)], BINARY, false),
+            (&[Kind::Larder(ValueFormat::Document), ours], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Binary)], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Binary), ours], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Binary), Kind::Other], BINARY, false),
+            (&[Kind::Unversioned(ValueFormat::Binary), theirs], BINARY, false),
+            (&[theirs], BINARY, false),
+            (&[Kind::Other], BINARY, false),
+            (&[Kind::Other, ours], BINARY, true),
+        ] {
+            assert_eq!(larder.check(kinds).is_ok(), fits, "{kinds:?} {larder:?}");
+        }
+    }
+}
