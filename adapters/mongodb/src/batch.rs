@@ -1,8 +1,9 @@
-//! Several changes as one command.
+//! Changes: one by itself, and many with few commands.
 
-use std::error::Error as _;
+use std::{error::Error as _, slice};
 
-use larder_core::{Applied, Change, Condition, Error, ErrorKind, Key, Result};
+use larder_core::{Applied, Change, Condition, Error, ErrorKind, Key, Result, Values};
+use larder_kit::{Batch, Limits, side_by_side};
 use mongodb::{
     Namespace,
     action::{Action as _, BulkWrite},
@@ -12,20 +13,67 @@ use mongodb::{
 };
 
 use crate::{
-    driver::Driver,
+    driver::{CONCURRENT, Driver},
     error::{self, COMMAND_NOT_FOUND},
     model::{Counts, Model, Statement, applied, deleted, updated},
+    value::MAX_GROWTH,
 };
 
 /// How many changes one command holds.
-pub(crate) const CHANGES: usize = 500;
+const CHANGES: usize = 500;
 /// How many bytes of BSON values one command holds. MongoDB takes messages of 48 MB.
-pub(crate) const BYTES: usize = 8 * 1024 * 1024;
+const BYTES: usize = 8 * 1024 * 1024;
+/// How often an upsert is tried again after another one of the same key came first. Each time the
+/// other's document is there to be replaced, so once is enough unless it is deleted in between.
+const UPSERT_TRIES: usize = 8;
 
-/// Sends changes of distinct keys. A change without a result is to be made by itself: it cannot be sent, the
-/// server does not take several at once (MongoDB does from version 8.0), or another upsert of the key came
-/// first.
-pub(crate) async fn send(
+/// Makes a change by itself.
+pub(crate) async fn change(driver: &Driver, model: impl Model, change: &Change) -> Result<Applied> {
+    let mut tries = UPSERT_TRIES;
+    loop {
+        let Statement { filter, update, upsert, version } = model.statement(change)?;
+        let collection = driver.collection()?;
+        let call = async move {
+            Ok(match update {
+                Some(update) => updated(&collection.update_one(filter, update).upsert(upsert).await?),
+                None => deleted(&collection.delete_one(filter).await?),
+            })
+        };
+        tries -= 1;
+        let outcome = driver.run(slice::from_ref(&change.key), call).await;
+        // Of two upserts at once the server may refuse one: then the entry is there, and trying again
+        // replaces it. The refused one has not happened.
+        let refused = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
+        if !(refused && change.condition == Condition::Any && tries > 0) {
+            return applied(change, version, outcome?);
+        }
+    }
+}
+
+/// Makes changes, many with one command.
+pub(crate) async fn apply(driver: &Driver, model: impl Model, changes: Vec<Change>) -> Vec<Result<Applied>> {
+    let bytes = if model.info().values == Values::Json { 2 * BYTES / MAX_GROWTH } else { BYTES };
+    let mut batch = Batch::new(changes, Limits { entries: CHANGES, bytes });
+    while let Some(round) = batch.next_round() {
+        let outcome = apply_round(driver, model, round.changes()).await;
+        batch.done(round, outcome);
+    }
+    batch.into_results()
+}
+
+/// Makes changes of distinct keys.
+async fn apply_round(driver: &Driver, model: impl Model, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
+    let sent = if changes.len() > 1 { send(driver, model, changes).await? } else { vec![None] };
+    // Only these: once one of them finds the store gone, those after it are not made.
+    let alone = sent.iter().zip(changes).filter(|(result, _)| result.is_none());
+    let alone = side_by_side(alone.map(|(_, alone)| change(driver, model, alone)), CONCURRENT).await;
+    let mut alone = alone.into_iter();
+    Ok(sent.into_iter().filter_map(|result| result.or_else(|| alone.next())).collect())
+}
+
+/// Sends changes of distinct keys. A change without a result is to be made by itself: the server does not take
+/// several at once (MongoDB does from version 8.0), or another upsert of the key came first.
+async fn send(
     driver: &Driver,
     model: impl Model,
     changes: &[Change],
@@ -35,9 +83,12 @@ pub(crate) async fn send(
     let mut results = vec![None; changes.len()];
     let (mut sent, mut writes) = (Vec::new(), Vec::new());
     for (place, change) in changes.iter().enumerate() {
-        if let Ok(statement) = model.statement(change) {
-            sent.push((place, change, statement.version.clone()));
-            writes.push(write(collection.namespace(), statement));
+        match model.statement(change) {
+            Ok(statement) => {
+                sent.push((place, statement.version.clone()));
+                writes.push(write(collection.namespace(), statement));
+            }
+            Err(error) => results[place] = Some(Err(error)),
         }
     }
     if sent.is_empty() {
@@ -51,7 +102,8 @@ pub(crate) async fn send(
     let Some(reply) = driver.run(&keys, call).await? else {
         return Ok(results);
     };
-    for (index, (place, change, version)) in sent.into_iter().enumerate() {
+    for (index, (place, version)) in sent.into_iter().enumerate() {
+        let change = &changes[place];
         results[place] = match reply.counts(index) {
             Err(error) if error.kind() == ErrorKind::Conflict && change.condition == Condition::Any => None,
             counts => Some(counts.and_then(|counts| applied(change, version, counts))),

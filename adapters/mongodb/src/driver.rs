@@ -1,16 +1,9 @@
 //! Calls to the server. The only place that awaits the driver's futures for them, and always in a task of
 //! their own: they must not be dropped midway, and a caller may drop ours at any point.
 
-use std::{
-    fmt,
-    pin::{Pin, pin},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Either, select},
-};
+use futures_util::{FutureExt, future::BoxFuture};
 use larder_core::{Error, ErrorKind, Key, Result};
 use mongodb::{
     Collection, Database,
@@ -19,12 +12,14 @@ use mongodb::{
     error::Result as DriverResult,
     options::{ReadPreference, SelectionCriteria},
 };
-use tokio::{runtime::Handle, task::JoinError, time::Sleep};
+use tokio::{runtime::Handle, task::JoinError};
 
 use crate::{error, in_flight::InFlight};
 
 /// How many documents a query finds at most.
 pub(crate) const DOCUMENTS: usize = 1_000;
+/// How many commands of one operation are under way at the same time.
+pub(crate) const CONCURRENT: usize = 16;
 /// How long `close` waits for the driver to wind up its connections.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
@@ -102,10 +97,10 @@ impl Driver {
         call: impl Future<Output = DriverResult<T>> + Send + 'static,
     ) -> BoxFuture<'a, Result<T>> {
         let run = async move {
-            let mut timer = pin!(self.timer());
-            let unblocked = self.in_flight.wait(|key| keys.contains(key));
-            in_time(timer.as_mut(), unblocked).await.map_err(Error::not_applied)?;
-            let outcome = async {
+            let mut sent = false;
+            let work = async {
+                self.in_flight.wait(|key| keys.contains(key)).await;
+                sent = true;
                 let (running, _guard) = self.in_flight.guard(keys);
                 let call = async move {
                     let outcome = call.await;
@@ -114,7 +109,8 @@ impl Driver {
                 };
                 self.runtime.spawn(call).await
             };
-            let outcome = in_time(timer, outcome).await?;
+            let outcome = self.in_time(work).await;
+            let outcome = outcome.map_err(|late| if sent { late } else { late.not_applied() })?;
             outcome.map_err(|failed| broken(&failed))?.map_err(|failed| error::from_driver(&failed))
         };
         run.boxed()
@@ -128,13 +124,20 @@ impl Driver {
     /// Waits until no abandoned call changes a key that begins with `prefix`.
     pub(crate) async fn settle(&self, prefix: &str) -> Result<()> {
         let settled = self.in_flight.wait(|key| key.as_str().starts_with(prefix));
-        in_time(pin!(self.timer()), settled).await.map_err(Error::not_applied)
+        self.in_time(settled).await.map_err(Error::not_applied)
     }
 
-    fn timer(&self) -> Sleep {
-        // A timer needs the runtime only where it is made.
-        let _entered = self.runtime.enter();
-        tokio::time::sleep(self.timeout)
+    /// The output of `work`, unless it takes too long.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let timed = {
+            // A timer needs the runtime only where it is made.
+            let _entered = self.runtime.enter();
+            tokio::time::timeout(self.timeout, work)
+        };
+        timed.await.map_err(|_| {
+            let message = "the server did not answer within the storage's time-out (the option `timeout`)";
+            Error::new(ErrorKind::Timeout, message)
+        })
     }
 
     /// Shuts the client down, if it is our own.
@@ -165,17 +168,6 @@ impl fmt::Debug for Driver {
             .field("namespace", &self.collection.as_ref().map(Collection::namespace))
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// The output of `work`, unless the timer runs out before.
-async fn in_time<T>(timer: Pin<&mut Sleep>, work: impl Future<Output = T>) -> Result<T> {
-    match select(pin!(work), timer).await {
-        Either::Left((outcome, _)) => Ok(outcome),
-        Either::Right(((), _)) => Err(Error::new(
-            ErrorKind::Timeout,
-            "the server did not answer within the storage's time-out (the option `timeout`)",
-        )),
     }
 }
 

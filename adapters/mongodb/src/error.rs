@@ -5,7 +5,7 @@ use std::{borrow::Cow, io};
 use larder_core::{
     Error,
     ErrorKind::{
-        self, Closed, Conflict, InvalidConfig, InvalidValue, Other, PermissionDenied, StorageFull, Timeout,
+        Closed, Conflict, InvalidConfig, InvalidValue, Other, PermissionDenied, StorageFull, Timeout,
         TooLarge, Unavailable,
     },
 };
@@ -27,70 +27,62 @@ pub(crate) fn invalid_config(message: impl Into<Cow<'static, str>>) -> Error {
 
 /// An error of the driver, as ours. Of the driver's texts it keeps only those that cannot quote a document
 /// or a password.
+///
+/// It is marked as not applied if it proves that no server has received the call: if the driver has tried
+/// twice, it returns the error of the attempt that may have reached one.
 pub(crate) fn from_driver(failed: &DriverError) -> Error {
-    let (kind, message) = match failed.kind.as_ref() {
+    match failed.kind.as_ref() {
         DriverKind::Command(error) => {
             let refused = from_code(error.code, Some(&error.code_name));
-            return if failed.contains_label(NO_WRITES_PERFORMED) { refused.not_applied() } else { refused };
+            if failed.contains_label(NO_WRITES_PERFORMED) { refused.not_applied() } else { refused }
         }
         DriverKind::Write(WriteFailure::WriteError(error)) => {
-            return from_code(error.code, error.code_name.as_deref());
+            from_code(error.code, error.code_name.as_deref())
         }
         DriverKind::Write(WriteFailure::WriteConcernError(error)) => {
-            return unconfirmed(error.code, Some(&error.code_name));
+            unconfirmed(error.code, Some(&error.code_name))
         }
-        DriverKind::Authentication { .. } => (PermissionDenied, DENIED),
-        DriverKind::Io(error) => from_io(error.kind()),
-        DriverKind::ServerSelection { .. } => (
-            Unavailable,
-            "no server could be reached in time; is it running, and are host, port and TLS right?",
-        ),
-        DriverKind::DnsResolve { .. } => (Unavailable, "the server's name could not be resolved"),
-        DriverKind::ConnectionPoolCleared { .. } => (Unavailable, "the connection to the server was lost"),
-        DriverKind::Shutdown => (Closed, "the MongoDB client has been shut down"),
-        DriverKind::InvalidTlsConfig { .. } => (InvalidConfig, "the TLS options do not work"),
-        DriverKind::IncompatibleServer { .. } => (InvalidConfig, "the server is too old for this driver"),
-        DriverKind::InvalidResponse { .. } => (Other, "the driver does not understand the server's reply"),
-        DriverKind::InvalidArgument { .. } => {
-            (InvalidConfig, "the driver refuses the combination of options")
+        DriverKind::Io(error) => from_io(error),
+        DriverKind::Authentication { .. } => Error::new(PermissionDenied, DENIED).not_applied(),
+        DriverKind::ServerSelection { message, .. } => {
+            let hint = "no server could be reached in time; is it running, and are host, port and TLS right?";
+            // The source names the servers and what ailed each.
+            Error::new(Unavailable, hint).with_source(message.clone()).not_applied()
         }
-        _ => (Other, "the MongoDB driver failed"),
-    };
-    let error = Error::new(kind, message);
-    let error = if is_not_sent(failed) { error.not_applied() } else { error };
-    match failed.kind.as_ref() {
-        DriverKind::Io(cause) => error.with_source(cause.to_string()),
-        // The first names the servers and what ailed each.
-        DriverKind::ServerSelection { message, .. }
-        | DriverKind::DnsResolve { message, .. }
-        | DriverKind::InvalidTlsConfig { message, .. }
-        | DriverKind::IncompatibleServer { message, .. } => error.with_source(message.clone()),
-        _ => error,
+        DriverKind::DnsResolve { message, .. } => {
+            let error = Error::new(Unavailable, "the server's name could not be resolved");
+            error.with_source(message.clone()).not_applied()
+        }
+        DriverKind::ConnectionPoolCleared { message, .. } => {
+            let error = Error::new(Unavailable, "the connection to the server was lost");
+            // The other such error interrupts calls that have been sent.
+            if message.starts_with("Connection pool for ") { error.not_applied() } else { error }
+        }
+        DriverKind::InvalidTlsConfig { message, .. } => {
+            invalid_config("the TLS options do not work").with_source(message.clone())
+        }
+        DriverKind::IncompatibleServer { message, .. } => {
+            invalid_config("the server is too old for this driver").with_source(message.clone())
+        }
+        DriverKind::InvalidArgument { .. } => invalid_config("the driver refuses the combination of options"),
+        DriverKind::InvalidResponse { .. } => {
+            Error::new(Other, "the driver does not understand the server's reply")
+        }
+        DriverKind::Shutdown => Error::new(Closed, "the MongoDB client has been shut down"),
+        _ => Error::new(Other, "the MongoDB driver failed"),
     }
 }
 
-/// Whether the error proves that no server has received the call. If the driver has tried the call twice,
-/// it returns the error of the attempt that may have reached a server.
-fn is_not_sent(error: &DriverError) -> bool {
-    match error.kind.as_ref() {
-        DriverKind::ServerSelection { .. }
-        | DriverKind::DnsResolve { .. }
-        | DriverKind::Authentication { .. } => true,
-        DriverKind::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        // The other such error interrupts calls that have been sent.
-        DriverKind::ConnectionPoolCleared { message, .. } => message.starts_with("Connection pool for "),
-        _ => false,
-    }
-}
-
-const fn from_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
-    match kind {
+fn from_io(error: &io::Error) -> Error {
+    let (kind, message) = match error.kind() {
         io::ErrorKind::TimedOut => (Timeout, "the server did not answer in time"),
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
             (InvalidConfig, "a file that the URL names cannot be used")
         }
         _ => (Unavailable, "the connection to the server failed"),
-    }
+    };
+    let failed = Error::new(kind, message).with_source(error.to_string());
+    if error.kind() == io::ErrorKind::ConnectionRefused { failed.not_applied() } else { failed }
 }
 
 /// An error that the server reports by code. Its text is dropped: it quotes keys and values.
@@ -149,7 +141,7 @@ fn cause(code: i32, name: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::Outcome;
+    use larder_core::{ErrorKind, Outcome};
 
     use super::*;
 
@@ -187,7 +179,7 @@ mod tests {
 
     #[test]
     fn io_errors_become_kinds() {
-        let error = |kind| from_io(kind).0;
+        let error = |kind| from_io(&io::Error::from(kind)).kind();
         assert_eq!(error(io::ErrorKind::TimedOut), ErrorKind::Timeout);
         assert_eq!(error(io::ErrorKind::ConnectionReset), ErrorKind::Unavailable);
         assert_eq!(error(io::ErrorKind::UnexpectedEof), ErrorKind::Unavailable);

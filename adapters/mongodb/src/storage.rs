@@ -3,10 +3,10 @@
 use std::{collections::HashMap, slice, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
-    ReadOptions, Record, Result, Storage, TouchOptions, Values, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions, Record,
+    Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{Batch, Limits, pages, read_chunks, side_by_side};
+use larder_kit::{pages, read_chunks, side_by_side};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
     bson::{RawDocumentBuf, doc},
@@ -14,20 +14,13 @@ use mongodb::{
 
 use crate::{
     batch,
-    driver::{DOCUMENTS, Driver, Query},
+    driver::{CONCURRENT, DOCUMENTS, Driver, Query},
     listing::Listing,
-    model::{Model, Statement, applied, deleted, new_expiry, updated},
-    value::MAX_GROWTH,
+    model::{Model, new_expiry},
 };
 
-/// How often an upsert is tried again after another one of the same key came first. Each time the
-/// other's document is there to be replaced, so once is enough unless it is deleted in between.
-const UPSERT_TRIES: usize = 8;
 /// How many keys `clear` deletes at once.
 const CLEARED: usize = 500;
-/// How many commands of a batch are under way at the same time.
-const CONCURRENT: usize = 16;
-
 /// Entries as documents of a collection.
 #[derive(Debug)]
 pub(crate) struct DocumentStorage<M> {
@@ -36,27 +29,8 @@ pub(crate) struct DocumentStorage<M> {
 }
 
 impl<M: Model> DocumentStorage<M> {
-    /// Makes a change by itself.
     async fn change(&self, change: &Change) -> Result<Applied> {
-        let mut tries = UPSERT_TRIES;
-        loop {
-            let Statement { filter, update, upsert, version } = self.model.statement(change)?;
-            let collection = self.driver.collection()?;
-            let call = async move {
-                Ok(match update {
-                    Some(update) => updated(&collection.update_one(filter, update).upsert(upsert).await?),
-                    None => deleted(&collection.delete_one(filter).await?),
-                })
-            };
-            tries -= 1;
-            let outcome = self.driver.run(slice::from_ref(&change.key), call).await;
-            // Of two upserts at once the server may refuse one: then the entry is there, and trying again
-            // replaces it. The refused one has not happened.
-            let refused = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
-            if !(refused && change.condition == Condition::Any && tries > 0) {
-                return applied(change, version, outcome?);
-            }
-        }
+        batch::change(&self.driver, self.model, change).await
     }
 
     /// The live entry under `key`, which gets a new expiry.
@@ -92,18 +66,6 @@ impl<M: Model> DocumentStorage<M> {
             entries.entry(key).or_insert_with(|| self.model.entry(document, options));
         }
         Ok(entries)
-    }
-
-    /// Makes changes of distinct keys.
-    async fn apply_round(&self, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-        let results = match changes {
-            [_] => vec![None],
-            _ => batch::send(&self.driver, self.model, changes).await?,
-        };
-        let alone = results.iter().zip(changes).filter(|(result, _)| result.is_none());
-        let alone = side_by_side(alone.map(|(_, change)| self.change(change)), CONCURRENT).await;
-        let mut alone = alone.into_iter();
-        Ok(results.into_iter().filter_map(|result| result.or_else(|| alone.next())).collect())
     }
 }
 
@@ -146,14 +108,7 @@ impl<M: Model> Storage for DocumentStorage<M> {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let json = self.info().values == Values::Json;
-        let bytes = if json { 2 * batch::BYTES / MAX_GROWTH } else { batch::BYTES };
-        let mut batch = Batch::new(changes, Limits { entries: batch::CHANGES, bytes });
-        while let Some(round) = batch.next_round() {
-            let outcome = self.apply_round(round.changes()).await;
-            batch.done(round, outcome);
-        }
-        batch.into_results()
+        batch::apply(&self.driver, self.model, changes).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
