@@ -4,7 +4,6 @@ use std::{collections::HashMap, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use larder_benches::{Group, KEYS, RUNTIME, TASKS, TTL, VALUE, fresh, key};
-use larder_mongodb::MongoStorage;
 use mongodb::{
     Client, Collection, IndexModel,
     bson::{Binary, DateTime, Document, doc, spec::BinarySubtype},
@@ -46,7 +45,7 @@ fn mongodb(criterion: &mut Criterion) {
     let url = server.url().to_owned();
     let separator = if url.contains('?') { '&' } else { '?' };
     let ours = format!("{url}{separator}database=bench&w=majority&journal=true");
-    let ours = RUNTIME.block_on(MongoStorage::connect(&ours)).unwrap();
+    let ours = RUNTIME.block_on(larder_mongodb::connect(&ours)).unwrap();
     let raw = format!("{url}{separator}w=majority&journal=true");
     let raw =
         RUNTIME.block_on(Client::with_uri_str(&raw)).unwrap().database("bench").collection::<Document>("raw");

@@ -149,6 +149,14 @@ impl StoreUrl {
         url
     }
 
+    /// Takes the options out whose names `is_taken` tells. Returns a URL of the same place that has only them, for
+    /// a driver.
+    #[must_use]
+    pub fn split_off(&mut self, is_taken: impl Fn(&str) -> bool) -> Self {
+        let options = self.options.extract_if(.., |(name, _)| is_taken(name)).collect();
+        Self { options, ..self.clone() }
+    }
+
     /// The URL again, without the options that were taken, for a driver.
     #[must_use]
     pub fn to_url(&self) -> String {
@@ -315,6 +323,9 @@ mod tests {
         let mut url = StoreUrl::parse("postgres://u:p@h/db?table=x&application_name=my%20bot").unwrap();
         assert_eq!(url.take("table").unwrap().as_deref(), Some("x"));
         assert_eq!(url.to_url(), "postgres://u:p@h/db?application_name=my%20bot");
+        let mut url = StoreUrl::parse("mongodb://u:p@h/db?tag=a&colour=red&tag=b").unwrap();
+        assert_eq!(url.split_off(|name| name == "tag").to_url(), "mongodb://u:p@h/db?tag=a&tag=b");
+        assert_eq!(url.to_url(), "mongodb://u:p@h/db?colour=red");
     }
 
     #[test]

@@ -108,9 +108,9 @@ async fn connect(url: &str, intent: Intent) -> Result<Store> {
         #[cfg(feature = "redis")]
         ("redis", _) => larder_redis::connect(url).await,
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Use) => larder_mongodb::MongoStorage::connect(url).await,
+        ("mongodb", Intent::Use) => larder_mongodb::connect(url).await,
         #[cfg(feature = "mongodb")]
-        ("mongodb", Intent::Look) => larder_mongodb::MongoStorage::connect_existing(url).await,
+        ("mongodb", Intent::Look) => larder_mongodb::Config::from_url(url)?.existing().connect().await,
         _ => Err(Error::new(
             ErrorKind::InvalidConfig,
             format!(

@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, TryStreamExt, future::BoxFuture};
 use larder_core::{Error, ErrorKind, Key, Result};
 use mongodb::{
     Collection, Database,
@@ -114,6 +114,14 @@ impl Driver {
             outcome.map_err(|failed| broken(&failed))?.map_err(|failed| error::from_driver(&failed))
         };
         run.boxed()
+    }
+
+    /// What `listCollections` says of the collection; `None` if it does not exist.
+    pub(crate) async fn listed(&self) -> Result<Option<Document>> {
+        let (database, collection) = (self.database()?, self.collection()?);
+        let filter = doc! { "name": collection.name() };
+        let command = doc! { "listCollections": 1, "filter": filter, "cursor": {} };
+        self.run(&[], async move { database.run_cursor_command(command).await?.try_next().await }).await
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {

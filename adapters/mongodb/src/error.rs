@@ -101,7 +101,7 @@ pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
             (TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
         }
         15 | 52 | 54 | 55 | 57 => {
-            (InvalidValue, "MongoDB cannot store a document of this shape; `values=binary` can")
+            (InvalidValue, "MongoDB cannot store a document of this shape; `values=bytes` can")
         }
         121 => (InvalidValue, "the collection's validation rules refuse the document"),
         14_031 => (StorageFull, "the server's disk is full"),

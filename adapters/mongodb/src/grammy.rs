@@ -124,9 +124,9 @@ impl Schema for Grammy {
 #[cfg(test)]
 mod tests {
     use larder_core::{Change, ErrorKind, Key};
+    use larder_kit::ValueFormat;
 
     use super::*;
-    use crate::config::ValueFormat;
 
     #[test]
     fn a_prefix_is_a_range() {
@@ -168,12 +168,12 @@ mod tests {
 
     #[test]
     fn documents_of_another_kind_are_refused() {
-        let (ours, theirs) = (Kind::Larder(ValueFormat::Binary), Kind::Grammy);
+        let (ours, theirs) = (Kind::Larder(ValueFormat::Bytes), Kind::Grammy);
         for (kinds, fits) in [
             (&[][..], true),
             (&[ours], false),
-            (&[Kind::Unversioned(ValueFormat::Binary)], false),
-            (&[Kind::Unversioned(ValueFormat::Binary), theirs], true),
+            (&[Kind::Unversioned(ValueFormat::Bytes)], false),
+            (&[Kind::Unversioned(ValueFormat::Bytes), theirs], true),
             (&[theirs], true),
             (&[Kind::Other], false),
             (&[Kind::Other, theirs], true),

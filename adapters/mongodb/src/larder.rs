@@ -4,6 +4,7 @@ use bytes::Bytes;
 use larder_core::{
     Condition, Error, ErrorKind, Expiry, Info, Record, Result, Values, Version, Versions, unique,
 };
+use larder_kit::ValueFormat;
 use mongodb::{
     IndexModel,
     bson::{Binary, Bson, Document, RawBsonRef, RawDocument, doc, spec::BinarySubtype},
@@ -12,7 +13,6 @@ use mongodb::{
 
 use crate::{
     bson::{self, AsStored},
-    config::ValueFormat,
     model::{self, Model, corrupt, expires, from_now, malformed},
     schema::{Kind, Schema, key_index, ttl_index},
     value,
@@ -26,7 +26,7 @@ impl Model for Larder {
     const KEY: &'static str = "_id";
 
     fn info(self) -> Info {
-        let values = if self.0 == ValueFormat::Binary { Values::Bytes } else { Values::Json };
+        let values = if self.0 == ValueFormat::Bytes { Values::Bytes } else { Values::Json };
         model::info().with_expiry().with_versions(Versions::Unique).with_values(values)
     }
 
@@ -76,16 +76,16 @@ impl Model for Larder {
     }
 
     fn record(self, document: &RawDocument, stored: RawBsonRef<'_>, bytes: &Bytes) -> Result<Record> {
-        let binary = self.0 == ValueFormat::Binary;
+        let binary = self.0 == ValueFormat::Bytes;
         let value = match stored {
             RawBsonRef::Binary(value) if binary && value.subtype == BinarySubtype::Generic => {
                 bytes.slice_ref(value.bytes)
             }
             _ if binary => {
-                return Err(corrupt("the value is not binary data; `values=document` reads BSON values"));
+                return Err(corrupt("the value is not binary data; `values=json` reads BSON values"));
             }
             RawBsonRef::Binary(_) => {
-                return Err(corrupt("the value is binary data; `values=binary` reads it"));
+                return Err(corrupt("the value is binary data; `values=bytes` reads it"));
             }
             _ => bson::to_json(stored, &AsStored)?.into(),
         };
@@ -100,14 +100,14 @@ impl Model for Larder {
 
 impl Larder {
     fn encode(self, value: &Bytes) -> Result<Bson> {
-        if self.0 == ValueFormat::Binary {
+        if self.0 == ValueFormat::Bytes {
             return Ok(Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }));
         }
         match value::to_bson(value, &AsStored)? {
             // It could not be told from a value of the other format.
             Bson::Binary(_) => Err(Error::new(
                 ErrorKind::InvalidValue,
-                "binary data cannot be the whole value with `values=document`",
+                "binary data cannot be the whole value with `values=json`",
             )),
             bson => Ok(bson),
         }
@@ -151,11 +151,11 @@ impl Schema for Larder {
             return Ok(());
         }
         Err(match self.0 {
-            ValueFormat::Binary if larder => {
-                "the values in the collection are BSON, not binary data; open it with values=document"
+            ValueFormat::Bytes if larder => {
+                "the values in the collection are BSON, not binary data; open it with values=json"
             }
             _ if larder => {
-                "the values in the collection are binary data, not BSON; open it without values=document"
+                "the values in the collection are binary data, not BSON; open it without values=json"
             }
             _ if documents.contains(&Kind::Grammy) => {
                 "the collection holds documents of grammY's layout; open it with layout=grammy"
@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::value::MAX_VALUE;
 
-    const BINARY: Larder = Larder(ValueFormat::Binary);
-    const DOCUMENT: Larder = Larder(ValueFormat::Document);
+    const BINARY: Larder = Larder(ValueFormat::Bytes);
+    const DOCUMENT: Larder = Larder(ValueFormat::Json);
 
     #[test]
     fn a_prefix_is_a_range() {
@@ -251,18 +251,18 @@ mod tests {
 
     #[test]
     fn documents_of_another_kind_are_refused() {
-        let (ours, theirs) = (Kind::Larder(ValueFormat::Binary), Kind::Grammy);
+        let (ours, theirs) = (Kind::Larder(ValueFormat::Bytes), Kind::Grammy);
         for (kinds, larder, fits) in [
             (&[][..], BINARY, true),
             (&[ours], BINARY, true),
             (&[ours], DOCUMENT, false),
-            (&[Kind::Larder(ValueFormat::Document)], DOCUMENT, true),
-            (&[Kind::Larder(ValueFormat::Document)], BINARY, false),
-            (&[Kind::Larder(ValueFormat::Document), ours], BINARY, true),
-            (&[Kind::Unversioned(ValueFormat::Binary)], BINARY, true),
-            (&[Kind::Unversioned(ValueFormat::Binary), ours], BINARY, true),
-            (&[Kind::Unversioned(ValueFormat::Binary), Kind::Other], BINARY, false),
-            (&[Kind::Unversioned(ValueFormat::Binary), theirs], BINARY, false),
+            (&[Kind::Larder(ValueFormat::Json)], DOCUMENT, true),
+            (&[Kind::Larder(ValueFormat::Json)], BINARY, false),
+            (&[Kind::Larder(ValueFormat::Json), ours], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Bytes)], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Bytes), ours], BINARY, true),
+            (&[Kind::Unversioned(ValueFormat::Bytes), Kind::Other], BINARY, false),
+            (&[Kind::Unversioned(ValueFormat::Bytes), theirs], BINARY, false),
             (&[theirs], BINARY, false),
             (&[Kind::Other], BINARY, false),
             (&[Kind::Other, ours], BINARY, true),

@@ -2,10 +2,9 @@
 //!
 //! ```no_run
 //! use larder_core::{Expiry, Key, Result};
-//! use larder_mongodb::MongoStorage;
 //!
 //! # async fn example() -> Result<()> {
-//! let store = MongoStorage::connect("mongodb://localhost:27017/bot?collection=sessions").await?;
+//! let store = larder_mongodb::connect("mongodb://localhost:27017/bot?collection=sessions").await?;
 //! let key = Key::new("chat:42")?;
 //! store.write_as(&key, &vec!["Rex".to_owned()], Expiry::after_secs(3600)).await?;
 //! let names: Option<Vec<String>> = store.read_as(&key).await?;
@@ -16,20 +15,11 @@
 //!
 //! # Options
 //!
-//! In the URL, `mongodb://user:password@host1,host2/database?option=value&...`; on a
-//! [`MongoBuilder`] there is a method for each.
+//! In the URL, `mongodb://user:password@host1,host2/database?option=value&...`, in a configuration file, or
+//! in code: see [`Config`].
 //!
-//! | option | default | meaning |
-//! |---|---|---|
-//! | `database` | the URL's path, else `larder` | the database |
-//! | `collection` | `larder` | the collection |
-//! | `values` | `binary` | `binary`: any bytes; `document`: JSON, stored as BSON |
-//! | `layout` | `larder` | `grammy`: the documents of grammY's MongoDB adapter |
-//! | `setup` | `true` | [check the collection](#collections-of-other-programs) and create its index |
-//! | `timeout` | `30s` | how long any one call may take |
-//!
-//! The [standard options](DRIVER_OPTIONS) of MongoDB connection strings go to the driver, such as
-//! `replicaSet`, `tls`, `authSource`, `readPreference` and `maxPoolSize`. Two have other defaults
+//! The standard options of MongoDB connection strings go to the driver, such as `replicaSet`, `tls`,
+//! `authSource`, `readPreference` and `maxPoolSize`; an unknown one is refused. Two have other defaults
 //! than the driver's: `serverSelectionTimeoutMS` is 5000 (not 30000), and the write concern, unless
 //! `w` or `journal` is given, is `w=majority` with `journal=true`: an acknowledged write survives a
 //! power cut and a change of the primary. `w=0` is refused. Reads go to the primary; with
@@ -41,7 +31,7 @@
 //!
 //! ```js
 //! { _id: "chat:42",                          // the key; its index is unique and always there
-//!   value: BinData(0, "WyJSZXgiXQ=="),       // values=document: ["Rex"]
+//!   value: BinData(0, "WyJSZXgiXQ=="),       // values=json: ["Rex"]
 //!   version: NumberLong("81985529216486895"),  // drawn by every write
 //!   expires_at: ISODate("2027-01-01T00:00:00Z") }  // absent: never
 //! ```
@@ -70,9 +60,8 @@
 //!   validation rules;
 //! - if a unique index on other fields would refuse the second entry.
 //!
-//! [`MongoStorage::connect_existing`] and [`MongoBuilder::existing`] open an existing collection only: they make
-//! the same checks of the documents and the layout, create nothing, and fail if there is no such collection.
-//! The role `read` is enough.
+//! [`Config::existing`] opens an existing collection only: it makes the same checks of the documents and the
+//! layout, creates nothing, and fails if there is no such collection. The role `read` is enough.
 //!
 //! `setup=false` creates nothing and allows documents of another program, but refuses a collection whose
 //! documents are of the other layout or format, if the user may read it.
@@ -86,7 +75,7 @@
 //!
 //! # JSON and BSON
 //!
-//! With `values=document`, and in grammY's layout, JSON becomes BSON of the same meaning: objects keep the
+//! With `values=json`, and in grammY's layout, JSON becomes BSON of the same meaning: objects keep the
 //! order of their members, integers become int32 or int64, other numbers a double; a number that a double
 //! cannot hold digit for digit becomes a decimal128. It comes back as an equal JSON value. Refused, as
 //! [`InvalidValue`](larder_core::ErrorKind::InvalidValue), is what BSON cannot hold: a member name
@@ -109,7 +98,7 @@
 //! an int64; where a double could hold it, it reads as `{"$numberLong": "..."}`.
 //!
 //! An empty timestamp cannot be written as the whole value (the server
-//! would replace it), nor can binary data with `values=document`.
+//! would replace it), nor can binary data with `values=json`.
 //!
 //! # grammY's layout
 //!
@@ -160,13 +149,20 @@ mod schema;
 mod storage;
 mod value;
 
-pub use crate::{
-    config::{DRIVER_OPTIONS, Layout, MongoBuilder, OPTIONS, ValueFormat},
-    connect::MongoStorage,
-};
+use larder_core::{Result, Store};
+pub use larder_kit::{Layout, ValueFormat};
 
-/// The examples of the README.
+pub use crate::config::Config;
+
+/// Connects to the URL, with the options of [`Config`], and sets up what is missing.
+///
+/// # Errors
+///
+/// As [`Config::from_url`] and [`Config::connect`].
+pub async fn connect(url: &str) -> Result<Store> {
+    Config::from_url(url)?.connect().await
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-#[derive(Debug)]
-pub struct Readme;
+struct Readme;

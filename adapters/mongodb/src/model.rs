@@ -7,17 +7,14 @@ use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Info, Key, Purge, ReadOptions, Record,
     Result, Version, Written,
 };
-use larder_kit::prefix_end;
+use larder_kit::{Configure as _, prefix_end};
 use mongodb::{
     bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc},
     options::UpdateModifications,
     results::{DeleteResult, UpdateResult},
 };
 
-use crate::value::MAX_VALUE;
-
-/// The adapter's name, in errors and traces.
-pub(crate) const NAME: &str = "mongodb";
+use crate::{config::Config, value::MAX_VALUE};
 
 /// How a layout makes documents of entries.
 pub(crate) trait Model: Copy + fmt::Debug + Send + Sync + 'static {
@@ -167,7 +164,7 @@ pub(crate) trait Model: Copy + fmt::Debug + Send + Sync + 'static {
 
 /// What storages of all layouts do natively.
 pub(crate) fn info() -> Info {
-    Info::minimal(NAME)
+    Info::minimal(Config::ADAPTER)
         .with_ordered_listing()
         .with_persistence()
         .with_sharing()

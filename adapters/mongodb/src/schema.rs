@@ -128,18 +128,15 @@ struct Found {
 
 impl Found {
     async fn look(driver: &Driver) -> Result<Self> {
-        let (database, collection) = (driver.database()?, driver.collection()?);
-        let look = async move {
-            let filter = doc! { "name": collection.name() };
-            let command = doc! { "listCollections": 1, "filter": filter, "cursor": {} };
-            let listed = database.run_cursor_command(command).await?.try_next().await?;
-            let indexes = match &listed {
-                Some(_) => collection.list_indexes().await?.try_collect().await?,
-                None => Vec::new(),
-            };
-            Ok((listed, indexes))
+        let listed = driver.listed().await?;
+        let indexes = match &listed {
+            Some(_) => {
+                let collection = driver.collection()?;
+                let list = async move { collection.list_indexes().await?.try_collect().await };
+                driver.run(&[], list).await?
+            }
+            None => Vec::new(),
         };
-        let (listed, indexes) = driver.run(&[], look).await?;
         Ok(Self { listed, indexes, documents: documents(driver).await? })
     }
 

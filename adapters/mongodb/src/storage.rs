@@ -3,17 +3,18 @@
 use std::{collections::HashMap, slice, sync::Arc};
 
 use larder_core::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, ReadOptions, Record,
-    Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions, Location,
+    ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use larder_kit::{pages, read_chunks, side_by_side};
+use larder_kit::{Configure as _, pages, read_chunks, side_by_side};
 use mongodb::{
     action::{Action as _, FindOneAndUpdate},
-    bson::{RawDocumentBuf, doc},
+    bson::{Bson, RawDocumentBuf, doc},
 };
 
 use crate::{
     batch,
+    config::Config,
     driver::{CONCURRENT, DOCUMENTS, Driver, Query},
     listing::Listing,
     model::{Model, new_expiry},
@@ -143,6 +144,22 @@ impl<M: Model> Storage for DocumentStorage<M> {
 
     async fn ping(&self) -> Result<()> {
         self.driver.ping().await
+    }
+
+    /// The collection's UUID, which is the same on all members of a deployment.
+    async fn location(&self) -> Result<Option<Location>> {
+        let listed = match self.driver.listed().await {
+            // The user may have rights on single entries alone.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            listed => listed?,
+        };
+        let info = listed.as_ref().and_then(|listed| listed.get_document("info").ok());
+        Ok(info.and_then(|info| match info.get("uuid")? {
+            Bson::Binary(uuid) => {
+                Some(Location::new(format!("{}:{}", Config::ADAPTER, uuid.to_uuid().ok()?)))
+            }
+            _ => None,
+        }))
     }
 
     async fn close(&self) -> Result<()> {

@@ -17,6 +17,7 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
     ("sqlite", larder::sqlite::Config::OPTIONS),
     ("postgres", larder::postgres::Config::OPTIONS),
     ("redis", larder::redis::Config::OPTIONS),
+    ("mongodb", larder::mongodb::Config::OPTIONS),
 ];
 
 /// The documents, and how many tables each has.
@@ -26,6 +27,7 @@ const DOCUMENTS: &[(&str, usize)] = &[
     ("adapters/postgres/README.md", 1),
     ("adapters/redis/README.md", 1),
     ("adapters/file/README.md", 2),
+    ("adapters/mongodb/README.md", 1),
 ];
 
 const END: &str = "<!-- end of options -->";

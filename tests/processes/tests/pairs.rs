@@ -32,7 +32,7 @@ const KINDS: [Kind; 12] = [
     Kind { name: "redis", connect: || Box::pin(Stores::redis()) },
     Kind { name: "valkey", connect: || Box::pin(Stores::valkey()) },
     Kind { name: "mongodb", connect: || Box::pin(Stores::mongodb("")) },
-    Kind { name: "mongodb_document", connect: || Box::pin(Stores::mongodb("&values=document")) },
+    Kind { name: "mongodb_document", connect: || Box::pin(Stores::mongodb("&values=json")) },
     Kind { name: "mongodb_grammy", connect: || Box::pin(Stores::mongodb("&layout=grammy")) },
 ];
 

@@ -22,7 +22,6 @@ mod round_trips;
 #[path = "mongodb/setup.rs"]
 mod setup;
 
-use larder_mongodb::MongoStorage;
 use larder_testkit::{Runner, Suite};
 
 use crate::places::{Place, place};
@@ -32,7 +31,7 @@ fn conformance(name: &str, options: &'static str) -> Suite<Place> {
     // The stand-in for MongoDB, which the cases must also pass on, does some hundred writes a second.
     Suite::connect(name, move || place(options))
         .slow()
-        .across_processes(Place::url, |url| async move { MongoStorage::connect(&url).await })
+        .across_processes(Place::url, |url| async move { larder_mongodb::connect(&url).await })
 }
 
 /// Cases of this adapter's own.
@@ -53,7 +52,7 @@ fn main() {
                 .case("a_batch_says_which_entries_failed", documents::partial_failures),
         )
         .suite(
-            conformance("mongodb_document", "&values=document")
+            conformance("mongodb_document", "&values=json")
                 .case("what_is_stored", documents::document)
                 .case("dollars_are_data", documents::dollars)
                 .case("numbers_are_exact", documents::numbers)
@@ -104,7 +103,7 @@ fn main() {
         .suite(
             cases("mongodb_own")
                 .case("a_client_of_the_callers_stays_open", own::client_stays_open)
-                .case("a_collection_of_the_callers_stays_open", own::collection_stays_open)
+                .case("options_of_the_collection_are_used", own::collection_options)
                 .case("a_storage_works_and_goes_off_its_runtime", own::off_runtime),
         )
         .suite(

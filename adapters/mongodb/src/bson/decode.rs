@@ -87,9 +87,19 @@ pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut V
     let count = if text.starts_with(br#"{"$"#) { document.iter().take(3).count() } else { 0 };
     Ok(match count {
         1 if text.starts_with(types::MARK.as_bytes()) => last_is_special,
-        1 => types::typed(text, numbers).is_some(),
+        1 => is_shallow(document) && types::typed(text, numbers).is_some(),
         2 => document.get_str("$code").is_ok() && document.get_document("$scope").is_ok(),
         _ => false,
+    })
+}
+
+/// Whether the document has no more levels than one that spells a type. Others are not looked at once more for
+/// each level around them.
+fn is_shallow(document: &RawDocument) -> bool {
+    let plain = |value| !matches!(value, RawBsonRef::Array(_) | RawBsonRef::Document(_));
+    document.iter().flatten().all(|(_, value)| match value {
+        RawBsonRef::Document(inner) => inner.iter().flatten().all(|(_, value)| plain(value)),
+        value => plain(value),
     })
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn from_json(json: &[u8], numbers: &dyn Numbers) -> Result<Bson> {
 fn invalid(what: &str) -> Error {
     Error::new(
         ErrorKind::InvalidValue,
-        format!("{what}; values are stored as BSON here, which takes JSON (`values=binary` takes any bytes)"),
+        format!("{what}; values are stored as BSON here, which takes JSON (`values=bytes` takes any bytes)"),
     )
 }
 

@@ -1,8 +1,7 @@
 //! Recognizes the kind of documents in a collection by the names and types of their fields. No I/O.
 
+use larder_kit::ValueFormat;
 use mongodb::bson::{Bson, Document};
-
-use crate::config::ValueFormat;
 
 /// The shape of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ impl Kind {
             .filter_map(|field| Some((field.get_str("name").ok()?, field.get_str("type").ok()?)))
             .collect();
         fields.sort_unstable();
-        let format = |value| if value == "binData" { ValueFormat::Binary } else { ValueFormat::Document };
+        let format = |value| if value == "binData" { ValueFormat::Bytes } else { ValueFormat::Json };
         match fields.as_slice() {
             [("_id", _), ("key", "string"), ("value", _)] => Self::Grammy,
             [("_id", "string"), ("expires_at", "date"), rest @ ..] | [("_id", "string"), rest @ ..] => {
@@ -70,13 +69,13 @@ mod tests {
 
     #[test]
     fn documents_are_told_by_their_fields() {
-        assert_eq!(kind(LARDER), Kind::Larder(ValueFormat::Binary));
-        assert_eq!(kind(&[LARDER, &[("expires_at", "date")]].concat()), Kind::Larder(ValueFormat::Binary));
+        assert_eq!(kind(LARDER), Kind::Larder(ValueFormat::Bytes));
+        assert_eq!(kind(&[LARDER, &[("expires_at", "date")]].concat()), Kind::Larder(ValueFormat::Bytes));
         assert_eq!(
             kind(&[("_id", "string"), ("value", "object"), ("version", "long")]),
-            Kind::Larder(ValueFormat::Document)
+            Kind::Larder(ValueFormat::Json)
         );
-        assert_eq!(kind(&[("_id", "string"), ("value", "int")]), Kind::Unversioned(ValueFormat::Document));
+        assert_eq!(kind(&[("_id", "string"), ("value", "int")]), Kind::Unversioned(ValueFormat::Json));
         assert_eq!(kind(&[("_id", "objectId"), ("key", "string"), ("value", "object")]), Kind::Grammy);
         for other in [
             &[][..],

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use larder_core::{Error, ErrorKind};
-use larder_mongodb::MongoStorage;
 use larder_testkit::{Context, Fails, Must};
 use mongodb::bson::doc;
 use tokio::net::TcpListener;
@@ -12,7 +11,7 @@ use crate::places::{Place, database, key, url};
 
 async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     let started = Instant::now();
-    let error = MongoStorage::connect(url).await.fails(kind, what);
+    let error = larder_mongodb::connect(url).await.fails(kind, what);
     assert!(started.elapsed() < Duration::from_secs(10), "{what}: took {:?}", started.elapsed());
     for secret in ["correct-horse", "wrong-horse"] {
         assert!(!format!("{error} {error:?}").contains(secret), "{what}: prints a password");
@@ -39,7 +38,7 @@ pub(crate) async fn password(context: Context<Place>) {
     assert!(!error.is_retryable());
     let nobody = with("wrong-horse").replacen(user, "nobody", 1);
     refused(&nobody, ErrorKind::PermissionDenied, "an unknown user").await;
-    let storage = MongoStorage::connect(&with("correct-horse")).await.must("connect with the password");
+    let storage = larder_mongodb::connect(&with("correct-horse")).await.must("connect with the password");
     storage.write(key("k"), "v").await.must("write");
     assert!(!format!("{storage:?}").contains("correct-horse"));
     storage.close().await.must("close");

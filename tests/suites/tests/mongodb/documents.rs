@@ -220,7 +220,7 @@ pub(crate) async fn by_hand(context: Context<Place>) {
 }
 
 pub(crate) async fn partial_failures(context: Context<Place>) {
-    let storage = open(&context.factory.server, context.target.space(), "&values=document").await;
+    let storage = open(&context.factory.server, context.target.space(), "&values=json").await;
     let write = |name: &str, text: &str| Change::put(key(name), text.to_owned(), Expiry::Never);
     let writes =
         vec![write("a", "1"), write("b", "no json"), write("c", "3"), write("a", "4"), write("c", "[")];

@@ -187,7 +187,7 @@ pub(crate) async fn copied_types(context: Context<Place>) {
     let storage = context.target.open().await;
     let collection = documents(&context.factory.server, context.target.space()).await;
     write_as_grammy(&collection, "k", typed().into()).await;
-    for options in ["&layout=grammy", "&values=document"] {
+    for options in ["&layout=grammy", "&values=json"] {
         let target = context.target.beside(if options.contains("grammy") { "-a" } else { "-b" });
         let copy = open(&context.factory.server, target.space(), options).await;
         let record = storage.read(key("k")).await.must("read").must("find it");

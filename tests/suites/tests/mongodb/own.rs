@@ -2,22 +2,20 @@
 
 use futures_util::FutureExt;
 use larder_core::ErrorKind;
-use larder_mongodb::{MongoBuilder, ValueFormat};
+use larder_mongodb::{Config, ValueFormat};
 use larder_testkit::{Context, Fails, Must};
-use mongodb::bson::doc;
+use mongodb::{
+    bson::{Document, doc},
+    options::{Acknowledgment, CollectionOptions, WriteConcern},
+};
 
 use crate::places::{DATABASE, Place, client, key, open};
 
 pub(crate) async fn client_stays_open(context: Context<Place>) {
     let client = client(&context.factory.server).await;
     let open = async || {
-        let builder = MongoBuilder::from_client(client.clone()).database(DATABASE);
-        builder
-            .collection(context.target.space())
-            .values(ValueFormat::Document)
-            .connect()
-            .await
-            .must("connect")
+        let config = Config::new().database(DATABASE).collection(context.target.space());
+        config.values(ValueFormat::Json).connect_with(client.clone()).await.must("connect")
     };
     let (one, other) = (open().await, open().await);
     one.write(key("k"), "[1]").await.must("write");
@@ -29,14 +27,20 @@ pub(crate) async fn client_stays_open(context: Context<Place>) {
     assert!(names.iter().any(|name| name == context.target.space()));
 }
 
-pub(crate) async fn collection_stays_open(context: Context<Place>) {
-    let collection =
-        client(&context.factory.server).await.database(DATABASE).collection(context.target.space());
-    let storage = MongoBuilder::from_collection::<mongodb::bson::Document>(&collection);
-    let storage = storage.connect().await.must("connect");
+pub(crate) async fn collection_options(context: Context<Place>) {
+    let client = client(&context.factory.server).await;
+    let config = Config::new().database(DATABASE).collection(context.target.space());
+    let with = |w| {
+        let concern = WriteConcern::builder().w(Acknowledgment::Nodes(w)).build();
+        config.clone().collection_options(CollectionOptions::builder().write_concern(concern).build())
+    };
+    let storage = with(1).connect_with(client.clone()).await.must("connect");
     storage.write(key("k"), "v").await.must("write");
     storage.close().await.must("close");
-    assert_eq!(collection.count_documents(doc! {}).await.must("use the collection on"), 1);
+    let collection = client.database(DATABASE).collection::<Document>(context.target.space());
+    assert_eq!(collection.count_documents(doc! {}).await.must("use the client on"), 1);
+    let error = with(0).connect_with(client).await.fails(ErrorKind::InvalidConfig, "no acknowledgement");
+    assert!(error.message().contains("w=0"), "{error}");
 }
 
 /// Futures may be polled, and the last handle dropped, by threads that Tokio knows nothing of.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::{Error, Key, Result, Store, async_trait};
-use larder_mongodb::MongoStorage;
+use larder_mongodb::Config;
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy};
 use mongodb::{
@@ -56,7 +56,7 @@ pub(crate) fn url(server: &Server, collection: &str) -> String {
 
 /// A storage on a server, with further options (`&timeout=1s`).
 pub(crate) async fn open(server: &Server, collection: &str, options: &str) -> Store {
-    MongoStorage::connect(&format!("{}{options}", url(server, collection))).await.must("connect")
+    larder_mongodb::connect(&format!("{}{options}", url(server, collection))).await.must("connect")
 }
 
 /// A client past the storage.
@@ -81,7 +81,8 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 impl Place {
     /// A storage on what is there, with this place's options.
     pub(crate) async fn open_existing(&self, space: &str) -> Store {
-        MongoStorage::connect_existing(&self.url(space)).await.must("connect to what is there")
+        let config = Config::from_url(&self.url(space)).must("parse the URL");
+        config.existing().connect().await.must("connect to what is there")
     }
 
     /// The URL of a space.
@@ -95,7 +96,7 @@ impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
         // The stand-in runs one command at a time, and values of 16 MB keep it busy for long.
         let timeout = if self.stand_in { "&timeout=2m" } else { "" };
-        MongoStorage::connect(&format!("{}{timeout}", self.url(space))).await
+        larder_mongodb::connect(&format!("{}{timeout}", self.url(space))).await
     }
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
@@ -105,7 +106,7 @@ impl Factory for Place {
         let proxy = Proxy::to(host).await.must("start a proxy");
         let url = url.replacen(host, &proxy.address().to_string(), 1);
         let options = "setup=false&timeout=500ms&serverSelectionTimeoutMS=300";
-        let store = MongoStorage::connect(&format!("{url}&{options}")).await?;
+        let store = larder_mongodb::connect(&format!("{url}&{options}")).await?;
         Ok(Some((store, Arc::new(proxy))))
     }
 

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use larder_core::{
     Applied, Change, Condition, Expiry, Key, ListOptions, ReadOptions, Store, Version, Written,
 };
-use larder_mongodb::{Layout, MongoBuilder};
+use larder_mongodb::{Config, Layout};
 use larder_testkit::{Context, Must};
 use mongodb::{
     Client,
@@ -45,8 +45,8 @@ async fn watched(context: &Context<Place>, layout: Layout) -> (Store, Commands) 
     let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
     options.command_event_handler = Some(commands.handler());
     let client = Client::with_options(options).must("make a client");
-    let builder = MongoBuilder::from_client(client).database(DATABASE).collection(context.target.space());
-    let storage = builder.layout(layout).connect().await.must("connect");
+    let config = Config::new().database(DATABASE).collection(context.target.space()).layout(layout);
+    let storage = config.connect_with(client).await.must("connect");
     commands.take();
     (storage, commands)
 }
@@ -190,8 +190,8 @@ pub(crate) async fn existing(context: Context<Place>) {
     let mut options = ClientOptions::parse(context.factory.server.url()).await.must("parse the URL");
     options.command_event_handler = Some(commands.handler());
     let client = Client::with_options(options).must("make a client");
-    let builder = MongoBuilder::from_client(client).database(DATABASE).collection(context.target.space());
-    let storage = builder.existing().connect().await.must("connect");
+    let config = Config::new().database(DATABASE).collection(context.target.space()).existing();
+    let storage = config.connect_with(client).await.must("connect");
     storage.read(key("k")).await.must("read").must("find it");
     storage.ttl(&key("k")).await.must("ask for the time left");
     let listed: Vec<Key> = storage.keys("").try_collect().await.must("list");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use larder_core::{ErrorKind, Expiry, Result, Store};
-use larder_mongodb::MongoStorage;
+use larder_mongodb::Config;
 use larder_testkit::{Context, Fails, Must, race, until};
 use mongodb::{
     IndexModel,
@@ -15,7 +15,7 @@ use crate::places::{Place, database, documents, key, open, url};
 
 async fn connect(context: &Context<Place>, options: &str) -> Result<Store> {
     let url = url(&context.factory.server, context.target.space());
-    MongoStorage::connect(&format!("{url}{options}")).await
+    larder_mongodb::connect(&format!("{url}{options}")).await
 }
 
 async fn index_names(context: &Context<Place>) -> Vec<String> {
@@ -29,7 +29,7 @@ pub(crate) async fn at_once(context: Context<Place>) {
         let url = format!("{}{options}", url(&context.factory.server, target.space()));
         let storages = race(10, |_| {
             let url = url.clone();
-            async move { MongoStorage::connect(&url).await.must("start among ten") }
+            async move { larder_mongodb::connect(&url).await.must("start among ten") }
         })
         .await;
         for storage in &storages {
@@ -40,7 +40,7 @@ pub(crate) async fn at_once(context: Context<Place>) {
         let names = collection.list_index_names().await.must("list the indexes");
         assert_eq!(names, ["_id_", index]);
         // A second start finds all there.
-        MongoStorage::connect(&url).await.must("start again").close().await.must("close");
+        larder_mongodb::connect(&url).await.must("start again").close().await.must("close");
         collection.drop().await.must("drop the collection");
     }
 }
@@ -101,11 +101,11 @@ pub(crate) async fn doubled_keys(context: Context<Place>) {
     assert!(storage.read(key("hunter2")).await.must("read").is_some());
 }
 
-const LAYOUTS: [&str; 3] = ["", "&values=document", "&layout=grammy"];
+const LAYOUTS: [&str; 3] = ["", "&values=json", "&layout=grammy"];
 
 async fn existing(context: &Context<Place>, options: &str) -> Result<Store> {
     let url = url(&context.factory.server, context.target.space());
-    MongoStorage::connect_existing(&format!("{url}{options}")).await
+    Config::from_url(&format!("{url}{options}"))?.existing().connect().await
 }
 
 async fn insert(context: &Context<Place>, all: impl IntoIterator<Item = Document>) {
@@ -244,7 +244,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     reset(&context).await;
 
     create(&context, doc! { "value.name": 1 }, IndexOptions::default()).await;
-    connect(&context, "&values=document").await.must("open with an index on a member");
+    connect(&context, "&values=json").await.must("open with an index on a member");
     reset(&context).await;
 
     // A collection of its own: one of the same name may still be going.
@@ -267,7 +267,7 @@ pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
         let url = url(&context.factory.server, target.space());
         let opened = race(2, |which| {
             let url = format!("{url}{}", if which == 0 { "" } else { "&layout=grammy" });
-            async move { MongoStorage::connect(&url).await.is_ok() }
+            async move { larder_mongodb::connect(&url).await.is_ok() }
         })
         .await;
         assert_ne!(opened, [true, true], "round {round}");
