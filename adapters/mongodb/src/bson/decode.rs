@@ -60,7 +60,15 @@ fn write(value: RawBsonRef<'_>, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Res
 /// A document, marked as one where its members spell something else.
 fn document(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
     let start = out.len();
-    let special = members(document, numbers, out)?;
+    let last_is_special = members(document, numbers, out)?;
+    let text = &out[start..];
+    let count = if text.starts_with(br#"{"$"#) { document.iter().take(3).count() } else { 0 };
+    let special = match count {
+        1 if text.starts_with(types::MARK.as_bytes()) => last_is_special,
+        1 => is_shallow(document) && types::typed(text, numbers).is_some(),
+        2 => document.get_str("$code").is_ok() && document.get_document("$scope").is_ok(),
+        _ => false,
+    };
     if special {
         out.splice(start..start, types::MARK.bytes());
         out.push(b'}');
@@ -68,9 +76,8 @@ fn document(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) ->
     Ok(special)
 }
 
-/// An object of the members, unmarked.
+/// An object of the members, unmarked. Returns whether the last one is special.
 pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
-    let start = out.len();
     let mut last_is_special = false;
     out.push(b'{');
     for (index, member) in document.iter().enumerate() {
@@ -83,14 +90,7 @@ pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut V
         last_is_special = write(value, numbers, out)?;
     }
     out.push(b'}');
-    let text = &out[start..];
-    let count = if text.starts_with(br#"{"$"#) { document.iter().take(3).count() } else { 0 };
-    Ok(match count {
-        1 if text.starts_with(types::MARK.as_bytes()) => last_is_special,
-        1 => is_shallow(document) && types::typed(text, numbers).is_some(),
-        2 => document.get_str("$code").is_ok() && document.get_document("$scope").is_ok(),
-        _ => false,
-    })
+    Ok(last_is_special)
 }
 
 /// Whether the document has no more levels than one that spells a type. Others are not looked at once more for

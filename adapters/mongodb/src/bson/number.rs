@@ -83,13 +83,11 @@ impl Numbers for JavaScript {
         match value {
             // As JSON.stringify: integers below 10^21 with all their digits and no point.
             RawBsonRef::Double(double) if is_whole(double) => Some(double.to_string()),
-            // Beyond what JavaScript counts to, its driver hands out an int64 as an object: it must not come
-            // back as a double. Nor must a decimal128.
-            RawBsonRef::Int64(long) if long.unsigned_abs() > Self::MAX_SAFE => {
-                AsStored.spell(value).filter(|text| self.parse(text) == Some(Bson::Int64(long)))
-            }
-            RawBsonRef::Decimal128(decimal) => {
-                AsStored.spell(value).filter(|text| self.parse(text) == Some(Bson::Decimal128(decimal)))
+            RawBsonRef::Int64(long) if long.unsigned_abs() <= Self::MAX_SAFE => Some(long.to_string()),
+            // Its driver hands out other int64 as an object, and decimal128 too: they must not come back as
+            // doubles.
+            RawBsonRef::Int64(_) | RawBsonRef::Decimal128(_) => {
+                AsStored.spell(value).filter(|text| self.parse(text) == Bson::try_from(value).ok())
             }
             _ => AsStored.spell(value),
         }
