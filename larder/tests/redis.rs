@@ -98,14 +98,14 @@ async fn one_server_is_noticed_under_two_names() {
     let refused = larder(&["copy", &one, &other]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("same store"), "{}", stderr(&refused));
-    assert_eq!(larder(&["ls", &one]).stdout, b"a\n", "the probe is still there");
+    assert_eq!(larder(&["ls", &one]).stdout, b"a\n");
     assert_eq!(report(&["copy", "--json", &one, &format!("{other}?prefix=b")])["copied"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prefix_that_is_escaped_is_noticed_in_the_database_that_holds_it() {
     let Some(server) = redis().await else { return };
-    // The adapter escapes the prefix `a:b%c`, and the command has to know how.
+    // The adapter escapes the prefix `a:b%c`.
     let odd = format!("{}?prefix=a%3Ab%25c", server.url());
     let grammy = format!("{}?layout=grammy", server.url());
     assert_eq!(larder(&["put", &odd, "k", "1"]).status.code(), Some(0));
@@ -114,59 +114,6 @@ async fn prefix_that_is_escaped_is_noticed_in_the_database_that_holds_it() {
     assert_eq!((&copied["copied"], &copied["deleted"]), (&1.into(), &0.into()), "{copied}");
     let back = report(&["copy", "--json", &grammy, &odd]);
     assert_eq!(back["copied"], 1, "{back}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn signal_while_the_source_is_looked_at_leaves_no_probe() {
-    let Some(server) = redis().await else { return };
-    let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
-    // There is no expiry in this layout: the probe would stay.
-    let grammy = format!("{}?layout=grammy", server.url());
-    assert_eq!(larder(&["put", server.url(), "a", "1"]).status.code(), Some(0));
-    for (signal, expected) in [("INT", 130), ("TERM", 143)] {
-        let (port, is_stalled) = proxy_that_withholds(&address, b"larder-copy-probe");
-        let from = format!("redis://127.0.0.1:{port}/?timeout=600s");
-        let copying = command(&["copy", &from, &grammy]).spawn().unwrap();
-        is_stalled.recv().unwrap();
-        let killed = Command::new("kill").args([&format!("-{signal}"), &copying.id().to_string()]).status();
-        assert!(killed.unwrap().success());
-        let output = copying.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(expected), "{}", stderr(&output));
-        assert_eq!(String::from_utf8(larder(&["ls", &grammy]).stdout).unwrap(), "larder:a\n");
-    }
-}
-
-/// Hands on what client and server say, until a client says `text`. It hands on nothing more of that
-/// client, keeps the connection open and says so.
-fn proxy_that_withholds(server: &str, text: &'static [u8]) -> (u16, mpsc::Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, server) = (listener.local_addr().unwrap().port(), server.to_owned());
-    let (stalled, is_stalled) = mpsc::channel();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let upstream = TcpStream::connect(&server).unwrap();
-            let (mut to_client, mut from_server) =
-                (client.try_clone().unwrap(), upstream.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
-            let stalled = stalled.clone();
-            thread::spawn(move || {
-                let (mut client, mut upstream, mut buffer) = (client, upstream, [0; 4096]);
-                while let Ok(read @ 1..) = client.read(&mut buffer) {
-                    if buffer[..read].windows(text.len()).any(|said| said == text) {
-                        let _ = stalled.send(());
-                        // Until the client goes.
-                        while matches!(client.read(&mut buffer), Ok(1..)) {}
-                        break;
-                    }
-                    if upstream.write_all(&buffer[..read]).is_err() {
-                        break;
-                    }
-                }
-                let _ = upstream.shutdown(Shutdown::Both);
-            });
-        }
-    });
-    (port, is_stalled)
 }
 
 /// Hands on what client and server say, until the server has said so many bytes. Then it keeps the

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use larder::memory::MemoryStorage;
-use larder::transfer::{self, CopyOptions, Difference, Event, Nesting, VerifyOptions};
+use larder::transfer::{self, CopyOptions, Difference, Event, VerifyOptions};
 use larder::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions,
     Location, Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written,
@@ -189,6 +189,10 @@ impl Storage for Listed {
         self.inner.delete(key, options).await
     }
 
+    async fn location(&self) -> Result<Option<Location>> {
+        self.inner.location().await
+    }
+
     fn info(&self) -> Info {
         self.info
     }
@@ -259,14 +263,12 @@ async fn entries_that_cannot_be_listed_are_counted_and_nothing_is_deleted() {
 async fn copy_into_a_part_of_the_source_copies_each_entry_once() {
     let whole = filled(1_000).await;
     let part = whole.namespace("part:").unwrap();
-    let nesting = Nesting::TargetInSource("part:".to_owned());
-    let options = CopyOptions::default().nesting(nesting.clone()).delete(true);
+    let options = CopyOptions::default().delete(true);
     for _ in 0..2 {
         let report = copy(&whole, &part, &options).await.unwrap();
         assert_eq!((report.copied, report.failed, report.deleted), (1_000, 0, 0));
     }
-    let verified = VerifyOptions::default().nesting(nesting);
-    let report = transfer::verify(&whole, &part, &verified, |_| {}).await.unwrap();
+    let report = transfer::verify(&whole, &part, &VerifyOptions::default(), |_| {}).await.unwrap();
     assert_eq!(report.equal, 1_000);
     assert!(report.is_equal());
     assert_eq!(whole.keys("").count().await, 2_000);
@@ -282,16 +284,62 @@ async fn copy_out_of_a_part_of_the_target_never_touches_the_source() {
     let part = whole.namespace("part:").unwrap();
     part.write("a", "1").await.unwrap();
     part.write("part:a", "2").await.unwrap();
-    let nesting = Nesting::SourceInTarget("part:".to_owned());
-    let report = copy(&part, &whole, &CopyOptions::default().nesting(nesting.clone())).await.unwrap();
+    let report = copy(&part, &whole, &CopyOptions::default()).await.unwrap();
     assert_eq!((report.copied, report.failed), (1, 1));
     assert_eq!(part.read("a").await.unwrap().unwrap().value, "1");
 
     part.delete("part:a").await.unwrap();
-    let report = copy(&part, &whole, &CopyOptions::default().nesting(nesting).delete(true)).await.unwrap();
+    let report = copy(&part, &whole, &CopyOptions::default().delete(true)).await.unwrap();
     assert_eq!((report.copied, report.deleted), (1, 3));
     assert!(part.contains("a").await.unwrap());
     assert!(whole.contains("a").await.unwrap());
+}
+
+#[tokio::test]
+async fn copy_of_a_store_to_itself_is_refused() {
+    let store = filled(3).await;
+    for options in [CopyOptions::default(), CopyOptions::default().dry_run(true)] {
+        let error = copy(&store, &store.clone(), &options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.message().contains("same store"), "{error}");
+    }
+}
+
+/// A store that does not tell where its entries are.
+#[derive(Debug)]
+struct Silent(MemoryStorage);
+
+#[async_trait]
+impl Storage for Silent {
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        self.0.read(key, options).await
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        self.0.write(key, value, options).await
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        self.0.delete(key, options).await
+    }
+
+    fn info(&self) -> Info {
+        Info::minimal("memory").with_listing()
+    }
+
+    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+        Arc::new(self.0.clone()).list(options)
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_where_the_stores_do_not_tell_whether_they_are_the_same() {
+    let (from, to) = (filled(3).await, Store::from(Silent(MemoryStorage::new())));
+    to.write("extra", "x").await.unwrap();
+    let error = copy(&from, &to, &CopyOptions::default().delete(true)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert_eq!(to.keys("").count().await, 1, "nothing was copied or deleted");
+    assert_eq!(copy(&from, &to, &CopyOptions::default().drop_expiry(true)).await.unwrap().copied, 3);
 }
 
 #[tokio::test]

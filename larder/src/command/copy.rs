@@ -8,9 +8,7 @@ use std::{
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
 use larder::Store;
-use larder::transfer::{
-    self, CopyOptions, CopyReport, Difference, Event, Nesting, VerifyOptions, VerifyReport,
-};
+use larder::transfer::{self, CopyOptions, CopyReport, Difference, Event, VerifyOptions, VerifyReport};
 use serde_json::json;
 
 use super::{
@@ -19,7 +17,6 @@ use super::{
     interrupt::Signals,
     output::{Output, say},
     problems::Problems,
-    same,
     store::{self, StoreArg},
 };
 
@@ -27,7 +24,6 @@ const GO_ON: &str = "the same command with --resume copies the rest";
 
 pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result<Exit> {
     let (source, target) = (StoreArg::new(&arguments.from)?, StoreArg::new(&arguments.to)?);
-    same::refuse_same_files(&source, &target)?;
     let from = source.open_existing().await?;
     let to = if arguments.dry_run {
         target.open_existing().await.context("a dry run makes no store")?
@@ -38,11 +34,7 @@ pub(super) async fn run(arguments: &Copy, output: &mut Output) -> anyhow::Result
     let mut signals = Signals::new()?;
     let reached = Reached::default();
     let transfer = Transfer { arguments, from: &from, to: &to, reached: &reached };
-    let done = match same::nesting(&mut signals, arguments, (&source, &from), (&target, &to)).await {
-        Ok(Ok(nesting)) => signals.or_until(transfer.run(&source, &target, nesting)).await,
-        Ok(Err(signal)) => Err(signal),
-        Err(error) => Ok(Err(error)),
-    };
+    let done = signals.or_until(transfer.run(&source, &target)).await;
     // Also after a failure or a signal: a snapshot file is written here.
     let closed = store::close(&to, &mut signals).await;
     match done {
@@ -110,33 +102,33 @@ impl Transfer<'_> {
         &self,
         source: &StoreArg,
         target: &StoreArg,
-        nesting: Option<Nesting>,
     ) -> anyhow::Result<(CopyReport, Option<VerifyReport>)> {
-        let copied = self.copy(nesting.clone()).await.with_context(|| {
-            let what = format!("copying {} to {} was cut off", source.name, target.name);
+        let copied = self.copy().await.with_context(|| {
+            let (source, target) = (&source.name, &target.name);
             match self.reached.copied.load(Ordering::Relaxed) {
-                0 => what,
-                copied => format!("{what}: {copied} entries were copied; {GO_ON}"),
+                0 => format!("cannot copy {source} to {target}"),
+                copied => {
+                    format!("copying {source} to {target} was cut off: {copied} entries were copied; {GO_ON}")
+                }
             }
         })?;
         if !self.arguments.verify {
             return Ok((copied, None));
         }
-        let verified = self.verify(nesting).await.with_context(|| {
+        let verified = self.verify().await.with_context(|| {
             format!("{} entries were copied, and comparing them was cut off", copied.copied)
         })?;
         Ok((copied, Some(verified)))
     }
 
-    async fn copy(&self, nesting: Option<Nesting>) -> larder::Result<CopyReport> {
+    async fn copy(&self) -> larder::Result<CopyReport> {
         let arguments = self.arguments;
         let options = CopyOptions::default()
             .prefix(&arguments.prefix)
             .resume(arguments.resume)
             .drop_expiry(arguments.drop_ttl)
             .delete(arguments.delete)
-            .dry_run(arguments.dry_run)
-            .nesting(nesting);
+            .dry_run(arguments.dry_run);
         let bar = progress("copied");
         let mut problems = Problems::beside(bar.clone());
         let report = transfer::copy(self.from, self.to, &options, |event| match event {
@@ -161,9 +153,9 @@ impl Transfer<'_> {
         Ok(report)
     }
 
-    async fn verify(&self, nesting: Option<Nesting>) -> larder::Result<VerifyReport> {
+    async fn verify(&self) -> larder::Result<VerifyReport> {
         self.reached.compares.store(true, Ordering::Relaxed);
-        let options = VerifyOptions::default().prefix(&self.arguments.prefix).nesting(nesting);
+        let options = VerifyOptions::default().prefix(&self.arguments.prefix);
         let bar = progress("compared");
         let mut problems = Problems::beside(bar.clone());
         let report = transfer::verify(self.from, self.to, &options, |difference| {

@@ -10,7 +10,6 @@ mod output;
 mod problems;
 mod put;
 mod remove;
-mod same;
 mod store;
 mod ttl;
 

@@ -1,10 +1,9 @@
 //! Opening the stores that a command names.
 
-use std::{env, path::PathBuf};
+use std::env;
 
 use anyhow::Context;
-use larder::{Error, ErrorKind, Store};
-use larder::{StoreUrl, redact};
+use larder::{Error, ErrorKind, Store, redact};
 
 use super::{
     interrupt::{Signal, Signals},
@@ -45,23 +44,6 @@ impl StoreArg {
     /// Opens it if it is there: a mistyped name must not make a new, empty store.
     pub(super) async fn open_existing(&self) -> anyhow::Result<Store> {
         larder::open_existing(&self.url).await.with_context(|| format!("cannot open {}", self.name))
-    }
-
-    /// Where it is on this machine, if it is a file or a directory.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        let location = StoreUrl::parse(&self.url).ok()?;
-        let path = match location.scheme() {
-            "file" => location.path().ok()?,
-            // Two slashes begin a relative path here.
-            "sqlite" => match location.rest().strip_prefix("//") {
-                Some(path) if !path.starts_with('/') => {
-                    StoreUrl::parse(&format!("sqlite:{path}")).ok()?.path().ok()?
-                }
-                _ => location.path().ok()?,
-            },
-            _ => return None,
-        };
-        (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
     }
 }
 

@@ -1,20 +1,21 @@
 //! Copying.
 
 use larder_core::{
-    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Record, Result, Store,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Overlap, Record, Result,
+    Store,
 };
 
 use super::{
     batch::{self, Extra, Extras, Found, stops_everything},
     equal::{Comparison, TOLERANCE, close},
-    scope::{Nesting, Scope},
+    scope::Scope,
 };
 
 /// What [`copy`] does, and what it leaves alone.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {
-    scope: Scope,
+    prefix: String,
     resume: bool,
     drop_expiry: bool,
     delete: bool,
@@ -25,7 +26,7 @@ impl CopyOptions {
     /// Copies only the keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.scope.prefix = prefix.into();
+        self.prefix = prefix.into();
         self
     }
 
@@ -65,16 +66,6 @@ impl CopyOptions {
     #[must_use]
     pub const fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
-        self
-    }
-
-    /// Says how the two stores share one key space.
-    ///
-    /// The copy then lists all keys of the source before the first write, and holds them in memory.
-    /// Entries of the target are not copied, and no entry of the source is overwritten or deleted.
-    #[must_use]
-    pub fn nesting(mut self, nesting: impl Into<Option<Nesting>>) -> Self {
-        self.scope.nesting = nesting.into();
         self
     }
 }
@@ -131,13 +122,15 @@ pub enum Event<'a> {
 /// An entry that fails by itself (damaged in the source, refused by the target) is reported and
 /// counted, and the copy goes on.
 ///
-/// The two must be different stores. If they share a key space, say so with [`CopyOptions::nesting`]:
-/// otherwise the listing of the source may meet what the copy writes.
+/// If one store is a part of the other one (by their [locations](Store::location)), the copy lists all keys of
+/// the source before the first write, and holds them in memory. Entries of the target are not copied, and no
+/// entry of the source is overwritten or deleted.
 ///
 /// # Errors
 ///
 /// Any error that the next entry would meet too: a store cannot be reached, has no listing, is full.
-/// [`ErrorKind::InvalidConfig`] if entries are to be deleted and the source has none. The entries
+/// [`ErrorKind::InvalidConfig`] if the two are the same store, or if entries are to be deleted and the source
+/// has none or the stores do not tell whether they are the same. The entries
 /// copied until then stay; a later call with [`CopyOptions::resume`] copies the rest.
 pub async fn copy(
     from: &Store,
@@ -148,15 +141,29 @@ pub async fn copy(
     if options.delete && !to.info().listing {
         return Err(Error::unsupported().with_adapter(to.info().name).with_operation(Operation::List));
     }
+    let scope = Scope::between(from, to, &options.prefix).await?;
+    match scope.overlap {
+        Some(Overlap::Same) => {
+            let message = "source and target are the same store; name another target";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        None if options.delete => {
+            let message = "the server does not tell whether source and target are the same store (this user may lack \
+                           the right to ask), so nothing was copied or deleted; copy without deleting";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        _ => {}
+    }
+    let mut entries = scope.entries(from);
     let mut copying = Copying {
         to,
         options,
+        scope: &scope,
         comparison: Comparison::between(from, to),
         keeps_expiry: to.info().expiry,
         report: CopyReport::default(),
         event,
     };
-    let mut entries = options.scope.entries(from);
     let mut found = 0;
     while let Some((batch, errors)) = batch::next(&mut entries).await {
         found += batch.len() + errors.len();
@@ -182,6 +189,7 @@ pub async fn copy(
 struct Copying<'a, E> {
     to: &'a Store,
     options: &'a CopyOptions,
+    scope: &'a Scope,
     comparison: Comparison,
     keeps_expiry: bool,
     report: CopyReport,
@@ -237,7 +245,7 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
                 self.report.expired += 1;
                 return None;
             }
-            Some(_) if self.options.scope.is_of_source(&found.key) => Error::new(
+            Some(_) if self.scope.is_of_source(&found.key) => Error::new(
                 ErrorKind::InvalidKey,
                 "under this key the target would overwrite an entry of the source; copy to another place",
             ),
@@ -292,7 +300,7 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
             (self.event)(Event::NothingDeleted);
             return Ok(());
         }
-        let mut extras = Extras::new(from, self.to, &self.options.scope);
+        let mut extras = Extras::new(from, self.to, self.scope);
         while let Some(extras) = extras.next().await? {
             let mut keys = Vec::with_capacity(extras.len());
             for extra in extras {

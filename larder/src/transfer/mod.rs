@@ -26,6 +26,5 @@ mod verify;
 
 pub use self::{
     copy::{CopyOptions, CopyReport, Event, copy},
-    scope::Nesting,
     verify::{Difference, VerifyOptions, VerifyReport, verify},
 };

@@ -6,7 +6,7 @@ use futures_util::{
     StreamExt, TryStreamExt, future,
     stream::{self, BoxStream, Fuse},
 };
-use larder_core::{Key, ReadOptions, Record, Result, Store};
+use larder_core::{Key, Overlap, ReadOptions, Record, Result, Store};
 
 /// How many entries of a nested source are read at the same time.
 const READS: usize = 64;
@@ -14,32 +14,34 @@ const READS: usize = 64;
 /// The entries of a source.
 pub(super) type Entries = Fuse<BoxStream<'static, Result<(Key, Record)>>>;
 
-/// How two stores share one key space, as two layouts of one Redis database do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Nesting {
-    /// The source lists the entries of the target too: under their keys, with this text before them.
-    TargetInSource(String),
-    /// The target lists the entries of the source too: under their keys, with this text before them.
-    SourceInTarget(String),
-}
-
-/// The prefix of a transfer, and what is left out below it.
-#[derive(Clone, Debug, Default)]
+/// The prefix of a transfer, and the entries below it that are left out: one of the stores can be a part of the
+/// other one, as with two layouts of one Redis database.
+#[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) prefix: String,
-    pub(super) nesting: Option<Nesting>,
+    /// How the entries of the source relate to those of the target; `None` if the stores do not tell.
+    pub(super) overlap: Option<Overlap>,
 }
 
 impl Scope {
+    pub(super) async fn between(from: &Store, to: &Store, prefix: &str) -> Result<Self> {
+        let overlap = if from.info().name == to.info().name {
+            let (here, there) = (from.location().await?, to.location().await?);
+            here.zip(there).map(|(here, there)| here.overlap(&there))
+        } else {
+            Some(Overlap::Disjoint)
+        };
+        Ok(Self { prefix: prefix.to_owned(), overlap })
+    }
+
     /// Whether `key` of either store, as the source spells it, is an entry of the target.
     pub(super) fn is_of_target(&self, key: &Key) -> bool {
-        matches!(&self.nesting, Some(Nesting::TargetInSource(start)) if key.as_str().starts_with(start))
+        matches!(&self.overlap, Some(Overlap::Contains(start)) if key.as_str().starts_with(start))
     }
 
     /// Whether `key` of either store, as the target spells it, is an entry of the source.
     pub(super) fn is_of_source(&self, key: &Key) -> bool {
-        matches!(&self.nesting, Some(Nesting::SourceInTarget(start)) if key.as_str().starts_with(start))
+        matches!(&self.overlap, Some(Overlap::Within(start)) if key.as_str().starts_with(start))
     }
 
     /// The entries of the source.
@@ -47,7 +49,7 @@ impl Scope {
     /// Where the two stores share a key space, a listing may meet what the copy writes. There the
     /// keys are listed first, each once, and the entries are read afterwards.
     pub(super) fn entries(&self, from: &Store) -> Entries {
-        if self.nesting.is_none() {
+        if matches!(self.overlap, None | Some(Overlap::Disjoint)) {
             return from.entries(&self.prefix).fuse();
         }
         let (scope, store, from) = (self.clone(), from.clone(), from.clone());

@@ -7,20 +7,20 @@ use larder_core::{Error, Key, Result, Store};
 use super::{
     batch::{self, Extra, Extras},
     equal::{Comparison, TOLERANCE, close},
-    scope::{Nesting, Scope},
+    scope::Scope,
 };
 
 /// What [`verify`] compares.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    scope: Scope,
+    prefix: String,
     tolerance: Duration,
 }
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { scope: Scope::default(), tolerance: TOLERANCE }
+        Self { prefix: String::new(), tolerance: TOLERANCE }
     }
 }
 
@@ -28,7 +28,7 @@ impl VerifyOptions {
     /// Compares only the keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.scope.prefix = prefix.into();
+        self.prefix = prefix.into();
         self
     }
 
@@ -37,13 +37,6 @@ impl VerifyOptions {
     #[must_use]
     pub const fn tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = tolerance;
-        self
-    }
-
-    /// Says how the two stores share one key space; see [`CopyOptions::nesting`](super::CopyOptions::nesting).
-    #[must_use]
-    pub fn nesting(mut self, nesting: impl Into<Option<Nesting>>) -> Self {
-        self.scope.nesting = nesting.into();
         self
     }
 }
@@ -110,7 +103,8 @@ pub async fn verify(
     let comparison = Comparison::between(from, to);
     let info = to.info();
     let mut report = VerifyReport::default();
-    let mut entries = options.scope.entries(from);
+    let scope = Scope::between(from, to, &options.prefix).await?;
+    let mut entries = scope.entries(from);
     while let Some((batch, errors)) = batch::next(&mut entries).await {
         for error in errors {
             if !error.concerns_one_entry() {
@@ -144,7 +138,7 @@ pub async fn verify(
         }
     }
     if info.listing {
-        let mut extras = Extras::new(from, to, &options.scope);
+        let mut extras = Extras::new(from, to, &scope);
         while let Some(extras) = extras.next().await? {
             for extra in extras {
                 match extra {
