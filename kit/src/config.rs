@@ -269,7 +269,7 @@ macro_rules! config {
             $vis fn from_url(url: &str) -> $crate::Result<Self> {
                 let mut config = Self::default();
                 let set = $crate::Configure::set_url(&mut config, url);
-                set.map(|()| config).map_err(<Self as $crate::Configure>::named)
+                set.map(|()| config).map_err(|error| <Self as $crate::Configure>::named(error).not_applied())
             }
 
             $(
@@ -331,6 +331,18 @@ macro_rules! config {
                 $crate::deserialize(deserializer)
             }
         }
+    };
+}
+
+/// The expression in the brackets if there is one, else the one after them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! given {
+    ([] $default:expr) => {
+        $default
+    };
+    ([$given:expr] $default:expr) => {
+        $given
     };
 }
 

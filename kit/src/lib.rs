@@ -39,10 +39,7 @@ pub use crate::{
     config::{Configure, OptionInfo, default_option, deserialize, invalid_option},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},
-    options::{
-        Interval, IntoOption, Layout, OptionValue, POSITIVE_DURATION, Permissions, Secret, Timeout,
-        ValueFormat,
-    },
+    options::{Interval, IntoOption, Layout, OptionValue, Permissions, Secret, Timeout, ValueFormat},
     pages::{PageSize, Pager, pages},
     sweep::Sweeper,
     url::{StoreUrl, redact},

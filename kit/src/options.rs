@@ -177,9 +177,7 @@ impl<T: OptionValue> OptionValue for Option<T> {
     }
 }
 
-/// What an option takes that is a time-out, for [`options!`](crate::options).
-pub const POSITIVE_DURATION: &str =
-    "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero";
+const POSITIVE_DURATION: &str = "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero";
 
 macro_rules! values {
     ($($type:ty: $expects:literal, $parse:expr;)+) => {$(
@@ -247,128 +245,9 @@ impl<T> IntoOption<Option<T>> for T {
     }
 }
 
-/// Declares the options of an adapter: a builder with a field, a default and a setter for each.
-///
-/// The first block has the builder's fields that are not options. In the second one, each option begins
-/// with its name in a URL. `parse` replaces the parser of its type. `if` restricts its values, and is
-/// followed by what the option takes, for an error. The names become a constant.
-///
-/// The builder gets three functions for its own crate: `with_defaults`, which takes the fields that are not
-/// options; `take_options`, which sets the options that a [`StoreUrl`](crate::StoreUrl) has; and
-/// `check_options`, for values that come from setters.
-///
-/// ```
-/// use std::time::Duration;
-/// use larder_kit::{Interval, StoreUrl};
-///
-/// larder_kit::choices! {
-///     /// What happens to a write that finds no room.
-///     pub enum WhenFull {
-///         /// It fails.
-///         #[default]
-///         "refuse" => Refuse,
-///         /// It replaces the entry that was used the longest time ago.
-///         "evict" => Evict,
-///     }
-/// }
-///
-/// larder_kit::options! {
-///     /// Builds a store.
-///     #[derive(Debug)]
-///     pub struct Builder {
-///         host: String,
-///     }
-///
-///     /// The options of a URL.
-///     OPTIONS {
-///         /// Holds at most so many entries.
-///         "max_entries" => max_entries: u64 = 100, if |entries| *entries > 0 => "a number from 1";
-///         /// What happens to a write that finds no room.
-///         "when_full" => when_full: WhenFull = WhenFull::Refuse;
-///         /// How often expired entries are removed.
-///         "sweep" => sweep: Interval = Interval::every(Duration::from_secs(60));
-///     }
-/// }
-///
-/// let mut builder = Builder::with_defaults("localhost".to_owned()).max_entries(7);
-/// let mut url = StoreUrl::parse("example:?when_full=evict&sweep=5m")?;
-/// builder.take_options(&mut url)?;
-/// url.finish(OPTIONS)?;
-/// assert_eq!((builder.max_entries, builder.when_full), (7, WhenFull::Evict));
-///
-/// let error = builder.max_entries(0).check_options().unwrap_err();
-/// assert!(error.message().contains("`max_entries` takes a number from 1"));
-/// # Ok::<(), larder_core::Error>(())
-/// ```
-#[macro_export]
-macro_rules! options {
-    (
-        $(#[$outer:meta])*
-        $vis:vis struct $builder:ident {
-            $($extra:ident: $extra_type:ty),* $(,)?
-        }
-
-        $(#[$list_doc:meta])*
-        $list:ident {
-            $(
-                $(#[$doc:meta])*
-                $option:literal => $field:ident: $type:ty = $default:expr
-                    $(, parse $parse:expr)? $(, if $valid:expr => $expects:expr)?;
-            )+
-        }
-    ) => {
-        $(#[$outer])*
-        $vis struct $builder {
-            $(pub(crate) $extra: $extra_type,)*
-            $(pub(crate) $field: $type,)+
-        }
-
-        $(#[$list_doc])*
-        $vis const $list: &[&str] = &[$($option),+];
-
-        impl $builder {
-            $(
-                $(#[$doc])*
-                #[must_use]
-                $vis fn $field(mut self, $field: impl $crate::IntoOption<$type>) -> Self {
-                    self.$field = $crate::IntoOption::into_option($field);
-                    self
-                }
-            )+
-
-            pub(crate) fn with_defaults($($extra: $extra_type),*) -> Self {
-                Self { $($extra,)* $($field: $default,)+ }
-            }
-
-            pub(crate) fn take_options(&mut self, url: &mut $crate::StoreUrl) -> $crate::Result<()> {
-                $(
-                    let parse: fn(&str) -> Option<$type> =
-                        $crate::given!([$($parse)?] <$type as $crate::OptionValue>::parse);
-                    if let Some(text) = url.take($option)? {
-                        let expects = || $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
-                        self.$field = parse(&text).ok_or_else(|| $crate::invalid_option($option, expects()))?;
-                    }
-                )+
-                self.check_options()
-            }
-
-            pub(crate) fn check_options(&self) -> $crate::Result<()> {
-                $(
-                    let valid: fn(&$type) -> bool = $crate::given!([$($valid)?] $crate::OptionValue::is_valid);
-                    if !valid(&self.$field) {
-                        let expects = $crate::given!([$($expects)?] <$type as $crate::OptionValue>::expects());
-                        return Err($crate::invalid_option($option, expects));
-                    }
-                )+
-                Ok(())
-            }
-        }
-    };
-}
-
 /// Declares an enum that an option takes, and how a URL spells its variants.
 ///
-/// For an example see [`options!`](crate::options). `ALL` has each variant with its spelling.
+/// For an example see [`config!`](crate::config). `ALL` has each variant with its spelling.
 #[macro_export]
 macro_rules! choices {
     (
@@ -400,45 +279,36 @@ macro_rules! choices {
     };
 }
 
-/// The expression in the brackets if there is one, else the one after them.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! given {
-    ([] $default:expr) => {
-        $default
-    };
-    ([$given:expr] $default:expr) => {
-        $given
-    };
-}
-
 #[cfg(test)]
 mod tests {
     use larder_core::ErrorKind;
 
     use super::*;
-    use crate::StoreUrl;
+    use crate::{Configure, StoreUrl};
 
-    options! {
+    crate::config! {
+        /// A configuration.
         #[derive(Debug)]
-        struct Builder {}
+        struct Config for "example" {}
 
-        /// The options.
-        OPTIONS {
+        options {
             /// How often.
-            "sweep" => sweep: Interval = Interval::OFF;
+            sweep: Interval = "off";
             /// A number.
-            "n" => number: Option<u32> = None;
+            number: Option<u32>, unset "none";
             /// The permissions.
-            "permissions" => permissions: Option<Permissions> = None;
+            permissions: Option<Permissions>, unset "none";
         }
     }
 
-    fn parse(query: &str) -> crate::Result<Builder> {
-        let mut url = StoreUrl::parse(&format!("x:?{query}"))?;
-        let mut builder = Builder::with_defaults();
-        builder.take_options(&mut url)?;
-        url.finish(OPTIONS).map(|()| builder)
+    impl Config {
+        fn locate(&mut self, _: &mut StoreUrl) -> crate::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn parse(query: &str) -> crate::Result<Config> {
+        Config::from_url(&format!("x:?{query}"))
     }
 
     #[test]
@@ -449,13 +319,13 @@ mod tests {
             let error = parse(&format!("sweep={wrong}")).unwrap_err();
             assert!(error.message().contains("longer than zero"), "{wrong}: {error}");
         }
-        assert!(Builder::with_defaults().sweep(Duration::ZERO).check_options().is_err());
-        assert!(Builder::with_defaults().sweep(None).check_options().is_ok());
+        assert!(Config::new().sweep(Duration::ZERO).check_options().is_err());
+        assert!(Config::new().sweep(None).check_options().is_ok());
     }
 
     #[test]
     fn permissions() {
-        let of = |text: &str| parse(&format!("permissions={text}")).map(|builder| builder.permissions);
+        let of = |text: &str| parse(&format!("permissions={text}")).map(|config| config.permissions);
         for (text, mode) in
             [("0600", 0o600), ("600", 0o600), ("0660", 0o660), ("0644", 0o644), ("0666", 0o666)]
         {
@@ -468,14 +338,15 @@ mod tests {
             assert_eq!(of(wrong).unwrap_err().kind(), ErrorKind::InvalidConfig, "{wrong}");
         }
         for mode in [0, 0o400, 0o755, 600] {
-            assert!(Builder::with_defaults().permissions(mode).check_options().is_err(), "{mode:o}");
+            assert!(Config::new().permissions(mode).check_options().is_err(), "{mode:o}");
         }
     }
 
     #[test]
     fn wrong_values_are_not_printed() {
-        let error = parse("n=hunter2").unwrap_err();
-        assert_eq!(error.message(), "the option `n` takes a whole number");
-        assert_eq!(parse("n=7").unwrap().number(8).number, Some(8));
+        let error = parse("number=hunter2").unwrap_err();
+        assert_eq!(error.message(), "the option `number` takes a whole number");
+        assert_eq!(Config::OPTIONS.len(), 3);
+        assert_eq!(parse("number=7").unwrap().number(8).number, Some(8));
     }
 }

@@ -8,9 +8,9 @@ use larder_core::{Error, ErrorKind, Result};
 
 /// A storage URL taken apart: `scheme:rest?option=value&...`.
 ///
-/// An adapter takes the options that it knows out of it ([`options!`](crate::options)), and then either
+/// An adapter takes the options that it knows out of it ([`config!`](crate::config)), and then either
 /// [finishes](StoreUrl::finish), which refuses what is left and names the known ones, or hands the
-/// rest on to its driver as a [URL](StoreUrl::to_url).
+/// rest on to its driver as a [URL](StoreUrl::driver_url).
 ///
 /// `Debug` prints the scheme only: a URL may hold a password.
 ///
@@ -142,29 +142,14 @@ impl StoreUrl {
         }
     }
 
-    /// The URL for a driver: with the options that were not taken yet, which are taken now.
-    pub fn driver_url(&mut self) -> String {
-        let url = self.to_url();
-        self.options.clear();
-        url
-    }
-
-    /// Takes the options out whose names `is_taken` tells. Returns a URL of the same place that has only them, for
-    /// a driver.
-    #[must_use]
-    pub fn split_off(&mut self, is_taken: impl Fn(&str) -> bool) -> Self {
-        let options = self.options.extract_if(.., |(name, _)| is_taken(name)).collect();
-        Self { options, ..self.clone() }
-    }
-
-    /// The URL again, without the options that were taken, for a driver.
-    #[must_use]
-    pub fn to_url(&self) -> String {
+    /// The URL for a driver. Takes out the options that `knows` tells, and returns the URL with only them.
+    pub fn driver_url(&mut self, knows: impl Fn(&str) -> bool) -> String {
+        let options: Vec<_> = self.options.extract_if(.., |(name, _)| knows(name)).collect();
         let mut url = format!("{}:{}", self.scheme, self.rest);
-        if !self.options.is_empty() {
+        if !options.is_empty() {
             // Drivers percent-decode but do not all read `+` as a space.
             let query = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(&self.options)
+                .extend_pairs(&options)
                 .finish()
                 .replace('+', "%20");
             url.push('?');
@@ -319,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_goes_to_the_driver() {
-        let mut url = StoreUrl::parse("postgres://u:p@h/db?table=x&application_name=my%20bot").unwrap();
+    fn driver_gets_its_options() {
+        let mut url =
+            StoreUrl::parse("postgres://u:p@h/db?table=x&application_name=my%20bot&tag=a&tag=b").unwrap();
+        let driver = url.driver_url(|name| matches!(name, "application_name" | "tag"));
+        assert_eq!(driver, "postgres://u:p@h/db?application_name=my%20bot&tag=a&tag=b");
         assert_eq!(url.take("table").unwrap().as_deref(), Some("x"));
-        assert_eq!(url.to_url(), "postgres://u:p@h/db?application_name=my%20bot");
-        let mut url = StoreUrl::parse("mongodb://u:p@h/db?tag=a&colour=red&tag=b").unwrap();
-        assert_eq!(url.split_off(|name| name == "tag").to_url(), "mongodb://u:p@h/db?tag=a&tag=b");
-        assert_eq!(url.to_url(), "mongodb://u:p@h/db?colour=red");
+        assert_eq!(url.driver_url(|_| true), "postgres://u:p@h/db");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use larder_core::Result;
-use larder_kit::{Interval, Layout, Permissions, StoreUrl, ValueFormat};
+use larder_kit::{Configure, Interval, Layout, Permissions, StoreUrl, ValueFormat};
 
 use crate::error::configuration;
 

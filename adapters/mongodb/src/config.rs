@@ -67,7 +67,7 @@ impl Config {
             }
             _ => return Err(invalid_config("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
         }
-        let of_driver = url.split_off(|name| is_in(DRIVER_OPTIONS, name)).to_url();
+        let of_driver = url.driver_url(|name| is_in(DRIVER_OPTIONS, name));
         let own = Self::OPTIONS.iter().map(|option| option.name);
         url.finish(own.chain(DRIVER_OPTIONS.split(' ')))?;
         let connection = ConnectionString::parse(&of_driver).map_err(|_| culprit(&of_driver))?;

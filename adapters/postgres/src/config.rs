@@ -199,9 +199,9 @@ impl Config {
         if !matches!(url.scheme(), "postgres" | "postgresql") || !url.rest().starts_with("//") {
             return Err(invalid("a PostgreSQL URL looks like postgres://user:password@host:5432/database"));
         }
+        let driver = url.driver_url(|name| DRIVER_OPTIONS.contains(&name));
         let own = Self::OPTIONS.iter().map(|option| option.name);
         url.finish(own.chain(DRIVER_OPTIONS.iter().copied()))?;
-        let driver = url.to_url();
         let (place, given) = driver.split_once('?').unwrap_or((&driver, ""));
         // Of an option that comes twice, the driver takes the second.
         let driver = format!("{place}?{DRIVER_DEFAULTS}&{given}");
@@ -210,7 +210,6 @@ impl Config {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             invalid(format!("the driver does not accept the URL: {cause}"))
         })?;
-        DRIVER_OPTIONS.iter().try_for_each(|name| url.take(name).map(drop))?;
         self.check()
     }
 

@@ -33,7 +33,7 @@ impl Config {
     ///
     /// let client = redis::Client::open("redis://localhost")?;
     /// let manager = client.get_connection_manager().await?;
-    /// let store = Config::new().prefix("shop-bot").connect_with(manager)?;
+    /// let store = Config::new().prefix("shop-bot").connect_with(manager).await?;
     /// # Ok(()) }
     /// ```
     ///
@@ -41,7 +41,7 @@ impl Config {
     ///
     /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the configuration has a URL, or options for
     /// connecting.
-    pub fn connect_with(self, connection: impl Into<Connection>) -> Result<Store> {
+    pub async fn connect_with(self, connection: impl Into<Connection>) -> Result<Store> {
         self.check().map_err(Self::named)?;
         if self.endpoint.is_some() {
             return Err(Self::named(configuration(

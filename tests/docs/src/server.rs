@@ -55,7 +55,7 @@ larder_kit::config! {
 impl Config {
     /// The server. The options that are left are the driver's.
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
-        self.driver = url.driver_url().parse().map_err(|_| {
+        self.driver = url.driver_url(|_| true).parse().map_err(|_| {
             // The driver's message may quote the URL, and with it the password.
             Error::new(
                 ErrorKind::InvalidConfig,

@@ -1,7 +1,6 @@
 //! The memory storage: the conformance suite without bounds, and within bounds that it does not
 //! reach.
 
-use larder_memory::MemoryStorage;
 use larder_testkit::{Factory, Runner, SingleOpener, Suite, factory};
 
 /// A store per space, each from one URL.

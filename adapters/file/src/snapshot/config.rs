@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use larder_core::Result;
-use larder_kit::{Permissions, StoreUrl};
+use larder_kit::{Configure, Permissions, StoreUrl};
 
 use crate::config::{check_path, path};
 

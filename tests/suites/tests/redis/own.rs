@@ -13,7 +13,7 @@ pub(crate) struct Own(Connection);
 #[async_trait]
 impl Factory for Own {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        Config::new().prefix(space).connect_with(self.0.clone())
+        Config::new().prefix(space).connect_with(self.0.clone()).await
     }
 }
 
@@ -49,8 +49,8 @@ pub(crate) async fn stays_open(context: Context<Place>) {
     let mut own = raw(context.factory.server.url()).await;
     let space = context.target.space();
     let build = || Config::new().prefix(space).connect_with(own.clone());
-    let storage = build().must("wrap the connection");
-    let other = build().must("wrap the connection");
+    let storage = build().await.must("wrap the connection");
+    let other = build().await.must("wrap the connection");
     assert!(!storage.info().fenced);
     storage.write(key("k"), "v").await.must("write");
     storage.close().await.must("close");
@@ -78,7 +78,7 @@ pub(crate) async fn location_of_a_connection(context: Context<Place>) {
     let other_prefix = location(&open(server, &format!("{space}:x"), "").await).await;
     assert_eq!(here.overlap(&other_prefix), Overlap::Disjoint);
     let mut own = raw(server.url()).await;
-    let storage = Config::new().prefix(space).connect_with(own.clone()).must("wrap the connection");
+    let storage = Config::new().prefix(space).connect_with(own.clone()).await.must("wrap the connection");
     assert_eq!(here.overlap(&location(&storage).await), Overlap::Same);
     redis::cmd("SELECT").arg(1).exec_async(&mut own).await.must("select another database");
     assert_eq!(elsewhere.overlap(&location(&storage).await), Overlap::Same);
@@ -90,8 +90,8 @@ pub(crate) async fn broken(context: Context<Place>) {
     let manager = patient_manager(&client).await;
     let plain = raw(server.url()).await;
     let build = |own: Connection| Config::new().prefix(context.target.space()).connect_with(own);
-    let reconnects = build(manager.into()).must("wrap the manager");
-    let stays_broken = build(plain.into()).must("wrap the connection");
+    let reconnects = build(manager.into()).await.must("wrap the manager");
+    let stays_broken = build(plain.into()).await.must("wrap the connection");
     server.restart().await.must("restart the server");
     // A plain connection does not come back, and says so each time.
     for _ in 0..2 {
