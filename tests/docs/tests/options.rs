@@ -22,6 +22,7 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
 
 /// The documents, and how many tables each has.
 const DOCUMENTS: &[(&str, usize)] = &[
+    ("larder/URLS.md", 7),
     ("adapters/memory/README.md", 1),
     ("adapters/sqlite/README.md", 1),
     ("adapters/postgres/README.md", 1),
@@ -89,4 +90,23 @@ fn meaning_of_an_option_fits_a_row() {
             assert!(!row.contains("[`") && row.trim_end().ends_with(". |"), "{name}: {row}");
         }
     }
+}
+
+#[test]
+fn configuration_file_in_the_document_is_one() {
+    #[derive(serde::Deserialize)]
+    struct Settings {
+        sessions: larder::postgres::Config,
+    }
+
+    let document = include_str!("../../../larder/URLS.md");
+    let (_, file) = document.split_once("```toml\n").unwrap();
+    let (file, _) = file.split_once("```").unwrap();
+    let Settings { sessions } = toml::from_str(file).unwrap();
+    let shown = format!("{sessions:?}");
+    assert!(shown.contains("pool_size: 16") && shown.contains("300s"), "{shown}");
+
+    let misspelt = file.replace("pool_size", "pol_size");
+    let error = toml::from_str::<Settings>(&misspelt).err().unwrap().to_string();
+    assert!(error.contains("did you mean `pool_size`?"), "{error}");
 }
