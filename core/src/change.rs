@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Expiry, Key, Version};
+use crate::{Error, Expiry, Key, Result, Version};
 
 /// What must hold for a change to happen. If it does not hold, nothing changes and the result is a
 /// [`Conflict`](crate::ErrorKind::Conflict) error.
@@ -40,6 +40,24 @@ impl Condition {
             Self::Present => current.is_some(),
             Self::At(version) => current == Some(version),
         }
+    }
+
+    /// Checks the condition before a change.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) unless it [holds](Self::holds).
+    pub fn check(&self, current: Option<&Version>) -> Result<()> {
+        if self.holds(current) { Ok(()) } else { Err(Error::conflict()) }
+    }
+
+    /// Whether a change was made, given whether the store has changed an entry on this condition.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) if it has not, unless the condition is [`Any`](Self::Any).
+    pub fn met(&self, changed: bool) -> Result<bool> {
+        if changed || *self == Self::Any { Ok(changed) } else { Err(Error::conflict()) }
     }
 }
 
@@ -91,6 +109,20 @@ impl Change {
         self
     }
 
+    /// The result of the change, given whether the store has changed an entry, and the version of a put.
+    ///
+    /// # Errors
+    ///
+    /// As [`Condition::met`].
+    pub fn applied(&self, changed: bool, version: Option<Version>) -> Result<Applied> {
+        let changed = self.condition.met(changed)?;
+        Ok(match self.action {
+            Action::Put(..) => Applied::Put(Written { version }),
+            Action::Delete => Applied::Deleted(changed),
+            Action::Touch(_) => Applied::Touched(changed),
+        })
+    }
+
     /// How many bytes the change carries: its key, its value, and a version that is a content.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -125,6 +157,23 @@ pub enum Applied {
     Deleted(bool),
     /// Whether there was an entry to touch.
     Touched(bool),
+}
+
+impl Applied {
+    /// The result of a write that made this change.
+    #[must_use]
+    pub fn written(self) -> Written {
+        match self {
+            Self::Put(written) => written,
+            Self::Deleted(_) | Self::Touched(_) => Written::default(),
+        }
+    }
+
+    /// Whether there was an entry, which this deleted or touched.
+    #[must_use]
+    pub const fn existed(&self) -> bool {
+        matches!(self, Self::Deleted(true) | Self::Touched(true))
+    }
 }
 
 /// What a write did.

@@ -1,6 +1,6 @@
 //! The trait. Its documentation is the specification.
 
-use std::{fmt, future, sync::Arc};
+use std::{future, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -91,20 +91,13 @@ const CLEAR_CHUNK: usize = 512;
 /// unsupported until the adapter overrides it and claims it in [`info`](Storage::info).
 ///
 /// ```
-/// use std::{collections::HashMap, fmt, sync::{Mutex, PoisonError}};
+/// use std::{collections::HashMap, sync::{Mutex, PoisonError}};
 /// use larder_core::{
 ///     async_trait, Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written,
 /// };
 ///
 /// #[derive(Default)]
 /// struct Shelf(Mutex<HashMap<Key, Bytes>>);
-///
-/// // A derived `Debug` would print the values.
-/// impl fmt::Debug for Shelf {
-///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-///         f.debug_struct("Shelf").finish_non_exhaustive()
-///     }
-/// }
 ///
 /// #[async_trait]
 /// impl Storage for Shelf {
@@ -127,7 +120,7 @@ const CLEAR_CHUNK: usize = 512;
 /// }
 /// ```
 #[async_trait]
-pub trait Storage: fmt::Debug + Send + Sync + 'static {
+pub trait Storage: Send + Sync + 'static {
     /// Reads the entry under `key`; `None` if there is no entry.
     ///
     /// Value, version, TTL and touch belong to the same moment. The record may hold more than `options` ask
@@ -211,7 +204,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
             let chunk = chunk.map_err(|TryChunksError(_, error)| error)?;
             let changes = chunk.into_iter().map(|entry| Change::delete(entry.key)).collect();
             for result in self.apply(changes).await {
-                deleted += u64::from(result? == Applied::Deleted(true));
+                deleted += u64::from(result?.existed());
             }
         }
         Ok(deleted)

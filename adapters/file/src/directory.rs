@@ -19,7 +19,6 @@ use crate::{
 };
 
 /// A directory of entries in Larder's own layout.
-#[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) tree: Tree,
     pub(crate) format: &'static dyn EntryFormat,
@@ -90,9 +89,7 @@ impl Entries for Directory {
             (Action::Put(..), Condition::Any) => {}
             _ => {
                 let current = self.current(at, key, false, now).map_err(Error::not_applied)?;
-                if !condition.holds(current.as_ref().map(|current| &current.version)) {
-                    return Err(Error::conflict());
-                }
+                condition.check(current.as_ref().map(|current| &current.version))?;
                 if current.is_none() && matches!(action, Action::Touch(_)) {
                     return Ok(Applied::Touched(false));
                 }

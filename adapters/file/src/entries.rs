@@ -1,6 +1,6 @@
 //! Entries in a directory, in whatever layout, and what the storages on them share.
 
-use std::{ffi::OsStr, fmt, sync::Arc};
+use std::{ffi::OsStr, sync::Arc};
 
 use larder_core::{Applied, Change, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result};
 use larder_kit::side_by_side;
@@ -25,7 +25,7 @@ pub(crate) struct Found {
 }
 
 /// Entries in a layout. The methods block the thread.
-pub(crate) trait Entries: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Entries: Send + Sync + 'static {
     /// What a storage with this layout does.
     fn info(&self) -> Info;
 

@@ -30,7 +30,6 @@ const EXTENSION: &str = ".json";
 pub(crate) type GrammyStorage = FileStorage<Sessions>;
 
 /// The sessions that grammY wrote, and ours.
-#[derive(Debug)]
 pub(crate) struct Sessions(pub(crate) Tree);
 
 impl Entries for Sessions {
@@ -108,9 +107,7 @@ impl Entries for Sessions {
     fn change(&self, changes: &mut Changes<'_>, at: &EntryPath, change: &Change) -> Result<Applied> {
         if change.condition != Condition::Any {
             let current = self.read(at, &change.key, &ReadOptions::new()).map_err(Error::not_applied)?;
-            if !change.condition.holds(current.and_then(|record| record.version).as_ref()) {
-                return Err(Error::conflict());
-            }
+            change.condition.check(current.and_then(|record| record.version).as_ref())?;
         }
         match &change.action {
             Action::Put(value, _) => {

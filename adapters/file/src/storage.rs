@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// A storage that keeps one file per key in a directory.
-#[derive(Debug)]
 pub(crate) struct FileStorage<E> {
     entries: Arc<E>,
     sweeper: Sweeper,
@@ -60,20 +59,17 @@ impl<E: Entries> Storage for FileStorage<E> {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let put = Change::put(key.clone(), value, options.expiry);
-        match self.apply_one(put, &options.condition).await? {
-            Applied::Put(written) => Ok(written),
-            Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
-        }
+        Ok(self.apply_one(put, &options.condition).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone());
-        Ok(self.apply_one(delete, &options.condition).await? == Applied::Deleted(true))
+        Ok(self.apply_one(delete, &options.condition).await?.existed())
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry);
-        Ok(self.apply_one(touch, &options.condition).await? == Applied::Touched(true))
+        Ok(self.apply_one(touch, &options.condition).await?.existed())
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
-    fmt,
     fs::{self, OpenOptions},
     io,
     path::PathBuf,
@@ -155,12 +154,6 @@ impl Tree {
             files::sync_directory(&self.dir.root).map_err(error::io)?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Tree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree").field("root", &self.dir.root).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The storage.
 
-use std::{iter, process, sync::Arc};
+use std::{fmt, iter, process, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use larder_core::{
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// See the [crate's documentation](crate) for what it does. An operation never waits, so a future is done
 /// once it was polled. No operation needs a runtime.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryStorage {
     table: Arc<Table>,
 }
@@ -61,6 +61,12 @@ impl Config {
     /// As [`MemoryStorage::with`].
     pub async fn connect(self) -> Result<Store> {
         MemoryStorage::with(&self).map(Store::from)
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage").field("entries", &self.len()).finish_non_exhaustive()
     }
 }
 

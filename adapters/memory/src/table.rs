@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
@@ -121,7 +120,7 @@ impl Shard {
     /// Whether there is an entry; an error if the condition does not hold.
     fn check(&self, key: &Key, condition: &Condition, now: Instant) -> Result<bool> {
         let current = self.live(key, now).map(Row::version);
-        if condition.holds(current.as_ref()) { Ok(current.is_some()) } else { Err(Error::conflict()) }
+        condition.check(current.as_ref()).map(|()| current.is_some())
     }
 
     /// Writes an entry; returns the row that it replaces, too, whose memory the caller gives back.
@@ -258,10 +257,4 @@ impl Row {
 
 fn deadline(expiry: Expiry, now: Instant) -> Option<Instant> {
     expiry.as_millis().and_then(|millis| now.checked_add(Duration::from_millis(millis)))
-}
-
-impl fmt::Debug for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("limits", &self.limits).finish_non_exhaustive()
-    }
 }

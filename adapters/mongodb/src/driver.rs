@@ -1,7 +1,7 @@
 //! Calls to the server. The only place that awaits the driver's futures for them, and always in a task of
 //! their own: they must not be dropped midway, and a caller may drop ours at any point.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt, future::BoxFuture};
 use larder_core::{Error, ErrorKind, Key, Result};
@@ -166,16 +166,6 @@ impl Drop for Driver {
         // The driver spawns its farewell when the last handle goes, wherever that happens.
         let _entered = self.runtime.enter();
         drop(self.collection.take());
-    }
-}
-
-impl fmt::Debug for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: its options hold the password.
-        f.debug_struct("Driver")
-            .field("namespace", &self.collection.as_ref().map(Collection::namespace))
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) type GrammyStorage = DocumentStorage<Grammy>;
 
 /// The layout.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Grammy;
 
 impl Model for Grammy {

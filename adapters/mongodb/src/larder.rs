@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The layout, with values of one format.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Larder(pub(crate) ValueFormat);
 
 impl Model for Larder {
@@ -267,7 +267,7 @@ mod tests {
             (&[Kind::Other], BINARY, false),
             (&[Kind::Other, ours], BINARY, true),
         ] {
-            assert_eq!(larder.check(kinds).is_ok(), fits, "{kinds:?} {larder:?}");
+            assert_eq!(larder.check(kinds).is_ok(), fits, "{kinds:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! How entries become documents: what all layouts share. No I/O.
 
-use std::{fmt, iter};
+use std::iter;
 
 use bytes::Bytes;
 use larder_core::{
     Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Info, Key, Purge, ReadOptions, Record,
-    Result, Version, Written,
+    Result, Version,
 };
 use larder_kit::{Configure as _, prefix_end};
 use mongodb::{
@@ -17,7 +17,7 @@ use mongodb::{
 use crate::{config::Config, value::MAX_VALUE};
 
 /// How a layout makes documents of entries.
-pub(crate) trait Model: Copy + fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Model: Copy + Send + Sync + 'static {
     /// The field that holds the key.
     const KEY: &'static str;
 
@@ -208,14 +208,7 @@ pub(crate) fn applied(
         Condition::Absent => modified > 0,
         _ => matched + modified > 0,
     };
-    if !found && change.condition != Condition::Any {
-        return Err(Error::conflict());
-    }
-    Ok(match change.action {
-        Action::Put(..) => Applied::Put(version.map(Written::at).unwrap_or_default()),
-        Action::Delete => Applied::Deleted(found),
-        Action::Touch(_) => Applied::Touched(found),
-    })
+    change.applied(found, version)
 }
 
 /// An update that gives an entry a new expiry, and changes nothing else.

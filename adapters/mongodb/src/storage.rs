@@ -23,7 +23,6 @@ use crate::{
 /// How many keys `clear` deletes at once.
 const CLEARED: usize = 500;
 /// Entries as documents of a collection.
-#[derive(Debug)]
 pub(crate) struct DocumentStorage<M> {
     pub(crate) driver: Arc<Driver>,
     pub(crate) model: M,
@@ -81,15 +80,12 @@ impl<M: Model> Storage for DocumentStorage<M> {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let put = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        match self.change(&put).await? {
-            Applied::Put(written) => Ok(written),
-            _ => Ok(Written::default()),
-        }
+        Ok(self.change(&put).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone()).on(options.condition.clone());
-        Ok(self.change(&delete).await? == Applied::Deleted(true))
+        Ok(self.change(&delete).await?.existed())
     }
 
     fn info(&self) -> Info {
@@ -98,7 +94,7 @@ impl<M: Model> Storage for DocumentStorage<M> {
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(self.change(&touch).await? == Applied::Touched(true))
+        Ok(self.change(&touch).await?.existed())
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

@@ -120,8 +120,7 @@ impl Driver {
         condition: &Condition,
         params: Params<'_>,
     ) -> Result<bool> {
-        let changed = !self.change(query, params).await?.is_empty();
-        if changed || *condition == Condition::Any { Ok(changed) } else { Err(Error::conflict()) }
+        condition.met(!self.change(query, params).await?.is_empty())
     }
 
     /// Runs several statements, without parameters, as one transaction in one message. The inner error

@@ -1,6 +1,6 @@
 //! The table of `@grammyjs/storage-psql`: keys and JSON texts, without expiry. Versions are the contents.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
@@ -195,11 +195,5 @@ impl Storage for GrammyStorage {
     async fn close(&self) -> Result<()> {
         self.driver.close();
         Ok(())
-    }
-}
-
-impl fmt::Debug for GrammyStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrammyStorage").field("info", &self.info()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! The storage.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
@@ -105,14 +105,5 @@ impl Storage for PostgresStorage {
         self.sweeper.stop();
         self.driver.close();
         Ok(())
-    }
-}
-
-impl fmt::Debug for PostgresStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStorage")
-            .field("info", &self.info())
-            .field("sweeper", &self.sweeper)
-            .finish_non_exhaustive()
     }
 }

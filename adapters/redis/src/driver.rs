@@ -1,7 +1,5 @@
 //! The driver: sends operations, many at once.
 
-use std::fmt;
-
 use larder_core::{Key, Result};
 use redis::Value;
 
@@ -52,11 +50,5 @@ impl Driver {
             waiting = refused;
         }
         replies
-    }
-}
-
-impl fmt::Debug for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("fenced", &self.client.fenced).finish_non_exhaustive()
     }
 }

@@ -247,8 +247,8 @@ pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Recor
 pub(crate) fn changed(condition: &Condition, reply: &Value) -> Result<bool> {
     match reply {
         Value::Okay | Value::Int(1) => Ok(true),
-        Value::Nil | Value::Int(0) if *condition != Condition::Any => Err(Error::conflict()),
-        Value::Int(0) => Ok(false),
+        Value::Int(0) => condition.met(false),
+        Value::Nil if *condition != Condition::Any => Err(Error::conflict()),
         _ => Err(unexpected_reply()),
     }
 }

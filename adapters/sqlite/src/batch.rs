@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use larder_core::{Action, Applied, Change, Result, Version, Written};
+use larder_core::{Action, Applied, Change, Result, Version};
 use larder_kit::{Batch, Limits, is_bulk, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
 use crate::{
     sql::{MAX_ROWS, Row, Sql, names},
-    table::{SqliteStorage, held},
+    table::SqliteStorage,
 };
 
 /// How much one transaction changes at most.
@@ -93,11 +93,7 @@ async fn run(sql: &Sql, changes: &[Change], connection: &mut SqliteConnection) -
                 call.execute(&mut *connection).await?.rows_affected() > 0
             }
         };
-        results.push(held(changed, condition).map(|changed| match action {
-            Action::Put(..) => Applied::Put(Written::at(version)),
-            Action::Delete => Applied::Deleted(changed),
-            Action::Touch(_) => Applied::Touched(changed),
-        }));
+        results.push(change.applied(changed, Some(version)));
     }
     Ok(results)
 }

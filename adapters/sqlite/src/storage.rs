@@ -1,6 +1,6 @@
 //! The storage.
 
-use std::{fmt, slice, sync::Arc};
+use std::{slice, sync::Arc};
 
 use larder_core::{
     Action, Applied, Bytes, Change, DeleteOptions, EntryStream, ErrorKind, Expiry, Info, Key, ListOptions,
@@ -92,11 +92,5 @@ impl Storage for SqliteStorage {
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
         self.connections.close().await
-    }
-}
-
-impl fmt::Debug for SqliteStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStorage").field("info", &self.info).finish_non_exhaustive()
     }
 }

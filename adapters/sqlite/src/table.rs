@@ -82,13 +82,8 @@ impl SqliteStorage {
         condition: &Condition,
         version: Option<&Version>,
     ) -> Result<bool> {
-        held(self.execute(self.sql.change(key, action, condition, version)).await? > 0, condition)
+        condition.met(self.execute(self.sql.change(key, action, condition, version)).await? > 0)
     }
-}
-
-/// Whether the row was changed; a conflict if it was not, on a condition.
-pub(crate) fn held(changed: bool, condition: &Condition) -> Result<bool> {
-    if changed || *condition == Condition::Any { Ok(changed) } else { Err(Error::conflict()) }
 }
 
 /// The record of a row that begins with the value, the version and the time left.

@@ -584,7 +584,7 @@ impl From<&Self> for Store {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("storage", &self.shared.storage)
+            .field("adapter", &self.shared.info.name)
             .field("namespaced", &!self.shared.namespace.is_empty())
             .field("open", &self.is_open())
             .finish()

@@ -49,7 +49,7 @@ impl Batch {
             (Some(only), true) => vec![only.write_to(storage).await],
             (Some(last), false) => {
                 let changes: Vec<Change> = puts.into_iter().chain([last]).map(Change::from).collect();
-                storage.apply(changes).await.into_iter().map(written).collect()
+                storage.apply(changes).await.into_iter().map(|result| result.map(Applied::written)).collect()
             }
         };
         for (callers, result) in callers.into_iter().zip(results) {
@@ -60,13 +60,6 @@ impl Batch {
             let _ = waiting.send(());
         }
     }
-}
-
-fn written(result: Result<Applied>) -> Result<Written> {
-    result.map(|applied| match applied {
-        Applied::Put(written) => written,
-        Applied::Deleted(_) | Applied::Touched(_) => Written::default(),
-    })
 }
 
 /// Sorts by key and keeps the last write of each.

@@ -441,7 +441,7 @@ impl<S: Storage> Drop for GroupCommit<S> {
 impl<S: Storage> fmt::Debug for GroupCommit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GroupCommit")
-            .field("storage", &self.shared.storage)
+            .field("adapter", &self.shared.storage.info().name)
             .field("max_batches", &self.shared.lanes.len())
             .field("max_batch", &self.shared.max_batch)
             .field("max_batch_bytes", &self.shared.max_batch_bytes)

@@ -1,7 +1,7 @@
 //! `larder rm`.
 
 use futures_util::StreamExt;
-use larder::{Applied, Change, Key, Store};
+use larder::{Change, Key, Store};
 use serde_json::json;
 
 use super::{
@@ -70,7 +70,7 @@ async fn each(store: &Store, keys: &[Key], deleted: &mut u64, problems: &mut Pro
     let changes = keys.iter().cloned().map(Change::delete).collect();
     for (key, done) in keys.iter().zip(store.apply(changes).await) {
         match done {
-            Ok(applied) => *deleted += u64::from(applied == Applied::Deleted(true)),
+            Ok(applied) => *deleted += u64::from(applied.existed()),
             Err(error) if error.concerns_one_entry() => {
                 problems.show(format_args!("not deleted: {key}: {error}"));
             }

@@ -1,7 +1,6 @@
 //! An adapter for a store in this process: redb, whose calls block and whose file has one opener.
 
 use std::{
-    fmt,
     ops::Bound,
     path::PathBuf,
     sync::{Arc, RwLock},
@@ -30,8 +29,7 @@ const ENTRIES: TableDefinition<'_, &str, Row> = TableDefinition::new("larder");
 const PAGE: usize = 256;
 
 /// Entries in a redb file.
-#[derive(Debug)]
-pub struct Redb {
+pub(crate) struct Redb {
     file: Arc<File>,
     sweeper: Sweeper,
 }
@@ -167,9 +165,7 @@ fn get(table: &impl ReadableTable<&'static str, Row>, key: &Key) -> Result<Optio
 fn apply(table: &mut Table<'_, &'static str, Row>, change: &Change) -> Result<Applied> {
     let key = change.key.as_str();
     let current = get(table, &change.key)?;
-    if !change.condition.holds(current.as_ref().map(|current| &current.version)) {
-        return Err(Error::conflict());
-    }
+    change.condition.check(current.as_ref().map(|current| &current.version))?;
     match &change.action {
         Action::Put(value, expiry) => {
             let version = Version::unique();
@@ -232,20 +228,17 @@ impl Storage for Redb {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        match self.change(change).await? {
-            Applied::Put(written) => Ok(written),
-            _ => Ok(Written::default()),
-        }
+        Ok(self.change(change).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let change = Change::delete(key.clone()).on(options.condition.clone());
-        Ok(self.change(change).await? == Applied::Deleted(true))
+        Ok(self.change(change).await?.existed())
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(self.change(change).await? == Applied::Touched(true))
+        Ok(self.change(change).await?.existed())
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -350,10 +343,4 @@ fn failed(error: impl Into<redb::Error>) -> Error {
 
 fn poisoned() -> Error {
     Error::new(ErrorKind::Other, "an earlier call panicked; open the file again")
-}
-
-impl fmt::Debug for File {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").finish_non_exhaustive()
-    }
 }

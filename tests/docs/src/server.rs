@@ -27,8 +27,7 @@ const INFO: Info = Info::minimal(Config::ADAPTER)
 const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
 
 /// Entries in a table.
-#[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     pool: Pool,
     name: String,
     timeout: Duration,
@@ -191,13 +190,13 @@ impl Table {
             Action::Delete => {
                 let sql = format!("DELETE FROM {{t}} t WHERE {entry} RETURNING 1");
                 let rows = self.query(client, &sql, &[&key, &expected]).await?;
-                existed(&rows, &change.condition).map(Applied::Deleted)
+                change.applied(!rows.is_empty(), None)
             }
             Action::Touch(expiry) => {
                 let deadline = DEADLINE.replace("$N", "$3::double precision");
                 let sql = format!("UPDATE {{t}} t SET expires_at = {deadline} WHERE {entry} RETURNING 1");
                 let rows = self.query(client, &sql, &[&key, &expected, &millis(*expiry)]).await?;
-                existed(&rows, &change.condition).map(Applied::Touched)
+                change.applied(!rows.is_empty(), None)
             }
         }
     }
@@ -259,20 +258,17 @@ impl Storage for Table {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        match self.change_one(&change).await? {
-            Applied::Put(written) => Ok(written),
-            _ => Ok(Written::default()),
-        }
+        Ok(self.change_one(&change).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let change = Change::delete(key.clone()).on(options.condition.clone());
-        Ok(self.change_one(&change).await? == Applied::Deleted(true))
+        Ok(self.change_one(&change).await?.existed())
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(self.change_one(&change).await? == Applied::Touched(true))
+        Ok(self.change_one(&change).await?.existed())
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -378,15 +374,6 @@ fn record(row: &Row) -> Result<Record> {
 
 fn corrupt() -> Error {
     Error::new(ErrorKind::Corrupt, "the row was not written by Larder; delete it, or use another table")
-}
-
-/// Whether there was an entry, given the rows that were changed.
-fn existed(rows: &[Row], condition: &Condition) -> Result<bool> {
-    match condition {
-        Condition::Any => Ok(!rows.is_empty()),
-        _ if rows.is_empty() => Err(Error::conflict()),
-        _ => Ok(true),
-    }
 }
 
 fn token(version: &Version) -> i64 {

@@ -128,7 +128,7 @@ impl Handle {
     /// As [`apply_all`](Handle::apply_all).
     pub async fn delete_all(&self, keys: &[Key], what: &str) -> usize {
         let deleted = self.apply_all(keys.iter().cloned().map(Change::delete).collect(), what).await;
-        deleted.into_iter().filter(|applied| *applied == Applied::Deleted(true)).count()
+        deleted.into_iter().filter(Applied::existed).count()
     }
 
     /// Asserts that a read of `key` gives `value`.

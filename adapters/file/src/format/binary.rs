@@ -35,7 +35,6 @@ use crate::{
 };
 
 /// Larder's own layout, with values of any bytes.
-#[derive(Debug)]
 pub(crate) struct BinaryFormat;
 
 const MAGIC: &[u8; 6] = b"LARDER";

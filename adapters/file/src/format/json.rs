@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// Larder's own layout, with values of JSON that people can read and edit.
-#[derive(Debug)]
 pub(crate) struct JsonFormat;
 
 /// The text before the value, as Larder writes it. No JSON string contains it.

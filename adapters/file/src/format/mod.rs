@@ -5,7 +5,7 @@ pub(crate) mod json;
 pub(crate) mod json_text;
 pub(crate) mod name;
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use larder_core::{Bytes, Expiry, Info, Key, Record, Result, Version};
 
@@ -25,7 +25,7 @@ pub(crate) struct Encoded {
 }
 
 /// A format of the files in Larder's own layout.
-pub(crate) trait EntryFormat: fmt::Debug + Send + Sync {
+pub(crate) trait EntryFormat: Send + Sync {
     /// What a storage with this format does.
     fn info(&self) -> Info;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use larder_core::{
-    Action, Applied, Change, Entry, Error, Key, ListOptions, ReadOptions, Record, Result, Version, Written,
+    Action, Applied, Change, Entry, Key, ListOptions, ReadOptions, Record, Result, Version, Written,
 };
 
 use crate::format::Stored;
@@ -40,9 +40,7 @@ impl Map {
         let Change { key, action, condition, .. } = change;
         let current = self.slots.get(&key).filter(|slot| slot.is_alive(now)).map(|slot| &slot.version);
         let exists = current.is_some();
-        if !condition.holds(current) {
-            return Err(Error::conflict());
-        }
+        condition.check(current)?;
         match action {
             Action::Put(value, expiry) => {
                 let version = Version::unique();

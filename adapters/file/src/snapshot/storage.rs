@@ -1,6 +1,6 @@
 //! The storage on a snapshot.
 
-use std::{fmt, future, sync::Arc, time::Duration};
+use std::{future, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use larder_core::{
@@ -99,20 +99,17 @@ impl Storage for SnapshotStorage {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let put = Change::put(key.clone(), value, options.expiry);
-        match self.apply_one(put, &options.condition).await? {
-            Applied::Put(written) => Ok(written),
-            Applied::Deleted(_) | Applied::Touched(_) => Ok(Written::default()),
-        }
+        Ok(self.apply_one(put, &options.condition).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone());
-        Ok(self.apply_one(delete, &options.condition).await? == Applied::Deleted(true))
+        Ok(self.apply_one(delete, &options.condition).await?.existed())
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry);
-        Ok(self.apply_one(touch, &options.condition).await? == Applied::Touched(true))
+        Ok(self.apply_one(touch, &options.condition).await?.existed())
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -154,11 +151,5 @@ impl Storage for SnapshotStorage {
         self.file.close().await?;
         self.saver.stop();
         Ok(())
-    }
-}
-
-impl fmt::Debug for SnapshotStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnapshotStorage").field("path", &self.file.path).finish_non_exhaustive()
     }
 }

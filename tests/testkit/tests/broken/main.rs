@@ -77,8 +77,9 @@ async fn a_twist_that_changes_nothing_breaks_no_law() {
 }
 
 /// The laws that `Store` keeps, whatever the adapter does.
-const KEPT_BY_STORE: [&str; 5] = [
+const KEPT_BY_STORE: [&str; 6] = [
     "after_close_every_call_is_refused",
+    "debug_prints_no_key_and_no_value",
     "value_beyond_the_limit_is_refused",
     "without_expiry_a_time_to_live_is_unsupported",
     "without_listing_it_is_unsupported",

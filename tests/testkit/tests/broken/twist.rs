@@ -1,9 +1,6 @@
 //! Storages that are wrong in one way: a memory store and a twist.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use larder_core::{
     Applied, Bytes, Change, DeleteOptions, EntryStream, Error, Expiry, Info, Key, ListOptions, Location,
@@ -21,11 +18,6 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
 
     fn info(&self, inner: &Store) -> Info {
         *inner.info()
-    }
-
-    /// How the storage prints itself.
-    fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Broken")
     }
 
     /// The line that its handle's changes go over, for a storage that claims to be fenced.
@@ -101,12 +93,6 @@ pub(crate) trait Twist: Send + Sync + Sized + 'static {
 pub(crate) struct Broken<T> {
     inner: Store,
     twist: Arc<T>,
-}
-
-impl<T: Twist> fmt::Debug for Broken<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.twist.print(f)
-    }
 }
 
 #[async_trait]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -256,21 +255,6 @@ impl Twist for ClaimsPersistence {
     }
 }
 
-#[derive(Default)]
-struct PrintsValues(Mutex<Vec<(Key, Bytes)>>);
-
-#[async_trait]
-impl Twist for PrintsValues {
-    fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.lock().unwrap())
-    }
-
-    async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.0.lock().unwrap().push((key.clone(), value.clone()));
-        inner.write_with(key, value, options).await
-    }
-}
-
 struct ErrorsQuoteTheKey;
 
 #[async_trait]
@@ -411,7 +395,6 @@ pub(crate) fn faults() -> Vec<Fault> {
             || ClaimsPersistence,
             &["reopening_finds_what_was_written", "closing_one_handle_keeps_what_was_written"],
         ),
-        fault("prints what it holds", PrintsValues::default, &["debug_prints_no_key_and_no_value"]),
         fault(
             "quotes the key in the source of an error",
             || ErrorsQuoteTheKey,
