@@ -110,3 +110,18 @@ fn configuration_file_in_the_document_is_one() {
     let error = toml::from_str::<Settings>(&misspelt).err().unwrap().to_string();
     assert!(error.contains("did you mean `pool_size`?"), "{error}");
 }
+
+#[test]
+fn no_configuration_prints_a_password() {
+    let redis = r#"{"url": "redis://db/0", "user": "bot", "password": "hunter2"}"#;
+    let redis: larder::redis::Config = serde_json::from_str(redis).unwrap();
+    let shown = [
+        format!("{redis:?}"),
+        format!("{:?}", larder::redis::Config::from_url("redis://bot:hunter2@db/0").unwrap()),
+        format!("{:?}", larder::postgres::Config::from_url("postgres://bot:hunter2@db/app").unwrap()),
+        format!("{:?}", larder::mongodb::Config::from_url("mongodb://bot:hunter2@db/app").unwrap()),
+    ];
+    for shown in shown {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
