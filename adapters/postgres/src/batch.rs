@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use larder_core::{Action, Applied, Change, Error, ErrorKind, Outcome, Result, Written};
 use larder_kit::{Batch, Limits, is_bulk, side_by_side};
 
-use crate::rows::{Put, Rows};
+use crate::{model::Model, table::TableStorage};
 
 /// The most that goes into one statement.
 const LIMITS: Limits = Limits { entries: 1_000, bytes: 8 << 20 };
@@ -16,10 +16,10 @@ const CONCURRENT: usize = 4;
 type Part<'a> = &'a [(usize, &'a Change)];
 
 /// Applies `changes`.
-pub(crate) async fn apply(storage: &impl Rows, changes: Vec<Change>) -> Vec<Result<Applied>> {
+pub(crate) async fn apply(storage: &TableStorage<impl Model>, changes: Vec<Change>) -> Vec<Result<Applied>> {
     // The others are checked as they are written.
     let check = |change: &Change| match &change.action {
-        Action::Put(value, _) if is_bulk(change) => storage.check(value),
+        Action::Put(value, _) if is_bulk(change) => storage.model.check(value),
         _ => Ok(()),
     };
     let mut batch = Batch::checked(changes, LIMITS, check);
@@ -32,7 +32,7 @@ pub(crate) async fn apply(storage: &impl Rows, changes: Vec<Change>) -> Vec<Resu
 
 /// Unconditional puts go in one statement, unconditional deletions in another one, and each other change in
 /// one of its own. If the server refuses the contents of a part, its halves go one after the other.
-async fn send_round(storage: &impl Rows, changes: &[Change]) -> Vec<Result<Applied>> {
+async fn send_round(storage: &TableStorage<impl Model>, changes: &[Change]) -> Vec<Result<Applied>> {
     let call = |change: &Change| match change.action {
         _ if !is_bulk(change) => 2,
         Action::Delete => 1,
@@ -75,7 +75,7 @@ fn blames_an_entry(error: &Error) -> bool {
         && matches!(error.kind(), InvalidValue | TooLarge | InvalidKey | Other)
 }
 
-async fn send(storage: &impl Rows, part: Part<'_>) -> Result<Vec<Result<Applied>>> {
+async fn send(storage: &TableStorage<impl Model>, part: Part<'_>) -> Result<Vec<Result<Applied>>> {
     let (_, first) = part[0];
     if !is_bulk(first) {
         let calls = part.iter().map(|(_, change)| Change::clone(change).apply_to(storage));
@@ -83,7 +83,7 @@ async fn send(storage: &impl Rows, part: Part<'_>) -> Result<Vec<Result<Applied>
     }
     if first.action == Action::Delete {
         let keys: Vec<&str> = part.iter().map(|(_, change)| change.key.as_str()).collect();
-        let rows = storage.driver().change(storage.delete_many(), &[&keys]).await?;
+        let rows = storage.driver().change(&storage.sql.delete_many, &[&keys]).await?;
         let deleted: HashSet<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
         return Ok(keys.into_iter().map(|key| Ok(Applied::Deleted(deleted.contains(key)))).collect());
     }
@@ -91,6 +91,6 @@ async fn send(storage: &impl Rows, part: Part<'_>) -> Result<Vec<Result<Applied>
         Action::Put(value, expiry) => Some((&change.key, value, *expiry)),
         _ => None,
     });
-    let versions = storage.put_many(&puts.collect::<Vec<Put<'_>>>()).await?;
+    let versions = storage.put_many(&puts.collect::<Vec<_>>()).await?;
     Ok(versions.into_iter().map(|version| Ok(Applied::Put(Written::at(version)))).collect())
 }

@@ -10,9 +10,11 @@ use crate::{
     config::{Config, ValueFormat},
     driver::Driver,
     error::from_pool,
-    grammy::{self, GrammyStorage},
+    grammy::{self, Grammy, GrammyStorage},
+    larder::Larder,
     schema::{Schema, Shape},
-    table::PostgresStorage,
+    sql::Sql,
+    table::TableStorage,
     tls,
 };
 
@@ -73,13 +75,14 @@ impl Config {
             schema.set_up(&driver).await.map_err(|error| error.with_operation(Operation::Setup))?;
         }
         let table = schema.table.quoted();
-        Ok(match self.layout {
-            Layout::Grammy => self.store(Arc::new(GrammyStorage::new(driver, table))),
-            _ => {
-                let sweep = if self.existing { Interval::OFF } else { self.sweep };
-                self.store(PostgresStorage::new(driver, table, self.values.unwrap_or_default(), sweep))
-            }
-        })
+        if self.layout == Layout::Grammy {
+            let sql = grammy::sql(&table);
+            return Ok(self.store(GrammyStorage::new(driver, table, sql, Grammy, Interval::OFF)));
+        }
+        let values = self.values.unwrap_or_default();
+        let sql = Sql::new(&table, values);
+        let sweep = if self.existing { Interval::OFF } else { self.sweep };
+        Ok(self.store(TableStorage::new(driver, table, sql, Larder(values), sweep)))
     }
 
     fn store<S: Storage>(&self, storage: Arc<S>) -> Store {

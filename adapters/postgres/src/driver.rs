@@ -6,7 +6,7 @@ use std::{
 };
 
 use deadpool_postgres::Pool;
-use larder_core::{Condition, Error, ErrorKind, Info, Location, Result};
+use larder_core::{Error, ErrorKind, Info, Location, Result};
 use larder_kit::Configure;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Row, types::Type};
@@ -111,16 +111,6 @@ impl Driver {
     /// Runs a statement that changes rows; returns those that it has.
     pub(crate) async fn change(&self, query: &Query, params: Params<'_>) -> Result<Vec<Row>> {
         self.run(true, query, params).await
-    }
-
-    /// Runs a statement that changes one row, and returns it, if the condition holds; returns whether it has.
-    pub(crate) async fn change_entry(
-        &self,
-        query: &Query,
-        condition: &Condition,
-        params: Params<'_>,
-    ) -> Result<bool> {
-        condition.met(!self.change(query, params).await?.is_empty())
     }
 
     /// Runs several statements, without parameters, as one transaction in one message. The inner error

@@ -8,15 +8,17 @@ use larder_kit::{Pager, stored_key};
 use tokio_postgres::Row;
 
 use crate::{
-    rows::{Range, Rows, corrupt},
+    model::{Model, corrupt},
     sql::{DELETE_CHUNK, PAGE},
+    table::TableStorage,
     value::Stored,
 };
 
 /// A listing under way.
-pub(crate) struct Walk<S> {
-    storage: Arc<S>,
-    prefix: String,
+pub(crate) struct Walk<M> {
+    storage: Arc<TableStorage<M>>,
+    /// The bound of the keys, if there is one.
+    bound: Option<String>,
     values: bool,
     /// How many rows to ask for at once.
     rows: usize,
@@ -25,31 +27,31 @@ pub(crate) struct Walk<S> {
     next: Option<(String, bool)>,
 }
 
-impl<S: Rows> Walk<S> {
-    pub(crate) fn new(storage: Arc<S>, options: ListOptions) -> Self {
-        let from = storage.range(&options.prefix).from;
+impl<M: Model> Walk<M> {
+    pub(crate) fn new(storage: Arc<TableStorage<M>>, options: ListOptions) -> Self {
+        let (from, bound) = M::range(&options.prefix);
         let next = match &options.start_after {
             Some(key) if key.as_str() >= &*from => (key.to_string(), true),
             _ => (from, false),
         };
         let rows = options.page(PAGE);
-        Self { storage, prefix: options.prefix, values: options.values, rows, next: Some(next) }
+        Self { storage, bound, values: options.values, rows, next: Some(next) }
     }
 }
 
-impl<S: Rows> Pager for Walk<S> {
+impl<M: Model> Pager for Walk<M> {
     async fn next_page(&mut self) -> Result<Option<Vec<Result<Entry>>>> {
         let Some((from, after)) = self.next.take() else { return Ok(None) };
-        let Range { pages, bound, .. } = self.storage.range(&self.prefix);
+        let pages = self.storage.sql.pages(&self.bound);
         let page = if self.values { &pages.entries } else { &pages.keys };
         let most = self.rows as i64;
-        let rows = self.storage.driver().query(page, &[&from, &after, &most, &bound]).await?;
+        let rows = self.storage.driver().query(page, &[&from, &after, &most, &self.bound]).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         let entry = |row: &Row| {
             // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
             let Stored(key) = row.try_get(0).map_err(corrupt)?;
             let key = stored_key(key)?;
-            Ok(if self.values { Entry::new(key, S::record(row, true)?) } else { Entry::key(key) })
+            Ok(if self.values { Entry::new(key, M::record(row, true)?) } else { Entry::key(key) })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
         match last.try_get(0) {
@@ -68,8 +70,9 @@ impl<S: Rows> Pager for Walk<S> {
 }
 
 /// Deletes the entries whose keys begin with `prefix`; returns how many.
-pub(crate) async fn clear(storage: &impl Rows, prefix: &str) -> Result<u64> {
-    let Range { pages, mut from, bound } = storage.range(prefix);
+pub(crate) async fn clear<M: Model>(storage: &TableStorage<M>, prefix: &str) -> Result<u64> {
+    let (mut from, bound) = M::range(prefix);
+    let pages = storage.sql.pages(&bound);
     let (mut after, mut cleared) = (false, 0);
     loop {
         let rows = storage.driver().change(&pages.clear, &[&from, &after, &DELETE_CHUNK, &bound]).await?;

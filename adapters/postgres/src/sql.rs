@@ -61,6 +61,11 @@ const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
      greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
 
 impl Sql {
+    /// The statements for a range of keys with this bound.
+    pub(crate) const fn pages(&self, bound: &Option<String>) -> &Pages {
+        if bound.is_some() { &self.bounded } else { &self.unbounded }
+    }
+
     /// The statements for the table with this name, as SQL.
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let (_, value, values) = format.column();

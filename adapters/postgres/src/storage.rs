@@ -4,37 +4,35 @@ use std::sync::Arc;
 
 use larder_core::{
     Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
-    Purge, ReadOptions, Record, Result, Storage, TouchOptions, Values, Version, Versions, WriteOptions,
-    Written, async_trait,
+    ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{pages, read_chunks};
 
 use crate::{
     batch,
-    config::ValueFormat,
     listing::{Walk, clear},
-    rows::{Rows, corrupt},
-    sql::{DELETE_CHUNK, MAX_KEYS, MAX_VALUE},
-    table::PostgresStorage,
+    model::{Model, corrupt},
+    sql::{DELETE_CHUNK, MAX_KEYS},
+    table::TableStorage,
 };
 
 #[async_trait]
-impl Storage for PostgresStorage {
+impl<M: Model> Storage for TableStorage<M> {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let queries = (&self.sql.read, &self.sql.read_and_touch);
         let rows = self.find(queries, &key.as_str(), options).await?;
-        rows.first().map(|row| Self::record(row, options.value)).transpose()
+        rows.first().map(|row| M::record(row, options.value)).transpose()
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.check(&value)?;
+        self.model.check(&value)?;
         let WriteOptions { expiry, condition, .. } = options;
         let query = match condition {
             Condition::Any => &self.sql.upsert,
             Condition::Absent => &self.sql.insert,
             _ => &self.sql.update,
         };
-        let version = Version::unique();
+        let version = M::version(&value);
         self.change(query, key, Some((&value, &version)), *expiry, condition).await?;
         Ok(Written::at(version))
     }
@@ -44,16 +42,7 @@ impl Storage for PostgresStorage {
     }
 
     fn info(&self) -> Info {
-        let info = self.driver.info().with_ordered_listing().with_expiry();
-        let info = info.with_versions(Versions::Unique).with_purge(Purge::Sweep);
-        match self.values {
-            ValueFormat::Bytes => info.with_values(Values::Bytes).with_max_value(MAX_VALUE),
-            // Postgres stops at 256 MiB for a parsed `jsonb` array or object.
-            ValueFormat::Jsonb => info.with_values(Values::Json).with_max_value(250_000_000),
-            ValueFormat::Json | ValueFormat::Text => {
-                info.with_values(Values::JsonText).with_max_value(MAX_VALUE)
-            }
-        }
+        self.info
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
@@ -61,12 +50,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
-        let queries = (&self.sql.read_many, &self.sql.read_and_touch_many);
-        let read = async |keys: &[Key]| {
-            let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
-            Self::records(&self.find(queries, &names, options).await?, options.value)
-        };
-        read_chunks(keys, MAX_KEYS, 1, read).await
+        read_chunks(keys, MAX_KEYS, 1, |chunk| self.read_together(chunk, options)).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {

@@ -1,38 +1,48 @@
-//! Larder's own table.
+//! The table: runs the statements.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use larder_core::{Bytes, Condition, Expiry, Key, ReadOptions, Record, Result, Storage, Version};
-use larder_kit::{Configure, Interval, Sweeper, check_json, prefix_end};
+use larder_core::{
+    Bytes, Condition, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage as _, Version, Versions,
+};
+use larder_kit::{Configure, Interval, Sweeper};
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    config::{Config, ValueFormat},
+    config::Config,
     driver::Driver,
+    model::{Model, corrupt},
     pool::Params,
-    rows::{Put, Range, Rows, corrupt, expected},
     sql::{Query, Sql},
-    value::{Stored, Value},
+    value::{Expected, Value},
 };
 
 /// Entries in a table of a PostgreSQL database.
-pub(crate) struct PostgresStorage {
+pub(crate) struct TableStorage<M> {
     pub(crate) driver: Driver,
     /// The name of the table, as SQL.
     pub(crate) table: String,
     pub(crate) sql: Sql,
-    pub(crate) values: ValueFormat,
+    pub(crate) model: M,
+    pub(crate) info: Info,
     pub(crate) sweeper: Sweeper,
 }
 
-impl PostgresStorage {
+impl<M: Model> TableStorage<M> {
     /// The storage in the table with this name.
-    pub(crate) fn new(driver: Driver, table: String, values: ValueFormat, sweep: Interval) -> Arc<Self> {
+    pub(crate) fn new(driver: Driver, table: String, sql: Sql, model: M, sweep: Interval) -> Arc<Self> {
+        let info = model.info(driver.info());
         let purge = |storage: Arc<Self>| async move { storage.purge_expired().await };
         Arc::new_cyclic(|storage| {
             let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), sweep, purge);
-            Self { driver, sql: Sql::new(&table, values), values, table, sweeper }
+            Self { driver, table, sql, model, info, sweeper }
         })
+    }
+
+    pub(crate) fn driver(&self) -> &Driver {
+        // The runtime that it ran on may have gone.
+        self.sweeper.ensure_running();
+        &self.driver
     }
 
     /// Runs the first statement, or the second one to touch as well; returns the rows that it finds.
@@ -58,11 +68,46 @@ impl PostgresStorage {
         expiry: Expiry,
         condition: &Condition,
     ) -> Result<bool> {
-        let (value, version) =
-            (put.map(|(value, _)| Value(value)), put.and_then(|(_, version)| token(version)));
-        let expected = expected(condition, token)?;
-        let params: Params<'_> = &[&key.as_str(), &value, &version, &millis(expiry), &expected];
-        self.driver().change_entry(query, condition, params).await
+        let value = put.map(|(value, _)| Value(value));
+        let token = put.and_then(|(_, version)| token(version));
+        let expected = self.expected(condition)?.map(Expected);
+        let params: Params<'_> = &[&key.as_str(), &value, &token, &millis(expiry), &expected];
+        condition.met(!self.driver().change(query, params).await?.is_empty())
+    }
+
+    /// The version that an entry must have, if it may not have any.
+    fn expected<'a>(&self, condition: &'a Condition) -> Result<Option<&'a Version>> {
+        let Condition::At(version) = condition else { return Ok(None) };
+        let is_token = version.as_token().is_some();
+        // No entry of this table has the version of another storage.
+        if is_token == (self.info.versions == Versions::Unique) {
+            Ok(Some(version))
+        } else {
+            Err(Error::conflict())
+        }
+    }
+
+    /// Writes entries, with one statement; returns their versions.
+    pub(crate) async fn put_many(&self, puts: &[(&Key, &Bytes, Expiry)]) -> Result<Vec<Version>> {
+        let versions: Vec<Version> = puts.iter().map(|(_, value, _)| M::version(value)).collect();
+        let rows = puts.iter().zip(&versions).map(|((key, value, expiry), version)| {
+            (key.as_str(), Value(value), token(version), millis(*expiry))
+        });
+        let (keys, values, tokens, ttls): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
+        self.driver().change(&self.sql.upsert_many, &[&keys, &values, &tokens, &ttls]).await?;
+        Ok(versions)
+    }
+
+    /// Reads the records that are there, each under its key.
+    pub(crate) async fn read_together(
+        &self,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Result<HashMap<String, Result<Record>>> {
+        let names: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        let rows = self.find((&self.sql.read_many, &self.sql.read_and_touch_many), &names, options).await?;
+        let key = |row: &Row| row.try_get(0).map_err(corrupt);
+        rows.iter().map(|row| Ok((key(row)?, M::record(row, options.value)))).collect()
     }
 }
 
@@ -74,47 +119,4 @@ fn millis(expiry: Expiry) -> Option<i64> {
 /// A version as the column `version` holds it.
 fn token(version: &Version) -> Option<i64> {
     version.as_token().map(u64::cast_signed)
-}
-
-impl Rows for PostgresStorage {
-    fn driver(&self) -> &Driver {
-        // The runtime that it ran on may have gone.
-        self.sweeper.ensure_running();
-        &self.driver
-    }
-
-    fn range(&self, prefix: &str) -> Range<'_> {
-        let bound = prefix_end(prefix);
-        let pages = if bound.is_some() { &self.sql.bounded } else { &self.sql.unbounded };
-        Range { pages, from: prefix.to_owned(), bound }
-    }
-
-    fn record(row: &Row, with_value: bool) -> Result<Record> {
-        let left: Option<i64> = row.try_get(3).map_err(corrupt)?;
-        let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.cast_unsigned()));
-        if !with_value {
-            return Ok(Record::new(Bytes::new()).expires(expiry));
-        }
-        let Stored(value) = row.try_get(1).map_err(corrupt)?;
-        let token: i64 = row.try_get(2).map_err(corrupt)?;
-        Ok(Record::at(value, Version::from_token(token.cast_unsigned())).expires(expiry))
-    }
-
-    fn check(&self, value: &[u8]) -> Result<()> {
-        if self.values == ValueFormat::Bytes { Ok(()) } else { check_json(value) }
-    }
-
-    async fn put_many(&self, puts: &[Put<'_>]) -> Result<Vec<Version>> {
-        let versions: Vec<Version> = puts.iter().map(|_| Version::unique()).collect();
-        let rows = puts.iter().zip(&versions).map(|((key, value, expiry), version)| {
-            (key.as_str(), Value(value), token(version), millis(*expiry))
-        });
-        let (keys, values, tokens, ttls): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
-        self.driver().change(&self.sql.upsert_many, &[&keys, &values, &tokens, &ttls]).await?;
-        Ok(versions)
-    }
-
-    fn delete_many(&self) -> &Query {
-        &self.sql.delete_many
-    }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use larder_core::Version;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// `jsonb` travels with its version in front.
@@ -33,7 +34,26 @@ impl ToSql for Value<'_> {
     to_sql_checked!();
 }
 
-/// The bytes of such a column.
+/// The version that an entry must have: a number, or the content of a column of type `text`.
+#[derive(Debug)]
+pub(crate) struct Expected<'a>(pub(crate) &'a Version);
+
+impl ToSql for Expected<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        match self.0.as_content() {
+            Some(content) => Value(content).to_sql(ty, out),
+            None => self.0.as_token().map(u64::cast_signed).to_sql(ty, out),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::INT8 | Type::TEXT)
+    }
+
+    to_sql_checked!();
+}
+
+/// The bytes of a column of such a type.
 pub(crate) struct Stored(pub(crate) Bytes);
 
 impl<'a> FromSql<'a> for Stored {
