@@ -109,8 +109,7 @@ impl Entries for Directory {
         }
     }
 
-    /// Does not sync: an entry that comes back
-    /// after a power cut is still expired.
+    /// Does not sync: an entry that comes back after a power cut is still expired.
     fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
         let is_expired = |found: &Found| matches!(self.is_alive(&found.at), Ok(false));
         let files = self.files(shard, "")?.into_iter().flatten();

@@ -22,6 +22,7 @@ use crate::{
 
 /// How many keys `clear` deletes at once.
 const CLEARED: usize = 500;
+
 /// Entries as documents of a collection.
 pub(crate) struct DocumentStorage<M> {
     pub(crate) driver: Arc<Driver>,

@@ -199,11 +199,8 @@ impl Config {
         if !matches!(url.scheme(), "postgres" | "postgresql") || !url.rest().starts_with("//") {
             return Err(invalid("a PostgreSQL URL looks like postgres://user:password@host:5432/database"));
         }
-        let mut names: Vec<&str> = url.remaining().collect();
-        names.sort_unstable();
-        if let Some([name, _]) = names.array_windows().find(|[name, next]| name == next) {
-            return Err(invalid(format!("the option `{name}` is given more than once")));
-        }
+        // None of them twice, as with Larder's own.
+        DRIVER_OPTIONS.iter().try_for_each(|name| url.clone().take(name).map(drop))?;
         let driver = url.driver_url(|name| DRIVER_OPTIONS.contains(&name));
         let own = Self::OPTIONS.iter().map(|option| option.name);
         url.finish(own.chain(DRIVER_OPTIONS.iter().copied()))?;
