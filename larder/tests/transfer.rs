@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -166,13 +165,9 @@ async fn delete_removes_only_what_the_source_does_not_have() {
 struct Listed {
     inner: Arc<MemoryStorage>,
     info: Info,
+    /// Whether it tells where its entries are.
+    tells: bool,
     list: fn(&Arc<MemoryStorage>, ListOptions) -> EntryStream,
-}
-
-impl fmt::Debug for Listed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listed").finish_non_exhaustive()
-    }
 }
 
 #[async_trait]
@@ -190,7 +185,7 @@ impl Storage for Listed {
     }
 
     async fn location(&self) -> Result<Option<Location>> {
-        self.inner.location().await
+        if self.tells { self.inner.location().await } else { Ok(None) }
     }
 
     fn info(&self) -> Info {
@@ -208,7 +203,7 @@ fn repeating(inner: MemoryStorage) -> Store {
     let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
         Arc::clone(inner).list(options.clone()).chain(Arc::clone(inner).list(options)).boxed()
     };
-    Store::from(Listed { inner: Arc::new(inner), info, list })
+    Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
 }
 
 /// Listings meet an entry that no key can name, and one that is damaged.
@@ -223,7 +218,7 @@ fn littered(inner: MemoryStorage) -> Store {
         let litter = litter.iter().map(|kind| Err(Error::new(*kind, "litter")));
         stream::iter(litter).chain(Arc::clone(inner).list(options)).boxed()
     };
-    Store::from(Listed { inner: Arc::new(inner), info, list })
+    Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
 }
 
 #[tokio::test]
@@ -305,36 +300,16 @@ async fn copy_of_a_store_to_itself_is_refused() {
     }
 }
 
-/// A store that does not tell where its entries are.
-#[derive(Debug)]
-struct Silent(MemoryStorage);
-
-#[async_trait]
-impl Storage for Silent {
-    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.0.read(key, options).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.0.write(key, value, options).await
-    }
-
-    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.0.delete(key, options).await
-    }
-
-    fn info(&self) -> Info {
-        Info::minimal("memory").with_listing()
-    }
-
-    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
-        Arc::new(self.0.clone()).list(options)
-    }
+/// A store that does not tell where its entries are, and has no expiry.
+fn silent(inner: MemoryStorage) -> Store {
+    let info = Info::minimal("memory").with_listing();
+    let list = |inner: &Arc<MemoryStorage>, options: ListOptions| Arc::clone(inner).list(options);
+    Store::from(Listed { inner: Arc::new(inner), info, tells: false, list })
 }
 
 #[tokio::test]
 async fn nothing_is_deleted_where_the_stores_do_not_tell_whether_they_are_the_same() {
-    let (from, to) = (filled(3).await, Store::from(Silent(MemoryStorage::new())));
+    let (from, to) = (filled(3).await, silent(MemoryStorage::new()));
     to.write("extra", "x").await.unwrap();
     let error = copy(&from, &to, &CopyOptions::default().delete(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -442,36 +417,18 @@ async fn a_source_with_no_listing_is_an_error() {
 }
 
 /// A source whose listing breaks off, as that of a damaged database does.
-#[derive(Debug)]
-struct BreaksOff(MemoryStorage);
-
-#[async_trait]
-impl Storage for BreaksOff {
-    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.0.read(key, options).await
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        self.0.write(key, value, options).await
-    }
-
-    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.0.delete(key, options).await
-    }
-
-    fn info(&self) -> Info {
-        Info::minimal("breaks off").with_listing()
-    }
-
-    fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
+fn breaking_off(inner: MemoryStorage) -> Store {
+    let info = Info::minimal("breaks off").with_listing();
+    let list = |inner: &Arc<MemoryStorage>, options: ListOptions| {
         let broken = Err(Error::new(ErrorKind::Other, "the rest cannot be read"));
-        Arc::new(self.0.clone()).list(options).take(3).chain(stream::once(async { broken })).boxed()
-    }
+        Arc::clone(inner).list(options).take(3).chain(stream::once(async { broken })).boxed()
+    };
+    Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
 }
 
 #[tokio::test]
 async fn a_listing_that_breaks_off_is_an_error_and_not_a_short_copy() {
-    let (from, to) = (Store::from(BreaksOff(entries(10).await)), empty());
+    let (from, to) = (breaking_off(entries(10).await), empty());
     let error = copy(&from, &to, &CopyOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other);
     let error = transfer::verify(&from, &to, &VerifyOptions::default(), |_| {}).await.unwrap_err();

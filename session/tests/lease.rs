@@ -201,12 +201,6 @@ impl Remote {
     }
 }
 
-impl std::fmt::Debug for Remote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remote")
-    }
-}
-
 fn unavailable() -> Error {
     Error::new(ErrorKind::Unavailable, "the line is dead")
 }

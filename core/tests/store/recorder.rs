@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -108,12 +107,6 @@ impl Recorder {
     }
 }
 
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").finish_non_exhaustive()
-    }
-}
-
 #[async_trait]
 impl Storage for Recorder {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
@@ -198,7 +191,6 @@ impl Storage for Recorder {
 }
 
 /// The three methods of a recorder, with the trait's defaults for the others.
-#[derive(Debug)]
 pub(crate) struct Minimal(pub(crate) Arc<Recorder>);
 
 #[async_trait]

@@ -232,12 +232,6 @@ fn fail(next: &Mutex<VecDeque<ErrorKind>>) -> Result<()> {
     next.lock().pop_front().map_or(Ok(()), |kind| Err(Error::new(kind, "as the test wants it")))
 }
 
-impl fmt::Debug for Counting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counting").finish_non_exhaustive()
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Storage for Counting {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Arc, Mutex},
 };
 
@@ -49,12 +48,6 @@ fn at(value: &Bytes) -> Version {
 
 fn record(value: &Bytes) -> Record {
     Record::at(value.clone(), at(value)).expires(Expiry::Never)
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Content").finish_non_exhaustive()
-    }
 }
 
 #[async_trait]

@@ -1,6 +1,6 @@
 //! Three methods and nothing more.
 
-use std::{collections::HashMap, fmt, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex};
 
 use larder_core::{
     Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
@@ -9,12 +9,6 @@ use larder_core::{
 /// The example of the trait's documentation.
 #[derive(Default)]
 pub(crate) struct Shelf(Mutex<HashMap<Key, Bytes>>);
-
-impl fmt::Debug for Shelf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelf").finish_non_exhaustive()
-    }
-}
 
 #[async_trait]
 impl Storage for Shelf {
