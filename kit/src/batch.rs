@@ -1,12 +1,15 @@
 //! Batches: which changes go together, and what became of each.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map},
+    mem,
     sync::OnceLock,
 };
 
 use futures_util::future::join_all;
-use larder_core::{Action, Applied, Change, Condition, Error, ErrorKind, Key, Record, Result};
+use larder_core::{
+    Action, Applied, Change, Condition, Error, ErrorKind, Key, Outcome, Record, Result, Version, Written,
+};
 use tokio::sync::Semaphore;
 
 /// How much one call to the store may carry.
@@ -21,7 +24,8 @@ pub struct Limits {
 /// A batch of changes on its way to the store.
 ///
 /// It is sent in rounds, each within the [`Limits`] and with at most one change of a key. Changes of one
-/// key keep their order: the second is sent once the first is done, so the last one wins. If the store
+/// key keep their order: the second is sent once the first is done. Of puts without a condition that follow each
+/// other only the last is sent; the others succeed with it, as if each had been replaced at once. If the store
 /// [is gone](Error::is_gone), the changes that were not sent fail with the same error, marked as
 /// [not applied](Error::not_applied).
 ///
@@ -59,11 +63,23 @@ pub fn is_bulk(change: &Change) -> bool {
     change.condition == Condition::Any && !matches!(change.action, Action::Touch(_))
 }
 
+fn is_plain_put(change: &Change) -> bool {
+    is_bulk(change) && matches!(change.action, Action::Put(..))
+}
+
+/// The result of a put that another one replaced before anything could read it: its version is out of date.
+fn replaced(by: &Applied) -> Written {
+    let versioned = matches!(by, Applied::Put(Written { version: Some(_), .. }));
+    if versioned { Written::at(Version::unique()) } else { Written::default() }
+}
+
 /// What to send with one call.
 #[derive(Debug)]
 pub struct Round {
     changes: Vec<Change>,
     places: Vec<usize>,
+    /// The changes that those replace, in their order: the place in this round, that in the batch, the change.
+    replaced: Vec<(usize, usize, Change)>,
 }
 
 impl Round {
@@ -91,9 +107,10 @@ impl Batch {
 
     /// The changes to send next; `None` once all have been.
     pub fn next_round(&mut self) -> Option<Round> {
-        let mut round = Round { changes: Vec::new(), places: Vec::new() };
+        let mut round = Round { changes: Vec::new(), places: Vec::new(), replaced: Vec::new() };
         let mut bytes = 0;
-        let mut keys: HashSet<Key> = HashSet::new();
+        // The places in this round; `None` for keys of which a change has to wait for the next one.
+        let mut keys: HashMap<Key, Option<usize>> = HashMap::new();
         let mut later = Vec::new();
         loop {
             let fits = |(_, change): &mut (usize, Change)| {
@@ -104,12 +121,25 @@ impl Batch {
             let Some((place, change)) = self.waiting.pop_if(fits) else {
                 break;
             };
-            if keys.insert(change.key.clone()) {
-                bytes += change.size();
-                round.changes.push(change);
-                round.places.push(place);
-            } else {
-                later.push((place, change));
+            match keys.entry(change.key.clone()) {
+                hash_map::Entry::Vacant(entry) => {
+                    entry.insert(Some(round.changes.len()));
+                    bytes += change.size();
+                    round.changes.push(change);
+                    round.places.push(place);
+                }
+                hash_map::Entry::Occupied(mut entry) => match *entry.get() {
+                    Some(number) if is_plain_put(&round.changes[number]) && is_plain_put(&change) => {
+                        bytes += change.size();
+                        let replaced = mem::replace(&mut round.changes[number], change);
+                        let replaced_place = mem::replace(&mut round.places[number], place);
+                        round.replaced.push((number, replaced_place, replaced));
+                    }
+                    _ => {
+                        entry.insert(None);
+                        later.push((place, change));
+                    }
+                },
             }
         }
         self.waiting.extend(later.into_iter().rev());
@@ -119,6 +149,17 @@ impl Batch {
     /// Takes the results of a round: one per change in their order, or one error for all of them.
     pub fn done(&mut self, round: Round, outcome: Result<Vec<Result<Applied>>>) {
         let results = outcome.unwrap_or_else(|error| vec![Err(error); round.places.len()]);
+        let refused = |error: &Error| error.outcome() == Outcome::NotApplied && !error.is_gone();
+        for (number, place, change) in round.replaced.into_iter().rev() {
+            match results.get(number) {
+                // The last put before the one that was refused counts.
+                Some(Err(error)) if refused(error) => self.waiting.push((place, change)),
+                // It was never sent.
+                Some(Err(error)) => self.results[place] = Some(Err(error.clone().not_applied())),
+                Some(Ok(by)) => self.results[place] = Some(Ok(Applied::Put(replaced(by)))),
+                None => {}
+            }
+        }
         if let Some(error) = results.iter().find_map(|result| result.as_ref().err()?.unsent()) {
             for (place, _) in self.waiting.drain(..) {
                 self.results[place] = Some(Err(error.clone()));
@@ -185,7 +226,7 @@ pub async fn side_by_side<T>(
 
 #[cfg(test)]
 mod tests {
-    use larder_core::{Expiry, Outcome, Written};
+    use larder_core::Expiry;
 
     use super::*;
 
@@ -228,12 +269,45 @@ mod tests {
 
     #[test]
     fn changes_of_one_key_keep_their_order() {
-        assert_eq!(rounds(vec![put("a", ""), put("a", ""), put("b", ""), put("a", "")]), ["ab", "a", "a"]);
+        let on = |key: &str| put(key, "").on(Condition::Present);
+        assert_eq!(rounds(vec![on("a"), on("a"), put("b", ""), on("a")]), ["ab", "a", "a"]);
+        let delete = Change::delete(Key::new("a").unwrap());
+        assert_eq!(rounds(vec![put("a", "1"), delete, put("a", "2"), put("a", "3")]), ["a", "a", "a"]);
+    }
+
+    #[test]
+    fn last_of_several_puts_is_sent_and_one_before_it_if_that_is_refused() {
+        let changes = vec![put("a", "1"), put("b", ""), put("a", "2"), put("a", "3")];
+        let mut batch = Batch::new(changes, Limits { entries: 9, bytes: 99 });
+        let values = |round: &Round| -> Vec<Change> { round.changes().to_vec() };
+        let round = batch.next_round().unwrap();
+        assert_eq!(values(&round), [put("a", "3"), put("b", "")]);
+        let written = || Ok(Applied::Put(Written::at(Version::unique())));
+        batch.done(round, Ok(vec![Err(Error::new(ErrorKind::InvalidValue, "no")), written()]));
+        let round = batch.next_round().unwrap();
+        assert_eq!(values(&round), [put("a", "2")]);
+        batch.done(round, Ok(vec![written()]));
+        assert!(batch.next_round().is_none());
+        let results = batch.into_results();
+        let versions: Vec<_> = results.into_iter().map(|result| result.ok().map(Applied::written)).collect();
+        assert!(versions[0] != versions[2] && versions[..3].iter().all(Option::is_some));
+        assert_eq!(versions[3], None);
+    }
+
+    #[test]
+    fn replaced_put_was_not_sent_to_a_store_that_is_gone() {
+        let mut batch = Batch::new(vec![put("a", "1"), put("a", "2")], LIMITS);
+        let round = batch.next_round().unwrap();
+        batch.done(round, Err(Error::new(ErrorKind::Timeout, "gone")));
+        assert!(batch.next_round().is_none());
+        let outcomes: Vec<_> = batch.into_results().into_iter().map(|r| r.unwrap_err().outcome()).collect();
+        assert_eq!(outcomes, [Outcome::NotApplied, Outcome::Unknown]);
     }
 
     #[test]
     fn each_change_has_its_result() {
-        let changes = vec![put("a", ""), put("b", "no"), put("a", ""), put("c", "")];
+        let on = || put("a", "").on(Condition::Present);
+        let changes = vec![on(), put("b", "no"), on(), put("c", "")];
         let check = |change: &Change| match &change.action {
             Action::Put(value, _) if value == "no" => Err(Error::new(ErrorKind::InvalidValue, "no")),
             _ => Ok(()),
