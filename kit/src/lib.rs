@@ -23,6 +23,7 @@ mod json;
 mod keys;
 mod options;
 mod pages;
+mod runtime;
 mod sweep;
 mod url;
 

@@ -1,109 +1,144 @@
-//! One batch: its writes, and the outcome of each.
+//! Jobs, and the batches that they make up.
 
-use larder_core::{Applied, Change, Error, Outcome, Result, Storage, Version, Written};
-use tokio::sync::oneshot;
+use std::sync::{Arc, OnceLock};
 
-use super::pending::{Pending, Put, Reply};
+use larder_core::{Applied, Change, Error, Key, ReadOptions, Record, Result, Storage};
 
-/// Writes that go to the storage together, and the callers that wait for them.
-#[derive(Default)]
-pub(super) struct Batch {
-    writes: Vec<Pending>,
-    bytes: usize,
-    barriers: Vec<oneshot::Sender<()>>,
+use super::runtime::{Handle, oneshot};
+
+/// One element of a queue.
+pub(super) struct Job {
+    pub(super) work: Work,
+    /// Its caller's runtime, which can serve the queue.
+    pub(super) runtime: Handle,
 }
 
-/// The callers behind one entry of a batch.
-struct Callers {
-    reply: Reply,
-    /// Earlier writes of the same key, oldest first, which the entry replaces.
-    superseded: Vec<(Put, Reply)>,
+pub(super) enum Work {
+    Change(Change, ApplyCall, oneshot::Sender<Result<Applied>>),
+    /// A read that touches.
+    Read(Key, ReadOptions, oneshot::Sender<Result<Option<Record>>>),
+    Barrier(Barrier),
+}
+
+/// A point that a caller waits for the lane to reach.
+pub(super) struct Barrier {
+    /// Notified once everything before the barrier is done.
+    pub(super) reached: oneshot::Sender<()>,
+    /// What comes after the barrier waits until the sender is dropped.
+    pub(super) resume: Option<oneshot::Receiver<()>>,
+}
+
+/// The call of `apply` that a change came with, if others came with it: the error for those that have not been
+/// sent, once the store is gone.
+pub(super) type ApplyCall = Option<Arc<OnceLock<Error>>>;
+
+/// Jobs that go to the storage together.
+pub(super) enum Batch {
+    Changes(Vec<Change>, Vec<(ApplyCall, oneshot::Sender<Result<Applied>>)>),
+    Reads(Vec<Key>, ReadOptions, Vec<oneshot::Sender<Result<Option<Record>>>>),
+    Barrier(Barrier),
+}
+
+impl Work {
+    /// How many bytes it carries.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Change(change, ..) => change.size(),
+            Self::Read(key, ..) => key.as_bytes().len(),
+            Self::Barrier(_) => 0,
+        }
+    }
+
+    /// The error of a change that came with others which have found the store gone.
+    pub(super) fn unsent(&self) -> Option<Error> {
+        match self {
+            Self::Change(_, Some(call), _) => call.get().cloned(),
+            _ => None,
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn fail(self, error: Error) {
+        // The caller may have gone in the meantime.
+        match self {
+            Self::Change(.., reply) => drop(reply.send(Err(error))),
+            Self::Read(.., reply) => drop(reply.send(Err(error))),
+            // It waits for the signal, or for the end of it.
+            Self::Barrier(_) => {}
+        }
+    }
+}
+
+impl From<Work> for Batch {
+    fn from(work: Work) -> Self {
+        match work {
+            Work::Change(change, call, reply) => Self::Changes(vec![change], vec![(call, reply)]),
+            Work::Read(key, options, reply) => Self::Reads(vec![key], options, vec![reply]),
+            Work::Barrier(barrier) => Self::Barrier(barrier),
+        }
+    }
 }
 
 impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.barriers.is_empty()
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Changes(changes, _) => changes.len(),
+            Self::Reads(keys, ..) => keys.len(),
+            Self::Barrier(_) => 1,
+        }
     }
 
-    pub(super) fn has_room_for(&self, put: &Put, max_entries: usize, max_bytes: usize) -> bool {
-        self.writes.is_empty()
-            || (self.writes.len() < max_entries && self.bytes.saturating_add(put.size()) <= max_bytes)
-    }
-
-    pub(super) fn push(&mut self, pending: Pending) {
-        self.bytes = self.bytes.saturating_add(pending.put.size());
-        self.writes.push(pending);
-    }
-
-    /// Notifies `waiting` once the batch is done, whatever its outcome.
-    pub(super) fn push_barrier(&mut self, waiting: oneshot::Sender<()>) {
-        self.barriers.push(waiting);
-    }
-
-    /// Writes the batch and answers its callers.
-    pub(super) async fn run(self, storage: &impl Storage) {
-        let (mut puts, callers) = merge(self.writes);
-        let results = match (puts.pop(), puts.is_empty()) {
-            (None, _) => Vec::new(),
-            // The storage may have a shorter way for one.
-            (Some(only), true) => vec![only.write_to(storage).await],
-            (Some(last), false) => {
-                let changes: Vec<Change> = puts.into_iter().chain([last]).map(Change::from).collect();
-                storage.apply(changes).await.into_iter().map(|result| result.map(Applied::written)).collect()
+    /// Adds `work`; returns it if it needs a call of its own.
+    pub(super) fn push(&mut self, work: Work) -> Option<Work> {
+        match (self, work) {
+            (Self::Changes(changes, replies), Work::Change(change, call, reply)) => {
+                changes.push(change);
+                replies.push((call, reply));
             }
-        };
-        for (callers, result) in callers.into_iter().zip(results) {
-            callers.answer(storage, result).await;
-        }
-        for waiting in self.barriers {
-            // The caller may have gone in the meantime.
-            let _ = waiting.send(());
-        }
-    }
-}
-
-/// Sorts by key and keeps the last write of each.
-fn merge(mut pending: Vec<Pending>) -> (Vec<Put>, Vec<Callers>) {
-    // Stable: writes of one key stay in the order in which they came.
-    pending.sort_by(|one, other| one.put.key.cmp(&other.put.key));
-    let mut puts: Vec<Put> = Vec::with_capacity(pending.len());
-    let mut callers: Vec<Callers> = Vec::with_capacity(pending.len());
-    for Pending { put, reply, .. } in pending {
-        match (puts.last_mut(), callers.last_mut()) {
-            (Some(last), Some(callers)) if last.key == put.key => {
-                let earlier = std::mem::replace(last, put);
-                let earlier_reply = std::mem::replace(&mut callers.reply, reply);
-                callers.superseded.push((earlier, earlier_reply));
+            (Self::Reads(keys, together, replies), Work::Read(key, options, reply))
+                if *together == options =>
+            {
+                keys.push(key);
+                replies.push(reply);
             }
-            _ => {
-                puts.push(put);
-                callers.push(Callers { reply, superseded: Vec::new() });
+            (_, work) => return Some(work),
+        }
+        None
+    }
+
+    /// Makes the call, and answers the callers. After a barrier, returns the signal to go on.
+    pub(super) async fn run(self, storage: &impl Storage) -> Option<oneshot::Receiver<()>> {
+        match self {
+            Self::Changes(mut changes, replies) => {
+                let results = match changes.pop() {
+                    // A storage may have a shorter way for one.
+                    Some(change) if changes.is_empty() => vec![change.apply_to(storage).await],
+                    last => {
+                        changes.extend(last);
+                        storage.apply(changes).await
+                    }
+                };
+                for ((call, reply), result) in replies.into_iter().zip(results) {
+                    if let (Some(call), Err(error)) = (call, &result)
+                        && let Some(unsent) = error.unsent()
+                    {
+                        call.get_or_init(|| unsent);
+                    }
+                    // The caller may have gone in the meantime, here and below.
+                    let _ = reply.send(result);
+                }
+            }
+            Self::Reads(keys, options, replies) => {
+                let records = storage.read_many(&keys, &options).await;
+                for (reply, record) in replies.into_iter().zip(records) {
+                    let _ = reply.send(record);
+                }
+            }
+            Self::Barrier(Barrier { reached, resume }) => {
+                let _ = reached.send(());
+                return resume;
             }
         }
+        None
     }
-    (puts, callers)
-}
-
-impl Callers {
-    /// Answers the callers, given the outcome of the last write. If the storage refuses that one, the
-    /// writes before it still count: the last of them that it takes is the key's value.
-    async fn answer(self, storage: &impl Storage, mut outcome: Result<Written>) {
-        let Self { mut reply, superseded: mut earlier } = self;
-        let refused = |error: &&Error| error.outcome() == Outcome::NotApplied && !error.is_gone();
-        while let Some(error) = outcome.as_ref().err().filter(refused) {
-            reply.send(Err(Error::clone(error)));
-            let Some((put, next)) = earlier.pop() else { return };
-            outcome = put.write_to(storage).await;
-            reply = next;
-        }
-        for (_, reply) in earlier {
-            reply.send(outcome.as_ref().map(superseded).map_err(Error::clone));
-        }
-        reply.send(outcome);
-    }
-}
-
-/// The outcome of a write that another one replaced before it could be read: its version is out of date.
-fn superseded(by: &Written) -> Written {
-    by.version.as_ref().map_or_else(Written::default, |_| Written::at(Version::unique()))
 }

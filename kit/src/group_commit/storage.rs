@@ -1,52 +1,44 @@
 //! The storage with group commit.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, hash::RandomState, sync::Arc};
 
+use futures_util::future::try_join_all;
 use larder_core::{
-    Action, Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info,
-    Key, ListOptions, Location, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
-    async_trait,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
+    ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
-use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    direct::Direct,
-    guard::LaneGuard,
-    in_flight::Reach,
-    lane::Moving,
-    pending::{Group, Outcomes, Pending, Put, Queued, Reply},
-    run_to_end::RunToEnd,
-    shared::{Shared, lost},
-    slot::Slot,
+    batch::{ApplyCall, Barrier, Work},
+    lane::{Lane, Shared, lock, lost, no_runtime},
+    runtime::{Handle, Mutex, oneshot},
 };
 
-/// A storage whose concurrent writes share a commit: while one batch is under way the next one gathers,
-/// and then goes to the wrapped storage's [`apply`](Storage::apply) as a whole.
+/// A storage whose concurrent changes share a commit: while one batch is under way the next one gathers, and then
+/// goes to the wrapped storage's [`apply`](Storage::apply) as a whole, whatever the changes and their conditions.
 ///
 /// # Guarantees
 ///
-/// - **No added delay.** On an idle storage a write runs at once, in its caller's own task. The first that
-///   has to wait for it moves it to a task, so that no caller depends on a future that another one may
-///   have stopped polling.
-/// - **Acknowledged means stored.** A write is ready with `Ok` only once its batch is.
-/// - **Order.** Writes of one key happen in the order in which they were called. A deletion, a touch, a
-///   write on a condition, a `clear` or an `apply` of such changes does not overtake an earlier write of
-///   the same key, even one whose future has been dropped.
+/// - **No added delay.** There is no timer: an idle storage is given a change at once.
+/// - **Acknowledged means stored.** A call is ready with `Ok` only once its batch is.
+/// - **Order.** Changes of one key happen in the order in which their calls were first polled, also those whose
+///   futures have been dropped. A [`clear`](Storage::clear) comes after all changes that were called before it, and
+///   before all that are called later.
 /// - **A bad entry fails alone.** Each caller gets the result that the wrapped storage has for its change.
-/// - **Cancellation.** A write whose future is dropped while it is queued is taken out. Once it is under
-///   way it runs to its end, together with the others in its batch, so that it cannot overtake a later
-///   one. Any other change that is dropped while it is under way also runs to its end, and later changes
-///   of its keys (after a `clear`, of any key) wait for it, as do `flush` and `close`. Outside a tokio
-///   runtime it is merely dropped.
+/// - **Cancellation.** A change whose future is dropped while it is queued does not happen. Once it is under way it
+///   runs to its end, as the others in its batch do. So does a `clear`.
+/// - **Bounded memory.** The queues hold the changes of callers that wait, and nothing else.
 /// - **One batch per lane.** Keys are spread over as many lanes as there may be
-///   [batches](Builder::max_batches) under way, so that each key has one writer. A batch names each key
-///   once (of several writes of one key it keeps the last, and all are acknowledged), sorted by key: two
-///   processes that lock rows in the order of a batch do not deadlock.
-/// - **`close`** waits for the writes that were called before it. Dropping the storage aborts those that
-///   are still under way and have lost their callers.
+///   [batches](Builder::max_batches) under way, so that each key has one writer.
+/// - **Several runtimes.** If the runtime that a batch runs on ends, its callers get an error whose
+///   [outcome](larder_core::Error::outcome) is unknown, and the runtime of another caller goes on.
+/// - **`flush` and `close`** wait for the changes that were called before them. Dropping the storage does not: the
+///   batches that are under way end by themselves.
 ///
-/// Reads and listings pass through; they do not see queued writes. A read that
-/// [touches](ReadOptions::touch) counts as a touch.
+/// Reads and listings pass through; they do not see queued changes. A read that
+/// [touches](ReadOptions::touch) is queued like a touch, and shares its commit with others.
+///
+/// Changes have to be called within a tokio runtime.
 ///
 /// ```
 /// use larder_core::{Result, Storage, Store};
@@ -76,7 +68,7 @@ pub struct Builder<S> {
 }
 
 impl<S: Storage> GroupCommit<S> {
-    /// `storage` with group commit: one batch at a time, of at most [`Builder::MAX_BATCH`] entries and
+    /// `storage` with group commit: one batch at a time, of at most [`Builder::MAX_BATCH`] changes and
     /// about [`Builder::MAX_BATCH_BYTES`].
     #[must_use]
     pub fn new(storage: impl Into<Arc<S>>) -> Self {
@@ -94,7 +86,7 @@ impl<S: Storage> GroupCommit<S> {
         }
     }
 
-    /// The wrapped storage. Writing to it directly bypasses the order that the group commit keeps.
+    /// The wrapped storage. Changing it directly bypasses the order that the group commit keeps.
     #[must_use]
     pub fn inner(&self) -> &Arc<S> {
         &self.shared.storage
@@ -116,14 +108,14 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How many entries a batch has at most; at least one.
+    /// How many changes a batch has at most; at least one.
     #[must_use]
-    pub fn max_batch(mut self, entries: usize) -> Self {
-        self.max_batch = entries.max(1);
+    pub fn max_batch(mut self, changes: usize) -> Self {
+        self.max_batch = changes.max(1);
         self
     }
 
-    /// How many bytes of keys and values a batch has at most. A larger entry goes alone.
+    /// How many bytes of keys and values a batch has at most. A larger change goes alone.
     #[must_use]
     pub const fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes;
@@ -135,174 +127,40 @@ impl<S: Storage> Builder<S> {
     /// The storage with group commit.
     #[must_use]
     pub fn build(self) -> GroupCommit<S> {
-        let shared = Shared::new(self.storage, self.max_batches, self.max_batch, self.max_batch_bytes);
+        let Self { storage, max_batches, max_batch, max_batch_bytes } = self;
+        let lanes = (0..max_batches).map(|_| Lane::default()).collect();
+        let (hasher, barriers) = (RandomState::new(), Mutex::new(()));
+        let shared = Shared { storage, lanes, max_batch, max_batch_bytes, hasher, barriers };
         GroupCommit { shared: Arc::new(shared) }
     }
 }
 
-/// How a write goes.
-enum Route {
-    Direct(Arc<Slot>),
-    Queued(oneshot::Receiver<Result<Written>>, Option<Moving>),
-}
-
-/// Waits for operations in flight to be done.
-async fn outlast(operations: Vec<oneshot::Receiver<()>>) {
-    for operation in operations {
-        // Whether it is notified or dropped: the operation is done.
-        let _ = operation.await;
-    }
-}
-
 impl<S: Storage> GroupCommit<S> {
-    /// Waits until no earlier write of a key with this hash is queued or under way, and no operation is in
-    /// flight that may change it.
-    async fn settle(&self, hash: u64) -> Result<()> {
-        loop {
-            let (operations, writes) = {
-                let mut state = self.shared.lanes[self.shared.lane_of(hash)].lock();
-                let operations = state.in_flight.wait_for(Some(hash));
-                let behind = operations.is_empty() && state.is_writing(hash);
-                (operations, if behind { state.barrier() } else { None })
-            };
-            if operations.is_empty() {
-                return self.pass(writes).await;
-            }
-            outlast(operations).await;
-            // The writes that waited for them, too, are queued by now.
-        }
+    async fn change(&self, change: Change) -> Result<Applied> {
+        let lane = self.shared.lane_of(&change.key);
+        let work = |reply| Work::Change(change, None, reply);
+        self.shared.enqueue(lane, work)?.answer().await?
     }
 
-    /// Waits until everything that is queued, under way or in flight now is done.
-    async fn settle_all(&self) -> Result<()> {
-        for lane in &self.shared.lanes {
-            let operations = lane.lock().in_flight.wait_for(None);
-            outlast(operations).await;
-            let waiting = lane.lock().barrier();
-            self.pass(waiting).await?;
-        }
-        Ok(())
+    /// Waits until everything that was called before is done.
+    async fn settle(&self) -> Result<()> {
+        let reached = self.barriers(|| None)?;
+        try_join_all(reached).await.map(drop).map_err(|_| lost().not_applied())
     }
 
-    async fn pass(&self, waiting: Option<(oneshot::Receiver<()>, Option<Moving>)>) -> Result<()> {
-        let Some((waiting, moving)) = waiting else {
-            return Ok(());
-        };
-        self.shared.move_to_task(moving);
-        // The operation that waits has not been sent.
-        waiting.await.map_err(|_| lost().not_applied())
-    }
-
-    /// Settles `key`, and then runs an operation on the storage so that it comes to its end.
-    async fn run<T, F>(&self, key: &Key, call: impl FnOnce(Arc<S>, Key) -> F + Send) -> Result<T>
-    where
-        T: 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let hash = self.shared.hash(key);
-        self.settle(hash).await?;
-        let call = call(Arc::clone(&self.shared.storage), key.clone());
-        RunToEnd::new(&self.shared, Reach::Key(hash), call).await
-    }
-
-    /// As [`run`](Self::run), for several keys.
-    async fn run_many<'a, T, F>(
+    /// Puts a barrier into each lane. Returns the signals that they have been reached.
+    fn barriers(
         &self,
-        keys: impl Iterator<Item = &'a Key> + Send,
-        call: impl FnOnce(Arc<S>) -> F + Send,
-    ) -> Result<T>
-    where
-        T: 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let hashes: Arc<[u64]> = keys.map(|key| self.shared.hash(key)).collect();
-        for hash in &*hashes {
-            self.settle(*hash).await?;
-        }
-        let call = call(Arc::clone(&self.shared.storage));
-        Ok(RunToEnd::new(&self.shared, Reach::Keys(hashes), call).await)
-    }
-
-    /// Writes at once if the lane is idle, and queues otherwise.
-    fn route(&self, put: Put) -> Result<Route> {
-        let hash = self.shared.hash(&put.key);
-        let lane = self.shared.lane_of(hash);
-        let mut state = self.shared.lanes[lane].lock();
-        // Not before it is needed: most writes find the lane idle.
-        let pending = |put| {
-            let (reply, outcome) = oneshot::channel();
-            (Pending { hash, put, reply: Reply::One(reply) }, outcome)
-        };
-        if state.in_flight.concern(hash) {
-            let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-            let (pending, outcome) = pending(put);
-            state.in_flight.hold(pending, runtime);
-            return Ok(Route::Queued(outcome, None));
-        }
-        if state.busy {
-            if !state.remember_runtime() {
-                return Err(no_runtime());
-            }
-            let (pending, outcome) = pending(put);
-            let moving = state.push([Queued::Write(pending)]);
-            return Ok(Route::Queued(outcome, moving));
-        }
-        let guard = LaneGuard::new(Arc::clone(&self.shared), lane);
-        let slot = Slot::new(async move { put.write_to(guard.storage()).await });
-        state.busy = true;
-        state.running.push(hash);
-        state.direct = Some(Arc::clone(&slot));
-        Ok(Route::Direct(slot))
-    }
-
-    /// Applies changes that do not join the lanes, in their order, after the earlier writes of their keys.
-    async fn apply_in_order(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        if changes.is_empty() {
-            return Vec::new();
-        }
-        let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
-        let call = |storage: Arc<S>| async move { storage.apply(changes).await };
-        let applied = self.run_many(keys.iter(), call).await;
-        applied.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
-    }
-
-    /// Queues `puts`, each with its place in the caller's batch, and has every lane concerned served.
-    fn enqueue(&self, puts: Vec<(usize, Put)>) -> Result<Option<oneshot::Receiver<Outcomes>>> {
-        if puts.is_empty() {
-            return Ok(None);
-        }
-        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-        let mut by_lane: Vec<Vec<Pending>> = self.shared.lanes.iter().map(|_| Vec::new()).collect();
-        let (group, outcomes) = Group::new(puts.len());
-        for (place, put) in puts {
-            let hash = self.shared.hash(&put.key);
-            let reply = Reply::Part { place, group: Arc::clone(&group) };
-            by_lane[self.shared.lane_of(hash)].push(Pending { hash, put, reply });
-        }
-        for (number, pending) in by_lane.into_iter().enumerate().filter(|(_, pending)| !pending.is_empty()) {
-            let moving;
-            let idle = {
-                let mut state = self.shared.lanes[number].lock();
-                let mut free = Vec::with_capacity(pending.len());
-                for pending in pending {
-                    if state.in_flight.concern(pending.hash) {
-                        state.in_flight.hold(pending, runtime.clone());
-                    } else {
-                        free.push(Queued::Write(pending));
-                    }
-                }
-                if free.is_empty() {
-                    continue;
-                }
-                moving = state.push(free);
-                !std::mem::replace(&mut state.busy, true)
-            };
-            self.shared.move_to_task(moving);
-            if idle {
-                LaneGuard::serve(Arc::clone(&self.shared), number, &runtime);
-            }
-        }
-        Ok(Some(outcomes))
+        mut resume: impl FnMut() -> Option<oneshot::Receiver<()>>,
+    ) -> Result<Vec<oneshot::Receiver<()>>> {
+        let _one_at_a_time = lock(&self.shared.barriers);
+        let lanes = 0..self.shared.lanes.len();
+        let barriers = lanes.map(|lane| {
+            let (reached, signal) = oneshot::channel();
+            self.shared.push(lane, [Work::Barrier(Barrier { reached, resume: resume() })])?;
+            Ok(signal)
+        });
+        barriers.collect()
     }
 }
 
@@ -313,28 +171,18 @@ impl<S: Storage> Storage for GroupCommit<S> {
         if options.touch.is_none() {
             return self.shared.storage.read(key, options).await;
         }
-        let options = *options;
-        self.run(key, |storage, key| async move { storage.read(&key, &options).await }).await
+        let work = |reply| Work::Read(key.clone(), *options, reply);
+        self.shared.enqueue(self.shared.lane_of(key), work)?.answer().await?
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        if options.condition != Condition::Any {
-            let options = options.clone();
-            let call = |storage: Arc<S>, key| async move { storage.write(&key, value, &options).await };
-            return self.run(key, call).await;
-        }
-        match self.route(Put { key: key.clone(), value, expiry: options.expiry })? {
-            Route::Direct(slot) => Direct::new(&self.shared, slot).await,
-            Route::Queued(outcome, moving) => {
-                self.shared.move_to_task(moving);
-                outcome.await.unwrap_or_else(|_| Err(lost()))
-            }
-        }
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        self.change(change).await.map(Applied::written)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let options = options.clone();
-        self.run(key, |storage, key| async move { storage.delete(&key, &options).await }).await
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        self.change(change).await.map(|applied| applied.existed())
     }
 
     fn info(&self) -> Info {
@@ -342,55 +190,25 @@ impl<S: Storage> Storage for GroupCommit<S> {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let options = options.clone();
-        self.run(key, |storage, key| async move { storage.touch(&key, expiry, &options).await }).await
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        self.change(change).await.map(|applied| applied.existed())
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         if options.touch.is_none() {
             return self.shared.storage.read_many(keys, options).await;
         }
-        let (sent, options) = (keys.to_vec(), *options);
-        let call = |storage: Arc<S>| async move { storage.read_many(&sent, &options).await };
-        let records = self.run_many(keys.iter(), call).await;
-        records.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect())
+        let works = keys.iter().map(|key| (key.clone(), |reply| Work::Read(key.clone(), *options, reply)));
+        self.shared.enqueue_many(works).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let is_put =
-            |change: &Change| matches!(change.action, Action::Put(..)) && change.condition == Condition::Any;
-        // A put joins the lanes unless the batch has another change of its key, whose order it keeps.
-        let ordered: HashSet<Key> =
-            changes.iter().filter(|change| !is_put(change)).map(|change| change.key.clone()).collect();
-        let mut results: Vec<Option<Result<Applied>>> = changes.iter().map(|_| None).collect();
-        let (mut puts, mut others, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, change) in changes.into_iter().enumerate() {
-            match change {
-                Change { key, action: Action::Put(value, expiry), .. } if !ordered.contains(&key) => {
-                    puts.push((place, Put { key, value, expiry }));
-                }
-                change => {
-                    others.push(change);
-                    places.push(place);
-                }
-            }
-        }
-        let queued = self.enqueue(puts);
-        for (place, result) in places.into_iter().zip(self.apply_in_order(others).await) {
-            results[place] = Some(result);
-        }
-        let written = match queued {
-            Ok(Some(outcomes)) => outcomes.await.map_err(|_| lost()),
-            Ok(None) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
-        // Of the puts, unless each has its own result.
-        let error = written.as_ref().err().cloned();
-        for (place, outcome) in written.unwrap_or_default() {
-            results[place] = Some(outcome.map(Applied::Put));
-        }
-        let missing = || Err(error.clone().unwrap_or_else(lost));
-        results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+        let call = ApplyCall::Some(Arc::default());
+        let works = changes.into_iter().map(|change| {
+            let (key, call) = (change.key.clone(), call.clone());
+            (key, |reply| Work::Change(change, call, reply))
+        });
+        self.shared.enqueue_many(works).await
     }
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
@@ -398,10 +216,25 @@ impl<S: Storage> Storage for GroupCommit<S> {
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        self.settle_all().await?;
+        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        let mut held = Vec::with_capacity(self.shared.lanes.len());
+        let reached = self.barriers(|| {
+            let (hold, resume) = oneshot::channel();
+            held.push(hold);
+            Some(resume)
+        })?;
+        let (reply, answer) = oneshot::channel();
         let (storage, prefix) = (Arc::clone(&self.shared.storage), prefix.to_owned());
-        let call = async move { storage.clear(&prefix).await };
-        RunToEnd::new(&self.shared, Reach::Everything, call).await
+        // In a task, so that the lanes do not depend on a caller that stops polling.
+        runtime.spawn(async move {
+            if try_join_all(reached).await.is_ok() && !reply.is_closed() {
+                let cleared = storage.clear(&prefix).await;
+                drop(held);
+                // The caller may have gone in the meantime.
+                let _ = reply.send(cleared);
+            }
+        });
+        answer.await.map_err(|_| lost())?
     }
 
     async fn purge_expired(&self) -> Result<u64> {
@@ -417,24 +250,13 @@ impl<S: Storage> Storage for GroupCommit<S> {
     }
 
     async fn flush(&self) -> Result<()> {
-        self.settle_all().await?;
+        self.settle().await?;
         self.shared.storage.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.settle_all().await?;
+        self.settle().await?;
         self.shared.storage.close().await
-    }
-}
-
-fn no_runtime() -> Error {
-    let message = "concurrent writes are grouped in a tokio task; call this within a tokio runtime";
-    Error::new(ErrorKind::InvalidConfig, message)
-}
-
-impl<S: Storage> Drop for GroupCommit<S> {
-    fn drop(&mut self) {
-        self.shared.abandon();
     }
 }
 

@@ -5,74 +5,61 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use larder_core::{Bytes, Storage, WriteOptions};
 
-use crate::{begin, commit, commit_with, key, probe::Probe, put, put_many};
+use crate::{
+    begin, clear, commit, commit_with, delete, delete_many, key, occupy, probe::Probe, put, put_many,
+    read_and_touch,
+};
 
 #[tokio::test]
-async fn a_queued_write_whose_caller_goes_is_taken_out() {
+async fn queued_change_whose_caller_goes_is_taken_out() {
     let probe = Probe::gated();
     let storage = commit(&probe);
-    begin! { first = put(&storage, "x", "0"); b = put(&storage, "b", "1"); }
-    {
-        begin! {
-            gone = put(&storage, "a", "1");
-            also_gone = put_many(&storage, &[("c", "1"), ("d", "1")]);
-        }
-        let _ = (&mut gone, &mut also_gone);
-    }
+    let first = occupy(&storage, &probe).await;
+    begin! { b = put(&storage, "b", "1"); }
+    let e = &key("e");
+    assert!(put(&storage, "a", "1").now_or_never().is_none());
+    assert!(put_many(&storage, &[("c", "1"), ("d", "1")]).now_or_never().is_none());
+    assert!(delete(&storage, e).now_or_never().is_none());
+    assert!(read_and_touch(&storage, e).now_or_never().is_none());
+    assert!(clear(&storage).now_or_never().is_none());
     probe.let_all_go();
-    first.await.unwrap();
+    first.await.unwrap().unwrap();
     b.await.unwrap();
     storage.flush().await.unwrap();
     assert_eq!(probe.log(), ["write x=0", "write b=1"]);
 }
 
 #[tokio::test]
-async fn a_batch_goes_on_when_one_of_its_callers_goes() {
+async fn queue_keeps_nothing_of_callers_that_are_gone() {
     let probe = Probe::gated();
     let storage = commit(&probe);
+    let first = occupy(&storage, &probe).await;
+    let value = Bytes::from(vec![0; 1_000]);
+    for _ in 0..1_000 {
+        let (key, options) = (key("a"), WriteOptions::new());
+        assert!(storage.write(&key, value.clone(), &options).now_or_never().is_none());
+    }
+    assert!(value.is_unique(), "the queue holds a value");
+    probe.let_all_go();
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn batch_goes_on_when_one_of_its_callers_goes() {
+    let probe = Probe::gated();
+    let storage = commit(&probe);
+    let first = occupy(&storage, &probe).await;
     let mut gone = Box::pin(put(&storage, "a", "1"));
-    begin! { first = put(&storage, "x", "0"); }
-    assert!((&mut gone).now_or_never().is_none());
+    assert!(futures_util::poll!(&mut gone).is_pending());
     begin! { b = put(&storage, "b", "1"); }
     probe.let_go(1);
-    first.await.unwrap();
+    first.await.unwrap().unwrap();
     probe.started(2).await;
     drop(gone);
     probe.let_go(1);
     b.await.unwrap();
     assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1"]);
     assert!(probe.value("a").is_some());
-}
-
-#[tokio::test]
-async fn a_write_whose_caller_goes_midway_is_carried_to_its_end_and_the_queue_served() {
-    let probe = Probe::gated();
-    let storage = commit(&probe);
-    let mut leader = Box::pin(put(&storage, "a", "1"));
-    assert!((&mut leader).now_or_never().is_none());
-    begin! { b = put(&storage, "b", "1"); }
-    drop(leader);
-    // It still has the lane's turn: nothing else may start.
-    tokio::task::yield_now().await;
-    assert_eq!(probe.log(), ["write a=1"]);
-    probe.let_all_go();
-    b.await.unwrap();
-    assert_eq!(probe.log(), ["write a=1", "write b=1"]);
-    assert_eq!(probe.value("a").unwrap(), "1");
-}
-
-#[tokio::test]
-async fn a_dropped_write_does_not_come_after_a_later_one() {
-    let probe = Probe::gated();
-    let storage = commit(&probe);
-    let mut dropped = Box::pin(put(&storage, "a", "1"));
-    assert!((&mut dropped).now_or_never().is_none());
-    drop(dropped);
-    begin! { later = put(&storage, "a", "2"); }
-    probe.let_all_go();
-    later.await.unwrap();
-    assert_eq!(probe.log(), ["write a=1", "write a=2"]);
-    assert_eq!(probe.value("a").unwrap(), "2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -106,6 +93,34 @@ async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
         });
         for writer in writers.collect::<Vec<_>>() {
             writer.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dropped_deletes_take_away_nothing_that_was_acknowledged_later() {
+    for batches in [1, 3] {
+        let probe = Probe::busy();
+        let storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(8));
+        let callers = (0..16_u32).map(|caller| {
+            let (storage, probe) = (Arc::clone(&storage), probe.clone());
+            tokio::spawn(async move {
+                let key = key(&format!("caller {caller}"));
+                for number in 0..200_u32 {
+                    let limit = Duration::ZERO;
+                    if number % 2 == 0 {
+                        let _ = tokio::time::timeout(limit, delete(&storage, &key)).await;
+                    } else {
+                        let _ = tokio::time::timeout(limit, delete_many(&storage, &key)).await;
+                    }
+                    put(&storage, key.as_str(), "1").await.unwrap();
+                    storage.flush().await.unwrap();
+                    assert!(probe.value(key.as_str()).is_some(), "an acknowledged write is missing");
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
         }
     }
 }

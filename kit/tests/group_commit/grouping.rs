@@ -1,90 +1,98 @@
 //! What goes together, and when.
 
-use futures_util::{FutureExt, poll};
-use larder_core::{Bytes, Storage, WriteOptions};
+use futures_util::poll;
+use larder_core::{Applied, Bytes, Change, Condition, Expiry, Storage, WriteOptions};
 
-use crate::{all_ok, begin, commit, commit_with, key, probe::Probe, put, put_many};
+use crate::{
+    all_ok, begin, commit, commit_with, delete, delete_if, key, occupy, probe::Probe, put, put_many,
+    read_and_touch, read_and_touch_many, touch, write_if,
+};
 
-#[test]
-fn an_idle_storage_runs_the_write_in_its_callers_task() {
-    // No runtime, so nothing can have been spawned, and ready at the first poll.
+#[tokio::test]
+async fn idle_storage_writes_at_once() {
     let probe = Probe::open();
     let storage = commit(&probe);
     for value in ["1", "2"] {
-        put(&storage, "a", value).now_or_never().unwrap().unwrap();
+        put(&storage, "a", value).await.unwrap();
     }
     assert_eq!(probe.log(), ["write a=1", "write a=2"]);
 }
 
 #[tokio::test]
-async fn writes_gather_while_a_batch_is_under_way() {
+async fn changes_gather_while_a_batch_is_under_way() {
     let probe = Probe::gated();
     let storage = commit(&probe);
-    begin! { first = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
+    let first = occupy(&storage, &probe).await;
+    let (b, c, d, f) = (&key("b"), &key("c"), &key("d"), &key("f"));
+    begin! {
+        a = put(&storage, "a", "1");
+        b = write_if(&storage, b);
+        c = delete(&storage, c);
+        d = touch(&storage, d);
+    }
     probe.let_go(1);
-    first.await.unwrap();
+    first.await.unwrap().unwrap();
     probe.started(2).await;
-    begin! { d = put(&storage, "d", "1"); e = put(&storage, "e", "1"); }
+    begin! { e = put(&storage, "e", "1"); f = delete_if(&storage, f); }
     probe.let_go(2);
-    all_ok!(b, c, d, e);
-    assert_eq!(probe.log(), ["write a=1", "apply b=1 c=1", "apply d=1 e=1"]);
+    all_ok!(a, b, c, d, e, f);
+    assert_eq!(probe.log(), ["write x=0", "apply a=1 ?b= -c ~d", "apply e=1 ?-f"]);
 }
 
 #[tokio::test]
-async fn a_write_is_acknowledged_only_after_its_batch() {
+async fn change_is_acknowledged_only_after_its_batch() {
     let probe = Probe::gated();
     let storage = commit(&probe);
-    begin! { first = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
+    let first = occupy(&storage, &probe).await;
+    begin! { b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
     probe.let_go(1);
-    first.await.unwrap();
+    first.await.unwrap().unwrap();
     probe.started(2).await;
     assert!(poll!(&mut b).is_pending() && poll!(&mut c).is_pending());
     assert_eq!(probe.value("b"), None);
     probe.let_go(1);
-    b.await.unwrap();
-    c.await.unwrap();
+    all_ok!(b, c);
     assert!(probe.value("b").is_some() && probe.value("c").is_some());
 }
 
 #[tokio::test]
-async fn a_batch_is_sorted_and_names_each_key_once_with_its_last_value() {
+async fn reads_that_touch_share_a_call_if_their_options_are_the_same() {
     let probe = Probe::gated();
     let storage = commit(&probe);
+    let first = occupy(&storage, &probe).await;
+    let (a, b) = (&key("a"), &key("b"));
     begin! {
-        first = put(&storage, "x", "0");
-        c1 = put(&storage, "c", "1");
-        a1 = put(&storage, "a", "1");
-        b = put(&storage, "b", "1");
-        a2 = put(&storage, "a", "2");
-        c2 = put(&storage, "c", "2");
-        a3 = put(&storage, "a", "3");
+        one = read_and_touch(&storage, a);
+        two = read_and_touch_many(&storage, b);
+        three = put(&storage, "a", "1");
+        four = read_and_touch(&storage, a);
     }
     probe.let_all_go();
-    all_ok!(first, c1, a1, b, a2, c2, a3);
-    assert_eq!(probe.log(), ["write x=0", "apply a=3 b=1 c=2"]);
+    first.await.unwrap().unwrap();
+    assert_eq!(one.await.unwrap(), None);
+    all_ok!(two, three);
+    assert_eq!(four.await.unwrap().unwrap().value, "1");
+    assert_eq!(probe.log(), ["write x=0", "read ~a ~b", "write a=1", "read ~a"]);
 }
 
 #[tokio::test]
-async fn a_batch_has_at_most_so_many_entries() {
+async fn batch_has_at_most_so_many_changes() {
     let probe = Probe::gated();
     let storage = commit_with(&probe, |builder| builder.max_batch(2));
-    begin! {
-        first = put(&storage, "x", "0");
-        a = put(&storage, "a", "1");
-        b = put(&storage, "b", "1");
-        c = put(&storage, "c", "1");
-    }
+    let first = occupy(&storage, &probe).await;
+    begin! { a = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
     probe.let_all_go();
-    all_ok!(first, a, b, c);
+    first.await.unwrap().unwrap();
+    all_ok!(a, b, c);
     assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1", "write c=1"]);
 }
 
 #[tokio::test]
-async fn a_batch_has_at_most_so_many_bytes_and_a_larger_entry_goes_alone() {
+async fn batch_has_at_most_so_many_bytes_and_a_larger_change_goes_alone() {
     let probe = Probe::gated();
     let storage = commit_with(&probe, |builder| builder.max_batch_bytes(8));
+    let first = occupy(&storage, &probe).await;
     begin! {
-        first = put(&storage, "x", "0");
         a = put(&storage, "a", "123");
         b = put(&storage, "b", "123");
         c = put(&storage, "c", "1234567890");
@@ -92,33 +100,41 @@ async fn a_batch_has_at_most_so_many_bytes_and_a_larger_entry_goes_alone() {
         e = put(&storage, "e", "1");
     }
     probe.let_all_go();
-    all_ok!(first, a, b, c, d, e);
+    first.await.unwrap().unwrap();
+    all_ok!(a, b, c, d, e);
     assert_eq!(probe.log(), ["write x=0", "apply a=123 b=123", "write c=1234567890", "apply d=1 e=1"]);
 }
 
 #[tokio::test]
-async fn an_apply_of_puts_shares_batches_with_others() {
+async fn apply_shares_batches_with_others_and_keeps_its_order() {
     let probe = Probe::gated();
     let storage = commit(&probe);
+    let first = occupy(&storage, &probe).await;
     begin! {
-        first = put(&storage, "x", "0");
-        many = put_many(&storage, &[("b", "m"), ("c", "m"), ("b", "m")]);
+        mixed = storage.apply(vec![
+            Change::put(key("c"), "1", Expiry::Never),
+            Change::delete(key("c")),
+            Change::put(key("b"), "1", Expiry::Never).on(Condition::Absent),
+            Change::touch(key("c"), Expiry::Never),
+        ]);
         a = put(&storage, "a", "1");
     }
     probe.let_all_go();
-    first.await.unwrap();
-    many.await.unwrap();
+    first.await.unwrap().unwrap();
+    let results: Vec<_> = mixed.await.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(results[0], Applied::Put(_)) && matches!(results[2], Applied::Put(_)));
+    assert_eq!((&results[1], &results[3]), (&Applied::Deleted(true), &Applied::Touched(false)));
     a.await.unwrap();
-    assert_eq!(probe.log(), ["write x=0", "apply a=1 b=m c=m"]);
+    assert_eq!(probe.log(), ["write x=0", "apply c=1 -c ?b=1 ~c a=1"]);
 }
 
 #[tokio::test]
-async fn an_apply_of_puts_on_an_idle_storage_is_one_batch() {
+async fn apply_on_an_idle_storage_is_one_batch() {
     let probe = Probe::open();
     let storage = commit(&probe);
     put_many(&storage, &[("b", "m"), ("a", "m")]).await.unwrap();
     put_many(&storage, &[]).await.unwrap();
-    assert_eq!(probe.log(), ["apply a=m b=m"]);
+    assert_eq!(probe.log(), ["apply b=m a=m"]);
 }
 
 #[tokio::test]
@@ -132,7 +148,7 @@ async fn lanes_write_at_the_same_time() {
     for write in &mut writes {
         assert!(poll!(write).is_pending());
     }
-    // 64 keys on 4 lanes: that one stays empty has a probability below 10^-7. The other 60 queue.
+    // 64 keys on 4 lanes: that one stays empty has a probability below 10^-7.
     probe.started(4).await;
     assert_eq!(probe.log().len(), 4);
     probe.let_all_go();

@@ -1,13 +1,14 @@
 //! From the first write to the last.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use larder_core::{Bytes, Change, ErrorKind, Expiry, Storage, Store, WriteOptions};
+use larder_core::{Bytes, Change, ErrorKind, Expiry, Outcome, Storage, Store, WriteOptions};
 use larder_kit::GroupCommit;
+use tokio::runtime::Runtime;
 
 use crate::{
-    begin, commit, commit_with, delete, key,
+    begin, clear, commit, commit_with, delete, key, occupy,
     probe::{Fault, Probe},
     put, put_many,
 };
@@ -17,7 +18,7 @@ async fn close_lets_earlier_writes_finish_and_fails_later_ones() {
     let probe = Probe::gated();
     let store = Store::from(GroupCommit::builder(probe.clone()).max_batches(2).build());
     let write = |key, value| store.write(key, value).into_future();
-    begin! { first = write("a", "1"); second = write("a", "2"); close = store.close(); }
+    begin! { first = write("a", "1"); second = write("b", "2"); close = store.close(); }
     let later = store.write("b", "1").await.unwrap_err();
     assert_eq!((later.kind(), later.adapter()), (ErrorKind::Closed, Some("probe")));
     let many = store.apply(vec![Change::put(key("b"), "1", Expiry::Never)]).await;
@@ -27,58 +28,120 @@ async fn close_lets_earlier_writes_finish_and_fails_later_ones() {
     close.await.unwrap();
     first.await.unwrap();
     second.await.unwrap();
-    assert_eq!(probe.log(), ["write a=1", "write a=2", "close"]);
+    assert!(probe.value("a").is_some() && probe.value("b").is_some());
+    assert_eq!(probe.log().last().unwrap(), "close");
     store.close().await.unwrap();
     assert_eq!(store.write("b", "1").await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]
-async fn no_task_outlives_the_storage() {
+async fn tasks_end_with_the_batches_that_are_under_way() {
     let probe = Probe::gated();
     let storage = commit(&probe);
-    let mut leader = Box::pin(put(&storage, "a", "1"));
-    let mut queued = Box::pin(put(&storage, "b", "1"));
-    assert!((&mut leader).now_or_never().is_none() && (&mut queued).now_or_never().is_none());
-    drop((leader, queued));
-    assert!(probe.holders() > 1);
+    let mut under_way = Box::pin(put(&storage, "a", "1"));
+    assert!((&mut under_way).now_or_never().is_none());
+    probe.started(1).await;
+    assert!(put(&storage, "b", "1").now_or_never().is_none());
+    drop(under_way);
     drop(storage);
-    tokio::time::timeout(Duration::from_secs(10), async {
-        while probe.holders() > 1 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("a task still holds the storage");
+    probe.let_all_go();
+    while probe.holders() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(probe.log(), ["write a=1"]);
+    assert!(probe.value("a").is_some());
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 #[test]
-fn a_runtime_that_ends_midway_leaves_the_storage_usable_from_another() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+fn runtime_that_ends_midway_leaves_the_queue_to_another() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let (first, second) = (runtime(), runtime());
     // The batch of `b` and `c` runs in a task of the first runtime, which ends before it does.
     let (mut b, mut c) = (Box::pin(put(&storage, "b", "1")), Box::pin(put(&storage, "c", "1")));
+    let (mut d, mut e) = (Box::pin(put(&storage, "d", "1")), Box::pin(put(&storage, "e", "1")));
     first.block_on(async {
-        begin! { a = put(&storage, "a", "1"); }
         assert!((&mut b).now_or_never().is_none() && (&mut c).now_or_never().is_none());
-        probe.let_go(1);
-        a.await.unwrap();
+        probe.started(1).await;
+        assert!((&mut d).now_or_never().is_none());
+    });
+    second.block_on(async { assert!((&mut e).now_or_never().is_none()) });
+    drop(first);
+    probe.let_all_go();
+    second.block_on(async {
+        for outcome in [b.await, c.await] {
+            let error = outcome.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
+        }
+        e.await.unwrap();
+        let error = d.await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+        put_many(&storage, &[("f", "1")]).await.unwrap();
+    });
+    assert_eq!(probe.log(), ["apply b=1 c=1", "write e=1", "write f=1"]);
+}
+
+#[test]
+fn thousands_of_calls_end_with_their_runtime() {
+    let probe = Probe::gated();
+    let storage = commit(&probe);
+    let (first, second) = (runtime(), runtime());
+    let calls: Vec<_> = first.block_on(async {
+        let occupied = occupy(&storage, &probe).await;
+        drop(occupied);
+        let calls = (0..100_000).map(|_| {
+            let mut call = Box::pin(put(&storage, "a", "1"));
+            assert!((&mut call).now_or_never().is_none());
+            call
+        });
+        calls.collect()
+    });
+    drop(first);
+    probe.let_all_go();
+    second.block_on(async {
+        for call in calls {
+            assert_eq!(call.await.unwrap_err().outcome(), Outcome::NotApplied);
+        }
+        put(&storage, "b", "1").await.unwrap();
+    });
+}
+
+#[test]
+fn lane_stays_closed_for_a_clear_when_its_own_runtime_ends() {
+    let probe = Probe::gated();
+    let storage = commit(&probe);
+    let first = runtime();
+    let second = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    // The first runtime serves the lane, the second clears.
+    let mut write = Box::pin(put(&storage, "a", "1"));
+    first.block_on(async {
+        assert!((&mut write).now_or_never().is_none());
+        probe.started(1).await;
+    });
+    let clearing = second.spawn(Arc::clone(&storage).clear(""));
+    probe.let_go(1);
+    first.block_on(async {
+        write.await.unwrap();
         probe.started(2).await;
     });
     drop(first);
     second.block_on(async {
-        for outcome in [b.await, c.await] {
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unavailable);
-        }
+        begin! { later = put(&storage, "b", "1"); }
+        tokio::task::yield_now().await;
+        assert_eq!(probe.log(), ["write a=1", "clear "]);
         probe.let_all_go();
-        put(&storage, "d", "1").await.unwrap();
-        put_many(&storage, &[("e", "1")]).await.unwrap();
+        clearing.await.unwrap().unwrap();
+        later.await.unwrap();
     });
+    assert_eq!(probe.log(), ["write a=1", "clear ", "write b=1"]);
 }
 
 #[tokio::test]
-async fn a_caller_that_stops_polling_holds_nobody_up() {
+async fn caller_that_stops_polling_holds_nobody_up() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     begin! { idle = put(&storage, "a", "1"); }
@@ -88,20 +151,31 @@ async fn a_caller_that_stops_polling_holds_nobody_up() {
     delete(&storage, &key("a")).await.unwrap();
     put_many(&storage, &[("c", "1")]).await.unwrap();
     idle.await.unwrap();
-    assert_eq!(probe.log()[..2], ["write a=1", "write b=1"]);
 }
 
 #[test]
-fn outside_a_runtime_a_write_that_would_queue_says_so() {
-    let probe = Probe::gated();
-    let storage = commit(&probe);
-    let mut leader = Box::pin(put(&storage, "a", "1"));
-    assert!((&mut leader).now_or_never().is_none());
+fn outside_a_runtime_a_change_says_so() {
+    let storage = commit(&Probe::open());
     let error = put(&storage, "b", "1").now_or_never().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     assert!(error.message().contains("tokio"));
+    assert!(put_many(&storage, &[("a", "1")]).now_or_never().unwrap().is_err());
+    assert!(clear(&storage).now_or_never().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn many_queued_changes_are_all_applied() {
+    let probe = Probe::gated();
+    let storage = commit(&probe);
+    let first = occupy(&storage, &probe).await;
+    let names: Vec<_> = (0..100_000).map(|number| key(&number.to_string())).collect();
+    let changes = names.iter().map(|name| Change::put(name.clone(), "1", Expiry::Never));
+    begin! { apply = storage.apply(changes.collect()); }
     probe.let_all_go();
-    leader.now_or_never().unwrap().unwrap();
+    first.await.unwrap().unwrap();
+    assert!(apply.await.iter().all(Result::is_ok));
+    assert!(names.iter().all(|name| probe.value(name.as_str()).is_some()));
+    assert_eq!(probe.log().len(), 1 + 100_000_usize.div_ceil(256));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are not tests to clippy.
 
-mod batches;
 mod cancellation;
 mod failures;
 mod grouping;
-mod in_flight;
 mod lifecycle;
 mod order;
 mod probe;
@@ -18,6 +16,7 @@ use larder_core::{
     Storage, TouchOptions, Version, WriteOptions, Written,
 };
 use larder_kit::{GroupCommit, group_commit::Builder};
+use tokio::task::JoinHandle;
 
 use crate::probe::Probe;
 
@@ -35,7 +34,7 @@ fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
-/// A write of short texts that owns nothing but its place in the queue.
+/// A write of short texts.
 async fn put(storage: &Commit, name: &str, value: &'static str) -> Result<Written> {
     storage.write(&key(name), Bytes::from_static(value.as_bytes()), &WriteOptions::new()).await
 }
@@ -89,7 +88,16 @@ async fn clear(storage: &Commit) -> Result<u64> {
     Arc::clone(storage).clear("").await
 }
 
-/// Polls a future once: a write is then queued or under way.
+/// Has a batch of one write, `x=0`, under way, so that later changes gather.
+async fn occupy(storage: &Commit, probe: &Probe) -> JoinHandle<Result<Written>> {
+    let started = probe.log().len();
+    let storage = Arc::clone(storage);
+    let write = tokio::spawn(async move { put(&storage, "x", "0").await });
+    probe.started(started + 1).await;
+    write
+}
+
+/// Polls a future once, so that its call is queued.
 macro_rules! begin {
     ($($future:ident = $call:expr;)+) => {
         $(
@@ -99,7 +107,7 @@ macro_rules! begin {
     };
 }
 
-/// Awaits writes that have begun.
+/// Awaits calls that have begun.
 macro_rules! all_ok {
     ($($future:ident),+) => { $($future.await.unwrap();)+ };
 }

@@ -1,92 +1,133 @@
 //! What waits for what.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use larder_core::{ReadOptions, Storage};
 
 use crate::{
-    begin, clear, commit, delete, delete_if, delete_many, key, probe::Probe, put, read_and_touch,
-    read_and_touch_many, touch, write_if,
+    all_ok, begin, clear, commit, commit_with, delete, delete_if, delete_many, key, occupy, probe::Probe,
+    put, put_many, read_and_touch, read_and_touch_many, touch, write_if,
 };
 
-/// Begins each other operation on `a` after a write of `a` was queued or begun and dropped, and
-/// checks that it starts only after that write has come to its end.
-macro_rules! waits {
-    ($($name:ident: |$storage:ident| $call:expr;)+) => {$(
+/// Drops each change of `a` while it is under way, and checks that it runs to its end and that a later write of
+/// `a` comes after it.
+macro_rules! runs_to_its_end {
+    ($($name:ident: $log:literal, |$storage:ident, $a:ident| $call:expr;)+) => {$(
         #[tokio::test]
         async fn $name() {
-            // Under way, its caller gone.
-            let probe = Probe::gated();
-            let $storage = commit(&probe);
-            let a = key("a");
-            let mut dropped = Box::pin(put(&$storage, "a", "1"));
-            assert!((&mut dropped).now_or_never().is_none());
-            drop(dropped);
-            {
-                begin! { operation = { let a = &a; let _ = a; $call(a) }; }
+            for batches in [1, 4] {
+                let probe = Probe::gated();
+                let $storage = commit_with(&probe, |builder| builder.max_batches(batches));
+                let $a = &key("a");
+                let mut dropped = Box::pin($call);
+                assert!(futures_util::poll!(&mut dropped).is_pending());
+                probe.started(1).await;
+                drop(dropped);
+                begin! { later = put(&$storage, "a", "2"); flush = $storage.flush(); }
                 tokio::task::yield_now().await;
-                assert_eq!(probe.log(), ["write a=1"], "it did not wait for a write under way");
-                probe.let_go(2);
-                drop(operation.await);
+                assert_eq!(probe.log(), [$log]);
+                assert!(futures_util::poll!(&mut flush).is_pending());
+                probe.let_all_go();
+                all_ok!(later, flush);
+                assert_eq!(probe.log(), [$log, "write a=2"]);
+                assert_eq!(probe.value("a").unwrap(), "2");
             }
-            assert_eq!(probe.log().len(), 2);
-
-            // Queued, its caller waiting.
-            let probe = Probe::gated();
-            let $storage = commit(&probe);
-            begin! {
-                first = put(&$storage, "x", "0");
-                queued = put(&$storage, "a", "2");
-                operation = { let a = &a; let _ = a; $call(a) };
-            }
-            tokio::task::yield_now().await;
-            assert_eq!(probe.log(), ["write x=0"], "it did not wait for a queued write");
-            probe.let_go(2);
-            first.await.unwrap();
-            queued.await.unwrap();
-            let polled = futures_util::poll!(&mut operation).is_pending();
-            assert!(polled, "{:?}", probe.log());
-            probe.let_go(1);
-            drop(operation.await);
-            assert_eq!(probe.log()[..2], ["write x=0", "write a=2"]);
-            assert_eq!(probe.log().len(), 3);
         }
     )+};
 }
 
-waits! {
-    a_delete_waits_for_a_write_of_its_key: |storage| |a| delete(&storage, a);
-    a_write_if_waits_for_a_write_of_its_key: |storage| |a| write_if(&storage, a);
-    a_touch_waits_for_a_write_of_its_key: |storage| |a| touch(&storage, a);
-    a_read_that_touches_waits_for_a_write_of_its_key: |storage| |a| read_and_touch(&storage, a);
-    reads_that_touch_wait_for_a_write_of_their_keys: |storage| |a| read_and_touch_many(&storage, a);
-    an_apply_of_deletes_waits_for_a_write_of_its_keys: |storage| |a| delete_many(&storage, a);
-    a_clear_waits_for_writes: |storage| |_| clear(&storage);
+runs_to_its_end! {
+    dropped_write_does_not_come_after_a_later_one: "write a=1", |storage, a| put(&storage, a.as_str(), "1");
+    dropped_write_if_does_not_come_after_a_later_write: "write ?a=", |storage, a| write_if(&storage, a);
+    dropped_delete_does_not_come_after_a_later_write: "delete -a", |storage, a| delete(&storage, a);
+    dropped_delete_if_does_not_come_after_a_later_write: "delete ?-a", |storage, a| delete_if(&storage, a);
+    dropped_touch_does_not_come_after_a_later_write: "touch ~a", |storage, a| touch(&storage, a);
+    dropped_apply_does_not_come_after_a_later_write: "delete -a", |storage, a| delete_many(&storage, a);
+    dropped_read_that_touches_does_not_come_after_a_later_write:
+        "read ~a", |storage, a| read_and_touch(&storage, a);
+    dropped_clear_does_not_come_after_a_later_write: "clear ", |storage, a| { let _ = a; clear(&storage) };
+}
+
+/// Checks that each call comes after a write of `a` that is queued.
+macro_rules! follows {
+    ($($name:ident: $log:literal, |$storage:ident, $a:ident| $call:expr;)+) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let probe = Probe::gated();
+            let $storage = commit_with(&probe, |builder| builder.max_batch(1));
+            let $a = &key("a");
+            let first = occupy(&$storage, &probe).await;
+            begin! { queued = put(&$storage, "a", "1"); call = $call; }
+            probe.let_go(2);
+            first.await.unwrap().unwrap();
+            queued.await.unwrap();
+            assert!(futures_util::poll!(&mut call).is_pending());
+            probe.let_all_go();
+            call.await.unwrap();
+            assert_eq!(probe.log(), ["write x=0", "write a=1", $log]);
+        }
+    )+};
+}
+
+follows! {
+    write_follows_a_write: "write a=2", |storage, a| put(&storage, a.as_str(), "2");
+    write_if_follows_a_write: "write ?a=", |storage, a| write_if(&storage, a);
+    delete_follows_a_write: "delete -a", |storage, a| delete(&storage, a);
+    delete_if_follows_a_write: "delete ?-a", |storage, a| delete_if(&storage, a);
+    touch_follows_a_write: "touch ~a", |storage, a| touch(&storage, a);
+    read_that_touches_follows_a_write: "read ~a", |storage, a| read_and_touch(&storage, a);
+    reads_that_touch_follow_a_write: "read ~a", |storage, a| read_and_touch_many(&storage, a);
+    apply_follows_a_write: "delete -a", |storage, a| delete_many(&storage, a);
+    clear_follows_a_write: "clear ", |storage, a| { let _ = a; clear(&storage) };
+    close_follows_a_write: "close", |storage, a| { let _ = a; storage.close() };
 }
 
 #[tokio::test]
-async fn a_delete_if_waits_for_a_write_of_its_key() {
-    let probe = Probe::gated();
-    let storage = commit(&probe);
-    let a = key("a");
-    begin! { write = put(&storage, "a", "1"); delete = delete_if(&storage, &a); }
-    assert_eq!(probe.log(), ["write a=1"]);
-    probe.let_go(2);
-    write.await.unwrap();
-    delete.await.unwrap();
-    assert_eq!(probe.log(), ["write a=1", "delete_if a"]);
+async fn changes_wait_for_a_clear_that_was_called_before_them() {
+    for batches in [1, 4] {
+        let probe = Probe::gated();
+        let storage = commit_with(&probe, |builder| builder.max_batches(batches));
+        let first = occupy(&storage, &probe).await;
+        begin! { clear = clear(&storage); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
+        probe.let_go(1);
+        first.await.unwrap().unwrap();
+        probe.started(2).await;
+        assert_eq!(probe.log()[1..], ["clear "]);
+        probe.let_all_go();
+        all_ok!(clear, b, c);
+        assert!(probe.value("b").is_some() && probe.value("c").is_some() && probe.value("x").is_none());
+    }
 }
 
 #[tokio::test]
-async fn other_keys_do_not_wait() {
+async fn clears_from_several_tasks_do_not_wait_for_each_other() {
+    let probe = Probe::busy();
+    let storage = commit_with(&probe, |builder| builder.max_batches(4));
+    let clears = (0..32).map(|number: u32| {
+        let storage = Arc::clone(&storage);
+        tokio::spawn(async move {
+            put_many(&storage, &[("a", "1"), ("b", "1"), ("c", "1")]).await.unwrap();
+            if number.is_multiple_of(2) { clear(&storage).await.map(drop) } else { storage.flush().await }
+        })
+    });
+    for clear in clears.collect::<Vec<_>>() {
+        clear.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn clear_that_is_dropped_before_it_begins_does_not_happen() {
     let probe = Probe::gated();
-    let storage = commit(&probe);
-    let b = key("b");
-    begin! { write = put(&storage, "a", "1"); queued = put(&storage, "c", "1"); delete = delete(&storage, &b); }
-    assert_eq!(probe.log(), ["write a=1", "delete b"]);
+    let storage = commit_with(&probe, |builder| builder.max_batches(2));
+    let first = occupy(&storage, &probe).await;
+    assert!(clear(&storage).now_or_never().is_none());
+    begin! { later = put(&storage, "a", "1"); }
     probe.let_all_go();
-    assert!(!delete.await.unwrap());
-    write.await.unwrap();
-    queued.await.unwrap();
+    first.await.unwrap().unwrap();
+    later.await.unwrap();
+    storage.flush().await.unwrap();
+    assert_eq!(probe.log(), ["write x=0", "write a=1"]);
 }
 
 #[tokio::test]

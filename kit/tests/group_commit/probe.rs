@@ -35,7 +35,7 @@ struct Inner {
     history: Mutex<HashMap<Key, Vec<Bytes>>>,
     log: Mutex<Vec<String>>,
     faults: Mutex<HashMap<Bytes, Fault>>,
-    writing: Mutex<HashSet<Key>>,
+    changing: Mutex<HashSet<Key>>,
     started: watch::Sender<usize>,
     closed: Mutex<bool>,
 }
@@ -67,7 +67,7 @@ impl Probe {
             history: Mutex::default(),
             log: Mutex::default(),
             faults: Mutex::default(),
-            writing: Mutex::default(),
+            changing: Mutex::default(),
             started: watch::channel(0).0,
             closed: Mutex::default(),
         }))
@@ -124,6 +124,30 @@ impl Probe {
         Ok(())
     }
 
+    async fn change(&self, call: &str, change: Change) -> Result<Applied> {
+        self.change_all(call, vec![change]).await.remove(0)
+    }
+
+    async fn change_all(&self, call: &str, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let _changing = Changing::begin(self, &changes);
+        let all = |error: Error| changes.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.begin(describe(call, &changes)).await {
+            return all(error);
+        }
+        let faults: Vec<_> = changes.iter().map(|change| self.fault_of(change)).collect();
+        if faults.contains(&Some(Fault::Panic)) {
+            panic!("as the test asked");
+        }
+        if faults.contains(&Some(Fault::Unavailable)) {
+            return all(unavailable());
+        }
+        let result = |(change, fault): (&Change, Option<Fault>)| match fault {
+            Some(_) => Err(bad()),
+            None => Ok(self.apply_one(change)),
+        };
+        changes.iter().zip(faults).map(result).collect()
+    }
+
     fn fault_of(&self, change: &Change) -> Option<Fault> {
         let Action::Put(value, _) = &change.action else { return None };
         self.0.faults.lock().unwrap().get(value).copied()
@@ -143,39 +167,39 @@ impl Probe {
     }
 }
 
-/// Keys that are being written, so that two writers of one key are noticed.
-struct Writing<'a>(&'a Probe, Vec<Key>);
+/// Keys that are being changed, so that two calls that change one key at the same time are noticed.
+struct Changing<'a>(&'a Probe, HashSet<Key>);
 
-impl<'a> Writing<'a> {
+impl<'a> Changing<'a> {
     fn begin(probe: &'a Probe, changes: &[Change]) -> Self {
-        let plain =
-            |change: &&Change| matches!(change.action, Action::Put(..)) && change.condition == Condition::Any;
-        let keys: Vec<_> = changes.iter().filter(plain).map(|change| change.key.clone()).collect();
-        let mut writing = probe.0.writing.lock().unwrap();
+        let keys: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
+        let mut changing = probe.0.changing.lock().unwrap();
         for key in &keys {
-            assert!(writing.insert(key.clone()), "two writers of one key, or a key twice in a batch");
+            assert!(changing.insert(key.clone()), "two calls change one key at the same time");
         }
-        drop(writing);
+        drop(changing);
         Self(probe, keys)
     }
 }
 
-impl Drop for Writing<'_> {
+impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        let mut writing = self.0.0.writing.lock().unwrap();
-        for key in &self.1 {
-            writing.remove(key);
-        }
+        self.0.0.changing.lock().unwrap().retain(|key| !self.1.contains(key));
     }
 }
 
+/// Such as `apply a=1 -b ~c`; a mark of interrogation for a condition.
 fn describe(call: &str, changes: &[Change]) -> String {
     let mut text = call.to_owned();
     for change in changes {
+        text += match change.condition {
+            Condition::Any => " ",
+            _ => " ?",
+        };
         text += &match &change.action {
-            Action::Put(value, _) => format!(" {}={}", change.key, String::from_utf8_lossy(value)),
-            Action::Delete => format!(" -{}", change.key),
-            Action::Touch(_) => format!(" ~{}", change.key),
+            Action::Put(value, _) => format!("{}={}", change.key, String::from_utf8_lossy(value)),
+            Action::Delete => format!("-{}", change.key),
+            Action::Touch(_) => format!("~{}", change.key),
         };
     }
     text
@@ -191,68 +215,40 @@ fn unavailable() -> Error {
 
 #[async_trait]
 impl Storage for Probe {
-    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        if options.touch.is_some() {
-            self.begin(format!("read_and_touch {key}")).await?;
-        }
+    async fn read(&self, key: &Key, _: &ReadOptions) -> Result<Option<Record>> {
         Ok(self.value(key.as_str()).map(Record::new))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let changes = [Change::put(key.clone(), value, options.expiry).on(options.condition.clone())];
-        if options.condition != Condition::Any {
-            self.begin(format!("write_if {key}")).await?;
-            return Ok(Written::at(Version::unique()));
-        }
-        let _writing = Writing::begin(self, &changes);
-        self.begin(describe("write", &changes)).await?;
-        match self.fault_of(&changes[0]) {
-            Some(Fault::Refuse) => return Err(bad()),
-            Some(Fault::Unavailable) => return Err(unavailable()),
-            Some(Fault::Panic) => panic!("as the test asked"),
-            None => self.apply_one(&changes[0]),
-        };
-        Ok(Written::at(Version::unique()))
-    }
-
-    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let distinct: HashSet<_> = changes.iter().map(|change| &change.key).collect();
-        // Only the batches of the lanes must not name a key twice.
-        let _writing = (distinct.len() == changes.len()).then(|| Writing::begin(self, &changes));
-        let all = |error: Error| changes.iter().map(|_| Err(error.clone())).collect();
-        if let Err(error) = self.begin(describe("apply", &changes)).await {
-            return all(error);
-        }
-        let faults: Vec<_> = changes.iter().map(|change| self.fault_of(change)).collect();
-        if faults.contains(&Some(Fault::Panic)) {
-            panic!("as the test asked");
-        }
-        if faults.contains(&Some(Fault::Unavailable)) {
-            return all(unavailable());
-        }
-        let result = |(change, fault): (&Change, Option<Fault>)| match fault {
-            Some(_) => Err(bad()),
-            None => Ok(self.apply_one(change)),
-        };
-        changes.iter().zip(faults).map(result).collect()
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        self.change("write", change).await.map(Applied::written)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        if options.condition != Condition::Any {
-            self.begin(format!("delete_if {key}")).await?;
-            return Ok(true);
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        self.change("delete", change).await.map(|applied| applied.existed())
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        if options.touch.is_some() {
+            let touches: Vec<_> = keys.iter().map(|key| Change::touch(key.clone(), Expiry::Never)).collect();
+            let _changing = Changing::begin(self, &touches);
+            self.begin(describe("read", &touches)).await.unwrap();
         }
-        self.begin(format!("delete {key}")).await?;
-        Ok(self.0.entries.lock().unwrap().remove(key).is_some())
+        keys.iter().map(|key| Ok(self.value(key.as_str()).map(Record::new))).collect()
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        self.change_all("apply", changes).await
     }
 
     fn info(&self) -> Info {
         Info::minimal("probe").with_expiry().with_versions(Versions::Unique).with_listing()
     }
 
-    async fn touch(&self, key: &Key, _: Expiry, _: &TouchOptions) -> Result<bool> {
-        self.begin(format!("touch {key}")).await?;
-        Ok(true)
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        self.change("touch", change).await.map(|applied| applied.existed())
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
