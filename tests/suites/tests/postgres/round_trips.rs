@@ -193,7 +193,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let once = counted.cost(&admin, &database, options, operation, 1).await;
                 let often = counted.cost(&admin, &database, options, operation, 101).await;
                 // Each of the two lanes has its share of a batch, and both are under way at once.
-                let lanes = operation == Operation::ApplyPuts && options != "group_commit=false";
+                let spread = matches!(operation, Operation::ApplyPuts | Operation::ReadManyTouching);
+                let lanes = spread && options != "group_commit=false";
                 let each = if lanes { 2 } else { 1 };
                 assert_eq!(once - none, prepared + each, "{operation:?} ({options}): the first time");
                 assert_eq!(often - once, 100 * each, "{operation:?} ({options}): a hundred more times");
