@@ -14,9 +14,9 @@ use futures_util::{StreamExt, stream};
 use larder::memory::MemoryStorage;
 use larder::transfer::{self, CopyOptions, Difference, Event, VerifyOptions};
 use larder::{
-    Applied, Bytes, Change, DeleteOptions, EntryStream, Error, ErrorKind, Expiry, Info, Key, ListOptions,
-    Location, Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written,
-    async_trait,
+    Applied, Bytes, Change, DeleteOptions, Entry, EntryStream, Error, ErrorKind, Expiry, Info, Key,
+    ListOptions, Location, Operation, ReadOptions, Record, Result, Storage, Store, TouchOptions,
+    WriteOptions, Written, async_trait,
 };
 
 const HOUR: Expiry = Expiry::after_secs(3600);
@@ -197,6 +197,22 @@ impl Storage for Listed {
     }
 }
 
+/// The same entries in the order of their keys, errors first.
+fn sorted(listed: EntryStream) -> EntryStream {
+    let sort = |mut entries: Vec<Result<Entry>>| {
+        entries.sort_by_cached_key(|entry| entry.as_ref().ok().map(|entry| entry.key.clone()));
+        stream::iter(entries)
+    };
+    stream::once(listed.collect()).map(sort).flatten().boxed()
+}
+
+/// Listings are in the order of the keys.
+fn ordered(inner: MemoryStorage) -> Store {
+    let info = inner.info().with_ordered_listing();
+    let list = |inner: &Arc<MemoryStorage>, options: ListOptions| sorted(Arc::clone(inner).list(options));
+    Store::from(Listed { inner: Arc::new(inner), info, tells: true, list })
+}
+
 /// Listings name every key twice.
 fn repeating(inner: MemoryStorage) -> Store {
     let info = inner.info().with_repeating_listing();
@@ -319,28 +335,77 @@ async fn nothing_is_deleted_where_the_stores_do_not_tell_whether_they_are_the_sa
 
 #[tokio::test]
 async fn verification_finds_every_kind_of_difference() {
-    let (from, to) = (filled(4).await, empty());
+    let (stored, copied) = (entries(4).await, MemoryStorage::new());
+    let (from, to) = (Store::from(stored.clone()), Store::from(copied.clone()));
     copy(&from, &to, &CopyOptions::default()).await.unwrap();
     to.write("chat:0", "other").expiry(HOUR).await.unwrap();
     to.touch("chat:1", HOUR).await.unwrap();
     to.delete("chat:2").await.unwrap();
     to.write("chat:9", "9").await.unwrap();
+    // Before, between and after the keys of the source.
+    to.write("a", "x").await.unwrap();
+    to.write("chat:2.5", "x").await.unwrap();
 
-    let mut found = Vec::new();
-    let report = transfer::verify(&from, &to, &VerifyOptions::default(), |difference| {
-        found.push(match difference {
-            Difference::Value(key) => format!("value {key}"),
-            Difference::Expiry(key) => format!("expiry {key}"),
-            Difference::Missing(key) => format!("missing {key}"),
-            Difference::Extra(key) => format!("extra {key}"),
-            other => panic!("{other:?}"),
-        });
+    let both =
+        [(from, to.clone()), (ordered(stored.clone()), ordered(copied.clone())), (ordered(stored), to)];
+    for (from, to) in both {
+        let mut found = Vec::new();
+        let report = transfer::verify(&from, &to, &VerifyOptions::default(), |difference| {
+            found.push(match difference {
+                Difference::Value(key) => format!("value {key}"),
+                Difference::Expiry(key) => format!("expiry {key}"),
+                Difference::Missing(key) => format!("missing {key}"),
+                Difference::Extra(key) => format!("extra {key}"),
+                other => panic!("{other:?}"),
+            });
+        })
+        .await
+        .unwrap();
+        found.sort();
+        let expected =
+            ["expiry chat:1", "extra a", "extra chat:2.5", "extra chat:9", "missing chat:2", "value chat:0"];
+        assert_eq!(found, expected);
+        assert_eq!((report.equal, report.different, report.extra), (1, 3, 3));
+    }
+}
+
+#[tokio::test]
+async fn ordered_verification_goes_on_after_an_entry_and_ends_with_a_listing() {
+    let damaged = |inner: &Arc<MemoryStorage>, options: ListOptions| {
+        // The entries are there, but the listing cannot read one, and has read another one long ago.
+        let read = |entry: Result<Entry>| match entry {
+            Ok(entry) if entry.key.as_str() == "chat:2" => Err(Error::new(ErrorKind::Corrupt, "damaged")),
+            Ok(entry) if entry.key.as_str() == "chat:3" => {
+                Ok(Entry::new(entry.key, Record::new("old".into()).expires(Expiry::Never)))
+            }
+            entry => entry,
+        };
+        sorted(Arc::clone(inner).list(options)).map(read).boxed()
+    };
+    let (from, copied) = (ordered(entries(4).await), entries(4).await);
+    let info = copied.info().with_ordered_listing();
+    let to = Store::from(Listed { inner: Arc::new(copied), info, tells: true, list: damaged });
+    let mut unlisted = 0;
+    let report = transfer::verify(&from, &to, &VerifyOptions::default(), |difference| match difference {
+        Difference::Unlisted(error) if error.kind() == ErrorKind::Corrupt => unlisted += 1,
+        other => panic!("{other:?}"),
     })
     .await
     .unwrap();
-    found.sort();
-    assert_eq!(found, ["expiry chat:1", "extra chat:9", "missing chat:2", "value chat:0"]);
-    assert_eq!((report.equal, report.different, report.extra), (1, 3, 1));
+    // Both are read once more.
+    assert_eq!((report.equal, report.different, report.failed, unlisted), (4, 0, 1, 1));
+
+    let broken = |inner: &Arc<MemoryStorage>, options: ListOptions| {
+        let broken = Err(Error::new(ErrorKind::Unavailable, "gone"));
+        sorted(Arc::clone(inner).list(options)).take(2).chain(stream::once(async { broken })).boxed()
+    };
+    for breaks in [true, false] {
+        let inner = Arc::new(entries(4).await);
+        let store = Store::from(Listed { inner, info, tells: true, list: broken });
+        let (from, to) = if breaks { (&store, &to) } else { (&from, &store) };
+        let error = transfer::verify(from, to, &VerifyOptions::default(), |_| {}).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
 }
 
 /// A target with three methods, no expiry, and a dislike.
@@ -439,6 +504,8 @@ async fn a_listing_that_breaks_off_is_an_error_and_not_a_short_copy() {
 #[derive(Debug, Default)]
 struct Counted {
     entries: MemoryStorage,
+    /// Whether listings are in the order of the keys.
+    ordered: bool,
     calls: Arc<Calls>,
 }
 
@@ -482,7 +549,8 @@ impl Storage for Counted {
     }
 
     fn info(&self) -> Info {
-        self.entries.info()
+        let info = self.entries.info();
+        if self.ordered { info.with_ordered_listing() } else { info }
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
@@ -502,7 +570,8 @@ impl Storage for Counted {
 
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         count(&self.calls.listings);
-        Arc::new(self.entries.clone()).list(options)
+        let listed = Arc::new(self.entries.clone()).list(options);
+        if self.ordered { sorted(listed) } else { listed }
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
@@ -533,40 +602,50 @@ impl Storage for Counted {
 
 #[tokio::test]
 async fn no_call_is_made_for_a_single_entry() {
-    let counted = |entries| {
-        let storage = Counted { entries, calls: Arc::default() };
+    let counted = |entries, ordered| {
+        let storage = Counted { entries, ordered, calls: Arc::default() };
         (Arc::clone(&storage.calls), Store::from(storage))
     };
-    let (source, from) = counted(entries(1_000).await);
-    let (target, to) = counted(MemoryStorage::new());
+    let stored = entries(4_000).await;
+    let (source, from) = counted(stored.clone(), false);
+    let copied = MemoryStorage::new();
+    let (target, to) = counted(copied.clone(), false);
+    let (ordered_source, ordered_from) = counted(stored, true);
+    let (ordered_target, ordered_to) = counted(copied, true);
     let resume = CopyOptions::default().resume(true);
 
-    // A thousand entries are four batches.
-    assert_eq!(copy(&from, &to, &CopyOptions::default()).await.unwrap().copied, 1_000);
+    // Four thousand entries are four batches.
+    assert_eq!(copy(&from, &to, &CopyOptions::default()).await.unwrap().copied, 4_000);
     assert_eq!((source.take(), target.take()), ([1, 0, 0, 0], [0, 0, 4, 0]));
-    assert_eq!(copy(&from, &to, &resume).await.unwrap().unchanged, 1_000);
+    assert_eq!(copy(&from, &to, &resume).await.unwrap().unchanged, 4_000);
     assert_eq!((source.take(), target.take()), ([1, 0, 0, 0], [0, 4, 0, 0]));
-    assert_eq!(verify(&from, &to).await, (1_000, 0));
+    assert_eq!(verify(&from, &to).await, (4_000, 0));
     assert_eq!((source.take(), target.take()), ([1, 4, 0, 0], [1, 4, 0, 0]));
+    // Where both listings have an order, nothing is looked up.
+    assert_eq!(verify(&ordered_from, &ordered_to).await, (4_000, 0));
+    assert_eq!((ordered_source.take(), ordered_target.take()), ([1, 0, 0, 0], [1, 0, 0, 0]));
 
-    for number in 0..300 {
+    for number in 0..1_200 {
         to.write(format!("extra:{number}"), "x").await.unwrap();
         to.delete(format!("chat:{number}")).await.unwrap();
     }
     target.take();
+    // But for the entries that one of the two lacks: 2,400, in three batches.
+    assert_eq!(verify(&ordered_from, &ordered_to).await, (2_800, 2_400));
+    assert_eq!((ordered_source.take(), ordered_target.take()), ([1, 3, 0, 0], [1, 3, 0, 0]));
     let report = copy(&from, &to, &resume.delete(true)).await.unwrap();
-    assert_eq!((report.copied, report.unchanged, report.deleted), (300, 700, 300));
+    assert_eq!((report.copied, report.unchanged, report.deleted), (1_200, 2_800, 1_200));
     let ([source_listings, batches, 0, 0], [1, 4, applied, 0]) = (source.take(), target.take()) else {
         panic!("a call was made for a single entry");
     };
-    // The target has 1,300 keys now, and each is looked up in the source: six batches more.
+    // The target has 5,200 keys now, and each is looked up in the source: six batches more.
     assert_eq!((source_listings, batches), (1, 6));
     assert!(applied <= 10, "{applied}");
 }
 
 #[tokio::test]
 async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
-    /// Takes 100 entries more.
+    /// Takes 2,500 entries more.
     #[derive(Debug)]
     struct Dies(MemoryStorage);
 
@@ -577,7 +656,7 @@ async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
         }
 
         async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-            if self.0.len() == 100 {
+            if self.0.len() == 2_500 {
                 return Err(Error::new(ErrorKind::Unavailable, "gone"));
             }
             self.0.write(key, value, options).await
@@ -594,12 +673,61 @@ async fn a_batch_that_is_cut_off_counts_the_entries_that_arrived() {
 
     let (mut copied, mut failed) = (0, 0);
     let to = Store::from(Dies(MemoryStorage::new()));
-    let error = transfer::copy(&filled(300).await, &to, &CopyOptions::default(), |event| match event {
+    // Five batches, of which several are under way at once.
+    let error = transfer::copy(&filled(5_000).await, &to, &CopyOptions::default(), |event| match event {
         Event::Progress(report) => copied = report.copied,
         Event::Failed { .. } => failed += 1,
         _ => {}
     })
     .await
     .unwrap_err();
-    assert_eq!((error.kind(), copied, failed), (ErrorKind::Unavailable, 100, 0));
+    assert_eq!((error.kind(), copied, failed), (ErrorKind::Unavailable, 2_500, 0));
+}
+
+/// A source that lists a key twice may list two values of it. The second is the newer one.
+#[tokio::test]
+async fn batches_are_written_side_by_side_unless_the_listing_repeats_keys() {
+    /// Notes how many batches are applied at the same time.
+    #[derive(Debug, Default)]
+    struct Busy {
+        entries: MemoryStorage,
+        now: AtomicU64,
+        most: Arc<AtomicU64>,
+    }
+
+    #[async_trait]
+    impl Storage for Busy {
+        async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+            self.entries.read(key, options).await
+        }
+
+        async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+            self.entries.write(key, value, options).await
+        }
+
+        async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+            self.entries.delete(key, options).await
+        }
+
+        fn info(&self) -> Info {
+            self.entries.info()
+        }
+
+        async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            // The copy can begin another batch meanwhile.
+            tokio::task::yield_now().await;
+            let applied = self.entries.apply(changes).await;
+            self.now.fetch_sub(1, Ordering::Relaxed);
+            applied
+        }
+    }
+
+    let stored = entries(5_000).await;
+    for (from, expected) in [(Store::from(stored.clone()), 3), (repeating(stored), 1)] {
+        let target = Busy::default();
+        let most = Arc::clone(&target.most);
+        copy(&from, &target.into(), &CopyOptions::default()).await.unwrap();
+        assert_eq!(most.load(Ordering::Relaxed), expected);
+    }
 }

@@ -4,15 +4,18 @@ use std::time::Instant;
 
 use futures_util::{
     StreamExt,
-    stream::{BoxStream, Fuse},
+    stream::{self, BoxStream, Fuse},
 };
 use larder_core::{Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Store};
 
 use super::scope::{Entries, Scope, with_ttl};
 
-/// Enough to make the round trips of a network store cheap, little enough to hold in memory.
-const MAX_ENTRIES: usize = 256;
-const MAX_BYTES: usize = 4 << 20;
+/// Enough to make the round trips of a network store cheap, little enough to hold a few in memory.
+pub(super) const MAX_ENTRIES: usize = 1_000;
+const MAX_BYTES: usize = 2 << 20;
+
+/// How many batches are under way at once: while the target takes some, the source reads the next.
+pub(super) const AT_ONCE: usize = 3;
 
 /// An entry of the source, and when it was read: the time that it has left runs down while it waits to be
 /// written.
@@ -23,6 +26,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// An entry that was read just now.
+    pub(super) fn now(key: Key, record: Record) -> Self {
+        Self { key, record, at: Instant::now() }
+    }
+
     /// The time that the entry has left now; `None` if it has expired since it was read.
     pub(super) fn remaining(&self) -> Option<Expiry> {
         match ttl(&self.record) {
@@ -39,17 +47,25 @@ pub(super) fn ttl(record: &Record) -> Expiry {
     record.expiry.unwrap_or_default()
 }
 
-/// The next entries of `entries`, and the errors met on the way; `None` at the end.
+/// Entries, and the errors met on the way.
+pub(super) type Batch = (Vec<Found>, Vec<Error>);
+
+/// All entries in batches.
 ///
-/// It waits until a batch is full: a listing is always ready to go on, so this adds no delay that
+/// A batch is not returned before it is full: a listing is always ready to go on, so this adds no delay that
 /// matters.
-pub(super) async fn next(entries: &mut Entries) -> Option<(Vec<Found>, Vec<Error>)> {
+pub(super) fn batches(entries: Entries) -> BoxStream<'static, Batch> {
+    let next = |mut entries| async move { Some((next(&mut entries).await?, entries)) };
+    stream::unfold(entries, next).boxed()
+}
+
+async fn next(entries: &mut Entries) -> Option<Batch> {
     let (mut batch, mut errors, mut bytes) = (Vec::new(), Vec::new(), 0);
     while batch.len() + errors.len() < MAX_ENTRIES && bytes < MAX_BYTES {
         match entries.next().await {
             Some(Ok((key, record))) => {
                 bytes += record.value.len();
-                batch.push(Found { key, record, at: Instant::now() });
+                batch.push(Found::now(key, record));
             }
             Some(Err(error)) => errors.push(error),
             None if batch.is_empty() && errors.is_empty() => return None,
@@ -60,23 +76,15 @@ pub(super) async fn next(entries: &mut Entries) -> Option<(Vec<Found>, Vec<Error
 }
 
 /// Reads the entries under the keys of `batch` from the target.
-pub(super) async fn read_target(to: &Store, batch: &[Found]) -> Result<Vec<Result<Option<Record>>>> {
+pub(super) async fn read_target(to: &Store, batch: &[Found]) -> Vec<Result<Option<Record>>> {
     let keys: Vec<_> = batch.iter().map(|found| found.key.clone()).collect();
-    read_each(to, &keys, &with_ttl(to)).await
+    to.read_many(&keys, &with_ttl(to)).await
 }
 
-/// Reads every key of `keys`. An entry that cannot be read is an error in its own place; an error that the
-/// next entry would meet too is one for all.
-async fn read_each(
-    store: &Store,
-    keys: &[Key],
-    options: &ReadOptions,
-) -> Result<Vec<Result<Option<Record>>>> {
-    let records = store.read_many(keys, options).await;
-    match records.iter().find_map(|record| record.as_ref().err().filter(|error| stops_everything(error))) {
-        Some(error) => Err(error.clone()),
-        None => Ok(records),
-    }
+/// Passes on an error that the next entry would meet too.
+pub(super) fn check<T>(results: &[Result<T>]) -> Result<()> {
+    let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+    errors.find(|error| stops_everything(error)).map_or(Ok(()), |error| Err(error.clone()))
 }
 
 /// What [`Extras::next`] finds in the target.
@@ -101,8 +109,7 @@ impl<'a> Extras<'a> {
 
     /// Those among the next keys of the target, perhaps none; `None` at the end.
     ///
-    /// Every key is looked up in the source, so no order of the listings matters. An entry that the
-    /// source has and cannot read is not an extra one.
+    /// Every key is looked up in the source, so no order of the listings matters.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Extra>>> {
         let (mut extras, mut unknown, mut seen) = (Vec::new(), Vec::new(), 0);
         while seen < MAX_ENTRIES {
@@ -119,12 +126,11 @@ impl<'a> Extras<'a> {
         if seen == 0 {
             return Ok(None);
         }
-        let records = read_each(self.from, &unknown, &ReadOptions::new()).await?;
-        for (key, record) in unknown.into_iter().zip(records) {
-            if matches!(record, Ok(None)) {
-                extras.push(Extra::Entry(key));
-            }
-        }
+        let records = self.from.read_many(&unknown, &ReadOptions::new().without_value()).await;
+        check(&records)?;
+        // An entry that the source has and cannot read is not an extra one.
+        let missing = unknown.into_iter().zip(records).filter(|(_, record)| matches!(record, Ok(None)));
+        extras.extend(missing.map(|(key, _)| Extra::Entry(key)));
         Ok(Some(extras))
     }
 }

@@ -1,8 +1,13 @@
 //! Copying.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::{StreamExt, future};
 use larder_core::{
-    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Overlap, Record, Result,
-    Store,
+    Applied, Change, Condition, Error, ErrorKind, Expiry, Key, Operation, Overlap, Record, Result, Store,
 };
 
 use super::{
@@ -154,22 +159,33 @@ pub async fn copy(
         }
         _ => {}
     }
-    let mut entries = scope.entries(from);
-    let mut copying = Copying {
-        to,
-        options,
-        scope: &scope,
+    let entries = scope.entries(from);
+    let sending = Arc::new(Sending {
+        to: to.clone(),
+        options: options.clone(),
         comparison: Comparison::between(from, to),
         keeps_expiry: to.info().expiry,
-        report: CopyReport::default(),
-        event,
-    };
-    let mut found = 0;
-    while let Some((batch, errors)) = batch::next(&mut entries).await {
-        found += batch.len() + errors.len();
-        copying.batch(&batch, errors).await?;
+        scope,
+    });
+    let mut copying = Copying { sending: Arc::clone(&sending), report: CopyReport::default(), event };
+    // A key that a listing repeats can have changed in between: its writes take turns.
+    let at_once = if from.info().lists_once { batch::AT_ONCE } else { 1 };
+    let stopped = &AtomicBool::new(false);
+    let mut done = batch::batches(entries)
+        .take_while(|_| future::ready(!stopped.load(Ordering::Relaxed)))
+        .map(move |(batch, errors)| {
+            let sending = Arc::clone(&sending);
+            async move { (sending.batch(batch).await, errors) }
+        })
+        .buffered(at_once);
+    let (mut found, mut outcome) = (0, Ok(()));
+    // After an error the batches under way are not cut off, so that all entries that arrive are counted.
+    while let Some((fates, errors)) = done.next().await {
+        found += fates.len() + errors.len();
+        outcome = outcome.and(copying.record(fates, errors));
+        stopped.store(outcome.is_err(), Ordering::Relaxed);
     }
-    drop(entries);
+    outcome?;
     if options.delete {
         if found == 0 {
             return Err(Error::new(
@@ -186,65 +202,71 @@ pub async fn copy(
     Ok(copying.report)
 }
 
-struct Copying<'a, E> {
-    to: &'a Store,
-    options: &'a CopyOptions,
-    scope: &'a Scope,
-    comparison: Comparison,
-    keeps_expiry: bool,
-    report: CopyReport,
-    event: E,
+/// What became of an entry of the source.
+enum Fate {
+    /// It was written, with as many bytes.
+    Copied(u64),
+    Unchanged,
+    Kept,
+    Expired,
+    Failed(Error),
 }
 
-impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
-    async fn batch(&mut self, batch: &[Found], errors: Vec<Error>) -> Result<()> {
-        for error in errors {
-            if !error.concerns_one_entry() {
-                return Err(error);
-            }
-            self.failed(None, &error);
-        }
-        let mut present = match self.options.resume {
-            true => batch::read_target(self.to, batch).await?.into_iter(),
-            false => Vec::new().into_iter(),
+/// What writes batches, several at once.
+struct Sending {
+    to: Store,
+    options: CopyOptions,
+    scope: Scope,
+    comparison: Comparison,
+    keeps_expiry: bool,
+}
+
+impl Sending {
+    /// Copies the entries of a batch. Returns what became of each, in their order.
+    async fn batch(&self, batch: Vec<Found>) -> Vec<(Key, Fate)> {
+        let present = match self.options.resume {
+            true => batch::read_target(&self.to, &batch).await,
+            false => vec![Ok(None); batch.len()],
         };
         let mut writes = Vec::with_capacity(batch.len());
-        for found in batch {
-            let is_present = present.next().is_some_and(|present| self.is_present(found, present));
-            if !is_present {
-                writes.extend(self.write_of(found));
+        let fate = |(found, present): (Found, _)| {
+            let fate = match present {
+                Ok(Some(there)) => self.beside(&found, &there),
+                Err(error) => Fate::Failed(error),
+                Ok(None) => match self.write_of(&found) {
+                    Ok(write) => {
+                        writes.push(write);
+                        Fate::Copied(found.record.value.len() as u64)
+                    }
+                    Err(fate) => fate,
+                },
+            };
+            (found.key, fate)
+        };
+        let mut fates: Vec<_> = batch.into_iter().zip(present).map(fate).collect();
+        let written = self.apply(writes).await;
+        let sent = fates.iter_mut().filter(|(_, fate)| matches!(fate, Fate::Copied(_)));
+        for ((_, fate), done) in sent.zip(written) {
+            match done {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Conflict => *fate = Fate::Kept,
+                Err(error) => *fate = Fate::Failed(error),
             }
         }
-        let written = self.write(writes).await;
-        (self.event)(Event::Progress(&self.report));
-        written
+        fates
     }
 
-    /// Whether the target has an entry under the key of `found`, which then stays as it is.
-    fn is_present(&mut self, found: &Found, present: Result<Option<Record>>) -> bool {
-        match present {
-            Ok(None) => return false,
-            Err(error) => self.failed(Some(&found.key), &error),
-            Ok(Some(there)) => {
-                let is_equal = self.comparison.equal(&there.value, &found.record.value)
-                    && (!self.keeps_expiry || close(found.remaining(), Some(batch::ttl(&there)), TOLERANCE));
-                if is_equal {
-                    self.report.unchanged += 1;
-                } else {
-                    self.kept(&found.key);
-                }
-            }
-        }
-        true
+    /// What becomes of `found` where the target has an entry under its key, which then stays as it is.
+    fn beside(&self, found: &Found, there: &Record) -> Fate {
+        let is_equal = self.comparison.equal(&there.value, &found.record.value)
+            && (!self.keeps_expiry || close(found.remaining(), Some(batch::ttl(there)), TOLERANCE));
+        if is_equal { Fate::Unchanged } else { Fate::Kept }
     }
 
-    /// The write that copies `found`, unless there is a reason not to.
-    fn write_of(&mut self, found: &Found) -> Option<Change> {
+    /// The write that copies `found`, or what becomes of it without one.
+    fn write_of(&self, found: &Found) -> Result<Change, Fate> {
         let error = match found.remaining() {
-            None => {
-                self.report.expired += 1;
-                return None;
-            }
+            None => return Err(Fate::Expired),
             Some(_) if self.scope.is_of_source(&found.key) => Error::new(
                 ErrorKind::InvalidKey,
                 "under this key the target would overwrite an entry of the source; copy to another place",
@@ -259,31 +281,10 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
                 let write = Change::put(found.key.clone(), found.record.value.clone(), expiry);
                 // A store that has versions decides by itself whether there is an entry.
                 let absent = self.options.resume && self.to.info().conditions();
-                return Some(if absent { write.on(Condition::Absent) } else { write });
+                return Ok(if absent { write.on(Condition::Absent) } else { write });
             }
         };
-        let error = error.with_adapter(self.to.info().name).with_operation(Operation::Write);
-        self.failed(Some(&found.key), &error);
-        None
-    }
-
-    async fn write(&mut self, writes: Vec<Change>) -> Result<()> {
-        // What the report needs of a write, which the store takes.
-        let sent: Vec<_> = writes.iter().map(|write| (write.key.clone(), length(write))).collect();
-        let written = self.apply(writes).await;
-        let mut stopped = Ok(());
-        for ((key, bytes), done) in sent.iter().zip(written) {
-            match done {
-                Ok(_) => {
-                    self.report.copied += 1;
-                    self.report.bytes += bytes;
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict => self.kept(key),
-                Err(error) if stops_everything(&error) => stopped = stopped.and(Err(error)),
-                Err(error) => self.failed(Some(key), &error),
-            }
-        }
-        stopped
+        Err(Fate::Failed(error.with_adapter(self.to.info().name).with_operation(Operation::Write)))
     }
 
     /// Applies the changes, unless this is a dry run. Whether each had something to change.
@@ -294,13 +295,57 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
         let applied = self.to.apply(changes).await.into_iter();
         applied.map(|result| result.map(|applied| applied != Applied::Deleted(false))).collect()
     }
+}
+
+/// What counts and reports.
+struct Copying<E> {
+    sending: Arc<Sending>,
+    report: CopyReport,
+    event: E,
+}
+
+impl<E: FnMut(Event<'_>) + Send> Copying<E> {
+    /// Takes what became of a batch, and the errors met on the way to it.
+    ///
+    /// # Errors
+    ///
+    /// An error that the next entry would meet too.
+    fn record(&mut self, fates: Vec<(Key, Fate)>, errors: Vec<Error>) -> Result<()> {
+        let mut outcome = Ok(());
+        for error in errors {
+            if error.concerns_one_entry() {
+                self.failed(None, &error);
+            } else {
+                outcome = outcome.and(Err(error));
+            }
+        }
+        for (key, fate) in fates {
+            match fate {
+                Fate::Copied(bytes) => {
+                    self.report.copied += 1;
+                    self.report.bytes += bytes;
+                }
+                Fate::Unchanged => self.report.unchanged += 1,
+                Fate::Kept => {
+                    self.report.kept += 1;
+                    (self.event)(Event::Kept(&key));
+                }
+                Fate::Expired => self.report.expired += 1,
+                Fate::Failed(error) if stops_everything(&error) => outcome = outcome.and(Err(error)),
+                Fate::Failed(error) => self.failed(Some(&key), &error),
+            }
+        }
+        (self.event)(Event::Progress(&self.report));
+        outcome
+    }
 
     async fn delete_extras(&mut self, from: &Store) -> Result<()> {
         if self.report.failed > 0 {
             (self.event)(Event::NothingDeleted);
             return Ok(());
         }
-        let mut extras = Extras::new(from, self.to, self.scope);
+        let sending = Arc::clone(&self.sending);
+        let mut extras = Extras::new(from, &sending.to, &sending.scope);
         while let Some(extras) = extras.next().await? {
             let mut keys = Vec::with_capacity(extras.len());
             for extra in extras {
@@ -309,7 +354,7 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
                     Extra::Unlisted(error) => self.failed(None, &error),
                 }
             }
-            let deleted = self.apply(keys.iter().cloned().map(Change::delete).collect()).await;
+            let deleted = sending.apply(keys.iter().cloned().map(Change::delete).collect()).await;
             for (key, done) in keys.iter().zip(deleted) {
                 match done {
                     Ok(true) => {
@@ -327,21 +372,8 @@ impl<E: FnMut(Event<'_>) + Send> Copying<'_, E> {
         Ok(())
     }
 
-    fn kept(&mut self, key: &Key) {
-        self.report.kept += 1;
-        (self.event)(Event::Kept(key));
-    }
-
     fn failed(&mut self, key: Option<&Key>, error: &Error) {
         self.report.failed += 1;
         (self.event)(Event::Failed { key, error });
-    }
-}
-
-/// How many bytes the value of a write has.
-fn length(write: &Change) -> u64 {
-    match &write.action {
-        Action::Put(value, _) => value.len() as u64,
-        Action::Delete | Action::Touch(_) => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! Moving entries from any store to any other.
 //!
-//! [`copy`] streams: it holds one batch at a time, however large the store. Each entry keeps the
+//! [`copy`] streams: it holds a few batches at a time, however large the store. Each entry keeps the
 //! time to live that it has left. [`verify`] reads both sides and says where they differ.
 //!
 #![cfg_attr(feature = "memory", doc = "```")]
