@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use redis::{
     Cmd, ErrorKind, Pipeline, RedisError, RedisResult,
     ServerErrorKind::{Ask, Moved, ReadOnly, TryAgain},
@@ -13,9 +13,6 @@ use redis::{
 
 use crate::keyspace::Route;
 
-/// How many commands are under way at once.
-const WINDOW: usize = 128;
-
 /// How often a command is sent in all.
 const ATTEMPTS: u32 = 6;
 
@@ -23,14 +20,15 @@ const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends all commands side by side. Returns one reply for each, in their order.
+///
+/// None waits for the reply to another one, so each node gets its commands at once. They are not pipelines of the
+/// driver's: if one reply of such a pipeline is a redirect, the driver returns that alone and drops the others, and
+/// it would not be known which changes were made.
 pub(crate) async fn send(
     connection: &ClusterConnection,
     commands: Vec<(Cmd, Route<'_>)>,
 ) -> Vec<RedisResult<Value>> {
-    let calls = commands.into_iter().map(|(command, route)| call(connection.clone(), command, route));
-    // Collected first, as a stream of borrowing closures is not `Send` to the compiler.
-    let calls: Vec<_> = calls.collect();
-    stream::iter(calls).buffered(WINDOW).collect().await
+    join_all(commands.into_iter().map(|(command, route)| call(connection.clone(), command, route))).await
 }
 
 /// Sends a command to the master that has to have it, and follows redirects.
@@ -38,7 +36,11 @@ pub(crate) async fn send(
 /// The driver's own repetitions are switched off (`retries(0)`), since it also repeats commands
 /// whose connection broke, which may have been executed. Repeated here are only those that surely
 /// were not: the node said so, or there was no connection to send them on.
-async fn call(mut connection: ClusterConnection, command: Cmd, route: Route<'_>) -> RedisResult<Value> {
+pub(crate) async fn call(
+    mut connection: ClusterConnection,
+    command: Cmd,
+    route: Route<'_>,
+) -> RedisResult<Value> {
     let home = match route {
         Route::Key(key) => SingleNodeRoutingInfo::SpecificNode(SlotRoute::with_key(key, SlotAddr::Master)),
         Route::Slot(slot) => SingleNodeRoutingInfo::SpecificNode(SlotRoute::new(slot, SlotAddr::Master)),

@@ -62,7 +62,8 @@
 //! - Each operation on one key is one command. Where Redis has none for it, it is a script: a value with
 //!   its time to live (also in listings), and what [`CompareAndSwap`] says. So the user needs the
 //!   permission to run `EVAL` and `EVALSHA`; the README names all commands that are used.
-//! - A batch is one pipeline per 256 changes or MiB; in a cluster its commands go out side by side.
+//! - A batch is one pipeline per 256 changes or MiB; in a cluster its commands go out side by side. Two
+//!   changes of one key go one after the other.
 //! - [`Store::location`] is the same by whatever name the server is reached, also on a replica; in a cluster, as
 //!   long as it has the same masters. It asks by `INFO`, `CLIENT INFO` (Redis 6.2 and newer) and, in a cluster,
 //!   `CLUSTER SLOTS`; it is `None` if the server refuses them.

@@ -34,6 +34,7 @@ fn conformance(name: &str, kind: Kind, options: &'static str) -> Suite<Place> {
     Suite::connect(name, move || place(kind, options))
         .across_processes(Place::url, |url| async move { larder_redis::connect(&url).await })
         .case("one_server_is_fenced", fencing::claimed_by_one_server)
+        .case("a_batch_goes_out_at_once", round_trips::one_flight)
 }
 
 /// Cases that each start a server of their own.

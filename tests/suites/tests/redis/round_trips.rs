@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use futures_util::TryStreamExt;
-use larder_core::{Change, Condition, Expiry, Key, ListOptions, ReadOptions, Store};
+use larder_core::{Change, Condition, ErrorKind, Expiry, Key, ListOptions, ReadOptions, Store};
 use larder_redis::redis;
 use larder_test_servers::{Kind, Server};
-use larder_testkit::{Context, Must};
+use larder_testkit::{Context, Factory, Must, until};
 
-use crate::places::{Place, apply, key, open, private, raw};
+use crate::places::{PATIENCE, Place, apply, key, open, private, raw};
 
 const TIMES: u64 = 20;
 
@@ -157,6 +157,47 @@ pub(crate) async fn limit(context: Context<Place>) {
             assert!(bytes < 60_000 + 1_000 * count as u64, "{bytes} bytes for {count} entries");
         }
     }
+}
+
+/// All commands of a batch are on their way before the first reply, to every node at the same time.
+pub(crate) async fn one_flight(context: Context<Place>) {
+    const COUNT: usize = 256;
+    const LENGTH: usize = 300;
+    let opened = context.factory.open_over_line(context.target.space()).await.must("connect");
+    let Some((storage, line)) = opened else { return };
+    let keys: Vec<_> = (0..COUNT).map(|number| key(format!("{number:0>LENGTH$}"))).collect();
+    let version = storage.write(&keys[0], "v").await.must("write").version;
+    let conditions = [Condition::Any, Condition::Absent, Condition::Present, Condition::unchanged(version)];
+    let changes: Vec<_> = keys
+        .iter()
+        .zip(conditions.iter().cycle())
+        .map(|(key, condition)| Change::put(key.clone(), "v", Expiry::Never).on(condition.clone()))
+        .collect();
+    let held = || until("all of it is on its way", PATIENCE, || async { line.held() >= COUNT * LENGTH });
+
+    line.hold();
+    let batch = tokio::spawn({
+        let storage = storage.clone();
+        async move { storage.apply(changes).await }
+    });
+    held().await;
+    line.release().await;
+    // A reply that was held back may come too late.
+    for result in batch.await.must("join") {
+        assert!(
+            result
+                .as_ref()
+                .err()
+                .is_none_or(|error| error.kind() == ErrorKind::Conflict || error.is_retryable())
+        );
+    }
+
+    until("the storage works again", PATIENCE, || async { storage.read(&keys[0]).await.is_ok() }).await;
+    line.hold();
+    let batch = tokio::spawn(async move { storage.read_many(&keys, &ReadOptions::new()).await });
+    held().await;
+    line.release().await;
+    batch.await.must("join");
 }
 
 async fn swap(storage: &Store, times: u64) {
