@@ -1,8 +1,11 @@
 //! A connection in use.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use larder_core::Result;
@@ -35,8 +38,16 @@ impl ActiveConnection {
 
     /// Sends one command and reads its reply.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: Cmd, route: Route<'_>) -> Result<T> {
-        let reply = self.send(vec![(command, route)]).await.remove(0);
+        let reply = self.call(command, route).await;
         reply.and_then(|reply| Ok(redis::from_redis_value(reply)?)).map_err(|error| error::from_redis(&error))
+    }
+
+    /// Sends one command and returns its reply.
+    pub(crate) async fn call(&self, command: Cmd, route: Route<'_>) -> RedisResult<Value> {
+        let seen = self.replies.load(Ordering::Acquire);
+        let reply = self.connection.call(command, route).await;
+        self.note(seen, slice::from_ref(&reply));
+        reply
     }
 
     /// Sends all commands, to one server as a pipeline, to a cluster side by side. Returns one reply for
@@ -44,6 +55,12 @@ impl ActiveConnection {
     pub(crate) async fn send(&self, commands: Vec<(Cmd, Route<'_>)>) -> Vec<RedisResult<Value>> {
         let seen = self.replies.load(Ordering::Acquire);
         let replies = self.connection.send(commands).await;
+        self.note(seen, &replies);
+        replies
+    }
+
+    /// Learns from replies whether the connection is broken. Before their commands went out, it had `seen` as many.
+    fn note(&self, seen: usize, replies: &[RedisResult<Value>]) {
         let answered = replies.iter().filter(|reply| reply.is_ok()).count();
         let silent = self.replies.fetch_add(answered, Ordering::AcqRel) + answered == seen;
         // The cluster's connection mends itself, unless the runtime that it ran on is gone, or it is stuck:
@@ -56,6 +73,5 @@ impl ActiveConnection {
         if replies.iter().filter_map(|reply| reply.as_ref().err()).any(breaks) {
             self.broken.store(true, Ordering::Release);
         }
-        replies
     }
 }

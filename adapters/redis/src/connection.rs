@@ -51,6 +51,18 @@ impl Connection {
         !matches!(self, Self::Multiplexed(_) | Self::Manager(_))
     }
 
+    /// Sends one command and returns its reply; an error reply is an `Err`.
+    #[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
+    pub(crate) async fn call(&self, command: Cmd, route: Route<'_>) -> RedisResult<Value> {
+        let reply = match self.clone() {
+            Self::Multiplexed(mut connection) => connection.send_packed_command(&command).await,
+            Self::Manager(mut connection) => connection.send_packed_command(&command).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(connection) => return crate::cluster::call(connection, command, route).await,
+        };
+        reply.and_then(Value::extract_error)
+    }
+
     /// Sends all commands, to one server as a pipeline, to a cluster side by side. Returns one reply for
     /// each, in their order; an error reply is an `Err`.
     pub(crate) async fn send(&self, commands: Vec<(Cmd, Route<'_>)>) -> Vec<RedisResult<Value>> {
@@ -67,10 +79,6 @@ async fn pipeline(
     mut connection: impl ConnectionLike,
     commands: Vec<(Cmd, Route<'_>)>,
 ) -> Vec<RedisResult<Value>> {
-    // Cheaper than a pipeline of one.
-    if let [(command, _)] = commands.as_slice() {
-        return vec![connection.req_packed_command(command).await.and_then(Value::extract_error)];
-    }
     let count = commands.len();
     let mut pipeline = Pipeline::with_capacity(count);
     for (command, _) in commands {

@@ -21,6 +21,22 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Sends one operation and returns its reply.
+    pub(crate) async fn call(&self, key: &Key, operation: Operation<'_>) -> Result<Value> {
+        let connection = self.client.acquire().await?;
+        let key = self.keyspace.full(key);
+        let mut form = operation.form(&self.features);
+        loop {
+            let command = operation.command(&key, form);
+            let reply = connection.call(command, Route::Key(&key)).await;
+            let error = reply.as_ref().err();
+            match error.and_then(|error| operation.fallback(form, error, &self.features)) {
+                Some(next) => form = next,
+                None => return reply.map_err(|error| self.client.error(&connection, &error)),
+            }
+        }
+    }
+
     /// Sends all operations, to one server as a pipeline, to a cluster side by side. Returns one reply for
     /// each, in their order.
     pub(crate) async fn exchange(&self, operations: Vec<(&Key, Operation<'_>)>) -> Vec<Result<Value>> {

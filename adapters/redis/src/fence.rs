@@ -38,8 +38,7 @@ impl Identity {
         let refused = "this user may no longer run `CLIENT INFO`, `CLIENT KILL` or `INFO`";
         let identity = Self::learn(connection).await.map_err(failed)?.ok_or_else(|| unconfirmed(refused))?;
         for former in former.iter().filter(|former| former.run_id == identity.run_id) {
-            let killed = connection.send(vec![kill(&former.id)]).await.remove(0);
-            killed.map_err(failed)?;
+            connection.call(kill(&former.id), Route::Any).await.map_err(failed)?;
         }
         Ok(identity.and_unclosed(former))
     }
@@ -60,7 +59,7 @@ impl Identity {
             (redis::cmd("CLIENT").arg("INFO").clone(), Route::Any),
             (redis::cmd("INFO").arg("server").clone(), Route::Any),
             // No client has this number: it only shows whether the command is allowed.
-            kill(&i64::MAX.to_string()),
+            (kill(&i64::MAX.to_string()), Route::Any),
         ];
         let texts = texts(connection.send(questions).await)?;
         Ok(texts.and_then(|texts| Self::parse(&texts[0], &InfoDict::new(&texts[1]))))
@@ -96,8 +95,8 @@ pub(crate) fn texts(replies: Vec<RedisResult<Value>>) -> RedisResult<Option<Vec<
     }
 }
 
-fn kill(id: &str) -> (Cmd, Route<'static>) {
-    (redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).clone(), Route::Any)
+fn kill(id: &str) -> Cmd {
+    redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).clone()
 }
 
 pub(crate) fn unconfirmed(cause: &str) -> Error {

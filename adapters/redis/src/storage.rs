@@ -31,9 +31,17 @@ const INFO: Info = Info::minimal(Config::ADAPTER)
 
 impl Driver {
     async fn change(&self, key: &Key, action: &Action, condition: &Condition) -> Result<bool> {
-        let reply = self.exchange(vec![(key, Operation::Change(action, condition))]).await.remove(0);
-        changed(condition, &reply?)
+        changed(condition, &self.call(key, Operation::Change(action, condition)).await?)
     }
+}
+
+/// The touch, if it is all that is asked for: a read would transfer the value.
+fn touch_alone(options: &ReadOptions) -> Option<Action> {
+    options.touch.filter(|_| !options.value).map(Action::Touch)
+}
+
+fn read<'a>(options: &'a ReadOptions, touch: Option<&'a Action>) -> Operation<'a> {
+    touch.map_or(Operation::Read(options), |touch| Operation::Change(touch, &Condition::Any))
 }
 
 #[async_trait]
@@ -43,7 +51,8 @@ impl Storage for Driver {
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        self.read_many(std::slice::from_ref(key), options).await.remove(0)
+        let touch = touch_alone(options);
+        record(options, self.call(key, read(options, touch.as_ref())).await?)
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
@@ -63,12 +72,8 @@ impl Storage for Driver {
     /// Not by `MGET`: it answers nil for a key of another type, and an error is not an absence.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut records: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
-        // A touch, if it is all that is asked for: a read would transfer the value.
-        let touch = options.touch.filter(|_| !options.value).map(Action::Touch);
-        let operation = match &touch {
-            Some(touch) => Operation::Change(touch, &Condition::Any),
-            None => Operation::Read(options),
-        };
+        let touch = touch_alone(options);
+        let operation = read(options, touch.as_ref());
         for chunk in keys.chunks(CHUNK) {
             if let Some(error) = records.last().and_then(|last| last.as_ref().err()?.unsent()) {
                 records.resize(keys.len(), Err(error));
