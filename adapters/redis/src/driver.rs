@@ -27,7 +27,7 @@ impl Driver {
         let key = self.keyspace.full(key);
         let mut form = operation.form(&self.features);
         loop {
-            let command = operation.command(&key, form);
+            let command = operation.command(&key, form, &self.features);
             let reply = connection.call(command, Route::Key(&key)).await;
             let error = reply.as_ref().err();
             match error.and_then(|error| operation.fallback(form, error, &self.features)) {
@@ -52,7 +52,7 @@ impl Driver {
         while !waiting.is_empty() {
             let command = |&(place, form): &(usize, Form)| {
                 let key: &[u8] = &keys[place];
-                (operations[place].command(key, form), Route::Key(key))
+                (operations[place].command(key, form, &self.features), Route::Key(key))
             };
             let sent = connection.send(waiting.iter().map(command).collect()).await;
             let mut refused = Vec::new();
