@@ -1,0 +1,94 @@
+//! What the figures were measured on, and with which versions.
+
+use std::{fs, process::Command};
+
+/// A line for each of them, in the order of the page. What cannot be found out is left out.
+pub async fn describe() -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    let mut put = |what: &str, text: Option<String>| {
+        lines.extend(text.filter(|text| !text.is_empty()).map(|text| (what.to_owned(), text)));
+    };
+    put("commit", run("git", &["rev-parse", "--short", "HEAD"]));
+    put("date", run("date", &["-u", "+%Y-%m-%d"]));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = line("/proc/cpuinfo", "model name").unwrap_or_default();
+    put("processor", Some(format!("{model}, {cores} cores")));
+    put("memory", line("/proc/meminfo", "MemTotal").map(gibibytes));
+    put("system", run("uname", &["-sr"]));
+    put("compiler", run("rustc", &["--version"]));
+    put("SQLite", Some(rusqlite::version().to_owned()));
+    put("PostgreSQL", postgres().await);
+    put("Redis", redis().await);
+    put("MongoDB", mongodb().await);
+    put("drivers", Some(locked(&["rusqlite", "sqlx", "tokio-postgres", "redis", "mongodb"])));
+    let peers = [
+        "tower-sessions-sqlx-store",
+        "tower-sessions-redis-store",
+        "tower-sessions-mongodb-store",
+        "tower-sessions-moka-store",
+        "teloxide",
+        "actix-session",
+        "moka",
+        "quick_cache",
+        "opendal",
+        "object_store",
+    ];
+    put("peers", Some(locked(&peers)));
+    lines
+}
+
+fn run(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+fn line(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn gibibytes(kilobytes: String) -> String {
+    let number: f64 = kilobytes.trim_end_matches(" kB").parse().unwrap_or_default();
+    format!("{:.0} GiB", number / 1024.0 / 1024.0)
+}
+
+async fn postgres() -> Option<String> {
+    let server = larder_test_servers::postgres().await.ok()?;
+    let (client, connection) = tokio_postgres::connect(server.url(), tokio_postgres::NoTls).await.ok()?;
+    tokio::spawn(connection);
+    Some(client.query_one("SHOW server_version", &[]).await.ok()?.get(0))
+}
+
+async fn redis() -> Option<String> {
+    let server = larder_test_servers::redis().await.ok()?;
+    let client = redis::Client::open(server.url()).ok()?;
+    let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok()?;
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+    Some(format!("{}, appendfsync always", version.trim()))
+}
+
+async fn mongodb() -> Option<String> {
+    let server = larder_test_servers::mongodb().await.ok()?;
+    let client = mongodb::Client::with_uri_str(server.url()).await.ok()?;
+    let info = client.database("admin").run_command(mongodb::bson::doc! { "buildInfo": 1 }).await.ok()?;
+    let version = info.get_str("version").ok()?.to_owned();
+    let stand_in = std::env::var("LARDER_TEST_MONGODB_URL").is_err();
+    Some(if stand_in { format!("{version}, or SecantusDB as its stand-in") } else { version })
+}
+
+/// The packages that this program uses, with their versions in the lock file.
+fn locked(packages: &[&str]) -> String {
+    let lock = include_str!("../Cargo.lock");
+    let after = |text: &'static str, begin: &str| text.split_once(begin).map(|(_, rest)| rest);
+    let ours =
+        after(lock, "name = \"larder-benches\"").and_then(|rest| rest.split_once(']')).unwrap_or_default().0;
+    let version = |package: &&str| {
+        // Of a package with several versions, the one that is used here is named with it.
+        let version = after(ours, &format!("\"{package} "))
+            .or_else(|| after(lock, &format!("name = \"{package}\"\nversion = \"")))?;
+        Some(format!("{package} {}", version.split_once('"')?.0))
+    };
+    packages.iter().filter_map(version).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,134 @@
+//! Measures Larder beside the raw drivers and other libraries. See `docs/benchmarks.md`.
+
+mod allocations;
+mod before;
+mod charts;
+mod contenders;
+mod copy;
+mod data;
+mod machine;
+mod measure;
+mod output;
+mod peers;
+mod plan;
+mod report;
+mod results;
+mod round_trips;
+mod stores;
+mod targets;
+
+use std::{process::ExitCode, time::Instant};
+
+use crate::{
+    before::Before,
+    output::Output,
+    plan::{Plan, Step},
+    results::{Results, Row},
+    stores::{Bench, Place},
+};
+
+const USAGE: &str = "\
+usage: cargo run --release -- [WORD]... [OPTION]...
+
+WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the page from the last
+results), or any of
+  memory file sqlite postgres redis mongodb   these stores only
+  reads writes sessions hot                   these operations only
+  tasks sizes keys                            these axes only
+  trips copy                                  round trips; copies of a million sessions
+
+  --quick          a smoke run of everything, into target/benchmarks/quick: do not believe its figures
+  --rounds N       rounds of each row (5)
+  --millis N       how long a round of one contender takes (300)
+  --before BINARY  an earlier build of this program, whose Larder takes part";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [copy::CHILD, what, from, to] => copy::child(what, from, to).await,
+        [before::CHILD, store, keys, size] => before::child(store, keys, size).await,
+        ["report"] => report::write(&Output::new(false)),
+        _ => match Plan::parse(&arguments) {
+            Ok(plan) => measure(&plan).await,
+            Err(wrong) => {
+                eprintln!("{wrong}\n\n{USAGE}");
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+async fn measure(plan: &Plan) {
+    let output = Output::new(plan.quick);
+    let mut results = if plan.all { Results::default() } else { Results::load(&output.results()) };
+    results.machine = machine::describe().await;
+    results.effort = Some(plan.effort);
+    let mut progress = Progress { started: Instant::now(), done: 0, steps: plan.rows() };
+    for bench in &stores::ALL {
+        for step in plan.steps(bench) {
+            rows(plan, bench, &step, &mut progress, &mut results).await;
+            results.save(&output.results());
+        }
+        if plan.trips(bench) {
+            results.round_trips.retain(|counted| counted.store != bench.name);
+            results.round_trips.extend(round_trips::count(bench).await);
+            progress.say(&format!("{}: round trips", bench.name));
+        }
+    }
+    if plan.copy {
+        results.copies = copy::measure(plan.copied(), plan.effort.rounds.min(3)).await;
+        progress.say("copies");
+    }
+    results.took = progress.started.elapsed();
+    results.save(&output.results());
+    if plan.all {
+        report::write(&output);
+    } else {
+        println!("{}", report::text(&results));
+    }
+}
+
+/// All that is measured on one set of data.
+async fn rows(plan: &Plan, bench: &Bench, step: &Step, progress: &mut Progress, results: &mut Results) {
+    let place = Place { data: step.data, peers: step.peers, url: None, space: "bench" };
+    let mut set = (bench.open)(place).await;
+    if let Some(binary) = plan.before.as_ref().filter(|_| step.peers) {
+        Before::start(binary, bench, step.data).await.join(&mut set);
+    }
+    for &(operation, tasks) in &step.rows {
+        // A cache has no sessions.
+        let Some(contenders) = set.rows.get(&operation) else { continue };
+        if let Some(tidy) = &set.tidy {
+            tidy().await;
+        }
+        let measured = measure::measure(contenders, operation, step.data, tasks, plan.effort).await;
+        let row = Row {
+            store: bench.name.to_owned(),
+            operation,
+            tasks,
+            size: step.data.size,
+            keys: step.data.keys,
+            contenders: measured,
+        };
+        progress.say(&report::line(&row));
+        results.put(row);
+    }
+}
+
+struct Progress {
+    started: Instant,
+    done: usize,
+    steps: usize,
+}
+
+impl Progress {
+    fn say(&mut self, what: &str) {
+        self.done += 1;
+        let seconds = self.started.elapsed().as_secs();
+        let left = seconds as usize * self.steps.saturating_sub(self.done) / self.done;
+        let (done, steps) = (self.done, self.steps);
+        eprintln!("[{done}/{steps}, {}:{:02}, {} min left] {what}", seconds / 60, seconds % 60, left / 60);
+    }
+}

@@ -1,0 +1,279 @@
+//! The tables, and the page that they stand in.
+
+use std::{collections::BTreeSet, fmt::Write, fs};
+
+use crate::{
+    charts,
+    measure::{Kind, Operation},
+    output::Output,
+    plan::{USUAL_SIZE, USUAL_TASKS},
+    results::{Measured, Results, Row, Spread},
+    stores, targets,
+};
+
+/// Writes the page and the charts.
+pub fn write(output: &Output) {
+    let results = Results::load(&output.results());
+    let mut page = fs::read_to_string(Output::template()).unwrap();
+    for (name, text) in parts(&results) {
+        let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
+        let from = page.find(&begin).unwrap_or_else(|| panic!("the page has no line {begin}")) + begin.len();
+        let to = from + page[from..].find(end).expect("a generated part has an end");
+        page.replace_range(from..to, &format!("{text}\n"));
+    }
+    charts::write(&results, &output.charts());
+    fs::write(output.page(), page).unwrap();
+    eprintln!("wrote {}", output.page().display());
+}
+
+/// All tables, for the terminal.
+pub fn text(results: &Results) -> String {
+    let parts = parts(results).into_iter().filter(|(name, _)| *name != "charts");
+    parts.map(|(name, text)| format!("\n## {name}\n\n{text}")).collect()
+}
+
+fn parts(results: &Results) -> Vec<(&'static str, String)> {
+    vec![
+        ("machine", machine(results)),
+        ("targets", targets::table(results)),
+        ("charts", charts::links(results)),
+        ("ratios", per_store(results, ratios)),
+        ("figures", per_store(results, figures)),
+        ("allocations", allocations(results)),
+        ("round trips", round_trips(results)),
+        ("copies", copies(results)),
+    ]
+}
+
+fn machine(results: &Results) -> String {
+    let mut text = "| | |\n|---|---|\n".to_owned();
+    for (what, is) in &results.machine {
+        writeln!(text, "| {what} | {is} |").unwrap();
+    }
+    if let Some(effort) = results.effort {
+        writeln!(
+            text,
+            "| effort | rounds of each contender: {}, of {} ms; the whole took {} min |",
+            effort.rounds,
+            effort.time.as_millis(),
+            results.took.as_secs() / 60
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn per_store(results: &Results, table: fn(&[&Row]) -> String) -> String {
+    let mut text = String::new();
+    for bench in &stores::ALL {
+        let mut rows: Vec<_> = results.rows.iter().filter(|row| row.store == bench.name).collect();
+        rows.sort_by_key(|row| (row.operation, row.size, row.keys, row.tasks));
+        if !rows.is_empty() {
+            write!(text, "\n### {}\n\n{}", bench.name, table(&rows)).unwrap();
+        }
+    }
+    text
+}
+
+fn ratios(rows: &[&Row]) -> String {
+    let mut text = "| operation | tasks | value | keys | Larder, per second | to raw | to batches | to the best peer | to before |\n\
+                    |---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+        .to_owned();
+    for row in rows {
+        let rate = row.best(Kind::Larder).and_then(Measured::spread).map(rates).unwrap_or_default();
+        let to = |kind| row.ratio(kind).map(spread).unwrap_or_default();
+        let (raw, batches, peer, before) =
+            (to(Kind::Raw), to(Kind::Batches), to(Kind::Peer), to(Kind::Before));
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {rate} | {raw} | {batches} | {peer} | {before} |",
+            row.operation.title(),
+            row.tasks,
+            bytes(row.size),
+            number(row.keys as f64),
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A row per contender, and a column per point of the axes.
+fn figures(rows: &[&Row]) -> String {
+    let points: BTreeSet<_> = rows.iter().map(|row| (row.keys, row.size, row.tasks)).collect();
+    // The tasks first, on the usual data; then the other sizes, then the other numbers of keys.
+    let usual = rows.iter().filter(|row| row.tasks != USUAL_TASKS).map(|row| row.keys).next();
+    let mut points: Vec<_> = points.into_iter().collect();
+    points.sort_by_key(|&(keys, size, tasks)| (size != USUAL_SIZE, Some(keys) != usual, size, keys, tasks));
+    let mut text = "| operation | contender |".to_owned();
+    for &(keys, size, tasks) in &points {
+        write!(text, " {tasks} tasks, {}, {} keys |", bytes(size), number(keys as f64)).unwrap();
+    }
+    write!(text, "\n|---|---|{}\n", "---:|".repeat(points.len())).unwrap();
+    for operation in Operation::ALL {
+        let of: Vec<_> = rows.iter().filter(|row| row.operation == operation).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for measured in of.iter().flat_map(|row| &row.contenders) {
+            if !names.contains(&measured.name.as_str()) {
+                names.push(&measured.name);
+            }
+        }
+        for name in names {
+            write!(text, "| {} | {name} |", operation.title()).unwrap();
+            for &point in &points {
+                let row = of.iter().find(|row| (row.keys, row.size, row.tasks) == point);
+                let cell = match row.and_then(|row| row.named(name)) {
+                    Some(Measured { failure: Some(failure), .. }) => {
+                        format!("failed: {}", failure.replace('|', "/"))
+                    }
+                    Some(measured) => measured.spread().map(|rate| number(rate.median)).unwrap_or_default(),
+                    None => String::new(),
+                };
+                write!(text, " {cell} |").unwrap();
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// On the usual data.
+fn allocations(results: &Results) -> String {
+    let mut text =
+        "| store | contender | operation | by one task | by 64 |\n|---|---|---|---:|---:|\n".to_owned();
+    for row in results.rows.iter().filter(|row| row.tasks == 1 && row.operation != Operation::Hot) {
+        let busy = results.rows.iter().find(|other| {
+            (&other.store, other.operation, other.size, other.keys)
+                == (&row.store, row.operation, row.size, row.keys)
+                && other.tasks == USUAL_TASKS
+        });
+        for measured in &row.contenders {
+            let Some(alone) = measured.allocations.filter(|_| measured.kind != Kind::Before) else {
+                continue;
+            };
+            let busy = busy.and_then(|row| row.named(&measured.name)?.allocations);
+            let busy = busy.map(|count| format!("{count:.1}")).unwrap_or_default();
+            writeln!(
+                text,
+                "| {} | {} | {} | {alone:.1} | {busy} |",
+                row.store,
+                measured.name,
+                row.operation.title()
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+fn round_trips(results: &Results) -> String {
+    let mut text =
+        "| store | contender | read | write | session update |\n|---|---|---:|---:|---:|\n".to_owned();
+    let mut names: Vec<(&str, &str)> = Vec::new();
+    for counted in &results.round_trips {
+        let name = (counted.store.as_str(), counted.contender.as_str());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for (store, contender) in names {
+        write!(text, "| {store} | {contender} |").unwrap();
+        for operation in [Operation::Read, Operation::Write, Operation::Update] {
+            let counted = results.round_trips.iter().find(|counted| {
+                (counted.store.as_str(), counted.contender.as_str(), counted.operation)
+                    == (store, contender, operation)
+            });
+            let cell = counted.map(|counted| format!("{:.2}", counted.per_operation)).unwrap_or_default();
+            write!(text, " {cell} |").unwrap();
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn copies(results: &Results) -> String {
+    let mut text =
+        "| | sessions | seconds | per second | peak of memory |\n|---|---:|---:|---:|---:|\n".to_owned();
+    for copied in &results.copies {
+        let Some(seconds) = Spread::of(&copied.seconds) else { continue };
+        let peak = copied.peak_bytes.map(|peak| format!("{:.1} MiB", peak as f64 / f64::from(1 << 20)));
+        writeln!(
+            text,
+            "| `{}` | {} | {} | {} | {} |",
+            copied.what,
+            number(copied.entries as f64),
+            spread(seconds),
+            number(copied.entries as f64 / seconds.median),
+            peak.unwrap_or_default()
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A row in a line, for the progress.
+pub fn line(row: &Row) -> String {
+    let mut line = format!(
+        "{}: {}, {} tasks, {}, {} keys: ",
+        row.store,
+        row.operation.title(),
+        row.tasks,
+        bytes(row.size),
+        number(row.keys as f64)
+    );
+    match row.best(Kind::Larder).and_then(Measured::spread) {
+        Some(rate) => write!(line, "{}/s", number(rate.median)).unwrap(),
+        None => line.push_str("failed"),
+    }
+    let kinds = [
+        (Kind::Raw, "raw"),
+        (Kind::Batches, "batches"),
+        (Kind::Peer, "the best peer"),
+        (Kind::Before, "before"),
+    ];
+    for (kind, name) in kinds {
+        if let Some(ratio) = row.ratio(kind) {
+            write!(line, ", {:.2} of {name}", ratio.median).unwrap();
+        }
+    }
+    for failed in row.contenders.iter().filter(|measured| measured.failure.is_some()) {
+        write!(line, "; {} failed: {}", failed.name, failed.failure.as_deref().unwrap_or_default()).unwrap();
+    }
+    line
+}
+
+/// A ratio with its least and its most.
+pub fn spread(spread: Spread) -> String {
+    let digits = if spread.median < 10.0 { 2 } else { 1 };
+    let Spread { median, least, most } = spread;
+    format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
+}
+
+fn rates(spread: Spread) -> String {
+    format!("{} ({} to {})", number(spread.median), number(spread.least), number(spread.most))
+}
+
+/// Three digits that mean something, and commas between thousands.
+pub fn number(number: f64) -> String {
+    if number < 100.0 {
+        let text = format!("{number:.1}");
+        return text.trim_end_matches(".0").to_owned();
+    }
+    let scale = 10_f64.powi((number.log10().floor() as i32 - 2).max(0));
+    let digits = format!("{:.0}", (number / scale).round() * scale);
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+pub fn bytes(size: usize) -> String {
+    match size {
+        0..1024 => format!("{size} B"),
+        1024..1_000_000 => format!("{} KiB", size >> 10),
+        _ => format!("{} MB", size / 1_000_000),
+    }
+}

@@ -1,0 +1,135 @@
+//! What was measured, as it is kept in a file.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{Effort, Kind, Operation};
+
+#[derive(Default, Serialize, Deserialize)]
+pub struct Results {
+    /// Names and versions, in the order of the page.
+    pub machine: Vec<(String, String)>,
+    pub effort: Option<Effort>,
+    pub took: Duration,
+    pub rows: Vec<Row>,
+    pub round_trips: Vec<RoundTrips>,
+    pub copies: Vec<Copied>,
+}
+
+/// One operation of one store, by so many tasks on such data.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Row {
+    pub store: String,
+    pub operation: Operation,
+    pub tasks: u64,
+    pub size: usize,
+    pub keys: u64,
+    pub contenders: Vec<Measured>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Measured {
+    pub kind: Kind,
+    pub name: String,
+    /// Operations per second, a number per round.
+    pub rounds: Vec<f64>,
+    /// Per operation.
+    pub allocations: Option<f64>,
+    /// Why it was given up.
+    pub failure: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RoundTrips {
+    pub store: String,
+    pub operation: Operation,
+    pub contender: String,
+    pub per_operation: f64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Copied {
+    pub what: String,
+    pub entries: u64,
+    /// A number per round.
+    pub seconds: Vec<f64>,
+    pub peak_bytes: Option<u64>,
+}
+
+/// The median, the least and the most of some rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (&least, &most) = (sorted.first()?, sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 0 {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        } else {
+            sorted[middle]
+        };
+        Some(Self { median, least, most })
+    }
+}
+
+impl Measured {
+    pub fn spread(&self) -> Option<Spread> {
+        if self.failure.is_some() { None } else { Spread::of(&self.rounds) }
+    }
+
+    /// By how much this is faster than the other in each round.
+    pub fn ratio(&self, to: &Self) -> Option<Spread> {
+        self.spread().and(to.spread())?;
+        Spread::of(&self.rounds.iter().zip(&to.rounds).map(|(this, to)| this / to).collect::<Vec<_>>())
+    }
+}
+
+impl Row {
+    /// The fastest of a kind.
+    pub fn best(&self, kind: Kind) -> Option<&Measured> {
+        let median = |measured: &&Measured| measured.spread().map_or(0.0, |spread| spread.median);
+        let of_kind = self.contenders.iter().filter(|measured| measured.kind == kind);
+        of_kind.filter(|measured| measured.spread().is_some()).max_by(|a, b| median(a).total_cmp(&median(b)))
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Measured> {
+        self.contenders.iter().find(|measured| measured.name == name)
+    }
+
+    /// By how much Larder is faster than the fastest of a kind.
+    pub fn ratio(&self, to: Kind) -> Option<Spread> {
+        self.best(Kind::Larder)?.ratio(self.best(to)?)
+    }
+
+    /// Whether both are of the same operation on the same data.
+    fn is_same(&self, other: &Self) -> bool {
+        let of = |row: &Self| (row.store.clone(), row.operation, row.tasks, row.size, row.keys);
+        of(self) == of(other)
+    }
+}
+
+impl Results {
+    pub fn load(path: &Path) -> Self {
+        fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    pub fn save(&self, path: &Path) {
+        fs::write(path, serde_json::to_vec_pretty(self).unwrap()).unwrap();
+    }
+
+    /// Takes the place of what was measured before.
+    pub fn put(&mut self, row: Row) {
+        match self.rows.iter_mut().find(|other| other.is_same(&row)) {
+            Some(other) => *other = row,
+            None => self.rows.push(row),
+        }
+    }
+}

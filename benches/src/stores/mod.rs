@@ -1,0 +1,56 @@
+//! One file per store: its raw driver, Larder's adapter, and the peers.
+
+pub mod file;
+pub mod memory;
+pub mod mongodb;
+pub mod postgres;
+pub mod redis;
+pub mod sqlite;
+
+use futures_util::{FutureExt, future::BoxFuture};
+
+use crate::{contenders::Set, data::Data};
+
+/// A store with one durability.
+pub struct Bench {
+    pub name: &'static str,
+    pub open: fn(Place) -> BoxFuture<'static, Set>,
+    /// The numbers of keys that it is measured with.
+    pub few: u64,
+    pub usual: u64,
+    pub many: u64,
+}
+
+/// Where and what a set of contenders stores.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub data: Data,
+    /// Whether peers take part. They do not where a set is so large that filling them takes minutes.
+    pub peers: bool,
+    /// The servers' URL goes through this, if it is set.
+    pub url: Option<String>,
+    /// A name of its own for tables and the like.
+    pub space: &'static str,
+}
+
+macro_rules! bench {
+    ($name:literal, $open:expr) => {
+        bench!($name, $open, 1_000, 10_000, 1_000_000)
+    };
+    ($name:literal, $open:expr, $few:literal, $usual:literal, $many:literal) => {
+        Bench { name: $name, open: |place| $open(place).boxed(), few: $few, usual: $usual, many: $many }
+    };
+}
+
+pub const ALL: [Bench; 8] = [
+    bench!("memory", |place| memory::open(place)),
+    bench!("memory-bounded", |place| memory::bounded(place)),
+    // A file per entry, each in a block of 4 KiB: a million would take more than everything else.
+    bench!("file", |place| file::open(place), 1_000, 10_000, 100_000),
+    bench!("sqlite-full", |place| sqlite::open(place, "full")),
+    bench!("sqlite-normal", |place| sqlite::open(place, "normal")),
+    bench!("postgres", |place| postgres::open(place)),
+    bench!("redis", |place| redis::open(place)),
+    // The stand-in for MongoDB in the tests' containers writes some hundred documents a second.
+    bench!("mongodb", |place| mongodb::open(place), 100, 500, 2_000),
+];
