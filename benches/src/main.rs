@@ -21,6 +21,7 @@ use std::{process::ExitCode, time::Instant};
 
 use crate::{
     before::Before,
+    measure::message,
     output::Output,
     plan::{Plan, Step},
     results::{Results, Row},
@@ -63,22 +64,27 @@ async fn main() -> ExitCode {
 async fn measure(plan: &Plan) {
     let output = Output::new(plan.quick);
     let mut results = if plan.all { Results::default() } else { Results::load(&output.results()) };
+    // What this run has measured, to be printed.
+    let mut fresh = Results::default();
     results.machine = machine::describe().await;
     results.effort = Some(plan.effort);
     let mut progress = Progress { started: Instant::now(), done: 0, steps: plan.rows() };
     for bench in &stores::ALL {
         for step in plan.steps(bench) {
-            rows(plan, bench, &step, &mut progress, &mut results).await;
+            rows(plan, bench, &step, &mut progress, [&mut fresh, &mut results]).await;
             results.save(&output.results());
         }
         if plan.trips(bench) {
-            results.round_trips.retain(|counted| counted.store != bench.name);
-            results.round_trips.extend(round_trips::count(bench).await);
+            let counted = round_trips::count(bench).await;
+            results.round_trips.retain(|earlier| earlier.store != bench.name);
+            results.round_trips.extend(counted.iter().cloned());
+            fresh.round_trips.extend(counted);
             progress.say(&format!("{}: round trips", bench.name));
         }
     }
     if plan.copy {
-        results.copies = copy::measure(plan.copied(), plan.effort.rounds.min(3)).await;
+        fresh.copies = copy::measure(plan.copied(), plan.effort.rounds.min(3)).await;
+        results.copies.clone_from(&fresh.copies);
         progress.say("copies");
     }
     results.took = progress.started.elapsed();
@@ -86,14 +92,28 @@ async fn measure(plan: &Plan) {
     if plan.all {
         report::write(&output);
     } else {
-        println!("{}", report::text(&results));
+        println!("{}", report::text(&fresh));
     }
 }
 
 /// All that is measured on one set of data.
-async fn rows(plan: &Plan, bench: &Bench, step: &Step, progress: &mut Progress, results: &mut Results) {
+async fn rows(
+    plan: &Plan,
+    bench: &Bench,
+    step: &Step,
+    progress: &mut Progress,
+    [fresh, results]: [&mut Results; 2],
+) {
     let place = Place { data: step.data, peers: step.peers, url: None, space: "bench" };
-    let mut set = (bench.open)(place).await;
+    // In a task, because it panics where a server is missing: the other stores are measured all the same.
+    let mut set = match tokio::spawn((bench.open)(place)).await {
+        Ok(set) => set,
+        Err(error) => {
+            let why = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic));
+            progress.say(&format!("{}: cannot be measured: {why}", bench.name));
+            return;
+        }
+    };
     if let Some(binary) = plan.before.as_ref().filter(|_| step.peers) {
         Before::start(binary, bench, step.data).await.join(&mut set);
     }
@@ -113,6 +133,7 @@ async fn rows(plan: &Plan, bench: &Bench, step: &Step, progress: &mut Progress, 
             contenders: measured,
         };
         progress.say(&report::line(&row));
+        fresh.rows.push(row.clone());
         results.put(row);
     }
 }

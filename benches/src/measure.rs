@@ -166,7 +166,7 @@ where
                 if stop.load(Ordering::Relaxed) {
                     return done;
                 }
-                if done % TURN == 0 {
+                if done.is_multiple_of(TURN) {
                     tokio::task::yield_now().await;
                 }
             }
@@ -198,7 +198,8 @@ where
     Ok(Sample { operations, took: started.elapsed() })
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+/// What a panic says, in a line.
+pub fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panicked").lines().next().unwrap_or_default().chars().take(160).collect()
 }
@@ -219,11 +220,14 @@ pub async fn measure(
     tasks: u64,
     effort: Effort,
 ) -> Vec<Measured> {
+    // Batches are the limit of what many tasks can do together.
+    let contenders: Vec<_> =
+        contenders.iter().filter(|contender| contender.kind != Kind::Batches || tasks >= BATCH).collect();
     let keys = if operation == Operation::Hot { 1 } else { data.keys };
     let load = Load { tasks, keys, time: effort.time };
     let warm_up = Load { time: effort.warm_up, ..load };
     let mut measured = Vec::new();
-    for contender in contenders {
+    for contender in &contenders {
         let warmed = contender.run(warm_up).await;
         let mut allocations = None;
         if warmed.is_ok() {

@@ -262,7 +262,7 @@ pub fn number(number: f64) -> String {
     let digits = format!("{:.0}", (number / scale).round() * scale);
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -43,14 +43,14 @@ macro_rules! bench {
 }
 
 pub const ALL: [Bench; 8] = [
-    bench!("memory", |place| memory::open(place)),
-    bench!("memory-bounded", |place| memory::bounded(place)),
+    bench!("memory", memory::open),
+    bench!("memory-bounded", memory::bounded),
     // A file per entry, each in a block of 4 KiB: a million would take more than everything else.
-    bench!("file", |place| file::open(place), 1_000, 10_000, 100_000),
+    bench!("file", file::open, 1_000, 10_000, 100_000),
     bench!("sqlite-full", |place| sqlite::open(place, "full")),
     bench!("sqlite-normal", |place| sqlite::open(place, "normal")),
-    bench!("postgres", |place| postgres::open(place)),
-    bench!("redis", |place| redis::open(place)),
+    bench!("postgres", postgres::open),
+    bench!("redis", redis::open),
     // The stand-in for MongoDB in the tests' containers writes some hundred documents a second.
-    bench!("mongodb", |place| mongodb::open(place), 100, 500, 2_000),
+    bench!("mongodb", mongodb::open, 100, 500, 2_000),
 ];

@@ -175,6 +175,10 @@ enum Connections {
     Pool(Pool),
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is on the stack, and a box would be an allocation per operation"
+)]
 enum Connection<'a> {
     Shared(&'a Object),
     Taken(Object),
