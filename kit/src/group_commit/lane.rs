@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     mem,
     sync::{Arc, PoisonError},
 };
@@ -11,7 +11,7 @@ use larder_core::{Error, ErrorKind, Key, Result, Storage};
 
 use super::{
     batch::{Batch, Job, Work},
-    runtime::{Handle, Id, Mutex, MutexGuard, oneshot, yield_now},
+    runtime::{Handle, Id, Mutex, MutexGuard, RandomState, oneshot, yield_now},
 };
 
 /// How often others may run, at most, between two batches.

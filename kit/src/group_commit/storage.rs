@@ -1,6 +1,6 @@
 //! The storage with group commit.
 
-use std::{fmt, hash::RandomState, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::try_join_all;
 use larder_core::{
@@ -11,7 +11,7 @@ use larder_core::{
 use super::{
     batch::{ApplyCall, Barrier, Work},
     lane::{Lane, Shared, lock, lost, no_runtime},
-    runtime::{Handle, Mutex, oneshot},
+    runtime::{Handle, Mutex, RandomState, oneshot},
 };
 
 /// A storage whose concurrent changes share a commit: while one batch is under way the next one gathers, and then
