@@ -269,7 +269,7 @@ impl<S: Storage> Drop for Server<S> {
 
 pub(super) fn no_runtime() -> Error {
     let message = "changes are grouped in a tokio task; call this within a tokio runtime";
-    Error::new(ErrorKind::InvalidConfig, message)
+    Error::new(ErrorKind::InvalidConfig, message).not_applied()
 }
 
 /// The error of a call whose task ended with its runtime, or panicked.

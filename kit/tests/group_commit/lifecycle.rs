@@ -157,7 +157,7 @@ async fn caller_that_stops_polling_holds_nobody_up() {
 fn outside_a_runtime_a_change_says_so() {
     let storage = commit(&Probe::open());
     let error = put(&storage, "b", "1").now_or_never().unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidConfig, Outcome::NotApplied));
     assert!(error.message().contains("tokio"));
     assert!(put_many(&storage, &[("a", "1")]).now_or_never().unwrap().is_err());
     assert!(clear(&storage).now_or_never().unwrap().is_err());
