@@ -1,0 +1,209 @@
+//! Plants bugs: each is an edit of the group commit's own source, compiled as a module of its own. So the code
+//! in production has no switch for them, and an edit that no longer fits it fails the build.
+
+use std::{env, error::Error, fmt::Write as _, fs, path::Path};
+
+const SOURCE: &str = "../../kit/src/group_commit";
+
+/// A module with a bug.
+struct Bug {
+    name: &'static str,
+    /// The module with the primitives that it runs on.
+    runs: &'static str,
+    /// File, text, and what stands in its place.
+    edits: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const BUGS: &[Bug] = &[
+    Bug {
+        name: "reply_before_commit",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "Self::Changes(mut changes, replies) => {",
+            "Self::Changes(mut changes, mut replies) => {
+                for (change, (_, reply)) in changes.iter().zip(std::mem::take(&mut replies)) {
+                    let _ = reply.send(change.applied(true, None));
+                }",
+        )],
+    },
+    Bug {
+        name: "failed_batch_answered_as_applied",
+        runs: "on_tokio",
+        edits: &[
+            (
+                "batch.rs",
+                "Self::Changes(mut changes, replies) => {",
+                "Self::Changes(mut changes, replies) => {
+                let fine: Vec<_> = changes.iter().map(|change| change.applied(true, None)).collect();",
+            ),
+            (
+                "batch.rs",
+                "for ((call, reply), result) in replies.into_iter().zip(results) {",
+                "for (((call, reply), result), fine) in replies.into_iter().zip(results).zip(fine) {
+                    let result = if result.as_ref().is_err_and(Error::is_gone) { fine } else { result };",
+            ),
+        ],
+    },
+    Bug {
+        name: "unknown_answered_as_not_applied",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "let _ = reply.send(result);",
+            "let _ = reply.send(result.map_err(Error::not_applied));",
+        )],
+    },
+    Bug {
+        name: "retry_out_of_order",
+        runs: "on_tokio",
+        edits: &[
+            (
+                "batch.rs",
+                "pub(super) async fn run(self, storage: &impl Storage) -> Option<oneshot::Receiver<()>> {",
+                "pub(super) async fn run(
+        self,
+        storage: &impl Storage,
+        again: &mut Vec<Work>,
+    ) -> Option<oneshot::Receiver<()>> {",
+            ),
+            (
+                "batch.rs",
+                "Self::Changes(mut changes, replies) => {",
+                "Self::Changes(mut changes, replies) => {
+                let mut sent = changes.clone().into_iter();",
+            ),
+            (
+                "batch.rs",
+                "for ((call, reply), result) in replies.into_iter().zip(results) {",
+                "for ((call, reply), result) in replies.into_iter().zip(results) {
+                    let change = sent.next();
+                    let unsent = |error: &Error| {
+                        error.is_retryable() && error.outcome() == larder_core::Outcome::NotApplied
+                    };
+                    if let (Some(change), true) = (change, result.as_ref().is_err_and(unsent)) {
+                        again.push(Work::Change(change, call, reply));
+                        continue;
+                    }",
+            ),
+            (
+                "lane.rs",
+                "self.paused = batch.run(&*self.shared.storage).await;",
+                "let mut again = Vec::new();
+            self.paused = batch.run(&*self.shared.storage, &mut again).await;
+            let _ = self.shared.push(self.lane, again);",
+            ),
+        ],
+    },
+    Bug {
+        name: "unknown_batch_retried",
+        runs: "on_tokio",
+        edits: &[
+            (
+                "batch.rs",
+                "Self::Changes(mut changes, replies) => {",
+                "Self::Changes(mut changes, replies) => {
+                let sent = changes.clone();",
+            ),
+            (
+                "batch.rs",
+                "for ((call, reply), result) in replies.into_iter().zip(results) {",
+                "let unknown = |error: &Error| error.outcome() == larder_core::Outcome::Unknown;
+                let retry = results.iter().any(|result| result.as_ref().is_err_and(unknown));
+                let results = if retry { storage.apply(sent).await } else { results };
+                for ((call, reply), result) in replies.into_iter().zip(results) {",
+            ),
+        ],
+    },
+    Bug {
+        name: "abandoned_caller_stops_its_lane",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "let _ = reply.send(result);",
+            "if reply.send(result).is_err() {
+                        std::future::pending::<()>().await;
+                    }",
+        )],
+    },
+    Bug {
+        // As the senders of tokio's bounded channel: one that waits is given room in its turn, and another may
+        // fill its own room before the first is polled.
+        name: "waiting_sender_overtaken",
+        runs: "on_tokio",
+        edits: &[
+            (
+                "lane.rs",
+                "pub(super) storage: Arc<S>,",
+                "pub(super) storage: Arc<S>,
+    pub(super) room: tokio::sync::Semaphore,",
+            ),
+            (
+                "storage.rs",
+                "let shared = Shared { storage,",
+                "let shared = Shared { room: tokio::sync::Semaphore::new(2), storage,",
+            ),
+            (
+                "storage.rs",
+                "let lane = self.shared.lane_of(&change.key);",
+                "let _room = self.shared.room.acquire().await;
+        let lane = self.shared.lane_of(&change.key);",
+            ),
+        ],
+    },
+    Bug {
+        name: "idle_flag_loaded_and_then_stored",
+        runs: "on_shuttle",
+        edits: &[(
+            "lane.rs",
+            "let idle = !state.queue.is_empty() && !mem::replace(&mut state.served, true);
+        drop(state);",
+            "let idle = !state.queue.is_empty() && !state.served;
+        drop(state);
+        if idle {
+            lock(&self.lanes[lane].0).served = true;
+        }",
+        )],
+    },
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = env::var("OUT_DIR")?;
+    let mut modules = String::new();
+    for Bug { name, runs, edits } in BUGS {
+        let folder = Path::new(&out).join(name);
+        fs::create_dir_all(&folder)?;
+        let mut fitting = 0;
+        for file in fs::read_dir(SOURCE)? {
+            let file = file?.path();
+            let Some(file_name) = file.file_name().and_then(|name| name.to_str()) else { continue };
+            let mut source = fs::read_to_string(&file)?;
+            for (_, text, instead) in edits.iter().filter(|(edited, ..)| *edited == file_name) {
+                if source.matches(text).count() != 1 {
+                    return Err(format!("the bug {name} does not fit {file_name} any more: {text}").into());
+                }
+                source = source.replace(text, instead);
+                fitting += 1;
+            }
+            fs::write(folder.join(file_name), source)?;
+        }
+        if fitting != edits.len() {
+            return Err(format!("the bug {name} edits a file that is not there").into());
+        }
+        let path = folder.join("mod.rs");
+        write!(
+            modules,
+            "pub(crate) mod {name} {{
+                use crate::{runs}::runtime;
+                #[allow(dead_code, unreachable_pub, unused, clippy::all)]
+                #[path = {path:?}]
+                mod group_commit;
+                crate::builds!(group_commit);
+            }}\n",
+        )?;
+    }
+    fs::write(Path::new(&out).join("bugs.rs"), modules)?;
+    Ok(())
+}

@@ -1,0 +1,580 @@
+//! The store under the group commit: a map in memory with versions, conditions and expiry, which fails as
+//! the seed decides and writes down what it does.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use fastrand::Rng;
+use futures_util::future::join_all;
+use larder_core::{
+    Action, Applied, Bytes, Change, Condition, DeleteOptions, Error, ErrorKind, Expiry, Info, Key,
+    ReadOptions, Record, Result, Storage, TouchOptions, Version, Versions, WriteOptions, Written,
+    async_trait,
+};
+
+use crate::{
+    clock::{Clock, step_aside},
+    log::{Act, Answer, Asked, BatchId, Call, CallId, CallKind, ChangeId, Event, Log},
+    options::{Counts, Fault, Options},
+};
+
+/// How long an answer is awaited.
+const TIMEOUT: u64 = 10;
+
+/// The keys: those of two prefixes.
+const KEYS: [&str; 8] = ["a:0", "b:1", "a:2", "b:3", "a:4", "b:5", "a:6", "b:7"];
+/// The prefixes of clears.
+const PREFIXES: [&str; 3] = ["", "a:", "b:"];
+
+/// Everything that a run knows, for callers, store and checker.
+pub(crate) struct World {
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) log: Log,
+    pub(crate) counts: Counts,
+    pub(crate) options: Options,
+    pub(crate) rng: Rng,
+    /// No more faults.
+    pub(crate) calm: bool,
+    /// A caller has closed the storage, so no call begins any more.
+    pub(crate) closing: bool,
+    pub(crate) closed: bool,
+    entries: BTreeMap<usize, Entry>,
+    versions: u64,
+    batches: BatchId,
+    open: HashSet<BatchId>,
+    /// The change of each key that a caller has handed over, by the address of its text: a clone of a key
+    /// shares its text, so the group commit cannot but tell which change it is sending.
+    by_address: HashMap<usize, ChangeId>,
+    /// Which keep the addresses from being used again.
+    keys: Vec<Key>,
+    /// Whether each value still exists.
+    values: HashMap<ChangeId, Arc<AtomicBool>>,
+    /// Calls whose callers are gone.
+    gone: HashSet<CallId>,
+    /// The changes that the store has received.
+    sent: HashSet<ChangeId>,
+}
+
+struct Entry {
+    writer: ChangeId,
+    version: Version,
+    deadline: Option<u64>,
+}
+
+/// A value that tells when it is dropped.
+struct Value(Vec<u8>, Arc<AtomicBool>);
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.1.store(false, Ordering::Relaxed);
+    }
+}
+
+impl World {
+    pub(crate) fn new(options: Options, rng: Rng) -> Arc<Self> {
+        let state = State {
+            log: Log::default(),
+            counts: Counts::default(),
+            options,
+            rng,
+            calm: false,
+            closing: false,
+            closed: false,
+            entries: BTreeMap::new(),
+            versions: 0,
+            batches: 0,
+            open: HashSet::new(),
+            by_address: HashMap::new(),
+            keys: Vec::new(),
+            values: HashMap::new(),
+            gone: HashSet::new(),
+            sent: HashSet::new(),
+        };
+        Arc::new(Self { clock: Clock::default(), state: Mutex::new(state) })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pause(&self, (millis, turns): (u64, usize)) {
+        step_aside(turns).await;
+        if millis > 0 {
+            self.clock.sleep(millis).await;
+        }
+    }
+}
+
+impl State {
+    /// The keys that callers use; the others are for the end of the run.
+    pub(crate) fn key(number: usize) -> Key {
+        match Key::new(KEYS[number % KEYS.len()]) {
+            Ok(key) => key,
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+
+    pub(crate) fn new_call(&mut self, kind: CallKind) -> CallId {
+        self.log.calls.push(Call { kind, changes: Vec::new() });
+        self.log.calls.len() - 1
+    }
+
+    /// Enters a change of `call`; returns the change itself, as it is to be handed over.
+    pub(crate) fn new_change(
+        &mut self,
+        call: CallId,
+        number: usize,
+        act: Act,
+        condition: Condition,
+    ) -> Change {
+        let id = self.log.changes.len();
+        let key = Self::key(number);
+        self.by_address.insert(key.as_str().as_ptr() as usize, id);
+        self.keys.push(key.clone());
+        let change = match act {
+            Act::Put(expiry) => {
+                let exists = Arc::new(AtomicBool::new(true));
+                self.values.insert(id, Arc::clone(&exists));
+                let text = format!("{id:<width$}", width = id % 7);
+                Change::put(key, Bytes::from_owner(Value(text.into_bytes(), exists)), expiry)
+            }
+            Act::Delete => Change::delete(key),
+            Act::Touch(expiry) | Act::Read(expiry) => Change::touch(key, expiry),
+        };
+        let change = change.on(condition.clone());
+        let place = self.log.calls[call].changes.len();
+        self.log.calls[call].changes.push(id);
+        self.log.changes.push(Asked { call, place, key: number, act, condition, size: change.size() });
+        change
+    }
+
+    pub(crate) fn dropped(&mut self, call: CallId) {
+        self.gone.insert(call);
+        let open = self.log.calls[call].changes.iter().any(|change| self.sent.contains(change));
+        if open {
+            self.counts.count(Fault::DroppedInBatch);
+        }
+        self.log.push(Event::Dropped(call));
+    }
+
+    /// Notes the values that are still held for callers that are gone and that the store has not received.
+    pub(crate) fn check_values(&mut self) {
+        for (change, exists) in &self.values {
+            let gone = self.gone.contains(&self.log.changes[*change].call);
+            if gone && !self.sent.contains(change) && exists.load(Ordering::Relaxed) {
+                self.log.events.push(Event::Kept(*change));
+            }
+        }
+    }
+
+    /// Whether a batch is under way.
+    pub(crate) fn is_serving(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Notes whether the puts at the end of a run were answered as they should be.
+    pub(crate) fn check_last(&mut self, answers: &[Vec<Answer>]) {
+        let expected = |answer: &Answer| match answer {
+            Answer::Put(_) => !self.closed,
+            other => self.closed && *other == Answer::from(&Error::closed()),
+        };
+        if answers.len() != KEYS.len() || !answers.iter().flatten().all(expected) {
+            let what = format!("after the faults, the lanes do not serve again: {answers:?}");
+            self.log.push(Event::Broken(what));
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.counts.count(fault);
+    }
+
+    fn begin(&mut self, changes: &[ChangeId]) -> (BatchId, Plan) {
+        let batch = self.batches;
+        self.batches += 1;
+        self.open.insert(batch);
+        self.sent.extend(changes);
+        self.log.push(Event::Begun(batch, changes.to_vec()));
+        (batch, self.plan(changes.len()))
+    }
+
+    fn plan(&mut self, changes: usize) -> Plan {
+        let (before, after) = (self.delay(), self.delay());
+        let failing = !self.calm && self.rng.u32(0..100) < self.options.failing;
+        let failures = &self.options.failures;
+        let fault = (failing && !failures.is_empty()).then(|| failures[self.rng.usize(0..failures.len())]);
+        let fault = fault.filter(|fault| *fault != Fault::PartlyApplied || changes > 1);
+        if let Some(fault) = fault {
+            self.fault(fault);
+        }
+        let chosen = self.rng.usize(0..changes.max(1));
+        Plan { before, after, fault, chosen }
+    }
+
+    fn delay(&mut self) -> (u64, usize) {
+        if self.calm {
+            return (0, 0);
+        }
+        let delay = (self.rng.u64(0..=self.options.latency), self.rng.usize(0..=self.options.turns));
+        if delay.0 > 0 {
+            self.fault(Fault::Latency);
+        }
+        delay
+    }
+
+    /// Makes a change, if its condition holds.
+    fn make(&mut self, batch: BatchId, id: ChangeId, now: u64) -> Result<Applied> {
+        let Asked { key, act, condition, .. } = self.log.changes[id].clone();
+        self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > now));
+        let current = self.entries.get(&key).map(|entry| entry.version.clone());
+        let deadline = |expiry: Expiry| expiry.as_millis().map(|millis| now + millis);
+        let result = condition.check(current.as_ref()).map(|()| match act {
+            Act::Put(expiry) => {
+                self.versions += 1;
+                let version = Version::from_token(self.versions);
+                let entry = Entry { writer: id, version: version.clone(), deadline: deadline(expiry) };
+                self.entries.insert(key, entry);
+                Applied::Put(Written::at(version))
+            }
+            Act::Delete => Applied::Deleted(self.entries.remove(&key).is_some()),
+            Act::Touch(expiry) | Act::Read(expiry) => {
+                let entry = self.entries.get_mut(&key);
+                Applied::Touched(entry.map(|entry| entry.deadline = deadline(expiry)).is_some())
+            }
+        });
+        let did = match act {
+            Act::Read(_) => Answer::Read(current),
+            _ => Answer::from(&result),
+        };
+        if result.is_err() {
+            self.fault(Fault::Conflicted);
+        }
+        self.log.push(Event::Made { batch, change: id, now, did });
+        result
+    }
+
+    fn record(&self, key: usize) -> Option<Record> {
+        let entry = self.entries.get(&key)?;
+        Some(Record::at(Bytes::from(entry.writer.to_string()), entry.version.clone()))
+    }
+}
+
+/// How the store deals with a batch.
+struct Plan {
+    before: (u64, usize),
+    after: (u64, usize),
+    fault: Option<Fault>,
+    /// The change that is refused, or with which the failure begins.
+    chosen: usize,
+}
+
+/// The store. What it does is part of the [`World`].
+pub(crate) struct Model(pub(crate) Arc<World>);
+
+/// A batch under way. A request that has left may be served although its future has been dropped.
+struct Serving<'a> {
+    world: &'a World,
+    batch: BatchId,
+    rest: std::vec::IntoIter<ChangeId>,
+    done: bool,
+}
+
+impl Serving<'_> {
+    fn make(&mut self, id: ChangeId) -> Result<Applied> {
+        let now = self.world.clock.now();
+        self.world.lock().make(self.batch, id, now)
+    }
+
+    fn end(mut self, results: Vec<Result<Applied>>) -> Vec<Result<Applied>> {
+        self.done = true;
+        let answers = results.iter().map(Answer::from).collect();
+        let mut state = self.world.lock();
+        state.open.remove(&self.batch);
+        state.log.push(Event::Ended(self.batch, Some(answers)));
+        drop(state);
+        results
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let now = self.world.clock.now();
+        let mut state = self.world.lock();
+        if state.rng.bool() && self.rest.len() > 0 {
+            state.fault(Fault::DroppedInStore);
+            for id in self.rest.by_ref() {
+                let _ = state.make(self.batch, id, now);
+            }
+        }
+        state.open.remove(&self.batch);
+        state.log.push(Event::Ended(self.batch, None));
+    }
+}
+
+impl Model {
+    /// The changes by which their callers know them; an error if the store gets another than was asked for.
+    fn identify(&self, changes: &[Change]) -> Vec<ChangeId> {
+        let mut state = self.0.lock();
+        let mut ids = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Some(id) = state.by_address.get(&(change.key.as_str().as_ptr() as usize)).copied() else {
+                state.log.push(Event::Broken(
+                    "the store got a change of a key that no caller has handed over".to_owned(),
+                ));
+                continue;
+            };
+            let asked = &state.log.changes[id];
+            let value = match &change.action {
+                Action::Put(value, _) => {
+                    std::str::from_utf8(value).ok().and_then(|text| text.trim_end().parse().ok()) == Some(id)
+                }
+                _ => true,
+            };
+            let act = Act::of(&change.action);
+            if !value || act != asked.act || change.condition != asked.condition {
+                state.log.push(Event::Broken(format!(
+                    "the store got change {id} as {act:?}, not as it was asked for"
+                )));
+            }
+            ids.push(id);
+        }
+        ids
+    }
+
+    fn identify_read(&self, key: &Key, expiry: Expiry) -> Option<ChangeId> {
+        let mut state = self.0.lock();
+        let id = state.by_address.get(&(key.as_str().as_ptr() as usize)).copied();
+        if id.is_none_or(|id| state.log.changes[id].act != Act::Read(expiry)) {
+            state.log.push(Event::Broken(format!("the store got a touching read of {id:?}")));
+        }
+        id
+    }
+
+    async fn serve(&self, ids: Vec<ChangeId>) -> Vec<Result<Applied>> {
+        let world = &*self.0;
+        let (batch, plan) = world.lock().begin(&ids);
+        let changes = ids.len();
+        let mut serving = Serving { world, batch, rest: ids.into_iter(), done: false };
+        let error = |kind| Error::new(kind, "injected");
+        let unknown = |kind| (0..changes).map(|_| Err(error(kind))).collect::<Vec<_>>();
+        if world.lock().closed {
+            let results = (0..changes).map(|_| Err(Error::closed())).collect();
+            return serving.end(results);
+        }
+        match plan.fault {
+            Some(Fault::NotSent) => {
+                world.pause(plan.before).await;
+                let results =
+                    (0..changes).map(|_| Err(error(ErrorKind::Unavailable).not_applied())).collect();
+                return serving.end(results);
+            }
+            Some(Fault::FailedBefore) => {
+                world.pause(plan.before).await;
+                return serving.end(unknown(ErrorKind::Unavailable));
+            }
+            Some(Fault::Panicked) => {
+                world.pause(plan.before).await;
+                // Without the message of a panic.
+                std::panic::resume_unwind(Box::new("injected"));
+            }
+            Some(Fault::RequestLost) => {
+                world.clock.sleep(TIMEOUT).await;
+                return serving.end(unknown(ErrorKind::Timeout));
+            }
+            _ => world.pause(plan.before).await,
+        }
+        let mut results = Vec::with_capacity(changes);
+        while let Some(id) = serving.rest.next() {
+            let place = results.len();
+            match plan.fault {
+                Some(Fault::Refused) if place == plan.chosen => {
+                    results.push(Err(error(ErrorKind::StorageFull).not_applied()));
+                    continue;
+                }
+                Some(Fault::PartlyApplied) if place == plan.chosen => {
+                    if world.lock().rng.bool() {
+                        let _ = serving.make(id);
+                    }
+                    let failed = error(ErrorKind::Unavailable);
+                    results.push(Err(failed.clone()));
+                    results.extend(serving.rest.by_ref().map(|_| Err(failed.clone().not_applied())));
+                    break;
+                }
+                _ => {}
+            }
+            results.push(serving.make(id));
+            let turns = {
+                let mut state = world.lock();
+                if state.options.turns > 1 && state.rng.u32(0..4) == 0 { 1 } else { 0 }
+            };
+            step_aside(turns).await;
+        }
+        if plan.fault == Some(Fault::ReplyLost) {
+            world.clock.sleep(TIMEOUT).await;
+            return serving.end(unknown(ErrorKind::Timeout));
+        }
+        world.pause(plan.after).await;
+        if plan.fault == Some(Fault::FailedAfter) {
+            return serving.end(unknown(ErrorKind::Unavailable));
+        }
+        serving.end(results)
+    }
+
+    async fn serve_one(&self, change: Change) -> Result<Applied> {
+        let ids = self.identify(std::slice::from_ref(&change));
+        drop(change);
+        self.serve(ids).await.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "nothing asked for")))
+    }
+
+    /// A clear, flush or close.
+    async fn enter(&self, kind: CallKind, act: impl FnOnce(&mut State) + Send) -> Result<()> {
+        struct Left<'a>(&'a World, CallKind);
+        impl Drop for Left<'_> {
+            fn drop(&mut self) {
+                self.0.lock().log.push(Event::Left(self.1.clone()));
+            }
+        }
+        let world = &*self.0;
+        let plan = {
+            let mut state = world.lock();
+            state.log.push(Event::Entered(kind.clone()));
+            state.plan(1)
+        };
+        let _left = Left(world, kind);
+        world.pause(plan.before).await;
+        match plan.fault {
+            Some(Fault::NotSent | Fault::Refused) => {
+                return Err(Error::new(ErrorKind::Unavailable, "injected").not_applied());
+            }
+            Some(Fault::FailedBefore | Fault::RequestLost) => {
+                return Err(Error::new(ErrorKind::Unavailable, "injected"));
+            }
+            _ => {}
+        }
+        {
+            let mut state = world.lock();
+            if state.closed {
+                return Err(Error::closed());
+            }
+            act(&mut state);
+        }
+        world.pause(plan.after).await;
+        if matches!(plan.fault, Some(Fault::FailedAfter | Fault::ReplyLost)) {
+            return Err(Error::new(ErrorKind::Unavailable, "injected"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Storage for Model {
+    fn info(&self) -> Info {
+        Info::minimal("model").with_expiry().with_versions(Versions::Unique)
+    }
+
+    async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
+        let number = KEYS.iter().position(|name| *name == key.as_str()).unwrap_or(0);
+        let Some(expiry) = options.touch else {
+            return Ok(self.0.lock().record(number));
+        };
+        let Some(id) = self.identify_read(key, expiry) else { return Ok(None) };
+        let made = self.serve(vec![id]).await.pop().unwrap_or(Ok(Applied::Touched(false)))?;
+        Ok(if made.existed() { self.0.lock().read_by(id) } else { None })
+    }
+
+    async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
+        let Some(expiry) = options.touch else {
+            return join_all(keys.iter().map(|key| self.read(key, options))).await;
+        };
+        let ids: Vec<_> = keys.iter().filter_map(|key| self.identify_read(key, expiry)).collect();
+        let made = self.serve(ids.clone()).await;
+        let state = self.0.lock();
+        let records = made
+            .into_iter()
+            .zip(ids)
+            .map(|(made, id)| made.map(|made| if made.existed() { state.read_by(id) } else { None }));
+        records.collect()
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let change = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        self.serve_one(change).await.map(Applied::written)
+    }
+
+    async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
+        let change = Change::delete(key.clone()).on(options.condition.clone());
+        self.serve_one(change).await.map(|applied| applied.existed())
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
+        let change = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        self.serve_one(change).await.map(|applied| applied.existed())
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
+        let ids = self.identify(&changes);
+        drop(changes);
+        self.serve(ids).await
+    }
+
+    async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
+        let prefix = PREFIXES.into_iter().find(|known| *known == prefix).unwrap_or("");
+        let mut removed = 0;
+        self.enter(CallKind::Clear(prefix), |state| {
+            let before = state.entries.len();
+            state.entries.retain(|key, _| !KEYS[*key].starts_with(prefix));
+            removed = before - state.entries.len();
+            state.log.push(Event::Cleared(prefix));
+        })
+        .await?;
+        Ok(removed as u64)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.enter(CallKind::Flush, |_| ()).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.enter(CallKind::Close, |state| state.closed = true).await
+    }
+}
+
+impl State {
+    /// What the touching read `id` has found, which is in the log.
+    fn read_by(&self, id: ChangeId) -> Option<Record> {
+        self.log.events.iter().rev().find_map(|event| match event {
+            Event::Made { change, did: Answer::Read(version), .. } if *change == id => {
+                version.clone().map(|version| Record::at(Bytes::new(), version))
+            }
+            _ => None,
+        })
+    }
+
+    /// The prefix that the `number`th of the keys begins with, or all of them.
+    pub(crate) fn prefix(number: usize) -> &'static str {
+        PREFIXES[number % PREFIXES.len()]
+    }
+
+    pub(crate) fn has_prefix(key: usize, prefix: &str) -> bool {
+        KEYS[key].starts_with(prefix)
+    }
+
+    pub(crate) const KEYS: usize = KEYS.len();
+}

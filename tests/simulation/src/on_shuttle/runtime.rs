@@ -1,0 +1,10 @@
+//! What the group commit runs on, by shuttle.
+
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+pub(crate) use shuttle_tokio::{
+    runtime::{Handle, Id},
+    sync::oneshot,
+    task::yield_now,
+};
+
+pub(crate) use crate::on_tokio::runtime::RandomState;

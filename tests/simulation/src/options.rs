@@ -1,0 +1,195 @@
+//! What a seed decides before a run begins, and how often each fault has happened.
+
+use fastrand::Rng;
+
+/// Declares the faults, and the situations that a series of runs has to come across.
+macro_rules! faults {
+    ($($(#[$about:meta])* $fault:ident,)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            $($(#[$about])* $fault,)+
+        }
+
+        impl Fault {
+            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
+        }
+    };
+}
+
+faults! {
+    /// The store failed before it had made any change of a batch, and cannot tell.
+    FailedBefore,
+    /// The request was surely not sent.
+    NotSent,
+    /// The store failed after it had made every change of a batch.
+    FailedAfter,
+    /// The store made the changes, and its answer got lost: a timeout.
+    ReplyLost,
+    /// The request got lost: a timeout.
+    RequestLost,
+    /// The store made some changes of a batch of several.
+    PartlyApplied,
+    /// The store refused one change of a batch.
+    Refused,
+    /// The store panicked before it made any change.
+    Panicked,
+    /// The store answered late.
+    Latency,
+    /// The future of a batch was dropped, and the store made the rest of the changes.
+    DroppedInStore,
+    /// The store was closed under the group commit.
+    StoreClosed,
+    /// A caller never polled its call.
+    DroppedUnpolled,
+    /// A caller dropped its call after a number of polls.
+    DroppedAfterPolls,
+    /// A caller dropped its call at a moment.
+    DroppedAtTime,
+    /// A caller dropped its call outside every runtime.
+    DroppedOutside,
+    /// A call was polled without being woken.
+    SpuriousPoll,
+    /// A runtime ended.
+    RuntimeEnded,
+    /// Nothing ran on a runtime for a while, as between two calls of `block_on`.
+    RuntimeRested,
+    /// A runtime ended with the future of a batch in it.
+    RuntimeEndedInBatch,
+    /// A caller was dropped while its change waited, and the change was never sent.
+    LeftTheQueue,
+    /// A caller was dropped while the store was making its change.
+    DroppedInBatch,
+    /// A batch had several changes.
+    Grouped,
+    /// A batch had several changes of one key.
+    SameKeyInBatch,
+    /// A condition did not hold.
+    Conflicted,
+    /// A clear was abandoned before it began.
+    ClearAbandoned,
+    /// A clear removed entries while changes waited behind it.
+    ClearWithWaiting,
+    /// A close came while other calls were under way.
+    ClosedInUse,
+    /// Several batches ran at once.
+    LanesSideBySide,
+}
+
+/// How often each fault has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Fault::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; Fault::ALL.len()])
+    }
+}
+
+impl Counts {
+    pub(crate) fn count(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own += other;
+        }
+    }
+
+    /// The faults that have never happened.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        Fault::ALL
+            .iter()
+            .filter(|fault| self.0[**fault as usize] == 0)
+            .map(|fault| format!("{fault:?}"))
+            .collect()
+    }
+
+    /// One line per fault.
+    #[must_use]
+    pub fn table(&self) -> String {
+        Fault::ALL.iter().map(|fault| format!("{:>10} {fault:?}\n", self.0[*fault as usize])).collect()
+    }
+}
+
+/// What a run is like. Each seed has some of the faults only: a run with all of them would seldom get
+/// far enough for a rare one to matter.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) lanes: usize,
+    pub(crate) max_batch: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) keys: usize,
+    pub(crate) runtimes: usize,
+    pub(crate) callers: usize,
+    /// Calls of one caller, at most.
+    pub(crate) calls: usize,
+    /// Most milliseconds that the store takes before and after it makes the changes.
+    pub(crate) latency: u64,
+    /// Most turns that others get meanwhile.
+    pub(crate) turns: usize,
+    /// Of 100 batches: how many fail in one of the ways of [`failures`](Self::failures).
+    pub(crate) failing: u32,
+    pub(crate) failures: Vec<Fault>,
+    /// Of 100 calls: how many are dropped.
+    pub(crate) dropping: u32,
+    /// Of 100 changes: how many have a condition, are no put, and come several to a call.
+    pub(crate) conditional: u32,
+    pub(crate) others: u32,
+    pub(crate) several: u32,
+    /// Of 100 calls: how many are a clear or a flush.
+    pub(crate) barriers: u32,
+    /// One caller closes the storage.
+    pub(crate) closing: bool,
+    /// When the store closes by itself.
+    pub(crate) store_closes: Option<u64>,
+    /// When a runtime ends.
+    pub(crate) runtime_ends: Vec<u64>,
+    /// Runtimes rest.
+    pub(crate) resting: bool,
+    /// Calls are polled without being woken.
+    pub(crate) spurious: bool,
+}
+
+impl Options {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let failures = [
+            Fault::FailedBefore,
+            Fault::NotSent,
+            Fault::FailedAfter,
+            Fault::ReplyLost,
+            Fault::RequestLost,
+            Fault::PartlyApplied,
+            Fault::Refused,
+            Fault::Panicked,
+        ];
+        let chance = |rng: &mut Rng, of_100: u32| rng.u32(0..100) < of_100;
+        let some = |rng: &mut Rng, values: &[u32]| values[rng.usize(0..values.len())];
+        let ends = if chance(rng, 25) { rng.usize(1..=2) } else { 0 };
+        Self {
+            lanes: rng.usize(1..=3),
+            max_batch: [1, 2, 3, 8, 256][rng.usize(0..5)],
+            max_batch_bytes: [12, 40, 1 << 20][rng.usize(0..3)],
+            keys: rng.usize(1..=4),
+            runtimes: rng.usize(1..=2),
+            callers: rng.usize(2..=6),
+            calls: rng.usize(1..=5),
+            latency: [0, 1, 3][rng.usize(0..3)],
+            turns: rng.usize(0..=3),
+            failing: some(rng, &[0, 10, 30]),
+            failures: failures.into_iter().filter(|_| rng.bool()).collect(),
+            dropping: some(rng, &[0, 20, 60]),
+            conditional: some(rng, &[0, 30, 60]),
+            others: some(rng, &[0, 30, 60]),
+            several: some(rng, &[0, 30]),
+            barriers: some(rng, &[0, 0, 10]),
+            closing: chance(rng, 8),
+            store_closes: chance(rng, 4).then(|| rng.u64(1..12)),
+            runtime_ends: (0..ends).map(|_| rng.u64(1..15)).collect(),
+            resting: chance(rng, 25),
+            spurious: rng.bool(),
+        }
+    }
+}

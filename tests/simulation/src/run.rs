@@ -1,0 +1,252 @@
+//! One run: callers on tokio's current-thread runtimes with paused time, one after the other on one thread.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+use futures_util::future::join_all;
+use larder_core::Storage;
+
+use crate::{
+    caller::{Abandoned, Caller, last_put},
+    check::check,
+    clock::step_aside,
+    log::{Event, Log},
+    model::{Model, State, World},
+    on_tokio::runtime::Runtime,
+    options::{Counts, Fault, Options},
+};
+
+/// The time by which all callers have their answers.
+const LONGEST: u64 = 1_000;
+
+/// Makes a group commit over the model.
+pub(crate) type Build = fn(Model, &Options) -> Arc<dyn Storage>;
+
+/// What became of a run.
+#[derive(Clone)]
+pub struct Report {
+    /// What decided everything.
+    pub seed: u64,
+    /// The promises that were not kept.
+    pub violations: Vec<String>,
+    /// How often each fault has happened.
+    pub counts: Counts,
+    options: Options,
+    log: Arc<Log>,
+}
+
+impl Report {
+    pub(crate) fn new(seed: u64, world: &World) -> Self {
+        let mut state = world.lock();
+        let state = &mut *state;
+        let mut violations = check(&state.log, &state.options, &mut state.counts);
+        violations.sort();
+        violations.dedup();
+        Self {
+            seed,
+            violations,
+            counts: state.counts.clone(),
+            options: state.options.clone(),
+            log: Arc::new(std::mem::take(&mut state.log)),
+        }
+    }
+}
+
+/// Seed, options, trace, and at the end the promises that were not kept.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "{:#?}", self.options)?;
+        write!(f, "{}", self.log)?;
+        for violation in &self.violations {
+            writeln!(f, "VIOLATION: {violation}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Counts the callers that have not ended.
+struct Living(Arc<AtomicUsize>);
+
+impl Living {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Run {
+    world: Arc<World>,
+    commit: Arc<dyn Storage>,
+    runtimes: Vec<Option<Runtime>>,
+    abandoned: Abandoned,
+    living: Arc<AtomicUsize>,
+    rng: Rng,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, build: Build) -> Report {
+    let mut rng = Rng::with_seed(seed);
+    let options = Options::draw(&mut rng);
+    let world = World::new(options.clone(), rng.fork());
+    let commit = build(Model(Arc::clone(&world)), &options);
+    let (abandoned, living) = (Abandoned::default(), Arc::default());
+    let mut run = Run { world, commit, runtimes: Vec::new(), abandoned, living, rng };
+    for _ in 0..options.runtimes {
+        run.runtimes.push(Some(Runtime::new()));
+    }
+    for number in 0..options.callers {
+        run.spawn(options.closing && number == 0);
+    }
+    let mut ends = options.runtime_ends.clone();
+    while run.living.load(Ordering::Relaxed) > 0 && run.world.clock.now() < LONGEST {
+        run.tick();
+        let now = run.world.clock.now();
+        if options.store_closes == Some(now) {
+            let mut state = run.world.lock();
+            state.counts.count(Fault::StoreClosed);
+            state.closed = true;
+        }
+        while let Some(place) = ends.iter().position(|end| *end <= now) {
+            ends.remove(place);
+            run.end_runtime(&options);
+        }
+    }
+    run.finish();
+    for runtime in run.runtimes.drain(..).flatten() {
+        runtime.end(&mut run.rng);
+    }
+    Report::new(seed, &run.world)
+}
+
+impl Run {
+    /// A caller on one of the runtimes.
+    fn spawn(&mut self, closes: bool) {
+        let living: Vec<&Runtime> = self.runtimes.iter().flatten().collect();
+        let runtime = living[self.rng.usize(0..living.len())];
+        let caller = Caller {
+            world: Arc::clone(&self.world),
+            commit: Arc::clone(&self.commit),
+            rng: self.rng.fork(),
+            abandoned: Arc::clone(&self.abandoned),
+            closes,
+        };
+        let living = Living::new(&self.living);
+        runtime.spawn(async move {
+            let _living = living;
+            caller.run().await;
+        });
+    }
+
+    /// Lets every runtime run for a while, and a millisecond pass.
+    fn tick(&mut self) {
+        for _ in 0..self.rng.usize(1..=3) {
+            self.turn();
+        }
+        self.world.clock.tick();
+        self.rest();
+        for runtime in self.awake() {
+            runtime.block_on(tokio::time::advance(Duration::from_millis(1)));
+        }
+        self.turn();
+        self.world.lock().check_values();
+    }
+
+    /// The runtimes that do not rest.
+    fn awake(&self) -> impl Iterator<Item = &Runtime> {
+        let (now, calm) = (self.world.clock.now(), self.world.lock().calm);
+        self.runtimes.iter().flatten().filter(move |runtime| calm || runtime.rests_until <= now)
+    }
+
+    /// Lets a runtime rest, now and then.
+    fn rest(&mut self) {
+        let mut state = self.world.lock();
+        if !state.options.resting || state.calm || self.rng.u32(0..8) > 0 {
+            return;
+        }
+        let place = self.rng.usize(0..self.runtimes.len());
+        if let Some(runtime) = &mut self.runtimes[place] {
+            runtime.rests_until = self.world.clock.now() + self.rng.u64(1..8);
+            state.counts.count(Fault::RuntimeRested);
+        }
+    }
+
+    fn turn(&mut self) {
+        self.rng.shuffle(&mut self.runtimes);
+        let mut rng = self.rng.fork();
+        for runtime in self.awake() {
+            runtime.block_on(step_aside(rng.usize(1..=4)));
+        }
+        // Outside every runtime.
+        let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(abandoned);
+    }
+
+    /// Ends a runtime with all that is in it; others, or a new one, go on.
+    fn end_runtime(&mut self, options: &Options) {
+        let place = self.rng.usize(0..self.runtimes.len());
+        let ended = self.runtimes[place].take();
+        if self.runtimes.iter().all(Option::is_none) || self.rng.bool() {
+            self.runtimes[place] = Some(Runtime::new());
+        } else {
+            self.runtimes.remove(place);
+        }
+        {
+            let mut state = self.world.lock();
+            state.counts.count(Fault::RuntimeEnded);
+            if state.is_serving() {
+                state.counts.count(Fault::RuntimeEndedInBatch);
+            }
+            state.log.push(Event::RuntimeEnded);
+        }
+        if let Some(ended) = ended {
+            ended.end(&mut self.rng);
+        }
+        for _ in 0..self.rng.usize(1..=options.callers) {
+            self.spawn(false);
+        }
+    }
+
+    /// After the faults, a put of every key succeeds.
+    fn finish(&mut self) {
+        {
+            let mut state = self.world.lock();
+            state.calm = true;
+            state.log.push(Event::Calm);
+        }
+        self.runtimes.push(Some(Runtime::new()));
+        let puts: Vec<_> =
+            (0..State::KEYS).map(|number| last_put(&self.world, &self.commit, number)).collect();
+        let Some(last) = self.runtimes.last().and_then(Option::as_ref) else { return };
+        let answers = Arc::<Mutex<Option<_>>>::default();
+        let answered = Arc::clone(&answers);
+        last.spawn(async move {
+            let all = join_all(puts).await;
+            *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        });
+        let answers = (0..LONGEST).find_map(|_| {
+            self.tick();
+            answers.lock().unwrap_or_else(PoisonError::into_inner).take()
+        });
+        self.world.lock().check_last(&answers.unwrap_or_default());
+    }
+}

@@ -1,0 +1,133 @@
+//! The same callers on threads, and a scheduler that decides at each use of a primitive which thread goes on.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fastrand::Rng;
+use futures_util::future::join_all;
+use larder_core::Storage;
+use shuttle::{
+    Config, MaxSteps, Runner,
+    rand::RngCore as _,
+    scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
+};
+
+use crate::{
+    caller::{Abandoned, Caller, last_put},
+    log::Event,
+    model::{Model, State, World},
+    options::{Counts, Fault, Options},
+    run::{Build, Report},
+};
+
+/// How the threads take turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedules {
+    /// Any thread goes on.
+    Random,
+    /// The thread with the highest priority goes on, and priorities change a few times (probabilistic
+    /// concurrency testing).
+    Pct,
+    /// As in a schedule that failed.
+    Replay(String),
+}
+
+/// How many changes of priority a schedule has.
+const DEPTH: usize = 3;
+
+/// What became of a series of schedules.
+#[derive(Debug)]
+pub struct Explored {
+    /// How often each fault has happened.
+    pub counts: Counts,
+    /// The first failure: the promises that were not kept with all that led there, or a panic.
+    pub failure: Option<String>,
+}
+
+/// Runs `count` schedules, which `seed` draws, on a group commit.
+pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Build) -> Explored {
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let program = {
+        let (counts, failure) = (Arc::clone(&counts), Arc::clone(&failure));
+        move || {
+            // Part of the schedule, so that a replay draws the same.
+            let report = program(shuttle::rand::thread_rng().next_u64(), build);
+            counts.lock().unwrap_or_else(PoisonError::into_inner).add(&report.counts);
+            if !report.violations.is_empty() {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.to_string());
+                // The scheduler prints the schedule of a panic.
+                std::panic::resume_unwind(Box::new("a promise was not kept"));
+            }
+        }
+    };
+    let run = || match schedules {
+        Schedules::Random => start(RandomScheduler::new_from_seed(seed, count), program),
+        Schedules::Pct => start(PctScheduler::new_from_seed(seed, DEPTH, count), program),
+        Schedules::Replay(schedule) => start(ReplayScheduler::new_from_encoded(schedule), program),
+    };
+    let panicked = catch_unwind(AssertUnwindSafe(run)).err().map(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    });
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let found = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Explored { counts, failure: panicked.map(|panicked| found.unwrap_or(panicked)) }
+}
+
+fn start(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync + 'static) {
+    let mut config = Config::new();
+    config.stack_size = 1 << 18;
+    config.max_steps = MaxSteps::FailAfter(100_000);
+    config.silence_warnings = true;
+    Runner::new(scheduler, config).run(program);
+}
+
+/// One schedule: a few threads with a caller each. No time passes, so nothing waits for a moment.
+fn program(seed: u64, build: Build) -> Report {
+    let mut rng = Rng::with_seed(seed);
+    let mut options = Options::draw(&mut rng);
+    options.lanes = options.lanes.min(2);
+    options.keys = options.keys.min(2);
+    options.callers = rng.usize(2..=3);
+    options.calls = options.calls.min(3);
+    options.turns = options.turns.min(1);
+    options.latency = 0;
+    options
+        .failures
+        .retain(|fault| !matches!(fault, Fault::ReplyLost | Fault::RequestLost | Fault::Panicked));
+    (options.store_closes, options.runtime_ends) = (None, Vec::new());
+    let world = World::new(options.clone(), rng.fork());
+    let commit: Arc<dyn Storage> = build(Model(Arc::clone(&world)), &options);
+    let abandoned = Abandoned::default();
+    let threads: Vec<_> = (0..options.callers)
+        .map(|number| {
+            let caller = Caller {
+                world: Arc::clone(&world),
+                commit: Arc::clone(&commit),
+                rng: rng.fork(),
+                abandoned: Arc::clone(&abandoned),
+                closes: options.closing && number == 0,
+            };
+            shuttle::thread::spawn(move || shuttle::future::block_on(caller.run()))
+        })
+        .collect();
+    for thread in threads {
+        if let Err(payload) = thread.join() {
+            std::panic::resume_unwind(payload);
+        }
+    }
+    let calls = std::mem::take(&mut *abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+    drop(calls);
+    {
+        let mut state = world.lock();
+        state.calm = true;
+        state.log.push(Event::Calm);
+    }
+    let puts: Vec<_> = (0..State::KEYS).map(|number| last_put(&world, &commit, number)).collect();
+    let answers = shuttle::future::block_on(join_all(puts));
+    world.lock().check_last(&answers);
+    Report::new(seed, &world)
+}
