@@ -212,7 +212,8 @@ impl<'a> History<'a> {
     }
 
     /// The call of a clear, flush or close that has come to the store at the moment `at`: of calls that are
-    /// alike, the one that was polled first.
+    /// alike, the one that was polled first. Clears come in that order. Nothing orders the others, so each is
+    /// taken for the one that asks the least: that of the first call which still waits.
     fn caller_of(&self, kind: &CallKind, at: usize, taken: &HashSet<CallId>) -> Option<CallId> {
         let waiting = self.polled.iter().filter(|(call, polled)| {
             self.log.calls[**call].kind == *kind
@@ -243,9 +244,9 @@ impl<'a> History<'a> {
                         found.push(format!("{kind:?} was sent (event {at}) though no caller waits for it"));
                         continue;
                     };
-                    taken.insert(call);
                     let is_clear = matches!(kind, CallKind::Clear(_));
                     if is_clear {
+                        taken.insert(call);
                         clearing = Some(call);
                         if !serving.is_empty() {
                             found.push(format!("the clear of call {call} began during a batch"));
