@@ -39,6 +39,8 @@ struct State {
     next: u64,
     /// Whether a task serves the queue, or is about to.
     served: bool,
+    /// How many jobs the last batch had.
+    last_batch: usize,
     /// The signal to go on that a task waited for whose runtime has ended.
     paused: Option<oneshot::Receiver<()>>,
 }
@@ -180,9 +182,9 @@ impl<S: Storage> Server<S> {
                 let _ = paused.await;
                 self.paused = None;
             }
+            self.gather().await;
             let Some(batch) = self.take() else { return };
             self.paused = batch.run(&*self.shared.storage).await;
-            self.gather().await;
         }
     }
 
@@ -218,9 +220,12 @@ impl<S: Storage> Server<S> {
                 break;
             }
         }
-        if batch.is_none() {
-            state.served = false;
-            self.finished = true;
+        match &batch {
+            Some(batch) => state.last_batch = batch.len(),
+            None => {
+                state.served = false;
+                self.finished = true;
+            }
         }
         drop(state);
         for (work, error) in forsaken {
@@ -230,16 +235,20 @@ impl<S: Storage> Server<S> {
     }
 
     /// Lets others run for as long as that makes the queue grow: callers that have just got their answer often
-    /// call again at once, and a batch of all costs little more than one of half of them.
+    /// call again at once, and a batch of all costs little more than one of half of them. A lone caller does not
+    /// wait. Neither does an empty queue: the lane is idle then, whenever this runtime goes on.
     async fn gather(&self) {
-        let mut queued = 0;
+        let mut before = 0;
         for _ in 0..GATHERING {
-            yield_now().await;
-            let now = lock(self.lane()).queue.len();
-            if now <= queued || now >= self.shared.max_batch {
+            let queued = {
+                let state = lock(self.lane());
+                if state.last_batch == 1 { 0 } else { state.queue.len() }
+            };
+            if queued <= before || queued >= self.shared.max_batch {
                 return;
             }
-            queued = now;
+            before = queued;
+            yield_now().await;
         }
     }
 }

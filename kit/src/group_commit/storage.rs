@@ -27,7 +27,7 @@ use super::{
 /// - **A bad entry fails alone.** Each caller gets the result that the wrapped storage has for its change.
 /// - **Cancellation.** A change whose future is dropped while it is queued does not happen. Once it is under way it
 ///   runs to its end, as the others in its batch do. So does a `clear`.
-/// - **Bounded memory.** The queues hold the changes of callers that wait, and nothing else.
+/// - **Bounded memory.** The queues hold the changes of callers that wait, and no others.
 /// - **One batch per lane.** Keys are spread over as many lanes as there may be
 ///   [batches](Builder::max_batches) under way, so that each key has one writer.
 /// - **Several runtimes.** If the runtime that a batch runs on ends, its callers get an error whose

@@ -1,6 +1,6 @@
 //! From the first write to the last.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use larder_core::{Bytes, Change, ErrorKind, Expiry, Outcome, Storage, Store, WriteOptions};
@@ -83,6 +83,17 @@ fn runtime_that_ends_midway_leaves_the_queue_to_another() {
         put_many(&storage, &[("f", "1")]).await.unwrap();
     });
     assert_eq!(probe.log(), ["apply b=1 c=1", "write e=1", "write f=1"]);
+}
+
+#[test]
+fn runtime_that_rests_holds_no_idle_lane() {
+    let storage = commit(&Probe::open());
+    let (first, second) = (runtime(), runtime());
+    // With a batch of several, after which more are expected.
+    first.block_on(put_many(&storage, &[("a", "1"), ("b", "1")])).unwrap();
+    // The first runtime is still there, and nothing runs on it.
+    let write = async { tokio::time::timeout(Duration::from_secs(5), put(&storage, "a", "2")).await };
+    second.block_on(write).unwrap().unwrap();
 }
 
 #[test]
