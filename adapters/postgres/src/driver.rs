@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many reads share a connection before another one is taken.
-const READS_PER_CONNECTION: usize = 16;
+const READS_PER_CONNECTION: usize = 64;
 /// How many connections reads take at most; the others are left to writes.
 const MAX_READ_CONNECTIONS: usize = 4;
 /// How often a statement is run that the server undoes for the sake of others.
@@ -46,7 +46,8 @@ pub(crate) struct Driver {
     fenced: bool,
     identities: Identities,
     canceller: Arc<Canceller>,
-    readers: Mutex<Vec<Weak<Checkout>>>,
+    /// The connections that reads share, and since when.
+    readers: Mutex<Vec<(Weak<Checkout>, Instant)>>,
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -143,26 +144,31 @@ impl Driver {
             self.settle(&checkout, begun).await?;
             return Ok(checkout);
         }
-        if let Some(checkout) = self.join() {
+        if let Some(checkout) = self.join(begun) {
             return Ok(checkout);
         }
         // One at a time, so that a crowd of readers does not empty the pool at once.
         let _opening = self.opening.lock().await;
-        if let Some(checkout) = self.join() {
+        if let Some(checkout) = self.join(begun) {
             return Ok(checkout);
         }
         let checkout = Arc::new(self.take(false, begun).await?);
-        lock(&self.readers).push(Arc::downgrade(&checkout));
+        lock(&self.readers).push((Arc::downgrade(&checkout), Instant::now()));
         Ok(checkout)
     }
 
-    /// A connection that other readers are using, if there is one with room.
-    fn join(&self) -> Option<Arc<Checkout>> {
+    /// A connection that other readers are using, if there is one for a read that began at that moment.
+    fn join(&self, begun: Instant) -> Option<Arc<Checkout>> {
         let mut readers = lock(&self.readers);
-        readers.retain(|checkout| checkout.strong_count() > 0);
-        let usable = readers.iter().filter_map(Weak::upgrade).filter(|checkout| checkout.is_usable());
+        readers.retain(|(checkout, _)| checkout.strong_count() > 0);
+        let status = self.pool.status();
+        // Then only those join that have waited as well, so that the connection becomes free.
+        let others_wait = status.size + status.waiting > status.max_size;
+        let open = readers.iter().filter(|(_, since)| !others_wait || begun < *since);
+        let usable =
+            open.filter_map(|(checkout, _)| checkout.upgrade()).filter(|checkout| checkout.is_usable());
         let calmest = usable.min_by_key(Arc::strong_count)?;
-        let most = MAX_READ_CONNECTIONS.min(self.pool.status().max_size.div_ceil(2));
+        let most = MAX_READ_CONNECTIONS.min(status.max_size.div_ceil(2));
         // The count includes the one just made here.
         (readers.len() >= most || Arc::strong_count(&calmest) <= READS_PER_CONNECTION).then_some(calmest)
     }

@@ -1,6 +1,12 @@
 //! Connections: the caller's own pool, ones that break, ones that are shared.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use larder_core::{Bytes, ErrorKind, Key, Outcome};
 use larder_postgres::{
@@ -175,6 +181,47 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     admin.connections_of(&application).await == 0
                 })
                 .await;
+            })
+            .case("reads_and_writes_take_turns_on_one_connection", |context| async move {
+                let table = context.target.space().to_owned();
+                let storage = context.factory.storage(&format!("table={table}&pool_size=1&timeout=5s")).await;
+                let keys: Vec<Key> = (0..10).map(|number| Key::new(format!("{number}")).unwrap()).collect();
+                for key in &keys {
+                    storage.write(key, "x").await.unwrap();
+                }
+                let written = Arc::new(AtomicUsize::new(0));
+                let readers = (0..8).map(|task| {
+                    let (storage, key, written) = (storage.clone(), keys[task].clone(), written.clone());
+                    tokio::spawn(async move {
+                        let mut read = 0;
+                        // There is no moment without a read under way.
+                        while written.load(Ordering::Relaxed) < 200 {
+                            assert!(storage.read(&key).await.unwrap().is_some());
+                            read += 1;
+                        }
+                        read
+                    })
+                });
+                let readers: Vec<_> = readers.collect();
+                let writers = (8..10).map(|task| {
+                    let (storage, key, written) = (storage.clone(), keys[task].clone(), written.clone());
+                    tokio::spawn(async move {
+                        for number in 0..100 {
+                            storage.write(&key, format!("{number}")).await.unwrap();
+                            written.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                });
+                for writer in futures_util::future::join_all(writers).await {
+                    writer.unwrap();
+                }
+                let mut fewest = usize::MAX;
+                for reader in readers {
+                    fewest = fewest.min(reader.await.unwrap());
+                }
+                // At least one per turn, and two writes share a turn at most.
+                assert!(fewest >= 50, "a reader has read {fewest} times in a hundred turns");
+                storage.close().await.unwrap();
             })
             .case("a_dropped_storage_leaves_no_connection", |context| async move {
                 let table = context.target.space().to_owned();
