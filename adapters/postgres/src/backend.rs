@@ -148,48 +148,29 @@ impl Identities {
 
 /// Processes that may still carry out a change whose caller has been told that it failed.
 #[derive(Default)]
-pub(crate) struct Suspects(Mutex<Vec<Suspect>>);
-
-struct Suspect {
-    backend: Backend,
-    /// Whether its end has been ordered.
-    ending: bool,
-}
+pub(crate) struct Suspects(Mutex<Vec<Backend>>);
 
 impl Suspects {
     pub(crate) fn add(&self, backend: Backend) {
         let mut suspects = lock(&self.0);
-        if !suspects.iter().any(|suspect| suspect.backend == backend) {
-            let elsewhere = |suspect: &Suspect| suspect.backend.server != backend.server;
+        if !suspects.contains(&backend) {
+            let elsewhere = |suspect: &Backend| suspect.server != backend.server;
             let remembered = suspects.iter().filter(|suspect| elsewhere(suspect)).count();
             let excess = remembered.saturating_sub(MAX_ELSEWHERE);
             suspects.extract_if(.., |suspect| elsewhere(suspect)).take(excess).for_each(drop);
-            suspects.push(Suspect { backend, ending: false });
+            suspects.push(backend);
         }
     }
 
-    /// The process has answered everything after all. Returns whether it can be used again.
-    pub(crate) fn acquit(&self, backend: Backend) -> bool {
-        let mut suspects = lock(&self.0);
-        suspects.retain(|suspect| suspect.backend != backend || suspect.ending);
-        suspects.iter().all(|suspect| suspect.backend != backend)
-    }
-
-    /// Those of this server. None of these can be [acquitted](Self::acquit) any more. Those of another
-    /// server can change nothing here, and wait until that server answers again.
-    pub(crate) fn end(&self, server: SystemTime) -> Vec<Backend> {
-        let mut suspects = lock(&self.0);
-        let here = suspects.iter_mut().filter(|suspect| suspect.backend.server == server);
-        here.map(|suspect| {
-            suspect.ending = true;
-            suspect.backend
-        })
-        .collect()
+    /// Those of this server. Those of another server can change nothing here, and wait until that server
+    /// answers again.
+    pub(crate) fn of(&self, server: SystemTime) -> Vec<Backend> {
+        lock(&self.0).iter().filter(|suspect| suspect.server == server).copied().collect()
     }
 
     /// These have ended.
     pub(crate) fn remove(&self, ended: &[Backend]) {
-        lock(&self.0).retain(|suspect| !ended.contains(&suspect.backend));
+        lock(&self.0).retain(|suspect| !ended.contains(suspect));
     }
 }
 
@@ -206,20 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_is_acquitted_only_before_its_end_is_ordered() {
+    fn a_suspect_is_remembered_once_until_it_has_ended() {
         let (suspects, one, two) = (Suspects::default(), backend(1, 1), backend(1, 2));
         suspects.add(one);
         suspects.add(one);
-        assert!(suspects.acquit(one));
-        assert!(suspects.end(SERVER).is_empty());
-        suspects.add(one);
-        assert_eq!(suspects.end(SERVER), [one]);
         suspects.add(two);
-        assert!(!suspects.acquit(one) && suspects.acquit(two));
+        assert_eq!(suspects.of(SERVER), [one, two]);
         suspects.remove(&[two]);
-        assert_eq!(suspects.end(SERVER), [one]);
+        assert_eq!(suspects.of(SERVER), [one]);
         suspects.remove(&[one]);
-        assert!(suspects.end(SERVER).is_empty());
+        assert!(suspects.of(SERVER).is_empty());
     }
 
     #[test]
@@ -229,11 +206,11 @@ mod tests {
         for number in 0..1_000 {
             suspects.add(backend(1, number));
         }
-        assert_eq!(suspects.end(SERVER).len(), 1_000);
+        assert_eq!(suspects.of(SERVER).len(), 1_000);
         for number in 0..1_000 {
             suspects.add(Backend { server: elsewhere(number), ..backend(1, 1) });
         }
-        assert!(suspects.end(elsewhere(0)).is_empty());
-        assert_eq!(suspects.end(elsewhere(999)).len(), 1);
+        assert!(suspects.of(elsewhere(0)).is_empty());
+        assert_eq!(suspects.of(elsewhere(999)).len(), 1);
     }
 }

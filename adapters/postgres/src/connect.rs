@@ -53,9 +53,8 @@ impl Config {
     /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
     /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:
     /// while it waits for a lock it goes on waiting, and happens when the lock is free, unless the next
-    /// change [ends](crate#changes-that-time-out) it. One whose caller has gone keeps its connection
-    /// until it ends or that time is over. The server's `statement_timeout`, in the options of the
-    /// pool's connections, ends both.
+    /// change [ends](crate#changes-that-time-out) it. The same is true of a change whose caller has gone. The
+    /// server's `statement_timeout`, in the options of the pool's connections, ends both.
     ///
     /// # Errors
     ///

@@ -221,7 +221,7 @@ impl Driver {
     /// The server must confirm that the processes have ended that may still receive or run one.
     async fn settle(&self, checkout: &Checkout, begun: Instant) -> Result<()> {
         let Some(backend) = checkout.identity.backend else { return Ok(()) };
-        let suspects = self.canceller.suspects.end(backend.server);
+        let suspects = self.canceller.suspects.of(backend.server);
         if suspects.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,6 @@
 //! Connections while they are out of the pool, and how they go back.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -27,9 +26,6 @@ use crate::{
     tls::Connector,
     value::Unlogged,
 };
-
-/// How long a statement goes on whose caller has gone, before it is cancelled.
-const GRACE: Duration = Duration::from_millis(100);
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -59,8 +55,8 @@ impl Canceller {
     }
 }
 
-/// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned;
-/// if a statement on it was abandoned, only once that has ended.
+/// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned or a change
+/// on it was abandoned; if a read was, only once that has ended.
 pub(crate) struct Checkout {
     /// `Some` until this is dropped.
     object: Option<Object>,
@@ -155,22 +151,13 @@ impl Checkout {
         !self.condemned.load(Ordering::Relaxed) && !self.client().is_closed()
     }
 
-    /// Waits until the connection has answered everything. If it does not within the time for a call,
-    /// it stays condemned.
+    /// Waits until the connection has answered everything. If it does not within the time for a call, it stays
+    /// condemned and owes answers.
     async fn drain(self) {
         // The answers come in order, so this one comes when nothing is under way any more.
-        let mut answered = pin!(self.client().simple_query(""));
-        let drained = timeout(self.canceller.timeout, async {
-            if let Ok(answered) = timeout(GRACE, &mut answered).await {
-                return answered.is_ok();
-            }
-            // It waits, for a lock perhaps. Nothing else can be hit: the connection is still ours.
-            self.canceller.cancel(&self.client().cancel_token()).await;
-            answered.await.is_ok()
-        })
-        .await;
-        let is_free = || self.identity.backend.is_none_or(|backend| self.canceller.suspects.acquit(backend));
-        if drained == Ok(true) && is_free() {
+        let drained = timeout(self.canceller.timeout, self.client().simple_query("")).await;
+        if matches!(drained, Ok(Ok(_))) {
+            self.owed.store(0, Ordering::Relaxed);
             self.condemned.store(false, Ordering::Relaxed);
         }
     }
@@ -183,24 +170,22 @@ impl Drop for Checkout {
         if owes {
             self.suspect();
         }
-        let canceller = Arc::clone(&self.canceller);
-        match (owes, condemned) {
-            (false, false) => drop(object),
+        let (changes, identity) = (self.changes, self.identity);
+        let (canceller, runtime) = (Arc::clone(&self.canceller), self.runtime.clone());
+        if owes && !condemned && !changes {
+            // The next statement on the connection would wait behind this one.
+            let (condemned, owed) = (true.into(), 1.into());
+            let object = Some(object);
+            let checkout = Self { object, changes, condemned, owed, identity, canceller, runtime };
+            self.runtime.spawn(checkout.drain());
+        } else if owes {
+            // A statement that waits for a lock would otherwise still happen, whenever the lock is free. The
+            // signal comes at any time later, so the connection leaves the pool: it would hit the next statement.
+            let token = Object::take(object).cancel_token();
+            self.runtime.spawn(async move { canceller.cancel(&token).await });
+        } else if condemned {
             // Out of the pool; the connection closes, and a new one takes its place when needed.
-            (false, true) => drop(Object::take(object)),
-            // The statement goes on, and the next statement on the connection would wait behind it.
-            (true, false) => {
-                let (identity, runtime) = (self.identity, self.runtime.clone());
-                let (condemned, owed) = (true.into(), 0.into());
-                let object = Some(object);
-                let checkout = Self { object, changes: false, condemned, owed, identity, canceller, runtime };
-                self.runtime.spawn(checkout.drain());
-            }
-            // A statement that waits for a lock would otherwise still happen, whenever the lock is free.
-            (true, true) => {
-                let token = Object::take(object).cancel_token();
-                self.runtime.spawn(async move { canceller.cancel(&token).await });
-            }
+            drop(Object::take(object));
         }
     }
 }

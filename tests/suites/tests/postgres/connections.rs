@@ -18,7 +18,7 @@ use larder_testkit::{Fails, Runner, until};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::place::suite;
@@ -221,6 +221,52 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 // At least one per turn, and two writes share a turn at most.
                 assert!(fewest >= 50, "a reader has read {fewest} times in a hundred turns");
+                storage.close().await.unwrap();
+            })
+            .case("abandoned_statement_harms_no_later_one", |context| async move {
+                let table = context.target.space().to_owned();
+                let storage = context.factory.storage(&format!("table={table}&pool_size=1&timeout=5s")).await;
+                let key = Key::new("k").unwrap();
+                storage.write(&key, "x").await.unwrap();
+                let admin = context.factory.admin().await;
+                for round in 0..60 {
+                    // Not even a read gets past this lock.
+                    admin.run(&format!("BEGIN; LOCK TABLE \"{table}\"")).await;
+                    let abandoned = Duration::from_millis(5);
+                    assert!(timeout(abandoned, storage.read(&key)).await.is_err(), "the table is locked");
+                    // It ends now, or about when it would be cancelled if it went on for a tenth of a second.
+                    sleep(Duration::from_micros(round % 3 * 46_000 + round * 100)).await;
+                    let read = storage.read(&key).into_future();
+                    let ((), read) = futures_util::join!(admin.run("COMMIT"), read);
+                    assert_eq!(&read.unwrap().unwrap().value[..], b"x", "round {round}");
+                    for _ in 0..3 {
+                        assert!(storage.read(&key).await.unwrap().is_some(), "round {round}");
+                    }
+                    storage.write(&key, "x").await.unwrap();
+                }
+                storage.close().await.unwrap();
+            })
+            .case("abandoned_change_harms_no_later_one", |context| async move {
+                let table = context.target.space().to_owned();
+                let options = format!("table={table}&pool_size=1&timeout=5s&group_commit=false");
+                let storage = context.factory.storage(&options).await;
+                let key = Key::new("k").unwrap();
+                storage.write(&key, "0").await.unwrap();
+                let admin = context.factory.admin().await;
+                for round in 0..60 {
+                    admin.run(&format!("BEGIN; SELECT FROM \"{table}\" FOR UPDATE")).await;
+                    let abandoned = Duration::from_millis(5);
+                    let write = storage.write(&key, format!("late {round}"));
+                    assert!(timeout(abandoned, write).await.is_err(), "the row is locked");
+                    sleep(Duration::from_micros(round % 3 * 46_000 + round * 100)).await;
+                    let value = format!("{round}");
+                    let write = storage.write(&key, value.clone()).into_future();
+                    let ((), written) = futures_util::join!(admin.run("COMMIT"), write);
+                    written.unwrap();
+                    for _ in 0..3 {
+                        assert_eq!(storage.read(&key).await.unwrap().unwrap().value, value);
+                    }
+                }
                 storage.close().await.unwrap();
             })
             .case("a_dropped_storage_leaves_no_connection", |context| async move {
