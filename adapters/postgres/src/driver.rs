@@ -129,10 +129,16 @@ impl Driver {
             // Nothing was sent yet, or nothing that the server has not undone.
             let checkout = self.check_out(changes, begun).await.map_err(Error::not_applied)?;
             attempts -= 1;
-            match checkout.run(begun, checkout.send(query, params)).await? {
+            let prepared = checkout.run(begun, checkout.prepare(query)).await.map_err(Error::not_applied)?;
+            let (sent, answer) = match prepared {
+                Ok(prepared) => (true, checkout.run(begun, checkout.send(prepared, query, params)).await?),
+                Err(error) => (false, Err(error)),
+            };
+            match answer {
                 Ok(rows) => return Ok(rows),
                 Err(error) if attempts > 0 && error::may_run_again(&error) => {}
-                Err(error) => return Err(error::from_driver(&error)),
+                Err(error) if sent => return Err(error::from_driver(&error)),
+                Err(error) => return Err(error::from_driver(&error).not_applied()),
             }
         }
     }
@@ -199,7 +205,7 @@ impl Driver {
             return Ok(identity);
         }
         let identify = query(IDENTIFY, &[]);
-        let mut identity = match checkout.run(begun, checkout.send(&identify, &[])).await? {
+        let mut identity = match checkout.run(begun, checkout.send(None, &identify, &[])).await? {
             Ok(rows) => Identity::new(&rows, &client.cancel_token()).await?,
             // It is not for this user to know: nothing is taken for granted then.
             Err(error) if error::state(&error).starts_with("42") => Identity::default(),
@@ -230,7 +236,7 @@ impl Driver {
         let end = query(END, &[Type::INT4_ARRAY, Type::TIMESTAMPTZ_ARRAY]);
         let end_all = async {
             let mut pause = Duration::from_millis(1);
-            while !checkout.send(&end, &[&pids, &started]).await?.is_empty() {
+            while !checkout.send(None, &end, &[&pids, &started]).await?.is_empty() {
                 // It takes a moment, and the server says nothing when it is over.
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(100));

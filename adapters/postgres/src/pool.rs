@@ -16,7 +16,7 @@ use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
 };
-use tokio_postgres::{CancelToken, Row, types::ToSql};
+use tokio_postgres::{CancelToken, Row, Statement, types::ToSql};
 
 use crate::{
     backend::{Identity, Suspects},
@@ -89,19 +89,27 @@ impl Checkout {
         self.object.as_deref().unwrap_or_else(|| unreachable!("it is there until the drop"))
     }
 
-    /// Sends a statement, for [`run`](Self::run).
+    /// The prepared form of a statement, if this connection has such. Changes nothing, and asks the server only
+    /// the first time.
+    pub(crate) async fn prepare(&self, query: &Query) -> Result<Option<Statement>, tokio_postgres::Error> {
+        if !self.identity.prepares {
+            return Ok(None);
+        }
+        self.client().prepare_typed_cached(&query.text, &query.types).await.map(Some)
+    }
+
+    /// Sends a statement and its [prepared form](Self::prepare), for [`run`](Self::run).
     pub(crate) async fn send(
         &self,
-        Query { text, types }: &Query,
+        prepared: Option<Statement>,
+        query: &Query,
         params: Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.client();
         let params = params.iter().map(|param| Unlogged(*param));
-        let rows = if self.identity.prepares {
-            let statement = client.prepare_typed_cached(text, types).await?;
-            client.query_raw(&statement, params).await?
-        } else {
-            client.query_typed_raw(text, params.zip(types.iter().cloned())).await?
+        let rows = match prepared {
+            Some(statement) => client.query_raw(&statement, params).await?,
+            None => client.query_typed_raw(&query.text, params.zip(query.types.iter().cloned())).await?,
         };
         rows.try_collect().await
     }
