@@ -8,7 +8,7 @@ use crate::{
     model::{Model, corrupt},
     names::TableName,
     schema::Shape,
-    sql::{MAX_VALUE, Pages, Sql, delete_many, in_order, query},
+    sql::{Given, Kind, MAX_VALUE, Pages, Sql, query},
     table::TableStorage,
     value::Stored,
 };
@@ -43,10 +43,22 @@ pub(crate) fn sql(table: &str) -> Sql {
     };
     let entry = [Type::TEXT, Type::TEXT, Type::INT8, Type::INT8, Type::TEXT];
     let change = |text: String| query(format!("{text} RETURNING 1"), &entry);
-    let insert = format!("INSERT INTO {table} (key, value)");
+    let insert = format!("INSERT INTO {table} AS t (key, value)");
     let replace = "ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value";
     let unchanged = "key = $1 AND ($5 IS NULL OR value = $5)";
     let entries = [Type::TEXT_ARRAY, Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY];
+    let given = Given {
+        table,
+        entries: &entries,
+        expected: Type::TEXT_ARRAY,
+        insert: &format!("{insert} SELECT key, value"),
+        replace,
+        replace_absent: "ON CONFLICT (key) DO NOTHING",
+        set: "value = given.value",
+        unchanged: "(expected IS NULL OR t.value = expected)",
+    };
+    // Nothing expires.
+    let touched = format!("SELECT t.key FROM {table} AS t, {}", given.rows(Kind::Touch));
     let pages = |range: &str| Pages::new(table, "value", "octet_length(value)", range);
     Sql {
         read: find("key = $1", Type::TEXT),
@@ -56,7 +68,7 @@ pub(crate) fn sql(table: &str) -> Sql {
         update: change(format!("UPDATE {table} SET value = $2 WHERE {unchanged}")),
         delete: change(format!("DELETE FROM {table} WHERE {unchanged}")),
         upsert_many: query(format!("{insert} SELECT * FROM unnest($1, $2) {replace}"), &entries),
-        delete_many: delete_many(table, &in_order(table, "true")),
+        change_many: given.change_many(&touched),
         // Keys have the database's collation, where only a filter finds a prefix by its bytes.
         bounded: pages("starts_with(key, $4)"),
         unbounded: pages("true"),

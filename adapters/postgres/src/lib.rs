@@ -60,14 +60,15 @@
 //! Each operation is one statement and one round trip, prepared once per connection; connections are
 //! not pinged when they leave the pool. A new connection costs one round trip more, which asks whether
 //! the server or a pooler is at the other end. Concurrent reads share connections, back to back; a write,
-//! which may have to wait for a lock, has one to itself. Concurrent writes without a condition go into one
-//! statement together (`INSERT ... SELECT FROM unnest ...`), and so do the deletions of a batch; its other
-//! changes are one statement each, a few at a time. A connection that breaks is thrown away, and the
-//! next call opens another. A statement whose call takes longer than `timeout` is cancelled on the
-//! server, and so is one that still waits 100 ms after its caller has gone (with `group_commit` on, changes
-//! whose callers have gone are seen to their end instead). With a pool that was handed in
-//! ([`Config::connect_with`]) neither is cancelled: such a statement may still happen, whenever the lock it
-//! waits for is free.
+//! which may have to wait for a lock, has one to itself. While a call waits for a connection, later reads do
+//! not join, so with a single connection reads and writes take turns. The changes of a batch go into one
+//! statement and one commit together, whatever they are, and each fails alone if its condition does not hold or
+//! the server refuses its value; a lock that one of them waits for holds up all. A connection that breaks is
+//! thrown away, and the next call opens another. A statement whose call takes longer than `timeout` is cancelled
+//! on the server, and so is a change whose caller has gone (with `group_commit` on, changes whose callers have
+//! gone are seen to their end instead). Its connection is not used again, which the cancellation could hit
+//! later. With a pool that was handed in ([`Config::connect_with`]) neither is cancelled: such a statement may
+//! still happen, whenever the lock it waits for is free.
 //!
 //! The option `timeout` bounds a call of one statement as a whole, also if it has to wait for a connection,
 //! to make one, or to [end an older change](#changes-that-time-out) first. A connection that takes longer to

@@ -1,5 +1,6 @@
 //! The statements that run after set-up, as SQL with the types of their parameters.
 
+use larder_core::{Action, Change, Condition};
 use tokio_postgres::types::Type;
 
 use crate::config::ValueFormat;
@@ -42,16 +43,40 @@ pub(crate) struct Sql {
     pub(crate) update: Query,
     pub(crate) delete: Query,
     pub(crate) touch: Query,
-    /// Parameters: keys, no key twice, values, versions and times to live.
+    /// Writes entries, whatever is there. Parameters: keys in order, no key twice, values, versions and times
+    /// to live.
     pub(crate) upsert_many: Query,
-    /// Parameter: the keys. Column: each key that was there.
-    pub(crate) delete_many: Query,
+    /// Makes changes of any [kind](Kind). The same parameters, then the kinds and the versions that the entries
+    /// must have. Column: each key that was changed.
+    pub(crate) change_many: Query,
     /// Parameter: how many rows to delete at most. Column: how many were.
     pub(crate) purge: Query,
     /// The keys before a bound.
     pub(crate) bounded: Pages,
     /// The keys without a bound: a condition that says so would keep the server from using the index.
     pub(crate) unbounded: Pages,
+}
+
+/// The kinds of changes, as `change_many` numbers them.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Upsert,
+    Insert,
+    Update,
+    Delete,
+    Touch,
+}
+
+impl Kind {
+    pub(crate) const fn of(change: &Change) -> Self {
+        match (&change.action, &change.condition) {
+            (Action::Put(..), Condition::Any) => Self::Upsert,
+            (Action::Put(..), Condition::Absent) => Self::Insert,
+            (Action::Put(..), _) => Self::Update,
+            (Action::Delete, _) => Self::Delete,
+            (Action::Touch(_), _) => Self::Touch,
+        }
+    }
 }
 
 // The server's clock at the very moment, not at the beginning of the transaction: a statement that
@@ -95,6 +120,21 @@ impl Sql {
             deadline("ttl")
         );
         let entries = [Type::TEXT_ARRAY, values, Type::INT8_ARRAY, Type::INT8_ARRAY];
+        let given = Given {
+            table,
+            entries: &entries,
+            expected: Type::INT8_ARRAY,
+            insert: &format!("{insert} SELECT key, value, version, {}", deadline("ttl")),
+            replace,
+            replace_absent: &format!("{replace} WHERE NOT {LIVE}"),
+            set: &format!("value = given.value, version = given.version, expires_at = {}", deadline("ttl")),
+            unchanged: &format!("{LIVE} AND (expected IS NULL OR t.version = expected)"),
+        };
+        let touched = given.rows(Kind::Touch);
+        let touched = format!(
+            "UPDATE {table} AS t SET expires_at = {} FROM {touched} RETURNING t.key",
+            deadline("ttl")
+        );
 
         // now(), since an index can be searched with it. The condition stands in both places
         // because a ctid is unique only within one partition of a partitioned table.
@@ -122,7 +162,7 @@ impl Sql {
             delete: change(format!("DELETE FROM {table} AS t WHERE {unchanged}")),
             touch: change(format!("UPDATE {table} AS t SET expires_at = {expires_at} WHERE {unchanged}")),
             upsert_many: query(upsert_many, &entries),
-            delete_many: delete_many(table, &locked),
+            change_many: given.change_many(&touched),
             purge: query(purge, &[Type::INT8]),
             bounded: Pages::new(table, &record, size, &format!("key < $4 AND {LIVE}")),
             unbounded: Pages::new(table, &record, size, LIVE),
@@ -136,9 +176,62 @@ pub(crate) fn in_order(table: &str, condition: &str) -> String {
     format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {condition} ORDER BY key FOR UPDATE")
 }
 
-/// Deletes the rows that are [locked](in_order).
-pub(crate) fn delete_many(table: &str, locked: &str) -> Query {
-    query(format!("DELETE FROM {table} WHERE key IN ({locked}) RETURNING key"), &[Type::TEXT_ARRAY])
+/// The parts of `change_many`, in which a row `given` is a change, and `t` is the table.
+pub(crate) struct Given<'a> {
+    pub(crate) table: &'a str,
+    /// The types of the parameters of `upsert_many`.
+    pub(crate) entries: &'a [Type],
+    /// The type of the versions that entries must have.
+    pub(crate) expected: Type,
+    pub(crate) insert: &'a str,
+    /// What to do if there is a row.
+    pub(crate) replace: &'a str,
+    /// The same, if the entry must be absent.
+    pub(crate) replace_absent: &'a str,
+    pub(crate) set: &'a str,
+    /// Whether a row is an entry with the expected version.
+    pub(crate) unchanged: &'a str,
+}
+
+/// All rows are locked.
+const HELD: &str = "(SELECT count(*) FROM held) >= 0";
+
+impl Given<'_> {
+    /// The changes of this kind and their rows.
+    pub(crate) fn rows(&self, kind: Kind) -> String {
+        let kind = kind as i16;
+        format!("given WHERE kind = {kind} AND {HELD} AND t.key = given.key AND {}", self.unchanged)
+    }
+
+    /// One statement, in which a change whose condition does not hold changes nothing. `touched` touches entries.
+    ///
+    /// First it locks the rows that are there, in the order of the changes, which is that of their keys: batches
+    /// do not deadlock. The conditions are checked on the rows as they are then, since each part waits for the
+    /// locks, and finds the newest version of a row that has changed since the statement began.
+    // The subquery is not pulled up because of its lock, so each change looks its own row up, in this order.
+    pub(crate) fn change_many(&self, touched: &str) -> Query {
+        let Self { table, insert, replace, replace_absent, set, .. } = self;
+        let insert = |kind: Kind, replace: &str| {
+            format!("{insert} FROM given WHERE kind = {} AND {HELD} {replace}", kind as i16)
+        };
+        let text = format!(
+            "WITH given AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6) \
+             AS given (key, value, version, ttl, kind, expected)), \
+             held AS MATERIALIZED (SELECT FROM given, \
+             LATERAL (SELECT FROM {table} AS t WHERE t.key = given.key FOR UPDATE) AS t), \
+             upserted AS ({} RETURNING t.key), inserted AS ({} RETURNING t.key), \
+             updated AS (UPDATE {table} AS t SET {set} FROM {} RETURNING t.key), \
+             deleted AS (DELETE FROM {table} AS t USING {} RETURNING t.key), touched AS ({touched}) \
+             SELECT key FROM upserted UNION ALL SELECT key FROM inserted UNION ALL SELECT key FROM updated \
+             UNION ALL SELECT key FROM deleted UNION ALL SELECT key FROM touched",
+            insert(Kind::Upsert, replace),
+            insert(Kind::Insert, replace_absent),
+            self.rows(Kind::Update),
+            self.rows(Kind::Delete),
+        );
+        let types = self.entries.iter().cloned().chain([Type::INT2_ARRAY, self.expected.clone()]);
+        Query { text, types: types.collect() }
+    }
 }
 
 /// The statements for one page of a listing. Parameters: where the keys begin, whether that key is left

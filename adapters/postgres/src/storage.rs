@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_core::{
-    Applied, Bytes, Change, Condition, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
+    Applied, Bytes, Change, DeleteOptions, EntryStream, Expiry, Info, Key, ListOptions, Location,
     ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written, async_trait,
 };
 use larder_kit::{pages, read_chunks};
@@ -26,19 +26,13 @@ impl<M: Model> Storage for TableStorage<M> {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.model.check(&value)?;
-        let WriteOptions { expiry, condition, .. } = options;
-        let query = match condition {
-            Condition::Any => &self.sql.upsert,
-            Condition::Absent => &self.sql.insert,
-            _ => &self.sql.update,
-        };
-        let version = M::version(&value);
-        self.change(query, key, Some((&value, &version)), *expiry, condition).await?;
-        Ok(Written::at(version))
+        let put = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
+        Ok(self.change(&put).await??.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        self.change(&self.sql.delete, key, None, Expiry::Never, &options.condition).await
+        let delete = Change::delete(key.clone()).on(options.condition.clone());
+        Ok(self.change(&delete).await??.existed())
     }
 
     fn info(&self) -> Info {
@@ -46,7 +40,8 @@ impl<M: Model> Storage for TableStorage<M> {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        self.change(&self.sql.touch, key, None, expiry, &options.condition).await
+        let touch = Change::touch(key.clone(), expiry).on(options.condition.clone());
+        Ok(self.change(&touch).await??.existed())
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

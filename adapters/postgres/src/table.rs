@@ -1,9 +1,13 @@
 //! The table: runs the statements.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use larder_core::{
-    Bytes, Condition, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage as _, Version, Versions,
+    Action, Applied, Change, Condition, Error, Expiry, Info, Key, ReadOptions, Record, Result, Storage as _,
+    Version, Versions,
 };
 use larder_kit::{Configure, Interval, Sweeper};
 use tokio_postgres::{Row, types::ToSql};
@@ -13,7 +17,7 @@ use crate::{
     driver::Driver,
     model::{Model, corrupt},
     pool::Params,
-    sql::{Query, Sql},
+    sql::{Kind, Query, Sql},
     value::{Expected, Value},
 };
 
@@ -59,24 +63,54 @@ impl<M: Model> TableStorage<M> {
         }
     }
 
-    /// Runs a statement that changes one entry if the condition holds; returns whether it has.
-    pub(crate) async fn change(
+    /// Makes one change.
+    pub(crate) async fn change(&self, change: &Change) -> Result<Result<Applied>> {
+        let query = match Kind::of(change) {
+            Kind::Upsert => &self.sql.upsert,
+            Kind::Insert => &self.sql.insert,
+            Kind::Update => &self.sql.update,
+            Kind::Delete => &self.sql.delete,
+            Kind::Touch => &self.sql.touch,
+        };
+        let expected = self.expected(&change.condition)?.map(Expected);
+        let Entry { value, version, ttl } = Entry::of::<M>(&change.action);
+        let token = version.as_ref().and_then(token);
+        let params: Params<'_> = &[&change.key.as_str(), &value, &token, &ttl, &expected];
+        let changed = !self.driver().change(query, params).await?.is_empty();
+        Ok(change.applied(changed, version))
+    }
+
+    /// Makes changes, each of another key and in the order of the keys, with one statement and one commit. A
+    /// change whose condition does not hold fails alone.
+    pub(crate) async fn change_many<'a>(
         &self,
-        query: &Query,
-        key: &Key,
-        put: Option<(&Bytes, &Version)>,
-        expiry: Expiry,
-        condition: &Condition,
-    ) -> Result<bool> {
-        let value = put.map(|(value, _)| Value(value));
-        let token = put.and_then(|(_, version)| token(version));
-        let expected = self.expected(condition)?.map(Expected);
-        let params: Params<'_> = &[&key.as_str(), &value, &token, &millis(expiry), &expected];
-        condition.met(!self.driver().change(query, params).await?.is_empty())
+        changes: impl Iterator<Item = &'a Change> + Clone,
+    ) -> Result<Vec<Result<Applied>>> {
+        let keys: Vec<&str> = changes.clone().map(|change| change.key.as_str()).collect();
+        let entries = changes.clone().map(|change| Entry::of::<M>(&change.action));
+        let (values, versions, ttls): (Vec<_>, Vec<_>, Vec<_>) =
+            entries.map(|Entry { value, version, ttl }| (value, version, ttl)).collect();
+        let tokens: Vec<_> = versions.iter().map(|version| version.as_ref().and_then(token)).collect();
+        let kinds: Vec<_> = changes.clone().map(|change| Kind::of(change) as i16).collect();
+        let expected = changes.clone().map(|change| Ok(self.expected(&change.condition)?.map(Expected)));
+        let expected = expected.collect::<Result<Vec<_>>>()?;
+        let params: Params<'_> = &[&keys, &values, &tokens, &ttls, &kinds, &expected];
+        let only_upserts = kinds.iter().all(|kind| *kind == Kind::Upsert as i16);
+        let rows = if only_upserts {
+            self.driver().change(&self.sql.upsert_many, &params[..4]).await?
+        } else {
+            self.driver().change(&self.sql.change_many, params).await?
+        };
+        let changed: HashSet<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+        let is_changed = |change: &Change| only_upserts || changed.contains(change.key.as_str());
+        Ok(changes
+            .zip(versions)
+            .map(|(change, version)| change.applied(is_changed(change), version))
+            .collect())
     }
 
     /// The version that an entry must have, if it may not have any.
-    fn expected<'a>(&self, condition: &'a Condition) -> Result<Option<&'a Version>> {
+    pub(crate) fn expected<'a>(&self, condition: &'a Condition) -> Result<Option<&'a Version>> {
         let Condition::At(version) = condition else { return Ok(None) };
         let is_token = version.as_token().is_some();
         // No entry of this table has the version of another storage.
@@ -85,17 +119,6 @@ impl<M: Model> TableStorage<M> {
         } else {
             Err(Error::conflict())
         }
-    }
-
-    /// Writes entries, with one statement; returns their versions.
-    pub(crate) async fn put_many(&self, puts: &[(&Key, &Bytes, Expiry)]) -> Result<Vec<Version>> {
-        let versions: Vec<Version> = puts.iter().map(|(_, value, _)| M::version(value)).collect();
-        let rows = puts.iter().zip(&versions).map(|((key, value, expiry), version)| {
-            (key.as_str(), Value(value), token(version), millis(*expiry))
-        });
-        let (keys, values, tokens, ttls): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = rows.collect();
-        self.driver().change(&self.sql.upsert_many, &[&keys, &values, &tokens, &ttls]).await?;
-        Ok(versions)
     }
 
     /// Reads the records that are there, each under its key.
@@ -108,6 +131,25 @@ impl<M: Model> TableStorage<M> {
         let rows = self.find((&self.sql.read_many, &self.sql.read_and_touch_many), &names, options).await?;
         let key = |row: &Row| row.try_get(0).map_err(corrupt);
         rows.iter().map(|row| Ok((key(row)?, M::record(row, options.value)))).collect()
+    }
+}
+
+/// The contents of a change.
+struct Entry<'a> {
+    value: Option<Value<'a>>,
+    version: Option<Version>,
+    ttl: Option<i64>,
+}
+
+impl<'a> Entry<'a> {
+    fn of<M: Model>(action: &'a Action) -> Self {
+        match action {
+            Action::Put(value, expiry) => {
+                Self { value: Some(Value(value)), version: Some(M::version(value)), ttl: millis(*expiry) }
+            }
+            Action::Touch(expiry) => Self { value: None, version: None, ttl: millis(*expiry) },
+            Action::Delete => Self { value: None, version: None, ttl: None },
+        }
     }
 }
 

@@ -8,11 +8,16 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{Bytes, Error, ErrorKind, Key, ReadOptions, Store, async_trait};
+use larder_core::{
+    Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, Outcome, ReadOptions, Record, Store, async_trait,
+};
 use larder_test_servers::{Kind, Server};
 use larder_testkit::{Factory, Fails, Missing, Runner, Suite, until};
 
-use crate::place::{missing, with_options};
+use crate::{
+    admin::Admin,
+    place::{missing, with_options},
+};
 
 /// A server for these cases alone. They take turns: each stops it for all.
 struct Fragile {
@@ -45,6 +50,18 @@ impl Fragile {
 /// The call must end by itself, whatever has happened to the server.
 async fn ends<T>(call: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), call).await.expect("no call hangs")
+}
+
+/// The entries, once the server is there.
+async fn seen(storage: &Store, keys: &[Key]) -> Vec<Option<Record>> {
+    loop {
+        let found = ends(storage.read_many(keys, &ReadOptions::new())).await;
+        match found.into_iter().collect::<Result<Vec<_>, Error>>() {
+            Ok(found) => return found,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 pub(crate) fn suites(runner: Runner) -> Runner {
@@ -141,6 +158,76 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let found = storage.read_many(&acknowledged, &ReadOptions::new()).await;
                 let missing = found.into_iter().filter(|record| record.as_ref().unwrap().is_none()).count();
                 assert_eq!(missing, 0, "of {} acknowledged writes", acknowledged.len());
+                storage.close().await.unwrap();
+            })
+            .case("batches_tell_the_truth_about_a_server_that_dies", |context| async move {
+                let fragile = &context.factory;
+                let _turn = fragile.turn.lock().await;
+                let table = context.target.space();
+                let storage = fragile.storage(table, "").await.unwrap();
+                let names: Vec<Key> = (0..20).map(|number| Key::new(format!("{number}")).unwrap()).collect();
+                let batches = AtomicUsize::new(0);
+                let deaths = AtomicUsize::new(0);
+                let load = async {
+                    let (mut unknown, mut before) = (0_usize, seen(&storage, &names).await);
+                    let mut round = 0;
+                    while deaths.load(Ordering::Relaxed) < 3 {
+                        round += 1;
+                        let changes = names.iter().zip(&before).enumerate().map(|(at, (key, record))| {
+                            let key = key.clone();
+                            let put = |key| Change::put(key, format!("{round}"), Expiry::Never);
+                            match record {
+                                None => put(key).on(Condition::Absent),
+                                Some(_) if (at + round) % 5 == 0 => Change::delete(key),
+                                Some(record) => put(key).on(Condition::unchanged(record.version.clone())),
+                            }
+                        });
+                        let results = ends(storage.apply(changes.collect())).await;
+                        let after = seen(&storage, &names).await;
+                        let version =
+                            |record: &Option<Record>| record.as_ref().and_then(|r| r.version.clone());
+                        for (at, result) in results.into_iter().enumerate() {
+                            let changed = version(&before[at]) != version(&after[at]);
+                            let Err(error) = result else {
+                                assert!(changed, "applied, and yet it has not happened");
+                                continue;
+                            };
+                            assert!(error.is_retryable(), "{error}");
+                            let is_unknown = error.outcome() == Outcome::Unknown;
+                            assert!(is_unknown || !changed, "not applied, and yet it has happened: {error}");
+                            unknown += usize::from(is_unknown);
+                        }
+                        before = after;
+                        batches.fetch_add(1, Ordering::Relaxed);
+                    }
+                    unknown
+                };
+                let killer = async {
+                    for _ in 0..2 {
+                        let before = batches.load(Ordering::Relaxed);
+                        until("the load is under way", Duration::from_secs(30), || async {
+                            batches.load(Ordering::Relaxed) > before + 50
+                        })
+                        .await;
+                        fragile.server.kill().await.unwrap();
+                        fragile.server.start().await.unwrap();
+                        deaths.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Once more, and surely in the middle of a batch: it waits for a lock.
+                    let admin = Admin::connect(fragile.server.url()).await;
+                    admin.run(&format!("BEGIN; LOCK TABLE \"{table}\" IN SHARE MODE")).await;
+                    let watch = Admin::connect(fragile.server.url()).await;
+                    until("a batch waits for the lock", Duration::from_secs(30), || async {
+                        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+                        watch.count(sql, &[]).await > 0
+                    })
+                    .await;
+                    fragile.server.kill().await.unwrap();
+                    deaths.fetch_add(1, Ordering::Relaxed);
+                    fragile.server.start().await.unwrap();
+                };
+                let (unknown, ()) = futures_util::join!(load, killer);
+                assert!(unknown > 0, "the last batch was under way");
                 storage.close().await.unwrap();
             })
             .case("a_server_that_falls_silent_is_a_time_out", |context| async move {

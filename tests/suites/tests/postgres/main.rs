@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
+mod batches;
 mod connections;
 mod contents;
 mod existing;
@@ -34,6 +35,7 @@ fn main() {
         .suite(suite("postgres_alone", "group_commit=false"))
         .suite(suite("postgres_unnamed", "statements=unnamed"));
     let runner = grammy::suites(runner);
+    let runner = batches::suites(runner);
     let runner = opening::suites(runner);
     let runner = existing::suites(runner);
     let runner = locations::suites(runner);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Bytes, Change, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Result, Store};
+use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Result, Store};
 use larder_testkit::{Fails, Suite, until};
 
 use crate::place::Place;
@@ -139,34 +139,6 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             admin.run("COMMIT").await;
             assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"old");
             storage.write(&key, Bytes::from_static(b"new")).await.unwrap();
-            storage.close().await.unwrap();
-        })
-        .case("change_at_a_lock_holds_up_no_other_change_of_its_batch", |context| async move {
-            let table = context.target.space().to_owned();
-            let storage =
-                context.factory.storage(&format!("table={table}&group_commit=false&pool_size=5")).await;
-            let keys = keys(40);
-            let puts = |value: &'static str| {
-                keys.iter().map(move |key| Change::put(key.clone(), value, Expiry::Never))
-            };
-            for applied in storage.apply(puts("old").collect()).await {
-                applied.unwrap();
-            }
-            let (admin, watch) = (context.factory.admin().await, context.factory.admin().await);
-            admin.run(&format!("BEGIN; SELECT * FROM \"{table}\" WHERE key = 'key 20' FOR UPDATE")).await;
-            let batch = storage.apply(puts("new").map(|put| put.on(Condition::Present)).collect());
-            let release = async {
-                until("all but one are applied", Duration::from_secs(10), || async {
-                    let sql = format!("SELECT count(*) FROM \"{table}\" WHERE value = 'new'");
-                    watch.count(&sql, &[]).await == 39
-                })
-                .await;
-                admin.run("COMMIT").await;
-            };
-            let (applied, ()) = futures_util::join!(batch, release);
-            for applied in applied {
-                applied.unwrap();
-            }
             storage.close().await.unwrap();
         })
         .case("entry_written_behind_a_clear_stays", |context| async move {
