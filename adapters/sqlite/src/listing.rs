@@ -67,9 +67,9 @@ impl Listing {
         let mut found = self.page(&sql.index, limit).await?;
         for (key, row) in &mut found {
             let Ok(key) = stored_key(&*key) else { continue };
-            *row = match self.storage.fetch(sql.read(&key, self.options.values)).await {
+            *row = match self.storage.fetch_one(sql.read(&key, self.options.values)).await {
                 Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
-                rows => rows.map(|mut rows| rows.pop()),
+                row => row,
             };
         }
         Ok(found)

@@ -145,6 +145,12 @@ impl Checkout {
         self.end(outcome)
     }
 
+    /// Runs a statement that returns one row at most.
+    pub(crate) async fn fetch_one(mut self, call: Call<'_>) -> Result<Option<SqliteRow>> {
+        let outcome = call.fetch_optional(self.connection()?).await;
+        self.end(outcome)
+    }
+
     /// Ends the checkout with the outcome of the call. After an error that leaves the connection of no
     /// more use, or in a transaction, the next call opens another.
     pub(crate) fn end<T>(mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {

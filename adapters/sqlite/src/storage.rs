@@ -23,11 +23,11 @@ const MAX_PURGED: u32 = 1_000;
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
-        let rows = match options.touch {
-            None => self.fetch(self.sql.read(key, options.value)).await?,
-            Some(_) => self.fetch_many(slice::from_ref(key), options).await?,
+        let row = match options.touch {
+            None => self.fetch_one(self.sql.read(key, options.value)).await?,
+            Some(_) => self.fetch_many(slice::from_ref(key), options).await?.pop(),
         };
-        rows.first().map(|row| record(row, options)).transpose().map_err(|error| error.with_key(key))
+        row.map(|row| record(&row, options)).transpose().map_err(|error| error.with_key(key))
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {

@@ -40,6 +40,12 @@ impl SqliteStorage {
 
     /// Runs a statement that writes; returns how many rows it changed.
     pub(crate) async fn execute(&self, call: Call<'_>) -> Result<u64> {
+    /// Runs a statement that reads one row at most. The connection's thread sends it as the last thing, so the
+    /// caller is woken once, and not for the row and for the end.
+    pub(crate) async fn fetch_one(&self, call: Call<'_>) -> Result<Option<SqliteRow>> {
+        self.connections.reader().await?.fetch_one(call).await
+    }
+
         let mut checkout = self.writer().await?;
         let outcome = call.execute(checkout.connection()?).await;
         checkout.end(outcome).map(|done| done.rows_affected())
