@@ -73,8 +73,8 @@ larder_kit::config! {
         /// The values that the store holds: `bytes` for any, in a `BLOB`, or `json` for JSON only, as `TEXT`
         /// for SQLite's JSON functions.
         values: ValueFormat = "bytes";
-        /// Whether to make the table and its index if they are not there. The shape of a table that is there
-        /// is checked either way.
+        /// Whether to make the table if it is not there. The shape of a table that is there is checked either
+        /// way.
         setup: bool = "true";
         /// How a file is opened: `rwc` makes it if it is not there, `rw` does not, and `ro` only reads.
         mode: Mode = "rwc";
@@ -132,7 +132,7 @@ impl Config {
         self
     }
 
-    /// Opens a database that is set up already: makes no file, table or index, changes no journal mode, and
+    /// Opens a database that is set up already: makes no file or table, changes no journal mode, and
     /// removes no expired rows by itself. [`connect`](Config::connect) fails if there is no such file or
     /// table. Reads work without the right to write; writes work with it.
     #[must_use]

@@ -3,11 +3,11 @@
 use std::{
     path::PathBuf,
     process,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
-use larder_core::{Error, ErrorKind, Info, Location, Purge, Result, Storage as _, Store, Values, Versions};
+use larder_core::{Error, ErrorKind, Info, Location, Purge, Result, Store, Values, Versions};
 use larder_kit::{Configure, GroupCommit, Interval, Sweeper, ValueFormat};
 use sqlx::{ConnectOptions, SqliteConnection, SqlitePool, sqlite::SqliteConnectOptions};
 
@@ -16,6 +16,7 @@ use crate::{
     error::{cannot_write, cause, from_driver, is_locked},
     file::{self, OpenedFile},
     pool::{Connections, MAX_READERS},
+    purge::{self, FIRST},
     schema,
     sql::{MAX_ROWS, Sql, quote},
     table::SqliteStorage,
@@ -73,7 +74,7 @@ async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
     let info = if in_file { info.with_persistence().with_sharing() } else { info };
     let sql = Sql::new(&config.table, config.column_type());
     let every = if config.only_looks() { Interval::OFF } else { config.sweep };
-    let purge = |storage: Arc<SqliteStorage>| async move { storage.purge_expired().await };
+    let sweep = |storage: Arc<SqliteStorage>| async move { purge::sweep(&storage).await };
     Ok(Arc::new_cyclic(|storage| {
         let place = match config.place {
             Some(Place::Memory) => Some(format!("memory:{}/{:p}", process::id(), storage.as_ptr())),
@@ -82,8 +83,8 @@ async fn open(config: &Config) -> Result<Arc<SqliteStorage>> {
         // SQLite takes names of tables that differ in the case of ASCII letters for the same.
         let table = config.table.to_ascii_lowercase();
         let location = place.map(|place| Location::new(format!("sqlite:{place}:{table}")));
-        let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), every, purge);
-        SqliteStorage { connections, sql, info, location, sweeper }
+        let sweeper = Sweeper::start(Config::ADAPTER, storage.clone(), every, sweep);
+        SqliteStorage { connections, sql, info, location, sweeper, swept: AtomicI64::new(FIRST) }
     }))
 }
 
@@ -157,8 +158,7 @@ async fn prepare(connections: &Connections, config: &Config) -> Result<()> {
     let connection = checkout.connection()?;
     let there = schema::exists(connection, config).await?;
     let looks = config.only_looks();
-    let sets_up = config.setup && !looks;
-    if !there && !sets_up {
+    if !there && (looks || !config.setup) {
         return Err(invalid(format!(
             "there is no table {} in this database; check the name, or make the table, with `setup=true` or by the \
              SQL that `Config::setup_sql` returns",
@@ -170,7 +170,7 @@ async fn prepare(connections: &Connections, config: &Config) -> Result<()> {
     if is_file && !looks && !schema::has_other_tables(connection, &config.table).await? {
         use_wal(connection, config.busy_timeout).await?;
     }
-    if sets_up { schema::set_up(connection, config, there).await } else { Ok(()) }
+    if there { Ok(()) } else { schema::set_up(connection, config).await }
 }
 
 /// Switches the database to write-ahead logging, for which SQLite itself does not wait until the

@@ -27,14 +27,16 @@
 //! | column | type | contents |
 //! |---|---|---|
 //! | `key` | `TEXT`, primary key | the key |
-//! | `value` | `BLOB` (`TEXT` with `values=json`) | the value |
 //! | `version` | `INTEGER` | a new random number for each write, which compare-and-swap compares |
 //! | `expires_at` | `INTEGER`, null for never | when it expires, in Unix milliseconds |
+//! | `value` | `BLOB` (`TEXT` with `values=json`) | the value |
 //!
 //! Other programs may read and write the table too. A program that writes a row must set `version` to a
 //! new random number, or compare-and-swap will not notice. Further columns are left alone; they need a default
-//! or must allow nulls. A row whose `expires_at` has passed counts as absent, and is removed by the
-//! sweeper. A listing goes on past a row that is not Larder's: it yields an error of kind
+//! or must allow nulls. A table must have row ids, so one made `WITHOUT ROWID` is refused. A row whose
+//! `expires_at` has passed counts as absent, and is removed by the sweeper. There is no index on
+//! `expires_at`, which each write would have to change: a sweep reads the next 100,000 rows, or more where many
+//! have expired, and so takes several turns for a larger table. A listing goes on past a row that is not Larder's: it yields an error of kind
 //! [`InvalidKey`](larder_core::ErrorKind::InvalidKey) for a key that is not a valid
 //! [`Key`](larder_core::Key), and one of kind [`Corrupt`](larder_core::ErrorKind::Corrupt) for a
 //! row that has no value or no integer as its version, or that lies in a damaged page of the file.
@@ -55,7 +57,7 @@
 //! writer wait for each other. `PRAGMA journal_mode = WAL`, run once, switches such a database.
 //!
 //! A table of the right name and another shape is refused, and the database left as it is.
-//! [`Config::existing`] opens a database to look at it: it makes no file, table or index, changes no
+//! [`Config::existing`] opens a database to look at it: it makes no file or table, changes no
 //! journal mode and removes no expired rows by itself.
 //!
 //! `mode=ro` and `existing` read a database on a read-only file system as well. There SQLite
@@ -104,6 +106,7 @@ mod error;
 mod file;
 mod listing;
 mod pool;
+mod purge;
 mod schema;
 mod sql;
 mod storage;

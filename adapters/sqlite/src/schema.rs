@@ -1,40 +1,33 @@
 //! The table: how it is made, and whether one that is there will do.
 
 use larder_core::Result;
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::{
     config::{Config, invalid},
     error::from_driver,
-    sql::quote,
+    sql::{ROW_ID, quote},
 };
 
 impl Config {
     /// The SQL that sets up the table as configured, to run by hand.
     // A table with row ids: without them the primary key's tree would hold the values, and looking up a
-    // key among large values would leaf through overflow pages.
+    // key among large values would leaf through overflow pages. The value comes last, so that the columns
+    // before it are read without those pages. The deadline has no index, which each write would change: see
+    // the module `purge`.
     #[must_use]
     pub fn setup_sql(&self) -> String {
         format!(
             "CREATE TABLE IF NOT EXISTS {} (\n  \
                key TEXT NOT NULL PRIMARY KEY,\n  \
-               value {} NOT NULL,\n  \
                version INTEGER NOT NULL,\n  \
-               expires_at INTEGER\n\
-             );\n{};\n",
+               expires_at INTEGER,\n  \
+               value {} NOT NULL\n\
+             );\n",
             quote(&self.table),
             self.column_type(),
-            index_sql(&self.table)
         )
     }
-}
-
-fn index_sql(table: &str) -> String {
-    let index = quote(&format!("{table}_expires_at"));
-    format!(
-        "CREATE INDEX IF NOT EXISTS {index} ON {} (expires_at) WHERE expires_at IS NOT NULL",
-        quote(table)
-    )
 }
 
 /// Whether the table is there. Changes nothing.
@@ -55,7 +48,11 @@ pub(crate) async fn exists(connection: &mut SqliteConnection, config: &Config) -
     if columns.is_empty() {
         return Ok(false);
     }
-    match problem(&columns, config.column_type()) {
+    let found = match problem(&columns, config.column_type()) {
+        None => without_row_ids(connection, &config.table).await?,
+        found => found,
+    };
+    match found {
         None => Ok(true),
         Some(problem) => Err(invalid(format!(
             "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
@@ -71,15 +68,16 @@ pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &
     sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)
 }
 
-/// Makes the index if it is not there, and before it the table unless that is `there`.
-pub(crate) async fn set_up(connection: &mut SqliteConnection, config: &Config, there: bool) -> Result<()> {
-    if there {
-        return execute(connection, index_sql(&config.table)).await;
-    }
-    // Both or neither: a table without its index would stay behind where the index's name is taken.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(from_driver)?;
-    execute(&mut transaction, config.setup_sql()).await?;
-    transaction.commit().await.map_err(from_driver)?;
+/// Makes the table.
+pub(crate) async fn set_up(connection: &mut SqliteConnection, config: &Config) -> Result<()> {
+    let outcome = sqlx::raw_sql(AssertSqlSafe(config.setup_sql())).execute(&mut *connection).await;
+    outcome.map_err(|error| match &error {
+        // An index of that name.
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
+            invalid("SQLite refuses to make the table; choose another name").with_source(error)
+        }
+        _ => from_driver(error),
+    })?;
     // Checked like any other: another process may have been first, with another shape.
     exists(connection, config).await.map(drop)
 }
@@ -88,17 +86,6 @@ pub(crate) async fn set_up(connection: &mut SqliteConnection, config: &Config, t
 pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<String>> {
     let sql = "SELECT nullif(file, '') FROM pragma_database_list WHERE name = 'main'";
     sqlx::query_scalar(sql).fetch_one(connection).await.map_err(from_driver)
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<()> {
-    let outcome = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
-    outcome.map(drop).map_err(|error| match &error {
-        // Indices, tables or views of that name.
-        sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
-            invalid("SQLite refuses to make the table or its index; choose another name").with_source(error)
-        }
-        _ => from_driver(error),
-    })
 }
 
 /// A column of the table: its name; what SQLite makes of its declared type, by the rules of
@@ -118,6 +105,13 @@ async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<C
                FROM (SELECT name, upper(type) AS type, \"notnull\", dflt_value, pk \
                      FROM pragma_table_info(?1)) AS info";
     sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)
+}
+
+/// What will not do if the table has no row ids, by which expired rows are found.
+async fn without_row_ids(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND wr)";
+    let without = sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)?;
+    Ok(if without { Some("it is made WITHOUT ROWID".to_owned()) } else { None })
 }
 
 /// The first thing about the table that will not do.
@@ -151,6 +145,9 @@ fn problem(columns: &[Column], value: &str) -> Option<String> {
     {
         if *primary {
             return Some("its primary key is not the column `key` alone".to_owned());
+        }
+        if name.eq_ignore_ascii_case(ROW_ID) {
+            return Some(format!("its column `{name}` hides the row ids"));
         }
         if *not_null && !has_default {
             return Some(format!("its column `{name}` has no default and allows no null"));

@@ -12,9 +12,12 @@ const SIZES: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 1
 pub(crate) const MAX_ROWS: usize = 256;
 
 /// The present in Unix milliseconds, by SQLite's clock, which is this machine's. SQLite asks for it
-/// once in a statement, when that has the lock it had to wait for. Rounded, since it comes in seconds
-/// with a fraction.
-const NOW: &str = "CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER)";
+/// once in a statement, when that has the lock it had to wait for, and as a subquery it computes this once for
+/// all rows. Rounded, since it comes in seconds with a fraction.
+const NOW: &str = "(SELECT CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER))";
+
+/// The row id, by the one of its names that hardly a table has as a column.
+pub(crate) const ROW_ID: &str = "_rowid_";
 
 pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -48,6 +51,10 @@ pub(crate) struct Sql {
 pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, &'a Version);
 
 impl Sql {
+    /// The last row id of a slice, and whether any of its rows has expired; no row if the slice has none.
+    /// Parameters: the first row id that it may have; how many rows.
+    pub(crate) slice: SqlStr,
+    /// Deletes the expired rows of a slice, given its first and its last row id.
     /// The statements for a table whose column `value` is of the type `value`.
     pub(crate) fn new(table: &str, value: &str) -> Self {
         let table = &quote(table);
@@ -103,7 +110,7 @@ impl Sql {
                 page("key", blobs, live)
             )),
             purge: sql(format!(
-                "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at <= {NOW} LIMIT ?1)"
+                "DELETE FROM {table} WHERE {ROW_ID} BETWEEN ?1 AND ?2 AND +expires_at <= {NOW}"
             )),
         }
     }
@@ -128,6 +135,11 @@ impl Sql {
             Action::Put(value, expiry) => {
                 let call = match condition {
                     Condition::Any => keyed(&self.upserts[0]),
+            slice: sql(format!(
+                "SELECT max(id), total(expires_at <= {NOW}) > 0 FROM (SELECT {ROW_ID} AS id, expires_at FROM {table} \
+                 WHERE {ROW_ID} >= ?1 ORDER BY {ROW_ID} LIMIT ?2) HAVING count(*) > 0"
+            )),
+            // The plus keeps an index on the deadline, which a table may have, out of the plan.
                     Condition::Absent => keyed(&self.insert),
                     _ => at(&self.update),
                 };

@@ -12,13 +12,12 @@ use larder_kit::{pages, read_chunks};
 use crate::{
     batch,
     listing::Listing,
+    purge,
     table::{SqliteStorage, record},
 };
 
 /// How many keys one statement reads at most.
 const MAX_KEYS: usize = 512;
-/// How many rows one statement purges at most, so that others get to write in between.
-const MAX_PURGED: u32 = 1_000;
 
 #[async_trait]
 impl Storage for SqliteStorage {
@@ -70,14 +69,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn purge_expired(&self) -> Result<u64> {
-        let mut purged = 0;
-        loop {
-            let now = self.execute(sqlx::query(self.sql.purge.clone()).bind(MAX_PURGED)).await?;
-            purged += now;
-            if now < u64::from(MAX_PURGED) {
-                return Ok(purged);
-            }
-        }
+        purge::all(self).await
     }
 
     async fn location(&self) -> Result<Option<Location>> {

@@ -1,6 +1,6 @@
 //! The table: runs the statements.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::AtomicI64};
 
 use larder_core::{
     Action, Bytes, Condition, Error, ErrorKind, Expiry, Info, Key, Location, ReadOptions, Record, Result,
@@ -22,6 +22,8 @@ pub(crate) struct SqliteStorage {
     pub(crate) info: Info,
     pub(crate) location: Option<Location>,
     pub(crate) sweeper: Sweeper,
+    /// Where the next sweep begins.
+    pub(crate) swept: AtomicI64,
 }
 
 impl SqliteStorage {
@@ -38,14 +40,14 @@ impl SqliteStorage {
         self.connections.reader().await?.fetch(call).await
     }
 
-    /// Runs a statement that writes; returns how many rows it changed.
-    pub(crate) async fn execute(&self, call: Call<'_>) -> Result<u64> {
     /// Runs a statement that reads one row at most. The connection's thread sends it as the last thing, so the
     /// caller is woken once, and not for the row and for the end.
     pub(crate) async fn fetch_one(&self, call: Call<'_>) -> Result<Option<SqliteRow>> {
         self.connections.reader().await?.fetch_one(call).await
     }
 
+    /// Runs a statement that writes; returns how many rows it changed.
+    pub(crate) async fn execute(&self, call: Call<'_>) -> Result<u64> {
         let mut checkout = self.writer().await?;
         let outcome = call.execute(checkout.connection()?).await;
         checkout.end(outcome).map(|done| done.rows_affected())

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
 use larder_sqlite::{Config, Mode};
 use larder_testkit::{Fails, Must, Suite};
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::spaces::Files;
 
@@ -46,14 +46,15 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("reads_what_others_write_and_lists_past_what_it_cannot", |context| async move {
             let handle = context.target.open().await;
             let mut stranger = context.factory.stranger(context.target.space()).await;
-            for sql in [
-                "INSERT INTO larder VALUES ('b', 'text', 1, NULL)",
-                "INSERT INTO larder VALUES ('a' || char(10), x'00', 2, NULL)",
-                "INSERT INTO larder VALUES (CAST(x'61ff' AS TEXT), x'00', 3, NULL)",
-                "INSERT INTO larder VALUES (x'62', x'00', 4, NULL)",
-                "INSERT INTO larder VALUES ('gone', x'00', 5, 1)",
+            for row in [
+                "('b', 'text', 1, NULL)",
+                "('a' || char(10), x'00', 2, NULL)",
+                "(CAST(x'61ff' AS TEXT), x'00', 3, NULL)",
+                "(x'62', x'00', 4, NULL)",
+                "('gone', x'00', 5, 1)",
             ] {
-                sqlx::query(sql).execute(&mut stranger).await.must("insert");
+                let sql = format!("INSERT INTO larder (key, value, version, expires_at) VALUES {row}");
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut stranger).await.must("insert");
             }
             let record = handle.read(key("b")).await.must("read").must("the row");
             assert_eq!(record.value, "text");
@@ -87,13 +88,14 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("clear_leaves_rows_that_a_listing_cannot_name", |context| async move {
             let store = context.target.open().await;
             let mut stranger = context.factory.stranger(context.target.space()).await;
-            for sql in [
-                "INSERT INTO larder VALUES ('a' || char(10), x'00', 1, NULL)",
-                "INSERT INTO larder VALUES (CAST(x'61ff' AS TEXT), x'00', 2, NULL)",
-                "INSERT INTO larder VALUES (x'61', x'00', 3, NULL)",
-                "INSERT INTO larder VALUES (replace(hex(zeroblob(300)), '0', 'a'), x'00', 4, NULL)",
+            for row in [
+                "('a' || char(10), x'00', 1, NULL)",
+                "(CAST(x'61ff' AS TEXT), x'00', 2, NULL)",
+                "(x'61', x'00', 3, NULL)",
+                "(replace(hex(zeroblob(300)), '0', 'a'), x'00', 4, NULL)",
             ] {
-                sqlx::query(sql).execute(&mut stranger).await.must("insert");
+                let sql = format!("INSERT INTO larder (key, value, version, expires_at) VALUES {row}");
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut stranger).await.must("insert");
             }
             for name in ["a", "aa", "b"] {
                 store.write(key(name), Bytes::from_static(b"1")).await.must("write");

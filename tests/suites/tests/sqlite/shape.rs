@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use crate::spaces::Files;
 
 /// What is wrong with a table, and what the error says about it.
-const WRONG: [(&str, &str); 9] = [
+const WRONG: [(&str, &str); 11] = [
     ("CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)", "`key`"),
     ("CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, expires_at INTEGER)", "`version`"),
     (
@@ -34,6 +34,16 @@ const WRONG: [(&str, &str); 9] = [
          owner TEXT NOT NULL)",
         "`owner`",
     ),
+    (
+        "CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, version INTEGER, expires_at INTEGER) \
+         WITHOUT ROWID",
+        "WITHOUT ROWID",
+    ),
+    (
+        "CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, version INTEGER, expires_at INTEGER, \
+         _rowid_ INTEGER)",
+        "`_rowid_`",
+    ),
     ("CREATE VIEW larder AS SELECT 'k' AS key, x'' AS value, 1 AS version, NULL AS expires_at", "`"),
 ];
 
@@ -56,7 +66,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let space = context.target.space();
             let mut stranger = context.factory.stranger(space).await;
             let sql = "CREATE TABLE larder (bot TEXT, key VARCHAR(600) PRIMARY KEY, expires_at BIGINT, \
-                       value BLOB, version INT, made INTEGER NOT NULL DEFAULT 7) WITHOUT ROWID";
+                       value BLOB, version INT, made INTEGER NOT NULL DEFAULT 7)";
             sqlx::query(sql).execute(&mut stranger).await.must("make the table");
             let handle = context.target.open().await;
             let key = Key::new("k").must("a key");
@@ -64,6 +74,23 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(handle.read(&key).await.must("read").must("the entry").value, "1");
             assert_eq!(handle.clear("").await.must("clear"), 1);
             assert_eq!(handle.purge_expired().await.must("purge"), 0);
+        })
+        .case("a_table_with_an_index_on_the_deadline_will_do", |context| async move {
+            let mut stranger = context.factory.stranger(context.target.space()).await;
+            let sql = "CREATE TABLE larder (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, \
+                       version INTEGER NOT NULL, expires_at INTEGER); \
+                       CREATE INDEX larder_expires_at ON larder (expires_at) WHERE expires_at IS NOT NULL; \
+                       INSERT INTO larder VALUES ('old', x'31', 1, 1), ('kept', x'32', 2, NULL)";
+            sqlx::raw_sql(sql).execute(&mut stranger).await.must("make the table");
+            let handle = context.target.open().await;
+            assert_eq!(handle.read("old").await.must("read"), None);
+            let kept = handle.read("kept").await.must("read").must("the entry");
+            assert_eq!(kept.value, "2");
+            let next = handle.write("kept", "3").if_at(kept.version.must("a version"));
+            next.expires_in(std::time::Duration::from_secs(60)).await.must("write");
+            assert_eq!(handle.purge_expired().await.must("purge"), 1);
+            assert_eq!(handle.read("kept").await.must("read").must("the entry").value, "3");
+            stranger.close().await.must("close");
         })
         .case("set_up_by_hand", |context| async move {
             let builder = context.factory.builder(context.target.space()).setup(false);
