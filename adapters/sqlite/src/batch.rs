@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use larder_core::{Action, Applied, Change, Result, Version};
-use larder_kit::{Batch, Limits, is_bulk, side_by_side};
+use larder_core::{Action, Applied, Change, Condition, Result, Version};
+use larder_kit::{Batch, Limits, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
 use crate::{
-    sql::{MAX_ROWS, Row, Sql, names},
+    sql::{Call, MAX_ROWS},
     table::SqliteStorage,
 };
 
@@ -18,41 +18,55 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
     let mut batch = Batch::checked(changes, LIMITS, |change| storage.check(&change.action));
     while let Some(round) = batch.next_round() {
         let changes = round.changes();
+        let alone = || side_by_side(changes.iter().map(|change| change.clone().apply_to(storage)), 1);
         let outcome = match change_together(storage, changes).await {
+            None => Ok(alone().await),
             // One of them may be to blame, for its contents or its size: it fails alone.
-            Err(error) if changes.len() > 1 && !error.is_gone() => {
-                let alone = changes.iter().map(|change| change.clone().apply_to(storage));
-                Ok(side_by_side(alone, 1).await)
-            }
-            outcome => outcome,
+            Some(Err(error)) if !error.is_gone() => Ok(alone().await),
+            Some(outcome) => outcome,
         };
         batch.done(round, outcome);
     }
     batch.into_results()
 }
 
-/// Makes changes of different keys: with one statement if that can make them, and otherwise in one
-/// transaction.
-async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-    let deletions = changes.iter().filter(|change| change.action == Action::Delete).count();
-    let bulk = changes.iter().all(is_bulk) && (deletions == 0 || deletions == changes.len());
-    let mut checkout = storage.writer().await?;
-    let connection = checkout.connection()?;
-    let outcome = if bulk || changes.len() == 1 {
-        run(&storage.sql, changes, connection).await
-    } else {
-        run_in_transaction(&storage.sql, changes, connection).await
+/// Makes changes of different keys, with one statement for each kind of them; `None` if there is only one, for
+/// which there is a shorter one.
+async fn change_together(
+    storage: &SqliteStorage,
+    changes: &[Change],
+) -> Option<Result<Vec<Result<Applied>>>> {
+    if changes.len() == 1 {
+        return None;
+    }
+    let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
+    let calls = storage.sql.change_many(changes, &versions);
+    let changed = async {
+        let mut checkout = storage.writer().await?;
+        let connection = checkout.connection()?;
+        let outcome = if calls.len() == 1 {
+            run(calls, connection).await
+        } else {
+            run_in_transaction(calls, connection).await
+        };
+        checkout.end(outcome)
     };
-    checkout.end(outcome)
+    Some(changed.await.map(|changed| {
+        let result = |(change, version): (&Change, Version)| {
+            let plain = change.condition == Condition::Any && matches!(change.action, Action::Put(..));
+            change.applied(plain || changed.contains(change.key.as_str()), Some(version))
+        };
+        changes.iter().zip(versions).map(result).collect()
+    }))
 }
 
-/// One result per change; an error if the database refuses a statement.
-type Results = Result<Vec<Result<Applied>>, sqlx::Error>;
+/// The keys that statements returned.
+type Keys = Result<HashSet<String>, sqlx::Error>;
 
-async fn run_in_transaction(sql: &Sql, changes: &[Change], connection: &mut SqliteConnection) -> Results {
+async fn run_in_transaction(calls: Vec<Call<'_>>, connection: &mut SqliteConnection) -> Keys {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let results = run(sql, changes, &mut transaction).await;
-    if results.is_ok() {
+    let keys = run(calls, &mut transaction).await;
+    if keys.is_ok() {
         transaction.commit().await?;
     } else {
         // After some errors SQLite has rolled back by itself, and the driver could not: it gets a
@@ -60,40 +74,15 @@ async fn run_in_transaction(sql: &Sql, changes: &[Change], connection: &mut Sqli
         let _ = sqlx::query("BEGIN").execute(&mut *transaction).await;
         let _ = transaction.rollback().await;
     }
-    results
+    keys
 }
 
-async fn run(sql: &Sql, changes: &[Change], connection: &mut SqliteConnection) -> Results {
-    let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
-    let (mut puts, mut deletes): (Vec<Row<'_>>, _) = (Vec::new(), Vec::new());
-    for (change, version) in changes.iter().zip(&versions).filter(|(change, _)| is_bulk(change)) {
-        match &change.action {
-            Action::Put(value, expiry) => puts.push((change.key.as_str(), value, *expiry, version)),
-            _ => deletes.push(change.key.as_str()),
-        }
-    }
-    if !puts.is_empty() {
-        sql.upsert(&puts).execute(&mut *connection).await?;
-    }
-    let mut deleted: HashSet<String> = HashSet::new();
-    if !deletes.is_empty() {
-        let call = sqlx::query(sql.delete_many.clone()).bind(names(deletes));
+async fn run(calls: Vec<Call<'_>>, connection: &mut SqliteConnection) -> Keys {
+    let mut keys = HashSet::new();
+    for call in calls {
         for row in call.fetch_all(&mut *connection).await? {
-            deleted.insert(row.try_get_unchecked(0)?);
+            keys.insert(row.try_get_unchecked(0)?);
         }
     }
-    let mut results = Vec::with_capacity(changes.len());
-    for (change, version) in changes.iter().zip(versions) {
-        let Change { key, action, condition, .. } = change;
-        let changed = match action {
-            Action::Put(..) if is_bulk(change) => true,
-            Action::Delete if is_bulk(change) => deleted.contains(key.as_str()),
-            _ => {
-                let call = sql.change(key, action.clone(), condition, Some(&version));
-                call.execute(&mut *connection).await?.rows_affected() > 0
-            }
-        };
-        results.push(change.applied(changed, Some(version)));
-    }
-    Ok(results)
+    Ok(keys)
 }

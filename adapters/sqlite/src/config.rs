@@ -9,6 +9,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
+use crate::sql::MAX_ROWS;
+
 /// The longest busy timeout, which SQLite counts in milliseconds of 31 bits: about 24 days.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -150,6 +152,8 @@ impl Config {
                 Synchronous::Normal => SqliteSynchronous::Normal,
                 Synchronous::Full => SqliteSynchronous::Full,
             })
+            // A row of each change of a batch: the connection's thread need not wait for its caller.
+            .row_buffer_size(MAX_ROWS)
             .thread_name(|number| format!("larder-sqlite-{number}"))
             .disable_statement_logging();
         // On macOS a plain sync ends in the disk's cache; has no effect elsewhere.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use larder_core::{Action, Condition, Expiry, Key, Version};
+use larder_core::{Action, Change, Condition, Expiry, Key, Version};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 
-/// How many rows a statement writes: few statements to prepare, and never more than a third to pad.
-const SIZES: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MAX_ROWS];
+/// How many rows a statement that writes many takes. Rows of nulls fill it up, and are passed over.
+const SIZES: [usize; 6] = [8, 16, 32, 64, 128, MAX_ROWS];
 
 /// How many rows one statement writes at most.
 pub(crate) const MAX_ROWS: usize = 256;
@@ -28,13 +29,19 @@ pub(crate) struct Sql {
     /// Those for many take a JSON array of keys, and return the key in the last column.
     pub(crate) read_many: SqlStr,
     pub(crate) read_and_touch_many: SqlStr,
-    /// One for each of the [`SIZES`].
-    upserts: [SqlStr; SIZES.len()],
+    upsert: SqlStr,
     insert: SqlStr,
     update: SqlStr,
     delete: SqlStr,
-    pub(crate) delete_many: SqlStr,
     touch: SqlStr,
+    /// One for each of the [`SIZES`].
+    upsert_many: [SqlStr; SIZES.len()],
+    /// As those, each row on its own condition. These and the next return the keys of the rows that they
+    /// change. With that and the conditions, 64 rows of 512 bytes take a fifth longer.
+    put_many: [SqlStr; SIZES.len()],
+    /// These take a JSON array of [`listed`] changes.
+    delete_many: SqlStr,
+    touch_many: SqlStr,
     /// Pages of a listing, with the key as their last column. Parameters: the first key that a page may
     /// have, as a blob; the end of the range, or null; how many rows.
     pub(crate) keys: SqlStr,
@@ -44,17 +51,14 @@ pub(crate) struct Sql {
     /// The keys that are not texts, and so not keys of Larder's: blobs and, with the first page of all of
     /// them, those that are null.
     pub(crate) others: SqlStr,
-    pub(crate) purge: SqlStr,
-}
-
-/// A row to write: key, value, expiry and version.
-pub(crate) type Row<'a> = (&'a str, &'a [u8], Expiry, &'a Version);
-
-impl Sql {
     /// The last row id of a slice, and whether any of its rows has expired; no row if the slice has none.
     /// Parameters: the first row id that it may have; how many rows.
     pub(crate) slice: SqlStr,
     /// Deletes the expired rows of a slice, given its first and its last row id.
+    pub(crate) purge: SqlStr,
+}
+
+impl Sql {
     /// The statements for a table whose column `value` is of the type `value`.
     pub(crate) fn new(table: &str, value: &str) -> Self {
         let table = &quote(table);
@@ -76,14 +80,27 @@ impl Sql {
         // Every text is less than a blob.
         let texts = "key >= CAST(?1 AS TEXT) AND key < coalesce(?2, x'')";
         let blobs = "key >= ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB))";
-        let row = &format!("(?, CAST(? AS {value}), ?, {NOW} + ?)");
-        let insert = |rows| {
-            let rows = vec![row.as_str(); rows].join(", ");
+        let insert = |rows: &str| {
             format!(
-                "INSERT INTO {table} (key, value, version, expires_at) VALUES {rows} ON CONFLICT (key) DO UPDATE \
+                "INSERT INTO {table} (key, value, version, expires_at) {rows} ON CONFLICT (key) DO UPDATE \
                  SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at"
             )
         };
+        let one = &insert(&format!("VALUES (?1, CAST(?2 AS {value}), ?3, {NOW} + ?4)"));
+        let many = |rows: usize, row: &str, condition: &str| {
+            insert(&format!(
+                "SELECT column1, CAST(column2 AS {value}), column3, {NOW} + column4 FROM (VALUES {}) {condition}",
+                vec![row; rows].join(", ")
+            ))
+        };
+        // `column5` is whether there must be a row, and `column6` its version; null for no matter.
+        let condition = &format!(
+            "LEFT JOIN {table} AS t ON t.key = column1 AND {live} WHERE column1 IS NOT NULL \
+             AND (column5 IS NULL OR column5 = (t.key IS NOT NULL)) AND (column6 IS NULL OR column6 = t.version)"
+        );
+        let listed =
+            "(SELECT value ->> 0 AS name, value ->> 1 AS seen, value ->> 2 AS ttl FROM json_each(?1))";
+        let matches = &format!("t.key = name AND (seen IS NULL OR seen = t.version) AND {live}");
         let named = "key IN (SELECT value FROM json_each(?1))";
         // At any version, or at this one.
         let at = "key = ?1 AND (?2 OR version = ?3)";
@@ -93,15 +110,24 @@ impl Sql {
             read_and_touch_many: sql(format!(
                 "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {live} RETURNING {record}, key"
             )),
-            upserts: SIZES.map(|rows| sql(insert(rows))),
-            insert: sql(format!("{} WHERE {table}.expires_at <= {NOW}", insert(1))),
+            upsert: sql(one.clone()),
+            insert: sql(format!("{one} WHERE {table}.expires_at <= {NOW}")),
             update: sql(format!(
                 "UPDATE {table} SET value = CAST(?4 AS {value}), version = ?5, expires_at = {NOW} + ?6 \
                  WHERE {at} AND {live}"
             )),
             delete: sql(format!("DELETE FROM {table} WHERE {at} AND {live}")),
-            delete_many: sql(format!("DELETE FROM {table} WHERE {named} AND {live} RETURNING key")),
             touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?4 WHERE {at} AND {live}")),
+            upsert_many: SIZES.map(|rows| sql(many(rows, "(?, ?, ?, ?)", "WHERE column1 IS NOT NULL"))),
+            put_many: SIZES
+                .map(|rows| sql(format!("{} RETURNING key", many(rows, "(?, ?, ?, ?, ?, ?)", condition)))),
+            delete_many: sql(format!(
+                "DELETE FROM {table} WHERE {ROW_ID} IN (SELECT t.{ROW_ID} FROM {listed} CROSS JOIN {table} AS t \
+                 WHERE {matches}) RETURNING key"
+            )),
+            touch_many: sql(format!(
+                "UPDATE {table} AS t SET expires_at = {NOW} + ttl FROM {listed} WHERE {matches} RETURNING key"
+            )),
             keys: sql(page(key, texts, live)),
             entries: sql(page(&format!("value, version, {left}, {key}"), texts, live)),
             index: sql(page(key, texts, "TRUE")),
@@ -109,6 +135,11 @@ impl Sql {
                 "SELECT key FROM {table} WHERE ?1 = x'' AND key IS NULL AND {live} UNION ALL SELECT * FROM ({})",
                 page("key", blobs, live)
             )),
+            slice: sql(format!(
+                "SELECT max(id), total(expires_at <= {NOW}) > 0 FROM (SELECT {ROW_ID} AS id, expires_at FROM {table} \
+                 WHERE {ROW_ID} >= ?1 ORDER BY {ROW_ID} LIMIT ?2) HAVING count(*) > 0"
+            )),
+            // The plus keeps an index on the deadline, which a table may have, out of the plan.
             purge: sql(format!(
                 "DELETE FROM {table} WHERE {ROW_ID} BETWEEN ?1 AND ?2 AND +expires_at <= {NOW}"
             )),
@@ -129,17 +160,11 @@ impl Sql {
         version: Option<&Version>,
     ) -> Call<'q> {
         let keyed = |sql: &SqlStr| sqlx::query(sql.clone()).bind(key.as_str());
-        let seen = if let Condition::At(seen) = condition { Some(seen) } else { None };
-        let at = |sql| keyed(sql).bind(seen.is_none()).bind(seen.and_then(token));
+        let at = |sql| keyed(sql).bind(seen(condition).is_none()).bind(seen(condition).flatten());
         match action {
             Action::Put(value, expiry) => {
                 let call = match condition {
-                    Condition::Any => keyed(&self.upserts[0]),
-            slice: sql(format!(
-                "SELECT max(id), total(expires_at <= {NOW}) > 0 FROM (SELECT {ROW_ID} AS id, expires_at FROM {table} \
-                 WHERE {ROW_ID} >= ?1 ORDER BY {ROW_ID} LIMIT ?2) HAVING count(*) > 0"
-            )),
-            // The plus keeps an index on the deadline, which a table may have, out of the plan.
+                    Condition::Any => keyed(&self.upsert),
                     Condition::Absent => keyed(&self.insert),
                     _ => at(&self.update),
                 };
@@ -150,16 +175,60 @@ impl Sql {
         }
     }
 
-    /// Writes rows with different keys, at least one and at most [`MAX_ROWS`].
-    pub(crate) fn upsert<'q>(&self, rows: &[Row<'q>]) -> Call<'q> {
-        let place = SIZES.partition_point(|size| *size < rows.len());
-        // The smallest row pads the statement: SQLite may write a row twice.
-        let padding = rows.iter().min_by_key(|(_, value, ..)| value.len()).into_iter().cycle();
-        let bind = |call: Call<'q>, &(key, value, expiry, version): &Row<'q>| {
-            call.bind(key).bind(value.to_vec()).bind(token(version)).bind(ttl(expiry))
-        };
-        rows.iter().chain(padding).take(SIZES[place]).fold(sqlx::query(self.upserts[place].clone()), bind)
+    /// Makes changes of different keys, at most [`MAX_ROWS`], with one statement for each kind of them. Each
+    /// returns the keys of the rows that it changes, except one of puts that all have no condition.
+    pub(crate) fn change_many<'q>(&self, changes: &'q [Change], versions: &[Version]) -> Vec<Call<'q>> {
+        let (mut puts, mut deletes, mut touches) = (Vec::new(), Vec::new(), Vec::new());
+        for (change, version) in changes.iter().zip(versions) {
+            match &change.action {
+                Action::Put(value, expiry) => puts.push((change, value, *expiry, version)),
+                Action::Delete => deletes.push(listed(change, Expiry::Never)),
+                Action::Touch(expiry) => touches.push(listed(change, *expiry)),
+            }
+        }
+        let mut calls = Vec::new();
+        if !puts.is_empty() {
+            let place = SIZES.partition_point(|size| *size < puts.len());
+            let plain = puts.iter().all(|(change, ..)| change.condition == Condition::Any);
+            let sql = if plain { &self.upsert_many[place] } else { &self.put_many[place] };
+            let mut call = sqlx::query(sql.clone());
+            for (change, value, expiry, version) in puts {
+                call = call.bind(change.key.as_str()).bind(value.to_vec());
+                call = call.bind(token(version)).bind(ttl(expiry));
+                if !plain {
+                    let seen = seen(&change.condition);
+                    let there = match change.condition {
+                        Condition::Any => None,
+                        Condition::Absent => Some(0),
+                        // Neither, as no row has that version.
+                        _ if seen == Some(None) => Some(2),
+                        _ => Some(1),
+                    };
+                    call = call.bind(there).bind(seen.flatten());
+                }
+            }
+            // The parameters that are left over are null.
+            calls.push(call);
+        }
+        for (sql, list) in [(&self.delete_many, deletes), (&self.touch_many, touches)] {
+            if !list.is_empty() {
+                calls.push(sqlx::query(sql.clone()).bind(Value::from(list).to_string()));
+            }
+        }
+        calls
     }
+}
+
+/// The version that the condition asks for, as a row holds it.
+fn seen(condition: &Condition) -> Option<Option<i64>> {
+    if let Condition::At(seen) = condition { Some(token(seen)) } else { None }
+}
+
+/// A change in JSON: its key; the version that it asks for, null for any, and a text, which no row has, for one
+/// that is not this adapter's; the time to live.
+fn listed(change: &Change, expiry: Expiry) -> Value {
+    let seen = seen(&change.condition).map(|seen| seen.map_or(Value::from(""), Value::from));
+    Value::from_iter([Value::from(change.key.as_str()), Value::from(seen), Value::from(ttl(expiry))])
 }
 
 /// The version as a row holds it. One that is not this adapter's is null, which no row has.
@@ -174,7 +243,7 @@ pub(crate) fn ttl(expiry: Expiry) -> Option<i64> {
 
 /// A JSON array of the keys.
 pub(crate) fn names<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
-    serde_json::Value::from_iter(keys).to_string()
+    Value::from_iter(keys).to_string()
 }
 
 /// `name` as an identifier, whatever is in it.
@@ -184,25 +253,10 @@ pub(crate) fn quote(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{Arguments, Execute};
-
     use super::*;
 
     #[test]
     fn names_are_quoted() {
         assert_eq!(quote("a\"b; DROP TABLE x"), "\"a\"\"b; DROP TABLE x\"");
-    }
-
-    #[test]
-    fn sizes_cover_every_batch() {
-        let sql = Sql::new("t", "BLOB");
-        let version = Version::unique();
-        let row: Row<'_> = ("k", b"", Expiry::Never, &version);
-        for rows in 1..=MAX_ROWS {
-            let mut call = sql.upsert(&vec![row; rows]);
-            let size = call.take_arguments().unwrap().unwrap().len() / 4;
-            assert!(size >= rows && size <= rows * 3 / 2 + 1, "{rows} rows, {size} written");
-            assert_eq!(call.sql().as_str().matches("(?, CAST(? AS BLOB), ?, ").count(), size);
-        }
     }
 }

@@ -4,6 +4,7 @@ mod changes;
 mod damage;
 mod files;
 mod gone;
+mod killed;
 mod locations;
 mod locks;
 mod looking;
@@ -21,9 +22,10 @@ use larder_testkit::{Runner, Suite};
 use crate::spaces::{Files, OwnPool};
 
 fn main() {
+    killed::run_if_second();
     let plain = files::cases(Files::suite("sqlite", |builder| builder));
     let plain = locks::cases(shape::cases(damage::cases(locations::cases(plain))));
-    let plain = changes::cases(looking::cases(gone::cases(sweeping::cases(plain))));
+    let plain = changes::cases(looking::cases(gone::cases(sweeping::cases(killed::cases(plain)))));
     #[cfg(unix)]
     let plain = rights::cases(plain);
     let quick = |builder: Config| builder.synchronous(Synchronous::Normal).table("ein \"Tisch\"; --");
