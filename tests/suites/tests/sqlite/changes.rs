@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use larder_core::{
-    Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions, Store,
+    Action, Applied, Change, Condition, Error, ErrorKind, Expiry, Key, ListOptions, Outcome, ReadOptions,
+    Store, Version,
 };
 use larder_sqlite::{Config, SqlitePool};
 use larder_testkit::{Fails, Must, Suite};
@@ -96,7 +97,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut mixed = plain.clone();
             mixed.push(put("d", "1").on(Condition::Absent));
             mixed.push(Change::delete(key("a")).on(Condition::Present));
-            for (changes, left) in [(plain, "ac"), (mixed, "cd")] {
+            let puts = vec![
+                put("e", "1").on(Condition::Absent),
+                put("f", "no").on(Condition::Absent),
+                put("c", "2").on(Condition::Present),
+            ];
+            for (changes, left) in [(plain, "ac"), (mixed, "cd"), (puts, "cde")] {
                 let results = store.apply(changes).await;
                 for (place, result) in results.into_iter().enumerate() {
                     match place {
@@ -107,6 +113,32 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let keys: Vec<_> = store.keys("").try_collect().await.must("list");
                 assert_eq!(keys.iter().map(Key::as_str).collect::<String>(), left);
             }
+            store.close().await.must("close");
+        })
+        .case("a_version_of_another_kind_of_store_matches_no_row", |context| async move {
+            let store = context.factory.builder(context.target.space()).connect().await.must("open");
+            store.write("a", "1").await.must("write");
+            let other = || Condition::At(Version::from_content("1".into()));
+            let changes = [
+                put("a", "2").on(other()),
+                Change::delete(key("a")).on(other()),
+                Change::touch(key("a"), Expiry::after_secs(60)).on(other()),
+            ];
+            for change in changes {
+                let beside = match change.action {
+                    Action::Put(..) => put("b", "1"),
+                    Action::Delete => Change::delete(key("b")),
+                    Action::Touch(_) => Change::touch(key("b"), Expiry::Never),
+                };
+                for batch in [vec![change.clone()], vec![change, beside]] {
+                    let mut results = store.apply(batch).await.into_iter();
+                    let first = results.next().must("a result");
+                    first.fails(ErrorKind::Conflict, "change an entry at a version that it never had");
+                    results.for_each(|result| drop(result.must("the change beside it")));
+                }
+            }
+            let record = store.read("a").with_ttl().await.must("read").must("the entry");
+            assert_eq!((record.value.as_ref(), record.expiry), (&b"1"[..], Some(Expiry::Never)));
             store.close().await.must("close");
         })
         .case("a_change_that_does_not_fit_fails_alone", |context| async move {
