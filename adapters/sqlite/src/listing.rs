@@ -67,7 +67,7 @@ impl Listing {
         let mut found = self.page(&sql.index, limit).await?;
         for (key, row) in &mut found {
             let Ok(key) = stored_key(&*key) else { continue };
-            *row = match self.storage.fetch_one(sql.read(&key, self.options.values)).await {
+            *row = match self.storage.fetch_one(sql.read(&key, self.options.values, true)).await {
                 Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                 row => row,
             };

@@ -70,8 +70,9 @@ impl Sql {
             "CASE WHEN typeof(expires_at) IN ('text', 'blob') THEN 'no time' \
              ELSE CAST(expires_at - {NOW} AS INTEGER) END"
         );
-        // The columns of a record. SQLite does not read the value's pages unless `?2` asks for it.
-        let record = &format!("CASE WHEN ?2 THEN value END, version, {left}");
+        // The columns of a record. SQLite does not read the value's pages unless `?2` asks for it, and the clock
+        // only once unless `?3` asks for the time left.
+        let record = &format!("CASE WHEN ?2 THEN value END, version, CASE WHEN ?3 THEN {left} END");
         // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
         let key = "CAST(key AS BLOB)";
         let page = |columns: &str, range: &str, live: &str| {
@@ -108,7 +109,7 @@ impl Sql {
             read: sql(format!("SELECT {record} FROM {table} WHERE key = ?1 AND {live}")),
             read_many: sql(format!("SELECT {record}, key FROM {table} WHERE {named} AND {live}")),
             read_and_touch_many: sql(format!(
-                "UPDATE {table} SET expires_at = {NOW} + ?3 WHERE {named} AND {live} RETURNING {record}, key"
+                "UPDATE {table} SET expires_at = {NOW} + ?4 WHERE {named} AND {live} RETURNING {record}, key"
             )),
             upsert: sql(one.clone()),
             insert: sql(format!("{one} WHERE {table}.expires_at <= {NOW}")),
@@ -146,9 +147,9 @@ impl Sql {
         }
     }
 
-    /// Reads the record under `key`, with its value if `value`.
-    pub(crate) fn read<'q>(&self, key: &'q Key, value: bool) -> Call<'q> {
-        sqlx::query(self.read.clone()).bind(key.as_str()).bind(value)
+    /// Reads the record under `key`, with its value and the time left if those are asked for.
+    pub(crate) fn read<'q>(&self, key: &'q Key, value: bool, ttl: bool) -> Call<'q> {
+        sqlx::query(self.read.clone()).bind(key.as_str()).bind(value).bind(ttl)
     }
 
     /// Changes one row if the condition holds. A row that is written gets the version.

@@ -23,7 +23,7 @@ const MAX_KEYS: usize = 512;
 impl Storage for SqliteStorage {
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let row = match options.touch {
-            None => self.fetch_one(self.sql.read(key, options.value)).await?,
+            None => self.fetch_one(self.sql.read(key, options.value, options.ttl)).await?,
             Some(_) => self.fetch_many(slice::from_ref(key), options).await?.pop(),
         };
         row.map(|row| record(&row, options)).transpose().map_err(|error| error.with_key(key))

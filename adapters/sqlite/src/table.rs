@@ -63,7 +63,7 @@ impl SqliteStorage {
     pub(crate) async fn fetch_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<SqliteRow>> {
         let keys = names(keys.iter().map(Key::as_str));
         let sql = if options.touch.is_some() { &self.sql.read_and_touch_many } else { &self.sql.read_many };
-        let call = sqlx::query(sql.clone()).bind(keys).bind(options.value);
+        let call = sqlx::query(sql.clone()).bind(keys).bind(options.value).bind(options.ttl);
         match options.touch {
             None => self.fetch(call).await,
             // It commits after the last row, so all of them are fetched.
