@@ -66,8 +66,9 @@
 //! then.
 //!
 //! While a database in write-ahead mode is open, `existing` included, its `-wal` and `-shm`
-//! files are beside it. The last connection to close moves the log's contents into the database and
-//! removes both files. `mode=ro` does not move it.
+//! files are beside it. The log grows to about 16 MB, or to as much as readers under way need, before SQLite
+//! moves its contents into the database. The last connection to close moves what is left and removes both
+//! files. `mode=ro` does not move it.
 //!
 //! A file that is moved, deleted or replaced while a storage has it open is noticed: every later call
 //! fails with [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig), and nothing is written. Put
