@@ -88,20 +88,25 @@ impl Sql {
             )
         };
         let one = &insert(&format!("VALUES (?1, CAST(?2 AS {value}), ?3, {NOW} + ?4)"));
+        // Qualified throughout: the table may have further columns, of any names.
         let many = |rows: usize, row: &str, condition: &str| {
             insert(&format!(
-                "SELECT column1, CAST(column2 AS {value}), column3, {NOW} + column4 FROM (VALUES {}) {condition}",
+                "SELECT put.column1, CAST(put.column2 AS {value}), put.column3, {NOW} + put.column4 \
+                 FROM (VALUES {}) AS put {condition}",
                 vec![row; rows].join(", ")
             ))
         };
+        let given = "put.column1 IS NOT NULL";
         // `column5` is whether there must be a row, and `column6` its version; null for no matter.
         let condition = &format!(
-            "LEFT JOIN {table} AS t ON t.key = column1 AND {live} WHERE column1 IS NOT NULL \
-             AND (column5 IS NULL OR column5 = (t.key IS NOT NULL)) AND (column6 IS NULL OR column6 = t.version)"
+            "LEFT JOIN {table} AS t ON t.key = put.column1 AND {live} WHERE {given} \
+             AND (put.column5 IS NULL OR put.column5 = (t.key IS NOT NULL)) \
+             AND (put.column6 IS NULL OR put.column6 = t.version)"
         );
-        let listed =
-            "(SELECT value ->> 0 AS name, value ->> 1 AS seen, value ->> 2 AS ttl FROM json_each(?1))";
-        let matches = &format!("t.key = name AND (seen IS NULL OR seen = t.version) AND {live}");
+        let listed = "(SELECT value ->> 0 AS name, value ->> 1 AS seen, value ->> 2 AS ttl FROM json_each(?1)) \
+                      AS change";
+        let matches =
+            &format!("t.key = change.name AND (change.seen IS NULL OR change.seen = t.version) AND {live}");
         let named = "key IN (SELECT value FROM json_each(?1))";
         // At any version, or at this one.
         let at = "key = ?1 AND (?2 OR version = ?3)";
@@ -119,7 +124,7 @@ impl Sql {
             )),
             delete: sql(format!("DELETE FROM {table} WHERE {at} AND {live}")),
             touch: sql(format!("UPDATE {table} SET expires_at = {NOW} + ?4 WHERE {at} AND {live}")),
-            upsert_many: SIZES.map(|rows| sql(many(rows, "(?, ?, ?, ?)", "WHERE column1 IS NOT NULL"))),
+            upsert_many: SIZES.map(|rows| sql(many(rows, "(?, ?, ?, ?)", &format!("WHERE {given}")))),
             put_many: SIZES
                 .map(|rows| sql(format!("{} RETURNING key", many(rows, "(?, ?, ?, ?, ?, ?)", condition)))),
             delete_many: sql(format!(
@@ -127,7 +132,7 @@ impl Sql {
                  WHERE {matches}) RETURNING key"
             )),
             touch_many: sql(format!(
-                "UPDATE {table} AS t SET expires_at = {NOW} + ttl FROM {listed} WHERE {matches} RETURNING key"
+                "UPDATE {table} AS t SET expires_at = {NOW} + change.ttl FROM {listed} WHERE {matches} RETURNING key"
             )),
             keys: sql(page(key, texts, live)),
             entries: sql(page(&format!("value, version, {left}, {key}"), texts, live)),

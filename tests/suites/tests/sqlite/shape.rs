@@ -1,6 +1,6 @@
 //! Tables that another program made.
 
-use larder_core::{Bytes, ErrorKind, Expiry, Key};
+use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Must, Suite};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -66,13 +66,28 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let space = context.target.space();
             let mut stranger = context.factory.stranger(space).await;
             let sql = "CREATE TABLE larder (bot TEXT, key VARCHAR(600) PRIMARY KEY, expires_at BIGINT, \
-                       value BLOB, version INT, made INTEGER NOT NULL DEFAULT 7)";
+                       value BLOB, version INT, made INTEGER NOT NULL DEFAULT 7, \
+                       t, put, change, column1, name, seen, ttl)";
             sqlx::query(sql).execute(&mut stranger).await.must("make the table");
             let handle = context.target.open().await;
             let key = Key::new("k").must("a key");
             handle.write(&key, Bytes::from_static(b"1")).expiry(Expiry::after_secs(60)).await.must("write");
             assert_eq!(handle.read(&key).await.must("read").must("the entry").value, "1");
-            assert_eq!(handle.clear("").await.must("clear"), 1);
+            let minute = Expiry::after_secs(60);
+            let puts = ["a", "b"].map(|name| Change::put(Key::new(name).must("a key"), "1", minute));
+            let [a, b] = puts.clone();
+            let mixed = vec![
+                a.on(Condition::Present),
+                b.on(Condition::Present),
+                Change::touch(key.clone(), minute).on(Condition::Present),
+                Change::delete(Key::new("c").must("a key")),
+            ];
+            for batch in [puts.to_vec(), mixed] {
+                for result in handle.apply(batch).await {
+                    result.must("apply");
+                }
+            }
+            assert_eq!(handle.clear("").await.must("clear"), 3);
             assert_eq!(handle.purge_expired().await.must("purge"), 0);
         })
         .case("a_table_with_an_index_on_the_deadline_will_do", |context| async move {
