@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::{members, moves::is_marker};
+use crate::{members, moves::is_marker, plain::is_plain};
 
 /// The name of the data in an envelope.
 const DATA: &str = "__d";
@@ -121,6 +121,9 @@ impl<T> Format<T> {
     /// [`ErrorKind::Codec`] if it is not a session of this type, [`ErrorKind::VersionTooNew`] if it is one of a
     /// newer version.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Stored<T>> {
+        if is_plain(bytes) {
+            return self.decode_bare(bytes);
+        }
         if let Some((readable, hidden)) = self.hide_surrogates(bytes) {
             let mut stored = self.decode_readable(&readable)?;
             let (Stored::Current(_, label) | Stored::Old(_, label)) = &mut stored;
@@ -142,7 +145,6 @@ impl<T> Format<T> {
     }
 
     fn decode_readable(&self, bytes: &[u8]) -> Result<Stored<T>> {
-        // Most sessions need no second look: an envelope has this name in it.
         if self.encloses && memchr::memmem::find(bytes, DATA.as_bytes()).is_some() {
             if let Some((value, label)) = self.coder.decode_envelope(bytes)
                 && label.version == self.current
@@ -160,7 +162,11 @@ impl<T> Format<T> {
                 };
             }
         }
-        // Bare data has seen no migration.
+        self.decode_bare(bytes)
+    }
+
+    /// Bare data has seen no migration.
+    fn decode_bare(&self, bytes: &[u8]) -> Result<Stored<T>> {
         if self.current.is_some() {
             Ok(Stored::Old(self.coder.decode_tree(bytes)?, Label::default()))
         } else {
@@ -170,7 +176,7 @@ impl<T> Format<T> {
 
     /// The moment at which the stored session is over, if one is stored with it. Unix milliseconds.
     pub(crate) fn end(&self, bytes: &[u8]) -> Option<i64> {
-        if !self.encloses {
+        if !self.encloses || is_plain(bytes) {
             return None;
         }
         memchr::memmem::find(bytes, DATA.as_bytes())?;
@@ -204,8 +210,8 @@ impl<T> Format<T> {
         if bare == self.null {
             return Ok(None);
         }
-        let enclosed =
-            self.envelope || (self.encloses && (is_marker(&bare) || self.could_be_an_envelope(&bare)));
+        let looks_else = !is_plain(&bare) && (is_marker(&bare) || self.could_be_an_envelope(&bare));
+        let enclosed = self.envelope || (self.encloses && looks_else);
         let mut stored = if enclosed {
             self.coder.encode_envelope(value, Label { version: self.current, deadline, surrogates })?
         } else {

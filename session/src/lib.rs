@@ -18,6 +18,7 @@ mod moves;
 mod multi;
 mod outcome;
 mod owners;
+mod plain;
 mod queue;
 mod session;
 mod sessions;

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use larder_core::{Bytes, Error, ErrorKind, Expiry, Key, Result, Store, clock::unix_millis};
 use serde::{Deserialize, Serialize};
 
-use crate::{id::new_id, key::RESERVED, members};
+use crate::{id::new_id, key::RESERVED, members, plain::is_plain};
 
 /// The only member of a marker.
 const NAME: &str = "__larder";
@@ -73,8 +73,11 @@ pub(crate) fn marked_key(text: &str) -> Result<Key> {
 /// none of that changes the answer.
 pub(crate) fn is_marker(value: &[u8]) -> bool {
     let contains = |part: &[u8]| memchr::memmem::find(value, part).is_some();
-    // Most sessions need no second look. The name may be spelled with escapes.
-    if value.trim_ascii_start().first() != Some(&b'{') || !(contains(NAME.as_bytes()) || contains(b"\\u00")) {
+    // The name may be spelled with escapes.
+    if value.trim_ascii_start().first() != Some(&b'{')
+        || is_plain(value)
+        || !(contains(NAME.as_bytes()) || contains(b"\\u00"))
+    {
         return false;
     }
     let mut found = false;
