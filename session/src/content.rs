@@ -66,31 +66,30 @@ impl<T> Content<T> {
     /// What to store for `value`, given its bare form, and how long that lives; `None` if the session
     /// is nothing. `has` are the marks that it has already.
     pub(crate) fn encode(&self, value: &T, bare: Bytes, has: Marks) -> Result<Option<(Bytes, Expiry)>> {
-        let now = unix_millis();
-        let deadline = self.lifetime.deadline(has.end, now);
-        let end = if self.lifetime == Lifetime::forever() {
+        let (end, expiry) = if self.lifetime == Lifetime::forever() {
             // Nothing here ends it, so what another program has said stays.
-            has.end.map(|end| end.stored)
+            (has.end.map(|end| end.stored), Expiry::Never)
         } else {
-            self.lifetime.end(deadline, now)
+            let now = unix_millis();
+            let deadline = self.lifetime.deadline(has.end, now);
+            (self.lifetime.end(deadline, now), self.lifetime.expiry(deadline, now))
         };
         let bytes = self.format.encode(value, bare, end, has.surrogates)?;
-        Ok(bytes.map(|bytes| (bytes, self.lifetime.expiry(deadline, now))))
+        Ok(bytes.map(|bytes| (bytes, expiry)))
     }
 }
 
 /// `None` if the session is over. An end that is stored with it is by the clock of the process that has
 /// stored it, so it does not count where the store itself ends the entry.
 async fn marks(label: &Label, left: impl Future<Output = Result<Option<Expiry>>>) -> Result<Option<Marks>> {
-    let now = unix_millis();
-    let end = match label.deadline {
-        Some(stored) if stored <= now => match left.await? {
+    let end = match label.deadline.map(|stored| (stored, unix_millis())) {
+        Some((stored, now)) if stored <= now => match left.await? {
             Some(left @ Expiry::After(_)) => {
                 Some(End { stored, here: left.deadline(now).unwrap_or(i64::MAX) })
             }
             Some(Expiry::Never) | None => return Ok(None),
         },
-        deadline => deadline.map(End::new),
+        deadline => deadline.map(|(stored, _)| End::new(stored)),
     };
     Ok(Some(Marks { end, surrogates: label.surrogates }))
 }

@@ -414,7 +414,7 @@ impl<T> Inner<T> {
             place.look(shared).await?;
         }
         place.overwrite(shared, stored).await?;
-        shared.touches.note(&place.key);
+        shared.note_use(&place.key);
         Ok(())
     }
 }

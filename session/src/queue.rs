@@ -1,8 +1,8 @@
 //! Updates of one key take turns.
 
 use std::{
-    collections::HashMap,
-    fmt,
+    collections::{HashMap, hash_map::Entry},
+    fmt, iter,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,25 +21,32 @@ type Lock = Arc<tokio::sync::Mutex<()>>;
 pub(crate) type Identity = (usize, Key);
 
 tokio::task_local! {
-    /// The keys held by the updates that this code runs in: waiting for one of them would never end.
-    static HELD: Vec<Arc<Nested>>;
+    /// The innermost update that this code runs in.
+    static HELD: Arc<Nested>;
 }
 
-fn held() -> Vec<Arc<Nested>> {
-    HELD.try_with(Vec::clone).unwrap_or_default()
+fn held() -> Option<Arc<Nested>> {
+    HELD.try_with(Arc::clone).ok()
 }
 
-/// The keys that an update holds while its handler runs, and the writes of updates within it:
-/// through other [`Sessions`](crate::Sessions) on the same store, which cannot be told beforehand
-/// that it is the same.
+/// The keys that an update holds while its handler runs (waiting for one of them within it would never end),
+/// and the writes of updates within it: through other [`Sessions`](crate::Sessions) on the same store, which
+/// cannot be told beforehand that it is the same.
 #[derive(Debug)]
 pub(crate) struct Nested {
     claims: Vec<(Arc<Queue>, Key)>,
     /// The last write of each claimed key.
     writes: Mutex<HashMap<Key, Record>>,
+    /// The update that this one runs in.
+    outer: Option<Arc<Nested>>,
 }
 
 impl Nested {
+    /// This update and all that it runs in.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |nested| nested.outer.as_deref())
+    }
+
     fn holds(&self, identity: &Identity) -> bool {
         self.claims.iter().any(|(queue, key)| queue.identity(key) == *identity)
     }
@@ -67,10 +74,15 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one == other || json(one).is_some_and(|one| json(other) == Some(one))
 }
 
+/// Whether this runs within an update, which may have to know of a write.
+pub(crate) fn is_nested() -> bool {
+    HELD.try_with(|_| ()).is_ok()
+}
+
 /// This was written at `key`.
 pub(crate) fn note_write(key: &Key, written: &Record) {
-    let note = |held: &Vec<Arc<Nested>>| {
-        for nested in held.iter().filter(|nested| nested.claims.iter().any(|(_, claimed)| claimed == key)) {
+    let note = |held: &Arc<Nested>| {
+        for nested in held.all().filter(|nested| nested.claims.iter().any(|(_, claimed)| claimed == key)) {
             nested.writes.lock().insert(key.clone(), written.clone());
         }
     };
@@ -85,7 +97,7 @@ pub(crate) enum Nesting {
     Refused,
     /// Within these. It is the turn of an update that has or may have others: of several sessions, or
     /// of one that is read within the handler.
-    Own(Vec<Arc<Nested>>),
+    Own(Option<Arc<Nested>>),
 }
 
 impl Nesting {
@@ -100,11 +112,12 @@ impl Nesting {
         matches!(self, Self::Own(_))
     }
 
-    fn refuses(&self, identity: &Identity) -> bool {
-        let holds = |held: &Vec<Arc<Nested>>| held.iter().any(|nested| nested.holds(identity));
+    /// `identity` is that of the session whose turn is to be taken.
+    fn refuses(&self, identity: impl Fn() -> Identity) -> bool {
+        let holds = |held: &Arc<Nested>| held.all().any(|nested| nested.holds(&identity()));
         match self {
             Self::Refused => HELD.try_with(holds).unwrap_or(false),
-            Self::Own(held) => holds(held),
+            Self::Own(held) => held.as_ref().is_some_and(holds),
         }
     }
 }
@@ -143,7 +156,7 @@ impl Queue {
     /// [`ErrorKind::Unsupported`] within an update of the same key, which this is not itself;
     /// [`ErrorKind::Unavailable`] if too many wait already; [`ErrorKind::Timeout`].
     pub(crate) async fn enter(self: &Arc<Self>, key: &Key, nesting: &Nesting) -> Result<Turn> {
-        if nesting.refuses(&self.identity(key)) {
+        if nesting.refuses(|| self.identity(key)) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "an update within an update of the same session would wait for itself; use the session that \
@@ -181,10 +194,8 @@ impl Queue {
         work: F,
     ) -> (F::Output, Arc<Nested>) {
         let claims = claims.into_iter().cloned().collect();
-        let nested = Arc::new(Nested { claims, writes: Mutex::default() });
-        let mut held = held();
-        held.push(Arc::clone(&nested));
-        (HELD.scope(held, work).await, nested)
+        let nested = Arc::new(Nested { claims, writes: Mutex::default(), outer: held() });
+        (HELD.scope(Arc::clone(&nested), work).await, nested)
     }
 
     /// How many keys take room.
@@ -249,8 +260,10 @@ impl Drop for Turn {
         drop(self.guard.take());
         // The map's own reference is the last: nobody holds the lock, and nobody waits for it (a
         // waiting future has a reference too).
-        if locks.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            locks.remove(&self.key);
+        if let Entry::Occupied(lock) = locks.entry(self.key.clone())
+            && Arc::strong_count(lock.get()) == 1
+        {
+            lock.remove();
         }
     }
 }

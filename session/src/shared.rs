@@ -40,6 +40,14 @@ impl<T> Shared<T> {
         self.owner.as_ref().and_then(|owner| owner(value))
     }
 
+    /// The session at `key` has just been touched or written. Where its use does not extend it, that makes no
+    /// difference.
+    pub(crate) fn note_use(&self, key: &Key) {
+        if self.content.lifetime.interval().is_some() {
+            self.touches.note(key);
+        }
+    }
+
     /// The session that is stored at `key`; `None` if it is over.
     pub(crate) async fn decode(&self, key: &Key, bytes: &[u8]) -> Result<Option<Decoded<T>>> {
         let decoded = self.content.decode(bytes, self.resolver.left(key)).await;

@@ -12,7 +12,7 @@ use crate::{
     content::{Decoded, Marks},
     lifetime::End,
     moves::Found,
-    queue::{Identity, Nesting, Turn, note_write},
+    queue::{Identity, Nesting, Turn, is_nested, note_write},
     shared::Shared,
 };
 
@@ -259,7 +259,7 @@ impl<T> State<T> {
                 self.shared.note_owner(owner.as_deref(), &self.place.key, expiry).await?;
                 self.place.replace(&self.shared, Some((bytes, expiry))).await?;
                 self.saved = true;
-                self.shared.touches.note(&self.place.key);
+                self.shared.note_use(&self.place.key);
                 if self.origin.owner != owner {
                     self.shared.forget_owner(self.origin.owner.as_deref(), &self.place.key).await;
                 }
@@ -340,8 +340,9 @@ impl Place {
             return Ok(());
         };
         let options = WriteOptions::new().expiry(expiry).condition(condition);
-        let written = store.write_with(&self.key, bytes.clone(), &options).await?;
-        if let Some(version) = &written.version {
+        let noted = is_nested().then(|| bytes.clone());
+        let written = store.write_with(&self.key, bytes, &options).await?;
+        if let (Some(bytes), Some(version)) = (noted, &written.version) {
             note_write(&self.key, &Record::at(bytes, version.clone()));
         }
         // What has no time left is not there.
@@ -392,7 +393,7 @@ impl<T> Shared<T> {
             // First the index: a session that outlives its entry could not be revoked.
             self.note_owner(owner, key, expiry).await?;
             if self.resolver.touch(key, version, expiry).await? {
-                self.touches.note(key);
+                self.note_use(key);
             }
         }
         Ok(())
