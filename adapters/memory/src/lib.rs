@@ -25,9 +25,9 @@
 //! - Every write has a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
 //! - Time to live is counted on the monotonic clock: setting the time of day does not make entries
 //!   expire. Expired entries are never returned; a sweeper gives back their memory.
-//! - The entries are spread over 64 maps, so that tasks on different threads seldom wait for each other.
-//!   Each map is under a lock of its own, which is held for one operation on one key. No lock is held while
-//!   anything is awaited.
+//! - The entries are spread over 64 maps (8 where entries are evicted, since an eviction looks at each of
+//!   them), so that tasks on different threads seldom wait for each other. Each map is under a lock of its
+//!   own, which is held for one operation on one key. No lock is held while anything is awaited.
 //! - A listing takes up to 256 keys at a time, by reference count. A clear and the sweeper hold the lock of
 //!   one map at a time while they go through it.
 //!
@@ -40,8 +40,8 @@
 //! which; refusing is the default, since an evicted session is a lost session. Listings, `contains` and
 //! `ttl` do not count as use.
 //!
-//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. Bounds are exact,
-//! however many tasks write at once: a storage with bounds has one map and one lock.
+//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. Bounds hold for all maps
+//! together. They are exact, however many tasks write at once: a write takes its room before it is done.
 //!
 //! # Limits
 //!
@@ -51,6 +51,7 @@
 //! [`max_bytes`]: Config::max_bytes
 
 mod config;
+mod room;
 mod storage;
 mod table;
 

@@ -8,6 +8,7 @@ use larder_core::{
     Record, Result, Storage, Store, TouchOptions, Versions, WriteOptions, Written, async_trait,
 };
 use larder_kit::Configure;
+use parking_lot::RwLock;
 
 use crate::{
     config::Config,
@@ -43,7 +44,9 @@ impl MemoryStorage {
     /// How many entries are in memory, including expired ones that have not been removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.shards.iter().map(|shard| shard.read().rows.len()).sum()
+        // All at once, so that an entry that makes room for another one is not counted with it.
+        let shards: Vec<_> = self.table.shards.iter().map(RwLock::read).collect();
+        shards.iter().map(|shard| shard.rows.len()).sum()
     }
 
     /// Whether no entries are in memory.
@@ -84,13 +87,13 @@ impl Storage for MemoryStorage {
             .with_versions(Versions::Unique)
             .with_listing()
             .with_purge(Purge::Sweep);
-        info.max_value = self.table.limits.max_value();
+        info.max_value = self.table.room.limits.max_value();
         info
     }
 
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let shard = self.table.shard(key);
-        let is_use = options.value && self.table.limits.evicts();
+        let is_use = options.value && self.table.room.limits.evicts();
         if is_use || options.touch.is_some() {
             Ok(shard.write().read(key, options))
         } else {
@@ -100,11 +103,7 @@ impl Storage for MemoryStorage {
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         // A copy: `value` may be a slice of a larger buffer, which would be kept alive with it.
-        let value = Bytes::copy_from_slice(&value);
-        // The lock is let go before the row that was replaced gives back its memory.
-        let (written, _replaced) =
-            self.table.shard(key).write().write(key, value, options, &self.table.limits)?;
-        Ok(written)
+        self.table.write(key, Bytes::copy_from_slice(&value), options)
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {

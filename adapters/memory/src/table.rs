@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hashlink::LinkedHashMap;
+use hashlink::{DefaultHashBuilder, LinkedHashMap, linked_hash_map::RawEntryMut};
 use larder_core::{
     Bytes, Condition, Error, ErrorKind, Expiry, Key, ReadOptions, Record, Result, Version, WriteOptions,
     Written,
@@ -15,35 +16,40 @@ use larder_core::{
 use larder_kit::{Configure, Sweeper};
 use parking_lot::RwLock;
 
-use crate::config::{Config, ENTRY_OVERHEAD, WhenFull};
+use crate::{
+    config::{Config, ENTRY_OVERHEAD},
+    room::Room,
+};
 
-/// How many maps there are, if there are no bounds: a power of two.
+/// How many maps there are: a power of two.
 const SHARDS: u64 = 64;
+
+/// How many there are if entries are evicted, which looks at the least recently used one of each map.
+const EVICTING_SHARDS: u64 = 8;
 
 /// How many keys a listing looks at under the lock of a map.
 pub(crate) const PAGE: usize = 256;
 
 /// All entries. No method waits for anything but a lock, which is held for one operation on one map.
 pub(crate) struct Table {
-    /// 64, or one if there are bounds, so that they hold for all entries together.
     pub(crate) shards: Box<[RwLock<Shard>]>,
-    hasher: RandomState,
-    pub(crate) limits: Config,
+    /// Picks the map of a key. The maps have hashers of their own, which are slower and resist collisions that
+    /// are made on purpose.
+    hasher: DefaultHashBuilder,
+    pub(crate) room: Arc<Room>,
     pub(crate) sweeper: Sweeper,
 }
 
-#[derive(Default)]
 pub(crate) struct Shard {
-    /// In the order of use, the least recently used first.
+    /// If entries are evicted, in the order of use, the least recently used first.
     pub(crate) rows: LinkedHashMap<Key, Row, RandomState>,
     /// The keys by the [IDs](Row::id) of their rows, for listings. An entry keeps its place for as long as
     /// it stays, so a listing can go on from where it was.
     keys: BTreeMap<u64, Key>,
-    /// What the rows count towards `max_bytes`.
-    bytes: u64,
     /// The version that was given last. Each map counts in steps of its own, so that two entries never
     /// have the same version.
     version: u64,
+    room: Arc<Room>,
 }
 
 pub(crate) struct Row {
@@ -53,19 +59,22 @@ pub(crate) struct Row {
     version: u64,
     /// On the monotonic clock: setting the time of day does not make entries expire.
     deadline: Option<Instant>,
+    /// When it was last read or written, if entries are evicted.
+    used: Instant,
     /// What the entry counts towards `max_bytes`.
     weight: u64,
 }
 
 impl Table {
     pub(crate) fn new(limits: Config) -> Arc<Self> {
-        let shards = if limits.is_bounded() { 1 } else { SHARDS };
-        let shard = |version| RwLock::new(Shard { version, ..Shard::default() });
-        let shards = (0..shards).map(shard).collect();
+        let sweep = limits.sweep;
+        let shards = if limits.evicts() { EVICTING_SHARDS } else { SHARDS };
+        let room = Arc::new(Room::new(limits));
+        let shards = (0..shards).map(|version| RwLock::new(Shard::new(version, &room))).collect();
         let purge = |table: Arc<Self>| async move { Ok(table.purge()) };
         Arc::new_cyclic(|table| {
-            let sweeper = Sweeper::start(Config::ADAPTER, table.clone(), limits.sweep, purge);
-            Self { shards, hasher: RandomState::new(), limits, sweeper }
+            let sweeper = Sweeper::start(Config::ADAPTER, table.clone(), sweep, purge);
+            Self { shards, hasher: DefaultHashBuilder::default(), room, sweeper }
         })
     }
 
@@ -73,9 +82,42 @@ impl Table {
     #[inline]
     pub(crate) fn shard(&self, key: &Key) -> &RwLock<Shard> {
         self.sweeper.ensure_running();
-        // The maps themselves use the lowest and the topmost bits of the hash.
         let hash = (self.hasher.hash_one(key) >> 32) as usize;
         &self.shards[hash & (self.shards.len() - 1)]
+    }
+
+    /// Writes an entry, and makes the room that it needs. Expired entries are removed before an entry is
+    /// refused.
+    pub(crate) fn write(&self, key: &Key, mut value: Bytes, options: &WriteOptions) -> Result<Written> {
+        let limits = &self.room.limits;
+        let mut purged = false;
+        loop {
+            // The lock is let go before the row that was replaced gives back its memory.
+            let written = self.shard(key).write().write(key, &mut value, options)?;
+            if let Some((written, _replaced)) = written {
+                return Ok(written);
+            }
+            if purged || !limits.allows(1, weight(key, &value)) {
+                let message =
+                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`";
+                return Err(Error::new(ErrorKind::StorageFull, message).not_applied());
+            }
+            purged = !limits.evicts();
+            if purged {
+                self.purge();
+            } else {
+                self.evict();
+            }
+        }
+    }
+
+    /// Evicts the least recently used entry, unless another task uses it just now.
+    fn evict(&self) {
+        let oldest = |shard: &RwLock<Shard>| shard.read().rows.front().map(|(_, row)| row.used);
+        let shards = self.shards.iter().filter_map(|shard| Some((oldest(shard)?, shard)));
+        if let Some((used, shard)) = shards.min_by_key(|(used, _)| *used) {
+            shard.write().evict(used);
+        }
     }
 
     /// Removes the expired entries, and returns how many there were.
@@ -85,9 +127,28 @@ impl Table {
 }
 
 impl Shard {
+    fn new(version: u64, room: &Arc<Room>) -> Self {
+        let (rows, keys) = (LinkedHashMap::default(), BTreeMap::new());
+        Self { rows, keys, version, room: Arc::clone(room) }
+    }
+
     #[inline]
     fn live(&self, key: &Key, now: Instant) -> Option<&Row> {
         self.rows.get(key).filter(|row| row.is_live(now))
+    }
+
+    /// The entry, which is used now.
+    fn used(&mut self, key: &Key, now: Instant) -> Option<&mut Row> {
+        let RawEntryMut::Occupied(mut entry) = self.rows.raw_entry_mut().from_key(key) else {
+            return None;
+        };
+        if !entry.get().is_live(now) {
+            return None;
+        }
+        entry.to_back();
+        let row = entry.into_mut();
+        row.used = now;
+        Some(row)
     }
 
     /// Reads without counting it as a use, and without a touch.
@@ -100,8 +161,7 @@ impl Shard {
     /// Reads, counts it as a use, and touches the entry if the options say so.
     pub(crate) fn read(&mut self, key: &Key, options: &ReadOptions) -> Option<Record> {
         let now = Instant::now();
-        self.live(key, now)?;
-        let row = self.rows.to_back(key)?;
+        let row = self.used(key, now)?;
         if let Some(expiry) = options.touch {
             row.deadline = deadline(expiry, now);
         }
@@ -123,35 +183,50 @@ impl Shard {
         condition.check(current.as_ref()).map(|()| current.is_some())
     }
 
-    /// Writes an entry; returns the row that it replaces, too, whose memory the caller gives back.
+    /// Writes an entry and takes its value, or returns `None` if there is no room. Also returns the row that it
+    /// replaces, whose memory the caller gives back.
     #[inline]
-    pub(crate) fn write(
+    fn write(
         &mut self,
         key: &Key,
-        value: Bytes,
+        value: &mut Bytes,
         options: &WriteOptions,
-        limits: &Config,
-    ) -> Result<(Written, Option<Row>)> {
+    ) -> Result<Option<(Written, Option<Row>)>> {
         let now = Instant::now();
         if options.condition != Condition::Any {
             self.check(key, &options.condition, now)?;
         }
-        let weight = (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD;
-        if limits.is_bounded() {
-            self.make_room(limits, key, weight, now)?;
+        let evicts = self.room.limits.evicts();
+        let weight = weight(key, value);
+        let mut entry = self.rows.raw_entry_mut().from_key(key);
+        let replaced = match &mut entry {
+            RawEntryMut::Occupied(entry) => {
+                if evicts {
+                    // Not to be evicted itself: it would lose its place in a listing.
+                    entry.to_back();
+                    entry.get_mut().used = now;
+                }
+                Some(entry.get())
+            }
+            RawEntryMut::Vacant(_) => None,
+        };
+        if !self.room.take(replaced.map(|row| row.weight), weight) {
+            return Ok(None);
         }
         self.version += SHARDS;
-        let (mut id, version) = (self.version, self.version);
-        self.bytes += weight;
-        match self.rows.get(key) {
-            Some(replaced) => {
-                id = replaced.id;
-                self.bytes -= replaced.weight;
+        let (id, version) = (replaced.map_or(self.version, |row| row.id), self.version);
+        let (value, deadline) = (mem::take(value), deadline(options.expiry, now));
+        let row = Row { id, value, version, deadline, used: now, weight };
+        let written = Written::at(row.version());
+        let replaced = match entry {
+            RawEntryMut::Occupied(mut entry) => Some(entry.replace_value(row)),
+            RawEntryMut::Vacant(entry) => {
+                self.keys.insert(id, key.clone());
+                entry.insert(key.clone(), row);
+                None
             }
-            None => drop(self.keys.insert(id, key.clone())),
-        }
-        let row = Row { id, value, version, deadline: deadline(options.expiry, now), weight };
-        Ok((Written::at(row.version()), self.rows.insert(key.clone(), row)))
+        };
+        Ok(Some((written, replaced)))
     }
 
     /// Deletes an entry; returns whether there was one, and the row that is removed.
@@ -164,11 +239,8 @@ impl Shard {
 
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, condition: &Condition) -> Result<bool> {
         let now = Instant::now();
-        let existed = self.check(key, condition, now)?;
-        if existed && let Some(row) = self.rows.to_back(key) {
-            row.deadline = deadline(expiry, now);
-        }
-        Ok(existed)
+        self.check(key, condition, now)?;
+        Ok(self.used(key, now).map(|row| row.deadline = deadline(expiry, now)).is_some())
     }
 
     /// Removes the live entries that begin with `prefix`, and returns how many there were.
@@ -180,58 +252,40 @@ impl Shard {
     /// Removes all entries and gives back the memory of the map. A listing that is under way finds no more
     /// keys.
     pub(crate) fn release(&mut self) {
-        *self = Self { version: self.version, ..Self::default() };
+        self.room.give_back(self.rows.len() as u64, self.rows.values().map(|row| row.weight).sum());
+        *self = Self::new(self.version, &self.room);
+    }
+
+    /// Evicts the least recently used entry, if it was used then.
+    fn evict(&mut self, used: Instant) {
+        let is_it = self.rows.front().is_some_and(|(_, row)| row.used == used);
+        if is_it && let Some((_, row)) = self.rows.pop_front() {
+            self.removed(&row);
+        }
     }
 
     /// What is left to do once a row has been removed.
     fn removed(&mut self, row: &Row) {
         self.keys.remove(&row.id);
-        self.bytes -= row.weight;
+        self.room.give_back(1, row.weight);
     }
 
     fn remove_if(&mut self, gone: impl Fn(&Key, &Row) -> bool) -> u64 {
-        let before = self.rows.len();
-        let Self { rows, keys, bytes, .. } = self;
-        rows.retain(|key, row| {
+        let (mut entries, mut bytes) = (0, 0);
+        self.rows.retain(|key, row| {
             let gone = gone(key, row);
             if gone {
-                keys.remove(&row.id);
-                *bytes -= row.weight;
+                self.keys.remove(&row.id);
+                (entries, bytes) = (entries + 1, bytes + row.weight);
             }
             !gone
         });
-        (before - self.rows.len()) as u64
+        self.room.give_back(entries, bytes);
+        entries
     }
 
     fn purge(&mut self, now: Instant) -> u64 {
         self.remove_if(|_, row| !row.is_live(now))
-    }
-
-    /// Makes the room that the entry needs, or refuses it. Expired entries are removed before an entry is
-    /// refused.
-    fn make_room(&mut self, limits: &Config, key: &Key, weight: u64, now: Instant) -> Result<()> {
-        if limits.when_full == WhenFull::Evict {
-            // Not itself: it would lose its place in a listing.
-            self.rows.to_back(key);
-        }
-        loop {
-            let replaced = self.rows.get(key);
-            let entries = self.rows.len() as u64 + u64::from(replaced.is_none());
-            let bytes = self.bytes + weight - replaced.map_or(0, |row| row.weight);
-            if limits.allows(entries, bytes) {
-                return Ok(());
-            }
-            let made = match limits.when_full {
-                WhenFull::Refuse => self.purge(now) > 0,
-                // The least recently used.
-                WhenFull::Evict => self.rows.pop_front().map(|(_, row)| self.removed(&row)).is_some(),
-            };
-            if !made {
-                let message =
-                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`";
-                return Err(Error::new(ErrorKind::StorageFull, message).not_applied());
-            }
-        }
     }
 }
 
@@ -253,6 +307,11 @@ impl Row {
         }
         record
     }
+}
+
+/// What an entry counts towards `max_bytes`.
+fn weight(key: &Key, value: &Bytes) -> u64 {
+    (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD
 }
 
 fn deadline(expiry: Expiry, now: Instant) -> Option<Instant> {

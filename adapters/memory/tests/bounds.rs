@@ -175,3 +175,93 @@ async fn reading_with_a_touch_is_use_and_reading_the_time_that_is_left_is_not() 
     assert!(has(&store, "a").await && !has(&store, "b").await && has(&store, "c").await);
     assert_eq!(storage.len(), 2);
 }
+
+#[tokio::test]
+async fn the_order_of_use_is_that_of_all_entries() {
+    const ENTRIES: usize = 200;
+    let (storage, store) = open(&Config::new().max_entries(ENTRIES as u64).when_full(WhenFull::Evict));
+    for index in 0..ENTRIES {
+        put(&store, &index.to_string()).await.unwrap();
+    }
+    // In an order that is not that of the writes: 77 and 200 have no common divisor.
+    let used: Vec<_> = (0..ENTRIES).map(|index| (index * 77 % ENTRIES).to_string()).collect();
+    for name in &used {
+        store.read(name).await.unwrap().unwrap();
+    }
+    for (new, evicted) in used.iter().enumerate() {
+        assert!(has(&store, evicted).await, "{evicted} was used after the others that are gone");
+        put(&store, &format!("new-{new}")).await.unwrap();
+        assert!(!has(&store, evicted).await, "{evicted} is still there");
+        assert_eq!(storage.len(), ENTRIES);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_grows_evicts_others_and_not_itself() {
+    let max = 3 * (1 + 400 + ENTRY_OVERHEAD);
+    let (storage, store) = open(&Config::new().max_bytes(max).when_full(WhenFull::Evict));
+    let first = store.write("a", vec![1; 400]).await.unwrap();
+    for name in ["b", "c"] {
+        store.write(name, vec![1; 400]).await.unwrap();
+    }
+    // The least recently used, and at the version of its first write.
+    store.write("a", vec![2; 401]).if_at(first.version.unwrap()).await.unwrap();
+    assert_eq!(store.read("a").await.unwrap().unwrap().value, vec![2; 401]);
+    assert!(!has(&store, "b").await && has(&store, "c").await);
+    assert_eq!(storage.len(), 2);
+}
+
+#[test]
+fn room_is_given_back_in_full() {
+    const WEIGHT: u64 = 4 + 100 + ENTRY_OVERHEAD;
+    for when_full in [WhenFull::Refuse, WhenFull::Evict] {
+        let config = Config::new().max_bytes(50 * WEIGHT).max_entries(50).when_full(when_full).sweep(None);
+        let (storage, store) = open(&config);
+        thread::scope(|scope| {
+            for thread in 0..4_usize {
+                let store = store.clone();
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    runtime.block_on(async {
+                        for index in 0..2_000 {
+                            let name = format!("{}", (index * 7 + thread * 13) % 120);
+                            let expiry = match index % 3 {
+                                0 => Expiry::after_millis(1),
+                                _ => Expiry::Never,
+                            };
+                            // Grows, shrinks and keeps its size.
+                            let value = vec![7; (index * 31 + thread) % 5 * 60];
+                            match store.write(&name, value).expiry(expiry).await {
+                                Ok(_) => {}
+                                Err(error) => assert_eq!(error.kind(), ErrorKind::StorageFull),
+                            }
+                            match index % 50 {
+                                0 => drop(store.clear("1").await.unwrap()),
+                                10 => drop(store.purge_expired().await.unwrap()),
+                                _ if index % 5 == 0 => drop(store.delete(&name).await.unwrap()),
+                                _ => {}
+                            }
+                        }
+                    });
+                });
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            store.clear("").await.unwrap();
+            for closed in [false, true] {
+                let store = Store::from(storage.clone());
+                for index in 0..50 {
+                    store.write(format!("{index:04}"), vec![1; 100]).await.unwrap();
+                }
+                assert_eq!(storage.len(), 50, "after a close: {closed}");
+                let one_more = store.write("more", vec![1; 100]).await;
+                assert_eq!(one_more.is_err(), when_full == WhenFull::Refuse);
+                assert_eq!(storage.len(), 50);
+                // Another handle on the same storage goes on.
+                store.close().await.unwrap();
+                assert!(storage.is_empty());
+            }
+        });
+    }
+}

@@ -127,37 +127,49 @@ async fn a_key_that_expires_during_a_listing_is_not_listed() {
 
 #[tokio::test]
 async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
-    // One map, whose keys the listing takes at once.
-    let store = Config::new().max_entries(100).connect().await.unwrap();
-    store.write("first", "x").await.unwrap();
-    store.write("touched", "x").expires_in(Duration::from_millis(100)).await.unwrap();
+    let store = Config::new().connect().await.unwrap();
+    // So many that each map has several, which the listing takes at once.
+    for index in 0..500 {
+        store.write(index.to_string(), "x").expires_in(Duration::from_millis(300)).await.unwrap();
+    }
     let mut keys = store.keys("");
-    assert_eq!(keys.next().await.unwrap().unwrap().as_str(), "first");
-    assert!(store.touch("touched", Expiry::Never).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(keys.next().await.unwrap().unwrap().as_str(), "touched");
+    let first = keys.next().await.unwrap().unwrap();
+    for index in 0..500 {
+        assert!(store.touch(index.to_string(), Expiry::Never).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut listed: Vec<Key> = keys.try_collect().await.unwrap();
+    listed.push(first);
+    listed.sort();
+    listed.dedup();
+    assert_eq!(listed.len(), 500);
 }
 
 #[tokio::test]
 async fn listing_takes_a_page_of_keys_at_a_time() {
-    // One map, so the keys are in the order in which they were created.
-    let store = Config::new().max_entries(2000).connect().await.unwrap();
-    for index in 0..1000 {
-        store.write(index.to_string(), "x").await.unwrap();
+    for config in [Config::new(), Config::new().max_entries(5000).when_full(WhenFull::Evict)] {
+        let store = config.connect().await.unwrap();
+        for index in 0..1000 {
+            store.write(index.to_string(), "x").await.unwrap();
+        }
+        let mut keys = store.keys("");
+        let limited = store.list(ListOptions::new().limit(NonZeroUsize::new(2).unwrap()).keys_only());
+        let mut limited = limited.map_ok(|entry| entry.key);
+        let first = keys.next().await.unwrap().unwrap();
+        assert_eq!(limited.next().await.unwrap().unwrap(), first);
+        // Written and deleted after the listings have begun and before they have come so far.
+        for index in 0..1000 {
+            store.write(format!("late-{index}"), "x").await.unwrap();
+            store.delete(index.to_string()).await.unwrap();
+        }
+        assert!(limited.next().await.unwrap().unwrap().as_str().starts_with("late-"));
+        assert!(limited.next().await.is_none());
+        let mut rest: Vec<Key> = keys.try_collect().await.unwrap();
+        assert!(rest.iter().all(|key| key.as_str().starts_with("late-")));
+        rest.sort();
+        rest.dedup();
+        assert_eq!(rest.len(), 1000);
     }
-    let keys = store.keys("");
-    let limited = store.list(ListOptions::new().limit(NonZeroUsize::new(2).unwrap()).keys_only());
-    let (mut keys, mut limited) = (keys, limited.map_ok(|entry| entry.key));
-    assert_eq!(keys.next().await.unwrap().unwrap().as_str(), "0");
-    assert_eq!(limited.next().await.unwrap().unwrap().as_str(), "0");
-    // Written after the listing has begun and before it has come so far.
-    store.write("late", "x").await.unwrap();
-    store.delete("1").await.unwrap();
-    assert_eq!(limited.next().await.unwrap().unwrap().as_str(), "2");
-    assert!(limited.next().await.is_none());
-    let rest: Vec<Key> = keys.try_collect().await.unwrap();
-    assert_eq!(rest.len(), 999);
-    assert_eq!(rest.last().unwrap().as_str(), "late");
 }
 
 #[tokio::test]
