@@ -168,7 +168,8 @@ larder_kit::config! {
         statements: Statements = "prepared";
         /// The number of connections at most.
         pool_size: usize = "8", if |size| *size > 0 => COUNT;
-        /// Whether concurrent writes share a statement and a commit; a lone write never waits for others.
+        /// Whether concurrent changes share a statement and a commit. A lock on one row, which another program may
+        /// hold, then holds up the changes that share the statement.
         group_commit: bool = "true";
         /// The number of batches of group commit that are under way at once, each on a connection.
         max_batches: usize = "2", if |batches| *batches > 0 => COUNT;
