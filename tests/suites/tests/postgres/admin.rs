@@ -47,19 +47,18 @@ impl Admin {
         })
     }
 
-    /// Ends every connection of the application of that name, and waits until they are gone.
-    pub(crate) async fn end_connections_of(&self, application: &str) -> i64 {
-        let ended = self
-            .count(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1",
-                &[&application],
-            )
-            .await;
+    /// Ends every connection that the application of that name has, and waits until those are gone; returns how
+    /// many they were.
+    pub(crate) async fn end_connections_of(&self, application: &str) -> usize {
+        let sql = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
+        let ended = self.rows(sql, &[&application]).await;
+        let ended: Vec<i32> = ended.iter().map(|row| row.get(0)).collect();
         until("the connections are gone", Duration::from_secs(10), || async {
-            self.connections_of(application).await == 0
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1) AND application_name = $2";
+            self.count(sql, &[&ended, &application]).await == 0
         })
         .await;
-        ended
+        ended.len()
     }
 
     pub(crate) async fn connections_of(&self, application: &str) -> i64 {

@@ -203,17 +203,22 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     unknown
                 };
                 let killer = async {
-                    for _ in 0..2 {
+                    let under_way = || async {
                         let before = batches.load(Ordering::Relaxed);
                         until("the load is under way", Duration::from_secs(30), || async {
                             batches.load(Ordering::Relaxed) > before + 50
                         })
                         .await;
+                    };
+                    for _ in 0..2 {
+                        under_way().await;
                         fragile.server.kill().await.unwrap();
                         fragile.server.start().await.unwrap();
                         deaths.fetch_add(1, Ordering::Relaxed);
                     }
-                    // Once more, and surely in the middle of a batch: it waits for a lock.
+                    // Once more, and surely in the middle of a batch: it waits for a lock. Its statements are
+                    // prepared, for which the server would wait for the lock too.
+                    under_way().await;
                     let admin = Admin::connect(fragile.server.url()).await;
                     admin.run(&format!("BEGIN; LOCK TABLE \"{table}\" IN SHARE MODE")).await;
                     let watch = Admin::connect(fragile.server.url()).await;
