@@ -54,22 +54,22 @@ pub(super) struct Ticket<'a, S, T> {
     shared: &'a Shared<S>,
     lane: usize,
     number: u64,
-    answer: Option<oneshot::Receiver<T>>,
+    answer: oneshot::Receiver<T>,
+    answered: bool,
 }
 
 impl<S, T> Ticket<'_, S, T> {
     /// Waits for the answer.
     pub(super) async fn answer(mut self) -> Result<T> {
-        let Some(answer) = &mut self.answer else { return Err(lost()) };
-        let answer = answer.await.map_err(|_| lost());
-        self.answer = None;
-        answer
+        let answer = (&mut self.answer).await;
+        self.answered = true;
+        answer.map_err(|_| lost())
     }
 }
 
 impl<S, T> Drop for Ticket<'_, S, T> {
     fn drop(&mut self) {
-        if self.answer.is_some() {
+        if !self.answered {
             let job = lock(&self.shared.lanes[self.lane].0).queue.remove(&self.number);
             // Not under the lock.
             drop(job);
@@ -95,7 +95,7 @@ impl<S: Storage> Shared<S> {
     ) -> Result<Ticket<'_, S, T>> {
         let (reply, answer) = oneshot::channel();
         let number = self.push(lane, [work(reply)])?;
-        Ok(Ticket { shared: self, lane, number, answer: Some(answer) })
+        Ok(Ticket { shared: self, lane, number, answer, answered: false })
     }
 
     /// Queues a job for each key, and waits for their results.
@@ -121,7 +121,7 @@ impl<S: Storage> Shared<S> {
                 Err(error) => return tickets.iter().map(|_| Err(error.clone())).collect(),
             };
             for (number, (place, answer)) in (first..).zip(answers) {
-                tickets[place] = Some(Ticket { shared: self, lane, number, answer: Some(answer) });
+                tickets[place] = Some(Ticket { shared: self, lane, number, answer, answered: false });
             }
         }
         let mut results = Vec::with_capacity(tickets.len());
