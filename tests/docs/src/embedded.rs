@@ -70,7 +70,7 @@ impl Config {
         let file = blocking(move || File::open(path)).await.map_err(Self::named)?;
         let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
         let sweeper = Sweeper::start(Self::ADAPTER, Arc::downgrade(&file), sweep, purge);
-        // Writes that wait for a commit share the next one.
+        // Changes that wait for a commit share the next one.
         Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
     }
 }
