@@ -133,7 +133,7 @@ impl<S: Storage> Shared<S> {
 
     /// Puts work into the queue of a lane, all of it at once, and has it served. Returns the number of the first.
     pub(super) fn push(self: &Arc<Self>, lane: usize, works: impl IntoIterator<Item = Work>) -> Result<u64> {
-        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        let runtime = callers_runtime()?;
         let mut state = lock(&self.lanes[lane].0);
         let first = state.next;
         for work in works {
@@ -276,9 +276,9 @@ impl<S: Storage> Drop for Server<S> {
     }
 }
 
-pub(super) fn no_runtime() -> Error {
+pub(super) fn callers_runtime() -> Result<Handle> {
     let message = "changes are grouped in a tokio task; call this within a tokio runtime";
-    Error::new(ErrorKind::InvalidConfig, message).not_applied()
+    Handle::try_current().map_err(|_| Error::new(ErrorKind::InvalidConfig, message).not_applied())
 }
 
 /// The error of a call whose task ended with its runtime, or panicked.

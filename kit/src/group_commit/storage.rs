@@ -10,8 +10,8 @@ use larder_core::{
 
 use super::{
     batch::{ApplyCall, Barrier, Work},
-    lane::{Lane, Shared, lock, lost, no_runtime},
-    runtime::{Handle, Mutex, RandomState, oneshot},
+    lane::{Lane, Shared, callers_runtime, lock, lost},
+    runtime::{Mutex, RandomState, oneshot},
 };
 
 /// A storage whose concurrent changes share a commit: while one batch is under way the next one gathers, and then
@@ -216,7 +216,7 @@ impl<S: Storage> Storage for GroupCommit<S> {
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        let runtime = Handle::try_current().map_err(|_| no_runtime())?;
+        let runtime = callers_runtime()?;
         let mut held = Vec::with_capacity(self.shared.lanes.len());
         let reached = self.barriers(|| {
             let (hold, resume) = oneshot::channel();
