@@ -57,14 +57,10 @@ pub struct Batch {
     limits: Limits,
 }
 
-/// Whether one statement can make many changes like this one: it is a put or a deletion, on no condition.
+/// Whether the change is a put on no condition, which always happens.
 #[must_use]
-pub fn is_bulk(change: &Change) -> bool {
-    change.condition == Condition::Any && !matches!(change.action, Action::Touch(_))
-}
-
-fn is_plain_put(change: &Change) -> bool {
-    is_bulk(change) && matches!(change.action, Action::Put(..))
+pub fn is_plain_put(change: &Change) -> bool {
+    change.condition == Condition::Any && matches!(change.action, Action::Put(..))
 }
 
 /// The result of a put that another one replaced before anything could read it: its version is out of date.

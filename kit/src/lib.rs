@@ -36,7 +36,7 @@ pub use serde;
 #[cfg(feature = "json")]
 pub use crate::json::{check_json, json_members};
 pub use crate::{
-    batch::{Batch, Limits, Round, is_bulk, read_chunks, side_by_side},
+    batch::{Batch, Limits, Round, is_plain_put, read_chunks, side_by_side},
     config::{Configure, OptionInfo, default_option, deserialize, invalid_option},
     group_commit::GroupCommit,
     keys::{prefix_end, stored_key},

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use larder_core::{Action, Applied, Change, Condition, Result, Version};
-use larder_kit::{Batch, Limits, side_by_side};
+use larder_core::{Applied, Change, Result, Version};
+use larder_kit::{Batch, Limits, is_plain_put, side_by_side};
 use sqlx::{Connection, Row as _, SqliteConnection};
 
 use crate::{
@@ -19,45 +19,37 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
     while let Some(round) = batch.next_round() {
         let changes = round.changes();
         let alone = || side_by_side(changes.iter().map(|change| change.clone().apply_to(storage)), 1);
-        let outcome = match change_together(storage, changes).await {
-            None => Ok(alone().await),
-            // One of them may be to blame, for its contents or its size: it fails alone.
-            Some(Err(error)) if !error.is_gone() => Ok(alone().await),
-            Some(outcome) => outcome,
+        let outcome = match changes {
+            // There is a shorter statement for one.
+            [_] => Ok(alone().await),
+            _ => match change_together(storage, changes).await {
+                // One of them may be to blame, for its contents or its size: it fails alone.
+                Err(error) if !error.is_gone() => Ok(alone().await),
+                outcome => outcome,
+            },
         };
         batch.done(round, outcome);
     }
     batch.into_results()
 }
 
-/// Makes changes of different keys, with one statement for each kind of them; `None` if there is only one, for
-/// which there is a shorter one.
-async fn change_together(
-    storage: &SqliteStorage,
-    changes: &[Change],
-) -> Option<Result<Vec<Result<Applied>>>> {
-    if changes.len() == 1 {
-        return None;
-    }
+/// Makes changes of different keys, with one statement for each kind of them.
+async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
     let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
     let calls = storage.sql.change_many(changes, &versions);
-    let changed = async {
-        let mut checkout = storage.writer().await?;
-        let connection = checkout.connection()?;
-        let outcome = if calls.len() == 1 {
-            run(calls, connection).await
-        } else {
-            run_in_transaction(calls, connection).await
-        };
-        checkout.end(outcome)
+    let mut checkout = storage.writer().await?;
+    let connection = checkout.connection()?;
+    let outcome = if calls.len() == 1 {
+        run(calls, connection).await
+    } else {
+        run_in_transaction(calls, connection).await
     };
-    Some(changed.await.map(|changed| {
-        let result = |(change, version): (&Change, Version)| {
-            let plain = change.condition == Condition::Any && matches!(change.action, Action::Put(..));
-            change.applied(plain || changed.contains(change.key.as_str()), Some(version))
-        };
-        changes.iter().zip(versions).map(result).collect()
-    }))
+    let changed = checkout.end(outcome)?;
+    let result = |(change, version): (&Change, Version)| {
+        let changed = is_plain_put(change) || changed.contains(change.key.as_str());
+        change.applied(changed, Some(version))
+    };
+    Ok(changes.iter().zip(versions).map(result).collect())
 }
 
 /// The keys that statements returned.
