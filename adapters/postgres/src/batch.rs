@@ -31,7 +31,7 @@ pub(crate) async fn apply(storage: &TableStorage<impl Model>, changes: Vec<Chang
 /// All go in one statement. If the server refuses the contents of a part, its halves go one after the other.
 async fn send_round(storage: &TableStorage<impl Model>, changes: &[Change]) -> Vec<Result<Applied>> {
     let mut sorted: Vec<(usize, &Change)> = changes.iter().enumerate().collect();
-    // In the order of their keys, as every batch locks them: no deadlock.
+    // In the order of their keys, as every batch locks the rows that are there.
     sorted.sort_by_key(|(_, change)| &change.key);
     // The next part last.
     let mut parts: Vec<Part<'_>> = vec![&sorted];
@@ -69,7 +69,7 @@ fn blames_an_entry(error: &Error) -> bool {
 
 async fn send(storage: &TableStorage<impl Model>, part: Part<'_>) -> Result<Vec<Result<Applied>>> {
     match part {
-        [(_, change)] => storage.change(change).await.map(|applied| vec![applied]),
+        [(_, change)] => storage.change(change).await.map(|applied| vec![Ok(applied)]),
         _ => storage.change_many(part.iter().map(|(_, change)| *change)).await,
     }
 }

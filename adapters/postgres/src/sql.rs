@@ -206,7 +206,8 @@ impl Given<'_> {
     /// One statement, in which a change whose condition does not hold changes nothing. `touched` touches entries.
     ///
     /// First it locks the rows that are there, in the order of the changes, which is that of their keys: batches
-    /// do not deadlock. The conditions are checked on the rows as they are then, since each part waits for the
+    /// deadlock only over rows that are inserted meanwhile, and then the driver repeats the one that the server
+    /// undoes. The conditions are checked on the rows as they are then, since each part waits for the
     /// locks, and finds the newest version of a row that has changed since the statement began.
     // The subquery is not pulled up because of its lock, so each change looks its own row up, in this order.
     pub(crate) fn change_many(&self, touched: &str) -> Query {

@@ -27,12 +27,12 @@ impl<M: Model> Storage for TableStorage<M> {
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         self.model.check(&value)?;
         let put = Change::put(key.clone(), value, options.expiry).on(options.condition.clone());
-        Ok(self.change(&put).await??.written())
+        Ok(self.change(&put).await?.written())
     }
 
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let delete = Change::delete(key.clone()).on(options.condition.clone());
-        Ok(self.change(&delete).await??.existed())
+        Ok(self.change(&delete).await?.existed())
     }
 
     fn info(&self) -> Info {
@@ -41,7 +41,7 @@ impl<M: Model> Storage for TableStorage<M> {
 
     async fn touch(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let touch = Change::touch(key.clone(), expiry).on(options.condition.clone());
-        Ok(self.change(&touch).await??.existed())
+        Ok(self.change(&touch).await?.existed())
     }
 
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {

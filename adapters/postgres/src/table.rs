@@ -64,7 +64,7 @@ impl<M: Model> TableStorage<M> {
     }
 
     /// Makes one change.
-    pub(crate) async fn change(&self, change: &Change) -> Result<Result<Applied>> {
+    pub(crate) async fn change(&self, change: &Change) -> Result<Applied> {
         let query = match Kind::of(change) {
             Kind::Upsert => &self.sql.upsert,
             Kind::Insert => &self.sql.insert,
@@ -77,7 +77,7 @@ impl<M: Model> TableStorage<M> {
         let token = version.as_ref().and_then(token);
         let params: Params<'_> = &[&change.key.as_str(), &value, &token, &ttl, &expected];
         let changed = !self.driver().change(query, params).await?.is_empty();
-        Ok(change.applied(changed, version))
+        change.applied(changed, version)
     }
 
     /// Makes changes, each of another key and in the order of the keys, with one statement and one commit. A
