@@ -23,9 +23,10 @@ pub async fn measure(entries: u64, rounds: usize) -> Vec<Copied> {
     source.close().await.unwrap();
 
     let server = larder_test_servers::postgres().await.unwrap();
-    let (admin, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+    let url = crate::stores::address(&server).await;
+    let (admin, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
-    let to = format!("{}?table=bench_copies", server.url());
+    let to = format!("{url}?table=bench_copies");
     let mut copies: Vec<_> = [PLAIN, VERIFY, RESUME, RESUME_ALL]
         .map(|what| Copied { what: what.to_owned(), entries, seconds: Vec::new(), peak_bytes: None })
         .into();

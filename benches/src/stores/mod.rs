@@ -8,6 +8,7 @@ pub mod redis;
 pub mod sqlite;
 
 use futures_util::{FutureExt, future::BoxFuture};
+use larder_test_servers::Server;
 
 use crate::{contenders::Set, data::Data};
 
@@ -27,10 +28,26 @@ pub struct Place {
     pub data: Data,
     /// Whether peers take part. They do not where a set is so large that filling them takes minutes.
     pub peers: bool,
-    /// The servers' URL goes through this, if it is set.
+    /// Where the server is, if not at its own address.
     pub url: Option<String>,
     /// A name of its own for tables and the like.
     pub space: &'static str,
+}
+
+impl Place {
+    /// The URL of the server for all contenders.
+    async fn url(&self, server: &Server) -> String {
+        match &self.url {
+            Some(url) => url.clone(),
+            None => address(server).await,
+        }
+    }
+}
+
+/// The URL of a server without Docker's proxy in between, where that works.
+pub async fn address(server: &Server) -> String {
+    let past_the_proxy = if cfg!(target_os = "linux") { server.bridge_url().await.unwrap() } else { None };
+    past_the_proxy.unwrap_or_else(|| server.url().to_owned())
 }
 
 macro_rules! bench {

@@ -24,7 +24,7 @@ pub async fn open(place: Place) -> Set {
     let data = place.data;
     let mut set = Set::new(data);
     let server = larder_test_servers::mongodb().await.unwrap();
-    let url = place.url.clone().unwrap_or_else(|| server.url().to_owned());
+    let url = place.url(&server).await;
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}{DURABLE}");
     let database = format!("bench_{}", place.space);

@@ -27,7 +27,7 @@ pub async fn open(place: Place) -> Set {
     let data = place.data;
     let mut set = Set::new(data);
     let server = larder_test_servers::postgres().await.unwrap();
-    let url = place.url.clone().unwrap_or_else(|| server.url().to_owned());
+    let url = place.url(&server).await;
     let admin = connect(&url).await;
     let table = format!("{}_raw", place.space);
     let tables = format!("DROP TABLE IF EXISTS {table}, {0}_ours, {0}_bytes", place.space);

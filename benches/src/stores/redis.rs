@@ -32,7 +32,7 @@ pub async fn open(place: Place) -> Set {
     let data = place.data;
     let mut set = Set::new(data);
     let server = larder_test_servers::redis().await.unwrap();
-    let url = place.url.clone().unwrap_or_else(|| server.url().to_owned());
+    let url = place.url(&server).await;
     let database = database(place.space);
     let url = format!("{}/{database}", url.trim_end_matches('/'));
     let raw = Commands::connect(&url, place.space).await;

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -6,7 +7,7 @@ use std::{
 };
 
 use testcontainers::{
-    bollard::query_parameters::KillContainerOptionsBuilder,
+    bollard::query_parameters::{KillContainerOptionsBuilder, ListContainersOptionsBuilder},
     core::{CmdWaitFor, ExecCommand, client::docker_client_instance},
 };
 use tokio::time::sleep;
@@ -136,6 +137,29 @@ impl Server {
     #[must_use]
     pub fn direct_url(&self) -> Option<String> {
         spec::direct_url(self.kind, &self.ports)
+    }
+
+    /// Its URL at the address of its container, for measurements: the loopback ports lead through a process of
+    /// the engine, which copies every byte and takes processor time from both sides. Only the machine that
+    /// runs the engine reaches it, and only on Linux. `None` of a server from the environment.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn bridge_url(&self) -> Result<Option<String>, Error> {
+        let Some(port) = self.ports.first() else { return Ok(None) };
+        let filters = HashMap::from([("publish", vec![port.to_string()])]);
+        let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+        let engine = self.engine().await?;
+        let found = engine.list_containers(Some(options)).await;
+        let found = found.map_err(|error| Error::engine(self.kind, error))?;
+        let address = found.into_iter().find_map(|container| {
+            let networks = container.network_settings?.networks?;
+            let ip = networks.into_values().find_map(|network| network.ip_address)?;
+            let ports = container.ports?;
+            let inside = ports.iter().find(|published| published.public_port == Some(*port))?.private_port;
+            Some(format!("{ip}:{inside}"))
+        });
+        Ok(address.map(|address| self.url().replacen(&format!("127.0.0.1:{port}"), &address, 1)))
     }
 
     /// The loopback ports that it is published on, which it keeps over a restart: the nodes of a
