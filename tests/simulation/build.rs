@@ -165,6 +165,163 @@ const BUGS: &[Bug] = &[
         }",
         )],
     },
+    Bug {
+        name: "answers_mixed_up",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "for ((call, reply), result) in replies.into_iter().zip(results) {",
+            "for ((call, reply), result) in replies.into_iter().rev().zip(results) {",
+        )],
+    },
+    Bug {
+        name: "reads_mixed_up",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "for (reply, record) in replies.into_iter().zip(records) {",
+            "for (reply, record) in replies.into_iter().rev().zip(records) {",
+        )],
+    },
+    Bug {
+        name: "caller_without_an_answer",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "let _ = reply.send(result);",
+            "if result.is_err() {
+                        std::mem::forget(reply);
+                    } else {
+                        let _ = reply.send(result);
+                    }",
+        )],
+    },
+    Bug {
+        name: "condition_left_out",
+        runs: "on_tokio",
+        edits: &[(
+            "batch.rs",
+            "Self::Changes(mut changes, replies) => {",
+            "Self::Changes(mut changes, replies) => {
+                for change in &mut changes {
+                    change.condition = larder_core::Condition::Any;
+                }",
+        )],
+    },
+    Bug {
+        name: "batch_dropped_with_its_caller",
+        runs: "on_tokio",
+        edits: &[
+            (
+                "batch.rs",
+                "Self::Changes(mut changes, replies) => {",
+                "Self::Changes(mut changes, mut replies) => {",
+            ),
+            (
+                "batch.rs",
+                "storage.apply(changes).await",
+                "let gone = std::pin::pin!(replies[0].1.closed());
+                        match futures_util::future::select(storage.apply(changes), gone).await {
+                            futures_util::future::Either::Left((results, _)) => results,
+                            futures_util::future::Either::Right(_) => return None,
+                        }",
+            ),
+        ],
+    },
+    Bug {
+        name: "lost_answered_as_not_applied",
+        runs: "on_tokio",
+        edits: &[("lane.rs", "answer.map_err(|_| lost())", "answer.map_err(|_| lost().not_applied())")],
+    },
+    Bug {
+        name: "unsent_answered_as_unknown",
+        runs: "on_tokio",
+        edits: &[("lane.rs", "job.work.fail(lost().not_applied());", "job.work.fail(lost());")],
+    },
+    Bug {
+        name: "lost_answer_panics",
+        runs: "on_tokio",
+        edits: &[(
+            "lane.rs",
+            "answer.map_err(|_| lost())",
+            "Ok(match answer {
+            Ok(answer) => answer,
+            Err(_) => std::panic::resume_unwind(Box::new(\"planted\")),
+        })",
+        )],
+    },
+    Bug {
+        name: "several_serve_one_lane",
+        runs: "on_tokio",
+        edits: &[(
+            "lane.rs",
+            "let idle = !state.queue.is_empty() && !mem::replace(&mut state.served, true);",
+            "let idle = !state.queue.is_empty();
+        state.served |= idle;",
+        )],
+    },
+    Bug {
+        name: "batches_without_limits",
+        runs: "on_tokio",
+        edits: &[(
+            "lane.rs",
+            "if batch.len() < self.shared.max_batch && bytes <= self.shared.max_batch_bytes =>",
+            "if true =>",
+        )],
+    },
+    Bug {
+        name: "abandoned_change_stays_queued",
+        runs: "on_tokio",
+        edits: &[(
+            "lane.rs",
+            "let job = lock(&self.shared.lanes[self.lane].0).queue.remove(&self.number);",
+            "let job = Vec::<()>::new();",
+        )],
+    },
+    Bug {
+        name: "task_keeps_the_storage",
+        runs: "on_tokio",
+        edits: &[(
+            "lane.rs",
+            "let Some(batch) = self.take() else { return };",
+            "let Some(batch) = self.take() else { return std::future::pending().await };",
+        )],
+    },
+    Bug {
+        name: "flush_without_waiting",
+        runs: "on_tokio",
+        edits: &[(
+            "storage.rs",
+            "try_join_all(reached).await.map(drop).map_err(|_| lost().not_applied())",
+            "drop(reached);
+        Ok(())",
+        )],
+    },
+    Bug {
+        name: "flush_left_out",
+        runs: "on_tokio",
+        edits: &[("storage.rs", "self.shared.storage.flush().await", "Ok(())")],
+    },
+    Bug {
+        name: "clear_holds_nothing_back",
+        runs: "on_tokio",
+        edits: &[(
+            "storage.rs",
+            "held.push(hold);",
+            "held.push(hold);
+            held.clear();",
+        )],
+    },
+    Bug {
+        name: "abandoned_clear_happens",
+        runs: "on_tokio",
+        edits: &[("storage.rs", " && !reply.is_closed()", "")],
+    },
+    Bug {
+        name: "barriers_in_different_orders",
+        runs: "on_shuttle",
+        edits: &[("storage.rs", "let _one_at_a_time = lock(&self.shared.barriers);", "")],
+    },
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

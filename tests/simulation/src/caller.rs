@@ -13,6 +13,7 @@ use larder_core::{
     Action, Applied, Change, Condition, DeleteOptions, Expiry, ReadOptions, Result, Storage, TouchOptions,
     Version, WriteOptions,
 };
+use tokio::runtime::Handle;
 
 use crate::{
     clock::step_aside,
@@ -29,6 +30,8 @@ pub(crate) struct Guarded {
     world: Arc<World>,
     call: CallId,
     polled: bool,
+    /// The runtime that it is polled within, if not that of its caller.
+    elsewhere: Option<Handle>,
     /// `None` once it has been ready.
     future: Option<BoxFuture<'static, Vec<Answer>>>,
 }
@@ -37,12 +40,20 @@ impl Guarded {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Vec<Answer>> {
         let first = !std::mem::replace(&mut self.polled, true);
         if first {
-            self.world.lock().log.push(Event::Polled(self.call));
+            let mut state = self.world.lock();
+            state.log.push(Event::Polled(self.call));
+            if self.elsewhere.is_some() {
+                state.counts.count(Fault::PolledElsewhere);
+            }
         }
         let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
-        let Poll::Ready(answers) = future.as_mut().poll(context) else {
+        let poll = {
+            let _within = self.elsewhere.as_ref().map(Handle::enter);
+            future.as_mut().poll(context)
+        };
+        let Poll::Ready(answers) = poll else {
             if first {
                 self.world.lock().log.push(Event::Waits(self.call));
             }
@@ -152,6 +163,8 @@ pub(crate) struct Caller {
     pub(crate) abandoned: Abandoned,
     /// It makes its last call a close.
     pub(crate) closes: bool,
+    /// A runtime that it polls its calls within, instead of its own.
+    pub(crate) elsewhere: Option<Handle>,
 }
 
 /// One result per change, as a caller is told it.
@@ -234,8 +247,11 @@ impl Caller {
     }
 
     fn impatient(&mut self, call: Guarded, options: &Options, endless: bool) -> Impatient {
-        let patience = if endless || !self.chance(options.dropping) {
+        let patience = if endless {
             Patience::Endless
+        } else if !self.chance(options.dropping) {
+            let goes = options.handle_drops.filter(|_| self.rng.bool());
+            goes.map_or(Patience::Endless, Patience::Until)
         } else if self.rng.bool() {
             Patience::Polls(self.rng.u32(0..5))
         } else {
@@ -247,7 +263,8 @@ impl Caller {
     }
 
     fn guard(&self, call: CallId, future: BoxFuture<'static, Vec<Answer>>) -> Guarded {
-        Guarded { world: Arc::clone(&self.world), call, polled: false, future: Some(future) }
+        let (world, elsewhere) = (Arc::clone(&self.world), self.elsewhere.clone());
+        Guarded { world, call, polled: false, elsewhere, future: Some(future) }
     }
 
     fn close(&mut self) -> Guarded {
@@ -279,6 +296,9 @@ impl Caller {
         }
         if self.chance(options.several) {
             let count = self.rng.usize(0..5);
+            if self.chance(options.others) && self.rng.bool() {
+                return self.read_many(options, count);
+            }
             let picked: Vec<_> = (0..count).map(|_| self.pick(options, seen, false)).collect();
             let mut state = self.world.lock();
             let call = state.new_call(CallKind::Change);
@@ -303,11 +323,30 @@ impl Caller {
         self.guard(call, Box::pin(async move { answers(&[change(&*commit, asked).await]) }))
     }
 
+    /// Reads `count` entries, and touches them.
+    fn read_many(&mut self, options: &Options, count: usize) -> Guarded {
+        let (commit, expiry) = (Arc::clone(&self.commit), self.expiry());
+        let mut state = self.world.lock();
+        let call = state.new_call(CallKind::Change);
+        let mut keys = Vec::with_capacity(count);
+        for _ in 0..count {
+            let number = self.rng.usize(0..options.keys);
+            keys.push(state.new_change(call, number, Act::Read(expiry), Condition::Any).key);
+        }
+        drop(state);
+        let options = ReadOptions::new().with_touch(expiry);
+        let read = async move { answers(&commit.read_many(&keys, &options).await) };
+        self.guard(call, Box::pin(read))
+    }
+
+    fn expiry(&mut self) -> Expiry {
+        if self.rng.u32(0..4) == 0 { Expiry::after_millis(self.rng.u64(1..20)) } else { Expiry::Never }
+    }
+
     /// A change: the number of its key, what it does, and its condition.
     fn pick(&mut self, options: &Options, seen: &Seen, reads: bool) -> (usize, Act, Condition) {
         let number = self.rng.usize(0..options.keys);
-        let expiry =
-            if self.rng.u32(0..4) == 0 { Expiry::after_millis(self.rng.u64(1..20)) } else { Expiry::Never };
+        let expiry = self.expiry();
         let act = if self.chance(options.others) {
             match self.rng.u32(0..3) {
                 0 => Act::Delete,
@@ -339,7 +378,7 @@ pub(crate) fn last_put(world: &Arc<World>, commit: &Arc<dyn Storage>, number: us
     let commit = Arc::clone(commit);
     let future: BoxFuture<'static, Vec<Answer>> =
         Box::pin(async move { answers(&[change(&*commit, asked).await]) });
-    Guarded { world: Arc::clone(world), call, polled: false, future: Some(future) }
+    Guarded { world: Arc::clone(world), call, polled: false, elsewhere: None, future: Some(future) }
 }
 
 impl Future for Guarded {

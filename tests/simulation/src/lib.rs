@@ -86,41 +86,79 @@ pub fn explore(schedules: &Schedules, seed: u64, count: usize) -> Explored {
     threads::explore(schedules, seed, count, on_shuttle::build)
 }
 
-/// A bug that is planted in the group commit, and that the checker has to find.
-#[derive(Clone, Copy, Debug)]
-pub enum Bug {
+/// Declares the bugs, and the module that each is in.
+macro_rules! bugs {
+    ($($(#[$about:meta])* $bug:ident = $module:ident,)+) => {
+        /// A bug that is planted in the group commit, and that the checker has to find.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Bug {
+            $($(#[$about])* $bug,)+
+        }
+
+        impl Bug {
+            const fn build(self) -> Build {
+                match self {
+                    $(Self::$bug => bugs::$module::build,)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
     /// A caller is told that its change is applied, and then it is.
-    ReplyBeforeCommit,
+    ReplyBeforeCommit = reply_before_commit,
     /// If a batch fails, its callers are told that it is applied.
-    FailedBatchAnsweredAsApplied,
+    FailedBatchAnsweredAsApplied = failed_batch_answered_as_applied,
     /// A change that may have been applied is said not to have been.
-    UnknownAnsweredAsNotApplied,
+    UnknownAnsweredAsNotApplied = unknown_answered_as_not_applied,
     /// A change that was not sent is queued again, behind later ones.
-    RetryOutOfOrder,
+    RetryOutOfOrder = retry_out_of_order,
     /// A batch that may have been applied is sent again.
-    UnknownBatchRetried,
+    UnknownBatchRetried = unknown_batch_retried,
     /// A lane waits for a caller that is gone.
-    AbandonedCallerStopsItsLane,
+    AbandonedCallerStopsItsLane = abandoned_caller_stops_its_lane,
     /// A caller that waits for room in the queue is overtaken by another.
-    WaitingSenderOvertaken,
+    WaitingSenderOvertaken = waiting_sender_overtaken,
     /// Two threads find a lane idle, and both serve it.
-    IdleFlagLoadedAndThenStored,
+    IdleFlagLoadedAndThenStored = idle_flag_loaded_and_then_stored,
+    /// The callers of a batch get one another's answers.
+    AnswersMixedUp = answers_mixed_up,
+    /// Reads that touch get one another's records.
+    ReadsMixedUp = reads_mixed_up,
+    /// A caller whose change failed is never answered.
+    CallerWithoutAnAnswer = caller_without_an_answer,
+    /// Changes are made whatever their conditions.
+    ConditionLeftOut = condition_left_out,
+    /// A batch is dropped once its first caller is gone.
+    BatchDroppedWithItsCaller = batch_dropped_with_its_caller,
+    /// Callers whose batch ended with its runtime are told that their changes are not applied.
+    LostAnsweredAsNotApplied = lost_answered_as_not_applied,
+    /// A caller whose change was surely not sent is told that it may have been applied.
+    UnsentAnsweredAsUnknown = unsent_answered_as_unknown,
+    /// A call panics if its batch ended with its runtime.
+    LostAnswerPanics = lost_answer_panics,
+    /// Each call begins to serve its lane.
+    SeveralServeOneLane = several_serve_one_lane,
+    /// A batch takes all that is queued.
+    BatchesWithoutLimits = batches_without_limits,
+    /// A change stays in the queue when its caller has gone.
+    AbandonedChangeStaysQueued = abandoned_change_stays_queued,
+    /// The task of a lane does not end.
+    TaskKeepsTheStorage = task_keeps_the_storage,
+    /// A flush or close does not wait for what was called before.
+    FlushWithoutWaiting = flush_without_waiting,
+    /// A flush does not come to the store.
+    FlushLeftOut = flush_left_out,
+    /// What is called after a clear does not wait for it.
+    ClearHoldsNothingBack = clear_holds_nothing_back,
+    /// A clear happens although its caller was gone before.
+    AbandonedClearHappens = abandoned_clear_happens,
+    /// Two barriers stand in different orders in two lanes.
+    BarriersInDifferentOrders = barriers_in_different_orders,
 }
 
 impl Bug {
-    const fn build(self) -> Build {
-        match self {
-            Self::ReplyBeforeCommit => bugs::reply_before_commit::build,
-            Self::FailedBatchAnsweredAsApplied => bugs::failed_batch_answered_as_applied::build,
-            Self::UnknownAnsweredAsNotApplied => bugs::unknown_answered_as_not_applied::build,
-            Self::RetryOutOfOrder => bugs::retry_out_of_order::build,
-            Self::UnknownBatchRetried => bugs::unknown_batch_retried::build,
-            Self::AbandonedCallerStopsItsLane => bugs::abandoned_caller_stops_its_lane::build,
-            Self::WaitingSenderOvertaken => bugs::waiting_sender_overtaken::build,
-            Self::IdleFlagLoadedAndThenStored => bugs::idle_flag_loaded_and_then_stored::build,
-        }
-    }
-
     /// Runs one seed on the group commit with the bug.
     #[must_use]
     pub fn simulate(self, seed: u64) -> Report {

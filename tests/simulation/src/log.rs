@@ -53,7 +53,7 @@ pub(crate) struct Call {
     pub(crate) changes: Vec<ChangeId>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {
     /// One or more changes.
     Change,

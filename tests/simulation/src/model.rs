@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,7 @@ use larder_core::{
 use crate::{
     clock::{Clock, step_aside},
     log::{Act, Answer, Asked, BatchId, Call, CallId, CallKind, ChangeId, Event, Log},
+    on_tokio::runtime::INJECTED,
     options::{Counts, Fault, Options},
 };
 
@@ -34,6 +35,8 @@ const PREFIXES: [&str; 3] = ["", "a:", "b:"];
 /// Everything that a run knows, for callers, store and checker.
 pub(crate) struct World {
     pub(crate) clock: Clock,
+    /// How many stores there are.
+    stores: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -44,8 +47,12 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     /// No more faults.
     pub(crate) calm: bool,
-    /// A caller has closed the storage, so no call begins any more.
+    /// No call begins any more: a caller has closed the storage, or its handles go.
     pub(crate) closing: bool,
+    /// The run is over: what is dropped now was not answered in time.
+    pub(crate) over: bool,
+    /// A runtime is ending, with the batches in it.
+    pub(crate) ending: bool,
     pub(crate) closed: bool,
     entries: BTreeMap<usize, Entry>,
     versions: u64,
@@ -94,6 +101,8 @@ impl World {
             rng,
             calm: false,
             closing: false,
+            over: false,
+            ending: false,
             closed: false,
             entries: BTreeMap::new(),
             versions: 0,
@@ -105,11 +114,16 @@ impl World {
             gone: HashSet::new(),
             sent: HashSet::new(),
         };
-        Arc::new(Self { clock: Clock::default(), state: Mutex::new(state) })
+        Arc::new(Self { clock: Clock::default(), stores: AtomicUsize::new(0), state: Mutex::new(state) })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something still holds a store.
+    pub(crate) fn is_held(&self) -> bool {
+        self.stores.load(Ordering::Relaxed) > 0
     }
 
     async fn pause(&self, (millis, turns): (u64, usize)) {
@@ -164,6 +178,9 @@ impl State {
     }
 
     pub(crate) fn dropped(&mut self, call: CallId) {
+        if self.over {
+            return;
+        }
         self.gone.insert(call);
         let open = self.log.calls[call].changes.iter().any(|change| self.sent.contains(change));
         if open {
@@ -203,13 +220,14 @@ impl State {
         self.counts.count(fault);
     }
 
-    fn begin(&mut self, changes: &[ChangeId]) -> (BatchId, Plan) {
+    fn begin(&mut self, sent: &[Sent]) -> (BatchId, Plan) {
+        let changes: Vec<_> = sent.iter().map(|sent| sent.id).collect();
         let batch = self.batches;
         self.batches += 1;
         self.open.insert(batch);
-        self.sent.extend(changes);
-        self.log.push(Event::Begun(batch, changes.to_vec()));
-        (batch, self.plan(changes.len()))
+        self.sent.extend(&changes);
+        self.log.push(Event::Begun(batch, changes));
+        (batch, self.plan(sent.len()))
     }
 
     fn plan(&mut self, changes: usize) -> Plan {
@@ -237,8 +255,9 @@ impl State {
     }
 
     /// Makes a change, if its condition holds.
-    fn make(&mut self, batch: BatchId, id: ChangeId, now: u64) -> Result<Applied> {
-        let Asked { key, act, condition, .. } = self.log.changes[id].clone();
+    fn make(&mut self, batch: BatchId, sent: Sent, now: u64) -> Result<Applied> {
+        let Sent { id, act, condition } = sent;
+        let key = self.log.changes[id].key;
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > now));
         let current = self.entries.get(&key).map(|entry| entry.version.clone());
         let deadline = |expiry: Expiry| expiry.as_millis().map(|millis| now + millis);
@@ -282,21 +301,34 @@ struct Plan {
     chosen: usize,
 }
 
+/// A change as the store has received it.
+struct Sent {
+    id: ChangeId,
+    act: Act,
+    condition: Condition,
+}
+
 /// The store. What it does is part of the [`World`].
-pub(crate) struct Model(pub(crate) Arc<World>);
+pub(crate) struct Model(Arc<World>);
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.0.stores.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A batch under way. A request that has left may be served although its future has been dropped.
 struct Serving<'a> {
     world: &'a World,
     batch: BatchId,
-    rest: std::vec::IntoIter<ChangeId>,
+    rest: std::vec::IntoIter<Sent>,
     done: bool,
 }
 
 impl Serving<'_> {
-    fn make(&mut self, id: ChangeId) -> Result<Applied> {
+    fn make(&mut self, sent: Sent) -> Result<Applied> {
         let now = self.world.clock.now();
-        self.world.lock().make(self.batch, id, now)
+        self.world.lock().make(self.batch, sent, now)
     }
 
     fn end(mut self, results: Vec<Result<Applied>>) -> Vec<Result<Applied>> {
@@ -319,9 +351,13 @@ impl Drop for Serving<'_> {
         let mut state = self.world.lock();
         if state.rng.bool() && self.rest.len() > 0 {
             state.fault(Fault::DroppedInStore);
-            for id in self.rest.by_ref() {
-                let _ = state.make(self.batch, id, now);
+            for sent in self.rest.by_ref() {
+                let _ = state.make(self.batch, sent, now);
             }
+        }
+        if !state.ending && !std::thread::panicking() {
+            let what = format!("batch {} was dropped, though its runtime goes on", self.batch);
+            state.log.push(Event::Broken(what));
         }
         state.open.remove(&self.batch);
         state.log.push(Event::Ended(self.batch, None));
@@ -329,10 +365,15 @@ impl Drop for Serving<'_> {
 }
 
 impl Model {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        world.stores.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(world))
+    }
+
     /// The changes by which their callers know them; an error if the store gets another than was asked for.
-    fn identify(&self, changes: &[Change]) -> Vec<ChangeId> {
+    fn identify(&self, changes: &[Change]) -> Vec<Sent> {
         let mut state = self.0.lock();
-        let mut ids = Vec::with_capacity(changes.len());
+        let mut sent = Vec::with_capacity(changes.len());
         for change in changes {
             let Some(id) = state.by_address.get(&(change.key.as_str().as_ptr() as usize)).copied() else {
                 state.log.push(Event::Broken(
@@ -353,28 +394,29 @@ impl Model {
                     "the store got change {id} as {act:?}, not as it was asked for"
                 )));
             }
-            ids.push(id);
+            sent.push(Sent { id, act, condition: change.condition.clone() });
         }
-        ids
+        sent
     }
 
-    fn identify_read(&self, key: &Key, expiry: Expiry) -> Option<ChangeId> {
+    fn identify_read(&self, key: &Key, expiry: Expiry) -> Option<Sent> {
         let mut state = self.0.lock();
         let id = state.by_address.get(&(key.as_str().as_ptr() as usize)).copied();
         if id.is_none_or(|id| state.log.changes[id].act != Act::Read(expiry)) {
             state.log.push(Event::Broken(format!("the store got a touching read of {id:?}")));
         }
-        id
+        Some(Sent { id: id?, act: Act::Read(expiry), condition: Condition::Any })
     }
 
-    async fn serve(&self, ids: Vec<ChangeId>) -> Vec<Result<Applied>> {
+    async fn serve(&self, sent: Vec<Sent>) -> Vec<Result<Applied>> {
         let world = &*self.0;
-        let (batch, plan) = world.lock().begin(&ids);
-        let changes = ids.len();
-        let mut serving = Serving { world, batch, rest: ids.into_iter(), done: false };
+        let (batch, plan) = world.lock().begin(&sent);
+        let changes = sent.len();
+        let mut serving = Serving { world, batch, rest: sent.into_iter(), done: false };
         let error = |kind| Error::new(kind, "injected");
         let unknown = |kind| (0..changes).map(|_| Err(error(kind))).collect::<Vec<_>>();
         if world.lock().closed {
+            world.lock().fault(Fault::FoundClosed);
             let results = (0..changes).map(|_| Err(Error::closed())).collect();
             return serving.end(results);
         }
@@ -392,7 +434,7 @@ impl Model {
             Some(Fault::Panicked) => {
                 world.pause(plan.before).await;
                 // Without the message of a panic.
-                std::panic::resume_unwind(Box::new("injected"));
+                std::panic::resume_unwind(Box::new(INJECTED));
             }
             Some(Fault::RequestLost) => {
                 world.clock.sleep(TIMEOUT).await;
@@ -401,7 +443,7 @@ impl Model {
             _ => world.pause(plan.before).await,
         }
         let mut results = Vec::with_capacity(changes);
-        while let Some(id) = serving.rest.next() {
+        while let Some(sent) = serving.rest.next() {
             let place = results.len();
             match plan.fault {
                 Some(Fault::Refused) if place == plan.chosen => {
@@ -410,7 +452,7 @@ impl Model {
                 }
                 Some(Fault::PartlyApplied) if place == plan.chosen => {
                     if world.lock().rng.bool() {
-                        let _ = serving.make(id);
+                        let _ = serving.make(sent);
                     }
                     let failed = error(ErrorKind::Unavailable);
                     results.push(Err(failed.clone()));
@@ -419,7 +461,7 @@ impl Model {
                 }
                 _ => {}
             }
-            results.push(serving.make(id));
+            results.push(serving.make(sent));
             let turns = {
                 let mut state = world.lock();
                 if state.options.turns > 1 && state.rng.u32(0..4) == 0 { 1 } else { 0 }
@@ -438,9 +480,9 @@ impl Model {
     }
 
     async fn serve_one(&self, change: Change) -> Result<Applied> {
-        let ids = self.identify(std::slice::from_ref(&change));
+        let sent = self.identify(std::slice::from_ref(&change));
         drop(change);
-        self.serve(ids).await.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "nothing asked for")))
+        self.serve(sent).await.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "nothing asked for")))
     }
 
     /// A clear, flush or close.
@@ -494,8 +536,9 @@ impl Storage for Model {
         let Some(expiry) = options.touch else {
             return Ok(self.0.lock().record(number));
         };
-        let Some(id) = self.identify_read(key, expiry) else { return Ok(None) };
-        let made = self.serve(vec![id]).await.pop().unwrap_or(Ok(Applied::Touched(false)))?;
+        let Some(sent) = self.identify_read(key, expiry) else { return Ok(None) };
+        let id = sent.id;
+        let made = self.serve(vec![sent]).await.pop().unwrap_or(Ok(Applied::Touched(false)))?;
         Ok(if made.existed() { self.0.lock().read_by(id) } else { None })
     }
 
@@ -503,8 +546,9 @@ impl Storage for Model {
         let Some(expiry) = options.touch else {
             return join_all(keys.iter().map(|key| self.read(key, options))).await;
         };
-        let ids: Vec<_> = keys.iter().filter_map(|key| self.identify_read(key, expiry)).collect();
-        let made = self.serve(ids.clone()).await;
+        let sent: Vec<_> = keys.iter().filter_map(|key| self.identify_read(key, expiry)).collect();
+        let ids: Vec<_> = sent.iter().map(|sent| sent.id).collect();
+        let made = self.serve(sent).await;
         let state = self.0.lock();
         let records = made
             .into_iter()
@@ -529,9 +573,9 @@ impl Storage for Model {
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        let ids = self.identify(&changes);
+        let sent = self.identify(&changes);
         drop(changes);
-        self.serve(ids).await
+        self.serve(sent).await
     }
 
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {

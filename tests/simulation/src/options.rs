@@ -39,6 +39,10 @@ faults! {
     DroppedInStore,
     /// The store was closed under the group commit.
     StoreClosed,
+    /// A batch came to a store that was closed.
+    FoundClosed,
+    /// The last handle of the storage was dropped while the store was making changes.
+    HandleDropped,
     /// A caller never polled its call.
     DroppedUnpolled,
     /// A caller dropped its call after a number of polls.
@@ -49,6 +53,8 @@ faults! {
     DroppedOutside,
     /// A call was polled without being woken.
     SpuriousPoll,
+    /// A call was polled within a runtime that need not be that of its caller, and may have ended.
+    PolledElsewhere,
     /// A runtime ended.
     RuntimeEnded,
     /// Nothing ran on a runtime for a while, as between two calls of `block_on`.
@@ -63,10 +69,20 @@ faults! {
     Grouped,
     /// A batch had several changes of one key.
     SameKeyInBatch,
+    /// A batch had touching reads of several calls.
+    ReadsGrouped,
+    /// One call read several entries, and touched them.
+    ReadMany,
+    /// A caller was dropped when one of its changes had been made and another was never sent.
+    DroppedAmidChanges,
     /// A condition did not hold.
     Conflicted,
     /// A clear was abandoned before it began.
     ClearAbandoned,
+    /// A clear was abandoned after it had begun.
+    ClearAbandonedInStore,
+    /// A flush was abandoned.
+    FlushAbandoned,
     /// A clear removed entries while changes waited behind it.
     ClearWithWaiting,
     /// A close came while other calls were under way.
@@ -145,8 +161,12 @@ pub(crate) struct Options {
     pub(crate) closing: bool,
     /// When the store closes by itself.
     pub(crate) store_closes: Option<u64>,
+    /// When the handles of the storage begin to go: no call begins any more, and some callers go at once.
+    pub(crate) handle_drops: Option<u64>,
     /// When a runtime ends.
     pub(crate) runtime_ends: Vec<u64>,
+    /// Callers poll their calls within other runtimes, which may have ended.
+    pub(crate) elsewhere: bool,
     /// Runtimes rest.
     pub(crate) resting: bool,
     /// Calls are polled without being woken.
@@ -187,7 +207,9 @@ impl Options {
             barriers: some(rng, &[0, 0, 10]),
             closing: chance(rng, 8),
             store_closes: chance(rng, 4).then(|| rng.u64(1..12)),
+            handle_drops: chance(rng, 10).then(|| rng.u64(1..12)),
             runtime_ends: (0..ends).map(|_| rng.u64(1..15)).collect(),
+            elsewhere: chance(rng, 25),
             resting: chance(rng, 25),
             spurious: rng.bool(),
         }

@@ -19,7 +19,7 @@ use crate::{
     clock::step_aside,
     log::{Event, Log},
     model::{Model, State, World},
-    on_tokio::runtime::Runtime,
+    on_tokio::runtime::{Runtime, panicked},
     options::{Counts, Fault, Options},
 };
 
@@ -96,7 +96,9 @@ impl Drop for Living {
 
 struct Run {
     world: Arc<World>,
-    commit: Arc<dyn Storage>,
+    /// `None` once the handles go.
+    commit: Option<Arc<dyn Storage>>,
+    build: Build,
     runtimes: Vec<Option<Runtime>>,
     abandoned: Abandoned,
     living: Arc<AtomicUsize>,
@@ -108,15 +110,18 @@ pub(crate) fn run(seed: u64, build: Build) -> Report {
     let mut rng = Rng::with_seed(seed);
     let options = Options::draw(&mut rng);
     let world = World::new(options.clone(), rng.fork());
-    let commit = build(Model(Arc::clone(&world)), &options);
+    let commit = build(Model::new(&world), &options);
+    let handles = Arc::downgrade(&commit);
+    let commit = Some(commit);
     let (abandoned, living) = (Abandoned::default(), Arc::default());
-    let mut run = Run { world, commit, runtimes: Vec::new(), abandoned, living, rng };
+    let mut run = Run { world, commit, build, runtimes: Vec::new(), abandoned, living, rng };
     for _ in 0..options.runtimes {
         run.runtimes.push(Some(Runtime::new()));
     }
     for number in 0..options.callers {
         run.spawn(options.closing && number == 0);
     }
+    let mut held = true;
     let mut ends = options.runtime_ends.clone();
     while run.living.load(Ordering::Relaxed) > 0 && run.world.clock.now() < LONGEST {
         run.tick();
@@ -126,12 +131,26 @@ pub(crate) fn run(seed: u64, build: Build) -> Report {
             state.counts.count(Fault::StoreClosed);
             state.closed = true;
         }
+        if options.handle_drops == Some(now) {
+            run.world.lock().closing = true;
+            run.commit = None;
+        }
+        if handles.strong_count() == 0 && std::mem::replace(&mut held, false) {
+            let mut state = run.world.lock();
+            if state.is_serving() {
+                state.counts.count(Fault::HandleDropped);
+            }
+        }
         while let Some(place) = ends.iter().position(|end| *end <= now) {
             ends.remove(place);
             run.end_runtime(&options);
         }
     }
-    run.finish();
+    run.finish(&options);
+    {
+        let mut state = run.world.lock();
+        (state.over, state.ending) = (true, true);
+    }
     for runtime in run.runtimes.drain(..).flatten() {
         runtime.end(&mut run.rng);
     }
@@ -141,14 +160,18 @@ pub(crate) fn run(seed: u64, build: Build) -> Report {
 impl Run {
     /// A caller on one of the runtimes.
     fn spawn(&mut self, closes: bool) {
+        let Some(commit) = self.commit.clone() else { return };
         let living: Vec<&Runtime> = self.runtimes.iter().flatten().collect();
         let runtime = living[self.rng.usize(0..living.len())];
+        let elsewhere = self.world.lock().options.elsewhere && self.rng.bool();
+        let elsewhere = elsewhere.then(|| living[self.rng.usize(0..living.len())].context());
         let caller = Caller {
             world: Arc::clone(&self.world),
-            commit: Arc::clone(&self.commit),
+            commit,
             rng: self.rng.fork(),
             abandoned: Arc::clone(&self.abandoned),
             closes,
+            elsewhere,
         };
         let living = Living::new(&self.living);
         runtime.spawn(async move {
@@ -217,25 +240,46 @@ impl Run {
                 state.counts.count(Fault::RuntimeEndedInBatch);
             }
             state.log.push(Event::RuntimeEnded);
+            state.ending = true;
         }
         if let Some(ended) = ended {
             ended.end(&mut self.rng);
         }
+        self.world.lock().ending = false;
         for _ in 0..self.rng.usize(1..=options.callers) {
             self.spawn(false);
         }
     }
 
-    /// After the faults, a put of every key succeeds.
-    fn finish(&mut self) {
+    /// Once the last handle is gone, what is under way ends by itself, and nothing keeps the store.
+    fn release(&mut self) {
+        for _ in 0..LONGEST {
+            if !self.world.is_held() {
+                return;
+            }
+            self.tick();
+        }
+        self.broken("the storage has been dropped, and a task keeps the store");
+    }
+
+    fn broken(&self, what: &str) {
+        self.world.lock().log.push(Event::Broken(what.to_owned()));
+    }
+
+    /// After the faults, a put of every key succeeds. If the storage has been dropped, another one makes it.
+    fn finish(&mut self, options: &Options) {
         {
             let mut state = self.world.lock();
             state.calm = true;
             state.log.push(Event::Calm);
         }
         self.runtimes.push(Some(Runtime::new()));
-        let puts: Vec<_> =
-            (0..State::KEYS).map(|number| last_put(&self.world, &self.commit, number)).collect();
+        let commit = self.commit.take().unwrap_or_else(|| {
+            self.release();
+            (self.build)(Model::new(&self.world), options)
+        });
+        let puts: Vec<_> = (0..State::KEYS).map(|number| last_put(&self.world, &commit, number)).collect();
+        drop(commit);
         let Some(last) = self.runtimes.last().and_then(Option::as_ref) else { return };
         let answers = Arc::<Mutex<Option<_>>>::default();
         let answered = Arc::clone(&answers);
@@ -248,5 +292,9 @@ impl Run {
             answers.lock().unwrap_or_else(PoisonError::into_inner).take()
         });
         self.world.lock().check_last(&answers.unwrap_or_default());
+        self.release();
+        if panicked() {
+            self.broken("a task has panicked");
+        }
     }
 }

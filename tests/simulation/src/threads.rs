@@ -46,15 +46,22 @@ pub struct Explored {
     pub failure: Option<String>,
 }
 
+/// The schedule under way, for the report of one that does not come to its end.
+type Current = Option<(u64, Arc<World>)>;
+
 /// Runs `count` schedules, which `seed` draws, on a group commit.
 pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Build) -> Explored {
     let counts = Arc::new(Mutex::new(Counts::default()));
     let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let current: Arc<Mutex<Current>> = Arc::default();
     let program = {
-        let (counts, failure) = (Arc::clone(&counts), Arc::clone(&failure));
+        let (counts, failure, current) = (Arc::clone(&counts), Arc::clone(&failure), Arc::clone(&current));
         move || {
             // Part of the schedule, so that a replay draws the same.
-            let report = program(shuttle::rand::thread_rng().next_u64(), build);
+            let seed = shuttle::rand::thread_rng().next_u64();
+            let report = program(seed, build, |world| {
+                *current.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, Arc::clone(world)));
+            });
             counts.lock().unwrap_or_else(PoisonError::into_inner).add(&report.counts);
             if !report.violations.is_empty() {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.to_string());
@@ -74,7 +81,12 @@ pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Bui
     });
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let found = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Explored { counts, failure: panicked.map(|panicked| found.unwrap_or(panicked)) }
+    // A panic, or threads that wait for one another.
+    let stuck = |panicked| match current.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some((seed, world)) => format!("{}{panicked}", Report::new(seed, &world)),
+        None => panicked,
+    };
+    Explored { counts, failure: panicked.map(|panicked| found.unwrap_or_else(|| stuck(panicked))) }
 }
 
 fn start(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync + 'static) {
@@ -86,7 +98,7 @@ fn start(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync +
 }
 
 /// One schedule: a few threads with a caller each. No time passes, so nothing waits for a moment.
-fn program(seed: u64, build: Build) -> Report {
+fn program(seed: u64, build: Build, begins: impl FnOnce(&Arc<World>)) -> Report {
     let mut rng = Rng::with_seed(seed);
     let mut options = Options::draw(&mut rng);
     options.lanes = options.lanes.min(2);
@@ -98,9 +110,10 @@ fn program(seed: u64, build: Build) -> Report {
     options
         .failures
         .retain(|fault| !matches!(fault, Fault::ReplyLost | Fault::RequestLost | Fault::Panicked));
-    (options.store_closes, options.runtime_ends) = (None, Vec::new());
+    (options.store_closes, options.handle_drops, options.runtime_ends) = (None, None, Vec::new());
     let world = World::new(options.clone(), rng.fork());
-    let commit: Arc<dyn Storage> = build(Model(Arc::clone(&world)), &options);
+    begins(&world);
+    let commit: Arc<dyn Storage> = build(Model::new(&world), &options);
     let abandoned = Abandoned::default();
     let threads: Vec<_> = (0..options.callers)
         .map(|number| {
@@ -110,6 +123,7 @@ fn program(seed: u64, build: Build) -> Report {
                 rng: rng.fork(),
                 abandoned: Arc::clone(&abandoned),
                 closes: options.closing && number == 0,
+                elsewhere: None,
             };
             shuttle::thread::spawn(move || shuttle::future::block_on(caller.run()))
         })

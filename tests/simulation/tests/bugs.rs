@@ -38,6 +38,7 @@ fn retry_out_of_order() {
 #[test]
 fn unknown_batch_retried() {
     found(Bug::UnknownBatchRetried, "was sent again");
+    found(Bug::UnknownBatchRetried, "was applied twice");
 }
 
 #[test]
@@ -48,6 +49,102 @@ fn abandoned_caller_stops_its_lane() {
 #[test]
 fn waiting_sender_overtaken() {
     found(Bug::WaitingSenderOvertaken, "took effect before change");
+}
+
+#[test]
+fn answers_mixed_up() {
+    found(Bug::AnswersMixedUp, "the store did Put");
+    found(Bug::AnswersMixedUp, "answered Failed(Conflict");
+}
+
+#[test]
+fn reads_mixed_up() {
+    found(Bug::ReadsMixedUp, "the store did Read");
+}
+
+#[test]
+fn caller_without_an_answer() {
+    found(Bug::CallerWithoutAnAnswer, "has no answer");
+}
+
+#[test]
+fn condition_left_out() {
+    found(Bug::ConditionLeftOut, "on replay");
+    found(Bug::ConditionLeftOut, "not as it was asked for");
+}
+
+#[test]
+fn batch_dropped_with_its_caller() {
+    found(Bug::BatchDroppedWithItsCaller, "was dropped, though its runtime goes on");
+}
+
+#[test]
+fn lost_answered_as_not_applied() {
+    found(Bug::LostAnsweredAsNotApplied, "it was applied");
+}
+
+#[test]
+fn unsent_answered_as_unknown() {
+    found(Bug::UnsentAnsweredAsUnknown, "it was surely not sent");
+}
+
+#[test]
+fn lost_answer_panics() {
+    found(Bug::LostAnswerPanics, "a task has panicked");
+}
+
+#[test]
+fn several_serve_one_lane() {
+    found(Bug::SeveralServeOneLane, "of one lane overlap");
+    found(Bug::SeveralServeOneLane, "are under way at once");
+}
+
+#[test]
+fn batches_without_limits() {
+    found(Bug::BatchesWithoutLimits, "changes, ");
+}
+
+#[test]
+fn abandoned_change_stays_queued() {
+    found(Bug::AbandonedChangeStaysQueued, "was kept");
+}
+
+#[test]
+fn task_keeps_the_storage() {
+    found(Bug::TaskKeepsTheStorage, "a task keeps the store");
+}
+
+#[test]
+fn flush_without_waiting() {
+    found(Bug::FlushWithoutWaiting, "came before Flush");
+    found(Bug::FlushWithoutWaiting, "came before Close");
+}
+
+#[test]
+fn flush_left_out() {
+    found(Bug::FlushLeftOut, "never came to the store, and is done");
+}
+
+#[test]
+fn clear_holds_nothing_back() {
+    found(Bug::ClearHoldsNothingBack, "overtook the clear");
+    found(Bug::ClearHoldsNothingBack, "during the clear");
+    found(Bug::ClearHoldsNothingBack, "began during a batch");
+}
+
+#[test]
+fn abandoned_clear_happens() {
+    found(Bug::AbandonedClearHappens, "though no caller waits for it");
+}
+
+/// Threads that wait for one another are found too, and the report says what led there.
+#[test]
+fn barriers_in_different_orders() {
+    let failure = Bug::BarriersInDifferentOrders.explore(&Schedules::Random, 0, 10_000).failure;
+    let failure = failure.expect("a schedule finds it");
+    for part in ["deadlock", "seed ", "Options {", "Clear("] {
+        assert!(failure.contains(part), "{failure}");
+    }
 }
 
 #[test]

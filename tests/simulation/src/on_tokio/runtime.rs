@@ -5,9 +5,10 @@
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     hash::{BuildHasher, DefaultHasher},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{
         Arc, PoisonError, Weak,
@@ -20,9 +21,18 @@ use fastrand::Rng;
 use tokio::runtime::{self, Builder, TryCurrentError};
 pub(crate) use tokio::{runtime::Id, sync::oneshot, task::yield_now};
 
+/// The payload of the store's panics.
+pub(crate) const INJECTED: &str = "injected";
+
 thread_local! {
     /// The runtimes that this thread runs.
     static TASKS: RefCell<HashMap<Id, Arc<Tasks>>> = RefCell::default();
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a task of this thread has panicked since the last call, except as the store does on purpose.
+pub(crate) fn panicked() -> bool {
+    PANICKED.take()
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -61,6 +71,11 @@ impl Runtime {
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.inner.block_on(future)
+    }
+
+    /// What a call can be polled within.
+    pub(crate) fn context(&self) -> runtime::Handle {
+        self.inner.handle().clone()
     }
 
     fn handle(&self) -> Handle {
@@ -129,7 +144,10 @@ impl Future for Polled {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut slot = lock(&self.0);
         let Some(task) = &mut *slot else { return Poll::Ready(()) };
-        let poll = task.as_mut().poll(context);
+        let poll = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))).unwrap_or_else(|payload| {
+            PANICKED.set(PANICKED.get() || payload.downcast_ref() != Some(&INJECTED));
+            resume_unwind(payload)
+        });
         // Not under the lock.
         let ended = if poll.is_ready() { slot.take() } else { None };
         drop(slot);
