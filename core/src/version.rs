@@ -41,6 +41,12 @@ impl Version {
         Self::from_token(unique::id64())
     }
 
+    /// As many tokens that no other write has, for the changes of a batch.
+    #[must_use]
+    pub fn unique_many(count: usize) -> Vec<Self> {
+        unique::id64s(count).into_iter().map(Self::from_token).collect()
+    }
+
     /// The number, if this version is one. Adapters only.
     #[must_use]
     pub const fn as_token(&self) -> Option<u64> {
@@ -74,8 +80,9 @@ mod tests {
 
     #[test]
     fn unique_versions_differ() {
-        let versions: HashSet<_> = (0..10_000).map(|_| Version::unique()).collect();
-        assert_eq!(versions.len(), 10_000);
+        let one_by_one = (0..10_000).map(|_| Version::unique());
+        let versions: HashSet<_> = one_by_one.chain(Version::unique_many(10_000)).collect();
+        assert_eq!(versions.len(), 20_000);
     }
 
     #[test]

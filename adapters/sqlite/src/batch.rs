@@ -35,7 +35,7 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
 
 /// Makes changes of different keys, with one statement for each kind of them.
 async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
-    let versions: Vec<_> = changes.iter().map(|_| Version::unique()).collect();
+    let versions = Version::unique_many(changes.len());
     let calls = storage.sql.change_many(changes, &versions);
     let mut checkout = storage.writer().await?;
     let connection = checkout.connection()?;
