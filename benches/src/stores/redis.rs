@@ -1,7 +1,7 @@
 //! Redis: the redis crate on one multiplexed connection, and the stores of tower-sessions, teloxide,
 //! actix-session and OpenDAL. One server for all, so that all have its durability.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use opendal::{Operator, services::Redis};
@@ -101,7 +101,8 @@ impl Commands {
         // As Larder does it: without this, replies wait for more to send.
         let settings = info.tcp_settings().clone().set_nodelay(true);
         let client = redis::Client::open(info.set_tcp_settings(settings)).unwrap();
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        // Larder's, since a call that may hang for ever is no alternative.
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
         let connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         Self { connection, swap: Arc::new(Script::new(SWAP)), prefix }
     }
