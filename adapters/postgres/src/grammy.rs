@@ -69,6 +69,7 @@ pub(crate) fn sql(table: &str) -> Sql {
         delete: change(format!("DELETE FROM {table} WHERE {unchanged}")),
         upsert_many: query(format!("{insert} SELECT * FROM unnest($1, $2) {replace}"), &entries),
         change_many: given.change_many(&touched),
+        update_many: given.update_many(),
         // Keys have the database's collation, where only a filter finds a prefix by its bytes.
         bounded: pages("starts_with(key, $4)"),
         unbounded: pages("true"),

@@ -49,6 +49,9 @@ pub(crate) struct Sql {
     /// Makes changes of any [kind](Kind). The same parameters, then the kinds and the versions that the entries
     /// must have. Column: each key that was changed.
     pub(crate) change_many: Query,
+    /// The same for changes that are all of the kind [`Update`](Kind::Update), as those of sessions are.
+    // It takes the server three quarters of the time.
+    pub(crate) update_many: Query,
     /// Parameter: how many rows to delete at most. Column: how many were.
     pub(crate) purge: Query,
     /// The keys before a bound.
@@ -58,7 +61,7 @@ pub(crate) struct Sql {
 }
 
 /// The kinds of changes, as `change_many` numbers them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Upsert,
     Insert,
@@ -163,6 +166,7 @@ impl Sql {
             touch: change(format!("UPDATE {table} AS t SET expires_at = {expires_at} WHERE {unchanged}")),
             upsert_many: query(upsert_many, &entries),
             change_many: given.change_many(&touched),
+            update_many: given.update_many(),
             purge: query(purge, &[Type::INT8]),
             bounded: Pages::new(table, &record, size, &format!("key < $4 AND {LIVE}")),
             unbounded: Pages::new(table, &record, size, LIVE),
@@ -211,24 +215,44 @@ impl Given<'_> {
     /// locks, and finds the newest version of a row that has changed since the statement began.
     // The subquery is not pulled up because of its lock, so each change looks its own row up, in this order.
     pub(crate) fn change_many(&self, touched: &str) -> Query {
-        let Self { table, insert, replace, replace_absent, set, .. } = self;
+        let Self { table, insert, replace, replace_absent, .. } = self;
         let insert = |kind: Kind, replace: &str| {
             format!("{insert} FROM given WHERE kind = {} AND {HELD} {replace}", kind as i16)
         };
-        let text = format!(
-            "WITH given AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6) \
-             AS given (key, value, version, ttl, kind, expected)), \
-             held AS MATERIALIZED (SELECT FROM given, \
-             LATERAL (SELECT FROM {table} AS t WHERE t.key = given.key FOR UPDATE) AS t), \
-             upserted AS ({} RETURNING t.key), inserted AS ({} RETURNING t.key), \
-             updated AS (UPDATE {table} AS t SET {set} FROM {} RETURNING t.key), \
+        self.query(&format!(
+            ", upserted AS ({} RETURNING t.key), inserted AS ({} RETURNING t.key), updated AS ({}), \
              deleted AS (DELETE FROM {table} AS t USING {} RETURNING t.key), touched AS ({touched}) \
              SELECT key FROM upserted UNION ALL SELECT key FROM inserted UNION ALL SELECT key FROM updated \
              UNION ALL SELECT key FROM deleted UNION ALL SELECT key FROM touched",
             insert(Kind::Upsert, replace),
             insert(Kind::Insert, replace_absent),
-            self.rows(Kind::Update),
+            self.update(),
             self.rows(Kind::Delete),
+        ))
+    }
+
+    /// The part of [`change_many`](Self::change_many) for updates.
+    pub(crate) fn update_many(&self) -> Query {
+        self.query(&self.update())
+    }
+
+    fn update(&self) -> String {
+        format!(
+            "UPDATE {} AS t SET {} FROM {} RETURNING t.key",
+            self.table,
+            self.set,
+            self.rows(Kind::Update)
+        )
+    }
+
+    /// The statement that goes on like this once it has the changes, and has locked their rows.
+    fn query(&self, rest: &str) -> Query {
+        let text = format!(
+            "WITH given AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6) \
+             AS given (key, value, version, ttl, kind, expected)), \
+             held AS MATERIALIZED (SELECT FROM given, \
+             LATERAL (SELECT FROM {} AS t WHERE t.key = given.key FOR UPDATE) AS t) {rest}",
+            self.table
         );
         let types = self.entries.iter().cloned().chain([Type::INT2_ARRAY, self.expected.clone()]);
         Query { text, types: types.collect() }
