@@ -8,7 +8,7 @@ use crate::{
     config::ValueFormat,
     model::{Model, corrupt},
     sql::MAX_VALUE,
-    value::Stored,
+    value::{Moment, Stored},
 };
 
 /// Larder's layout, with values in this format.
@@ -37,8 +37,9 @@ impl Model for Larder {
     }
 
     fn record(row: &Row, with_value: bool) -> Result<Record> {
-        let left: Option<i64> = row.try_get(3).map_err(corrupt)?;
-        let expiry = left.map_or(Expiry::Never, |millis| Expiry::after_millis(millis.cast_unsigned()));
+        let deadline: Option<Moment> = row.try_get(3).map_err(corrupt)?;
+        let now = row.try_get(4).map_err(corrupt)?;
+        let expiry = deadline.map_or(Expiry::Never, |deadline| deadline.from(now));
         if !with_value {
             return Ok(Record::new(Bytes::new()).expires(expiry));
         }

@@ -29,7 +29,7 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
 /// The statements for a table of Larder's. Those of one kind have the same parameters, and ignore those that
 /// they have no use for. A time to live is in milliseconds, or null.
 pub(crate) struct Sql {
-    /// These four return entries: key, value, version and remaining milliseconds. Parameters: the key,
+    /// These four return entries: key, value, version, deadline and the server's clock. Parameters: the key,
     /// whether to return the value (or a null), and the new time to live.
     pub(crate) read: Query,
     pub(crate) read_and_touch: Query,
@@ -85,8 +85,8 @@ impl Kind {
 // The server's clock at the very moment, not at the beginning of the transaction: a statement that
 // has waited for another's lock must not see an entry that has expired meanwhile.
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
-const REMAINING: &str = "CASE WHEN isfinite(t.expires_at) THEN \
-     greatest(1, ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000))::bigint END";
+// The client subtracts: with the server's arithmetic in numeric, 64 tasks read 0.85 as much.
+const REMAINING: &str = "t.expires_at, clock_timestamp()";
 
 impl Sql {
     /// The statements for a range of keys with this bound.

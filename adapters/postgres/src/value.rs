@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use larder_core::Version;
+use larder_core::{Expiry, Version};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// `jsonb` travels with its version in front.
@@ -73,6 +73,32 @@ impl<'a> FromSql<'a> for Stored {
     }
 }
 
+/// A time by the server's clock, in microseconds. The two ends of `i64` are infinite.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment(i64);
+
+impl Moment {
+    /// The time from `now` to this deadline of an entry that has not expired.
+    pub(crate) fn from(self, Self(now): Self) -> Expiry {
+        if self.0 == i64::MAX {
+            return Expiry::Never;
+        }
+        let micros = u64::try_from(self.0.saturating_sub(now)).unwrap_or(0);
+        // The server says that it lives.
+        Expiry::after_millis(micros.div_ceil(1_000).max(1))
+    }
+}
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        i64::from_sql(&Type::INT8, raw).map(Self)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
 /// A parameter on its way to the driver, which logs the parameters of each statement by their `Debug`: keys
 /// are among them, and a key may be all that it takes to use somebody's session.
 pub(crate) struct Unlogged<'a>(pub(crate) &'a (dyn ToSql + Sync));
@@ -109,6 +135,17 @@ mod tests {
         assert!(Stored::from_sql(&Type::JSONB, b"\x02{}").is_err());
         assert!(Stored::from_sql(&Type::JSONB, b"").is_err());
         assert_eq!(&Stored::from_sql(&Type::BYTEA, b"\x01").unwrap().0[..], b"\x01");
+    }
+
+    #[test]
+    fn the_time_left_is_in_milliseconds_rounded_up() {
+        let left = |deadline: i64, now: i64| Moment(deadline).from(Moment(now));
+        assert_eq!(left(5_000, 2_000), Expiry::after_millis(3));
+        assert_eq!(left(5_001, 2_000), Expiry::after_millis(4));
+        assert_eq!(left(-5_000, -7_000), Expiry::after_millis(2));
+        // It expired on the way.
+        assert_eq!(left(2_000, 5_000), Expiry::after_millis(1));
+        assert_eq!(left(i64::MAX, 5_000), Expiry::Never);
     }
 
     #[test]
