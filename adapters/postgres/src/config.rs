@@ -172,7 +172,7 @@ larder_kit::config! {
         /// hold, then holds up the changes that share the statement.
         group_commit: bool = "true";
         /// The number of batches of group commit that are under way at once, each on a connection.
-        max_batches: usize = "2", if |batches| *batches > 0 => COUNT;
+        max_batches: usize = "1", if |batches| *batches > 0 => COUNT;
         /// How often expired rows are removed; `off` for never.
         sweep: Interval = "1m";
         /// The longest that a call takes, waiting for a connection included; listings, clearing and large
