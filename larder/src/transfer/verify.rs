@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, mem, time::Duration};
 
-use futures_util::{StreamExt, future};
+use futures_util::{
+    StreamExt, future,
+    stream::{self, BoxStream},
+};
 use larder_core::{Error, Key, Overlap, Record, Result, Store};
 
 use super::{
@@ -132,7 +135,11 @@ impl<D: FnMut(Difference<'_>) + Send> Verifying<'_, D> {
     /// Reads both listings side by side, each entry once. Where they differ, the entries are read once more: they
     /// may have changed since, or a page of a listing has waited for the other one while times to live ran down.
     async fn in_order(&mut self, prefix: &str) -> Result<()> {
-        let (mut source, mut target) = (self.from.entries(prefix).fuse(), self.to.entries(prefix).fuse());
+        // Each store is asked for its next page before the entries of this one are compared.
+        let ahead = |entries: BoxStream<'static, _>| {
+            entries.ready_chunks(MAX_ENTRIES).map(future::ready).buffered(2).flat_map(stream::iter).fuse()
+        };
+        let (mut source, mut target) = (ahead(self.from.entries(prefix)), ahead(self.to.entries(prefix)));
         let (mut here, mut there) = future::join(source.next(), target.next()).await;
         let mut doubtful = Vec::new();
         loop {
