@@ -34,12 +34,10 @@ pub async fn open(place: Place) -> Set {
     set.raw(Kind::Raw, "write, fsync, rename, fsync", &raw);
 
     let url = format!("file:{}", path("ours").display());
-    // Filled without syncing: one by one, they would take minutes.
-    let filling = larder_file::connect(&format!("{url}?sync=false")).await.unwrap();
-    crate::contenders::fill(&filling, place.data).await;
-    filling.close().await.unwrap();
-    drop(filling);
-    set.larder("larder-file", &larder_file::connect(&url).await.unwrap());
+    // Durably: the first write after an unsynced one in the same directory syncs everything there.
+    let ours = larder_file::connect(&url).await.unwrap();
+    crate::contenders::fill(&ours, place.data).await;
+    set.larder("larder-file", &ours);
 
     if place.peers {
         let directory = path("opendal");
