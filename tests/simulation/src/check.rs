@@ -476,15 +476,23 @@ mod tests {
     use super::*;
     use crate::log::Call;
 
+    fn call(kind: &CallKind, changes: &[ChangeId]) -> Call {
+        Call { kind: kind.clone(), changes: changes.to_vec() }
+    }
+
+    /// What is wrong with these events, if the only change is a put of the call `by`.
+    fn violations(events: Vec<Event>, calls: Vec<Call>, by: CallId) -> Vec<Violation> {
+        let (act, condition) = (Act::Put(Expiry::Never), larder_core::Condition::Any);
+        let changes = vec![Asked { call: by, place: 0, key: 0, act, condition, size: 4 }];
+        let options = Options { max_batch: 1, ..Options::draw(&mut Rng::with_seed(0)) };
+        check(&Log { events, calls, changes }, &options, &mut Counts::default())
+    }
+
     /// Two clears whose first polls overlap, and a put between them in the store. Its call begins once the first
     /// polls of the given clears are over.
     fn put_between_clears(over: &[CallId]) -> Vec<Violation> {
         let clear = CallKind::Clear("");
-        let call =
-            |kind: &CallKind, changes: &[ChangeId]| Call { kind: kind.clone(), changes: changes.to_vec() };
         let calls = vec![call(&clear, &[]), call(&clear, &[]), call(&CallKind::Change, &[0])];
-        let (act, condition) = (Act::Put(Expiry::Never), larder_core::Condition::Any);
-        let changes = vec![Asked { call: 2, place: 0, key: 0, act, condition, size: 4 }];
         let cleared = [Event::Entered(clear.clone()), Event::Cleared(""), Event::Left(clear)];
         let put = Answer::Put(Some(Version::from_token(1_u64)));
         let mut events = vec![Event::Polled(0), Event::Polled(1)];
@@ -498,18 +506,13 @@ mod tests {
         events.extend(cleared);
         events.extend([Event::Replied(0, vec![Answer::Done]), Event::Replied(1, vec![Answer::Done])]);
         events.push(Event::Replied(2, vec![put]));
-        let options = Options { max_batch: 1, ..Options::draw(&mut Rng::with_seed(0)) };
-        check(&Log { events, calls, changes }, &options, &mut Counts::default())
+        violations(events, calls, 2)
     }
 
     #[test]
     fn a_clear_is_not_that_of_a_call_that_has_failed_before() {
         let clear = CallKind::Clear("");
-        let call =
-            |kind: &CallKind, changes: &[ChangeId]| Call { kind: kind.clone(), changes: changes.to_vec() };
         let calls = vec![call(&clear, &[]), call(&CallKind::Change, &[0]), call(&clear, &[])];
-        let (act, condition) = (Act::Put(Expiry::Never), larder_core::Condition::Any);
-        let changes = vec![Asked { call: 1, place: 0, key: 0, act, condition, size: 4 }];
         let put = Answer::Put(Some(Version::from_token(1_u64)));
         let lost = Answer::Failed(ErrorKind::Unavailable, Outcome::Unknown);
         let events = vec![
@@ -529,8 +532,7 @@ mod tests {
             Event::Left(clear),
             Event::Replied(2, vec![Answer::Done]),
         ];
-        let options = Options { max_batch: 1, ..Options::draw(&mut Rng::with_seed(0)) };
-        assert_eq!(check(&Log { events, calls, changes }, &options, &mut Counts::default()), [""; 0]);
+        assert_eq!(violations(events, calls, 1), [""; 0]);
     }
 
     #[test]
