@@ -85,13 +85,13 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let mut stranger = context.factory.stranger(space).await;
             sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
             let (writing, closing) = (storage.clone(), storage);
-            let write = tokio::spawn(async move { writing.write("k", "1").if_absent().await });
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let mut write = writing.write("k", "1").if_absent().into_future();
+            assert!(futures_util::FutureExt::now_or_never(&mut write).is_none(), "it waits for the lock");
             let close = tokio::spawn(async move { closing.close().await });
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert!(!close.is_finished(), "it was closed under a write");
             sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
-            write.await.must("the task").must("write");
+            write.await.must("write");
             close.await.must("the task").must("close");
             let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM larder WHERE key = 'k'")
                 .fetch_one(&mut stranger)
