@@ -39,7 +39,7 @@ impl Model for Larder {
     fn record(row: &Row, with_value: bool) -> Result<Record> {
         let deadline: Option<Moment> = row.try_get(3).map_err(corrupt)?;
         let now = row.try_get(4).map_err(corrupt)?;
-        let expiry = deadline.map_or(Expiry::Never, |deadline| deadline.from(now));
+        let expiry = deadline.map_or(Expiry::Never, |deadline| deadline.left_at(now));
         if !with_value {
             return Ok(Record::new(Bytes::new()).expires(expiry));
         }

@@ -86,7 +86,7 @@ impl Kind {
 // has waited for another's lock must not see an entry that has expired meanwhile.
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
 // The client subtracts: with the server's arithmetic in numeric, 64 tasks read 0.85 as much.
-const REMAINING: &str = "t.expires_at, clock_timestamp()";
+const DEADLINE: &str = "t.expires_at, clock_timestamp()";
 
 impl Sql {
     /// The statements for a range of keys with this bound.
@@ -103,7 +103,7 @@ impl Sql {
         let deadline = |millis: &str| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
         let expires_at = deadline("$4");
 
-        let found = format!("t.key, CASE WHEN $2 THEN t.value END, t.version, {REMAINING}");
+        let found = format!("t.key, CASE WHEN $2 THEN t.value END, t.version, {DEADLINE}");
         let find = |text: String, keys| query(text, &[keys, Type::BOOL, Type::INT8]);
         let read = |rows: &str| format!("SELECT {found} FROM {table} AS t WHERE {rows}");
         let read_and_touch = |rows: &str| {
@@ -152,7 +152,7 @@ impl Sql {
             ValueFormat::Json => "octet_length(value::text)",
             ValueFormat::Bytes | ValueFormat::Text => "octet_length(value)",
         };
-        let record = format!("value, version, {REMAINING}");
+        let record = format!("value, version, {DEADLINE}");
         Self {
             read: find(read(&key), Type::TEXT),
             read_and_touch: find(read_and_touch(&key), Type::TEXT),

@@ -93,17 +93,19 @@ impl<M: Model> TableStorage<M> {
         let tokens: Vec<_> = versions.iter().map(|version| version.as_ref().and_then(token)).collect();
         let kinds: Vec<_> = changes.clone().map(Kind::of).collect();
         let all = |kind| kinds.iter().all(|other| *other == kind);
-        let only_upserts = all(Kind::Upsert);
-        let query = if all(Kind::Update) { &self.sql.update_many } else { &self.sql.change_many };
-        let kinds: Vec<_> = kinds.iter().map(|kind| *kind as i16).collect();
+        let numbers: Vec<_> = kinds.iter().map(|kind| *kind as i16).collect();
         let expected = changes.clone().map(|change| Ok(self.expected(&change.condition)?.map(Expected)));
         let expected = expected.collect::<Result<Vec<_>>>()?;
-        let params: Params<'_> = &[&keys, &values, &tokens, &ttls, &kinds, &expected];
-        let rows = if only_upserts {
-            self.driver().change(&self.sql.upsert_many, &params[..4]).await?
+        let params: Params<'_> = &[&keys, &values, &tokens, &ttls, &numbers, &expected];
+        let only_upserts = all(Kind::Upsert);
+        let (query, params) = if only_upserts {
+            (&self.sql.upsert_many, &params[..4])
+        } else if all(Kind::Update) {
+            (&self.sql.update_many, params)
         } else {
-            self.driver().change(query, params).await?
+            (&self.sql.change_many, params)
         };
+        let rows = self.driver().change(query, params).await?;
         let changed: HashSet<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
         let is_changed = |change: &Change| only_upserts || changed.contains(change.key.as_str());
         Ok(changes

@@ -78,8 +78,8 @@ impl<'a> FromSql<'a> for Stored {
 pub(crate) struct Moment(i64);
 
 impl Moment {
-    /// The time from `now` to this deadline of an entry that has not expired.
-    pub(crate) fn from(self, Self(now): Self) -> Expiry {
+    /// The time that an entry with this deadline has left at `now`, when it had not expired.
+    pub(crate) fn left_at(self, Self(now): Self) -> Expiry {
         if self.0 == i64::MAX {
             return Expiry::Never;
         }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_time_left_is_in_milliseconds_rounded_up() {
-        let left = |deadline: i64, now: i64| Moment(deadline).from(Moment(now));
+        let left = |deadline: i64, now: i64| Moment(deadline).left_at(Moment(now));
         assert_eq!(left(5_000, 2_000), Expiry::after_millis(3));
         assert_eq!(left(5_001, 2_000), Expiry::after_millis(4));
         assert_eq!(left(-5_000, -7_000), Expiry::after_millis(2));
