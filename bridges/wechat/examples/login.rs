@@ -1,11 +1,11 @@
-//! A service for a mini-program, with a stand-in for WeChat's server, so that it runs as it stands:
+//! A service for a mini-program. It contains a stand-in for WeChat's server, so it runs without one:
 //!
 //! ```sh
 //! cargo run -p larder-wechat --example login --features axum [-- --storage redis://localhost]
 //! ```
 //!
-//! It prints what to type. With `WECHAT_APP_ID` and `WECHAT_APP_SECRET` in the environment it asks
-//! the real WeChat.
+//! It prints the commands to type. If `WECHAT_APP_ID` and `WECHAT_APP_SECRET` are set in the environment, it
+//! asks WeChat's own server.
 
 use std::{env, io, time::Duration};
 
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, signal};
 
-/// The sample that WeChat publishes: a user's data, encrypted for this app with this key.
+/// The sample that WeChat publishes: a user's data, encrypted for this app with this session key.
 /// <https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html>
 mod sample {
     pub(super) const APP_ID: &str = "wx4f4bc4dec97d474b";
@@ -36,8 +36,8 @@ mod sample {
 /// Logs mini-programs in, and counts how often each user comes.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST
-    /// (larder/URLS.md has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST (larder/URLS.md
+    /// lists all URLs)
     #[arg(long, value_name = "URL", default_value = "memory:")]
     storage: String,
     /// Where to listen
@@ -65,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
 
     println!("Serving {base} with sessions in {url}. Ctrl-C ends.\n");
     if !is_real {
-        print_what_to_type(&base);
+        print_commands(&base);
     }
     let app = Router::new().route("/me", get(me)).route("/logout", get(logout)).layer(layer);
     let interrupted = async {
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
     store.close().await.context("cannot close the storage")
 }
 
-/// Who is it, and for how many times? A request without a session is answered with 401.
+/// Returns the user's name, the time left, and the number of visits. Without a session the response is 401.
 async fn me(session: Session) -> Result<Json<Value>, Failure> {
     let visits = session.update("visits", |visits: Option<u64>| Some(visits.unwrap_or(0) + 1))?;
     let user: Value = session.user_info()?.unwrap_or_default();
@@ -92,7 +92,7 @@ async fn logout(session: Session) -> &'static str {
     "bye\n"
 }
 
-/// A session that could not be had.
+/// A session that could not be read or changed.
 struct Failure(Error);
 
 impl From<Error> for Failure {
@@ -103,7 +103,7 @@ impl From<Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        // For whoever runs the service; the user is told nothing of it.
+        // The operator gets the reason; the user does not.
         eprintln!("{}", self.0);
         let status = if self.0.is_retryable() {
             StatusCode::SERVICE_UNAVAILABLE
@@ -114,7 +114,8 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Answers every code with the sample's session key, as WeChat's server would; returns its URL.
+/// Starts a server that answers every code with the sample's session key, as WeChat's server would; returns
+/// its URL.
 async fn stand_in() -> io::Result<String> {
     #[derive(Deserialize)]
     struct Ask {
@@ -135,7 +136,7 @@ async fn stand_in() -> io::Result<String> {
     Ok(url)
 }
 
-fn print_what_to_type(base: &str) {
+fn print_commands(base: &str) {
     let (iv, data) = (sample::IV, sample::DATA);
     println!("Log in:\n");
     println!(

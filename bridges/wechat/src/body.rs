@@ -1,4 +1,4 @@
-//! The body of a response: the service's own, or a message of the protocol.
+//! The body of a response: the service's body, or a message of the protocol.
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of a response of [`WechatService`](crate::WechatService): that of the service within,
-    /// or a message of the protocol.
+    /// The body of a response of [`WechatService`](crate::WechatService): the body of the inner service, or a
+    /// message of the protocol.
     pub struct SessionBody<B> {
         #[pin]
         kind: Kind<B>,

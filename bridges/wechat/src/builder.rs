@@ -1,4 +1,4 @@
-//! How the layer is set up.
+//! The builder of the layer.
 
 use std::{fmt, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
 
 /// WeChat's server.
 const BASE_URL: &str = "https://api.weixin.qq.com";
-/// How long version 2 knows a user who does not come back.
+/// How long version 2 remembers a user after the last login with user data.
 const REMEMBER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Sets up a [`WechatLayer`]. Only the app id and secret have no default. The options are those of
+/// Builds a [`WechatLayer`]. Only the app id and the app secret have no default. Has the options of
 /// [mp-session-koa2](https://github.com/04swjxy/mp-session-koa2), and some more.
 ///
 /// ```
@@ -69,105 +69,105 @@ impl WechatBuilder {
         }
     }
 
-    /// Where the sessions are kept: a [`Store`], such as `larder::open` and the adapters return, or a
-    /// storage that makes one. It needs expiry and compare-and-swap; every adapter of Larder has both in its own layout.
-    /// Without a storage they are in this process's memory (with the crate's feature `memory`) and end
-    /// with it, and a warning says so.
+    /// Sets the storage of the sessions: a [`Store`], such as `larder::open` and the adapters return, or a
+    /// storage that converts to one. It must support expiry and compare-and-swap; every adapter of Larder has
+    /// both in its own layout. Default: this process's memory (with the crate's feature `memory`), where
+    /// sessions end with the process; a warning says so.
     pub fn storage(mut self, storage: impl Into<Store>) -> Self {
         self.store = Some(storage.into());
         self
     }
 
-    /// The path on which clients log in, `/api/login` by default. Compared as it is, with no regard to
-    /// a trailing slash or percent signs, and as the layer sees it: what axum's `nest` has cut off in
-    /// front of it is no part of it. (A nested router's layers see only what its routes serve, so that
-    /// there has to be one for the login path.)
+    /// Sets the path on which clients log in. Default: `/api/login`. It must be equal to the path that the
+    /// layer sees, byte for byte: trailing slashes and percent signs count, and a prefix that axum's `nest`
+    /// has removed does not. (The layers of a nested router see only requests that its routes handle, so the
+    /// router needs a route for the login path.)
     pub fn login_path(mut self, path: impl Into<String>) -> Self {
         self.login_path = path.into();
         self
     }
 
-    /// How long a session lives after it was last written: an hour by default (in version 2 two
-    /// hours).
+    /// Sets how long a session lives after the last write. Default: 1 hour; version 2: 2 hours.
     pub const fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
         self
     }
 
-    /// A session that has this much time left, or less, lives for `max_age` again from the request
-    /// that finds it so (mp-session-koa2's `coverTime`). Zero, the default, extends none; `max_age`
-    /// extends with every request. The read asks for the remaining time too.
+    /// Extends a session to `max_age` when a request finds that at most `cover_time` is left
+    /// (mp-session-koa2's `coverTime`). Default: zero, which never extends; a value equal to `max_age`
+    /// extends with every request. Unless it is zero, each read also asks the store for the remaining time.
     pub const fn cover_time(mut self, cover_time: Duration) -> Self {
         self.cover_time = cover_time;
         self
     }
 
-    /// Passes a login on to the service before the session is written, with the new
-    /// [`Session`](crate::Session) as an extension of the request: to prepare the user's data, or to
-    /// refuse the user. The service's answer is not sent. If it is an error (a status of 400 or more,
-    /// also 404 where nothing serves the login path, which mp-session-koa2 lets pass), or if the
-    /// session is destroyed, the login is refused; otherwise the session is written, with what the
-    /// service has put into it. Off by default.
+    /// If `true`, passes a login on to the service before the session is written, with the new
+    /// [`Session`](crate::Session) as an extension of the request. The service can prepare the user's data or
+    /// refuse the user; its response is not sent. The login is refused if the response is an error (status
+    /// 400 or more) or the service destroys the session. Otherwise the session is written, with all fields
+    /// that the service has set. A 404 is an error too, also if no route handles the login path
+    /// (mp-session-koa2 accepts that login). Default: `false`.
     pub const fn login_next(mut self, login_next: bool) -> Self {
         self.login_next = login_next;
         self
     }
 
-    /// What the sessions' keys begin with: `session:` by default, as with mp-session-koa2. Its
-    /// `setKey("shop")` is `key_prefix("shop:")` here: it adds the colon by itself.
+    /// Sets the prefix of the sessions' keys. Default: `session:`, as with mp-session-koa2. Its
+    /// `setKey("shop")` is `key_prefix("shop:")` here, because mp-session-koa2 adds the colon itself.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self
     }
 
-    /// What the exchange asks for: `authorization_code`, the one that WeChat knows.
+    /// Sets the grant type of the exchange. Default: `authorization_code`, the only one that WeChat supports.
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
         self
     }
 
-    /// WeChat's server, `https://api.weixin.qq.com` by default, or one that stands in for it: an
-    /// `http` or `https` URL, with a path if there is one in front of `/sns/jscode2session`. The app
-    /// secret goes there.
+    /// Sets the URL of WeChat's server, or of a stand-in: an `http` or `https` URL, which may have a path in
+    /// front of `/sns/jscode2session`. The app secret is sent to this server. Default:
+    /// `https://api.weixin.qq.com`.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
     }
 
-    /// How long one exchange with WeChat's server may take, connecting included: 5 seconds by default.
+    /// Sets the timeout of one exchange with WeChat's server, including the connection. Default: 5 seconds.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How often WeChat's server is asked in all if it says that it is busy (`errcode` -1): 3 times by
-    /// default, at growing intervals that begin with about 100 ms. Nothing else is asked twice, since
-    /// a code is good for one exchange.
+    /// Sets how many times in total the layer asks WeChat's server while it is busy (`errcode` -1). The
+    /// pauses grow from about 100 ms. Other errors are not retried, because a code works for one exchange.
+    /// Default: 3.
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Which protocol the mini-program speaks: [`Protocol::Wafer`] by default.
+    /// Sets the protocol of the mini-program. Default: [`Protocol::Wafer`].
     pub const fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// How long after the last login with user data a user can log in with the code alone (version 2):
-    /// 30 days by default. The user's data are kept for so long.
+    /// Sets how long the user's data are kept after the last login with user data (version 2). During that
+    /// time the user can log in with the code alone. Default: 30 days.
     pub const fn remember_users(mut self, expiry: Expiry) -> Self {
         self.remember_users = expiry;
         self
     }
 
-    /// Checks it all. Nothing is read or written, and nobody is asked.
+    /// Checks the options and builds the layer, without input or output.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if something is missing or does not fit: no app id or secret, a
-    /// login path that is none, a `cover_time` beyond `max_age`, no storage where the feature `memory`
-    /// is off; [`ErrorKind::Unsupported`] for a storage without expiry or compare-and-swap.
+    /// - [`ErrorKind::InvalidConfig`]: an option is missing or invalid, for example an empty app id or
+    ///   secret, a malformed login path, a `cover_time` above `max_age`, or no storage while the feature
+    ///   `memory` is off.
+    /// - [`ErrorKind::Unsupported`]: the storage does not support expiry or compare-and-swap.
     pub fn build(self) -> Result<WechatLayer> {
         let max_age = self.max_age.unwrap_or_else(|| self.protocol.max_age());
         self.check(max_age)?;
@@ -204,28 +204,30 @@ impl WechatBuilder {
         credential("grant type", &self.grant_type)?;
         let path = &self.login_path;
         if !path.starts_with('/') || path.contains(['?', '#']) || path.contains(char::is_whitespace) {
-            return Err(configuration("the login path begins with `/` and has no query"));
+            return Err(configuration(
+                "`login_path` must begin with `/` and contain no `?`, `#` or white space",
+            ));
         }
         if max_age.is_zero() || self.cover_time > max_age {
-            return Err(configuration("the maximal age is more than zero, and at least the cover time"));
+            return Err(configuration("`max_age` must be greater than zero and at least `cover_time`"));
         }
         if self.timeout.is_zero() || self.attempts == 0 {
-            return Err(configuration("WeChat's server is asked at least once, and given some time"));
+            return Err(configuration("`timeout` and `attempts` must be greater than zero"));
         }
         Key::new(format!("{}{}", self.key_prefix, "0".repeat(ID_LENGTH))).map_err(|error| {
-            configuration(format!("the key prefix cannot begin a key: {}", error.message()))
+            configuration(format!("`key_prefix` cannot begin a key: {}", error.message()))
         })?;
         Ok(())
     }
 }
 
-/// Something that is needed and goes into a URL. The value is not printed.
-fn credential(what: &str, value: &str) -> Result<()> {
+/// Checks an option that is required and becomes part of a URL. The error does not contain the value.
+fn credential(name: &str, value: &str) -> Result<()> {
     if value.is_empty() {
-        return Err(configuration(format!("the {what} is missing")));
+        return Err(configuration(format!("the {name} is missing")));
     }
     if value.contains(|character: char| character.is_whitespace() || character.is_control()) {
-        return Err(configuration(format!("the {what} has white space or a control character in it")));
+        return Err(configuration(format!("the {name} must not contain white space or control characters")));
     }
     Ok(())
 }
@@ -238,7 +240,7 @@ fn check_store(store: &Store) -> Result<()> {
     Err(Error::new(
         ErrorKind::Unsupported,
         format!(
-            "the storage `{}` has no expiry or no compare-and-swap; sessions need both: take another",
+            "the storage `{}` does not support both expiry and compare-and-swap, which sessions need: use another",
             info.name
         ),
     ))
@@ -247,7 +249,7 @@ fn check_store(store: &Store) -> Result<()> {
 #[cfg(feature = "memory")]
 fn default_store() -> Result<Store> {
     tracing::warn!(
-        "sessions are kept in this process's memory and end with it; give the builder a storage to keep them"
+        "sessions are in this process's memory and end with it; call `storage` on the builder to keep them"
     );
     Ok(Store::new(larder_memory::MemoryStorage::new()))
 }
@@ -255,7 +257,7 @@ fn default_store() -> Result<Store> {
 #[cfg(not(feature = "memory"))]
 fn default_store() -> Result<Store> {
     Err(configuration(
-        "there is no storage: give the builder one, or turn on the feature `memory` of larder-wechat",
+        "the storage is missing: call `storage` on the builder, or enable the feature `memory` of larder-wechat",
     ))
 }
 

@@ -1,4 +1,4 @@
-//! What a handler did to a session, to be done again on whatever others have made of it meanwhile.
+//! The changes that a handler makes to a session. They can be applied again to a newer state of the session.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::fields::{Fields, Raw};
 
 type Change = Arc<dyn Fn(Option<&RawValue>) -> Result<Option<Raw>> + Send + Sync>;
 
-/// Changes of single fields, in the order in which they were made.
+/// Changes of single fields, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Changes(Vec<(String, Kind)>);
 
@@ -33,13 +33,13 @@ impl Changes {
         self.0.push((name.to_owned(), Kind::Update(change)));
     }
 
-    /// What was done to the field before no longer matters.
+    /// Earlier changes of the field no longer matter.
     fn replace(&mut self, name: &str, kind: Kind) {
         self.0.retain(|(other, _)| other != name);
         self.0.push((name.to_owned(), kind));
     }
 
-    /// The fields as they are with all changes made.
+    /// Returns the fields with all changes applied.
     pub(crate) fn apply(&self, mut fields: Fields) -> Result<Fields> {
         for (name, kind) in &self.0 {
             let value = match kind {
@@ -62,7 +62,7 @@ mod tests {
     use crate::fields::{decode, encode};
 
     #[test]
-    fn changes_are_made_again_on_other_fields_values() {
+    fn changes_apply_to_a_newer_state() {
         let mut changes = Changes::default();
         changes.set("a", encode("a", &1).unwrap());
         changes.set("a", encode("a", &2).unwrap());

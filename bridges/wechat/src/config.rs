@@ -1,4 +1,4 @@
-//! What all requests of a layer share, checked.
+//! The checked options that all requests of a layer share.
 
 use larder_core::Key;
 
@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) store: SessionStore,
 }
 
-/// A session whose claim is good.
+/// A session whose claim is valid.
 pub(crate) struct Opened {
     pub(crate) id: String,
     pub(crate) key: Key,
@@ -32,12 +32,12 @@ pub(crate) struct Opened {
 }
 
 impl Config {
-    /// The session that is claimed, if the claim is good.
+    /// Returns the claimed session if the claim is valid.
     pub(crate) async fn open(&self, claim: &Claim) -> Result<Opened, Rejection> {
         let (id, skey) = self.claimed(claim).ok_or(Rejection::Invalid)?;
         let key = self.store.key(id).map_err(Rejection::Store)?;
         let loaded = self.store.load(&key, id).await.map_err(Rejection::Store)?.ok_or(Rejection::Invalid)?;
-        // As the servers before do: what counts is the skey of the session key, not the stored one.
+        // As in the older servers, the skey is computed from the session key; the stored skey does not count.
         let session_key = loaded.fields.session_key();
         if credentials::same(skey, &self.skey(session_key.expose())) {
             Ok(Opened { id: id.to_owned(), key, loaded })
@@ -46,7 +46,7 @@ impl Config {
         }
     }
 
-    /// What names the session, and the skey, if both can be such at all.
+    /// Returns the session's id and the skey, if both are well-formed.
     fn claimed<'a>(&self, claim: &'a Claim) -> Option<(&'a str, &'a str)> {
         let skey = claim.skey.as_ref()?.expose();
         let id = match self.protocol {
@@ -58,7 +58,7 @@ impl Config {
         good.then_some((id, skey))
     }
 
-    /// The skey of a session key.
+    /// Returns the skey for a session key.
     pub(crate) fn skey(&self, session_key: &str) -> String {
         match self.protocol {
             Protocol::Wafer => credentials::skey(&[&self.app_id, self.app_secret.expose(), session_key]),

@@ -1,4 +1,4 @@
-//! Ids and skeys: how they are made, what they look like, how they are compared.
+//! Creates, checks, and compares ids and skeys.
 
 use larder_core::{Error, ErrorKind, Result};
 use sha1::{Digest, Sha1};
@@ -9,15 +9,15 @@ pub(crate) const ID_LENGTH: usize = 64;
 /// Hex digits in an skey: a SHA-1.
 pub(crate) const SKEY_LENGTH: usize = 40;
 
-/// A new id, from the operating system's random numbers.
+/// Returns a new id, from the operating system's random numbers.
 pub(crate) fn new_id() -> Result<String> {
     let mut bytes = [0; ID_LENGTH / 2];
     getrandom::fill(&mut bytes)
-        .map_err(|_| Error::new(ErrorKind::Other, "the operating system gives no random numbers"))?;
+        .map_err(|_| Error::new(ErrorKind::Other, "the operating system returned no random numbers"))?;
     Ok(hex(&bytes))
 }
 
-/// The SHA-1 of the parts, one after the other, in hex.
+/// Returns the SHA-1 of the concatenated parts, in hex.
 pub(crate) fn skey(parts: &[&str]) -> String {
     let mut hash = Sha1::new();
     for part in parts {
@@ -26,13 +26,13 @@ pub(crate) fn skey(parts: &[&str]) -> String {
     hex(&hash.finalize())
 }
 
-/// Whether two skeys are equal, in a time that says nothing about where they differ.
+/// Returns whether two skeys are equal. The time does not depend on the position of a difference.
 pub(crate) fn same(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
-/// Whether `text` is `length` digits of lower-case hex. Nothing else has ever been handed out, so
-/// that the store need not be asked for it.
+/// Returns whether `text` is `length` lower-case hex digits. The layer has never issued other ids, so the
+/// store need not be asked for them.
 pub(crate) fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_skey_is_the_one_of_the_test_vector() {
+    fn the_skey_matches_the_test_vector() {
         let skey = skey(&["wx4f4bc4dec97d474b", "secret", "tiihtNczf5v6AKRyjwEUhQ=="]);
         assert_eq!(skey, "5979632ece7b73187705aab22951713a29ac031e");
         assert!(same(&skey, "5979632ece7b73187705aab22951713a29ac031e"));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_an_id() {
+    fn malformed_ids_are_rejected() {
         let id = "a".repeat(ID_LENGTH);
         assert!(is_hex(&id, ID_LENGTH));
         for wrong in ["", &id[1..], &format!("{id}a"), &id.to_uppercase(), &"é".repeat(32), &"*".repeat(64)]

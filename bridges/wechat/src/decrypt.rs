@@ -1,10 +1,10 @@
-//! User data as WeChat encrypts them: AES-128-CBC with PKCS#7, all parts in base64.
+//! Decrypts user data from WeChat: AES-128-CBC with PKCS#7, all parts in base64.
 //!
 //! <https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html>
 //!
-//! Nothing signs them, and the IV is the client's: it can change the first block of what it knows, and
-//! other blocks at the price of garbage before them. The watermark says whose they were meant to be,
-//! and proves nothing.
+//! The data are not signed, and the client chooses the IV. A client can therefore change the first block if
+//! it knows its content, and later blocks if the block before them may become garbage. The watermark names
+//! the mini-program for which WeChat encrypted the data, but proves nothing.
 
 use aes::Aes128;
 use base64::{
@@ -18,29 +18,29 @@ use cbc::{
 };
 use serde_json::{Map, Value};
 
-/// The longest data that are decrypted, in bytes of base64. WeChat's have less than 2 KiB.
+/// The maximal length of the data, in bytes of base64. WeChat's data are shorter than 2 KiB.
 const MAX_DATA: usize = 64 * 1024;
-/// A key, an initialisation vector, a block.
+/// The length of a key, an initialisation vector, and a block, in bytes.
 const BLOCK: usize = 16;
 
-/// A query parameter may have lost its padding, and Node's servers accept that.
+/// Accepts missing padding, as Node's servers do: a query parameter may have lost it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why data are refused. What is wrong inside the encryption is one answer, so that nobody learns
-/// from it where the padding ended.
+/// Why data are refused. All faults inside the encryption are one error, so that it does not reveal where the
+/// padding ended (no padding oracle).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Undecryptable {
-    /// They do not decrypt to a JSON object under this key.
+    /// The data do not decrypt to a JSON object with this key.
     Data,
-    /// They do, but they are another mini-program's, or say nothing of whose they are.
+    /// The data decrypt, but their watermark names another mini-program, or none.
     Foreign,
 }
 
-/// Decrypts `data` to a JSON object, and checks that they are the mini-program's own. The fields are not
-/// authenticated by that: who the user is must come from elsewhere.
+/// Decrypts `data` to a JSON object, and checks that the watermark names this mini-program. That does not
+/// authenticate the fields: the user's identity must come from another source.
 pub(crate) fn decrypt(
     app_id: &str,
     session_key: &str,
@@ -90,18 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_of_wechat_decrypts() {
+    fn the_published_sample_decrypts() {
         let user = decrypt(APP, KEY, DATA, IV).unwrap();
         assert_eq!(user["openId"], "oGZUI0egBJY1zhBYw2KhdUfwVJJE");
         assert_eq!(user["nickName"], "Band");
         assert_eq!(user["unionId"], "ocMvos6NjeKLIBqg5Mr9QjxrP1FA");
         assert_eq!(user["watermark"]["timestamp"], 1_477_314_187);
-        // As a query parameter, whose padding has been cut off.
+        // A query parameter may have lost its padding.
         assert_eq!(decrypt(APP, KEY, DATA.trim_end_matches('='), IV).unwrap(), user);
     }
 
     #[test]
-    fn another_mini_programs_data_are_refused() {
+    fn data_of_another_mini_program_are_refused() {
         assert_eq!(decrypt("wx0000000000000000", KEY, DATA, IV), Err(Undecryptable::Foreign));
         for unsigned in ["{}", r#"{"watermark":{}}"#, r#"{"watermark":"wx4f4bc4dec97d474b"}"#] {
             assert_eq!(decrypt(APP, KEY, &encrypt(unsigned), IV), Err(Undecryptable::Foreign));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decrypt_is_one_error() {
+    fn every_failure_to_decrypt_is_the_same_error() {
         let damaged = DATA.replacen('C', "D", 1).replacen('5', "6", 3);
         let long = "A".repeat(MAX_DATA + 4);
         for (key, data, iv) in [

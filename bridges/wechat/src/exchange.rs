@@ -13,16 +13,16 @@ use crate::secret::Secret;
 
 /// The path below the base URL.
 const PATH: &str = "sns/jscode2session";
-/// The most that is read of an answer, in bytes. WeChat's have less than 200.
+/// The maximal length of an answer, in bytes. WeChat's answers are shorter than 200.
 const MAX_ANSWER: usize = 16 * 1024;
-/// The longest code, in bytes. WeChat's have 32.
+/// The maximal length of a code, in bytes. WeChat's codes have 32.
 const MAX_CODE: usize = 512;
-/// `errcode`: the system is busy, try again.
+/// `errcode`: the system is busy, try again later.
 const BUSY: i64 = -1;
-/// Before the first repetition; it doubles with each.
+/// The pause before the first retry; it doubles with each retry.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks WeChat's server.
+/// Exchanges codes with WeChat's server.
 pub(crate) struct Exchange {
     client: Client,
     url: Url,
@@ -33,29 +33,29 @@ pub(crate) struct Exchange {
     attempts: u32,
 }
 
-/// What WeChat gives for a code.
+/// WeChat's answer to a code.
 #[derive(Debug)]
 pub(crate) struct Exchanged {
     pub(crate) session_key: Secret,
-    /// The user, in this mini-program.
+    /// Identifies the user within this mini-program.
     pub(crate) open_id: String,
-    /// The user, in all programs of one owner; only for a mini-program that is among such.
+    /// Identifies the user across all programs of one owner. WeChat returns it only if the mini-program is
+    /// bound to others.
     pub(crate) union_id: Option<String>,
 }
 
-/// Why there is no session key. The sources are left out: reqwest's errors print the URL, which has
-/// the secret in it.
+/// Why an exchange failed. Sources are left out: reqwest's errors print the URL, which contains the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeError {
-    /// The code cannot be one.
+    /// The code is too long or contains a control character.
     Malformed,
-    /// WeChat says no, with this `errcode`.
+    /// WeChat rejected the code with this `errcode`.
     Refused(i64),
-    /// WeChat says that it is busy, each time it was asked.
+    /// WeChat was busy at every attempt.
     Busy,
     TimedOut,
     Unreachable,
-    /// The answer is not what WeChat's server says.
+    /// The answer is not one of WeChat's.
     Unreadable,
 }
 
@@ -76,18 +76,17 @@ impl Exchange {
         timeout: Duration,
         attempts: u32,
     ) -> Result<Self> {
-        // Redirects are not followed: they would carry the secret elsewhere.
+        // Redirects are not followed: they would send the secret to another server.
         let client = Client::builder()
             .tls_backend_preconfigured(tls()?)
             .redirect(redirect::Policy::none())
             .build()
-            .map_err(|_| configuration("the HTTP client cannot be set up"))?;
+            .map_err(|_| configuration("the HTTP client cannot be created"))?;
         let url = address(base_url)?;
         Ok(Self { client, url, app_id: app_id.to_owned(), app_secret, grant_type, timeout, attempts })
     }
 
-    /// Exchanges `code`. Only a busy server is asked again: it has not taken the code, which is good
-    /// for one exchange.
+    /// Exchanges `code`. Retries only if the server is busy, because it has not used up the code then.
     pub(crate) async fn exchange(&self, code: &str) -> Result<Exchanged, ExchangeError> {
         if code.len() > MAX_CODE || code.chars().any(char::is_control) {
             return Err(ExchangeError::Malformed);
@@ -117,7 +116,7 @@ impl Exchange {
     }
 
     async fn ask(&self, url: Url) -> Result<Exchanged, ExchangeError> {
-        // The time-out covers the answer's body too.
+        // The timeout includes the answer's body.
         let response = self.client.get(url).timeout(self.timeout).send().await.map_err(failed)?;
         let body = read(response).await?;
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| ExchangeError::Unreadable)?;
@@ -130,7 +129,7 @@ impl Exchange {
 }
 
 impl Answer {
-    /// A key of nobody's is worth nothing: only this answer says for sure who the user is.
+    /// A session key without a user is useless: only this answer identifies the user reliably.
     fn exchanged(self) -> Option<Exchanged> {
         let given = |text: &String| !text.is_empty();
         Some(Exchanged {
@@ -156,19 +155,21 @@ fn failed(error: reqwest::Error) -> ExchangeError {
     if error.is_timeout() { ExchangeError::TimedOut } else { ExchangeError::Unreachable }
 }
 
-/// TLS with Mozilla's root certificates, so that an image with none works too.
+/// TLS with Mozilla's root certificates, for container images that have no certificates.
 fn tls() -> Result<ClientConfig> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|_| configuration("TLS cannot be set up"))?
+        .map_err(|_| configuration("the TLS configuration cannot be created"))?
         .with_root_certificates(roots)
         .with_no_client_auth())
 }
 
 fn address(base_url: &str) -> Result<Url> {
     let wrong = || {
-        configuration("the base URL is an http or https URL with a host, and with no query and no password")
+        configuration(
+            "`base_url` must be an http or https URL with a host, and without query, fragment and user",
+        )
     };
     let mut url = Url::parse(base_url).map_err(|_| wrong())?;
     let plain = url.query().is_none()
@@ -198,7 +199,7 @@ impl fmt::Display for ExchangeError {
                     40125 => "the app secret is not valid",
                     40163 => "the login code has been used",
                     40226 => "the user is blocked",
-                    45011 => "there were too many logins, try again later",
+                    45011 => "too many logins, try again later",
                     _ => "WeChat's server refused the login code",
                 };
                 write!(f, "{meaning} (errcode {code})")
@@ -206,7 +207,7 @@ impl fmt::Display for ExchangeError {
             Self::Busy => f.write_str("WeChat's server is busy, try again later (errcode -1)"),
             Self::TimedOut => f.write_str("WeChat's server did not answer in time"),
             Self::Unreachable => f.write_str("WeChat's server cannot be reached"),
-            Self::Unreadable => f.write_str("WeChat's server gave an answer that cannot be understood"),
+            Self::Unreadable => f.write_str("WeChat's server returned an invalid answer"),
         }
     }
 }
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base_urls() {
+    fn only_plain_http_urls_are_base_urls() {
         for (base, expected) in [
             ("https://api.weixin.qq.com", "https://api.weixin.qq.com/sns/jscode2session"),
             ("https://api.weixin.qq.com/", "https://api.weixin.qq.com/sns/jscode2session"),

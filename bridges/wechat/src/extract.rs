@@ -10,8 +10,8 @@ use http::{StatusCode, request::Parts};
 
 use crate::Session;
 
-/// The request has no session: answered with 401. (An expired session never comes so far: the layer
-/// has answered it, and the client logs in again.)
+/// The request has no session. The response is 401. (A request with an expired session does not reach the
+/// extractor: the layer responds to it, and the client logs in again.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotLoggedIn;

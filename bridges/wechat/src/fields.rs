@@ -1,4 +1,4 @@
-//! A session as it is stored: a JSON object, `{id, skey, sessionKey, userInfo, ...custom fields}`.
+//! The stored form of a session: a JSON object, `{id, skey, sessionKey, userInfo, ...custom fields}`.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::{names, secret::Secret};
 
 pub(crate) type Raw = Box<RawValue>;
 
-/// The fields, each as the JSON that it was read as: one that nobody changes is written back byte for
-/// byte, whatever numbers are in it.
+/// The fields, each as its original JSON text: an unchanged field is written back byte for byte, whatever
+/// numbers it contains.
 #[derive(Clone, Default)]
 pub(crate) struct Fields(BTreeMap<String, Raw>);
 
 impl Fields {
-    /// The fields of a session that has just logged in.
+    /// Returns the fields of a new login.
     pub(crate) fn new(id: Option<&str>, skey: &str, session_key: &str, user_info: Raw) -> Result<Self> {
         let mut fields = Self::default();
         if let Some(id) = id {
@@ -28,7 +28,7 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Reads what is stored. It has to look like a session of the protocol, under its own id.
+    /// Reads a stored session. It must be a session of the protocol, with this id if it contains one.
     pub(crate) fn parse(bytes: &[u8], id: &str) -> Result<Self> {
         let fields = Self(serde_json::from_slice(bytes).map_err(|_| foreign())?);
         let own_id = match fields.get(names::FIELD_ID) {
@@ -42,7 +42,7 @@ impl Fields {
         }
     }
 
-    /// Reads what is stored of a user: an object with the user's data.
+    /// Reads a stored user: an object with the user's data.
     pub(crate) fn parse_user(bytes: &[u8]) -> Result<Raw> {
         let mut fields: BTreeMap<String, Raw> = serde_json::from_slice(bytes).map_err(|_| foreign())?;
         let info = fields.remove(names::FIELD_USER_INFO).ok_or_else(foreign)?;
@@ -59,12 +59,12 @@ impl Fields {
         self.0.get(name).map(|value| &**value)
     }
 
-    /// The field, if it is a string.
+    /// Returns the field if it is a string.
     pub(crate) fn text(&self, name: &str) -> Option<Secret> {
         serde_json::from_str::<String>(self.get(name)?.get()).ok().map(Secret::new)
     }
 
-    /// The session key; `parse` has made sure that there is one.
+    /// Returns the session key. `parse` has checked that it exists.
     pub(crate) fn session_key(&self) -> Secret {
         self.text(names::FIELD_SESSION_KEY).unwrap_or_else(|| Secret::new(""))
     }
@@ -77,7 +77,7 @@ impl Fields {
         self.0.remove(name);
     }
 
-    /// These fields, and those of `other` that are not among them.
+    /// Returns these fields, plus the fields of `other` whose names are not among them.
     pub(crate) fn or(mut self, other: Self) -> Self {
         for (name, value) in other.0 {
             self.0.entry(name).or_insert(value);
@@ -85,7 +85,8 @@ impl Fields {
         self
     }
 
-    /// Whether they are the same, but for white space: a store that keeps JSON as such lays it out anew.
+    /// Returns whether the fields are equal except for white space, which a store with a JSON type may
+    /// change.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|(one, other)| one.0 == other.0 && equal(one.1, other.1))
@@ -103,15 +104,16 @@ pub(crate) fn encode<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Raw
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(name: &str, value: &RawValue) -> Result<T> {
-    Json.decode(value.get().as_bytes())
-        .map_err(|_| Error::new(ErrorKind::Codec, format!("the field `{name}` is not of the type asked for")))
+    Json.decode(value.get().as_bytes()).map_err(|_| {
+        Error::new(ErrorKind::Codec, format!("the field `{name}` does not have the requested type"))
+    })
 }
 
 fn equal(one: &RawValue, other: &RawValue) -> bool {
     one.get() == other.get() || tokens(one.get()).eq(tokens(other.get()))
 }
 
-/// The bytes of a JSON text without the white space between its tokens.
+/// Returns the bytes of a JSON text without the white space between its tokens.
 fn tokens(json: &str) -> impl Iterator<Item = u8> + '_ {
     let (mut quoted, mut escaped) = (false, false);
     json.bytes().filter(move |&byte| {
@@ -127,7 +129,7 @@ fn tokens(json: &str) -> impl Iterator<Item = u8> + '_ {
 fn foreign() -> Error {
     Error::new(
         ErrorKind::Corrupt,
-        "what is stored under the session's key is no session of this protocol; it is left as it is (do two \
+        "the value under the session's key is not a session of this protocol; it was left unchanged (do two \
          programs share a key prefix?)",
     )
 }
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_of_mp_session_koa2_comes_back_byte_for_byte() {
+    fn a_session_of_mp_session_koa2_keeps_every_byte() {
         let stored =
             r#"{"cart":[1.10,1e2],"id":"ab","sessionKey":"k","skey":"s","userInfo":{"nickName":"Band"}}"#;
         let fields = Fields::parse(stored.as_bytes(), "ab").unwrap();
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_between_tokens_is_no_change() {
+    fn white_space_between_tokens_does_not_count() {
         let fields = |json: &str| {
             Fields::parse(format!(r#"{{"sessionKey":"k","a":{json}}}"#).as_bytes(), "ab").unwrap()
         };
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn number_that_json_cannot_hold_is_refused() {
+    fn numbers_outside_json_are_rejected() {
         for wrong in [f64::NAN, f64::INFINITY] {
             assert_eq!(encode("weight", &Some(wrong)).unwrap_err().kind(), ErrorKind::Codec);
         }
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn text_cut_in_a_character_is_read_and_kept() {
+    fn half_a_surrogate_pair_is_readable_and_kept() {
         let stored = r#"{"cut":"a \ud83c","id":"ab","sessionKey":"k"}"#;
         let fields = Fields::parse(stored.as_bytes(), "ab").unwrap();
         assert_eq!(decode::<String>("cut", fields.get("cut").unwrap()).unwrap(), "a \u{fffd}");
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_and_not_quoted() {
+    fn other_values_are_rejected_and_not_quoted() {
         for stored in [
             "",
             "secret",

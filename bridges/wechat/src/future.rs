@@ -15,8 +15,8 @@ use crate::body::SessionBody;
 pub(crate) type Answer<B, E> = Result<Response<SessionBody<B>>, E>;
 
 pin_project! {
-    /// The future of a response of [`WechatService`](crate::WechatService). A request that has
-    /// nothing to do with sessions is the service's own future, in no box.
+    /// The future of a response of [`WechatService`](crate::WechatService). For a request that does not use a
+    /// session, it is the service's own future, without a box.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,

@@ -6,17 +6,18 @@ use tower_layer::Layer;
 
 use crate::{WechatBuilder, WechatService, config::Config};
 
-/// Puts mini-program sessions around a service: see the crate's documentation.
+/// Adds mini-program sessions to a service: see the crate's documentation.
 ///
-/// Cloning is cheap, and clones share everything. `Debug` prints the app id, not the secret.
+/// Clones are cheap and share everything. `Debug` prints the app id, not the secret.
 #[derive(Clone, Debug)]
 pub struct WechatLayer {
     config: Arc<Config>,
 }
 
 impl WechatLayer {
-    /// Sets up a layer for the mini-program of that id; both are on
-    /// [mp.weixin.qq.com](https://mp.weixin.qq.com) under development settings. All else has defaults.
+    /// Returns a builder for the mini-program with this id. The id and the secret are on
+    /// [mp.weixin.qq.com](https://mp.weixin.qq.com) under development settings. All other options have
+    /// defaults.
     pub fn builder(app_id: impl Into<String>, app_secret: impl Into<String>) -> WechatBuilder {
         WechatBuilder::new(app_id.into(), app_secret.into())
     }

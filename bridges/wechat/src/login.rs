@@ -1,4 +1,4 @@
-//! The login: code, user data, session.
+//! The login: from the code and the user data to the session.
 
 use larder_core::{Error, ErrorKind, Key};
 use serde_json::{Map, Value, value::to_raw_value};
@@ -17,13 +17,13 @@ use crate::{
     secret::Secret,
 };
 
-/// How many ids are drawn for a new session. A second one is never needed unless the first was
-/// planted; a store where so many are taken is broken.
+/// The maximal number of ids to try for a new session. A random id is free unless an attacker has planted it;
+/// a store where this many are taken is broken.
 const DRAWS: usize = 8;
 
-/// Somebody who may log in: the session that is going to be written.
+/// An accepted login: the session that will be written.
 pub(crate) struct Admitted {
-    /// What names the session: the id, or in version 2 the skey.
+    /// The session's name: the id, or in version 2 the skey.
     pub(crate) id: String,
     pub(crate) key: Key,
     pub(crate) skey: String,
@@ -32,7 +32,7 @@ pub(crate) struct Admitted {
 }
 
 impl Config {
-    /// Checks a login. Version 2 remembers the user; nothing else is written.
+    /// Checks a login. Writes nothing, except that version 2 remembers the user.
     pub(crate) async fn admit(&self, ticket: &Ticket) -> Result<Admitted, Refusal> {
         let code = needed(ticket.code.as_ref(), "X-WX-Code")?;
         let encrypted = match (self.protocol, &ticket.data, &ticket.iv) {
@@ -78,7 +78,7 @@ impl Config {
         Ok(Admitted { id, key, skey, user_info, fields })
     }
 
-    /// The fields that the session will have: in version 2 there may be one already.
+    /// Returns the fields that the session will have. In version 2 the session may already exist.
     pub(crate) async fn preview(&self, admitted: &Admitted) -> Result<Fields, Error> {
         let fields = admitted.fields.clone();
         match self.protocol {
@@ -101,9 +101,9 @@ impl Config {
         }
     }
 
-    /// Writes a new session, under another id where its own is taken.
+    /// Writes a new session. If the id is taken, tries other ids.
     async fn create(&self, admitted: &mut Admitted, changes: &Changes) -> Result<(), Error> {
-        // With `login_next` the service has seen the id, and may have kept it.
+        // With `login_next` the service has seen the id, and may have stored it.
         let draws = if self.login_next { 1 } else { DRAWS };
         for _ in 1..draws {
             match self.store.create(&admitted.key, &admitted.fields, changes).await {
@@ -119,8 +119,9 @@ impl Config {
     }
 }
 
-/// Who the user is, WeChat's server says. The data may leave it out (`wx.getUserProfile` does) but not
-/// say otherwise: nothing signs them, and a client that chooses its IV rewrites their first block.
+/// Sets the ids that WeChat's server returned. The user data may lack them (as with `wx.getUserProfile`) but
+/// must not contradict them: the data are not signed, and a client that chooses the IV can change their first
+/// block.
 fn identify(user: &mut Map<String, Value>, exchanged: &Exchanged) -> Result<(), Refusal> {
     for (name, id) in [("openId", Some(&exchanged.open_id)), ("unionId", exchanged.union_id.as_ref())] {
         let Some(id) = id else { continue };

@@ -1,4 +1,4 @@
-//! The names of the protocol, as wafer-client-sdk has them (`lib/constants.js`).
+//! The names of the protocol, from wafer-client-sdk (`lib/constants.js`).
 
 /// Marks a body as a message of the protocol.
 pub(crate) const MAGIC: &str = "F2C224D4-2BCE-4C64-AF9F-A6D872000D1A";
@@ -9,21 +9,21 @@ pub(crate) const IV: &str = "x-wx-iv";
 pub(crate) const ID: &str = "x-wx-id";
 pub(crate) const SKEY: &str = "x-wx-skey";
 
-/// All of them are credentials, or lead to some.
+/// Each of these is a credential, or leads to one.
 pub(crate) const PARAMETERS: [&str; 5] = [CODE, ENCRYPTED_DATA, IV, ID, SKEY];
 
 pub(crate) const LOGIN_FAILED: &str = "ERR_LOGIN_FAILED";
 pub(crate) const INVALID_SESSION: &str = "ERR_INVALID_SESSION";
-/// What the clients call a session that could not be checked.
+/// The clients' name for a session that could not be checked.
 pub(crate) const CHECK_LOGIN_FAILED: &str = "ERR_CHECK_LOGIN_FAILED";
 
-// Version 2.
+// Errors of version 2.
 pub(crate) const HEADER_MISSED: &str = "ERR_HEADER_MISSED";
 pub(crate) const GET_SESSION_KEY: &str = "ERR_GET_SESSION_KEY";
 pub(crate) const IN_DECRYPT_DATA: &str = "ERR_IN_DECRYPT_DATA";
 pub(crate) const SKEY_INVALID: &str = "ERR_SKEY_INVALID";
 
-// The stored session, as mp-session-koa2 has it.
+// The fields of a stored session, from mp-session-koa2.
 pub(crate) const FIELD_ID: &str = "id";
 pub(crate) const FIELD_SKEY: &str = "skey";
 pub(crate) const FIELD_SESSION_KEY: &str = "sessionKey";

@@ -1,11 +1,11 @@
-//! What a request says in the protocol's headers, or in query parameters of the same names.
+//! The protocol's headers, or query parameters with the same names.
 
 use http::Request;
 use percent_encoding::percent_decode_str;
 
 use crate::{names, secret::Secret};
 
-/// The session that a request claims to belong to.
+/// The session that a request claims.
 #[derive(Debug)]
 pub(crate) struct Claim {
     /// Version 1 only.
@@ -19,7 +19,7 @@ impl Claim {
     }
 }
 
-/// What a login brings.
+/// The parameters of a login.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) code: Option<Secret>,
@@ -37,9 +37,9 @@ impl Ticket {
     }
 }
 
-/// The header of that name, or else the query parameter. An empty one counts as absent, as with
-/// wafer-node-session. One that is there twice is joined with a comma, as Node does it, and so is
-/// never valid: a proxy in front may have looked at the other one.
+/// Returns the header of this name, or else the query parameter. An empty one counts as missing, as with
+/// wafer-node-session. Duplicates are joined with a comma, as in Node, and so are never valid: a proxy in
+/// front may have checked only one of them.
 fn parameter<B>(request: &Request<B>, name: &str) -> Option<Secret> {
     header(request, name).or_else(|| query(request, name)).map(Secret::new)
 }
@@ -48,7 +48,7 @@ fn header<B>(request: &Request<B>, name: &str) -> Option<String> {
     join(request.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into()))
 }
 
-/// Base64 in a query may have a bare `+`, which therefore does not stand for a space.
+/// A `+` is not decoded to a space, because base64 in a query may contain one.
 fn query<B>(request: &Request<B>, name: &str) -> Option<String> {
     let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
     join(
@@ -68,7 +68,7 @@ fn join(values: impl Iterator<Item = String>) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-/// Marks the headers as sensitive, so that a `Debug` of the request further in does not print them.
+/// Marks the headers as sensitive, so that a `Debug` of the request inside the service does not print them.
 pub(crate) fn hide<B>(request: &mut Request<B>) {
     for name in names::PARAMETERS {
         if let http::header::Entry::Occupied(mut entry) = request.headers_mut().entry(name) {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_before_the_query_and_case_does_not_count() {
+    fn headers_win_over_the_query_and_case_is_ignored() {
         let request = Request::get("/?x-wx-id=query&X-WX-SKEY=a%2Bb+c%3D%3D&x-wx-iv=")
             .header("X-WX-Id", "header")
             .header("X-Wx-Code", "")
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn twice_is_never_valid() {
+    fn duplicate_parameters_are_never_valid() {
         let request =
             Request::get("/?X-WX-Skey=c&x-wx-skey=d").header("X-WX-Id", "a").header("X-WX-Id", "b").body(());
         let request = request.unwrap();

@@ -1,4 +1,4 @@
-//! Which of the two protocols is spoken.
+//! The two protocols.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::credentials::{ID_LENGTH, SKEY_LENGTH};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// Version 1: [wafer-client-sdk](https://www.npmjs.com/package/wafer-client-sdk), as
-    /// wafer-node-session and [mp-session-koa2](https://github.com/04swjxy/mp-session-koa2) serve
-    /// it. A session has an id and an skey.
+    /// Version 1: [wafer-client-sdk](https://www.npmjs.com/package/wafer-client-sdk), with the servers
+    /// wafer-node-session and [mp-session-koa2](https://github.com/04swjxy/mp-session-koa2). A session has an
+    /// id and an skey.
     #[default]
     Wafer,
     /// Version 2: [wafer2-client-sdk](https://www.npmjs.com/package/wafer2-client-sdk). The skey alone
-    /// names the session, and a user who is known can log in with the code alone.
+    /// identifies the session, and a remembered user can log in with the code alone.
     Wafer2,
 }
 
 impl Protocol {
-    /// How long a session lives unless it is said.
+    /// Returns the default of `max_age`.
     pub(crate) const fn max_age(self) -> Duration {
         match self {
             Self::Wafer => Duration::from_secs(3600),
@@ -27,7 +27,7 @@ impl Protocol {
         }
     }
 
-    /// How long the part of a key is that names the session.
+    /// Returns the length of a session's id.
     pub(crate) const fn id_length(self) -> usize {
         match self {
             Self::Wafer => ID_LENGTH,

@@ -1,4 +1,4 @@
-//! Why a request is not let in.
+//! Why a request is refused.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use crate::{decrypt::Undecryptable, exchange::ExchangeError, names};
 /// Why a claim to a session is refused.
 #[derive(Debug)]
 pub(crate) enum Rejection {
-    /// There is no such session, or the skey is not its own. Which of them is not said.
+    /// The session does not exist, or the skey does not match. The client does not learn which.
     Invalid,
-    /// It is not known whether there is one.
+    /// The store failed, so the claim could not be checked.
     Store(Error),
 }
 
-/// Why a login is refused. What `Display` says goes to the client and into the log.
+/// Why a login is refused. The text from `Display` goes to the client and into the log.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The header of that name is missing.
+    /// The header with this name is missing.
     Missing(&'static str),
     Exchange(ExchangeError),
     Data(Undecryptable),
-    /// The data name another user than the exchange did.
+    /// The data name another user than WeChat's server.
     OtherUser,
-    /// Version 2: a login with the code alone, by somebody who has never sent user data.
+    /// Version 2: a login with the code alone, and the user is not remembered.
     UnknownUser,
-    /// With `login_next`: the service answered with an error.
+    /// With `login_next`: the service responded with an error.
     Service(StatusCode),
     /// With `login_next`: the service destroyed the session.
     Destroyed,
@@ -35,9 +35,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The client ignores the status. What is the mini-program's or the user's own fault is said with
-    /// 200, as the servers that came before do; what is ours or WeChat's is for proxies and monitors
-    /// to see.
+    /// Returns the HTTP status. The client ignores it, so it is for proxies and monitors: 200 for errors of
+    /// the mini-program or the user, as in the older servers, and 5xx for errors of the service or of WeChat.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Missing(_) | Self::Data(_) | Self::OtherUser | Self::UnknownUser | Self::Destroyed => {
@@ -55,7 +54,7 @@ impl Refusal {
         }
     }
 
-    /// The error's name in version 2.
+    /// Returns the name of the error in version 2.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Missing(_) | Self::UnknownUser => names::HEADER_MISSED,
@@ -72,10 +71,12 @@ impl fmt::Display for Refusal {
             Self::Missing(name) => write!(f, "the header {name} is missing"),
             Self::Exchange(error) => error.fmt(f),
             Self::Data(Undecryptable::Data) => f.write_str("the user data cannot be decrypted"),
-            Self::Data(Undecryptable::Foreign) => f.write_str("the user data are not this mini-program's"),
-            Self::OtherUser => f.write_str("the user data are another user's"),
+            Self::Data(Undecryptable::Foreign) => {
+                f.write_str("the user data do not belong to this mini-program")
+            }
+            Self::OtherUser => f.write_str("the user data belong to another user"),
             Self::UnknownUser => {
-                f.write_str("this user is not known yet: log in with X-WX-Encrypted-Data and X-WX-IV")
+                f.write_str("the user is not remembered: log in with X-WX-Encrypted-Data and X-WX-IV")
             }
             Self::Service(status) => write!(f, "the service refused the login ({})", status.as_u16()),
             Self::Destroyed => f.write_str("the service refused the login"),
@@ -84,10 +85,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What the client is told of a store that does not work; the log has the reason.
-pub(crate) const STORE: &str = "the session store does not work at the moment, try again later";
+/// The client's message for a store that fails; the reason is in the log.
+pub(crate) const STORE: &str = "the session store failed, try again later";
 
-/// 503 for what may pass, 500 for what somebody has to look at.
+/// Returns 503 for an error that may pass by itself, and 500 for one that the operator must fix.
 pub(crate) fn store_status(error: &Error) -> StatusCode {
     match error.kind() {
         ErrorKind::Corrupt
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_pass_by_itself_is_500() {
+    fn errors_that_the_operator_must_fix_are_500() {
         for kind in [
             ErrorKind::Corrupt,
             ErrorKind::Codec,

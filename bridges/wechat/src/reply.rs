@@ -14,7 +14,7 @@ use crate::{
 
 type Reply<B> = Response<SessionBody<B>>;
 
-/// The login worked.
+/// The response to a successful login.
 pub(crate) fn logged_in<B>(protocol: Protocol, admitted: &Admitted) -> Reply<B> {
     let message = match protocol {
         Protocol::Wafer => {
@@ -32,12 +32,12 @@ pub(crate) fn logged_in<B>(protocol: Protocol, admitted: &Admitted) -> Reply<B> 
     reply(StatusCode::OK, &message)
 }
 
-/// A login with a session that is valid already.
+/// The response to a login with a session that is still valid.
 pub(crate) fn already<B>() -> Reply<B> {
     reply(StatusCode::OK, &json!({ "code": 0, "message": "the session is valid already" }))
 }
 
-/// The login did not work.
+/// The response to a refused login.
 pub(crate) fn refused<B>(protocol: Protocol, refusal: &Refusal) -> Reply<B> {
     let message = refusal.to_string();
     let message = match protocol {
@@ -49,7 +49,7 @@ pub(crate) fn refused<B>(protocol: Protocol, refusal: &Refusal) -> Reply<B> {
     reply(refusal.status(), &message)
 }
 
-/// There is no such session: the client logs in and tries once more.
+/// The response to an invalid session: the client logs in and retries once.
 pub(crate) fn invalid<B>(protocol: Protocol) -> Reply<B> {
     let message = "the session has expired or is not valid; log in again";
     match protocol {
@@ -64,10 +64,10 @@ pub(crate) fn invalid<B>(protocol: Protocol) -> Reply<B> {
     }
 }
 
-/// The session could not be read or saved. Version 1's client ignores the status, so that a body
-/// without the magic would look to the mini-program like an answer of the service. Version 2's takes
-/// a code of -1 for an invalid session, forgets it and logs in again; any other goes to the
-/// mini-program, with the status, and the session is kept for when the store is back.
+/// The response if the session could not be read or saved. Version 1's client ignores the status, and would
+/// take a body without the magic for a response of the service. Version 2's client takes a code of -1 for an
+/// invalid session, deletes it and logs in again. With any other code it keeps the session until the store
+/// works again, and passes the response and its status to the mini-program.
 pub(crate) fn unavailable<B>(protocol: Protocol, error: &Error) -> Reply<B> {
     let message = match protocol {
         Protocol::Wafer => json!({ (names::MAGIC): 1, "error": names::CHECK_LOGIN_FAILED, "message": STORE }),
@@ -81,7 +81,7 @@ fn reply<B>(status: StatusCode, message: &Value) -> Reply<B> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    // It may have credentials in it.
+    // The body may contain credentials.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A text that `Debug` does not print, and that has no `Display`.
+/// A text that `Debug` does not print. It does not implement `Display`.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
@@ -11,7 +11,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, where it has to go.
+    /// Returns the text.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

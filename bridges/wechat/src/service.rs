@@ -1,4 +1,4 @@
-//! The service: which of the protocol's exchanges a request is, and what becomes of it.
+//! The service: selects the exchange of the protocol for each request, and carries it out.
 
 use std::{
     fmt, mem,
@@ -22,7 +22,7 @@ use crate::{
     session::{Outcome, Session},
 };
 
-/// A service with mini-program sessions around it, made by [`WechatLayer`](crate::WechatLayer).
+/// A service with mini-program sessions, created by [`WechatLayer`](crate::WechatLayer).
 #[derive(Clone)]
 pub struct WechatService<S> {
     inner: S,
@@ -56,14 +56,14 @@ where
         let is_login = request.uri().path() == self.config.login_path;
         let claims = match self.config.protocol {
             Protocol::Wafer if is_login => claim.id.is_some() && claim.skey.is_some(),
-            // Half a claim is a claim, and an invalid one.
+            // Half a claim is an invalid claim.
             Protocol::Wafer => claim.id.is_some() || claim.skey.is_some(),
             Protocol::Wafer2 => claim.skey.is_some() && !is_login,
         };
         if !claims && !is_login {
             return ResponseFuture::pass(self.inner.call(request));
         }
-        // The service that is ready goes with the request; a clone may not be.
+        // `poll_ready` was called on this service, not on the clone, so this one goes with the request.
         let clone = self.inner.clone();
         let inner = mem::replace(&mut self.inner, clone);
         let config = Arc::clone(&self.config);
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// A request that claims a session.
+/// Handles a request that claims a session.
 async fn with_session<S, RequestBody, ResponseBody>(
     config: Arc<Config>,
     mut inner: S,
@@ -111,7 +111,7 @@ where
     })
 }
 
-/// A request on the login path.
+/// Handles a request on the login path.
 async fn log_in<S, RequestBody, ResponseBody>(
     config: Arc<Config>,
     inner: S,
@@ -139,7 +139,7 @@ where
     })
 }
 
-/// Lets the service add to the new session, or refuse it.
+/// Calls the service, which may add fields to the new session or refuse it.
 async fn pass_on<S, RequestBody, ResponseBody>(
     config: &Arc<Config>,
     mut inner: S,

@@ -1,4 +1,4 @@
-//! The session in a handler's hands.
+//! The session of a request.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,22 +14,22 @@ use crate::{
     names,
 };
 
-/// Fields that make the session what it is.
+/// Fields that identify the session.
 const RESERVED: [&str; 3] = [names::FIELD_ID, names::FIELD_SKEY, names::FIELD_SESSION_KEY];
 
-/// The session of a request: an extension of it (`request.extensions().get::<Session>()`), there only
-/// if the request has proven that the session is its own.
+/// The session of a request, stored in its extensions (`request.extensions().get::<Session>()`). It exists
+/// only if the request has proved that it owns the session.
 ///
-/// A session has named fields, each any JSON. `userInfo` is what WeChat says of the user; all others
-/// are the service's own. What a handler changes is saved when it has answered, whatever the status
-/// of its answer; a handler that fails with an error of the service (`Err`), or is dropped, changes
-/// nothing. If it cannot be saved, the answer is replaced by an error.
+/// A session has named fields, each with any JSON value. `userInfo` contains WeChat's data about the user;
+/// all other fields belong to the service. Changes are saved after the handler has responded, whatever the
+/// status. If the service fails with an `Err`, or is dropped, nothing is saved. If the changes cannot be
+/// saved, an error replaces the response.
 ///
-/// Requests of one session may run at the same time. Changes are kept field by field: of two
-/// [`set`](Session::set) of one field the later stays, all other fields are untouched, and
-/// [`update`](Session::update) is for changes that build on the old value, a counter say.
+/// Requests of one session may run at the same time. Changes are saved field by field: if two requests
+/// [`set`](Session::set) one field, the later one wins, and all other fields are untouched. Use
+/// [`update`](Session::update) for a change that depends on the old value, such as a counter.
 ///
-/// Clones are handles on the same session of the same request. `Debug` prints no field.
+/// Clones are handles to the same session of the same request. `Debug` prints no field.
 ///
 /// ```
 /// use larder_wechat::{Result, Session};
@@ -62,11 +62,11 @@ struct State {
 enum Phase {
     Open,
     Destroyed,
-    /// The handler has answered.
+    /// The handler has responded.
     Over,
 }
 
-/// What has to be done when the handler has answered.
+/// The action after the handler has responded.
 pub(crate) enum Outcome {
     Save(Changes),
     Destroy,
@@ -78,22 +78,22 @@ impl Session {
         Self(Arc::new(Inner { id, key, is_new, config, state: Mutex::new(state) }))
     }
 
-    /// The field called `field`, or `None` if there is none.
+    /// Returns the field called `field`, or `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if it is not what a `T` is read from.
+    /// [`ErrorKind::Codec`] if the field cannot be read as a `T`.
     pub fn get<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>> {
         self.0.state.lock().fields.get(field).map(|value| decode(field, value)).transpose()
     }
 
-    /// What WeChat says of the user: nickname, avatar, `openId` and so on, in
+    /// Returns WeChat's data about the user: nickname, avatar, `openId` and so on, as
     /// [`userInfo`](https://developers.weixin.qq.com/miniprogram/dev/api/open-api/user-info/UserInfo.html).
     ///
-    /// It comes through the client, encrypted but not signed, and whoever knows what is in it can
-    /// change it. Only `openId`, and `unionId` where WeChat's server gave one with the session key, are
-    /// what that server said. Believe the rest as you would believe a form that the user has filled in;
-    /// that goes for a `unionId` too, in a mini-program that its owner has not bound to others.
+    /// The data come through the client, encrypted but not signed, and a client that knows the content can
+    /// change it. Only `openId` is certain, and `unionId` if WeChat's server returned one with the session
+    /// key. Treat all other fields like a form that the user has filled in; also `unionId`, if the owner of
+    /// the mini-program has not bound it to others.
     ///
     /// # Errors
     ///
@@ -102,8 +102,8 @@ impl Session {
         self.get(names::FIELD_USER_INFO)
     }
 
-    /// The user's id in this mini-program, as WeChat's server gave it at the login. (In a session that
-    /// mp-session-koa2 has made it is what the user's data said.)
+    /// Returns the user's id in this mini-program, which WeChat's server returned at the login. (In a session
+    /// created by mp-session-koa2, the id comes from the user's data.)
     #[must_use]
     pub fn open_id(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
@@ -114,7 +114,7 @@ impl Session {
         self.user_info::<User>().ok().flatten().and_then(|user| user.open_id)
     }
 
-    /// The names of all fields, those of the protocol included.
+    /// Returns the names of all fields, including those of the protocol.
     #[must_use]
     pub fn fields(&self) -> Vec<String> {
         self.0.state.lock().fields.names().cloned().collect()
@@ -124,9 +124,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if JSON cannot hold the value; [`ErrorKind::Unsupported`] for a field of
-    /// the protocol (`id`, `skey`, `sessionKey`); [`ErrorKind::Closed`] if the session has been
-    /// destroyed, or if the handler has answered already and nothing more is saved.
+    /// [`ErrorKind::Codec`] if JSON cannot represent the value; [`ErrorKind::Unsupported`] for a field of the
+    /// protocol (`id`, `skey`, `sessionKey`); [`ErrorKind::Closed`] if the session was destroyed, or the
+    /// handler has already responded.
     pub fn set<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Result<()> {
         let value = encode(field, value)?;
         let mut state = self.change(field)?;
@@ -139,7 +139,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`set`](Session::set).
+    /// Same as [`set`](Session::set).
     pub fn remove(&self, field: &str) -> Result<()> {
         let mut state = self.change(field)?;
         state.fields.remove(field);
@@ -147,16 +147,15 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the field called `field` by what `change` makes of it (`None` is no field), and
-    /// returns what that is now.
+    /// Replaces the field called `field` with the result of `change`, and returns the new value. `None`
+    /// stands for a missing field.
     ///
-    /// `change` is called again when the session is saved, on the value that others have left there,
-    /// so that no update is lost. It must depend on nothing but its argument and must not use the
-    /// session.
+    /// `change` runs again when the session is saved, on the value that other requests have saved, so that no
+    /// update is lost. It must depend only on its argument and must not use the session.
     ///
     /// # Errors
     ///
-    /// As [`set`](Session::set); [`ErrorKind::Codec`] too if the field is not what a `T` is read from.
+    /// Same as [`set`](Session::set); also [`ErrorKind::Codec`] if the field cannot be read as a `T`.
     pub fn update<T, F>(&self, field: &str, change: F) -> Result<Option<T>>
     where
         T: Serialize + DeserializeOwned,
@@ -178,8 +177,8 @@ impl Session {
         Ok(new)
     }
 
-    /// Ends the session: when the handler has answered, it is deleted. mp-session-koa2 calls it
-    /// `ctx.session = {}`. The client learns of it with its next request and logs in again.
+    /// Ends the session: it is deleted after the handler has responded (mp-session-koa2: `ctx.session = {}`).
+    /// With its next request the client finds the session invalid, and logs in again.
     pub fn destroy(&self) {
         let mut state = self.0.state.lock();
         if state.phase == Phase::Open {
@@ -188,12 +187,12 @@ impl Session {
         }
     }
 
-    /// The time that the session has left, as the store says; `None` if it is gone. For a session
-    /// that is just being made, that is the whole of `max_age`. One question to the store.
+    /// Returns the time until the session expires, or `None` if it does not exist any more. Asks the store
+    /// once. For a session that is not yet written, returns `max_age` without asking.
     ///
     /// # Errors
     ///
-    /// As [`Store::ttl`](larder_core::Store::ttl).
+    /// Same as [`Store::ttl`](larder_core::Store::ttl).
     pub async fn remaining(&self) -> Result<Option<Duration>> {
         let store = &self.0.config.store;
         if self.0.is_new {
@@ -205,70 +204,71 @@ impl Session {
         }))
     }
 
-    /// Whether this request is the login, and the session is about to be made (with
+    /// Returns whether this request is the login and the session is not yet written (with
     /// [`login_next`](crate::WechatBuilder::login_next)).
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.0.is_new
     }
 
-    /// What names the session in the store: its id, or in version 2 its skey. It is a credential, or
-    /// half of one: do not print it.
+    /// Returns the session's name in the store: its id, or in version 2 its skey. It is a credential, or a
+    /// part of one: do not print it.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// WeChat's session key, in base64; `None` once the session is destroyed. It is a secret between
-    /// WeChat and the service and must never reach the mini-program. To decrypt data with it there is
-    /// [`decrypt`](Session::decrypt).
+    /// Returns WeChat's session key in base64, or `None` if the session is destroyed. The key is a secret
+    /// between WeChat and the service and must never reach the mini-program. Use
+    /// [`decrypt`](Session::decrypt) to decrypt data with it.
     #[must_use]
     pub fn session_key(&self) -> Option<String> {
         self.0.state.lock().fields.text(names::FIELD_SESSION_KEY).map(|key| key.expose().to_owned())
     }
 
-    /// Decrypts what WeChat has encrypted for this session, a phone number say, and checks that it is
-    /// this mini-program's: [`encryptedData` and
-    /// `iv`](https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html)
-    /// as the mini-program was given them.
+    /// Decrypts data that WeChat has encrypted for this session, such as a phone number, and checks that they
+    /// belong to this mini-program. The arguments are [`encryptedData` and
+    /// `iv`](https://developers.weixin.qq.com/miniprogram/dev/framework/open-ability/signature.html), as
+    /// WeChat gave them to the mini-program.
     ///
-    /// The fields are not authenticated by themselves: the encryption (AES-CBC, with an IV that the
-    /// client sends) has no signature, so that a client that knows the first 16 bytes, and from
-    /// `{"nickName":"` on it does, can make others of them. Do not take from here who the user is: that
-    /// is [`open_id`](Session::open_id). Where a changed field would do harm, a phone number that opens
-    /// an account say, ask WeChat's server for it (`phonenumber.getPhoneNumber`).
+    /// The fields are not authenticated. The encryption (AES-CBC, with an IV that the client sends) has no
+    /// signature, so a client that knows the first 16 bytes can change them, and it knows them if they begin
+    /// with `{"nickName":"`. Do not take the user's identity from these data: use
+    /// [`open_id`](Session::open_id). If a changed field would do harm, such as a phone number that gives
+    /// access to an account, ask WeChat's server for it (`phonenumber.getPhoneNumber`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidValue`] if they do not decrypt with the session's key (it may be an older
-    /// one: WeChat changes it with a login), or are another mini-program's; [`ErrorKind::Codec`] if
-    /// they are not what a `T` is read from; [`ErrorKind::Closed`] if the session has been destroyed.
+    /// - [`ErrorKind::InvalidValue`]: the data cannot be decrypted with the session's key (WeChat changes the
+    ///   key with a login, so the data may be older), or belong to another mini-program.
+    /// - [`ErrorKind::Codec`]: the decrypted data cannot be read as a `T`.
+    /// - [`ErrorKind::Closed`]: the session was destroyed.
     pub fn decrypt<T: DeserializeOwned>(&self, encrypted_data: &str, iv: &str) -> Result<T> {
         let key = self.session_key().ok_or_else(closed)?;
         let fields = decrypt(&self.0.config.app_id, &key, encrypted_data, iv).map_err(|error| {
             let message = match error {
                 Undecryptable::Data => "the data cannot be decrypted with the session's key",
-                Undecryptable::Foreign => "the data are not this mini-program's",
+                Undecryptable::Foreign => "the data do not belong to this mini-program",
             };
             Error::new(ErrorKind::InvalidValue, message)
         })?;
         serde_json::from_value(fields.into())
-            .map_err(|_| Error::new(ErrorKind::Codec, "the decrypted data are not of the type asked for"))
+            .map_err(|_| Error::new(ErrorKind::Codec, "the decrypted data do not have the requested type"))
     }
 
-    /// The state, if `field` may be changed.
+    /// Returns the state, if `field` may be changed.
     fn change(&self, field: &str) -> Result<parking_lot::MutexGuard<'_, State>> {
         if RESERVED.contains(&field) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("the field `{field}` is the protocol's own and cannot be changed"),
+                format!("the field `{field}` belongs to the protocol and cannot be changed"),
             ));
         }
         let state = self.0.state.lock();
         if state.phase == Phase::Open { Ok(state) } else { Err(closed()) }
     }
 
-    /// Takes the changes; there can be no more.
+    /// Takes the changes and ends the session for the handler.
     pub(crate) fn finish(&self) -> Outcome {
         let mut state = self.0.state.lock();
         let outcome = match state.phase {
@@ -287,7 +287,7 @@ impl Session {
 fn closed() -> Error {
     Error::new(
         ErrorKind::Closed,
-        "the session has been destroyed, or the handler has answered: nothing more is saved",
+        "the session was destroyed, or its handler has responded: changes are no longer saved",
     )
 }
 

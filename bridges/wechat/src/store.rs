@@ -1,4 +1,4 @@
-//! Sessions in the storage.
+//! Reads and writes sessions in the store.
 
 use std::time::Duration;
 
@@ -14,33 +14,33 @@ use crate::{
     names,
 };
 
-/// How often a save begins anew after another one was faster.
+/// How many times a save is tried while other requests save first.
 const ATTEMPTS: u32 = 64;
 /// The longest pause between two attempts, in milliseconds.
 const LONGEST_PAUSE: u64 = 32;
 
-/// Where sessions are, and how long they live.
+/// The store of the sessions, and their lifetime.
 #[derive(Debug)]
 pub(crate) struct SessionStore {
     pub(crate) store: Store,
     pub(crate) prefix: String,
     pub(crate) max_age: Duration,
-    /// Sessions that have this much left, or less, are given `max_age` anew. Zero: none are.
+    /// Extends a session to `max_age` if at most this much time is left. Zero: never.
     pub(crate) cover_time: Duration,
-    /// How long version 2 knows a user.
+    /// How long version 2 remembers a user.
     pub(crate) remember_users: Expiry,
 }
 
-/// A session as it was read.
+/// A session that was read.
 pub(crate) struct Loaded {
     pub(crate) fields: Fields,
     version: Version,
-    /// Its time is running out, as `cover_time` sees it.
+    /// At most `cover_time` is left.
     due: bool,
 }
 
 impl SessionStore {
-    /// The key of the session called `id`, as mp-session-koa2 names it.
+    /// Returns the key of the session called `id`, as mp-session-koa2 names it.
     pub(crate) fn key(&self, id: &str) -> Result<Key> {
         Key::new(format!("{}{id}", self.prefix))
     }
@@ -61,20 +61,20 @@ impl SessionStore {
         let fields = Fields::parse(&record.value, id).map_err(named)?;
         let due = match record.expiry {
             Some(Expiry::After(left)) => left <= self.cover_time,
-            // An entry without an end is not one of ours, and gets one.
+            // An entry without expiry does not come from this layer, and gets an expiry.
             Some(Expiry::Never) => true,
             None => false,
         };
         Ok(Loaded { fields, version, due })
     }
 
-    /// The time that the session has left; `None` once it is gone.
+    /// Returns the time until the session expires, or `None` if it does not exist any more.
     pub(crate) async fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
         self.store.ttl(key).await
     }
 
-    /// Saves `changes`, field by field: what others have saved since is kept. A session that is gone
-    /// meanwhile stays gone.
+    /// Saves `changes` field by field: changes that other requests have saved are kept. Does not bring back a
+    /// session that another request has destroyed.
     pub(crate) async fn save(&self, key: &Key, id: &str, loaded: &Loaded, changes: &Changes) -> Result<()> {
         let mut seen = loaded.fields.clone();
         let mut version = loaded.version.clone();
@@ -92,7 +92,7 @@ impl SessionStore {
                 Some(now) => (seen, version) = (now.fields, now.version),
                 None => {
                     tracing::debug!(
-                        "a session ended while a request of it was served; its changes end with it"
+                        "a session ended while a request of it was served; the changes of the request are dropped"
                     );
                     return Ok(());
                 }
@@ -101,13 +101,13 @@ impl SessionStore {
         Err(overtaken())
     }
 
-    /// Writes the session of a login, which must be new.
+    /// Writes the session of a login, which must not exist yet.
     pub(crate) async fn create(&self, key: &Key, fresh: &Fields, changes: &Changes) -> Result<()> {
         self.write(key, &changes.apply(fresh.clone())?, Condition::Absent).await
     }
 
-    /// Writes the session of a login. One that is there already (in version 2 a user's skey may come
-    /// back) keeps its custom fields.
+    /// Writes the session of a login. If it already exists (in version 2 a user may get the same skey again),
+    /// keeps its custom fields.
     pub(crate) async fn establish(
         &self,
         key: &Key,
@@ -135,18 +135,18 @@ impl SessionStore {
         self.store.write_with(key, fields.encode()?, &options).await.map(drop)
     }
 
-    /// Gives a session whose time is running out its full time again, unless it was saved since, which has
-    /// done that. Nothing is lost if that fails: the next request tries it too.
+    /// Extends a session whose time is running out. A conflict is not an error: the request that saved the
+    /// session has extended it too. Other failures lose nothing: the next request tries again.
     async fn cover(&self, key: &Key, due: bool, version: Version) {
         if due
             && let Err(error) = self.store.touch(key, self.max_age).if_at(version).await
             && error.kind() != ErrorKind::Conflict
         {
-            tracing::warn!(%error, "the time of a session could not be extended");
+            tracing::warn!(%error, "a session could not be extended");
         }
     }
 
-    /// Deletes the session, also if others have changed it since; but only if it still is one.
+    /// Deletes the session, also if other requests have changed it; but only if it is still a session.
     pub(crate) async fn destroy(&self, key: &Key, id: &str, loaded: &Loaded) -> Result<()> {
         let mut version = loaded.version.clone();
         for attempt in 0..ATTEMPTS {
@@ -162,13 +162,13 @@ impl SessionStore {
         Err(overtaken())
     }
 
-    /// What version 2 knows of a user.
+    /// Returns the remembered data of a user (version 2).
     pub(crate) async fn user(&self, open_id: &str) -> Result<Option<Raw>> {
         let key = self.user_key(open_id)?;
         self.store.read(key).await?.map(|record| user_info(&record)).transpose()
     }
 
-    /// Remembers a user who has sent user data.
+    /// Remembers the data that a user has sent.
     pub(crate) async fn remember(&self, open_id: &str, info: &RawValue) -> Result<()> {
         let key = self.user_key(open_id)?;
         let there = self.store.read(&key).await?;
@@ -180,7 +180,7 @@ impl SessionStore {
         let condition = Condition::unchanged(there.and_then(|record| record.version));
         let options = WriteOptions::new().expiry(self.remember_users).condition(condition);
         match self.store.write_with(&key, user.encode()?, &options).await {
-            // Another login of the same user, at the same moment.
+            // Another login of the same user won.
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             result => result.map(drop),
         }
@@ -195,12 +195,12 @@ fn user_info(record: &Record) -> Result<Raw> {
     Fields::parse_user(&record.value)
 }
 
-/// Some at random, so that those who met do not meet again.
+/// Waits for a random time, so that two requests in conflict do not collide again.
 async fn pause(attempt: u32) {
     let longest = 1_u64.checked_shl(attempt).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=longest))).await;
 }
 
 fn overtaken() -> Error {
-    Error::new(ErrorKind::Conflict, "the session was saved by others again and again; try again later")
+    Error::new(ErrorKind::Conflict, "other requests keep changing the session; try again later")
 }

@@ -1,4 +1,4 @@
-//! `Session` as an axum extractor, and what else a handler can do with it.
+//! `Session` as an axum extractor, and its methods in a handler.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -27,7 +27,7 @@ async fn service(routes: Router) -> (MiniProgram, Wechat) {
 }
 
 #[tokio::test]
-async fn a_session_is_an_argument() {
+async fn handlers_take_the_session_as_an_argument() {
     async fn needed(session: Session) -> String {
         session.open_id().unwrap()
     }
@@ -38,14 +38,14 @@ async fn a_session_is_an_argument() {
     let (mut client, _wechat) = service(routes).await;
     assert_eq!(client.wx_request(Method::GET, "/needed", &[], None).await.status, 401);
     assert_eq!(client.wx_request(Method::GET, "/optional", &[], None).await.data, false);
-    // Nothing serves the login path, and it is served.
+    // No route handles the login path; the layer does.
     assert_eq!(client.get("/needed").await.unwrap().data, OPEN_ID);
     assert_eq!(client.get("/optional").await.unwrap().data, true);
     assert_eq!(client.get("/nowhere").await.unwrap().status, 404);
 }
 
 #[tokio::test]
-async fn the_login_path_is_what_is_left_of_it_where_the_layer_is() {
+async fn the_login_path_is_the_path_that_the_layer_sees() {
     async fn me(session: Session) -> String {
         session.open_id().unwrap()
     }
@@ -59,7 +59,7 @@ async fn the_login_path_is_what_is_left_of_it_where_the_layer_is() {
             .unwrap()
     };
     let routes = || Router::new().route("/me", get(me));
-    // Nothing comes to a nested router, nor to its layers, that no route of it serves.
+    // The layers of a nested router see only requests that its routes handle.
     let with_login = || routes().route("/api/login", get(|| async { StatusCode::NOT_FOUND }));
     for (number, router) in [
         Router::new().nest("/shop", with_login().layer(layer("/api/login"))),
@@ -88,7 +88,7 @@ async fn a_handler_can_decrypt_with_the_sessions_key() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_answer_is_an_error() {
+async fn changes_after_the_response_are_errors() {
     let kept: Arc<std::sync::Mutex<Option<Session>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let routes = Router::new().route(

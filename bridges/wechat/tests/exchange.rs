@@ -1,4 +1,4 @@
-//! What WeChat's server is asked, and which options are none.
+//! Requests to WeChat's server, and invalid options.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -16,7 +16,7 @@ fn memory() -> Store {
 }
 
 #[tokio::test]
-async fn nothing_else_is_asked_again() {
+async fn only_a_busy_server_is_asked_again() {
     let service = Service::start(memory()).await;
     for code in ["invalid", "limited", "garbage", "broken"] {
         service.refuses(code, DATA, IV).await;
@@ -25,7 +25,7 @@ async fn nothing_else_is_asked_again() {
 }
 
 #[tokio::test]
-async fn the_stand_in_may_have_a_path_and_the_request_is_what_wechat_asks_for() {
+async fn the_request_has_exactly_wechats_parameters() {
     let service = Service::start(memory()).await;
     let mut client = service.client();
     client.code = Box::new(|| "ok-x&secret=evil#f\u{20}+".to_owned());
@@ -37,7 +37,7 @@ async fn the_stand_in_may_have_a_path_and_the_request_is_what_wechat_asks_for() 
 }
 
 #[tokio::test]
-async fn injected_headers_go_nowhere() {
+async fn line_breaks_in_parameters_inject_nothing() {
     let service = Service::start(memory()).await;
     let mut client = service.client();
     client.by_query = true;
@@ -53,7 +53,7 @@ async fn injected_headers_go_nowhere() {
 }
 
 #[test]
-fn wrong_options_are_errors_at_the_start() {
+fn invalid_options_are_rejected_by_build() {
     fn kind(builder: WechatBuilder) -> ErrorKind {
         let error = builder.build().map(drop).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hush"));

@@ -1,4 +1,4 @@
-//! A store that is down: an error, never a panic, and never a session that looks empty.
+//! A store that is down: it causes an error, never a panic or a session that looks empty.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -21,7 +21,7 @@ use tower::{ServiceExt, service_fn};
 use tower_layer::Layer;
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_keeps_requests_out() {
+async fn requests_with_a_session_fail_while_the_store_is_down() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
     let mut client = service.client();
@@ -35,10 +35,10 @@ async fn a_store_that_cannot_be_read_keeps_requests_out() {
         let answer = client.wx_request(Method::GET, path, &names, None).await;
         assert_eq!((answer.status, &answer.data[MAGIC]), (503, &json!(1)), "{path}");
         assert_eq!(answer.data["error"], "ERR_CHECK_LOGIN_FAILED");
-        assert!(!answer.data.to_string().contains("gone"), "the client is told no more than it needs");
+        assert!(!answer.data.to_string().contains("gone"), "the client does not learn the reason");
     }
     assert_eq!(client.get("/me").await.map(drop).unwrap_err().kind, "ERR_CHECK_LOGIN_FAILED");
-    // Who has no session needs no store.
+    // A request without a session needs no store.
     let answer = client.wx_request(Method::GET, "/open", &[], None).await;
     assert_eq!(answer.data, json!({ "session": false }));
     assert_eq!(service.handled(), handled + 1);
@@ -49,7 +49,7 @@ async fn a_store_that_cannot_be_read_keeps_requests_out() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_saved_is_not_acknowledged() {
+async fn unsaved_changes_are_not_acknowledged() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
     let mut client = service.client();
@@ -57,14 +57,14 @@ async fn what_cannot_be_saved_is_not_acknowledged() {
     let session = client.session.clone();
     storage.set_read_only(true);
 
-    // Reading goes on.
+    // Reading continues.
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
     for path in ["/set/cart", "/count/visits", "/logout"] {
         let failed = client.post(path, json!(1)).await.map(drop).unwrap_err();
         assert_eq!(failed.kind, "ERR_CHECK_LOGIN_FAILED", "{path}");
         client.session.clone_from(&session);
     }
-    // A login that cannot be stored is none.
+    // A login that cannot be stored fails.
     let mut other = service.client();
     let failed = other.login().await.unwrap_err();
     assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
@@ -92,7 +92,7 @@ async fn a_session_that_cannot_be_extended_is_served() {
     assert!(left > Duration::from_secs(3000));
 }
 
-/// A session as it is stored, and a request that claims it.
+/// Stores a session; returns its key and a request that claims it.
 async fn stored(storage: &Store) -> (Key, http::Request<()>) {
     let id = "ab".repeat(32);
     let fields = json!({ "id": id, "skey": SKEY, "sessionKey": SESSION_KEY, "userInfo": {} });
@@ -126,7 +126,7 @@ async fn a_service_that_fails_or_is_dropped_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_session_is_not_asked_for() {
+async fn malformed_claims_do_not_reach_the_store() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
     let mut client = service.client();
@@ -135,7 +135,7 @@ async fn what_cannot_be_a_session_is_not_asked_for() {
     storage.set_down(true);
     for (claims, expected) in [
         (malformed(&id), (200, "ERR_INVALID_SESSION")),
-        // Whereas these do need the store.
+        // These claims need the store.
         (forged(&id), (503, "ERR_CHECK_LOGIN_FAILED")),
     ] {
         for claim in claims {
@@ -148,7 +148,7 @@ async fn what_cannot_be_a_session_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_taken_id_is_left_alone_and_another_is_drawn() {
+async fn a_taken_id_is_replaced_by_another() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
     let mut client = service.client();
@@ -157,7 +157,7 @@ async fn a_taken_id_is_left_alone_and_another_is_drawn() {
     let taken = storage.occupied();
     assert_eq!(taken.len(), 5);
     assert!(!taken.contains(&key(&client.id())));
-    // The session is whole: it knows its own id.
+    // The session stores the new id.
     client.post("/set/cart", json!(1)).await.unwrap();
     assert_eq!(service.stored(&client.id()).await.unwrap()["id"], client.id());
     assert_eq!(client.logins, 1);
@@ -171,13 +171,13 @@ async fn a_taken_id_is_left_alone_and_another_is_drawn() {
 }
 
 #[tokio::test]
-async fn an_id_that_the_service_has_seen_is_not_exchanged() {
+async fn an_id_that_the_service_has_seen_is_not_replaced() {
     let storage = Probe::new();
     let service = Service::with(storage.clone(), |builder| builder.login_next(true)).await;
     storage.occupy(1);
     let failed = service.client().login().await.unwrap_err();
     assert!(failed.message.starts_with("ERR_LOGIN_FAILED: the session store"), "{}", failed.message);
-    assert_eq!(storage.storage().clear("").await.unwrap(), 1, "what was there, and nothing else");
+    assert_eq!(storage.storage().clear("").await.unwrap(), 1, "only the occupied entry remains");
     service.client().login().await.unwrap();
 }
 
@@ -191,7 +191,7 @@ async fn version_2_keeps_its_session_while_the_store_is_down() {
     let skey = session.as_ref().unwrap()["skey"].as_str().unwrap();
 
     storage.set_down(true);
-    // The mini-program's `success`, which sees the status.
+    // The SDK calls the mini-program's `success`, which sees the status.
     let answer = client.request2("/me").await.unwrap();
     assert_eq!((answer.status, &answer.data["code"]), (503, &json!(1)));
     assert_eq!(answer.data["error"], "ERR_CHECK_LOGIN_FAILED");

@@ -1,4 +1,4 @@
-//! Headers that no HTTP client would send.
+//! Headers that a normal HTTP client cannot send.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -7,13 +7,13 @@ mod support;
 use larder_bridge_tests::Probe;
 use support::{DATA, IV, SKEY, raw, service::Service};
 
-/// Joins text and bytes to header lines.
+/// Joins the parts and ends the last header line.
 fn lines(parts: &[&[u8]]) -> Vec<u8> {
     [parts.concat(), b"\r\n".to_vec()].concat()
 }
 
 #[tokio::test]
-async fn odd_bytes_are_no_session_and_folded_lines_no_request() {
+async fn non_ascii_ids_and_folded_headers_are_rejected() {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
     let mut client = service.client();
@@ -21,7 +21,7 @@ async fn odd_bytes_are_no_session_and_folded_lines_no_request() {
     let id = client.id();
     let (id, skey) = (id.as_bytes(), SKEY.as_bytes());
 
-    // None of it is worth a question to the store.
+    // None of these reaches the store.
     storage.set_down(true);
     for (id, skey) in [
         (&[id, b"\x80"].concat()[..], skey),

@@ -1,4 +1,4 @@
-//! Neither skey, session key, app secret nor id is in any log or `Debug`.
+//! No log and no `Debug` contains an skey, a session key, the app secret, or an id.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -12,12 +12,12 @@ use support::{
     service::{Service, key},
 };
 
-/// SHA-1 of the session key.
+/// The SHA-1 of the session key.
 const SKEY_2: &str = "7b69dc787384c988eb0e4ca9920295396aeb9e8a";
-/// Codes that no session comes of, for all kinds of reasons.
+/// Codes whose login fails, each for a different reason.
 const BAD_CODES: [&str; 7] = ["invalid", "garbage", "otherkey-1", "broken", "redirect", "large", "busy-9"];
 
-/// Does all that can be logged; returns the ids of the sessions.
+/// Causes every log message of version 1; returns the ids of the sessions.
 async fn version_1() -> Vec<String> {
     let storage = Probe::new();
     let service = Service::start(storage.clone()).await;
@@ -46,7 +46,7 @@ async fn version_1() -> Vec<String> {
     ids
 }
 
-/// The same in version 2, where the skey is the id.
+/// The same for version 2, where the skey is the id.
 async fn version_2() {
     let storage = Probe::new();
     let service = Service::with(storage.clone(), |builder| builder.protocol(Protocol::Wafer2)).await;
@@ -76,10 +76,10 @@ async fn version_2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_logged() {
+async fn secrets_are_not_logged() {
     let log = Log::capture();
 
-    // The warning of the default storage.
+    // The default storage logs a warning.
     let layer = WechatLayer::builder(APP_ID, "secret").build().unwrap();
     let printed = format!("{layer:?} {:?}", WechatLayer::builder(APP_ID, "hush-hush"));
     assert!(printed.contains(APP_ID) && !printed.contains("hush"));

@@ -1,4 +1,4 @@
-//! Claims to a session that are none.
+//! Invalid claims to a session.
 
 use larder_testkit::Context;
 use reqwest::Method;
@@ -24,7 +24,7 @@ pub(crate) async fn bad_claims_never_reach_the_service(context: Context<Stores>)
         assert_eq!((answer.status, &answer.data[MAGIC]), (200, &json!(1)));
     }
     assert_eq!(service.handled(), 0);
-    // The session itself has not suffered.
+    // The session itself is unchanged.
     client.by_query = false;
     assert_eq!(client.get("/me").await.unwrap().data["nickName"], "Band");
     assert_eq!(client.logins, 1);

@@ -1,4 +1,4 @@
-//! The five exchanges, and how often a client tries.
+//! The five exchanges of the protocol, and the client's retries.
 
 use larder_testkit::Context;
 use reqwest::Method;
@@ -45,7 +45,7 @@ pub(crate) async fn the_five_exchanges(context: Context<Stores>) {
     assert_eq!(answer.data, json!({ "session": false }));
     assert_eq!(client.wx_request(Method::GET, "/me", &[], None).await.status, 401);
 
-    // A login that fails, and says why.
+    // A login that fails with a reason.
     let answer = client.wx_request(Method::POST, "/api/login", &[("X-WX-Code", "ok")], None).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.data[MAGIC], 1);
@@ -53,7 +53,7 @@ pub(crate) async fn the_five_exchanges(context: Context<Stores>) {
     assert_eq!(answer.data["message"], "the header X-WX-Encrypted-Data is missing");
 }
 
-pub(crate) async fn query_parameters_do_as_headers_do(context: Context<Stores>) {
+pub(crate) async fn query_parameters_work_like_headers(context: Context<Stores>) {
     let service = start(&context).await;
     let mut client = service.client();
     client.by_query = true;
@@ -75,7 +75,7 @@ pub(crate) async fn the_client_logs_in_again_once(context: Context<Stores>) {
     assert_eq!(service.handled(), handled + 1, "the request with the old session was not served");
 }
 
-pub(crate) async fn the_client_gives_up_after_one_retry(context: Context<Stores>) {
+pub(crate) async fn the_client_stops_after_one_retry(context: Context<Stores>) {
     let service = start(&context).await;
     let mut client = service.client();
     client.spoils_sessions = true;

@@ -1,4 +1,4 @@
-//! What handlers make of a session, at the same time too.
+//! Changes by handlers, also at the same time.
 
 use std::time::Duration;
 
@@ -24,17 +24,17 @@ pub(crate) async fn fields_are_saved(context: Context<Stores>) {
     let fields = client.get("/fields").await.unwrap().data;
     assert_eq!(fields, json!({ "cart": { "apples": 3 }, "visits": 2 }));
 
-    // Reading, and setting what is there already, writes nothing: the time goes on running.
+    // Reading, and setting a field to its current value, writes nothing: the session keeps its expiry.
     let id = client.id();
     assert!(service.storage.touch(key(&id), Expiry::after_secs(100)).await.unwrap());
     client.get("/fields").await.unwrap();
     client.post("/set/cart", json!({ "apples": 3 })).await.unwrap();
     assert!(left(&service, &id).await <= Duration::from_secs(100));
-    // A change gives it the full time, as with mp-session-koa2.
+    // A change extends the session to its full lifetime, as with mp-session-koa2.
     client.post("/remove/cart", Value::Null).await.unwrap();
     assert!(left(&service, &id).await > Duration::from_secs(HOUR - 60));
 
-    // The status does not matter to what is saved; the protocol's fields are not to be changed.
+    // Changes are saved whatever the status of the response. The protocol's fields cannot be changed.
     assert_eq!(client.post("/fail/failed", Value::Null).await.unwrap().status, 418);
     for field in ["id", "skey", "sessionKey"] {
         let answer = client.post(&format!("/set/{field}"), json!("mine")).await.unwrap();
@@ -71,7 +71,7 @@ pub(crate) async fn concurrent_requests_lose_no_field(context: Context<Stores>) 
     }
 }
 
-/// Sends two requests that are both in their handlers before either is saved.
+/// Sends two requests that both wait in their handlers before either is saved.
 async fn overlap(service: &Service, client: &MiniProgram, fields: [&'static str; 2]) {
     let tasks = fields.map(|field| {
         let mut other = same(service, client);
@@ -108,10 +108,10 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
     assert_eq!(service.stored(&id).await, None);
     service.probe.go.add_permits(1);
     assert_eq!(held.await.unwrap(), Ok(200));
-    assert_eq!(service.stored(&id).await, None, "a request that came too late has not brought it back");
+    assert_eq!(service.stored(&id).await, None, "a late request does not bring it back");
 
-    // The other way round: what is saved while a logout is under way does not stop it, but what is no
-    // session is left alone.
+    // The reverse: a logout succeeds although the session has changed in the meantime, but a value that is
+    // not a session is left unchanged.
     for foreign in [None, Some(json!({ "foreign": true }))] {
         let mut client = service.client();
         client.login().await.unwrap();
@@ -133,7 +133,7 @@ pub(crate) async fn a_destroyed_session_stays_destroyed(context: Context<Stores>
         assert_eq!(service.stored(&id).await, foreign);
     }
 
-    // The id, replayed.
+    // A replay of the id.
     let (handled, names) = (service.handled(), client.names());
     let names: Vec<_> = names.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let answer = client.wx_request(Method::GET, "/me", &names, None).await;

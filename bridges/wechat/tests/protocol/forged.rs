@@ -1,5 +1,5 @@
-//! Who a user is, WeChat's server says, and not the data: a client can change their first block, since
-//! the IV is its own and nothing signs them.
+//! The user's identity comes from WeChat's server, not from the user data: they are not signed and the client
+//! chooses the IV, so it can change their first block.
 
 use larder_testkit::Context;
 use larder_wechat::Protocol;
@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-const ANOTHER_USERS: &str = "the user data are another user's";
-/// Whom the client wants to be.
+const ANOTHER_USERS: &str = "the user data belong to another user";
+/// The user that the client wants to be.
 const VICTIM: &str = "oVictimVictimVictimVictim_28";
 
-/// Data that begin with `"nickName"`, as WeChat has encrypted them, and an IV that makes `field` of it, with
-/// the victim's id. All that it takes is a nickname of the client's choice.
+/// Returns data that WeChat has encrypted and that begin with `"nickName"`, and an IV that changes the
+/// beginning to `field` with the victim's id. The client only needs a nickname of its choice.
 fn forge(field: &str) -> (String, String) {
     let wanted = format!("{{\"{field}\":\"{VICTIM}");
     let (first, rest) = wanted.split_at(16);
@@ -34,7 +34,7 @@ pub(crate) async fn a_forged_user_is_refused(context: Context<Stores>) {
     assert_eq!(service.refuses("ok-open", &data, &iv).await, refused);
     let (data, iv) = forge("unionId");
     assert_eq!(service.refuses("union-1", &data, &iv).await, refused);
-    // As WeChat has encrypted them, but for somebody else.
+    // Data that WeChat has encrypted for another user.
     for (code, fields) in [
         ("ok-1", format!(r#""openId":"{VICTIM}""#)),
         ("ok-2", r#""openId":null"#.to_owned()),
@@ -53,10 +53,10 @@ pub(crate) async fn a_forged_user_is_refused_by_version_2(context: Context<Store
     (client.data, client.iv) = forge("openId");
     let failed = client.login2(true).await.unwrap_err();
     assert_eq!((failed.kind.as_str(), failed.message.as_str()), ("ERR_IN_DECRYPT_DATA", ANOTHER_USERS));
-    assert_eq!(service.storage.clear("").await.unwrap(), 0, "nobody is remembered");
+    assert_eq!(service.storage.clear("").await.unwrap(), 0, "no user is remembered");
 }
 
-pub(crate) async fn data_that_name_nobody_are_the_exchanges_users(context: Context<Stores>) {
+pub(crate) async fn data_without_ids_get_them_from_the_exchange(context: Context<Stores>) {
     let service = start(&context).await;
     for (code, union_id) in [("ok-1", json!(null)), ("union-1", json!(UNION_ID))] {
         let mut client = service.client();
@@ -66,15 +66,15 @@ pub(crate) async fn data_that_name_nobody_are_the_exchanges_users(context: Conte
         let user = &service.stored(&client.id()).await.unwrap()["userInfo"];
         assert_eq!((&user["openId"], &user["unionId"]), (&json!(OPEN_ID), &union_id));
     }
-    // The sample, which names the same user as the exchange.
+    // The sample names the same user as the exchange.
     let mut client = service.client();
     client.code = Box::new(|| "union-2".to_owned());
     assert_eq!(client.get("/me").await.unwrap().data["openId"], OPEN_ID);
 }
 
-pub(crate) async fn an_exchange_that_names_nobody_is_unreadable(context: Context<Stores>) {
+pub(crate) async fn an_exchange_without_a_user_is_invalid(context: Context<Stores>) {
     let service = start(&context).await;
-    let unreadable = (502, "WeChat's server gave an answer that cannot be understood".to_owned());
+    let unreadable = (502, "WeChat's server returned an invalid answer".to_owned());
     for code in ["anonymous-1", "nameless-1"] {
         assert_eq!(service.refuses(code, &encrypt(r#""nickName":"Band""#), IV).await, unreadable, "{code}");
     }

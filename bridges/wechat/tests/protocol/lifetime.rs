@@ -1,4 +1,4 @@
-//! How long a session lives.
+//! The lifetime of a session.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) async fn a_session_expires(context: Context<Stores>) {
     .await;
 }
 
-pub(crate) async fn cover_time_extends_what_runs_out(context: Context<Stores>) {
+pub(crate) async fn cover_time_extends_a_session_near_its_end(context: Context<Stores>) {
     let storage = storage(&context).await;
     let service = Service::with(storage, |builder| builder.cover_time(Duration::from_secs(300))).await;
     let mut client = service.client();
@@ -34,19 +34,19 @@ pub(crate) async fn cover_time_extends_what_runs_out(context: Context<Stores>) {
     let id = client.id();
     let full = Duration::from_secs(HOUR - 60);
 
-    // More than the cover time: it goes on running.
+    // More than the cover time is left: the session is not extended.
     assert!(service.storage.touch(key(&id), Expiry::after_secs(400)).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await <= Duration::from_secs(400));
-    // Less.
+    // At most the cover time is left.
     assert!(service.storage.touch(key(&id), Expiry::after_secs(300)).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await > full);
-    // Less, in a request that changes something.
+    // The same, in a request that changes a field.
     assert!(service.storage.touch(key(&id), Expiry::after_secs(300)).await.unwrap());
     client.post("/count/visits", Value::Null).await.unwrap();
     assert!(left(&service, &id).await > full);
-    // None at all.
+    // Without expiry.
     assert!(service.storage.touch(key(&id), Expiry::Never).await.unwrap());
     client.get("/me").await.unwrap();
     assert!(left(&service, &id).await > full);

@@ -1,4 +1,4 @@
-//! Logins, and all the ways in which they fail.
+//! Logins, and each way in which they fail.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     support::{APP_ID, DATA, IV, MAGIC, OTHER_APP_ID, SKEY, service::Service},
 };
 
-pub(crate) async fn each_failure_is_shown(context: Context<Stores>) {
+pub(crate) async fn each_failure_has_a_message(context: Context<Stores>) {
     let service = start(&context).await;
     let damaged = DATA.replacen('C', "D", 1);
     for (code, data, iv, status, message) in [
@@ -20,18 +20,18 @@ pub(crate) async fn each_failure_is_shown(context: Context<Stores>) {
         ("ok-1", "", IV, 200, "the header X-WX-Encrypted-Data is missing"),
         ("ok-2", DATA, "", 200, "the header X-WX-IV is missing"),
         ("invalid", DATA, IV, 200, "the login code is not valid (errcode 40029)"),
-        ("limited", DATA, IV, 200, "there were too many logins, try again later (errcode 45011)"),
+        ("limited", DATA, IV, 200, "too many logins, try again later (errcode 45011)"),
         ("otherkey-1", DATA, IV, 200, "the user data cannot be decrypted"),
         ("ok-3", &damaged, IV, 200, "the user data cannot be decrypted"),
         ("ok-4", &DATA[..64], IV, 200, "the user data cannot be decrypted"),
         ("ok-5", "%%%", IV, 200, "the user data cannot be decrypted"),
         ("ok-6", DATA, "AAAA", 200, "the user data cannot be decrypted"),
-        ("garbage", DATA, IV, 502, "WeChat's server gave an answer that cannot be understood"),
-        ("empty", DATA, IV, 502, "WeChat's server gave an answer that cannot be understood"),
-        ("large", DATA, IV, 502, "WeChat's server gave an answer that cannot be understood"),
-        ("broken", DATA, IV, 502, "WeChat's server gave an answer that cannot be understood"),
-        // It would lead to a good answer, and carry the secret there.
-        ("redirect", DATA, IV, 502, "WeChat's server gave an answer that cannot be understood"),
+        ("garbage", DATA, IV, 502, "WeChat's server returned an invalid answer"),
+        ("empty", DATA, IV, 502, "WeChat's server returned an invalid answer"),
+        ("large", DATA, IV, 502, "WeChat's server returned an invalid answer"),
+        ("broken", DATA, IV, 502, "WeChat's server returned an invalid answer"),
+        // The redirect's target would return a good answer, but must not get the secret.
+        ("redirect", DATA, IV, 502, "WeChat's server returned an invalid answer"),
     ] {
         assert_eq!(service.refuses(code, data, iv).await, (status, message.to_owned()), "{code}");
     }
@@ -50,12 +50,12 @@ pub(crate) async fn a_code_is_good_for_one_login(context: Context<Stores>) {
     assert_eq!(failed.message, "ERR_LOGIN_FAILED: the login code has been used (errcode 40163)");
 }
 
-pub(crate) async fn another_mini_programs_data_are_refused(context: Context<Stores>) {
+pub(crate) async fn data_of_another_mini_program_are_refused(context: Context<Stores>) {
     let storage = storage(&context).await;
     let service = |app_id| Service::of(app_id, &storage, |builder| builder);
-    // The exchange is good, but the data have the watermark of the sample's app.
+    // The exchange succeeds, but the data have the watermark of the sample's app.
     let (status, message) = service(OTHER_APP_ID).await.refuses("ok-1", DATA, IV).await;
-    assert_eq!((status, message.as_str()), (200, "the user data are not this mini-program's"));
+    assert_eq!((status, message.as_str()), (200, "the user data do not belong to this mini-program"));
     let (status, message) = service("wx1").await.refuses("ok-2", DATA, IV).await;
     assert_eq!((status, message.as_str()), (200, "the app id is not valid (errcode 40013)"));
     service(APP_ID).await.client().login().await.unwrap();
@@ -74,7 +74,7 @@ pub(crate) async fn a_busy_server_is_asked_again(context: Context<Stores>) {
     assert_eq!(service.wechat.queries().len(), 6);
 }
 
-pub(crate) async fn a_server_that_hangs_costs_the_time_out_and_no_more(context: Context<Stores>) {
+pub(crate) async fn a_hanging_server_fails_at_the_timeout(context: Context<Stores>) {
     let timeout = Duration::from_millis(250);
     let service = Service::with(storage(&context).await, |builder| builder.timeout(timeout)).await;
     let start = Instant::now();
@@ -84,7 +84,7 @@ pub(crate) async fn a_server_that_hangs_costs_the_time_out_and_no_more(context: 
     assert_eq!(service.wechat.queries().len(), 1);
 }
 
-pub(crate) async fn a_server_that_is_not_there_is_said_so(context: Context<Stores>) {
+pub(crate) async fn an_unreachable_server_is_reported(context: Context<Stores>) {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{closed}");
     let service = Service::with(storage(&context).await, |builder| builder.base_url(url)).await;
@@ -92,9 +92,9 @@ pub(crate) async fn a_server_that_is_not_there_is_said_so(context: Context<Store
     assert_eq!((status, message.as_str()), (502, "WeChat's server cannot be reached"));
 }
 
-/// A store that does not answer, of each kind: what it was opened for has been closed.
-pub(crate) async fn a_closed_store_keeps_everybody_out(context: Context<Stores>) {
-    const STORE: &str = "the session store does not work at the moment, try again later";
+/// A store of each kind that fails because it is closed.
+pub(crate) async fn a_closed_store_rejects_all_requests(context: Context<Stores>) {
+    const STORE: &str = "the session store failed, try again later";
     let service = start(&context).await;
     let mut client = service.client();
     client.login().await.unwrap();
@@ -106,7 +106,7 @@ pub(crate) async fn a_closed_store_keeps_everybody_out(context: Context<Stores>)
         let answer = client.wx_request(Method::GET, path, &names, None).await;
         assert_eq!((answer.status, &answer.data[MAGIC]), (503, &json!(1)), "{path}");
         assert_eq!(answer.data["error"], "ERR_CHECK_LOGIN_FAILED");
-        assert_eq!(answer.data["message"], STORE, "the client is told no more than it needs");
+        assert_eq!(answer.data["message"], STORE, "the client does not learn the reason");
     }
     let failed = service.client().login().await.unwrap_err();
     assert_eq!(failed.message, format!("ERR_LOGIN_FAILED: {STORE}"));
@@ -130,7 +130,7 @@ pub(crate) async fn login_next_prepares_and_refuses(context: Context<Stores>) {
         assert_eq!((answer.status, &answer.data["error"]), (status, &json!("ERR_LOGIN_FAILED")), "{query}");
         assert_eq!(answer.data[MAGIC], 1);
     }
-    // Nothing serves it there.
+    // No route handles this login path.
     let storage = &service.storage;
     let options = |builder: WechatBuilder| builder.login_next(true).login_path("/nowhere");
     let elsewhere = Service::with(storage, options).await;

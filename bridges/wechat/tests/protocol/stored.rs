@@ -1,4 +1,4 @@
-//! What is stored, and what is found there.
+//! The stored form of a session, and sessions from other programs.
 
 use larder_core::{Expiry, Key};
 use larder_testkit::Context;
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-pub(crate) async fn what_is_stored_is_what_mp_session_koa2_stores(context: Context<Stores>) {
+pub(crate) async fn stored_sessions_match_mp_session_koa2(context: Context<Stores>) {
     let service = start(&context).await;
     let mut client = service.client();
     client.post("/set/cart", json!([1, 2])).await.unwrap();
@@ -30,10 +30,10 @@ pub(crate) async fn what_is_stored_is_what_mp_session_koa2_stores(context: Conte
     assert_eq!(stored["cart"], json!([1, 2]));
 }
 
-pub(crate) async fn a_session_of_mp_session_koa2_goes_on(context: Context<Stores>) {
+pub(crate) async fn a_session_of_mp_session_koa2_remains_valid(context: Context<Stores>) {
     let service = start(&context).await;
     let id = "0123456789abcdef".repeat(4);
-    // As `JSON.stringify` writes it.
+    // The text that `JSON.stringify` writes.
     let stored = json!({
         "id": id, "skey": SKEY, "sessionKey": SESSION_KEY,
         "userInfo": { "openId": OPEN_ID, "nickName": "Band", "userId": "testId12345" },
@@ -51,8 +51,8 @@ pub(crate) async fn a_session_of_mp_session_koa2_goes_on(context: Context<Stores
     assert_eq!(service.stored(&id).await.unwrap(), expected);
 }
 
-/// connect-redis keeps it under another prefix, and express-session's cookie is among its fields.
-pub(crate) async fn a_session_of_wafer_node_session_goes_on(context: Context<Stores>) {
+/// connect-redis uses another prefix, and the fields include express-session's cookie.
+pub(crate) async fn a_session_of_wafer_node_session_remains_valid(context: Context<Stores>) {
     let storage = storage(&context).await;
     let service = Service::with(storage, |builder| builder.key_prefix("sess:")).await;
     let id = "0123456789abcdef".repeat(4);
@@ -70,13 +70,14 @@ pub(crate) async fn a_session_of_wafer_node_session_goes_on(context: Context<Sto
     assert_eq!(client.logins, 0);
 }
 
-pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>) {
+pub(crate) async fn foreign_data_are_an_error_and_unchanged(context: Context<Stores>) {
     let service = start(&context).await;
     let client = service.client();
     let id = "ab".repeat(32);
     let names = [("X-WX-Id", id.as_str()), ("X-WX-Skey", SKEY)];
     for foreign in [
-        // express-session, koa-session2, grammY, another version, another session.
+        // Values of express-session, koa-session2, grammY, another version of the protocol, and another
+        // session.
         json!({ "cookie": { "originalMaxAge": 1, "path": "/" }, "user": 7 }),
         json!({ "id": id, "user": "somebody" }),
         json!({ "v": 2, "__d": { "id": id, "sessionKey": SESSION_KEY } }),
@@ -97,7 +98,7 @@ pub(crate) async fn foreign_data_are_an_error_and_stay(context: Context<Stores>)
     }
     assert_eq!(service.handled(), 0);
 
-    // It takes a session's place while a request of it is served.
+    // Foreign data replace a session while a request of it runs.
     let mut client = service.client();
     client.login().await.unwrap();
     let id = client.id();

@@ -1,4 +1,4 @@
-//! A Redis that mp-session-koa2 has filled, and may go on with.
+//! Sessions in Redis that mp-session-koa2 has written and continues to use.
 
 use larder_testkit::Must;
 use serde_json::json;
@@ -14,8 +14,8 @@ pub(crate) async fn takes_over_from_mp_session_koa2() {
     let storage = larder::open(&url).await.must("open the storage");
     let service = Service::start(storage).await;
 
-    // Its redisStore's `set`: the key, `JSON.stringify` in the order in which the login made the fields. Of
-    // its hour, some time has gone by.
+    // The `set` of mp-session-koa2's redisStore: the key, and `JSON.stringify` of the fields in the order of
+    // the login. Some of its hour has passed.
     let id: String = (0..64).map(|_| fastrand::char('a'..='f')).collect();
     let name = format!("session:{id}");
     let before = format!(
@@ -36,8 +36,8 @@ pub(crate) async fn takes_over_from_mp_session_koa2() {
     let mut expected: serde_json::Value = serde_json::from_str(&before).unwrap();
     expected["visits"] = json!(1);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&after).unwrap(), expected);
-    assert!(after.contains(r#""score":1.5e3"#), "what nobody changed is as it was: {after}");
-    assert!((3540..=3600).contains(&left), "a change gives it the full time: {left} s");
+    assert!(after.contains(r#""score":1.5e3"#), "an unchanged field keeps its bytes: {after}");
+    assert!((3540..=3600).contains(&left), "a change extends it to the full lifetime: {left} s");
 
     assert_eq!(client.post("/logout", json!(null)).await.unwrap().data, "bye");
     let there: bool = redis::cmd("EXISTS").arg(&name).query_async(&mut theirs).await.must("look");

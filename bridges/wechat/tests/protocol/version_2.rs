@@ -21,12 +21,12 @@ pub(crate) async fn version_2(context: Context<Stores>) {
     let service = Service::with(storage, |builder| builder.protocol(Protocol::Wafer2)).await;
     let mut client = service.client();
 
-    // Nobody is known yet.
+    // No user is remembered yet.
     let failed = client.login2(false).await.unwrap_err();
     assert_eq!(failed.kind, "ERR_HEADER_MISSED");
     assert_eq!(client.login2(true).await.unwrap()["nickName"], "Band");
     let session = client.session.clone().unwrap();
-    // SHA-1 of the session key.
+    // The SHA-1 of the session key.
     assert_eq!(session["skey"], "7b69dc787384c988eb0e4ca9920295396aeb9e8a");
     assert!(session["time"].as_u64().unwrap() > 1_477_314_187);
     let id = session["skey"].as_str().unwrap().to_owned();
@@ -39,7 +39,7 @@ pub(crate) async fn version_2(context: Context<Stores>) {
     let answer = client.wx_request(Method::GET, "/open", &[], None).await;
     assert_eq!(answer.data, json!({ "session": false }));
 
-    // An invalid session: the client logs in with the code alone, and tries once more.
+    // After an invalid session the client logs in with the code alone, and retries once.
     service.storage.delete(key(&id)).await.unwrap();
     let handled = service.handled();
     assert_eq!(client.request2("/me").await.unwrap().data["nickName"], "Band");
@@ -51,7 +51,7 @@ pub(crate) async fn version_2(context: Context<Stores>) {
         assert!(answer.data.get(MAGIC).is_none());
     }
 
-    // What fails, by name.
+    // The name of each failure.
     for (names, error) in [
         (vec![], "ERR_HEADER_MISSED"),
         (vec![("X-WX-Code", "ok-a"), ("X-WX-IV", support::IV)], "ERR_HEADER_MISSED"),
@@ -70,7 +70,7 @@ pub(crate) async fn version_2(context: Context<Stores>) {
         assert_eq!((&answer.data["code"], &answer.data["error"]), (&json!(-1), &json!(error)), "{names:?}");
     }
 
-    // Foreign data in a session's or a user's place stay.
+    // Foreign data under the key of a session or a user are left unchanged.
     let foreign = json!({ "foreign": true });
     for name in [id.clone(), format!("user:{OPEN_ID}")] {
         service.storage.write(key(&name), foreign.to_string()).await.unwrap();

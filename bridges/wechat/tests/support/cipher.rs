@@ -1,4 +1,4 @@
-//! User data as WeChat encrypts them, and as a client that knows them can change them.
+//! Encrypts user data as WeChat does, and changes them as a client that knows their content can.
 
 use aes::Aes128;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -11,7 +11,7 @@ use super::{APP_ID, IV, SESSION_KEY};
 
 const BLOCK: usize = 16;
 
-/// Encrypts `fields`, the inside of a JSON object, and the watermark, under the sample's key and IV.
+/// Encrypts an object of `fields` (JSON without the braces) and the watermark, with the sample's key and IV.
 pub(crate) fn encrypt(fields: &str) -> String {
     let text = format!(r#"{{{fields},"watermark":{{"timestamp":1477314187,"appid":"{APP_ID}"}}}}"#);
     let mut buffer = text.clone().into_bytes();
@@ -20,9 +20,10 @@ pub(crate) fn encrypt(fields: &str) -> String {
     STANDARD.encode(cipher.encrypt_padded::<Pkcs7>(&mut buffer, text.len()).unwrap())
 }
 
-/// The IV under which data of the sample's IV begin with `wanted` in place of `known`. No key is needed.
+/// Returns the IV with which data encrypted under the sample's IV begin with `wanted` instead of `known`.
+/// Needs no key.
 pub(crate) fn other_iv(known: &str, wanted: &str) -> String {
-    assert_eq!((known.len(), wanted.len()), (BLOCK, BLOCK), "the IV rules the first block");
+    assert_eq!((known.len(), wanted.len()), (BLOCK, BLOCK), "the IV changes exactly the first block");
     let mut iv = block(IV);
     for (byte, (known, wanted)) in iv.iter_mut().zip(known.bytes().zip(wanted.bytes())) {
         *byte ^= known ^ wanted;

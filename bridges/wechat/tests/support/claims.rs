@@ -1,12 +1,12 @@
-//! Claims to a session that are none.
+//! Invalid claims to a session.
 
 use super::SKEY;
 
-/// What a request says of its session.
+/// The headers of a request that claims a session.
 #[derive(Debug)]
 pub(crate) struct Claim {
     names: Vec<(&'static str, String)>,
-    /// As query parameters, which can have any byte in them.
+    /// Sends query parameters instead of headers: they can contain any byte.
     pub(crate) by_query: bool,
 }
 
@@ -28,12 +28,12 @@ impl Claim {
     }
 }
 
-/// Claims around the session `id` that look like good ones: only the store knows better.
+/// Returns claims to the session `id` that are well-formed: only the store can reject them.
 pub(crate) fn forged(id: &str) -> Vec<Claim> {
     vec![Claim::of(&"0".repeat(64), SKEY), Claim::of(id, &"0".repeat(40))]
 }
 
-/// Claims around the session `id` that cannot be good ones, whatever is stored.
+/// Returns claims to the session `id` that are malformed, whatever is stored.
 pub(crate) fn malformed(id: &str) -> Vec<Claim> {
     let mut claims: Vec<_> = malformed_ids(id).iter().map(|wrong| Claim::of(wrong, SKEY)).collect();
     claims.extend(malformed_skeys(SKEY).iter().map(|wrong| Claim::of(id, wrong)));
@@ -42,7 +42,7 @@ pub(crate) fn malformed(id: &str) -> Vec<Claim> {
         // Half a claim.
         Claim::new([("X-WX-Id", id)]),
         Claim::new([("X-WX-Skey", SKEY)]),
-        // A claim that is made twice.
+        // A claim with a duplicate.
         Claim::new([("X-WX-Id", id), ("X-WX-Id", &"0".repeat(64)), ("X-WX-Skey", SKEY)]),
         Claim::new([("X-WX-Id", id), ("X-WX-Skey", SKEY), ("X-WX-Skey", SKEY)]),
         Claim::by_query([("X-WX-Id", &injected), ("X-WX-Skey", SKEY)]),

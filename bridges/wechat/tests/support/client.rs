@@ -1,12 +1,12 @@
-//! What wafer-client-sdk and wafer2-client-sdk do, step by step (`lib/login.js`, `lib/request.js`),
-//! with `wx` being whatever the test says.
+//! The steps of wafer-client-sdk and wafer2-client-sdk (`lib/login.js`, `lib/request.js`). The test plays the
+//! part of `wx`.
 
 use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 
 use super::{DATA, IV, MAGIC, http};
 
-/// Why a request or a login failed, as the mini-program is told.
+/// Why a request or a login failed, as the mini-program sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failed {
     pub(crate) kind: String,
@@ -23,23 +23,23 @@ impl Failed {
 pub(crate) struct MiniProgram {
     http: Client,
     base: String,
-    /// What `wx.setStorageSync` keeps.
+    /// The value in `wx.setStorageSync`.
     pub(crate) session: Option<Value>,
-    /// What `wx.checkSession` says.
+    /// The result of `wx.checkSession`.
     pub(crate) wechat_session_is_valid: bool,
-    /// What the next `wx.login` gives.
+    /// Returns the code of the next `wx.login`.
     pub(crate) code: Box<dyn FnMut() -> String + Send + Sync>,
     pub(crate) data: String,
     pub(crate) iv: String,
-    /// Sends query parameters in place of headers.
+    /// Sends query parameters instead of headers.
     pub(crate) by_query: bool,
-    /// Damages every session that it is given.
+    /// Damages every session that it receives.
     pub(crate) spoils_sessions: bool,
     pub(crate) logins: usize,
     pub(crate) requests: usize,
 }
 
-/// What `wx.request` gives: the status, and the body if it is JSON.
+/// The result of `wx.request`: the status, and the body if it is JSON.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) data: Value,
@@ -124,7 +124,7 @@ impl MiniProgram {
         Ok(())
     }
 
-    /// `request` of version 1; `login` is its option of that name.
+    /// `request` of version 1. `login` is its option of the same name.
     pub(crate) async fn request(
         &mut self,
         method: Method,
@@ -166,7 +166,7 @@ impl MiniProgram {
         self.request(Method::POST, path, Some(body), true).await
     }
 
-    /// The session's headers, if there is a session.
+    /// Returns the session's headers, if the client has a session.
     pub(crate) fn names(&self) -> Vec<(&'static str, String)> {
         self.session.as_ref().map_or_else(Vec::new, |session| {
             vec![("X-WX-Id", text(&session["id"])), ("X-WX-Skey", text(&session["skey"]))]
@@ -177,7 +177,7 @@ impl MiniProgram {
         text(&self.session.as_ref().expect("logged in")["id"])
     }
 
-    /// `login` (with user data) and `loginWithCode` (without) of version 2.
+    /// Version 2: `login` with user data, `loginWithCode` without.
     pub(crate) async fn login2(&mut self, with_data: bool) -> Result<Value, Failed> {
         self.logins += 1;
         let code = (self.code)();
@@ -215,7 +215,7 @@ impl MiniProgram {
     }
 }
 
-/// As JavaScript sees it.
+/// Returns whether JavaScript treats the value as true.
 fn truthy(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Bool(false)) && value != "" && value != 0
 }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use super::{MAGIC, service::Service};
 
 impl Service {
-    /// The status and message of a login that fails. Nothing may be stored by then.
+    /// Returns the status and the message of a login that fails. Checks that nothing is stored.
     pub(crate) async fn refuses(&self, code: &str, data: &str, iv: &str) -> (u16, String) {
         let names = [("X-WX-Code", code), ("X-WX-Encrypted-Data", data), ("X-WX-IV", iv)];
         let answer = self.client().wx_request(Method::GET, "/api/login", &names, None).await;

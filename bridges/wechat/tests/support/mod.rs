@@ -1,6 +1,6 @@
-//! What the tests share: a service, a stand-in for WeChat's server, the client's protocol.
+//! Shared by the tests: a service, a stand-in for WeChat's server, and the client's protocol.
 
-#![allow(dead_code)] // No test needs all of it.
+#![allow(dead_code)] // Each test uses only a part.
 
 pub(crate) mod cipher;
 pub(crate) mod claims;
@@ -12,7 +12,7 @@ pub(crate) mod wechat;
 
 /// WeChat's published sample.
 pub(crate) const APP_ID: &str = "wx4f4bc4dec97d474b";
-/// Another mini-program, which WeChat knows too.
+/// Another mini-program that the stand-in accepts.
 pub(crate) const OTHER_APP_ID: &str = "wx0000000000000000";
 pub(crate) const APP_SECRET: &str = "secret";
 pub(crate) const SESSION_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
@@ -24,7 +24,7 @@ pub(crate) const DATA: &str = "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxI
 
 pub(crate) const MAGIC: &str = "F2C224D4-2BCE-4C64-AF9F-A6D872000D1A";
 
-/// An HTTP client that goes nowhere but to this machine.
+/// Returns an HTTP client without proxy and root certificates, so it reaches only this machine.
 pub(crate) fn http() -> reqwest::Client {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -35,7 +35,7 @@ pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
 }
 
-/// Serves `router` on a port of this machine; returns the base URL.
+/// Serves `router` on a local port; returns the base URL.
 pub(crate) async fn serve(router: axum::Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,12 +1,12 @@
-//! HTTP as no client sends it.
+//! HTTP requests that a normal client cannot send.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-/// Sends a GET of `path` with `headers` as they are, each with its line's end; returns the status and all
-/// that came back.
+/// Sends a GET of `path` with the raw lines `headers`; each must end with a line break. Returns the status
+/// and the whole response.
 pub(crate) async fn get(url: &str, path: &str, headers: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let mut request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n").into_bytes();

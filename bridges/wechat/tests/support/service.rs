@@ -1,4 +1,4 @@
-//! A service with the layer around it.
+//! A service inside the layer.
 
 use std::sync::{
     Arc,
@@ -19,17 +19,17 @@ use tokio::sync::Semaphore;
 
 use super::{APP_ID, APP_SECRET, client::MiniProgram, serve, wechat::Wechat};
 
-/// What the handlers share with the test.
+/// State that the handlers share with the test.
 pub(crate) struct Probe {
-    /// How often a handler has run.
+    /// The number of handler runs.
     pub(crate) handled: AtomicUsize,
-    /// One permit for each request that has come to `/hold`.
+    /// One permit for each request that has reached `/hold`.
     pub(crate) held: Semaphore,
-    /// One permit for each of them that may go on.
+    /// One permit for each held request that may continue.
     pub(crate) go: Semaphore,
 }
 
-/// The service, WeChat's server, and the storage between them.
+/// The service, the stand-in for WeChat's server, and the storage.
 pub(crate) struct Service {
     pub(crate) url: String,
     pub(crate) wechat: Wechat,
@@ -49,7 +49,7 @@ impl Service {
         Self::of(APP_ID, storage, options).await
     }
 
-    /// The service of that mini-program.
+    /// Starts the service of the mini-program `app_id`.
     pub(crate) async fn of(
         app_id: &str,
         storage: impl Into<Store>,
@@ -98,7 +98,7 @@ fn router(probe: Arc<Probe>) -> Router {
         .route("/hold/{field}", post(hold))
         .route("/fail/{field}", post(fail))
         .route("/logout", post(logout))
-        // With `login_next`.
+        // Called only with `login_next`.
         .route("/api/login", get(next))
         .layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
             count.handled.fetch_add(1, Ordering::SeqCst);
@@ -117,7 +117,7 @@ async fn me(session: Maybe) -> Response {
         .into_response()
 }
 
-/// All fields but those of the protocol.
+/// Returns all fields except those of the protocol.
 async fn fields(Extension(session): Extension<Session>) -> Json<Map<String, Value>> {
     let names = session.fields().into_iter();
     let own = names.filter(|name| !["id", "skey", "sessionKey", "userInfo"].contains(&name.as_str()));
@@ -181,7 +181,7 @@ async fn next(
     axum::extract::RawQuery(query): axum::extract::RawQuery,
 ) -> (StatusCode, &'static str) {
     let Some(Extension(session)) = session else {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "there is no session");
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the session is missing");
     };
     assert!(session.is_new());
     session.set("greeted", &true).unwrap();

@@ -16,14 +16,14 @@ use serde_json::json;
 
 use super::{APP_ID, APP_SECRET, OPEN_ID, OTHER_APP_ID, SESSION_KEY, UNION_ID, serve};
 
-/// What was asked, and which codes are used up.
+/// The queries so far, and the codes that are used up.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) queries: Vec<String>,
     used: HashSet<String>,
 }
 
-/// The stand-in. What it answers depends on what the code begins with; a code is good for one exchange.
+/// The stand-in. Its answer depends on the beginning of the code. A code works for one exchange.
 pub(crate) struct Wechat {
     pub(crate) url: String,
     seen: Arc<Mutex<Seen>>,
@@ -50,7 +50,7 @@ async fn exchange(State(seen): State<Arc<Mutex<Seen>>>, RawQuery(query): RawQuer
     let parameter = |name: &str| {
         let values: Vec<_> =
             url.query_pairs().filter(|(key, _)| key == name).map(|pair| pair.1.into_owned()).collect();
-        assert_eq!(values.len(), 1, "{name} is there once");
+        assert_eq!(values.len(), 1, "{name} occurs once");
         values.into_iter().next().unwrap()
     };
     let code = parameter("js_code");
@@ -69,7 +69,7 @@ async fn exchange(State(seen): State<Arc<Mutex<Seen>>>, RawQuery(query): RawQuer
     match kind {
         "invalid" => return failure(40029, "invalid code"),
         "limited" => return failure(45011, "api minute-quota reach limit"),
-        // So many times, before it works.
+        // Busy this many times, then successful.
         "busy" if asked <= rest.parse().unwrap() => return failure(-1, "system error"),
         "hangs" => std::future::pending::<()>().await,
         "garbage" => return "<html>not JSON</html>".into_response(),
@@ -90,11 +90,11 @@ async fn exchange(State(seen): State<Arc<Mutex<Seen>>>, RawQuery(query): RawQuer
         "anonymous" => json!({ "session_key": key }),
         "nameless" => json!({ "session_key": key, "openid": "" }),
         "stranger" => json!({ "session_key": key, "openid": "oStranger" }),
-        // As it is for a mini-program that shares its users with others.
+        // The answer for a mini-program that is bound to others.
         "union" => json!({ "session_key": key, "openid": OPEN_ID, "unionid": UNION_ID }),
         _ => json!({ "session_key": key, "openid": OPEN_ID }),
     };
-    // WeChat's own answers are declared as text.
+    // WeChat declares its JSON as text.
     answer.to_string().into_response()
 }
 
