@@ -1,4 +1,4 @@
-//! A web service with log-in, a counter and log-out. Its sessions survive a restart, in any store.
+//! A web service with login, a counter, and logout. Its sessions survive a restart, in any persistent store.
 
 use std::{
     io,
@@ -16,11 +16,11 @@ use anyhow::Context;
 use clap::Parser;
 use larder_actix_session::LarderStore;
 
-/// Counts, for each visitor, and knows who has logged in.
+/// Counts the visits of each visitor, and remembers the login.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST
-    /// (larder/URLS.md has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST (larder/URLS.md
+    /// lists all URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:sessions.db")]
     storage: String,
     /// Where to listen
@@ -35,10 +35,11 @@ async fn main() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
     let sessions = LarderStore::new(&store)?.without_revival();
-    // A service that is meant keeps its secret: cookies are signed with it, and whoever has it can
-    // make them. This one is the same in every copy of the example, so that a restart ends no session.
+    // A real service keeps its secret private: it protects the cookies, and an attacker that has it can create
+    // them. The example has a constant secret, so that the sessions survive a restart.
     let secret = Key::from(&[b'!'; 64]);
-    // An hour after a session has last changed. `session_ttl_extension_policy` makes that: last been used.
+    // A session expires an hour after its last change. With `session_ttl_extension_policy`: after its last
+    // use.
     let lifecycle = PersistentSession::default().session_ttl(Duration::hours(1));
     let (server, address) =
         serve(sessions, secret, lifecycle, &arguments.address).context("cannot listen")?;
@@ -48,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     store.close().await.context("cannot close the storage")
 }
 
-/// The service. `lifecycle` says how long a session lives.
+/// Starts the service. `lifecycle` sets the lifetime of a session.
 pub(crate) fn serve(
     store: LarderStore,
     secret: Key,
@@ -58,7 +59,7 @@ pub(crate) fn serve(
     let server = HttpServer::new(move || {
         let sessions = SessionMiddleware::builder(store.clone(), secret.clone())
             .session_lifecycle(lifecycle.clone())
-            // Only because this example speaks plain HTTP: leave it out, and the cookie needs HTTPS.
+            // Only because this example uses plain HTTP. By default the cookie requires HTTPS.
             .cookie_secure(false)
             .build();
         App::new()
@@ -77,7 +78,7 @@ pub(crate) fn serve(
 async fn greet(session: Session) -> actix_web::Result<String> {
     let name: Option<String> = session.get("name")?;
     let count: Option<u64> = session.get("count")?;
-    Ok(format!("{}: {}\n", name.as_deref().unwrap_or("nobody"), count.unwrap_or(0)))
+    Ok(format!("{}: {}\n", name.as_deref().unwrap_or("guest"), count.unwrap_or(0)))
 }
 
 async fn count(session: Session) -> actix_web::Result<String> {
@@ -87,8 +88,8 @@ async fn count(session: Session) -> actix_web::Result<String> {
 }
 
 async fn login(session: Session, name: web::Path<String>) -> actix_web::Result<String> {
-    // Here the password would be checked. Then a new key: one that somebody has planted in the
-    // browser before the log-in must be worth nothing after it.
+    // A real service checks the password here. The session gets a new key, so that a key that an attacker
+    // planted in the browser before the login is useless after it.
     session.renew();
     session.insert("name", name.into_inner())?;
     greet(session).await

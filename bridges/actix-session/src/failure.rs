@@ -1,10 +1,10 @@
-//! Errors in actix-session's words. Larder's own is the source of each.
+//! Converts errors to actix-session's types. The source is Larder's error.
 
 use actix_session::storage::{LoadError, SaveError, UpdateError};
 use larder_core::{Error, ErrorKind, Operation};
 
-/// Never `LoadError::Deserialization`: after that the middleware goes on with an empty session under
-/// the same key, prolongs what is there or deletes it at a log-in.
+/// Never returns `LoadError::Deserialization`: the middleware would continue with an empty session under the
+/// same key, which extends the stored value's TTL or deletes the value at a login.
 pub(crate) fn not_loaded(error: Error) -> LoadError {
     LoadError::Other(error.into())
 }
@@ -25,7 +25,7 @@ pub(crate) fn not_updated(error: Error) -> UpdateError {
     }
 }
 
-/// Whether it is the new state's fault, and not that of what was read before.
+/// Returns whether the new state causes the error, not the stored value.
 fn cannot_be_written(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Codec | ErrorKind::InvalidValue)
         && error.operation() != Some(Operation::Read)
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_written_is_told_from_what_cannot_be_read() {
+    fn write_errors_differ_from_read_errors() {
         let error = |kind, operation| Error::new(kind, "no").with_operation(operation);
         for (kind, operation, expected) in [
             (ErrorKind::InvalidValue, Operation::Write, true),

@@ -1,4 +1,4 @@
-//! Sessions in the storage.
+//! Reads and writes sessions in the store.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,10 +9,10 @@ use std::{
 use actix_session::storage::{SessionKey, generate_session_key};
 use larder_core::{Bytes, Codec, Error, ErrorKind, Expiry, Json, Key, Operation, Result, Store, Version};
 
-/// How many keys are drawn for a new session. A second one is as good as never needed; a storage
-/// where so many are taken is broken.
+/// The maximal number of keys to try for a new session. A random key is practically always free; a storage
+/// where this many are taken is broken.
 const DRAWS: usize = 8;
-/// How long the keys are that actix-session draws.
+/// The length of actix-session's keys.
 const LENGTH: usize = 64;
 
 pub(crate) type State = HashMap<String, String>;
@@ -25,22 +25,23 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Those under keys that begin with `prefix`.
+    /// The sessions under keys that begin with `prefix`.
     pub(crate) fn new(store: Store, prefix: &str) -> Result<Self> {
         key(prefix, &"k".repeat(LENGTH))?;
         Ok(Self { store, prefix: Arc::from(prefix) })
     }
 
-    /// Where the session is; `None` for a key that is none of actix-session's.
+    /// Returns the storage's key for a session, or `None` if actix-session cannot have generated the
+    /// session's key.
     pub(crate) fn key(&self, session: &SessionKey) -> Option<Key> {
         let session = session.as_ref();
         let drawn = session.len() == LENGTH && session.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        // The prefix leaves room for it.
+        // `new` has checked that the prefix leaves room for the key.
         if drawn { key(&self.prefix, session).ok() } else { None }
     }
 
-    /// The session, if there is one. What is there and is no session is an error: taken for nothing
-    /// it would be lost, and its visitor logged out.
+    /// Returns the session if it exists. A value that is not a session is an error: if it counted as missing,
+    /// it would be overwritten, and its visitor logged out.
     pub(crate) async fn find(&self, key: &Key) -> Result<Option<(State, Version)>> {
         let name = self.store.info().name;
         let Some(record) = self.store.read(key).await? else { return Ok(None) };
@@ -48,16 +49,19 @@ impl Sessions {
             .version
             .ok_or_else(|| Error::unsupported().with_adapter(name).with_operation(Operation::Write))?;
         let state = Json.decode(&record.value).map_err(|error| {
-            Error::new(error.kind(), "what is stored under the session's key is no session, and stays")
-                .with_adapter(name)
-                .with_operation(Operation::Read)
-                .with_key(key)
-                .with_source(error)
+            Error::new(
+                error.kind(),
+                "the value under this session key is not a session; it was left unchanged",
+            )
+            .with_adapter(name)
+            .with_operation(Operation::Read)
+            .with_key(key)
+            .with_source(error)
         })?;
         Ok(Some((state, version)))
     }
 
-    /// Saves a new session, under a key that is free.
+    /// Saves a new session under a free key.
     pub(crate) async fn create(&self, state: &State, expiry: Expiry) -> Result<SessionKey> {
         let value = encode(state)?;
         let mut drawn = 1;
@@ -71,10 +75,10 @@ impl Sessions {
         }
     }
 
-    /// Replaces a session; says whether it is still there.
+    /// Replaces a session. Returns `false` if it does not exist any more.
     pub(crate) async fn replace(&self, key: &Key, state: &State, expiry: Expiry) -> Result<bool> {
         let value = encode(state)?;
-        // Every turn that fails means that another's update has succeeded, or that the session is gone.
+        // If an attempt fails, another update has succeeded, or the session is gone.
         loop {
             let Some((_, version)) = self.find(key).await? else { return Ok(false) };
             match self.store.write(key, value.clone()).expiry(expiry).if_at(version).await {
@@ -84,7 +88,7 @@ impl Sessions {
         }
     }
 
-    /// The session is gone, and is not to come back.
+    /// Returns the error for a session that is gone and must not be created again.
     pub(crate) fn gone(&self) -> Error {
         Error::new(
             ErrorKind::Conflict,
@@ -99,13 +103,13 @@ fn key(prefix: &str, session: &str) -> Result<Key> {
     Key::new(format!("{prefix}{session}"))
 }
 
-/// What has no time left has ended.
+/// A TTL of zero or less means that the session has expired.
 pub(crate) fn expiry(ttl: &time::Duration) -> Expiry {
     Expiry::After(Duration::try_from(*ttl).unwrap_or_default())
 }
 
 fn encode(state: &State) -> Result<Bytes> {
-    // In the order of the names: equal sessions are equal bytes.
+    // Sorted by name, so that equal sessions are equal bytes.
     Json.encode(&state.iter().collect::<BTreeMap<_, _>>())
 }
 
@@ -114,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actix_sessions_own_stores_write_the_same() {
+    fn the_format_matches_actix_sessions_own_stores() {
         let state =
             State::from([("name".to_owned(), r#""ann""#.to_owned()), ("count".to_owned(), "2".to_owned())]);
         assert_eq!(encode(&state).unwrap(), r#"{"count":"2","name":"\"ann\""}"#);
     }
 
     #[test]
-    fn the_time_to_live_is_never_negative() {
+    fn the_ttl_is_never_negative() {
         assert!(expiry(&time::Duration::seconds(-1)).is_elapsed());
         assert_eq!(expiry(&time::Duration::microseconds(1_001)).as_millis(), Some(2));
     }

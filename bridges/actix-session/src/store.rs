@@ -1,4 +1,4 @@
-//! The store.
+//! The session store.
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use larder_core::{Error, ErrorKind, Result, Store};
@@ -10,7 +10,7 @@ use crate::{
 
 /// Keeps the sessions of actix-session in a Larder storage.
 ///
-/// Clones share the storage. [The crate's page](crate) says what it does and what is stored.
+/// Clones share the storage. [The crate's page](crate) describes the behaviour and the stored data.
 ///
 /// ```
 /// use actix_session::SessionMiddleware;
@@ -30,13 +30,13 @@ pub struct LarderStore {
 }
 
 impl LarderStore {
-    /// Sessions in `storage`, under keys that begin with `session:`. `storage` is a [`Store`], such
-    /// as `larder::open` and the adapters return, or a storage that makes one.
+    /// Creates a session store in `storage`, with keys that begin with `session:`. `storage` is a [`Store`],
+    /// such as `larder::open` and the adapters return, or a storage that converts to one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] for a storage with no expiry (its sessions would never end) or no
-    /// compare-and-swap (two sessions could get one key, and deleted ones would come back).
+    /// [`ErrorKind::Unsupported`] if the storage does not support expiry (sessions would never expire) or
+    /// compare-and-swap (two sessions could get one key, and deleted sessions could return).
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;
@@ -52,18 +52,18 @@ impl LarderStore {
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
-        let message = format!("the storage has no {lacks}, which sessions need: take another");
+        let message = format!("the storage does not support {lacks}, which sessions need: use another");
         Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
     }
 
-    /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
-    /// End it with a character such as `:` that is in no session's key, or leave it empty, as
-    /// actix-session's own stores do.
+    /// Sets the prefix of the keys, so that several services can share a storage. Default: `session:`. End it
+    /// with a character such as `:` that no session key contains. It may be empty, as in actix-session's own
+    /// stores.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if no key can begin so: with control characters, or with no room left
-    /// for a session's key.
+    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is too long for a session key
+    /// to fit.
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;
@@ -76,9 +76,9 @@ impl LarderStore {
         Ok(Self { sessions: Sessions::new(self.sessions.store, prefix.as_ref())?, ..self })
     }
 
-    /// An update of a session that was deleted or has expired meanwhile is an error, so that the
-    /// middleware answers 500, and not a new session with the old one's state. A log-out is then final
-    /// also for requests that are under way.
+    /// Makes an update of a session that does not exist any more an error, with response 500. By default,
+    /// such an update creates a new session with the old state. A logout is then final, also for requests
+    /// that are already running.
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;
@@ -91,7 +91,7 @@ impl LarderStore {
         Self { revives: false, ..self }
     }
 
-    /// The storage underneath, to list sessions or to close it, say.
+    /// Returns the storage, for example to list sessions or to close it.
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;
@@ -105,7 +105,7 @@ impl LarderStore {
         &self.sessions.store
     }
 
-    /// Whether the session was replaced; not if there is none.
+    /// Replaces the session. Returns `false` if it does not exist.
     async fn replaced(&self, session_key: &SessionKey, state: &State, ttl: &time::Duration) -> Result<bool> {
         match self.sessions.key(session_key) {
             Some(key) => self.sessions.replace(&key, state, expiry(ttl)).await,
@@ -146,8 +146,8 @@ impl SessionStore for LarderStore {
         Ok(())
     }
 
-    /// The middleware asks for it at a log-in (`renew`) and a log-out (`purge`), and only after the
-    /// request has loaded the session. So it asks no more questions: what has come there since ends too.
+    /// Called by the middleware at a login (`renew`) and a logout (`purge`), after the request has loaded the
+    /// session. Deletes without another check, so it also deletes a value that was written since.
     async fn delete(&self, session_key: &SessionKey) -> anyhow::Result<()> {
         if let Some(key) = self.sessions.key(session_key) {
             self.sessions.store.delete(&key).await?;

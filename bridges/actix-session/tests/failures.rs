@@ -1,4 +1,4 @@
-//! What becomes of a storage's failure to read: never a visitor who seems to be logged out.
+//! If the storage cannot read, the visitor must not seem to be logged out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::hours(1);
 const KINDS: [ErrorKind; 4] =
     [ErrorKind::Corrupt, ErrorKind::VersionTooNew, ErrorKind::PermissionDenied, ErrorKind::Unavailable];
 
-/// A storage where nothing can be read. It counts how often it was to change something.
+/// A storage that cannot read. It counts the attempts to change it.
 #[derive(Clone, Debug)]
 struct Unreadable {
     kind: ErrorKind,
@@ -78,7 +78,7 @@ impl Storage for Unreadable {
 }
 
 fn kind(error: &anyhow::Error) -> ErrorKind {
-    error.downcast_ref::<Error>().expect("Larder's own error is the source").kind()
+    error.downcast_ref::<Error>().expect("Larder's error is the source").kind()
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_failure_keeps_its_kind_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whose_session_cannot_be_read_is_not_logged_out() {
+async fn an_unreadable_session_does_not_log_out_its_visitor() {
     for kind in KINDS {
         let (storage, secret) = (Unreadable::new(kind), Secret::from(&[7; 64]));
         let mut jar = CookieJar::new();

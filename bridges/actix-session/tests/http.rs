@@ -1,4 +1,4 @@
-//! The example's service, as a browser sees it.
+//! The example's service, tested with a browser.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -16,18 +16,18 @@ use larder_testkit::{race, until};
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 const HOUR: Duration = Duration::hours(1);
 const HALF_AN_HOUR: std::time::Duration = std::time::Duration::from_secs(1_800);
-/// All that the service does.
+/// All requests that the service handles.
 const REQUESTS: [(&str, &str); 4] =
     [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")];
-/// How long a test waits for what must come.
+/// The timeout for an expected event.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// The service on a storage that can be broken, and a visitor.
+/// Starts the service on a storage that the test can break; returns both the storage and a visitor.
 async fn start() -> (Probe, Browser) {
     start_with(lasting(HOUR), |store| store).await
 }
 
-/// Sessions that live for `lifetime` after they have last changed.
+/// Sets the lifetime of a session after its last change.
 fn lasting(lifetime: Duration) -> PersistentSession {
     PersistentSession::default().session_ttl(lifetime)
 }
@@ -43,64 +43,64 @@ async fn start_with(
     (probe, Browser::new(address))
 }
 
-/// What the service encrypts its cookies with.
+/// The key with which the service encrypts its cookies.
 fn secret() -> Secret {
     Secret::from(&[7; 64])
 }
 
-/// The cookie that the service would make of `text`.
+/// Returns the cookie in which the service would store `text`.
 fn sealed(text: &str) -> String {
     let mut jar = CookieJar::new();
     jar.private_mut(&secret()).add(Cookie::new("id", text.to_owned()));
     jar.get("id").unwrap().encoded().to_string()
 }
 
-/// The session's key, as it is in the browser's cookie.
+/// Returns the session's key from the browser's cookie.
 fn session(browser: &Browser) -> String {
     let mut jar = CookieJar::new();
     jar.add_original(Cookie::parse_encoded(browser.cookie().expect("a cookie").to_owned()).unwrap());
     jar.private(&secret()).get("id").expect("the session's cookie").value().to_owned()
 }
 
-/// The same in the storage.
+/// Returns the session's key in the storage.
 fn key(browser: &Browser) -> Key {
     Key::new(format!("session:{}", session(browser))).unwrap()
 }
 
-/// What the service answers to one of [`REQUESTS`].
+/// Sends one of [`REQUESTS`].
 async fn ask(browser: &mut Browser, (method, path): (&str, &str)) -> Answer {
     if method == "GET" { browser.get(path).await } else { browser.post(path).await }
 }
 
 #[tokio::test]
-async fn a_visit() {
+async fn counting_login_and_logout_work() {
     let (probe, mut browser) = start().await;
-    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
-    assert_eq!(browser.cookie(), None, "who only looks has no session");
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("GET", "/").await, "guest: 0");
+    assert_eq!(browser.cookie(), None, "a read creates no session");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let before = browser.clone();
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 2");
     assert_eq!(key(&browser), key(&before));
 
     assert_eq!(browser.says("POST", "/login/ann").await, "ann: 2");
-    assert_ne!(key(&browser), key(&before), "a log-in gets a new key");
-    assert_eq!(before.clone().says("GET", "/").await, "nobody: 0", "the old key is worth nothing");
-    assert_eq!(before.clone().says("POST", "/count").await, "nobody: 1");
+    assert_ne!(key(&browser), key(&before), "a login gets a new key");
+    assert_eq!(before.clone().says("GET", "/").await, "guest: 0", "the old key is useless");
+    assert_eq!(before.clone().says("POST", "/count").await, "guest: 1");
     assert!(!probe.storage().contains(&key(&before)).await.unwrap());
     assert_eq!(browser.says("POST", "/count").await, "ann: 3");
 
     let logged_in = browser.clone();
-    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
-    assert_eq!(browser.cookie(), None, "the cookie is taken back");
-    assert_eq!(logged_in.clone().says("GET", "/").await, "nobody: 0", "a replayed cookie is worth nothing");
+    assert_eq!(browser.says("POST", "/logout").await, "guest: 0");
+    assert_eq!(browser.cookie(), None, "the cookie is removed");
+    assert_eq!(logged_in.clone().says("GET", "/").await, "guest: 0", "a replayed cookie is useless");
     assert!(!probe.storage().contains(&key(&logged_in)).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_key_that_is_taken_is_left_to_its_owner() {
+async fn a_taken_key_is_not_overwritten() {
     let (probe, mut browser) = start().await;
     probe.occupy(3);
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let occupied = probe.occupied();
     assert_eq!(occupied.len(), 3);
     for taken in occupied {
@@ -108,9 +108,9 @@ async fn a_key_that_is_taken_is_left_to_its_owner() {
         let record = probe.storage().read(&taken).await.unwrap().unwrap();
         assert_eq!(record.value, OCCUPIED.as_bytes());
     }
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 2");
 
-    // A storage where nothing is ever free is broken, and nobody waits for it for ever.
+    // A storage where no key is ever free is broken; the request fails and does not wait for one.
     probe.occupy(usize::MAX);
     let answer = browser.with_cookie("other=1").post("/count").await;
     assert_eq!((answer.status, answer.set_cookie), (500, None));
@@ -119,17 +119,17 @@ async fn a_key_that_is_taken_is_left_to_its_owner() {
 #[tokio::test]
 async fn a_session_expires() {
     let (_, mut browser) = start_with(lasting(Duration::milliseconds(1_500)), |store| store).await;
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let old = browser.clone();
-    until("the session expires", PATIENCE, || async { old.clone().says("GET", "/").await == "nobody: 0" })
+    until("the session expires", PATIENCE, || async { old.clone().says("GET", "/").await == "guest: 0" })
         .await;
     browser = old.clone();
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
-    assert_ne!(key(&browser), key(&old), "an expired key is not used again");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
+    assert_ne!(key(&browser), key(&old), "an expired key is not reused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_of_one_session_and_of_many_at_once() {
+async fn concurrent_requests_keep_sessions_intact() {
     let (_, mut browser) = start().await;
     browser.says("POST", "/login/ann").await;
     race(12, |_| {
@@ -140,7 +140,7 @@ async fn requests_of_one_session_and_of_many_at_once() {
         }
     })
     .await;
-    // The last update wins, as actix-session has it; but the session stays whole.
+    // The last update wins, as actix-session defines it, but the session stays intact.
     let said = browser.says("GET", "/").await;
     let count: u64 = said.strip_prefix("ann: ").and_then(|count| count.parse().ok()).unwrap();
     assert!((1..=12).contains(&count), "{said}");
@@ -148,17 +148,17 @@ async fn requests_of_one_session_and_of_many_at_once() {
     let mut keys = race(12, |_| {
         let mut visitor = browser.with_cookie("other=1");
         async move {
-            assert_eq!(visitor.says("POST", "/count").await, "nobody: 1");
+            assert_eq!(visitor.says("POST", "/count").await, "guest: 1");
             key(&visitor)
         }
     })
     .await;
     keys.sort();
     keys.dedup();
-    assert_eq!(keys.len(), 12, "each visitor has a session of its own");
+    assert_eq!(keys.len(), 12, "each visitor has a session of their own");
 }
 
-/// How the session of a request that is under way ends.
+/// Ends the session of a request that is running.
 async fn end(probe: &Probe, browser: &mut Browser, logs_out: bool) {
     let key = key(browser);
     if logs_out {
@@ -171,7 +171,7 @@ async fn end(probe: &Probe, browser: &mut Browser, logs_out: bool) {
 }
 
 #[tokio::test]
-async fn a_request_whose_session_ends_meanwhile_gets_a_new_one() {
+async fn a_request_whose_session_ends_gets_a_new_session() {
     for logs_out in [true, false] {
         let (probe, mut browser) = start().await;
         browser.says("POST", "/login/ann").await;
@@ -188,7 +188,7 @@ async fn a_request_whose_session_ends_meanwhile_gets_a_new_one() {
 }
 
 #[tokio::test]
-async fn without_revival_it_gets_none() {
+async fn without_revival_a_request_whose_session_ends_fails() {
     for logs_out in [true, false] {
         let (probe, mut browser) = start_with(lasting(HOUR), LarderStore::without_revival).await;
         browser.says("POST", "/login/ann").await;
@@ -196,12 +196,12 @@ async fn without_revival_it_gets_none() {
         let request = async move { tab.post("/count").await };
         let answer = probe.between(request, end(&probe, &mut browser, logs_out)).await;
         assert_eq!((answer.status, answer.set_cookie), (500, None));
-        assert_eq!(probe.storage().clear("").await.unwrap(), 0, "there is no session");
+        assert_eq!(probe.storage().clear("").await.unwrap(), 0, "no session is stored");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_was_overtaken_is_saved_after_the_other() {
+async fn the_last_of_two_requests_wins() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/count").await;
     let mut tab = browser.clone();
@@ -211,19 +211,20 @@ async fn a_request_that_was_overtaken_is_saved_after_the_other() {
             browser.says("POST", "/count").await;
         })
         .await;
-    assert_eq!(said, "nobody: 2");
-    assert_eq!(browser.says("GET", "/").await, "nobody: 2");
+    assert_eq!(said, "guest: 2");
+    assert_eq!(browser.says("GET", "/").await, "guest: 2");
 }
 
 #[tokio::test]
-async fn cookies_that_are_none_of_ours() {
+async fn foreign_cookies_identify_no_session() {
     let (probe, mut browser) = start().await;
     let (_, mut elsewhere) = start().await;
     browser.says("POST", "/login/ann").await;
     elsewhere.says("POST", "/count").await;
     let (real, bare) = (browser.cookie().unwrap().to_owned(), session(&browser));
     let cookies = [
-        // Well made, by a service with the same secret and another storage; then of what is no key.
+        // First: a valid cookie from a service with the same secret and another storage. Then: values that
+        // are not keys.
         elsewhere.cookie().unwrap().to_owned(),
         sealed(&bare[1..]),
         sealed(&format!("{bare}A")),
@@ -231,7 +232,7 @@ async fn cookies_that_are_none_of_ours() {
         sealed("line\nbreak"),
         sealed(""),
         sealed(&"A".repeat(4_000)),
-        // Not made by the service, or damaged.
+        // Cookies that the service did not create, and damaged ones.
         format!("id={bare}"),
         real[..real.len() - 1].to_owned(),
         format!("{real}A"),
@@ -245,24 +246,24 @@ async fn cookies_that_are_none_of_ours() {
     ];
     let known = [bare, session(&elsewhere)];
     for cookie in &cookies {
-        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
+        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "guest: 0", "{cookie}");
         let mut visitor = browser.with_cookie(cookie);
-        assert_eq!(visitor.says("POST", "/count").await, "nobody: 1", "{cookie}");
-        assert!(!known.contains(&session(&visitor)), "a key is never one that the visitor has chosen");
+        assert_eq!(visitor.says("POST", "/count").await, "guest: 1", "{cookie}");
+        assert!(!known.contains(&session(&visitor)), "the visitor cannot choose the key");
     }
     assert_eq!(browser.says("GET", "/").await, "ann: 0");
 
-    // Only a key is looked up: nobody can tell from the others' answers whether the storage works.
+    // Only well-formed keys reach the storage, so the other cookies do not reveal whether it works.
     probe.set_down(true);
     let [key, others @ ..] = &cookies;
     assert_eq!(browser.with_cookie(key).get("/").await.status, 500);
     for cookie in others {
-        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "nobody: 0", "{cookie}");
+        assert_eq!(browser.with_cookie(cookie).says("GET", "/").await, "guest: 0", "{cookie}");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_no_empty_session() {
+async fn a_store_that_is_down_does_not_look_like_an_empty_session() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/login/ann").await;
     let cookie = browser.cookie().map(str::to_owned);
@@ -271,9 +272,9 @@ async fn a_store_that_is_down_is_no_empty_session() {
     for request in REQUESTS {
         let answer = ask(&mut browser, request).await;
         assert_eq!((answer.status, answer.set_cookie), (500, None), "{request:?}");
-        assert_eq!(answer.body, "", "the visitor is told nothing of it");
+        assert_eq!(answer.body, "", "the visitor does not see the reason");
     }
-    // Who has no session yet is told so when it cannot be saved.
+    // A visitor without a session sees an error too if the session cannot be saved.
     let answer = browser.with_cookie("other=1").post("/count").await;
     assert_eq!((answer.status, answer.set_cookie), (500, None));
     probe.set_down(false);
@@ -286,12 +287,12 @@ async fn a_store_that_is_down_is_no_empty_session() {
     probe.set_read_only(false);
 
     assert_eq!(browser.cookie(), cookie.as_deref());
-    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "all is as it was");
+    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "nothing has changed");
 }
 
 #[tokio::test]
-async fn who_only_looks_keeps_the_session_alive_if_the_service_says_so() {
-    for (policy, lives_on) in
+async fn reads_extend_a_session_only_with_on_every_request() {
+    for (policy, is_extended) in
         [(TtlExtensionPolicy::OnEveryRequest, true), (TtlExtensionPolicy::OnStateChanges, false)]
     {
         let lifecycle = lasting(HOUR).session_ttl_extension_policy(policy);
@@ -304,14 +305,14 @@ async fn who_only_looks_keeps_the_session_alive_if_the_service_says_so() {
         assert_eq!(browser.says("GET", "/").await, "ann: 0");
         let left = probe.storage().ttl(&key).await.unwrap();
         let grown = matches!(left, Some(Expiry::After(left)) if left > HALF_AN_HOUR);
-        assert_eq!(grown, lives_on, "{left:?}");
-        assert_eq!(probe.storage().read(&key).await.unwrap(), before, "value and version stay");
+        assert_eq!(grown, is_extended, "{left:?}");
+        assert_eq!(probe.storage().read(&key).await.unwrap(), before, "value and version are unchanged");
         assert_eq!(self::key(&browser), key);
     }
 }
 
 #[tokio::test]
-async fn data_of_another_framework_are_an_error_and_stay() {
+async fn data_of_another_framework_are_an_error_and_unchanged() {
     for policy in [TtlExtensionPolicy::OnStateChanges, TtlExtensionPolicy::OnEveryRequest] {
         let lifecycle = lasting(HOUR).session_ttl_extension_policy(policy);
         let (probe, mut browser) = start_with(lifecycle, |store| store).await;
@@ -322,19 +323,19 @@ async fn data_of_another_framework_are_an_error_and_stay() {
         for request in REQUESTS {
             let answer = ask(&mut browser, request).await;
             assert_eq!((answer.status, answer.set_cookie), (500, None), "{request:?}");
-            assert_eq!(answer.body, "", "the visitor is told nothing of it");
+            assert_eq!(answer.body, "", "the visitor does not see the reason");
             assert_eq!(probe.storage().read(&key).await.unwrap(), before, "{request:?}");
             assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never), "{request:?}");
         }
         assert_eq!(browser.cookie(), cookie.as_deref());
-        // Who runs the service takes them away, and all is well.
-        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "nothing was saved elsewhere");
-        assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+        // After the operator deletes the value, the service works again.
+        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "no other entry was saved");
+        assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     }
 }
 
 #[tokio::test]
-async fn data_that_come_during_a_request_stay() {
+async fn foreign_data_written_during_a_request_are_unchanged() {
     let sets: [fn(LarderStore) -> LarderStore; 2] = [|store| store, LarderStore::without_revival];
     for set in sets {
         let (probe, mut browser) = start_with(lasting(HOUR), set).await;
@@ -349,6 +350,6 @@ async fn data_that_come_during_a_request_stay() {
         assert_eq!((answer.status, answer.set_cookie), (500, None));
         assert_eq!(probe.storage().read(&key).await.unwrap().unwrap().value, FOREIGN);
         assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never));
-        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "nothing was saved elsewhere");
+        assert_eq!(probe.storage().clear("").await.unwrap(), 1, "no other entry was saved");
     }
 }

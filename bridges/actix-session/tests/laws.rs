@@ -1,4 +1,4 @@
-//! What holds of the store in every storage.
+//! Laws of the session store on every storage.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
@@ -13,7 +13,7 @@ use larder_testkit::{Factory, Handle, Lifetime, Must, Runner, Suite, Target, rac
 
 const HOUR: Duration = Duration::hours(1);
 const SOON: std::time::Duration = std::time::Duration::from_millis(400);
-/// How long a case waits for what must come.
+/// The timeout for an expected event.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 type State = HashMap<String, String>;
@@ -22,13 +22,13 @@ fn main() {
     Runner::new()
         .suite(
             cases(Suite::new("memory", Stores::memory()))
-                .case("taken_keys_are_left_alone", |_| taken())
-                .case("keys_that_are_none_reach_no_storage", |_| no_keys_asked_for()),
+                .case("taken_keys_are_not_overwritten", |_| taken())
+                .case("malformed_keys_do_not_reach_the_storage", |_| no_keys_asked_for()),
         )
         .suite(cases(Suite::connect("sqlite", Stores::sqlite)))
         .suite(
             cases(Suite::connect("redis", Stores::redis))
-                .case("takes_over_from_actix_sessions_own_store", |_| takes_over()),
+                .case("continues_sessions_of_redis_session_store", |_| takes_over()),
         )
         .suite(cases(Suite::connect("postgres", Stores::postgres)))
         .main()
@@ -37,21 +37,23 @@ fn main() {
 fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
     suite
         .without_laws()
-        .case("saved_is_loaded_as_it_was", |context| saved(context.target))
-        .case("racing_saves_get_a_key_each", |context| racing_saves(context.target))
-        .case("updated_replaces_the_session_and_its_expiry", |context| updated(context.target))
-        .case("updated_after_delete_is_a_new_session", |context| updated_after_delete(context.target))
-        .case("updated_after_expiry_is_a_new_session", |context| updated_after_expiry(context.target))
-        .case("without_revival_it_stays_gone", |context| without_revival(context.target))
-        .case("racing_updates_all_succeed", |context| racing_updates(context.target))
-        .case("racing_updates_do_not_undo_a_delete", |context| updates_and_delete(context.target))
-        .case("touched_keeps_the_value", |context| touched(context.target))
-        .case("racing_touches_lose_no_update", |context| touches_and_updates(context.target))
-        .case("deleted_is_gone", |context| deleted(context.target))
-        .case("expires_in_time", |context| expires(context.target))
-        .case("no_time_to_live_is_no_session", |context| ended(context.target))
-        .case("foreign_data_are_an_error_and_stay", |context| foreign(context.target))
-        .case("keys_that_are_none_name_no_session", |context| no_keys(context.target))
+        .case("a_saved_session_loads_unchanged", |context| saved(context.target))
+        .case("concurrent_saves_get_different_keys", |context| racing_saves(context.target))
+        .case("an_update_replaces_the_session_and_its_expiry", |context| updated(context.target))
+        .case("an_update_after_a_delete_creates_a_new_session", |context| {
+            updated_after_delete(context.target)
+        })
+        .case("an_update_after_expiry_creates_a_new_session", |context| updated_after_expiry(context.target))
+        .case("without_revival_an_ended_session_does_not_return", |context| without_revival(context.target))
+        .case("concurrent_updates_all_succeed", |context| racing_updates(context.target))
+        .case("concurrent_updates_do_not_undo_a_delete", |context| updates_and_delete(context.target))
+        .case("a_touch_keeps_the_value", |context| touched(context.target))
+        .case("concurrent_touches_lose_no_update", |context| touches_and_updates(context.target))
+        .case("a_deleted_session_is_gone", |context| deleted(context.target))
+        .case("a_session_expires_in_time", |context| expires(context.target))
+        .case("a_session_without_time_left_does_not_exist", |context| ended(context.target))
+        .case("foreign_data_are_an_error_and_unchanged", |context| foreign(context.target))
+        .case("malformed_keys_identify_no_session", |context| no_keys(context.target))
 }
 
 async fn open(target: &Target) -> (Handle, LarderStore) {
@@ -68,7 +70,7 @@ fn key(session: &SessionKey) -> Key {
     Key::new(format!("session:{}", session.as_ref())).unwrap()
 }
 
-/// Another handle on the same session.
+/// Returns another handle to the same session.
 fn again(session: &SessionKey) -> SessionKey {
     session.as_ref().to_owned().try_into().unwrap()
 }
@@ -114,16 +116,16 @@ async fn taken() {
     assert_eq!(occupied.len(), 5);
     for taken in occupied {
         assert_ne!(taken, key(&session));
-        let record = probe.storage().read(&taken).await.must("read").must("read what is there");
+        let record = probe.storage().read(&taken).await.must("read").must("find the entry");
         assert_eq!(record.value, OCCUPIED.as_bytes());
     }
-    // So is a session that an update has to save anew.
+    // An update that must create a new session does not overwrite a taken key either.
     probe.occupy(1);
     let other = store.update(generate_session_key(), state(2), &HOUR).await.must("update");
     assert_eq!(probe.occupied().len(), 6);
     assert_eq!(loaded(&store, &other).await, Some(state(2)));
     probe.occupy(usize::MAX);
-    let error = store.save(state(3), &HOUR).await.expect_err("nothing is ever free");
+    let error = store.save(state(3), &HOUR).await.expect_err("no key is ever free");
     assert!(!format!("{error} {error:?}").contains("count"));
 }
 
@@ -133,13 +135,16 @@ async fn updated(target: Target) {
     let same = store.update(again(&session), state(2), &HOUR).await.must("update");
     assert_eq!(same, session);
     assert_eq!(loaded(&store, &session).await, Some(state(2)));
-    lives_on(&handle, &session).await;
+    is_extended(&handle, &session).await;
 }
 
-/// Asserts that the session lives for longer than half an hour.
-async fn lives_on(handle: &Handle, session: &SessionKey) {
+/// Asserts that the session lives for more than half an hour.
+async fn is_extended(handle: &Handle, session: &SessionKey) {
     let left = handle.ttl(&key(session)).await.must("ttl");
-    assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2), "it lives on: {left:?}");
+    assert!(
+        matches!(left, Some(Expiry::After(left)) if left > HOUR / 2),
+        "the lifetime was extended: {left:?}"
+    );
 }
 
 async fn updated_after_delete(target: Target) {
@@ -161,7 +166,7 @@ async fn updated_after_expiry(target: Target) {
     handle.lacks(&key(&session), "after an update of an expired session").await;
 }
 
-/// A session that has expired.
+/// Creates a session and waits until it has expired.
 async fn expired(store: &LarderStore) -> SessionKey {
     let session = store.save(state(1), &SOON.try_into().unwrap()).await.must("save");
     until("the session expires", PATIENCE, || async { loaded(store, &session).await.is_none() }).await;
@@ -177,7 +182,7 @@ async fn without_revival(target: Target) {
         assert!(gone(store.update(again(&session), state(2), &HOUR).await));
         handle.lacks(&key(&session), "after an update of a session that is gone").await;
     }
-    assert!(handle.listed("").await.is_empty(), "nothing else was saved");
+    assert!(handle.listed("").await.is_empty(), "no other entry was saved");
 }
 
 async fn racing_updates(target: Target) {
@@ -192,7 +197,7 @@ async fn racing_updates(target: Target) {
     })
     .await;
     let last = loaded(&store, &session).await.must("load a live session");
-    assert!((1..=8).any(|count| last == state(count)), "what is stored is what one of them saved");
+    assert!((1..=8).any(|count| last == state(count)), "the stored state is one of the saved states");
 }
 
 async fn updates_and_delete(target: Target) {
@@ -220,9 +225,9 @@ async fn touched(target: Target) {
     let session = store.save(state(1), &Duration::minutes(2)).await.must("save");
     let before = handle.read(key(&session)).await.must("read");
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
-    assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version stay");
-    lives_on(&handle, &session).await;
-    // One that is gone stays gone, and is no error.
+    assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version are unchanged");
+    is_extended(&handle, &session).await;
+    // A session that is gone stays gone, and that is not an error.
     store.delete(&session).await.must("delete");
     store.update_ttl(&session, &HOUR).await.must("update the time to live");
     handle.lacks(&key(&session), "after its time to live was updated").await;
@@ -285,7 +290,7 @@ async fn foreign(target: Target) {
         let (session, value) = (generate_session_key(), Bytes::copy_from_slice(text.as_bytes()));
         handle.put(&key(&session), &value).await;
         let before = handle.read(key(&session)).await.must("read");
-        // At `LoadError::Deserialization` actix-session would go on, with an empty session.
+        // With `LoadError::Deserialization`, actix-session would continue with an empty session.
         let Err(LoadError::Other(error)) = store.load(&session).await else { panic!("another outcome") };
         no_session(&error, &key(&session));
         for store in [store.clone(), store.clone().without_revival()] {
@@ -293,17 +298,17 @@ async fn foreign(target: Target) {
             let Err(UpdateError::Other(error)) = outcome else { panic!("another outcome") };
             no_session(&error, &key(&session));
         }
-        assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version stay");
+        assert_eq!(handle.read(key(&session)).await.must("read"), before, "value and version are unchanged");
         assert_eq!(handle.ttl(&key(&session)).await.must("ttl"), Some(Expiry::Never));
-        assert_eq!(handle.listed("").await.len(), 1, "nothing was saved elsewhere");
-        // A log-out is final, whoever has written what it ends.
+        assert_eq!(handle.listed("").await.len(), 1, "no other entry was saved");
+        // A logout is final: it deletes any value.
         store.delete(&session).await.must("delete");
         handle.lacks(&key(&session), "after delete").await;
     }
 }
 
-/// Asserts that it is the error of data that are no session, names them by the fingerprint of their key,
-/// and quotes neither them nor their key.
+/// Asserts that the error says the value is not a session, identifies the key by its fingerprint, and
+/// contains neither the value nor the key.
 fn no_session(error: &anyhow::Error, key: &Key) {
     let ours = error.downcast_ref::<Error>().unwrap();
     assert_eq!(ours.fingerprint(), Some(&*key.fingerprint()));
@@ -312,7 +317,7 @@ fn no_session(error: &anyhow::Error, key: &Key) {
     assert!(!text.contains("ann") && !text.contains(key.as_str()), "{text}");
 }
 
-/// Sessions that `RedisSessionStore` has written, and will read again.
+/// Sessions that `RedisSessionStore` has written and must be able to read again.
 async fn takes_over() {
     let server = larder_test_servers::redis().await.must("have a server");
     let client = redis::Client::open(server.url()).must("make a client");
@@ -339,7 +344,7 @@ async fn takes_over() {
     store.storage().close().await.must("close");
 }
 
-/// What is like a session's key, and is none.
+/// Returns texts that resemble a session's key but are not valid keys.
 fn none(real: &SessionKey) -> impl Iterator<Item = SessionKey> {
     let real = real.as_ref();
     let texts = [
@@ -367,14 +372,14 @@ async fn no_keys(target: Target) {
         assert_eq!(other.as_ref().len(), 64);
         store.delete(&other).await.must("delete");
     }
-    assert_eq!(handle.listed("").await.len(), 1, "nothing but the session");
+    assert_eq!(handle.listed("").await.len(), 1, "only the session exists");
 }
 
 async fn no_keys_asked_for() {
     let probe = Probe::new();
     let store = LarderStore::new(probe.clone()).must("make the store").without_revival();
     let real = generate_session_key();
-    // Whatever reached it would fail otherwise.
+    // Any call that reaches the storage would fail.
     probe.set_down(true);
     assert!(store.load(&real).await.is_err());
     for session in none(&real) {
