@@ -1,4 +1,4 @@
-//! A web service with log-in, a counter and log-out. Its sessions survive a restart, in any store.
+//! A web service with login, a counter, and logout. Its sessions survive a restart, in any persistent store.
 
 use anyhow::Context;
 use axum::{
@@ -13,11 +13,11 @@ use larder_tower_sessions::LarderStore;
 use tokio::{net::TcpListener, signal};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, cookie::time::Duration, session, session_store};
 
-/// Counts, for each visitor, and knows who has logged in.
+/// Counts the visits of each visitor, and remembers the login.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST
-    /// (larder/URLS.md has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR, memory: or redis://HOST (larder/URLS.md
+    /// lists all URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:sessions.db")]
     storage: String,
     /// Where to listen
@@ -42,11 +42,11 @@ async fn main() -> anyhow::Result<()> {
     store.close().await.context("cannot close the storage")
 }
 
-/// The service. A session lives for `lifetime` after it has last changed.
+/// Returns the service. A session expires `lifetime` after its last change.
 pub(crate) fn router(store: LarderStore, lifetime: Duration) -> Router {
     let sessions = SessionManagerLayer::new(store)
         .with_expiry(Expiry::OnInactivity(lifetime))
-        // Only because this example speaks plain HTTP: leave it out, and the cookie needs HTTPS.
+        // Only because this example uses plain HTTP. By default the cookie requires HTTPS.
         .with_secure(false);
     Router::new()
         .route("/", get(greet))
@@ -59,7 +59,7 @@ pub(crate) fn router(store: LarderStore, lifetime: Duration) -> Router {
 async fn greet(session: Session) -> Result<String, Failure> {
     let name: Option<String> = session.get("name").await?;
     let count: Option<u64> = session.get("count").await?;
-    Ok(format!("{}: {}\n", name.as_deref().unwrap_or("nobody"), count.unwrap_or(0)))
+    Ok(format!("{}: {}\n", name.as_deref().unwrap_or("guest"), count.unwrap_or(0)))
 }
 
 async fn count(session: Session) -> Result<String, Failure> {
@@ -69,8 +69,8 @@ async fn count(session: Session) -> Result<String, Failure> {
 }
 
 async fn login(session: Session, Path(name): Path<String>) -> Result<String, Failure> {
-    // Here the password would be checked. Then a new id: one that somebody has planted in the
-    // browser before the log-in must be worth nothing after it.
+    // A real service checks the password here. The session gets a new id, so that an id that an attacker
+    // planted in the browser before the login is useless after it.
     session.cycle_id().await?;
     session.insert("name", name).await?;
     greet(session).await
@@ -81,7 +81,7 @@ async fn logout(session: Session) -> Result<String, Failure> {
     greet(session).await
 }
 
-/// A session that could not be had.
+/// A session that could not be read or saved.
 struct Failure(session::Error);
 
 impl From<session::Error> for Failure {
@@ -92,7 +92,7 @@ impl From<session::Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        // For whoever runs the service; the visitor is told nothing of it.
+        // The operator gets the reason; the visitor does not.
         eprintln!("{}", self.0);
         match self.0 {
             session::Error::Store(session_store::Error::Backend(text)) if passes(&text) => {
@@ -103,8 +103,8 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Whether asking again may help. A wrong password of the storage, say, stays wrong until somebody has
-/// put it right. The store's errors are texts, with their kind in brackets.
+/// Returns whether a retry may help. A wrong password of the storage, for example, does not pass by itself.
+/// The store's errors are texts that contain their kind in brackets.
 fn passes(text: &str) -> bool {
     ["(unavailable)", "(timeout)"].iter().any(|kind| text.contains(kind))
 }

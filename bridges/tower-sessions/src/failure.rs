@@ -1,11 +1,11 @@
-//! Errors in tower-sessions' words.
+//! Converts errors to tower-sessions' type.
 
 use std::error::Error as _;
 
 use larder_core::{Error, ErrorKind};
 use tower_sessions_core::session_store;
 
-/// tower-sessions keeps no source and no kind, only a text: so the text says them.
+/// tower-sessions keeps only a text, without source and kind, so the text contains both.
 pub(crate) fn failure(error: &Error) -> session_store::Error {
     let text = text(error);
     match error.kind() {
@@ -17,7 +17,7 @@ pub(crate) fn failure(error: &Error) -> session_store::Error {
     }
 }
 
-/// A record that cannot be written.
+/// Returns the error for a record that cannot be written.
 pub(crate) fn not_encoded(error: &Error) -> session_store::Error {
     session_store::Error::Encode(text(error))
 }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_the_error_says_is_lost() {
+    fn the_text_contains_all_parts_of_the_error() {
         let error = Error::new(ErrorKind::Unavailable, "no answer")
             .with_adapter("redis")
             .with_operation(Operation::Read)
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_came_from_is_told_to_the_end() {
+    fn the_text_contains_all_sources() {
         let inner = Error::new(ErrorKind::Other, "connection refused").with_source("no route to host");
         let error = Error::new(ErrorKind::Unavailable, "no answer").with_source(inner);
         assert_eq!(text(&error), "no answer (unavailable): connection refused: no route to host");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_written_is_told_apart() {
+    fn read_errors_differ_from_write_errors() {
         let of = |kind| failure(&Error::new(kind, "no"));
         assert!(matches!(of(ErrorKind::Corrupt), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::Codec), session_store::Error::Decode(_)));

@@ -1,4 +1,4 @@
-//! The store.
+//! The session store.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::{
     stored,
 };
 
-/// How many ids are drawn for a new session. A second one is never needed unless the first was
-/// planted; a storage where so many are taken is broken.
+/// The maximal number of ids to try for a new session. A random id is free unless an attacker has planted it;
+/// a storage where this many are taken is broken.
 const DRAWS: usize = 8;
 
 /// Keeps the sessions of tower-sessions in a Larder storage.
 ///
-/// Clones share the storage. [The crate's page](crate) says what it does and what is stored.
+/// Clones share the storage. [The crate's page](crate) describes the behaviour and the stored data.
 ///
 /// ```
 /// use larder_memory::MemoryStorage;
@@ -42,13 +42,13 @@ pub struct LarderStore {
 }
 
 impl LarderStore {
-    /// Sessions in `storage`, under keys that begin with `session:`. `storage` is a [`Store`], such
-    /// as `larder::open` and the adapters return, or a storage that makes one.
+    /// Creates a session store in `storage`, with keys that begin with `session:`. `storage` is a [`Store`],
+    /// such as `larder::open` and the adapters return, or a storage that converts to one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] for a storage with no expiry (its sessions would never end) or no
-    /// compare-and-swap (two sessions could get one id, and deleted ones would come back).
+    /// [`ErrorKind::Unsupported`] if the storage does not support expiry (sessions would never expire) or
+    /// compare-and-swap (two sessions could get one id, and deleted sessions could return).
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -64,17 +64,16 @@ impl LarderStore {
             (false, _) => "expiry",
             (true, false) => "compare-and-swap",
         };
-        let message = format!("the storage has no {lacks}, which sessions need: take another");
+        let message = format!("the storage does not support {lacks}, which sessions need: use another");
         Err(Error::new(ErrorKind::Unsupported, message).with_adapter(info.name))
     }
 
-    /// Keys begin with `prefix` instead of `session:`, so that several services can share a storage.
-    /// End it with a character such as `:` that is in no id, or leave it empty.
+    /// Sets the prefix of the keys, so that several services can share a storage. Default: `session:`. End it
+    /// with a character such as `:` that no id contains. It may be empty.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] if no key can begin so: with control characters, or with no room left
-    /// for an id.
+    /// [`ErrorKind::InvalidKey`] if the prefix contains control characters or is too long for an id to fit.
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -89,7 +88,7 @@ impl LarderStore {
         Ok(Self { prefix: Arc::from(prefix), ..self })
     }
 
-    /// The storage underneath, to list sessions or to close it, say.
+    /// Returns the storage, for example to list sessions or to close it.
     ///
     /// ```
     /// # use larder_memory::MemoryStorage;
@@ -113,7 +112,7 @@ impl LarderStore {
 
     async fn write(&self, key: &Key, record: &Record, condition: Condition) -> Result<(), Rejected> {
         let value = stored::encode(record).map_err(|error| Rejected::Failed(not_encoded(&error)))?;
-        // Counted anew for each attempt: the session ends at its date, however long this has taken.
+        // Computed for each attempt: the session expires at its date, however long the attempts take.
         let options = WriteOptions::new().expiry(stored::expiry(record.expiry_date)).condition(condition);
         match self.store.write_with(key, value, &options).await {
             Ok(_) => Ok(()),
@@ -122,7 +121,7 @@ impl LarderStore {
         }
     }
 
-    /// What is stored is not a session of ours.
+    /// Returns the error for a stored value that is not a session of this store.
     fn not_ours(&self, id: &Id, error: Error) -> session_store::Error {
         let error = error.with_adapter(self.store.info().name).with_operation(Operation::Read);
         match key(&self.prefix, id) {
@@ -131,7 +130,7 @@ impl LarderStore {
         }
     }
 
-    /// The version of the session as it is stored now.
+    /// Returns the version of the stored session.
     fn version(&self, id: &Id, entry: Option<Entry>) -> session_store::Result<Version> {
         let name = self.store.info().name;
         let Some(entry) = entry else {
@@ -150,7 +149,7 @@ impl LarderStore {
 
 /// Why a record was not written.
 enum Rejected {
-    /// The condition does not hold.
+    /// The condition failed.
     Conflict(Error),
     Failed(session_store::Error),
 }
@@ -185,7 +184,7 @@ impl SessionStore for LarderStore {
 
     async fn save(&self, record: &Record) -> session_store::Result<()> {
         let key = self.key(&record.id)?;
-        // Every turn that fails means that another saver's has succeeded, or that the session is gone.
+        // If an attempt fails, another save has succeeded, or the session is gone.
         loop {
             let version = self.version(&record.id, self.read(&key).await?)?;
             match self.write(&key, record, Condition::At(version)).await {

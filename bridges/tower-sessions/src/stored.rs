@@ -1,4 +1,4 @@
-//! A session as it is stored.
+//! The stored form of a session.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,14 +11,14 @@ use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use tower_sessions_core::session::{Id, Record};
 
-/// How deep a value may be nested: serde_json reads 127 levels, and two are ours.
+/// The maximal nesting of a value: serde_json reads 127 levels, and the stored form uses two.
 const DEEPEST: usize = 125;
 
 #[derive(Serialize)]
 struct Written<'a> {
     id: String,
     expires: String,
-    // In the order of the names: equal sessions are equal bytes.
+    // Sorted by name, so that equal sessions are equal bytes.
     data: BTreeMap<&'a str, &'a Value>,
 }
 
@@ -34,14 +34,16 @@ pub(crate) fn encode(record: &Record) -> Result<Bytes> {
     if !record.data.values().all(|value| fits(value, DEEPEST)) {
         return Err(Error::new(
             ErrorKind::Codec,
-            "a value of the session is nested too deeply to be read again; 125 levels are the most",
+            "a value of the session has more than 125 levels of nesting and could not be read back",
         ));
     }
     let expires = record
         .expiry_date
         .checked_to_offset(UtcOffset::UTC)
         .and_then(|date| date.format(&Rfc3339).ok())
-        .ok_or_else(|| Error::new(ErrorKind::Codec, "the expiry date has no year between 0 and 9999"))?;
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Codec, "the year of the expiry date must be between 0 and 9999")
+        })?;
     let data = record.data.iter().map(|(name, value)| (name.as_str(), value)).collect();
     Json.encode(&Written { id: record.id.to_string(), expires, data })
 }
@@ -52,13 +54,13 @@ pub(crate) fn decode(bytes: &[u8], id: &Id) -> Result<Record> {
     Ok(Record { id: *id, data: stored.data, expiry_date })
 }
 
-/// Whether the bytes are the session called `id`.
+/// Checks that the bytes are the session called `id`.
 pub(crate) fn check(bytes: &[u8], id: &Id) -> Result<()> {
     let stored: Stored<IgnoredAny> = Json.decode(bytes)?;
     stored.check(id).map(drop)
 }
 
-/// How long a session lives that ends at `date`, from now; not at all if that has passed.
+/// Returns the time from now until `date`, or zero if `date` has passed.
 pub(crate) fn expiry(date: OffsetDateTime) -> Expiry {
     Expiry::After(Duration::try_from(date - OffsetDateTime::now_utc()).unwrap_or_default())
 }
@@ -66,7 +68,7 @@ pub(crate) fn expiry(date: OffsetDateTime) -> Expiry {
 impl<T> Stored<T> {
     fn check(&self, id: &Id) -> Result<OffsetDateTime> {
         if self.id != id.to_string() {
-            return Err(Error::new(ErrorKind::Codec, "the session that is stored here has another id"));
+            return Err(Error::new(ErrorKind::Codec, "the stored session has another id"));
         }
         OffsetDateTime::parse(&self.expires, &Rfc3339)
             .map_err(|_| Error::new(ErrorKind::Codec, "the stored session has no valid expiry date"))
@@ -96,13 +98,13 @@ mod tests {
         }
     }
 
-    /// `levels` arrays in each other.
+    /// Returns `levels` nested arrays.
     fn nested(levels: usize) -> Value {
         (0..levels).fold(json!(1), |inner, _| json!([inner]))
     }
 
     #[test]
-    fn people_can_read_it() {
+    fn a_stored_session_is_readable_json() {
         let bytes = encode(&record(json!([1, "two"]))).unwrap();
         let expected = r#"{"id":"BwAAAAAAAAAAAAAAAAAAAA","expires":"2031-05-01T12:00:00.25Z","data":{"value":[1,"two"]}}"#;
         assert_eq!(bytes, expected.as_bytes());
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_can_be_read_again() {
+    fn accepted_values_can_be_read_back() {
         let deepest = record(nested(DEEPEST));
         let bytes = encode(&deepest).unwrap();
         assert_eq!(decode(&bytes, &Id(7)).unwrap(), deepest);
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_comes_back_exactly() {
+    fn numbers_round_trip_exactly() {
         let numbers = json!([
             139.390_000_000_000_01,
             -120.654_873_651_235_05,
@@ -130,12 +132,12 @@ mod tests {
             i64::MIN
         ]);
         let decoded = decode(&encode(&record(numbers.clone())).unwrap(), &Id(7)).unwrap();
-        // As text: `-0.0` equals `0.0`.
+        // Compared as text, because `-0.0` equals `0.0`.
         assert_eq!(decoded.data["value"].to_string(), numbers.to_string());
     }
 
     #[test]
-    fn the_time_to_live_is_never_negative() {
+    fn the_ttl_is_never_negative() {
         assert!(expiry(OffsetDateTime::UNIX_EPOCH).is_elapsed());
         assert!(expiry(OffsetDateTime::now_utc() + Duration::from_secs(9)).as_millis() > Some(8_000));
     }

@@ -1,4 +1,4 @@
-//! What becomes of a storage's failure, and what the example answers.
+//! Failures of the storage, and the example's responses to them.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
@@ -15,7 +15,7 @@ use larder_tower_sessions::LarderStore;
 use tokio::net::TcpListener;
 use tower_sessions::{SessionStore, cookie::time::Duration, session::Id, session_store};
 
-/// A storage where nothing works.
+/// A storage where every operation fails.
 #[derive(Debug)]
 struct Refuses(ErrorKind);
 
@@ -45,7 +45,7 @@ impl Storage for Refuses {
 }
 
 #[tokio::test]
-async fn what_is_there_and_cannot_be_read_is_told_from_what_cannot_be_asked_for() {
+async fn an_unreadable_entry_differs_from_an_unreachable_store() {
     for (kind, unreadable) in [
         (ErrorKind::Corrupt, true),
         (ErrorKind::VersionTooNew, true),
@@ -62,7 +62,7 @@ async fn what_is_there_and_cannot_be_read_is_told_from_what_cannot_be_asked_for(
 }
 
 #[tokio::test]
-async fn nobody_is_asked_to_try_again_in_vain() {
+async fn only_transient_failures_ask_for_a_retry() {
     let (passes, stays) = ((503, "Please try again.\n"), (500, "Something is wrong here.\n"));
     for (kind, expected) in [
         (ErrorKind::Unavailable, passes),

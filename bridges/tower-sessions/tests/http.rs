@@ -1,4 +1,4 @@
-//! The example's service, as a browser sees it.
+//! The example's service, tested with a browser.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -17,7 +17,7 @@ use tower_sessions::{cookie::time, session::Id};
 
 const FOREIGN: &[u8] = br#"{"cookie":{"path":"/"},"user":"ann"}"#;
 
-/// The service on a storage that can be broken, and a visitor.
+/// Starts the service on a storage that the test can break; returns both the storage and a visitor.
 async fn start() -> (Probe, Browser) {
     start_with(time::Duration::hours(1)).await
 }
@@ -31,7 +31,7 @@ async fn start_with(lifetime: time::Duration) -> (Probe, Browser) {
     (probe, Browser::new(address))
 }
 
-/// The id that the browser's cookie has.
+/// Returns the id in the browser's cookie.
 fn id(browser: &Browser) -> String {
     browser.cookie().expect("a cookie").strip_prefix("id=").expect("the session's cookie").to_owned()
 }
@@ -41,34 +41,34 @@ fn key(browser: &Browser) -> Key {
 }
 
 #[tokio::test]
-async fn a_visit() {
+async fn counting_login_and_logout_work() {
     let (probe, mut browser) = start().await;
-    assert_eq!(browser.says("GET", "/").await, "nobody: 0");
-    assert_eq!(browser.cookie(), None, "who only looks has no session");
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("GET", "/").await, "guest: 0");
+    assert_eq!(browser.cookie(), None, "a read creates no session");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let before = browser.clone();
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 2");
     assert_eq!(browser.cookie(), before.cookie());
 
     assert_eq!(browser.says("POST", "/login/ann").await, "ann: 2");
-    assert_ne!(browser.cookie(), before.cookie(), "a log-in gets a new id");
-    assert_eq!(before.clone().says("GET", "/").await, "nobody: 0", "the old id is worth nothing");
-    assert_eq!(before.clone().says("POST", "/count").await, "nobody: 1");
+    assert_ne!(browser.cookie(), before.cookie(), "a login gets a new id");
+    assert_eq!(before.clone().says("GET", "/").await, "guest: 0", "the old id is useless");
+    assert_eq!(before.clone().says("POST", "/count").await, "guest: 1");
     assert!(!probe.storage().contains(&key(&before)).await.unwrap());
     assert_eq!(browser.says("POST", "/count").await, "ann: 3");
 
     let logged_in = browser.clone();
-    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
-    assert_eq!(browser.cookie(), None, "the cookie is taken back");
-    assert_eq!(logged_in.clone().says("GET", "/").await, "nobody: 0", "a replayed cookie is worth nothing");
+    assert_eq!(browser.says("POST", "/logout").await, "guest: 0");
+    assert_eq!(browser.cookie(), None, "the cookie is removed");
+    assert_eq!(logged_in.clone().says("GET", "/").await, "guest: 0", "a replayed cookie is useless");
     assert!(!probe.storage().contains(&key(&logged_in)).await.unwrap());
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_left_to_its_owner() {
+async fn a_taken_id_is_not_overwritten() {
     let (probe, mut browser) = start().await;
     probe.occupy(3);
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let occupied = probe.occupied();
     assert_eq!(occupied.len(), 3);
     for taken in occupied {
@@ -76,9 +76,9 @@ async fn an_id_that_is_taken_is_left_to_its_owner() {
         let record = probe.storage().read(&taken).await.unwrap().unwrap();
         assert_eq!(record.value, OCCUPIED.as_bytes());
     }
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 2");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 2");
 
-    // A storage where nothing is ever free is broken, and nobody waits for it for ever.
+    // A storage where no id is ever free is broken; the request fails and does not wait for one.
     probe.occupy(usize::MAX);
     let mut other = browser.with_cookie("other=1");
     let answer = other.post("/count").await;
@@ -88,19 +88,19 @@ async fn an_id_that_is_taken_is_left_to_its_owner() {
 #[tokio::test]
 async fn a_session_expires() {
     let (_, mut browser) = start_with(time::Duration::milliseconds(1_500)).await;
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
     let old = browser.clone();
     until("the session expires", Duration::from_secs(60), || async {
-        old.clone().says("GET", "/").await == "nobody: 0"
+        old.clone().says("GET", "/").await == "guest: 0"
     })
     .await;
     browser = old.clone();
-    assert_eq!(browser.says("POST", "/count").await, "nobody: 1");
-    assert_ne!(browser.cookie(), old.cookie(), "an expired id is not used again");
+    assert_eq!(browser.says("POST", "/count").await, "guest: 1");
+    assert_ne!(browser.cookie(), old.cookie(), "an expired id is not reused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_of_one_session_and_of_many_at_once() {
+async fn concurrent_requests_keep_sessions_intact() {
     let (_, mut browser) = start().await;
     browser.says("POST", "/login/ann").await;
     race(12, |_| {
@@ -111,7 +111,7 @@ async fn requests_of_one_session_and_of_many_at_once() {
         }
     })
     .await;
-    // The last save wins, as tower-sessions has it; but the session stays whole.
+    // The last save wins, as tower-sessions defines it, but the session stays intact.
     let said = browser.says("GET", "/").await;
     let count: u64 = said.strip_prefix("ann: ").and_then(|count| count.parse().ok()).unwrap();
     assert!((1..=12).contains(&count), "{said}");
@@ -119,18 +119,18 @@ async fn requests_of_one_session_and_of_many_at_once() {
     let mut ids = race(12, |_| {
         let mut visitor = browser.with_cookie("other=1");
         async move {
-            assert_eq!(visitor.says("POST", "/count").await, "nobody: 1");
+            assert_eq!(visitor.says("POST", "/count").await, "guest: 1");
             id(&visitor)
         }
     })
     .await;
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 12, "each visitor has a session of its own");
+    assert_eq!(ids.len(), 12, "each visitor has a session of their own");
 }
 
 #[tokio::test]
-async fn a_request_does_not_bring_back_a_session_that_has_ended_meanwhile() {
+async fn a_request_does_not_restore_an_ended_session() {
     for logs_out in [true, false] {
         let (probe, mut browser) = start().await;
         browser.says("POST", "/login/ann").await;
@@ -156,7 +156,7 @@ async fn a_request_does_not_bring_back_a_session_that_has_ended_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_overtaken_is_saved_after_the_other() {
+async fn the_last_of_two_requests_wins() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/count").await;
     let mut tab = browser.clone();
@@ -166,12 +166,12 @@ async fn a_request_that_was_overtaken_is_saved_after_the_other() {
             browser.says("POST", "/count").await;
         })
         .await;
-    assert_eq!(said, "nobody: 2");
-    assert_eq!(browser.says("GET", "/").await, "nobody: 2");
+    assert_eq!(said, "guest: 2");
+    assert_eq!(browser.says("GET", "/").await, "guest: 2");
 }
 
 #[tokio::test]
-async fn cookies_that_are_none_of_ours() {
+async fn foreign_cookies_identify_no_session() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/login/ann").await;
     let real = id(&browser);
@@ -192,10 +192,10 @@ async fn cookies_that_are_none_of_ours() {
     ];
     for value in values {
         let cookie = format!("id={value}");
-        assert_eq!(browser.with_cookie(&cookie).says("GET", "/").await, "nobody: 0", "{value}");
+        assert_eq!(browser.with_cookie(&cookie).says("GET", "/").await, "guest: 0", "{value}");
         let mut visitor = browser.with_cookie(&cookie);
-        assert_eq!(visitor.says("POST", "/count").await, "nobody: 1", "{value}");
-        assert_ne!(id(&visitor), value, "an id is never one that the visitor has chosen");
+        assert_eq!(visitor.says("POST", "/count").await, "guest: 1", "{value}");
+        assert_ne!(id(&visitor), value, "the visitor cannot choose the id");
     }
     let planted = Key::new(format!("session:{unknown}")).unwrap();
     assert!(!probe.storage().contains(&planted).await.unwrap());
@@ -203,7 +203,7 @@ async fn cookies_that_are_none_of_ours() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_no_empty_session() {
+async fn a_store_that_is_down_does_not_look_like_an_empty_session() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/login/ann").await;
     let cookie = browser.cookie().map(str::to_owned);
@@ -212,9 +212,9 @@ async fn a_store_that_is_down_is_no_empty_session() {
     for (method, path) in [("GET", "/"), ("POST", "/count"), ("POST", "/login/bob"), ("POST", "/logout")] {
         let answer = if method == "GET" { browser.get(path).await } else { browser.post(path).await };
         assert_eq!((answer.status, answer.set_cookie), (503, None), "{method} {path}");
-        assert!(!answer.body.contains("nobody"), "{}", answer.body);
+        assert!(!answer.body.contains("guest"), "{}", answer.body);
     }
-    // Who has no session yet is told so when it cannot be saved.
+    // A visitor without a session sees an error too if the session cannot be saved.
     let answer = browser.with_cookie("other=1").post("/count").await;
     assert_eq!((answer.status, answer.set_cookie), (500, None));
     probe.set_down(false);
@@ -225,11 +225,11 @@ async fn a_store_that_is_down_is_no_empty_session() {
     probe.set_read_only(false);
 
     assert_eq!(browser.cookie(), cookie.as_deref());
-    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "all is as it was");
+    assert_eq!(browser.says("POST", "/count").await, "ann: 1", "nothing has changed");
 }
 
 #[tokio::test]
-async fn data_of_another_framework_are_an_error_and_stay_until_a_log_out() {
+async fn data_of_another_framework_are_an_error_and_unchanged_until_logout() {
     let (probe, mut browser) = start().await;
     browser.says("POST", "/count").await;
     let key = key(&browser);
@@ -241,8 +241,8 @@ async fn data_of_another_framework_are_an_error_and_stay_until_a_log_out() {
     assert_eq!(browser.get("/").await.status, 500);
     assert_eq!(probe.storage().read(&key).await.unwrap().unwrap().value, FOREIGN);
     assert_eq!(probe.storage().ttl(&key).await.unwrap(), Some(Expiry::Never));
-    // A log-out is final, whoever has written what it ends.
-    assert_eq!(browser.says("POST", "/logout").await, "nobody: 0");
+    // A logout is final: it deletes any value.
+    assert_eq!(browser.says("POST", "/logout").await, "guest: 0");
     assert_eq!(browser.cookie(), None);
-    assert_eq!(probe.storage().clear("").await.unwrap(), 0, "nothing is left");
+    assert_eq!(probe.storage().clear("").await.unwrap(), 0, "no entry remains");
 }

@@ -1,4 +1,4 @@
-//! What holds of the store in every storage.
+//! Laws of the session store on every storage.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
@@ -17,7 +17,7 @@ use tower_sessions::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(400);
-/// How long a case waits for what must come.
+/// The timeout for an expected event.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -32,19 +32,19 @@ fn main() {
 fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
     suite
         .without_laws()
-        .case("created_is_loaded_as_it_was", |context| created(context.target))
-        .case("a_taken_id_is_not_taken_again", |context| taken(context.target))
-        .case("racing_creates_of_one_id_get_one_each", |context| racing_creates(context.target))
-        .case("saved_replaces_the_session_and_its_expiry", |context| saved(context.target))
-        .case("saved_after_delete_stays_deleted", |context| saved_after_delete(context.target))
-        .case("saved_after_expiry_stays_expired", |context| saved_after_expiry(context.target))
-        .case("racing_saves_all_succeed", |context| racing_saves(context.target))
-        .case("racing_saves_do_not_undo_a_delete", |context| saves_and_delete(context.target))
-        .case("deleted_is_gone", |context| deleted(context.target))
-        .case("expires_in_time", |context| expires(context.target))
-        .case("ended_before_it_began", |context| ended(context.target))
-        .case("foreign_data_are_an_error_and_stay_until_deleted", |context| foreign(context.target))
-        .case("expired_are_swept", |context| swept(context.target))
+        .case("a_created_session_loads_unchanged", |context| created(context.target))
+        .case("a_taken_id_is_not_used_again", |context| taken(context.target))
+        .case("concurrent_creates_of_one_id_get_different_ids", |context| racing_creates(context.target))
+        .case("a_save_replaces_the_session_and_its_expiry", |context| saved(context.target))
+        .case("a_save_does_not_restore_a_deleted_session", |context| saved_after_delete(context.target))
+        .case("a_save_does_not_restore_an_expired_session", |context| saved_after_expiry(context.target))
+        .case("concurrent_saves_all_succeed", |context| racing_saves(context.target))
+        .case("concurrent_saves_do_not_undo_a_delete", |context| saves_and_delete(context.target))
+        .case("a_deleted_session_is_gone", |context| deleted(context.target))
+        .case("a_session_expires_in_time", |context| expires(context.target))
+        .case("a_session_with_a_past_expiry_does_not_exist", |context| ended(context.target))
+        .case("foreign_data_are_an_error_and_unchanged_until_deleted", |context| foreign(context.target))
+        .case("expired_sessions_are_purged", |context| swept(context.target))
 }
 
 async fn open(target: &Target) -> (Handle, LarderStore) {
@@ -69,7 +69,7 @@ async fn loaded(store: &LarderStore, id: &Id) -> Option<Record> {
     store.load(id).await.must("load")
 }
 
-/// Whether it is the error of a session that is gone.
+/// Returns whether it is the error of a session that does not exist any more.
 fn gone(outcome: &Result<(), Error>) -> bool {
     matches!(outcome, Err(Error::Backend(text)) if text.contains("gone") && text.contains("(conflict)"))
 }
@@ -113,7 +113,7 @@ async fn racing_creates(target: Target) {
         }
     })
     .await;
-    assert_eq!(created.iter().filter(|record| record.id == id).count(), 1, "one has got the id");
+    assert_eq!(created.iter().filter(|record| record.id == id).count(), 1, "exactly one got the id");
     for record in created {
         assert_eq!(loaded(&store, &record.id).await, Some(record));
     }
@@ -127,7 +127,10 @@ async fn saved(target: Target) {
     store.save(&second).await.must("save");
     assert_eq!(loaded(&store, &first.id).await, Some(second));
     let left = handle.ttl(&key(&first.id)).await.must("ttl");
-    assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR / 2), "it lives on: {left:?}");
+    assert!(
+        matches!(left, Some(Expiry::After(left)) if left > HOUR / 2),
+        "the lifetime was extended: {left:?}"
+    );
 }
 
 async fn saved_after_delete(target: Target) {
@@ -164,7 +167,7 @@ async fn racing_saves(target: Target) {
     })
     .await;
     let last = loaded(&store, &id).await.must("load a live session");
-    assert!(saved.contains(&last), "what is stored is what one of them saved");
+    assert!(saved.contains(&last), "the stored record is one of the saved records");
 }
 
 async fn saves_and_delete(target: Target) {
@@ -213,12 +216,12 @@ async fn ended(target: Target) {
     let mut past = record(1, Duration::ZERO);
     store.create(&mut past).await.must("create");
     assert_eq!(loaded(&store, &past.id).await, None);
-    // A live session that is saved with an end in the past has ended.
+    // A live session that is saved with a past expiry date has expired.
     let mut record = record(1, HOUR);
     store.create(&mut record).await.must("create");
     record.expiry_date = OffsetDateTime::now_utc() - HOUR;
     store.save(&record).await.must("save");
-    handle.lacks(&key(&record.id), "after a save with an end in the past").await;
+    handle.lacks(&key(&record.id), "after a save with a past expiry date").await;
 }
 
 async fn foreign(target: Target) {
@@ -246,9 +249,9 @@ async fn foreign(target: Target) {
         let mut another = record.clone();
         store.create(&mut another).await.must("create");
         assert_ne!(another.id, record.id);
-        handle.holds(&key(&record.id), &value, "what is not ours").await;
+        handle.holds(&key(&record.id), &value, "foreign data").await;
         store.delete(&record.id).await.must("delete");
-        handle.lacks(&key(&record.id), "after a log-out").await;
+        handle.lacks(&key(&record.id), "after a logout").await;
     }
 }
 
@@ -258,7 +261,7 @@ async fn swept(target: Target) {
     store.create(&mut short).await.must("create");
     store.create(&mut long).await.must("create");
     until("the session expires", PATIENCE, || async { loaded(&store, &short.id).await.is_none() }).await;
-    store.delete_expired().await.must("delete what has expired");
-    assert_eq!(store.storage().purge_expired().await.must("purge"), 0, "nothing is left to sweep");
+    store.delete_expired().await.must("delete expired sessions");
+    assert_eq!(store.storage().purge_expired().await.must("purge"), 0, "no expired session remains");
     assert_eq!(loaded(&store, &long.id).await, Some(long));
 }

@@ -1,4 +1,4 @@
-//! What a store can be made of.
+//! Options of the session store, and storages that it accepts.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
@@ -16,7 +16,7 @@ use tower_sessions::{
     session::{Id, Record as Session},
 };
 
-/// A storage that claims what it is told to.
+/// A storage that claims the given capabilities.
 #[derive(Debug)]
 struct Claims(Info);
 
@@ -49,13 +49,13 @@ fn a_storage_without_expiry_or_compare_and_swap_is_refused() {
     ] {
         let error = LarderStore::new(Claims(claims)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains(&format!("no {lacks}")), "{error}");
+        assert!(error.message().contains(&format!("not support {lacks}")), "{error}");
     }
     LarderStore::new(Claims(none.with_expiry().with_versions(Versions::Content))).unwrap();
 }
 
 #[tokio::test]
-async fn whatever_makes_a_store_will_do_and_keys_have_the_prefix() {
+async fn stores_and_storages_are_accepted_and_keys_have_the_prefix() {
     let memory = MemoryStorage::new();
     let shared: Arc<dyn Storage> = Arc::new(memory.clone());
     let storage = Store::new(Arc::clone(&shared));
