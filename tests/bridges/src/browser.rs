@@ -1,4 +1,4 @@
-//! A browser, as far as sessions need one: it speaks HTTP/1.1 and keeps one cookie.
+//! A minimal browser for session tests: it sends HTTP/1.1 requests and keeps one cookie.
 
 use std::net::SocketAddr;
 
@@ -7,55 +7,55 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A visitor. A clone is another tab: it begins with the same cookie.
+/// A visitor. A clone is another tab, with the same cookie at first.
 #[derive(Clone, Debug)]
 pub struct Browser {
     address: SocketAddr,
-    /// `name=value`, as it is sent.
+    /// The cookie as sent: `name=value`.
     cookie: Option<String>,
 }
 
-/// What a browser was answered.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: String,
-    /// The cookie that the answer sets; empty if it is to be forgotten.
+    /// The cookie that the response sets; empty if the response removes the cookie.
     pub set_cookie: Option<String>,
 }
 
 impl Browser {
-    /// A visitor of the service at `address`, with no cookie.
+    /// Returns a visitor of the service at `address`, without a cookie.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self { address, cookie: None }
     }
 
-    /// One that sends `cookie`, wherever it has it from.
+    /// Returns a visitor that sends `cookie`.
     #[must_use]
     pub fn with_cookie(&self, cookie: impl Into<String>) -> Self {
         Self { address: self.address, cookie: Some(cookie.into()) }
     }
 
-    /// `name=value`.
+    /// Returns the cookie as `name=value`.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {
         self.cookie.as_deref()
     }
 
-    /// Asks for `path`.
+    /// Sends a GET request.
     pub async fn get(&mut self, path: &str) -> Answer {
         self.request("GET", path).await
     }
 
-    /// Posts nothing to `path`.
+    /// Sends a POST request with an empty body.
     pub async fn post(&mut self, path: &str) -> Answer {
         self.request("POST", path).await
     }
 
-    /// The body of an answer that must be a success.
+    /// Sends a request that must succeed; returns the body.
     pub async fn says(&mut self, method: &str, path: &str) -> String {
         let answer = self.request(method, path).await;
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);

@@ -1,5 +1,5 @@
-//! What the tests of Larder's bridges share: the stores that they are tried on, a storage that can be
-//! broken, one that can do little, a browser, and all that is logged.
+//! Shared code of the bridges' tests: the stores, a storage that a test can break, a minimal storage, a
+//! browser, and the captured log.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 

@@ -1,4 +1,4 @@
-//! What a program logs.
+//! Captures the log.
 
 use std::{
     fmt::Write as _,
@@ -8,12 +8,12 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Everything that this process logs, through `tracing` and through `log`, down to the finest.
+/// Everything that this process logs through `tracing` and `log`, at all levels.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    /// Listens from now on. Once per process.
+    /// Starts to capture. Works once per process.
     #[must_use]
     pub fn capture() -> Self {
         let log = Self::default();
@@ -27,7 +27,7 @@ impl Log {
         log
     }
 
-    /// The first line that says this, or the beginning of it.
+    /// Returns the first line that contains `text`, cut to 400 characters.
     #[must_use]
     pub fn line_with(&self, text: &str) -> Option<String> {
         let log = self.0.lock().unwrap();

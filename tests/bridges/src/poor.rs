@@ -1,11 +1,11 @@
-//! A storage with the required methods only.
+//! A storage with only the required methods.
 
 use larder_core::{
     Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
 };
 use larder_memory::MemoryStorage;
 
-/// Reads, writes and deletes, and no more: no expiry, no compare-and-swap.
+/// Supports read, write and delete, but neither expiry nor compare-and-swap.
 #[derive(Clone, Debug, Default)]
 pub struct Poor(MemoryStorage);
 

@@ -1,4 +1,4 @@
-//! A storage that a test can break, hold up, and fill behind the back of its user.
+//! A storage that a test can break, delay, and change without its user.
 
 use std::{
     future::Future,
@@ -16,10 +16,10 @@ use larder_core::{
 use larder_memory::MemoryStorage;
 use tokio::{sync::Semaphore, time::timeout};
 
-/// What an occupied key holds.
-pub const OCCUPIED: &str = r#"{"owner":["somebody else"]}"#;
+/// The value of an occupied key.
+pub const OCCUPIED: &str = r#"{"owner":["another program"]}"#;
 
-/// A storage in memory that a test can break. Clones share it.
+/// A storage in memory that a test can break. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Probe(Arc<Inner>);
 
@@ -29,7 +29,7 @@ struct Inner {
     store: Store,
     down: AtomicBool,
     read_only: AtomicBool,
-    /// How many of the next keys that a session is created under are taken.
+    /// The number of next creations whose key is already taken.
     occupy: AtomicUsize,
     occupied: Mutex<Vec<Key>>,
     hold: AtomicBool,
@@ -44,7 +44,7 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// Memory, which works.
+    /// Creates a working storage in memory.
     #[must_use]
     pub fn new() -> Self {
         let memory = MemoryStorage::new();
@@ -61,51 +61,51 @@ impl Probe {
         }))
     }
 
-    /// The storage underneath, which always works.
+    /// Returns the underlying storage, which always works.
     #[must_use]
     pub fn storage(&self) -> &Store {
         &self.0.store
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.0.memory.len()
     }
 
-    /// Whether nothing works.
+    /// Sets whether every operation fails.
     pub fn set_down(&self, down: bool) {
         self.0.down.store(down, Ordering::SeqCst);
     }
 
-    /// Whether reads are all that works.
+    /// Sets whether every operation except a read fails.
     pub fn set_read_only(&self, read_only: bool) {
         self.0.read_only.store(read_only, Ordering::SeqCst);
     }
 
-    /// The next `count` keys that a session is created under will be taken.
+    /// Makes the keys of the next `count` creations already taken.
     pub fn occupy(&self, count: usize) {
         self.0.occupy.store(count, Ordering::SeqCst);
     }
 
-    /// The keys that were taken so.
+    /// Returns the keys that `occupy` has taken.
     #[must_use]
     pub fn occupied(&self) -> Vec<Key> {
         self.0.occupied.lock().unwrap().clone()
     }
 
-    /// The next session that is replaced is held up between its reading and its writing; `meanwhile`
-    /// happens then.
+    /// Runs `request`, pauses it between its read and its write of the session, and runs `during` in the
+    /// pause.
     pub async fn between<T: Send + 'static>(
         &self,
         request: impl Future<Output = T> + Send + 'static,
-        meanwhile: impl Future<Output = ()>,
+        during: impl Future<Output = ()>,
     ) -> T {
         self.0.hold.store(true, Ordering::SeqCst);
         let request = tokio::spawn(request);
         let held = timeout(Duration::from_secs(60), self.0.held.acquire()).await;
         held.expect("the request writes its session").unwrap().forget();
-        meanwhile.await;
+        during.await;
         self.0.go.add_permits(1);
         request.await.unwrap()
     }
@@ -129,7 +129,7 @@ impl Storage for Probe {
     fn info(&self) -> Info {
         let mut info = *self.0.store.info();
         info.name = "probe";
-        // The trait's defaults.
+        // Keeps the trait's default.
         info.listing = false;
         info
     }

@@ -1,4 +1,4 @@
-//! The stores that bridges are tried on.
+//! The stores on which bridges are tested.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -7,15 +7,15 @@ use larder_memory::MemoryStorage;
 use larder_processes::Stores as ByUrl;
 use larder_testkit::{Factory, Missing, Runner, Suite};
 
-/// A store with a space for each case. A space that is opened again is as it was left.
+/// A store with a separate space for each case. A space keeps its entries when it is opened again.
 #[derive(Debug)]
 pub struct Stores(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// Its spaces.
+    /// The spaces by name.
     Memory(Mutex<HashMap<String, MemoryStorage>>),
-    /// Boxed: it holds a server.
+    /// Boxed, because it contains a server.
     ByUrl(Box<ByUrl>),
 }
 
@@ -26,7 +26,7 @@ impl From<ByUrl> for Stores {
 }
 
 impl Stores {
-    /// Memory.
+    /// Storage in memory.
     #[must_use]
     pub fn memory() -> Self {
         Self(Kind::Memory(Mutex::default()))
@@ -36,16 +36,16 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// Where there can be no temporary directory.
+    /// If a temporary directory cannot be created.
     pub async fn file() -> Result<Self, Missing> {
         ByUrl::file().map(Self::from)
     }
 
-    /// SQLite's files.
+    /// SQLite files.
     ///
     /// # Errors
     ///
-    /// Where there can be no temporary directory.
+    /// If a temporary directory cannot be created.
     pub async fn sqlite() -> Result<Self, Missing> {
         ByUrl::sqlite().map(Self::from)
     }
@@ -54,7 +54,7 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// Where there is no server.
+    /// If the server is missing.
     pub async fn redis() -> Result<Self, Missing> {
         ByUrl::redis().await.map(Self::from)
     }
@@ -63,16 +63,16 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// Where there is no server.
+    /// If the server is missing.
     pub async fn postgres() -> Result<Self, Missing> {
         ByUrl::postgres("").await.map(Self::from)
     }
 
-    /// PostgreSQL, with the values in its own form for JSON.
+    /// PostgreSQL with values in a `jsonb` column.
     ///
     /// # Errors
     ///
-    /// Where there is no server.
+    /// If the server is missing.
     pub async fn postgres_jsonb() -> Result<Self, Missing> {
         ByUrl::postgres("&values=jsonb").await.map(Self::from)
     }
@@ -81,13 +81,13 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// Where there is no server.
+    /// If the server is missing.
     pub async fn mongodb() -> Result<Self, Missing> {
         ByUrl::mongodb("").await.map(Self::from)
     }
 }
 
-/// These cases on each adapter.
+/// Runs the cases on each adapter.
 #[must_use]
 pub fn on_every_adapter(with_cases: impl Fn(Suite<Stores>) -> Suite<Stores>) -> Runner {
     Runner::new()
@@ -113,7 +113,7 @@ impl Factory for Stores {
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
         match &self.0 {
-            // It goes with the test.
+            // The memory is freed with the test.
             Kind::Memory(_) => Ok(()),
             Kind::ByUrl(stores) => stores.remove(space).await,
         }
