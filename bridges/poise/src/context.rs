@@ -1,4 +1,4 @@
-//! The session of a command by its context.
+//! The session of a command, from its context.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use poise::{ApplicationContext, Context, PrefixContext};
 
 use crate::{CommandSession, CommandSessions, SessionKind};
 
-/// A bot's data that say which sessions `ctx.session()` means. Other sessions that they have are used by
-/// their names: `ctx.data().guilds.of(ctx)`.
+/// Bot data that select the sessions of `ctx.session()`. Other sessions of the bot are used by their names:
+/// `ctx.data().guilds.of(ctx)`.
 ///
-/// [`CommandSessions`] are such data, where a bot has no others, and so is an `Arc` of some.
+/// Implemented for [`CommandSessions`], if the bot has no other data, and for an `Arc` of any implementation.
 ///
 /// ```
 /// use larder_poise::{CommandSessions, HasSessions, KvSessions, Sessions};
@@ -28,14 +28,14 @@ use crate::{CommandSession, CommandSessions, SessionKind};
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}`, the data of the bot, does not say which sessions its commands have",
+    message = "`{Self}` (the bot's data) does not select the sessions of its commands",
     note = "implement `larder_poise::HasSessions` for it"
 )]
 pub trait HasSessions {
-    /// What kind of sessions they are: `KvSessions`, or `Sessions<T>`.
+    /// The kind of the sessions: `KvSessions`, or `Sessions<T>`.
     type Kind: SessionKind;
 
-    /// The sessions.
+    /// Returns the sessions.
     fn sessions(&self) -> &CommandSessions<Self::Kind>;
 }
 
@@ -55,12 +55,12 @@ impl<D: HasSessions + ?Sized> HasSessions for Arc<D> {
     }
 }
 
-/// What is added to [`poise::Context`], if the bot's data [have sessions](HasSessions).
+/// Adds `session` to [`poise::Context`], if the bot's data [have sessions](HasSessions).
 ///
 /// ```
 /// use larder_poise::{CommandSessions, SessionExt};
 ///
-/// // Sessions are all the data that this bot has.
+/// // The sessions are the bot's only data.
 /// type Context<'a> = poise::Context<'a, CommandSessions, larder_poise::Error>;
 ///
 /// async fn ponged(ctx: Context<'_>) -> larder_poise::Result<Option<u64>> {
@@ -68,10 +68,10 @@ impl<D: HasSessions + ?Sized> HasSessions for Arc<D> {
 /// }
 /// ```
 pub trait SessionExt<'a> {
-    /// What kind of session it is.
+    /// The kind of the session.
     type Kind: SessionKind;
 
-    /// The session of the command that is running. Nothing is read yet; awaited, it opens.
+    /// Returns the session of the running command, without reading it. If awaited, it opens the session.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Result, SessionExt};

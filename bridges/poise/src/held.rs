@@ -1,4 +1,4 @@
-//! A command that waits for itself.
+//! Detects a command that would wait for itself.
 
 use std::{collections::HashSet, sync::LazyLock};
 
@@ -7,20 +7,20 @@ use parking_lot::Mutex;
 
 use crate::{Origin, SessionKind, origin::Event};
 
-/// What is held open by whom: a session (of these sessions, by its key) by a run of a command.
+/// An open session (of certain sessions, with a certain key) and the run of a command that has opened it.
 ///
-/// The event alone is no run: serenity hands it to each event handler and to the framework in tasks of
-/// their own, which can wait for each other.
+/// The event alone does not identify the run: serenity passes it to each event handler and to the framework
+/// in separate tasks, which can wait for each other.
 type Claim = (usize, Event, Option<tokio::task::Id>, String);
 
-/// The sessions that are open. A command that opens its session once more would wait until its patience
-/// ends, long after Discord's; so it is told at once.
+/// The open sessions. A command that opens its session again would wait until the queue timeout ends, long
+/// after Discord's timeout; so it gets an error at once.
 ///
-/// One set for all, since the sessions of several [`CommandSessions`](crate::CommandSessions) can be the
-/// same, and then share their turns.
+/// One set for all, because the sessions of several [`CommandSessions`](crate::CommandSessions) can be the
+/// same, and then share one queue.
 static HELD: LazyLock<Mutex<HashSet<Claim>>> = LazyLock::new(Mutex::default);
 
-/// Refuses who holds the session already.
+/// Returns an error if this run has already opened the session.
 pub(crate) fn check<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<()> {
     match claim(sessions, origin, key) {
         Some(claim) if HELD.lock().contains(&claim) => Err(refused()),
@@ -28,7 +28,7 @@ pub(crate) fn check<S: SessionKind>(sessions: &S, origin: &Origin, key: &Session
     }
 }
 
-/// Holds the session, or waits for it, until the hold is dropped.
+/// Claims the session until the hold is dropped, also while waiting for it.
 pub(crate) fn hold<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<Hold> {
     let claim = claim(sessions, origin, key);
     if let Some(claim) = &claim
@@ -39,7 +39,7 @@ pub(crate) fn hold<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionK
     Ok(Hold(claim))
 }
 
-/// One session that is held: the claim as it was taken, since the hold may end in another task.
+/// A claim on one session. It stores the claim, because the hold may be dropped in another task.
 pub(crate) struct Hold(Option<Claim>);
 
 impl Drop for Hold {
@@ -50,7 +50,7 @@ impl Drop for Hold {
     }
 }
 
-/// What is neither an interaction nor a message cannot be told from another such.
+/// Returns `None` for an event that is neither an interaction nor a message, because it has no identity.
 fn claim<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Option<Claim> {
     Some((sessions.identity(), origin.event?, tokio::task::try_id(), key.as_str()?.to_owned()))
 }
@@ -58,6 +58,6 @@ fn claim<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Opt
 fn refused() -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        "this command has the session open already and would wait for itself: use that one, or save it first",
+        "this command already has the session open and would wait for itself: use the open session, or save it first",
     )
 }

@@ -1,4 +1,4 @@
-//! The kinds of session that commands can have.
+//! The kinds of sessions.
 
 use std::ops::DerefMut;
 
@@ -15,8 +15,7 @@ mod sealed {
     impl<T> Sealed for larder_session::Sessions<T> {}
 }
 
-/// The kinds of session that commands can have: named values ([`KvSessions`]), or a type of your own
-/// ([`Sessions`]). No others: it is sealed.
+/// A kind of session: named values ([`KvSessions`]), or your own type ([`Sessions`]). The trait is sealed.
 ///
 /// ```
 /// use larder_poise::{CommandSessions, KvSessions, SessionKind};
@@ -25,8 +24,7 @@ mod sealed {
 /// # let _ = kept_in::<KvSessions>;
 /// ```
 pub trait SessionKind: Sealed + Send + Sync + 'static {
-    /// A session in somebody's hands: a handler's, or of whoever has [opened](crate::CommandSession::open)
-    /// it.
+    /// The session inside a handler, or after [`open`](crate::CommandSession::open).
     type Session;
 
     #[doc(hidden)]
@@ -41,12 +39,13 @@ pub trait SessionKind: Sealed + Send + Sync + 'static {
     #[doc(hidden)]
     fn delete(&self, key: SessionKey) -> impl Future<Output = Result<bool>> + Send;
 
-    /// The same for all clones, and for no others: whose sessions have one key and one identity take turns.
+    /// Equal for clones, and different otherwise. Sessions with the same key and the same identity share a
+    /// queue.
     #[doc(hidden)]
     fn identity(&self) -> usize;
 
-    // No `update`: through a trait the compiler cannot see that the future of a handler that borrows is
-    // `Send`, which poise needs. Each kind has its own, in `session.rs`.
+    // No `update`: through a trait the compiler cannot see that the future of a borrowing handler is `Send`,
+    // which poise needs. Each kind has its own `update`, in `session.rs`.
 }
 
 impl SessionKind for KvSessions {

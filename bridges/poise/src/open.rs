@@ -1,4 +1,4 @@
-//! A session that was opened.
+//! An open session.
 
 use std::{
     fmt,
@@ -9,14 +9,14 @@ use larder_session::{KvSessions, Result};
 
 use crate::{SessionKind, held::Hold};
 
-/// A session that was opened, to be changed and [saved](Self::save) by hand. It dereferences to what
-/// the handler of an update is given: [`KvSession`](crate::KvSession) or [`Session<T>`](crate::Session).
+/// An open session, which you change and then [save](Self::save). It dereferences to the same type as in the
+/// handler of an update: [`KvSession`](crate::KvSession) or [`Session<T>`](crate::Session).
 ///
-/// Everybody else who wants this session waits until it is saved or dropped, which it also is when the
-/// command fails or panics. So save it before the answer is sent, not after it.
+/// Other commands wait for this session until it is saved or dropped; it is also dropped when the command
+/// fails or panics. So save it before you send the answer.
 ///
-/// It may move to another task and be saved there. Until then, the command that has opened it is refused
-/// a second one all the same.
+/// The session may be moved to another task and saved there. Until then, the command that has opened it still
+/// cannot open it again.
 ///
 /// ```
 /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -30,7 +30,7 @@ use crate::{SessionKind, held::Hold};
 /// ```
 #[must_use = "nothing is saved without `save`"]
 pub struct Open<S: SessionKind = KvSessions> {
-    // Dropped before the hold: the turn is given up first.
+    // Dropped before `hold`, so that the next command in the queue can continue first.
     session: S::Opened,
     hold: Hold,
 }
@@ -40,14 +40,14 @@ impl<S: SessionKind> Open<S> {
         Self { session, hold }
     }
 
-    /// Saves what has changed, and lets the next one go on. A typed session that did not exist is written
-    /// in any case, with its initial value. A session that is dropped without it stays as it was.
+    /// Saves the changes, and lets the next command in the queue continue. Without `save`, the stored session
+    /// is unchanged. A typed session that did not exist is always written, with its initial value.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::ErrorKind::Conflict) if another process has changed the session meanwhile:
-    /// there is no handler to run again, which [`update`](crate::CommandSession::update) has. Those of
-    /// writing.
+    /// - [`Conflict`](crate::ErrorKind::Conflict): another process has changed the session since it was read.
+    ///   ([`update`](crate::CommandSession::update) would run its handler again.)
+    /// - All errors of a write.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};

@@ -1,4 +1,4 @@
-//! Where something has happened.
+//! The origin of an event.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use serenity::model::{
     user::User,
 };
 
-/// Whose doing something was, and where: what the [key](crate::Scope) of a session is made of.
+/// The user, channel, and guild of an event, from which the [key](crate::Scope) of the session is made.
 ///
-/// It is made of a command's context, of an interaction (command, button or other component, modal) or
-/// of a message, so that all of them find the same session; and of three ids for any other event. Give
-/// the interaction itself, not its `message`: that is the bot's own, and does not know its guild.
+/// It is made from a command's context, an interaction (command, button or other component, modal), or a
+/// message, so that all of them find the same session; for any other event, from three ids. Pass the
+/// interaction itself, not its `message`: the message is the bot's own, and has no guild.
 ///
-/// Two origins are equal if their three ids are, whatever has happened there.
+/// Two origins are equal if their three ids are equal, even for different events.
 ///
 /// ```
 /// use larder_poise::{Origin, Scope};
 /// use poise::serenity_prelude::{ChannelId, GuildId, UserId};
 ///
-/// // A reaction, say.
+/// // For example, a reaction.
 /// let origin = Origin::new(UserId::new(7), ChannelId::new(42), GuildId::new(1));
 /// assert_eq!(Scope::UserInGuild.key(&origin).as_str(), Some("user:7/guild:1"));
 /// ```
@@ -35,7 +35,7 @@ pub struct Origin {
     pub(crate) event: Option<Event>,
 }
 
-/// What commands and other handlers run for: an interaction, or a message as it was edited last.
+/// The event for which commands and other handlers run: an interaction, or a message with its last edit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Event {
     id: u64,
@@ -43,7 +43,8 @@ pub(crate) struct Event {
 }
 
 impl Origin {
-    /// That of an event that is no interaction and no message. An id, or an `Option` of one, for each.
+    /// Creates the origin of an event that is neither an interaction nor a message. Each argument is an id,
+    /// or an `Option` of one.
     ///
     /// ```
     /// use larder_poise::Origin;
@@ -61,19 +62,19 @@ impl Origin {
         Self { user: user.into(), channel: channel.into(), guild: guild.into(), event: None }
     }
 
-    /// Who it was; `None` if it was no user.
+    /// Returns the user, or `None` if the event has no user.
     #[must_use]
     pub const fn user(&self) -> Option<UserId> {
         self.user
     }
 
-    /// The channel. A thread is one of its own.
+    /// Returns the channel. A thread is a channel too.
     #[must_use]
     pub const fn channel(&self) -> Option<ChannelId> {
         self.channel
     }
 
-    /// The guild (server); `None` in direct and group messages.
+    /// Returns the guild (server), or `None` for direct and group messages.
     #[must_use]
     pub const fn guild(&self) -> Option<GuildId> {
         self.guild
@@ -85,7 +86,7 @@ impl Origin {
     }
 }
 
-/// Where Discord names no user, serenity fills in one with the id 1: all of them would share a session.
+/// If Discord names no user, serenity fills in a user with the id 1. All such events would share a session.
 fn known(user: &User) -> Option<UserId> {
     (user.id != UserId::default()).then_some(user.id)
 }
@@ -108,11 +109,11 @@ impl From<&ModalInteraction> for Origin {
     }
 }
 
-/// Only messages from the gateway know their guild. For one that was fetched, or that a context menu names,
-/// use the command's context, whose user is who runs the command; or, for who has written the message,
-/// `Origin::new(msg.author.id, msg.channel_id, ctx.guild_id())`.
+/// Only messages from the gateway contain their guild. For a fetched message, or a message of a context menu,
+/// use the command's context (its user is the user who runs the command), or
+/// `Origin::new(msg.author.id, msg.channel_id, ctx.guild_id())` for the author.
 ///
-/// A webhook's message has no user. A bot's answer to an interaction is one.
+/// A webhook's message has no user. A bot's answer to an interaction is a webhook's message.
 impl From<&Message> for Origin {
     fn from(message: &Message) -> Self {
         Self {
@@ -152,7 +153,7 @@ impl Origin {
     }
 }
 
-/// By the ids: which event it was says nothing of where.
+/// Compares only the ids: different events can have the same origin.
 impl PartialEq for Origin {
     fn eq(&self, other: &Self) -> bool {
         self.ids() == other.ids()
@@ -175,18 +176,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_named_by_nobody_is_no_user() {
+    fn serenitys_default_user_does_not_count() {
         // serenity's default is the user with the id 1.
         assert_eq!(Origin::from(&Message::default()).user(), None);
     }
 
     #[test]
-    fn what_has_happened_makes_no_other_origin() {
+    fn equality_ignores_the_event() {
         let mut message = Message::default();
         let first = Origin::from(&message);
         message.id = 101.into();
         let second = Origin::from(&message);
-        assert!(first.event != second.event, "they are two events");
+        assert!(first.event != second.event, "the events differ");
         assert_eq!(first, second);
         let (user, channel, guild) = (UserId::new(7), ChannelId::new(42), GuildId::new(1));
         let origin = Origin::new(user, channel, guild);

@@ -1,24 +1,23 @@
-//! Who shares a session.
+//! The scopes of sessions.
 
 use larder_session::SessionKey;
 
 use crate::Origin;
 
-const NO_USER: SessionKey = SessionKey::missing("Discord names no user for this");
-const NO_CHANNEL: SessionKey = SessionKey::missing("Discord names no channel for this");
+const NO_USER: SessionKey = SessionKey::missing("this event has no user");
+const NO_CHANNEL: SessionKey = SessionKey::missing("this event has no channel");
 const NO_GUILD: SessionKey = SessionKey::missing(
-    "no guild is named here, as in a direct message (or in a message that was fetched); the sessions are kept \
-     per guild: make the command `guild_only`, or keep its sessions per user or channel",
+    "this event has no guild (it is a direct message, or a fetched message), but the sessions are per guild: make \
+     the command `guild_only`, or keep its sessions per user or channel",
 );
 
-/// Who shares a session.
+/// The scope of a session: which users and places share it.
 ///
-/// The key of a session names the scope, since ids alone do not: a guild that is old enough has a
-/// channel with the guild's own id. The prefix of the [`KvSessions`](crate::KvSessions) comes before it.
+/// The key of a session names the scope, because ids can be equal: an old guild has a channel with the
+/// guild's own id. The prefix of the [`KvSessions`](crate::KvSessions) precedes the key.
 ///
-/// Where there is no such thing (a guild in a direct message), there is no session: nothing is read
-/// or written, and opening it is an [`InvalidKey`](crate::ErrorKind::InvalidKey) error that says
-/// so.
+/// If an id is missing (such as the guild of a direct message), the session has no key: nothing is read or
+/// written, and opening the session is an [`InvalidKey`](crate::ErrorKind::InvalidKey) error with the reason.
 ///
 /// ```
 /// use larder_poise::{Origin, Scope};
@@ -36,10 +35,9 @@ const NO_GUILD: SessionKey = SessionKey::missing(
 pub enum Scope {
     /// A session per user, the same in all guilds and in direct messages: `user:ID`.
     User,
-    /// A session per channel, for all who write there; a thread is a channel of its own:
-    /// `channel:ID`.
+    /// A session per channel, shared by all its users; a thread is a channel too: `channel:ID`.
     Channel,
-    /// A session per guild, for all its members: `guild:ID`.
+    /// A session per guild, shared by all its members: `guild:ID`.
     Guild,
     /// A session per user in each channel: `user:ID/channel:ID`.
     UserInChannel,
@@ -48,7 +46,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The key of the session, or why there is none.
+    /// Returns the key of the session, or the reason why it is missing.
     ///
     /// ```
     /// use larder_poise::{Origin, Scope};
@@ -89,8 +87,8 @@ mod tests {
         [Scope::User, Scope::Channel, Scope::Guild, Scope::UserInChannel, Scope::UserInGuild];
 
     #[test]
-    fn every_key_says_its_scope() {
-        // An old guild: its first channel has its own id, and here the user has it too.
+    fn every_key_names_its_scope() {
+        // An old guild: its first channel has the guild's id. Here the user has the same id.
         let origin = Origin::new(UserId::new(7), ChannelId::new(7), GuildId::new(7));
         let keys = SCOPES.map(|scope| scope.key(&origin));
         let expected = ["user:7", "channel:7", "guild:7", "user:7/channel:7", "user:7/guild:7"];
@@ -98,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_any_size_are_written_out() {
+    fn the_largest_ids_are_written_in_full() {
         let largest = Origin::new(UserId::new(u64::MAX), ChannelId::new(u64::MAX), None);
         let key = Scope::UserInChannel.key(&largest);
         assert_eq!(key.as_str(), Some("user:18446744073709551615/channel:18446744073709551615"));
     }
 
     #[test]
-    fn what_is_not_there_has_no_key_and_says_why() {
+    fn a_missing_id_is_a_missing_key_with_a_reason() {
         let nowhere = Origin::default();
         let direct_message = Origin::new(UserId::new(7), ChannelId::new(43), None);
         for (scope, origin, why) in [

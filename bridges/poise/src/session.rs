@@ -1,4 +1,4 @@
-//! The session of one command.
+//! The session of one event.
 
 use std::{collections::BTreeMap, fmt, pin::Pin};
 
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::{Open, Origin, SessionKind, held};
 
-/// The session of one command, button or message, of which nothing has been read yet.
+/// The session of one command, button, or message. Nothing has been read yet.
 ///
-/// Awaited, it [opens](Self::open): `ctx.session().await?.get::<u64>("ponged")?`.
+/// If awaited, it [opens](Self::open) the session: `ctx.session().await?.get::<u64>("ponged")?`.
 ///
 /// ```
 /// # use larder_poise::{CommandSessions, Result, SessionExt};
@@ -32,14 +32,14 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
         Self { sessions, origin, key }
     }
 
-    /// Its key, without the sessions' prefix, or why there is none: for what there is no method here,
-    /// with [`CommandSessions::sessions`](crate::CommandSessions::sessions).
+    /// Returns the session's key without the sessions' prefix, or the reason why it is missing. Use it with
+    /// [`CommandSessions::sessions`](crate::CommandSessions::sessions) for operations that this type lacks.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin};
     /// # fn example(sessions: &CommandSessions, origin: Origin) {
     /// if sessions.of(origin).key().as_str().is_none() {
-    ///     println!("There is no session here.");
+    ///     println!("Sessions are not available here.");
     /// }
     /// # }
     /// ```
@@ -48,16 +48,18 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
         &self.key
     }
 
-    /// Opens it, to be changed and [saved](Open::save) by hand. Others who want it wait meanwhile.
-    /// Prefer [`update`](Self::update) where the code between can be a handler: where several processes
-    /// serve the bot, [`save`](Open::save) can be a [`Conflict`](crate::ErrorKind::Conflict).
+    /// Opens the session, which you change and then [save](Open::save). Other commands that want it wait
+    /// until then. Prefer [`update`](Self::update) if the code can be a handler: if several processes serve
+    /// the bot, [`save`](Open::save) can return a [`Conflict`](crate::ErrorKind::Conflict).
     ///
-    /// Who has it open already, and would wait for itself, is refused: the same event in the same tokio
-    /// task. So `join!` of two that want one session is refused as well, and an event handler that serenity
-    /// has given the same message is not: it waits for its turn. A command that has its session open and
-    /// awaits a task that it has spawned, which wants the same session, waits until the patience of the
-    /// sessions ends. So do two commands that each want what the other has: open several sessions in one
-    /// order everywhere, or use [`Multi`](crate::Multi).
+    /// Returns an error if the same event in the same tokio task already has the session open, because it
+    /// would wait for itself. So `join!` of two futures that want one session is an error too. An event
+    /// handler to which serenity passes the same message runs in another task, and waits for its turn. Two
+    /// deadlocks are not detected, and end when the queue timeout of the sessions ends:
+    ///
+    /// - A command has its session open, spawns a task that wants the same session, and awaits that task.
+    /// - Two commands each want a session that the other has open. Open several sessions in the same order
+    ///   everywhere, or use [`Multi`](crate::Multi).
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -70,13 +72,13 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's.
+    /// Same as [`update`](Self::update), except the handler's errors.
     pub async fn open(self) -> Result<Open<S>> {
         let hold = held::hold(self.sessions, &self.origin, &self.key)?;
         Ok(Open::new(self.sessions.open(self.key).await?, hold))
     }
 
-    /// Deletes it, whatever is stored there; says whether there was one.
+    /// Deletes any value under the session's key. Returns `false` if the key has no value.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -90,7 +92,7 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but for the handler's; what is stored may be anything.
+    /// Same as [`update`](Self::update), except the handler's errors and those of reading the stored value.
     pub async fn delete(self) -> Result<bool> {
         held::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.delete(self.key).await
@@ -98,12 +100,12 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
 }
 
 impl CommandSession<'_, KvSessions> {
-    /// Runs `handler` on it and saves what it changes: one read, the handler, one write. No update is
-    /// lost: those of one session take turns, and where another process was faster the handler runs
+    /// Runs `handler` on the session and saves its changes: one read, the handler, one write. No update is
+    /// lost: the updates of one session take turns, and if another process saved first, the handler runs
     /// again.
     ///
-    /// Nothing is written if nothing has changed, or if the handler returns an `Err`. Send answers
-    /// after it, not in it: others wait meanwhile, and the handler may run twice.
+    /// Writes nothing if the handler changes nothing or returns an `Err`. Send answers after the update, not
+    /// in the handler: other commands wait for the handler, and it may run more than once.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -120,9 +122,11 @@ impl CommandSession<'_, KvSessions> {
     ///
     /// # Errors
     ///
-    /// The handler's own; [`InvalidKey`](crate::ErrorKind::InvalidKey) if there is no key;
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the same command has the session
-    /// [open](Self::open), or is within an update of it; otherwise those of [`Sessions::update`].
+    /// - The handler's own errors.
+    /// - [`InvalidKey`](crate::ErrorKind::InvalidKey): the key is missing.
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported): the same command has the session [open](Self::open),
+    ///   or is inside an update of it.
+    /// - All other errors of [`Sessions::update`].
     pub async fn update<O: Outcome, F: Future<Output = O>>(
         self,
         handler: impl FnMut(KvSession) -> F,
@@ -131,7 +135,7 @@ impl CommandSession<'_, KvSessions> {
         self.sessions.update(self.key, handler).await
     }
 
-    /// Reads the value of `name`; `None` if there is none. Waits for nobody.
+    /// Reads the value of `name`, or `None` if it does not exist. Never waits for other commands.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -144,12 +148,12 @@ impl CommandSession<'_, KvSessions> {
     ///
     /// # Errors
     ///
-    /// As [`KvSessions::get`].
+    /// Same as [`KvSessions::get`].
     pub async fn get<V: DeserializeOwned>(self, name: &str) -> Result<Option<V>> {
         self.sessions.get(self.key, name).await
     }
 
-    /// Reads all values, by their names. Waits for nobody.
+    /// Reads all values with their names. Never waits for other commands.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result};
@@ -163,15 +167,15 @@ impl CommandSession<'_, KvSessions> {
     ///
     /// # Errors
     ///
-    /// As [`KvSessions::all`].
+    /// Same as [`KvSessions::all`].
     pub async fn all(self) -> Result<BTreeMap<String, Value>> {
         self.sessions.all(self.key).await
     }
 }
 
 impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
-    /// Runs `handler` on it and saves what it changes, as it is for named values. But a session that did
-    /// not exist is written even if nothing has changed, with its initial value.
+    /// Runs `handler` on the session and saves its changes, as for named values, with one difference: a
+    /// session that did not exist is written with its initial value even if the handler changes nothing.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
@@ -182,7 +186,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     ///
     /// # Errors
     ///
-    /// As for named values.
+    /// Same as for named values.
     pub async fn update<O: Outcome, F: Future<Output = O>>(
         self,
         handler: impl FnMut(Session<T>) -> F,
@@ -191,7 +195,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
         self.sessions.update(self.key, handler).await
     }
 
-    /// Reads it; `None` if there is none. Waits for nobody.
+    /// Reads the session, or returns `None` if it does not exist. Never waits for other commands.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Origin, Result, Sessions};
@@ -204,7 +208,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
     ///
     /// # Errors
     ///
-    /// As [`Sessions::get`].
+    /// Same as [`Sessions::get`].
     pub async fn get(self) -> Result<Option<T>> {
         self.sessions.get(self.key).await
     }

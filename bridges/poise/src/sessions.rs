@@ -1,4 +1,4 @@
-//! The sessions of a bot's commands.
+//! The sessions of a bot.
 
 use std::{fmt, sync::Arc};
 
@@ -8,11 +8,11 @@ use crate::{CommandSession, Origin, Scope, SessionKind};
 
 type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
 
-/// The sessions of a bot's commands: of named values, or of a type `T` as
-/// `CommandSessions<Sessions<T>>`, in one scope.
+/// The sessions of a bot's commands in one scope: of named values, or of your own type `T` as
+/// `CommandSessions<Sessions<T>>`.
 ///
-/// Built once, cheap to clone. A bot that needs several scopes has several of these in its data; each type
-/// of session needs a prefix of its own.
+/// Build it once; it is cheap to clone. A bot that needs several scopes has several of these in its data.
+/// Each type of session needs its own prefix.
 ///
 /// ```
 /// use larder_poise::{CommandSessions, KvSessions, Origin, Scope, Sessions};
@@ -34,7 +34,7 @@ type KeyOf = dyn Fn(&Origin) -> SessionKey + Send + Sync;
 ///     coins: CommandSessions::new(coins, Scope::UserInGuild),
 /// };
 ///
-/// // In a command it is `ctx`, in an event handler the interaction or the message.
+/// // In a command: `ctx`. In an event handler: the interaction or the message.
 /// let origin = Origin::new(UserId::new(7), ChannelId::new(42), GuildId::new(1));
 /// data.coins.of(origin).update(async |mut coins| *coins += 10).await?;
 /// assert_eq!(data.coins.of(origin).get().await?, Some(10));
@@ -55,7 +55,7 @@ impl<S> Clone for CommandSessions<S> {
 }
 
 impl<S: SessionKind> CommandSessions<S> {
-    /// These sessions, in this scope.
+    /// Creates sessions with this scope.
     ///
     /// ```
     /// use larder_poise::{CommandSessions, KvSessions, Scope};
@@ -69,7 +69,8 @@ impl<S: SessionKind> CommandSessions<S> {
         Self::with_key(sessions, move |origin| scope.key(origin))
     }
 
-    /// These sessions, under keys of your own. [`SessionKey::missing`] says why there is none.
+    /// Creates sessions with your own keys. Return [`SessionKey::missing`] with a reason if there is no
+    /// session.
     ///
     /// ```
     /// use larder_poise::{CommandSessions, KvSessions, Origin, Scope};
@@ -94,8 +95,8 @@ impl<S: SessionKind> CommandSessions<S> {
         Self(Arc::new(Inner { sessions, key: Box::new(key) }))
     }
 
-    /// The session of a command (by its context), of an interaction, of a message, or of another
-    /// [`Origin`]. Nothing is read yet.
+    /// Returns the session of a command (from its context), of an interaction, of a message, or of another
+    /// [`Origin`], without reading it.
     ///
     /// ```
     /// use larder_poise::{CommandSessions, Result};
@@ -112,7 +113,7 @@ impl<S: SessionKind> CommandSessions<S> {
         CommandSession::new(sessions, origin, key)
     }
 
-    /// The sessions themselves: to list them, or to close their storage in the end.
+    /// Returns the sessions themselves, for example to list them or to close their storage at the end.
     ///
     /// ```
     /// # use larder_poise::{CommandSessions, Result};

@@ -1,5 +1,5 @@
-//! An event handler beside the framework: serenity hands both of them one message, each in a task of its
-//! own.
+//! An event handler together with the framework: serenity passes one message to both of them, in separate
+//! tasks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -22,14 +22,14 @@ const MESSAGES: u64 = 10;
 
 struct Data {
     sessions: CommandSessions,
-    /// The command has its session open.
+    /// One permit per command that has opened its session.
     open: Semaphore,
-    /// The event handler wants it.
+    /// One permit per event handler that wants the session.
     wanted: Semaphore,
     outcomes: mpsc::UnboundedSender<Result<()>>,
 }
 
-/// Counts by hand, and meanwhile the event handler wants to count too.
+/// Opens the session and counts; in the meantime the event handler wants to count too.
 #[poise::command(prefix_command)]
 async fn play(ctx: poise::Context<'_, Arc<Data>, Error>) -> Result<()> {
     let data = ctx.data();
@@ -43,7 +43,7 @@ async fn play(ctx: poise::Context<'_, Arc<Data>, Error>) -> Result<()> {
     Ok(())
 }
 
-/// Each message counts.
+/// Counts each message.
 struct Experience(Arc<Data>);
 
 #[async_trait]
@@ -55,14 +55,14 @@ impl EventHandler for Experience {
             let count = session.get("count")?.unwrap_or(0_u64) + 1;
             session.set("count", count)
         });
-        // It has begun to wait when the command goes on.
+        // The update has begun to wait before the command continues.
         let (counted, ()) = tokio::join!(biased; counting, async { data.wanted.add_permits(1) });
         data.outcomes.send(counted).unwrap();
     }
 }
 
 #[tokio::test]
-async fn both_count() {
+async fn the_command_and_the_event_handler_both_count() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let (outcomes, mut ended) = mpsc::unbounded_channel();
     let sessions = bot::sessions(MemoryStorage::new(), Scope::User);
@@ -104,7 +104,7 @@ async fn both_count() {
         discord.dispatch("MESSAGE_CREATE", message);
         for _ in ["the command", "the event handler"] {
             let outcome = tokio::time::timeout(PATIENCE, ended.recv()).await.expect("both end");
-            outcome.unwrap().expect("nobody is refused");
+            outcome.unwrap().expect("neither is refused");
         }
         assert_eq!(data.sessions.of(origin).get("count").await.unwrap(), Some(2 * number));
     }

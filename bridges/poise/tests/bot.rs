@@ -1,4 +1,4 @@
-//! What goes wrong in a bot, and what becomes of its sessions then.
+//! Failures in a bot, and their effect on sessions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -18,7 +18,7 @@ use self::support::{
     mason, modal, nelly, payload,
 };
 
-/// Where nelly's session in the channel is.
+/// The key of nelly's session in the channel.
 fn key() -> Key {
     Key::new(format!("discord:user:{}/channel:42", nelly().id)).unwrap()
 }
@@ -27,7 +27,7 @@ async fn stored(probe: &Probe) -> Option<Bytes> {
     probe.storage().read(key()).await.unwrap().map(|record| record.value)
 }
 
-/// The test's bot, on a storage that can be broken.
+/// Starts the test's bot on a storage that the test can break.
 async fn start() -> (Probe, Arc<bot::Data>, Server) {
     let probe = Probe::new();
     let data = bot::data(probe.clone());
@@ -35,7 +35,7 @@ async fn start() -> (Probe, Arc<bot::Data>, Server) {
     (probe, data, server)
 }
 
-/// The example's bot, likewise.
+/// Starts the example's bot on such a storage.
 async fn start_example(scope: Scope) -> (Probe, Server) {
     let probe = Probe::new();
     let sessions = bot::sessions(probe.clone(), scope);
@@ -48,7 +48,7 @@ fn nellys(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_no_first_ping() {
+async fn a_store_that_is_down_does_not_restart_the_count() {
     let (probe, server) = start_example(Scope::UserInChannel).await;
     assert_eq!(server.says(nellys("ping")).await, "pong (1 times)");
     let before = stored(&probe).await;
@@ -56,15 +56,15 @@ async fn a_store_that_is_down_is_no_first_ping() {
     for break_it in [Probe::set_down, Probe::set_read_only] {
         break_it(&probe, true);
         for deed in deeds.clone() {
-            assert_eq!(server.fails(deed).await, "I cannot remember just now; please try again.");
+            assert_eq!(server.fails(deed).await, "The count is not available now; please try again.");
         }
         break_it(&probe, false);
     }
     probe.set_down(true);
-    assert_eq!(server.fails(nellys("session")).await, "I cannot remember just now; please try again.");
+    assert_eq!(server.fails(nellys("session")).await, "The count is not available now; please try again.");
     probe.set_down(false);
     assert_eq!(stored(&probe).await, before);
-    assert_eq!(server.says(nellys("ping")).await, "pong (2 times)", "it counts on");
+    assert_eq!(server.says(nellys("ping")).await, "pong (2 times)", "it continues to count");
     server.stop().await;
 }
 
@@ -80,7 +80,7 @@ async fn the_kind_of_an_error_reaches_on_error() {
 }
 
 #[tokio::test]
-async fn a_command_that_fails_panics_or_forgets_to_save_leaves_no_trace() {
+async fn failed_panicked_and_unsaved_commands_change_nothing() {
     let (probe, _, server) = start().await;
     assert_eq!(server.says(nellys("count")).await, "1");
     let before = stored(&probe).await.unwrap();
@@ -89,29 +89,29 @@ async fn a_command_that_fails_panics_or_forgets_to_save_leaves_no_trace() {
     assert_eq!(server.fails(nellys("panic_in_update")).await, "panic");
     assert_eq!(server.says(nellys("forgetful")).await, "forgotten");
     assert_eq!(stored(&probe).await.unwrap(), before);
-    // Nor do they keep the session.
+    // They do not keep the session open either.
     assert_eq!(server.says(nellys("count")).await, "2");
     assert_eq!(server.says(nellys("by_hand")).await, "3");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_command_that_would_wait_for_itself_is_told_so() {
+async fn a_command_that_would_wait_for_itself_is_refused() {
     let (probe, _, server) = start().await;
     for name in ["twice", "update_while_open"] {
         let said = server.fails(nellys(name)).await;
-        assert!(said.starts_with("unsupported: this command has the session open already"), "{said}");
+        assert!(said.starts_with("unsupported: this command already has the session open"), "{said}");
         assert!(said.contains("save it first"), "{said}");
     }
     let said = server.fails(nellys("open_within_update")).await;
     assert!(said.starts_with("unsupported: an update within an update"), "{said}");
     assert_eq!(stored(&probe).await, None);
-    assert_eq!(server.says(nellys("reopen")).await, "saved", "one after the other is no nesting");
+    assert_eq!(server.says(nellys("reopen")).await, "saved", "opening it again after a save is not nesting");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn handlers_borrow_and_scopes_live_side_by_side() {
+async fn handlers_can_borrow_and_scopes_are_independent() {
     let (probe, _, server) = start().await;
     assert_eq!(server.says(nellys("borrow")).await, "nelly!");
     assert_eq!(stored(&probe).await.unwrap(), r#"{"name":"nelly"}"#);
@@ -121,12 +121,12 @@ async fn handlers_borrow_and_scopes_live_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_direct_message_is_in_no_guild() {
+async fn a_direct_message_has_no_guild_session() {
     let (probe, data, server) = start().await;
     for place in [DIRECT, PRIVATE] {
         let said = server.fails(command(&nelly(), place, "guild")).await;
         assert!(said.starts_with("invalid key: "), "{said}");
-        assert!(said.contains("no guild is named here, as in a direct message"), "{said}");
+        assert!(said.contains("this event has no guild"), "{said}");
         assert!(said.contains("`guild_only`"), "{said}");
     }
     assert_eq!(probe.entries(), 0, "nothing was written");
@@ -135,24 +135,24 @@ async fn a_direct_message_is_in_no_guild() {
 
     let (_, server) = start_example(Scope::UserInGuild).await;
     for deed in [command(&nelly(), DIRECT, "ping"), button(&nelly(), DIRECT, "again")] {
-        assert_eq!(server.fails(deed).await, "I keep no count here.");
+        assert_eq!(server.fails(deed).await, "Counts are not available here.");
     }
     assert_eq!(server.says(nellys("ping")).await, "pong (1 times)");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn what_others_have_stored_is_neither_taken_nor_overwritten() {
+async fn foreign_data_are_an_error_and_not_overwritten() {
     let (probe, _, server) = start().await;
-    // A list, no JSON at all, and what a program with more migrations has stored.
-    for foreign in [r#"["of somebody else"]"#, "\u{1}binary", r#"{"v":7,"__d":{"ponged":3}}"#] {
+    // A list, a value that is not JSON, and a value from a program with more migrations.
+    for foreign in [r#"["of another program"]"#, "\u{1}binary", r#"{"v":7,"__d":{"ponged":3}}"#] {
         let value = Bytes::from_static(foreign.as_bytes());
         probe.storage().write(key(), value.clone()).await.unwrap();
         for name in ["count", "by_hand", "borrow", "forgetful"] {
             let said = server.fails(nellys(name)).await;
             let kinds = ["codec: ", "version too new: "];
             assert!(kinds.iter().any(|kind| said.starts_with(kind)), "{foreign}: {said}");
-            assert!(!said.contains("somebody"), "{said}");
+            assert!(!said.contains("another program"), "{said}");
             assert_eq!(stored(&probe).await.unwrap(), value);
         }
     }
@@ -161,7 +161,7 @@ async fn what_others_have_stored_is_neither_taken_nor_overwritten() {
 }
 
 #[tokio::test]
-async fn interactions_of_nobody_have_no_session() {
+async fn interactions_without_a_user_have_no_session() {
     let (probe, _, server) = start().await;
     let without = |interaction: Value, members: &[&str]| {
         let mut interaction = interaction;
@@ -173,18 +173,18 @@ async fn interactions_of_nobody_have_no_session() {
     for interaction in [
         without(nellys("count"), &["member"]),
         without(command(&nelly(), DIRECT, "count"), &["user"]),
-        // A member of nothing.
+        // A member without a guild.
         without(nellys("count"), &["guild_id"]),
     ] {
         let said = server.fails(interaction).await;
-        assert!(said.starts_with("invalid key: ") && said.contains("names no user"), "{said}");
+        assert!(said.starts_with("invalid key: ") && said.contains("has no user"), "{said}");
     }
-    assert_eq!(probe.entries(), 0, "nobody is no user, and not the one with the id 1");
+    assert_eq!(probe.entries(), 0, "a missing user is not the user with the id 1");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn odd_interactions_keep_nobody_from_an_answer() {
+async fn malformed_interactions_do_not_stop_the_bot() {
     let (probe, _, server) = start().await;
     let with = |pointer: &str, value: Value| {
         let mut interaction = nellys("count");
@@ -218,7 +218,7 @@ async fn odd_interactions_keep_nobody_from_an_answer() {
             assert_eq!(server.says(nellys("count")).await, (number / 12).to_string());
         }
     }
-    // A name of any size, and the largest id that there is.
+    // A long name, and the largest id.
     let mut vast = with("/member/user/username", json!("n".repeat(1 << 20)));
     vast["member"]["user"]["id"] = json!(u64::MAX.to_string());
     assert_eq!(server.says(vast.clone()).await, "1");
@@ -230,7 +230,7 @@ async fn odd_interactions_keep_nobody_from_an_answer() {
     for key in &only {
         assert!(probe.storage().contains(key).await.unwrap());
     }
-    assert_eq!(probe.entries(), only.len(), "no odd one has a session");
+    assert_eq!(probe.entries(), only.len(), "no malformed interaction has a session");
     server.stop().await;
 }
 
@@ -248,7 +248,7 @@ async fn commands_in_messages_have_the_same_session() {
         data.sessions.of(nelly_in_channel).get("ponged").await.unwrap() == Some(2_u64)
     })
     .await;
-    // A webhook is no user.
+    // A webhook is not a user.
     message["webhook_id"] = json!("786008729719406701");
     let message: poise::serenity_prelude::Message = serde_json::from_value(message).unwrap();
     assert_eq!(Origin::from(&message).user(), None);
@@ -256,11 +256,11 @@ async fn commands_in_messages_have_the_same_session() {
 }
 
 #[tokio::test]
-async fn a_bot_that_connects_again_goes_on() {
+async fn a_bot_that_reconnects_continues() {
     let (_, _, server) = start().await;
     assert_eq!(server.says(nellys("count")).await, "1");
     server.discord.reconnect();
-    // Pressed meanwhile: it comes when the bot is back.
+    // Pressed while the bot is disconnected; delivered when it is back.
     assert_eq!(server.says(button(&nelly(), CHANNEL, "again")).await, "2");
     assert_eq!(server.discord.resumed(), 1);
     assert_eq!(server.says(nellys("count")).await, "3");
@@ -268,7 +268,7 @@ async fn a_bot_that_connects_again_goes_on() {
 }
 
 #[tokio::test]
-async fn the_end_waits_for_commands_that_run() {
+async fn stop_waits_for_running_commands() {
     let (probe, data, server) = start().await;
     let server = Arc::new(server);
     let asked = tokio::spawn({
@@ -279,7 +279,7 @@ async fn the_end_waits_for_commands_that_run() {
     let _entered = entered.expect("the command runs").unwrap();
     let stop = server.stop();
     tokio::pin!(stop);
-    // Longer than the bot takes to disconnect.
+    // Longer than the bot needs to disconnect.
     let early = tokio::time::timeout(Duration::from_millis(1_500), &mut stop).await;
     assert!(early.is_err(), "it does not wait for the command");
     data.gate.add_permits(1);
@@ -289,12 +289,12 @@ async fn the_end_waits_for_commands_that_run() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_an_error_that_does_not_show_it() {
+async fn a_wrong_token_is_an_error_without_the_token() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let wrong = "wrong.token.of-somebody";
     let sessions = bot::sessions(Probe::new(), Scope::User);
     let started = Running::start(Server::http(&discord, wrong), example::bot::options(), sessions).await;
-    let Err(error) = started else { panic!("Discord has let it in") };
+    let Err(error) = started else { panic!("the wrong token was accepted") };
     let error = format!("{error:#} {error:?}");
     assert!(error.contains("Unauthorized"), "{error}");
     assert!(!error.contains(wrong), "{error}");
@@ -314,10 +314,10 @@ async fn no_id_token_or_value_is_printed() {
     let secret = Bytes::from_static(br#"["a-secret-value"]"#);
     probe.storage().write(key(), secret).await.unwrap();
     server.fails(nellys("count")).await;
-    // In the event handler's errors too.
+    // Also in the event handler's errors.
     let before = data.errors.lock().unwrap().len();
     server.discord.dispatch("INTERACTION_CREATE", modal(&nelly(), CHANNEL, "count"));
-    until("the error is noted", PATIENCE, || async { data.errors.lock().unwrap().len() > before }).await;
+    until("the error is recorded", PATIENCE, || async { data.errors.lock().unwrap().len() > before }).await;
     let mut printed = data.errors.lock().unwrap().clone();
 
     let origin = Origin::new(poise::serenity_prelude::UserId::new(nelly().id), None, None);

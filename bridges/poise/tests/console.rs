@@ -1,4 +1,4 @@
-//! The example as its user meets it.
+//! The example, tested through its console.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -13,7 +13,7 @@ use larder_poise::Scope;
 
 use self::support::{bot, example};
 
-/// What the console prints on these lines.
+/// Returns the console's output for these lines.
 async fn prints(storage: &Store, scope: Scope, lines: &str) -> String {
     let mut output = Vec::new();
     let sessions = bot::sessions(storage, scope);
@@ -22,27 +22,27 @@ async fn prints(storage: &Store, scope: Scope, lines: &str) -> String {
     String::from_utf8(output).unwrap()
 }
 
-/// The block of the README that begins so, without its first and last lines.
+/// Returns the content of the README's first code block that begins with `begins`.
 fn block(begins: &str) -> &'static str {
     let readme = include_str!("../README.md");
-    let after = &readme[readme.find(begins).expect("the README has it") + begins.len()..];
+    let after = &readme[readme.find(begins).expect("the README contains it") + begins.len()..];
     &after[..after.find("```").unwrap()]
 }
 
 #[tokio::test]
-async fn the_readme_shows_what_it_prints() {
+async fn the_readme_shows_the_real_output() {
     let storage = Store::new(MemoryStorage::new());
     let command = block("```sh\n");
     let lines = command.split('\'').nth(1).unwrap().replace("\\n", "\n");
     let printed = prints(&storage, Scope::UserInChannel, &lines).await;
     assert_eq!(printed, block("```text\n"));
-    // And goes on where it was.
+    // A second run continues to count.
     let printed = prints(&storage, Scope::UserInChannel, "nelly in 42: /ping").await;
     assert_eq!(printed, "42 -> nelly: pong (4 times)\n");
 }
 
 #[tokio::test]
-async fn guilds_and_direct_messages_are_told_apart() {
+async fn guilds_and_direct_messages_differ() {
     let storage = Store::new(MemoryStorage::new());
     let lines = "nelly in 42: /ping\nnelly in 1/43: /ping\nnelly in 2/44: /ping\nnelly: /ping\n";
     let printed = prints(&storage, Scope::Guild, lines).await;
@@ -50,13 +50,13 @@ async fn guilds_and_direct_messages_are_told_apart() {
         "42 -> nelly: pong (1 times)",
         "43 -> nelly: pong (2 times)",
         "44 -> nelly: pong (1 times)",
-        "direct -> nelly: I keep no count here.\n",
+        "direct -> nelly: Counts are not available here.\n",
     ];
     assert_eq!(printed, expected.join("\n"));
 }
 
 #[tokio::test]
-async fn lines_that_nobody_can_mean_are_passed_over() {
+async fn malformed_lines_are_skipped() {
     let storage = Store::new(MemoryStorage::new());
     let lines = "\n : /ping\nnelly in 0: /ping\nnelly in x/1: /ping\nnelly in 42: /pizza\nnelly in 42\n\
                  nelly in 42:\n: \nnelly in 42: hello\nin 42: /ping\n in 42: /ping\nnelly in: /ping\n\
@@ -65,7 +65,7 @@ async fn lines_that_nobody_can_mean_are_passed_over() {
 }
 
 #[tokio::test]
-async fn a_url_that_does_not_work_is_named_without_its_password() {
+async fn an_error_shows_the_url_without_its_password() {
     let url = "postgres://bot:hunter2@127.0.0.1:1/bot";
     let arguments = example::Arguments::try_parse_from(["ping", "--storage", url]).unwrap();
     let error = format!("{:#}", example::run(arguments).await.unwrap_err());
@@ -74,7 +74,7 @@ async fn a_url_that_does_not_work_is_named_without_its_password() {
 }
 
 #[test]
-fn an_empty_token_is_none() {
+fn an_empty_token_counts_as_missing() {
     for none in [Ok(String::new()), Ok(" \n".to_owned()), Err(VarError::NotPresent)] {
         assert_eq!(example::token(none).unwrap(), None);
     }

@@ -1,4 +1,4 @@
-//! The stand-in for Discord refuses what Discord refuses.
+//! The stand-in rejects the same requests as Discord.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -15,14 +15,14 @@ use tokio::sync::mpsc;
 
 use self::support::{CHANNEL, PATIENCE, Server, TOKEN, command, example::discord::Discord, nelly};
 
-/// The status and Discord's own code of a request that was refused.
+/// Returns the status and Discord's error code of a rejected request.
 fn refused<T>(outcome: serenity::Result<T>) -> (u16, isize) {
     match outcome {
         Err(serenity::Error::Http(serenity::HttpError::UnsuccessfulRequest(response))) => {
             (response.status_code.as_u16(), response.error.code)
         }
         Err(error) => panic!("{error}"),
-        Ok(_) => panic!("it was not refused"),
+        Ok(_) => panic!("the request was accepted"),
     }
 }
 
@@ -31,7 +31,7 @@ fn message(content: &str) -> CreateInteractionResponse {
 }
 
 #[tokio::test]
-async fn what_it_does_not_have_is_an_error_that_is_remembered() {
+async fn unknown_routes_are_errors_and_recorded() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let http = Server::http(&discord, TOKEN).build();
     assert_eq!(http.get_gateway().await.unwrap().url, http.get_bot_gateway().await.unwrap().url);
@@ -46,7 +46,7 @@ async fn what_it_does_not_have_is_an_error_that_is_remembered() {
     assert_eq!(refused(http.create_global_commands(&nothing).await), (404, 10_002), "of another application");
 }
 
-/// Answers wrongly, and passes the interaction on.
+/// Sends invalid answers, and passes on the interaction and the errors.
 struct Wrong(mpsc::UnboundedSender<(CommandInteraction, [(u16, isize); 4])>);
 
 #[async_trait]
@@ -93,14 +93,14 @@ async fn an_interaction_is_answered_once_and_then_followed_up() {
 }
 
 #[tokio::test]
-async fn nobody_answers_where_there_is_no_bot() {
+async fn without_a_bot_interactions_time_out() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let asked = discord.interact(command(&nelly(), CHANNEL, "ping"), Duration::from_millis(50)).await;
     assert_eq!(asked.unwrap_err().to_string(), "the application did not respond");
 }
 
 #[tokio::test]
-async fn the_gateway_lets_nobody_in_with_another_token() {
+async fn the_gateway_rejects_another_token() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let http = Server::http(&discord, "another.token").build();
     let mut client = ClientBuilder::new_with_http(http, GatewayIntents::empty()).await.unwrap();

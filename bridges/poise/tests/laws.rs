@@ -1,4 +1,4 @@
-//! What holds of the sessions in every storage: the real poise, on a stand-in for Discord.
+//! Laws of the sessions on every storage: the real poise, on a stand-in for Discord.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
@@ -30,18 +30,18 @@ fn main() {
 fn cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
     suite
         .without_laws()
-        .case("who_shares_a_session_in_each_scope", |context| scopes(context.target))
-        .case("command_button_and_modal_meet_in_one_session", |context| meet(context.target))
-        .case("pings_at_once_of_several_bots_all_count", |context| at_once(context.target))
-        .case("counts_values_and_is_forgotten", |context| visit(context.target))
+        .case("each_scope_shares_its_sessions", |context| scopes(context.target))
+        .case("command_button_and_modal_share_a_session", |context| meet(context.target))
+        .case("concurrent_pings_of_several_bots_all_count", |context| at_once(context.target))
+        .case("ping_session_and_forget_work", |context| visit(context.target))
 }
 
-/// Of stores that are still there when the bot is not.
+/// The cases for stores that survive the bot.
 fn persistent<F: Factory>(suite: Suite<F>) -> Suite<F> {
-    cases(suite).case("a_bot_that_starts_again_counts_on", |context| restart(context.target))
+    cases(suite).case("counts_survive_a_restart", |context| restart(context.target))
 }
 
-/// The example's bot.
+/// Starts the example's bot.
 async fn ping_bot(storage: Store, scope: Scope) -> Server {
     Server::start(example::bot::options(), bot::sessions(storage, scope)).await
 }
@@ -62,13 +62,13 @@ async fn scopes(target: Target) {
         (mason(), Place::Direct { channel: 51 }, "3 1 - 1 -"),
         (nelly(), PRIVATE, "7 1 - 1 -"),
         (mason(), PRIVATE, "4 2 - 1 -"),
-        // The channel's id is known already, the guild's is not, though they are the same.
+        // The channel's id already has a session; the guild's id is the same, but has none.
         (nelly(), OLD_GUILD, "8 4 1 3 1"),
     ];
     for (person, place, counts) in deeds {
         assert_eq!(server.says(command(&person, place, "scopes")).await, counts, "{person:?} {place:?}");
     }
-    // A user whose id is that of a channel and of a guild.
+    // A user whose id equals that of a channel and of a guild.
     let namesake = Person { id: 42, name: "namesake".to_owned() };
     assert_eq!(server.says(command(&namesake, OLD_GUILD, "scopes")).await, "1 5 2 1 1");
     server.stop().await;
@@ -80,7 +80,11 @@ async fn meet(target: Target) {
     for place in [CHANNEL, THREAD, DIRECT, PRIVATE] {
         assert_eq!(server.says(command(&nelly(), place, "count")).await, "1");
         assert_eq!(server.says(button(&nelly(), place, "again")).await, "2");
-        assert_eq!(server.says(button(&mason(), place, "again")).await, "1", "who presses it counts");
+        assert_eq!(
+            server.says(button(&mason(), place, "again")).await,
+            "1",
+            "the user who presses it counts"
+        );
         assert_eq!(server.says(modal(&nelly(), place, "count")).await, "3");
         assert_eq!(server.says(command(&nelly(), place, "deferred")).await, "4");
         assert_eq!(server.says(command(&nelly(), place, "by_hand")).await, "5");
@@ -108,7 +112,7 @@ async fn at_once(target: Target) {
     })
     .await;
     counts.sort_unstable();
-    assert_eq!(counts, (1..=BOTS * EACH).collect::<Vec<_>>(), "each has counted, and seen, its own");
+    assert_eq!(counts, (1..=BOTS * EACH).collect::<Vec<_>>(), "each ping saw its own count");
     for server in servers {
         server.stop().await;
     }
@@ -119,7 +123,7 @@ async fn visit(target: Target) {
     let server = ping_bot((*handle).clone(), Scope::UserInChannel).await;
     let says = |name| server.says(command(&nelly(), CHANNEL, name));
     assert_eq!(says("session").await, "{}");
-    assert_eq!(says("forget").await, "there was nothing to forget");
+    assert_eq!(says("forget").await, "nothing to forget");
     assert_eq!(says("ping").await, "pong (1 times)");
     assert_eq!(says("session").await, r#"{"ponged":1}"#);
     let pong = server.ask(command(&nelly(), CHANNEL, "ping")).await;
@@ -138,7 +142,7 @@ async fn restart(target: Target) {
         assert_eq!(pinged, format!("pong ({} times)", 2 * run + 1));
         let pressed = server.says(button(&nelly(), DIRECT, "again")).await;
         assert_eq!(pressed, format!("pong ({} times)", 2 * run + 2));
-        tokio::time::timeout(Duration::from_secs(60), server.stop()).await.expect("it stops");
+        tokio::time::timeout(Duration::from_secs(60), server.stop()).await.expect("the bot stops");
         handle = target.reopen(handle).await;
     }
 }

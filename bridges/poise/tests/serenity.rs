@@ -36,7 +36,7 @@ impl EventHandler for Handler {
 }
 
 #[tokio::test]
-async fn an_event_handler_counts() {
+async fn sessions_work_in_an_event_handler() {
     let discord = Discord::start(TOKEN).await.unwrap();
     let sessions = bot::sessions(MemoryStorage::new(), Scope::User);
     let http = Server::http(&discord, TOKEN).build();
@@ -54,9 +54,9 @@ async fn an_event_handler_counts() {
     assert_eq!(discord.unknown(), [""; 0]);
 }
 
-/// All that is sent of a place has the same origin.
+/// All interactions of a place have the same origin.
 #[test]
-fn every_interaction_knows_where_it_comes_from() {
+fn all_interactions_of_a_place_have_the_same_origin() {
     let origin = |interaction: Value| match serde_json::from_value(interaction).unwrap() {
         Interaction::Command(command) => Origin::from(&command),
         Interaction::Component(component) => Origin::from(&component),

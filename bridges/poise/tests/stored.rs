@@ -1,4 +1,4 @@
-//! What is stored, and what is not.
+//! The stored data.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -32,9 +32,9 @@ async fn a_typed_session_is_deleted_once() {
     assert!(!coins.of(origin).delete().await.unwrap());
 }
 
-/// As the README has it.
+/// The README describes this.
 #[tokio::test]
-async fn a_session_that_does_not_exist_is_written_only_where_it_has_a_type() {
+async fn an_unchanged_new_session_is_written_only_if_typed() {
     let storage = MemoryStorage::new();
     let named = KvSessions::builder().storage(storage.clone()).prefix("named:").build().unwrap();
     let typed = Sessions::<u64>::builder().storage(storage.clone()).prefix("typed:").build().unwrap();
@@ -46,9 +46,9 @@ async fn a_session_that_does_not_exist_is_written_only_where_it_has_a_type() {
     assert_eq!(typed.of(origin).get().await.unwrap(), Some(0));
 }
 
-/// As the README has it: no order to keep, and no deadlock.
+/// The README describes this: no order to keep, and no deadlock.
 #[tokio::test]
-async fn several_typed_sessions_are_one_update_by_their_keys() {
+async fn several_typed_sessions_change_in_one_update() {
     let storage = MemoryStorage::new();
     let sessions = |prefix, scope| {
         let sessions = Sessions::<u64>::builder().storage(storage.clone()).prefix(prefix).build();

@@ -1,4 +1,4 @@
-//! Who waits for a session that is open, and who is refused.
+//! Commands that wait for an open session, and commands that are refused.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -17,42 +17,42 @@ fn sessions() -> CommandSessions {
     bot::sessions(MemoryStorage::new(), Scope::User)
 }
 
-/// Of a message that nelly writes.
+/// Returns the origin of a message from nelly.
 fn message(id: u64, place: Place) -> Origin {
     let mut message = payload::written(&nelly(), place, "!count");
     message["id"] = json!(id.to_string());
     Origin::from(&serde_json::from_value::<Message>(message).unwrap())
 }
 
-/// Of a command that nelly uses.
+/// Returns the origin of a command from nelly.
 fn interaction(id: u64, place: Place) -> Origin {
     let mut interaction = command(&nelly(), place, "count");
     interaction["id"] = json!(id.to_string());
     Origin::from(&serde_json::from_value::<CommandInteraction>(interaction).unwrap())
 }
 
-/// What has begun to wait: it is polled once, and is not done.
+/// Polls the future once and checks that it waits.
 macro_rules! waiting {
     ($future:expr) => {{
         let mut future = Box::pin($future);
         tokio::select! {
             biased;
-            done = &mut future => panic!("it does not wait: {done:?}"),
+            done = &mut future => panic!("the future does not wait: {done:?}"),
             () = std::future::ready(()) => {}
         }
         future
     }};
 }
 
-/// Fails where something waits for itself, which would be for five minutes.
+/// Fails if the future waits for itself, which would otherwise take five minutes.
 async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("nobody waits for itself")
+    tokio::time::timeout(PATIENCE, future).await.expect("the future does not wait for itself")
 }
 
 fn refused<T: fmt::Debug>(outcome: Result<T>) {
     let error: Error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("this command has the session open already"), "{error}");
+    assert!(error.to_string().contains("this command already has the session open"), "{error}");
 }
 
 async fn count(sessions: &CommandSessions, origin: Origin) -> Result<()> {
@@ -64,7 +64,7 @@ async fn count(sessions: &CommandSessions, origin: Origin) -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_events_of_one_user_wait_for_each_other() {
+async fn two_events_of_one_user_take_turns() {
     for event in [interaction, message] {
         let sessions = sessions();
         let (one, another) = (event(101, CHANNEL), event(102, CHANNEL));
@@ -75,14 +75,14 @@ async fn two_events_of_one_user_wait_for_each_other() {
     }
 }
 
-/// As serenity hands a message to an event handler and to the framework.
+/// serenity passes a message to an event handler and to the framework in this way.
 #[tokio::test]
-async fn two_tasks_with_one_event_wait_for_each_other() {
+async fn tasks_with_one_event_take_turns() {
     const TASKS: u64 = 8;
     for event in [interaction, message] {
         let sessions = sessions();
         let origin = event(101, CHANNEL);
-        // The command has it open before the others want it, and until they do.
+        // The command opens the session first, and keeps it open until all tasks wait for it.
         let mut open = sessions.of(origin).open().await.unwrap();
         let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
         let counting: Vec<_> = (0..TASKS)
@@ -104,7 +104,7 @@ async fn two_tasks_with_one_event_wait_for_each_other() {
             })
             .collect();
         for _ in 0..TASKS {
-            soon(begun.recv()).await.expect("each waits");
+            soon(begun.recv()).await.expect("each task waits");
         }
         open.set("count", 1).unwrap();
         open.save().await.unwrap();
@@ -115,9 +115,9 @@ async fn two_tasks_with_one_event_wait_for_each_other() {
     }
 }
 
-/// Else the command that has opened it would be refused for ever.
+/// Otherwise the command that has opened it could never open it again.
 #[tokio::test]
-async fn a_session_that_another_task_saves_is_free_again() {
+async fn a_session_saved_by_another_task_can_be_opened_again() {
     let sessions = sessions();
     let origin = message(101, CHANNEL);
     for end in ["saved", "dropped"] {
@@ -128,9 +128,9 @@ async fn a_session_that_another_task_saves_is_free_again() {
     }
 }
 
-/// The claim stays with the task that has opened it, wherever the session is by now.
+/// The claim stays with the task that has opened the session, even if another task has it.
 #[tokio::test]
-async fn a_session_that_another_task_has_is_refused_to_who_opened_it() {
+async fn a_session_moved_to_another_task_is_refused_to_its_opener() {
     let sessions = sessions();
     let origin = message(101, CHANNEL);
     let open = sessions.of(origin).open().await.unwrap();
@@ -145,9 +145,9 @@ async fn a_session_that_another_task_has_is_refused_to_who_opened_it() {
     soon(count(&sessions, origin)).await.unwrap();
 }
 
-/// Nothing tells it from a task that waits in its own right.
+/// The spawned task cannot be distinguished from an independent one, so the wait ends at the timeout.
 #[tokio::test]
-async fn a_command_that_awaits_a_task_which_waits_for_it_has_its_patience() {
+async fn a_deadlock_through_a_spawned_task_ends_at_the_timeout() {
     let patience = Duration::from_millis(50);
     let sessions = KvSessions::builder().with(|sessions| sessions.patience(patience));
     let sessions = sessions.storage(MemoryStorage::new()).build().unwrap();
@@ -163,7 +163,7 @@ async fn a_command_that_awaits_a_task_which_waits_for_it_has_its_patience() {
 }
 
 #[tokio::test]
-async fn one_task_cannot_join_two_that_want_one_session() {
+async fn joining_two_futures_for_one_session_is_refused() {
     let sessions = sessions();
     let origin = message(101, CHANNEL);
     let open = async {
@@ -176,9 +176,9 @@ async fn one_task_cannot_join_two_that_want_one_session() {
     refused(counted);
 }
 
-/// Sessions that are clones have one queue, whichever scope gives the key.
+/// Clones of sessions share one queue, whichever scope makes the key.
 #[tokio::test]
-async fn scopes_that_meet_in_one_key_know_of_each_other() {
+async fn scopes_with_the_same_key_share_a_queue() {
     let sessions = KvSessions::builder().storage(MemoryStorage::new()).build().unwrap();
     let users = CommandSessions::new(sessions.clone(), Scope::User);
     let guilds = CommandSessions::with_key(sessions, |origin: &Origin| match origin.guild() {
@@ -200,7 +200,7 @@ async fn scopes_that_meet_in_one_key_know_of_each_other() {
     open.save().await.unwrap();
 }
 
-/// Equal keys of other sessions, which are other sessions.
+/// Equal keys of separate sessions are separate sessions.
 #[tokio::test]
 async fn other_sessions_with_the_same_key_are_not_refused() {
     let origin = message(101, CHANNEL);
@@ -212,7 +212,7 @@ async fn other_sessions_with_the_same_key_are_not_refused() {
 }
 
 #[tokio::test]
-async fn typed_sessions_are_refused_while_they_are_open() {
+async fn an_open_typed_session_is_refused() {
     let coins = Sessions::<u64>::builder().storage(MemoryStorage::new()).build().unwrap();
     let coins = CommandSessions::new(coins, Scope::User);
     let origin = interaction(101, CHANNEL);
@@ -225,7 +225,8 @@ async fn typed_sessions_are_refused_while_they_are_open() {
     assert_eq!(coins.of(origin).get().await.unwrap(), Some(1));
 }
 
-/// The command runs again when its message is edited. That is no nesting, though it is the same message.
+/// The command runs again when its message is edited. It waits for its turn, because the edit is another
+/// event.
 #[tokio::test]
 async fn an_edited_message_takes_its_turn() {
     let message = |edited: Value| {

@@ -1,4 +1,4 @@
-//! The bot: its commands, its button, and what it says when something fails.
+//! The bot: its commands, its button, and its error messages.
 
 use std::error::Error as StdError;
 
@@ -13,12 +13,12 @@ use poise::{
 
 pub(crate) type Error = Box<dyn StdError + Send + Sync>;
 
-/// The sessions are all that the bot needs.
+/// The bot needs no other data.
 type Context<'a> = poise::Context<'a, CommandSessions, Error>;
 
-/// The name of the count in a session, as discord.js-mvc's own example has it.
+/// The name of the count in a session, as in discord.js-mvc's example.
 const PONGED: &str = "ponged";
-/// The button's.
+/// The id of the button.
 pub(crate) const AGAIN: &str = "again";
 
 pub(crate) fn options() -> FrameworkOptions<CommandSessions, Error> {
@@ -30,7 +30,7 @@ pub(crate) fn options() -> FrameworkOptions<CommandSessions, Error> {
     }
 }
 
-/// Counts.
+/// Counts the pings.
 #[poise::command(slash_command)]
 async fn ping(ctx: Context<'_>) -> Result<(), Error> {
     let pong = count(ctx.session()).await?;
@@ -41,7 +41,7 @@ async fn ping(ctx: Context<'_>) -> Result<(), Error> {
 /// Shows all values of the session.
 #[poise::command(slash_command)]
 async fn session(ctx: Context<'_>) -> Result<(), Error> {
-    // Only reading: no update, for which it would wait.
+    // Only reads, so it does not wait for updates.
     let values = ctx.session().all().await?;
     ctx.say(serde_json::to_string(&values)?).await?;
     Ok(())
@@ -51,12 +51,12 @@ async fn session(ctx: Context<'_>) -> Result<(), Error> {
 #[poise::command(slash_command)]
 async fn forget(ctx: Context<'_>) -> Result<(), Error> {
     let had = ctx.session().update(async |mut session| ok(session.delete(PONGED))).await?;
-    ctx.say(if had { "forgotten" } else { "there was nothing to forget" }).await?;
+    ctx.say(if had { "forgotten" } else { "nothing to forget" }).await?;
     Ok(())
 }
 
-/// Reading and writing are one update: pings at the same moment all count. It is done before the answer
-/// goes out, so that nobody waits for Discord.
+/// Reads and writes in one update, so that concurrent pings all count. The update ends before the answer is
+/// sent, so no other command waits for Discord.
 async fn count(session: CommandSession<'_>) -> Larder<String> {
     let ponged = session.update(async |mut session| {
         let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
@@ -70,7 +70,7 @@ fn again() -> CreateActionRow {
     CreateActionRow::Buttons(vec![CreateButton::new(AGAIN).label("again")])
 }
 
-/// The button counts in the session of whoever presses it.
+/// The button counts in the session of the user who presses it.
 async fn on_event(
     framework: FrameworkContext<'_, CommandSessions, Error>,
     event: &FullEvent,
@@ -94,7 +94,7 @@ async fn on_error(error: FrameworkError<'_, CommandSessions, Error>) {
             let answer = CreateReply::default().content(apology(&*error)).ephemeral(true);
             ctx.send(answer).await.map(drop)
         }
-        // Some are the user's and get an answer, the rest is logged.
+        // Some errors are the user's and get an answer; the others are logged.
         other => poise::builtins::on_error(other).await,
     };
     if let Err(error) = answered {
@@ -102,12 +102,14 @@ async fn on_error(error: FrameworkError<'_, CommandSessions, Error>) {
     }
 }
 
-/// What the user is told. All that there is to know goes to whoever runs the bot.
+/// Returns the message for the user. The full error goes to the operator.
 fn apology(error: &(dyn StdError + 'static)) -> &'static str {
     eprintln!("ping: {error}");
     match error.downcast_ref().map(larder_poise::Error::kind) {
-        Some(ErrorKind::InvalidKey) => "I keep no count here.",
-        Some(ErrorKind::Unavailable | ErrorKind::Timeout) => "I cannot remember just now; please try again.",
-        _ => "Something is wrong here; nothing was changed.",
+        Some(ErrorKind::InvalidKey) => "Counts are not available here.",
+        Some(ErrorKind::Unavailable | ErrorKind::Timeout) => {
+            "The count is not available now; please try again."
+        }
+        _ => "An error occurred; nothing was changed.",
     }
 }

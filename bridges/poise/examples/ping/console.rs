@@ -1,4 +1,4 @@
-//! Without Discord: users are lines on standard input.
+//! Runs the bot without Discord: each line on standard input is an action of a user.
 
 use std::{
     io::{self, BufRead, Write},
@@ -21,7 +21,7 @@ use super::{
 };
 
 pub(crate) const HELP: &str = "\
-Each line on standard input is what a user does, `USER in CHANNEL: COMMAND`:
+Each line on standard input is an action of a user, `USER in CHANNEL: COMMAND`:
 
   nelly in 42: /ping        counts
   nelly in 42: again        presses the button under the answer
@@ -32,13 +32,13 @@ Each line on standard input is what a user does, `USER in CHANNEL: COMMAND`:
 
 pub(crate) const HINT: &str = "Write `USER in CHANNEL: COMMAND`, such as `nelly in 42: /ping`.";
 
-/// No secret: it is good for the stand-in only, and for as long as it runs.
+/// Not a secret: only the stand-in accepts it, and only in this run.
 const TOKEN: &str = "console.stand-in.token";
 
 /// How long Discord waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs the bot on a stand-in for Discord until there are no more lines, or Ctrl-C.
+/// Runs the bot on a stand-in for Discord until the input ends, or Ctrl-C.
 pub(crate) async fn run(
     sessions: CommandSessions,
     input: impl BufRead + Send + 'static,
@@ -63,7 +63,7 @@ async fn serve(
     pin!(interrupt);
     for number in 1_u64.. {
         let line = select! {
-            // First, so that Ctrl-C is heeded however many lines are waiting.
+            // First, so that Ctrl-C works however many lines are waiting.
             biased;
             interrupted = &mut interrupt => {
                 return interrupted.context("cannot listen for Ctrl-C");
@@ -76,15 +76,15 @@ async fn serve(
             Ok("") => {}
             Ok(line) => match Deed::parse(line) {
                 Some(deed) => deed.happen(discord, output).await?,
-                None => eprintln!("line {number} is nothing that a user does. {HINT}"),
+                None => eprintln!("line {number} is not an action of a user. {HINT}"),
             },
-            Err(_) => eprintln!("line {number} is no UTF-8. {HINT}"),
+            Err(_) => eprintln!("line {number} is not valid UTF-8. {HINT}"),
         }
     }
     Ok(())
 }
 
-/// What a user does.
+/// An action of a user.
 struct Deed<'l> {
     user: &'l str,
     place: Place,
@@ -110,7 +110,8 @@ impl<'l> Deed<'l> {
             bot::AGAIN => What::Again,
             what => What::Command(what.strip_prefix('/')?),
         };
-        // Who leaves out the user or the channel means no direct message of somebody called "in 42".
+        // Without this, a line with a missing user or channel would be a direct message of a user called "in
+        // 42".
         let is_name = !user.is_empty() && user.split_whitespace().all(|word| word != "in");
         is_name.then_some(Self { user, place, what })
     }
@@ -124,7 +125,7 @@ impl<'l> Deed<'l> {
                 let commands = discord.commands();
                 if !commands.contains(name) {
                     let commands = commands.into_iter().collect::<Vec<_>>().join(", /");
-                    eprintln!("there is no command /{name}, but /{commands}");
+                    eprintln!("unknown command /{name}; the commands are /{commands}");
                     return Ok(());
                 }
                 payload::command(&person, place, name)
@@ -150,7 +151,8 @@ fn id(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|id| *id != 0)
 }
 
-/// An id for a name, the same in each run (FNV-1a). The lowest bit is free for the user's direct messages.
+/// Returns an id for a name, the same in each run (FNV-1a). The lowest bit is reserved for the user's direct
+/// messages.
 fn id_of(name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -158,8 +160,8 @@ fn id_of(name: &str) -> u64 {
     (hash >> 1) & !1 | 2
 }
 
-/// The lines of the input. A thread of its own waits for them: nothing can call off such a wait,
-/// so that in a task of the runtime's it would keep Ctrl-C waiting too.
+/// Returns the lines of the input. A separate thread reads them, because such a read cannot be cancelled: in
+/// a task of the runtime it would delay Ctrl-C.
 fn lines(input: impl BufRead + Send + 'static) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(64);
     thread::spawn(move || {

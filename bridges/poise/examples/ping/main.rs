@@ -1,4 +1,4 @@
-//! discord.js-mvc's ping controller as a bot of poise: the counts survive a restart, in any store.
+//! discord.js-mvc's ping controller as a bot of poise. The counts survive a restart, in any persistent store.
 
 pub(crate) mod bot;
 pub(crate) mod console;
@@ -21,18 +21,18 @@ use tokio::{select, signal};
 
 use self::running::Running;
 
-/// Where the bot's own token is, which Discord gives its owner.
+/// The environment variable with the bot's token.
 const TOKEN: &str = "DISCORD_TOKEN";
 
-/// Counts pings, on Discord if DISCORD_TOKEN is set, otherwise here on the console.
+/// Counts pings, on Discord if DISCORD_TOKEN is set, otherwise on the console.
 #[derive(Parser)]
 #[command(name = "ping", version, after_help = console::HELP)]
 pub(crate) struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md
-    /// has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists all
+    /// URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:pings.db")]
     storage: String,
-    /// Who shares a count
+    /// The scope of a count
     #[arg(long, value_enum, default_value = "user-in-channel")]
     scope: Scope,
 }
@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
     let served = serve(&store, arguments.scope.into()).await;
-    // Closed even after an error: some stores write only then what they have put off.
+    // Closed even after an error, because some stores write delayed changes only then.
     let closed = store.close().await.context("cannot close the storage");
     served.and(closed)
 }
@@ -86,7 +86,7 @@ async fn serve(store: &Store, scope: larder_poise::Scope) -> anyhow::Result<()> 
         Some(token) => on_discord(&token, sessions).await,
         None => {
             if io::stdin().is_terminal() {
-                eprintln!("{} Ctrl-D or Ctrl-C ends, --help tells more.", console::HINT);
+                eprintln!("{} Ctrl-D or Ctrl-C ends, --help shows more.", console::HINT);
             }
             let input = BufReader::new(io::stdin());
             console::run(sessions, input, &mut io::stdout()).await
@@ -94,12 +94,12 @@ async fn serve(store: &Store, scope: larder_poise::Scope) -> anyhow::Result<()> 
     }
 }
 
-/// The token, if the environment has one. `DISCORD_TOKEN=` is how one is taken away.
+/// Returns the token, if the environment has one. An empty token counts as missing.
 pub(crate) fn token(found: Result<String, VarError>) -> anyhow::Result<Option<String>> {
     match found {
         Ok(token) => Ok(Some(token).filter(|token| !token.trim().is_empty())),
         Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is no token"),
+        Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is not valid Unicode"),
     }
 }
 

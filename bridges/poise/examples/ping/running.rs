@@ -1,4 +1,4 @@
-//! A bot that runs, until it is told to stop.
+//! A running bot that can be stopped.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Registers the bot's commands, and connects.
+    /// Registers the bot's commands, and connects to Discord.
     pub(crate) async fn start<D, E>(
         http: HttpBuilder,
         options: FrameworkOptions<D, E>,
@@ -42,7 +42,7 @@ impl Running {
             .build();
         let commands = Arc::new(RwLock::new(()));
         let framework = Counted { framework, commands: Arc::clone(&commands) };
-        // Interactions come without any intents.
+        // Interactions need no intents.
         let mut client =
             ClientBuilder::new_with_http(http, GatewayIntents::empty()).framework(framework).await?;
         let shards = Arc::clone(&client.shard_manager);
@@ -50,12 +50,12 @@ impl Running {
         Ok(Self { shards, client, commands })
     }
 
-    /// Waits until Discord has the bot no more.
+    /// Waits until the connection to Discord has ended.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         (&mut self.client).await?.context("the connection to Discord has ended")
     }
 
-    /// Disconnects, and waits for the commands that are running. The storage can be closed then.
+    /// Disconnects, and waits for the running commands. After that, the storage can be closed.
     pub(crate) async fn stop(&self) {
         self.shards.shutdown_all().await;
         self.client.abort();
@@ -63,7 +63,7 @@ impl Running {
     }
 }
 
-/// poise's framework, and a lock that is shared by all its events while they are handled.
+/// poise's framework, with a lock that each event holds for reading while it is handled.
 struct Counted<D, E> {
     framework: poise::Framework<D, E>,
     commands: Arc<RwLock<()>>,

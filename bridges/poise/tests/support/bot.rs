@@ -1,4 +1,4 @@
-//! A bot with commands that do what can be done wrong.
+//! A bot with commands that misuse sessions.
 
 use std::{
     error::Error as StdError,
@@ -22,14 +22,14 @@ type Context<'a> = poise::Context<'a, Arc<Data>, Error>;
 const SCOPES: [Scope; 5] =
     [Scope::User, Scope::Channel, Scope::Guild, Scope::UserInChannel, Scope::UserInGuild];
 
-/// Several sessions side by side.
+/// Several kinds of sessions.
 pub(crate) struct Data {
     pub(crate) sessions: CommandSessions,
     scopes: [CommandSessions; 5],
     coins: CommandSessions<Sessions<u64>>,
-    /// All that `on_error` was given, in all the ways in which it can be printed.
+    /// All errors that `on_error` got, in each way to print them.
     pub(crate) errors: Mutex<String>,
-    /// `slow` has come to the first, and waits for the second.
+    /// `slow` adds a permit to `entered`, and waits for a permit of `gate`.
     pub(crate) entered: Semaphore,
     pub(crate) gate: Semaphore,
 }
@@ -42,7 +42,7 @@ impl HasSessions for Data {
     }
 }
 
-/// Sessions of named values.
+/// Creates sessions of named values.
 pub(crate) fn sessions(storage: impl Into<Store>, scope: Scope) -> CommandSessions {
     CommandSessions::new(KvSessions::builder().storage(storage).prefix("discord:").build().unwrap(), scope)
 }
@@ -102,7 +102,7 @@ async fn counted(session: CommandSession<'_>) -> larder_poise::Result<u64> {
         .await
 }
 
-/// Counts in each scope; says the counts, with a dash where there is no session.
+/// Counts in each scope; answers with the counts, with a dash for a missing session.
 #[poise::command(slash_command)]
 async fn scopes(ctx: Context<'_>) -> Result<(), Error> {
     let mut counts = Vec::new();
@@ -125,7 +125,7 @@ async fn count(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Counts without a handler, and so also in messages, to which it says nothing.
+/// Counts without a handler. Also works in messages, but does not answer them.
 #[poise::command(slash_command, prefix_command)]
 async fn by_hand(ctx: Context<'_>) -> Result<(), Error> {
     let ponged = ctx.session().await?.get::<u64>("ponged")?.unwrap_or_default();
@@ -138,7 +138,7 @@ async fn by_hand(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A handler that borrows from the command.
+/// Uses a handler that borrows from the command.
 #[poise::command(slash_command)]
 async fn borrow(ctx: Context<'_>) -> Result<(), Error> {
     let (name, suffix) = (&ctx.author().name, "!".to_owned());
@@ -154,7 +154,7 @@ async fn borrow(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sessions of a type, in another scope.
+/// Uses typed sessions in another scope.
 #[poise::command(slash_command)]
 async fn coins(ctx: Context<'_>) -> Result<(), Error> {
     let sessions = &ctx.data().coins;
@@ -175,7 +175,7 @@ async fn coins(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Counts after it has told Discord that it may take long.
+/// Counts after it has deferred its answer.
 #[poise::command(slash_command)]
 async fn deferred(ctx: Context<'_>) -> Result<(), Error> {
     ctx.defer().await?;
@@ -184,7 +184,7 @@ async fn deferred(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits, in an update, for the test.
+/// Waits for the test inside an update.
 #[poise::command(slash_command)]
 async fn slow(ctx: Context<'_>) -> Result<(), Error> {
     ctx.session()
@@ -211,7 +211,7 @@ async fn fail(ctx: Context<'_>) -> Result<(), Error> {
 
 /// Panics with its session open.
 #[poise::command(slash_command)]
-#[allow(clippy::panic)] // That is what it is for.
+#[allow(clippy::panic)] // The command must panic.
 async fn panic(ctx: Context<'_>) -> Result<(), Error> {
     let mut session = ctx.session().await?;
     session.set("ponged", 1_000)?;
@@ -220,7 +220,7 @@ async fn panic(ctx: Context<'_>) -> Result<(), Error> {
 
 /// Panics in an update.
 #[poise::command(slash_command)]
-#[allow(clippy::panic)] // That is what it is for.
+#[allow(clippy::panic)] // The command must panic.
 async fn panic_in_update(ctx: Context<'_>) -> Result<(), Error> {
     ctx.session()
         .update(async |mut session| -> larder_poise::Result<()> {
@@ -231,7 +231,7 @@ async fn panic_in_update(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets to save.
+/// Opens the session and does not save it.
 #[poise::command(slash_command)]
 async fn forgetful(ctx: Context<'_>) -> Result<(), Error> {
     ctx.session().await?.set("ponged", 1_000)?;
@@ -239,7 +239,7 @@ async fn forgetful(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens its session within its session.
+/// Opens its session while it is open.
 #[poise::command(slash_command)]
 async fn twice(ctx: Context<'_>) -> Result<(), Error> {
     let mut first = ctx.session().await?;
@@ -259,14 +259,14 @@ async fn update_while_open(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens its session in an update of it.
+/// Opens its session inside an update of it.
 #[poise::command(slash_command)]
 async fn open_within_update(ctx: Context<'_>) -> Result<(), Error> {
     ctx.session().update(async |_| ctx.session().await?.save().await).await?;
     Ok(())
 }
 
-/// Opens its session again when it has saved it, beside one of another scope.
+/// Opens its session again after a save, together with a session of another scope.
 #[poise::command(slash_command)]
 async fn reopen(ctx: Context<'_>) -> Result<(), Error> {
     let other = ctx.data().scopes[0].of(ctx).open().await?;

@@ -1,6 +1,6 @@
-//! What the tests share: bots on a Discord of their own, and who uses them.
+//! Shared by the tests: bots, each on its own stand-in for Discord, and their users.
 
-#![allow(dead_code, unused_imports)] // No test needs all of it.
+#![allow(dead_code, unused_imports)] // Each test uses only a part.
 
 pub(crate) mod bot;
 #[path = "../../examples/ping/main.rs"]
@@ -16,10 +16,10 @@ pub(crate) const CHANNEL: Place = Place::Guild { guild: 1, channel: 42 };
 pub(crate) const OTHER_CHANNEL: Place = Place::Guild { guild: 1, channel: 43 };
 pub(crate) const THREAD: Place = Place::Thread { guild: 1, parent: 42, thread: 45 };
 pub(crate) const OTHER_GUILD: Place = Place::Guild { guild: 2, channel: 44 };
-/// A guild whose first channel has the guild's own id, as all had that are old enough.
+/// A guild whose first channel has the guild's own id, as in all old guilds.
 pub(crate) const OLD_GUILD: Place = Place::Guild { guild: 42, channel: 42 };
 pub(crate) const DIRECT: Place = Place::Direct { channel: 50 };
-/// A group of users, of whom one has the bot with her.
+/// A group of users; one of them has installed the bot.
 pub(crate) const PRIVATE: Place = Place::Private { channel: 60 };
 
 pub(crate) fn nelly() -> Person {

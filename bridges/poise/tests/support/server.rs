@@ -1,4 +1,4 @@
-//! A bot that runs on a Discord of its own.
+//! A bot on its own stand-in for Discord.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::example::{
     running::Running,
 };
 
-/// How long a test waits for what must come.
+/// The timeout for an expected event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const TOKEN: &str = "MTk4NjIyNDgzNDcxOTI1MjQ4.secret.of-the-bot";
@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Waits until the bot is connected.
+    /// Starts the bot, and waits until it is connected.
     pub(crate) async fn start<D, E>(options: FrameworkOptions<D, E>, data: D) -> Self
     where
         D: Send + Sync + 'static,
@@ -41,14 +41,14 @@ impl Server {
         self.discord.interact(interaction, PATIENCE).await.expect("the bot answers")
     }
 
-    /// An answer that all can see: no error.
+    /// Returns an answer that everyone can see: not an error.
     pub(crate) async fn says(&self, interaction: Value) -> String {
         let answer = self.ask(interaction).await;
         assert!(!answer.ephemeral, "{}", answer.content);
         answer.content
     }
 
-    /// An answer that only the user sees: what went wrong.
+    /// Returns an answer that only the user sees: an error message.
     pub(crate) async fn fails(&self, interaction: Value) -> String {
         let answer = self.ask(interaction).await;
         assert!(answer.ephemeral && answer.buttons.is_empty(), "{}", answer.content);
@@ -57,7 +57,7 @@ impl Server {
 
     pub(crate) async fn stop(&self) {
         self.bot.stop().await;
-        // The bot was answered by what Discord has, and not by a gap in its stand-in.
+        // Checks that the bot used only routes that the stand-in has.
         assert_eq!(self.discord.unknown(), [""; 0]);
     }
 }
