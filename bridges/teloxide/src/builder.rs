@@ -1,4 +1,4 @@
-//! How a storage of dialogues is set up.
+//! The builder of a storage of dialogues.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{LarderStorage, Undecodable};
 
-/// Sets up a [`LarderStorage`]; begun with [`LarderStorage::builder`].
+/// Builds a [`LarderStorage`]. Created by [`LarderStorage::builder`].
 #[must_use = "a builder does nothing before `build`"]
 pub struct LarderStorageBuilder<D> {
     dialogues: SessionsBuilder<D>,
@@ -23,51 +23,52 @@ where
         let dialogues = Sessions::builder()
             .storage(storage)
             .prefix("dialogue:")
-            // An update of a dialogue does not build on what is stored: it replaces it.
+            // An update does not depend on the stored state; it replaces the state.
             .conflicts(Conflicts::LastWriteWins)
-            // It met what an update has begun in the supergroup before the bot heard where that came from.
+            // The supergroup already has a dialogue if an update from it arrived before the message about the
+            // move.
             .merge(|moved, _begun| moved);
         Self { dialogues, undecodable: Undecodable::default() }
     }
 
-    /// What every key begins with, so that several bots, or several dialogues of one, can share a
-    /// storage: `shop:dialogue:`, say. `dialogue:` by default. The chat's id comes after it, in decimal.
+    /// Sets the prefix of all keys, so that several bots, or several dialogues of one bot, can share a
+    /// storage; for example `shop:dialogue:`. Default: `dialogue:`. The chat's id follows, in decimal.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         self.with(|dialogues| dialogues.prefix(prefix))
     }
 
-    /// How long a dialogue lives in which nothing happens: for ever by default.
-    /// [`Lifetime::after_write`] counts from the last change of its state, [`Lifetime::sliding`] from
-    /// the last message that it was looked up for.
+    /// Sets how long an inactive dialogue lives. [`Lifetime::after_write`] counts from the last change of its
+    /// state, [`Lifetime::sliding`] from the last message for which it was read. Default: it never expires.
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
         self.with(|dialogues| dialogues.lifetime(lifetime))
     }
 
-    /// The steps that bring the states of older versions of the program up to date. With them a state is stored as
-    /// `{"v": <last step>, "__d": <state>}`; those that were stored without are read as well.
+    /// Sets the steps that convert states of older versions of the program. With migrations, a state is
+    /// stored as `{"v": <last step>, "__d": <state>}`; states that were stored without them can still be
+    /// read.
     pub fn migrations(self, migrations: Migrations) -> Self {
         self.with(|dialogues| dialogues.migrations(migrations))
     }
 
-    /// What becomes of a state that no longer decodes, migrations included. An error by default.
+    /// Sets the policy for a state that no longer decodes, even with migrations. Default: an error.
     pub const fn undecodable(mut self, undecodable: Undecodable) -> Self {
         self.undecodable = undecodable;
         self
     }
 
-    /// Everything else that sessions have: what becomes of two dialogues when a group with one becomes a
-    /// supergroup with another ([`merge`](larder_session::SessionsBuilder::merge)), say.
+    /// Sets any other option of the sessions; for example [`merge`](larder_session::SessionsBuilder::merge),
+    /// which combines two dialogues when a group becomes a supergroup.
     pub fn with(mut self, set_up: impl FnOnce(SessionsBuilder<D>) -> SessionsBuilder<D>) -> Self {
         self.dialogues = set_up(self.dialogues);
         self
     }
 
-    /// Checks it all. Nothing is read or written.
+    /// Checks the options and builds the storage, without input or output.
     ///
     /// # Errors
     ///
-    /// As [`SessionsBuilder::build`](larder_session::SessionsBuilder::build): a prefix that no key can
-    /// begin with, migrations that do not fit, a lifetime in a storage with no expiry.
+    /// Same as [`SessionsBuilder::build`](larder_session::SessionsBuilder::build): for example an invalid
+    /// prefix, invalid migrations, or a lifetime in a storage without expiry.
     pub fn build(self) -> Result<Arc<LarderStorage<D>>> {
         Ok(Arc::new(LarderStorage::from_sessions(self.dialogues.build()?, self.undecodable)))
     }

@@ -1,4 +1,4 @@
-//! Whose session an update belongs to.
+//! The session of an update.
 
 use std::{fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use larder_session::{
 };
 use teloxide::types::{Update, UserId};
 
-/// Under which key the session of an update is kept.
+/// Selects the session of an update by its key.
 ///
 /// ```
 /// use larder_teloxide::By;
@@ -27,18 +27,20 @@ use teloxide::types::{Update, UserId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum By {
-    /// One session per chat, under its id in decimal. It follows a group that becomes a supergroup.
+    /// One session per chat. The key is the chat's id in decimal. The session follows a group that becomes a
+    /// supergroup.
     Chat,
-    /// One session per user, under the user's id, wherever the user writes. In a private chat that is the
-    /// chat's id too. Admins who write anonymously, and channels, are no users.
+    /// One session per user, in all chats. The key is the user's id; in a private chat it equals the chat's
+    /// id. Anonymous admins and channels are not users.
     User,
-    /// One session per user and chat, as `user/chat`. In a group that becomes a supergroup they begin anew.
+    /// One session per user and chat. The key is `user/chat`. If a group becomes a supergroup, these sessions
+    /// start again.
     UserAndChat,
-    /// Something else; see [`By::key`].
+    /// A custom key; see [`By::key`].
     Key(KeyOf),
 }
 
-/// A function from an update to its key; made by [`By::key`].
+/// A function from an update to its key, created by [`By::key`].
 #[derive(Clone)]
 pub struct KeyOf(Arc<dyn Fn(&Update) -> SessionKey + Send + Sync>);
 
@@ -49,12 +51,12 @@ impl fmt::Debug for KeyOf {
 }
 
 impl By {
-    /// The key that `key_of` returns; an update for which that is `None` has no session.
+    /// Uses the key that `key_of` returns. An update for which it returns `None` has no session.
     pub fn key(key_of: impl Fn(&Update) -> Option<SessionKey> + Send + Sync + 'static) -> Self {
         Self::Key(KeyOf(Arc::new(move |update| key_of(update).into())))
     }
 
-    /// The key of `update`: for [`Sessions::update`](larder_session::Sessions::update) and the like.
+    /// Returns the key of `update`, for example for [`Sessions::update`](larder_session::Sessions::update).
     ///
     /// ```
     /// # use larder_teloxide::{By, Sessions};
@@ -66,7 +68,7 @@ impl By {
     #[must_use]
     pub fn of(&self, update: &Update) -> SessionKey {
         let chat = || update.chat().map(|chat| chat.id);
-        let user = || update.from().map(|user| user.id).filter(|user| is_somebody(*user));
+        let user = || update.from().map(|user| user.id).filter(|user| is_real_user(*user));
         match self {
             Self::Chat => per_chat(chat()),
             Self::User => per_user(user()),
@@ -76,7 +78,8 @@ impl By {
     }
 }
 
-/// Whether it is one user's id: Telegram has some that stand for anonymous admins, for channels, and for itself.
-fn is_somebody(user: UserId) -> bool {
+/// Returns whether the id belongs to one user. Some ids of Telegram stand for anonymous admins, channels, and
+/// Telegram itself.
+fn is_real_user(user: UserId) -> bool {
     !(user.is_anonymous() || user.is_channel() || user.is_telegram())
 }

@@ -1,4 +1,4 @@
-//! Entering a dialogue.
+//! The step that enters a dialogue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,15 +16,17 @@ use teloxide::{
 
 use crate::{LarderStorage, migration::moved, wanted::with_messages};
 
-/// As teloxide's `dialogue::enter`, in two things better: where the state cannot be had, the dispatcher's
-/// error handler is told why, instead of the update going on as if no handler were meant for it; and the
-/// dialogue of a group follows it when it becomes a supergroup.
+/// Enters the dialogue of the update's chat. Replaces teloxide's `dialogue::enter`, with two differences:
 ///
-/// The handlers after it can take a `Dialogue<D, LarderStorage<D>>` and the state, a `D`. An update of no
-/// chat goes on to the next branch.
+/// - If the state cannot be read, the dispatcher's error handler gets the error. (With teloxide's function
+///   the update continues as if no handler matched it.)
+/// - The dialogue of a group follows it when it becomes a supergroup.
 ///
-/// It depends on an `Arc<LarderStorage<D>>`. A dispatcher that is built without it panics then and there, as
-/// with every dependency of teloxide's.
+/// The handlers after this step can take a `Dialogue<D, LarderStorage<D>>`, and the state, a `D`. An update
+/// without a chat continues to the next branch.
+///
+/// The step depends on an `Arc<LarderStorage<D>>`. Without this dependency, `build` of the dispatcher panics,
+/// as with every dependency in teloxide.
 ///
 /// ```
 /// use larder_teloxide::{LarderStorage, enter_dialogue};
@@ -92,7 +94,7 @@ where
     )
 }
 
-/// The state of the dialogue; where there is none, it begins with the default, as in teloxide.
+/// Returns the state of the dialogue. If it does not exist, it begins with the default, as in teloxide.
 async fn state<D>(storage: &LarderStorage<D>, update: &Update, chat: ChatId) -> Result<D>
 where
     D: Default + Clone + Send + Sync + 'static,
@@ -100,7 +102,7 @@ where
     if let Some((group, supergroup)) = moved(update) {
         match storage.move_chat(group, supergroup).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::warn!(%error, "a dialogue cannot follow its group, and begins anew");
+                tracing::warn!(%error, "a dialogue cannot follow its group, and starts again");
             }
             moved => moved?,
         }

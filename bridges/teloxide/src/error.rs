@@ -1,23 +1,23 @@
-//! Why a dialogue could not be had.
+//! The errors of dialogues.
 
 use std::fmt;
 
 use larder_core::Error;
 
-/// Why an operation on a [`LarderStorage`](crate::LarderStorage) failed.
+/// The error of an operation on a [`LarderStorage`](crate::LarderStorage).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DialogueError {
-    /// There is no dialogue to remove: it has ended already, or has expired.
+    /// The dialogue to remove does not exist: it has ended or expired.
     NotFound,
-    /// The storage failed, or what it holds is no state of this dialogue.
+    /// The storage failed, or the stored value is not a state of this dialogue.
     Storage(Error),
 }
 
 impl fmt::Display for DialogueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("there is no dialogue to remove: it has ended or expired"),
+            Self::NotFound => f.write_str("the dialogue does not exist: it has ended or expired"),
             Self::Storage(error) => error.fmt(f),
         }
     }
@@ -27,7 +27,7 @@ impl std::error::Error for DialogueError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NotFound => None,
-            // It has printed itself.
+            // `Display` has already printed the error itself.
             Self::Storage(error) => error.source(),
         }
     }

@@ -2,8 +2,8 @@
 
 use teloxide::types::{ChatId, Update, UpdateKind};
 
-/// The old and the new id of the chat, where the update is the message that says that a group has become a
-/// supergroup. Telegram sends two of them, one in each.
+/// Returns the old and the new id of the chat, if the update is a message about a group that becomes a
+/// supergroup. Telegram sends two of these messages, one in each chat.
 ///
 /// <https://core.telegram.org/bots/api#message>: `migrate_to_chat_id`, `migrate_from_chat_id`
 pub(crate) fn moved(update: &Update) -> Option<(ChatId, ChatId)> {

@@ -1,4 +1,4 @@
-//! Entering a session.
+//! The step that enters a session.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +16,26 @@ use teloxide::{
 
 use crate::{By, migration::moved, wanted::with_messages};
 
-/// Loads the session of the update, gives it to the handlers after it, and saves what they change.
+/// Loads the session of the update, passes it to the handlers after this step, and saves their changes.
 ///
-/// They take it as a [`LazySession<T>`](LazySession): `session.modify(|chat| chat.pizzas += 1).await?`.
-/// Clones are handles on the same session, for as long as the handlers run. It is read once, before the first
-/// of them, and written once, after the last, if it has changed; if a handler fails, nothing is written. Where
-/// it cannot be loaded no handler runs, and where it cannot be saved the update has failed: in both cases the
-/// dispatcher's error handler is told why. An update with no such session (of no chat, say) goes on to the next
-/// branch.
+/// The handlers take a [`LazySession<T>`](LazySession): `session.modify(|chat| chat.pizzas += 1).await?`.
+/// Clones are handles to the same session, as long as the handlers run. The session is read once, before the
+/// first handler, and, if it has changed, written once, after the last. If a handler fails, nothing is
+/// written. If the session cannot be loaded, no handler runs; if it cannot be saved, the update fails. In
+/// both cases the dispatcher's error handler gets the error. An update without a session (for example,
+/// without a chat) continues to the next branch.
 ///
-/// Updates of one session take turns, also those of other chats. A handler runs once, though: what another
-/// process has changed meanwhile is not overwritten, but a [`Conflict`](ErrorKind::Conflict) error. Where several
-/// processes serve one bot, change the session in [`Sessions::update`] (without this step around it), which runs
-/// its handler again, or hold a [lease](Sessions::lock).
+/// Updates of one session take turns, also updates from other chats. A handler runs only once: if another
+/// process changes the session in the meantime, the handler's changes are not saved, and the update fails
+/// with a [`Conflict`](ErrorKind::Conflict). If several processes serve one bot, change the session in
+/// [`Sessions::update`] (outside this step), which runs its handler again, or hold a [lease](Sessions::lock).
 ///
-/// With [`By::Chat`] a session follows its group to the supergroup, as [`Sessions::move_key`] has it. Should an
-/// update have made a session in the supergroup before that (while the storage was down, say), set
-/// [`merge`](larder_session::SessionsBuilder::merge): without it, that is an error.
+/// With [`By::Chat`], a session follows its group to the supergroup, by [`Sessions::move_key`]. If the
+/// supergroup already has its own session (for example, because the storage was down),
+/// [`merge`](larder_session::SessionsBuilder::merge) combines both; without it, that is an error.
 ///
-/// It depends on `Sessions<T>`. A dispatcher that is built without it panics then and there, as with every
-/// dependency of teloxide's.
+/// The step depends on `Sessions<T>`. Without this dependency, `build` of the dispatcher panics, as with
+/// every dependency in teloxide.
 ///
 /// ```
 /// use larder_memory::MemoryStorage;
@@ -75,7 +75,7 @@ where
     enter::<T, E>(by, Load::First)
 }
 
-/// As [`enter_session`], but nothing is read or written unless a handler touches the session.
+/// Same as [`enter_session`], but reads and writes nothing unless a handler uses the session.
 #[must_use]
 #[track_caller]
 pub fn enter_lazy_session<T, E>(by: By) -> UpdateHandler<E>
@@ -86,7 +86,7 @@ where
     enter::<T, E>(by, Load::OnTouch)
 }
 
-/// When the session is read.
+/// When to read the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Load {
     First,
@@ -120,7 +120,7 @@ where
                     if let Err(error) = sessions.move_key(group.0, supergroup.0).await {
                         return ControlFlow::Break(Err(error.into()));
                     }
-                    // Both messages about the move take their turns where the session is now.
+                    // The session is now under the new id, so both messages about the move take turns there.
                     key = supergroup.0.into();
                 }
                 run(&sessions, key, load, dependencies, next).await
@@ -135,7 +135,7 @@ where
     )
 }
 
-/// Whether a handler was meant for the update.
+/// Whether a handler matched the update.
 enum Handled {
     Yes,
     No,
@@ -175,11 +175,11 @@ where
     }
 }
 
-/// The handlers of an update run once: what follows a step of a tree cannot be called again.
+/// The handlers of an update run only once, because the rest of a tree cannot be called again.
 fn overtaken() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "the session was changed while the update was handled (by another process, or under the chat's other \
-         id), and is not overwritten; change it with `Sessions::update` instead, or hold a lease",
+        "another process, or an update with the chat's other id, changed the session while this update was \
+         handled; it was not overwritten: use `Sessions::update` instead, or hold a lease",
     )
 }

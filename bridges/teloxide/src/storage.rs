@@ -9,13 +9,13 @@ use teloxide::{dispatching::dialogue, types::ChatId};
 
 use crate::{DialogueError, LarderStorageBuilder, Undecodable};
 
-/// What teloxide's storages return.
+/// The type that teloxide's storages return.
 type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, DialogueError>> + Send>>;
 
 /// Keeps the dialogues of a teloxide bot in a Larder storage.
 ///
-/// It takes the place of teloxide's own `InMemStorage`, `RedisStorage` or `SqliteStorage`: in an
-/// `Arc`, as a dependency of the dispatcher. [The crate's page](crate) says what it does and what is stored.
+/// It replaces teloxide's own `InMemStorage`, `RedisStorage` or `SqliteStorage`: in an `Arc`, as a dependency
+/// of the dispatcher. [The crate's page](crate) describes the behaviour and the stored data.
 ///
 /// ```
 /// use larder_memory::MemoryStorage;
@@ -44,18 +44,19 @@ impl<D> LarderStorage<D>
 where
     D: Default + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Dialogues in `storage`, under keys that begin with `dialogue:`, for ever. `storage` is a
-    /// [`Store`], such as `larder::open` and the adapters return, or a storage that makes one.
+    /// Creates a storage of dialogues in `storage`, with keys that begin with `dialogue:`, and without
+    /// expiry. `storage` is a [`Store`], such as `larder::open` and the adapters return, or a storage that
+    /// converts to one.
     ///
     /// # Errors
     ///
-    /// As [`LarderStorageBuilder::build`].
+    /// Same as [`LarderStorageBuilder::build`].
     pub fn new(storage: impl Into<Store>) -> Result<Arc<Self>> {
         Self::builder(storage).build()
     }
 
-    /// Sets up dialogues in `storage`: their prefix, how long they live, what becomes of a state that no
-    /// longer decodes.
+    /// Returns a builder for dialogues in `storage`, with options such as the prefix, the lifetime, and the
+    /// policy for a state that no longer decodes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -82,13 +83,13 @@ impl<D> LarderStorage<D> {
         Self { dialogues, undecodable }
     }
 
-    /// The storage underneath, to close it when the bot ends, say.
+    /// Returns the storage, for example to close it when the bot ends.
     #[must_use]
     pub fn storage(&self) -> &Store {
         self.dialogues.storage()
     }
 
-    /// The dialogues as sessions, by the chat's id: to list them, or for the time that one has left.
+    /// Returns the dialogues as sessions by the chat's id, for example to list them or to get the TTL of one.
     ///
     /// ```
     /// # async fn example(dialogues: std::sync::Arc<larder_teloxide::LarderStorage<()>>) -> larder_teloxide::Result<()> {
@@ -103,19 +104,18 @@ impl<D> LarderStorage<D> {
 }
 
 impl<D: Send + Sync + 'static> LarderStorage<D> {
-    /// Moves the dialogue of a group to the supergroup that it has become. Updates that still
-    /// arrive under the old id meet it there too. [`enter_dialogue`](crate::enter_dialogue) does
-    /// this by itself.
+    /// Moves the dialogue of a group to the supergroup that it has become. Updates that still arrive with the
+    /// old id use the moved dialogue. [`enter_dialogue`](crate::enter_dialogue) calls this itself.
     ///
     /// # Errors
     ///
-    /// As [`Sessions::move_key`].
+    /// Same as [`Sessions::move_key`].
     pub async fn move_chat(&self, group: ChatId, supergroup: ChatId) -> Result<()> {
         self.dialogues.move_key(group.0, supergroup.0).await
     }
 
-    /// The state; where there is none, the default, which is stored. All in one turn, so that it replaces
-    /// nothing that has begun meanwhile.
+    /// Returns the state. If it does not exist, stores and returns the default. One turn in the queue covers
+    /// the read and the write, so that it never replaces a dialogue that another update has begun.
     pub(crate) async fn begin(&self, ChatId(chat): ChatId) -> Result<D>
     where
         D: Default + Clone,
@@ -142,7 +142,7 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
     }
 
     async fn update(&self, ChatId(chat): ChatId, state: D) -> Result<()> {
-        // Read first, so that nothing is overwritten that is no state of this dialogue.
+        // Reads first, so that it never overwrites a value that is not a state of this dialogue.
         match self.dialogues.open(chat).await {
             Ok(mut dialogue) => {
                 dialogue.set(state);
@@ -157,11 +157,11 @@ impl<D: Send + Sync + 'static> LarderStorage<D> {
         if self.dialogues.delete(chat).await? { Ok(()) } else { Err(DialogueError::NotFound) }
     }
 
-    /// Whether the dialogue begins anew because of this error; if so, it says that.
+    /// Returns whether the dialogue starts again because of this error; if so, logs a warning.
     fn resets(&self, error: &Error) -> bool {
         let resets = self.undecodable == Undecodable::Reset && error.kind() == ErrorKind::Codec;
         if resets {
-            tracing::warn!(%error, "a dialogue begins anew: its stored state does not decode");
+            tracing::warn!(%error, "a dialogue starts again: its stored state does not decode");
         }
         resets
     }

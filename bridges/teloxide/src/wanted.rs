@@ -1,4 +1,4 @@
-//! Which updates the bot asks Telegram for.
+//! The updates that the bot requests from Telegram.
 
 use teloxide::{
     dispatching::{DpHandlerDescription, UpdateFilterExt, UpdateHandler},
@@ -6,10 +6,11 @@ use teloxide::{
     types::Update,
 };
 
-/// Those that the handlers after it want, and messages, which tell that a group has become a supergroup.
+/// The updates for the handlers after this step, and messages, because they announce that a group has become
+/// a supergroup.
 ///
-/// teloxide takes a step that it does not know for one that wants everything; then each reaction to a
-/// message would come, and would be read and saved for.
+/// By default, teloxide assumes that an unknown step needs all updates. Then Telegram would send every
+/// reaction to a message, and each would cause a read and a write.
 pub(crate) fn with_messages() -> DpHandlerDescription {
     let messages: UpdateHandler<()> = Update::filter_message().endpoint(async || Ok(()));
     DpHandlerDescription::entry().merge_branch(messages.description())

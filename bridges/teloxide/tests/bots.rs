@@ -1,4 +1,4 @@
-//! Real bots, in every store: what people write to them, and what they are told.
+//! Real bots on every store.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
@@ -31,15 +31,15 @@ fn cases(suite: Suite<Stores>) -> Suite<Stores> {
     suite
         .without_laws()
         .case("a_purchase_survives_restarts", |context| purchase(context.target))
-        .case("purchases_do_not_meet", |context| purchases(context.target))
-        .case("a_purchase_moves_with_its_group", |context| group(context.target))
-        .case("a_bot_of_teloxides_changes_one_line", |context| unchanged(context.target))
+        .case("purchases_of_two_chats_are_separate", |context| purchases(context.target))
+        .case("a_purchase_follows_its_group", |context| group(context.target))
+        .case("a_teloxide_bot_changes_one_line", |context| unchanged(context.target))
         .case("a_count_survives_restarts", |context| count(context.target))
         .case("a_handler_that_fails_saves_nothing", |context| failure(context.target))
-        .case("what_is_not_touched_is_not_written", |context| lazy(context.target))
-        .case("a_count_moves_with_its_group", |context| moved_count(context.target))
-        .case("counts_per_user_are_exact_over_chats", |context| users(context.target))
-        .case("what_two_bots_count_at_once_is_counted_or_an_error", |context| two_bots(context.target))
+        .case("an_untouched_session_is_not_written", |context| lazy(context.target))
+        .case("a_count_follows_its_group", |context| moved_count(context.target))
+        .case("counts_per_user_are_exact_across_chats", |context| users(context.target))
+        .case("concurrent_bots_count_or_return_an_error", |context| two_bots(context.target))
 }
 
 async fn telegram() -> Telegram {
@@ -52,13 +52,13 @@ async fn dialogues(target: &Target) -> (Handle, Arc<Dialogues>) {
     (handle, dialogues)
 }
 
-/// The purchase bot, on a handle of its own: as another process would have it.
+/// Starts the purchase bot on its own handle, as another process would.
 async fn shop(telegram: &Telegram, target: &Target) -> (Handle, Running) {
     let (handle, dialogues) = dialogues(target).await;
     (handle, Running::start(telegram, purchase::dispatcher(telegram.bot(), dialogues)))
 }
 
-/// The bot says this next, in this chat.
+/// Asserts that the bot said `text` in `chat`.
 #[track_caller]
 fn said(sent: &Sent, chat: i64, text: &str) {
     assert_eq!((sent.chat, sent.text.as_str()), (chat, text));
@@ -84,7 +84,7 @@ async fn purchase(target: Target) {
     assert_eq!(sent.buttons, ["Apple", "Banana", "Orange", "Potato"]);
     bot.stop().await;
 
-    // Written while no bot was there.
+    // Pressed while no bot is running.
     telegram.press(ANN, "Banana");
     let (_, bot) = shop(&telegram, &target).await;
     says(&telegram, ANN, "Ann Smith, product 'Banana' has been purchased successfully!").await;
@@ -131,13 +131,13 @@ async fn group(target: Target) {
     telegram.press_in_group(SUPERGROUP, ANN, "Orange");
     says(&telegram, SUPERGROUP, "Ann, product 'Orange' has been purchased successfully!").await;
     bot.stop().await;
-    // In one of the chats the other message about the move may have begun another dialogue by now.
+    // In the old group, the second message about the move may have begun another dialogue.
     let (_, dialogues) = dialogues(&target).await;
     let state = dialogues.sessions().get(GROUP).await.must("get");
     assert!(matches!(state, None | Some(State::Start)), "{state:?}");
 }
 
-/// A bot as it is in teloxide's documentation, but for the line that makes its storage.
+/// A bot as in teloxide's documentation, except for the line that creates its storage.
 mod theirs {
     use std::sync::Arc;
 
@@ -189,7 +189,7 @@ async fn unchanged(target: Target) {
     bot.stop().await;
 }
 
-/// The counting bot, on a handle of its own.
+/// Starts the counting bot on its own handle.
 async fn tally(telegram: &Telegram, target: &Target, by: By) -> (Handle, Running) {
     let handle = target.open().await;
     let sessions = counter::sessions((*handle).clone());
@@ -226,7 +226,7 @@ async fn failure(target: Target) {
     telegram.message(ANN, "+1");
     says(&telegram, ANN, "1").await;
     telegram.message(ANN, "/fail");
-    assert_eq!(failures.next().await.to_string(), "the handler does not like it");
+    assert_eq!(failures.next().await.to_string(), "the handler failed on purpose");
     telegram.message(ANN, "+1");
     says(&telegram, ANN, "2").await;
     bot.stop().await;
@@ -267,7 +267,7 @@ async fn users(target: Target) {
     const EACH: usize = 20;
     let telegram = telegram().await;
     let (handle, bot) = tally(&telegram, &target, By::User).await;
-    // teloxide handles the updates of a chat one after the other, and those of several at once.
+    // teloxide handles the updates of one chat in sequence, and those of several chats concurrently.
     let groups = [GROUP, GROUP - 1, GROUP - 2, GROUP - 3];
     for _ in 0..EACH {
         for group in groups {
@@ -279,12 +279,12 @@ async fn users(target: Target) {
         counts.push(telegram.next_sent().await.text.parse::<usize>().unwrap());
     }
     counts.sort_unstable();
-    assert!(counts.into_iter().eq(1..=EACH * groups.len()), "each has been told another count");
+    assert!(counts.into_iter().eq(1..=EACH * groups.len()), "each answer has a different count");
     bot.stop().await;
     handle.holds(&Key::new("tally:42").unwrap(), br#"{"count":80}"#, "the session").await;
 }
 
-/// A bot whose updates come in through two processes: those that succeed are what is counted.
+/// A bot whose updates arrive through two processes: exactly the successful updates are counted.
 async fn two_bots(target: Target) {
     const EACH: usize = 30;
     let failures = Failures::new();

@@ -1,4 +1,4 @@
-//! The example as its user meets it: the real binary, its input and output.
+//! The example, tested through its binary, its input, and its output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -14,17 +14,18 @@ use tempfile::TempDir;
 
 const HELP: &str = "Unable to handle the message. Type /help to see the usage.";
 
-/// `cargo test` builds the examples too, next to the folder of the tests, and says nowhere where that is.
+/// Returns the path of the example. `cargo test` builds examples next to the directory of the tests, but does
+/// not provide their path.
 fn example() -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(format!("purchase{EXE_SUFFIX}"));
-    assert!(path.exists(), "there is no {}: build it with --example purchase", path.display());
+    assert!(path.exists(), "{} is missing: build it with --example purchase", path.display());
     path
 }
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(example());
-    // With a token, it would be the bot of whoever runs the tests.
+    // With a token in the environment, the example would run as a real bot.
     command.args(arguments).env_remove("TELOXIDE_TOKEN");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -32,17 +33,17 @@ fn command(arguments: &[&str]) -> Command {
 
 fn run(storage: &str, input: impl AsRef<[u8]>) -> Output {
     let mut bot = command(&["--storage", storage]).spawn().unwrap();
-    // One that has failed to start reads nothing.
+    // If the bot has failed to start, it does not read its input.
     let _ = bot.stdin.take().unwrap().write_all(input.as_ref());
     bot.wait_with_output().unwrap()
 }
 
-/// What it answers; it must not fail.
+/// Returns the bot's answers. The bot must succeed.
 #[track_caller]
 fn answers(storage: &str, input: &str) -> String {
     let output = run(storage, input);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stderr), "", "there is no hint where nobody reads it");
+    assert_eq!(text(&output.stderr), "", "no hint if the input is not a terminal");
     text(&output.stdout)
 }
 
@@ -55,7 +56,7 @@ fn url(directory: &TempDir, url: &str) -> String {
 }
 
 #[test]
-fn a_purchase_goes_on_after_a_restart() {
+fn a_purchase_continues_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     for storage in ["sqlite:DIR/purchases.db", "file:DIR/purchases", "file:DIR/purchases.json"] {
         let storage = url(&directory, storage);
@@ -65,16 +66,16 @@ fn a_purchase_goes_on_after_a_restart() {
             "42: Let's start! What's your full name?\n\
              42: Select a product: [Apple] [Banana] [Orange] [Potato]\n"
         );
-        // What it has printed is what is typed.
+        // The printed buttons are valid input.
         let second = answers(&storage, "42: [Banana]\n");
         assert_eq!(second, "42: Ann, product 'Banana' has been purchased successfully!\n");
         let third = answers(&storage, "42: [Banana]\n");
-        assert_eq!(third, format!("42: {HELP}\n"), "it is purchased only once");
+        assert_eq!(third, format!("42: {HELP}\n"), "the product is purchased only once");
     }
 }
 
 #[test]
-fn the_readme_shows_what_it_prints() {
+fn the_readme_shows_the_real_output() {
     let directory = tempfile::tempdir().unwrap();
     let readme = include_str!("../README.md");
     for input in ["42: /start\n42: Ann\n", "42: [Banana]\n"] {
@@ -83,11 +84,11 @@ fn the_readme_shows_what_it_prints() {
         let said = text(&bot.wait_with_output().unwrap().stdout);
         assert!(readme.contains(&format!("```text\n{said}```\n")), "the README does not show:\n{said}");
     }
-    assert!(directory.path().join("purchases.db").exists(), "it is kept in purchases.db by default");
+    assert!(directory.path().join("purchases.db").exists(), "the default storage is purchases.db");
 }
 
 #[test]
-fn all_in_one_go_it_is_handled_in_order() {
+fn one_input_is_handled_in_order() {
     let input = "42: /start\n42: Ann\n42: [Banana]\n-5: /start@larder_bot\n\
                  42: /start\n42: Bob\n42: [Kiwi]\n42: /cancel\n42: [Apple]\n";
     let said = answers("memory:", input);
@@ -104,7 +105,7 @@ fn all_in_one_go_it_is_handled_in_order() {
 }
 
 #[test]
-fn every_one_of_many_quick_messages_is_answered() {
+fn each_of_many_quick_messages_is_answered() {
     let input: String = (0..1000).map(|number| format!("{}: hello\n", number % 10 + 1)).collect();
     let said = answers("memory:", &input);
     for chat in 1..=10 {
@@ -115,13 +116,13 @@ fn every_one_of_many_quick_messages_is_answered() {
 }
 
 #[test]
-fn nothing_to_do_is_no_problem() {
+fn empty_input_is_accepted() {
     assert_eq!(answers("memory:", ""), "");
     assert_eq!(answers("memory:", "\n \n"), "");
 }
 
 #[test]
-fn other_lines_get_a_hint() {
+fn malformed_lines_get_a_hint() {
     let input = b"hello\n\n42\n: /start\nx42: /start\n99999999999999999999: x\n0: x\n42:\n\xff: x\n\
                   42: hello\r\n 42 :[Banana]";
     let output = run("memory:", input);
@@ -129,14 +130,14 @@ fn other_lines_get_a_hint() {
     assert_eq!(text(&output.stdout), format!("42: {HELP}\n42: {HELP}\n"));
     let problems = text(&output.stderr);
     let starts = [
-        "line 1 is no message",
-        "line 3 is no message",
+        "line 1 is not a message",
+        "line 3 is not a message",
         "line 4 is",
         "line 5 is",
         "line 6 is",
         "line 7 is",
         "line 8 is",
-        "line 9 is no UTF-8",
+        "line 9 is not valid UTF-8",
     ];
     assert_eq!(problems.lines().count(), starts.len(), "{problems}");
     for (problem, start) in problems.lines().zip(starts) {
@@ -145,7 +146,7 @@ fn other_lines_get_a_hint() {
 }
 
 #[test]
-fn a_dialogue_that_cannot_be_read_costs_only_its_own_chat_an_answer() {
+fn an_unreadable_dialogue_affects_only_its_own_chat() {
     let directory = tempfile::tempdir().unwrap();
     let storage = url(&directory, "file:DIR/purchases.json");
     answers(&storage, "42: /start\n");
@@ -160,7 +161,7 @@ fn a_dialogue_that_cannot_be_read_costs_only_its_own_chat_an_answer() {
     said.sort();
     assert_eq!(
         said,
-        ["42: Something is wrong here. Please try again later.", "7: Let's start! What's your full name?"]
+        ["42: An error occurred. Please try again later.", "7: Let's start! What's your full name?"]
     );
     let problem = text(&output.stderr);
     assert!(problem.starts_with("42: the message was not handled: "), "{problem}");
@@ -169,7 +170,7 @@ fn a_dialogue_that_cannot_be_read_costs_only_its_own_chat_an_answer() {
 }
 
 #[test]
-fn a_url_that_does_not_work_is_named_without_its_password() {
+fn an_error_shows_the_url_without_its_password() {
     for (storage, why) in [
         ("postgres://bot:hunter2@127.0.0.1:1/bot", "postgres://bot:***@127.0.0.1:1/bot"),
         ("redis://bot:hunter2@127.0.0.1:1", "redis://bot:***@127.0.0.1:1"),
@@ -186,7 +187,7 @@ fn a_url_that_does_not_work_is_named_without_its_password() {
 }
 
 #[test]
-fn its_help_says_what_to_type() {
+fn the_help_shows_the_input_format() {
     let output = command(&["--help"]).output().unwrap();
     assert!(output.status.success());
     let help = text(&output.stdout);
@@ -197,9 +198,9 @@ fn its_help_says_what_to_type() {
 }
 
 #[test]
-fn where_telegram_cannot_be_reached_it_says_so() {
+fn an_unreachable_telegram_is_reported() {
     let mut bot = command(&["--storage", "memory:"]);
-    // Nobody listens there, and the address is one of this machine's.
+    // This address is local, and its port is closed.
     bot.envs([("TELOXIDE_TOKEN", "5:hunter2"), ("TELOXIDE_API_URL", "http://127.0.0.1:1")]);
     let output = bot.env_remove("TELOXIDE_PROXY").env("NO_PROXY", "127.0.0.1").output().unwrap();
     let said = text(&output.stderr);
@@ -222,7 +223,7 @@ fn ctrl_c_closes_the_storage() {
     assert_eq!(answer, "42: Let's start! What's your full name?\n");
 
     assert!(Command::new("kill").args(["-INT", &bot.id().to_string()]).status().unwrap().success());
-    // Its input is still open: it must not wait for another line.
+    // The input is still open; the bot must not wait for another line.
     assert!(bot.wait().unwrap().success());
     drop(input);
     let said = answers(&storage, "42: Ann");

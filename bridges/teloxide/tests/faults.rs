@@ -1,4 +1,4 @@
-//! What goes wrong: a storage that is down, what is stored by somebody else, what does not fit.
+//! Failures: a storage that is down, foreign data, and invalid options.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
@@ -22,7 +22,7 @@ use self::support::{
 
 const ANN: i64 = 42;
 const PATIENCE: Duration = Duration::from_secs(60);
-const SORRY: &str = "Something is wrong here. Please try again later.";
+const SORRY: &str = "An error occurred. Please try again later.";
 
 async fn purchases(storage: impl Into<Store>) -> (Telegram, Arc<Failures>, Running) {
     let telegram = Telegram::start().await.unwrap();
@@ -55,7 +55,7 @@ async fn a_dialogue_waits_for_a_storage_that_is_down() {
     for break_it in [Probe::set_down, Probe::set_read_only] {
         break_it(&probe, true);
         telegram.message(ANN, "Ann");
-        // Neither does it begin anew, nor does it go on.
+        // The dialogue neither starts again nor continues.
         says(&telegram, SORRY).await;
         assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
         break_it(&probe, false);
@@ -72,14 +72,14 @@ async fn a_count_waits_for_a_storage_that_is_down() {
     let (telegram, failures, bot) = counts(probe.clone()).await;
     telegram.message(ANN, "+1");
     says(&telegram, "1").await;
-    // It is saved when the handler is done, and that has spoken before.
+    // The session is saved after the handler, which has already answered.
     let key = Key::new("tally:42").unwrap();
-    until("it is saved", PATIENCE, async || probe.storage().contains(&key).await.unwrap()).await;
+    until("the session is saved", PATIENCE, async || probe.storage().contains(&key).await.unwrap()).await;
     probe.set_down(true);
     telegram.message(ANN, "+1");
     assert_eq!(failures.next_kind().await, ErrorKind::Unavailable);
     probe.set_down(false);
-    // What is said while the session cannot be saved is an error in the end.
+    // If the session cannot be saved, the update fails although the handler has answered.
     probe.set_read_only(true);
     telegram.message(ANN, "+1");
     says(&telegram, "2").await;
@@ -96,7 +96,7 @@ async fn a_count_waits_for_a_storage_that_is_down() {
 }
 
 #[tokio::test]
-async fn who_does_not_touch_a_lazy_session_needs_no_storage() {
+async fn an_untouched_lazy_session_needs_no_storage() {
     let probe = Probe::new();
     probe.set_down(true);
     let telegram = Telegram::start().await.unwrap();
@@ -111,7 +111,7 @@ async fn who_does_not_touch_a_lazy_session_needs_no_storage() {
 }
 
 #[tokio::test]
-async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
+async fn foreign_data_are_an_error_and_not_overwritten() {
     let foreign = Bytes::from_static(br#"{"cookie":{"path":"/"},"user":"secret"}"#);
     let storage = Store::new(MemoryStorage::new());
     for key in ["dialogue:42", "tally:42"] {
@@ -140,16 +140,16 @@ async fn data_of_somebody_else_are_neither_taken_nor_overwritten() {
 }
 
 #[tokio::test]
-async fn odd_updates_do_no_harm() {
+async fn malformed_updates_do_not_stop_the_bot() {
     let storage = Store::new(MemoryStorage::new());
     let (telegram, failures, bot) = purchases(storage.clone()).await;
     let chat = json!({ "id": i64::MIN, "type": "private", "first_name": "" });
     for update in [
-        // Of no chat.
+        // Without a chat.
         json!({ "callback_query": { "id": "1", "from": { "id": 1, "is_bot": false, "first_name": "" }, "chat_instance": "", "inline_message_id": "1", "data": "Banana" } }),
         json!({ "message": { "message_id": 1, "date": 0, "chat": chat, "text": "\u{0}" } }),
         json!({ "message": { "message_id": 1, "date": 0, "chat": chat, "migrate_to_chat_id": i64::MIN } }),
-        // Nothing that the Bot API knows.
+        // Not valid in the Bot API.
         json!({ "message": { "chat": "chat" } }),
         json!({ "message": null }),
     ] {
@@ -166,7 +166,7 @@ async fn odd_updates_do_no_harm() {
 }
 
 #[tokio::test]
-async fn dialogues_need_no_more_than_three_methods() {
+async fn dialogues_need_only_the_required_methods() {
     let dialogues = LarderStorage::<State>::new(Poor::default()).unwrap();
     for state in [State::ReceiveFullName, State::Start] {
         Arc::clone(&dialogues).update_dialogue(ChatId(ANN), state.clone()).await.unwrap();
@@ -180,7 +180,7 @@ async fn dialogues_need_no_more_than_three_methods() {
 }
 
 #[test]
-fn settings_that_do_not_fit_are_errors() {
+fn invalid_settings_are_rejected_by_build() {
     let kind = |built: Result<Arc<LarderStorage<State>>>| built.unwrap_err().kind();
     let builder = || LarderStorage::<State>::builder(MemoryStorage::new());
     assert_eq!(kind(builder().prefix("line\nbreak").build()), ErrorKind::InvalidConfig);
@@ -191,7 +191,7 @@ fn settings_that_do_not_fit_are_errors() {
 }
 
 #[tokio::test]
-async fn nothing_prints_a_state_or_a_chat() {
+async fn debug_prints_neither_state_nor_chat() {
     let dialogues = LarderStorage::<State>::new(MemoryStorage::new()).unwrap();
     let state = State::ReceiveProductChoice { full_name: "Ann".to_owned() };
     Arc::clone(&dialogues).update_dialogue(ChatId(4242), state).await.unwrap();

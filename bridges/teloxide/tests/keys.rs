@@ -1,4 +1,4 @@
-//! Whose session an update belongs to.
+//! The keys of updates.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
@@ -9,7 +9,7 @@ use teloxide::types::Update;
 fn update(update: Value) -> Update {
     let mut update = update;
     update["update_id"] = 1.into();
-    // From text, as it comes: from a `Value` teloxide reads no updates.
+    // Parsed from text, because teloxide cannot read an update from a `Value`.
     serde_json::from_str(&update.to_string()).unwrap()
 }
 
@@ -17,7 +17,7 @@ fn user(id: u64) -> Value {
     json!({ "id": id, "is_bot": false, "first_name": "Ann" })
 }
 
-/// Keys by chat, by user, and by both.
+/// Returns the keys by chat, by user, and by both.
 fn keys(update: &Update) -> [Option<String>; 3] {
     [By::Chat, By::User, By::UserAndChat].map(|by| by.of(update).as_str().map(str::to_owned))
 }
@@ -27,7 +27,7 @@ fn some(keys: [&str; 3]) -> [Option<String>; 3] {
 }
 
 #[test]
-fn a_message_in_a_private_chat_and_in_a_group() {
+fn messages_have_keys_in_private_chats_and_groups() {
     let message = |chat: Value| {
         update(
             json!({ "message": { "message_id": 1, "date": 1, "from": user(42), "chat": chat, "text": "" } }),
@@ -40,14 +40,14 @@ fn a_message_in_a_private_chat_and_in_a_group() {
 }
 
 #[test]
-fn what_is_missing_is_no_key() {
+fn a_missing_id_is_a_missing_key() {
     let post = update(json!({ "channel_post": {
         "message_id": 1, "date": 1, "text": "", "chat": { "id": -1_001, "type": "channel", "title": "News" },
     } }));
-    assert_eq!(keys(&post), [Some("-1001".to_owned()), None, None], "nobody has posted it");
+    assert_eq!(keys(&post), [Some("-1001".to_owned()), None, None], "a channel post has no user");
     let inline =
         update(json!({ "inline_query": { "id": "1", "from": user(42), "query": "", "offset": "" } }));
-    assert_eq!(keys(&inline), [None, Some("42".to_owned()), None], "it was asked nowhere");
+    assert_eq!(keys(&inline), [None, Some("42".to_owned()), None], "an inline query has no chat");
     let poll = update(json!({ "poll": {
         "id": "1", "question": "?", "options": [], "total_voter_count": 0, "is_closed": false,
         "is_anonymous": true, "type": "regular", "allows_multiple_answers": false,
@@ -56,7 +56,7 @@ fn what_is_missing_is_no_key() {
 }
 
 #[test]
-fn a_key_of_ones_own() {
+fn a_function_can_make_the_key() {
     let by = By::key(|update: &Update| Some(SessionKey::from(format!("all/{}", update.from()?.id))));
     let inline =
         update(json!({ "inline_query": { "id": "1", "from": user(42), "query": "", "offset": "" } }));

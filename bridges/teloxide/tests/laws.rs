@@ -1,4 +1,4 @@
-//! What holds of the storage of dialogues in every store.
+//! Laws of the storage of dialogues on every store.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A case fails by panicking.
 
@@ -19,7 +19,7 @@ const GROUP: ChatId = ChatId(-424_242);
 const SUPERGROUP: ChatId = ChatId(-1_001_234_567_890);
 const HOUR: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(400);
-/// How long a case waits for what must come.
+/// The timeout for an expected event.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -29,21 +29,21 @@ fn main() {
 fn cases(suite: Suite<Stores>) -> Suite<Stores> {
     suite
         .without_laws()
-        .case("updated_is_got_as_it_was", |context| updated(context.target))
-        .case("what_is_stored_is_the_state_as_json", |context| stored(context.target))
-        .case("removed_is_gone_and_cannot_be_removed_again", |context| removed(context.target))
-        .case("bots_with_prefixes_do_not_meet", |context| prefixes(context.target))
-        .case("expires_after_its_last_change", |context| expires(context.target))
-        .case("a_dialogue_that_is_looked_up_slides", |context| slides(context.target))
-        .case("an_undecodable_state_is_an_error_and_stays", |context| undecodable(context.target))
-        .case("an_undecodable_state_is_reset_where_so_asked", |context| reset(context.target))
+        .case("an_updated_state_is_read_unchanged", |context| updated(context.target))
+        .case("the_state_is_stored_as_json", |context| stored(context.target))
+        .case("a_removed_dialogue_is_gone_and_cannot_be_removed_again", |context| removed(context.target))
+        .case("bots_with_different_prefixes_are_separate", |context| prefixes(context.target))
+        .case("a_dialogue_expires_after_its_last_change", |context| expires(context.target))
+        .case("a_lookup_extends_a_sliding_dialogue", |context| slides(context.target))
+        .case("an_undecodable_state_is_an_error_and_unchanged", |context| undecodable(context.target))
+        .case("an_undecodable_state_is_reset_with_the_reset_policy", |context| reset(context.target))
         .case("an_older_state_is_migrated", |context| migrated(context.target))
-        .case("a_newer_state_is_an_error_and_stays", |context| newer(context.target))
+        .case("a_newer_state_is_an_error_and_unchanged", |context| newer(context.target))
         .case("a_dialogue_follows_its_group", |context| moves(context.target))
-        .case("of_two_dialogues_the_moved_one_stays", |context| meets(context.target))
-        .case("racing_updates_all_succeed", |context| racing(context.target))
-        .case("chats_do_not_meet", |context| chats(context.target))
-        .case("what_teloxide_stored_is_read", |context| takes_over(context.target))
+        .case("a_moved_dialogue_wins_over_a_new_one", |context| meets(context.target))
+        .case("concurrent_updates_all_succeed", |context| racing(context.target))
+        .case("chats_are_separate", |context| chats(context.target))
+        .case("dialogues_of_teloxides_redis_storage_are_read", |context| takes_over(context.target))
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,12 +87,12 @@ fn key(chat: ChatId) -> Key {
     Key::new(format!("dialogue:{chat}")).unwrap()
 }
 
-/// The kind of the storage's error.
+/// Returns the kind of the storage's error.
 #[track_caller]
 fn kind<T: std::fmt::Debug>(outcome: Result<T, DialogueError>) -> ErrorKind {
     match outcome {
         Err(DialogueError::Storage(error)) => error.kind(),
-        outcome => panic!("it is no error of the storage: {outcome:?}"),
+        outcome => panic!("not an error of the storage: {outcome:?}"),
     }
 }
 
@@ -107,7 +107,11 @@ async fn updated(target: Target) {
     let dialogue = Dialogue::<State, _>::new(Arc::clone(&dialogues), CHAT);
     dialogue.exit().await.must("exit");
     assert_eq!(dialogue.get_or_default().await.must("begin"), State::Start);
-    assert_eq!(dialogue.get().await.must("get"), Some(State::Start), "as in teloxide, it has begun");
+    assert_eq!(
+        dialogue.get().await.must("get"),
+        Some(State::Start),
+        "the dialogue has begun, as in teloxide"
+    );
 }
 
 async fn stored(target: Target) {
@@ -146,7 +150,7 @@ async fn expires(target: Target) {
         open_with(&target, |builder| builder.lifetime(Lifetime::after_write(SOON))).await;
     update(&dialogues, CHAT, choice("Ann")).await;
     until("the dialogue expires", PATIENCE, || async { get(&dialogues, CHAT).await.is_none() }).await;
-    handle.lacks(&key(CHAT), "after its time to live").await;
+    handle.lacks(&key(CHAT), "after its lifetime").await;
     let gone = Arc::clone(&dialogues).remove_dialogue(CHAT).await;
     assert!(matches!(gone, Err(DialogueError::NotFound)), "{gone:?}");
     update(&dialogues, CHAT, State::Start).await;
@@ -158,13 +162,13 @@ async fn slides(target: Target) {
     let lifetime = Lifetime::sliding(HOUR).touch_every(Duration::ZERO);
     let (handle, dialogues) = open_with(&target, |builder| builder.lifetime(lifetime)).await;
     update(&dialogues, CHAT, choice("Ann")).await;
-    assert!(handle.touch(key(CHAT), Expiry::After(HOUR / 2)).await.must("shorten its life"));
+    assert!(handle.touch(key(CHAT), Expiry::After(HOUR / 2)).await.must("shorten its lifetime"));
     assert_eq!(get(&dialogues, CHAT).await, Some(choice("Ann")));
     let left = handle.ttl(&key(CHAT)).await.must("ttl");
     assert!(matches!(left, Some(Expiry::After(left)) if left > HOUR * 3 / 4), "{left:?}");
 }
 
-/// What other programs might have stored under the key.
+/// Returns values that other programs might have stored under the key.
 fn foreign() -> impl Iterator<Item = Bytes> {
     let texts = [
         r#"{"ReceiveFirstName":null}"#,
@@ -191,9 +195,9 @@ async fn undecodable(target: Target) {
             let text = format!("{outcome:?}");
             assert_eq!(kind(outcome), ErrorKind::Codec);
             assert!(!text.contains("secret"), "{text}");
-            handle.holds(&key(CHAT), &value, "what is no state").await;
+            handle.holds(&key(CHAT), &value, "a foreign value").await;
         }
-        // The way out that is left.
+        // Only a removal ends the errors.
         dialogue.exit().await.must("exit");
         assert_eq!(dialogue.get().await.must("get"), None);
     }
@@ -204,13 +208,13 @@ async fn reset(target: Target) {
     for value in foreign() {
         handle.put(&key(CHAT), &value).await;
         assert_eq!(get(&dialogues, CHAT).await, None);
-        handle.holds(&key(CHAT), &value, "until the dialogue begins anew").await;
+        handle.holds(&key(CHAT), &value, "until the dialogue starts again").await;
         update(&dialogues, CHAT, choice("Ann")).await;
         assert_eq!(get(&dialogues, CHAT).await, Some(choice("Ann")));
     }
 }
 
-/// Version 1 knew the product choice by another name.
+/// Version 1 had another name for the product choice.
 fn migrations() -> Migrations {
     #[derive(Deserialize)]
     enum Old {
@@ -266,7 +270,7 @@ async fn moves(target: Target) {
         assert_eq!(get(&dialogues, SUPERGROUP).await, Some(choice("Ann")));
     }
     update(&dialogues, GROUP, choice("Bob")).await;
-    assert_eq!(get(&dialogues, SUPERGROUP).await, Some(choice("Bob")), "under either id it is one");
+    assert_eq!(get(&dialogues, SUPERGROUP).await, Some(choice("Bob")), "both ids have the same dialogue");
     Arc::clone(&dialogues).remove_dialogue(SUPERGROUP).await.must("remove");
     assert_eq!(get(&dialogues, GROUP).await, None);
 }
@@ -283,7 +287,7 @@ async fn racing(target: Target) {
     let (_, dialogues) = open(&target).await;
     let other = open(&target).await.1;
     let states = race(8, |task| {
-        // Some in this process, some in what might be another.
+        // Half of the tasks use a separate handle, like another process.
         let dialogues = Arc::clone(if task % 2 == 0 { &dialogues } else { &other });
         async move {
             let state = choice(task.to_string());
@@ -293,7 +297,7 @@ async fn racing(target: Target) {
     })
     .await;
     let last = get(&dialogues, CHAT).await.must("have a state");
-    assert!(states.contains(&last), "it is one of them: {last:?}");
+    assert!(states.contains(&last), "the last state is one of the written states: {last:?}");
 }
 
 async fn chats(target: Target) {
@@ -307,7 +311,7 @@ async fn chats(target: Target) {
     }
 }
 
-/// teloxide's `RedisStorage` with its serializer `Json` stores this under the chat's id.
+/// teloxide's `RedisStorage` with its serializer `Json` stores this value under the chat's id.
 async fn takes_over(target: Target) {
     let (handle, dialogues) = open_with(&target, |builder| builder.prefix("")).await;
     let theirs = serde_json::to_vec(&choice("Ann")).unwrap();
@@ -315,5 +319,5 @@ async fn takes_over(target: Target) {
     assert_eq!(get(&dialogues, CHAT).await, Some(choice("Ann")));
     update(&dialogues, CHAT, State::Start).await;
     let ours = serde_json::to_vec(&State::Start).unwrap();
-    handle.holds(&Key::new("42").unwrap(), &Bytes::from(ours), "what teloxide reads back").await;
+    handle.holds(&Key::new("42").unwrap(), &Bytes::from(ours), "the state in teloxide's format").await;
 }

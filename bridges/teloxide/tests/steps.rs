@@ -1,4 +1,4 @@
-//! What the steps of a tree do, update by update.
+//! The steps of a tree, tested with single updates.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
 
@@ -35,7 +35,7 @@ type Outcome = ControlFlow<Result<()>, DependencyMap>;
 
 fn update(mut update: Value) -> Update {
     update["update_id"] = 1.into();
-    // From text, as it comes: from a `Value` teloxide reads no updates.
+    // Parsed from text, because teloxide cannot read an update from a `Value`.
     serde_json::from_str(&update.to_string()).unwrap()
 }
 
@@ -50,7 +50,7 @@ fn chat(id: i64) -> Value {
     json!({ "id": id, "type": kind, "title": "", "first_name": "" })
 }
 
-/// A message in a chat, with something in it.
+/// Returns a message in a chat with this content.
 fn message(id: i64, content: Value) -> Update {
     let user = json!({ "id": 7, "is_bot": false, "first_name": "Ann" });
     let mut message = json!({ "message_id": 1, "date": 1, "from": user, "chat": chat(id) });
@@ -66,7 +66,7 @@ fn moves_to(group: i64, supergroup: i64) -> Update {
     message(group, json!({ "migrate_to_chat_id": supergroup }))
 }
 
-/// An update of no chat.
+/// Returns an update without a chat.
 fn inline_query() -> Update {
     let user = json!({ "id": 7, "is_bot": false, "first_name": "Ann" });
     update(json!({ "inline_query": { "id": "1", "from": user, "query": "", "offset": "" } }))
@@ -92,7 +92,7 @@ async fn dispatch(tree: &UpdateHandler<Error>, sessions: &Sessions<u64>, update:
 fn done(outcome: Outcome) {
     match outcome {
         ControlFlow::Break(outcome) => outcome.unwrap(),
-        ControlFlow::Continue(_) => panic!("no handler was meant for it"),
+        ControlFlow::Continue(_) => panic!("no handler matched the update"),
     }
 }
 
@@ -100,12 +100,12 @@ fn done(outcome: Outcome) {
 fn failed(outcome: Outcome) -> ErrorKind {
     match outcome {
         ControlFlow::Break(outcome) => outcome.unwrap_err().kind(),
-        ControlFlow::Continue(_) => panic!("no handler was meant for it"),
+        ControlFlow::Continue(_) => panic!("no handler matched the update"),
     }
 }
 
 #[tokio::test]
-async fn what_has_no_session_goes_on_to_the_next_branch() {
+async fn an_update_without_a_session_continues_to_the_next_branch() {
     let storage = MemoryStorage::new();
     let dialogues: Dialogues = LarderStorage::new(storage.clone()).unwrap();
     let other = || dptree::endpoint(async || Ok(()));
@@ -114,7 +114,7 @@ async fn what_has_no_session_goes_on_to_the_next_branch() {
         counting(By::UserAndChat),
         counting(By::key(|_| None)),
         enter_lazy_session::<u64, Error>(By::Chat).endpoint(count),
-        enter_dialogue::<State, Error>().endpoint(async |_: MyDialogue| panic!("there is no chat")),
+        enter_dialogue::<State, Error>().endpoint(async |_: MyDialogue| panic!("the update has no chat")),
     ] {
         let tree = dptree::entry().branch(step).branch(other());
         let dependencies = deps![sessions(&storage), Arc::clone(&dialogues), inline_query()];
@@ -124,7 +124,7 @@ async fn what_has_no_session_goes_on_to_the_next_branch() {
 }
 
 #[tokio::test]
-async fn a_branch_that_goes_on_leaves_the_update_to_the_next() {
+async fn an_unhandled_update_continues_to_the_next_branch() {
     let storage = MemoryStorage::new();
     let dialogues: Dialogues = LarderStorage::new(storage.clone()).unwrap();
     for step in [enter_session::<u64, Error>(By::Chat), enter_dialogue::<State, Error>()] {
@@ -136,7 +136,7 @@ async fn a_branch_that_goes_on_leaves_the_update_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_session_is_made_only_by_what_changes_it() {
+async fn only_a_change_creates_a_session() {
     let storage = MemoryStorage::new();
     let sessions = sessions(&storage);
     let looking = enter_session::<u64, Error>(By::Chat).endpoint(async |session: LazySession<u64>| {
@@ -152,9 +152,9 @@ async fn a_session_is_made_only_by_what_changes_it() {
     assert_eq!(sessions.get(GROUP).await.unwrap(), Some(1));
 }
 
-/// What a branch changes that then goes on is saved too.
+/// Changes are saved even if the update then continues to the next branch.
 #[tokio::test]
-async fn a_step_that_changes_the_session_and_goes_on_has_changed_it() {
+async fn changes_are_saved_if_the_update_continues() {
     let sessions = sessions(&MemoryStorage::new());
     let tree: UpdateHandler<Error> =
         enter_session::<u64, Error>(By::Chat).filter_async(async |session: LazySession<u64>| {
@@ -166,7 +166,7 @@ async fn a_step_that_changes_the_session_and_goes_on_has_changed_it() {
 }
 
 #[tokio::test]
-async fn users_are_told_apart_in_each_chat() {
+async fn users_have_separate_sessions_in_each_chat() {
     let sessions = sessions(&MemoryStorage::new());
     for (chat, expected) in [(GROUP, 1), (SUPERGROUP, 1), (GROUP, 2)] {
         done(dispatch(&counting(By::UserAndChat), &sessions, text(chat)).await);
@@ -175,7 +175,7 @@ async fn users_are_told_apart_in_each_chat() {
 }
 
 #[tokio::test]
-async fn who_writes_anonymously_is_nobody() {
+async fn anonymous_senders_are_not_users() {
     let storage = MemoryStorage::new();
     for (id, name) in
         [(1_087_968_824, "GroupAnonymousBot"), (136_817_688, "Channel_Bot"), (777_000, "Telegram")]
@@ -190,9 +190,9 @@ async fn who_writes_anonymously_is_nobody() {
     assert_eq!(storage.len(), 0);
 }
 
-/// One of the two messages is enough.
+/// Either of the two messages is enough.
 #[tokio::test]
-async fn a_session_follows_its_group_by_either_message() {
+async fn either_message_moves_the_session_of_a_group() {
     for told in [moves_to(GROUP, SUPERGROUP), message(SUPERGROUP, json!({ "migrate_from_chat_id": GROUP }))] {
         let sessions = sessions(&MemoryStorage::new());
         let tree = counting(By::Chat);
@@ -205,9 +205,9 @@ async fn a_session_follows_its_group_by_either_message() {
     }
 }
 
-/// Updates of both ids, and both messages, at once.
+/// Updates with both ids and both messages at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_update_is_lost_to_a_move() {
+async fn a_move_loses_no_update() {
     for _ in 0..20 {
         let sessions = sessions(&MemoryStorage::new());
         let tree = counting(By::Chat);
@@ -248,16 +248,16 @@ async fn two_sessions_of_one_group_are_an_error_without_a_merge() {
 }
 
 #[tokio::test]
-async fn sessions_of_users_stay_when_a_group_moves() {
+async fn user_sessions_are_unaffected_by_a_group_move() {
     let storage = MemoryStorage::new();
     let sessions = sessions(&storage);
     done(dispatch(&counting(By::User), &sessions, moves_to(GROUP, SUPERGROUP)).await);
     assert_eq!(sessions.get(7).await.unwrap(), Some(1));
-    assert_eq!(storage.len(), 1, "and no redirect");
+    assert_eq!(storage.len(), 1, "only the session is stored, without a redirect");
 }
 
 #[tokio::test]
-async fn a_dialogue_begins_with_its_default_and_that_is_stored() {
+async fn a_dialogue_begins_with_its_stored_default() {
     let storage = MemoryStorage::new();
     let dialogues: Dialogues = LarderStorage::new(storage.clone()).unwrap();
     let tree = enter_dialogue::<State, Error>().endpoint(async |dialogue: MyDialogue, state: State| {
@@ -271,7 +271,7 @@ async fn a_dialogue_begins_with_its_default_and_that_is_stored() {
 }
 
 #[tokio::test]
-async fn a_dialogue_that_cannot_follow_its_group_begins_anew() {
+async fn a_dialogue_that_cannot_follow_its_group_starts_again() {
     let dialogues: Dialogues = LarderStorage::new(Poor::default()).unwrap();
     let named = State::Named("Ann".to_owned());
     Dialogue::<State, _>::new(Arc::clone(&dialogues), teloxide::types::ChatId(GROUP))
@@ -287,9 +287,9 @@ async fn a_dialogue_that_cannot_follow_its_group_begins_anew() {
     }
 }
 
-/// Which updates a bot asks Telegram for.
+/// The updates that a bot requests from Telegram.
 #[test]
-fn telegram_is_asked_for_what_the_handlers_want_and_for_moves() {
+fn the_bot_requests_only_updates_for_its_handlers_and_moves() {
     let presses = || Update::filter_callback_query().endpoint(async || Ok::<_, Error>(()));
     for (tree, expected) in [
         (enter_session::<u64, _>(By::User).branch(presses()), &["CallbackQuery"][..]),
@@ -305,7 +305,7 @@ fn telegram_is_asked_for_what_the_handlers_want_and_for_moves() {
 }
 
 #[test]
-fn what_a_step_depends_on_is_checked_before_the_bot_runs() {
+fn dependencies_are_checked_before_the_bot_runs() {
     let built = |tree: UpdateHandler<Error>, dependencies: DependencyMap| {
         let check = || dptree::type_check(tree.sig(), &dependencies, &[Type::of::<Update>()]);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_ok()

@@ -1,4 +1,4 @@
-//! The stand-in for Telegram is what the tests believe: here it is held to what Telegram documents.
+//! The other tests rely on the stand-in for Telegram; here it is compared with Telegram's documentation.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -44,7 +44,7 @@ async fn an_update_is_delivered_until_a_later_offset_confirms_it() {
     let offset = i32::try_from(sent[1]).unwrap();
     assert_eq!(ids(&bot.get_updates().offset(offset).await.unwrap()), sent[1..]);
     telegram.confirmed(sent[0]).await;
-    // What is confirmed is gone, even for an offset before it.
+    // Confirmed updates are gone, even for an earlier offset.
     assert_eq!(ids(&bot.get_updates().offset(offset - 1).await.unwrap()), sent[1..]);
     assert_eq!(ids(&bot.get_updates().offset(-1).await.unwrap()), sent[2..]);
     assert_eq!(ids(&bot.get_updates().await.unwrap()), sent[2..]);
@@ -53,7 +53,7 @@ async fn an_update_is_delivered_until_a_later_offset_confirms_it() {
 }
 
 #[tokio::test]
-async fn a_poll_waits_for_an_update_but_not_longer_than_it_said() {
+async fn a_poll_waits_for_an_update_until_its_timeout() {
     let (telegram, bot) = ready().await;
     let start = Instant::now();
     assert!(bot.get_updates().timeout(1).await.unwrap().is_empty());
@@ -82,13 +82,13 @@ async fn a_second_poll_ends_the_first() {
 }
 
 #[tokio::test]
-async fn a_bot_that_hangs_up_is_not_waited_for() {
+async fn an_aborted_poll_ends() {
     let (telegram, bot) = ready().await;
     let poll = tokio::spawn(async move { bot.get_updates().timeout(50).await });
     patiently("the poll", telegram.idle()).await;
     poll.abort();
     let _ = poll.await;
-    // The server notices.
+    // The server detects the closed connection.
     let gone = async {
         while tokio::time::timeout(Duration::ZERO, telegram.idle()).await.is_ok() {
             tokio::task::yield_now().await;
@@ -98,17 +98,17 @@ async fn a_bot_that_hangs_up_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn only_what_the_bot_has_asked_for_is_sent() {
+async fn only_requested_updates_are_sent() {
     let (telegram, bot) = ready().await;
     let reaction = || json!({ "message_reaction": { "chat": { "id": 42, "type": "private" } } });
     telegram.update(reaction());
     let before = telegram.message(42, "before");
     let only_presses = bot.get_updates().allowed_updates([AllowedUpdate::CallbackQuery]);
-    assert_eq!(ids(&only_presses.await.unwrap()), [before], "it holds for what comes later");
+    assert_eq!(ids(&only_presses.await.unwrap()), [before], "the filter applies only to later updates");
     telegram.message(42, "after");
     let press = telegram.press(42, "Banana");
     let updates = bot.get_updates().await.unwrap();
-    assert_eq!(ids(&updates), [before, press], "it is remembered");
+    assert_eq!(ids(&updates), [before, press], "the filter is remembered");
     bot.get_updates().allowed_updates([]).await.unwrap();
     let again = telegram.message(42, "again");
     assert_eq!(ids(&bot.get_updates().await.unwrap()), [before, press, again]);
@@ -144,7 +144,7 @@ async fn updates_are_what_teloxide_expects() {
 }
 
 #[tokio::test]
-async fn a_press_is_that_of_the_last_keyboard_with_the_label() {
+async fn a_press_uses_the_last_keyboard_with_the_label() {
     let (telegram, bot) = ready().await;
     telegram.message(42, "hello");
     for data in ["first", "second"] {
@@ -164,7 +164,7 @@ async fn a_press_is_that_of_the_last_keyboard_with_the_label() {
 }
 
 #[tokio::test]
-async fn calls_are_refused_as_telegram_refuses_them() {
+async fn calls_fail_as_on_telegram() {
     let (telegram, bot) = ready().await;
     let refused = async |chat, text: &str| match bot.send_message(ChatId(chat), text).await {
         Err(RequestError::Api(error)) => error,
@@ -177,13 +177,13 @@ async fn calls_are_refused_as_telegram_refuses_them() {
     bot.send_message(ChatId(42), "é".repeat(4096)).await.unwrap();
     bot.send_chat_action(ChatId(42), ChatAction::Typing).await.unwrap();
     bot.send_chat_action(ChatId(43), ChatAction::Typing).await.unwrap_err();
-    let stranger = Bot::with_client("5:nobody", bot.client().clone()).set_api_url(bot.api_url());
+    let stranger = Bot::with_client("5:stranger", bot.client().clone()).set_api_url(bot.api_url());
     let error = stranger.get_me().await.unwrap_err();
     assert!(matches!(error, RequestError::Api(ApiError::InvalidToken)), "{error}");
     let error = bot.get_my_commands().await.unwrap_err();
     assert!(
         matches!(error, RequestError::Api(ApiError::InvalidToken)),
-        "as teloxide reads Not Found: {error}"
+        "teloxide reads Not Found as an invalid token: {error}"
     );
 
     telegram.message(-5, "hello");
@@ -199,7 +199,7 @@ async fn calls_are_refused_as_telegram_refuses_them() {
 }
 
 #[tokio::test]
-async fn a_test_can_break_it() {
+async fn a_test_can_make_calls_fail() {
     let (telegram, bot) = ready().await;
     telegram.message(42, "hello");
     telegram.fail_next("sendMessage", Failure::new(403, "Forbidden: bot was blocked by the user"));

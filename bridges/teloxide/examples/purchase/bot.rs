@@ -1,4 +1,4 @@
-//! What the bot answers, and what it remembers: teloxide's purchase bot.
+//! teloxide's purchase bot: its answers and its state.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -17,11 +17,12 @@ pub(crate) type Dialogues = LarderStorage<State>;
 type MyDialogue = Dialogue<State, Dialogues>;
 type HandlerResult = Result<(), Error>;
 
-const APOLOGY: &str = "Something is wrong here. Please try again later.";
+const APOLOGY: &str = "An error occurred. Please try again later.";
 
 const PRODUCTS: [&str; 4] = ["Apple", "Banana", "Orange", "Potato"];
 
-/// How far a purchase has come. It is stored as `"ReceiveFullName"`, say, under `dialogue:42` for chat 42.
+/// The progress of a purchase. It is stored under `dialogue:42` for chat 42, for example as
+/// `"ReceiveFullName"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     #[default]
@@ -44,7 +45,7 @@ enum Command {
     Cancel,
 }
 
-/// Everything that dispatches updates to the bot; what is left is to build it.
+/// Returns the builder of the bot's dispatcher.
 pub(crate) fn dispatcher(bot: Bot, dialogues: Arc<Dialogues>) -> DispatcherBuilder<Bot, Error, DefaultKey> {
     Dispatcher::builder(bot, schema())
         .dependencies(dptree::deps![dialogues])
@@ -57,7 +58,7 @@ pub(crate) fn schema() -> UpdateHandler<Error> {
         .branch(case![Command::Start].endpoint(start))
         .branch(case![Command::Cancel].endpoint(cancel));
 
-    // Only what people write: not that they have joined a group, or that it has become a supergroup.
+    // Only text from users, not service messages such as a new member or the move to a supergroup.
     let messages = Update::filter_message()
         .filter(|message: Message| {
             matches!(message.kind, MessageKind::Common(_)) && message.chat_migration().is_none()
@@ -74,12 +75,13 @@ pub(crate) fn schema() -> UpdateHandler<Error> {
     apologize().chain(enter_dialogue::<State, Error>()).branch(messages).branch(presses)
 }
 
-/// Where an update cannot be handled, tells the chat so, and the dispatcher's error handler which chat it was.
+/// If an update cannot be handled, notifies the chat, and adds the chat's id to the error for the
+/// dispatcher's error handler.
 ///
-/// That handler is given nothing but the error, and an error of the storage knows of no chat. So this stands
-/// before all that can fail, also before the dialogue is entered.
+/// That handler gets only the error, and an error of the storage does not contain the chat. So this step
+/// precedes every step that can fail, including the entry into the dialogue.
 fn apologize() -> UpdateHandler<Error> {
-    // It asks for no updates of its own, and takes only what every dispatcher provides: it is an entry.
+    // An entry: it requests no updates itself, and uses only dependencies that every dispatcher provides.
     from_fn_with_description(
         DpHandlerDescription::entry(),
         async |dependencies: DependencyMap, next: Cont<'static, HandlerResult>| {
@@ -87,10 +89,10 @@ fn apologize() -> UpdateHandler<Error> {
             let update = dependencies.get::<Update>();
             match (next(dependencies).await, update.chat()) {
                 (ControlFlow::Break(Err(error)), Some(chat)) => {
-                    // If that fails as well, it is still the first error that somebody has to look at.
+                    // If the message fails too, the first error is still the important one.
                     let _ = bot.send_message(chat.id, APOLOGY).await;
-                    let what = format!("{}: the message was not handled", chat.id);
-                    ControlFlow::Break(Err(error.context(what)))
+                    let context = format!("{}: the message was not handled", chat.id);
+                    ControlFlow::Break(Err(error.context(context)))
                 }
                 (outcome, _) => outcome,
             }
@@ -99,7 +101,7 @@ fn apologize() -> UpdateHandler<Error> {
     )
 }
 
-// Each of these stores first and speaks then: what the user has been told is not forgotten.
+// Each handler stores the state before it answers, so that the stored state is never behind the answers.
 
 async fn start(bot: Bot, dialogue: MyDialogue) -> HandlerResult {
     dialogue.update(State::ReceiveFullName).await?;
@@ -143,7 +145,7 @@ async fn receive_product_selection(
     full_name: String, // Available from `State::ReceiveProductChoice`.
     query: CallbackQuery,
 ) -> HandlerResult {
-    // The data of a press comes from the user's side, and need not be that of a button.
+    // The client chooses the data of a press, so they may not belong to any button.
     let Some(product) = PRODUCTS.into_iter().find(|product| query.data.as_deref() == Some(product)) else {
         return invalid_state(bot, dialogue).await;
     };
@@ -153,8 +155,8 @@ async fn receive_product_selection(
     Ok(())
 }
 
-/// The button shows that it is waiting until the query is answered.
+/// The client shows the button as busy until the query is answered.
 async fn stop_waiting(bot: Bot, query: CallbackQuery) {
-    // One that stays like that for a while is no reason to leave the press unhandled.
+    // A failure is ignored: a button that stays busy for a while is not a reason to drop the press.
     let _ = bot.answer_callback_query(query.id).await;
 }

@@ -1,4 +1,4 @@
-//! The bot on the console: lines are what people write to it, and Telegram is the stand-in.
+//! Runs the bot on the console: each line is a message to it, and a stand-in takes Telegram's place.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -18,7 +18,7 @@ use crate::{
 
 const HINT: &str = "Write `chat id: text`, such as `42: /start`; `42: [Banana]` presses a button.";
 
-/// Runs the bot until there are no more lines, or Ctrl-C, and all that has been written to it is handled.
+/// Runs the bot until the input ends, or Ctrl-C, and all messages are handled.
 pub(crate) async fn serve(dialogues: Arc<Dialogues>) -> anyhow::Result<()> {
     let telegram = Telegram::start().await.context("cannot start the stand-in for Telegram")?;
     let dispatcher = bot::dispatcher(telegram.bot(), dialogues).build();
@@ -31,7 +31,7 @@ pub(crate) async fn serve(dialogues: Arc<Dialogues>) -> anyhow::Result<()> {
     let written = async {
         let outcome = write_to_bot(&telegram).await;
         telegram.idle().await;
-        // It is `handled` that waits until it has happened.
+        // `handled` waits for the shutdown.
         let _ = shutdown.shutdown();
         Ok(outcome)
     };
@@ -39,7 +39,7 @@ pub(crate) async fn serve(dialogues: Arc<Dialogues>) -> anyhow::Result<()> {
     outcome
 }
 
-/// Sends what the lines say, until there are no more, or Ctrl-C.
+/// Sends the messages from the input, until it ends, or Ctrl-C.
 async fn write_to_bot(telegram: &Telegram) -> anyhow::Result<()> {
     if io::stdin().is_terminal() {
         eprintln!("{HINT} Ctrl-D or Ctrl-C ends.");
@@ -49,7 +49,7 @@ async fn write_to_bot(telegram: &Telegram) -> anyhow::Result<()> {
     pin!(interrupt);
     for number in 1_u64.. {
         let line = select! {
-            // First, so that Ctrl-C is heeded however many lines are waiting.
+            // First, so that Ctrl-C works however many lines are waiting.
             biased;
             interrupted = &mut interrupt => return interrupted.context("cannot listen for Ctrl-C"),
             line = lines.recv() => line,
@@ -61,15 +61,15 @@ async fn write_to_bot(telegram: &Telegram) -> anyhow::Result<()> {
             Ok(line) => match act(line) {
                 Some((chat, Act::Write(text))) => _ = telegram.message(chat, text),
                 Some((chat, Act::Press(label))) => _ = telegram.press(chat, label),
-                None => eprintln!("line {number} is no message. {HINT}"),
+                None => eprintln!("line {number} is not a message. {HINT}"),
             },
-            Err(_) => eprintln!("line {number} is no UTF-8. {HINT}"),
+            Err(_) => eprintln!("line {number} is not valid UTF-8. {HINT}"),
         }
     }
     Ok(())
 }
 
-/// Prints what the bot sends, until it is done.
+/// Prints the bot's messages until it stops.
 async fn print_answers(telegram: &Telegram) -> anyhow::Result<()> {
     while let Some(sent) = telegram.sent().await {
         print(&sent).context("cannot write the answer")?;
@@ -77,7 +77,7 @@ async fn print_answers(telegram: &Telegram) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each line of an answer is one for itself. The buttons are printed as they are pressed.
+/// Prints each line of an answer with the chat's id, and the buttons in the form in which they are pressed.
 fn print(Sent { chat, text, buttons }: &Sent) -> io::Result<()> {
     let buttons: String = buttons.iter().map(|label| format!(" [{label}]")).collect();
     let mut stdout = io::stdout().lock();
@@ -87,14 +87,14 @@ fn print(Sent { chat, text, buttons }: &Sent) -> io::Result<()> {
     stdout.flush()
 }
 
-/// What somebody does in a chat.
+/// An action of a user in a chat.
 enum Act<'a> {
     Write(&'a str),
     /// The button with this label.
     Press(&'a str),
 }
 
-/// The id of the chat, and what happens there.
+/// Returns the id of the chat, and the action.
 fn act(line: &str) -> Option<(i64, Act<'_>)> {
     let (chat, text) = line.split_once(':')?;
     let chat = chat.trim().parse().ok().filter(|chat| *chat != 0)?;
@@ -108,8 +108,8 @@ fn act(line: &str) -> Option<(i64, Act<'_>)> {
     Some((chat, act))
 }
 
-/// The lines of standard input. A thread of its own waits for them: nothing can call off such a wait,
-/// so that in a task of the runtime's it would keep Ctrl-C waiting too.
+/// Returns the lines of standard input. A separate thread reads them, because such a read cannot be
+/// cancelled: in a task of the runtime it would delay Ctrl-C.
 fn lines() -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(64);
     thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! teloxide's purchase bot, on Telegram or on the console: a dialogue goes on after a restart, in any store.
+//! teloxide's purchase bot, on Telegram or on the console. A dialogue continues after a restart, in any
+//! persistent store.
 
 mod bot;
 mod console;
@@ -21,31 +22,30 @@ use crate::bot::Dialogues;
 const TOKEN: &str = "TELOXIDE_TOKEN";
 
 const EXAMPLES: &str = "\
-With TELOXIDE_TOKEN, the token of a bot, it runs on Telegram until Ctrl-C.
+If TELOXIDE_TOKEN contains the token of a bot, the bot runs on Telegram until Ctrl-C.
 
-Without, it runs here and now, against a stand-in for Telegram. Each line on standard input is then a
+Otherwise it runs on the console, with a stand-in for Telegram. Each line on standard input is then a
 message, `chat id: text`, or the press of a button, `chat id: [label]`:
 
-  42: /start      begins a purchase in chat 42: the name is asked for, then the product
-  42: [Banana]    presses a button, as the bot has shown it
+  42: /start      begins a purchase in chat 42: the bot asks for the name, then for the product
+  42: [Banana]    presses a button that the bot has shown
   42: /cancel     ends the purchase
   42: /help       lists the commands
 
-Answers go to standard output in the same form, problems to standard error.
+Answers go to standard output in the same form, errors to standard error.
 
 Examples:
   printf '42: /start\\n42: Ann\\n' | purchase
-  echo '42: [Banana]' | purchase      (goes on where the first one has ended)
+  echo '42: [Banana]' | purchase      (continues the first one)
   purchase --storage redis://localhost
   TELOXIDE_TOKEN=<token from @BotFather> purchase";
 
-/// Sells fruit, and a vegetable; and remembers how far each purchase has come when it is stopped and
-/// started again.
+/// Sells fruit and a vegetable. It remembers the progress of each purchase across restarts.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Where the dialogues are kept, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md
-    /// has them all)
+    /// Where to keep the dialogues, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists
+    /// all URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:purchases.db")]
     storage: String,
 }
@@ -71,7 +71,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         console::serve(Arc::clone(&dialogues)).await
     };
-    // Closed even after an error: some stores write only then what they have put off.
+    // Closed even after an error, because some stores write delayed changes only then.
     let closed = dialogues.storage().close().await.context("cannot close the storage");
     served.and(closed)
 }
@@ -83,9 +83,10 @@ async fn serve_on_telegram(dialogues: Arc<Dialogues>) -> anyhow::Result<()> {
     dispatch(bot, dispatcher).await
 }
 
-/// Handles updates until the dispatcher is shut down, and those that it has received by then.
+/// Handles updates until the dispatcher is shut down, including all updates that it has already received.
 ///
-/// As [`Dispatcher::dispatch`], which panics where Telegram cannot be reached, and reports only to a logger.
+/// Replaces [`Dispatcher::dispatch`], which panics if Telegram cannot be reached, and reports errors only to
+/// a logger.
 async fn dispatch(bot: Bot, mut dispatcher: Dispatcher<Bot, bot::Error, DefaultKey>) -> anyhow::Result<()> {
     let updates = update_listeners::polling_default(bot).await;
     let failed = Arc::new(async |error: RequestError| eprintln!("cannot get updates: {error}"));

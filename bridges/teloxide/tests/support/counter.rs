@@ -1,4 +1,4 @@
-//! A bot with sessions: it counts.
+//! A bot with sessions that counts.
 
 use larder_core::Store;
 use larder_teloxide::{By, LazySession, Sessions, enter_lazy_session, enter_session};
@@ -17,10 +17,10 @@ type Session = LazySession<Tally>;
 type Outcome = anyhow::Result<()>;
 
 pub(crate) fn sessions(storage: impl Into<Store>) -> Sessions<Tally> {
-    Sessions::builder().storage(storage).prefix("tally:").build().expect("the storage has all it needs")
+    Sessions::builder().storage(storage).prefix("tally:").build().expect("the storage supports sessions")
 }
 
-/// Counts each `+1`; `/count` only tells, `/forget` deletes, `/fail` counts and fails.
+/// Counts each `+1`; `/count` reads, `/forget` deletes, `/fail` counts and fails.
 pub(crate) fn bot(
     bot: Bot,
     by: By,
@@ -29,7 +29,7 @@ pub(crate) fn bot(
     with(bot, enter_session::<Tally, _>(by), sessions)
 }
 
-/// The same, and `/idle` does not touch the session.
+/// The same bot with a lazy session; `/idle` does not use the session.
 pub(crate) fn lazy_bot(
     bot: Bot,
     by: By,
@@ -80,10 +80,10 @@ async fn forget(bot: Bot, message: Message, session: Session) -> Outcome {
 
 async fn fail(session: Session) -> Outcome {
     session.modify(|tally| tally.count += 100).await?;
-    anyhow::bail!("the handler does not like it")
+    anyhow::bail!("the handler failed on purpose")
 }
 
-/// Counts, and says so only when that is saved.
+/// Counts, and answers only after the session is saved.
 async fn safe(bot: Bot, message: Message, session: Session) -> Outcome {
     session.modify(|tally| tally.count += 1).await?;
     session.save().await?;
@@ -94,7 +94,7 @@ async fn idle(bot: Bot, message: Message) -> Outcome {
     say(&bot, &message, "idle").await
 }
 
-/// No branch in the session was meant for it.
+/// Handles messages that no branch inside the session has matched.
 async fn other(bot: Bot, message: Message) -> Outcome {
     say(&bot, &message, "what?").await
 }

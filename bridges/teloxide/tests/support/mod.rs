@@ -1,6 +1,6 @@
-//! What the tests share: Telegram, the bots, and how they are run.
+//! Shared by the tests: the stand-in for Telegram, the bots, and a way to run them.
 
-#![allow(dead_code)] // No test needs all of it.
+#![allow(dead_code)] // Each test uses only a part.
 
 #[path = "../../examples/purchase/bot.rs"]
 pub(crate) mod purchase;
@@ -28,7 +28,7 @@ use tokio::{
 
 use self::telegram::{Telegram, patience::patiently};
 
-/// A bot that runs.
+/// A running bot.
 pub(crate) struct Running {
     telegram: Telegram,
     shutdown: ShutdownToken,
@@ -46,19 +46,19 @@ impl Running {
         Self { telegram: telegram.clone(), shutdown, task }
     }
 
-    /// Ends it when it has handled all that it has been sent.
+    /// Stops the bot after it has handled all updates.
     pub(crate) async fn stop(self) {
         let stopped = async {
             self.telegram.idle().await;
-            // What it returns may wait for ever; that the task ends is what counts.
-            drop(self.shutdown.shutdown().expect("it runs"));
-            self.task.await.expect("it has not panicked");
+            // The returned future may never finish, so this waits for the task instead.
+            drop(self.shutdown.shutdown().expect("the bot runs"));
+            self.task.await.expect("the bot has not panicked");
         };
         patiently("the bot to stop", stopped).await;
     }
 }
 
-/// What the bot's error handler has been given.
+/// The errors that the bot's error handler got.
 pub(crate) struct Failures {
     sender: UnboundedSender<anyhow::Error>,
     receiver: Mutex<UnboundedReceiver<anyhow::Error>>,
@@ -70,23 +70,23 @@ impl Failures {
         Arc::new(Self { sender, receiver: Mutex::new(receiver) })
     }
 
-    /// Waits for the next.
+    /// Waits for the next error.
     pub(crate) async fn next(&self) -> anyhow::Error {
         let mut receiver = self.receiver.lock().await;
-        patiently("an error", receiver.recv()).await.expect("the sender is here")
+        patiently("an error", receiver.recv()).await.expect("the sender exists")
     }
 
-    /// The kind of the next, which must be Larder's.
+    /// Returns the kind of the next error, which must be Larder's.
     pub(crate) async fn next_kind(&self) -> ErrorKind {
         let error = self.next().await;
         let storage = match error.downcast_ref() {
             Some(DialogueError::Storage(error)) => Some(error),
             _ => error.downcast_ref::<Error>(),
         };
-        storage.unwrap_or_else(|| panic!("not Larder's: {error:#}")).kind()
+        storage.unwrap_or_else(|| panic!("not an error of Larder: {error:#}")).kind()
     }
 
-    /// How many there are that nobody has looked at; forgets them.
+    /// Returns the number of errors that were not read, and removes them.
     pub(crate) async fn count(&self) -> usize {
         let mut receiver = self.receiver.lock().await;
         std::iter::from_fn(|| receiver.try_recv().ok()).count()
@@ -98,7 +98,7 @@ impl ErrorHandler<anyhow::Error> for Failures {
         self: Arc<Self>,
         error: anyhow::Error,
     ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.sender.send(error).expect("the receiver is here");
+        self.sender.send(error).expect("the receiver exists");
         Box::pin(std::future::ready(()))
     }
 }
