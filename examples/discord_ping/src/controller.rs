@@ -4,7 +4,7 @@ use larder_session::{KvSessions, Result, SessionKey};
 
 use crate::interaction::Interaction;
 
-/// The name of the count in a session, as discord.js-mvc's own example has it.
+/// The name of the count in a session, as in discord.js-mvc's example.
 const PONGED: &str = "ponged";
 
 pub(crate) struct Controller {
@@ -25,12 +25,12 @@ impl Controller {
             Some("ping") => self.ping(session).await?,
             Some("session") => serde_json::to_string(&self.sessions.all(session).await?)?,
             Some("forget") => self.forget(session).await?,
-            Some(other) => format!("there is no command {other}; try ping, session or forget"),
-            None => "this bot has only commands".to_owned(),
+            Some(other) => format!("unknown command {other}: use ping, session or forget"),
+            None => "this bot handles only commands".to_owned(),
         })
     }
 
-    /// Reading and writing are one update: pings at the same moment all count.
+    /// Reads and writes in one update, so that concurrent pings all count.
     async fn ping(&self, session: SessionKey) -> Result<String> {
         let ponged = self.sessions.update(session, async |mut session| {
             let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
@@ -42,6 +42,6 @@ impl Controller {
 
     async fn forget(&self, session: SessionKey) -> Result<String> {
         let had = self.sessions.delete(session, PONGED).await?;
-        Ok(if had { "forgotten" } else { "there was nothing to forget" }.to_owned())
+        Ok(if had { "forgotten" } else { "nothing to forget" }.to_owned())
     }
 }

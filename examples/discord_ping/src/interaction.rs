@@ -1,9 +1,9 @@
-//! Interactions as Discord sends them, as far as this bot cares.
+//! The fields of Discord's interactions that this bot uses.
 
 use larder_session::{SessionKey, key::per_user_and_chat};
 use serde::Deserialize;
 
-/// The `type` of the interaction with which Discord checks that a bot answers at all.
+/// The `type` of the interaction with which Discord checks that a bot responds.
 const PING: u8 = 1;
 
 #[derive(Deserialize)]
@@ -12,15 +12,15 @@ pub(crate) struct Interaction {
     kind: u8,
     data: Option<Data>,
     channel_id: Option<String>,
-    /// Who it was, in a guild.
+    /// The user, in a guild.
     member: Option<Member>,
-    /// Who it was, in a direct message.
+    /// The user, in a direct message.
     user: Option<User>,
 }
 
 #[derive(Deserialize)]
 struct Data {
-    /// The command; components and modals have none.
+    /// The name of the command. Missing for components and modals.
     name: Option<String>,
 }
 
@@ -48,13 +48,13 @@ impl Interaction {
         self.member.as_ref().map(|member| &member.user).or(self.user.as_ref())
     }
 
-    /// A session per user and channel. Without one of them there is no session, and an error says so
-    /// where somebody wants to use it.
+    /// Returns the key of a session per user and channel. If one of them is missing, using the key is an
+    /// error.
     pub(crate) fn session_key(&self) -> SessionKey {
         per_user_and_chat(self.user().map(|user| &user.id), self.channel_id.as_ref())
     }
 
-    /// Where it came from, to be shown.
+    /// Returns the user and the channel, to print them.
     pub(crate) fn place(&self) -> String {
         match (self.user(), &self.channel_id) {
             (Some(user), Some(channel)) => format!("{} in {channel}", user.username),

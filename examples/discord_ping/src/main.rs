@@ -1,4 +1,4 @@
-//! discord.js-mvc's ping controller with named session values, fed with interactions from a file.
+//! discord.js-mvc's ping controller with named session values. The interactions come from a file.
 
 mod controller;
 mod interaction;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{controller::Controller, interaction::Interaction};
 
 const EXAMPLES: &str = "\
-Commands that it answers:
+Commands:
   ping       counts in the session of the user in the channel
   session    shows all values of that session
   forget     deletes the count
@@ -31,8 +31,8 @@ Examples, in the root of the repository:
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md
-    /// has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists all
+    /// URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:pings.db")]
     storage: String,
     /// A JSON array of interactions, as Discord sends them to a bot
@@ -59,17 +59,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
     let sessions = KvSessions::builder().storage(storage).prefix("discord:").build()?;
     let answered = answer(&Controller::new(sessions.clone()), interactions).await;
-    // Closed even after an error: some stores write only then what they have put off.
+    // Closed even after an error, because some stores write delayed changes only then.
     let closed = sessions.sessions().storage().close().await.context("cannot close the storage");
     answered.and(closed)
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
     let text = fs::read(file)?;
-    serde_json::from_slice(&text).context("it is no JSON array of interactions")
+    serde_json::from_slice(&text).context("not a JSON array of interactions")
 }
 
-/// Answers them all; one that cannot be answered does not keep the others from it.
+/// Answers all interactions. A failure does not stop the others.
 async fn answer(controller: &Controller, interactions: Vec<Value>) -> anyhow::Result<()> {
     let mut failed = 0;
     for (number, interaction) in (1..).zip(interactions) {
@@ -89,7 +89,7 @@ async fn answer(controller: &Controller, interactions: Vec<Value>) -> anyhow::Re
 
 async fn answer_one(controller: &Controller, interaction: Value) -> anyhow::Result<String> {
     let interaction: Interaction =
-        serde_json::from_value(interaction).context("it is not as Discord sends it")?;
+        serde_json::from_value(interaction).context("not an interaction in Discord's format")?;
     let answer = controller.answer(&interaction).await?;
     Ok(format!("{}: {answer}", interaction.place()))
 }

@@ -1,4 +1,4 @@
-//! The controller as its user meets it: the real binary, its files and output.
+//! The controller, tested through its binary, its files, and its output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -13,7 +13,7 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_discord_ping")).args(arguments).output().unwrap()
 }
 
-/// What it answers to its own interactions; it must not fail.
+/// Returns the answers to the example's own interactions. The program must succeed.
 #[track_caller]
 fn answers(storage: &str) -> Vec<String> {
     let output = run(&["--storage", storage]);
@@ -25,7 +25,7 @@ fn sqlite(directory: &TempDir) -> String {
     format!("sqlite:{}", directory.path().join("pings.db").display())
 }
 
-/// Answers, problems and exit code for these interactions.
+/// Returns the answers, the errors, and the exit code for these interactions.
 fn answer(interactions: &str) -> (String, String, Option<i32>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("interactions.json");
@@ -63,7 +63,7 @@ fn every_user_has_a_count_per_channel_that_survives_a_restart() {
 }
 
 #[test]
-fn an_interaction_that_cannot_be_answered_is_reported_and_the_others_are() {
+fn a_failed_interaction_is_reported_and_the_others_are_answered() {
     let (answers, problems, code) = answer(
         r#"[{"type": 2, "data": {"name": "ping"}, "channel_id": "1"},
             {"type": 2, "data": {"name": "ping"}, "user": {"id": "7", "username": "nelly"}},
@@ -75,9 +75,9 @@ fn an_interaction_that_cannot_be_answered_is_reported_and_the_others_are() {
     assert_eq!(
         answers.lines().collect::<Vec<_>>(),
         [
-            "nelly in 1: there is no command pizza; try ping, session or forget",
-            "nelly in 1: this bot has only commands",
-            "nelly in 1: there was nothing to forget",
+            "nelly in 1: unknown command pizza: use ping, session or forget",
+            "nelly in 1: this bot handles only commands",
+            "nelly in 1: nothing to forget",
         ]
     );
     let problems: Vec<_> = problems.lines().collect();
@@ -92,7 +92,7 @@ fn an_interaction_that_cannot_be_answered_is_reported_and_the_others_are() {
 }
 
 #[test]
-fn a_file_that_is_none_of_interactions_is_an_error_that_says_where() {
+fn an_invalid_file_is_an_error_with_its_position() {
     for (text, why) in [("[{]", "line 1 column 3"), ("{\"type\": 1}", "expected a sequence"), ("", "EOF")] {
         let (answers, problems, code) = answer(text);
         assert_eq!((answers.as_str(), code), ("", Some(1)));
@@ -104,7 +104,7 @@ fn a_file_that_is_none_of_interactions_is_an_error_that_says_where() {
 }
 
 #[test]
-fn a_url_that_does_not_work_is_named_without_its_password() {
+fn an_error_shows_the_url_without_its_password() {
     let output = run(&["--storage", "postgres://bot:hunter2@127.0.0.1:1/bot"]);
     let problem = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

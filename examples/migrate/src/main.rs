@@ -1,4 +1,4 @@
-//! Sessions that older versions of a program have stored, brought up to date as they are read.
+//! Migrates sessions that older versions of a program have stored, when it reads them.
 
 mod pets;
 
@@ -16,7 +16,8 @@ use crate::pets::{Owner, migrations};
 
 const PREFIX: &str = "pets:";
 
-/// What three older versions of the program stored: the first knew no migrations yet, and no envelope.
+/// Sessions from three older versions of the program. The first version had no migrations, and so no
+/// envelope.
 const OLD_SESSIONS: [(&str, &str); 3] = [
     ("pets:1", r#"{"petNames":["Rex","Minka"]}"#),
     ("pets:2", r#"{"v":2,"__d":{"pets":[{"name":"Rex","age":null,"isFavorite":true}]}}"#),
@@ -31,13 +32,13 @@ Examples, in the root of the repository:
   cargo run -p migrate
   cargo run -p migrate -- --storage redis://localhost";
 
-/// Brings the sessions of a pet bot up to date, whichever version of it has stored them, and shows what
-/// is stored before and after. In a storage that has none it first writes some old ones.
+/// Migrates the sessions of a pet bot from any older version, and shows the stored values before and after.
+/// If the storage has no sessions, it first writes some old ones.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Where the sessions are kept, under keys that begin with `pets:`, such as sqlite:FILE.db,
-    /// file:DIR or redis://HOST (larder/URLS.md has them all)
+    /// Where to keep the sessions, under keys that begin with `pets:`, such as sqlite:FILE.db, file:DIR or
+    /// redis://HOST (larder/URLS.md lists all URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:pets.db")]
     storage: String,
 }
@@ -57,8 +58,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let storage = larder::open(&arguments.storage)
         .await
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    // Without `write_back` a session keeps its old form until a handler changes it: that is enough for
-    // a bot, since reading migrates every time.
+    // Without `write_back` a session keeps its old form until a handler changes it. That is enough for a bot,
+    // because each read migrates the session.
     let owners: Sessions<Owner> = Sessions::builder()
         .storage(storage)
         .prefix(PREFIX)
@@ -66,7 +67,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .write_back(true)
         .build()?;
     let migrated = migrate(&owners).await;
-    // Closed even after an error: some stores write only then what they have put off.
+    // Closed even after an error, because some stores write delayed changes only then.
     let closed = owners.storage().close().await.context("cannot close the storage");
     migrated.and(closed)
 }
@@ -85,21 +86,21 @@ async fn migrate(owners: &Sessions<Owner>) -> anyhow::Result<()> {
         match migrate_one(owners, key).await {
             Ok(change) => writeln!(io::stdout(), "\n{PREFIX}{key}: {change}")?,
             Err(error) => {
-                eprintln!("{PREFIX}{key} stays as it is: {error}");
+                eprintln!("{PREFIX}{key} is unchanged: {error}");
                 failed += 1;
             }
         }
     }
     if failed > 0 {
-        bail!("{failed} of {} sessions could not be brought up to date", keys.len());
+        bail!("{failed} of {} sessions could not be migrated", keys.len());
     }
     Ok(())
 }
 
-/// Says what has become of the session.
+/// Migrates the session, and returns a description of the change.
 async fn migrate_one(owners: &Sessions<Owner>, key: &str) -> larder::Result<String> {
     let before = stored(owners, key).await?;
-    // Reading runs the steps, and the end of the update saves what they have made.
+    // The read runs the steps, and the end of the update saves their result.
     let pets = owners.update(key, async |owner| larder::Result::Ok(owner.to_string())).await?;
     let after = stored(owners, key).await?;
     Ok(if before == after {
@@ -109,7 +110,7 @@ async fn migrate_one(owners: &Sessions<Owner>, key: &str) -> larder::Result<Stri
     })
 }
 
-/// A session as it is stored, with its envelope.
+/// Returns the stored value of a session, with its envelope.
 async fn stored(owners: &Sessions<Owner>, key: &str) -> larder::Result<String> {
     let record = owners.storage().read(format!("{PREFIX}{key}")).await?;
     let value = record.map(|record| record.value).unwrap_or_default();

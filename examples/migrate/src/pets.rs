@@ -1,4 +1,4 @@
-//! The session of a pet owner, and the steps that lead to it from all that it was before.
+//! The session of a pet owner, and the steps from its older versions.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use larder_session::{Migrations, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The session today: version 11.
+/// The current session: version 11.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Owner {
     pets: Vec<Pet>,
@@ -17,19 +17,19 @@ pub(crate) struct Owner {
 #[serde(rename_all = "camelCase")]
 struct Pet {
     name: String,
-    /// In years, if known.
+    /// The age in years, if known.
     age: Option<u64>,
     is_favorite: bool,
 }
 
-/// The session at first: version 0, which has no number in the store.
+/// The first session: version 0, which has no number in the store.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PetNames {
     pet_names: Vec<String>,
 }
 
-/// The session in between. Which fields there are depends on the version, so they have no types here.
+/// The sessions between. Their fields depend on the version, so they have no types here.
 #[derive(Serialize, Deserialize)]
 struct Older {
     pets: Vec<Map<String, Value>>,
@@ -37,8 +37,7 @@ struct Older {
     rest: Map<String, Value>,
 }
 
-/// Every change that was ever made, in the order of the numbers. A fix that has to come between two of
-/// them has a fraction.
+/// All changes in the order of their numbers. A fix between two of them has a fraction.
 pub(crate) fn migrations() -> Migrations {
     Migrations::new()
         .step(1, names_become_pets)
@@ -75,7 +74,7 @@ async fn ages_from_the_vet(mut old: Older) -> Result<Older> {
     Ok(old)
 }
 
-/// Stands for a request to somebody's server.
+/// A stand-in for a request to another server.
 async fn ask_the_vet(name: &str) -> Option<u64> {
     tokio::time::sleep(Duration::from_millis(5)).await;
     match name {
@@ -85,7 +84,7 @@ async fn ask_the_vet(name: &str) -> Option<u64> {
     }
 }
 
-/// Step 10 took the vet's months for years, and some sessions were stored so.
+/// Step 10 stored the vet's months as years.
 fn years_not_months(mut old: Older) -> Older {
     for pet in &mut old.pets {
         let years = pet.get("age").and_then(Value::as_u64).map(|months| months / 12);

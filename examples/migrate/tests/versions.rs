@@ -1,4 +1,4 @@
-//! The migration as its user meets it: the real binary, its storage and output.
+//! The migration, tested through its binary, its storage, and its output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -10,7 +10,7 @@ fn run(storage: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_migrate")).args(["--storage", storage]).output().unwrap()
 }
 
-/// What it shows; it must not fail.
+/// Returns the output. The program must succeed.
 #[track_caller]
 fn shows(storage: &str) -> String {
     let output = run(storage);
@@ -38,7 +38,7 @@ async fn stored(storage: &str, key: &str) -> String {
 }
 
 #[test]
-fn sessions_of_every_age_are_brought_up_to_date_once() {
+fn sessions_of_all_versions_are_migrated_once() {
     let directory = tempfile::tempdir().unwrap();
     let storage = sqlite(&directory);
     let first = shows(&storage);
@@ -53,7 +53,7 @@ fn sessions_of_every_age_are_brought_up_to_date_once() {
 }
 
 #[tokio::test]
-async fn sessions_that_are_there_already_are_taken_as_they_are() {
+async fn existing_sessions_are_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let storage = sqlite(&directory);
     store(&storage, &[("pets:9", r#"{"petNames":["Ada"]}"#), ("another", "of another program")]).await;
@@ -70,7 +70,7 @@ async fn sessions_that_are_there_already_are_taken_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_migrated_stays_as_it_is_and_is_reported() {
+async fn a_failed_migration_is_reported_and_changes_nothing() {
     const NEWER: &str = r#"{"v":12,"__d":{"pets":{"hunter2":{}}}}"#;
     const DAMAGED: &str = r#"{"petNames":"hunter2"}"#;
     let directory = tempfile::tempdir().unwrap();
@@ -80,9 +80,9 @@ async fn what_cannot_be_migrated_stays_as_it_is_and_is_reported() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("pets:1"));
     let problems = String::from_utf8(output.stderr).unwrap();
-    assert!(problems.contains("pets:2 stays as it is: ") && problems.contains("newer program"), "{problems}");
+    assert!(problems.contains("pets:2 is unchanged: ") && problems.contains("newer program"), "{problems}");
     assert!(
-        problems.contains("pets:3 stays as it is: ") && problems.contains("migration step 1"),
+        problems.contains("pets:3 is unchanged: ") && problems.contains("migration step 1"),
         "{problems}"
     );
     assert!(problems.contains("2 of 3 sessions") && !problems.contains("hunter2"), "{problems}");
@@ -93,7 +93,7 @@ async fn what_cannot_be_migrated_stays_as_it_is_and_is_reported() {
 }
 
 #[test]
-fn a_url_that_does_not_work_is_named_without_its_password() {
+fn an_error_shows_the_url_without_its_password() {
     let output = run("mongodb:/bot:hunter2@127.0.0.1/bot");
     let problem = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

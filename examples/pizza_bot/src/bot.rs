@@ -1,18 +1,18 @@
-//! What the bot answers, and what it remembers.
+//! The bot's answers and its sessions.
 
 use larder_session::{Result, Sessions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-const HELP: &str = "Send me a 🍕 and I count it. /hunger tells how many there were, /reset forgets them.";
+const HELP: &str = "Send me a 🍕 and I count it. /hunger shows the count, /reset deletes it.";
 
-/// The session of a chat. It is stored as `{"pizzaCount":1}`, under the chat's id: just as the bot in
-/// grammY's documentation stores it, so that this one can take over from it.
+/// The session of a chat. It is stored as `{"pizzaCount":1}` under the chat's id, as by the bot in grammY's
+/// documentation, so that this bot can continue its sessions.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Chat {
     pizza_count: u64,
-    /// Whatever else such a bot has stored there; it would be lost otherwise.
+    /// All other stored fields, so that they are not lost.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -26,7 +26,7 @@ impl Bot {
         Ok(Self { chats: Sessions::new(storage)? })
     }
 
-    /// The answer to `text` in a chat.
+    /// Returns the answer to `text` in a chat.
     pub(crate) async fn answer(&self, chat: i64, text: &str) -> Result<String> {
         match text {
             "/hunger" => self.hunger(chat).await,
@@ -47,7 +47,7 @@ impl Bot {
         Ok(format!("That makes {pizzas} 🍕."))
     }
 
-    /// Only asking leaves no session behind, so this is no update.
+    /// Reads without an update, so that a question does not create a session.
     async fn hunger(&self, chat: i64) -> Result<String> {
         let session = self.chats.get(chat).await?.unwrap_or_default();
         Ok(format!("Your hunger level is {}!", session.pizza_count))

@@ -1,4 +1,4 @@
-//! grammY's pizza counter, on the console: what a chat has sent survives a restart, in any store.
+//! grammY's pizza counter on the console. The counts survive a restart, in any persistent store.
 
 mod bot;
 
@@ -18,24 +18,24 @@ const EXAMPLES: &str = "\
 Each line on standard input is a message, `chat id: text`:
 
   42: 🍕          counts one pizza for chat 42, as does any text with a 🍕 in it
-  42: /hunger     says how many there were
-  42: /reset      forgets them
+  42: /hunger     shows the count
+  42: /reset      deletes the count
 
-Answers go to standard output in the same form, problems to standard error.
+Answers go to standard output in the same form, errors to standard error.
 
 Examples:
   printf '42: 🍕\\n42: /hunger\\n' | pizza_bot
   pizza_bot --storage redis://localhost
-  pizza_bot --storage 'file:sessions?layout=grammy'     (goes on with a grammY bot's sessions)";
+  pizza_bot --storage 'file:sessions?layout=grammy'     (continues the sessions of a grammY bot)";
 
 const HINT: &str = "Write `chat id: text`, such as `42: 🍕` or `42: /hunger`.";
 
-/// Counts the pizzas that each chat sends, and remembers them when it is stopped and started again.
+/// Counts the pizzas that each chat sends, and remembers the counts across restarts.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Where the sessions are kept, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md
-    /// has them all)
+    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists all
+    /// URLs)
     #[arg(long, value_name = "URL", default_value = "sqlite:pizzas.db")]
     storage: String,
 }
@@ -57,12 +57,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
     let bot = Bot::new(storage)?;
     let served = serve(&bot).await;
-    // Closed even after an error: some stores write only then what they have put off.
+    // Closed even after an error, because some stores write delayed changes only then.
     let closed = bot.close().await.context("cannot close the storage");
     served.and(closed)
 }
 
-/// Answers messages until there are no more, or Ctrl-C.
+/// Answers messages until the input ends, or Ctrl-C.
 async fn serve(bot: &Bot) -> anyhow::Result<()> {
     if io::stdin().is_terminal() {
         eprintln!("{HINT} Ctrl-D or Ctrl-C ends.");
@@ -72,7 +72,7 @@ async fn serve(bot: &Bot) -> anyhow::Result<()> {
     pin!(interrupt);
     for number in 1_u64.. {
         let line = select! {
-            // First, so that Ctrl-C is heeded however many lines are waiting.
+            // First, so that Ctrl-C works however many lines are waiting.
             biased;
             interrupted = &mut interrupt => {
                 return interrupted.context("cannot listen for Ctrl-C");
@@ -85,15 +85,15 @@ async fn serve(bot: &Bot) -> anyhow::Result<()> {
             Ok("") => {}
             Ok(line) => match message(line) {
                 Some((chat, text)) => answer(bot, chat, text).await?,
-                None => eprintln!("line {number} is no message. {HINT}"),
+                None => eprintln!("line {number} is not a message. {HINT}"),
             },
-            Err(_) => eprintln!("line {number} is no UTF-8. {HINT}"),
+            Err(_) => eprintln!("line {number} is not valid UTF-8. {HINT}"),
         }
     }
     Ok(())
 }
 
-/// One message that fails is no reason to leave the other chats without a bot.
+/// A message that fails does not stop the bot for other chats.
 async fn answer(bot: &Bot, chat: i64, text: &str) -> anyhow::Result<()> {
     match bot.answer(chat, text).await {
         Ok(answer) => writeln!(io::stdout(), "{chat}: {answer}").context("cannot write the answer")?,
@@ -102,14 +102,14 @@ async fn answer(bot: &Bot, chat: i64, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The id of the chat, and the text.
+/// Returns the id of the chat, and the text.
 fn message(line: &str) -> Option<(i64, &str)> {
     let (chat, text) = line.split_once(':')?;
     Some((chat.trim().parse().ok()?, text.trim()))
 }
 
-/// The lines of standard input. A thread of its own waits for them: nothing can call off such a wait,
-/// so that in a task of the runtime's it would keep Ctrl-C waiting too.
+/// Returns the lines of standard input. A separate thread reads them, because such a read cannot be
+/// cancelled: in a task of the runtime it would delay Ctrl-C.
 fn lines() -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(64);
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The bot as its user meets it: the real binary, its input and output.
+//! The bot, tested through its binary, its input, and its output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -24,17 +24,17 @@ fn start(storage: &str) -> Child {
 
 fn run(storage: &str, input: &[u8]) -> Output {
     let mut bot = start(storage);
-    // One that has failed to start reads nothing.
+    // If the bot has failed to start, it does not read its input.
     let _ = bot.stdin.take().unwrap().write_all(input);
     bot.wait_with_output().unwrap()
 }
 
-/// What it answers; it must not fail.
+/// Returns the bot's answers. The bot must succeed.
 #[track_caller]
 fn answers(storage: &str, input: &str) -> String {
     let output = run(storage, input.as_bytes());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "there is no hint where nobody reads it");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "no hint if the input is not a terminal");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn url(directory: &TempDir, url: &str) -> String {
 }
 
 #[test]
-fn a_restart_forgets_nothing() {
+fn counts_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     for storage in ["sqlite:DIR/pizzas.db", "file:DIR/pizzas", "file:DIR/pizzas.json"] {
         let storage = url(&directory, storage);
@@ -61,7 +61,7 @@ fn a_restart_forgets_nothing() {
 }
 
 #[test]
-fn a_reset_forgets_one_chat() {
+fn a_reset_deletes_the_count_of_one_chat() {
     let directory = tempfile::tempdir().unwrap();
     let storage = url(&directory, "sqlite:DIR/pizzas.db");
     let said = answers(&storage, "1: 🍕\n2: 🍕\n1: /reset\n1: /hunger\n2: /hunger\n3: /reset\n");
@@ -72,14 +72,14 @@ fn a_reset_forgets_one_chat() {
 }
 
 #[test]
-fn every_one_of_many_quick_messages_counts() {
+fn each_of_many_quick_messages_counts() {
     let input: String = (0..1000).map(|number| format!("{}: 🍕\n", number % 10)).collect();
     let said = answers("memory:", &(input + "0: /hunger\n9: /hunger"));
     assert!(said.ends_with("0: Your hunger level is 100!\n9: Your hunger level is 100!\n"), "{said}");
 }
 
 #[test]
-fn bots_that_share_a_storage_lose_no_pizza_of_each_other() {
+fn bots_with_one_storage_lose_no_update() {
     let directory = tempfile::tempdir().unwrap();
     let storage = url(&directory, "sqlite:DIR/pizzas.db");
     let bots: Vec<_> = (0..4)
@@ -97,7 +97,7 @@ fn bots_that_share_a_storage_lose_no_pizza_of_each_other() {
 }
 
 #[test]
-fn other_lines_get_help() {
+fn malformed_lines_get_a_hint() {
     let input = b"hello\n\n42\n: \xf0\x9f\x8d\x95\nx42: \xf0\x9f\x8d\x95\n99999999999999999999: x\n\xff: x\n42: hello\r\n42:\n 42 :\xf0\x9f\x8d\x95";
     let output = run("memory:", input);
     assert!(output.status.success());
@@ -113,7 +113,7 @@ fn other_lines_get_help() {
         "line 4 is",
         "line 5 is",
         "line 6 is",
-        "line 7 is no UTF-8",
+        "line 7 is not valid UTF-8",
     ]) {
         assert!(problem.starts_with(start) && problem.contains("`42: 🍕`"), "{problem}");
     }
@@ -121,7 +121,7 @@ fn other_lines_get_help() {
 }
 
 #[test]
-fn it_takes_over_from_a_grammy_bot_and_keeps_what_it_does_not_know() {
+fn sessions_of_a_grammy_bot_keep_unknown_fields() {
     const CHAT: &str = "90/-1001234567890.json";
     let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
     let directory = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ fn it_takes_over_from_a_grammy_bot_and_keeps_what_it_does_not_know() {
 }
 
 #[test]
-fn a_session_that_cannot_be_read_costs_only_its_own_chat_an_answer() {
+fn an_unreadable_session_affects_only_its_own_chat() {
     let directory = tempfile::tempdir().unwrap();
     let stored = directory.path().join("42");
     fs::create_dir(&stored).unwrap();
@@ -153,7 +153,7 @@ fn a_session_that_cannot_be_read_costs_only_its_own_chat_an_answer() {
 }
 
 #[test]
-fn a_url_that_does_not_work_is_named_without_its_password() {
+fn an_error_shows_the_url_without_its_password() {
     for (storage, why) in [
         ("postgres://bot:hunter2@127.0.0.1:1/bot", "postgres://bot:***@127.0.0.1:1/bot"),
         ("redis://bot:hunter2@127.0.0.1:1", "redis://bot:***@127.0.0.1:1"),
@@ -184,7 +184,7 @@ fn ctrl_c_closes_the_storage() {
     assert_eq!(answer, "42: That makes 1 🍕.\n");
 
     assert!(Command::new("kill").args(["-INT", &bot.id().to_string()]).status().unwrap().success());
-    // Its input is still open: it must not wait for another line.
+    // The input is still open; the bot must not wait for another line.
     assert!(bot.wait().unwrap().success());
     drop(input);
     assert_eq!(answers(&storage, "42: /hunger"), "42: Your hunger level is 1!\n");
