@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-mod failure;
+mod error;
 mod sessions;
 mod store;
 

@@ -4,7 +4,7 @@ use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, Upd
 use larder_core::{Error, ErrorKind, Result, Store};
 
 use crate::{
-    failure::{not_loaded, not_saved, not_updated},
+    error::{not_loaded, not_saved, not_updated},
     sessions::{Sessions, State, expiry},
 };
 

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod claims;
 mod context;
-mod held;
 mod kind;
 mod open;
 mod origin;

@@ -7,7 +7,7 @@ use std::{
 
 use larder_session::{KvSessions, Result};
 
-use crate::{SessionKind, held::Hold};
+use crate::{SessionKind, claims::Hold};
 
 /// An open session, which you change and then [save](Self::save). It dereferences to the same type as in the
 /// handler of an update: [`KvSession`](crate::KvSession) or [`Session<T>`](crate::Session).

@@ -6,7 +6,7 @@ use larder_session::{KvSession, KvSessions, Outcome, Result, Session, SessionKey
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Open, Origin, SessionKind, held};
+use crate::{Open, Origin, SessionKind, claims};
 
 /// The session of one command, button, or message. Nothing has been read yet.
 ///
@@ -74,7 +74,7 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// Same as [`update`](Self::update), except the handler's errors.
     pub async fn open(self) -> Result<Open<S>> {
-        let hold = held::hold(self.sessions, &self.origin, &self.key)?;
+        let hold = claims::hold(self.sessions, &self.origin, &self.key)?;
         Ok(Open::new(self.sessions.open(self.key).await?, hold))
     }
 
@@ -94,7 +94,7 @@ impl<'s, S: SessionKind> CommandSession<'s, S> {
     ///
     /// Same as [`update`](Self::update), except the handler's errors and those of reading the stored value.
     pub async fn delete(self) -> Result<bool> {
-        held::check(self.sessions, &self.origin, &self.key)?;
+        claims::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.delete(self.key).await
     }
 }
@@ -131,7 +131,7 @@ impl CommandSession<'_, KvSessions> {
         self,
         handler: impl FnMut(KvSession) -> F,
     ) -> Result<O::Value, O::Error> {
-        held::check(self.sessions, &self.origin, &self.key)?;
+        claims::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.update(self.key, handler).await
     }
 
@@ -191,7 +191,7 @@ impl<T: Send + Sync + 'static> CommandSession<'_, Sessions<T>> {
         self,
         handler: impl FnMut(Session<T>) -> F,
     ) -> Result<O::Value, O::Error> {
-        held::check(self.sessions, &self.origin, &self.key)?;
+        claims::check(self.sessions, &self.origin, &self.key)?;
         self.sessions.update(self.key, handler).await
     }
 

@@ -14,7 +14,7 @@ use teloxide::{
     types::{ChatId, Update},
 };
 
-use crate::{LarderStorage, migration::moved, wanted::with_messages};
+use crate::{LarderStorage, allowed_updates::with_messages, migration::moved};
 
 /// Enters the dialogue of the update's chat. Replaces teloxide's `dialogue::enter`, with two differences:
 ///

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod allowed_updates;
 mod builder;
 mod by;
 mod dialogue;
@@ -8,7 +9,6 @@ mod migration;
 mod session;
 mod storage;
 mod undecodable;
-mod wanted;
 
 pub use larder_core::{Error, ErrorKind, Result};
 pub use larder_session::{

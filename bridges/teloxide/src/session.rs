@@ -14,7 +14,7 @@ use teloxide::{
     types::Update,
 };
 
-use crate::{By, migration::moved, wanted::with_messages};
+use crate::{By, allowed_updates::with_messages, migration::moved};
 
 /// Loads the session of the update, passes it to the handlers after this step, and saves their changes.
 ///

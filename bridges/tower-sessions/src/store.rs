@@ -13,7 +13,7 @@ use tower_sessions_core::{
 };
 
 use crate::{
-    failure::{failure, not_encoded},
+    error::{not_encoded, store_error},
     stored,
 };
 
@@ -103,11 +103,11 @@ impl LarderStore {
     }
 
     fn key(&self, id: &Id) -> session_store::Result<Key> {
-        key(&self.prefix, id).map_err(|error| failure(&error))
+        key(&self.prefix, id).map_err(|error| store_error(&error))
     }
 
     async fn read(&self, key: &Key) -> session_store::Result<Option<Entry>> {
-        self.store.read(key).await.map_err(|error| failure(&error))
+        self.store.read(key).await.map_err(|error| store_error(&error))
     }
 
     async fn write(&self, key: &Key, record: &Record, condition: Condition) -> Result<(), Rejected> {
@@ -117,7 +117,7 @@ impl LarderStore {
         match self.store.write_with(key, value, &options).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Conflict => Err(Rejected::Conflict(error)),
-            Err(error) => Err(Rejected::Failed(failure(&error))),
+            Err(error) => Err(Rejected::Failed(store_error(&error))),
         }
     }
 
@@ -125,8 +125,8 @@ impl LarderStore {
     fn not_ours(&self, id: &Id, error: Error) -> session_store::Error {
         let error = error.with_adapter(self.store.info().name).with_operation(Operation::Read);
         match key(&self.prefix, id) {
-            Ok(key) => failure(&error.with_key(&key)),
-            Err(_) => failure(&error),
+            Ok(key) => store_error(&error.with_key(&key)),
+            Err(_) => store_error(&error),
         }
     }
 
@@ -138,12 +138,12 @@ impl LarderStore {
                 ErrorKind::Conflict,
                 "the session is gone: it was deleted or has expired, and nothing was saved",
             );
-            return Err(failure(&gone.with_adapter(name).with_operation(Operation::Write)));
+            return Err(store_error(&gone.with_adapter(name).with_operation(Operation::Write)));
         };
         stored::check(&entry.value, id).map_err(|error| self.not_ours(id, error))?;
-        entry
-            .version
-            .ok_or_else(|| failure(&Error::unsupported().with_adapter(name).with_operation(Operation::Write)))
+        entry.version.ok_or_else(|| {
+            store_error(&Error::unsupported().with_adapter(name).with_operation(Operation::Write))
+        })
     }
 }
 
@@ -157,7 +157,7 @@ enum Rejected {
 impl From<Rejected> for session_store::Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
-            Rejected::Conflict(error) => failure(&error),
+            Rejected::Conflict(error) => store_error(&error),
             Rejected::Failed(error) => error,
         }
     }
@@ -204,13 +204,13 @@ impl SessionStore for LarderStore {
     }
 
     async fn delete(&self, id: &Id) -> session_store::Result<()> {
-        self.store.delete(&self.key(id)?).await.map(drop).map_err(|error| failure(&error))
+        self.store.delete(&self.key(id)?).await.map(drop).map_err(|error| store_error(&error))
     }
 }
 
 #[async_trait]
 impl ExpiredDeletion for LarderStore {
     async fn delete_expired(&self) -> session_store::Result<()> {
-        self.store.purge_expired().await.map(drop).map_err(|error| failure(&error))
+        self.store.purge_expired().await.map(drop).map_err(|error| store_error(&error))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     protocol::Protocol,
     refusal::{Refusal, Rejection},
     reply,
-    session::{Outcome, Session},
+    session::{Ending, Session},
 };
 
 /// A service with mini-program sessions, created by [`WechatLayer`](crate::WechatLayer).
@@ -102,8 +102,8 @@ where
     request.extensions_mut().insert(session.clone());
     let response = inner.call(request).await?;
     let saved = match session.finish() {
-        Outcome::Destroy => config.store.destroy(session.key(), session.id(), &loaded).await,
-        Outcome::Save(changes) => config.store.save(session.key(), session.id(), &loaded, &changes).await,
+        Ending::Destroy => config.store.destroy(session.key(), session.id(), &loaded).await,
+        Ending::Save(changes) => config.store.save(session.key(), session.id(), &loaded, &changes).await,
     };
     Ok(match saved {
         Ok(()) => response.map(crate::SessionBody::service),
@@ -161,8 +161,8 @@ where
         Err(Refusal::Service(status))
     } else {
         match session.finish() {
-            Outcome::Save(changes) => Ok(changes),
-            Outcome::Destroy => Err(Refusal::Destroyed),
+            Ending::Save(changes) => Ok(changes),
+            Ending::Destroy => Err(Refusal::Destroyed),
         }
     })
 }

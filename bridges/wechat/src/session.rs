@@ -48,10 +48,10 @@ struct Inner {
     key: Key,
     is_new: bool,
     config: Arc<Config>,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
 }
 
-struct State {
+struct SessionState {
     /// The fields with all changes made.
     fields: Fields,
     changes: Changes,
@@ -67,14 +67,14 @@ enum Phase {
 }
 
 /// The action after the handler has responded.
-pub(crate) enum Outcome {
+pub(crate) enum Ending {
     Save(Changes),
     Destroy,
 }
 
 impl Session {
     pub(crate) fn new(config: Arc<Config>, id: String, key: Key, fields: Fields, is_new: bool) -> Self {
-        let state = State { fields, changes: Changes::default(), phase: Phase::Open };
+        let state = SessionState { fields, changes: Changes::default(), phase: Phase::Open };
         Self(Arc::new(Inner { id, key, is_new, config, state: Mutex::new(state) }))
     }
 
@@ -182,8 +182,11 @@ impl Session {
     pub fn destroy(&self) {
         let mut state = self.0.state.lock();
         if state.phase == Phase::Open {
-            *state =
-                State { fields: Fields::default(), changes: Changes::default(), phase: Phase::Destroyed };
+            *state = SessionState {
+                fields: Fields::default(),
+                changes: Changes::default(),
+                phase: Phase::Destroyed,
+            };
         }
     }
 
@@ -257,7 +260,7 @@ impl Session {
     }
 
     /// Returns the state, if `field` may be changed.
-    fn change(&self, field: &str) -> Result<parking_lot::MutexGuard<'_, State>> {
+    fn change(&self, field: &str) -> Result<parking_lot::MutexGuard<'_, SessionState>> {
         if RESERVED.contains(&field) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -269,14 +272,14 @@ impl Session {
     }
 
     /// Takes the changes and ends the session for the handler.
-    pub(crate) fn finish(&self) -> Outcome {
+    pub(crate) fn finish(&self) -> Ending {
         let mut state = self.0.state.lock();
-        let outcome = match state.phase {
-            Phase::Destroyed => Outcome::Destroy,
-            Phase::Open | Phase::Over => Outcome::Save(std::mem::take(&mut state.changes)),
+        let ending = match state.phase {
+            Phase::Destroyed => Ending::Destroy,
+            Phase::Open | Phase::Over => Ending::Save(std::mem::take(&mut state.changes)),
         };
         state.phase = Phase::Over;
-        outcome
+        ending
     }
 
     pub(crate) fn key(&self) -> &Key {

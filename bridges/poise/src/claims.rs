@@ -18,12 +18,12 @@ type Claim = (usize, Event, Option<tokio::task::Id>, String);
 ///
 /// One set for all, because the sessions of several [`CommandSessions`](crate::CommandSessions) can be the
 /// same, and then share one queue.
-static HELD: LazyLock<Mutex<HashSet<Claim>>> = LazyLock::new(Mutex::default);
+static CLAIMS: LazyLock<Mutex<HashSet<Claim>>> = LazyLock::new(Mutex::default);
 
 /// Returns an error if this run has already opened the session.
 pub(crate) fn check<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<()> {
     match claim(sessions, origin, key) {
-        Some(claim) if HELD.lock().contains(&claim) => Err(refused()),
+        Some(claim) if CLAIMS.lock().contains(&claim) => Err(refused()),
         _ => Ok(()),
     }
 }
@@ -32,7 +32,7 @@ pub(crate) fn check<S: SessionKind>(sessions: &S, origin: &Origin, key: &Session
 pub(crate) fn hold<S: SessionKind>(sessions: &S, origin: &Origin, key: &SessionKey) -> Result<Hold> {
     let claim = claim(sessions, origin, key);
     if let Some(claim) = &claim
-        && !HELD.lock().insert(claim.clone())
+        && !CLAIMS.lock().insert(claim.clone())
     {
         return Err(refused());
     }
@@ -45,7 +45,7 @@ pub(crate) struct Hold(Option<Claim>);
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(claim) = &self.0 {
-            HELD.lock().remove(claim);
+            CLAIMS.lock().remove(claim);
         }
     }
 }

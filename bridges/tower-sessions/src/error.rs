@@ -6,7 +6,7 @@ use larder_core::{Error, ErrorKind};
 use tower_sessions_core::session_store;
 
 /// tower-sessions keeps only a text, without source and kind, so the text contains both.
-pub(crate) fn failure(error: &Error) -> session_store::Error {
+pub(crate) fn store_error(error: &Error) -> session_store::Error {
     let text = text(error);
     match error.kind() {
         ErrorKind::Codec | ErrorKind::Corrupt | ErrorKind::VersionTooNew => {
@@ -44,7 +44,9 @@ mod tests {
             .with_adapter("redis")
             .with_operation(Operation::Read)
             .with_source("connection refused");
-        let session_store::Error::Backend(text) = failure(&error) else { panic!("another kind of error") };
+        let session_store::Error::Backend(text) = store_error(&error) else {
+            panic!("another kind of error")
+        };
         assert_eq!(text, "redis: read: no answer (unavailable): connection refused");
     }
 
@@ -58,7 +60,7 @@ mod tests {
 
     #[test]
     fn read_errors_differ_from_write_errors() {
-        let of = |kind| failure(&Error::new(kind, "no"));
+        let of = |kind| store_error(&Error::new(kind, "no"));
         assert!(matches!(of(ErrorKind::Corrupt), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::Codec), session_store::Error::Decode(_)));
         assert!(matches!(of(ErrorKind::VersionTooNew), session_store::Error::Decode(_)));
