@@ -75,7 +75,7 @@ impl Sessions {
         }
     }
 
-    /// Replaces a session. Returns `false` if it does not exist any more.
+    /// Replaces a session. Returns `false` if it no longer exists.
     pub(crate) async fn replace(&self, key: &Key, state: &State, expiry: Expiry) -> Result<bool> {
         let value = encode(state)?;
         // If an attempt fails, another update has succeeded, or the session is gone.

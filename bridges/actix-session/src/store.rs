@@ -76,9 +76,9 @@ impl LarderStore {
         Ok(Self { sessions: Sessions::new(self.sessions.store, prefix.as_ref())?, ..self })
     }
 
-    /// Makes an update of a session that does not exist any more an error, with response 500. By default,
-    /// such an update creates a new session with the old state. A logout is then final, also for requests
-    /// that are already running.
+    /// Makes an update fail, with response 500, if the session no longer exists. By default, such an update
+    /// creates a new session with the old state. With this option a logout is final, also for requests that
+    /// are already running.
     ///
     /// ```
     /// # use larder_actix_session::LarderStore;

@@ -30,7 +30,7 @@ use crate::{By, allowed_updates::with_messages, migration::moved};
 /// with a [`Conflict`](ErrorKind::Conflict). If several processes serve one bot, change the session in
 /// [`Sessions::update`] (outside this step), which runs its handler again, or hold a [lease](Sessions::lock).
 ///
-/// With [`By::Chat`], a session follows its group to the supergroup, by [`Sessions::move_key`]. If the
+/// With [`By::Chat`], a session follows its group to the supergroup, with [`Sessions::move_key`]. If the
 /// supergroup already has its own session (for example, because the storage was down),
 /// [`merge`](larder_session::SessionsBuilder::merge) combines both; without it, that is an error.
 ///

@@ -69,7 +69,7 @@ async fn loaded(store: &LarderStore, id: &Id) -> Option<Record> {
     store.load(id).await.must("load")
 }
 
-/// Returns whether it is the error of a session that does not exist any more.
+/// Returns whether it is the error of a session that no longer exists.
 fn gone(outcome: &Result<(), Error>) -> bool {
     matches!(outcome, Err(Error::Backend(text)) if text.contains("gone") && text.contains("(conflict)"))
 }

@@ -190,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Returns the time until the session expires, or `None` if it does not exist any more. Asks the store
+    /// Returns the time until the session expires, or `None` if it no longer exists. Asks the store
     /// once. For a session that is not yet written, returns `max_age` without asking.
     ///
     /// # Errors

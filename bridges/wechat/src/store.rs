@@ -68,7 +68,7 @@ impl SessionStore {
         Ok(Loaded { fields, version, due })
     }
 
-    /// Returns the time until the session expires, or `None` if it does not exist any more.
+    /// Returns the time until the session expires, or `None` if it no longer exists.
     pub(crate) async fn remaining(&self, key: &Key) -> Result<Option<Expiry>> {
         self.store.ttl(key).await
     }
