@@ -1,4 +1,4 @@
-//! Counts the allocations of the whole process, background tasks and threads included.
+//! Counts the allocations of the whole process, including background tasks and threads.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,13 +14,13 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static ALLOCATOR: Counting = Counting;
 
 fn note() {
-    // Off, it is one load of a value that no thread changes: the threads do not wait for each other.
+    // While it is off, this is one load of a value that no thread changes, so the threads do not wait for each other.
     if ON.load(Ordering::Relaxed) {
         COUNT.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-// SAFETY: All calls go to the system's allocator as they are.
+// SAFETY: All calls are passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
@@ -42,7 +42,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `work`; returns its result and how many allocations there were meanwhile.
+/// Runs `work`; returns its result and the number of allocations during it.
 pub async fn count<T>(work: impl Future<Output = T>) -> (T, u64) {
     COUNT.store(0, Ordering::Relaxed);
     ON.store(true, Ordering::Relaxed);

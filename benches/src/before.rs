@@ -1,5 +1,5 @@
-//! Lets an earlier build of this program take part: it runs as a child with stores of its own, and measures
-//! its Larder whenever it is told to, in turns with everything else.
+//! Adds an earlier build of this program as a contender. It runs as a child process with stores of its own, and
+//! measures its Larder on request, in turns with the other contenders.
 
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::{
     stores::{self, Bench, Place},
 };
 
-/// The argument that makes a process such a child.
+/// The argument that starts such a child.
 pub const CHILD: &str = "before-child";
 
 pub struct Before(Arc<Mutex<Talk>>);
 
 struct Talk {
-    /// It is killed with this.
+    /// Killed when this value is dropped.
     _child: Child,
     to: ChildStdin,
     from: Lines<BufReader<ChildStdout>>,
@@ -44,7 +44,7 @@ impl Before {
         Self(Arc::new(Mutex::new(Talk { _child: child, to, from })))
     }
 
-    /// Adds a contender to every row that has a Larder.
+    /// Adds a contender to every row.
     pub fn join(self, set: &mut Set) {
         for (&operation, contenders) in &mut set.rows {
             let talk = Arc::clone(&self.0);

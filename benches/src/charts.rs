@@ -20,7 +20,7 @@ const SIZE: (u32, u32) = (1_080, 860);
 const HEAD: u32 = 60;
 const OPERATIONS: [Operation; 3] = [Operation::Read, Operation::Write, Operation::Update];
 
-/// Larder is black; the others have these, in the order of their names.
+/// The colors of the other contenders, in order. Larder is black.
 const COLORS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
@@ -33,7 +33,7 @@ const COLORS: [RGBColor; 7] = [
 
 struct Axis {
     title: &'static str,
-    /// Where a row is on this axis, if it is on it.
+    /// The position of a row on this axis, if it belongs to it.
     place: fn(&Row, usual: u64) -> Option<u64>,
     label: fn(u64) -> String,
 }
@@ -46,7 +46,7 @@ const AXES: [Axis; 3] = [
     },
     Axis {
         title: "size of a value",
-        // Large values are fewer: the numbers of their keys are not the usual one.
+        // With large values there are fewer keys than usual.
         place: |row, usual| {
             (row.tasks == USUAL_TASKS && (row.size != USUAL_SIZE || row.keys == usual))
                 .then_some(row.size as u64)
@@ -66,7 +66,7 @@ pub fn write(results: &Results, directory: &Path) {
     }
 }
 
-/// What shows the charts on the page.
+/// The Markdown that shows the charts on the page.
 pub fn links(results: &Results) -> String {
     charted(results).map(|(store, ..)| format!("![{store}](benchmarks/{store}.svg)\n\n")).collect()
 }
@@ -98,7 +98,7 @@ fn draw(path: &Path, name: &str, rows: &[&Row], usual: u64) -> Drawn<()> {
     Ok(())
 }
 
-/// The contenders in the order in which they are drawn: Larder last, above the others.
+/// The contenders in drawing order: Larder is last, so it is above the others.
 fn names(rows: &[&Row]) -> Vec<(String, RGBColor)> {
     let mut names: Vec<(String, RGBColor)> = Vec::new();
     let mut ours = None;

@@ -1,4 +1,4 @@
-//! From a way to store bytes or sessions to contenders for every operation.
+//! Makes contenders for every operation from a way to store bytes or sessions.
 
 use std::{any::Any, collections::BTreeMap};
 
@@ -12,21 +12,20 @@ use crate::{
     measure::{BATCH, Contender, Kind, Operation},
 };
 
-/// A store's own calls, on a row as Larder has it. What a peer that stores bytes does not have (a version,
-/// a deadline) is left out.
+/// A store's own calls, on a row as Larder stores it. A peer that stores bytes may have no version and no deadline.
 pub trait Raw: Clone + Send + Sync + 'static {
-    /// What a write compares with.
+    /// The state that a write compares with.
     type Seen: Send;
 
     fn read(&self, number: u64) -> impl Future<Output = (Bytes, Self::Seen)> + Send;
 
     fn write(&self, number: u64, value: &Bytes) -> impl Future<Output = ()> + Send;
 
-    /// Writes if the entry is as it was `seen`; returns whether it was.
+    /// Writes if the entry is still as `seen`; returns whether it was.
     fn swap(&self, number: u64, value: Bytes, seen: Self::Seen) -> impl Future<Output = bool> + Send;
 }
 
-/// Another library's store of sessions, with its own form of a session.
+/// Another library's store of sessions, with its own type of session.
 pub trait Peer: Clone + Send + Sync + 'static {
     type Session: Send;
 
@@ -39,11 +38,11 @@ pub trait Peer: Clone + Send + Sync + 'static {
     fn save(&self, number: u64, session: Self::Session) -> impl Future<Output = ()> + Send;
 }
 
-/// The contenders on one set of data, and what they need to stay.
+/// The contenders on one set of data, and the resources that they need.
 pub struct Set {
     pub data: Data,
     pub rows: BTreeMap<Operation, Vec<Contender>>,
-    /// Done before each row.
+    /// Runs before each row.
     pub tidy: Option<Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>>,
     keep: Vec<Box<dyn Any + Send>>,
 }
@@ -54,8 +53,8 @@ impl Set {
     }
 
     /// Keeps a directory or a server until the measurements are done.
-    pub fn keep(&mut self, what: impl Any + Send) {
-        self.keep.push(Box::new(what));
+    pub fn keep(&mut self, resource: impl Any + Send) {
+        self.keep.push(Box::new(resource));
     }
 
     pub fn push(&mut self, operation: Operation, contender: Contender) {
@@ -81,7 +80,7 @@ impl Set {
         let update =
             Contender::new(kind, name, raw, |raw, number| async move { update_by_hand(&*raw, number).await });
         self.push(Operation::Update, update);
-        // A peer's update of bytes compares with nothing: updates of one key would be lost.
+        // A peer's update of bytes does not compare, so concurrent updates of one key would be lost.
         if kind == Kind::Raw {
             let hot =
                 Contender::new(
@@ -94,7 +93,7 @@ impl Set {
         }
     }
 
-    /// Reads and writes of bytes.
+    /// Adds reads and writes of bytes.
     pub fn store(&mut self, kind: Kind, name: &str, store: &Store) {
         let value = self.data.value();
         let length = value.len();
@@ -159,7 +158,7 @@ impl Set {
     }
 }
 
-/// The update of a session by hand: read, decode, change, encode, compare and swap until it succeeds.
+/// A hand-written update of a session: reads, decodes, changes, encodes, and compares and swaps, until it succeeds.
 async fn update_by_hand<R: Raw>(raw: &R, number: u64) {
     loop {
         let (value, seen) = raw.read(number).await;
@@ -171,7 +170,7 @@ async fn update_by_hand<R: Raw>(raw: &R, number: u64) {
     }
 }
 
-/// Fills with so many writes at once: one by one takes long on a server, and many at once on a file.
+/// Fills the store with `tasks` writes at once. Single writes are slow on a server, and many at once on a file.
 pub async fn fill_raw<R: Raw>(raw: &R, data: Data, tasks: usize) {
     let value = &data.value();
     at_once(data, tasks, |number| raw.write(number, value)).await;
@@ -181,7 +180,7 @@ pub async fn fill_peer<P: Peer>(peer: &P, data: Data, tasks: usize) {
     at_once(data, tasks, |number| peer.save(number, peer.session(number))).await;
 }
 
-/// Writes all entries, and as JSON that a session can be read from.
+/// Writes all entries as JSON, so that they can be read as sessions.
 pub async fn fill(store: &Store, data: Data) {
     let value = data.value();
     let most = (8 << 20) / data.size as u64;
@@ -199,10 +198,10 @@ async fn at_once<F: Future<Output = ()>>(data: Data, tasks: usize, write: impl F
     stream::iter(0..data.keys).for_each_concurrent(tasks, write).await;
 }
 
-/// A row of batches by hand: the numbers of the keys that belong together, none of them twice.
+/// The numbers of the keys of a hand-written batch, without duplicates.
 pub fn batch(number: u64, data: Data) -> impl Iterator<Item = u64> {
     let most = BATCH.min(data.keys);
-    // Scattered, as the callers of Larder are: neighbours would share pages.
+    // Scattered like the keys of Larder's callers, because neighbours would share pages.
     let step = (data.keys / most).max(1);
     (0..most).map(move |at| (number + at * step) % data.keys)
 }

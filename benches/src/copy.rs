@@ -1,5 +1,5 @@
-//! Copies sessions from SQLite to PostgreSQL, each time in a process of its own, whose peak of memory is
-//! that of the copy.
+//! Copies sessions from SQLite to PostgreSQL, each time in a process of its own, whose peak memory is that of the
+//! copy.
 
 use std::{fs, process::Stdio, time::Instant};
 
@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 
 use crate::{contenders::fill, data::Data, results::Copied};
 
-/// What is measured. The first one is what the others are compared with.
+/// The names of the measured copies. The others are compared with this one.
 pub const PLAIN: &str = "copy";
 pub const VERIFY: &str = "copy --verify";
 pub const RESUME: &str = "copy --resume, half is there";
@@ -57,7 +57,7 @@ pub async fn measure(entries: u64, rounds: usize) -> Vec<Copied> {
     copies
 }
 
-/// The argument that makes a process copy, and say how long it took and how much memory it had at most.
+/// The argument that makes a process copy, and print the seconds and the peak memory.
 pub const CHILD: &str = "copy-child";
 
 pub async fn child(what: &str, from: &str, to: &str) {
@@ -75,7 +75,7 @@ pub async fn child(what: &str, from: &str, to: &str) {
     println!("{seconds} {}", peak().unwrap_or(0));
 }
 
-/// The most memory that this process had, on Linux.
+/// The peak memory of this process, on Linux.
 fn peak() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! What is stored: sessions of a given size, under so many keys.
+//! The stored data: a number of sessions of a given size.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 /// The time to live of every write.
 pub const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What keys begin with.
+/// The prefix of all keys.
 pub const PREFIX: &str = "chat:";
 
-/// How many entries of how many bytes.
+/// The number of entries, and their size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data {
     pub keys: u64,
     pub size: usize,
 }
 
-/// A session. Its encoding as JSON is what all of them store.
+/// A session. The stored value is its JSON encoding.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Chat {
     pub pizzas: u64,
@@ -30,7 +30,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Every update changes the session, and never its length.
+    /// Changes the session, but not its length.
     pub fn change(&mut self) {
         self.pizzas = 1_000_000 + (self.pizzas + 1) % 1_000_000;
     }
@@ -53,13 +53,13 @@ pub fn key(number: u64) -> Key {
     Key::new(format!("{PREFIX}{number}")).unwrap()
 }
 
-/// A version that no row has yet.
+/// A version that is not in use.
 pub fn fresh() -> i64 {
     static LAST: AtomicI64 = AtomicI64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 
-/// When what is written now expires, in milliseconds since 1970.
+/// The deadline of an entry that is written now, in Unix milliseconds.
 pub fn deadline() -> i64 {
     larder_core::clock::unix_millis() + TTL.as_millis() as i64
 }

@@ -1,12 +1,12 @@
-//! What the figures were measured on, and with which versions.
+//! The machine, and the versions of the measured programs.
 
 use std::{fs, process::Command};
 
-/// A line for each of them, in the order of the page. What cannot be found out is left out.
+/// One line per item, in the order of the page, without unknown items.
 pub async fn describe() -> Vec<(String, String)> {
     let mut lines = Vec::new();
-    let mut put = |what: &str, text: Option<String>| {
-        lines.extend(text.filter(|text| !text.is_empty()).map(|text| (what.to_owned(), text)));
+    let mut put = |name: &str, text: Option<String>| {
+        lines.extend(text.filter(|text| !text.is_empty()).map(|text| (name.to_owned(), text)));
     };
     put("commit", run("git", &["rev-parse", "--short", "HEAD"]));
     put("date", run("date", &["-u", "+%Y-%m-%d"]));
@@ -78,14 +78,14 @@ async fn mongodb() -> Option<String> {
     Some(if stand_in { format!("{version}, or SecantusDB as its stand-in") } else { version })
 }
 
-/// The packages that this program uses, with their versions in the lock file.
+/// The packages, with their versions in the lock file.
 fn locked(packages: &[&str]) -> String {
     let lock = include_str!("../Cargo.lock");
     let after = |text: &'static str, begin: &str| text.split_once(begin).map(|(_, rest)| rest);
     let ours =
         after(lock, "name = \"larder-benches\"").and_then(|rest| rest.split_once(']')).unwrap_or_default().0;
     let version = |package: &&str| {
-        // Of a package with several versions, the one that is used here is named with it.
+        // If the lock file has several versions of a package, the dependency names the version too.
         let version = after(ours, &format!("\"{package} "))
             .or_else(|| after(lock, &format!("name = \"{package}\"\nversion = \"")))?;
         Some(format!("{package} {}", version.split_once('"')?.0))

@@ -1,4 +1,4 @@
-//! Measures Larder beside the raw drivers and other libraries. See `docs/benchmarks.md`.
+//! Compares Larder with the raw drivers and other libraries. See `docs/benchmarks.md`.
 
 mod allocations;
 mod before;
@@ -33,15 +33,15 @@ usage: cargo run --release -- [WORD]... [OPTION]...
 
 WORD is `all` (measures everything and writes docs/benchmarks.md), `report` (writes the page from the last
 results), or any of
-  memory file sqlite postgres redis mongodb   these stores only
-  reads writes sessions hot                   these operations only
-  tasks sizes keys                            these axes only
+  memory file sqlite postgres redis mongodb   only these stores
+  reads writes sessions hot                   only these operations
+  tasks sizes keys                            only these axes
   trips copy                                  round trips; copies of a million sessions
 
-  --quick          a smoke run of everything, into target/benchmarks/quick: do not believe its figures
-  --rounds N       rounds of each row (5)
-  --millis N       how long a round of one contender takes (300)
-  --before BINARY  an earlier build of this program, whose Larder takes part";
+  --quick          a smoke test into target/benchmarks/quick; ignore its figures
+  --rounds N       rounds of each row (default: 5)
+  --millis N       milliseconds per round and contender (default: 300)
+  --before BINARY  adds an earlier build of this program to each row";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,7 +64,7 @@ async fn main() -> ExitCode {
 async fn measure(plan: &Plan) {
     let output = Output::new(plan.quick);
     let mut results = if plan.all { Results::default() } else { Results::load(&output.results()) };
-    // What this run has measured, to be printed.
+    // The results of this run, for printing.
     let mut fresh = Results::default();
     results.machine = machine::describe().await;
     results.effort = Some(plan.effort);
@@ -96,7 +96,7 @@ async fn measure(plan: &Plan) {
     }
 }
 
-/// All that is measured on one set of data.
+/// Measures all rows on one set of data.
 async fn rows(
     plan: &Plan,
     bench: &Bench,
@@ -105,12 +105,12 @@ async fn rows(
     [fresh, results]: [&mut Results; 2],
 ) {
     let place = Place { data: step.data, peers: step.peers, url: None, space: "bench" };
-    // In a task, because it panics where a server is missing: the other stores are measured all the same.
+    // In a task, because it panics if a server is missing, and the other stores should still be measured.
     let mut set = match tokio::spawn((bench.open)(place)).await {
         Ok(set) => set,
         Err(error) => {
             let why = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic));
-            progress.say(&format!("{}: cannot be measured: {why}", bench.name));
+            progress.say(&format!("{}: cannot measure: {why}", bench.name));
             return;
         }
     };
@@ -118,7 +118,7 @@ async fn rows(
         Before::start(binary, bench, step.data).await.join(&mut set);
     }
     for &(operation, tasks) in &step.rows {
-        // A cache has no sessions.
+        // A cache cannot hold sessions.
         let Some(contenders) = set.rows.get(&operation) else { continue };
         if let Some(tidy) = &set.tidy {
             tidy().await;
@@ -145,11 +145,11 @@ struct Progress {
 }
 
 impl Progress {
-    fn say(&mut self, what: &str) {
+    fn say(&mut self, line: &str) {
         self.done += 1;
         let seconds = self.started.elapsed().as_secs();
         let left = seconds as usize * self.steps.saturating_sub(self.done) / self.done;
         let (done, steps) = (self.done, self.steps);
-        eprintln!("[{done}/{steps}, {}:{:02}, {} min left] {what}", seconds / 60, seconds % 60, left / 60);
+        eprintln!("[{done}/{steps}, {}:{:02}, {} min left] {line}", seconds / 60, seconds % 60, left / 60);
     }
 }

@@ -1,5 +1,4 @@
-//! Measures several contenders for one operation in turns, so that their ratios come from one moment of
-//! one machine.
+//! Measures the contenders for one operation in turns, so that each ratio compares the same moment.
 
 use std::{
     any::Any,
@@ -18,13 +17,13 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{allocations, data::Data, results::Measured};
 
-/// What a contender is to Larder.
+/// The role of a contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The driver, by hand.
+    /// Hand-written code on the driver.
     Raw,
-    /// The driver, with 64 changes to a transaction or a message: the limit for Larder's batches.
+    /// Hand-written code with 64 changes per transaction or message: the upper limit for Larder's batches.
     Batches,
     Larder,
     /// An earlier build of Larder.
@@ -33,7 +32,7 @@ pub enum Kind {
     Peer,
 }
 
-/// How many changes a batch by hand has.
+/// The number of changes in a hand-written batch.
 pub const BATCH: u64 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,7 +67,7 @@ impl Operation {
     }
 }
 
-/// So many tasks do the operation on random keys, for so long.
+/// A number of tasks that run the operation on random keys for a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub tasks: u64,
@@ -76,7 +75,7 @@ pub struct Load {
     pub time: Duration,
 }
 
-/// What a contender did in its time.
+/// The work of a contender in its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub operations: u64,
@@ -97,7 +96,7 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// `operation` is given a handle on `state` and the number of a key.
+    /// `operation` takes a handle on `state` and the number of a key.
     pub fn new<S, O, F>(kind: Kind, name: &str, state: &S, operation: O) -> Self
     where
         S: Clone + Send + Sync + 'static,
@@ -108,7 +107,7 @@ impl Contender {
         Self::of(kind, name, move |load| run(load, state.clone(), operation.clone()).boxed())
     }
 
-    /// As [`new`](Self::new), for an operation that makes [`BATCH`] changes, by no more than `tasks` tasks.
+    /// As [`new`](Self::new), for an operation that makes [`BATCH`] changes, run by at most `tasks` tasks.
     pub fn batches<S, O, F>(name: &str, tasks: u64, state: &S, operation: O) -> Self
     where
         S: Clone + Send + Sync + 'static,
@@ -131,16 +130,17 @@ impl Contender {
         Self { kind, name: name.to_owned(), run: Box::new(run) }
     }
 
-    /// Returns what went wrong if an operation failed.
+    /// Runs the operation. If it fails, returns the message.
     pub async fn run(&self, load: Load) -> Result<Sample, String> {
         (self.run)(load).await
     }
 }
 
-/// Longer than a round may take beyond its time. A contender that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time after the end of a round in which its tasks must finish. Otherwise the contender has failed.
+const GRACE: Duration = Duration::from_secs(60);
 
-/// So often a task lets the others go on: what never waits would be done by one task per processor.
+/// The number of operations after which a task yields. Operations that never wait would otherwise run in only one
+/// task per processor.
 const TURN: u64 = 64;
 
 async fn run<S, O, F>(load: Load, state: S, operation: O) -> Result<Sample, String>
@@ -155,7 +155,7 @@ where
     let mut tasks = JoinSet::new();
     for _ in 0..load.tasks {
         let (stop, operation) = (Arc::clone(&stop), operation.clone());
-        // A counter of references for each task: a shared one would be part of what is measured.
+        // A reference count per task, because contention on a shared one would be measured too.
         let state = Arc::new(state.clone());
         let mut random = Rng::with_seed(SEED.fetch_add(1, Ordering::Relaxed));
         tasks.spawn(async move {
@@ -172,7 +172,7 @@ where
             }
         });
     }
-    // A thread, because a runtime whose tasks never wait is late with its timers.
+    // A thread, because timers are late in a runtime whose tasks never wait.
     let alarm = Arc::clone(&stop);
     thread::spawn(move || {
         thread::sleep(load.time);
@@ -194,17 +194,17 @@ where
         }
         Ok(done)
     };
-    let operations = timeout(load.time + PATIENCE, all).await.map_err(|_| "takes more than a minute")??;
+    let operations = timeout(load.time + GRACE, all).await.map_err(|_| "takes more than a minute")??;
     Ok(Sample { operations, took: started.elapsed() })
 }
 
-/// What a panic says, in a line.
+/// The first line of a panic's message.
 pub fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panicked").lines().next().unwrap_or_default().chars().take(160).collect()
 }
 
-/// How long and how often.
+/// The length and number of rounds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Effort {
     pub rounds: usize,
@@ -220,7 +220,7 @@ pub async fn measure(
     tasks: u64,
     effort: Effort,
 ) -> Vec<Measured> {
-    // Batches are the limit of what many tasks can do together.
+    // Batches are the upper limit for many tasks, so with fewer tasks they do not take part.
     let contenders: Vec<_> =
         contenders.iter().filter(|contender| contender.kind != Kind::Batches || tasks >= BATCH).collect();
     let keys = if operation == Operation::Hot { 1 } else { data.keys };

@@ -1,4 +1,4 @@
-//! Where results, pages and temporary files go.
+//! The paths of results, pages and temporary files.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ pub struct Output {
     quick: bool,
 }
 
-/// On the disk of the checkout: `/tmp` may be in memory.
+/// On the disk of the checkout, because `/tmp` may be in memory.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/benchmarks")
 }
@@ -34,7 +34,7 @@ impl Output {
         if self.quick { target().join("quick/results.json") } else { target().join("results.json") }
     }
 
-    /// The page by hand, whose generated parts are replaced.
+    /// The hand-written page, whose generated parts are replaced.
     pub fn template() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md")
     }
@@ -43,7 +43,7 @@ impl Output {
         if self.quick { target().join("quick/benchmarks.md") } else { Self::template() }
     }
 
-    /// The directory of the charts, beside the page.
+    /// The directory of the charts, next to the page.
     pub fn charts(&self) -> PathBuf {
         if self.quick { target().join("quick/benchmarks") } else { Self::template().with_extension("") }
     }

@@ -13,11 +13,11 @@ use crate::{
     data::{Chat, Data, TTL, key},
 };
 
-/// A store of tower-sessions. Sessions are maps of JSON values, and stored as MessagePack.
+/// A store of tower-sessions. Sessions are maps of JSON values, stored as MessagePack.
 #[derive(Clone)]
 pub struct Tower<S>(pub S, pub Data);
 
-/// The same, on the version of tower-sessions' trait that the store for MongoDB implements.
+/// The same, for the older version of tower-sessions' trait that the store for MongoDB implements.
 #[derive(Clone)]
 pub struct OlderTower<S>(pub S, pub Data);
 
@@ -55,7 +55,7 @@ macro_rules! tower {
 tower!(Tower, sessions);
 tower!(OlderTower, sessions_011);
 
-/// A storage of teloxide, which stores dialogues as JSON and lets none of them expire.
+/// A storage of teloxide, which stores dialogues as JSON without expiry.
 pub struct Dialogues<S>(pub Arc<S>, pub Data);
 
 impl<S> Clone for Dialogues<S> {
@@ -84,7 +84,7 @@ impl<S: Storage<Chat, Error: Debug> + Send + Sync + 'static> Peer for Dialogues<
     }
 }
 
-/// actix-session's store in Redis, which draws the keys of its sessions itself.
+/// actix-session's store in Redis, which generates the keys of its sessions itself.
 #[derive(Clone)]
 pub struct Actix {
     store: RedisSessionStore,
@@ -135,7 +135,7 @@ impl Peer for Actix {
     }
 }
 
-/// OpenDAL, which stores bytes with neither version nor deadline.
+/// OpenDAL, which stores bytes without versions and deadlines.
 #[derive(Clone)]
 pub struct Opendal(pub Operator);
 
@@ -156,7 +156,7 @@ impl Raw for Opendal {
     }
 }
 
-/// OpenDAL's files. It syncs a file and not the directory: the second half of a durable write is by hand.
+/// OpenDAL's files. OpenDAL syncs the file but not the directory, so this does the latter.
 #[derive(Clone)]
 pub struct OpendalFiles(pub Opendal, pub Arc<Path>);
 

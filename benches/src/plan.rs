@@ -1,4 +1,4 @@
-//! What is measured: one axis at a time around 64 tasks, 512 bytes and 10,000 keys.
+//! The plan: one axis is varied at a time; the others stay at 64 tasks, 512 bytes and 10,000 keys.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,13 +13,13 @@ pub const SIZES: [usize; 4] = [64, 512, 64 << 10, 3_000_000];
 pub const USUAL_TASKS: u64 = 64;
 pub const USUAL_SIZE: usize = 512;
 
-/// So many bytes one contender stores at most where values are large.
+/// The most bytes that one contender stores if values are large.
 const LARGE: u64 = 100_000_000;
 
 const AXES: [&str; 3] = ["tasks", "sizes", "keys"];
 
 pub struct Plan {
-    /// Everything, and the page is written.
+    /// Whether to measure everything and write the page.
     pub all: bool,
     pub quick: bool,
     pub copy: bool,
@@ -31,7 +31,7 @@ pub struct Plan {
     axes: Vec<&'static str>,
 }
 
-/// The rows on one set of data.
+/// The rows that are measured on one set of data.
 pub struct Step {
     pub data: Data,
     pub peers: bool,
@@ -58,7 +58,10 @@ impl Plan {
         let mut arguments = arguments.iter();
         let number = |text: Option<&String>| -> Result<u64, String> {
             let text = text.ok_or("a number is missing")?;
-            text.parse().ok().filter(|number| *number > 0).ok_or(format!("`{text}` is not a number above 0"))
+            text.parse()
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or(format!("`{text}` is not a number greater than zero"))
         };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -77,7 +80,7 @@ impl Plan {
                         (Some(operation), _) => plan.operations.push(operation),
                         (_, Some(axis)) => plan.axes.push(axis),
                         _ if is_store => plan.stores.push(word.to_owned()),
-                        _ => return Err(format!("`{word}` is not known")),
+                        _ => return Err(format!("unknown word `{word}`")),
                     }
                 }
             }
@@ -106,7 +109,7 @@ impl Plan {
         self.trips && self.wants(bench) && ["postgres", "redis", "mongodb"].contains(&bench.name)
     }
 
-    /// How many sessions are copied.
+    /// The number of sessions to copy.
     pub const fn copied(&self) -> u64 {
         if self.quick { 2_000 } else { 1_000_000 }
     }
@@ -141,8 +144,8 @@ impl Plan {
         for &operation in &self.operations {
             rows.extend(tasks.iter().map(|&tasks| (operation, tasks)));
         }
-        // One session, however many keys there are: on the axis of the tasks only. There, many tasks that by
-        // hand overtake each other take long.
+        // All tasks update one session, so only the number of tasks matters, and only on that axis. Without Larder's
+        // queue, many tasks would conflict for a long time, so at most 64 take part.
         let hot: &[u64] = match (tasks.len() > 1, self.quick) {
             (false, _) => &[],
             (true, true) => &[1],
@@ -152,7 +155,7 @@ impl Plan {
         Step { data: Data { keys, size }, peers, rows }
     }
 
-    /// How many lines of progress there will be, about.
+    /// About how many lines of progress will be printed.
     pub fn rows(&self) -> usize {
         let steps = stores::ALL.iter().map(|bench| {
             self.steps(bench).iter().map(|step| step.rows.len()).sum::<usize>()
@@ -162,7 +165,7 @@ impl Plan {
     }
 }
 
-/// `sqlite` means both of its benches.
+/// Whether `word` names the bench. `sqlite` names both of its benches.
 fn is_called(bench: &Bench, word: &str) -> bool {
     bench.name == word || bench.name.split('-').next() == Some(word)
 }

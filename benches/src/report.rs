@@ -1,4 +1,4 @@
-//! The tables, and the page that they stand in.
+//! The tables, and the page that contains them.
 
 use std::{collections::BTreeSet, fmt::Write, fs};
 
@@ -17,8 +17,9 @@ pub fn write(output: &Output) {
     let mut page = fs::read_to_string(Output::template()).unwrap();
     for (name, text) in parts(&results) {
         let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
-        let from = page.find(&begin).unwrap_or_else(|| panic!("the page has no line {begin}")) + begin.len();
-        let to = from + page[from..].find(end).expect("a generated part has an end");
+        let from =
+            page.find(&begin).unwrap_or_else(|| panic!("the page does not contain {begin}")) + begin.len();
+        let to = from + page[from..].find(end).expect("find the end of the generated part");
         page.replace_range(from..to, &format!("{text}\n"));
     }
     charts::write(&results, &output.charts());
@@ -47,13 +48,13 @@ fn parts(results: &Results) -> Vec<(&'static str, String)> {
 
 fn machine(results: &Results) -> String {
     let mut text = "| | |\n|---|---|\n".to_owned();
-    for (what, is) in &results.machine {
-        writeln!(text, "| {what} | {is} |").unwrap();
+    for (name, value) in &results.machine {
+        writeln!(text, "| {name} | {value} |").unwrap();
     }
     if let Some(effort) = results.effort {
         writeln!(
             text,
-            "| effort | rounds of each contender: {}, of {} ms; the whole took {} min |",
+            "| effort | {} rounds of {} ms per contender; {} min in total |",
             effort.rounds,
             effort.time.as_millis(),
             results.took.as_secs() / 60
@@ -76,7 +77,7 @@ fn per_store(results: &Results, table: fn(&[&Row]) -> String) -> String {
 }
 
 fn ratios(rows: &[&Row]) -> String {
-    let mut text = "| operation | tasks | value | keys | Larder, per second | to raw | to batches | to the best peer | to before |\n\
+    let mut text = "| operation | tasks | value | keys | Larder, per second | vs. raw | vs. batches | vs. best peer | vs. before |\n\
                     |---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
     for row in rows {
@@ -100,7 +101,7 @@ fn ratios(rows: &[&Row]) -> String {
 /// A row per contender, and a column per point of the axes.
 fn figures(rows: &[&Row]) -> String {
     let points: BTreeSet<_> = rows.iter().map(|row| (row.keys, row.size, row.tasks)).collect();
-    // The tasks first, on the usual data; then the other sizes, then the other numbers of keys.
+    // First the numbers of tasks on the usual data, then the other sizes, then the other numbers of keys.
     let usual = rows.iter().filter(|row| row.tasks != USUAL_TASKS).map(|row| row.keys).next();
     let mut points: Vec<_> = points.into_iter().collect();
     points.sort_by_key(|&(keys, size, tasks)| (size != USUAL_SIZE, Some(keys) != usual, size, keys, tasks));
@@ -136,10 +137,10 @@ fn figures(rows: &[&Row]) -> String {
     text
 }
 
-/// On the usual data.
+/// The allocations on the usual data.
 fn allocations(results: &Results) -> String {
     let mut text =
-        "| store | contender | operation | by one task | by 64 |\n|---|---|---|---:|---:|\n".to_owned();
+        "| store | contender | operation | 1 task | 64 tasks |\n|---|---|---|---:|---:|\n".to_owned();
     for row in results.rows.iter().filter(|row| row.tasks == 1 && row.operation != Operation::Hot) {
         let busy = results.rows.iter().find(|other| {
             (&other.store, other.operation, other.size, other.keys)
@@ -192,7 +193,7 @@ fn round_trips(results: &Results) -> String {
 
 fn copies(results: &Results) -> String {
     let mut text =
-        "| | sessions | seconds | per second | peak of memory |\n|---|---:|---:|---:|---:|\n".to_owned();
+        "| | sessions | seconds | per second | peak memory |\n|---|---:|---:|---:|---:|\n".to_owned();
     for copied in &results.copies {
         let Some(seconds) = Spread::of(&copied.seconds) else { continue };
         let peak = copied.peak_bytes.map(|peak| format!("{:.1} MiB", peak as f64 / f64::from(1 << 20)));
@@ -210,7 +211,7 @@ fn copies(results: &Results) -> String {
     text
 }
 
-/// A row in a line, for the progress.
+/// A row as one line, for the progress.
 pub fn line(row: &Row) -> String {
     let mut line = format!(
         "{}: {}, {} tasks, {}, {} keys: ",
@@ -224,15 +225,11 @@ pub fn line(row: &Row) -> String {
         Some(rate) => write!(line, "{}/s", number(rate.median)).unwrap(),
         None => line.push_str("failed"),
     }
-    let kinds = [
-        (Kind::Raw, "raw"),
-        (Kind::Batches, "batches"),
-        (Kind::Peer, "the best peer"),
-        (Kind::Before, "before"),
-    ];
+    let kinds =
+        [(Kind::Raw, "raw"), (Kind::Batches, "batches"), (Kind::Peer, "best peer"), (Kind::Before, "before")];
     for (kind, name) in kinds {
         if let Some(ratio) = row.ratio(kind) {
-            write!(line, ", {:.2} of {name}", ratio.median).unwrap();
+            write!(line, ", {:.2} times {name}", ratio.median).unwrap();
         }
     }
     for failed in row.contenders.iter().filter(|measured| measured.failure.is_some()) {
@@ -241,7 +238,7 @@ pub fn line(row: &Row) -> String {
     line
 }
 
-/// A ratio with its least and its most.
+/// A ratio with its minimum and maximum.
 pub fn spread(spread: Spread) -> String {
     let digits = if spread.median < 10.0 { 2 } else { 1 };
     let Spread { median, least, most } = spread;
@@ -252,7 +249,7 @@ fn rates(spread: Spread) -> String {
     format!("{} ({} to {})", number(spread.median), number(spread.least), number(spread.most))
 }
 
-/// Three digits that mean something, and commas between thousands.
+/// Three significant digits, with commas between thousands.
 pub fn number(number: f64) -> String {
     if number < 100.0 {
         let text = format!("{number:.1}");

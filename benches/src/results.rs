@@ -1,4 +1,4 @@
-//! What was measured, as it is kept in a file.
+//! The results, and their file.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -17,7 +17,7 @@ pub struct Results {
     pub copies: Vec<Copied>,
 }
 
-/// One operation of one store, by so many tasks on such data.
+/// The results of one operation of one store, with a number of tasks and a set of data.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Row {
     pub store: String,
@@ -32,11 +32,11 @@ pub struct Row {
 pub struct Measured {
     pub kind: Kind,
     pub name: String,
-    /// Operations per second, a number per round.
+    /// Operations per second, one number per round.
     pub rounds: Vec<f64>,
-    /// Per operation.
+    /// Allocations per operation.
     pub allocations: Option<f64>,
-    /// Why it was given up.
+    /// The message, if the contender failed.
     pub failure: Option<String>,
 }
 
@@ -52,12 +52,12 @@ pub struct RoundTrips {
 pub struct Copied {
     pub what: String,
     pub entries: u64,
-    /// A number per round.
+    /// One number per round.
     pub seconds: Vec<f64>,
     pub peak_bytes: Option<u64>,
 }
 
-/// The median, the least and the most of some rounds.
+/// The median, minimum and maximum of some rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -85,7 +85,7 @@ impl Measured {
         if self.failure.is_some() { None } else { Spread::of(&self.rounds) }
     }
 
-    /// By how much this is faster than the other in each round.
+    /// The ratio of the rates, computed per round.
     pub fn ratio(&self, to: &Self) -> Option<Spread> {
         self.spread().and(to.spread())?;
         Spread::of(&self.rounds.iter().zip(&to.rounds).map(|(this, to)| this / to).collect::<Vec<_>>())
@@ -93,7 +93,7 @@ impl Measured {
 }
 
 impl Row {
-    /// The fastest of a kind.
+    /// The fastest contender of a kind.
     pub fn best(&self, kind: Kind) -> Option<&Measured> {
         let median = |measured: &&Measured| measured.spread().map_or(0.0, |spread| spread.median);
         let of_kind = self.contenders.iter().filter(|measured| measured.kind == kind);
@@ -104,12 +104,12 @@ impl Row {
         self.contenders.iter().find(|measured| measured.name == name)
     }
 
-    /// By how much Larder is faster than the fastest of a kind.
+    /// The ratio of Larder's rate to that of the fastest contender of a kind.
     pub fn ratio(&self, to: Kind) -> Option<Spread> {
         self.best(Kind::Larder)?.ratio(self.best(to)?)
     }
 
-    /// Whether both are of the same operation on the same data.
+    /// Whether both measure the same operation on the same data.
     fn is_same(&self, other: &Self) -> bool {
         let of = |row: &Self| (row.store.clone(), row.operation, row.tasks, row.size, row.keys);
         of(self) == of(other)
@@ -125,7 +125,7 @@ impl Results {
         fs::write(path, serde_json::to_vec_pretty(self).unwrap()).unwrap();
     }
 
-    /// Takes the place of what was measured before.
+    /// Adds the row, or replaces the earlier one.
     pub fn put(&mut self, row: Row) {
         match self.rows.iter_mut().find(|other| other.is_same(&row)) {
             Some(other) => *other = row,

@@ -1,8 +1,7 @@
-//! Counts round trips: the driver of each contender talks to its server through a proxy.
+//! Counts round trips: the driver of each contender connects to its server through a proxy.
 //!
-//! One task waits for each reply before it goes on, so every time that bytes of the client follow bytes of
-//! the server on a connection, a round trip begins. This counts all drivers alike, whatever protocol they
-//! speak.
+//! One task waits for each reply before it continues. So a round trip begins each time the client sends on a
+//! connection after the server has sent. This works for every driver and protocol.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +25,7 @@ use crate::{
     stores::{Bench, Place},
 };
 
-/// So long each of them works: a few hundred operations.
+/// The time that each contender works: a few hundred operations.
 const TIME: Duration = Duration::from_millis(200);
 
 pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
@@ -45,7 +44,7 @@ pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
     for operation in [Operation::Read, Operation::Write, Operation::Update] {
         for contender in &set.rows[&operation] {
             let load = Load { tasks: 1, keys: data.keys, time: TIME };
-            // Connections are made and statements prepared.
+            // A first run opens the connections and prepares the statements.
             contender.run(load).await.unwrap();
             let before = begun.load(Ordering::Relaxed);
             let sample = contender.run(load).await.unwrap();
@@ -61,7 +60,7 @@ pub async fn count(bench: &Bench) -> Vec<RoundTrips> {
     counted
 }
 
-/// The URL of a proxy to the server.
+/// Starts a proxy to the server, and returns its URL.
 async fn proxied(url: &str, begun: &Arc<AtomicU64>) -> String {
     let (_, rest) = url.split_once("://").unwrap();
     let authority = rest.split(['/', '?']).next().unwrap();

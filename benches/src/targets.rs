@@ -13,16 +13,16 @@ use crate::{
 
 struct Verdict {
     target: String,
-    /// `None`: it was not measured.
+    /// `None` if it was not measured.
     figure: Option<(String, bool)>,
 }
 
-/// What the same rows reached in another run, before changes were grouped: writes per second of SQLite with
-/// a million keys, and sessions copied per second.
+/// The figures of an earlier run, before changes were grouped: writes per second of SQLite with a million keys, and
+/// sessions copied per second.
 const EARLIER_WRITES: f64 = 13_400.0;
 const EARLIER_COPY: f64 = 73_000.0;
 
-/// What a median moves by from run to run, for "no worse".
+/// The fraction by which a median varies from run to run, for "no slower".
 const NOISE: f64 = 0.05;
 
 pub fn table(results: &Results) -> String {
@@ -54,19 +54,23 @@ fn verdicts(results: &Results) -> Vec<Verdict> {
 
     let sessions = |store| at(store, Update, USUAL_TASKS);
     ratio(
-        "session updates, SQLite `full`: 5 times by hand".into(),
+        "session updates, SQLite `full`: 5 times the raw driver".into(),
         to(sessions("sqlite-full"), Kind::Raw),
         5.0,
     );
-    ratio("session updates, PostgreSQL: 3 times by hand".into(), to(sessions("postgres"), Kind::Raw), 3.0);
+    ratio(
+        "session updates, PostgreSQL: 3 times the raw driver".into(),
+        to(sessions("postgres"), Kind::Raw),
+        3.0,
+    );
     ratio(
         "session updates, PostgreSQL: 3 times the best peer".into(),
         to(sessions("postgres"), Kind::Peer),
         3.0,
     );
-    ratio("session updates, Redis: 0.95 of by hand".into(), to(sessions("redis"), Kind::Raw), 0.95);
+    ratio("session updates, Redis: 0.95 of the raw driver".into(), to(sessions("redis"), Kind::Raw), 0.95);
     for bench in stores::ALL.iter().filter(|bench| bench.name != "memory-bounded") {
-        let target = format!("updates of one session, {}: no worse than before", bench.name);
+        let target = format!("updates of one session, {}: no slower than before", bench.name);
         ratio(target, to(at(bench.name, Hot, USUAL_TASKS), Kind::Before), 1.0 - NOISE);
     }
     ratio(
@@ -75,7 +79,7 @@ fn verdicts(results: &Results) -> Vec<Verdict> {
         0.95,
     );
     for store in ["sqlite-full", "sqlite-normal"] {
-        let target = format!("writes, {store}: 0.85 of batches by hand");
+        let target = format!("writes, {store}: 0.85 of hand-written batches");
         ratio(target, to(at(store, Write, USUAL_TASKS), Kind::Batches), 0.85);
     }
     for operation in [Read, Write] {
@@ -97,7 +101,7 @@ fn verdicts(results: &Results) -> Vec<Verdict> {
             let latency = to(at(store, operation, 1), Kind::Raw).map(inverse);
             verdicts.push(Verdict {
                 target: format!(
-                    "{} by one task, {store}: at most 1.10 of the driver's latency",
+                    "{} by one task, {store}: at most 1.10 times the driver's latency",
                     operation.name()
                 ),
                 figure: latency.map(|latency| (spread(latency), latency.median <= 1.10)),
@@ -152,11 +156,11 @@ fn inverse(spread: Spread) -> Spread {
     Spread { median: 1.0 / spread.median, least: 1.0 / spread.most, most: 1.0 / spread.least }
 }
 
-/// By how much more an operation costs with many keys than with few: Larder's growth beside the driver's own.
+/// Compares the growth of Larder's cost, from few keys to many, with the growth of the driver's cost.
 fn growth(results: &Results, bench: &Bench, operation: Operation) -> Option<Verdict> {
     let few = find(results, bench.name, operation, USUAL_TASKS, bench.few)?;
     let many = find(results, bench.name, operation, USUAL_TASKS, bench.many)?;
-    // Larder writes in batches, so the growth of batches is what it can be held to.
+    // Larder writes in batches, so its growth is compared with that of batches.
     let raw = few.best(Kind::Batches).or_else(|| few.best(Kind::Raw))?;
     let ratio = |few: Option<Spread>, many: Option<Spread>| Some(few?.median / many?.median);
     let raw = ratio(raw.spread(), many.named(&raw.name)?.spread())?;
@@ -164,7 +168,7 @@ fn growth(results: &Results, bench: &Bench, operation: Operation) -> Option<Verd
     let (more, keys) = (ours / raw, bench.many);
     Some(Verdict {
         target: format!(
-            "{}, {}: from {} to {keys} keys at most 1.10 of the driver's growth",
+            "{}, {}: from {} to {keys} keys at most 1.10 times the driver's growth",
             operation.name(),
             bench.name,
             bench.few

@@ -1,5 +1,5 @@
-//! Files: the same system calls on tokio's blocking threads, OpenDAL, and object_store. All of them replace
-//! a file atomically, and sync the file and its directory.
+//! Files: the same system calls on tokio's blocking threads, OpenDAL, and object_store. All of them replace a file
+//! atomically, and sync the file and its directory.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ pub async fn open(place: Place) -> Set {
     set.raw(Kind::Raw, "write, fsync, rename, fsync", &raw);
 
     let url = format!("file:{}", path("ours").display());
-    // Durably: the first write after an unsynced one in the same directory syncs everything there.
+    // With sync, because the first synced write in a directory would also sync all earlier unsynced ones.
     let ours = larder_file::connect(&url).await.unwrap();
     crate::contenders::fill(&ours, place.data).await;
     set.larder("larder-file", &ours);
@@ -67,7 +67,7 @@ fn fill_directory(directory: &Path, data: Data) {
 #[derive(Clone)]
 struct Files {
     directory: Arc<Path>,
-    /// Files have no compare-and-swap: updates of a key take turns.
+    /// Files have no compare-and-swap, so updates of a key take turns.
     turns: Arc<Vec<Mutex<()>>>,
 }
 
@@ -81,7 +81,7 @@ impl Files {
     }
 }
 
-/// What every atomic and durable write has to do.
+/// Replaces a file atomically and durably.
 fn replace(path: &Path, value: &[u8]) {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let temporary = path.with_file_name(format!("{}.tmp", LAST.fetch_add(1, Ordering::Relaxed)));

@@ -1,5 +1,5 @@
-//! Memory: a map behind a lock and moka's store for tower-sessions; with bounds, moka and quick_cache behind
-//! the same boxed trait as Larder's.
+//! Memory: a map behind a lock, and moka's store for tower-sessions. With bounds: moka and quick_cache behind the same
+//! boxed trait as Larder's store.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,7 @@ pub async fn open(place: Place) -> Set {
     set
 }
 
-/// Room for twice the entries that there are: the bound is kept, and no entry evicted.
+/// With room for twice the entries: the bound is checked, but no entry is evicted.
 pub async fn bounded(place: Place) -> Set {
     let mut set = Set::new(place.data);
     let most = place.data.keys * 2;
@@ -54,7 +54,7 @@ pub async fn bounded(place: Place) -> Set {
     set
 }
 
-/// The entries with a version and a deadline, as Larder has them.
+/// The entries, with a version and a deadline as in Larder.
 #[derive(Clone, Default)]
 struct Map(Arc<RwLock<HashMap<Key, Slot>>>);
 
@@ -67,7 +67,7 @@ struct Slot {
 
 impl Slot {
     fn new(value: &Bytes, after: Duration) -> Self {
-        // A copy, as each of them makes one: the memory is not shared with the caller.
+        // All contenders copy the value, so that it does not share memory with the caller.
         Self { value: Bytes::copy_from_slice(value), version: fresh(), deadline: Instant::now() + after }
     }
 }
@@ -98,7 +98,7 @@ impl Raw for Map {
     }
 }
 
-/// A cache as a storage. Neither cache compares and swaps, so conditions are not claimed.
+/// A cache as a storage. The caches have no compare-and-swap, so it does not claim conditions.
 struct Cached<C>(C);
 
 trait Cache: Send + Sync + 'static {
@@ -166,7 +166,7 @@ impl Cache for moka::sync::Cache<Key, Slot> {
     }
 }
 
-/// It knows no deadlines: they are checked here, and expired entries wait to be evicted.
+/// quick_cache has no deadlines, so they are checked here. Expired entries stay until they are evicted.
 impl Cache for quick_cache::sync::Cache<Key, Slot> {
     fn get(&self, key: &Key) -> Option<Slot> {
         self.get(key).filter(|slot| slot.deadline > Instant::now())

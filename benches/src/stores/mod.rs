@@ -1,4 +1,4 @@
-//! One file per store: its raw driver, Larder's adapter, and the peers.
+//! One file per store, with its raw driver, Larder's adapter, and the peers.
 
 pub mod file;
 pub mod memory;
@@ -12,25 +12,25 @@ use larder_test_servers::Server;
 
 use crate::{contenders::Set, data::Data};
 
-/// A store with one durability.
+/// A store with one setting of durability.
 pub struct Bench {
     pub name: &'static str,
     pub open: fn(Place) -> BoxFuture<'static, Set>,
-    /// The numbers of keys that it is measured with.
+    /// The numbers of keys on the axis of keys.
     pub few: u64,
     pub usual: u64,
     pub many: u64,
 }
 
-/// Where and what a set of contenders stores.
+/// The data of a set of contenders, and the place where they store it.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub data: Data,
-    /// Whether peers take part. They do not where a set is so large that filling them takes minutes.
+    /// Whether peers take part. They do not if the set is so large that filling them takes minutes.
     pub peers: bool,
-    /// Where the server is, if not at its own address.
+    /// The URL of the server, if not its own address.
     pub url: Option<String>,
-    /// A name of its own for tables and the like.
+    /// A unique name for tables, prefixes and databases.
     pub space: &'static str,
 }
 
@@ -44,10 +44,10 @@ impl Place {
     }
 }
 
-/// The URL of a server without Docker's proxy in between, where that works.
+/// The URL of a server that bypasses Docker's proxy, where that works.
 pub async fn address(server: &Server) -> String {
-    let past_the_proxy = if cfg!(target_os = "linux") { server.bridge_url().await.unwrap() } else { None };
-    past_the_proxy.unwrap_or_else(|| server.url().to_owned())
+    let direct = if cfg!(target_os = "linux") { server.bridge_url().await.unwrap() } else { None };
+    direct.unwrap_or_else(|| server.url().to_owned())
 }
 
 macro_rules! bench {
@@ -62,12 +62,12 @@ macro_rules! bench {
 pub const ALL: [Bench; 8] = [
     bench!("memory", memory::open),
     bench!("memory-bounded", memory::bounded),
-    // A file per entry, each in a block of 4 KiB: a million would take more than everything else.
+    // Each entry is a file with a block of 4 KiB, so a million keys would take more space than all other stores.
     bench!("file", file::open, 1_000, 10_000, 100_000),
     bench!("sqlite-full", |place| sqlite::open(place, "full")),
     bench!("sqlite-normal", |place| sqlite::open(place, "normal")),
     bench!("postgres", postgres::open),
     bench!("redis", redis::open),
-    // The stand-in for MongoDB in the tests' containers writes some hundred documents a second.
+    // The tests' stand-in for MongoDB writes a few hundred documents per second.
     bench!("mongodb", mongodb::open, 100, 500, 2_000),
 ];

@@ -17,7 +17,7 @@ use crate::{
     peers::OlderTower,
 };
 
-/// The majority's journal, for all of them.
+/// All contenders wait for the journal of the majority.
 const DURABLE: &str = "w=majority&journal=true";
 
 pub async fn open(place: Place) -> Set {
@@ -32,7 +32,7 @@ pub async fn open(place: Place) -> Set {
     let client = Client::with_uri_str(&url).await.unwrap();
     client.database(&database).drop().await.unwrap();
     let raw = Documents(client.database(&database).collection("raw"));
-    // What removes expired documents, as Larder has it: each write has to maintain it.
+    // The TTL index, as in Larder, because each write has to maintain it.
     let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
     let index = IndexModel::builder().keys(doc! { "expires_at": 1 }).options(options).build();
     raw.0.create_index(index).await.unwrap();

@@ -1,5 +1,5 @@
-//! PostgreSQL: tokio-postgres on one connection that is shared, and on a pool; batches by hand; the stores of
-//! tower-sessions and OpenDAL. teloxide's storage cannot be named without native-tls.
+//! PostgreSQL: tokio-postgres on one shared connection, and on a pool; hand-written batches; the stores of
+//! tower-sessions and OpenDAL. teloxide's storage is left out, because its type requires native-tls.
 
 use std::{ops::Deref, str::FromStr, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::{
     peers::{Opendal, Tower},
 };
 
-/// How many connections the pools have, by hand and of the peers.
+/// The number of connections in the pools of the raw driver and the peers.
 const CONNECTIONS: usize = 10;
 
-/// How many batches by hand are under way at once, each on a connection of its own.
+/// The number of hand-written batches under way at once, each on its own connection.
 const BATCHES: u64 = 4;
 
 pub async fn open(place: Place) -> Set {
@@ -86,7 +86,7 @@ pub async fn open(place: Place) -> Set {
         fill_raw(&peer, data, CONNECTIONS).await;
         set.raw(Kind::Peer, "OpenDAL", &peer);
     }
-    // As autovacuum would do it at some other moment: the rows before have left their old versions behind.
+    // Earlier rows have left dead tuples, which autovacuum would otherwise remove during the measurement.
     let admin = Arc::new(admin);
     set.tidy = Some(Box::new(move || {
         let admin = Arc::clone(&admin);
@@ -101,7 +101,7 @@ pub async fn open(place: Place) -> Set {
     set
 }
 
-/// How many rows the tables are filled with at once.
+/// The number of rows per statement that fills a table.
 fn step(data: Data) -> usize {
     ((8 << 20) / data.size).clamp(1, 5_000)
 }
@@ -148,7 +148,7 @@ async fn upsert(
     numbers: impl Iterator<Item = u64>,
     value: &Bytes,
 ) {
-    // In one order: two batches that are under way at once would lock each other out.
+    // Sorted, because two concurrent batches could otherwise deadlock.
     let mut keys: Vec<_> = numbers.map(key).collect();
     keys.sort();
     let texts: Vec<_> = keys.iter().map(larder_core::Key::as_str).collect();
@@ -161,7 +161,7 @@ fn millis() -> f64 {
     TTL.as_millis() as f64
 }
 
-/// A row by hand, each statement prepared once per connection.
+/// Hand-written statements, each prepared once per connection.
 #[derive(Clone)]
 struct Rows {
     sql: Arc<Sql>,
@@ -170,7 +170,7 @@ struct Rows {
 
 #[derive(Clone)]
 enum Connections {
-    /// The requests of all tasks follow each other without waiting for replies.
+    /// All tasks send their requests on one connection without waiting for replies.
     Shared(Arc<Object>),
     Pool(Pool),
 }

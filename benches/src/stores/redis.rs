@@ -1,5 +1,5 @@
 //! Redis: the redis crate on one multiplexed connection, and the stores of tower-sessions, teloxide,
-//! actix-session and OpenDAL. One server for all, so that all have its durability.
+//! actix-session and OpenDAL. All use one server, and so have the same durability.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     peers::{Actix, Dialogues, Opendal, Tower},
 };
 
-/// How many connections the pools have.
+/// The number of connections in the pools.
 const CONNECTIONS: usize = 10;
 
-/// A database of its own for each space, which is emptied: the peers choose their keys themselves.
+/// The database of each space. It is emptied first, because the peers choose their keys themselves.
 fn database(space: &str) -> i64 {
     9 + ["bench", "before", "trips"].iter().position(|name| *name == space).unwrap() as i64
 }
@@ -81,7 +81,7 @@ fn step(data: Data) -> usize {
     ((4 << 20) / data.size).clamp(1, 1_000)
 }
 
-/// tower-sessions' `save` writes no session that is not there: it has to be made first.
+/// tower-sessions' `save` only writes existing sessions, so this creates them first.
 async fn create<S: sessions::SessionStore + Clone>(peer: &Tower<S>, data: Data) {
     for number in 0..data.keys {
         peer.0.create(&mut peer.session(number)).await.unwrap();
@@ -98,10 +98,10 @@ struct Commands {
 impl Commands {
     async fn connect(url: &str, prefix: &'static str) -> Self {
         let info: redis::ConnectionInfo = url.parse().unwrap();
-        // As Larder does it: without this, replies wait for more to send.
+        // As Larder does. Without it, replies wait for more data to send.
         let settings = info.tcp_settings().clone().set_nodelay(true);
         let client = redis::Client::open(info.set_tcp_settings(settings)).unwrap();
-        // Larder's, since a call that may hang for ever is no alternative.
+        // Larder's timeout. A call without a timeout could hang forever.
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
         let connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         Self { connection, swap: Arc::new(Script::new(SWAP)), prefix }

@@ -1,5 +1,5 @@
-//! SQLite: sqlx's prepared calls, rusqlite with batches by hand, and the stores of tower-sessions, teloxide
-//! and OpenDAL. All in WAL mode and with one `synchronous`.
+//! SQLite: sqlx's prepared calls, rusqlite with hand-written batches, and the stores of tower-sessions, teloxide and
+//! OpenDAL. All use WAL mode and the same `synchronous`.
 
 use std::{
     path::Path,
@@ -36,7 +36,7 @@ pub async fn open(place: Place, synchronous: &'static str) -> Set {
     let home = crate::output::scratch();
     let path = |name: &str| home.path().join(name);
 
-    // Before the raw connections are there: a file of their own, in which a batch is a thousand rows.
+    // Filled before the raw connections open the file, in batches of a thousand rows.
     let mut connection = rusqlite_open(&path("raw.db"), synchronous);
     connection.execute_batch(&larder_sqlite::Config::new().setup_sql()).unwrap();
     for from in (0..data.keys).step_by(1_000) {
@@ -49,7 +49,7 @@ pub async fn open(place: Place, synchronous: &'static str) -> Set {
         let hand = path("hand.db");
         connection.execute("VACUUM INTO ?1", [hand.to_str().unwrap()]).unwrap();
         let state = (Arc::new(Mutex::new(rusqlite_open(&hand, synchronous))), data.value());
-        // One task: a second one would only wait for the first.
+        // One task, because a second one would only wait for the first.
         let batches =
             Contender::batches("rusqlite, batches of 64", 1, &state, move |state, number| async move {
                 upsert(&mut state.0.lock().unwrap(), batch(number, data), &state.1);
@@ -65,7 +65,7 @@ pub async fn open(place: Place, synchronous: &'static str) -> Set {
 
     if place.peers {
         tower(&mut set, &path("tower.db"), synchronous).await;
-        // Neither of the two lets its caller choose: SQLite's own default.
+        // teloxide and OpenDAL do not let the caller choose `synchronous`: they use SQLite's default.
         if synchronous == "full" {
             drop(rusqlite_open(&path("teloxide.db"), synchronous));
             let peer = SqliteStorage::open(path("teloxide.db").to_str().unwrap(), Json).await.unwrap();
@@ -93,7 +93,7 @@ fn rusqlite_open(path: &Path, synchronous: &str) -> rusqlite::Connection {
     connection
 }
 
-/// The rows in one transaction, each by the same prepared statement.
+/// Writes the rows in one transaction, with one prepared statement.
 fn upsert(connection: &mut rusqlite::Connection, numbers: impl Iterator<Item = u64>, value: &Bytes) {
     let transaction = connection.transaction().unwrap();
     {
@@ -119,7 +119,7 @@ async fn tower(set: &mut Set, path: &Path, synchronous: &'static str) {
     set.peer("tower-sessions, sqlx", &peer);
 }
 
-/// One connection that writes, and as many that read as Larder has by default.
+/// One connection for writes, and as many for reads as Larder's default.
 #[derive(Clone)]
 struct Sqlx {
     writer: SqlitePool,
