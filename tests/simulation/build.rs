@@ -1,5 +1,5 @@
-//! Plants bugs: each is an edit of the group commit's own source, compiled as a module of its own. So the code
-//! in production has no switch for them, and an edit that no longer fits it fails the build.
+//! Plants bugs. Each bug is an edit of the group commit's source, compiled as a module of its own. So the production
+//! code has no switches for them. If an edit no longer fits the source, the build fails.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 
@@ -8,9 +8,9 @@ const SOURCE: &str = "../../kit/src/group_commit";
 /// A module with a bug.
 struct Bug {
     name: &'static str,
-    /// The module with the primitives that it runs on.
+    /// The module with its primitives.
     runs: &'static str,
-    /// File, text, and what stands in its place.
+    /// The file, the text, and its replacement.
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -127,8 +127,8 @@ const BUGS: &[Bug] = &[
         )],
     },
     Bug {
-        // As the senders of tokio's bounded channel: one that waits is given room in its turn, and another may
-        // fill its own room before the first is polled.
+        // Like the senders of tokio's bounded channel: a waiting sender gets its permit in turn, but a later one may
+        // use its own permit before the first is polled.
         name: "waiting_sender_overtaken",
         runs: "on_tokio",
         edits: &[
@@ -339,7 +339,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut source = fs::read_to_string(&file)?;
             for (_, text, instead) in edits.iter().filter(|(edited, ..)| *edited == file_name) {
                 if source.matches(text).count() != 1 {
-                    return Err(format!("the bug {name} does not fit {file_name} any more: {text}").into());
+                    return Err(format!("the edit of bug {name} no longer fits {file_name}: {text}").into());
                 }
                 source = source.replace(text, instead);
                 fitting += 1;
@@ -347,7 +347,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             fs::write(folder.join(file_name), source)?;
         }
         if fitting != edits.len() {
-            return Err(format!("the bug {name} edits a file that is not there").into());
+            return Err(format!("the bug {name} edits a file that does not exist").into());
         }
         let path = folder.join("mod.rs");
         write!(

@@ -1,3 +1,3 @@
-//! The group commit with bugs in it, which the checker has to find; see `build.rs`.
+//! The group commit with planted bugs, which the checker must find; see `build.rs`.
 
 include!(concat!(env!("OUT_DIR"), "/bugs.rs"));

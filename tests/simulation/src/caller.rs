@@ -1,4 +1,4 @@
-//! A caller: it makes calls one after the other, and abandons some of them.
+//! A caller, which makes calls one after the other and abandons some of them.
 
 use std::{
     collections::HashMap,
@@ -22,17 +22,17 @@ use crate::{
     options::{Fault, Options},
 };
 
-/// Calls that were dropped, but not by their callers: the run drops them outside every runtime.
+/// Abandoned calls that the run drops outside every runtime.
 pub(crate) type Abandoned = Arc<std::sync::Mutex<Vec<Guarded>>>;
 
-/// The future of a call. It writes down when it is polled for the first time, and when it is dropped.
+/// The future of a call. Logs its first poll and its drop.
 pub(crate) struct Guarded {
     world: Arc<World>,
     call: CallId,
     polled: bool,
-    /// The runtime that it is polled within, if not that of its caller.
+    /// The runtime that it is polled within, if not its caller's.
     elsewhere: Option<Handle>,
-    /// `None` once it has been ready.
+    /// `None` once it was ready.
     future: Option<BoxFuture<'static, Vec<Answer>>>,
 }
 
@@ -75,24 +75,24 @@ impl Drop for Guarded {
 
 /// When a caller abandons its call.
 #[derive(Clone, Copy)]
-enum Patience {
-    Endless,
-    Polls(u32),
-    Until(u64),
+enum Abandon {
+    Never,
+    AfterPolls(u32),
+    At(u64),
 }
 
-/// A call, until its caller has had enough of it.
-struct Impatient {
+/// A call that its caller may abandon.
+struct Abandonable {
     /// `None` once it has ended.
     call: Option<Guarded>,
-    patience: Patience,
-    /// It is to be dropped outside every runtime.
+    when: Abandon,
+    /// The list for calls that are dropped outside every runtime, if this one is.
     outside: Option<Abandoned>,
-    /// How often it is to be polled without being woken.
+    /// How often it is polled without being woken.
     spurious: u32,
 }
 
-impl Impatient {
+impl Abandonable {
     fn abandon(&mut self, fault: Fault) -> Poll<Option<Vec<Answer>>> {
         if let Some(call) = self.call.take() {
             let mut state = call.world.lock();
@@ -112,19 +112,19 @@ impl Impatient {
     }
 }
 
-impl Future for Impatient {
+impl Future for Abandonable {
     type Output = Option<Vec<Answer>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let patience = self.patience;
+        let when = self.when;
         let Some(call) = &mut self.call else {
             return Poll::Ready(None);
         };
-        match patience {
-            Patience::Polls(0) => {
+        match when {
+            Abandon::AfterPolls(0) => {
                 return self.abandon(Fault::DroppedUnpolled);
             }
-            Patience::Until(moment) if call.world.clock.now() >= moment => {
+            Abandon::At(moment) if call.world.clock.now() >= moment => {
                 return self.abandon(Fault::DroppedAtTime);
             }
             _ => {}
@@ -133,13 +133,13 @@ impl Future for Impatient {
             self.call = None;
             return Poll::Ready(Some(answers));
         }
-        if let Patience::Polls(left) = patience {
-            self.patience = Patience::Polls(left - 1);
+        if let Abandon::AfterPolls(left) = when {
+            self.when = Abandon::AfterPolls(left - 1);
             if left == 1 {
                 return self.abandon(Fault::DroppedAfterPolls);
             }
         }
-        if let (Patience::Until(moment), Some(call)) = (patience, &self.call) {
+        if let (Abandon::At(moment), Some(call)) = (when, &self.call) {
             call.world.clock.wake_at(moment, call.call as u64, context.waker());
         }
         if self.spurious > 0 {
@@ -153,7 +153,7 @@ impl Future for Impatient {
     }
 }
 
-/// What a caller has seen of the entries.
+/// The versions that a caller has seen, by the numbers of their keys.
 type Seen = HashMap<usize, Version>;
 
 pub(crate) struct Caller {
@@ -161,13 +161,13 @@ pub(crate) struct Caller {
     pub(crate) commit: Arc<dyn Storage>,
     pub(crate) rng: Rng,
     pub(crate) abandoned: Abandoned,
-    /// It makes its last call a close.
+    /// Whether its last call is a close.
     pub(crate) closes: bool,
-    /// A runtime that it polls its calls within, instead of its own.
+    /// The runtime that it polls its calls within, if not its own.
     pub(crate) elsewhere: Option<Handle>,
 }
 
-/// One result per change, as a caller is told it.
+/// The answers, one per result.
 fn answers<T>(results: &[Result<T>]) -> Vec<Answer>
 where
     for<'a> Answer: From<&'a Result<T>>,
@@ -216,8 +216,8 @@ impl Caller {
             let guarded =
                 if last == 0 && self.closes { self.close() } else { self.call(&options, &mut seen) };
             let call = guarded.call;
-            let endless = last == 0 && self.closes;
-            let answers = self.impatient(guarded, &options, endless).await;
+            let is_close = last == 0 && self.closes;
+            let answers = self.abandonable(guarded, &options, is_close).await;
             let state = self.world.lock();
             for (change, answer) in state.log.calls[call].changes.iter().zip(answers.iter().flatten()) {
                 if let Answer::Put(Some(version)) | Answer::Read(Some(version)) = answer {
@@ -236,7 +236,7 @@ impl Caller {
         }
     }
 
-    /// Reads without a touch, for a version.
+    /// Reads a version, without a touch.
     async fn look(&mut self, options: &Options, seen: &mut Seen) {
         let number = self.rng.usize(0..options.keys);
         if let Ok(Some(record)) = self.commit.read(&State::key(number), &ReadOptions::new()).await
@@ -246,20 +246,20 @@ impl Caller {
         }
     }
 
-    fn impatient(&mut self, call: Guarded, options: &Options, endless: bool) -> Impatient {
-        let patience = if endless {
-            Patience::Endless
+    fn abandonable(&mut self, call: Guarded, options: &Options, is_close: bool) -> Abandonable {
+        let when = if is_close {
+            Abandon::Never
         } else if !self.chance(options.dropping) {
             let goes = options.handle_drops.filter(|_| self.rng.bool());
-            goes.map_or(Patience::Endless, Patience::Until)
+            goes.map_or(Abandon::Never, Abandon::At)
         } else if self.rng.bool() {
-            Patience::Polls(self.rng.u32(0..5))
+            Abandon::AfterPolls(self.rng.u32(0..5))
         } else {
-            Patience::Until(self.world.clock.now() + self.rng.u64(0..6))
+            Abandon::At(self.world.clock.now() + self.rng.u64(0..6))
         };
         let outside = (self.rng.u32(0..3) == 0).then(|| Arc::clone(&self.abandoned));
         let spurious = if options.spurious { self.rng.u32(0..4) } else { 0 };
-        Impatient { call: Some(call), patience, outside, spurious }
+        Abandonable { call: Some(call), when, outside, spurious }
     }
 
     fn guard(&self, call: CallId, future: BoxFuture<'static, Vec<Answer>>) -> Guarded {
@@ -323,7 +323,7 @@ impl Caller {
         self.guard(call, Box::pin(async move { answers(&[change(&*commit, asked).await]) }))
     }
 
-    /// Reads `count` entries, and touches them.
+    /// Reads and touches `count` entries.
     fn read_many(&mut self, options: &Options, count: usize) -> Guarded {
         let (commit, expiry) = (Arc::clone(&self.commit), self.expiry());
         let mut state = self.world.lock();
@@ -343,7 +343,7 @@ impl Caller {
         if self.rng.u32(0..4) == 0 { Expiry::after_millis(self.rng.u64(1..20)) } else { Expiry::Never }
     }
 
-    /// A change: the number of its key, what it does, and its condition.
+    /// Chooses a change: the number of its key, its action, and its condition.
     fn pick(&mut self, options: &Options, seen: &Seen, reads: bool) -> (usize, Act, Condition) {
         let number = self.rng.usize(0..options.keys);
         let expiry = self.expiry();
@@ -361,7 +361,7 @@ impl Caller {
         }
         let condition = match (self.rng.u32(0..4), seen.get(&number)) {
             (0 | 1, Some(version)) => Condition::At(version.clone()),
-            // A deletion or touch never has the condition that there is no entry.
+            // A deletion or touch never arrives with `Absent`.
             (2, _) if matches!(act, Act::Put(_)) => Condition::Absent,
             _ => Condition::Present,
         };
@@ -369,7 +369,7 @@ impl Caller {
     }
 }
 
-/// A put of the end of a run, which has to succeed.
+/// A put at the end of a run, which must succeed.
 pub(crate) fn last_put(world: &Arc<World>, commit: &Arc<dyn Storage>, number: usize) -> Guarded {
     let mut state = world.lock();
     let call = state.new_call(CallKind::Change);

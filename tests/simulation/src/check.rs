@@ -1,4 +1,4 @@
-//! Holds what happened against what the group commit promises.
+//! Checks the events of a run against the promises of the group commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,10 +10,10 @@ use crate::{
     options::{Counts, Fault, Options},
 };
 
-/// A promise that was not kept.
+/// A broken promise.
 pub(crate) type Violation = String;
 
-/// Checks the log of a run, and counts the situations that it shows.
+/// Checks the log of a run, and counts the situations in it.
 pub(crate) fn check(log: &Log, options: &Options, counts: &mut Counts) -> Vec<Violation> {
     let history = History::new(log);
     let mut found = Vec::new();
@@ -27,14 +27,14 @@ pub(crate) fn check(log: &Log, options: &Options, counts: &mut Counts) -> Vec<Vi
     found
 }
 
-/// One change on its way to the store.
+/// A change that was sent in a batch.
 struct Attempt {
     batch: BatchId,
-    /// What the store answered; `None` if its future was dropped.
+    /// The store's answer; `None` if its future was dropped.
     answer: Option<Answer>,
 }
 
-/// The log by calls and changes. Moments are places in the log.
+/// The log by calls and changes. A moment is a position in the log.
 struct History<'a> {
     log: &'a Log,
     /// When each call was first polled.
@@ -44,7 +44,7 @@ struct History<'a> {
     dropped: HashMap<CallId, usize>,
     replied: HashMap<CallId, (usize, &'a [Answer])>,
     attempts: Vec<Vec<Attempt>>,
-    /// When the store made the change, or found that it must not, and with what result.
+    /// When the store made or refused each change, and with which result.
     made: Vec<Vec<(usize, &'a Answer)>>,
     /// The changes of each key in the order of their calls' first polls.
     by_key: BTreeMap<usize, Vec<ChangeId>>,
@@ -95,7 +95,7 @@ impl<'a> History<'a> {
         &self.log.changes[id]
     }
 
-    /// Whether one call came before another: its first poll was over before that of the other began.
+    /// Whether one call came before another: its first poll ended before the other's began.
     fn precedes(&self, one: CallId, other: CallId) -> bool {
         match (self.waits.get(&one), self.polled.get(&other)) {
             (Some(one), Some(other)) => one < other,
@@ -103,7 +103,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Each living call has one answer, and each answer is true.
+    /// Checks that each living call has one answer, and that each answer is true.
     fn check_answers(&self, found: &mut Vec<Violation>) {
         for (call, asked) in self.log.calls.iter().enumerate() {
             if !self.polled.contains_key(&call) || self.dropped.contains_key(&call) {
@@ -133,11 +133,11 @@ impl<'a> History<'a> {
             return Err("it was applied after the answer".to_owned());
         }
         let told = self.attempts[id].last().and_then(|attempt| attempt.answer.as_ref());
-        // A reply agrees with what the store has answered, if it has.
+        // The answer must agree with the store's, if the store has answered.
         if let Some(told) = told {
             let agrees = match (told, answer) {
                 (Answer::Failed(..), _) | (_, Answer::Failed(..)) => told == answer,
-                // The log of the change has the rest.
+                // Checked below.
                 _ => true,
             };
             if !agrees {
@@ -147,11 +147,11 @@ impl<'a> History<'a> {
         match answer {
             Answer::Failed(ErrorKind::Conflict, _) => match self.made[id].first() {
                 Some((made, Answer::Failed(ErrorKind::Conflict, _))) if *made < at => Ok(()),
-                _ => Err("the store has not found that the condition does not hold".to_owned()),
+                _ => Err("the condition did not fail in the store".to_owned()),
             },
             Answer::Failed(_, Outcome::NotApplied) if changed => Err("it was applied".to_owned()),
             Answer::Failed(_, Outcome::NotApplied) => Ok(()),
-            Answer::Failed(..) if self.attempts[id].is_empty() => Err("it was surely not sent".to_owned()),
+            Answer::Failed(..) if self.attempts[id].is_empty() => Err("it was never sent".to_owned()),
             Answer::Failed(..) => Ok(()),
             applied => match self.made[id].first() {
                 Some((_, did)) if *did == applied => Ok(()),
@@ -161,14 +161,14 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Nothing is applied twice, nothing is sent again that may have been applied, and nothing is kept for a
-    /// caller that is gone.
+    /// Checks that no change is applied twice, or sent again after it may have been applied, and that no value is kept
+    /// for a caller that is gone.
     fn check_attempts(&self, found: &mut Vec<Violation>) {
         for event in &self.log.events {
             match event {
-                Event::Broken(what) => found.push(what.clone()),
+                Event::Broken(violation) => found.push(violation.clone()),
                 Event::Kept(id) => {
-                    found.push(format!("the value of change {id} was kept, though its caller had gone"));
+                    found.push(format!("the value of change {id} was kept although its caller had gone"));
                 }
                 _ => {}
             }
@@ -192,8 +192,8 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Changes of one key take effect in the order in which their calls were first polled, and those of one
-    /// call in their order in it.
+    /// Checks that changes of one key take effect in the order of the first polls of their calls, and changes of one
+    /// call in their order in the call.
     fn check_order(&self, found: &mut Vec<Violation>) {
         for (key, changes) in &self.by_key {
             for (place, later) in changes.iter().enumerate() {
@@ -211,9 +211,10 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The call of a clear, flush or close that has come to the store at the moment `at`. Of calls that are alike
-    /// it is one that no change has to precede which has not been made yet, and of those the one that has to come
-    /// first, and still can. First polls overlap on threads, so that the order in which they begin says nothing.
+    /// The call of a clear, flush or close that reached the store at the moment `at`. Several calls of the same kind
+    /// may wait. Prefers a call for which all earlier changes have been made, then one whose deadline has not passed,
+    /// then the one with the earliest deadline. The order in which first polls begin does not decide, because they
+    /// overlap on threads.
     fn caller_of(&self, kind: &CallKind, at: usize, taken: &HashSet<CallId>) -> Option<CallId> {
         let waiting = self.polled.iter().filter(|(call, polled)| {
             self.log.calls[**call].kind == *kind
@@ -227,7 +228,7 @@ impl<'a> History<'a> {
             let mut made = self.made.iter().enumerate();
             made.any(|(id, made)| later(made) && self.precedes(self.asked(id).call, call))
         };
-        // Before its answer, and before the changes that have to follow it.
+        // It must come before its answer, and before the changes that follow it.
         let deadline = |call: CallId| {
             let made = self.made.iter().enumerate().filter_map(|(id, made)| Some((id, made.first()?.0)));
             let follow = made.filter(|(id, _)| self.precedes(call, self.asked(*id).call)).map(|(_, at)| at);
@@ -241,14 +242,14 @@ impl<'a> History<'a> {
         })
     }
 
-    /// A clear, flush or close comes after every change whose call was polled before its own, and a clear
-    /// before every change whose call was polled after. Nothing happens beside a clear. Returns the calls whose
-    /// clears have begun.
+    /// Checks that a clear, flush or close comes after every change that was called earlier, that a clear also comes
+    /// before every change that was called later, and that no batch overlaps a clear. Returns the calls whose clears
+    /// have begun.
     fn check_barriers(&self, found: &mut Vec<Violation>) -> HashSet<CallId> {
         let mut taken = HashSet::new();
         let mut clearing: Option<CallId> = None;
         let mut serving: HashSet<BatchId> = HashSet::new();
-        // How often each kind of call has come to the store, less how often a caller was told that it is done.
+        // How often each kind of call has reached the store, minus how often it was answered as done.
         let mut come: HashMap<&CallKind, i64> = HashMap::new();
         for (at, event) in self.log.events.iter().enumerate() {
             match event {
@@ -264,13 +265,15 @@ impl<'a> History<'a> {
                     let left = come.entry(kind).or_default();
                     *left -= 1;
                     if *left < 0 {
-                        found.push(format!("{kind:?} of call {call} never came to the store, and is done"));
+                        found.push(format!(
+                            "{kind:?} of call {call} was answered as done but never reached the store"
+                        ));
                     }
                 }
                 Event::Entered(kind) => {
                     *come.entry(kind).or_default() += 1;
                     let Some(call) = self.caller_of(kind, at, &taken) else {
-                        found.push(format!("{kind:?} was sent (event {at}) though no caller waits for it"));
+                        found.push(format!("{kind:?} was sent (event {at}) although no caller waits for it"));
                         continue;
                     };
                     let is_clear = matches!(kind, CallKind::Clear(_));
@@ -284,7 +287,9 @@ impl<'a> History<'a> {
                     for (id, made) in self.made.iter().enumerate() {
                         let (Some((made, _)), other) = (made.first(), self.asked(id).call) else { continue };
                         if *made > at && self.precedes(other, call) {
-                            found.push(format!("change {id} came before {kind:?}, and took effect after"));
+                            found.push(format!(
+                                "change {id} was called before {kind:?} but took effect after it"
+                            ));
                         }
                         if is_clear && *made < at && self.precedes(call, other) {
                             found.push(format!("change {id} overtook the clear of call {call}"));
@@ -298,9 +303,9 @@ impl<'a> History<'a> {
         taken
     }
 
-    /// One batch at a time in a lane, within the limits of a batch.
+    /// Checks that a lane has one batch at a time, within the limits of a batch.
     fn check_lanes(&self, options: &Options, found: &mut Vec<Violation>) {
-        // Keys that have been in one batch are of one lane.
+        // Keys in one batch belong to one lane.
         let mut lane: Vec<usize> = (0..State::KEYS).collect();
         for event in &self.log.events {
             let Event::Begun(_, changes) = event else { continue };
@@ -333,7 +338,10 @@ impl<'a> History<'a> {
                     }
                     open.insert(*batch, lane);
                     if open.len() > options.lanes {
-                        found.push(format!("with batch {batch}, {} are under way at once", open.len()));
+                        found.push(format!(
+                            "with batch {batch}, {} batches are under way at once",
+                            open.len()
+                        ));
                     }
                 }
                 Event::Ended(batch, _) => drop(open.remove(batch)),
@@ -342,7 +350,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The conditions that callers asked for hold where their changes took effect, and only there.
+    /// Replays the changes, and checks that each was made exactly if its condition held.
     fn check_conditions(&self, found: &mut Vec<Violation>) {
         let mut entries: HashMap<usize, (Version, Option<u64>)> = HashMap::new();
         for event in &self.log.events {
@@ -378,12 +386,12 @@ impl<'a> History<'a> {
                 }
             };
             if expected != *did {
-                found.push(format!("change {id} did {did:?}, and {expected:?} on replay"));
+                found.push(format!("change {id} did {did:?}, but {expected:?} on replay"));
             }
         }
     }
 
-    /// Counts the situations that only the log shows.
+    /// Counts the situations that are visible only in the log.
     fn count(&self, begun: &HashSet<CallId>, counts: &mut Counts) {
         let mut open: HashSet<BatchId> = HashSet::new();
         for event in &self.log.events {
@@ -451,7 +459,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Changes that took effect after they had waited for a clear.
+    /// The changes that waited for a clear and took effect after it.
     fn waiting(&self) -> impl Iterator<Item = ChangeId> + '_ {
         let cleared: Vec<usize> = self
             .log
@@ -480,7 +488,7 @@ mod tests {
         Call { kind: kind.clone(), changes: changes.to_vec() }
     }
 
-    /// What is wrong with these events, if the only change is a put of the call `by`.
+    /// The violations in these events, whose only change is a put of the call `by`.
     fn violations(events: Vec<Event>, calls: Vec<Call>, by: CallId) -> Vec<Violation> {
         let (act, condition) = (Act::Put(Expiry::Never), larder_core::Condition::Any);
         let changes = vec![Asked { call: by, place: 0, key: 0, act, condition, size: 4 }];
@@ -488,7 +496,7 @@ mod tests {
         check(&Log { events, calls, changes }, &options, &mut Counts::default())
     }
 
-    /// Two clears whose first polls overlap, and a put between them in the store. Its call begins once the first
+    /// Two clears whose first polls overlap, with a put between them in the store. The put is called once the first
     /// polls of the given clears are over.
     fn put_between_clears(over: &[CallId]) -> Vec<Violation> {
         let clear = CallKind::Clear("");
@@ -510,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_is_not_that_of_a_call_that_has_failed_before() {
+    fn a_clear_does_not_belong_to_a_call_that_failed_earlier() {
         let clear = CallKind::Clear("");
         let calls = vec![call(&clear, &[]), call(&CallKind::Change, &[0]), call(&clear, &[])];
         let put = Answer::Put(Some(Version::from_token(1_u64)));
@@ -536,10 +544,10 @@ mod tests {
     }
 
     #[test]
-    fn clears_whose_first_polls_overlap_come_in_any_order() {
+    fn clears_whose_first_polls_overlap_may_run_in_any_order() {
         assert_eq!(put_between_clears(&[]), [""; 0]);
         assert_eq!(put_between_clears(&[0]), [""; 0]);
         assert_eq!(put_between_clears(&[1]), [""; 0]);
-        assert_ne!(put_between_clears(&[0, 1]), [""; 0], "it comes after both");
+        assert_ne!(put_between_clears(&[0, 1]), [""; 0], "the put was called after both");
     }
 }

@@ -10,8 +10,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Time in milliseconds, which passes only where the simulation says so. Unlike the paused clock of a tokio
-/// runtime it outlives the runtimes.
+/// Time in milliseconds, which only [`tick`](Self::tick) advances. Unlike the paused clock of a tokio runtime, it
+/// outlives the runtimes.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     now: AtomicU64,
@@ -24,7 +24,7 @@ impl Clock {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// Lets a millisecond pass, and wakes the sleepers whose time has come.
+    /// Advances the time by a millisecond, and wakes the sleepers that are due.
     pub(crate) fn tick(&self) {
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
         let due = {
@@ -37,23 +37,23 @@ impl Clock {
         }
     }
 
-    /// Wakes `waker` at a moment. Of those with the same moment and number it wakes the last.
+    /// Wakes `waker` at a moment. A later waker with the same moment and number replaces an earlier one.
     pub(crate) fn wake_at(&self, moment: u64, number: u64, waker: &Waker) {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         sleepers.insert((moment, number), waker.clone());
     }
 
     pub(crate) fn sleep(&self, millis: u64) -> Sleep<'_> {
-        // Above the numbers of calls.
+        // Greater than all numbers of calls.
         let number = (1 << 32) + self.drawn.fetch_add(1, Ordering::Relaxed);
         Sleep { clock: self, entry: (self.now() + millis, number) }
     }
 }
 
-/// Is ready once the clock has come to a moment.
+/// Ready once the clock has reached a moment.
 pub(crate) struct Sleep<'a> {
     clock: &'a Clock,
-    /// When, and which of those that sleep until then.
+    /// The moment, and the number of the sleeper.
     entry: (u64, u64),
 }
 
@@ -69,7 +69,7 @@ impl Future for Sleep<'_> {
     }
 }
 
-/// Lets other tasks run `times` times. It needs no runtime.
+/// Lets other tasks run `times` times. Works without a runtime.
 pub(crate) async fn step_aside(times: usize) {
     for _ in 0..times {
         let mut waited = false;

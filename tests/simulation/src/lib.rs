@@ -1,13 +1,13 @@
 //! Simulates the kit's group commit.
 //!
-//! See the README for what is simulated, and for how to replay a failure.
+//! The README describes the simulation, and how to replay a failure.
 
 // The group commit is compiled once for each runtime.
 #![allow(clippy::duplicate_mod)]
 
 use std::{num::NonZero, ops::Range, panic::resume_unwind, thread};
 
-/// Declares how to build a group commit of one module over the model.
+/// Defines a function that builds the group commit of a module on the model.
 macro_rules! builds {
     ($module:ident) => {
         pub(crate) fn build(
@@ -43,12 +43,11 @@ pub use crate::{
     threads::{Explored, Schedules},
 };
 
-/// Runs seeds on as many threads as there are processors. Returns how often each fault has happened, or a run
-/// that broke a promise.
+/// Runs seeds on one thread per processor. Returns how often each fault has happened.
 ///
 /// # Errors
 ///
-/// The first such run of its thread.
+/// The report of a run that broke a promise: the first one of its thread.
 pub fn simulate_all(seeds: Range<u64>) -> Result<Counts, Box<Report>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let share = (seeds.end - seeds.start).div_ceil(threads);
@@ -80,16 +79,16 @@ pub fn simulate(seed: u64) -> Report {
     run::run(seed, on_tokio::build)
 }
 
-/// Runs `count` schedules of threads, which `seed` draws.
+/// Runs `count` schedules of threads, chosen by `seed`.
 #[must_use]
 pub fn explore(schedules: &Schedules, seed: u64, count: usize) -> Explored {
     threads::explore(schedules, seed, count, on_shuttle::build)
 }
 
-/// Declares the bugs, and the module that each is in.
+/// Declares the bugs and their modules.
 macro_rules! bugs {
     ($($(#[$about:meta])* $bug:ident = $module:ident,)+) => {
-        /// A bug that is planted in the group commit, and that the checker has to find.
+        /// A bug planted in the group commit, which the checker must find.
         #[derive(Clone, Copy, Debug)]
         pub enum Bug {
             $($(#[$about])* $bug,)+
@@ -106,55 +105,55 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// A caller is told that its change is applied, and then it is.
+    /// A caller gets the answer that its change is applied before it is applied.
     ReplyBeforeCommit = reply_before_commit,
-    /// If a batch fails, its callers are told that it is applied.
+    /// The callers of a failed batch get the answer that it is applied.
     FailedBatchAnsweredAsApplied = failed_batch_answered_as_applied,
-    /// A change that may have been applied is said not to have been.
+    /// A change that may have been applied is answered as not applied.
     UnknownAnsweredAsNotApplied = unknown_answered_as_not_applied,
-    /// A change that was not sent is queued again, behind later ones.
+    /// A change that was not sent is queued again, after later changes.
     RetryOutOfOrder = retry_out_of_order,
     /// A batch that may have been applied is sent again.
     UnknownBatchRetried = unknown_batch_retried,
     /// A lane waits for a caller that is gone.
     AbandonedCallerStopsItsLane = abandoned_caller_stops_its_lane,
-    /// A caller that waits for room in the queue is overtaken by another.
+    /// A later caller overtakes one that waits for room in the queue.
     WaitingSenderOvertaken = waiting_sender_overtaken,
     /// Two threads find a lane idle, and both serve it.
     IdleFlagLoadedAndThenStored = idle_flag_loaded_and_then_stored,
-    /// The callers of a batch get one another's answers.
+    /// The callers of a batch get each other's answers.
     AnswersMixedUp = answers_mixed_up,
-    /// Reads that touch get one another's records.
+    /// Reads that touch get each other's records.
     ReadsMixedUp = reads_mixed_up,
     /// A caller whose change failed is never answered.
     CallerWithoutAnAnswer = caller_without_an_answer,
-    /// Changes are made whatever their conditions.
+    /// Changes are made even if their conditions do not hold.
     ConditionLeftOut = condition_left_out,
     /// A batch is dropped once its first caller is gone.
     BatchDroppedWithItsCaller = batch_dropped_with_its_caller,
-    /// Callers whose batch ended with its runtime are told that their changes are not applied.
+    /// Changes whose batch ended with its runtime are answered as not applied.
     LostAnsweredAsNotApplied = lost_answered_as_not_applied,
-    /// A caller whose change was surely not sent is told that it may have been applied.
+    /// A change that was never sent is answered as unknown.
     UnsentAnsweredAsUnknown = unsent_answered_as_unknown,
     /// A call panics if its batch ended with its runtime.
     LostAnswerPanics = lost_answer_panics,
-    /// Each call begins to serve its lane.
+    /// Each call starts a task that serves its lane.
     SeveralServeOneLane = several_serve_one_lane,
-    /// A batch takes all that is queued.
+    /// A batch takes everything in the queue.
     BatchesWithoutLimits = batches_without_limits,
-    /// A change stays in the queue when its caller has gone.
+    /// A change stays in the queue after its caller has gone.
     AbandonedChangeStaysQueued = abandoned_change_stays_queued,
     /// The task of a lane does not end.
     TaskKeepsTheStorage = task_keeps_the_storage,
-    /// A flush or close does not wait for what was called before.
+    /// A flush or close does not wait for earlier calls.
     FlushWithoutWaiting = flush_without_waiting,
-    /// A flush does not come to the store.
+    /// A flush does not reach the store.
     FlushLeftOut = flush_left_out,
-    /// What is called after a clear does not wait for it.
+    /// Calls after a clear do not wait for it.
     ClearHoldsNothingBack = clear_holds_nothing_back,
-    /// A clear happens although its caller was gone before.
+    /// A clear happens although its caller had already gone.
     AbandonedClearHappens = abandoned_clear_happens,
-    /// Two barriers stand in different orders in two lanes.
+    /// Two lanes have the same two barriers in different orders.
     BarriersInDifferentOrders = barriers_in_different_orders,
 }
 

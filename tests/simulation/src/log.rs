@@ -1,4 +1,4 @@
-//! What happened in a run, in one order: what callers asked for and were told, and what the store did.
+//! The events of a run in order: the calls, their answers, and the actions of the store.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ pub(crate) type CallId = usize;
 /// The number of a call that the group commit has made to the store.
 pub(crate) type BatchId = usize;
 
-/// What one change is, as its caller asked for it.
+/// One change, as its caller requested it.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) call: CallId,
-    /// Its place among the changes of the call.
+    /// Its position among the changes of the call.
     pub(crate) place: usize,
     /// The number of the key.
     pub(crate) key: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Asked {
     pub(crate) size: usize,
 }
 
-/// What a change does. A touching read changes an entry as a touch does.
+/// The action of a change. A read that touches changes an entry as a touch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Put(Expiry),
@@ -46,7 +46,7 @@ impl Act {
     }
 }
 
-/// One call of a method, which may ask for several changes.
+/// One call of a method, with any number of changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) kind: CallKind,
@@ -62,7 +62,7 @@ pub(crate) enum CallKind {
     Close,
 }
 
-/// What a caller is told about one change, or about a call without any.
+/// The answer to one change, or to a call without changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Put(Option<Version>),
@@ -113,13 +113,13 @@ pub(crate) enum Event {
     Polled(CallId),
     /// The first poll is over, and the call waits. Calls whose first polls overlap, on threads, have no order.
     Waits(CallId),
-    /// The caller went away.
+    /// The caller dropped the call.
     Dropped(CallId),
-    /// One answer per change of the call, or one for a call without any.
+    /// One answer per change, or one answer to a call without changes.
     Replied(CallId, Vec<Answer>),
     /// The store has received changes.
     Begun(BatchId, Vec<ChangeId>),
-    /// The store has made a change, or found that its condition does not hold.
+    /// The store has made a change, or its condition did not hold.
     Made { batch: BatchId, change: ChangeId, now: u64, did: Answer },
     /// The store has answered; `None` if its future was dropped.
     Ended(BatchId, Option<Vec<Answer>>),
@@ -127,15 +127,15 @@ pub(crate) enum Event {
     Entered(CallKind),
     /// The store has removed the entries with a prefix.
     Cleared(&'static str),
-    /// A clear, flush or close has ended, whether or not it was done.
+    /// A clear, flush or close has ended, whether or not it succeeded.
     Left(CallKind),
-    /// A promise was not kept.
+    /// A promise was broken.
     Broken(String),
     /// A value was kept although its caller is gone and the store has not received it.
     Kept(ChangeId),
-    /// A runtime ended with all that was in it.
+    /// A runtime ended with all of its tasks.
     RuntimeEnded,
-    /// No more faults from here on.
+    /// No faults happen after this.
     Calm,
 }
 

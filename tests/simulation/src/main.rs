@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use larder_simulation::{Schedules, explore, simulate_all};
 
-/// So many seeds take some minutes.
+/// The default. Takes a few minutes.
 const SEEDS: u64 = 1_000_000;
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     }
     for schedules in [Schedules::Random, Schedules::Pct] {
-        println!("{count} schedules ({schedules:?}) of seed {first}");
+        println!("{count} schedules ({schedules:?}) from seed {first}");
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         if let Some(failure) = explore(&schedules, first, count).failure {
             println!("{failure}\nreplay it with LARDER_SIM_SCHEDULE=<the schedule above>");

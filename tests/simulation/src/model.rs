@@ -1,5 +1,5 @@
-//! The store under the group commit: a map in memory with versions, conditions and expiry, which fails as
-//! the seed decides and writes down what it does.
+//! The store under the group commit: a map in memory with versions, conditions and expiry. It fails as the seed
+//! decides, and logs its actions.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -24,18 +24,18 @@ use crate::{
     options::{Counts, Fault, Options},
 };
 
-/// How long an answer is awaited.
+/// The milliseconds after which a call times out.
 const TIMEOUT: u64 = 10;
 
-/// The keys: those of two prefixes.
+/// The keys, with two prefixes.
 const KEYS: [&str; 8] = ["a:0", "b:1", "a:2", "b:3", "a:4", "b:5", "a:6", "b:7"];
 /// The prefixes of clears.
 const PREFIXES: [&str; 3] = ["", "a:", "b:"];
 
-/// Everything that a run knows, for callers, store and checker.
+/// The state of a run, for callers, store and checker.
 pub(crate) struct World {
     pub(crate) clock: Clock,
-    /// How many stores there are.
+    /// The number of existing stores.
     stores: AtomicUsize,
     state: Mutex<State>,
 }
@@ -45,23 +45,23 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) options: Options,
     pub(crate) rng: Rng,
-    /// No more faults.
+    /// Whether faults have ended.
     pub(crate) calm: bool,
-    /// No call begins any more: a caller has closed the storage, or its handles go.
+    /// Whether no new calls begin: a caller has closed the storage, or its handles are being dropped.
     pub(crate) closing: bool,
-    /// The run is over: what is dropped now was not answered in time.
+    /// Whether the run is over: a call that is dropped now was not answered in time.
     pub(crate) over: bool,
-    /// A runtime is ending, with the batches in it.
+    /// Whether a runtime is ending, with its batches.
     pub(crate) ending: bool,
     pub(crate) closed: bool,
     entries: BTreeMap<usize, Entry>,
     versions: u64,
     batches: BatchId,
     open: HashSet<BatchId>,
-    /// The change of each key that a caller has handed over, by the address of its text: a clone of a key
-    /// shares its text, so the group commit cannot but tell which change it is sending.
+    /// The changes by the address of the text of their keys. A clone of a key shares its text, so the address
+    /// identifies the change that the group commit sends.
     by_address: HashMap<usize, ChangeId>,
-    /// Which keep the addresses from being used again.
+    /// Keeps the keys alive, so that their addresses are not used again.
     keys: Vec<Key>,
     /// Whether each value still exists.
     values: HashMap<ChangeId, Arc<AtomicBool>>,
@@ -77,7 +77,7 @@ struct Entry {
     deadline: Option<u64>,
 }
 
-/// A value that tells when it is dropped.
+/// A value that clears a flag when it is dropped.
 struct Value(Vec<u8>, Arc<AtomicBool>);
 
 impl AsRef<[u8]> for Value {
@@ -121,7 +121,7 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something still holds a store.
+    /// Whether a store still exists.
     pub(crate) fn is_held(&self) -> bool {
         self.stores.load(Ordering::Relaxed) > 0
     }
@@ -135,7 +135,7 @@ impl World {
 }
 
 impl State {
-    /// The keys that callers use; the others are for the end of the run.
+    /// The key with a number. Callers use the first ones; the puts at the end of a run use all of them.
     pub(crate) fn key(number: usize) -> Key {
         match Key::new(KEYS[number % KEYS.len()]) {
             Ok(key) => key,
@@ -148,7 +148,7 @@ impl State {
         self.log.calls.len() - 1
     }
 
-    /// Enters a change of `call`; returns the change itself, as it is to be handed over.
+    /// Records a change of `call`, and returns it.
     pub(crate) fn new_change(
         &mut self,
         call: CallId,
@@ -189,7 +189,7 @@ impl State {
         self.log.push(Event::Dropped(call));
     }
 
-    /// Notes the values that are still held for callers that are gone and that the store has not received.
+    /// Logs the values that still exist although their callers are gone and the store has not received them.
     pub(crate) fn check_values(&mut self) {
         for (change, exists) in &self.values {
             let gone = self.gone.contains(&self.log.changes[*change].call);
@@ -204,15 +204,15 @@ impl State {
         !self.open.is_empty()
     }
 
-    /// Notes whether the puts at the end of a run were answered as they should be.
+    /// Checks the answers to the puts at the end of a run.
     pub(crate) fn check_last(&mut self, answers: &[Vec<Answer>]) {
         let expected = |answer: &Answer| match answer {
             Answer::Put(_) => !self.closed,
             other => self.closed && *other == Answer::from(&Error::closed()),
         };
         if answers.len() != KEYS.len() || !answers.iter().flatten().all(expected) {
-            let what = format!("after the faults, the lanes do not serve again: {answers:?}");
-            self.log.push(Event::Broken(what));
+            let violation = format!("after the faults, the puts have wrong answers: {answers:?}");
+            self.log.push(Event::Broken(violation));
         }
     }
 
@@ -292,12 +292,12 @@ impl State {
     }
 }
 
-/// How the store deals with a batch.
+/// The plan of the store for a batch.
 struct Plan {
     before: (u64, usize),
     after: (u64, usize),
     fault: Option<Fault>,
-    /// The change that is refused, or with which the failure begins.
+    /// The change that is refused, or at which the failure begins.
     chosen: usize,
 }
 
@@ -308,7 +308,7 @@ struct Sent {
     condition: Condition,
 }
 
-/// The store. What it does is part of the [`World`].
+/// The store. Its state is in the [`World`].
 pub(crate) struct Model(Arc<World>);
 
 impl Drop for Model {
@@ -317,7 +317,7 @@ impl Drop for Model {
     }
 }
 
-/// A batch under way. A request that has left may be served although its future has been dropped.
+/// A batch under way. The store may serve a sent request although its future was dropped.
 struct Serving<'a> {
     world: &'a World,
     batch: BatchId,
@@ -356,8 +356,8 @@ impl Drop for Serving<'_> {
             }
         }
         if !state.ending && !std::thread::panicking() {
-            let what = format!("batch {} was dropped, though its runtime goes on", self.batch);
-            state.log.push(Event::Broken(what));
+            let violation = format!("batch {} was dropped although its runtime continues", self.batch);
+            state.log.push(Event::Broken(violation));
         }
         state.open.remove(&self.batch);
         state.log.push(Event::Ended(self.batch, None));
@@ -370,15 +370,15 @@ impl Model {
         Self(Arc::clone(world))
     }
 
-    /// The changes by which their callers know them; an error if the store gets another than was asked for.
+    /// Finds the requested changes, and logs a violation if the store got a different one.
     fn identify(&self, changes: &[Change]) -> Vec<Sent> {
         let mut state = self.0.lock();
         let mut sent = Vec::with_capacity(changes.len());
         for change in changes {
             let Some(id) = state.by_address.get(&(change.key.as_str().as_ptr() as usize)).copied() else {
-                state.log.push(Event::Broken(
-                    "the store got a change of a key that no caller has handed over".to_owned(),
-                ));
+                state
+                    .log
+                    .push(Event::Broken("the store got a change that no caller has requested".to_owned()));
                 continue;
             };
             let asked = &state.log.changes[id];
@@ -391,7 +391,7 @@ impl Model {
             let act = Act::of(&change.action);
             if !value || act != asked.act || change.condition != asked.condition {
                 state.log.push(Event::Broken(format!(
-                    "the store got change {id} as {act:?}, not as it was asked for"
+                    "the store got change {id} as {act:?}, which differs from the request"
                 )));
             }
             sent.push(Sent { id, act, condition: change.condition.clone() });
@@ -433,7 +433,7 @@ impl Model {
             }
             Some(Fault::Panicked) => {
                 world.pause(plan.before).await;
-                // Without the message of a panic.
+                // Does not print the message of a panic.
                 std::panic::resume_unwind(Box::new(INJECTED));
             }
             Some(Fault::RequestLost) => {
@@ -482,10 +482,13 @@ impl Model {
     async fn serve_one(&self, change: Change) -> Result<Applied> {
         let sent = self.identify(std::slice::from_ref(&change));
         drop(change);
-        self.serve(sent).await.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "nothing asked for")))
+        self.serve(sent)
+            .await
+            .pop()
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "the store has no result")))
     }
 
-    /// A clear, flush or close.
+    /// Runs a clear, flush or close.
     async fn enter(&self, kind: CallKind, act: impl FnOnce(&mut State) + Send) -> Result<()> {
         struct Left<'a>(&'a World, CallKind);
         impl Drop for Left<'_> {
@@ -601,7 +604,7 @@ impl Storage for Model {
 }
 
 impl State {
-    /// What the touching read `id` has found, which is in the log.
+    /// The record that the read `id` has found, from the log.
     fn read_by(&self, id: ChangeId) -> Option<Record> {
         self.log.events.iter().rev().find_map(|event| match event {
             Event::Made { change, did: Answer::Read(version), .. } if *change == id => {
@@ -611,7 +614,7 @@ impl State {
         })
     }
 
-    /// The prefix that the `number`th of the keys begins with, or all of them.
+    /// One of the prefixes of clears.
     pub(crate) fn prefix(number: usize) -> &'static str {
         PREFIXES[number % PREFIXES.len()]
     }

@@ -1,8 +1,8 @@
-//! What a seed decides before a run begins, and how often each fault has happened.
+//! The options that a seed decides before a run, and the counts of faults.
 
 use fastrand::Rng;
 
-/// Declares the faults, and the situations that a series of runs has to come across.
+/// Declares the faults and situations that must happen in a series of runs.
 macro_rules! faults {
     ($($(#[$about:meta])* $fault:ident,)+) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,17 @@ macro_rules! faults {
 }
 
 faults! {
-    /// The store failed before it had made any change of a batch, and cannot tell.
+    /// The store failed before it had made any change of a batch, with an unknown outcome.
     FailedBefore,
-    /// The request was surely not sent.
+    /// The request was not sent, and the error says so.
     NotSent,
     /// The store failed after it had made every change of a batch.
     FailedAfter,
-    /// The store made the changes, and its answer got lost: a timeout.
+    /// The store made the changes, but its answer was lost: a timeout.
     ReplyLost,
-    /// The request got lost: a timeout.
+    /// The request was lost: a timeout.
     RequestLost,
-    /// The store made some changes of a batch of several.
+    /// The store made only some changes of a batch.
     PartlyApplied,
     /// The store refused one change of a batch.
     Refused,
@@ -35,11 +35,11 @@ faults! {
     Panicked,
     /// The store answered late.
     Latency,
-    /// The future of a batch was dropped, and the store made the rest of the changes.
+    /// The future of a batch was dropped, but the store made the rest of the changes.
     DroppedInStore,
-    /// The store was closed under the group commit.
+    /// The store closed while the group commit used it.
     StoreClosed,
-    /// A batch came to a store that was closed.
+    /// A batch reached a closed store.
     FoundClosed,
     /// The last handle of the storage was dropped while the store was making changes.
     HandleDropped,
@@ -47,21 +47,21 @@ faults! {
     DroppedUnpolled,
     /// A caller dropped its call after a number of polls.
     DroppedAfterPolls,
-    /// A caller dropped its call at a moment.
+    /// A caller dropped its call at a given time.
     DroppedAtTime,
     /// A caller dropped its call outside every runtime.
     DroppedOutside,
     /// A call was polled without being woken.
     SpuriousPoll,
-    /// A call was polled within a runtime that need not be that of its caller, and may have ended.
+    /// A call was polled within another runtime than its caller's, which may have ended.
     PolledElsewhere,
     /// A runtime ended.
     RuntimeEnded,
-    /// Nothing ran on a runtime for a while, as between two calls of `block_on`.
+    /// A runtime did not run for a while, as between two calls of `block_on`.
     RuntimeRested,
     /// A runtime ended with the future of a batch in it.
     RuntimeEndedInBatch,
-    /// A caller was dropped while its change waited, and the change was never sent.
+    /// A caller was dropped while its change waited, so the change was never sent.
     LeftTheQueue,
     /// A caller was dropped while the store was making its change.
     DroppedInBatch,
@@ -69,11 +69,11 @@ faults! {
     Grouped,
     /// A batch had several changes of one key.
     SameKeyInBatch,
-    /// A batch had touching reads of several calls.
+    /// A batch had reads that touch from several calls.
     ReadsGrouped,
     /// One call read several entries, and touched them.
     ReadMany,
-    /// A caller was dropped when one of its changes had been made and another was never sent.
+    /// A caller was dropped after one of its changes was made; another was never sent.
     DroppedAmidChanges,
     /// A condition did not hold.
     Conflicted,
@@ -130,8 +130,8 @@ impl Counts {
     }
 }
 
-/// What a run is like. Each seed has some of the faults only: a run with all of them would seldom get
-/// far enough for a rare one to matter.
+/// The options of a run. Each seed has only some of the faults, because a run with all of them would seldom get far
+/// enough for a rare fault.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) lanes: usize,
@@ -140,36 +140,38 @@ pub(crate) struct Options {
     pub(crate) keys: usize,
     pub(crate) runtimes: usize,
     pub(crate) callers: usize,
-    /// Calls of one caller, at most.
+    /// The most calls of one caller.
     pub(crate) calls: usize,
-    /// Most milliseconds that the store takes before and after it makes the changes.
+    /// The most milliseconds that the store takes before and after it makes the changes.
     pub(crate) latency: u64,
-    /// Most turns that others get meanwhile.
+    /// The most turns that other tasks get in that time.
     pub(crate) turns: usize,
-    /// Of 100 batches: how many fail in one of the ways of [`failures`](Self::failures).
+    /// The percentage of batches that fail, in one of the ways of [`failures`](Self::failures).
     pub(crate) failing: u32,
     pub(crate) failures: Vec<Fault>,
-    /// Of 100 calls: how many are dropped.
+    /// The percentage of calls that are dropped.
     pub(crate) dropping: u32,
-    /// Of 100 changes: how many have a condition, are no put, and come several to a call.
+    /// The percentage of changes with a condition.
     pub(crate) conditional: u32,
+    /// The percentage of changes other than puts.
     pub(crate) others: u32,
+    /// The percentage of calls with several changes.
     pub(crate) several: u32,
-    /// Of 100 calls: how many are a clear or a flush.
+    /// The percentage of calls that are a clear or a flush.
     pub(crate) barriers: u32,
-    /// One caller closes the storage.
+    /// Whether a caller closes the storage.
     pub(crate) closing: bool,
-    /// When the store closes by itself.
+    /// The time at which the store closes by itself.
     pub(crate) store_closes: Option<u64>,
-    /// When the handles of the storage begin to go: no call begins any more, and some callers go at once.
+    /// The time at which the handles of the storage are dropped: no new calls begin, and some callers go at once.
     pub(crate) handle_drops: Option<u64>,
-    /// When a runtime ends.
+    /// The times at which runtimes end.
     pub(crate) runtime_ends: Vec<u64>,
-    /// Callers poll their calls within other runtimes, which may have ended.
+    /// Whether callers poll their calls within other runtimes, which may have ended.
     pub(crate) elsewhere: bool,
-    /// Runtimes rest.
+    /// Whether runtimes rest.
     pub(crate) resting: bool,
-    /// Calls are polled without being woken.
+    /// Whether calls are polled without being woken.
     pub(crate) spurious: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One run: callers on tokio's current-thread runtimes with paused time, one after the other on one thread.
+//! One run: callers on tokio's current-thread runtimes with paused time. The runtimes take turns on one thread.
 
 use std::{
     fmt,
@@ -23,18 +23,18 @@ use crate::{
     options::{Counts, Fault, Options},
 };
 
-/// The time by which all callers have their answers.
+/// The time by which all callers must have their answers, in milliseconds.
 const LONGEST: u64 = 1_000;
 
-/// Makes a group commit over the model.
+/// Builds a group commit on the model.
 pub(crate) type Build = fn(Model, &Options) -> Arc<dyn Storage>;
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Clone)]
 pub struct Report {
-    /// What decided everything.
+    /// The seed that decided everything.
     pub seed: u64,
-    /// The promises that were not kept.
+    /// The broken promises.
     pub violations: Vec<String>,
     /// How often each fault has happened.
     pub counts: Counts,
@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-/// Seed, options, trace, and at the end the promises that were not kept.
+/// Prints seed, options, trace and broken promises.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
@@ -96,7 +96,7 @@ impl Drop for Living {
 
 struct Run {
     world: Arc<World>,
-    /// `None` once the handles go.
+    /// `None` once the handles are dropped.
     commit: Option<Arc<dyn Storage>>,
     build: Build,
     runtimes: Vec<Option<Runtime>>,
@@ -158,7 +158,7 @@ pub(crate) fn run(seed: u64, build: Build) -> Report {
 }
 
 impl Run {
-    /// A caller on one of the runtimes.
+    /// Starts a caller on one of the runtimes.
     fn spawn(&mut self, closes: bool) {
         let Some(commit) = self.commit.clone() else { return };
         let living: Vec<&Runtime> = self.runtimes.iter().flatten().collect();
@@ -180,7 +180,7 @@ impl Run {
         });
     }
 
-    /// Lets every runtime run for a while, and a millisecond pass.
+    /// Lets every runtime run for a while, and advances the time by a millisecond.
     fn tick(&mut self) {
         for _ in 0..self.rng.usize(1..=3) {
             self.turn();
@@ -200,7 +200,7 @@ impl Run {
         self.runtimes.iter().flatten().filter(move |runtime| calm || runtime.rests_until <= now)
     }
 
-    /// Lets a runtime rest, now and then.
+    /// Sometimes lets a runtime rest.
     fn rest(&mut self) {
         let mut state = self.world.lock();
         if !state.options.resting || state.calm || self.rng.u32(0..8) > 0 {
@@ -219,12 +219,12 @@ impl Run {
         for runtime in self.awake() {
             runtime.block_on(step_aside(rng.usize(1..=4)));
         }
-        // Outside every runtime.
+        // Dropped outside every runtime.
         let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
         drop(abandoned);
     }
 
-    /// Ends a runtime with all that is in it; others, or a new one, go on.
+    /// Ends a runtime with all of its tasks. The others continue, or a new one starts.
     fn end_runtime(&mut self, options: &Options) {
         let place = self.rng.usize(0..self.runtimes.len());
         let ended = self.runtimes[place].take();
@@ -251,7 +251,7 @@ impl Run {
         }
     }
 
-    /// Once the last handle is gone, what is under way ends by itself, and nothing keeps the store.
+    /// Checks that after the last handle is dropped, all tasks end and release the store.
     fn release(&mut self) {
         for _ in 0..LONGEST {
             if !self.world.is_held() {
@@ -259,14 +259,14 @@ impl Run {
             }
             self.tick();
         }
-        self.broken("the storage has been dropped, and a task keeps the store");
+        self.broken("a task keeps the store after the storage was dropped");
     }
 
-    fn broken(&self, what: &str) {
-        self.world.lock().log.push(Event::Broken(what.to_owned()));
+    fn broken(&self, violation: &str) {
+        self.world.lock().log.push(Event::Broken(violation.to_owned()));
     }
 
-    /// After the faults, a put of every key succeeds. If the storage has been dropped, another one makes it.
+    /// Checks that after the faults a put of every key succeeds. If the storage has been dropped, uses a new one.
     fn finish(&mut self, options: &Options) {
         {
             let mut state = self.world.lock();

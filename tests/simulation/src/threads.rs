@@ -1,4 +1,4 @@
-//! The same callers on threads, and a scheduler that decides at each use of a primitive which thread goes on.
+//! The same callers on threads. At each use of a primitive, a scheduler decides which thread continues.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,34 +22,34 @@ use crate::{
     run::{Build, Report},
 };
 
-/// How the threads take turns.
+/// The way in which threads take turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedules {
-    /// Any thread goes on.
+    /// A random thread continues.
     Random,
-    /// The thread with the highest priority goes on, and priorities change a few times (probabilistic
-    /// concurrency testing).
+    /// The thread with the highest priority continues, and priorities change a few times (probabilistic concurrency
+    /// testing).
     Pct,
-    /// As in a schedule that failed.
+    /// Replays a schedule that failed.
     Replay(String),
 }
 
-/// How many changes of priority a schedule has.
+/// The number of priority changes in a schedule.
 const DEPTH: usize = 3;
 
-/// What became of a series of schedules.
+/// The outcome of a series of schedules.
 #[derive(Debug)]
 pub struct Explored {
     /// How often each fault has happened.
     pub counts: Counts,
-    /// The first failure: the promises that were not kept with all that led there, or a panic.
+    /// The first failure: a report with the broken promises, or a panic.
     pub failure: Option<String>,
 }
 
-/// The schedule under way, for the report of one that does not come to its end.
+/// The schedule under way, for the report if it does not finish.
 type Current = Option<(u64, Arc<World>)>;
 
-/// Runs `count` schedules, which `seed` draws, on a group commit.
+/// Runs `count` schedules of a group commit, chosen by `seed`.
 pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Build) -> Explored {
     let counts = Arc::new(Mutex::new(Counts::default()));
     let failure: Arc<Mutex<Option<String>>> = Arc::default();
@@ -57,7 +57,7 @@ pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Bui
     let program = {
         let (counts, failure, current) = (Arc::clone(&counts), Arc::clone(&failure), Arc::clone(&current));
         move || {
-            // Part of the schedule, so that a replay draws the same.
+            // Part of the schedule, so that a replay draws the same seed.
             let seed = shuttle::rand::thread_rng().next_u64();
             let report = program(seed, build, |world| {
                 *current.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, Arc::clone(world)));
@@ -66,7 +66,7 @@ pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Bui
             if !report.violations.is_empty() {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.to_string());
                 // The scheduler prints the schedule of a panic.
-                std::panic::resume_unwind(Box::new("a promise was not kept"));
+                std::panic::resume_unwind(Box::new("a promise was broken"));
             }
         }
     };
@@ -81,7 +81,7 @@ pub(crate) fn explore(schedules: &Schedules, seed: u64, count: usize, build: Bui
     });
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let found = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    // A panic, or threads that wait for one another.
+    // A panic, or a deadlock.
     let stuck = |panicked| match current.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some((seed, world)) => format!("{}{panicked}", Report::new(seed, &world)),
         None => panicked,
@@ -97,7 +97,7 @@ fn start(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync +
     Runner::new(scheduler, config).run(program);
 }
 
-/// One schedule: a few threads with a caller each. No time passes, so nothing waits for a moment.
+/// One schedule: a few threads with a caller each. Time does not pass, so faults that wait for a time are left out.
 fn program(seed: u64, build: Build, begins: impl FnOnce(&Arc<World>)) -> Report {
     let mut rng = Rng::with_seed(seed);
     let mut options = Options::draw(&mut rng);

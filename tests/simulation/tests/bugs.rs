@@ -1,10 +1,10 @@
-//! The checker finds each bug that is planted in the group commit, and by the promise that the bug breaks.
+//! The checker finds each bug that is planted in the group commit, by the promise that the bug breaks.
 
 #![allow(clippy::panic)] // Helpers of tests are not tests to clippy.
 
 use larder_simulation::{Bug, Report, Schedules};
 
-/// A run of one of the first seeds breaks the promise.
+/// Checks that one of the first seeds breaks the promise.
 #[track_caller]
 fn found(bug: Bug, promise: &str) {
     const SEEDS: u64 = 1_000;
@@ -43,7 +43,7 @@ fn unknown_batch_retried() {
 
 #[test]
 fn abandoned_caller_stops_its_lane() {
-    found(Bug::AbandonedCallerStopsItsLane, "do not serve again");
+    found(Bug::AbandonedCallerStopsItsLane, "the puts have wrong answers");
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn caller_without_an_answer() {
 #[test]
 fn condition_left_out() {
     found(Bug::ConditionLeftOut, "on replay");
-    found(Bug::ConditionLeftOut, "not as it was asked for");
+    found(Bug::ConditionLeftOut, "differs from the request");
 }
 
 #[test]
 fn batch_dropped_with_its_caller() {
-    found(Bug::BatchDroppedWithItsCaller, "was dropped, though its runtime goes on");
+    found(Bug::BatchDroppedWithItsCaller, "was dropped although its runtime continues");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn lost_answered_as_not_applied() {
 
 #[test]
 fn unsent_answered_as_unknown() {
-    found(Bug::UnsentAnsweredAsUnknown, "it was surely not sent");
+    found(Bug::UnsentAnsweredAsUnknown, "it was never sent");
 }
 
 #[test]
@@ -116,13 +116,13 @@ fn task_keeps_the_storage() {
 
 #[test]
 fn flush_without_waiting() {
-    found(Bug::FlushWithoutWaiting, "came before Flush");
-    found(Bug::FlushWithoutWaiting, "came before Close");
+    found(Bug::FlushWithoutWaiting, "was called before Flush");
+    found(Bug::FlushWithoutWaiting, "was called before Close");
 }
 
 #[test]
 fn flush_left_out() {
-    found(Bug::FlushLeftOut, "never came to the store, and is done");
+    found(Bug::FlushLeftOut, "never reached the store");
 }
 
 #[test]
@@ -134,14 +134,14 @@ fn clear_holds_nothing_back() {
 
 #[test]
 fn abandoned_clear_happens() {
-    found(Bug::AbandonedClearHappens, "though no caller waits for it");
+    found(Bug::AbandonedClearHappens, "although no caller waits for it");
 }
 
-/// Threads that wait for one another are found too, and the report says what led there.
+/// A deadlock of threads is found too, with a report of the events before it.
 #[test]
 fn barriers_in_different_orders() {
     let failure = Bug::BarriersInDifferentOrders.explore(&Schedules::Random, 0, 10_000).failure;
-    let failure = failure.expect("a schedule finds it");
+    let failure = failure.expect("find a schedule with a deadlock");
     for part in ["deadlock", "seed ", "Options {", "Clear("] {
         assert!(failure.contains(part), "{failure}");
     }
@@ -152,7 +152,7 @@ fn idle_flag_loaded_and_then_stored() {
     for schedules in [Schedules::Random, Schedules::Pct] {
         let explored = Bug::IdleFlagLoadedAndThenStored.explore(&schedules, 0, 10_000);
         let failure = explored.failure.unwrap_or_else(|| panic!("{schedules:?} does not find it"));
-        // What two tasks that serve one lane do, whichever comes first.
+        // Two tasks that serve one lane can break any of these promises first.
         let broken = ["of one lane overlap", "began during a batch", "overtook the clear", "before change"];
         assert!(broken.iter().any(|promise| failure.contains(promise)), "{failure}");
     }

@@ -1,4 +1,4 @@
-//! The group commit keeps its promises, in whatever order threads go on.
+//! The group commit keeps its promises in every order of threads.
 
 #![allow(clippy::panic)] // Helpers of tests are not tests to clippy.
 

@@ -1,4 +1,4 @@
-//! The group commit keeps its promises, whatever fails.
+//! The group commit keeps its promises under all faults.
 
 use larder_simulation::{simulate, simulate_all};
 
@@ -7,7 +7,7 @@ const SEEDS: u64 = 20_000;
 #[test]
 fn promises_are_kept() {
     if let Ok(seed) = std::env::var("LARDER_SIM_SEED") {
-        let report = simulate(seed.parse().expect("LARDER_SIM_SEED is a number"));
+        let report = simulate(seed.parse().expect("parse LARDER_SIM_SEED as a number"));
         println!("{report}");
         assert!(report.violations.is_empty(), "seed {seed} breaks a promise");
         return;
@@ -15,7 +15,7 @@ fn promises_are_kept() {
     match simulate_all(0..SEEDS) {
         Ok(counts) => {
             println!("{}", counts.table());
-            assert_eq!(counts.missing(), [""; 0], "faults that never happened");
+            assert_eq!(counts.missing(), [""; 0], "every fault must happen");
         }
         Err(report) => panic!("{report}replay it with LARDER_SIM_SEED={}", report.seed),
     }

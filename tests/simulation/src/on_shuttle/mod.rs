@@ -1,4 +1,4 @@
-//! The group commit on shuttle's primitives: each use of one is a point at which another thread may go on.
+//! The group commit on shuttle's primitives. At each use of one, another thread may continue.
 
 pub(crate) mod runtime;
 

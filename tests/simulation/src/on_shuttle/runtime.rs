@@ -1,4 +1,4 @@
-//! What the group commit runs on, by shuttle.
+//! The primitives of the group commit, from shuttle.
 
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 pub(crate) use shuttle_tokio::{

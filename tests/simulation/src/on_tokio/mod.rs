@@ -1,4 +1,4 @@
-//! The group commit as it is in production, except that its lanes are drawn alike in every run.
+//! The group commit as in production, except that each key has the same lane in every run.
 
 pub(crate) mod runtime;
 

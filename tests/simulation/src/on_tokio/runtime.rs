@@ -1,7 +1,7 @@
-//! What the group commit runs on: tokio, with a note of the tasks.
+//! The primitives of the group commit: tokio, with a list of the tasks.
 //!
-//! A tokio runtime that ends drops its tasks in an order that depends on how many tasks the process has
-//! had. Here the seed decides it.
+//! When a tokio runtime ends, it drops its tasks in an order that depends on the number of earlier tasks in the
+//! process. Here the seed decides the order.
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 use std::{
@@ -25,18 +25,18 @@ pub(crate) use tokio::{runtime::Id, sync::oneshot, task::yield_now};
 pub(crate) const INJECTED: &str = "injected";
 
 thread_local! {
-    /// The runtimes that this thread runs.
+    /// The runtimes of this thread.
     static TASKS: RefCell<HashMap<Id, Arc<Tasks>>> = RefCell::default();
     static PANICKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a task of this thread has panicked since the last call, except as the store does on purpose.
+/// Whether a task of this thread has panicked since the last call, other than by an injected panic of the store.
 pub(crate) fn panicked() -> bool {
     PANICKED.take()
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// A task, until it has ended. It is locked while it is polled.
+/// A task; `None` once it has ended. Locked while the task is polled.
 type Slot = Mutex<Option<Task>>;
 
 /// The tasks of a runtime.
@@ -50,7 +50,7 @@ struct Tasks {
 pub(crate) struct Runtime {
     inner: runtime::Runtime,
     tasks: Arc<Tasks>,
-    /// Nothing runs on it before this moment.
+    /// It does not run before this moment.
     pub(crate) rests_until: u64,
 }
 
@@ -58,7 +58,7 @@ impl Runtime {
     pub(crate) fn new() -> Self {
         let inner = match Builder::new_current_thread().enable_time().start_paused(true).build() {
             Ok(runtime) => runtime,
-            Err(error) => unreachable!("a runtime that has no driver for I/O: {error}"),
+            Err(error) => unreachable!("a runtime without a driver for I/O: {error}"),
         };
         let tasks = Arc::<Tasks>::default();
         TASKS.with_borrow_mut(|runtimes| runtimes.insert(inner.handle().id(), Arc::clone(&tasks)));
@@ -73,7 +73,7 @@ impl Runtime {
         self.inner.block_on(future)
     }
 
-    /// What a call can be polled within.
+    /// The context that a call can be polled within.
     pub(crate) fn context(&self) -> runtime::Handle {
         self.inner.handle().clone()
     }
@@ -82,8 +82,8 @@ impl Runtime {
         Handle { inner: self.inner.handle().clone(), tasks: Arc::clone(&self.tasks) }
     }
 
-    /// Ends the runtime as tokio does: the tasks are dropped one by one within the runtime, and one that is
-    /// spawned meanwhile is dropped at once.
+    /// Ends the runtime as tokio does: drops the tasks one by one within the runtime. A task that is spawned in the
+    /// meantime is dropped at once.
     pub(crate) fn end(self, rng: &mut Rng) {
         self.tasks.ended.store(true, Ordering::Relaxed);
         let mut slots = std::mem::take(&mut *lock(&self.tasks.slots));
@@ -148,7 +148,7 @@ impl Future for Polled {
             PANICKED.set(PANICKED.get() || payload.downcast_ref() != Some(&INJECTED));
             resume_unwind(payload)
         });
-        // Not under the lock.
+        // Dropped after the lock is released.
         let ended = if poll.is_ready() { slot.take() } else { None };
         drop(slot);
         drop(ended);
