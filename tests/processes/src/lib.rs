@@ -1,4 +1,4 @@
-//! The stores that several processes can share, by URL, and the worker process that uses them.
+//! Stores that several processes can share, by URL, and the worker process that uses them.
 
 mod stores;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::stores::Stores;
 
-/// What the worker's `lock` keeps beside a lease.
+/// The value that the worker's `lock` changes under a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarded {
     /// The sum so far.
     pub sum: u64,
-    /// The token of the lease under which it was last written.
+    /// The token of the lease at the last write.
     pub token: u64,
 }

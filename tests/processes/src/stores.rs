@@ -5,10 +5,10 @@ use larder_test_servers::{self as servers, Server};
 use larder_testkit::{Factory, Missing};
 use tempfile::TempDir;
 
-/// Where a suite keeps its entries: a directory of its own, or a server.
+/// The stores of a suite: in a directory of its own, or on a server.
 #[derive(Debug)]
 pub struct Stores {
-    /// What a URL begins with and what it ends with; the space's name stands between.
+    /// The parts of a URL before and after the name of the space.
     before: String,
     after: String,
     directory: Option<TempDir>,
@@ -21,7 +21,7 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no temporary directory to be had.
+    /// [`Missing`] if a temporary directory cannot be created.
     pub fn file() -> Result<Self, Missing> {
         Self::local("file", "")
     }
@@ -30,7 +30,7 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no temporary directory to be had.
+    /// [`Missing`] if a temporary directory cannot be created.
     pub fn sqlite() -> Result<Self, Missing> {
         Self::local("sqlite", ".db")
     }
@@ -39,25 +39,25 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no temporary directory to be had.
+    /// [`Missing`] if a temporary directory cannot be created.
     pub fn snapshot() -> Result<Self, Missing> {
         Self::local("file", ".json")
     }
 
-    /// Directories as grammY lays them out.
+    /// Directories in grammY's layout.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no temporary directory to be had.
+    /// [`Missing`] if a temporary directory cannot be created.
     pub fn grammy_file() -> Result<Self, Missing> {
         Self::local("file", "?layout=grammy")
     }
 
-    /// Tables in Postgres; `options` are further URL options.
+    /// Tables in Postgres, with additional URL `options`.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no server to be had.
+    /// [`Missing`] if the server is missing.
     pub async fn postgres(options: &str) -> Result<Self, Missing> {
         Self::server(servers::postgres().await, "table", options)
     }
@@ -66,32 +66,32 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no server to be had.
+    /// [`Missing`] if the server is missing.
     pub async fn redis() -> Result<Self, Missing> {
         Self::server(servers::redis().await, "prefix", "")
     }
 
-    /// Prefixes in Valkey, whose compare-and-swap is a command of its own.
+    /// Prefixes in Valkey, which has a command for compare-and-swap.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no server to be had.
+    /// [`Missing`] if the server is missing.
     pub async fn valkey() -> Result<Self, Missing> {
         Self::server(servers::valkey().await, "prefix", "")
     }
 
-    /// Collections in MongoDB; `options` are further URL options.
+    /// Collections in MongoDB, with additional URL `options`.
     ///
     /// # Errors
     ///
-    /// [`Missing`] if there is no server to be had.
+    /// [`Missing`] if the server is missing.
     pub async fn mongodb(options: &str) -> Result<Self, Missing> {
         Self::server(servers::mongodb().await, "collection", options)
     }
 
     fn local(scheme: &str, after: &str) -> Result<Self, Missing> {
         let directory = tempfile::tempdir()
-            .map_err(|error| Missing::new(format!("no temporary directory: {error}"), true))?;
+            .map_err(|error| Missing::new(format!("cannot create a temporary directory: {error}"), true))?;
         Ok(Self {
             before: format!("{scheme}:{}/", directory.path().display()),
             after: after.to_owned(),
@@ -121,7 +121,7 @@ impl Stores {
         format!("{}{space}{}", self.before, self.after)
     }
 
-    /// Whether the entries are in files of this machine.
+    /// Whether the entries are in local files.
     #[must_use]
     pub const fn is_local(&self) -> bool {
         self.directory.is_some()

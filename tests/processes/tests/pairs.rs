@@ -1,4 +1,4 @@
-//! Real sessions, from each store to each: they arrive as they were.
+//! Copies grammY's sessions from each store to each other store: they arrive unchanged.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -51,21 +51,23 @@ fn main() {
 async fn sessions_arrive(context: Context<Stores>, to: Kind) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy");
     let written_by_grammy = format!("file:{}?layout=grammy", fixtures.join("file").display());
-    let grammy = larder::open(&written_by_grammy).await.expect("open what grammY wrote");
+    let grammy = larder::open(&written_by_grammy).await.expect("open grammY's files");
     let from = context.target.open().await;
-    let targets = (to.connect)().await.expect("a server for the target");
+    let targets = (to.connect)().await.expect("connect to the target's server");
     let space = format!("{}x", context.target.space());
     let target = targets.open(&space).await.expect("open the target");
 
-    let report = transfer::copy(&grammy, &from, &CopyOptions::default(), |_| {}).await.expect("copy in");
+    let report =
+        transfer::copy(&grammy, &from, &CopyOptions::default(), |_| {}).await.expect("copy to the source");
     assert_eq!((report.copied, report.failed), (5, 0));
     let expires = from.info().expiry && target.info().expiry;
     if expires {
-        let entry = Key::new("expires").expect("a key");
+        let entry = Key::new("expires").expect("make a key");
         from.write_as(&entry, &1, Expiry::after_secs(1000)).await.expect("write an entry that expires");
     }
 
-    let report = transfer::copy(&from, &target, &CopyOptions::default(), |_| {}).await.expect("copy on");
+    let report =
+        transfer::copy(&from, &target, &CopyOptions::default(), |_| {}).await.expect("copy to the target");
     assert_eq!((report.copied, report.failed), (5 + u64::from(expires), 0));
     let options = VerifyOptions::default();
     let verified = transfer::verify(&from, &target, &options, |difference| {
@@ -75,7 +77,7 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
 
     check_sessions(&target, from.info().values, &fixtures).await;
     if expires {
-        let left = target.ttl(&Key::new("expires").expect("a key")).await.expect("read the time left");
+        let left = target.ttl(&Key::new("expires").expect("make a key")).await.expect("read the time left");
         let Some(Expiry::After(left)) = left else {
             panic!("the entry no longer expires: {left:?}");
         };
@@ -85,19 +87,20 @@ async fn sessions_arrive(context: Context<Stores>, to: Kind) {
     targets.remove(&space).await.expect("remove the target");
 }
 
-/// Every session is there, and is what the bot assigned: as JSON, and byte for byte as JavaScript
-/// spells it unless one of the stores keeps JSON in a form of its own.
+/// Checks that every session exists and equals the one that the bot assigned: as JSON, and also byte for byte as
+/// written by JavaScript, unless one of the stores has its own form of JSON.
 async fn check_sessions(target: &Store, came_through: Values, fixtures: &Path) {
     let read = |name: &str| std::fs::read(fixtures.join(name)).expect("read the fixtures");
-    let expected: BTreeMap<String, Value> = serde_json::from_slice(&read("expected.json")).expect("JSON");
-    let spelled: BTreeMap<String, Value> = serde_json::from_slice(&read("redis.json")).expect("JSON");
+    let expected: BTreeMap<String, Value> =
+        serde_json::from_slice(&read("expected.json")).expect("parse JSON");
+    let spelled: BTreeMap<String, Value> = serde_json::from_slice(&read("redis.json")).expect("parse JSON");
     let exact = [came_through, target.info().values].iter().all(|&values| values != Values::Json);
     for (key, session) in expected {
-        let name = Key::new(&key).expect("a key");
+        let name = Key::new(&key).expect("make a key");
         let record = target.read(&name).await.expect("read").unwrap_or_else(|| panic!("{key} is missing"));
-        assert_eq!(serde_json::from_slice::<Value>(&record.value).expect("JSON"), session, "{key}");
+        assert_eq!(serde_json::from_slice::<Value>(&record.value).expect("parse JSON"), session, "{key}");
         if exact {
-            assert_eq!(record.value, spelled[&key]["value"].as_str().expect("a string"), "{key}");
+            assert_eq!(record.value, spelled[&key]["value"].as_str().expect("find a string"), "{key}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Four processes update one session through `Sessions`: no update is lost, and none is refused.
+//! Four processes update one session through `Sessions`: every update succeeds, and none is lost.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -12,19 +12,18 @@ use tokio::{process::Command, sync::Mutex};
 const PROCESSES: u64 = 4;
 const TASKS: u64 = 64;
 
-// Of each task, so that a case takes up to 20 seconds on two cores that do nothing else.
+// The increments of each task. With these, a case takes up to 20 seconds on two otherwise idle cores.
 
-/// For the stores that matter most.
+/// For the most important stores.
 const INCREMENTS: u64 = 100;
 /// For their variants.
 const FEWER_INCREMENTS: u64 = 40;
-/// For stores that do some hundred updates a second.
+/// For stores with a few hundred updates per second.
 const FEW_INCREMENTS: u64 = 20;
-/// For the MongoDB stand-in, which does sixty.
+/// For the MongoDB stand-in, with sixty updates per second.
 const FEWEST_INCREMENTS: u64 = 3;
 
-/// One case at a time: its processes race each other, and not those of the next case for the
-/// machine.
+/// Runs one case at a time, so that the processes compete only with each other.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn main() {
@@ -48,11 +47,9 @@ where
 {
     Suite::connect(name, connect)
         .without_laws()
-        // Also for the cases before it.
+        // Includes the time of the cases before it.
         .timeout(Duration::from_secs(1800))
-        .case("increments_through_sessions_of_four_processes_add_up_exactly", move |context| {
-            sum_is_exact(context, increments)
-        })
+        .case("updates_of_four_processes_add_up_exactly", move |context| sum_is_exact(context, increments))
 }
 
 async fn sum_is_exact(context: Context<Stores>, increments: u64) {
@@ -73,13 +70,13 @@ async fn sum_is_exact(context: Context<Stores>, increments: u64) {
     for worker in workers {
         let output = worker.wait_with_output().await.expect("wait for a worker");
         assert!(output.status.success(), "a worker failed");
-        let output = String::from_utf8(output.stdout).expect("text");
-        let (of_all, _) = output.split_once(' ').expect("two numbers");
-        runs += of_all.parse::<u64>().expect("how often handlers ran");
+        let output = String::from_utf8(output.stdout).expect("read the output as text");
+        let (of_all, _) = output.split_once(' ').expect("find two numbers");
+        runs += of_all.parse::<u64>().expect("parse the number of runs");
     }
-    // In the layout that the sessions wrote: a bare number.
-    let sum = storage.read_as::<u64>(&Key::new("sum").expect("a key")).await.expect("read the sum");
+    // The session is stored as a plain number.
+    let sum = storage.read_as::<u64>(&Key::new("sum").expect("make a key")).await.expect("read the sum");
     let updates = PROCESSES * TASKS * increments;
     assert_eq!(sum, Some(updates));
-    assert!(runs > updates, "no process ever got in another's way, which was to be tried");
+    assert!(runs > updates, "the processes never conflicted, so the test shows nothing");
 }

@@ -1,12 +1,11 @@
 //! A process that uses a store, for tests that race or kill it.
 //!
 //! ```text
-//! worker session URL KEY TASKS COUNT      adds COUNT to the number in the session under KEY, in each of
-//!                                         TASKS tasks, which all race each other; prints how often
-//!                                         handlers ran in all, and at most for one update
-//! worker lock URL KEY TASKS COUNT         the same by reading and writing, with nothing but the lease
-//!                                         of KEY to keep others out
-//! worker lease URL KEY TTL_MS             leases KEY, prints the token, and holds it until killed
+//! worker session URL KEY TASKS COUNT      adds 1 to the number in the session under KEY, COUNT times in each
+//!                                         of TASKS concurrent tasks; prints the total runs of handlers, and
+//!                                         the most runs for one update
+//! worker lock URL KEY TASKS COUNT         the same with plain reads and writes under a lease of KEY
+//! worker lease URL KEY TTL_MS             leases KEY, prints the token, and holds the lease until killed
 //! ```
 
 use std::{
@@ -88,7 +87,7 @@ async fn lock(url: &str, key: &str, tasks: &str, count: &str) -> Outcome {
                 if seen.token >= lease.token() {
                     return Err(format!("token {} came after {}", lease.token(), seen.token).into());
                 }
-                // Another holder at the same time has read the same sum.
+                // A second holder at the same time would read the same sum now.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let next = Guarded { sum: seen.sum + 1, token: lease.token() };
                 store.write_as(&key, &next, Expiry::Never).await?;
@@ -110,7 +109,7 @@ async fn lease(url: &str, key: &str, ttl: &str) -> Outcome {
     Err("the lease was lost".into())
 }
 
-/// Runs `work` in that many tasks at once, until all are done or one fails.
+/// Runs `work` in `tasks` concurrent tasks, until all are done or one fails.
 async fn all<F>(tasks: u64, work: impl Fn(u64) -> F) -> Outcome
 where
     F: Future<Output = Outcome> + Send + 'static,
