@@ -1,4 +1,4 @@
-//! The certificates of the TLS servers, made once per checkout.
+//! The certificates of the TLS servers, created once per checkout.
 
 use std::{
     fs, io,
@@ -10,8 +10,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority, a server certificate that it signed for `localhost` and `127.0.0.1`, and an
-/// authority that had no part in it. Everything is PEM.
+/// An authority, a server certificate that it signed for `localhost` and `127.0.0.1`, and another authority. All are
+/// PEM.
 #[derive(Clone)]
 pub(crate) struct Certificates {
     pub(crate) ca_path: PathBuf,
@@ -27,13 +27,12 @@ const CERTIFICATE: &str = "server.pem";
 const KEY: &str = "server.key";
 
 impl Certificates {
-    /// Reads them from a directory below `state`, or makes them. The shared servers go on using
-    /// what they were started with, so all test binaries must see the same. The caller holds the
-    /// lock.
+    /// Reads them from a directory below `state`, or creates them. The shared servers keep the certificates that they
+    /// were started with, so all test binaries must use the same. The caller holds the lock.
     pub(crate) fn load_or_make(state: &Path) -> io::Result<Self> {
         let directory = state.join("tls");
         if !directory.exists() {
-            // Made aside and renamed: never half of it.
+            // Created under another name and renamed, so that it is never incomplete.
             let fresh = state.join("tls.new");
             if fresh.exists() {
                 fs::remove_dir_all(&fresh)?;

@@ -2,17 +2,17 @@ use std::fmt;
 
 use crate::Kind;
 
-/// What went wrong with a server that is there.
+/// An error of an available server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server is not one that this test may stop: it is shared, or from the environment.
+    /// The test may not stop the server, because it is shared or from the environment.
     NotOurs(Kind),
-    /// The server has no node of that number.
+    /// The server has no node with this number.
     NoSuchNode(Kind, usize),
     /// The Docker engine refused or failed.
     Engine(Kind, Box<dyn std::error::Error + Send + Sync>),
-    /// The server did not become ready in time; the text is what was seen last.
+    /// The server did not become ready in time. The text is the last observation.
     NotReady(Kind, String),
 }
 
@@ -28,10 +28,10 @@ impl fmt::Display for Error {
             Self::NotOurs(kind) => write!(
                 f,
                 "the {kind} server is shared or from the environment and must not be stopped; \
-                 ask for a private one"
+                 use `Kind::private`"
             ),
             Self::NoSuchNode(kind, node) => write!(f, "the {kind} server has no node {node}"),
-            Self::Engine(kind, source) => write!(f, "the engine failed on {kind}: {source}"),
+            Self::Engine(kind, source) => write!(f, "the Docker engine failed on {kind}: {source}"),
             Self::NotReady(kind, seen) => write!(f, "{kind} did not become ready: {seen}"),
         }
     }

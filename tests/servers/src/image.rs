@@ -1,4 +1,4 @@
-//! Which image stands for which server.
+//! The image of each server.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ pub(crate) struct Image {
 
 impl Image {
     fn parse(text: &str) -> Self {
-        // The registry in front may have a port: only a colon after the last slash is a tag's.
+        // The registry may have a port, so only a colon after the last slash starts a tag.
         let slash = text.rfind('/').map_or(0, |at| at + 1);
         let (name, tag) = match text[slash..].rfind(':') {
             Some(colon) => (&text[..slash + colon], &text[slash + colon + 1..]),
@@ -23,7 +23,11 @@ impl Image {
     }
 }
 
-/// The image for a kind, or what to do to have one.
+/// The image of a kind.
+///
+/// # Errors
+///
+/// A message with the way to get one.
 pub(crate) fn of(kind: Kind) -> Result<Image, String> {
     let (variable, official) = match kind {
         Kind::Postgres | Kind::PostgresTls => ("LARDER_TEST_POSTGRES_IMAGE", Some("postgres:17")),
@@ -43,7 +47,7 @@ pub(crate) fn of(kind: Kind) -> Result<Image, String> {
         .as_deref()
         .or(official)
         .map(Image::parse)
-        .ok_or_else(|| format!("it has no official image; ci/servers builds one ({variable})"))
+        .ok_or_else(|| format!("there is no official image; run ci/servers to build one ({variable})"))
 }
 
 fn lookup(file: &str, variable: &str) -> Option<String> {
@@ -62,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_follows_the_last_slash() {
+    fn a_colon_after_the_last_slash_starts_the_tag() {
         assert_eq!(Image::parse("redis:8"), image("redis", "8"));
         assert_eq!(Image::parse("redis"), image("redis", "latest"));
         assert_eq!(Image::parse("host:5000/a/redis"), image("host:5000/a/redis", "latest"));
@@ -70,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_script_is_read_line_by_line() {
+    fn images_are_read_from_the_file_of_the_script() {
         let file = "# a comment\nLARDER_TEST_REDIS_IMAGE=a/redis:8\nLARDER_TEST_VALKEY_IMAGE=\n";
         assert_eq!(lookup(file, "LARDER_TEST_REDIS_IMAGE").as_deref(), Some("a/redis:8"));
         assert_eq!(lookup(file, "LARDER_TEST_VALKEY_IMAGE"), None);

@@ -2,20 +2,20 @@ use std::fmt;
 
 use crate::{Missing, Server, launch};
 
-/// A server that tests can ask for.
+/// A kind of server for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Postgres.
     Postgres,
-    /// Postgres that accepts TLS connections only.
+    /// Postgres that accepts only TLS connections.
     PostgresTls,
     /// pgbouncer in transaction pooling mode, with a Postgres behind it.
     Pgbouncer,
     /// Redis, with every write in its append-only file before it is acknowledged.
     Redis,
-    /// Redis that asks for a password.
+    /// Redis that requires a password.
     RedisPassword,
-    /// Redis that accepts TLS connections only.
+    /// Redis that accepts only TLS connections.
     RedisTls,
     /// A Redis Cluster of three masters.
     RedisCluster,
@@ -42,7 +42,7 @@ impl Kind {
         Self::Mongodb,
     ];
 
-    /// The name that `LARDER_TEST_REQUIRE` knows it by, such as `redis-cluster`.
+    /// The name in `LARDER_TEST_REQUIRE`, such as `redis-cluster`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -59,15 +59,15 @@ impl Kind {
         }
     }
 
-    /// The environment variable that names a server to use instead of a container, such as
-    /// `LARDER_TEST_REDIS_CLUSTER_URL`. Of a cluster it holds one URL per node and of a Sentinel
-    /// set one per Sentinel, separated by commas.
+    /// The environment variable with the URL of a server to use instead of a container, such as
+    /// `LARDER_TEST_REDIS_CLUSTER_URL`. For a cluster it holds one URL per node, and for a Sentinel set one per
+    /// Sentinel, separated by commas.
     #[must_use]
     pub fn url_variable(self) -> String {
         self.variable("URL")
     }
 
-    /// The environment variable that names the PEM file of the authority behind that server.
+    /// The environment variable with the path of the PEM file of that server's authority.
     pub(crate) fn ca_variable(self) -> String {
         self.variable("CA")
     }
@@ -77,41 +77,40 @@ impl Kind {
         format!("LARDER_TEST_{name}_{suffix}")
     }
 
-    /// Whether clients reach it over TLS only.
+    /// Whether it accepts only TLS connections.
     #[must_use]
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::PostgresTls | Self::RedisTls)
     }
 
-    /// Whether it is several servers, each with an address of its own.
+    /// Whether it consists of several servers with different addresses.
     pub(crate) const fn has_nodes(self) -> bool {
         matches!(self, Self::RedisCluster | Self::RedisSentinel)
     }
 
-    /// The server of this kind that all tests share.
+    /// Returns the server of this kind that all tests share.
     ///
     /// # Errors
-    /// [`Missing`] when it cannot be had.
+    /// [`Missing`] if it is not available.
     pub async fn shared(self) -> Result<Server, Missing> {
         launch::shared(self).await
     }
 
-    /// A server of this kind for the caller alone, removed on drop. With a URL in the environment
-    /// it is that server, which the caller cannot kill ([`Server::is_ours`]).
+    /// Starts a server of this kind for the caller alone, which is removed on drop. If the environment has a URL,
+    /// returns that server instead, which the caller cannot kill ([`Server::is_ours`]).
     ///
     /// # Errors
-    /// [`Missing`] when it cannot be had.
+    /// [`Missing`] if it is not available.
     pub async fn private(self) -> Result<Server, Missing> {
         launch::private(self, &[]).await
     }
 
-    /// [`private`](Self::private) with further options on the server's command line, such as
-    /// `["--maxmemory", "2mb"]` for Redis or `["-c", "max_connections=5"]` for Postgres; of a
-    /// cluster and a Sentinel set every Redis node gets them. A server from the environment cannot
-    /// be given options, so there it is [`Missing`].
+    /// [`private`](Self::private) with additional options on the server's command line, such as `["--maxmemory",
+    /// "2mb"]` for Redis or `["-c", "max_connections=5"]` for Postgres. In a cluster or a Sentinel set, every Redis
+    /// node gets them. A server from the environment cannot get options, so it is [`Missing`].
     ///
     /// # Errors
-    /// [`Missing`] when it cannot be had.
+    /// [`Missing`] if it is not available.
     pub async fn private_with(self, options: &[&str]) -> Result<Server, Missing> {
         launch::private(self, options).await
     }

@@ -24,18 +24,17 @@ use crate::{
     workspace,
 };
 
-/// What `ci/servers down` finds the containers by.
+/// The label by which `ci/servers down` finds the containers.
 const LABEL: &str = "larder.test-servers";
-/// The ports outside, where a later process that reuses the container finds them.
+/// The variable with the published ports, for later processes that reuse the container.
 const PORTS: &str = "LARDER_TEST_PORTS";
-/// Long enough to pull an image over a slow line.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Long enough to pull an image over a slow connection.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 const ATTEMPTS: usize = 5;
 
 pub(crate) type Container = ContainerAsync<GenericImage>;
 
-/// The shared servers that this process has found or failed to find: a reason is worth finding out
-/// once, not once per test.
+/// The shared servers of this process, or the reasons why they are missing: each is tried once, not once per test.
 static SHARED: [OnceCell<Result<Server, Missing>>; Kind::ALL.len()] =
     [const { OnceCell::const_new() }; Kind::ALL.len()];
 
@@ -46,7 +45,7 @@ pub(crate) async fn shared(kind: Kind) -> Result<Server, Missing> {
     let launch = async {
         let (server, container) = start(kind, &[], true).await?;
         server.wait_for(Some(&container)).await.map_err(|error| {
-            let reason = format!("{error}; ci/servers down removes it, so that the next run starts afresh");
+            let reason = format!("{error}; run ci/servers down to remove it, and try again");
             Missing::new(kind, reason)
         })?;
         // A container for reuse is not removed when its handle is dropped.
@@ -61,7 +60,7 @@ pub(crate) async fn private(kind: Kind, options: &[&str]) -> Result<Server, Miss
             return Ok(server);
         }
         let reason =
-            format!("the test gives it options, and {} names one that runs already", kind.url_variable());
+            format!("the test needs options that the running server of {} cannot get", kind.url_variable());
         return Err(Missing::new(kind, reason));
     }
     let (server, container) = start(kind, options, false).await?;
@@ -71,9 +70,9 @@ pub(crate) async fn private(kind: Kind, options: &[&str]) -> Result<Server, Miss
 }
 
 async fn start(kind: Kind, options: &[&str], reuse: bool) -> Result<(Server, Container), Missing> {
-    timeout(PATIENCE, start_locked(kind, options, reuse))
+    timeout(START_TIMEOUT, start_locked(kind, options, reuse))
         .await
-        .unwrap_or_else(|_| Err(format!("no container after {PATIENCE:?}")))
+        .unwrap_or_else(|_| Err(format!("the container did not start within {START_TIMEOUT:?}")))
         .map_err(|reason| Missing::new(kind, reason))
 }
 
@@ -83,8 +82,7 @@ async fn start_locked(kind: Kind, options: &[&str], reuse: bool) -> Result<(Serv
     let state = workspace::state().map_err(text)?;
     let certificates = kind.is_tls().then(|| Certificates::load_or_make(&state)).transpose().map_err(text)?;
 
-    // The name says all that the server is made of, so that one that was made otherwise, or by
-    // another checkout, is never taken for it.
+    // The name contains a fingerprint of the server and the checkout, so that a different container is never reused.
     let zeros = vec![0; port_count(kind)];
     let plan = Spec::new(kind, image.clone(), options, &zeros, certificates.as_ref());
     let fingerprint = plan.fingerprint(&state.to_string_lossy());
@@ -113,8 +111,7 @@ async fn start_locked(kind: Kind, options: &[&str], reuse: bool) -> Result<(Serv
                     remove(&client, &name).await;
                     return Err(seen);
                 }
-                // Somebody else was faster at a port, or what is left of an earlier run cannot be
-                // started any more.
+                // Another process took a port, or the container of an earlier run cannot be started.
                 remove(&client, &name).await;
             }
         }
@@ -134,7 +131,7 @@ fn request(spec: Spec, ports: &[u16], name: &str, reuse: bool) -> ContainerReque
         .with_label(LABEL, if reuse { "shared" } else { "private" })
         .with_env_var(PORTS, list.join(" "))
         .with_host_config_modifier(|config| {
-            // Published to this machine only.
+            // Published only to this machine.
             for binding in config.port_bindings.iter_mut().flatten() {
                 for address in binding.1.iter_mut().flatten() {
                     address.host_ip = Some("127.0.0.1".to_owned());
@@ -157,7 +154,7 @@ fn request(spec: Spec, ports: &[u16], name: &str, reuse: bool) -> ContainerReque
     request
 }
 
-/// The ports that a container was given when it was made, perhaps by another process.
+/// The published ports of a container, which another process may have created.
 async fn ports_of(container: &Container) -> Result<Vec<u16>, String> {
     let client = docker_client_instance().await.map_err(text)?;
     let inspected = client.inspect_container(container.id(), None).await.map_err(text)?;
@@ -166,16 +163,16 @@ async fn ports_of(container: &Container) -> Result<Vec<u16>, String> {
         .iter()
         .find_map(|line| line.strip_prefix(PORTS)?.strip_prefix('='))
         .and_then(|list| list.split(' ').map(|port| port.parse().ok()).collect())
-        .ok_or_else(|| "the container does not say its ports; ci/servers down removes it".to_owned())
+        .ok_or_else(|| "the container does not name its ports; run ci/servers down to remove it".to_owned())
 }
 
 async fn remove(client: &testcontainers::bollard::Docker, name: &str) {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    // It may not exist, and if it cannot be removed then the next attempt says why.
+    // It may not exist. If it cannot be removed, the next attempt fails with the reason.
     drop(client.remove_container(name, Some(options)).await);
 }
 
-/// The whole chain of an error, and what to do about it.
+/// The messages of an error and its sources, and what to do about it.
 fn explain(error: &TestcontainersError) -> String {
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -187,7 +184,7 @@ fn explain(error: &TestcontainersError) -> String {
         source = cause.source();
     }
     if reason.contains("initialize a docker client") || reason.contains("pull the image") {
-        reason.push_str("; ci/servers brings up what is missing");
+        reason.push_str("; run ci/servers to install the missing parts");
     }
     reason
 }
@@ -197,7 +194,7 @@ fn text(error: impl Into<Box<dyn std::error::Error>>) -> String {
     error.to_string()
 }
 
-/// The end of what the server printed.
+/// The last lines of the server's output.
 pub(crate) async fn last_words(container: &Container) -> String {
     let both = async {
         let mut printed = container.stdout_to_vec().await?;

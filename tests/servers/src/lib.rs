@@ -1,27 +1,27 @@
 //! Real servers for Larder's tests.
 //!
-//! Each server runs in a container that is published on a loopback port. Two ways to have one:
+//! Each server runs in a container that is published on a loopback port. There are two ways to get one:
 //!
-//! - [`postgres()`], [`redis()`] and the other functions of this crate give the *shared* server of
-//!   its [`Kind`]: started once per checkout, reused by every test binary (the second start takes
-//!   milliseconds) and left running for the next run. Tests share it, so each keeps to a schema,
-//!   key prefix or database of its own, named so that what an earlier run left cannot be met.
-//! - [`Kind::private`] starts a server for one test alone, which may [`kill`](Server::kill) and
-//!   [`start`](Server::start) it; it is removed on drop.
+//! - [`postgres()`], [`redis()`] and the other functions of this crate return the *shared* server of a [`Kind`]. It is
+//!   started once per checkout, reused by every test binary (the second start takes milliseconds), and left running
+//!   for the next run. Tests share it, so each test uses a schema, key prefix or database of its own, with a name that
+//!   no earlier run has used.
+//! - [`Kind::private`] starts a server for one test, which may [`kill`](Server::kill) and [`start`](Server::start) it.
+//!   It is removed on drop.
 //!
-//! Nothing here panics or skips a test: a server that cannot be had is a [`Missing`], which says
-//! why and whether the environment [requires](Missing::required) it.
+//! The functions do not panic or skip a test. If a server is not available, they return [`Missing`] with the reason;
+//! [`Missing::required`] says whether the environment requires the server.
 //!
 //! # Environment
 //! | variable | meaning |
 //! |---|---|
-//! | `LARDER_TEST_REQUIRE` | servers whose absence is a failure: names of [`Kind`]s, separated by commas, or `all` |
+//! | `LARDER_TEST_REQUIRE` | required servers: names of [`Kind`]s, separated by commas, or `all`. A test fails if one is missing |
 //! | `LARDER_TEST_POSTGRES_URL`, `LARDER_TEST_REDIS_CLUSTER_URL`, ... | a server of your own, used instead of a container ([`Kind::url_variable`]) |
-//! | `LARDER_TEST_POSTGRES_TLS_CA`, `LARDER_TEST_REDIS_TLS_CA` | the PEM file of the authority that signed that server's certificate |
+//! | `LARDER_TEST_POSTGRES_TLS_CA`, `LARDER_TEST_REDIS_TLS_CA` | the PEM file of the authority that signed the certificate of your server |
 //! | `LARDER_TEST_POSTGRES_IMAGE`, `_PGBOUNCER_`, `_REDIS_`, `_VALKEY_`, `_MONGODB_` | the image, `name:tag` |
 //!
-//! Without an image from the environment the one that `ci/servers` chose (`target/servers.env`) is
-//! used, and without that the official one.
+//! The image comes from the environment, otherwise from `target/servers.env`, which `ci/servers` writes, and otherwise
+//! is the official one.
 //!
 //! # Example
 //! ```
@@ -58,25 +58,25 @@ pub use spec::{DATABASE, PASSWORD, SENTINEL_MASTER, USER};
 /// The shared Postgres server.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn postgres() -> Result<Server, Missing> {
     Kind::Postgres.shared().await
 }
 
-/// The shared Postgres server that accepts TLS connections only; [`Server::ca_path`] is the
-/// authority to trust, [`Server::other_ca_path`] one that did not sign its certificate.
+/// The shared Postgres server that accepts only TLS connections. [`Server::ca_path`] is the authority to trust, and
+/// [`Server::other_ca_path`] one that did not sign its certificate.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn postgres_tls() -> Result<Server, Missing> {
     Kind::PostgresTls.shared().await
 }
 
-/// The shared pgbouncer, in transaction pooling mode and without named statements, in front of a
-/// Postgres of its own that [`Server::direct_url`] leads to.
+/// The shared pgbouncer, in transaction pooling mode and without named statements, in front of a Postgres of its own.
+/// [`Server::direct_url`] is the URL of that Postgres.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn pgbouncer() -> Result<Server, Missing> {
     Kind::Pgbouncer.shared().await
 }
@@ -84,24 +84,23 @@ pub async fn pgbouncer() -> Result<Server, Missing> {
 /// The shared Redis server. Every acknowledged write is in its append-only file.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn redis() -> Result<Server, Missing> {
     Kind::Redis.shared().await
 }
 
-/// The shared Redis server that asks for a password, which its URL has.
+/// The shared Redis server that requires a password, which its URL contains.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn redis_password() -> Result<Server, Missing> {
     Kind::RedisPassword.shared().await
 }
 
-/// The shared Redis server that accepts TLS connections only; see [`postgres_tls`] for its
-/// authorities.
+/// The shared Redis server that accepts only TLS connections; see [`postgres_tls`] for its authorities.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn redis_tls() -> Result<Server, Missing> {
     Kind::RedisTls.shared().await
 }
@@ -109,24 +108,24 @@ pub async fn redis_tls() -> Result<Server, Missing> {
 /// The shared Redis Cluster of three masters; [`Server::urls`] has one URL per node.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn redis_cluster() -> Result<Server, Missing> {
     Kind::RedisCluster.shared().await
 }
 
-/// The shared Redis master and replica with a Sentinel, whose URL is [`Server::url`]; it calls the
-/// master [`SENTINEL_MASTER`].
+/// The shared Redis master and replica with a Sentinel. [`Server::url`] is the URL of the Sentinel, and
+/// [`SENTINEL_MASTER`] its name for the master.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn redis_sentinel() -> Result<Server, Missing> {
     Kind::RedisSentinel.shared().await
 }
 
-/// The shared Valkey server, which has `SET key value IFEQ old`.
+/// The shared Valkey server, which supports `SET key value IFEQ old`.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn valkey() -> Result<Server, Missing> {
     Kind::Valkey.shared().await
 }
@@ -134,7 +133,7 @@ pub async fn valkey() -> Result<Server, Missing> {
 /// The shared MongoDB server.
 ///
 /// # Errors
-/// [`Missing`] when it cannot be had.
+/// [`Missing`] if it is not available.
 pub async fn mongodb() -> Result<Server, Missing> {
     Kind::Mongodb.shared().await
 }

@@ -2,12 +2,12 @@ use std::fmt;
 
 use crate::Kind;
 
-/// A server that cannot be had, and why.
+/// A server that is not available, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Which one.
+    /// The server.
     pub server: Kind,
-    /// What stood in the way, and what to do about it.
+    /// The reason, and what to do about it.
     pub reason: String,
 }
 
@@ -16,15 +16,14 @@ impl Missing {
         Self { server, reason: reason.into() }
     }
 
-    /// Whether `LARDER_TEST_REQUIRE` names this server, so that its absence is a failure and not a
-    /// reason to leave a test out.
+    /// Whether `LARDER_TEST_REQUIRE` names this server. A test then fails without it, instead of being skipped.
     #[must_use]
     pub fn required(&self) -> bool {
         std::env::var("LARDER_TEST_REQUIRE").is_ok_and(|list| requires(&list, self.server))
     }
 }
 
-/// A name that nobody knows requires everything: a slip of the pen must not switch tests off.
+/// An unknown name requires all servers, because a misspelt name must not switch tests off.
 fn requires(list: &str, server: Kind) -> bool {
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).any(|name| {
         name == "all" || name == server.name() || Kind::ALL.iter().all(|known| known.name() != name)
@@ -33,7 +32,7 @@ fn requires(list: &str, server: Kind) -> bool {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no {} server: {}", self.server, self.reason)
+        write!(f, "the {} server is not available: {}", self.server, self.reason)
     }
 }
 
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_requires_the_servers_that_it_names() {
+    fn a_list_requires_the_servers_in_it() {
         assert!(requires("postgres, redis", Kind::Redis));
         assert!(!requires("postgres, redis", Kind::RedisTls));
         assert!(!requires("", Kind::Redis));
@@ -52,13 +51,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_requires_everything() {
+    fn an_unknown_name_requires_all_servers() {
         assert!(requires("postgers", Kind::Redis));
     }
 
     #[test]
     fn the_message_names_the_server_and_the_reason() {
-        let missing = Missing::new(Kind::RedisTls, "the engine is on holiday");
-        assert_eq!(missing.to_string(), "no redis-tls server: the engine is on holiday");
+        let missing = Missing::new(Kind::RedisTls, "the engine is not running");
+        assert_eq!(missing.to_string(), "the redis-tls server is not available: the engine is not running");
     }
 }

@@ -7,18 +7,18 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Below the ports that systems hand to outgoing connections (32768 and up on Linux): one of those
-/// could take the port of a server while it is down, and its restart would fail. A Redis Cluster
-/// node also listens on its port plus 10000.
+/// The range ends below the ports of outgoing connections (32768 and up on Linux). Otherwise such a connection could
+/// take the port of a stopped server, and its restart would fail. A Redis Cluster node also listens on its port plus
+/// 10000.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// That many ports that nobody listens on now. Another process may still be faster, so who starts
-/// a server tries again with others.
+/// Returns `count` ports that are free now. Another process may take one first, so the caller must be ready to try
+/// again with other ports.
 pub(crate) fn free(count: usize) -> io::Result<Vec<u16>> {
-    // Processes that start together begin at different places.
+    // Processes that start together begin at different ports.
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.subsec_nanos());
     let begin = (std::process::id().wrapping_mul(7919) ^ clock) % u32::from(COUNT);
     let begin = u16::try_from(begin).unwrap_or_default();
@@ -34,7 +34,7 @@ pub(crate) fn free(count: usize) -> io::Result<Vec<u16>> {
             found.push(port);
         }
     }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no {count} free ports from {FIRST} on")))
+    Err(io::Error::new(io::ErrorKind::AddrInUse, format!("cannot find {count} free ports from {FIRST} on")))
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_not_offered() {
+    fn a_port_in_use_is_not_returned() {
         let taken = free(1).unwrap()[0];
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).unwrap();
         assert!(!free(50).unwrap().contains(&taken));

@@ -19,9 +19,9 @@ use crate::{
     probe, spec,
 };
 
-/// A server gets this long to become ready. MongoDB's first start on a loaded machine is slowest.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two questions whether it is ready.
+/// The time for a server to become ready. MongoDB's first start on a loaded machine is the slowest.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A server that tests can connect to.
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Server {
     kind: Kind,
     urls: Vec<String>,
-    /// Outside; none of a server from the environment.
+    /// The published ports; empty for a server from the environment.
     ports: Vec<u16>,
     tls: Option<Arc<Tls>>,
     origin: Origin,
@@ -66,7 +66,7 @@ impl Server {
         Self { kind, urls: spec::urls(kind, &ports), ports, tls, origin, container: None }
     }
 
-    /// The server that the environment names, if it names one.
+    /// The server of the environment, if it has a URL.
     pub(crate) fn from_environment(kind: Kind) -> Result<Option<Self>, Missing> {
         let Some(value) = std::env::var(kind.url_variable()).ok().filter(|value| !value.is_empty()) else {
             return Ok(None);
@@ -81,7 +81,7 @@ impl Server {
                 let ca_path = PathBuf::from(path);
                 let ca = fs::read_to_string(&ca_path).map_err(|error| {
                     let path = ca_path.display();
-                    Missing::new(kind, format!("{} names {path}: {error}", kind.ca_variable()))
+                    Missing::new(kind, format!("cannot read {path} ({}): {error}", kind.ca_variable()))
                 })?;
                 Some(Arc::new(Tls { ca, ca_path, other_ca_path: None }))
             }
@@ -92,7 +92,7 @@ impl Server {
         Ok(Some(server))
     }
 
-    /// The same server for another test. The container, if any, stays with the first.
+    /// The same server for another test. The container, if any, stays with the original.
     pub(crate) fn share(&self) -> Self {
         Self {
             kind: self.kind,
@@ -111,37 +111,36 @@ impl Server {
         server
     }
 
-    /// Which server it is.
+    /// The kind of the server.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Its URL, with its credentials: `postgres://larder:password@127.0.0.1:port/larder`,
-    /// `redis://127.0.0.1:port`, `rediss://127.0.0.1:port`,
-    /// `mongodb://127.0.0.1:port/?directConnection=true`. Of a cluster it is the first node's, of a
-    /// Sentinel set the Sentinel's.
+    /// The URL with its credentials: `postgres://larder:password@127.0.0.1:port/larder`, `redis://127.0.0.1:port`,
+    /// `rediss://127.0.0.1:port`, or `mongodb://127.0.0.1:port/?directConnection=true`. For a cluster it is the URL of
+    /// the first node, and for a Sentinel set that of the Sentinel.
     #[must_use]
     pub fn url(&self) -> &str {
         self.urls.first().map_or("", String::as_str)
     }
 
-    /// One URL per address that a client may be given: the nodes of a cluster, the Sentinels of a
-    /// Sentinel set, and of everything else the one that is [`url`](Self::url).
+    /// The URLs for a client: one per node of a cluster, one per Sentinel of a Sentinel set, and otherwise only
+    /// [`url`](Self::url).
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
     }
 
-    /// The URL of the Postgres behind pgbouncer, when it is ours.
+    /// The URL of the Postgres behind pgbouncer. `None` for other kinds, and for a server from the environment.
     #[must_use]
     pub fn direct_url(&self) -> Option<String> {
         spec::direct_url(self.kind, &self.ports)
     }
 
-    /// Its URL at the address of its container, for measurements: the loopback ports lead through a process of
-    /// the engine, which copies every byte and takes processor time from both sides. Only the machine that
-    /// runs the engine reaches it, and only on Linux. `None` of a server from the environment.
+    /// The URL at the address of its container, for measurements. Connections to the loopback ports pass through a
+    /// process of the engine, which copies every byte and uses processor time. This URL works only on the machine that
+    /// runs the engine, and only on Linux. `None` for a server from the environment.
     ///
     /// # Errors
     /// [`Error::Engine`].
@@ -162,16 +161,16 @@ impl Server {
         Ok(address.map(|address| self.url().replacen(&format!("127.0.0.1:{port}"), &address, 1)))
     }
 
-    /// The loopback ports that it is published on, which it keeps over a restart: the nodes of a
-    /// cluster; of a Sentinel set the first master, the first replica and the Sentinel; pgbouncer
-    /// and the Postgres behind it. Empty of a server from the environment.
+    /// The published loopback ports, which stay the same after a restart. A cluster has one per node; a Sentinel set
+    /// has those of the first master, the first replica and the Sentinel; pgbouncer has its own and that of the
+    /// Postgres behind it. Empty for a server from the environment.
     #[must_use]
     pub fn ports(&self) -> &[u16] {
         &self.ports
     }
 
     /// The PEM file of the authority that signed the server's certificate (for `localhost` and
-    /// `127.0.0.1`). `None` of a server without TLS.
+    /// `127.0.0.1`). `None` for a server without TLS.
     #[must_use]
     pub fn ca_path(&self) -> Option<&Path> {
         self.tls.as_ref().map(|tls| tls.ca_path.as_path())
@@ -183,8 +182,8 @@ impl Server {
         self.tls.as_ref().map(|tls| tls.ca.as_str())
     }
 
-    /// The PEM file of an authority that did not sign the server's certificate, for tests of
-    /// refusal. `None` of a server without TLS and of one from the environment.
+    /// The PEM file of an authority that did not sign the server's certificate, for tests that expect a refusal. `None`
+    /// for a server without TLS, and for one from the environment.
     #[must_use]
     pub fn other_ca_path(&self) -> Option<&Path> {
         self.tls.as_ref()?.other_ca_path.as_deref()
@@ -208,7 +207,7 @@ impl Server {
             .kill_container(container.id(), Some(options))
             .await
             .map_err(|error| Error::engine(self.kind, error))?;
-        // The engine answers when the signal is sent.
+        // The engine answers once the signal is sent, which may be before the processes end.
         while container.is_running().await.map_err(|error| Error::engine(self.kind, error))? {
             sleep(PAUSE).await;
         }
@@ -234,8 +233,7 @@ impl Server {
         self.start().await
     }
 
-    /// Freezes the server: connections stay open, and nothing is answered until
-    /// [`resume`](Self::resume).
+    /// Freezes the server: connections stay open, but it does not answer until [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`Error::NotOurs`], [`Error::Engine`].
@@ -253,8 +251,7 @@ impl Server {
         resumed.map_err(|error| Error::engine(self.kind, error))
     }
 
-    /// Kills one server of a cluster or a Sentinel set with SIGKILL, by its place in
-    /// [`ports`](Self::ports).
+    /// Kills one server of a cluster or a Sentinel set with SIGKILL, by its index in [`ports`](Self::ports).
     ///
     /// # Errors
     /// [`Error::NotOurs`], [`Error::NoSuchNode`], [`Error::Engine`].
@@ -263,8 +260,8 @@ impl Server {
         self.run(spec::kill_node_command(port)).await
     }
 
-    /// Starts a server of a cluster or a Sentinel set after [`kill_node`](Self::kill_node), with
-    /// the same data; [`wait_ready`](Self::wait_ready) then waits until the others have it back.
+    /// Starts a server of a cluster or a Sentinel set after [`kill_node`](Self::kill_node), with the same data. Then
+    /// [`wait_ready`](Self::wait_ready) waits until the others have accepted it.
     ///
     /// # Errors
     /// [`Error::NotOurs`], [`Error::NoSuchNode`], [`Error::Engine`].
@@ -273,12 +270,12 @@ impl Server {
         self.run(spec::start_node_command(port)).await
     }
 
-    /// Waits until the server answers in its own protocol; a cluster until all nodes agree that
-    /// every slot is served; a Sentinel set until the Sentinel has a master and a replica that
-    /// follows it. A server from the environment is taken to be ready.
+    /// Waits until the server answers in its own protocol. For a cluster, waits until all nodes agree that every slot
+    /// is served; for a Sentinel set, until the Sentinel has a master and a replica that follows it. A server from
+    /// the environment counts as ready.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when it stops, or after 90 s.
+    /// [`Error::NotReady`] if it stops, or after 90 s.
     pub async fn wait_ready(&self) -> Result<(), Error> {
         self.wait_for(self.container.as_ref()).await
     }
@@ -295,13 +292,13 @@ impl Server {
                 Err(seen) => seen,
             };
             asked += 1;
-            let late = started.elapsed() > PATIENCE;
+            let late = started.elapsed() > READY_TIMEOUT;
             if let Some(container) = container.filter(|_| late || asked.is_multiple_of(25)) {
                 let running = container.is_running().await.unwrap_or(false);
                 if late || !running {
                     let state = if running { "runs" } else { "has stopped" };
                     let words = last_words(container).await;
-                    let seen = format!("{seen}; its container {state} and printed last:\n{words}");
+                    let seen = format!("{seen}; its container {state}; its last output:\n{words}");
                     return Err(Error::NotReady(self.kind, seen));
                 }
             } else if late {
@@ -320,7 +317,7 @@ impl Server {
         port.copied().ok_or(Error::NoSuchNode(self.kind, node))
     }
 
-    /// Runs a command in the container to its end.
+    /// Runs a command in the container, and waits for its end.
     async fn run<const N: usize>(&self, command: [String; N]) -> Result<(), Error> {
         let command = ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit_code(0));
         let done = self.container()?.exec(command).await;
@@ -333,7 +330,7 @@ impl Server {
 }
 
 impl fmt::Debug for Server {
-    /// Without the URLs, which have passwords.
+    /// Omits the URLs, which contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("kind", &self.kind)
@@ -352,13 +349,13 @@ impl Drop for Server {
             drop(container);
             return;
         }
-        // Removing a container takes a runtime, and the test's own may be gone by now.
+        // Removing a container needs a runtime, and the test's own may have ended.
         let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Ok(runtime) = runtime {
                 runtime.block_on(async { drop(container) });
             } else {
-                // What is left then, `ci/servers down` removes.
+                // `ci/servers down` removes the container later.
                 std::mem::forget(container);
             }
         });

@@ -1,4 +1,4 @@
-//! What the container of each kind is made of.
+//! The container of each kind.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,10 +8,9 @@ use crate::{Kind, certificates::Certificates, image::Image};
 pub const USER: &str = "larder";
 /// The database of the Postgres servers.
 pub const DATABASE: &str = "larder";
-/// The password of the servers that ask for one. It occurs nowhere else, so a test can search any
-/// output for it.
+/// The password of the servers that require one. It is unique, so a test can search any output for it.
 pub const PASSWORD: &str = "hunter2-larder-7c1d";
-/// What the Sentinel calls the master.
+/// The Sentinel's name for the master.
 pub const SENTINEL_MASTER: &str = "larder-master";
 
 const SCRIPT: &str = "/larder-test/run.sh";
@@ -23,11 +22,11 @@ pub(crate) struct File {
     pub(crate) contents: String,
 }
 
-/// A container, but for its name.
+/// A container, without its name.
 #[derive(Clone, Hash)]
 pub(crate) struct Spec {
     pub(crate) image: Image,
-    /// Instead of the image's own.
+    /// Replaces the entrypoint of the image.
     pub(crate) entrypoint: Option<&'static str>,
     pub(crate) command: Vec<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
@@ -36,7 +35,7 @@ pub(crate) struct Spec {
     pub(crate) inside: Vec<u16>,
 }
 
-/// How many ports a kind is published on.
+/// The number of published ports of a kind.
 pub(crate) const fn port_count(kind: Kind) -> usize {
     match kind {
         Kind::RedisCluster | Kind::RedisSentinel => 3,
@@ -118,8 +117,7 @@ impl Spec {
         spec
     }
 
-    /// A number that changes with anything that the container is made of. (Ports are not part of
-    /// what a server is: it is called with ports of zero.)
+    /// A number that changes with every part of the container. Ports do not count: callers set them to zero.
     pub(crate) fn fingerprint(&self, place: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -162,12 +160,12 @@ impl Spec {
     }
 }
 
-/// The command that starts a node of a kind with nodes again.
+/// The command that restarts a node.
 pub(crate) fn start_node_command(port: u16) -> [String; 4] {
     ["/bin/sh".to_owned(), SCRIPT.to_owned(), "node".to_owned(), port.to_string()]
 }
 
-/// The command that kills a node of a kind with nodes and returns when it is gone.
+/// The command that kills a node, and returns when it is gone.
 pub(crate) fn kill_node_command(port: u16) -> [String; 3] {
     let script = format!(
         "pid=$(cat /data/{port}/pid) && kill -9 $pid && \
@@ -182,7 +180,7 @@ pub(crate) fn urls(kind: Kind, ports: &[u16]) -> Vec<String> {
     let redis = |port: &u16| format!("redis://127.0.0.1:{port}");
     match (kind, ports) {
         (Kind::RedisCluster, ports) => ports.iter().map(redis).collect(),
-        // A client is told the Sentinel only and asks it for the others.
+        // A client gets only the Sentinel, which names the others.
         (Kind::RedisSentinel, ports) => ports.iter().skip(2).map(redis).collect(),
         (Kind::Postgres | Kind::PostgresTls | Kind::Pgbouncer, ports) => {
             ports.iter().take(1).map(postgres).collect()

@@ -1,4 +1,4 @@
-//! Where this checkout keeps what must outlive a test binary.
+//! The files of this checkout that outlive a test binary.
 
 use std::{
     fs::{self, File},
@@ -14,16 +14,15 @@ pub(crate) fn target() -> PathBuf {
     root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
-/// The directory for state that test binaries share, made if need be.
+/// The directory for state that test binaries share. Created if it is missing.
 pub(crate) fn state() -> io::Result<PathBuf> {
     let directory = target().join("test-servers");
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }
 
-/// Waits for the lock under which servers are started, so that test binaries that start together
-/// do not each start the shared ones. Dropping the file releases it, as does the end of the
-/// process.
+/// Waits for the lock under which servers are started, so that concurrent test binaries do not start the shared servers
+/// twice. Dropping the file, or the end of the process, releases the lock.
 pub(crate) async fn lock() -> io::Result<File> {
     let file = File::create(state()?.join("lock"))?;
     tokio::task::spawn_blocking(move || {

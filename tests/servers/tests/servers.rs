@@ -1,4 +1,4 @@
-//! Brings every server up and talks to it without a driver.
+//! Starts every server, and uses it without a driver.
 
 use std::{
     future::Future,
@@ -19,34 +19,34 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each case waits for containers most of the time, but more of them at once only wait longer.
+    // Cases mostly wait for containers, but with more threads they only wait longer.
     arguments.test_threads.get_or_insert(2);
     let mut trials = Vec::new();
     for kind in Kind::ALL {
         trials.push(trial(kind, "answers", answers));
         trials.push(trial(kind, "is_reused", is_reused));
-        trials.push(trial(kind, "shared_refuses_kill", shared_refuses_kill));
-        trials.push(trial(kind, "keeps_ports_over_kill", keeps_ports_over_kill));
+        trials.push(trial(kind, "a_shared_server_cannot_be_killed", a_shared_server_cannot_be_killed));
+        trials.push(trial(kind, "keeps_its_ports_after_a_kill", keeps_its_ports_after_a_kill));
     }
-    trials.push(trial(Kind::Postgres, "offers_no_tls", offers_no_tls));
+    trials.push(trial(Kind::Postgres, "does_not_offer_tls", does_not_offer_tls));
     trials.push(trial(Kind::PostgresTls, "offers_tls", offers_tls));
-    trials.push(trial(Kind::Redis, "keeps_data_over_kill", keeps_data_over_kill));
-    trials.push(trial(Kind::Redis, "takes_options", takes_options));
-    trials.push(trial(Kind::Redis, "stops_with_bad_options", stops_with_bad_options));
+    trials.push(trial(Kind::Redis, "keeps_its_data_after_a_kill", keeps_its_data_after_a_kill));
+    trials.push(trial(Kind::Redis, "accepts_options", accepts_options));
+    trials.push(trial(Kind::Redis, "fails_with_unknown_options", fails_with_unknown_options));
     trials.push(trial(Kind::Redis, "is_removed_on_drop", is_removed_on_drop));
-    trials.push(trial(Kind::Redis, "is_on_loopback_only", is_on_loopback_only));
+    trials.push(trial(Kind::Redis, "listens_only_on_loopback", listens_only_on_loopback));
     trials.push(trial(Kind::Redis, "pauses", pauses));
     trials.push(trial(Kind::RedisPassword, "refuses_without_password", refuses_without_password));
     trials.push(trial(Kind::RedisTls, "refuses_without_tls", refuses_without_tls));
-    trials.push(trial(Kind::RedisCluster, "announces_what_it_listens_on", announces_what_it_listens_on));
+    trials.push(trial(Kind::RedisCluster, "announces_its_ports", announces_its_ports));
     trials.push(trial(Kind::RedisCluster, "loses_and_regains_a_node", loses_and_regains_a_node));
     trials.push(trial(Kind::RedisSentinel, "fails_over", fails_over));
     trials.push(trial(Kind::Valkey, "compares_and_sets", compares_and_sets));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A case with a runtime of its own. A server that cannot be had is ignored with the reason, or a
-/// failure where it is required.
+/// A case with a runtime of its own. Without the server, the case is ignored with the reason, or fails if the server is
+/// required.
 fn trial<F>(kind: Kind, name: &str, case: fn(Kind) -> F) -> Trial
 where
     F: Future<Output = Outcome> + 'static,
@@ -63,11 +63,11 @@ where
     })
 }
 
-fn ensure(holds: bool, what: impl Into<String>) -> Outcome {
-    if holds { Ok(()) } else { Err(what.into().into()) }
+fn ensure(holds: bool, failure: impl Into<String>) -> Outcome {
+    if holds { Ok(()) } else { Err(failure.into().into()) }
 }
 
-/// A server that this test starts and stops; without it the case is ignored.
+/// A server that the test may stop; without it the case is ignored.
 async fn private(kind: Kind) -> Result<Server, Box<dyn std::error::Error>> {
     let server = kind.private().await?;
     if server.is_ours() {
@@ -75,31 +75,31 @@ async fn private(kind: Kind) -> Result<Server, Box<dyn std::error::Error>> {
     }
     Err(Box::new(Missing {
         server: kind,
-        reason: "the one from the environment cannot be stopped".to_owned(),
+        reason: "a server from the environment must not be stopped".to_owned(),
     }))
 }
 
 async fn answers(kind: Kind) -> Outcome {
     let server = kind.shared().await?;
     server.wait_ready().await?;
-    ensure(server.kind() == kind, "another kind")?;
-    ensure(!server.urls().is_empty(), "no URL")?;
-    ensure(server.urls().iter().all(|url| url.contains("://")), "not URLs")?;
-    ensure(!format!("{server:?}").contains(PASSWORD), "the password is in Debug")?;
-    ensure(server.ca_pem().is_some() == kind.is_tls(), "no authority")
+    ensure(server.kind() == kind, "the kind differs")?;
+    ensure(!server.urls().is_empty(), "the server has no URL")?;
+    ensure(server.urls().iter().all(|url| url.contains("://")), "an address is not a URL")?;
+    ensure(!format!("{server:?}").contains(PASSWORD), "`Debug` prints the password")?;
+    ensure(server.ca_pem().is_some() == kind.is_tls(), "the authority does not match the kind")
 }
 
 async fn is_reused(kind: Kind) -> Outcome {
     let (first, second) = (kind.shared().await?, kind.shared().await?);
-    ensure(first.urls() == second.urls(), "two shared servers")
+    ensure(first.urls() == second.urls(), "there are two shared servers")
 }
 
-async fn shared_refuses_kill(kind: Kind) -> Outcome {
+async fn a_shared_server_cannot_be_killed(kind: Kind) -> Outcome {
     let server = kind.shared().await?;
     ensure(matches!(server.kill().await, Err(Error::NotOurs(_))), "a shared server was killed")
 }
 
-async fn keeps_ports_over_kill(kind: Kind) -> Outcome {
+async fn keeps_its_ports_after_a_kill(kind: Kind) -> Outcome {
     let server = private(kind).await?;
     let (urls, ports) = (server.urls().to_vec(), server.ports().to_vec());
     server.kill().await?;
@@ -108,19 +108,19 @@ async fn keeps_ports_over_kill(kind: Kind) -> Outcome {
         ensure(open.is_err(), format!("port {port} is open after the kill"))?;
     }
     server.start().await?;
-    ensure(urls == server.urls(), "another URL after the start")?;
+    ensure(urls == server.urls(), "the URL has changed")?;
     for port in &ports {
         TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
     }
     Ok(())
 }
 
-async fn offers_no_tls(kind: Kind) -> Outcome {
-    ensure(ssl_request(&kind.private().await?).await? == b'N', "TLS")
+async fn does_not_offer_tls(kind: Kind) -> Outcome {
+    ensure(ssl_request(&kind.private().await?).await? == b'N', "the server offers TLS")
 }
 
 async fn offers_tls(kind: Kind) -> Outcome {
-    ensure(ssl_request(&kind.private().await?).await? == b'S', "no TLS")
+    ensure(ssl_request(&kind.private().await?).await? == b'S', "the server does not offer TLS")
 }
 
 async fn ssl_request(server: &Server) -> Result<u8, Box<dyn std::error::Error>> {
@@ -129,7 +129,7 @@ async fn ssl_request(server: &Server) -> Result<u8, Box<dyn std::error::Error>> 
     Ok(stream.read_u8().await?)
 }
 
-async fn keeps_data_over_kill(kind: Kind) -> Outcome {
+async fn keeps_its_data_after_a_kill(kind: Kind) -> Outcome {
     let server = private(kind).await?;
     let port = server.ports()[0];
     for round in 0..3 {
@@ -142,17 +142,17 @@ async fn keeps_data_over_kill(kind: Kind) -> Outcome {
     Ok(())
 }
 
-async fn takes_options(kind: Kind) -> Outcome {
+async fn accepts_options(kind: Kind) -> Outcome {
     let server = kind.private_with(&["--maxmemory", "5mb"]).await?;
     let seen = redis(server.ports()[0], &["CONFIG", "GET", "maxmemory"]).await?;
     ensure(seen.contains("5242880"), seen)
 }
 
-async fn stops_with_bad_options(kind: Kind) -> Outcome {
-    // Where no server can be had at all, this says so first.
+async fn fails_with_unknown_options(kind: Kind) -> Outcome {
+    // If the server is not available at all, this reports it first.
     drop(private(kind).await?);
     match kind.private_with(&["--no-such-option", "1"]).await {
-        Ok(_) => Err("it took the option".into()),
+        Ok(_) => Err("the server accepted an unknown option".into()),
         Err(missing) => ensure(
             missing.reason.contains("has stopped") && missing.reason.contains("no-such-option"),
             missing.reason,
@@ -168,18 +168,18 @@ async fn is_removed_on_drop(kind: Kind) -> Outcome {
     ensure(open.is_err(), "the port is still open")
 }
 
-async fn is_on_loopback_only(kind: Kind) -> Outcome {
+async fn listens_only_on_loopback(kind: Kind) -> Outcome {
     let server = private(kind).await?;
-    // No packet is sent: this only asks which address would be used.
+    // No packet is sent: this only selects the local address.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     if socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).is_err() {
-        return Ok(()); // there is no address but loopback
+        return Ok(()); // the machine has only the loopback address
     }
     let IpAddr::V4(address) = socket.local_addr()?.ip() else {
         return Ok(());
     };
     let open = TcpStream::connect((address, server.ports()[0])).await;
-    ensure(address.is_loopback() || open.is_err(), format!("it answers on {address}"))
+    ensure(address.is_loopback() || open.is_err(), format!("the server answers on {address}"))
 }
 
 async fn pauses(kind: Kind) -> Outcome {
@@ -187,9 +187,9 @@ async fn pauses(kind: Kind) -> Outcome {
     let port = server.ports()[0];
     server.pause().await?;
     let answer = timeout(Duration::from_millis(300), redis(port, &["PING"])).await;
-    ensure(answer.is_err(), "it answers while paused")?;
+    ensure(answer.is_err(), "the server answers while it is paused")?;
     server.resume().await?;
-    ensure(redis(port, &["PING"]).await? == "+PONG\r\n", "no answer")
+    ensure(redis(port, &["PING"]).await? == "+PONG\r\n", "the server does not answer")
 }
 
 async fn refuses_without_password(kind: Kind) -> Outcome {
@@ -201,13 +201,13 @@ async fn refuses_without_password(kind: Kind) -> Outcome {
 async fn refuses_without_tls(kind: Kind) -> Outcome {
     let server = private(kind).await?;
     let seen = redis(server.ports()[0], &["PING"]).await;
-    ensure(!seen.is_ok_and(|answer| answer.contains("PONG")), "it answers without TLS")?;
+    ensure(!seen.is_ok_and(|answer| answer.contains("PONG")), "the server answers without TLS")?;
     let other = server.other_ca_path().map(std::fs::read_to_string);
-    let other = other.ok_or("no other authority")??;
-    ensure(Some(other.as_str()) != server.ca_pem(), "one authority")
+    let other = other.ok_or("the other authority is missing")??;
+    ensure(Some(other.as_str()) != server.ca_pem(), "the authorities are equal")
 }
 
-async fn announces_what_it_listens_on(kind: Kind) -> Outcome {
+async fn announces_its_ports(kind: Kind) -> Outcome {
     let server = private(kind).await?;
     let slots = redis(server.ports()[0], &["CLUSTER", "SLOTS"]).await?;
     for port in server.ports() {
@@ -216,7 +216,7 @@ async fn announces_what_it_listens_on(kind: Kind) -> Outcome {
             format!("{port} is not in {slots}"),
         )?;
     }
-    ensure(server.urls().len() == 3, "not three nodes")
+    ensure(server.urls().len() == 3, "the cluster does not have three nodes")
 }
 
 async fn loses_and_regains_a_node(kind: Kind) -> Outcome {
@@ -224,16 +224,16 @@ async fn loses_and_regains_a_node(kind: Kind) -> Outcome {
     let (lost, kept) = (server.ports()[1], server.ports()[0]);
     server.kill_node(1).await?;
     ensure(redis(lost, &["PING"]).await.is_err(), "the node still answers")?;
-    ensure(redis(kept, &["PING"]).await? == "+PONG\r\n", "no others")?;
+    ensure(redis(kept, &["PING"]).await? == "+PONG\r\n", "another node does not answer")?;
     server.start_node(1).await?;
     server.wait_ready().await?;
-    ensure(redis(lost, &["PING"]).await? == "+PONG\r\n", "not back")
+    ensure(redis(lost, &["PING"]).await? == "+PONG\r\n", "the node does not answer after its start")
 }
 
 async fn fails_over(kind: Kind) -> Outcome {
     let server = private(kind).await?;
     let &[master, replica, sentinel] = server.ports() else {
-        return Err("not three ports".into());
+        return Err("the server does not have three ports".into());
     };
     let ask = ["SENTINEL", "get-master-addr-by-name", SENTINEL_MASTER];
     let seen = redis(sentinel, &ask).await?;
@@ -245,8 +245,8 @@ async fn fails_over(kind: Kind) -> Outcome {
     })
     .await?;
 
-    // The old master comes back as the replica, and after a kill of all they agree again. Which one
-    // is the master then is the Sentinel's business: a machine that stalls may make it choose anew.
+    // The old master returns as the replica, and after a kill of all servers they agree again. Either node may be the
+    // master then, because a stalled machine may cause another failover.
     server.start_node(0).await?;
     server.wait_ready().await?;
     server.restart().await?;
@@ -262,8 +262,8 @@ async fn fails_over(kind: Kind) -> Outcome {
     .await
 }
 
-/// Waits for a state that a set of servers reaches by itself.
-async fn until(what: &str, reached: impl AsyncFn() -> Result<bool, std::io::Error>) -> Outcome {
+/// Waits until a set of servers reaches a state.
+async fn until(state: &str, reached: impl AsyncFn() -> Result<bool, std::io::Error>) -> Outcome {
     timeout(Duration::from_secs(60), async {
         while !reached().await? {
             sleep(Duration::from_millis(50)).await;
@@ -271,7 +271,7 @@ async fn until(what: &str, reached: impl AsyncFn() -> Result<bool, std::io::Erro
         Outcome::Ok(())
     })
     .await
-    .map_err(|_| format!("it took over a minute until {what}"))?
+    .map_err(|_| format!("waited over a minute until {state}"))?
 }
 
 async fn compares_and_sets(kind: Kind) -> Outcome {
@@ -283,7 +283,7 @@ async fn compares_and_sets(kind: Kind) -> Outcome {
     ensure(lost == "$-1\r\n" && won == "+OK\r\n", format!("{lost} {won}"))
 }
 
-/// One command, and what comes back first: enough for short answers.
+/// Sends a command, and returns the first part of the reply, which is enough for short replies.
 async fn redis(port: u16, words: &[&str]) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut packet = format!("*{}\r\n", words.len());

@@ -1,5 +1,5 @@
-//! Whether a server is ready, asked in its own protocol: Docker's proxy accepts connections before
-//! the server does, so an open port says nothing.
+//! Checks whether a server is ready, in its own protocol. An open port is not enough, because Docker's proxy accepts
+//! connections before the server does.
 
 mod mongodb;
 mod postgres;
@@ -11,10 +11,10 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::Kind;
 
-/// One attempt may take this long.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time for one attempt.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks once. An error is what was seen instead of a ready server.
+/// Asks once. If the server is not ready, the error says what it answered.
 pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Result<()> {
     let answer = async {
         match kind {
@@ -34,18 +34,18 @@ pub(crate) async fn ask(kind: Kind, ports: &[u16], ca: Option<&str>) -> io::Resu
             Kind::Mongodb => mongodb::ready(first(ports)?).await,
         }
     };
-    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn first(ports: &[u16]) -> io::Result<u16> {
-    ports.first().copied().ok_or_else(|| io::Error::other("it is published on no port"))
+    ports.first().copied().ok_or_else(|| io::Error::other("the server has no published port"))
 }
 
 async fn connect(port: u16) -> io::Result<TcpStream> {
     TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await
 }
 
-fn unexpected(what: &str, seen: &[u8]) -> io::Error {
+fn unexpected(state: &str, seen: &[u8]) -> io::Error {
     let seen = String::from_utf8_lossy(&seen[..seen.len().min(200)]).into_owned();
-    io::Error::other(format!("{what}: {seen:?}"))
+    io::Error::other(format!("{state}: {seen:?}"))
 }

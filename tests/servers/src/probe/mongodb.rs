@@ -1,4 +1,4 @@
-//! MongoDB's wire protocol, by hand.
+//! MongoDB's wire protocol, without a driver.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{connect, unexpected};
 
 const OP_MSG: u32 = 2013;
-/// A BSON boolean that is true, by that name.
+/// The BSON boolean `isWritablePrimary: true`.
 const PRIMARY: &[u8] = b"\x08isWritablePrimary\0\x01";
 
-/// Ready when its answer to `hello` is that it takes writes.
+/// Ready if its answer to `hello` says that it accepts writes.
 pub(super) async fn ready(port: u16) -> io::Result<()> {
     let mut stream = connect(port).await?;
     stream.write_all(&hello()).await?;
@@ -20,7 +20,7 @@ pub(super) async fn ready(port: u16) -> io::Result<()> {
     if answer.windows(PRIMARY.len()).any(|window| window == PRIMARY) {
         Ok(())
     } else {
-        Err(unexpected("MongoDB takes no writes yet", &answer))
+        Err(unexpected("MongoDB does not accept writes yet", &answer))
     }
 }
 
@@ -43,7 +43,7 @@ fn hello() -> Vec<u8> {
     message
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the message above is far shorter")]
+#[expect(clippy::cast_possible_truncation, reason = "the message above is much shorter")]
 const fn length(bytes: usize) -> [u8; 4] {
     (bytes as u32).to_le_bytes()
 }

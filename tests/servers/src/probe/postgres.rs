@@ -1,4 +1,4 @@
-//! PostgreSQL's start-up packets, by hand.
+//! PostgreSQL's start-up packets, without a driver.
 
 use std::io;
 
@@ -14,10 +14,10 @@ const VERSION_3: u32 = 3 << 16;
 const SSL_REQUEST: u32 = 80_877_103;
 /// "the database system is starting up", or recovering, or shutting down.
 const CANNOT_CONNECT_NOW: &[u8] = b"C57P03\0";
-/// "no pg_hba.conf entry": what a server that insists on TLS says without it.
+/// "no pg_hba.conf entry": the answer of a server that requires TLS to a connection without it.
 const NOT_AUTHORIZED: &[u8] = b"C28000\0";
 
-/// Ready when it goes on to authentication: before that it refuses, or does not listen.
+/// Ready if it begins the authentication. Before that it refuses, or does not listen.
 pub(super) async fn ready(port: u16) -> io::Result<()> {
     match start_up(&mut connect(port).await?).await? {
         (b'R', _) => Ok(()),
@@ -25,7 +25,7 @@ pub(super) async fn ready(port: u16) -> io::Result<()> {
     }
 }
 
-/// Ready when it offers TLS, and refuses to go on without it for that reason alone.
+/// Ready if it offers TLS, and refuses a connection without TLS for that reason.
 pub(super) async fn ready_tls(port: u16) -> io::Result<()> {
     let mut stream = connect(port).await?;
     if ssl_request(&mut stream).await? != b'S' {
@@ -36,11 +36,11 @@ pub(super) async fn ready_tls(port: u16) -> io::Result<()> {
         (_, message) if contains(&message, CANNOT_CONNECT_NOW) => {
             Err(unexpected("Postgres is starting", &message))
         }
-        (_, message) => Err(unexpected("Postgres should insist on TLS, but says", &message)),
+        (_, message) => Err(unexpected("Postgres should require TLS, but answers", &message)),
     }
 }
 
-/// Asks for TLS: the answer is `S` (yes) or `N` (no).
+/// Asks for TLS. The answer is `S` (yes) or `N` (no).
 async fn ssl_request(stream: &mut TcpStream) -> io::Result<u8> {
     let mut packet = 8_u32.to_be_bytes().to_vec();
     packet.extend(SSL_REQUEST.to_be_bytes());
@@ -48,7 +48,7 @@ async fn ssl_request(stream: &mut TcpStream) -> io::Result<u8> {
     stream.read_u8().await
 }
 
-/// Asks for a session; answers with the first message, by type and contents.
+/// Asks for a session; returns the type and the contents of the first message.
 async fn start_up(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut body = VERSION_3.to_be_bytes().to_vec();
     for word in ["user", USER, "database", DATABASE, ""] {

@@ -1,4 +1,4 @@
-//! Redis's protocol, by hand.
+//! Redis's protocol, without a driver.
 
 use std::{io, sync::Arc};
 
@@ -15,7 +15,7 @@ use tokio_rustls::{
 use super::{connect, unexpected};
 use crate::SENTINEL_MASTER;
 
-/// Ready when it answers a ping: while it loads its data it answers with an error.
+/// Ready if it answers a ping. While it loads its data, it answers with an error.
 pub(super) async fn ready(port: u16, password: Option<&str>) -> io::Result<()> {
     let mut stream = connect(port).await?;
     if let Some(password) = password {
@@ -24,7 +24,7 @@ pub(super) async fn ready(port: u16, password: Option<&str>) -> io::Result<()> {
     expect(&mut stream, &["PING"], "PONG").await
 }
 
-/// Ready when it answers a ping over TLS, with a certificate that the authority signed.
+/// Ready if it answers a ping over TLS, with a certificate that the authority signed.
 pub(super) async fn ready_tls(port: u16, ca: &str) -> io::Result<()> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(ca.as_bytes()).map_err(io::Error::other)?;
@@ -39,7 +39,7 @@ pub(super) async fn ready_tls(port: u16, ca: &str) -> io::Result<()> {
     expect(&mut stream, &["PING"], "PONG").await
 }
 
-/// Ready when every node knows every other and all slots are served.
+/// Ready if every node lists all nodes, and all slots are served.
 pub(super) async fn cluster_ready(ports: &[u16]) -> io::Result<()> {
     let nodes = format!("cluster_known_nodes:{}\r\n", ports.len());
     for port in ports {
@@ -53,7 +53,7 @@ pub(super) async fn cluster_ready(ports: &[u16]) -> io::Result<()> {
     Ok(())
 }
 
-/// Ready when the Sentinel sees the master well, and the master its replica.
+/// Ready if the Sentinel reports the master as healthy, and the master reports its replica as online.
 pub(super) async fn sentinel_ready(ports: &[u16]) -> io::Result<()> {
     let &[first, second, sentinel] = ports else {
         return Err(io::Error::other("a Sentinel set has three ports"));
@@ -62,14 +62,14 @@ pub(super) async fn sentinel_ready(ports: &[u16]) -> io::Result<()> {
     let info = command(&mut stream, &["INFO", "sentinel"]).await?;
     if !info.contains(&format!("name={SENTINEL_MASTER},status=ok")) || !info.contains("slaves=1,sentinels=1")
     {
-        return Err(unexpected("the Sentinel is looking", info.as_bytes()));
+        return Err(unexpected("the Sentinel is not ready", info.as_bytes()));
     }
     let get_master = ["SENTINEL", "get-master-addr-by-name", SENTINEL_MASTER];
     let address = command(&mut stream, &get_master).await?;
     let master = [first, second]
         .into_iter()
         .find(|port| address == format!("127.0.0.1\r\n{port}\r\n"))
-        .ok_or_else(|| unexpected("the Sentinel names a master elsewhere", address.as_bytes()))?;
+        .ok_or_else(|| unexpected("the Sentinel names another master", address.as_bytes()))?;
     let info = command(&mut connect(master).await?, &["INFO", "replication"]).await?;
     if info.contains("role:master") && info.contains("state=online") {
         Ok(())
@@ -83,11 +83,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let seen = command(stream, words).await?;
-    if seen.trim_end() == answer { Ok(()) } else { Err(unexpected("Redis says", seen.as_bytes())) }
+    if seen.trim_end() == answer { Ok(()) } else { Err(unexpected("Redis answers", seen.as_bytes())) }
 }
 
-/// Sends a command and returns its reply as text: every string in it, each with a line end. An
-/// error reply is an error.
+/// Sends a command and returns all strings of its reply, each with a line end. An error reply is an error.
 async fn command<S>(stream: &mut S, words: &[&str]) -> io::Result<String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -111,7 +110,7 @@ where
         let (kind, rest) = line.split_at_checked(1).unwrap_or_default();
         let number = rest.trim_end().parse::<usize>();
         match (kind, number) {
-            ("-", _) => return Err(unexpected("Redis says", rest.as_bytes())),
+            ("-", _) => return Err(unexpected("Redis answers", rest.as_bytes())),
             ("*", Ok(count)) => left += count,
             ("$", Ok(length)) => {
                 let mut text = vec![0; length + 2];
@@ -119,7 +118,7 @@ where
                 reply.push_str(&String::from_utf8_lossy(&text));
             }
             ("+" | ":", _) => reply.push_str(rest),
-            _ => return Err(unexpected("Redis answers strangely", line.as_bytes())),
+            _ => return Err(unexpected("Redis sends an unknown reply", line.as_bytes())),
         }
     }
     Ok(reply)
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replies_are_read_to_their_end() {
+    async fn replies_are_read_completely() {
         assert_eq!(reply_to_ping("+PONG\r\n").await.unwrap(), "PONG\r\n");
         assert_eq!(
             reply_to_ping("*2\r\n$9\r\n127.0.0.1\r\n$4\r\n6379\r\n").await.unwrap(),

@@ -1,8 +1,8 @@
 #!/bin/sh
 # A Redis Cluster of masters only, one per port in $LARDER_TEST_PORTS, in one container. The ports
-# are the same inside and outside, and every node announces 127.0.0.1, so that the addresses that
-# clients learn from the cluster lead back to it. $LARDER_TEST_OPTIONS are further server options.
-#   cluster.sh            starts all nodes, forms the cluster the first time, and stays
+# are the same inside and outside, and every node announces 127.0.0.1, so clients can reach the
+# addresses that the cluster announces. $LARDER_TEST_OPTIONS are additional server options.
+#   cluster.sh            starts all nodes, forms the cluster the first time, and keeps running
 #   cluster.sh node PORT  starts one node that was killed
 set -eu
 
@@ -27,7 +27,7 @@ fi
 touch /data/log
 tail -n 0 -F /data/log 2>/dev/null &
 for port in $LARDER_TEST_PORTS; do node "$port"; done
-# Asked, not remembered in a file: a kill could come between the forming and the note of it.
+# The nodes are asked whether the cluster exists. A note in a file could be missing after a kill.
 set -- $LARDER_TEST_PORTS
 if redis-cli -p "$1" cluster info | grep -q cluster_slots_assigned:0; then
     # shellcheck disable=SC2046 # one word per node

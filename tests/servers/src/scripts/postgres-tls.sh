@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts Postgres as its image does, with TLS: the key must belong to the server's own user, which
-# a copied file cannot. Connections without TLS are refused.
+# Starts Postgres as its image does, with TLS. The files are installed again, because the key must
+# belong to the server's user, and a copied file cannot. Connections without TLS are refused.
 set -eu
 install -d -o postgres -g postgres -m 700 /etc/larder-tls
 install -o postgres -g postgres -m 600 /larder-test/server.pem /larder-test/server.key \

@@ -1,9 +1,9 @@
 #!/bin/sh
 # A Redis master, its replica and a Sentinel that watches them, in one container, on the three ports
-# in $LARDER_TEST_PORTS: the same inside and outside and announced with 127.0.0.1, so that the
-# addresses that clients learn from the Sentinel lead back here. Roles change with a failover and
-# are kept in each server's own configuration file. $LARDER_TEST_OPTIONS are further server options.
-#   sentinel.sh            starts all three, and stays
+# in $LARDER_TEST_PORTS. The ports are the same inside and outside and announced with 127.0.0.1, so
+# clients can reach the addresses that the Sentinel announces. A failover changes the roles, which
+# each server keeps in its configuration file. $LARDER_TEST_OPTIONS are additional server options.
+#   sentinel.sh            starts all three, and keeps running
 #   sentinel.sh node PORT  starts one that was killed
 set -eu
 
@@ -46,7 +46,7 @@ tail -n 0 -F /data/log 2>/dev/null &
 configure "$master" "$durable" 'replica-announce-ip 127.0.0.1' "replica-announce-port $master"
 configure "$replica" "$durable" 'replica-announce-ip 127.0.0.1' "replica-announce-port $replica" \
     "replicaof 127.0.0.1 $master"
-# A busy disk may stall a server that syncs each write; only a longer silence is a failure.
+# A busy disk may stall a server that syncs each write, so only a longer silence counts as a failure.
 configure "$sentinel" 'sentinel announce-ip 127.0.0.1' "sentinel announce-port $sentinel" \
     "sentinel monitor $LARDER_TEST_MASTER 127.0.0.1 $master 1" \
     "sentinel down-after-milliseconds $LARDER_TEST_MASTER 2000" \
@@ -55,7 +55,7 @@ configure "$sentinel" 'sentinel announce-ip 127.0.0.1' "sentinel announce-port $
 if [ ! -e /data/formed ]; then
     node "$master"
     node "$replica"
-    # A Sentinel asks the master for its replicas at once and then every 10 s: let it be there.
+    # A Sentinel asks the master for its replicas at once, and then only every 10 s. So the replica must be online first.
     until redis-cli -p "$master" info replication | grep -q state=online; do sleep 0.02; done
     touch /data/formed
 else
