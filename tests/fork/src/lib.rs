@@ -1,1 +1,1 @@
-//! Nothing: this crate has tests only.
+//! Empty: this crate has only tests.

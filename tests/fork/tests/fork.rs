@@ -1,7 +1,7 @@
-//! Ids in a process and in its fork.
+//! Ids in a process and in its forks.
 //!
-//! `before_exec` runs in the forked process before another program takes its place. It is safe to
-//! call up to the edition of 2021, which is why this crate has that edition.
+//! `before_exec` runs in the forked process before another program replaces it. It is safe to call up to edition 2021,
+//! so this crate has that edition.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, deprecated, deprecated_safe_2024)]
@@ -15,7 +15,7 @@ fn draw(count: usize) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn a_forked_process_draws_ids_of_its_own() {
+fn forked_processes_draw_different_ids() {
     let mut drawn: BTreeSet<_> = draw(10).collect();
     let directory = std::env::temp_dir().join(format!("larder-fork-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -33,9 +33,9 @@ fn a_forked_process_draws_ids_of_its_own() {
     for file in &files {
         drawn.extend(fs::read_to_string(file).unwrap().lines().map(str::to_owned));
         expected += 1_000;
-        assert_eq!(drawn.len(), expected, "an id was drawn twice, in two processes");
+        assert_eq!(drawn.len(), expected, "two processes drew the same id");
     }
     drawn.extend(draw(1_000));
-    assert_eq!(drawn.len(), expected + 1_000, "an id was drawn in a fork and then in its parent");
+    assert_eq!(drawn.len(), expected + 1_000, "a fork and its parent drew the same id");
     fs::remove_dir_all(&directory).unwrap();
 }
