@@ -1,4 +1,4 @@
-//! An adapter for a store in this process: redb, whose calls block and whose file has one opener.
+//! An adapter for an embedded store: redb, whose calls block and whose file can be open only once.
 
 use std::{
     ops::Bound,
@@ -28,7 +28,7 @@ type Row = (u64, u64, &'static [u8]);
 const ENTRIES: TableDefinition<'_, &str, Row> = TableDefinition::new("larder");
 const PAGE: usize = 256;
 
-/// Entries in a redb file.
+/// A storage in a redb file.
 pub(crate) struct Redb {
     file: Arc<File>,
     sweeper: Sweeper,
@@ -49,7 +49,7 @@ larder_kit::config! {
     }
 
     options {
-        /// How often expired entries are removed; `off` for never.
+        /// The interval between removals of expired entries, or `off`.
         sweep: Interval = "1m";
     }
 }
@@ -70,7 +70,7 @@ impl Config {
         let file = blocking(move || File::open(path)).await.map_err(Self::named)?;
         let purge = |file: Arc<File>| async move { blocking(move || file.purge()).await };
         let sweeper = Sweeper::start(Self::ADAPTER, Arc::downgrade(&file), sweep, purge);
-        // Changes that wait for a commit share the next one.
+        // Changes that arrive during a commit share the next one.
         Ok(Store::new(GroupCommit::new(Redb { file, sweeper })))
     }
 }
@@ -85,7 +85,7 @@ pub async fn connect(url: &str) -> Result<Store> {
     Config::from_url(url)?.connect().await
 }
 
-/// Runs `work` on a thread that may block. It comes to its end even if the caller goes away.
+/// Runs `work` on a thread that may block. It finishes even if the caller's future is dropped.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
@@ -132,8 +132,8 @@ impl File {
         work(&transaction.open_table(ENTRIES).map_err(failed)?)
     }
 
-    /// Runs `work` in a transaction: nothing comes between its reads and its writes, and one commit carries
-    /// all of it.
+    /// Runs `work` in one transaction: no other change comes between its reads and writes, and one commit stores all of
+    /// it.
     fn write<T>(&self, work: impl FnOnce(&mut Table<'_, &'static str, Row>) -> Result<T>) -> Result<T> {
         let database = self.database.read().map_err(|_| poisoned())?;
         let transaction = database.as_ref().ok_or_else(Error::closed)?.begin_write().map_err(failed)?;
@@ -187,7 +187,7 @@ fn apply(table: &mut Table<'_, &'static str, Row>, change: &Change) -> Result<Ap
     }
 }
 
-/// A conflict concerns its change only; any other error ends the transaction.
+/// A conflict fails only its own change; any other error ends the transaction.
 fn conflict_is_a_result(applied: Result<Applied>) -> Result<Result<Applied>> {
     match applied {
         Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
@@ -198,7 +198,7 @@ fn conflict_is_a_result(applied: Result<Applied>) -> Result<Result<Applied>> {
 impl Redb {
     async fn change(&self, change: Change) -> Result<Applied> {
         let mut results = self.apply(vec![change]).await;
-        results.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "there is no result")))
+        results.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "the batch has no result")))
     }
 }
 
@@ -213,7 +213,7 @@ impl Storage for Redb {
         blocking(move || {
             let stored = match touch {
                 None => file.read(|table| get(table, &key)),
-                // Value and time to live are of one moment: the entry may expire at once.
+                // One transaction, so that value and time to live belong to the same moment.
                 Some(expiry) => file.write(|table| {
                     let found = get(table, &key)?;
                     apply(table, &Change::touch(key.clone(), expiry))?;
@@ -265,7 +265,7 @@ impl Storage for Redb {
     async fn close(&self) -> Result<()> {
         self.sweeper.stop();
         let file = Arc::clone(&self.file);
-        // Waits for the calls that are under way, and then lets another process open the file.
+        // Waits for running calls, and then closes the file, so that another process can open it.
         blocking(move || {
             file.database.write().map_err(|_| poisoned()).map(|mut database| drop(database.take()))
         })
@@ -277,7 +277,7 @@ impl Storage for Redb {
 struct Walk {
     file: Arc<File>,
     options: Arc<ListOptions>,
-    /// The last key of the page before.
+    /// The last key of the previous page.
     after: Option<String>,
     done: bool,
 }
@@ -317,7 +317,7 @@ fn page(
         }
         last = Some(key.to_owned());
         if let Some(stored) = stored(row.value()) {
-            // A key that Larder does not allow is an error in its place.
+            // An invalid key is an error in place of the entry.
             page.push(Key::new(key).map(|key| match options.values {
                 true => Entry::new(key, stored.record),
                 false => Entry::key(key),
@@ -338,7 +338,7 @@ fn failed(error: impl Into<redb::Error>) -> Error {
         redb::Error::TableTypeMismatch { .. } | redb::Error::TableExists(_) => ErrorKind::InvalidConfig,
         _ => ErrorKind::Other,
     };
-    Error::new(kind, "the call of redb failed").with_source(error)
+    Error::new(kind, "redb failed").with_source(error)
 }
 
 fn poisoned() -> Error {

@@ -1,8 +1,9 @@
 //! The code in Larder's documents, compiled and run.
 //!
-//! The README's is a documentation test of this crate. That of "Writing an adapter" is taken from
-//! `larder-memory` and the two adapters here, which pass the conformance suite; that of "Coming from grammY"
-//! from tests. A test compares them.
+//! - The README's code is a documentation test of this crate.
+//! - The code of "Writing an adapter" comes from `larder-memory` and the two adapters here, which pass the conformance
+//!   suite. A test compares them.
+//! - The code of "Coming from grammY" comes from tests. A test compares them.
 
 pub mod embedded;
 pub mod server;

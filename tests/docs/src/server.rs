@@ -1,4 +1,4 @@
-//! An adapter for the server of a database: PostgreSQL, one table, a pool.
+//! An adapter for a database server: PostgreSQL, with one table and a pool.
 
 use std::{collections::HashMap, error::Error as StdError, io, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ const INFO: Info = Info::minimal(Config::ADAPTER)
 
 const LIMITS: Limits = Limits { entries: 500, bytes: 1 << 20 };
 
-/// Entries in a table.
+/// A storage in a table.
 pub(crate) struct Table {
     pool: Pool,
     name: String,
@@ -44,21 +44,21 @@ larder_kit::config! {
     options {
         /// The table.
         table: String = "sessions";
-        /// The longest that a statement takes.
+        /// The timeout of a statement.
         timeout: Timeout = "5s";
-        /// How often expired rows are removed; `off` for never.
+        /// The interval between removals of expired rows, or `off`.
         sweep: Interval = "1m";
     }
 }
 
 impl Config {
-    /// The server. The options that are left are the driver's.
+    /// Takes the server's address. The remaining options are the driver's.
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
         self.driver = url.driver_url(|_| true).parse().map_err(|_| {
             // The driver's message may quote the URL, and with it the password.
             Error::new(
                 ErrorKind::InvalidConfig,
-                "the URL is not one of PostgreSQL; see the driver's documentation",
+                "the URL is not a valid PostgreSQL URL; see the driver's documentation",
             )
         })?;
         Ok(())
@@ -68,7 +68,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As the server says.
+    /// The server's error, mapped to an [`ErrorKind`].
     pub async fn connect(self) -> Result<Store> {
         let timeout = self.timeout.get();
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -77,7 +77,7 @@ impl Config {
             .create_timeout(Some(timeout))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
-            .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool could not be made"))?;
+            .map_err(|_| Error::new(ErrorKind::InvalidConfig, "the pool cannot be created"))?;
         let name = format!("\"{}\"", self.table.replace('"', "\"\""));
         let purge = |table: Arc<Table>| async move { table.purge_expired().await };
         let table = Arc::new_cyclic(|table| {
@@ -94,14 +94,14 @@ impl Config {
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL; otherwise as the server says.
+/// [`InvalidConfig`](ErrorKind::InvalidConfig) for a wrong URL; otherwise the server's error.
 pub async fn connect(url: &str) -> Result<Store> {
     Config::from_url(url)?.connect().await
 }
 
 /// Whether an entry has not expired, by the server's clock.
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
-/// When an entry expires that is written now, if $N is its time to live in milliseconds.
+/// The deadline of an entry that is written now. `$N` is its time to live in milliseconds.
 const DEADLINE: &str = "clock_timestamp() + $N * interval '1 millisecond'";
 /// The time that is left, in milliseconds.
 const LEFT: &str = "ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000)::bigint";
@@ -109,7 +109,7 @@ const LEFT: &str = "ceil(extract(epoch FROM t.expires_at - clock_timestamp()) * 
 impl Table {
     async fn set_up(&self) -> Result<()> {
         let Self { name, .. } = self;
-        // Binary keys compare byte by byte, whatever the database's collation.
+        // The collation "C" compares bytes, whatever the database's collation is.
         let sql = format!(
             "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL, \
              version bigint NOT NULL, expires_at timestamptz)"
@@ -119,15 +119,15 @@ impl Table {
         in_time(client, done.map(|done| done.map_err(from_driver)))
     }
 
-    /// A connection. Without one nothing was sent.
+    /// Takes a connection from the pool. If this fails, nothing was sent.
     async fn client(&self) -> Result<Object> {
         self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => from_driver(error).not_applied(),
             PoolError::Timeout(_) => {
-                Error::new(ErrorKind::Timeout, "no connection was free in time; raise the pool's size")
+                Error::new(ErrorKind::Timeout, "no connection was free in time; increase the pool's size")
                     .not_applied()
             }
-            _ => Error::new(ErrorKind::Unavailable, "the pool gave no connection").not_applied(),
+            _ => Error::new(ErrorKind::Unavailable, "the pool returned no connection").not_applied(),
         })
     }
 
@@ -226,7 +226,7 @@ impl Table {
     }
 }
 
-/// The result of work on `client`. If it took too long, the connection is closed and not used again.
+/// The result of work on `client`. After a timeout, the connection is closed.
 fn in_time<T>(client: Object, done: std::result::Result<Result<T>, Elapsed>) -> Result<T> {
     done.unwrap_or_else(|_| {
         drop(Object::take(client));
@@ -276,7 +276,7 @@ impl Storage for Table {
         while let Some(round) = batch.next_round() {
             let outcome = match self.client().await {
                 Err(error) => Err(error),
-                // On one connection the driver sends them all before it waits: one round trip.
+                // The driver sends all of them before it waits, so this is one round trip.
                 Ok(client) => {
                     let changes = join_all(round.changes().iter().map(|change| self.change(&client, change)));
                     let done = timeout(self.timeout, changes).await;
@@ -320,7 +320,7 @@ impl Storage for Table {
 struct Walk {
     table: Arc<Table>,
     options: ListOptions,
-    /// The last key of the page before.
+    /// The last key of the previous page.
     from: Option<String>,
     size: PageSize,
     done: bool,
@@ -347,7 +347,7 @@ impl Pager for Walk {
         let mut entries = Vec::with_capacity(rows.len());
         for row in &rows {
             let name: String = row.try_get(0).map_err(|_| corrupt())?;
-            // A key that Larder does not allow, or a damaged value, is an error in its place.
+            // An invalid key or a damaged value is an error in place of the entry.
             let entry = Key::new(&name).and_then(|key| match self.options.values {
                 true => record(row).map(|record| Entry::new(key, record)),
                 false => Ok(Entry::key(key)),
@@ -380,7 +380,7 @@ fn token(version: &Version) -> i64 {
     version.as_token().unwrap_or_default().cast_signed()
 }
 
-/// The version that a condition asks for; `None` matches any.
+/// The version that a condition requires; `None` matches any version.
 fn expected(condition: &Condition) -> Option<i64> {
     match condition {
         Condition::At(version) => Some(token(version)),
@@ -392,7 +392,7 @@ fn millis(expiry: Expiry) -> Option<f64> {
     expiry.as_millis().map(|millis| millis as f64)
 }
 
-/// The driver's error as one of Larder's. It keeps the code and no text that could quote a key or a value.
+/// Maps the driver's error. Keeps the code, but no text that could quote a key or a value.
 fn from_driver(error: tokio_postgres::Error) -> Error {
     let Some(server) = error.as_db_error() else {
         let is_io = error.source().is_some_and(<dyn StdError>::is::<io::Error>);
@@ -405,8 +405,8 @@ fn from_driver(error: tokio_postgres::Error) -> Error {
             (ErrorKind::PermissionDenied, "the server refused this user or password")
         }
         &SqlState::INSUFFICIENT_PRIVILEGE => (ErrorKind::PermissionDenied, "the user lacks a permission"),
-        &SqlState::UNDEFINED_TABLE => (ErrorKind::InvalidConfig, "there is no such table"),
-        // Shutting down, starting, out of connections, a deadlock: the same call may work later.
+        &SqlState::UNDEFINED_TABLE => (ErrorKind::InvalidConfig, "the table does not exist"),
+        // Shutdown, start-up, no free connection, a deadlock: the same call may work later.
         code if ["57", "53", "40", "08"].iter().any(|class| code.code().starts_with(class)) => {
             (ErrorKind::Unavailable, "the server cannot do this now")
         }

@@ -27,7 +27,7 @@ impl Tables {
         format!("{}?table={space}&sweep=off", self.server)
     }
 
-    /// Runs a statement past the adapter.
+    /// Runs a statement without the adapter.
     async fn run(&self, sql: &str) {
         let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
         let (client, connection) = connected.expect("connect to the server");
@@ -68,7 +68,7 @@ impl Factory for Tables {
     }
 }
 
-/// A file per space, in a directory that is removed in the end.
+/// A file per space, in a directory that is removed at the end.
 struct Files {
     directory: TempDir,
 }

@@ -1,4 +1,4 @@
-//! The documents show the code that is tested, to the letter.
+//! The code in the documents is the tested code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -16,7 +16,7 @@ fn blocks(text: &str) -> Vec<String> {
     parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// Without indentation, so that a block may show a part of an `impl`.
+/// Removes the indentation, so that a block may show a part of an `impl`.
 fn flat(code: &str) -> String {
     code.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -33,7 +33,7 @@ fn writing_an_adapter_shows_the_adapters_that_pass_the_suite() {
     ];
     let sources: Vec<_> = sources.iter().map(|source| flat(&read(source))).collect();
     let blocks = blocks(&read("docs/writing-an-adapter.md"));
-    assert!(blocks.len() >= 25, "the document has lost its code");
+    assert!(blocks.len() >= 25, "the document has too few code blocks");
     for block in blocks {
         let code = flat(&block);
         assert!(sources.iter().any(|source| source.contains(&code)), "not in the tested adapters:\n{block}");
@@ -54,13 +54,13 @@ fn writing_an_adapter_names_each_claim_and_its_laws() {
             let is_case = read("tests/testkit/src/processes.rs").contains(&format!("\"{name}\""));
             let exists =
                 larder_testkit::laws::named(name).is_some() || is_case || Path::new(&module).exists();
-            assert!(exists, "there is no law `{name}`");
+            assert!(exists, "the law `{name}` does not exist");
         }
     }
 }
 
 #[test]
-fn writing_an_adapter_names_the_version_that_is_here() {
+fn writing_an_adapter_names_the_current_version() {
     let text = read("docs/writing-an-adapter.md");
     let versions: Vec<_> = text.lines().filter(|line| line.starts_with("larder-")).collect();
     assert_eq!(versions.len(), 3);
@@ -70,7 +70,7 @@ fn writing_an_adapter_names_the_version_that_is_here() {
 }
 
 #[test]
-fn coming_from_grammy_shows_code_that_is_run() {
+fn coming_from_grammy_shows_tested_code() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coming_from_grammy");
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let sources: Vec<_> = files
@@ -78,7 +78,7 @@ fn coming_from_grammy_shows_code_that_is_run() {
         .map(|file| flat(&fs::read_to_string(file).unwrap()))
         .collect();
     let blocks = blocks(&read("docs/coming-from-grammy.md"));
-    assert!(blocks.len() >= 30, "the document has lost its code");
+    assert!(blocks.len() >= 30, "the document has too few code blocks");
     for block in blocks {
         let code = flat(&block);
         assert!(sources.iter().any(|source| source.contains(&code)), "not in the tested code:\n{block}");
@@ -86,7 +86,7 @@ fn coming_from_grammy_shows_code_that_is_run() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_lead_to_existing_files() {
     let documents = [
         "README.md",
         "ci/README.md",
@@ -103,7 +103,7 @@ fn links_between_documents_lead_somewhere() {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.starts_with("http") && !link.starts_with('#')) {
             let file = link.split('#').next().unwrap_or_default();
-            assert!(folder.join(file).exists(), "{document} links to {link}, which is not there");
+            assert!(folder.join(file).exists(), "{document} links to {link}, which does not exist");
         }
     }
 }

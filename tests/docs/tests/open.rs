@@ -1,4 +1,4 @@
-//! A program opens an adapter from elsewhere by its URL, like the stores that come with Larder.
+//! A program opens an external adapter by its URL, like the stores that come with Larder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -30,7 +30,7 @@ async fn the_scheme_chooses_the_adapter() {
 }
 
 #[tokio::test]
-async fn a_file_has_one_opener() {
+async fn a_file_can_be_open_only_once() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("redb:{}/sessions.redb?sweep=off", directory.path().display());
     let first = open(&url).await.unwrap();

@@ -1,7 +1,7 @@
-//! The tables of options in the documents are those of the code.
+//! The tables of options in the documents match the code.
 //!
-//! A table stands between two comments: `<!-- options of NAME -->` and `<!-- end of options -->`. After a change
-//! of an option, `LARDER_UPDATE_TABLES=1 cargo test -p larder-docs-tests --test options` writes the tables again.
+//! A table stands between two comments: `<!-- options of NAME -->` and `<!-- end of options -->`. After an option has
+//! changed, update the tables with `LARDER_UPDATE_TABLES=1 cargo test -p larder-docs-tests --test options`.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ const TABLES: &[(&str, &[OptionInfo])] = &[
     ("mongodb", larder::mongodb::Config::OPTIONS),
 ];
 
-/// The documents, and how many tables each has.
+/// The documents, and the number of tables in each.
 const DOCUMENTS: &[(&str, usize)] = &[
     ("larder/URLS.md", 7),
     ("adapters/memory/README.md", 1),
@@ -42,7 +42,7 @@ fn table(name: &str) -> String {
     table
 }
 
-/// The document with its tables as they should be, and how many there are.
+/// The document with updated tables, and the number of tables.
 fn with_tables(text: &str) -> (String, usize) {
     let mut parts = text.split("<!-- options of ");
     let mut written = parts.next().unwrap().to_owned();
@@ -57,7 +57,7 @@ fn with_tables(text: &str) -> (String, usize) {
 }
 
 #[test]
-fn tables_in_documents_are_those_of_the_code() {
+fn tables_in_documents_match_the_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut outdated = Vec::new();
     for (document, expected) in DOCUMENTS {
@@ -76,13 +76,13 @@ fn tables_in_documents_are_those_of_the_code() {
     }
     assert!(
         outdated.is_empty(),
-        "tables of options are not those of the code: {outdated:?}; change the documentation of the option in \
+        "the tables of options do not match the code: {outdated:?}; change the documentation of the option in \
          the adapter's config.rs, then run: LARDER_UPDATE_TABLES=1 cargo test -p larder-docs-tests --test options"
     );
 }
 
 #[test]
-fn meaning_of_an_option_fits_a_row() {
+fn the_meaning_of_an_option_fits_in_a_row() {
     for (name, options) in TABLES {
         for option in *options {
             let row = option.to_string();
@@ -93,7 +93,7 @@ fn meaning_of_an_option_fits_a_row() {
 }
 
 #[test]
-fn configuration_file_in_the_document_is_one() {
+fn the_configuration_file_in_the_document_is_valid() {
     #[derive(serde::Deserialize)]
     struct Settings {
         sessions: larder::postgres::Config,
@@ -112,7 +112,7 @@ fn configuration_file_in_the_document_is_one() {
 }
 
 #[test]
-fn no_configuration_prints_a_password() {
+fn configurations_do_not_print_passwords() {
     let redis = r#"{"url": "redis://db/0", "user": "bot", "password": "hunter2"}"#;
     let redis: larder::redis::Config = serde_json::from_str(redis).unwrap();
     let shown = [

@@ -1,4 +1,4 @@
-//! The initial value, the session's type, keys, deleting.
+//! Initial values, the type of a session, keys, and deleting.
 
 use larder_session::{ErrorKind, key};
 
@@ -53,7 +53,7 @@ async fn the_pizza_bot() -> Result<()> {
 }
 
 #[tokio::test]
-async fn with_no_storage_it_is_memory() -> Result<()> {
+async fn the_default_storage_is_memory() -> Result<()> {
     let chats: Sessions<Chat> = Sessions::builder().build()?;
     on_pizza(&chats, 1).await?;
     assert_eq!(chats.storage().info().name, "memory");
@@ -68,15 +68,15 @@ async fn initial_values() -> Result<()> {
         .storage(storage)
         .build()?;
     let storage = chats.storage();
-    // Also a handler that only looks leaves it behind, as in grammY.
+    // A handler that only reads also stores the initial value, as in grammY.
     chats.update(1, async |_| ()).await?;
     let text = stored(storage, "1").await.unwrap();
     assert_eq!(text, r#"{"pizzaCount":3}"#);
-    // `get` does not.
+    // `get` does not store it.
     assert_eq!(chats.get(2).await?, None);
     assert_eq!(stored(storage, "2").await, None);
 
-    /// There is no sensible default.
+    /// It has no sensible default.
     #[derive(Serialize, Deserialize)]
     struct Game {
         board: String,
@@ -129,18 +129,18 @@ async fn deleting() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_written_and_what_is_not() -> Result<()> {
+async fn unchanged_sessions_are_not_written() -> Result<()> {
     let storage = memory();
     let chats = chats(&storage);
     let key = Key::new("1").unwrap();
     on_pizza(&chats, 1).await?;
     let before = storage.read(&key).await?.unwrap().version;
 
-    // Looked at and borrowed to be changed, but the same as before.
+    // The value is borrowed mutably, but does not change.
     chats.update(1, async |mut chat| chat.pizza_count += 0).await?;
     assert_eq!(storage.read(&key).await?.unwrap().version, before);
 
-    // The error may be of any type that a Larder error fits into.
+    // The error may have any type that a Larder error converts into.
     let failed: std::result::Result<
         (),
         Box<dyn std::error::Error>,
@@ -159,7 +159,7 @@ async fn what_is_written_and_what_is_not() -> Result<()> {
 fn keys() {
     let (chat, user) = (Some(-100_123_i64), Some(7_u64));
     let keys = [
-        // Per chat: what `update(chat_id, ...)` means anyway.
+        // Per chat, as `update(chat_id, ...)`.
         key::per_chat(chat),
         // Per user.
         key::per_user(user),
@@ -173,7 +173,7 @@ fn keys() {
 }
 
 #[tokio::test]
-async fn an_update_with_no_key() -> Result<()> {
+async fn an_update_without_a_key_is_an_error() -> Result<()> {
     let chats = chats(&memory());
     let poll = key::per_chat(None::<i64>);
 
@@ -182,7 +182,7 @@ async fn an_update_with_no_key() -> Result<()> {
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
     assert!(error.message().contains("belongs to no chat"));
 
-    // Lazy: the handler runs, and touching the session is the error.
+    // Lazy: the handler runs, and an access to the session is an error.
     chats
         .update_lazy(&poll, async |session| {
             let error = session.with(|_| ()).await.unwrap_err();
@@ -192,7 +192,7 @@ async fn an_update_with_no_key() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_of_another_type_is_left_alone() -> Result<()> {
+async fn another_type_is_not_overwritten() -> Result<()> {
     let storage = memory();
     let texts = Sessions::<String>::new(storage.clone())?;
     texts.set(1, "e4".to_owned()).await?;
@@ -203,7 +203,7 @@ async fn what_is_of_another_type_is_left_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_prefix_is_put_before_the_key() -> Result<()> {
+async fn stored_keys_begin_with_the_prefix() -> Result<()> {
     let storage = memory();
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)

@@ -1,4 +1,4 @@
-//! Updates of one session at the same time.
+//! Concurrent updates of one session.
 
 use futures_util::future::{join_all, try_join_all};
 use larder_session::{Conflicts, ErrorKind};
@@ -6,9 +6,9 @@ use larder_session::{Conflicts, ErrorKind};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_of_them_count() -> Result<()> {
+async fn concurrent_updates_all_count() -> Result<()> {
     let storage = memory();
-    // As two processes with one store.
+    // Like two processes with one store.
     let (one, other) = (chats(&storage), chats(&storage));
     let update = |chats: Sessions<Chat>| async move {
         chats
@@ -53,7 +53,7 @@ async fn answering_after_the_update() -> Result<()> {
 #[tokio::test]
 async fn handlers_that_must_not_run_twice() -> Result<()> {
     let storage = MemoryStorage::new();
-    // Another handle on the same store, as another process has it.
+    // Another handle on the same store, as in another process.
     let elsewhere =
         Sessions::<Chat>::new(Store::from(storage.clone()))?;
     let chats: Sessions<Chat> = Sessions::builder()
@@ -96,7 +96,7 @@ async fn a_lease_across_processes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_update_within_itself_is_an_error() -> Result<()> {
+async fn a_nested_update_is_an_error() -> Result<()> {
     let chats = chats(&memory());
     let inner = chats.clone();
     let error = chats

@@ -1,4 +1,4 @@
-//! What grammY has stored, in place and moved, there and back.
+//! Data of grammY, used in place, and moved to another store and back.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// A copy of what grammY's file adapter wrote, to be changed.
+/// A copy of files of grammY's file adapter, for tests that write.
 fn grammys_files(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for shard in fs::read_dir(fixture(name)).unwrap() {
@@ -31,7 +31,7 @@ fn grammys_files(name: &str) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn in_place() -> Result<()> {
+async fn grammys_files_are_used_in_place() -> Result<()> {
     let folder = grammys_files("file");
     let url =
         format!("file:{}?layout=grammy", folder.path().display());
@@ -47,7 +47,7 @@ async fn in_place() -> Result<()> {
         "{\n\t\"pizzaCount\": 25\n}"
     );
 
-    // What this layout cannot hold.
+    // The layout does not support these.
     let slash = key::per_user_and_chat(Some(7), Some(42));
     let error = chats.update(slash, more).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidKey);
@@ -63,7 +63,7 @@ async fn in_place() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_enhanced_storage_in_place() -> Result<()> {
+async fn enhanced_files_are_used_in_place() -> Result<()> {
     let folder = grammys_files("file-enhanced");
     let url =
         format!("file:{}?layout=grammy", folder.path().display());
@@ -76,7 +76,7 @@ async fn an_enhanced_storage_in_place() -> Result<()> {
         .await?;
     let path = folder.path().join("42/424242.json");
     let text = fs::read_to_string(path).unwrap();
-    // There is no lifetime, so the deadline has gone.
+    // Without a lifetime, the write removes the deadline.
     assert_eq!(
         text,
         "{\n\t\"v\": 3,\n\t\"__d\": {\n\t\t\"pizzaCount\": 25\n\t}\n}"
@@ -85,7 +85,7 @@ async fn an_enhanced_storage_in_place() -> Result<()> {
 }
 
 #[tokio::test]
-async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
+async fn sessions_move_to_sqlite_and_back() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
     let grammy = fixture("file-enhanced");
@@ -114,8 +114,8 @@ async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
     else {
         panic!("the first write starts the time")
     };
-    // Those that nobody has written since have none in the store yet, only
-    // grammY's `e`, fifty years on.
+    // Sessions that were not written since have no deadline in the
+    // store, only grammY's `e`, in fifty years.
     assert_eq!(
         chats.storage().ttl(&larder::Key::new("987654")?).await?,
         Some(larder::Expiry::Never)
@@ -141,7 +141,7 @@ async fn moved_to_a_store_with_expiry_and_back() -> Result<()> {
     Ok(())
 }
 
-/// Keeps what it has no field for.
+/// Keeps members without a field.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Careful {
@@ -152,7 +152,7 @@ struct Careful {
 }
 
 #[tokio::test]
-async fn fields_that_the_type_does_not_know() -> Result<()> {
+async fn members_without_a_field_can_be_kept() -> Result<()> {
     let folder = grammys_files("file");
     let url =
         format!("file:{}?layout=grammy", folder.path().display());

@@ -54,7 +54,7 @@ async fn other_lifetimes() -> Result<()> {
     for lifetime in [
         // Since the last use, reads included.
         Lifetime::sliding(Duration::from_mins(30)),
-        // Since it was made, whatever happens to it.
+        // Since it was created, whatever happens to it.
         Lifetime::absolute(Duration::from_hours(24)),
         // Whichever comes first.
         Lifetime::sliding(Duration::from_mins(30))
@@ -80,7 +80,7 @@ async fn grammys_deadline_is_kept_and_counts() -> Result<()> {
     assert_eq!(chats.get("old").await?, None);
     assert_eq!(chats.get("new").await?.unwrap().pizza_count, 24);
     assert_eq!(chats.get("bare").await?.unwrap().pizza_count, 24);
-    // It is in the store until the next write, though.
+    // But it stays in the store until the next write.
     assert!(stored(&storage, "old").await.is_some());
     chats
         .update("old", async |chat| assert!(chat.is_new()))
@@ -158,13 +158,13 @@ async fn ask_for_names(mut owner: Owner) -> Result<Owner> {
 }
 
 #[tokio::test]
-async fn fractions_failures_and_waiting() -> Result<()> {
+async fn steps_may_have_fractions_fail_and_await() -> Result<()> {
     let migrations = Migrations::new()
         .step(1, add_birthday_to_pets)
         .step(10, at_most_100_pets)
-        // May fail; then the session stays as it was.
+        // May fail; the session then stays unchanged.
         .try_step(10.1, refuse_if_no_pets)
-        // May wait.
+        // May await.
         .async_step(11, ask_for_names);
     let storage = memory();
     let owners: Sessions<Owner> = Sessions::builder()
@@ -201,7 +201,7 @@ async fn a_newer_version_is_refused() -> Result<()> {
     assert_eq!(error.kind(), ErrorKind::VersionTooNew);
     assert!(stored(&storage, "42").await.unwrap().contains("24"));
 
-    // Every session has seen grammY's step 3 already.
+    // All sessions have passed grammY's step 3.
     let chats: Sessions<Chat> = Sessions::builder()
         .storage(storage)
         .migrations(Migrations::new().step(3, |same: Value| same))

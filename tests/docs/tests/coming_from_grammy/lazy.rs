@@ -1,4 +1,4 @@
-//! Sessions that are read if they are touched.
+//! Sessions that are read at the first access.
 
 use larder_session::LazySession;
 
@@ -22,7 +22,7 @@ async fn on_message(
 }
 
 #[tokio::test]
-async fn it_is_read_only_if_touched() -> Result<()> {
+async fn a_lazy_session_is_read_only_if_accessed() -> Result<()> {
     let storage = memory();
     let chats = chats(&storage);
     on_message(&chats, 42, "hello").await?;
@@ -40,7 +40,7 @@ async fn assigning() -> Result<()> {
         session.set(Chat::default())
     };
     let later = async |session: LazySession<Chat>| {
-        // Awaited when somebody wants the value, or it is saved.
+        // Awaited at the first access, or when it is saved.
         session.set_later(async { Ok(Chat { pizza_count: 8 }) })
     };
     chats.update_lazy(42, later).await?;

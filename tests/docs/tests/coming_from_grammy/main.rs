@@ -1,4 +1,4 @@
-//! The code in "Coming from grammY", and what that document says about it.
+//! The code in "Coming from grammY", and tests of the document's statements.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -30,7 +30,7 @@ fn chats(storage: &Store) -> Sessions<Chat> {
     Sessions::new(storage.clone()).unwrap()
 }
 
-/// What is stored under `key`, as text.
+/// The stored value under `key`, as text.
 async fn stored(storage: &Store, key: &str) -> Option<String> {
     let record = storage.read(key).await.unwrap()?;
     Some(String::from_utf8(record.value.to_vec()).unwrap())

@@ -5,7 +5,7 @@ use larder_session::{ErrorKind, key};
 
 use super::*;
 
-/// A Telegram message, as far as it matters here.
+/// The relevant part of a Telegram message.
 struct Message {
     chat_id: i64,
     migrate_to_chat_id: Option<i64>,
@@ -54,10 +54,10 @@ fn service_messages() -> [Message; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_update_is_lost_whatever_the_order() -> Result<()> {
+async fn a_move_loses_no_update_in_any_order() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
-    // With versions of their own, and with the content as version.
+    // With unique versions, and with the content as the version.
     for url in [
         "memory:".to_owned(),
         format!("sqlite:{path}/bot.db?synchronous=off"),
@@ -69,7 +69,7 @@ async fn no_update_is_lost_whatever_the_order() -> Result<()> {
 }
 
 async fn move_amid_updates(storage: Store) -> Result<()> {
-    // Two processes, with updates of both chats at the same time.
+    // Two processes, with concurrent updates of both chats.
     let processes =
         [merging(storage.clone())?, merging(storage.clone())?];
     let mut tasks = Vec::new();
@@ -100,7 +100,7 @@ async fn move_amid_updates(storage: Store) -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_merge_the_move_has_to_come_first() -> Result<()> {
+async fn without_merge_the_move_must_come_first() -> Result<()> {
     let storage = memory();
     let chats = chats(&storage);
     chats
@@ -119,10 +119,9 @@ async fn without_merge_the_move_has_to_come_first() -> Result<()> {
         on_any_message(&chats, &message).await?;
     }
     assert_eq!(chats.get(NEW).await?.unwrap().pizza_count, 5);
-    // What is left at the old key.
-    let signpost =
-        stored(&storage, &OLD.to_string()).await.unwrap();
-    assert!(signpost.starts_with(r#"{"__larder":{"moved":"#));
+    // The marker at the old key.
+    let marker = stored(&storage, &OLD.to_string()).await.unwrap();
+    assert!(marker.starts_with(r#"{"__larder":{"moved":"#));
     Ok(())
 }
 

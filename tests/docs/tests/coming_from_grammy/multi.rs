@@ -72,7 +72,7 @@ async fn lazy_fragments() -> Result<()> {
             chat.modify(|chat| chat.pizza_count += 1).await
         })
         .await?;
-    // The user's was neither read nor written.
+    // The user's session was neither read nor written.
     assert_eq!(stored(&storage, "user:7").await, None);
     assert_eq!(
         stored(&storage, "chat:42").await.unwrap(),
