@@ -101,12 +101,12 @@ impl Plan {
         Ok(plan)
     }
 
-    fn wants(&self, bench: &Bench) -> bool {
+    fn includes(&self, bench: &Bench) -> bool {
         self.all || self.stores.is_empty() || self.stores.iter().any(|word| is_called(bench, word))
     }
 
     pub fn trips(&self, bench: &Bench) -> bool {
-        self.trips && self.wants(bench) && ["postgres", "redis", "mongodb"].contains(&bench.name)
+        self.trips && self.includes(bench) && ["postgres", "redis", "mongodb"].contains(&bench.name)
     }
 
     /// The number of sessions to copy.
@@ -115,22 +115,22 @@ impl Plan {
     }
 
     pub fn steps(&self, bench: &Bench) -> Vec<Step> {
-        if !self.wants(bench) {
+        if !self.includes(bench) {
             return Vec::new();
         }
-        let wants = |axis| self.all || self.axes.is_empty() || self.axes.contains(&axis);
+        let includes = |axis| self.all || self.axes.is_empty() || self.axes.contains(&axis);
         // The usual data is a point of every axis.
-        let tasks = if wants("tasks") { &TASKS[..] } else { &[USUAL_TASKS][..] };
+        let tasks = if includes("tasks") { &TASKS[..] } else { &[USUAL_TASKS][..] };
         let keys = |keys: u64| if self.quick { keys.min(200) } else { keys };
         let mut steps = vec![self.step(keys(bench.usual), USUAL_SIZE, tasks, true)];
-        if wants("sizes") {
+        if includes("sizes") {
             for size in SIZES.into_iter().filter(|size| *size != USUAL_SIZE) {
                 let most = (LARGE / size as u64).max(1);
                 let most = if self.quick { most / 10 } else { most };
                 steps.push(self.step(keys(bench.usual).min(most.max(4)), size, &[USUAL_TASKS], true));
             }
         }
-        if wants("keys") {
+        if includes("keys") {
             let (few, many) = if self.quick { (64, 1_000) } else { (bench.few, bench.many) };
             steps.push(self.step(few, USUAL_SIZE, &[USUAL_TASKS], true));
             steps.push(self.step(many, USUAL_SIZE, &[USUAL_TASKS], false));
