@@ -3,20 +3,20 @@
 use larder_core::{Error, ErrorKind, Key, Result};
 use larder_kit::{Interval, StoreUrl};
 
-/// What an entry counts towards `max_bytes` besides the bytes of its key and value: about what the map,
-/// the two allocations and the order of use take.
+/// The number of bytes that an entry adds to `max_bytes` in addition to its key and value: about the memory that the
+/// map, the two allocations and the order of use take.
 pub const ENTRY_OVERHEAD: u64 = 192;
 
-/// The least for `max_bytes`: room for one entry with the longest key.
+/// The minimum of `max_bytes`: enough for one entry with the longest key.
 const MIN_BYTES: u64 = 1024;
 
 larder_kit::choices! {
-    /// What happens to a write that finds no room.
+    /// The behavior of a write that does not fit.
     pub enum WhenFull {
-        /// It fails with [`ErrorKind::StorageFull`]. Nothing is lost.
+        /// The write fails with [`ErrorKind::StorageFull`]. No entry is lost.
         #[default]
         "refuse" => Refuse,
-        /// It takes the place of the entries that were read or written the longest time ago. Those are lost.
+        /// The write evicts the least recently used entries. They are lost.
         "evict" => Evict,
     }
 }
@@ -36,15 +36,16 @@ larder_kit::config! {
     pub struct Config for "memory" {}
 
     options {
-        /// The number of entries at most, expired ones included until they are removed.
-        max_entries: Option<u64>, unset "no bound",
-            if |entries| *entries != Some(0) => "a whole number from 1; leave it out for no bound";
-        /// The number of bytes of keys, values and 192 more for each entry at most; at least 1024.
-        max_bytes: Option<u64>, unset "no bound",
-            if |bytes| !matches!(bytes, Some(..MIN_BYTES)) => "a whole number from 1024; leave it out for no bound";
-        /// `refuse` a write that finds no room, or `evict` the least recently used entries.
+        /// The maximum number of entries, including expired entries that have not been removed yet.
+        max_entries: Option<u64>, unset "no limit",
+            if |entries| *entries != Some(0) => "a whole number from 1; omit it for no limit";
+        /// The maximum size in bytes: keys, values, and 192 bytes per entry. At least 1024.
+        max_bytes: Option<u64>, unset "no limit",
+            if |bytes| !matches!(bytes, Some(..MIN_BYTES)) => "a whole number from 1024; omit it for no limit";
+        /// The behavior of a write that does not fit: `refuse` rejects it, `evict` evicts the least recently used
+        /// entries.
         when_full: WhenFull = "refuse";
-        /// How often expired entries are removed; `off` for never.
+        /// The time between two removals of expired entries; `off` disables them.
         sweep: Interval = "1m";
     }
 }
@@ -54,9 +55,9 @@ impl Config {
         let message = match (url.scheme(), url.rest()) {
             ("memory", "" | "//") => return Ok(()),
             ("memory", _) => {
-                "a memory storage has no name or path; write `memory:`, followed by options if needed"
+                "a memory storage has no name or path: write `memory:`, followed by options if needed"
             }
-            _ => "the URL of a memory storage begins with `memory:`",
+            _ => "the URL of a memory storage must begin with `memory:`",
         };
         Err(Error::new(ErrorKind::InvalidConfig, message))
     }
@@ -65,7 +66,7 @@ impl Config {
         self.max_entries.is_some() || self.max_bytes.is_some()
     }
 
-    /// Whether entries are evicted, so that their use has to be recorded.
+    /// Returns whether entries are evicted. If so, their use must be recorded.
     pub(crate) fn evicts(&self) -> bool {
         self.is_bounded() && self.when_full == WhenFull::Evict
     }
@@ -74,7 +75,7 @@ impl Config {
         self.max_entries.is_none_or(|max| entries <= max) && self.max_bytes.is_none_or(|max| bytes <= max)
     }
 
-    /// The largest value that fits even under the longest key.
+    /// The size of the largest value that fits under the longest key.
     pub(crate) fn max_value(&self) -> Option<u64> {
         self.max_bytes.map(|max| max.saturating_sub(ENTRY_OVERHEAD + Key::MAX_BYTES as u64))
     }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls() {
+    fn a_url_sets_the_options() {
         let config = Config::from_url("memory:").unwrap();
         assert_eq!((config.max_entries, config.max_bytes), (None, None));
         assert_eq!(config.sweep, Interval::every(Duration::from_secs(60)));
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_urls_say_what_is_right() {
+    fn errors_for_invalid_urls_suggest_a_correction() {
         for (url, says) in [
             ("file:x", "memory:"),
             ("memory:name", "no name"),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_hold_nothing_are_refused() {
+    fn limits_too_low_for_one_entry_are_rejected() {
         let config = Config::new();
         for config in
             [config.clone().max_entries(0), config.clone().max_bytes(1023), config.sweep(Duration::ZERO)]

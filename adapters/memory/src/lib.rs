@@ -1,5 +1,5 @@
-//! A Larder storage in this process's memory: for tests, for state that may die with the process,
-//! and as the reference for authors of adapters.
+//! A Larder storage in the memory of the process: for tests, for state that may be lost when the process ends, and
+//! as the reference for authors of adapters.
 //!
 //! ```
 //! use larder_core::{Expiry, Store};
@@ -18,34 +18,35 @@
 //! # }
 //! ```
 //!
-//! # What it does
+//! # Behavior
 //!
-//! - Values are copied in, so that nothing is shared with the writer, and handed out by reference
-//!   count, so that a read copies nothing.
+//! - A write copies the value, so it shares no memory with the caller. A read returns the value by reference count,
+//!   without a copy.
 //! - Every write has a new version ([`Versions::Unique`](larder_core::Versions::Unique)).
-//! - Time to live is counted on the monotonic clock: setting the time of day does not make entries
-//!   expire. Expired entries are never returned; a sweeper gives back their memory.
-//! - The entries are spread over 64 maps (8 where entries are evicted, since an eviction looks at each of
-//!   them), so that tasks on different threads seldom wait for each other. Each map is under a lock of its
-//!   own, which is held for one operation on one key. No lock is held while anything is awaited.
-//! - A listing takes up to 256 keys at a time, by reference count. A clear and the sweeper hold the lock of
-//!   one map at a time while they go through it.
-//!
-//! # Bounds
-//!
-//! Without bounds it grows as long as there is memory. With [`max_entries`] or [`max_bytes`] (or
-//! both) a write that finds no room is either refused as
-//! [`StorageFull`](larder_core::ErrorKind::StorageFull), after expired entries have been removed, or
-//! makes room by evicting the entries that were read or written the longest time ago. [`WhenFull`] says
-//! which; refusing is the default, since an evicted session is a lost session. Listings, `contains` and
-//! `ttl` do not count as use.
-//!
-//! An entry counts with the bytes of its key and value and [`ENTRY_OVERHEAD`] more. Bounds hold for all maps
-//! together. They are exact, however many tasks write at once: a write takes its room before it is done.
+//! - Time to live is measured on the monotonic clock: changing the system time does not make entries expire.
+//!   Expired entries are never returned; a sweeper frees their memory.
+//! - The entries are spread over 64 maps, so tasks on different threads seldom wait for each other. With eviction
+//!   there are 8 maps, because an eviction looks at each of them. Each map has its own lock, which is held for one
+//!   operation on one key. No lock is held across an await.
+//! - A listing takes up to 256 keys at a time, by reference count. `clear` and the sweeper hold the lock of one map
+//!   at a time while they go through it.
 //!
 //! # Limits
 //!
-//! One process, and nothing outlives it. The largest value is bounded by `max_bytes` only.
+//! Without limits, the storage grows as long as memory is available. With [`max_entries`], [`max_bytes`], or both,
+//! [`WhenFull`] decides what happens to a write that does not fit:
+//!
+//! - `refuse`, the default: expired entries are removed. If the write still does not fit, it fails as
+//!   [`StorageFull`](larder_core::ErrorKind::StorageFull). This is the default because an evicted session is a lost
+//!   session.
+//! - `evict`: the least recently used entries are evicted. Reads, writes and touches count as use; listings,
+//!   `contains` and `ttl` do not.
+//!
+//! The size of an entry is the length of its key and value, plus [`ENTRY_OVERHEAD`]. The limits apply to all maps
+//! together. They are exact even under concurrent writes: a write reserves its space first.
+//!
+//! The largest value is limited only by `max_bytes`. The entries are lost when the process ends, and other processes
+//! cannot see them.
 //!
 //! [`max_entries`]: Config::max_entries
 //! [`max_bytes`]: Config::max_bytes
@@ -62,12 +63,12 @@ pub use crate::{
     storage::MemoryStorage,
 };
 
-/// Makes an empty store with the options of the URL, `memory:` with the options of [`Config`]. Each call makes a
-/// store of its own.
+/// Makes an empty store with the options of the URL: `memory:` followed by the options of [`Config`]. Each call makes
+/// a separate store.
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is wrong.
+/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is invalid.
 pub async fn connect(url: &str) -> Result<Store> {
     Config::from_url(url)?.connect().await
 }

@@ -1,13 +1,13 @@
-//! The bounds.
+//! The limits on entries and bytes.
 
 use parking_lot::Mutex;
 
 use crate::config::Config;
 
-/// The room that there is for the entries of all maps together.
+/// The space left for the entries of all maps together.
 pub(crate) struct Room {
     pub(crate) limits: Config,
-    /// The entries and bytes that are taken, if there are bounds.
+    /// The entries and bytes in use, if there are limits.
     taken: Mutex<(u64, u64)>,
 }
 
@@ -16,7 +16,8 @@ impl Room {
         Self { limits, taken: Mutex::new((0, 0)) }
     }
 
-    /// Takes the room of an entry that replaces one of weight `replaced`, if it fits.
+    /// Reserves the space for an entry of this weight if it fits. The entry replaces one of weight `replaced`, if
+    /// any.
     pub(crate) fn take(&self, replaced: Option<u64>, weight: u64) -> bool {
         if !self.limits.is_bounded() || replaced == Some(weight) {
             return true;

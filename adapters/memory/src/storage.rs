@@ -15,41 +15,41 @@ use crate::{
     table::{PAGE, Table},
 };
 
-/// Entries in this process's memory. A clone is another handle on the same entries.
+/// Entries in the memory of the process. A clone is another handle on the same entries.
 ///
-/// See the [crate's documentation](crate) for what it does. An operation never waits, so a future is done
-/// once it was polled. No operation needs a runtime.
+/// See the [crate's documentation](crate) for its behavior. Operations never wait, so each future completes at its
+/// first poll. No operation needs a runtime.
 #[derive(Clone)]
 pub struct MemoryStorage {
     table: Arc<Table>,
 }
 
 impl MemoryStorage {
-    /// An empty storage with the default options.
+    /// Makes an empty storage with the default options.
     #[must_use]
     pub fn new() -> Self {
         Self { table: Table::new(Config::new()) }
     }
 
-    /// An empty storage with these options.
+    /// Makes an empty storage with these options.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a bound is so low that nothing fits.
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a limit is too low for even one entry.
     pub fn with(config: &Config) -> Result<Self> {
         config.check_options().map_err(Config::named)?;
         Ok(Self { table: Table::new(config.clone()) })
     }
 
-    /// How many entries are in memory, including expired ones that have not been removed yet.
+    /// Returns the number of entries in memory, including expired entries that have not been removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
-        // All at once, so that an entry that makes room for another one is not counted with it.
+        // Locks all maps at once: otherwise an evicted entry and the entry that replaces it could both be counted.
         let shards: Vec<_> = self.table.shards.iter().map(RwLock::read).collect();
         shards.iter().map(|shard| shard.rows.len()).sum()
     }
 
-    /// Whether no entries are in memory.
+    /// Returns whether the storage has no entries in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -61,7 +61,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As [`MemoryStorage::with`].
+    /// Fails as [`MemoryStorage::with`] does.
     pub async fn connect(self) -> Result<Store> {
         MemoryStorage::with(&self).map(Store::from)
     }
@@ -102,7 +102,7 @@ impl Storage for MemoryStorage {
     }
 
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        // A copy: `value` may be a slice of a larger buffer, which would be kept alive with it.
+        // Copied because `value` may be a slice of a larger buffer, which a clone would keep in memory.
         self.table.write(key, Bytes::copy_from_slice(&value), options)
     }
 
@@ -115,7 +115,7 @@ impl Storage for MemoryStorage {
         self.table.shard(key).write().touch(key, expiry, &options.condition)
     }
 
-    /// In no order. Takes a page of keys at a time, and looks up each of them once it is asked for.
+    /// In no particular order. Takes a page of keys at a time, and reads each entry when the caller asks for it.
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let table = Arc::clone(&self.table);
         let values = options.values;

@@ -1,4 +1,4 @@
-//! The entries, in maps that are locked one by one.
+//! The entries, in maps with separate locks.
 
 use std::{
     collections::BTreeMap,
@@ -21,47 +21,47 @@ use crate::{
     room::Room,
 };
 
-/// How many maps there are: a power of two.
+/// The number of maps: a power of two.
 const SHARDS: u64 = 64;
 
-/// How many there are if entries are evicted, which looks at the least recently used one of each map.
+/// The number of maps with eviction, which looks at the least recently used entry of each map.
 const EVICTING_SHARDS: u64 = 8;
 
-/// How many keys a listing looks at under the lock of a map.
+/// The number of keys that a listing looks at under one lock.
 pub(crate) const PAGE: usize = 256;
 
-/// All entries. No method waits for anything but a lock, which is held for one operation on one map.
+/// All entries. Methods wait for locks only. A lock is held for one operation on one map.
 pub(crate) struct Table {
     pub(crate) shards: Box<[RwLock<Shard>]>,
-    /// Picks the map of a key. The maps have hashers of their own, which are slower and resist collisions that
-    /// are made on purpose.
+    /// Chooses the map of a key. The maps themselves use another hasher, which is slower and resists deliberate
+    /// collisions.
     hasher: DefaultHashBuilder,
     pub(crate) room: Arc<Room>,
     pub(crate) sweeper: Sweeper,
 }
 
 pub(crate) struct Shard {
-    /// If entries are evicted, in the order of use, the least recently used first.
+    /// With eviction, in the order of use: the least recently used row is the first.
     pub(crate) rows: LinkedHashMap<Key, Row, RandomState>,
-    /// The keys by the [IDs](Row::id) of their rows, for listings. An entry keeps its place for as long as
-    /// it stays, so a listing can go on from where it was.
+    /// The keys by the [IDs](Row::id) of their rows, for listings. A row keeps its ID while the entry exists, so a
+    /// listing can continue after an ID.
     keys: BTreeMap<u64, Key>,
-    /// The version that was given last. Each map counts in steps of its own, so that two entries never
-    /// have the same version.
+    /// The version of the last write. Each map starts at its own number and adds [`SHARDS`] each time, so no two
+    /// entries have the same version.
     version: u64,
     room: Arc<Room>,
 }
 
 pub(crate) struct Row {
-    /// The first version under the key.
+    /// The version of the first write of the entry.
     id: u64,
     value: Bytes,
     version: u64,
-    /// On the monotonic clock: setting the time of day does not make entries expire.
+    /// On the monotonic clock: changing the system time does not make entries expire.
     deadline: Option<Instant>,
-    /// When it was last read or written, if entries are evicted.
+    /// The time of the last read or write, if entries are evicted.
     used: Instant,
-    /// What the entry counts towards `max_bytes`.
+    /// The number of bytes that the entry adds to `max_bytes`.
     weight: u64,
 }
 
@@ -78,7 +78,7 @@ impl Table {
         })
     }
 
-    /// The map of the key. The sweeper starts with the first operation within a runtime.
+    /// Returns the map of the key. Starts the sweeper if this is the first operation inside a runtime.
     #[inline]
     pub(crate) fn shard(&self, key: &Key) -> &RwLock<Shard> {
         self.sweeper.ensure_running();
@@ -86,20 +86,19 @@ impl Table {
         &self.shards[hash & (self.shards.len() - 1)]
     }
 
-    /// Writes an entry, and makes the room that it needs. Expired entries are removed before an entry is
-    /// refused.
+    /// Writes an entry. If it does not fit, evicts other entries; without eviction, removes expired entries and tries
+    /// once more.
     pub(crate) fn write(&self, key: &Key, mut value: Bytes, options: &WriteOptions) -> Result<Written> {
         let limits = &self.room.limits;
         let mut purged = false;
         loop {
-            // The lock is let go before the row that was replaced gives back its memory.
+            // The lock is released before the replaced row frees its memory.
             let written = self.shard(key).write().write(key, &mut value, options)?;
             if let Some((written, _replaced)) = written {
                 return Ok(written);
             }
             if purged || !limits.allows(1, weight(key, &value)) {
-                let message =
-                    "there is no room for the entry; delete others, or raise `max_entries` or `max_bytes`";
+                let message = "the storage is full: delete entries, or raise `max_entries` or `max_bytes`";
                 return Err(Error::new(ErrorKind::StorageFull, message).not_applied());
             }
             purged = !limits.evicts();
@@ -111,7 +110,7 @@ impl Table {
         }
     }
 
-    /// Evicts the least recently used entry, unless another task uses it just now.
+    /// Evicts the least recently used entry, unless another task has used it in the meantime.
     fn evict(&self) {
         let oldest = |shard: &RwLock<Shard>| shard.read().rows.front().map(|(_, row)| row.used);
         let shards = self.shards.iter().filter_map(|shard| Some((oldest(shard)?, shard)));
@@ -120,7 +119,7 @@ impl Table {
         }
     }
 
-    /// Removes the expired entries, and returns how many there were.
+    /// Removes the expired entries. Returns their number.
     pub(crate) fn purge(&self) -> u64 {
         self.shards.iter().map(|shard| shard.write().purge(Instant::now())).sum()
     }
@@ -137,7 +136,7 @@ impl Shard {
         self.rows.get(key).filter(|row| row.is_live(now))
     }
 
-    /// The entry, which is used now.
+    /// Returns the entry and records that it was used now.
     fn used(&mut self, key: &Key, now: Instant) -> Option<&mut Row> {
         let RawEntryMut::Occupied(mut entry) = self.rows.raw_entry_mut().from_key(key) else {
             return None;
@@ -151,14 +150,14 @@ impl Shard {
         Some(row)
     }
 
-    /// Reads without counting it as a use, and without a touch.
+    /// Reads without recording a use or touching the entry.
     #[inline]
     pub(crate) fn peek(&self, key: &Key, value: bool, ttl: bool) -> Option<Record> {
         let now = Instant::now();
         self.live(key, now).map(|row| row.record(value, ttl, now))
     }
 
-    /// Reads, counts it as a use, and touches the entry if the options say so.
+    /// Reads, records a use, and touches the entry if the options ask for it.
     pub(crate) fn read(&mut self, key: &Key, options: &ReadOptions) -> Option<Record> {
         let now = Instant::now();
         let row = self.used(key, now)?;
@@ -168,8 +167,8 @@ impl Shard {
         Some(row.record(options.value, options.ttl, now))
     }
 
-    /// Up to `count` keys that begin with `prefix`, from the ID `from` on, and the ID to go on from; `None`
-    /// at the end.
+    /// Returns up to `count` keys that begin with `prefix`, starting at the ID `from`, and the ID to continue from
+    /// (`None` at the end).
     pub(crate) fn page(&self, prefix: &str, from: u64, count: usize) -> (Vec<Key>, Option<u64>) {
         let mut next = None;
         let looked_at = self.keys.range(from..).take(PAGE).inspect(|(id, _)| next = Some(*id + 1));
@@ -177,14 +176,14 @@ impl Shard {
         (keys.take(count).cloned().collect(), next)
     }
 
-    /// Whether there is an entry; an error if the condition does not hold.
+    /// Returns whether the entry exists, or an error if the condition does not hold.
     fn check(&self, key: &Key, condition: &Condition, now: Instant) -> Result<bool> {
         let current = self.live(key, now).map(Row::version);
         condition.check(current.as_ref()).map(|()| current.is_some())
     }
 
-    /// Writes an entry and takes its value, or returns `None` if there is no room. Also returns the row that it
-    /// replaces, whose memory the caller gives back.
+    /// Writes an entry and takes its value, or returns `None` if it does not fit. Also returns the replaced row, so
+    /// that the caller frees its memory after releasing the lock.
     #[inline]
     fn write(
         &mut self,
@@ -202,7 +201,8 @@ impl Shard {
         let replaced = match &mut entry {
             RawEntryMut::Occupied(entry) => {
                 if evicts {
-                    // Not to be evicted itself: it would lose its place in a listing.
+                    // Moved to the back so that this write does not evict the entry itself: that would change its ID,
+                    // and a listing could miss it.
                     entry.to_back();
                     entry.get_mut().used = now;
                 }
@@ -229,7 +229,7 @@ impl Shard {
         Ok(Some((written, replaced)))
     }
 
-    /// Deletes an entry; returns whether there was one, and the row that is removed.
+    /// Deletes an entry. Returns whether it existed, and the removed row.
     #[inline]
     pub(crate) fn delete(&mut self, key: &Key, condition: &Condition) -> Result<(bool, Option<Row>)> {
         let existed = self.check(key, condition, Instant::now())?;
@@ -243,20 +243,19 @@ impl Shard {
         Ok(self.used(key, now).map(|row| row.deadline = deadline(expiry, now)).is_some())
     }
 
-    /// Removes the live entries that begin with `prefix`, and returns how many there were.
+    /// Removes the live entries whose keys begin with `prefix`. Returns their number.
     pub(crate) fn clear(&mut self, prefix: &str) -> u64 {
         self.purge(Instant::now());
         self.remove_if(|key, _| key.as_str().starts_with(prefix))
     }
 
-    /// Removes all entries and gives back the memory of the map. A listing that is under way finds no more
-    /// keys.
+    /// Removes all entries and frees the memory of the map. A running listing then ends without further keys.
     pub(crate) fn release(&mut self) {
         self.room.give_back(self.rows.len() as u64, self.rows.values().map(|row| row.weight).sum());
         *self = Self::new(self.version, &self.room);
     }
 
-    /// Evicts the least recently used entry, if it was used then.
+    /// Evicts the least recently used entry if its last use was at `used`.
     fn evict(&mut self, used: Instant) {
         let is_it = self.rows.front().is_some_and(|(_, row)| row.used == used);
         if is_it && let Some((_, row)) = self.rows.pop_front() {
@@ -264,7 +263,7 @@ impl Shard {
         }
     }
 
-    /// What is left to do once a row has been removed.
+    /// Updates the listing order and the space in use after a row has been removed.
     fn removed(&mut self, row: &Row) {
         self.keys.remove(&row.id);
         self.room.give_back(1, row.weight);
@@ -309,7 +308,7 @@ impl Row {
     }
 }
 
-/// What an entry counts towards `max_bytes`.
+/// Returns the number of bytes that an entry adds to `max_bytes`.
 fn weight(key: &Key, value: &Bytes) -> u64 {
     (key.as_bytes().len() + value.len()) as u64 + ENTRY_OVERHEAD
 }

@@ -1,4 +1,4 @@
-//! What a bounded storage does when it is full.
+//! The behavior of a full storage.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::thread;
 use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, Result, Store};
 use larder_memory::{Config, ENTRY_OVERHEAD, MemoryStorage, WhenFull};
 
-/// A storage, to count what it holds, and a store on it.
+/// Returns a storage, which can count its entries, and a store on it.
 fn open(builder: &Config) -> (MemoryStorage, Store) {
     let storage = MemoryStorage::with(builder).unwrap();
     (storage.clone(), Store::from(storage))
@@ -26,7 +26,7 @@ async fn has(store: &Store, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
+async fn a_full_storage_rejects_new_entries_and_keeps_the_old_ones() {
     let store = Config::new().max_entries(2).connect().await.unwrap();
     put(&store, "a").await.unwrap();
     put(&store, "b").await.unwrap();
@@ -37,7 +37,7 @@ async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
     assert_eq!(create.unwrap_err().kind(), ErrorKind::StorageFull);
     assert!(has(&store, "a").await && has(&store, "b").await && !has(&store, "c").await);
 
-    // What is there can be replaced, and what goes makes room.
+    // An existing entry can be replaced, and a deletion makes room.
     put(&store, "a").await.unwrap();
     store.delete("b").await.unwrap();
     put(&store, "c").await.unwrap();
@@ -48,7 +48,7 @@ async fn a_full_storage_refuses_what_is_new_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_batch_that_does_not_fit_says_what_did_not() {
+async fn a_batch_reports_each_change_that_does_not_fit() {
     let store = Config::new().max_entries(2).connect().await.unwrap();
     let put = |name| Change::put(key(name), "x", Expiry::Never);
     let results = store.apply(["a", "b", "c", "a", "d"].map(put).into()).await;
@@ -58,7 +58,7 @@ async fn a_batch_that_does_not_fit_says_what_did_not() {
 }
 
 #[tokio::test]
-async fn what_has_expired_makes_room_before_anything_is_refused() {
+async fn expired_entries_are_removed_before_a_write_is_rejected() {
     let (storage, store) = open(&Config::new().max_entries(1).sweep(None));
     store.write("old", "x").expiry(Expiry::after_millis(1)).await.unwrap();
     while has(&store, "old").await {
@@ -71,7 +71,7 @@ async fn what_has_expired_makes_room_before_anything_is_refused() {
 }
 
 #[tokio::test]
-async fn bytes_are_keys_values_and_overhead() {
+async fn max_bytes_counts_keys_values_and_overhead() {
     let entry = 1 + 100 + ENTRY_OVERHEAD;
     let store = Config::new().max_bytes(10 * entry).connect().await.unwrap();
     let value = Bytes::from(vec![7; 100]);
@@ -80,7 +80,7 @@ async fn bytes_are_keys_values_and_overhead() {
     }
     let write = store.write("x", Bytes::new()).await;
     assert_eq!(write.unwrap_err().kind(), ErrorKind::StorageFull);
-    // A byte less here is a byte more there; no more than that.
+    // One byte is free now: one entry can grow by a byte, and a second one cannot.
     store.write("0", value.slice(..99)).await.unwrap();
     store.write("1", vec![7; 101]).await.unwrap();
     let write = store.write("2", vec![7; 101]).await;
@@ -102,12 +102,12 @@ async fn the_largest_value_fits_under_the_longest_key() {
 }
 
 #[tokio::test]
-async fn the_least_recently_used_goes_first() {
+async fn the_least_recently_used_entry_is_evicted_first() {
     let (storage, store) = open(&Config::new().max_entries(4).when_full(WhenFull::Evict));
     for name in ["a", "b", "c", "d"] {
         put(&store, name).await.unwrap();
     }
-    // Reading, writing and touching are use; looking whether it is there, or when it goes, is not.
+    // Reads, writes and touches are use; `contains` and `ttl` are not.
     store.read("a").await.unwrap();
     put(&store, "b").await.unwrap();
     store.touch("c", Expiry::after_secs(60)).await.unwrap();
@@ -115,14 +115,14 @@ async fn the_least_recently_used_goes_first() {
     store.ttl("d").await.unwrap();
     for (new, evicted) in [("e", "d"), ("f", "a"), ("g", "b"), ("h", "c"), ("i", "e")] {
         put(&store, new).await.unwrap();
-        assert!(!has(&store, evicted).await, "{evicted} is still there after {new}");
+        assert!(!has(&store, evicted).await, "{evicted} was not evicted by {new}");
         assert!(has(&store, new).await);
         assert_eq!(storage.len(), 4);
     }
 }
 
 #[tokio::test]
-async fn one_large_value_takes_the_place_of_many_small_ones() {
+async fn a_large_value_evicts_many_small_entries() {
     let (storage, store) = open(&Config::new().max_bytes(100_000).when_full(WhenFull::Evict));
     for index in 0..1000 {
         put(&store, &format!("small-{index}")).await.unwrap();
@@ -134,7 +134,7 @@ async fn one_large_value_takes_the_place_of_many_small_ones() {
 }
 
 #[test]
-fn bounds_hold_when_many_threads_write() {
+fn limits_hold_under_concurrent_writes() {
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {
         let (storage, store) = open(&Config::new().max_entries(100).when_full(when_full));
         thread::scope(|scope| {
@@ -152,7 +152,7 @@ fn bounds_hold_when_many_threads_write() {
                             if index % 5 == 0 {
                                 store.delete(&name).await.unwrap();
                             }
-                            // Also while others write.
+                            // Holds while other threads write.
                             assert!(storage.len() <= 100);
                         }
                     });
@@ -164,7 +164,7 @@ fn bounds_hold_when_many_threads_write() {
 }
 
 #[tokio::test]
-async fn reading_with_a_touch_is_use_and_reading_the_time_that_is_left_is_not() {
+async fn a_read_with_a_touch_is_use_and_a_read_of_the_ttl_is_not() {
     let (storage, store) = open(&Config::new().max_entries(2).when_full(WhenFull::Evict));
     for name in ["a", "b"] {
         put(&store, name).await.unwrap();
@@ -177,34 +177,34 @@ async fn reading_with_a_touch_is_use_and_reading_the_time_that_is_left_is_not() 
 }
 
 #[tokio::test]
-async fn the_order_of_use_is_that_of_all_entries() {
+async fn the_order_of_use_spans_all_maps() {
     const ENTRIES: usize = 200;
     let (storage, store) = open(&Config::new().max_entries(ENTRIES as u64).when_full(WhenFull::Evict));
     for index in 0..ENTRIES {
         put(&store, &index.to_string()).await.unwrap();
     }
-    // In an order that is not that of the writes: 77 and 200 have no common divisor.
+    // In an order that differs from that of the writes: 77 and 200 have no common divisor.
     let used: Vec<_> = (0..ENTRIES).map(|index| (index * 77 % ENTRIES).to_string()).collect();
     for name in &used {
         store.read(name).await.unwrap().unwrap();
     }
     for (new, evicted) in used.iter().enumerate() {
-        assert!(has(&store, evicted).await, "{evicted} was used after the others that are gone");
+        assert!(has(&store, evicted).await, "{evicted} was evicted before an entry that was used earlier");
         put(&store, &format!("new-{new}")).await.unwrap();
-        assert!(!has(&store, evicted).await, "{evicted} is still there");
+        assert!(!has(&store, evicted).await, "{evicted} was not evicted");
         assert_eq!(storage.len(), ENTRIES);
     }
 }
 
 #[tokio::test]
-async fn an_entry_that_grows_evicts_others_and_not_itself() {
+async fn a_growing_entry_evicts_others_and_not_itself() {
     let max = 3 * (1 + 400 + ENTRY_OVERHEAD);
     let (storage, store) = open(&Config::new().max_bytes(max).when_full(WhenFull::Evict));
     let first = store.write("a", vec![1; 400]).await.unwrap();
     for name in ["b", "c"] {
         store.write(name, vec![1; 400]).await.unwrap();
     }
-    // The least recently used, and at the version of its first write.
+    // "a" is the least recently used entry, and still has the version of its first write.
     store.write("a", vec![2; 401]).if_at(first.version.unwrap()).await.unwrap();
     assert_eq!(store.read("a").await.unwrap().unwrap().value, vec![2; 401]);
     assert!(!has(&store, "b").await && has(&store, "c").await);
@@ -212,7 +212,7 @@ async fn an_entry_that_grows_evicts_others_and_not_itself() {
 }
 
 #[test]
-fn room_is_given_back_in_full() {
+fn removed_entries_free_all_their_space() {
     const WEIGHT: u64 = 4 + 100 + ENTRY_OVERHEAD;
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {
         let config = Config::new().max_bytes(50 * WEIGHT).max_entries(50).when_full(when_full).sweep(None);
@@ -229,7 +229,7 @@ fn room_is_given_back_in_full() {
                                 0 => Expiry::after_millis(1),
                                 _ => Expiry::Never,
                             };
-                            // Grows, shrinks and keeps its size.
+                            // The value grows, shrinks, or keeps its size.
                             let value = vec![7; (index * 31 + thread) % 5 * 60];
                             match store.write(&name, value).expiry(expiry).await {
                                 Ok(_) => {}
@@ -258,7 +258,7 @@ fn room_is_given_back_in_full() {
                 let one_more = store.write("more", vec![1; 100]).await;
                 assert_eq!(one_more.is_err(), when_full == WhenFull::Refuse);
                 assert_eq!(storage.len(), 50);
-                // Another handle on the same storage goes on.
+                // Closing one handle does not affect other handles on the storage.
                 store.close().await.unwrap();
                 assert!(storage.is_empty());
             }

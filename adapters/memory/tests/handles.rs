@@ -1,4 +1,4 @@
-//! Clones, runtimes, the sweeper, and memory that is shared with callers.
+//! Clones, runtimes, the sweeper, and memory shared with callers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,24 +13,24 @@ use larder_memory::{Config, MemoryStorage, WhenFull};
 
 const SHORT: Expiry = Expiry::After(Duration::from_millis(1));
 
-/// A storage, to count what it holds, and a store on it.
+/// Returns a storage, which can count its entries, and a store on it.
 fn open(builder: &Config) -> (MemoryStorage, Store) {
     let storage = MemoryStorage::with(builder).unwrap();
     (storage.clone(), Store::from(storage))
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+async fn until(goal: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(20), "timed out: {goal}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
 #[test]
-fn it_needs_no_runtime() {
+fn operations_need_no_runtime() {
     let store = Store::from(MemoryStorage::new());
-    // No future ever waits, so one poll is enough. Entries expire without a runtime, too.
+    // Futures never wait, so one poll completes them. Entries expire without a runtime, too.
     store.write("a", "x").expiry(SHORT).into_future().now_or_never().unwrap().unwrap();
     let start = Instant::now();
     while store.read("a").into_future().now_or_never().unwrap().unwrap().is_some() {
@@ -46,7 +46,7 @@ async fn the_sweeper_removes_expired_entries() {
         store.write(index.to_string(), "x").expiry(SHORT).await.unwrap();
     }
     store.write("stays", "x").await.unwrap();
-    until("the sweeper has removed the expired entries", || storage.len() == 1).await;
+    until("the sweeper removes the expired entries", || storage.len() == 1).await;
     assert!(store.contains("stays").await.unwrap());
 }
 
@@ -56,12 +56,12 @@ fn a_storage_made_outside_a_runtime_is_swept_within_one() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         store.write("a", "x").expiry(SHORT).await.unwrap();
-        until("the sweeper has removed the expired entry", || storage.is_empty()).await;
+        until("the sweeper removes the expired entry", || storage.is_empty()).await;
     });
 }
 
 #[tokio::test]
-async fn without_a_sweeper_it_is_up_to_the_caller() {
+async fn without_a_sweeper_the_caller_purges_expired_entries() {
     let (storage, store) = open(&Config::from_url("memory:?sweep=off").unwrap());
     store.write("a", "x").expiry(SHORT).await.unwrap();
     while store.contains("a").await.unwrap() {
@@ -73,7 +73,7 @@ async fn without_a_sweeper_it_is_up_to_the_caller() {
 }
 
 #[tokio::test]
-async fn each_url_is_a_storage_of_its_own_and_each_clone_the_same() {
+async fn each_connect_is_a_separate_storage_and_clones_share_one() {
     let (one, two) = (larder_memory::connect("memory:").await.unwrap(), MemoryStorage::new());
     one.write("a", "x").await.unwrap();
     assert!(two.is_empty());
@@ -87,7 +87,7 @@ async fn a_small_slice_does_not_keep_its_large_buffer() {
     let store = Store::from(MemoryStorage::new());
     let large = Bytes::from(vec![1; 1 << 20]);
     store.write("a", large.slice(10..20)).await.unwrap();
-    // The buffer is the caller's alone.
+    // The storage holds no reference to the buffer.
     assert!(large.is_unique());
     let read = store.read("a").await.unwrap().unwrap().value;
     assert_eq!(read, large.slice(10..20));
@@ -95,7 +95,7 @@ async fn a_small_slice_does_not_keep_its_large_buffer() {
 }
 
 #[tokio::test]
-async fn a_listing_cut_short_by_a_close_is_an_error() {
+async fn closing_ends_a_listing_with_an_error() {
     let (storage, store) = open(&Config::new());
     for index in 0..500 {
         store.write(index.to_string(), "x").await.unwrap();
@@ -128,7 +128,7 @@ async fn a_key_that_expires_during_a_listing_is_not_listed() {
 #[tokio::test]
 async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
     let store = Config::new().connect().await.unwrap();
-    // So many that each map has several, which the listing takes at once.
+    // Enough keys that each map has several: a listing takes them together.
     for index in 0..500 {
         store.write(index.to_string(), "x").expires_in(Duration::from_millis(300)).await.unwrap();
     }
@@ -146,7 +146,7 @@ async fn a_key_that_is_touched_during_a_listing_is_not_missed() {
 }
 
 #[tokio::test]
-async fn listing_takes_a_page_of_keys_at_a_time() {
+async fn a_listing_takes_a_page_of_keys_at_a_time() {
     for config in [Config::new(), Config::new().max_entries(5000).when_full(WhenFull::Evict)] {
         let store = config.connect().await.unwrap();
         for index in 0..1000 {
@@ -157,7 +157,7 @@ async fn listing_takes_a_page_of_keys_at_a_time() {
         let mut limited = limited.map_ok(|entry| entry.key);
         let first = keys.next().await.unwrap().unwrap();
         assert_eq!(limited.next().await.unwrap().unwrap(), first);
-        // Written and deleted after the listings have begun and before they have come so far.
+        // Changes entries that the running listings have not reached yet.
         for index in 0..1000 {
             store.write(format!("late-{index}"), "x").await.unwrap();
             store.delete(index.to_string()).await.unwrap();
@@ -173,7 +173,7 @@ async fn listing_takes_a_page_of_keys_at_a_time() {
 }
 
 #[tokio::test]
-async fn listing_shows_a_key_that_stays_once_whatever_is_done_with_it() {
+async fn a_listing_returns_each_key_once_despite_concurrent_changes() {
     for builder in [Config::new(), Config::new().max_entries(5000).when_full(WhenFull::Evict)] {
         let store = builder.connect().await.unwrap();
         for index in 0..2000 {
@@ -183,7 +183,7 @@ async fn listing_shows_a_key_that_stays_once_whatever_is_done_with_it() {
         let mut keys = store.keys("");
         while let Some(key) = keys.next().await {
             let key = key.unwrap();
-            // Used, replaced, and beside it others that come and go.
+            // The key is read and replaced while other keys come and go.
             store.read(&key).await.unwrap();
             store.write(&key, "y").await.unwrap();
             store.write((seen.len() * 7 % 2000).to_string(), "z").await.unwrap();
