@@ -11,7 +11,7 @@ use crate::{
     table::SqliteStorage,
 };
 
-/// How much one transaction changes at most.
+/// The maximum size of one transaction.
 const LIMITS: Limits = Limits { entries: MAX_ROWS, bytes: 8 << 20 };
 
 pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<Result<Applied>> {
@@ -20,10 +20,10 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
         let changes = round.changes();
         let alone = || side_by_side(changes.iter().map(|change| change.clone().apply_to(storage)), 1);
         let outcome = match changes {
-            // There is a shorter statement for one.
+            // A single change has a shorter statement.
             [_] => Ok(alone().await),
             _ => match change_together(storage, changes).await {
-                // One of them may be to blame, for its contents or its size: it fails alone.
+                // One change may cause the error, by its contents or its size: run each alone.
                 Err(error) if !error.is_gone() => Ok(alone().await),
                 outcome => outcome,
             },
@@ -33,7 +33,7 @@ pub(crate) async fn apply(storage: &SqliteStorage, changes: Vec<Change>) -> Vec<
     batch.into_results()
 }
 
-/// Makes changes of different keys, with one statement for each kind of them.
+/// Makes changes of different keys, with one statement per kind of change.
 async fn change_together(storage: &SqliteStorage, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
     let versions = Version::unique_many(changes.len());
     let calls = storage.sql.change_many(changes, &versions);
@@ -61,8 +61,8 @@ async fn run_in_transaction(calls: Vec<Call<'_>>, connection: &mut SqliteConnect
     if keys.is_ok() {
         transaction.commit().await?;
     } else {
-        // After some errors SQLite has rolled back by itself, and the driver could not: it gets a
-        // transaction to roll back. If there still is one, this `BEGIN` fails and changes nothing.
+        // After some errors SQLite has rolled back by itself, so the driver's rollback would fail: start a transaction
+        // for it to roll back. If one is still active, this `BEGIN` fails and changes nothing.
         let _ = sqlx::query("BEGIN").execute(&mut *transaction).await;
         let _ = transaction.rollback().await;
     }

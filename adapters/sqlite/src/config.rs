@@ -11,29 +11,29 @@ use sqlx::{
 
 use crate::sql::MAX_ROWS;
 
-/// The longest busy timeout, which SQLite counts in milliseconds of 31 bits: about 24 days.
+/// The longest busy timeout: SQLite counts milliseconds in 31 bits, about 24 days.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 larder_kit::choices! {
-    /// How the file is opened.
+    /// The mode in which a file is opened.
     pub enum Mode {
-        /// To read only: writes are [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up
-        /// or swept. Also on a file system that is mounted read-only.
+        /// Read only: writes fail as [`PermissionDenied`](ErrorKind::PermissionDenied), and nothing is set up or swept.
+        /// Works on a file system that is mounted read-only.
         "ro" => ReadOnly,
-        /// To read and write; the file must be there.
+        /// Read and write. The file must exist.
         "rw" => ReadWrite,
-        /// To read and write; the file is made if it is not there.
+        /// Read and write. The file is created if it does not exist.
         #[default]
         "rwc" => Create,
     }
 }
 
 larder_kit::choices! {
-    /// When SQLite waits for the disk. A commit survives the death of the process with each of these.
+    /// The times at which SQLite waits for the disk. A commit survives the death of the process with each of these.
     pub enum Synchronous {
         /// Never. A power cut may corrupt the database.
         "off" => Off,
-        /// At checkpoints. A power cut may take the last commits with it, and nothing else.
+        /// At checkpoints. A power cut may lose the last commits, but does not damage the database.
         "normal" => Normal,
         /// At each commit. An acknowledged write survives a power cut.
         #[default]
@@ -41,7 +41,7 @@ larder_kit::choices! {
     }
 }
 
-/// Where the database is.
+/// The location of the database.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Memory,
@@ -50,7 +50,7 @@ pub(crate) enum Place {
 }
 
 larder_kit::config! {
-    /// The configuration of a store in an SQLite database, whose place is a URL, [a file](Config::file),
+    /// The configuration of a store in an SQLite database. The database is given by a URL, [a file](Config::file),
     /// [memory](Config::in_memory) or [a pool](Config::connect_with).
     ///
     /// ```
@@ -69,31 +69,30 @@ larder_kit::config! {
     }
 
     options {
-        /// The table, of any name; it is quoted.
+        /// The name of the table. Any name works; it is quoted.
         table: String = "larder",
             if |table| is_table_name(table) => "a name without NUL that does not begin with `sqlite_`";
-        /// The values that the store holds: `bytes` for any, in a `BLOB`, or `json` for JSON only, as `TEXT`
-        /// for SQLite's JSON functions.
+        /// The format of values: `bytes` stores any value as a `BLOB`; `json` stores only JSON, as `TEXT` for SQLite's
+        /// JSON functions.
         values: ValueFormat = "bytes";
-        /// Whether to make the table if it is not there. The shape of a table that is there is checked either
-        /// way.
+        /// Whether to create the table if it does not exist. The columns of an existing table are checked either way.
         setup: bool = "true";
-        /// How a file is opened: `rwc` makes it if it is not there, `rw` does not, and `ro` only reads.
+        /// The mode in which a file is opened: `rwc` creates it if it does not exist, `rw` does not, and `ro` only
+        /// reads.
         mode: Mode = "rwc";
-        /// The permissions of a file that is made, in octal, from `0600` to `0666`. A file that is there
-        /// keeps its own. Without effect on Windows.
+        /// The permissions of a new file in octal, from `0600` to `0666`. An existing file keeps its own. No effect on
+        /// Windows.
         permissions: Option<Permissions>, unset "`0600`";
-        /// When SQLite waits for the disk. A commit survives the death of the process with each value. With
-        /// `full` it survives a power cut, too; with `normal` a power cut may take the last commits; with
-        /// `off` it may corrupt the file. A pool of the caller keeps its own setting.
+        /// When SQLite waits for the disk: `full` (at each commit: commits survive a power cut), `normal` (a power cut
+        /// may lose the last commits) or `off` (a power cut may corrupt the file). Commits survive the death of the
+        /// process with each of these. Your own pool keeps its setting.
         synchronous: Synchronous = "full";
-        /// How long to wait for another connection or process that is writing. A pool of the caller keeps its
-        /// own setting.
+        /// The longest wait for another connection or process that is writing. Your own pool keeps its setting.
         busy_timeout: Duration = "5s";
-        /// The number of connections for reading, at most, which are opened as they are needed. A pool of the
-        /// caller has limits of its own.
+        /// The maximum number of connections for reading, which are opened when needed. Your own pool has its own
+        /// limit.
         readers: u32 = "4";
-        /// How often expired rows are removed; `off` for never.
+        /// The time between two removals of expired rows; `off` disables them.
         sweep: Interval = "1m";
     }
 }
@@ -101,9 +100,9 @@ larder_kit::config! {
 impl Config {
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
         if url.scheme() != Self::ADAPTER {
-            return Err(invalid("the URL of an SQLite database begins with `sqlite:`"));
+            return Err(invalid("the URL of an SQLite database must begin with `sqlite:`"));
         }
-        // sqlx reads `sqlite://sessions.db` as a relative path, and so do its users.
+        // As in sqlx, `sqlite://sessions.db` is a relative path.
         let path = match url.rest().strip_prefix("//") {
             Some(path) if !path.starts_with('/') => StoreUrl::parse(&format!("sqlite:{path}"))?.path()?,
             _ => url.path()?,
@@ -112,7 +111,7 @@ impl Config {
             ":memory:" => Place::Memory,
             "" => {
                 return Err(invalid(
-                    "the URL names no file; write `sqlite:sessions.db`, or `sqlite::memory:`",
+                    "the URL does not name a file: write `sqlite:sessions.db`, or `sqlite::memory:`",
                 ));
             }
             _ => Place::File(path.into()),
@@ -120,30 +119,30 @@ impl Config {
         Ok(())
     }
 
-    /// The database in this file.
+    /// Uses the database in this file.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Some(Place::File(path.into()));
         self
     }
 
-    /// A database in memory, on one connection, gone with the store.
+    /// Uses a database in memory, on one connection. It is lost when the store is closed or dropped.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
         self.place = Some(Place::Memory);
         self
     }
 
-    /// Opens a database that is set up already: makes no file or table, changes no journal mode, and
-    /// removes no expired rows by itself. [`connect`](Config::connect) fails if there is no such file or
-    /// table. Reads work without the right to write; writes work with it.
+    /// Opens a database that is already set up: creates no file or table, keeps the journal mode, and runs no sweeper.
+    /// [`connect`](Config::connect) fails if the file or the table does not exist. Reading works without the permission
+    /// to write; writing works with it.
     #[must_use]
     pub const fn existing(mut self) -> Self {
         self.existing = true;
         self
     }
 
-    /// The connection options for sqlx, wherever the database is.
+    /// Returns the connection options for sqlx, for any location.
     pub(crate) fn connect_options(&self) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .busy_timeout(self.busy_timeout.min(LONGEST_BUSY_TIMEOUT))
@@ -152,31 +151,31 @@ impl Config {
                 Synchronous::Normal => SqliteSynchronous::Normal,
                 Synchronous::Full => SqliteSynchronous::Full,
             })
-            // Pages that are written several times go into the database once, in fewer syncs: with SQLite's own
-            // 1,000, writes of 64 random rows of 200 bytes take 12 % more time of the processor with 10,000
-            // rows, and 15 % with 1,000,000.
+            // A longer log writes pages that change several times into the database once, with fewer syncs. Writing 64
+            // random rows of 200 bytes with SQLite's default of 1,000 takes 12 % more processor time at 10,000 rows,
+            // and 15 % more at 1,000,000.
             .pragma("wal_autocheckpoint", "4000")
-            // A row of each change of a batch: the connection's thread need not wait for its caller.
+            // One row per change of a batch: the connection's thread does not wait for its caller.
             .row_buffer_size(MAX_ROWS)
             .thread_name(|number| format!("larder-sqlite-{number}"))
             .disable_statement_logging();
-        // On macOS a plain sync ends in the disk's cache; has no effect elsewhere.
+        // On macOS a plain sync ends in the disk's cache. No effect elsewhere.
         if self.synchronous == Synchronous::Full { options.pragma("fullfsync", "ON") } else { options }
     }
 
-    /// Whether the database and its schema stay as they are.
+    /// Returns whether connecting must not change the database or its schema.
     pub(crate) fn only_looks(&self) -> bool {
         self.existing || self.mode == Mode::ReadOnly && matches!(self.place, Some(Place::File(_)))
     }
 
-    /// The type of the column `value`.
+    /// Returns the SQL type of the column `value`.
     pub(crate) fn column_type(&self) -> &'static str {
         if self.values == ValueFormat::Json { "TEXT" } else { "BLOB" }
     }
 }
 
 fn is_table_name(name: &str) -> bool {
-    // Names of SQLite's own tables.
+    // The names of SQLite's own tables.
     let reserved = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
     !name.is_empty() && !name.contains('\0') && !reserved
 }
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn urls() {
+    fn a_url_names_a_file_or_memory() {
         assert_eq!(place_of("sqlite::memory:"), ":memory:");
         assert_eq!(place_of("sqlite://:memory:"), ":memory:");
         assert_eq!(place_of("sqlite:a/b.db"), "a/b.db");
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
+    fn a_url_sets_the_options() {
         let url = "sqlite:x?table=a%20b&values=json&setup=false&mode=ro&synchronous=normal&busy_timeout=1s\
                    &readers=2&sweep=off&permissions=0640";
         let config = Config::from_url(url).unwrap();
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_files() {
+    fn a_configuration_file_sets_the_options() {
         let file = r#"{"url": "sqlite:a/b.db?mode=rw", "synchronous": "off", "readers": 2, "setup": false}"#;
         let config: Config = serde_json::from_str(file).unwrap();
         assert!(matches!(config.place, Some(Place::File(path)) if path.to_str() == Some("a/b.db")));
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_tables() {
+    fn table_names_exclude_nul_and_the_reserved_prefix() {
         for name in ["larder", "a \"b\"", " ", "名前"] {
             assert!(is_table_name(name), "{name}");
         }

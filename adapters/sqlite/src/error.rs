@@ -1,4 +1,4 @@
-//! Driver errors as Larder's.
+//! Converts errors of the driver.
 
 use larder_core::{Error, ErrorKind};
 use sqlx::error::{BoxDynError, DatabaseError};
@@ -24,24 +24,26 @@ mod code {
     pub(super) const CONSTRAINT_TRIGGER: u32 = 1811;
 }
 
-/// The driver's error as Larder's. SQLite's own messages name tables and columns, never a value.
+/// Converts an error of the driver. SQLite's own messages contain names of tables and columns, but never values.
 pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(database) => classify(code(&error), database.message()),
         sqlx::Error::PoolTimedOut => {
-            (ErrorKind::Timeout, "no connection of the pool became free in time; enlarge the pool")
+            (ErrorKind::Timeout, "no connection of the pool became free in time: increase the pool's size")
         }
-        sqlx::Error::PoolClosed => (ErrorKind::Closed, "the pool has been closed"),
-        sqlx::Error::WorkerCrashed => (ErrorKind::Unavailable, "the connection's thread has ended"),
-        sqlx::Error::Io(_) => (ErrorKind::Unavailable, "the database could not be reached"),
-        sqlx::Error::Configuration(_) => (ErrorKind::InvalidConfig, "SQLite does not take these settings"),
+        sqlx::Error::PoolClosed => (ErrorKind::Closed, "the pool is closed"),
+        sqlx::Error::WorkerCrashed => (ErrorKind::Unavailable, "the thread of the connection has ended"),
+        sqlx::Error::Io(_) => (ErrorKind::Unavailable, "cannot reach the database"),
+        sqlx::Error::Configuration(_) => {
+            (ErrorKind::InvalidConfig, "SQLite rejected the connection settings")
+        }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-            (ErrorKind::Corrupt, "a row holds something that was not written by this adapter")
+            (ErrorKind::Corrupt, "a row contains data that this adapter did not write")
         }
         _ => (ErrorKind::Other, "the call failed"),
     };
-    // A statement that did not get its lock, or no connection, has changed nothing. Nor has one that SQLite
-    // refused: it rolls the statement back, or the transaction.
+    // A call that got no lock or no connection has changed nothing. Neither has a statement that SQLite rejects: SQLite
+    // rolls back the statement or the transaction.
     let refused = matches!(
         code(&error) & 0xff,
         code::PERM | code::AUTH | code::READONLY | code::FULL | code::CANTOPEN | code::NOTADB
@@ -51,12 +53,12 @@ pub(crate) fn from_driver(error: sqlx::Error) -> Error {
     if not_applied { error.not_applied() } else { error }
 }
 
-/// The source of an error: SQLite's, or the driver's text. The driver prints the error under its own, so a
-/// report of the whole chain would say the same twice.
+/// Returns the source of an error: SQLite's error, or the driver's text. The driver's own error would repeat its text
+/// in a report of the whole chain.
 pub(crate) fn cause(error: sqlx::Error) -> BoxDynError {
     let code = code(&error);
     match error {
-        // The text is the trigger's and may quote the row.
+        // The text comes from the trigger and may contain data of the row.
         sqlx::Error::Database(_) if code == code::CONSTRAINT_TRIGGER => "SQLITE_CONSTRAINT_TRIGGER".into(),
         sqlx::Error::Database(error) => error.into_error(),
         error => error.to_string().into(),
@@ -67,54 +69,56 @@ fn classify(extended: u32, message: &str) -> (ErrorKind, &'static str) {
     match extended & 0xff {
         code::BUSY | code::LOCKED | code::PROTOCOL => (
             ErrorKind::Unavailable,
-            "another connection is writing and did not end within the busy timeout; try again",
+            "another connection is writing and did not finish within the busy timeout: try again",
         ),
         code::PERM | code::AUTH => (ErrorKind::PermissionDenied, "no permission to use the database file"),
         code::READONLY => (ErrorKind::PermissionDenied, "the database is read-only"),
-        code::FULL => (ErrorKind::StorageFull, "there is no room left for the database"),
-        code::NOMEM => (ErrorKind::StorageFull, "there is no memory left"),
-        code::TOOBIG => (ErrorKind::TooLarge, "the value is larger than SQLite takes"),
+        code::FULL => (ErrorKind::StorageFull, "the disk is full"),
+        code::NOMEM => (ErrorKind::StorageFull, "out of memory"),
+        code::TOOBIG => (ErrorKind::TooLarge, "the value exceeds SQLite's limit"),
         code::CORRUPT => (ErrorKind::Corrupt, "the database file is damaged"),
         code::NOTADB => (
             ErrorKind::InvalidConfig,
-            "the file is not an SQLite database (or is encrypted); it is left as it is: name another file",
+            "the file is not an SQLite database, or is encrypted; it was not changed: name another file",
         ),
         code::CANTOPEN => (
             ErrorKind::InvalidConfig,
-            "the database file cannot be opened; check that it, or the directory it is to be made in, is there \
-             and may be written to",
+            "cannot open the database file: check that the file, or its directory if it is new, exists and is writable",
         ),
-        code::CONSTRAINT => (ErrorKind::InvalidValue, "a constraint or trigger on the table refuses the row"),
+        code::CONSTRAINT => {
+            (ErrorKind::InvalidValue, "a constraint or trigger of the table rejected the row")
+        }
         code::IOERR | code::INTERRUPT | code::SCHEMA => {
-            (ErrorKind::Unavailable, "the database could not be read or written")
+            (ErrorKind::Unavailable, "cannot read or write the database")
         }
-        _ if message.starts_with("no such table") => {
-            (ErrorKind::InvalidConfig, "the table is not there; let the storage set it up, or make it")
-        }
+        _ if message.starts_with("no such table") => (
+            ErrorKind::InvalidConfig,
+            "the table does not exist: create it, or open the store with `setup=true`",
+        ),
         _ if message.contains("no such column") || message.contains("has no column") => {
-            (ErrorKind::InvalidConfig, "the table has another shape")
+            (ErrorKind::InvalidConfig, "the table does not have the expected columns")
         }
-        _ => (ErrorKind::Other, "SQLite refused the statement"),
+        _ => (ErrorKind::Other, "SQLite rejected the statement"),
     }
 }
 
-/// Whether another connection holds the lock that the call needed. SQLite rolls the statement back.
+/// Returns whether another connection holds the required lock. SQLite then rolls back the statement.
 pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
     matches!(code(error) & 0xff, code::BUSY | code::LOCKED | code::PROTOCOL)
 }
 
-/// Whether SQLite could not make or write the files that it needs beside the database.
+/// Returns whether SQLite could not create or write its files beside the database.
 pub(crate) fn cannot_write(error: &sqlx::Error) -> bool {
     matches!(code(error) & 0xff, code::CANTOPEN | code::READONLY)
 }
 
-/// The extended result code; 0 for an error that is not SQLite's.
+/// Returns the extended result code; 0 for an error of the driver.
 fn code(error: &sqlx::Error) -> u32 {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-/// Whether the connection is of no more use.
+/// Returns whether the connection is unusable.
 pub(crate) fn is_fatal(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::Protocol(_))
 }
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extended_codes_count_as_their_primary_ones() {
+    fn extended_codes_have_the_kind_of_their_primary_code() {
         let kind = |code| classify(code, "").0;
         assert_eq!(kind(5), ErrorKind::Unavailable);
         assert_eq!(kind(517), ErrorKind::Unavailable); // SQLITE_BUSY_SNAPSHOT
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_text_comes_twice_in_the_chain() {
+    async fn an_error_chain_repeats_no_text() {
         use std::error::Error as _;
 
         use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
@@ -158,13 +162,13 @@ mod tests {
             assert!(texts.len() >= 2, "the cause is missing: {texts:?}");
             for (place, text) in texts.iter().enumerate() {
                 let again = texts.iter().skip(place + 1).find(|later| text.contains(later.as_str()));
-                assert_eq!(again, None, "a text comes twice in {texts:?}");
+                assert_eq!(again, None, "a text is repeated in {texts:?}");
             }
         }
     }
 
     #[test]
-    fn only_what_may_pass_is_retryable() {
+    fn only_temporary_errors_are_retryable() {
         assert!(from_driver(sqlx::Error::WorkerCrashed).is_retryable());
         assert!(from_driver(sqlx::Error::PoolTimedOut).is_retryable());
         assert!(!from_driver(sqlx::Error::PoolClosed).is_retryable());

@@ -1,4 +1,4 @@
-//! The database's file: how it is made, and whether it is still the one that was opened.
+//! The database file: creates it, and detects that it was moved, deleted or replaced.
 
 use std::{
     fs::{self, Metadata, OpenOptions},
@@ -13,15 +13,15 @@ use larder_kit::Permissions;
 
 use crate::config::invalid;
 
-/// Makes an empty file, which SQLite takes for an empty database, unless there is one.
+/// Creates an empty file, which SQLite treats as an empty database. Does nothing if the file exists.
 pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()> {
-    // SQLite's locks are POSIX locks: closing a file lets go of every lock that this process has on it.
-    // So a file that is there is not opened here, and a new one is not opened elsewhere before it is closed.
+    // SQLite uses POSIX locks: closing a file releases every lock that this process holds on it. Therefore an existing
+    // file is not opened here, and a new one must not be opened elsewhere before it is closed.
     static CREATING: Mutex<()> = Mutex::new(());
     let _guard = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    // The keys may be session ids.
+    // Keys may be session IDs.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = match options.open(path) {
@@ -29,7 +29,7 @@ pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(refused(error)),
     };
-    // The process's umask does not apply to this.
+    // Set afterwards, because the process's umask does not apply to this.
     #[cfg(unix)]
     if let Some(permissions) = permissions {
         let mode = permissions.mode();
@@ -40,7 +40,7 @@ pub(crate) fn create(path: &Path, permissions: Option<Permissions>) -> Result<()
     Ok(())
 }
 
-/// Whether there is a log or a journal beside the database that holds part of it.
+/// Returns whether a log or journal with data is beside the database.
 pub(crate) fn has_log(path: &Path) -> bool {
     ["-wal", "-journal"].into_iter().any(|suffix| {
         let mut path = path.as_os_str().to_owned();
@@ -51,71 +51,68 @@ pub(crate) fn has_log(path: &Path) -> bool {
 
 fn refused(error: io::Error) -> Error {
     let (kind, message) = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
-            ErrorKind::InvalidConfig,
-            "there is no database file, or no directory for it, at this path; check the path",
-        ),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            (ErrorKind::InvalidConfig, "the database file or its directory does not exist: check the path")
+        }
         io::ErrorKind::PermissionDenied => {
             (ErrorKind::PermissionDenied, "no permission to use the database file or its directory")
         }
         io::ErrorKind::ReadOnlyFilesystem => (
             ErrorKind::PermissionDenied,
-            "the file system is mounted read-only; `mode=ro` reads a database on it",
+            "the file system is mounted read-only: open the database with `mode=ro`",
         ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorKind::StorageFull, "there is no room left for the database")
+            (ErrorKind::StorageFull, "the disk is full, or the quota is used up")
         }
-        _ => (ErrorKind::InvalidConfig, "the database file cannot be opened; check the path"),
+        _ => (ErrorKind::InvalidConfig, "cannot open the database file: check the path"),
     };
     Error::new(kind, message).with_source(error)
 }
 
-/// The file that is open: SQLite goes on with a file that has been deleted, moved or replaced, and the
-/// changes are lost.
+/// The open file. SQLite continues with a file that has been deleted, moved or replaced, and the changes are lost.
 pub(crate) struct OpenedFile {
     path: PathBuf,
-    /// As it was then.
+    /// The metadata when the file was opened.
     metadata: Metadata,
-    /// Whether it is read without locks.
+    /// Whether the file is read without locks.
     immutable: bool,
 }
 
 impl OpenedFile {
-    /// The file at `path`, which is about to be opened, or has just been; `immutable` if without locks.
+    /// Records the file at `path`, just before or after it is opened. `immutable` is for a file read without locks.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no such file.
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the file does not exist.
     pub(crate) fn new(path: PathBuf, immutable: bool) -> Result<Self> {
         let metadata = fs::metadata(&path).map_err(refused)?;
         Ok(Self { path, metadata, immutable })
     }
 
-    /// Fails if the path does not name the file any more, or if a file that is read without locks has
-    /// changed: another process changes the log first.
+    /// Fails if the path names another file or none. Also fails if a file that is read without locks has changed or has
+    /// a log, which another process writes first.
     pub(crate) fn check(&self) -> Result<()> {
         let message = match fs::metadata(&self.path) {
             Ok(now) if identity(&now) != identity(&self.metadata) => {
-                "another file is in the place of the database file, which was moved, deleted or replaced while it \
-                 was open; open the storage again to use what is there now"
+                "the database file was replaced while it was open: open the storage again to use the new file"
             }
             Ok(now)
                 if self.immutable && (content(&now) != content(&self.metadata) || has_log(&self.path)) =>
             {
-                "the database has changed; it is in a place that cannot be written, so it is read without \
-                 locks: open the storage again"
+                "the database has changed, and it is read without locks because its directory is read-only: open the \
+                 storage again"
             }
             Ok(_) => return Ok(()),
             Err(error) => {
-                let message = "the database file is gone: it was moved or deleted while it was open; put it back, or \
-                               open the storage again to begin with what is there";
+                let message = "the database file was moved or deleted while it was open: put it back, or open the \
+                               storage again";
                 return Err(invalid(message).with_source(error));
             }
         };
         Err(invalid(message))
     }
 
-    /// Tells the file from every other one.
+    /// Returns a text that identifies the file.
     pub(crate) fn id(&self) -> String {
         format!("{:?}", identity(&self.metadata))
     }

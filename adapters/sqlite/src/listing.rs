@@ -1,4 +1,4 @@
-//! Listings, page by page.
+//! Reads listings page by page.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::{
     table::{SqliteStorage, record},
 };
 
-/// How many rows a page has at most.
+/// The maximum number of rows in a page.
 const MAX_PAGE: usize = 512;
-/// How many the first page of entries has, whose size is not known yet.
+/// The number of rows in the first page of entries, whose size is not known yet.
 const FIRST_PAGE: usize = 16;
 
-/// A listing under way.
+/// A running listing.
 pub(crate) struct Listing {
     storage: Arc<SqliteStorage>,
     options: ListOptions,
     rows: Rows,
-    /// The first key that the next page may have.
+    /// The first possible key of the next page.
     from: Vec<u8>,
-    /// The end of the keys with the prefix.
+    /// The end of the range of keys that begin with the prefix.
     end: Option<String>,
     size: PageSize,
 }
@@ -32,12 +32,12 @@ pub(crate) struct Listing {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
     Texts,
-    /// Their keys are blobs, or null, which no range of texts includes.
+    /// Rows whose keys are blobs or null: no range of texts includes them.
     Others,
     End,
 }
 
-/// A key, and its row unless that has expired.
+/// A key, and its row unless it has expired.
 type Found = (Vec<u8>, Result<Option<SqliteRow>>);
 
 impl Listing {
@@ -61,7 +61,7 @@ impl Listing {
         rows.map(|row| Ok((key(&row)?.unwrap_or_default(), Ok(Some(row))))).collect()
     }
 
-    /// Reads a page of which a row is damaged: the keys from their index, and each row on its own.
+    /// Reads a page with a damaged row: takes the keys from the index, and reads each row alone.
     async fn row_by_row(&self, limit: usize) -> Result<Vec<Found>> {
         let sql = &self.storage.sql;
         let mut found = self.page(&sql.index, limit).await?;
@@ -77,7 +77,7 @@ impl Listing {
 
     fn entry(&self, (key, row): Found) -> Result<Option<Entry>> {
         if self.rows == Rows::Others {
-            let message = "there is a row whose key is not text; it is left alone";
+            let message = "the key of a row is not text; the row was skipped";
             return Err(Error::new(ErrorKind::InvalidKey, message).with_stored_name(key));
         }
         let key = stored_key(key)?;
@@ -119,7 +119,7 @@ impl Pager for Listing {
     }
 }
 
-/// The key that follows this one, in the order of their bytes.
+/// Returns the key that directly follows this one in byte order.
 fn next(key: &[u8]) -> Vec<u8> {
     [key, b"\0"].concat()
 }

@@ -1,4 +1,4 @@
-//! The connections: one that writes and a few that read, or the caller's own pool.
+//! The connections: one for writing and a few for reading, or the caller's own pool.
 
 use std::time::Duration;
 
@@ -17,32 +17,32 @@ use crate::{
     sql::Call,
 };
 
-/// How long a call waits for a connection that other calls of this process are using.
+/// The longest wait for a connection that other calls of this process are using.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// How many calls may read at once, at most. A pool of the caller has limits of its own.
+/// The maximum number of concurrent reads. The caller's own pool has its own limit.
 pub(crate) const MAX_READERS: u32 = 1 << 12;
 
-/// The connections of one storage. SQLite has one writer at a time, so there is one connection for it, and
-/// calls wait for it in order rather than for a lock of the file.
+/// The connections of one storage. SQLite allows one writer at a time, so the storage has one connection for writing.
+/// Calls wait for this connection in order, instead of competing for the lock of the file.
 pub(crate) struct Connections {
     place: Place,
     options: SqliteConnectOptions,
     writer: Slots,
     readers: Slots,
-    /// The file that was opened; `None` in memory.
+    /// The open file; `None` for a database in memory.
     pub(crate) opened: Option<OpenedFile>,
 }
 
-/// A slot for each call at once, with the connection that it keeps for the next one. It keeps none before the
-/// first call, nor in the caller's pool.
+/// One slot per concurrent call. A slot keeps its connection for the next call. It is empty before the first call, and
+/// always with the caller's own pool.
 ///
-/// Not a pool of sqlx's: that sends a ping through the connection's thread each time one is given back,
-/// which costs as much as the call itself.
+/// This is not a pool of sqlx, because that sends a ping through the connection's thread each time a connection is
+/// returned, which costs as much as the call itself.
 type Slots = Pool<Option<SqliteConnection>>;
 
-/// A connection, for one call. Given back when it is dropped, also midway: sqlx lets the call under way
-/// come to its end before the next one.
+/// A connection for one call. It may be dropped at any time: sqlx completes the running call before it starts the
+/// next one.
 pub(crate) struct Checkout {
     callers: Option<PoolConnection<Sqlite>>,
     slot: Object<Option<SqliteConnection>>,
@@ -50,8 +50,8 @@ pub(crate) struct Checkout {
 }
 
 impl Connections {
-    /// One connection to write with, which may be open already, and at most `readers` to read with. The only
-    /// one to a database in memory does both.
+    /// Makes one connection for writing, which may be open already, and at most `readers` for reading. A database in
+    /// memory has one connection for both.
     pub(crate) fn new(
         place: Place,
         options: SqliteConnectOptions,
@@ -67,17 +67,17 @@ impl Connections {
         Self { place, options, writer, readers, opened }
     }
 
-    /// Fails if the file is no longer where it was opened: changes would be lost.
+    /// Fails if the file was moved, deleted or replaced: changes would be lost.
     pub(crate) fn check_file(&self) -> Result<()> {
         self.opened.as_ref().map_or(Ok(()), OpenedFile::check)
     }
 
-    /// The connection to write with.
+    /// Waits for the connection for writing.
     pub(crate) async fn writer(&self) -> Result<Checkout> {
         self.checkout(&self.writer).await
     }
 
-    /// A connection to read with.
+    /// Waits for a connection for reading.
     pub(crate) async fn reader(&self) -> Result<Checkout> {
         self.checkout(&self.readers).await
     }
@@ -91,21 +91,21 @@ impl Connections {
                 Place::Pool(pool) => pool.acquire().await.map(|connection| (None, Some(connection))),
                 _ => self.options.connect().await.map(|connection| (Some(connection), None)),
             };
-            // Before an error, which says less, and for a file that took the place of this one in between.
+            // Checked before the error of the connection, which says less, and to detect a file replaced in between.
             self.check_file()?;
             (*slot, callers) = connected.map_err(|error| from_driver(error).not_applied())?;
         }
         Ok(Checkout { callers, slot, in_memory: self.opened.is_none() })
     }
 
-    /// Waits for the calls under way and closes the connections, except those of the caller's pool.
+    /// Waits for the running calls, and closes the connections, except those of the caller's own pool.
     ///
     /// # Errors
     ///
-    /// The first close fails if the file is gone.
+    /// The first call fails if the file was moved, deleted or replaced.
     pub(crate) async fn close(&self) -> Result<()> {
         let first = !self.writer.is_closed();
-        // The writer last: the last connection to a file moves the contents of the log into it.
+        // The writer is last: the last connection to a file moves the contents of the log into it.
         for slots in [&self.readers, &self.writer] {
             while slots.status().size > 0
                 && let Ok(slot) = slots.timeout_remove(None).await
@@ -122,12 +122,12 @@ impl Connections {
 
 /// Waits for a slot that no other call is using.
 async fn free(slots: &Slots) -> Result<Object<Option<SqliteConnection>>> {
-    // A time-out needs a runtime, so there is one only if there is a wait.
+    // A timeout needs a runtime, so it is used only to wait.
     if let Ok(slot) = slots.try_get() {
         return Ok(slot);
     }
     let in_time = tokio::time::timeout(WAIT, slots.timeout_get(None)).await;
-    let message = "no connection became free in 30 seconds; the calls before this one are slow";
+    let message = "no connection became free in 30 seconds: earlier calls are slow";
     let slot = in_time.map_err(|_| Error::new(ErrorKind::Timeout, message).not_applied())?;
     slot.map_err(|_| Error::closed())
 }
@@ -136,7 +136,8 @@ impl Checkout {
     pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection> {
         let own = Option::as_mut(&mut self.slot);
         let connection = self.callers.as_deref_mut().or(own);
-        connection.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the connection has been given back"))
+        connection
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the connection has been returned already"))
     }
 
     /// Runs a statement that returns rows.
@@ -145,18 +146,18 @@ impl Checkout {
         self.end(outcome)
     }
 
-    /// Runs a statement that returns one row at most.
+    /// Runs a statement that returns at most one row.
     pub(crate) async fn fetch_one(mut self, call: Call<'_>) -> Result<Option<SqliteRow>> {
         let outcome = call.fetch_optional(self.connection()?).await;
         self.end(outcome)
     }
 
-    /// Ends the checkout with the outcome of the call. After an error that leaves the connection of no
-    /// more use, or in a transaction, the next call opens another.
+    /// Ends the checkout with the outcome of the call. If an error makes the connection unusable or leaves it in a
+    /// transaction, the next call opens a new one.
     pub(crate) fn end<T>(mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
         outcome.map_err(|error| {
             let stuck = self.connection().is_ok_and(|connection| connection.is_in_transaction());
-            // A database in memory would go with its connection.
+            // A database in memory would be lost with its connection.
             if !self.in_memory && (is_fatal(&error) || stuck) {
                 *self.slot = None;
                 if let Some(connection) = &mut self.callers {

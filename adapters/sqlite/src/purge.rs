@@ -1,9 +1,8 @@
 //! Removes expired rows.
 //!
-//! An index on the deadline would find them at once, but each write would change two places of it: at
-//! 1,000,000 keys that halves the writes. So the table is walked in the order of its row ids, in slices. A
-//! slice is read like any other row; only if it has expired rows does a statement that writes remove them, so
-//! writers wait for one slice at most.
+//! An index on the deadline would find them at once, but each write would change two places of it, which halves the
+//! speed of writes at 1,000,000 keys. Instead, a sweep reads the table in slices, in the order of row IDs. It starts a
+//! statement that writes only for a slice with expired rows, so writers wait for at most one slice.
 
 use std::sync::atomic::Ordering;
 
@@ -12,14 +11,14 @@ use sqlx::Row as _;
 
 use crate::{error::from_driver, table::SqliteStorage};
 
-/// The least row id.
+/// The smallest row ID.
 pub(crate) const FIRST: i64 = i64::MIN;
-/// How many rows a slice has.
+/// The number of rows in a slice.
 const SLICE: u32 = 1_000;
-/// How many slices a sweep reads at most, besides those of which a tenth has expired.
+/// The maximum number of slices that a sweep reads, not counting those of which at least a tenth has expired.
 const SLICES: u32 = 100;
 
-/// Removes all expired rows; returns how many.
+/// Removes all expired rows. Returns their number.
 pub(crate) async fn all(storage: &SqliteStorage) -> Result<u64> {
     let (mut purged, mut next) = (0, Some(FIRST));
     while let Some(from) = next {
@@ -30,16 +29,16 @@ pub(crate) async fn all(storage: &SqliteStorage) -> Result<u64> {
     Ok(purged)
 }
 
-/// Removes expired rows from where the last sweep ended up to the end of the table, or as far as a sweep
-/// goes; returns how many. Slices with many expired rows do not count, so however fast rows expire, they are
-/// not more than about a tenth of the table.
+/// Removes expired rows. Continues where the last sweep ended, and stops at the end of the table or after [`SLICES`]
+/// slices. Slices with many expired rows do not count, so expired rows stay below about a tenth of the table however
+/// fast rows expire. Returns the number of removed rows.
 pub(crate) async fn sweep(storage: &SqliteStorage) -> Result<u64> {
     let (mut purged, mut read) = (0, 0);
     while read < SLICES {
         let from = storage.swept.load(Ordering::Relaxed);
         let outcome = slice(storage, from).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
-            // The next sweep leaves the damaged page behind it.
+            // The next sweep starts after the damaged page.
             storage.swept.store(from.max(0).saturating_add(SLICE.into()), Ordering::Relaxed);
         }
         let (removed, next) = outcome?;
@@ -53,8 +52,8 @@ pub(crate) async fn sweep(storage: &SqliteStorage) -> Result<u64> {
     Ok(purged)
 }
 
-/// Removes the expired rows of the slice that begins at this row id; returns how many, and where the next
-/// one begins unless this was the last.
+/// Removes the expired rows of the slice that begins at the row ID `from`. Returns their number, and the first row ID
+/// of the next slice (`None` after the last).
 async fn slice(storage: &SqliteStorage, from: i64) -> Result<(u64, Option<i64>)> {
     let call = sqlx::query(storage.sql.slice.clone()).bind(from).bind(SLICE);
     let Some(row) = storage.fetch_one(call).await? else { return Ok((0, None)) };

@@ -1,4 +1,4 @@
-//! The table: how it is made, and whether one that is there will do.
+//! Creates the table, and checks an existing one.
 
 use larder_core::Result;
 use sqlx::{AssertSqlSafe, SqliteConnection};
@@ -10,11 +10,10 @@ use crate::{
 };
 
 impl Config {
-    /// The SQL that sets up the table as configured, to run by hand.
-    // A table with row ids: without them the primary key's tree would hold the values, and looking up a
-    // key among large values would leaf through overflow pages. The value comes last, so that the columns
-    // before it are read without those pages. The deadline has no index, which each write would change: see
-    // the module `purge`.
+    /// Returns the SQL that creates the configured table, to run by hand.
+    // The table has row IDs: without them, the primary key's tree would hold the values, and finding a key among large
+    // values would read overflow pages. The value is last, so that reading the columns before it skips those pages. The
+    // deadline has no index, which each write would change: see the module `purge`.
     #[must_use]
     pub fn setup_sql(&self) -> String {
         format!(
@@ -30,18 +29,18 @@ impl Config {
     }
 }
 
-/// Whether the table is there. Changes nothing.
+/// Returns whether the table exists. Changes nothing.
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a table of that name is there but is not Larder's.
+/// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if a table of that name exists but is not Larder's.
 pub(crate) async fn exists(connection: &mut SqliteConnection, config: &Config) -> Result<bool> {
     let encoding: String =
         sqlx::query_scalar("PRAGMA encoding").fetch_one(&mut *connection).await.map_err(from_driver)?;
     if encoding != "UTF-8" {
-        // Keys would come in another order, and not as they were written.
+        // Keys would be in another order, and differ from those written.
         let message =
-            format!("the database keeps text as {encoding}; Larder needs one in UTF-8: name another file");
+            format!("the text encoding of the database is {encoding}, but must be UTF-8: name another file");
         return Err(invalid(message));
     }
     let columns = columns(connection, &config.table).await?;
@@ -55,45 +54,45 @@ pub(crate) async fn exists(connection: &mut SqliteConnection, config: &Config) -
     match found {
         None => Ok(true),
         Some(problem) => Err(invalid(format!(
-            "the table {} is not one of this storage's: {problem}. Name another table, or put this one right",
+            "table {} does not have Larder's columns: {problem}. Name another table, or change this one",
             quote(&config.table)
         ))),
     }
 }
 
-/// Whether the database has tables besides this one.
+/// Returns whether the database has tables besides this one.
 pub(crate) async fn has_other_tables(connection: &mut SqliteConnection, table: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') \
                AND name <> ?1 COLLATE NOCASE AND name NOT LIKE 'sqlite^_%' ESCAPE '^')";
     sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)
 }
 
-/// Makes the table.
+/// Creates the table.
 pub(crate) async fn set_up(connection: &mut SqliteConnection, config: &Config) -> Result<()> {
     let outcome = sqlx::raw_sql(AssertSqlSafe(config.setup_sql())).execute(&mut *connection).await;
     outcome.map_err(|error| match &error {
-        // An index of that name.
+        // For example, an index of that name exists.
         sqlx::Error::Database(database) if database.code().as_deref() == Some("1") => {
-            invalid("SQLite refuses to make the table; choose another name").with_source(error)
+            invalid("SQLite cannot create the table: choose another name").with_source(error)
         }
         _ => from_driver(error),
     })?;
-    // Checked like any other: another process may have been first, with another shape.
+    // Checked because another process may have created it first, with other columns.
     exists(connection, config).await.map(drop)
 }
 
-/// The file that the main database is in; `None` for one that is only in memory.
+/// Returns the file of the main database; `None` for a database in memory.
 pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<Option<String>> {
     let sql = "SELECT nullif(file, '') FROM pragma_database_list WHERE name = 'main'";
     sqlx::query_scalar(sql).fetch_one(connection).await.map_err(from_driver)
 }
 
-/// A column of the table: its name; what SQLite makes of its declared type, by the rules of
-/// <https://www.sqlite.org/datatype3.html>; whether it is not null, has a default, and is in the primary key;
-/// and how that compares its texts.
+/// A column of the table: its name; the affinity of its declared type, by the rules of
+/// <https://www.sqlite.org/datatype3.html>; whether it is not null, has a default, and is in the primary key; and the
+/// collation of the primary key.
 type Column = (String, String, bool, bool, bool, Option<String>);
 
-/// The table's columns; empty if the table does not exist.
+/// Returns the columns of the table; none if the table does not exist.
 async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<Column>> {
     let sql = "SELECT name, \
                CASE WHEN type LIKE '%INT%' THEN 'INTEGER' \
@@ -107,14 +106,14 @@ async fn columns(connection: &mut SqliteConnection, table: &str) -> Result<Vec<C
     sqlx::query_as(sql).bind(table).fetch_all(connection).await.map_err(from_driver)
 }
 
-/// What will not do if the table has no row ids, by which expired rows are found.
+/// Returns a problem if the table has no row IDs, which sweeps need.
 async fn without_row_ids(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND wr)";
     let without = sqlx::query_scalar(sql).bind(table).fetch_one(connection).await.map_err(from_driver)?;
-    Ok(if without { Some("it is made WITHOUT ROWID".to_owned()) } else { None })
+    Ok(if without { Some("it was created WITHOUT ROWID".to_owned()) } else { None })
 }
 
-/// The first thing about the table that will not do.
+/// Returns the first problem of the table.
 fn problem(columns: &[Column], value: &str) -> Option<String> {
     let expected = [("key", "TEXT"), ("value", value), ("version", "INTEGER"), ("expires_at", "INTEGER")];
     for (name, affinity) in expected {
@@ -124,8 +123,8 @@ fn problem(columns: &[Column], value: &str) -> Option<String> {
         };
         if found != affinity {
             let hint = match (name, found.as_str()) {
-                ("value", "TEXT") => " (is it one with `values=json`?)",
-                ("value", "BLOB") => " (is it one with `values=bytes`?)",
+                ("value", "TEXT") => " (was it created with `values=json`?)",
+                ("value", "BLOB") => " (was it created with `values=bytes`?)",
                 _ => "",
             };
             return Some(format!("its column `{name}` is not {affinity}{hint}"));
@@ -137,7 +136,7 @@ fn problem(columns: &[Column], value: &str) -> Option<String> {
             return Some("its column `key` does not compare bytes (COLLATE BINARY)".to_owned());
         }
         if name == "expires_at" && *not_null {
-            return Some("its column `expires_at` allows no null".to_owned());
+            return Some("its column `expires_at` does not allow nulls".to_owned());
         }
     }
     let is_expected = |name: &str| expected.iter().any(|(expected, _)| name.eq_ignore_ascii_case(expected));
@@ -147,10 +146,10 @@ fn problem(columns: &[Column], value: &str) -> Option<String> {
             return Some("its primary key is not the column `key` alone".to_owned());
         }
         if name.eq_ignore_ascii_case(ROW_ID) {
-            return Some(format!("its column `{name}` hides the row ids"));
+            return Some(format!("its column `{name}` hides the row IDs"));
         }
         if *not_null && !has_default {
-            return Some(format!("its column `{name}` has no default and allows no null"));
+            return Some(format!("its column `{name}` has no default and does not allow nulls"));
         }
     }
     None

@@ -6,27 +6,26 @@ use larder_core::{Action, Change, Condition, Expiry, Key, Version};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, query::Query, sqlite::SqliteArguments};
 
-/// How many rows a statement that writes many takes. Rows of nulls fill it up, and are passed over.
+/// The numbers of rows in a statement that writes many. Unused rows are null, and the statement skips them.
 const SIZES: [usize; 6] = [8, 16, 32, 64, 128, MAX_ROWS];
 
-/// How many rows one statement writes at most.
+/// The maximum number of rows that one statement writes.
 pub(crate) const MAX_ROWS: usize = 256;
 
-/// The present in Unix milliseconds, by SQLite's clock, which is this machine's. SQLite asks for it
-/// once in a statement, when that has the lock it had to wait for, and as a subquery it computes this once for
-/// all rows. Rounded, since it comes in seconds with a fraction.
+/// The current time in Unix milliseconds, by the clock of SQLite, which is that of the machine. SQLite reads the clock
+/// once per statement, after it has waited for its lock. As a subquery, this is computed once for all rows. Rounded
+/// because `unixepoch` returns seconds with a fraction.
 const NOW: &str = "(SELECT CAST(unixepoch('subsec') * 1000 + 0.5 AS INTEGER))";
 
-/// The row id, by the one of its names that hardly a table has as a column.
+/// The row ID, by the name that is least likely to be a column of the table.
 pub(crate) const ROW_ID: &str = "_rowid_";
 
 pub(crate) type Call<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// Every statement that is used, for one table. Each keeps its text, so that it is prepared once per
-/// connection.
+/// All statements for one table. Each keeps its text, so each connection prepares it once.
 pub(crate) struct Sql {
     read: SqlStr,
-    /// Those for many take a JSON array of keys, and return the key in the last column.
+    /// The statements for many take a JSON array of keys, and return the key in the last column.
     pub(crate) read_many: SqlStr,
     pub(crate) read_and_touch_many: SqlStr,
     upsert: SqlStr,
@@ -34,51 +33,51 @@ pub(crate) struct Sql {
     update: SqlStr,
     delete: SqlStr,
     touch: SqlStr,
-    /// One for each of the [`SIZES`].
+    /// One for each of [`SIZES`].
     upsert_many: [SqlStr; SIZES.len()],
-    /// As those, each row on its own condition. These and the next return the keys of the rows that they
-    /// change. With that and the conditions, 64 rows of 512 bytes take a fifth longer.
+    /// Like `upsert_many`, with a condition for each row. These and the following two return the keys of the changed
+    /// rows. Conditions and returned keys make 64 rows of 512 bytes a fifth slower.
     put_many: [SqlStr; SIZES.len()],
-    /// These take a JSON array of [`listed`] changes.
+    /// The next two take a JSON array of [`listed`] changes.
     delete_many: SqlStr,
     touch_many: SqlStr,
-    /// Pages of a listing, with the key as their last column. Parameters: the first key that a page may
-    /// have, as a blob; the end of the range, or null; how many rows.
+    /// Pages of a listing, with the key as the last column. Parameters: the first key of the page, as a blob; the end
+    /// of the range, or null; the number of rows.
     pub(crate) keys: SqlStr,
     pub(crate) entries: SqlStr,
-    /// The keys by their index, expired ones included, which reads no row.
+    /// The keys from the index, including expired ones. Reads no rows.
     pub(crate) index: SqlStr,
-    /// The keys that are not texts, and so not keys of Larder's: blobs and, with the first page of all of
-    /// them, those that are null.
+    /// The keys that are not text, and so not Larder's: blobs, and null keys in the first page of an unbounded
+    /// listing.
     pub(crate) others: SqlStr,
-    /// The last row id of a slice, and whether any of its rows has expired; no row if the slice has none.
-    /// Parameters: the first row id that it may have; how many rows.
+    /// The last row ID of a slice, and whether any of its rows has expired. Returns no row for an empty slice.
+    /// Parameters: the first possible row ID; the number of rows.
     pub(crate) slice: SqlStr,
-    /// Deletes the expired rows of a slice, given its first and its last row id.
+    /// Deletes the expired rows of a slice. Parameters: its first and last row ID.
     pub(crate) purge: SqlStr,
 }
 
 impl Sql {
-    /// The statements for a table whose column `value` is of the type `value`.
+    /// Makes the statements for a table whose column `value` has the type `value`.
     pub(crate) fn new(table: &str, value: &str) -> Self {
         let table = &quote(table);
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
-        // A row that has not expired.
+        // The condition for a row that has not expired.
         let live = &format!("(expires_at IS NULL OR expires_at > {NOW})");
-        // How many milliseconds a row has left. Text, which sorts after every number, does not count.
+        // The remaining milliseconds of a row. Text compares greater than every number, so it is not an expiry.
         let left = &format!(
             "CASE WHEN typeof(expires_at) IN ('text', 'blob') THEN 'no time' \
              ELSE CAST(expires_at - {NOW} AS INTEGER) END"
         );
-        // The columns of a record. SQLite does not read the value's pages unless `?2` asks for it, and the clock
-        // only once unless `?3` asks for the time left.
+        // The columns of a record. SQLite reads the value's pages only if `?2` asks for it, and reads the clock once
+        // unless `?3` asks for the TTL.
         let record = &format!("CASE WHEN ?2 THEN value END, version, CASE WHEN ?3 THEN {left} END");
-        // A foreign key need not be UTF-8 and must still be passed, so keys come and go as blobs.
+        // Another program's key may be invalid UTF-8, and a listing must continue past it: keys are passed as blobs.
         let key = "CAST(key AS BLOB)";
         let page = |columns: &str, range: &str, live: &str| {
             format!("SELECT {columns} FROM {table} WHERE {range} AND {live} ORDER BY key LIMIT ?3")
         };
-        // Every text is less than a blob.
+        // In SQLite's order, every text is less than every blob.
         let texts = "key >= CAST(?1 AS TEXT) AND key < coalesce(?2, x'')";
         let blobs = "key >= ?1 AND (?2 IS NULL OR key < CAST(?2 AS BLOB))";
         let insert = |rows: &str| {
@@ -88,7 +87,7 @@ impl Sql {
             )
         };
         let one = &insert(&format!("VALUES (?1, CAST(?2 AS {value}), ?3, {NOW} + ?4)"));
-        // Qualified throughout: the table may have further columns, of any names.
+        // All names are qualified, because the table may have further columns of any name.
         let many = |rows: usize, row: &str, condition: &str| {
             insert(&format!(
                 "SELECT put.column1, CAST(put.column2 AS {value}), put.column3, {NOW} + put.column4 \
@@ -97,7 +96,7 @@ impl Sql {
             ))
         };
         let given = "put.column1 IS NOT NULL";
-        // `column5` is whether there must be a row, and `column6` its version; null for no matter.
+        // `column5`: whether the row must exist; `column6`: its version. Null means any.
         let condition = &format!(
             "LEFT JOIN {table} AS t ON t.key = put.column1 AND {live} WHERE {given} \
              AND (put.column5 IS NULL OR put.column5 = (t.key IS NOT NULL)) \
@@ -108,7 +107,7 @@ impl Sql {
         let matches =
             &format!("t.key = change.name AND (change.seen IS NULL OR change.seen = t.version) AND {live}");
         let named = "key IN (SELECT value FROM json_each(?1))";
-        // At any version, or at this one.
+        // At any version, or at the given one.
         let at = "key = ?1 AND (?2 OR version = ?3)";
         Self {
             read: sql(format!("SELECT {record} FROM {table} WHERE key = ?1 AND {live}")),
@@ -145,19 +144,19 @@ impl Sql {
                 "SELECT max(id), total(expires_at <= {NOW}) > 0 FROM (SELECT {ROW_ID} AS id, expires_at FROM {table} \
                  WHERE {ROW_ID} >= ?1 ORDER BY {ROW_ID} LIMIT ?2) HAVING count(*) > 0"
             )),
-            // The plus keeps an index on the deadline, which a table may have, out of the plan.
+            // The plus sign prevents the use of an index on the deadline, which a table may have.
             purge: sql(format!(
                 "DELETE FROM {table} WHERE {ROW_ID} BETWEEN ?1 AND ?2 AND +expires_at <= {NOW}"
             )),
         }
     }
 
-    /// Reads the record under `key`, with its value and the time left if those are asked for.
+    /// Reads the record under `key`, with its value and TTL if requested.
     pub(crate) fn read<'q>(&self, key: &'q Key, value: bool, ttl: bool) -> Call<'q> {
         sqlx::query(self.read.clone()).bind(key.as_str()).bind(value).bind(ttl)
     }
 
-    /// Changes one row if the condition holds. A row that is written gets the version.
+    /// Changes one row if the condition holds. A written row gets the version.
     pub(crate) fn change<'q>(
         &self,
         key: &'q Key,
@@ -181,8 +180,8 @@ impl Sql {
         }
     }
 
-    /// Makes changes of different keys, at most [`MAX_ROWS`], with one statement for each kind of them. Each
-    /// returns the keys of the rows that it changes, except one of puts that all have no condition.
+    /// Makes at most [`MAX_ROWS`] changes of different keys, with one statement per kind of change. Each statement
+    /// returns the keys of the rows that it changes, except a statement of puts without conditions.
     pub(crate) fn change_many<'q>(&self, changes: &'q [Change], versions: &[Version]) -> Vec<Call<'q>> {
         let (mut puts, mut deletes, mut touches) = (Vec::new(), Vec::new(), Vec::new());
         for (change, version) in changes.iter().zip(versions) {
@@ -206,14 +205,14 @@ impl Sql {
                     let there = match change.condition {
                         Condition::Any => None,
                         Condition::Absent => Some(0),
-                        // Neither, as no row has that version.
+                        // Matches neither case: no row has that version.
                         _ if seen == Some(None) => Some(2),
                         _ => Some(1),
                     };
                     call = call.bind(there).bind(seen.flatten());
                 }
             }
-            // The parameters that are left over are null.
+            // Unbound parameters are null.
             calls.push(call);
         }
         for (sql, list) in [(&self.delete_many, deletes), (&self.touch_many, touches)] {
@@ -225,34 +224,34 @@ impl Sql {
     }
 }
 
-/// The version that the condition asks for, as a row holds it.
+/// Returns the version that the condition requires, as stored in a row.
 fn seen(condition: &Condition) -> Option<Option<i64>> {
     if let Condition::At(seen) = condition { Some(token(seen)) } else { None }
 }
 
-/// A change in JSON: its key; the version that it asks for, null for any, and a text, which no row has, for one
-/// that is not this adapter's; the time to live.
+/// Returns a change as JSON: its key; the required version, which is null for any version and a text, which no row
+/// has, for a version of another adapter; its TTL.
 fn listed(change: &Change, expiry: Expiry) -> Value {
     let seen = seen(&change.condition).map(|seen| seen.map_or(Value::from(""), Value::from));
     Value::from_iter([Value::from(change.key.as_str()), Value::from(seen), Value::from(ttl(expiry))])
 }
 
-/// The version as a row holds it. One that is not this adapter's is null, which no row has.
+/// Returns the version as stored in a row. A version of another adapter is null, which no row has.
 fn token(version: &Version) -> Option<i64> {
     version.as_token().map(u64::cast_signed)
 }
 
-/// The time to live as a statement adds it to the present, in milliseconds; `None` for never.
+/// Returns the TTL in milliseconds, for a statement to add to the current time; `None` for never.
 pub(crate) fn ttl(expiry: Expiry) -> Option<i64> {
     expiry.deadline(0)
 }
 
-/// A JSON array of the keys.
+/// Returns a JSON array of the keys.
 pub(crate) fn names<'a>(keys: impl IntoIterator<Item = &'a str>) -> String {
     Value::from_iter(keys).to_string()
 }
 
-/// `name` as an identifier, whatever is in it.
+/// Returns `name` as a quoted identifier.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -16,7 +16,7 @@ use crate::{
     table::{SqliteStorage, record},
 };
 
-/// How many keys one statement reads at most.
+/// The maximum number of keys that one statement reads.
 const MAX_KEYS: usize = 512;
 
 #[async_trait]
@@ -52,7 +52,7 @@ impl Storage for SqliteStorage {
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut results = read_chunks(keys, MAX_KEYS, 1, |chunk| self.read_together(chunk, options)).await;
         for (key, result) in keys.iter().zip(&mut results) {
-            // A damaged page fails all the rows that are read together with one of its own.
+            // A damaged page fails all rows that are read together, so read each alone.
             if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
                 *result = self.read(key, options).await;
             }
@@ -77,7 +77,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn flush(&self) -> Result<()> {
-        // A write is acknowledged once it is committed.
+        // Writes are acknowledged after their commit.
         self.connections.check_file()
     }
 

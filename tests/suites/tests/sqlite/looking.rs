@@ -62,7 +62,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let before = files(directory.path());
                 let look = Config::from_url(&url).must("a URL").existing().connect().await;
                 let error = look.fails(ErrorKind::InvalidConfig, "look at it");
-                assert!(error.message().contains("there is no table \"larder\""), "{error}");
+                assert!(error.message().contains("table \"larder\" does not exist"), "{error}");
                 assert!(error.message().contains("check the name"), "{error}");
                 let users = Config::from_url(&url).must("a URL").table("users");
                 let look = users.existing().connect().await;
@@ -77,7 +77,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let path = directory.path().join("no.db");
             let look = Config::new().file(&path).existing().connect().await;
             let error = look.fails(ErrorKind::InvalidConfig, "look at no file");
-            assert!(error.message().contains("there is no database file"), "{error}");
+            assert!(error.message().contains("the database file or its directory does not exist"), "{error}");
             let look = Config::new().file(path.join("below.db")).existing().connect().await;
             look.fails(ErrorKind::InvalidConfig, "look in no directory");
             assert!(files(directory.path()).is_empty());

@@ -111,7 +111,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let builder = context.factory.builder(context.target.space()).setup(false);
             let error =
                 builder.clone().connect().await.fails(ErrorKind::InvalidConfig, "open without a file");
-            assert!(error.message().contains("no database file"), "{error}");
+            assert!(error.message().contains("the database file or its directory does not exist"), "{error}");
             assert!(!context.factory.path(context.target.space()).exists(), "a file was made");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let error =
