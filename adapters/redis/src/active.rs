@@ -15,11 +15,11 @@ use crate::{connection::Connection, error, fence::Identity, keyspace::Route};
 
 pub(crate) struct ActiveConnection {
     connection: Connection,
-    /// Set by the first error that shows it, or by the driver.
+    /// Set by the first error that indicates it, or by the driver.
     broken: Arc<AtomicBool>,
-    /// How many replies have come.
+    /// The number of replies so far.
     replies: AtomicUsize,
-    /// This connection last, and those before it that may still be open. Empty without fencing.
+    /// Earlier connections that may still be open, and this one last. Empty without fencing.
     pub(crate) identities: Vec<Identity>,
 }
 
@@ -50,8 +50,8 @@ impl ActiveConnection {
         reply
     }
 
-    /// Sends all commands, to one server as a pipeline, to a cluster side by side. Returns one reply for
-    /// each, in their order.
+    /// Sends all commands: to one server as a pipeline, to a cluster concurrently. Returns one reply for each, in the
+    /// same order.
     pub(crate) async fn send(&self, commands: Vec<(Cmd, Route<'_>)>) -> Vec<RedisResult<Value>> {
         let seen = self.replies.load(Ordering::Acquire);
         let replies = self.connection.send(commands).await;
@@ -59,12 +59,12 @@ impl ActiveConnection {
         replies
     }
 
-    /// Learns from replies whether the connection is broken. Before their commands went out, it had `seen` as many.
+    /// Detects a broken connection from the replies. `seen` is the number of replies before their commands were sent.
     fn note(&self, seen: usize, replies: &[RedisResult<Value>]) {
         let answered = replies.iter().filter(|reply| reply.is_ok()).count();
         let silent = self.replies.fetch_add(answered, Ordering::AcqRel) + answered == seen;
-        // The cluster's connection mends itself, unless the runtime that it ran on is gone, or it is stuck:
-        // after it has lost several nodes at once, the driver may wait for itself.
+        // The connection to a cluster repairs itself, with two exceptions: its runtime has ended, or it is stuck. After
+        // losing several nodes at once, the driver may deadlock.
         let breaks = |error: &RedisError| match self.is_cluster() {
             true if error.is_timeout() => silent,
             true => error.is_io_error() && error.to_string().contains("redis_cluster: Unable to"),

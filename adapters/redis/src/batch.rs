@@ -9,7 +9,7 @@ use crate::{
     request::{Operation, changed},
 };
 
-/// How much of a batch goes out at once.
+/// The maximum size of one pipeline.
 const LIMITS: Limits = Limits { entries: CHUNK, bytes: 1 << 20 };
 
 pub(crate) async fn apply(driver: &Driver, changes: Vec<Change>) -> Vec<Result<Applied>> {

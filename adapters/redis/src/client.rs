@@ -1,4 +1,4 @@
-//! One shared connection, replaced when it breaks.
+//! One shared connection, which is replaced when it breaks.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -11,20 +11,19 @@ use tokio::sync::Mutex;
 
 use crate::{active::ActiveConnection, config::Config, connection::Connection, connector::Connector, error};
 
-/// Replaces its connection once that is found broken.
+/// A connection that is replaced when it is found broken.
 ///
-/// Reconnecting is done by the callers, not by a task of its own: the first to need a connection
-/// makes it, the others wait for that attempt and share its outcome, good or bad. So no caller waits
-/// longer than the connect time-out of two attempts, nothing runs while nothing is asked, and the
-/// first call after the server is back succeeds.
+/// Callers reconnect; no background task does. The first caller that needs a connection makes it. The others wait for
+/// that attempt and share its result, also if it fails. So no caller waits longer than the connect timeouts of two
+/// attempts, an idle client does nothing, and the first call after the server is back succeeds.
 pub(crate) struct Client {
-    /// `None` for a connection of the caller's own.
+    /// `None` for the caller's own connection.
     connector: Option<Connector>,
-    /// Whether the server closes each connection before the next is used.
+    /// Whether the server closes each connection before the next one is used.
     pub(crate) fenced: bool,
-    /// `None` once the client has been closed.
+    /// `None` after the client is closed.
     current: RwLock<Option<Arc<ActiveConnection>>>,
-    /// Held while connecting. When the last attempt failed, and why.
+    /// Locked while connecting. The time and error of the last attempt, if it failed.
     failure: Mutex<Option<(Instant, Error)>>,
 }
 
@@ -35,7 +34,7 @@ impl Client {
         Ok(Self::new(Some(connector), connection))
     }
 
-    /// Uses a connection of the caller's.
+    /// Uses the caller's own connection.
     pub(crate) fn borrow(connection: Connection) -> Self {
         Self::new(None, ActiveConnection::new(connection, Arc::default(), Vec::new()))
     }
@@ -49,7 +48,7 @@ impl Client {
         }
     }
 
-    /// A connection to send on. If there is none, nothing was sent.
+    /// Returns a connection to send on. If this fails, nothing was sent.
     pub(crate) async fn acquire(&self) -> Result<Arc<ActiveConnection>> {
         let current = self.current()?;
         match &self.connector {
@@ -65,12 +64,12 @@ impl Client {
     async fn reconnect(&self, connector: &Connector) -> Result<Arc<ActiveConnection>> {
         let asked = Instant::now();
         let mut failure = self.failure.lock().await;
-        // It stays the current one until a new one has replaced it.
+        // Remains the current connection until a new one replaces it.
         let former = self.current()?;
         if !former.is_broken() {
             return Ok(former);
         }
-        // An attempt that failed while this call waited for it counts for this call too.
+        // If another caller's attempt failed while this call waited for it, this call fails too.
         if let Some((failed, error)) = &*failure
             && *failed > asked
         {
@@ -80,19 +79,19 @@ impl Client {
         *failure = connection.as_ref().err().map(|error| (Instant::now(), error.clone()));
         let connection = Arc::new(connection?);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // It may have been closed in the meantime.
+        // The client may have been closed in the meantime.
         *current.as_mut().ok_or_else(Error::closed)? = Arc::clone(&connection);
         Ok(connection)
     }
 
-    /// The error of a change, as Larder's. A cluster connection of the caller's may have sent the change before
-    /// it was refused.
+    /// Converts the error of a change. The caller's own cluster connection may have sent the change more than once, so
+    /// a rejection does not prove that it was not applied.
     pub(crate) fn error(&self, connection: &ActiveConnection, error: &RedisError) -> Error {
         let error = error::from_redis(error);
         if self.connector.is_none() && connection.is_cluster() { error.partly_applied() } else { error }
     }
 
-    /// Gives the connection back.
+    /// Drops the connection.
     pub(crate) fn close(&self) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
     }

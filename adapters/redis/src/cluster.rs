@@ -1,4 +1,4 @@
-//! Commands to a cluster: routing and redirects.
+//! Sends commands to a cluster: routing and redirects.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use redis::{
 
 use crate::keyspace::Route;
 
-/// How often a command is sent in all.
+/// The maximum number of times that a command is sent.
 const ATTEMPTS: u32 = 6;
 
-/// The first pause before a command is sent to the same node again; it doubles.
+/// The first pause before a command is sent to the same node again. It doubles each time.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Sends all commands side by side. Returns one reply for each, in their order.
+/// Sends all commands concurrently. Returns one reply for each, in the same order.
 ///
-/// None waits for the reply to another one, so each node gets its commands at once. They are not pipelines of the
-/// driver's: if one reply of such a pipeline is a redirect, the driver returns that alone and drops the others, and
-/// it would not be known which changes were made.
+/// No command waits for the reply to another, so each node gets its commands at once. They are not a pipeline of the
+/// driver: if one reply of such a pipeline is a redirect, the driver returns only the redirect and drops the others,
+/// and the outcome of the changes would be unknown.
 pub(crate) async fn send(
     connection: &ClusterConnection,
     commands: Vec<(Cmd, Route<'_>)>,
@@ -31,11 +31,11 @@ pub(crate) async fn send(
     join_all(commands.into_iter().map(|(command, route)| call(connection.clone(), command, route))).await
 }
 
-/// Sends a command to the master that has to have it, and follows redirects.
+/// Sends a command to the master that serves it, and follows redirects.
 ///
-/// The driver's own repetitions are switched off (`retries(0)`), since it also repeats commands
-/// whose connection broke, which may have been executed. Repeated here are only those that surely
-/// were not: the node said so, or there was no connection to send them on.
+/// The driver's own retries are disabled (`retries(0)`), because it also repeats commands whose connection broke, which
+/// may have been executed. This function repeats only commands that were certainly not executed: the node said so, or
+/// they could not be sent.
 pub(crate) async fn call(
     mut connection: ClusterConnection,
     command: Cmd,
@@ -56,14 +56,14 @@ pub(crate) async fn call(
             Err(error) => error,
         };
         if attempt == ATTEMPTS {
-            // Where the map of the cluster is in flux: what comes out says so, not where to go.
+            // The slots of the cluster are moving: report that, rather than the last redirect.
             let redirected = error.redirect_node().is_some();
             let lost = (ErrorKind::ClusterConnectionNotFound, "redirected too often");
             return Err(if redirected { lost.into() } else { error });
         }
         target = match (error.kind(), address(&error)) {
             (ErrorKind::Server(Ask), Some(node)) => return ask(&mut connection, command, node).await,
-            // The driver learns the new map by itself; should that take a while, the reply knows.
+            // The driver learns the new map by itself. If that takes long, use the address in the reply.
             (ErrorKind::Server(Moved), Some(node)) if attempt > 1 => node,
             (ErrorKind::Server(Moved), _) => home.clone(),
             (ErrorKind::Server(TryAgain | ReadOnly) | ErrorKind::ClusterConnectionNotFound, _) => {
@@ -75,7 +75,7 @@ pub(crate) async fn call(
     }
 }
 
-/// Sends the command to the node that the slot is being moved to.
+/// Sends the command to the node that the slot is moving to.
 async fn ask(
     connection: &mut ClusterConnection,
     command: Cmd,
@@ -88,7 +88,7 @@ async fn ask(
     reply.ok_or((ErrorKind::UnexpectedReturnType, "a pipeline of two got one reply"))?.extract_error()
 }
 
-/// The node that a redirect names.
+/// Returns the node that a redirect names.
 fn address(error: &RedisError) -> Option<SingleNodeRoutingInfo> {
     let (node, _slot) = error.redirect_node()?;
     let (host, port) = node.rsplit_once(':')?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirects_name_a_node() {
+    fn a_redirect_names_a_node() {
         let moved = redis::parse_redis_value(b"-MOVED 12 ::1:7001\r\n").unwrap().extract_error().unwrap_err();
         let node = SingleNodeRoutingInfo::ByAddress { host: "::1".into(), port: 7001 };
         assert_eq!(address(&moved), Some(node));

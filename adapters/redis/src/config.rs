@@ -13,24 +13,24 @@ use crate::{
 const DEFAULT_PREFIX: &str = "larder";
 
 larder_kit::choices! {
-    /// How the server compares and swaps. Either way it is one round trip and atomic.
+    /// The method of compare-and-swap. Each is atomic and takes one round trip.
     pub enum CompareAndSwap {
-        /// `SET ... IFEQ` where the server has it (Valkey 8.1, Redis 8.4 and newer) and the old value has
-        /// at most 16 KiB, a script otherwise. The first use finds out whether the server has it.
+        /// `SET ... IFEQ` if the server has it (Valkey 8.1, Redis 8.4 and newer) and the old value has at most 16 KiB;
+        /// a script otherwise. The first use detects whether the server has it.
         #[default]
         "auto" => Auto,
-        /// A script that compares the SHA-1 digest of the stored value: only 40 bytes of the old value are
-        /// sent. The user needs the permission to run `EVAL` and `EVALSHA`.
+        /// A script that compares the SHA-1 digest of the stored value, so only 40 bytes of the old value are sent. The
+        /// user needs the permission to run `EVAL` and `EVALSHA`.
         "script" => Script,
-        /// `SET ... IFEQ` always. Deletions and touches on a version are a script even so.
+        /// Always `SET ... IFEQ`. Deletions and touches on a version still use a script.
         "ifeq" => IfEq,
     }
 }
 
 larder_kit::choices! {
-    /// The protocol to speak.
+    /// The version of the protocol.
     pub enum Protocol {
-        /// RESP3 where the server has it.
+        /// RESP3 if the server supports it, otherwise RESP2.
         #[default]
         "auto" => Auto,
         /// RESP2.
@@ -62,33 +62,33 @@ larder_kit::config! {
     }
 
     options {
-        /// The text before every key, so that several programs can share a database. No prefix reaches into the
-        /// keys of another one; an empty one is refused.
+        /// The text before every key, which lets several programs share a database. Keys of different prefixes never
+        /// collide. Must not be empty.
         prefix: Option<String>, unset "`larder`";
-        /// `grammy` stores every key as it is, without a prefix, as grammY's Redis adapter does; the whole database
-        /// then belongs to the store.
+        /// The layout of keys: `larder`, or `grammy` to store keys without a prefix, as grammY's Redis adapter does. No
+        /// other program may then use the database.
         layout: Layout = "larder";
-        /// How long a command may take; a connection of your own keeps its own time-outs.
+        /// The longest time for a command. Your own connection keeps its own timeouts.
         timeout: Timeout = "5s";
-        /// How long connecting may take, TLS and Sentinels included; one node of a cluster has a third of it.
+        /// The longest time for connecting, including TLS and Sentinels. Each node of a cluster gets a third of it.
         connect_timeout: Timeout = "5s";
-        /// How many keys the server looks at per step of a listing (`COUNT`).
+        /// The number of keys that the server looks at per step of a listing (`COUNT`).
         scan_count: usize = "512", if |count| *count > 0 => "a whole number from 1";
-        /// How the server compares and swaps: by `ifeq`, by a `script`, or as it suits the server (`auto`).
+        /// The method of compare-and-swap: `ifeq`, a `script`, or `auto` for the best that the server supports.
         cas: CompareAndSwap = "auto";
-        /// The protocol to speak, `resp2` or `resp3`; `auto` is RESP3 where the server has it.
+        /// The version of the protocol: `resp2`, `resp3`, or `auto` for RESP3 if the server supports it.
         protocol: Protocol = "auto";
-        /// A PEM file of the authorities to trust.
+        /// A PEM file with the certificate authorities to trust.
         tls_ca: Option<PathBuf>, unset "the system's";
-        /// A PEM file with the client's own certificate.
+        /// A PEM file with the client's certificate.
         tls_cert: Option<PathBuf>, unset "none";
         /// A PEM file with the client's private key.
         tls_key: Option<PathBuf>, unset "none";
-        /// The number of the database, if it is not in the URL; a cluster has one database only.
+        /// The number of the database, if it is not in the URL. A cluster has only one database.
         db: Option<u32>, unset "0";
-        /// The user, if it is not in the URL; behind Sentinels, that of the master.
+        /// The user, if it is not in the URL. Behind Sentinels, the user for the master.
         user: Option<String>, unset "none";
-        /// The password, if it is not in the URL; behind Sentinels, that of the master.
+        /// The password, if it is not in the URL. Behind Sentinels, the password for the master.
         password: Option<Secret>, unset "none";
         /// The user for the Sentinels themselves.
         sentinel_username: Option<String>, unset "none";
@@ -103,7 +103,7 @@ impl Config {
         Ok(())
     }
 
-    /// The prefix of all keys; empty for keys as they are.
+    /// Returns the prefix of all keys; empty if keys have no prefix.
     pub(crate) fn key_prefix(&self) -> &str {
         match self.layout {
             Layout::Grammy => "",
@@ -116,34 +116,34 @@ impl Config {
         match (self.layout, self.prefix.as_deref()) {
             (Layout::Larder, Some("")) => {
                 return Err(configuration(
-                    "the empty prefix would reach into the keys of every other program in the database; \
-                     give a prefix, or use `layout=grammy` if the whole database belongs to this program",
+                    "`prefix` must not be empty, or other programs' keys in the database would appear as entries: set \
+                     a prefix, or use `layout=grammy` if no other program uses the database",
                 ));
             }
             (Layout::Grammy, Some(prefix)) if !prefix.is_empty() => {
-                return Err(configuration("grammY's layout has no prefix: leave `prefix` out"));
+                return Err(configuration("`layout=grammy` has no prefix: remove the option `prefix`"));
             }
             _ => {}
         }
         self.check_endpoint()?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            return Err(configuration("`tls_cert` and `tls_key` come together"));
+            return Err(configuration("`tls_cert` and `tls_key` must be set together"));
         }
         Ok(())
     }
 
-    /// Refuses options that the endpoint does not take, or that are in the URL too.
+    /// Rejects options that the endpoint does not support, or that are also in the URL.
     fn check_endpoint(&self) -> Result<()> {
         let endpoint = self.endpoint.as_ref();
         let kind = endpoint.map(|endpoint| endpoint.kind);
         let tls = endpoint.is_some_and(|endpoint| endpoint.tls);
         let sentinels = kind == Some(Kind::Sentinel);
         let databases = !matches!(kind, None | Some(Kind::Cluster));
-        let of_url = "a URL; a connection of your own is logged in already";
-        let of_tls = "a URL that speaks TLS, such as `rediss://`";
-        let of_sentinels = "the URL of Sentinels, `redis-sentinel://`";
+        let of_url = "a URL: your own connection is already authenticated";
+        let of_tls = "a URL with TLS, such as `rediss://`";
+        let of_sentinels = "a URL of Sentinels, `redis-sentinel://`";
         for (option, given, taken, place) in [
-            ("db", self.db.is_some(), databases, "the URL of one server or of Sentinels"),
+            ("db", self.db.is_some(), databases, "a URL of one server or of Sentinels"),
             ("user", self.user.is_some(), kind.is_some(), of_url),
             ("password", self.password.is_some(), kind.is_some(), of_url),
             ("sentinel_username", self.sentinel_username.is_some(), sentinels, of_sentinels),
@@ -153,7 +153,7 @@ impl Config {
             ("tls_key", self.tls_key.is_some(), tls, of_tls),
         ] {
             if given && !taken {
-                return Err(configuration(format!("the option `{option}` goes with {place}")));
+                return Err(configuration(format!("the option `{option}` needs {place}")));
             }
         }
         let in_url = |has: fn(&Endpoint) -> bool| endpoint.is_some_and(has);
@@ -164,7 +164,7 @@ impl Config {
         ] {
             if given && in_url {
                 return Err(configuration(format!(
-                    "`{option}` is given in the URL and as an option too: leave one of the two out"
+                    "`{option}` is both in the URL and an option: remove one of them"
                 )));
             }
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_taken() {
+    fn options_are_read_from_the_url() {
         let config = Config::from_url(
             "redis://localhost?prefix=a&timeout=2s&connect_timeout=300ms&scan_count=9&cas=script&protocol=resp2",
         )
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn invalid_options_are_rejected() {
         for (url, word) in [
             ("redis://h?colour=red", "scan_count"),
             ("redis://h?scan_count=0", "scan_count"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn login_in_the_url_and_beside_it_is_refused_without_printing_it() {
+    fn a_login_given_twice_is_rejected_without_printing_it() {
         for (url, option) in [
             ("redis://h/1?db=1", "`db`"),
             ("redis://bot@h?user=bot", "`user`"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn login_may_come_beside_the_url() {
+    fn a_login_may_be_beside_the_url() {
         let map = json!({ "url": "redis://bot@localhost", "password": "hunter2", "db": 3 });
         let config: Config = serde_json::from_value(map).unwrap();
         config.check().unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_of_the_callers_takes_no_login() {
+    fn connection_options_are_rejected_without_a_url() {
         for config in [
             Config::new().password("x"),
             Config::new().user("x"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_prefix_belongs_to_the_layout_without_one() {
+    fn an_empty_prefix_needs_the_grammy_layout() {
         assert!(check("redis://h?layout=grammy&prefix=").is_ok());
         refused(&Config::new().prefix(""));
     }

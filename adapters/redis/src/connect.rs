@@ -1,4 +1,4 @@
-//! Opening a store.
+//! Opens a store.
 
 use larder_core::{Result, Store};
 use larder_kit::Configure;
@@ -13,19 +13,19 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no server to connect to, an option
-    /// does not go with the URL or the other options, or a certificate cannot be read,
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if the host is unknown or nothing listens there,
-    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or password are wrong,
-    /// [`Timeout`](larder_core::ErrorKind::Timeout).
+    /// - [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the configuration has no URL, an option does not
+    ///   fit the URL or the other options, or a certificate cannot be read.
+    /// - [`Unavailable`](larder_core::ErrorKind::Unavailable) if the host is unknown, or no server listens there.
+    /// - [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) if user or password is wrong.
+    /// - [`Timeout`](larder_core::ErrorKind::Timeout) if connecting takes longer than `connect_timeout`.
     pub async fn connect(self) -> Result<Store> {
-        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        // Boxed because the future would nest too deep for the compiler in its callers.
         let client = Box::pin(Client::connect(&self)).await.map_err(Self::named)?;
         Ok(self.store(client))
     }
 
-    /// A store on a connection of your own, with its own time-outs and its own way to reconnect.
-    /// Closing the store leaves the connection open. Nothing is sent yet.
+    /// Makes a store on your own connection, which keeps its own timeouts and way of reconnecting. Closing the store
+    /// leaves the connection open. Sends nothing.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,7 +45,7 @@ impl Config {
         self.check().map_err(Self::named)?;
         if self.endpoint.is_some() {
             return Err(Self::named(configuration(
-                "there is a URL and a connection: begin with `Config::new` to use the connection",
+                "the configuration has a URL, but `connect_with` uses a connection: start from `Config::new`",
             )));
         }
         Ok(self.store(Client::borrow(connection.into())))

@@ -1,4 +1,4 @@
-//! The connections that a storage can run on.
+//! The connections that a storage can use.
 
 use redis::{
     Cmd, ErrorKind, Pipeline, RedisResult, Value,
@@ -7,14 +7,14 @@ use redis::{
 
 use crate::keyspace::Route;
 
-/// A connection of the `redis` crate. All of them are cheap to clone, shared by any number of tasks
-/// and safe to drop a future of.
+/// A connection of the `redis` crate. All of them are cheap to clone, can be shared by many tasks, and allow dropping
+/// the future of a call.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Connection {
-    /// One connection; it does not reconnect.
+    /// One connection, which does not reconnect.
     Multiplexed(MultiplexedConnection),
-    /// One connection that reconnects.
+    /// One connection, which reconnects.
     Manager(ConnectionManager),
     /// Connections to the nodes of a cluster.
     #[cfg(feature = "cluster")]
@@ -63,8 +63,8 @@ impl Connection {
         reply.and_then(Value::extract_error)
     }
 
-    /// Sends all commands, to one server as a pipeline, to a cluster side by side. Returns one reply for
-    /// each, in their order; an error reply is an `Err`.
+    /// Sends all commands: to one server as a pipeline, to a cluster concurrently. Returns one reply for each, in the
+    /// same order; an error reply is an `Err`.
     pub(crate) async fn send(&self, commands: Vec<(Cmd, Route<'_>)>) -> Vec<RedisResult<Value>> {
         match self.clone() {
             Self::Multiplexed(connection) => pipeline(connection, commands).await,

@@ -1,4 +1,4 @@
-//! Making connections: time-outs, socket options, protocol.
+//! Makes connections: timeouts, socket options, protocol.
 
 use std::{
     sync::{
@@ -31,23 +31,23 @@ use crate::{
     fence::{Identity, unconfirmed},
 };
 
-/// How many commands may wait to be written. The driver's default of 50 is less than what a busy
-/// web service has under way.
+/// The maximum number of commands that wait to be written. The driver's default of 50 is too low for a busy web
+/// service.
 const QUEUE: usize = 1024;
 
-/// How many bytes may wait to be written before the next command has to.
+/// The maximum number of bytes that wait to be written before the next command has to wait.
 const WRITE_BUFFER: usize = 256 * 1024;
 
-/// A peer that has gone without a word is noticed after a minute or so, even if nothing is asked.
+/// Detects a peer that disappeared silently after about a minute, even without traffic.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Makes connections to one endpoint, again and again.
+/// Makes connections to one endpoint repeatedly.
 pub(crate) struct Connector {
     endpoint: Endpoint,
     config: Config,
     #[cfg(feature = "tls")]
     certificates: Option<redis::TlsCertificates>,
-    /// The server was found not to speak RESP3.
+    /// Whether to use RESP2, because the server does not support RESP3 or the option says so.
     old: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Connector {
         config.check()?;
         let Some(mut endpoint) = config.endpoint.clone() else {
             return Err(error::configuration(
-                "there is no server to connect to: begin with `Config::from_url`",
+                "the configuration has no server: start from `Config::from_url`",
             ));
         };
         let login = with(endpoint.login, config.db, |login, db| login.set_db(db.into()));
@@ -76,7 +76,7 @@ impl Connector {
         })
     }
 
-    /// Connects and has the former connections closed, within the time-out.
+    /// Connects, and makes the server close the former connections, within the timeout.
     pub(crate) async fn connect(&self, former: Option<&[Identity]>) -> Result<ActiveConnection> {
         let connect = async {
             let (connection, broken) = self.attempt().await.map_err(|error| error::connecting(&error))?;
@@ -95,7 +95,7 @@ impl Connector {
             Some([_, ..]) if error.kind() == ErrorKind::Timeout => unconfirmed(error.message()),
             _ => error,
         };
-        // No change was sent yet.
+        // No change has been sent yet.
         connected.map_err(|error| explain(error).not_applied())
     }
 
@@ -121,7 +121,7 @@ impl Connector {
             }
             #[cfg(feature = "sentinel")]
             Kind::Sentinel => self.master(protocol).await?,
-            // A URL of a kind that was not built in is refused.
+            // URLs of kinds that were not compiled in have been rejected before.
             _ => self.server(protocol)?,
         };
         let config = self.config(protocol, &broken);
@@ -129,7 +129,7 @@ impl Connector {
         Ok((connection.into(), broken))
     }
 
-    /// How to connect to each address.
+    /// Returns the connection settings of each address.
     fn infos(&self, protocol: ProtocolVersion) -> RedisResult<Vec<ConnectionInfo>> {
         let login = self.endpoint.login.clone().set_protocol(protocol);
         let info = |address: &ConnectionAddr| {
@@ -153,19 +153,19 @@ impl Connector {
         let builder = ClusterClient::builder(self.infos(protocol)?)
             .use_protocol(protocol)
             .tcp_settings(tcp_settings())
-            // A node that does not answer must not keep the others from being found in time.
+            // Shorter, so that an unresponsive node leaves time to find the others.
             .connection_timeout(self.config.connect_timeout.get() / 3)
             .response_timeout(self.config.timeout.get())
             .overall_response_timeout(Some(self.config.timeout.get()))
             .write_backpressure_boundary(WRITE_BUFFER)
-            // See `cluster::call` for what is repeated instead.
+            // `cluster::call` does the retries.
             .retries(0);
         #[cfg(feature = "tls")]
         let builder = with(builder, self.certificates.clone(), ClusterClientBuilder::certs);
         builder.build()
     }
 
-    /// The master that the Sentinels know.
+    /// Asks the Sentinels for the master.
     #[cfg(feature = "sentinel")]
     async fn master(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
         let Endpoint { tls, addresses, login, master, .. } = &self.endpoint;
@@ -188,10 +188,10 @@ impl Connector {
                 .set_client_to_redis_certificates(certificates.clone())
                 .set_client_to_sentinel_certificates(certificates)
         });
-        // A client of its own each time: connections to Sentinels are not kept between failovers.
+        // A new client each time: connections to Sentinels are not kept between failovers.
         let mut sentinels = builder.build()?;
-        // The driver gives a Sentinel half a second, which a busy one may need: `connect_timeout` says how
-        // long to go on.
+        // The driver waits half a second for a Sentinel, which is too short for a busy one: repeat until
+        // `connect_timeout` ends this.
         loop {
             match sentinels.async_get_client().await {
                 Err(error) if error.is_timeout() => {}
@@ -209,8 +209,8 @@ impl Connector {
         if protocol == ProtocolVersion::RESP2 {
             return config;
         }
-        // With RESP3 the driver tells when the connection ends, so that the next call makes a new
-        // one at once instead of failing on the old.
+        // With RESP3 the driver reports the end of the connection. The next call then connects at once, instead of
+        // failing on the old connection.
         let broken = Arc::clone(broken);
         config.set_push_sender(move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {

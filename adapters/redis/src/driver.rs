@@ -1,4 +1,4 @@
-//! The driver: sends operations, many at once.
+//! The driver: sends operations, one or many at a time.
 
 use larder_core::{Key, Result};
 use redis::Value;
@@ -9,7 +9,7 @@ use crate::{
     request::{Features, Form, Operation},
 };
 
-/// How many operations go out at once.
+/// The maximum number of operations that are sent together.
 pub(crate) const CHUNK: usize = 256;
 
 /// A storage on Redis or Valkey.
@@ -37,8 +37,8 @@ impl Driver {
         }
     }
 
-    /// Sends all operations, to one server as a pipeline, to a cluster side by side. Returns one reply for
-    /// each, in their order.
+    /// Sends all operations: to one server as a pipeline, to a cluster concurrently. Returns one reply for each, in the
+    /// same order.
     pub(crate) async fn exchange(&self, operations: Vec<(&Key, Operation<'_>)>) -> Vec<Result<Value>> {
         let connection = match self.client.acquire().await {
             Ok(connection) => connection,
@@ -55,15 +55,15 @@ impl Driver {
                 (operations[place].command(key, form, &self.features), Route::Key(key))
             };
             let sent = connection.send(waiting.iter().map(command).collect()).await;
-            let mut refused = Vec::new();
+            let mut rejected = Vec::new();
             for ((place, form), reply) in waiting.into_iter().zip(sent) {
                 let error = reply.as_ref().err();
                 match error.and_then(|error| operations[place].fallback(form, error, &self.features)) {
-                    Some(form) => refused.push((place, form)),
+                    Some(form) => rejected.push((place, form)),
                     None => replies[place] = reply.map_err(|error| self.client.error(&connection, &error)),
                 }
             }
-            waiting = refused;
+            waiting = rejected;
         }
         replies
     }

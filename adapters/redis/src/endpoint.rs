@@ -1,4 +1,4 @@
-//! The servers that a URL names.
+//! Parses the URLs of servers.
 
 use larder_core::Result;
 use larder_kit::StoreUrl;
@@ -7,20 +7,20 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionI
 
 use crate::error::configuration;
 
-/// What a URL leads to.
+/// The kind of endpoint that a URL names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One server, by TCP or TLS.
+    /// One server, over TCP or TLS.
     Server,
-    /// One server, by a Unix socket.
+    /// One server, over a Unix socket.
     Socket,
-    /// Some nodes of a cluster; they tell of the others.
+    /// Some nodes of a cluster, which report the other nodes.
     Cluster,
-    /// Sentinels, which know the master.
+    /// Sentinels, which report the master.
     Sentinel,
 }
 
-/// The schemes of URLs, what each leads to, and whether over TLS.
+/// The URL schemes, each with its kind of endpoint and whether it uses TLS.
 const SCHEMES: [(&str, Kind, bool); 9] = [
     ("redis", Kind::Server, false),
     ("rediss", Kind::Server, true),
@@ -33,18 +33,18 @@ const SCHEMES: [(&str, Kind, bool); 9] = [
     ("rediss-sentinel", Kind::Sentinel, true),
 ];
 
-/// Where to connect to. The driver's `Debug` prints no password.
+/// The address and login of the servers. The driver's `Debug` prints no password.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) kind: Kind,
     pub(crate) tls: bool,
     /// The server, the nodes or the Sentinels.
     pub(crate) addresses: Vec<ConnectionAddr>,
-    /// User, password and database; behind Sentinels, those of the master.
+    /// User, password and database. Behind Sentinels, those for the master.
     pub(crate) login: RedisConnectionInfo,
-    /// Whether the URL has the number of the database.
+    /// Whether the URL contains the number of the database.
     pub(crate) has_db: bool,
-    /// The name that Sentinels know the master by.
+    /// The master's name in the Sentinels.
     #[cfg_attr(not(feature = "sentinel"), allow(dead_code))]
     pub(crate) master: String,
 }
@@ -54,7 +54,7 @@ impl Endpoint {
         let scheme = url.scheme();
         let Some((_, kind, tls)) = SCHEMES.into_iter().find(|(name, ..)| *name == scheme) else {
             let known = SCHEMES.map(|(name, ..)| name).join(", ");
-            let message = format!("`{scheme}:` is not a scheme of Redis; the schemes are: {known}");
+            let message = format!("`{scheme}:` is not a Redis URL scheme; the schemes are: {known}");
             return Err(configuration(message));
         };
         check_build(tls, cfg!(feature = "tls"), "TLS", "tls", "tls")?;
@@ -71,7 +71,7 @@ impl Endpoint {
         let path = url.path()?;
         if path.is_empty() {
             return Err(configuration(
-                "the URL of a Unix socket is of the form `redis+unix:///path/to/socket`",
+                "the URL of a Unix socket must have the form `redis+unix:///path/to/socket`",
             ));
         }
         Ok(Self {
@@ -84,18 +84,18 @@ impl Endpoint {
         })
     }
 
-    /// Takes `//[user:password@]host[:port],host[:port][/path]` apart.
+    /// Parses `//[user:password@]host[:port],host[:port][/path]`.
     fn hosts(kind: Kind, tls: bool, rest: &str) -> Result<Self> {
-        let place = rest.strip_prefix("//").ok_or_else(|| configuration("the URL names no host"))?;
+        let place = rest.strip_prefix("//").ok_or_else(|| configuration("the URL does not name a host"))?;
         let (user, place) = place.split_at(place.rfind('@').map_or(0, |at| at + 1));
         let (hosts, path) = place.split_at(place.find('/').unwrap_or(place.len()));
         if kind == Kind::Server && hosts.contains(',') {
             return Err(configuration(
-                "a URL with several hosts begins with `redis-cluster://` or `redis-sentinel://`",
+                "a URL with several hosts must begin with `redis-cluster://` or `redis-sentinel://`",
             ));
         }
         if hosts.split(',').any(str::is_empty) {
-            return Err(configuration("the URL has an empty place where a host belongs"));
+            return Err(configuration("the URL contains an empty host"));
         }
         let (master, database) = match path.strip_prefix('/') {
             Some(path) if kind == Kind::Sentinel => path.split_at(path.find('/').unwrap_or(path.len())),
@@ -103,12 +103,13 @@ impl Endpoint {
         };
         if kind == Kind::Sentinel && master.is_empty() {
             return Err(configuration(
-                "the URL of Sentinels ends in the master's name: `redis-sentinel://host1:26379,host2:26379/mymaster`",
+                "the URL of Sentinels must end with the master's name: \
+                 `redis-sentinel://host1:26379,host2:26379/mymaster`",
             ));
         }
         let scheme = if tls { "rediss" } else { "redis" };
         let node = |host: &str| {
-            // The driver's default port is the server's, not the Sentinel's.
+            // The driver's default port is that of servers, not of Sentinels.
             let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
             let port = if kind == Kind::Sentinel && !has_port { ":26379" } else { "" };
             parse_node(&format!("{scheme}://{user}{host}{port}{database}"))
@@ -125,28 +126,28 @@ impl Endpoint {
     }
 }
 
-/// Refuses a part of Redis that is needed and was not built into this program.
-fn check_build(needed: bool, built: bool, what: &str, feature: &str, of_larder: &str) -> Result<()> {
+/// Rejects an endpoint that needs a feature which this program was built without.
+fn check_build(needed: bool, built: bool, name: &str, feature: &str, of_larder: &str) -> Result<()> {
     if !needed || built {
         return Ok(());
     }
     Err(configuration(format!(
-        "this program was built without {what}: turn on the feature `{feature}` of `larder-redis`, or the feature \
+        "this program was built without {name}: enable the feature `{feature}` of `larder-redis`, or the feature \
          `{of_larder}` of `larder`"
     )))
 }
 
-/// One host, as the driver reads it.
+/// Parses one host with the driver.
 fn parse_node(url: &str) -> Result<ConnectionInfo> {
     url.into_connection_info().map_err(|_| {
         configuration(
-            "the URL is not of the form `redis://[user:password@]host[:port][/database]` (characters such as `/`, \
-             `@` and `#` in a password are percent-encoded)",
+            "the URL must have the form `redis://[user:password@]host[:port][/database]` (percent-encode \
+             characters such as `/`, `@` and `#` in a password)",
         )
     })
 }
 
-/// Hands `value` to a setter, if there is one.
+/// Passes `value` to a setter, if it is set.
 pub(crate) fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
     match value {
         Some(value) => set(builder, value),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_server() {
+    fn a_url_names_one_server() {
         let server = parse("redis://bot:p%2Fw@[::1]:7000/3").unwrap();
         assert_eq!(server.addresses, [ConnectionAddr::Tcp("::1".into(), 7000)]);
         assert_eq!(server.login.password(), Some("p/w"));
@@ -182,7 +183,7 @@ mod tests {
 
     #[cfg(feature = "cluster")]
     #[test]
-    fn cluster_nodes() {
+    fn a_cluster_url_names_nodes() {
         let cluster = parse("redis-cluster://:pw@a:1,b,[::1]:3").unwrap();
         assert_eq!(addresses(&cluster), ["a:1", "b:6379", "::1:3"]);
         assert_eq!(cluster.login.password(), Some("pw"));
@@ -190,7 +191,7 @@ mod tests {
 
     #[cfg(feature = "sentinel")]
     #[test]
-    fn sentinels() {
+    fn a_sentinel_url_names_sentinels_and_a_master() {
         let url = "redis-sentinel://bot:pw@a,b:2,[::1]/my%20master/4";
         let endpoint = parse(url).unwrap();
         assert_eq!(addresses(&endpoint), ["a:26379", "b:2", "::1:26379"]);
@@ -201,7 +202,7 @@ mod tests {
 
     #[cfg(not(all(feature = "tls", feature = "cluster", feature = "sentinel")))]
     #[test]
-    fn missing_feature_is_named_for_both_crates() {
+    fn a_missing_feature_is_named_for_both_crates() {
         for (url, built) in [
             ("rediss://h", cfg!(feature = "tls")),
             ("redis-cluster://h", cfg!(feature = "cluster")),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_without_printing_it() {
+    fn invalid_urls_are_rejected_without_printing_them() {
         for url in [
             "redis:hunter2",
             "redis://",

@@ -1,11 +1,11 @@
-//! Errors of the driver and the server, as Larder's.
+//! Converts errors of the driver and the server.
 
 use std::{borrow::Cow, error::Error as StdError, io, sync::Arc};
 
 use larder_core::{Error, ErrorKind as Kind};
 use redis::{ErrorKind as DriverKind, RedisError, ServerErrorKind};
 
-/// A configuration error. Nothing was sent.
+/// Returns a configuration error. Nothing was sent.
 pub(crate) fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Kind::InvalidConfig, message).not_applied()
 }
@@ -14,26 +14,26 @@ pub(crate) fn unexpected_reply() -> Error {
     Error::new(Kind::Other, "the server sent a reply of an unexpected type")
 }
 
-/// Whether the server has refused a command with these words.
+/// Returns whether the server rejected a command with these words.
 pub(crate) fn says(error: &RedisError, words: &str) -> bool {
     error.kind() == DriverKind::Server(ServerErrorKind::ResponseError) && detail(error).contains(words)
 }
 
-/// Whether the server does not speak RESP3.
+/// Returns whether the server does not support RESP3.
 pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
     error.kind() == DriverKind::RESP3NotSupported
         || error.code() == Some("NOPROTO")
         || says(error, "unknown command")
 }
 
-/// Whether the connection that failed so must be replaced by a new one.
+/// Returns whether the connection with this error must be replaced.
 pub(crate) fn breaks_connection(error: &RedisError) -> bool {
     match error.kind() {
-        // A time-out too: what is left on the connection may never be answered.
+        // Including timeouts: the replies that are still due may never arrive.
         DriverKind::Io | DriverKind::Parse | DriverKind::AuthenticationFailed => true,
-        // The server is a master no longer, or has forgotten who we are.
+        // The server was demoted to a replica, or has dropped the login.
         DriverKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => true,
-        // Before Redis 7 an error inside a script hides its code in the message.
+        // Before Redis 7, the code of an error inside a script is in the message.
         _ => error.code() == Some("NOAUTH") || says(error, "READONLY"),
     }
 }
@@ -42,50 +42,50 @@ fn detail(error: &RedisError) -> &str {
     error.detail().unwrap_or_default()
 }
 
-/// The error of an attempt to connect, as Larder's. What breaks an established connection is a wrong
-/// configuration here.
+/// Converts the error of an attempt to connect. Errors that mean a broken connection later mean a wrong configuration
+/// here.
 pub(crate) fn connecting(error: &RedisError) -> Error {
     match io_error(error) {
         Some(io) if io.kind() == io::ErrorKind::InvalidData => Error::new(
             Kind::InvalidConfig,
-            "the TLS handshake failed; check that the server's certificate is for this host and signed by an \
-             authority that is trusted here (option `tls_ca`)",
+            "the TLS handshake failed: check that the server's certificate is for this host, and that its authority is \
+             trusted (option `tls_ca`)",
         )
         .with_source(io.to_string()),
         _ if error.kind() == DriverKind::Parse => {
-            Error::new(Kind::Other, "the server's reply is not the Redis protocol; check host and port")
+            Error::new(Kind::Other, "the server does not speak the Redis protocol: check host and port")
         }
         _ => from_redis(error),
     }
 }
 
-/// The error of a command, as Larder's. A server's message may quote keys and values ("unknown command
-/// ... with args beginning with ..."), so only messages that are known to quote none are kept.
+/// Converts the error of a command. A server's message may contain keys and values ("unknown command ... with args
+/// beginning with ..."), so only messages that are known to contain none are kept.
 ///
-/// Only a refusal proves that a change was not applied. Redis checks a command before it runs it, and
-/// each script changes something in its last step only.
+/// Only a rejection proves that a change was not applied: Redis checks a command before it runs it, and each script
+/// makes its only change in its last step.
 pub(crate) fn from_redis(error: &RedisError) -> Error {
     let (kind, message) = match error.kind() {
         // The command may have been executed before the connection broke.
         DriverKind::Io => return from_io(error).partly_applied(),
         DriverKind::Server(_) | DriverKind::Extension => return from_server(error),
         DriverKind::ClusterConnectionNotFound => {
-            let message = "no node of the cluster that serves the key can be reached";
+            let message = "cannot reach a node of the cluster that serves the key";
             return Error::new(Kind::Unavailable, message).not_applied();
         }
         DriverKind::Parse => (Kind::Unavailable, BROKEN),
         DriverKind::AuthenticationFailed => (Kind::PermissionDenied, WRONG_PASSWORD),
         DriverKind::InvalidClientConfig | DriverKind::Client | DriverKind::EmptySentinelList => (
             Kind::InvalidConfig,
-            "the driver refused the configuration; check the URL, its options and the certificates",
+            "the driver rejected the configuration: check the URL, its options and the certificates",
         ),
         DriverKind::RESP3NotSupported => (
             Kind::InvalidConfig,
-            "the server does not speak RESP3; leave the option `protocol` out or set it to `resp2`",
+            "the server does not support RESP3: remove the option `protocol` or set it to `resp2`",
         ),
         DriverKind::MasterNameNotFoundBySentinel => (
             Kind::Unavailable,
-            "no Sentinel knows a master of that name that is up; check the name in the URL if it stays so",
+            "the Sentinels report no running master with this name: if it does not recover, check the name in the URL",
         ),
         DriverKind::UnexpectedReturnType => return unexpected_reply(),
         _ => (Kind::Other, "the driver failed"),
@@ -93,39 +93,37 @@ pub(crate) fn from_redis(error: &RedisError) -> Error {
     Error::new(kind, message)
 }
 
-const BROKEN: &str = "the connection broke: what arrived is not what the server sent";
-const WRONG_PASSWORD: &str = "the server refused: user or password is wrong";
+const BROKEN: &str = "the connection broke: received invalid data";
+const WRONG_PASSWORD: &str = "the server rejected the user or the password";
 
 fn from_io(error: &RedisError) -> Error {
     if error.is_timeout() {
         let message = "the server did not answer in time (options `timeout`, `connect_timeout`)";
         return Error::new(Kind::Timeout, message);
     }
-    // The cluster client wraps whatever kept it from its first nodes into an I/O error.
+    // The cluster client wraps the error of its first nodes into an I/O error.
     let detail = detail(error);
     if ["WRONGPASS", "NOAUTH", "NOPERM", "uthentication failed"].iter().any(|word| detail.contains(word)) {
         return Error::new(Kind::PermissionDenied, WRONG_PASSWORD);
     }
     let Some(io) = io_error(error) else {
-        return Error::new(Kind::Unavailable, "the server cannot be reached");
+        return Error::new(Kind::Unavailable, "cannot reach the server");
     };
     let message = match io.kind() {
-        // Of a TLS record or an alert.
+        // From an invalid TLS record, or an alert.
         io::ErrorKind::InvalidData => BROKEN,
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            "nothing listens at the server's address"
-        }
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "no server listens at this address",
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::UnexpectedEof => "the connection was closed",
-        _ => "the server cannot be reached",
+        _ => "cannot reach the server",
     };
-    // Its text quotes no argument of a command.
+    // The text contains no arguments of a command.
     Error::new(Kind::Unavailable, message).with_source(io.to_string())
 }
 
-/// The I/O error inside, which the driver keeps behind an `Arc`.
+/// Returns the inner I/O error, which the driver keeps behind an `Arc`.
 fn io_error(error: &RedisError) -> Option<&io::Error> {
     let source = error.source()?;
     source.downcast_ref::<io::Error>().or_else(|| {
@@ -136,7 +134,7 @@ fn io_error(error: &RedisError) -> Option<&io::Error> {
 fn from_server(error: &RedisError) -> Error {
     let detail = detail(error);
     let code = match error.code().unwrap_or_default() {
-        // Before Redis 7 an error inside a script hides its code in the message.
+        // Before Redis 7, the code of an error inside a script is in the message.
         "ERR" if detail.contains("WRONGTYPE") => "WRONGTYPE",
         "ERR" if detail.contains("OOM command not allowed") => "OOM",
         "ERR" if detail.contains("READONLY") => "READONLY",
@@ -145,20 +143,22 @@ fn from_server(error: &RedisError) -> Error {
     };
     let (kind, message) = match code {
         "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "BUSY" | "NOREPLICAS"
-        | "UNBLOCKED" => (Kind::Unavailable, "the server cannot serve the command at the moment"),
+        | "UNBLOCKED" => (Kind::Unavailable, "the server cannot run the command at the moment"),
         "MOVED" | "ASK" | "CROSSSLOT" => (Kind::InvalidConfig, NODE_OF_A_CLUSTER),
         "NOAUTH" | "WRONGPASS" => (Kind::PermissionDenied, WRONG_PASSWORD),
         "NOPERM" if detail.contains("'eval") => (Kind::PermissionDenied, NO_SCRIPTS),
-        "NOPERM" => (Kind::PermissionDenied, "the server refused: this user lacks the permission"),
+        "NOPERM" => (Kind::PermissionDenied, "this user does not have the required permission"),
         "OOM" => (Kind::StorageFull, "the server's memory is full (its `maxmemory`)"),
-        "MISCONF" => (Kind::StorageFull, "the server takes no writes since it cannot save to its disk"),
-        "WRONGTYPE" => (Kind::Corrupt, "the key holds a value of another type, which is not Larder's"),
+        "MISCONF" => (Kind::StorageFull, "the server rejects writes because it cannot save to its disk"),
+        "WRONGTYPE" => {
+            (Kind::Corrupt, "the key has a value of another Redis type, which Larder did not write")
+        }
         _ => return from_message(code, detail),
     };
     Error::new(kind, format!("{message} ({code})")).not_applied()
 }
 
-/// Errors that the server tells apart by their words only: the first line whose word is in the message.
+/// Errors that differ only in their words: the first line whose text is in the message applies.
 const MESSAGES: &[(&str, Kind, &str)] = &[
     ("max number of clients", Kind::Unavailable, TOO_MANY_CLIENTS),
     ("not allowed in cluster mode", Kind::InvalidConfig, NODE_OF_A_CLUSTER),
@@ -170,16 +170,16 @@ const MESSAGES: &[(&str, Kind, &str)] = &[
     ("unknown command `EVAL", Kind::Unsupported, NO_SCRIPTS),
     ("unknown command", Kind::Unsupported, TOO_OLD),
     ("syntax error", Kind::Unsupported, TOO_OLD),
-    ("cluster support disabled", Kind::InvalidConfig, "the server is no cluster; use `redis://`"),
+    ("cluster support disabled", Kind::InvalidConfig, "the server is not a cluster: use `redis://`"),
 ];
-const TOO_MANY_CLIENTS: &str = "the server has as many clients as it takes (its `maxclients`)";
+const TOO_MANY_CLIENTS: &str = "the server has reached its limit of clients (`maxclients`)";
 pub(crate) const NODE_OF_A_CLUSTER: &str =
-    "the server is one node of a cluster; use `redis-cluster://`, without the number of a database";
-const NO_SCRIPTS: &str = "the server runs no scripts for this user; conditional changes, and reading values with their time to live \
-     (as a listing does), need the commands `EVAL` and `EVALSHA`";
-const TOO_LARGE: &str = "the value is larger than the server takes (its `proto-max-bulk-len`)";
-const NO_DATABASE: &str = "the server has no database of the number in the URL";
-const TOO_OLD: &str = "the server does not know a command or an option; Redis 6.0 or newer is needed";
+    "the server is a node of a cluster: use `redis-cluster://`, without a database number";
+const NO_SCRIPTS: &str = "the server runs no scripts for this user: conditional changes, and reading values with \
+     their time to live (as listings do), need the commands `EVAL` and `EVALSHA`";
+const TOO_LARGE: &str = "the value exceeds the server's limit (`proto-max-bulk-len`)";
+const NO_DATABASE: &str = "the server has no database with this number";
+const TOO_OLD: &str = "the server does not support a required command or option: use Redis 6.0 or newer";
 
 fn from_message(code: &str, detail: &str) -> Error {
     if let Some((_, kind, message)) = MESSAGES.iter().find(|(words, ..)| detail.contains(words)) {
@@ -187,8 +187,8 @@ fn from_message(code: &str, detail: &str) -> Error {
     }
     let shown: String = code.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
     let error = Error::new(Kind::Other, format!("the server answered with an error ({shown})"));
-    // Another code may be that of a proxy, which knows nothing of the change. Some proxies also report with
-    // this one that their own connection to the server has failed.
+    // Other codes may come from a proxy, which does not know whether the change was applied. Some proxies also use
+    // `ERR` to report that their own connection to the server failed.
     let of_a_proxy = ["timed out", "onnection", "closed"].iter().any(|words| detail.contains(words));
     if code == "ERR" && !of_a_proxy { error.not_applied() } else { error }
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds() {
+    fn server_errors_have_kinds() {
         for (line, kind) in [
             ("LOADING Redis is loading the dataset in memory", ErrorKind::Unavailable),
             ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable),
@@ -255,14 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_a_proxy_proves_nothing() {
+    fn the_outcome_is_unknown_after_an_error_of_a_proxy() {
         for line in ["ERR Connection timed out", "ERR Connection refused", "PROXY no server"] {
             assert_eq!(reply(line).outcome(), Outcome::Unknown, "{line}");
         }
     }
 
     #[test]
-    fn a_refusal_proves_that_nothing_was_applied() {
+    fn a_rejected_change_is_not_applied() {
         for line in [
             "ERR something new",
             "ERR unknown command 'GETEX'",
@@ -288,12 +288,12 @@ mod tests {
         }
         let unreachable = RedisError::from((DriverKind::ClusterConnectionNotFound, "no node"));
         assert_eq!(from_redis(&unreachable).outcome(), Outcome::NotApplied);
-        // A proxy in between does not know what the server has done.
+        // A proxy does not know whether the change was applied.
         assert_eq!(reply("upstream request timeout").outcome(), Outcome::Unknown);
     }
 
     #[test]
-    fn a_connection_that_breaks_proves_nothing() {
+    fn the_outcome_is_unknown_after_a_broken_connection() {
         for kind in [
             io::ErrorKind::InvalidData,
             io::ErrorKind::BrokenPipe,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_scripts_is_told_so() {
+    fn errors_for_missing_script_permissions_name_the_commands() {
         for line in [
             "NOPERM User x has no permissions to run the 'evalsha' command",
             "NOPERM this user has no permissions to run the 'eval' command or its subcommand",
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_a_node_name_the_scheme_of_clusters() {
+    fn errors_of_a_cluster_node_name_the_cluster_scheme() {
         for line in [
             "MOVED 12182 10.0.0.1:6379",
             "ASK 12182 10.0.0.1:6379",
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_quotes_is_not_repeated() {
+    fn errors_contain_no_text_quoted_by_the_server() {
         for line in ["ERR unknown command 'X', with args beginning with: 'hunter2'", "HUNTER hunter2"] {
             let error = reply(line);
             assert!(!format!("{error} {error:?}").contains("hunter2"));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_keep_their_words() {
+    fn io_errors_keep_their_kind_and_source() {
         let refused = from_redis(&io::Error::from(io::ErrorKind::ConnectionRefused).into());
         assert_eq!(refused.kind(), ErrorKind::Unavailable);
         assert!(refused.source().is_some() && refused.is_retryable());

@@ -1,20 +1,20 @@
-//! Making sure that a former connection is dead before another is used.
+//! Closes former connections before a new one is used.
 //!
-//! Commands sent on a connection that timed out or broke may still be on their way to the server. Were
-//! a later change sent on a new connection, the older one could arrive after it and overwrite it. So
-//! the new connection first has the server close the former ones.
+//! Commands sent on a connection that timed out or broke may still be on their way to the server. If a later change
+//! were sent on a new connection, the older one could arrive after it and overwrite it. Therefore the new connection
+//! first makes the server close the former ones.
 
 use larder_core::{Error, ErrorKind, Result};
 use redis::{Cmd, InfoDict, RedisError, RedisResult, Value};
 
 use crate::{connection::Connection, error, keyspace::Route};
 
-/// How many former connections are remembered whose server process did not answer again. The oldest
-/// are forgotten first.
+/// The maximum number of former connections to remember because their server process has not answered again. The
+/// oldest are dropped first.
 const MAX_FORMER: usize = 64;
 
-/// How a server process names a connection. Client numbers begin again when a server restarts, so a
-/// number alone could belong to another client by now.
+/// The server's identity of a connection. Client numbers start again when a server restarts, so a number alone could
+/// belong to another client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     id: String,
@@ -22,9 +22,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Has the `former` connections closed. Returns the connections to remember: those of them that may
-    /// still be open, and this one last. With no list, this is the first connection. An empty list means
-    /// that the server cannot be asked to close connections.
+    /// Makes the server close the `former` connections. Returns the connections to remember: those that may still be
+    /// open, and this one last. `None` means that this is the first connection. An empty list means that the server
+    /// cannot close connections.
     pub(crate) async fn replace(connection: &Connection, former: Option<&[Self]>) -> Result<Vec<Self>> {
         let former = match former {
             None => {
@@ -43,9 +43,8 @@ impl Identity {
         Ok(identity.and_unclosed(former))
     }
 
-    /// This connection, and the former ones that its server process cannot close. Their process may have
-    /// ended, or may be another living server behind the same name. The latter closes them when it
-    /// answers again.
+    /// Returns this connection, and the former ones that its server process cannot close. Their process may have ended,
+    /// or may be another running server behind the same name, which closes them when it answers again.
     fn and_unclosed(self, former: &[Self]) -> Vec<Self> {
         let mut kept: Vec<Self> =
             former.iter().filter(|former| former.run_id != self.run_id).cloned().collect();
@@ -58,7 +57,7 @@ impl Identity {
         let questions = vec![
             (redis::cmd("CLIENT").arg("INFO").clone(), Route::Any),
             (redis::cmd("INFO").arg("server").clone(), Route::Any),
-            // No client has this number: it only shows whether the command is allowed.
+            // No client has this number: this only tests whether the command is allowed.
             (kill(&i64::MAX.to_string()), Route::Any),
         ];
         let texts = texts(connection.send(questions).await)?;
@@ -66,7 +65,7 @@ impl Identity {
     }
 
     fn parse(client: &str, server: &InfoDict) -> Option<Self> {
-        // The same name may lead to another node of the cluster the next time.
+        // The same name may resolve to another node of the cluster next time.
         if is_cluster(server) {
             return None;
         }
@@ -75,18 +74,18 @@ impl Identity {
     }
 }
 
-/// Whether the server is one node of a cluster.
+/// Returns whether the server is one node of a cluster.
 pub(crate) fn is_cluster(server: &InfoDict) -> bool {
     server.get("redis_mode").is_some_and(|mode: String| mode == "cluster")
 }
 
-/// A field of the reply to `CLIENT INFO`.
+/// Returns a field of the reply to `CLIENT INFO`.
 pub(crate) fn field<'a>(client: &'a str, name: &str) -> Option<&'a str> {
     client.split_ascii_whitespace().find_map(|field| field.strip_prefix(name))
 }
 
-/// The replies as texts; `None` if the server does not know a command, or this user may not run it. Any other
-/// error may be gone the next time.
+/// Returns the replies as texts; `None` if the server does not know a command, or this user may not run it. Other
+/// errors may be temporary.
 pub(crate) fn texts(replies: Vec<RedisResult<Value>>) -> RedisResult<Option<Vec<String>>> {
     let text = |reply: RedisResult<Value>| Ok(redis::from_redis_value(reply?).unwrap_or_default());
     match replies.into_iter().map(text).collect::<RedisResult<_>>() {
@@ -103,8 +102,8 @@ pub(crate) fn unconfirmed(cause: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!(
-            "the server did not confirm that the former connection, on which a change may still be on its way, is \
-             closed ({cause}); try again"
+            "the server did not confirm that it closed the former connection, on which a change may still be on \
+             its way ({cause}): try again"
         ),
     )
 }
@@ -116,7 +115,7 @@ mod tests {
     const CLIENT: &str = "id=7 addr=10.0.0.9:4711 laddr=10.0.0.1:6379 fd=8 name= age=0 db=0\n";
 
     #[test]
-    fn an_identity_is_number_and_process() {
+    fn an_identity_is_a_client_number_and_a_process() {
         let server = InfoDict::new(
             "# Server\r\nredis_version:8.0.0\r\nredis_mode:standalone\r\nrun_id:abc\r\ntcp_port:1\r\n",
         );
@@ -128,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn node_of_a_cluster_has_no_identity() {
+    fn a_node_of_a_cluster_has_no_identity() {
         let server = InfoDict::new("redis_mode:cluster\r\nrun_id:abc\r\n");
         assert_eq!(Identity::parse(CLIENT, &server), None);
     }
 
     #[test]
-    fn only_connections_to_other_processes_stay_remembered() {
+    fn only_connections_to_other_processes_are_remembered() {
         let identity = |id: usize, run_id: usize| Identity { id: id.to_string(), run_id: run_id.to_string() };
         let former = [identity(1, 1), identity(2, 2)];
         assert_eq!(identity(3, 2).and_unclosed(&former), [identity(1, 1), identity(3, 2)]);

@@ -1,39 +1,38 @@
-//! How Larder's keys become Redis keys, and back.
+//! Converts Larder's keys to Redis keys, and back.
 
 use larder_core::{Key, Result};
 use larder_kit::stored_key;
 
-/// What stands before every key: the escaped prefix and a colon, or nothing.
+/// The text before every key: the escaped prefix and a colon, or nothing.
 ///
-/// The first colon of a Redis key ends the prefix, since a prefix has its own colons escaped. So no
-/// prefix reaches into another one's keys, whatever the keys are.
+/// The first colon of a Redis key ends the prefix, because colons in a prefix are escaped. So keys of different
+/// prefixes never collide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keyspace(String);
 
 impl Keyspace {
-    /// The keys of `prefix`; the empty prefix leaves keys as they are.
+    /// Makes the keyspace of `prefix`; an empty prefix leaves keys unchanged.
     pub(crate) fn new(prefix: &str) -> Self {
         let escaped = prefix.replace('%', "%25").replace(':', "%3A");
         Self(if prefix.is_empty() { String::new() } else { format!("{escaped}:") })
     }
 
-    /// What stands before every key.
+    /// Returns the text before every key.
     pub(crate) fn prefix(&self) -> &str {
         &self.0
     }
 
-    /// The Redis key of `key`.
+    /// Returns the Redis key of `key`.
     pub(crate) fn full(&self, key: &Key) -> Vec<u8> {
         [self.0.as_bytes(), key.as_bytes()].concat()
     }
 
-    /// The key that `full` stands for; `None` if it has another prefix, an error if no [`Key`] can
-    /// name it.
+    /// Returns the key of the Redis key `full`: `None` if it has another prefix, an error if it is not a valid [`Key`].
     pub(crate) fn parse(&self, full: &[u8]) -> Option<Result<Key>> {
         full.strip_prefix(self.0.as_bytes()).map(stored_key)
     }
 
-    /// The glob pattern for all keys that begin with `start`.
+    /// Returns the glob pattern for all keys that begin with `start`.
     pub(crate) fn pattern(&self, start: &str) -> Vec<u8> {
         let mut pattern = Vec::with_capacity(self.0.len() + start.len() + 1);
         for &byte in self.0.as_bytes().iter().chain(start.as_bytes()) {
@@ -47,7 +46,7 @@ impl Keyspace {
     }
 }
 
-/// Which node of a cluster a command goes to. One server takes them all.
+/// The node of a cluster that a command goes to. Ignored for a single server.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
 pub(crate) enum Route<'a> {
@@ -79,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_back() {
+    fn keys_survive_a_round_trip() {
         for prefix in ["", "app", "a:b%c", "名前"] {
             for key in ["k", "a:b", "%3A", "a*b?[c]", " "] {
                 let parsed = Keyspace::new(prefix).parse(&full(prefix, key));
                 assert_eq!(parsed.unwrap().unwrap(), Key::new(key).unwrap());
             }
         }
-        // What others left under the prefix and no key can name.
+        // Keys of other programs under the prefix that are not valid.
         for key in [&b"app:"[..], b"app:\xff"] {
             let error = Keyspace::new("app").parse(key).unwrap().unwrap_err();
             assert_eq!(error.kind(), larder_core::ErrorKind::InvalidKey);

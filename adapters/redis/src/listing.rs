@@ -1,4 +1,4 @@
-//! Listings: `SCAN` over every master, page by page.
+//! Reads listings: `SCAN` over every master, page by page.
 
 use std::{num::NonZeroUsize, sync::Arc};
 
@@ -11,37 +11,37 @@ use crate::{
     topology::{self, Masters},
 };
 
-/// How many values are read at once at first.
+/// The number of values in the first page.
 const FIRST_PAGE: usize = 32;
 
-/// How often a listing begins again because the server was replaced under it.
+/// The maximum number of times that a listing starts again because a server was replaced.
 const RESTARTS: u32 = 8;
 
-/// A walk over all keys of a prefix.
+/// A running listing of all keys of a prefix.
 ///
-/// A cursor is a place in the hash table of one server process, whose hash function is seeded at its
-/// start. Should another process answer in the middle of a walk (a restart, a failover), the cursor
-/// means nothing to it and keys would be missed. So the walk compares the server's `run_id` at both
-/// ends and begins again if it changed; keys then come twice, which this adapter's listings may.
+/// A cursor is a position in the hash table of one server process, whose hash function is seeded at its start. If
+/// another process answers during the listing (after a restart or a failover), the cursor is meaningless to it, and
+/// keys would be missed. Therefore the listing compares the server's `run_id` at the start and the end of each master,
+/// and starts again if it changed. Keys may then repeat, which this adapter's listings allow.
 pub(crate) struct Listing {
     driver: Arc<Driver>,
     pattern: Vec<u8>,
     values: bool,
-    /// `None` until the walk begins.
+    /// `None` before the listing starts.
     masters: Option<Masters>,
-    /// The master that is being walked over, and how far the walk has come in it.
+    /// The index of the current master, and the position in it.
     master: usize,
     cursor: Option<u64>,
-    /// How many keys the server looks at in the next step.
+    /// The number of keys that the server looks at in the next step.
     count: usize,
-    /// The process that the walk over this master began with.
+    /// The server process at the start of the current master.
     run_id: Option<String>,
     restarts: u32,
-    /// Found, and still to be read.
+    /// The keys whose values have not been read yet.
     keys: Vec<Key>,
     page: PageSize,
-    /// How many values may be read at once, so that they are not more than were asked for. `Store` ends
-    /// the listing.
+    /// The maximum number of values to read at once, so that no more are read than the limit allows. `Store` ends the
+    /// listing at the limit.
     wanted: usize,
 }
 
@@ -63,7 +63,7 @@ impl Listing {
         }
     }
 
-    /// The keys that one step finds; `None` at the end. A key that Larder cannot name is an error.
+    /// Returns the keys that one step finds; `None` at the end. An invalid key is an error.
     async fn step(&mut self) -> Result<Option<Vec<Result<Key>>>> {
         let connection = self.driver.client.acquire().await?;
         let masters = match self.masters.take() {
@@ -74,7 +74,7 @@ impl Listing {
             if topology::masters(&connection).await? == masters {
                 return Ok(None);
             }
-            // Slots have moved: keys may have gone from a node not yet seen to one seen before.
+            // Slots have moved: keys may have moved to a node that was already listed.
             self.master = 0;
             return self.restart().map(Some);
         };
@@ -85,7 +85,7 @@ impl Listing {
                 self.run_id = topology::run_id(&connection, route).await?;
                 0
             }
-            // The walk over this master has ended.
+            // The end of this master.
             Some(0) if topology::run_id(&connection, route).await? != self.run_id => {
                 return self.restart().map(Some);
             }
@@ -100,18 +100,18 @@ impl Listing {
         scan.arg("COUNT").arg(self.count).arg("TYPE").arg("string");
         let (cursor, keys): (u64, Vec<Vec<u8>>) = connection.query(scan, route).await?;
         self.cursor = Some(cursor);
-        // Few of the server's keys may have the prefix: a limit is not kept to for long.
+        // Grows, because few of the server's keys may have the prefix: a low limit would take many steps.
         self.count = self.count.saturating_mul(2).min(self.driver.scan_count);
         Ok(Some(keys.iter().filter_map(|full| self.driver.keyspace.parse(full)).collect()))
     }
 
-    /// Allows for another walk over a master, or over all of them. It has found nothing yet.
+    /// Counts a restart of one master, or of all. Fails after too many.
     fn restart(&mut self) -> Result<Vec<Result<Key>>> {
         self.restarts += 1;
         if self.restarts <= RESTARTS {
             return Ok(Vec::new());
         }
-        let message = "the servers were replaced again and again during the listing";
+        let message = "the servers were replaced too often during the listing";
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
@@ -137,7 +137,7 @@ impl Pager for Listing {
                     self.wanted = self.wanted.saturating_sub(1).max(1);
                     page.push(Ok(Entry::new(key, record)));
                 }
-                // It has gone since it was found.
+                // The entry was deleted or expired in the meantime.
                 Ok(None) => {}
                 Err(error) if error.concerns_one_entry() => page.push(Err(error)),
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! The command for an operation on one key, and the meaning of its reply.
+//! Builds the command for an operation on one key, and interprets its reply.
 
 use std::sync::{
     LazyLock,
@@ -14,13 +14,12 @@ use crate::{
     error::{self, unexpected_reply},
 };
 
-/// The largest old value that is sent along to be compared; of a larger one only the digest is.
+/// The maximum size of an old value that is sent for comparison. Of a larger value, only the digest is sent.
 const SENT_LIMIT: usize = 16 * 1024;
 
-/// Reads the value and the time to live that it had. `ARGV`: a command to run on the key afterwards, or
-/// nothing.
+/// Reads the value and its time to live. `ARGV`: a command to run on the key afterwards, or nothing.
 ///
-/// A script that fails must not have changed anything, so each has one change at most, as its last step.
+/// A script that fails must not have changed anything, so each script makes at most one change, as its last step.
 static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local value = redis.call('GET', KEYS[1])\n\
@@ -31,8 +30,8 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Runs a command on the key if there is an entry. `ARGV`: `ANY`, or `IS` or `SHA1` and the value that there must
-/// be or its digest; and the command.
+/// Runs a command on the key if the entry exists and matches. `ARGV`: `ANY`, or `IS` and the expected value, or `SHA1`
+/// and the digest of the expected value; then the command.
 static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local command = 2\n\
@@ -49,7 +48,7 @@ static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// A script, and the digest that the server knows it by.
+/// A script, and the digest that identifies it on the server.
 struct Script {
     source: &'static str,
     digest: String,
@@ -61,13 +60,13 @@ impl Script {
     }
 }
 
-/// The SHA-1 digest as the scripts see it: 40 hexadecimal digits in lower case. It tells versions of
-/// one key apart and protects no secret.
+/// Returns the SHA-1 digest as scripts compute it: 40 hexadecimal digits in lower case. It distinguishes versions of
+/// one key, and protects no secret.
 fn hex_digest(bytes: &[u8]) -> String {
     sha1_smol::Sha1::from(bytes).digest().to_string()
 }
 
-/// How to compare and swap, and what the server was found to lack.
+/// The method of compare-and-swap, and the features that the server lacks.
 #[derive(Debug)]
 pub(crate) struct Features {
     cas: CompareAndSwap,
@@ -80,40 +79,41 @@ impl Features {
         Self { cas, lacks_ifeq: AtomicBool::new(false), lacks_getex: AtomicBool::new(false) }
     }
 
-    /// Whether an old value of `length` bytes is compared by `IFEQ`.
+    /// Returns whether an old value of `length` bytes is compared by `IFEQ`.
     fn uses_ifeq(&self, length: usize) -> bool {
         self.cas == CompareAndSwap::IfEq || self.sends(length) && !self.lacks_ifeq.load(Ordering::Relaxed)
     }
 
-    /// Whether an old value of `length` bytes is sent along, to be compared as it is. With 512 bytes, a script takes
-    /// the server 10.2 µs then, and 11.4 µs with a digest (`redis-benchmark`, pipelines of 32, Redis 8), which the
-    /// client has to make first.
+    /// Returns whether an old value of `length` bytes is sent as it is. With 512 bytes, the script then takes the
+    /// server
+    /// 10.2 µs, and 11.4 µs with a digest, which the client also has to compute (`redis-benchmark`, pipelines of 32,
+    /// Redis 8).
     fn sends(&self, length: usize) -> bool {
         self.cas != CompareAndSwap::Script && length <= SENT_LIMIT
     }
 }
 
-/// How an operation is sent.
+/// The form in which an operation is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As a command of the server's own.
+    /// A native command.
     Native,
-    /// As a script, by its digest.
+    /// A script, by its digest.
     Script,
-    /// As a script, by its source: the server is new, restarted or another node.
+    /// A script, by its source: this server process does not know it yet.
     Source,
 }
 
-/// An operation on one key: one command, one round trip.
+/// An operation on one key, which is one command and one round trip.
 #[derive(Clone, Copy)]
 pub(crate) enum Operation<'a> {
-    /// With the value, if it touches.
+    /// A read. If it touches the entry, it also reads the value.
     Read(&'a ReadOptions),
     Change(&'a Action, &'a Condition),
 }
 
 impl Operation<'_> {
-    /// The form to send first.
+    /// Returns the form to try first.
     pub(crate) fn form(&self, features: &Features) -> Form {
         let native = match *self {
             Operation::Read(options) if options.touch.is_some() => {
@@ -124,14 +124,14 @@ impl Operation<'_> {
                 version.as_content().is_some_and(|old| features.uses_ifeq(old.len()))
             }
             Operation::Change(_, Condition::At(_)) => false,
-            // `PERSIST` does not tell an entry that never expires from none.
+            // The reply of `PERSIST` is the same for an absent entry and one that never expires.
             Operation::Change(Action::Touch(expiry), _) => *expiry != Expiry::Never,
             Operation::Change(..) => true,
         };
         if native { Form::Native } else { Form::Script }
     }
 
-    /// The form to send next if `error` says that the server does not know `form`. It did nothing then.
+    /// Returns the form to try next if `error` means that the server does not support `form` and did nothing.
     pub(crate) fn fallback(&self, form: Form, error: &RedisError, features: &Features) -> Option<Form> {
         let says = |words| error::says(error, words);
         let lacks = match (*self, form) {
@@ -180,7 +180,7 @@ impl Operation<'_> {
                     Condition::At(version) => match version.as_content() {
                         Some(old) if features.sends(old.len()) => command.arg("IS").arg(&old[..]),
                         Some(old) => command.arg("SHA1").arg(hex_digest(old)),
-                        // The version of another adapter is that of no value.
+                        // A version of another adapter matches no value.
                         None => command.arg("SHA1").arg("-"),
                     },
                     _ => command.arg("ANY"),
@@ -193,7 +193,7 @@ impl Operation<'_> {
     }
 }
 
-/// The command that does `action`.
+/// Returns the Redis command for `action`.
 const fn name(action: &Action) -> &'static str {
     match action {
         Action::Put(..) => "SET",
@@ -203,7 +203,7 @@ const fn name(action: &Action) -> &'static str {
     }
 }
 
-/// The arguments that come after the key. Only `SET` takes a condition.
+/// Adds the arguments after the key. Only `SET` takes a condition.
 fn arguments(command: &mut Cmd, action: &Action, condition: &Condition) {
     match action {
         Action::Put(value, expiry) => {
@@ -229,11 +229,11 @@ fn expires(command: &mut Cmd, expiry: Expiry) {
     }
 }
 
-/// The meaning of the reply to a read. The bytes are the driver's buffer, not a copy of it.
+/// Converts the reply to a read. The value shares the driver's buffer without a copy.
 pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Record>> {
     let (value, left) = match reply {
         Value::Nil => return Ok(None),
-        // There is no entry: `EXISTS` or a touch, and `PTTL`.
+        // An absent entry: the reply of `EXISTS` or a touch, and that of `PTTL`.
         Value::Int(0) if !options.ttl || options.touch.is_some() => return Ok(None),
         Value::Int(-2) => return Ok(None),
         Value::Int(left) => (None, left),
@@ -246,14 +246,14 @@ pub(crate) fn record(options: &ReadOptions, reply: Value) -> Result<Option<Recor
     };
     let with_version = |value: Bytes| Record::at(value.clone(), Version::from_content(value));
     let record = value.map_or_else(|| Record::new(Bytes::new()), |value| with_version(value.into()));
-    // Less than a millisecond is rounded up, as everywhere.
+    // A rest of less than a millisecond is rounded up.
     let left = u64::try_from(left).ok().map(|millis| millis.max(1));
     let millis = options.touch.map_or(left, Expiry::as_millis);
     let expiry = millis.map_or(Expiry::Never, Expiry::after_millis);
     Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
 }
 
-/// The meaning of the reply to a change: whether it happened.
+/// Converts the reply to a change. Returns whether it was applied.
 pub(crate) fn changed(condition: &Condition, reply: &Value) -> Result<bool> {
     match reply {
         Value::Okay | Value::Int(1) => Ok(true),
@@ -274,7 +274,7 @@ mod tests {
         value.extract_error().unwrap_err()
     }
 
-    /// The words of the command in its first form, without the key.
+    /// Returns the words of the command in the given form.
     fn words(operation: Operation<'_>, form: Form) -> String {
         let words = operation
             .command(b"k", form, &Features::new(CompareAndSwap::Auto))
@@ -288,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_those_of_redis() {
+    fn digests_match_those_of_redis() {
         assert_eq!(hex_digest(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
     }
 
     #[test]
-    fn native_commands() {
+    fn operations_have_native_commands() {
         let read = |options: &ReadOptions| words(Operation::Read(options), Form::Native);
         let minute = Expiry::after_secs(60);
         assert_eq!(read(&ReadOptions::new()), "GET k");
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_reads() {
+    fn replies_to_reads_become_records() {
         let both = ReadOptions::new().with_ttl();
         let value = || Value::BulkString(b"v".to_vec());
         let read = record(&ReadOptions::new(), value()).unwrap().unwrap();
@@ -378,7 +378,7 @@ mod tests {
             assert_eq!(read.expiry, Some(expiry));
         }
         for expiry in [Expiry::after_millis(9), Expiry::Never] {
-            // The reply of `GETEX`, of the script in its place, and of a touch alone.
+            // The replies of `GETEX`, of the script that replaces it, and of a touch alone.
             let script = Value::Array(vec![value(), Value::Int(7)]);
             for reply in [value(), script, Value::Int(1)] {
                 let read = record(&both.with_touch(expiry), reply).unwrap().unwrap();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_changes() {
+    fn replies_to_changes_become_results() {
         let kind = |condition: &Condition, reply| changed(condition, &reply).map_err(|error| error.kind());
         for reply in [Value::Okay, Value::Int(1)] {
             assert_eq!(kind(&Condition::Present, reply), Ok(true));

@@ -26,7 +26,7 @@ const INFO: Info = Info::minimal(Config::ADAPTER)
     .with_persistence()
     .with_sharing()
     .with_purge(Purge::Store)
-    // The largest value that any server takes.
+    // The limit of Redis; a server's `proto-max-bulk-len` may be lower.
     .with_max_value(512 * 1024 * 1024);
 
 impl Driver {
@@ -35,7 +35,7 @@ impl Driver {
     }
 }
 
-/// The touch, if it is all that is asked for: a read would transfer the value.
+/// Returns the touch if the value is not requested: a read would transfer the value.
 fn touch_alone(options: &ReadOptions) -> Option<Action> {
     options.touch.filter(|_| !options.value).map(Action::Touch)
 }
@@ -69,7 +69,7 @@ impl Storage for Driver {
         self.change(key, &Action::Touch(expiry), &options.condition).await
     }
 
-    /// Not by `MGET`: it answers nil for a key of another type, and an error is not an absence.
+    /// Does not use `MGET`, which returns nil for a key of another type: an error must not look like an absent entry.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let mut records: Vec<Result<Option<Record>>> = Vec::with_capacity(keys.len());
         let touch = touch_alone(options);

@@ -1,4 +1,4 @@
-//! Certificates for TLS.
+//! Reads certificates for TLS.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use crate::{config::Config, error::configuration};
 
 impl Config {
-    /// Reads the files. `None`: trust the system's authorities and show no certificate.
+    /// Reads the files. Returns `None` to trust the system's authorities and send no certificate.
     pub(crate) fn certificates(&self) -> Result<Option<redis::TlsCertificates>> {
         let read = |path: &Option<PathBuf>, option: &str| {
             let contents = path.as_ref().map(std::fs::read).transpose();
             contents.map_err(|error| {
-                configuration(format!("the file of `{option}` cannot be read")).with_source(error)
+                configuration(format!("cannot read the file of the option `{option}`")).with_source(error)
             })
         };
         let root_cert = read(&self.tls_ca, "tls_ca")?;
         if let Some(pem) = &root_cert
             && !matches!(CertificateDer::pem_slice_iter(pem).next(), Some(Ok(_)))
         {
-            return Err(configuration("the file of `tls_ca` holds no certificate in PEM form"));
+            return Err(configuration("the file of the option `tls_ca` does not contain a PEM certificate"));
         }
         let own = read(&self.tls_cert, "tls_cert")?.zip(read(&self.tls_key, "tls_key")?);
         let client_tls =
@@ -30,11 +30,11 @@ impl Config {
     }
 }
 
-/// Gives rustls a default cryptography provider, ring, unless the program has chosen one. The driver
-/// would panic without one.
+/// Installs ring as the default cryptography provider of rustls, unless the program has installed one. Without a
+/// default the driver would panic.
 pub(crate) fn install_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // It fails if another thread was faster, and then there is a provider too.
+        // Fails if another thread has just installed one, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -1,4 +1,4 @@
-//! What servers tell about themselves and each other.
+//! Reads the identities of servers and the topology of clusters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::{
     keyspace::Route,
 };
 
-/// The id of the server process; `None` where this user may not ask. Refuses one node of
-/// a cluster, whose listing would lack the keys of the others.
+/// Returns the ID of the server process; `None` if this user may not read it. Rejects a single node of a cluster, whose
+/// listing would lack the keys of the other nodes.
 pub(crate) async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> Result<Option<String>> {
     let info = connection.query(redis::cmd("INFO").arg("server").clone(), route).await;
     let Some(info): Option<InfoDict> = allowed(info)? else { return Ok(None) };
@@ -23,9 +23,9 @@ pub(crate) async fn run_id(connection: &ActiveConnection, route: Route<'_>) -> R
     Ok(info.get("run_id"))
 }
 
-/// The identity of the database, however the server was addressed; `None` if the server does not tell it or this
-/// user may not ask. A server and its replicas share their replication id; all nodes of a cluster know the
-/// masters.
+/// Returns the identity of the database, which does not depend on the address of the server. `None` if the server does
+/// not have it or this user may not read it. A server and its replicas share their replication ID; all nodes of a
+/// cluster know the masters.
 pub(crate) async fn database(connection: &ActiveConnection) -> Result<Option<String>> {
     let questions =
         vec![(redis::cmd("INFO"), Route::Any), (redis::cmd("CLIENT").arg("INFO").clone(), Route::Any)];
@@ -43,7 +43,7 @@ pub(crate) async fn database(connection: &ActiveConnection) -> Result<Option<Str
     Ok(servers.zip(number).map(|(servers, number)| format!("{servers}/{number}")))
 }
 
-/// `None` if this user may not run the command, or the server does not know it.
+/// Turns an error into `None` if this user may not run the command, or the server does not know it.
 fn allowed<T>(reply: Result<T>) -> Result<Option<T>> {
     match reply {
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
@@ -53,10 +53,10 @@ fn allowed<T>(reply: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// The masters by their names, each with its ranges of slots. One server has neither.
+/// The masters by name, each with its ranges of slots. A single server has no name and no slots.
 pub(crate) type Masters = BTreeMap<String, BTreeSet<(u16, u16)>>;
 
-/// All masters that there are now.
+/// Returns all current masters.
 pub(crate) async fn masters(connection: &ActiveConnection) -> Result<Masters> {
     if connection.is_cluster() { slots(connection).await } else { Ok(Masters::from([<_>::default()])) }
 }
@@ -66,7 +66,7 @@ async fn slots(connection: &ActiveConnection) -> Result<Masters> {
     parse_slots(slots).ok_or_else(unexpected_reply)
 }
 
-/// Reads the reply of `CLUSTER SLOTS`; `None` if it is something else.
+/// Parses the reply of `CLUSTER SLOTS`; `None` if the reply has another form.
 fn parse_slots(ranges: Vec<Vec<Value>>) -> Option<Masters> {
     let mut masters = Masters::new();
     for range in ranges {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_gathered_by_master() {
+    fn ranges_are_grouped_by_master() {
         let reply = vec![range(9, 20, "a"), range(3, 8, "b"), range(0, 2, "a")];
         let masters = parse_slots(reply).unwrap();
         assert_eq!(masters["a"], [(0, 2), (9, 20)].into());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn other_replies_are_none() {
+    fn replies_of_another_form_are_none() {
         assert_eq!(parse_slots(vec![vec![Value::Int(1)]]), None);
         let nameless = Value::Array(vec![Value::Okay]);
         assert_eq!(parse_slots(vec![vec![Value::Int(1), Value::Int(2), nameless]]), None);
