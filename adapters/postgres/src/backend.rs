@@ -1,4 +1,4 @@
-//! Which process of the server runs a connection's statements.
+//! Identifies the server process of a connection.
 
 use std::{
     convert::Infallible,
@@ -17,33 +17,33 @@ use tokio_postgres::{
 
 use crate::error::unexpected;
 
-/// How many suspects of other servers are remembered. The oldest are forgotten first.
+/// The maximum number of suspects of other servers to remember. The oldest are dropped first.
 const MAX_ELSEWHERE: usize = 256;
 
-/// A process of the server. The time tells it from a later process with the same number.
+/// A server process. The time distinguishes it from a later process with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backend {
-    /// When the server started. It tells apart the servers that a URL may lead to, and a server from
-    /// itself after a restart, which ends all processes.
+    /// The start time of the server. It distinguishes the servers that a URL may reach, and a server before and after a
+    /// restart, which ends all processes.
     pub(crate) server: SystemTime,
     pub(crate) pid: i32,
     pub(crate) started: SystemTime,
 }
 
-/// Facts about a connection.
+/// The properties of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Identity {
-    /// Whether statements are prepared: only if the server itself is at the other end. Behind a pooler the
-    /// next statement may run in another process, where a name may mean another statement.
+    /// Whether statements are prepared: only on a direct connection to the server. Behind a pooler the next statement
+    /// may run in another process, where a name may mean another statement.
     pub(crate) prepares: bool,
-    /// The process, if the server itself is at the other end and this user may end the process.
+    /// The server process, if the connection is direct and this user may end the process.
     pub(crate) backend: Option<Backend>,
 }
 
-/// Asks for all of [`Identity`], and for the database's encoding. The process has no start if this user may
-/// not end it.
-// Every user may end their own processes if they may call the function. A role that was switched
-// to might not count as their owner.
+/// Asks for the [`Identity`], and for the database's encoding. The start of the process is null if this user may not
+/// end it.
+// Every user that may call the function may end its own processes. A role that was switched to might not count as their
+// owner.
 pub(crate) const IDENTIFY: &str = "SELECT getdatabaseencoding()::text, pg_postmaster_start_time(), a.pid, \
      CASE WHEN session_user = current_user AND \
      (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_catalog.pg_proc AS p \
@@ -51,9 +51,9 @@ pub(crate) const IDENTIFY: &str = "SELECT getdatabaseencoding()::text, pg_postma
      THEN a.backend_start END \
      FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = pg_backend_pid()";
 
-/// Ends those of the processes that are still there, and returns one row for each. Parameters: their numbers,
-/// and when they started. A process of another user is a later one with the same number. If a process of this
-/// user hides when it began, it counts as still there.
+/// Ends the processes that still exist, and returns one row for each. Parameters: their numbers and start times. A
+/// process of another user is a later one with the same number. If the start time of this user's process is hidden, it
+/// counts as still running.
 pub(crate) const END: &str = "SELECT CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
      FROM unnest($1, $2) AS old (pid, started) JOIN pg_catalog.pg_stat_activity AS a \
      ON a.pid = old.pid AND a.usename = session_user AND coalesce(a.backend_start = old.started, true)";
@@ -63,17 +63,17 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the database's encoding cannot hold every key.
+    /// [`ErrorKind::InvalidConfig`] if the database's encoding cannot represent every key.
     pub(crate) async fn new(rows: &[tokio_postgres::Row], token: &CancelToken) -> Result<Self> {
         let Some(row) = rows.first() else { return Ok(Self::default()) };
         let encoding: String = row.try_get(0).map_err(unexpected)?;
-        // SQL_ASCII stores the bytes as they come.
+        // SQL_ASCII stores bytes unchanged.
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
                 format!(
-                    "the database has the encoding {encoding}, which cannot hold every key and value: use a \
-                     database made with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+                    "the database's encoding {encoding} cannot represent every key and value: use a database created \
+                     with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
                 ),
             ));
         }
@@ -86,20 +86,20 @@ impl Identity {
     }
 }
 
-/// The process that the other end named when the connection was made. A pooler names one that it has
-/// made up: it has to tell its clients apart when they cancel a statement.
+/// Returns the process that the other end announced when the connection was made. A pooler announces an invented one,
+/// to tell its clients apart when they cancel a statement.
 async fn announced_pid(token: &CancelToken) -> Option<i32> {
-    // The driver keeps the number to itself, but writes it into a request to cancel: a code of four
-    // bytes, the number, and a secret. This request goes nowhere.
+    // The number is private in the driver, but part of a request to cancel: a code of four bytes, the number, and a
+    // secret. This request is recorded and not sent.
     let mut request = Vec::new();
-    // Where TLS is asked for, `S` agrees to it.
+    // `S` accepts a request for TLS.
     let stream: Box<dyn Recorder + '_> = Box::new(join(&b"S"[..], &mut request));
     token.cancel_query_raw(stream, Unencrypted).await.ok()?;
     let (_, tail) = request.split_last_chunk::<8>()?;
     tail.first_chunk::<4>().map(|pid| i32::from_be_bytes(*pid))
 }
 
-/// The stream of such a request.
+/// The stream that records such a request.
 trait Recorder: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl Recorder for Join<&[u8], &mut Vec<u8>> {}
@@ -122,19 +122,19 @@ impl<'a> TlsConnect<Box<dyn Recorder + 'a>> for Unencrypted {
     }
 }
 
-/// Nothing panics while it holds one of these locks.
+/// Locks a mutex. A poisoned one is safe to use, because no code panics while it holds one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The facts about each connection of a pool. A connection's cache of statements stands for the
-/// connection, which lives as long and has no room for more.
+/// The identity of each connection of a pool. The statement cache of a connection represents it here: it lives as long,
+/// and has no place for more data.
 #[derive(Default)]
 pub(crate) struct Identities(Mutex<Vec<(Weak<StatementCache>, Identity)>>);
 
 impl Identities {
     pub(crate) fn get(&self, client: &ClientWrapper) -> Option<Identity> {
-        // As long as there is a reference, no other connection's cache is at the same address.
+        // While a weak reference exists, no other cache can have the same address.
         let same = |cache: &Weak<StatementCache>| cache.as_ptr() == Arc::as_ptr(&client.statement_cache);
         lock(&self.0).iter().find(|(cache, _)| same(cache)).map(|(_, identity)| *identity)
     }
@@ -146,7 +146,7 @@ impl Identities {
     }
 }
 
-/// Processes that may still carry out a change whose caller has been told that it failed.
+/// The processes that may still execute a change whose caller got an error.
 #[derive(Default)]
 pub(crate) struct Suspects(Mutex<Vec<Backend>>);
 
@@ -162,13 +162,13 @@ impl Suspects {
         }
     }
 
-    /// Those of this server. Those of another server can change nothing here, and wait until that server
+    /// Returns the suspects of this server. Those of another server cannot change data here, and stay until that server
     /// answers again.
     pub(crate) fn of(&self, server: SystemTime) -> Vec<Backend> {
         lock(&self.0).iter().filter(|suspect| suspect.server == server).copied().collect()
     }
 
-    /// These have ended.
+    /// Removes processes that have ended.
     pub(crate) fn remove(&self, ended: &[Backend]) {
         lock(&self.0).retain(|suspect| !ended.contains(suspect));
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn only_suspects_of_other_servers_are_forgotten() {
+    fn only_suspects_of_other_servers_are_dropped() {
         let suspects = Suspects::default();
         let elsewhere = |number: u64| SERVER + Duration::from_secs(number + 1);
         for number in 0..1_000 {

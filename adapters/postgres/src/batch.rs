@@ -1,14 +1,14 @@
-//! Many changes in few statements.
+//! Batches of changes.
 
 use larder_core::{Action, Applied, Change, Error, ErrorKind, Outcome, Result};
 use larder_kit::{Batch, Limits};
 
 use crate::{model::Model, table::TableStorage};
 
-/// The most that goes into one statement.
+/// The maximum size of one statement.
 const LIMITS: Limits = Limits { entries: 1_000, bytes: 8 << 20 };
 
-/// Changes of a round with their places in it, all for one statement.
+/// Changes for one statement, with their positions in the round.
 type Part<'a> = &'a [(usize, &'a Change)];
 
 /// Applies `changes`.
@@ -28,12 +28,12 @@ pub(crate) async fn apply(storage: &TableStorage<impl Model>, changes: Vec<Chang
     batch.into_results()
 }
 
-/// All go in one statement. If the server refuses the contents of a part, its halves go one after the other.
+/// Sends all changes in one statement. If the server rejects a part because of its contents, sends each half alone.
 async fn send_round(storage: &TableStorage<impl Model>, changes: &[Change]) -> Vec<Result<Applied>> {
     let mut sorted: Vec<(usize, &Change)> = changes.iter().enumerate().collect();
-    // In the order of their keys, as every batch locks the rows that are there.
+    // In the order of their keys, in which every batch locks the existing rows.
     sorted.sort_by_key(|(_, change)| &change.key);
-    // The next part last.
+    // The next part is the last.
     let mut parts: Vec<Part<'_>> = vec![&sorted];
     let mut results = vec![Err(Error::unsupported()); changes.len()];
     let mut gone: Option<Error> = None;
@@ -59,8 +59,8 @@ async fn send_round(storage: &TableStorage<impl Model>, changes: &[Change]) -> V
     results
 }
 
-/// Whether the server refused the contents of a statement, for which one entry of several may be to blame.
-/// A statement that may have been carried out is not sent again.
+/// Returns whether the server rejected the contents of a statement, perhaps because of one entry of several. A
+/// statement that may have been executed is not sent again.
 fn blames_an_entry(error: &Error) -> bool {
     use ErrorKind::{InvalidKey, InvalidValue, Other, TooLarge};
     error.outcome() == Outcome::NotApplied

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use crate::names::TableName;
 
-/// The options that go to the driver, `tokio-postgres`, which documents them.
+/// The options that are passed to the driver, `tokio-postgres`, which documents them.
 pub const DRIVER_OPTIONS: &[&str] = &[
     "application_name",
     "channel_binding",
@@ -29,33 +29,32 @@ pub const DRIVER_OPTIONS: &[&str] = &[
     "user",
 ];
 
-/// Options of the driver, unless the URL has others. A peer that has vanished is noticed within a minute, not
-/// after two hours.
+/// Defaults for options of the driver. They detect a peer that disappeared within a minute, instead of two hours.
 const DRIVER_DEFAULTS: &str =
     "application_name=larder&keepalives_idle=30&keepalives_interval=10&keepalives_retries=3";
 
-/// The values of numbers of connections and of batches, for errors.
+/// The valid numbers of connections and batches, for errors.
 const COUNT: &str = "a number from 1";
 
 larder_kit::choices! {
     /// The type of the column `value`.
     pub enum ValueFormat {
-        /// `bytea`: any bytes, returned as they were written.
+        /// `bytea`: any bytes, returned unchanged.
         #[default]
         "bytes" => Bytes,
-        /// `jsonb`: JSON that the database can index and query; returned as an equal JSON value. Refuses
-        /// values that `jsonb` cannot hold (the escape `\u0000`, unpaired surrogates). Numbers keep their
-        /// exact value but not their spelling, and a negative zero comes back as zero.
+        /// `jsonb`: JSON that the database can index and query, returned as an equal JSON value. Rejects values that
+        /// `jsonb` cannot represent (the escape `\u0000`, unpaired surrogates). Numbers keep their exact value but not
+        /// their spelling, and negative zero becomes zero.
         "jsonb" => Jsonb,
-        /// `json`: JSON that the database can query, returned as it was written.
+        /// `json`: JSON that the database can query, returned unchanged.
         "json" => Json,
-        /// `text` that holds JSON, returned as it was written.
+        /// `text` that contains JSON, returned unchanged.
         "text" => Text,
     }
 }
 
 impl ValueFormat {
-    /// The column's type as SQL, for the driver, and as an array for the driver.
+    /// Returns the column's type as SQL, its type in the driver, and that of an array of it.
     pub(crate) const fn column(self) -> (&'static str, Type, Type) {
         match self {
             Self::Bytes => ("bytea", Type::BYTEA, Type::BYTEA_ARRAY),
@@ -67,56 +66,55 @@ impl ValueFormat {
 }
 
 larder_kit::choices! {
-    /// How statements get to the server.
+    /// The way statements are sent to the server.
     pub enum Statements {
-        /// Prepared once per connection, and run by name from then on. Behind a pooler (pgbouncer and the
-        /// like) as [`Unnamed`](Self::Unnamed): there the next statement may run on another connection,
-        /// where the name means another client's statement. Each new connection asks the server for the
-        /// process that it talks to; behind a pooler that is not the process that the connection began
-        /// with.
+        /// Prepared once per connection, and then run by name. Behind a pooler such as pgbouncer, statements are sent
+        /// as [`Unnamed`](Self::Unnamed) instead, because the next statement may run on another connection, where the
+        /// name may mean another client's statement. To detect a pooler, each new connection asks the server for its
+        /// process, which behind a pooler differs from the process at the start of the connection.
         #[default]
         "prepared" => Prepared,
-        /// Sent whole each time, without a name, still in one round trip.
+        /// Sent in full each time, without a name. This is also one round trip.
         "unnamed" => Unnamed,
     }
 }
 
 larder_kit::choices! {
-    /// Whether connections are encrypted, and which certificates are accepted; the names and meanings are
-    /// libpq's.
+    /// Whether connections are encrypted, and which certificates are accepted. The names and meanings are those of
+    /// libpq.
     pub enum TlsMode {
         /// No TLS.
         "disable" => Disable,
-        /// TLS if the server has it. No protection against an active attacker, who can switch it off.
+        /// TLS if the server supports it. No protection against an active attacker, who can disable it.
         #[default]
         "prefer" => Prefer,
-        /// TLS or nothing. The certificate is checked only if a file of root certificates is given (then
-        /// as with `VerifyCa`). Protects against eavesdropping, not against impersonation.
+        /// Only TLS. The certificate is checked only if a file of root certificates is given (then as with `VerifyCa`).
+        /// Protects against eavesdropping, not against impersonation.
         "require" => Require,
-        /// TLS with a certificate that one of the root certificates in the file vouches for, whatever
-        /// its name.
+        /// Only TLS, with a certificate that one of the root certificates in the file has signed. The host name is not
+        /// checked.
         "verify-ca" => VerifyCa,
-        /// TLS with a certificate that a root certificate vouches for, and that has the host's name. The
-        /// one to choose across a network that is not your own. Without a file, Mozilla's roots.
+        /// Only TLS, with a certificate that a root certificate has signed and that names the host. Use this across
+        /// networks that you do not control. Default roots: Mozilla's.
         "verify-full" => VerifyFull,
     }
 }
 
-/// Root certificates, to check the server's against.
+/// The root certificates that the server's certificate is checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Roots {
-    /// Mozilla's, compiled in.
+    /// Mozilla's root certificates, compiled in.
     Mozilla,
-    /// A PEM file.
+    /// The path of a PEM file.
     File(PathBuf),
-    /// PEM.
+    /// Certificates in PEM form.
     Pem(Vec<u8>),
 }
 
 impl OptionValue for Roots {
     fn expects() -> String {
-        "the path of a PEM file, or system for Mozilla's root certificates".to_owned()
+        "the path of a PEM file, or `system` for Mozilla's root certificates".to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -151,82 +149,82 @@ larder_kit::config! {
     }
 
     options {
-        /// The table, by any name of up to 63 bytes; `schema.table` names both, unless `schema` is set, and
-        /// then the dot is part of the name.
-        table: Option<String>, unset "`larder`, in grammY's layout `sessions`";
-        /// The schema that holds the table, by any name; it is created if it is missing.
-        schema: Option<String>, unset "the server's search path decides";
+        /// The name of the table, of up to 63 bytes. If `schema` is not set, `schema.table` sets both; otherwise a dot
+        /// is part of the name.
+        table: Option<String>, unset "`larder`; `sessions` in grammY's layout";
+        /// The schema of the table. Any name works; the schema is created if it is missing.
+        schema: Option<String>, unset "from the server's search path";
         /// The columns of the table: Larder's, or those of `@grammyjs/storage-psql` (`grammy`).
         layout: Layout = "larder";
-        /// The type of the column `value`: `bytes` (`bytea`), `jsonb`, `json` or `text`; the latter three
-        /// take JSON only.
-        values: Option<ValueFormat>, unset "`bytes`, in grammY's layout its own column";
-        /// Whether to create the table if it is missing, and to check its columns if it is not.
+        /// The type of the column `value`: `bytes` (`bytea`), or for JSON only: `jsonb`, `json` or `text`.
+        values: Option<ValueFormat>, unset "`bytes`; fixed in grammY's layout";
+        /// Whether to create the table if it is missing, and check its columns if it exists.
         setup: bool = "true";
-        /// Whether statements are `prepared` once per connection or sent `unnamed` each time, as they always
-        /// are behind a pooler such as pgbouncer.
+        /// How statements are sent: `prepared` once per connection, or `unnamed` each time. Always `unnamed` behind a
+        /// pooler such as pgbouncer.
         statements: Statements = "prepared";
-        /// The number of connections at most.
+        /// The maximum number of connections.
         pool_size: usize = "8", if |size| *size > 0 => COUNT;
-        /// Whether concurrent changes share a statement and a commit. A lock on one row, which another program may
-        /// hold, then holds up the changes that share the statement.
+        /// Whether concurrent changes share a statement and a commit. If another program holds a lock on one of their
+        /// rows, all of them wait for it.
         group_commit: bool = "true";
-        /// The number of batches of group commit that are under way at once, each on a connection.
+        /// The maximum number of concurrent group commit batches, each on its own connection.
         max_batches: usize = "1", if |batches| *batches > 0 => COUNT;
-        /// How often expired rows are removed; `off` for never.
+        /// The time between two removals of expired rows; `off` disables them.
         sweep: Interval = "1m";
-        /// The longest that a call takes, waiting for a connection included; listings, clearing and large
-        /// batches have as long for each of their statements.
+        /// The longest time for a call, including the wait for a connection. Listings, clearing and large batches have
+        /// this time for each of their statements.
         timeout: Timeout = "30s";
-        /// The longest that connecting to one host takes, as a duration or a number of seconds.
+        /// The longest time for connecting to one host: a duration, or a number of seconds.
         connect_timeout: Timeout = "10s", parse seconds_or_duration;
-        /// Whether connections are encrypted and which certificates are accepted, in libpq's words:
-        /// `disable`, `prefer`, `require`, `verify-ca` or `verify-full`.
+        /// Whether connections are encrypted, and which certificates are accepted, as in libpq: `disable`, `prefer`,
+        /// `require`, `verify-ca` or `verify-full`.
         sslmode: TlsMode = "prefer";
-        /// A PEM file of the root certificates to check the server's certificate against, or `system` for
+        /// A PEM file with the root certificates that the server's certificate is checked against, or `system` for
         /// Mozilla's.
         sslrootcert: Option<Roots>, unset "Mozilla's, for `verify-full`";
     }
 }
 
-/// A number of seconds, as libpq takes it, or a duration.
+/// Parses a duration, or a number of seconds as in libpq.
 fn seconds_or_duration(text: &str) -> Option<Timeout> {
     Timeout::parse(text).or_else(|| Timeout::parse(&format!("{text}s")))
 }
 
 impl Config {
-    /// Takes the server and the options of the driver.
+    /// Takes the server and the options of the driver from the URL.
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()> {
         if !matches!(url.scheme(), "postgres" | "postgresql") || !url.rest().starts_with("//") {
-            return Err(invalid("a PostgreSQL URL looks like postgres://user:password@host:5432/database"));
+            return Err(invalid(
+                "a PostgreSQL URL must have the form `postgres://user:password@host:5432/database`",
+            ));
         }
-        // None of them twice, as with Larder's own.
+        // An option must not be given twice, as with Larder's own options.
         DRIVER_OPTIONS.iter().try_for_each(|name| url.clone().take(name).map(drop))?;
         let driver = url.driver_url(|name| DRIVER_OPTIONS.contains(&name));
         let own = Self::OPTIONS.iter().map(|option| option.name);
         url.finish(own.chain(DRIVER_OPTIONS.iter().copied()))?;
         let (place, given) = driver.split_once('?').unwrap_or((&driver, ""));
-        // Of an option that comes twice, the driver takes the second.
+        // If an option is given twice, the driver uses the second.
         let driver = format!("{place}?{DRIVER_DEFAULTS}&{given}");
         self.server = driver.parse().map_err(|error: tokio_postgres::Error| {
-            // It names the option, not its value.
+            // The cause names the option, not its value.
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            invalid(format!("the driver does not accept the URL: {cause}"))
+            invalid(format!("the driver rejected the URL: {cause}"))
         })?;
         self.check()
     }
 
-    /// The server, as the driver describes it, instead of a URL. Its time for connecting and its SSL mode are
-    /// those of the options here.
+    /// Sets the server from the driver's configuration, instead of a URL. Its connect timeout and SSL mode are ignored:
+    /// the options of this configuration apply.
     pub fn server(mut self, server: tokio_postgres::Config) -> Self {
         self.server = server;
         self
     }
 
-    /// Opens only a table that is there. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if
-    /// the table or its schema is missing or the table has another shape. It creates nothing, removes
-    /// no expired rows in the background, and needs only the right to `SELECT`. Overrides
-    /// [`setup`](Self::setup).
+    /// Opens only an existing table. Connecting fails with [`InvalidConfig`](ErrorKind::InvalidConfig) if the table or
+    /// its schema is missing, or the table has other columns. The store creates nothing, runs no sweeper, and needs
+    /// only the permission to `SELECT`. Overrides [`setup`](Self::setup).
     pub const fn existing(mut self) -> Self {
         self.existing = true;
         self
@@ -235,7 +233,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<()> {
         self.check_options()?;
         if self.layout == Layout::Grammy && self.values.is_some() {
-            return Err(invalid("grammY's layout has its own column for values: leave out `values`"));
+            return Err(invalid("`layout=grammy` has a fixed column for values: remove the option `values`"));
         }
         self.table_name().check()
     }
@@ -257,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_in_one_url() {
+    fn a_url_sets_all_options() {
         let config = Config::from_url(
             "postgresql://bot:pass%2Fword@a.example:1,b.example:2/app?schema=my%20bot&table=x%22y&values=jsonb\
              &setup=false&statements=unnamed&pool_size=3&max_batches=4&group_commit=false&sweep=off&timeout=1500ms\
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn time_for_connecting_is_a_duration_or_a_number_of_seconds() {
+    fn connect_timeout_is_a_duration_or_a_number_of_seconds() {
         let timeout = |text: &str| {
             let config = Config::from_url(&format!("postgres://h/db?connect_timeout={text}"));
             config.map(|config| config.connect_timeout.get())
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_in_one_map() {
+    fn a_configuration_file_sets_all_options() {
         let config: Config = serde_json::from_str(
             r#"{"url": "postgres://bot:hunter2@h/app?user=other&table=x", "table": "y", "values": "jsonb",
                 "connect_timeout": 7, "sslmode": "verify-full", "sslrootcert": "system", "pool_size": 3}"#,
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn similar_option_is_suggested_of_both_kinds() {
+    fn a_similar_option_of_larder_or_the_driver_is_suggested() {
         for (unknown, similar) in [("tabel", "`table`?"), ("keepalive_idle", "`keepalives_idle`?")] {
             let error = Config::from_url(&format!("postgres://h/db?{unknown}=x")).unwrap_err();
             assert!(error.message().contains(similar), "{error}");

@@ -1,4 +1,4 @@
-//! From a configuration to a store.
+//! Opens a store.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Config {
-    /// The SQL that set-up runs, for a user who may create schemas and tables where the program may
-    /// not. Running it twice does no harm. The program's user then needs `USAGE` on the schema and
+    /// Returns the SQL that creates the schema, the table and its index, for a user that may create them if the
+    /// program's user may not. It can be run more than once. The program's user then needs `USAGE` on the schema, and
     /// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table.
     ///
     /// ```
@@ -33,39 +33,38 @@ impl Config {
         self.table_schema().sql()
     }
 
-    /// Connects, creates the table unless told otherwise, and opens the store.
+    /// Connects, creates the table if `setup` is on and it is missing, and opens the store.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is wrong, the certificate is not trusted,
-    /// the database is not there or the table has the wrong shape (the message names the column);
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if the password is wrong or a permission is
-    /// missing; [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server
-    /// cannot be reached (also if its host is not known).
+    /// - [`InvalidConfig`](ErrorKind::InvalidConfig) if an option is invalid, the certificate is not trusted, the
+    ///   database does not exist, or the table has other columns (the message names one).
+    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) if the password is wrong or a permission is missing.
+    /// - [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the server cannot be reached, or
+    ///   its host is unknown.
     pub async fn connect(self) -> Result<Store> {
         self.open(None).await.map_err(Self::named)
     }
 
-    /// Opens the store with connections out of the caller's own pool, with whatever TLS it has. The pool
-    /// stays open when the store is closed. Options that make connections (TLS, pool size, time for
-    /// connecting) have no effect.
+    /// Opens the store on your own pool. The pool keeps its TLS settings, and stays open when the store is closed. The
+    /// options for making connections (TLS, pool size, connect timeout) have no effect.
     ///
-    /// A statement that takes longer than [`timeout`](Self::timeout) fails and its connection leaves
-    /// the pool, but it is not cancelled on the server, which would take a connection like the pool's:
-    /// while it waits for a lock it goes on waiting, and happens when the lock is free, unless the next
-    /// change [ends](crate#changes-that-time-out) it. The same is true of a change whose caller has gone. The
-    /// server's `statement_timeout`, in the options of the pool's connections, ends both.
+    /// A statement that takes longer than [`timeout`](Self::timeout) fails, and its connection leaves the pool. It is
+    /// not cancelled on the server, because that needs a connection with the pool's settings: if it waits for a lock,
+    /// it is executed when the lock is free, unless the next change [ends](crate#changes-that-time-out) it. The same
+    /// applies to a change whose caller has dropped it. To end both, set the server's `statement_timeout` in the
+    /// options of the pool's connections.
     ///
     /// # Errors
     ///
-    /// As those of [`connect`](Self::connect).
+    /// Fails as [`connect`](Self::connect) does.
     pub async fn connect_with(self, pool: Pool) -> Result<Store> {
         self.open(Some(pool)).await.map_err(Self::named)
     }
 
     async fn open(self, pool: Option<Pool>) -> Result<Store> {
         self.check()?;
-        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        // Boxed because the future would nest too deep for the compiler in its callers.
         let driver = Box::pin(self.driver(pool)).await?;
         let schema = self.table_schema();
         if self.existing {
@@ -115,7 +114,7 @@ impl Config {
         let mut server = self.server.clone();
         let connect_timeout = self.connect_timeout.get();
         server.connect_timeout(connect_timeout);
-        // The driver's timeout is for the socket alone; a server may take that and then say nothing.
+        // The driver's timeout covers only the socket. A server may accept that, and then not answer.
         let hosts = u32::try_from(server.get_hosts().len().max(1)).unwrap_or(u32::MAX);
         let pool = Pool::builder(tls::manager(server, self.sslmode, &connector))
             .max_size(self.pool_size)
@@ -123,8 +122,8 @@ impl Config {
             .create_timeout(Some(connect_timeout.saturating_mul(hosts)))
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|_| Error::new(ErrorKind::Other, "the pool of connections could not be built"))?;
-        // The first connection has as long as `connect_timeout` lets it.
+            .map_err(|_| Error::new(ErrorKind::Other, "could not create the connection pool"))?;
+        // The first connection may take `connect_timeout`, even if `timeout` is shorter.
         drop(pool.get().await.map_err(from_pool)?);
         Driver::open(pool, Some(connector), self.statements, timeout).await
     }
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_urls_are_refused_without_showing_secrets() {
+    fn invalid_urls_are_rejected_without_printing_secrets() {
         for url in [
             "postgres:app",
             "mysql://hunter2@h/db",
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn contradictions_are_refused_before_anything_connects() {
+    async fn invalid_options_are_rejected_before_connecting() {
         let config = || Config::from_url("postgres://u:hunter2@h/db").unwrap();
         assert!(!format!("{:?}", config()).contains("hunter2"));
         for config in [

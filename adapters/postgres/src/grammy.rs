@@ -19,9 +19,9 @@ pub(crate) type GrammyStorage = TableStorage<Grammy>;
 /// grammY's layout.
 pub(crate) struct Grammy;
 
-/// The shape of the table, as the package makes it.
+/// The columns and the index of the table, as the package creates it.
 pub(crate) fn shape(table: &TableName) -> Shape {
-    // The package leaves the name of its index unquoted, so Postgres folds it to lower case.
+    // The package does not quote the name of its index, so Postgres folds it to lower case.
     let index = table.index("idx_", "").to_ascii_lowercase();
     let keys = vec!["character varying", "text", "character varying COLLATE \"C\"", "text COLLATE \"C\""];
     Shape {
@@ -34,8 +34,7 @@ pub(crate) fn shape(table: &TableName) -> Shape {
     }
 }
 
-/// The statements, with the same parameters as those for Larder's table. Versions and times to live among them
-/// have no effect.
+/// The statements, with the same parameters as those for Larder's table. They ignore versions and times to live.
 pub(crate) fn sql(table: &str) -> Sql {
     let find = |keys: &str, key_type| {
         let text = format!("SELECT key, CASE WHEN $2 THEN value END FROM {table} WHERE {keys}");
@@ -57,7 +56,7 @@ pub(crate) fn sql(table: &str) -> Sql {
         set: "value = given.value",
         unchanged: "(expected IS NULL OR t.value = expected)",
     };
-    // Nothing expires.
+    // Entries do not expire.
     let touched = format!("SELECT t.key FROM {table} AS t, {}", given.rows(Kind::Touch));
     let pages = |range: &str| Pages::new(table, "value", "octet_length(value)", range);
     Sql {
@@ -70,10 +69,10 @@ pub(crate) fn sql(table: &str) -> Sql {
         upsert_many: query(format!("{insert} SELECT * FROM unnest($1, $2) {replace}"), &entries),
         change_many: given.change_many(&touched),
         update_many: given.update_many(),
-        // Keys have the database's collation, where only a filter finds a prefix by its bytes.
+        // Keys have the database's collation, which cannot find a prefix by its bytes in the index: filter instead.
         bounded: pages("starts_with(key, $4)"),
         unbounded: pages("true"),
-        // Nothing expires.
+        // Entries do not expire.
         read_and_touch: find("key = $1", Type::TEXT),
         read_and_touch_many: find("key = ANY($1)", Type::TEXT_ARRAY),
         touch: query(format!("SELECT 1 FROM {table} WHERE {unchanged}"), &entry),

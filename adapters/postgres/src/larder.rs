@@ -20,7 +20,7 @@ impl Model for Larder {
         let info = info.with_versions(Versions::Unique).with_purge(Purge::Sweep);
         match self.0 {
             ValueFormat::Bytes => info.with_values(Values::Bytes).with_max_value(MAX_VALUE),
-            // Postgres stops at 256 MiB for a parsed `jsonb` array or object.
+            // The limit of Postgres is 256 MiB for a parsed `jsonb` array or object.
             ValueFormat::Jsonb => info.with_values(Values::Json).with_max_value(250_000_000),
             ValueFormat::Json | ValueFormat::Text => {
                 info.with_values(Values::JsonText).with_max_value(MAX_VALUE)

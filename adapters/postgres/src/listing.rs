@@ -1,5 +1,5 @@
-//! Listings: one page after the other, each a statement of its own that begins after the last key of
-//! the page before. No cursor, no transaction, no connection held in between.
+//! Reads listings page by page. Each page is a separate statement that begins after the last key of the page before. A
+//! listing holds no cursor, transaction or connection between pages.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::{
     value::Stored,
 };
 
-/// A listing under way.
+/// A running listing.
 pub(crate) struct Walk<M> {
     storage: Arc<TableStorage<M>>,
-    /// The bound of the keys, if there is one.
+    /// The bound of the keys, if they have one.
     bound: Option<String>,
     values: bool,
-    /// How many rows to ask for at once.
+    /// The maximum number of rows in a page.
     rows: usize,
-    /// Where the next page begins, and whether after that key, which the page before has returned; `None` at
+    /// The first key of the next page, and whether that key is excluded because the page before returned it; `None` at
     /// the end.
     next: Option<(String, bool)>,
 }
@@ -48,28 +48,28 @@ impl<M: Model> Pager for Walk<M> {
         let rows = self.storage.driver().query(page, &[&from, &after, &most, &self.bound]).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         let entry = |row: &Row| {
-            // In a database without an encoding (SQL_ASCII) the bytes need not be UTF-8.
+            // In a database without an encoding (SQL_ASCII), the bytes may be invalid UTF-8.
             let Stored(key) = row.try_get(0).map_err(corrupt)?;
             let key = stored_key(key)?;
             Ok(if self.values { Entry::new(key, M::record(row, true)?) } else { Entry::key(key) })
         };
         let mut entries: Vec<_> = rows.iter().map(entry).collect();
         match last.try_get(0) {
-            // A page of entries may be short because its values are long: only an empty one is the last.
+            // A page of entries may be short because of large values: only an empty one is the last.
             _ if !self.values && rows.len() < self.rows => {}
             Ok(key) => self.next = Some((key, true)),
-            // The server refuses to take such a key back, as the beginning of the next page.
+            // The next page would have to begin after this key, which the server rejects as a parameter.
             Err(_) => entries.push(Err(Error::new(
                 ErrorKind::Other,
-                "the listing could not go on: the key of the last row of a page is not text in UTF-8; remove \
-                 that row, or give it another key",
+                "the listing cannot continue: the key of the last row of a page is not valid UTF-8; delete the row, or \
+                 change its key",
             ))),
         }
         Ok(Some(entries))
     }
 }
 
-/// Deletes the entries whose keys begin with `prefix`; returns how many.
+/// Deletes the entries whose keys begin with `prefix`. Returns their number.
 pub(crate) async fn clear<M: Model>(storage: &TableStorage<M>, prefix: &str) -> Result<u64> {
     let (mut from, bound) = M::range(prefix);
     let pages = storage.sql.pages(&bound);
@@ -78,7 +78,7 @@ pub(crate) async fn clear<M: Model>(storage: &TableStorage<M>, prefix: &str) -> 
         let rows = storage.driver().change(&pages.clear, &[&from, &after, &DELETE_CHUNK, &bound]).await?;
         let Some(row) = rows.first() else { return Ok(cleared) };
         cleared += row.try_get::<_, i64>(0).map_err(corrupt)?.cast_unsigned();
-        // Entries that are written again under keys that have been cleared stay.
+        // Entries that are written again under cleared keys stay.
         let Some(last) = row.try_get(1).map_err(corrupt)? else { return Ok(cleared) };
         (from, after) = (last, true);
     }

@@ -5,24 +5,24 @@ use tokio_postgres::Row;
 
 /// A layout of the table.
 pub(crate) trait Model: Send + Sync + 'static {
-    /// What the layout can do, besides what the driver can.
+    /// Returns the capabilities of the layout, added to those of the driver.
     fn info(&self, driver: Info) -> Info;
 
-    /// Refuses a value that the column cannot hold before it is sent, where it would fail the batch that
-    /// it is in. Only the server can judge some values, such as numbers out of range.
+    /// Rejects a value that the column cannot hold before it is sent, where it would fail its whole batch. Some values,
+    /// such as numbers out of range, only the server can reject.
     fn check(&self, value: &[u8]) -> Result<()>;
 
-    /// The version of an entry that is written with this value.
+    /// Returns the version of an entry that is written with this value.
     fn version(value: &Bytes) -> Version;
 
-    /// The record in a row whose first column is the key. Without its value, if that was left out.
+    /// Returns the record of a row whose first column is the key. The value is empty unless `with_value` is set.
     fn record(row: &Row, with_value: bool) -> Result<Record>;
 
-    /// Where the keys that begin with `prefix` begin, and their bound, if there is one.
+    /// Returns the start of the keys that begin with `prefix`, and their bound, if they have one.
     fn range(prefix: &str) -> (String, Option<String>);
 }
 
-/// A row that does not decode.
+/// Returns the error for a row that cannot be decoded.
 pub(crate) fn corrupt(_: tokio_postgres::Error) -> Error {
-    Error::new(ErrorKind::Corrupt, "the row is not as this adapter writes it")
+    Error::new(ErrorKind::Corrupt, "the row was not written by this adapter")
 }

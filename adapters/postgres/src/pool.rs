@@ -1,4 +1,4 @@
-//! Connections while they are out of the pool, and how they go back.
+//! Connections that are out of the pool, and their return.
 
 use std::{
     sync::{
@@ -24,28 +24,28 @@ use crate::{
     error,
     sql::Query,
     tls::Connector,
-    value::Unlogged,
+    value::Redacted,
 };
 
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Deals with statements that have lost their callers.
+/// Cancels statements whose callers have gone.
 pub(crate) struct Canceller {
-    /// The longest that a call takes.
+    /// The longest time for a call.
     pub(crate) timeout: Duration,
-    /// To cancel a statement; `None` for a pool whose TLS we do not know.
+    /// Connects to cancel a statement; `None` for the caller's own pool, whose TLS settings are unknown.
     pub(crate) connector: Option<Connector>,
-    /// The processes that may still carry out such a statement.
+    /// The processes that may still execute such a statement.
     pub(crate) suspects: Suspects,
 }
 
 impl Canceller {
-    /// The time that a call has left which began at that moment.
+    /// Returns the remaining time of a call that began at `begun`.
     pub(crate) fn left(&self, begun: Instant) -> Duration {
         self.timeout.saturating_sub(begun.elapsed())
     }
 
-    /// Asks the server to stop the statement that the connection of this token runs.
+    /// Asks the server to cancel the statement on the connection of this token.
     async fn cancel(&self, token: &CancelToken) {
         let Some(connector) = &self.connector else { return };
         let cancelled = timeout(self.timeout, token.cancel_query(Connector::clone(connector))).await;
@@ -55,20 +55,20 @@ impl Canceller {
     }
 }
 
-/// A connection taken out of the pool. It goes back when this is dropped, unless it was condemned or a change
-/// on it was abandoned; if a read was, only once that has ended.
+/// A connection taken out of the pool. Dropping this returns it, with two exceptions: a condemned connection, or one
+/// with an abandoned change, leaves the pool; one with an abandoned read returns after the read has ended.
 pub(crate) struct Checkout {
-    /// `Some` until this is dropped.
+    /// `Some` until the drop.
     object: Option<Object>,
-    /// Whether it is for a statement that changes anything.
+    /// Whether the connection is used for changes.
     changes: bool,
     condemned: AtomicBool,
-    /// How many statements are under way, or were abandoned.
+    /// The number of statements that are running or abandoned.
     owed: AtomicUsize,
-    /// Nothing is taken for granted until the server was asked.
+    /// The default assumes nothing, until the server has answered.
     pub(crate) identity: Identity,
     canceller: Arc<Canceller>,
-    /// A call may be dropped outside the runtime that it ran in.
+    /// Stored because a call may be dropped outside its runtime.
     runtime: Handle,
 }
 
@@ -86,11 +86,11 @@ impl Checkout {
     }
 
     pub(crate) fn client(&self) -> &ClientWrapper {
-        self.object.as_deref().unwrap_or_else(|| unreachable!("it is there until the drop"))
+        self.object.as_deref().unwrap_or_else(|| unreachable!("set until the drop"))
     }
 
-    /// The prepared form of a statement, if this connection has such. Changes nothing, and asks the server only
-    /// the first time.
+    /// Prepares a statement, if this connection prepares statements. Changes nothing, and asks the server only the
+    /// first time.
     pub(crate) async fn prepare(&self, query: &Query) -> Result<Option<Statement>, tokio_postgres::Error> {
         if !self.identity.prepares {
             return Ok(None);
@@ -106,7 +106,7 @@ impl Checkout {
         params: Params<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = self.client();
-        let params = params.iter().map(|param| Unlogged(*param));
+        let params = params.iter().map(|param| Redacted(*param));
         let rows = match prepared {
             Some(statement) => client.query_raw(&statement, params).await?,
             None => client.query_typed_raw(&query.text, params.zip(query.types.iter().cloned())).await?,
@@ -114,9 +114,9 @@ impl Checkout {
         rows.try_collect().await
     }
 
-    /// Runs statements of a call that began at `begun`, as long as they may take, and draws the conclusions
-    /// from an error. Dropped before that it leaves a connection that owes an answer. The inner error is the
-    /// server's or the driver's.
+    /// Runs statements of a call that began at `begun`, until its timeout, and condemns the connection if an error
+    /// requires it. If the future is dropped before the end, the connection still owes an answer. The inner error is
+    /// the server's or the driver's.
     pub(crate) async fn run<T>(
         &self,
         begun: Instant,
@@ -125,7 +125,7 @@ impl Checkout {
         let Canceller { timeout: most, .. } = *self.canceller;
         self.owed.fetch_add(1, Ordering::Relaxed);
         let answer = timeout(self.canceller.left(begun), statements).await.map_err(|_| {
-            // The last one to use the connection asks the server to stop it.
+            // The last user of the connection cancels the statement.
             self.condemn();
             Error::new(
                 ErrorKind::Timeout,
@@ -148,7 +148,7 @@ impl Checkout {
         self.condemned.store(true, Ordering::Relaxed);
     }
 
-    /// A change may have been sent that happens later than its caller is told.
+    /// Records that a change may have been sent that happens later, although its caller got an error.
     fn suspect(&self) {
         if let Some(backend) = self.identity.backend.filter(|_| self.changes) {
             self.canceller.suspects.add(backend);
@@ -159,10 +159,10 @@ impl Checkout {
         !self.condemned.load(Ordering::Relaxed) && !self.client().is_closed()
     }
 
-    /// Waits until the connection has answered everything. If it does not within the time for a call, it stays
-    /// condemned and owes answers.
+    /// Waits until the connection has answered everything. If it does not within the timeout of a call, it stays
+    /// condemned.
     async fn drain(self) {
-        // The answers come in order, so this one comes when nothing is under way any more.
+        // Answers arrive in order, so this one arrives after all others.
         let drained = timeout(self.canceller.timeout, self.client().simple_query("")).await;
         if matches!(drained, Ok(Ok(_))) {
             self.owed.store(0, Ordering::Relaxed);
@@ -181,18 +181,18 @@ impl Drop for Checkout {
         let (changes, identity) = (self.changes, self.identity);
         let (canceller, runtime) = (Arc::clone(&self.canceller), self.runtime.clone());
         if owes && !condemned && !changes {
-            // The next statement on the connection would wait behind this one.
+            // Otherwise the next statement on the connection would wait for this one.
             let (condemned, owed) = (true.into(), 1.into());
             let object = Some(object);
             let checkout = Self { object, changes, condemned, owed, identity, canceller, runtime };
             self.runtime.spawn(checkout.drain());
         } else if owes {
-            // A statement that waits for a lock would otherwise still happen, whenever the lock is free. The
-            // signal comes at any time later, so the connection leaves the pool: it would hit the next statement.
+            // Cancels the statement: if it waits for a lock, it would be executed when the lock is free. The signal may
+            // arrive late and hit the next statement, so the connection leaves the pool.
             let token = Object::take(object).cancel_token();
             self.runtime.spawn(async move { canceller.cancel(&token).await });
         } else if condemned {
-            // Out of the pool; the connection closes, and a new one takes its place when needed.
+            // Removed from the pool and closed; a new one replaces it when needed.
             drop(Object::take(object));
         }
     }

@@ -1,4 +1,4 @@
-//! The table: made if it is not there, and looked at before it is used.
+//! Creates the table, and checks an existing one.
 
 use larder_core::{Error, ErrorKind, Result};
 use larder_kit::Configure;
@@ -12,34 +12,33 @@ use crate::{
     sql::query,
 };
 
-/// The table, and the shape that it is to have.
+/// The table, and the shape that it must have.
 pub(crate) struct Schema {
     pub(crate) table: TableName,
     pub(crate) shape: Shape,
-    /// The shapes of all layouts, with whose they are and the options that open them, for the error about a
-    /// table that has another one.
+    /// The shapes of all layouts, each with its owner and the options that open it. Used in the error about a table
+    /// with another shape.
     pub(crate) known: Vec<(String, Shape)>,
 }
 
 /// The columns and the index of a table in one layout.
 pub(crate) struct Shape {
-    /// The columns: their names, how they are declared, and the types that they may have.
+    /// The columns: their names, declarations, and allowed types.
     pub(crate) columns: Vec<(&'static str, String, Vec<&'static str>)>,
-    /// The statement that makes the index.
+    /// The statement that creates the index.
     pub(crate) index: String,
-    /// The column that sweeping searches.
+    /// The column that the sweeper searches.
     pub(crate) swept: Option<&'static str>,
 }
 
-/// How often set-up checks again after another program has made something at the same moment.
+/// The maximum number of checks by set-up, if other programs create the same objects at the same time.
 const ATTEMPTS: u32 = 5;
 
-/// Objects that exist already, or that appeared between the question and the answer: `IF NOT EXISTS`
-/// does not keep them away.
+/// The errors for an object that another program created at the same time, which `IF NOT EXISTS` does not prevent.
 const RACES: &[&str] = &["23505", "42P06", "42P07", "42710"];
 
 impl Schema {
-    /// The statements that make the schema, the table and its index. They can be run again.
+    /// Returns the statements that create the schema, the table and its index. They can be run more than once.
     pub(crate) fn sql(&self) -> String {
         format!("{}{}", self.schema_sql(), self.table_sql("CREATE TABLE IF NOT EXISTS"))
     }
@@ -56,8 +55,8 @@ impl Schema {
         self.table.schema.as_ref().map(create).unwrap_or_default()
     }
 
-    /// Makes the table unless it is there, and checks its shape. Any number of processes may do this at
-    /// once. A table that exists needs no permission to create.
+    /// Creates the table if it does not exist, and checks its shape. Many processes may do this at the same time. An
+    /// existing table needs no permission to create.
     pub(crate) async fn set_up(&self, driver: &Driver) -> Result<()> {
         for _ in 0..ATTEMPTS {
             if self.check(driver, true).await? {
@@ -65,8 +64,8 @@ impl Schema {
             }
             let schema_sql =
                 self.missing_schema(driver).await?.map(|_| self.schema_sql()).unwrap_or_default();
-            // One message, hence one transaction. It fails if the table has appeared meanwhile, before it
-            // makes an index in a table that was not checked.
+            // One message is one transaction. It fails if the table has been created in the meantime, so it never
+            // creates an index in an unchecked table.
             let script = format!("{schema_sql}{}", self.table_sql("CREATE TABLE"));
             let Err(error) = driver.batch(&script).await? else { continue };
             match state(&error) {
@@ -74,19 +73,18 @@ impl Schema {
                 "42501" => {
                     return Err(Error::new(
                         ErrorKind::PermissionDenied,
-                        "there is no such table, and this user may not create it: have the SQL that \
-                         Config::setup_sql() returns run by a user who may, and connect with \
-                         `setup=false`",
+                        "the table does not exist, and this user may not create it: have another user run the SQL of \
+                         `Config::setup_sql`, and connect with `setup=false`",
                     )
                     .with_source(from_driver(&error)));
                 }
                 _ => return Err(from_driver(&error)),
             }
         }
-        Err(Error::new(ErrorKind::Unavailable, "other programs keep making and removing the table"))
+        Err(Error::new(ErrorKind::Unavailable, "other programs create and drop the table repeatedly"))
     }
 
-    /// Checks that the table is there, and its shape. Changes nothing.
+    /// Checks that the table exists, and its shape. Changes nothing.
     pub(crate) async fn find(&self, driver: &Driver) -> Result<()> {
         if self.check(driver, false).await? {
             return Ok(());
@@ -96,18 +94,18 @@ impl Schema {
             None => format!("table {}", self.table.quoted()),
         };
         Err(invalid(format!(
-            "there is no {missing} in this database; check the options `schema` and `table`"
+            "{missing} does not exist in this database: check the options `schema` and `table`"
         )))
     }
 
-    /// The table's schema, if one is named that is not there.
+    /// Returns the name of the table's schema if it is set and the schema does not exist.
     async fn missing_schema(&self, driver: &Driver) -> Result<Option<&str>> {
         let Some(schema) = &self.table.schema else { return Ok(None) };
         let find = query("SELECT FROM pg_namespace WHERE nspname = $1", &[Type::NAME]);
         Ok(driver.query(&find, &[&schema]).await?.is_empty().then_some(schema))
     }
 
-    /// Whether the table is there; an error if it is, but cannot be used, to write if `write`.
+    /// Returns whether the table exists, or an error if it cannot be used (for writing, if `write` is set).
     async fn check(&self, driver: &Driver, write: bool) -> Result<bool> {
         let name = self.table.quoted();
         let table = query(TABLE, &[Type::TEXT, Type::TEXT]);
@@ -118,7 +116,7 @@ impl Schema {
             columns.iter().map(Column::from_row).collect::<Result<Vec<_>, _>>().map_err(unexpected)?;
         let flag = |at: usize| row.try_get::<_, bool>(at).map_err(unexpected);
         if !flag(0)? {
-            return Err(self.wrong("is a view, an index or the like, not a table", ""));
+            return Err(self.wrong("is not a table, but a view, an index or similar", ""));
         }
         self.check_columns(&columns)?;
         if !flag(1)? {
@@ -131,18 +129,18 @@ impl Schema {
         if !allowed {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
-                format!("this user may not {needed} the table: GRANT these rights"),
+                format!("this user may not {needed} the table: GRANT these permissions"),
             ));
         }
         if let Some(column) = self.shape.swept.filter(|_| write)
             && !flag(4)?
         {
-            // Making it now could block a large table's writers for long: that is for its owner to time.
+            // Creating it now could block the writers of a large table for long: leave the time to the owner.
             tracing::warn!(
                 adapter = Config::ADAPTER,
                 table = self.table.table,
-                "the table has no index on {column}, so sweeping reads all of it; see \
-                 Config::setup_sql()"
+                "the table has no index on {column}, so each sweep reads the whole table; Config::setup_sql() returns \
+                 the SQL for the index"
             );
         }
         Ok(true)
@@ -154,23 +152,23 @@ impl Schema {
             columns.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
         let other = self.known.iter().find(|(_, shape)| shape.mismatch(columns).is_none());
-        let way_in = other.map(|(options, _)| format!("if it is {options}; ")).unwrap_or_default();
-        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), &way_in))
+        let hint = other.map(|(options, _)| format!("if it is {options}; ")).unwrap_or_default();
+        Err(self.wrong(&format!("{mismatch} (its columns: {found})"), &hint))
     }
 
-    fn wrong(&self, what: &str, way_in: &str) -> Error {
+    fn wrong(&self, problem: &str, hint: &str) -> Error {
         let table = self.table.quoted();
-        invalid(format!("the table {table} {what}: {way_in}choose another with `table`, or change this one"))
+        invalid(format!("the table {table} {problem}: {hint}choose another with `table`, or change this one"))
     }
 }
 
 impl Shape {
-    /// Larder's, with the values in this column type.
+    /// Returns the shape of Larder's table with this format of values.
     pub(crate) fn larder(table: &TableName, format: ValueFormat) -> Self {
         let (value, ..) = format.column();
         Self {
             columns: vec![
-                // In the order of their bytes: listings and prefixes rely on it, and use the index.
+                // Sorted by bytes: listings and prefixes rely on this order, and use the index.
                 ("key", "text COLLATE \"C\" NOT NULL PRIMARY KEY".to_owned(), vec!["text COLLATE \"C\""]),
                 ("value", format!("{value} NOT NULL"), vec![value]),
                 ("version", "bigint NOT NULL".to_owned(), vec!["bigint"]),
@@ -185,7 +183,7 @@ impl Shape {
         }
     }
 
-    /// The first column that does not fit, in words.
+    /// Describes the first column that does not match.
     fn mismatch(&self, columns: &[Column]) -> Option<String> {
         for (name, _, types) in &self.columns {
             let Some(Column { type_name, .. }) = columns.iter().find(|column| column.name == *name) else {
@@ -196,12 +194,13 @@ impl Shape {
             }
         }
         let known = |column: &&Column| self.columns.iter().any(|(name, ..)| *name == column.name);
-        let Column { name, .. } = columns.iter().find(|column| column.demanding && !known(column))?;
+        let Column { name, .. } = columns.iter().find(|column| column.required && !known(column))?;
         Some(format!("has a column `{name}` that is NOT NULL and has no default, so nothing can be inserted"))
     }
 }
 
-/// Whether it is a table, has a unique key, may be read, may be written, and has an index on the column `$2`.
+/// Reads whether the object is a table, has a unique key, is readable, is writable, and has an index on the column
+/// `$2`.
 const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] \
      WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL \
@@ -212,7 +211,7 @@ const TABLE: &str = "SELECT c.relkind IN ('r', 'p'), \
      WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = $2) \
      FROM pg_class AS c WHERE c.oid = to_regclass($1)";
 
-/// The columns. The type of a key that is sorted by its bytes says so.
+/// Reads the columns. The type of a key that is sorted by bytes includes the collation.
 const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL) || CASE WHEN a.attname = 'key' \
      AND o.collname IN ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') THEN ' COLLATE \"C\"' ELSE '' END, \
      a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' \
@@ -222,13 +221,13 @@ const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL) || 
 struct Column {
     name: String,
     type_name: String,
-    /// NOT NULL, with nothing to fill it.
-    demanding: bool,
+    /// Whether the column is NOT NULL without a default.
+    required: bool,
 }
 
 impl Column {
     fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Self { name: row.try_get(0)?, type_name: row.try_get(1)?, demanding: row.try_get(2)? })
+        Ok(Self { name: row.try_get(0)?, type_name: row.try_get(1)?, required: row.try_get(2)? })
     }
 }
 
@@ -237,7 +236,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str, type_name: &str) -> Column {
-        Column { name: name.to_owned(), type_name: type_name.to_owned(), demanding: false }
+        Column { name: name.to_owned(), type_name: type_name.to_owned(), required: false }
     }
 
     fn good() -> Vec<Column> {
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wrong_column_is_named() {
+    fn errors_name_the_wrong_column() {
         let table = TableName::new(None, "larder");
         let shape = Shape::larder(&table, ValueFormat::Bytes);
         let schema = Schema { table, shape, known: Vec::new() };
@@ -262,7 +261,7 @@ mod tests {
             ("`value`", |columns| columns[1].type_name = "text".to_owned()),
             ("`key`", |columns| columns[0].type_name = "text".to_owned()),
             ("`expires_at`", |columns| columns[3].type_name = "timestamp without time zone".to_owned()),
-            ("`note`", |columns| columns[4].demanding = true),
+            ("`note`", |columns| columns[4].required = true),
         ];
         for (named, spoil) in spoils {
             let mut columns = good();

@@ -1,19 +1,19 @@
-//! The statements that run after set-up, as SQL with the types of their parameters.
+//! The statements after set-up, as SQL with the types of their parameters.
 
 use larder_core::{Action, Change, Condition};
 use tokio_postgres::types::Type;
 
 use crate::config::ValueFormat;
 
-/// The largest value: Postgres stops at 1 GiB for a message and for a field, and the message has more in it.
+/// The maximum size of a value: Postgres limits a message and a field to 1 GiB, and the message contains more.
 pub(crate) const MAX_VALUE: u64 = 1_000_000_000;
-/// Keys that one statement names.
+/// The maximum number of keys in one statement.
 pub(crate) const MAX_KEYS: usize = 1_000;
-/// Rows of one page of a listing.
+/// The maximum number of rows in one page of a listing.
 pub(crate) const PAGE: usize = 500;
-/// Bytes of values of one page of a listing, roughly: a page holds at least one entry.
+/// The maximum size of the values in one page of a listing. A page has at least one entry.
 const PAGE_BYTES: usize = 4 << 20;
-/// Rows that one statement of `clear` or `purge_expired` deletes.
+/// The maximum number of rows that one statement of `clear` or `purge_expired` deletes.
 pub(crate) const DELETE_CHUNK: i64 = 1_000;
 
 /// One statement.
@@ -26,41 +26,40 @@ pub(crate) fn query(text: impl Into<String>, types: &[Type]) -> Query {
     Query { text: text.into(), types: types.to_vec() }
 }
 
-/// The statements for a table of Larder's. Those of one kind have the same parameters, and ignore those that
-/// they have no use for. A time to live is in milliseconds, or null.
+/// The statements for a table of Larder's. Those of one kind have the same parameters, and ignore those that they do
+/// not need. A time to live is in milliseconds, or null.
 pub(crate) struct Sql {
-    /// These four return entries: key, value, version, deadline and the server's clock. Parameters: the key,
-    /// whether to return the value (or a null), and the new time to live.
+    /// The first four return entries: key, value, version, deadline and the server's clock. Parameters: the key,
+    /// whether to return the value (or null), and the new time to live.
     pub(crate) read: Query,
     pub(crate) read_and_touch: Query,
-    /// With an array of keys.
+    /// The same with an array of keys.
     pub(crate) read_many: Query,
     pub(crate) read_and_touch_many: Query,
-    /// These five change one entry, and return a row if they have. Parameters: key, value, version, time to
-    /// live, and the version that the entry must have, null if it may have any.
+    /// The next five change one entry, and return a row if they did. Parameters: key, value, version, time to live, and
+    /// the version that the entry must have (null for any).
     pub(crate) upsert: Query,
     pub(crate) insert: Query,
     pub(crate) update: Query,
     pub(crate) delete: Query,
     pub(crate) touch: Query,
-    /// Writes entries, whatever is there. Parameters: keys in order, no key twice, values, versions and times
-    /// to live.
+    /// Writes entries without conditions. Parameters: distinct keys in order, values, versions and times to live.
     pub(crate) upsert_many: Query,
-    /// Makes changes of any [kind](Kind). The same parameters, then the kinds and the versions that the entries
-    /// must have. Column: each key that was changed.
+    /// Makes changes of any [kind](Kind). Parameters: the same, then the kinds and the versions that the entries must
+    /// have. Column: the key of each changed entry.
     pub(crate) change_many: Query,
-    /// The same for changes that are all of the kind [`Update`](Kind::Update), as those of sessions are.
-    // It takes the server three quarters of the time.
+    /// The same for changes that are all of the kind [`Update`](Kind::Update), as in sessions.
+    // Takes the server three quarters of the time.
     pub(crate) update_many: Query,
-    /// Parameter: how many rows to delete at most. Column: how many were.
+    /// Parameter: the maximum number of rows to delete. Column: the number of deleted rows.
     pub(crate) purge: Query,
-    /// The keys before a bound.
+    /// Pages of keys before a bound.
     pub(crate) bounded: Pages,
-    /// The keys without a bound: a condition that says so would keep the server from using the index.
+    /// Pages of keys without a bound. A condition for both cases would prevent the use of the index.
     pub(crate) unbounded: Pages,
 }
 
-/// The kinds of changes, as `change_many` numbers them.
+/// The kinds of changes, numbered as in `change_many`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Upsert,
@@ -82,19 +81,19 @@ impl Kind {
     }
 }
 
-// The server's clock at the very moment, not at the beginning of the transaction: a statement that
-// has waited for another's lock must not see an entry that has expired meanwhile.
+// The current time of the server, not that at the start of the transaction: a statement that has waited for a lock must
+// not return an entry that has expired in the meantime.
 const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
-// The client subtracts: with the server's arithmetic in numeric, 64 tasks read 0.85 as much.
+// The client subtracts: with numeric arithmetic in the server, the reads of 64 tasks are 0.85 times as fast.
 const DEADLINE: &str = "t.expires_at, clock_timestamp()";
 
 impl Sql {
-    /// The statements for a range of keys with this bound.
+    /// Returns the statements for a range of keys with this bound.
     pub(crate) const fn pages(&self, bound: &Option<String>) -> &Pages {
         if bound.is_some() { &self.bounded } else { &self.unbounded }
     }
 
-    /// The statements for the table with this name, as SQL.
+    /// Makes the statements for a table, whose name is SQL.
     pub(crate) fn new(table: &str, format: ValueFormat) -> Self {
         let (_, value, values) = format.column();
         let key = format!("key = $1 AND {LIVE}");
@@ -139,14 +138,14 @@ impl Sql {
             deadline("ttl")
         );
 
-        // now(), since an index can be searched with it. The condition stands in both places
-        // because a ctid is unique only within one partition of a partitioned table.
+        // Uses now() because an index can be searched with it. The condition is in both places because a ctid is unique
+        // only within one partition of a partitioned table.
         let purge = format!(
             "WITH gone AS (DELETE FROM {table} WHERE expires_at <= now() AND ctid = ANY(ARRAY(SELECT ctid \
              FROM {table} WHERE expires_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1) \
              SELECT count(*) FROM gone"
         );
-        // The size of a jsonb value is only known by writing it out; its stored size will do.
+        // The exact size of a jsonb value needs its text form; the stored size is close enough.
         let size = match format {
             ValueFormat::Jsonb => "pg_column_size(value)",
             ValueFormat::Json => "octet_length(value::text)",
@@ -158,7 +157,7 @@ impl Sql {
             read_and_touch: find(read_and_touch(&key), Type::TEXT),
             read_many: find(read(&format!("key = ANY($1) AND {LIVE}")), Type::TEXT_ARRAY),
             read_and_touch_many: find(read_and_touch(&format!("key IN ({locked})")), Type::TEXT_ARRAY),
-            // A row that is there must have expired.
+            // Replaces an existing row only if it has expired.
             insert: change(format!("{upsert} WHERE NOT {LIVE}")),
             upsert: change(upsert),
             update: change(format!("{update} WHERE {unchanged}")),
@@ -174,46 +173,47 @@ impl Sql {
     }
 }
 
-/// Locks those of the keys in `$1` whose rows fulfil a condition, in the order of the keys, as batches of
-/// writes lock them: no deadlock.
+/// Locks the rows of the keys in `$1` that fulfil a condition, in the order of the keys. Batches of writes lock them in
+/// the same order, so this prevents deadlocks.
 pub(crate) fn in_order(table: &str, condition: &str) -> String {
     format!("SELECT key FROM {table} AS t WHERE key = ANY($1) AND {condition} ORDER BY key FOR UPDATE")
 }
 
-/// The parts of `change_many`, in which a row `given` is a change, and `t` is the table.
+/// The parts of `change_many`. There, a row of `given` is a change, and `t` is the table.
 pub(crate) struct Given<'a> {
     pub(crate) table: &'a str,
     /// The types of the parameters of `upsert_many`.
     pub(crate) entries: &'a [Type],
-    /// The type of the versions that entries must have.
+    /// The type of the expected versions.
     pub(crate) expected: Type,
     pub(crate) insert: &'a str,
-    /// What to do if there is a row.
+    /// The `ON CONFLICT` clause that replaces an existing row.
     pub(crate) replace: &'a str,
-    /// The same, if the entry must be absent.
+    /// The same for an entry that must be absent.
     pub(crate) replace_absent: &'a str,
     pub(crate) set: &'a str,
-    /// Whether a row is an entry with the expected version.
+    /// The condition for a live row with the expected version.
     pub(crate) unchanged: &'a str,
 }
 
-/// All rows are locked.
+/// A condition that is always true, but waits until all rows are locked.
 const HELD: &str = "(SELECT count(*) FROM held) >= 0";
 
 impl Given<'_> {
-    /// The changes of this kind and their rows.
+    /// Returns the `FROM` items and the condition that join the changes of this kind with their rows.
     pub(crate) fn rows(&self, kind: Kind) -> String {
         let kind = kind as i16;
         format!("given WHERE kind = {kind} AND {HELD} AND t.key = given.key AND {}", self.unchanged)
     }
 
-    /// One statement, in which a change whose condition does not hold changes nothing. `touched` touches entries.
+    /// Returns the statement for changes of any kind. A change whose condition does not hold changes nothing. `touched`
+    /// is the part that touches entries.
     ///
-    /// First it locks the rows that are there, in the order of the changes, which is that of their keys: batches
-    /// deadlock only over rows that are inserted meanwhile, and then the driver repeats the one that the server
-    /// undoes. The conditions are checked on the rows as they are then, since each part waits for the
-    /// locks, and finds the newest version of a row that has changed since the statement began.
-    // The subquery is not pulled up because of its lock, so each change looks its own row up, in this order.
+    /// First the statement locks the existing rows in the order of the changes, which is that of their keys. So batches
+    /// can deadlock only over rows that are inserted in the meantime; then the driver repeats the one that the server
+    /// rolls back. The conditions are checked after locking, on the newest versions of the rows, because each part
+    /// waits for the locks.
+    // The lock prevents the planner from pulling up the subquery, so each change looks up its own row, in this order.
     pub(crate) fn change_many(&self, touched: &str) -> Query {
         let Self { table, insert, replace, replace_absent, .. } = self;
         let insert = |kind: Kind, replace: &str| {
@@ -231,7 +231,7 @@ impl Given<'_> {
         ))
     }
 
-    /// The part of [`change_many`](Self::change_many) for updates.
+    /// Returns the statement for updates only.
     pub(crate) fn update_many(&self) -> Query {
         self.query(&self.update())
     }
@@ -245,9 +245,10 @@ impl Given<'_> {
         )
     }
 
-    /// The statement that goes on like this once it has the changes, and has locked their rows.
-    // For the planner a limit that it does not know yet is one row. So it keeps one plan for batches of all sizes,
-    // with a look at the index per change, instead of planning each small batch again: 8 tasks update sessions
+    /// Returns a statement that reads the changes, locks their rows, and continues with `rest`.
+    // The planner estimates one row for a limit that it does not know. So it keeps one plan for batches of all sizes,
+    // with an index lookup per change, instead of planning each small batch again. This makes session updates of 8
+    // tasks
     // 1.4 times as fast.
     fn query(&self, rest: &str) -> Query {
         let text = format!(
@@ -262,19 +263,19 @@ impl Given<'_> {
     }
 }
 
-/// The statements for one page of a listing. Parameters: where the keys begin, whether that key is left
-/// out, the number of rows at most, and the bound of the keys.
+/// The statements for one page of a listing. Parameters: the first key, whether that key is excluded, the maximum
+/// number of rows, and the bound of the keys.
 pub(crate) struct Pages {
     /// Column: key.
     pub(crate) keys: Query,
     /// Columns: key, then those of a record.
     pub(crate) entries: Query,
-    /// Deletes the page. Columns: how many rows were deleted, and the last key if the page was full.
+    /// Deletes the page. Columns: the number of deleted rows, and the last key if the page was full.
     pub(crate) clear: Query,
 }
 
-/// Whether the key is one for Larder: not empty, not too long, without control characters, and UTF-8, which a
-/// database without an encoding (SQL_ASCII) leaves to be checked byte by byte.
+/// The condition for a key that is valid in Larder: not empty, not too long, without control characters, and UTF-8. A
+/// database without an encoding (SQL_ASCII) does not check UTF-8, so this checks it byte by byte.
 const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdatabaseencoding() = 'UTF8' \
      THEN key COLLATE \"C\" !~ $re$[\\u0001-\\u001f\\u007f-\\u009f]$re$ \
      ELSE key COLLATE \"C\" ~ $re$^([\\x20-\\x7e]|\\xc2[\\xa0-\\xbf]|[\\xc3-\\xdf][\\x80-\\xbf]\
@@ -282,7 +283,7 @@ const NAMEABLE: &str = "octet_length(key) BETWEEN 1 AND 512 AND CASE WHEN getdat
      |\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*\\Z$re$ END";
 
 impl Pages {
-    /// The statements for the rows `range`, with the columns `record` and a value of the size `size`.
+    /// Makes the statements for the rows in `range`, with the columns `record` and a value of the size `size`.
     pub(crate) fn new(table: &str, record: &str, size: &str, range: &str) -> Self {
         let page = |columns: &str, range: &str| {
             format!(
@@ -296,7 +297,7 @@ impl Pages {
              WHERE number = 1 OR bytes <= {PAGE_BYTES} ORDER BY key",
             page("*", range)
         );
-        // A row that is there may yet not be deleted, for a trigger or a policy.
+        // A trigger or a policy may prevent the deletion of a row.
         let clear = format!(
             "WITH page AS ({} FOR UPDATE), \
              gone AS (DELETE FROM {table} WHERE key IN (SELECT key FROM page) RETURNING 1) \

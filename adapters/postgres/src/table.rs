@@ -1,4 +1,4 @@
-//! The table: runs the statements.
+//! Runs the statements.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,7 +33,7 @@ pub(crate) struct TableStorage<M> {
 }
 
 impl<M: Model> TableStorage<M> {
-    /// The storage in the table with this name.
+    /// Makes a storage on the table with this name.
     pub(crate) fn new(driver: Driver, table: String, sql: Sql, model: M, sweep: Interval) -> Arc<Self> {
         let info = model.info(driver.info());
         let purge = |storage: Arc<Self>| async move { storage.purge_expired().await };
@@ -44,12 +44,12 @@ impl<M: Model> TableStorage<M> {
     }
 
     pub(crate) fn driver(&self) -> &Driver {
-        // The runtime that it ran on may have gone.
+        // The sweeper's runtime may have ended.
         self.sweeper.ensure_running();
         &self.driver
     }
 
-    /// Runs the first statement, or the second one to touch as well; returns the rows that it finds.
+    /// Runs `read`, or `read_and_touch` if the options touch. Returns the rows.
     pub(crate) async fn find(
         &self,
         (read, read_and_touch): (&Query, &Query),
@@ -80,8 +80,8 @@ impl<M: Model> TableStorage<M> {
         change.applied(changed, version)
     }
 
-    /// Makes changes, each of another key and in the order of the keys, with one statement and one commit. A
-    /// change whose condition does not hold fails alone.
+    /// Makes changes of distinct keys, in the order of the keys, with one statement and one commit. A change whose
+    /// condition does not hold fails alone.
     pub(crate) async fn change_many<'a>(
         &self,
         changes: impl Iterator<Item = &'a Change> + Clone,
@@ -114,11 +114,11 @@ impl<M: Model> TableStorage<M> {
             .collect())
     }
 
-    /// The version that an entry must have, if it may not have any.
+    /// Returns the version that an entry must have, if the condition requires one.
     pub(crate) fn expected<'a>(&self, condition: &'a Condition) -> Result<Option<&'a Version>> {
         let Condition::At(version) = condition else { return Ok(None) };
         let is_token = version.as_token().is_some();
-        // No entry of this table has the version of another storage.
+        // No entry of this table has a version of another storage.
         if is_token == (self.info.versions == Versions::Unique) {
             Ok(Some(version))
         } else {
@@ -126,7 +126,7 @@ impl<M: Model> TableStorage<M> {
         }
     }
 
-    /// Reads the records that are there, each under its key.
+    /// Reads the records that exist. Returns them by key.
     pub(crate) async fn read_together(
         &self,
         keys: &[Key],
@@ -158,12 +158,12 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A time to live as the statements take it: milliseconds, or null.
+/// Returns a time to live in milliseconds, or null, as a parameter.
 fn millis(expiry: Expiry) -> Option<i64> {
     expiry.as_millis().map(|millis| i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
-/// A version as the column `version` holds it.
+/// Returns a version as stored in the column `version`.
 fn token(version: &Version) -> Option<i64> {
     version.as_token().map(u64::cast_signed)
 }

@@ -1,4 +1,4 @@
-//! How a connection is made: in the clear or through TLS.
+//! Makes connections, with or without TLS.
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use larder_core::Result;
@@ -9,7 +9,7 @@ use crate::config::{Roots, TlsMode};
 #[cfg(feature = "tls")]
 mod verify;
 
-/// Makes connections, and the short ones that cancel a statement.
+/// Makes connections, including the short ones that cancel a statement.
 #[cfg(feature = "tls")]
 pub(crate) type Connector = tokio_postgres_rustls::MakeRustlsConnect;
 #[cfg(not(feature = "tls"))]
@@ -25,8 +25,8 @@ pub(crate) fn connector(mode: TlsMode, roots: Option<&Roots>) -> Result<Connecto
     match (mode, roots) {
         (TlsMode::Disable | TlsMode::Prefer, None) => Ok(tokio_postgres::NoTls),
         _ => Err(crate::config::invalid(
-            "this build has no TLS: turn on the feature `tls` of the crate `larder` (or of `larder-postgres` \
-             where that is used by itself), or leave out `sslmode` and `sslrootcert`",
+            "this program was built without TLS: enable the feature `tls` of the crate `larder` (or of \
+             `larder-postgres` if you use that directly), or remove `sslmode` and `sslrootcert`",
         )),
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn manager(mut config: Config, mode: TlsMode, connector: &Connector) 
         TlsMode::Prefer => SslMode::Prefer,
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
     });
-    // No query on checkout: a connection that has broken says so when it is used.
+    // No query on checkout: a broken connection is detected when it is used.
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     Manager::from_config(config, Connector::clone(connector), recycling)
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_tls_names_the_features_that_bring_it() {
+    fn errors_for_missing_tls_name_the_feature() {
         for (mode, roots) in [(TlsMode::Require, None), (TlsMode::Prefer, Some(&Roots::Mozilla))] {
             let error = connector(mode, roots).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);

@@ -1,4 +1,4 @@
-//! Parameters and values on their way to and from the wire: no copy but the one into or out of the message.
+//! Converts parameters and values to and from the wire format, with a single copy into or out of the message.
 
 use std::{error::Error as StdError, fmt};
 
@@ -6,10 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use larder_core::{Expiry, Version};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-/// `jsonb` travels with its version in front.
+/// The version byte in front of `jsonb`.
 const JSONB_VERSION: u8 = 1;
 
-/// Bytes for a column of type `bytea`, `jsonb`, `json` or `text`.
+/// The bytes for a column of type `bytea`, `jsonb`, `json` or `text`.
 pub(crate) struct Value<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Debug for Value<'_> {
@@ -53,18 +53,16 @@ impl ToSql for Expected<'_> {
     to_sql_checked!();
 }
 
-/// The bytes of a column of such a type.
+/// The bytes of a column of such a type, or `varchar`.
 pub(crate) struct Stored(pub(crate) Bytes);
 
 impl<'a> FromSql<'a> for Stored {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
         let raw = match *ty {
-            Type::JSONB => {
-                raw.strip_prefix(&[JSONB_VERSION]).ok_or("a version of jsonb that is not known")?
-            }
+            Type::JSONB => raw.strip_prefix(&[JSONB_VERSION]).ok_or("an unknown version of jsonb")?,
             _ => raw,
         };
-        // The message it came in holds whole pages of rows: a slice of it would keep them all alive.
+        // Copied because the message contains whole pages of rows, which a slice would keep in memory.
         Ok(Self(Bytes::copy_from_slice(raw)))
     }
 
@@ -73,18 +71,18 @@ impl<'a> FromSql<'a> for Stored {
     }
 }
 
-/// A time by the server's clock, in microseconds. The two ends of `i64` are infinite.
+/// A time by the server's clock, in microseconds. The smallest and the largest `i64` mean infinity.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment(i64);
 
 impl Moment {
-    /// The time that an entry with this deadline has left at `now`, when it had not expired.
+    /// Returns the remaining time at `now` of an entry with this deadline that had not expired.
     pub(crate) fn left_at(self, Self(now): Self) -> Expiry {
         if self.0 == i64::MAX {
             return Expiry::Never;
         }
         let micros = u64::try_from(self.0.saturating_sub(now)).unwrap_or(0);
-        // The server says that it lives.
+        // At least 1 ms, because the server found the entry live.
         Expiry::after_millis(micros.div_ceil(1_000).max(1))
     }
 }
@@ -99,22 +97,22 @@ impl<'a> FromSql<'a> for Moment {
     }
 }
 
-/// A parameter on its way to the driver, which logs the parameters of each statement by their `Debug`: keys
-/// are among them, and a key may be all that it takes to use somebody's session.
-pub(crate) struct Unlogged<'a>(pub(crate) &'a (dyn ToSql + Sync));
+/// A parameter whose `Debug` hides it. The driver logs the `Debug` of parameters, which include keys, and a key may be
+/// enough to use another user's session.
+pub(crate) struct Redacted<'a>(pub(crate) &'a (dyn ToSql + Sync));
 
-impl fmt::Debug for Unlogged<'_> {
+impl fmt::Debug for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("..")
     }
 }
 
-impl ToSql for Unlogged<'_> {
+impl ToSql for Redacted<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         self.0.to_sql_checked(ty, out)
     }
 
-    /// The parameter itself checks that.
+    /// The parameter checks its own type.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -127,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jsonb_carries_its_version() {
+    fn jsonb_has_its_version_in_front() {
         let mut out = BytesMut::new();
         Value(b"{}").to_sql(&Type::JSONB, &mut out).unwrap();
         assert_eq!(&out[..], b"\x01{}");
@@ -138,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn the_time_left_is_in_milliseconds_rounded_up() {
+    fn the_remaining_time_is_in_milliseconds_rounded_up() {
         let left = |deadline: i64, now: i64| Moment(deadline).left_at(Moment(now));
         assert_eq!(left(5_000, 2_000), Expiry::after_millis(3));
         assert_eq!(left(5_001, 2_000), Expiry::after_millis(4));
         assert_eq!(left(-5_000, -7_000), Expiry::after_millis(2));
-        // It expired on the way.
+        // It expired in the meantime.
         assert_eq!(left(2_000, 5_000), Expiry::after_millis(1));
         assert_eq!(left(i64::MAX, 5_000), Expiry::Never);
     }
@@ -154,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_it_holds_and_says_nothing_of_it() {
-        let (mut bare, mut unlogged) = (BytesMut::new(), BytesMut::new());
+    fn a_redacted_parameter_is_sent_but_not_printed() {
+        let (mut bare, mut redacted) = (BytesMut::new(), BytesMut::new());
         "hunter2".to_sql(&Type::TEXT, &mut bare).unwrap();
-        Unlogged(&"hunter2").to_sql_checked(&Type::TEXT, &mut unlogged).unwrap();
-        assert_eq!(bare, unlogged);
-        assert!(Unlogged(&"hunter2").to_sql_checked(&Type::INT8, &mut unlogged).is_err());
-        assert_eq!(format!("{:?}", [Unlogged(&"hunter2")]), "[..]");
+        Redacted(&"hunter2").to_sql_checked(&Type::TEXT, &mut redacted).unwrap();
+        assert_eq!(bare, redacted);
+        assert!(Redacted(&"hunter2").to_sql_checked(&Type::INT8, &mut redacted).is_err());
+        assert_eq!(format!("{:?}", [Redacted(&"hunter2")]), "[..]");
     }
 }

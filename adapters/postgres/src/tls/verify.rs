@@ -1,4 +1,4 @@
-//! Which certificates are accepted.
+//! Verifies certificates.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ pub(super) fn client_config(mode: TlsMode, roots: Option<&Roots>) -> Result<Clie
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(format!("TLS cannot be set up: {error}")))?;
+        .map_err(|error| invalid(format!("cannot set up TLS: {error}")))?;
     let roots = match (mode, roots) {
         (TlsMode::VerifyFull, roots) => Some(store(roots.unwrap_or(&Roots::Mozilla))?),
-        // Anybody can get a certificate, for some name, from a public authority.
+        // Anyone can get a certificate for some name from a public authority.
         (TlsMode::VerifyCa, None | Some(Roots::Mozilla)) => {
             return Err(invalid(
-                "sslmode=verify-ca needs the root certificates of your own authority: give `sslrootcert=FILE`, \
-                 or use sslmode=verify-full",
+                "`sslmode=verify-ca` needs the root certificates of your own authority: set `sslrootcert` to a \
+                 file, or use `sslmode=verify-full`",
             ));
         }
         (TlsMode::Require, Some(Roots::Mozilla)) => {
-            return Err(invalid("sslrootcert=system goes with sslmode=verify-full"));
+            return Err(invalid("`sslrootcert=system` needs `sslmode=verify-full`"));
         }
         (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => Some(store(roots)?),
         (TlsMode::Require, None) | (TlsMode::Prefer | TlsMode::Disable, _) => None,
@@ -53,11 +53,11 @@ fn store(roots: &Roots) -> Result<RootCertStore> {
     let pem = match roots {
         Roots::Mozilla => return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
         Roots::File(path) => &std::fs::read(path).map_err(|error| {
-            invalid(format!("the file of root certificates (sslrootcert) cannot be read: {error}"))
+            invalid(format!("cannot read the file of root certificates (`sslrootcert`): {error}"))
         })?,
         Roots::Pem(pem) => pem,
     };
-    let bad = || invalid("the root certificates (sslrootcert) are not PEM certificates");
+    let bad = || invalid("the root certificates (`sslrootcert`) are not PEM certificates");
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         store.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;
@@ -65,7 +65,7 @@ fn store(roots: &Roots) -> Result<RootCertStore> {
     if store.is_empty() { Err(bad()) } else { Ok(store) }
 }
 
-/// Accepts a certificate whatever its name: any at all, or those that one of the roots vouches for.
+/// Accepts a certificate with any name. With `roots`, one of them must have signed it.
 #[derive(Debug)]
 struct AnyName {
     roots: Option<RootCertStore>,
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_that_would_check_nothing_of_use_are_refused() {
+    fn modes_without_a_useful_check_are_rejected() {
         for (mode, roots) in [
             (TlsMode::VerifyCa, None),
             (TlsMode::VerifyCa, Some(Roots::Mozilla)),
