@@ -1,4 +1,4 @@
-//! Changes: one by itself, and many with few commands.
+//! Sends changes: one alone, or many with few commands.
 
 use std::{error::Error as _, slice};
 
@@ -19,15 +19,15 @@ use crate::{
     value::MAX_GROWTH,
 };
 
-/// How many changes one command holds.
+/// The maximum number of changes in one command.
 const CHANGES: usize = 500;
-/// How many bytes of BSON values one command holds. MongoDB takes messages of 48 MB.
+/// The maximum size of the BSON values in one command. MongoDB accepts messages of 48 MB.
 const BYTES: usize = 8 * 1024 * 1024;
-/// How often an upsert is tried again after another one of the same key came first. Each time the
-/// other's document is there to be replaced, so once is enough unless it is deleted in between.
+/// The maximum number of attempts of an upsert that another upsert of the same key preceded. The next attempt replaces
+/// the other's document, so the second one succeeds unless the document is deleted in between.
 const UPSERT_TRIES: usize = 8;
 
-/// Makes a change by itself.
+/// Makes one change.
 pub(crate) async fn change(driver: &Driver, model: impl Model, change: &Change) -> Result<Applied> {
     let mut tries = UPSERT_TRIES;
     loop {
@@ -41,8 +41,8 @@ pub(crate) async fn change(driver: &Driver, model: impl Model, change: &Change) 
         };
         tries -= 1;
         let outcome = driver.run(slice::from_ref(&change.key), call).await;
-        // Of two upserts at once the server may refuse one: then the entry is there, and trying again
-        // replaces it. The refused one has not happened.
+        // The server may reject one of two concurrent upserts. The rejected one was not applied. The entry now exists,
+        // so the next attempt replaces it.
         let refused = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
         if !(refused && change.condition == Condition::Any && tries > 0) {
             return applied(change, version, outcome?);
@@ -64,15 +64,15 @@ pub(crate) async fn apply(driver: &Driver, model: impl Model, changes: Vec<Chang
 /// Makes changes of distinct keys.
 async fn apply_round(driver: &Driver, model: impl Model, changes: &[Change]) -> Result<Vec<Result<Applied>>> {
     let sent = if changes.len() > 1 { send(driver, model, changes).await? } else { vec![None] };
-    // Only these: once one of them finds the store gone, those after it are not made.
+    // Only these are made alone: if one of them finds the store unavailable, the later ones are not sent.
     let alone = sent.iter().zip(changes).filter(|(result, _)| result.is_none());
     let alone = side_by_side(alone.map(|(_, alone)| change(driver, model, alone)), CONCURRENT).await;
     let mut alone = alone.into_iter();
     Ok(sent.into_iter().filter_map(|result| result.or_else(|| alone.next())).collect())
 }
 
-/// Sends changes of distinct keys. A change without a result is to be made by itself: the server does not take
-/// several at once (MongoDB does from version 8.0), or another upsert of the key came first.
+/// Sends changes of distinct keys. A change without a result must be made alone: the server does not support several
+/// in one command (MongoDB does from version 8.0), or another upsert of the key came first.
 async fn send(
     driver: &Driver,
     model: impl Model,
@@ -120,17 +120,17 @@ fn write(namespace: Namespace, Statement { filter, update, upsert, .. }: Stateme
     write.upsert(upsert).build().into()
 }
 
-/// What the server says of each write.
+/// The server's reply for each write.
 #[derive(Default)]
 struct Reply {
     done: VerboseBulkWriteResult,
     failed: BulkWriteError,
-    /// Why the rest has no result.
+    /// The reason why the other writes have no result.
     rest: Option<Error>,
 }
 
 impl Reply {
-    /// `None` if the server does not know the command.
+    /// Converts the outcome. Returns `None` if the server does not support the command.
     fn of(outcome: Result<VerboseBulkWriteResult, DriverError>) -> Result<Option<Self>, DriverError> {
         let error = match outcome {
             Ok(done) => return Ok(Some(Self { done, ..Self::default() })),
@@ -142,7 +142,7 @@ impl Reply {
             DriverKind::Command(failed) if failed.code == COMMAND_NOT_FOUND => return Ok(None),
             _ => return Err(error),
         };
-        // It may be of the reading of the results, so it proves nothing.
+        // The error may come from reading the results, so it does not prove that nothing was applied.
         let rest = error.source().and_then(|source| source.downcast_ref::<Box<DriverError>>());
         let rest = rest.map(|rest| error::from_driver(rest).partly_applied());
         let done = match &failed.partial_result {
@@ -161,7 +161,7 @@ impl Reply {
         }
         let counts = self.done.update_results.get(&index).map(updated);
         let counts = counts.or_else(|| self.done.delete_results.get(&index).map(deleted));
-        let missing = || Error::new(ErrorKind::Other, "the server does not say what became of a change");
+        let missing = || Error::new(ErrorKind::Other, "the server did not report the result of a change");
         counts.ok_or_else(|| self.rest.clone().unwrap_or_else(missing))
     }
 }

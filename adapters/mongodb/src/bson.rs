@@ -1,4 +1,4 @@
-//! JSON on our side, BSON on the server's, to be read and queried with MongoDB's own tools.
+//! Converts JSON values to BSON and back, so that MongoDB's own tools can read and query them.
 
 mod decode;
 mod encode;
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn json_comes_back_as_an_equal_value() {
+    fn json_is_read_back_as_an_equal_value() {
         for text in [
             "null",
             "true",
@@ -66,17 +66,17 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_a_double_cannot_hold_keep_every_digit() {
+    fn numbers_beyond_a_double_keep_every_digit() {
         for text in ["18446744073709551616", "0.1000000000000000055", "123456789012345678901234567890"] {
             assert_eq!(through(text, &AsStored), text);
         }
         assert!(through("1e400", &AsStored).eq_ignore_ascii_case("1e+400"));
-        // More than 34 digits, of which the last are zeros.
+        // More than 34 digits, which end with zeros.
         assert_eq!(through(&format!("12345{}", "0".repeat(36)), &AsStored), "1.2345e40");
     }
 
     #[test]
-    fn javascript_numbers_have_no_spare_point() {
+    fn whole_javascript_numbers_have_no_decimal_point() {
         assert_eq!(through("[1.0,9007199254740991.0,2.5]", &JavaScript), "[1,9007199254740991,2.5]");
         for text in
             ["1000000000000000000", "-100000000000000000000", "9007199254740993", "18446744073709551615"]
@@ -107,13 +107,13 @@ mod tests {
         assert_eq!(found["price"]["$numberDecimal"], "1.50");
     }
 
-    /// With the driver's feature `bson-3` its parts are not of the type `String`.
+    /// Made from JSON, because the types of its fields differ between the driver's features `bson-2` and `bson-3`.
     fn regex(pattern: &str, options: &str) -> Bson {
         let object = json!({ "$regularExpression": { "pattern": pattern, "options": options } });
         serde_json::from_value(object).unwrap()
     }
 
-    /// Values of every type, and documents that look like them.
+    /// Returns values of every type, and of documents that look like them.
     fn values() -> Vec<Bson> {
         let binary =
             |subtype: u8| Bson::Binary(Binary { subtype: subtype.into(), bytes: b"\0\xff bytes".to_vec() });
@@ -185,9 +185,9 @@ mod tests {
         values
     }
 
-    /// The object that a value is read as, stored as the document that it spells.
+    /// Returns the document that looks like the object that represents a value.
     fn lookalike(value: &Bson, numbers: &dyn Numbers) -> Option<Bson> {
-        // Within another document its members are only that.
+        // Among other members, these do not represent a type.
         let text = read(value.clone(), numbers);
         let text = text.strip_prefix('{').filter(|members| !members.starts_with('}'))?;
         let Ok(Bson::Document(mut members)) =
@@ -204,7 +204,7 @@ mod tests {
     fn survives(value: &Bson, numbers: &dyn Numbers) {
         let text = read(value.clone(), numbers);
         let written = from_json(text.as_bytes(), numbers).unwrap();
-        // Byte for byte: to `==` two NaN differ, and -0.0 is 0.0.
+        // Compares bytes, because `==` distinguishes two NaN, and does not distinguish -0.0 from 0.0.
         assert_eq!(raw(written).as_bytes(), raw(value.clone()).as_bytes(), "{numbers:?} {text}");
     }
 
@@ -216,13 +216,13 @@ mod tests {
                 survives(&doc! { "a": [{ "$set": value.clone() }, value.clone()] }.into(), numbers);
             }
         }
-        // An int64 beyond what JavaScript counts to is not a double there.
+        // An int64 beyond JavaScript's safe integers does not become a double.
         survives(&Bson::Int64(1_000_000_000_000_000_000), &JavaScript);
         survives(&Bson::Int64(i64::MIN), &JavaScript);
     }
 
     #[test]
-    fn document_that_looks_like_a_type_stays_a_document() {
+    fn a_document_that_looks_like_a_type_remains_a_document() {
         for numbers in BOTH {
             let mut texts = std::collections::HashSet::new();
             for value in values() {
@@ -254,8 +254,8 @@ mod tests {
     }
 
     #[test]
-    fn text_that_looks_like_a_type_comes_back_equal() {
-        // All objects of up to three levels from these names and values, members in either order.
+    fn text_that_looks_like_a_type_is_read_back_equal() {
+        // All objects of up to three levels of these names and values, with members in either order.
         let leaves = [
             r#""507f1f77bcf86cd799439011""#,
             r#""507F1F77BCF86CD799439011""#,
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// To JavaScript 1.0 and 1 are one number.
+    /// Converts numbers to doubles, because 1.0 and 1 are the same number in JavaScript.
     fn whole_numbers(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Object(members) => members.values_mut().for_each(whole_numbers),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_a_program_sorts_still_spell_their_type() {
+    fn sorted_members_still_represent_their_type() {
         let regex = regex("a", "i");
         let text = r#"{"$regularExpression":{"options":"i","pattern":"a"}}"#;
         assert_eq!(from_json(text.as_bytes(), &JavaScript).unwrap(), regex);

@@ -1,4 +1,4 @@
-//! The options, in code and in a URL: Larder's own out of it, the rest for the driver.
+//! The options. Larder takes its own out of the URL, and passes the rest to the driver.
 
 use larder_core::{Error, Result};
 use larder_kit::{Layout, StoreUrl, Timeout, ValueFormat};
@@ -6,14 +6,14 @@ use mongodb::options::{CollectionOptions, ConnectionString};
 
 use crate::error::invalid_config;
 
-/// The standard options of connection strings, which go to the driver. Their names are not case-sensitive.
+/// The standard options of connection strings, which are passed to the driver. Names are not case-sensitive.
 const DRIVER_OPTIONS: &str = "appName authMechanism authMechanismProperties authSource connectTimeoutMS directConnection \
     heartbeatFrequencyMS journal loadBalanced localThresholdMS maxConnecting maxIdleTimeMS maxPoolSize \
     maxStalenessSeconds minPoolSize readConcernLevel readPreference readPreferenceTags replicaSet \
     retryReads retryWrites serverMonitoringMode serverSelectionTimeoutMS socketTimeoutMS srvMaxHosts \
     srvServiceName ssl tls tlsAllowInvalidCertificates tlsCAFile tlsCertificateKeyFile tlsInsecure w \
     waitQueueTimeoutMS wTimeoutMS";
-/// Those of them that need another one, so that they cannot be tried alone.
+/// Those that depend on another option, and so cannot be tried alone.
 const DEPENDENT: &str = "readPreferenceTags maxStalenessSeconds authMechanism authMechanismProperties";
 
 larder_kit::config! {
@@ -24,7 +24,7 @@ larder_kit::config! {
     /// use std::time::Duration;
     /// use larder_mongodb::{Config, ValueFormat};
     ///
-    /// // A client of your own; it stays open when the store is closed.
+    /// // Your own client, which stays open when the store is closed.
     /// let config = Config::new().database("bot").collection("sessions").values(ValueFormat::Json);
     /// let store = config.timeout(Duration::from_secs(10)).connect_with(client).await?;
     /// # Ok(())
@@ -42,13 +42,14 @@ larder_kit::config! {
         database: Option<String>, unset "the URL's path, else `larder`";
         /// The name of the collection.
         collection: String = "larder";
-        /// `bytes` stores values as binary data, and `json` stores JSON as BSON. grammY's layout has JSON only.
+        /// The format of values: `bytes` stores binary data; `json` stores JSON as BSON. grammY's layout supports only
+        /// `json`.
         values: Option<ValueFormat>, unset "`bytes`; `json` with `layout=grammy`";
-        /// `larder` or, for the documents of grammY's MongoDB adapter, `grammy`.
+        /// The layout of documents: `larder`, or `grammy` for those of grammY's MongoDB adapter.
         layout: Layout = "larder";
         /// Whether to check the collection and create its index.
         setup: bool = "true";
-        /// How long any one call may take, connecting included. After a time-out a write may still happen.
+        /// The longest time for a call, including connecting. After a timeout, a write may still happen.
         timeout: Timeout = "30s";
     }
 }
@@ -60,12 +61,14 @@ impl Config {
             "mongodb+srv" if cfg!(feature = "srv") => {}
             "mongodb+srv" => {
                 return Err(invalid_config(
-                    "`mongodb+srv:` needs a DNS resolver, which is not compiled in: turn on the feature `srv` of the \
-                     crate `larder` (of `larder-mongodb`, where it is used alone), or write the servers out as \
+                    "`mongodb+srv:` needs a DNS resolver, which is not compiled in: enable the feature `srv` of the \
+                     crate `larder` (or of `larder-mongodb` if you use that directly), or list the servers as \
                      `mongodb://host1,host2/?replicaSet=name&tls=true`",
                 ));
             }
-            _ => return Err(invalid_config("a MongoDB URL begins with `mongodb://` or `mongodb+srv://`")),
+            _ => {
+                return Err(invalid_config("a MongoDB URL must begin with `mongodb://` or `mongodb+srv://`"));
+            }
         }
         let of_driver = url.driver_url(|name| is_in(DRIVER_OPTIONS, name));
         let own = Self::OPTIONS.iter().map(|option| option.name);
@@ -81,8 +84,8 @@ fn is_in(names: &str, name: &str) -> bool {
     names.split(' ').any(|one| one.eq_ignore_ascii_case(name))
 }
 
-/// The driver's own message may quote a part of the URL that is a password, so it stays behind: each
-/// option is tried alone, to name at least the one that is wrong.
+/// Names the invalid option by trying each alone. The driver's own message is dropped, because it may contain a part of
+/// the URL that is a password.
 fn culprit(url: &str) -> Error {
     let (_, query) = url.split_once('?').unwrap_or_default();
     let wrong = query.split('&').filter(|pair| !pair.is_empty()).find_map(|pair| {
@@ -91,20 +94,20 @@ fn culprit(url: &str) -> Error {
         (alone && ConnectionString::parse(format!("mongodb://localhost/?{pair}")).is_err()).then_some(name)
     });
     match wrong {
-        Some(name) => invalid_config(format!("the driver refuses the value of the option `{name}`")),
+        Some(name) => invalid_config(format!("the driver rejected the value of the option `{name}`")),
         None => invalid_config(
-            "the driver refuses the URL: check the list of hosts and ports, percent-encode reserved characters \
-             in user, password and database (`@` is %40, `/` is %2F), and see that its options go together",
+            "the driver rejected the URL: check the hosts and ports, percent-encode reserved characters in user, \
+             password and database (`@` is %40, `/` is %2F), and check that the options are compatible",
         ),
     }
 }
 
-/// Refuses names that the server would refuse, before there is a server.
+/// Rejects names that the server would reject, before connecting.
 pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
     let illegal = |c: char| matches!(c, '/' | '\\' | '.' | ' ' | '"' | '$' | '\0');
     if database.is_empty() || database.len() > 63 || database.contains(illegal) {
         return Err(invalid_config(
-            "a database name has 1 to 63 bytes, and none of the characters / \\ . \" $ nor a space",
+            "a database name must have 1 to 63 bytes, without spaces and the characters / \\ . \" $",
         ));
     }
     if collection.is_empty()
@@ -114,7 +117,7 @@ pub(crate) fn check_names(database: &str, collection: &str) -> Result<()> {
         || collection.ends_with('.')
     {
         return Err(invalid_config(
-            "a collection name is not empty, has no $, no dot at either end, and does not begin with `system.`",
+            "a collection name must not be empty, contain $, begin or end with a dot, or begin with `system.`",
         ));
     }
     Ok(())
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn our_options_are_taken_and_the_drivers_handed_on() {
+    fn options_of_the_driver_are_passed_to_it() {
         let options = Config::from_url(
             "mongodb://u:p%40ss@a:1,b:2/bot?collection=s&values=json&setup=false&timeout=2s&w=1&replicaSet=rs",
         )
@@ -158,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn configuration_file_has_the_url_and_options() {
+    fn a_configuration_file_has_a_url_and_options() {
         let map = json!({ "url": "mongodb://u:hunter2@h/bot?w=1&collection=s", "collection": "t" });
         let config: Config = serde_json::from_value(map).unwrap();
         assert_eq!((config.database.as_deref(), config.collection.as_str()), (Some("bot"), "t"));
         assert!(config.connection.as_ref().unwrap().write_concern.is_some());
         assert!(!format!("{config:?}").contains("hunter2"));
         let error = serde_json::from_value::<Config>(json!({ "url": "mongodb://u:hunter2/h" })).unwrap_err();
-        assert!(error.to_string().contains("the driver refuses the URL"));
+        assert!(error.to_string().contains("the driver rejected the URL"));
         assert!(!error.to_string().contains("hunter2"));
     }
 
     #[test]
-    fn unknown_options_name_the_known_ones() {
+    fn errors_for_unknown_options_name_the_known_ones() {
         let shown = refused("mongodb://u:hunter2@h/?colection=x");
         for name in ["`colection`", "collection", "layout", "readConcernLevel"] {
             assert!(shown.contains(name), "{shown}");
@@ -180,10 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn the_option_that_is_wrong_is_named_and_a_password_is_not() {
+    fn errors_name_the_invalid_option_and_no_password() {
         assert!(refused("mongodb://u:hunter2@h/?tls=maybe").contains("`tls`"));
         assert!(refused("mongodb://h/?connectTimeoutMS=soon&w=1").contains("`connectTimeoutMS`"));
-        // Without its `@` a password looks like a port.
+        // Without `@`, a password looks like a port.
         refused("mongodb://u:hunter2/h");
         refused("mongodb://u:hunter2@/?tls=true");
         refused("mongodb://u:hunter2@h:port/db");
@@ -192,7 +195,7 @@ mod tests {
 
     #[cfg(not(feature = "srv"))]
     #[test]
-    fn srv_says_what_it_needs() {
+    fn errors_for_srv_urls_name_the_feature() {
         let shown = refused("mongodb+srv://u:hunter2@cluster.example.net/");
         for name in ["feature `srv`", "crate `larder`", "`larder-mongodb`"] {
             assert!(shown.contains(name), "{shown}");
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_the_server_refuses_are_refused() {
+    fn invalid_names_are_rejected() {
         assert!(check_names("bot", "sessions.v2").is_ok());
         for (database, collection) in [
             ("", "c"),

@@ -1,4 +1,4 @@
-//! From a configuration to a store.
+//! Opens a store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,51 +21,50 @@ use crate::{
     storage::DocumentStorage,
 };
 
-/// The database, unless it is named.
+/// The default database.
 const DATABASE: &str = "larder";
 
-/// How long to look for a server, unless the URL says otherwise. The driver's 30 s are long to wait
-/// for a wrong port.
+/// The default time to find a server. The driver's 30 s is too long to wait for a wrong port.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
 
 impl Config {
-    /// Uses the collection with these options, such as another write concern than the client's.
+    /// Sets options of the collection, such as another write concern than the client's.
     #[must_use]
     pub fn collection_options(mut self, options: CollectionOptions) -> Self {
         self.collection_options = options;
         self
     }
 
-    /// Opens only what exists: creates neither the collection nor an index, whatever
-    /// [`setup`](Self::setup) says, and needs no more than the right to read. Connecting fails with
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no such collection, or if it holds
-    /// other data. Reads and writes work as usual.
+    /// Opens only an existing collection. Creates neither the collection nor an index, regardless of
+    /// [`setup`](Self::setup), and needs only the permission to read. Connecting fails with
+    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the collection does not exist, or has other data.
+    /// Reads and writes work as usual.
     #[must_use]
     pub const fn existing(mut self) -> Self {
         self.existing = true;
         self
     }
 
-    /// Connects to the URL, and sets up what is missing.
+    /// Connects to the URL, and creates the index if it is missing.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for a wrong URL or option, for an index or
-    /// collection in the way, and for a collection that holds other data,
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can be reached or its name cannot be
-    /// resolved, [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) for wrong credentials or a
-    /// missing permission.
+    /// - [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) for an invalid URL or option, for an index or
+    ///   collection that prevents set-up, and for a collection with other data.
+    /// - [`Unavailable`](larder_core::ErrorKind::Unavailable) if no server can be reached, or its name cannot be
+    ///   resolved.
+    /// - [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) for wrong credentials or a missing permission.
     pub async fn connect(self) -> Result<Store> {
-        // Boxed: the future would otherwise nest too deep for the compiler in its callers.
+        // Boxed because the future would nest too deep for the compiler in its callers.
         Box::pin(self.open(None)).await.map_err(Self::named)
     }
 
-    /// Opens the store on a client of the caller's, with its read and write concern and read preference, and
-    /// sets up what is missing. Closing the store leaves the client open.
+    /// Opens the store on your own client, with its read concern, write concern and read preference, and creates the
+    /// index if it is missing. Closing the store leaves the client open.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// Fails as [`connect`](Self::connect) does.
     pub async fn connect_with(self, client: Client) -> Result<Store> {
         Box::pin(self.open(Some(client))).await.map_err(Self::named)
     }
@@ -77,7 +76,9 @@ impl Config {
             return self.open_in(Larder(format), client).await.map(Store::from);
         }
         if self.values == Some(ValueFormat::Bytes) {
-            return Err(invalid_config("layout=grammy stores BSON; it does not go with values=bytes"));
+            return Err(invalid_config(
+                "`layout=grammy` stores BSON: it cannot be combined with `values=bytes`",
+            ));
         }
         let storage: GrammyStorage = self.open_in(Grammy, client).await?;
         Ok(Store::from(storage))
@@ -89,7 +90,7 @@ impl Config {
         client: Option<Client>,
     ) -> Result<DocumentStorage<M>> {
         let runtime = Handle::try_current()
-            .map_err(|_| invalid_config("the MongoDB driver needs a Tokio runtime; call this on one"))?;
+            .map_err(|_| invalid_config("the MongoDB driver needs a Tokio runtime: call this inside one"))?;
         let owned = client.is_none();
         let client = match client {
             Some(client) => client,
@@ -121,10 +122,10 @@ impl Config {
 async fn own_client(connection: Option<ConnectionString>) -> Result<Client> {
     let connection = connection.ok_or_else(|| {
         invalid_config(
-            "there is no server to connect to; give a URL such as `mongodb://localhost`, or a client",
+            "the configuration has no server: set a URL such as `mongodb://localhost`, or pass a client",
         )
     })?;
-    // Only the look-up of a `mongodb+srv:` name takes time here, and it may be dropped midway.
+    // Only the DNS lookup of a `mongodb+srv:` name takes time here, and it may be dropped.
     let options = ClientOptions::parse(connection).await;
     let client = options.and_then(|mut options| {
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION);
@@ -133,12 +134,12 @@ async fn own_client(connection: Option<ConnectionString>) -> Result<Client> {
     client.map_err(|failed| from_driver(&failed))
 }
 
-/// The write concern with which an acknowledged write is durable, unless another one is given.
+/// Returns the given write concern, or by default one with which an acknowledged write is durable.
 fn durable(given: Option<WriteConcern>) -> Result<WriteConcern> {
     let mut concern = given.unwrap_or_default();
     if concern.w == Some(Acknowledgment::Nodes(0)) {
         return Err(invalid_config(
-            "w=0 asks for no acknowledgement, but a storage has to know whether a write happened",
+            "`w=0` disables acknowledgements, but a storage needs to know whether a write was applied",
         ));
     }
     if concern.w.is_none() && concern.journal.is_none() {
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_write_concern_is_durable_and_a_given_one_is_kept() {
+    fn the_default_write_concern_is_durable_and_a_given_one_is_kept() {
         let default = durable(None).unwrap();
         assert_eq!((default.w, default.journal), (Some(Acknowledgment::Majority), Some(true)));
         let one = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
@@ -173,12 +174,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn grammys_layout_has_one_format() {
+    async fn grammys_layout_rejects_binary_values() {
         let config = Config::from_url("mongodb://h/?layout=grammy&values=bytes").unwrap();
         let error = config.connect().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().contains("values=bytes"), "{error}");
         let error = Config::new().connect().await.unwrap_err();
-        assert!(error.message().contains("give a URL"), "{error}");
+        assert!(error.message().contains("set a URL"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Calls to the server. The only place that awaits the driver's futures for them, and always in a task of
-//! their own: they must not be dropped midway, and a caller may drop ours at any point.
+//! Sends calls to the server. Each call runs in its own task, because the driver's futures must not be dropped before
+//! they end, and a caller may drop ours at any time.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use tokio::{runtime::Handle, task::JoinError};
 
 use crate::{error, in_flight::InFlight};
 
-/// How many documents a query finds at most.
+/// The maximum number of documents that a query finds.
 pub(crate) const DOCUMENTS: usize = 1_000;
-/// How many commands of one operation are under way at the same time.
+/// The maximum number of concurrent commands of one operation.
 pub(crate) const CONCURRENT: usize = 16;
-/// How long `close` waits for the driver to wind up its connections.
+/// The longest time that `close` waits for the driver to close its connections.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// The driver's handle, and how it is called.
+/// The driver's handle, and the state of its calls.
 pub(crate) struct Driver {
     // `None` only while dropping.
     collection: Option<Collection<Document>>,
-    /// Whether the client is our own, to be shut down with the storage.
+    /// Whether the client belongs to the storage, which then shuts it down.
     owned: bool,
     runtime: Handle,
     timeout: Duration,
@@ -37,14 +37,14 @@ pub(crate) struct Driver {
 /// A query for documents.
 pub(crate) struct Query {
     pub(crate) pipeline: Vec<Document>,
-    /// Stops reading once the documents have as many bytes.
+    /// Stops reading when the documents have this many bytes.
     pub(crate) bytes: usize,
-    /// Asks the primary, whatever the read preference: another member may lag behind.
+    /// Asks the primary regardless of the read preference, because other members may lag behind.
     pub(crate) primary: bool,
 }
 
 impl Query {
-    /// Of all documents that `pipeline` finds.
+    /// Makes a query for all documents that `pipeline` finds.
     pub(crate) const fn new(pipeline: Vec<Document>) -> Self {
         Self { pipeline, bytes: usize::MAX, primary: false }
     }
@@ -73,7 +73,7 @@ impl Driver {
         let collection = self.collection()?;
         let primary = query.primary.then_some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let call = async move {
-            // One more than there can be: a cursor whose batch is just full is asked once more.
+            // One more than the maximum, because the driver asks again after a batch that is exactly full.
             let call = collection.aggregate(query.pipeline).batch_size(DOCUMENTS as u32 + 1);
             let call = call.optional(primary, Aggregate::selection_criteria);
             let mut cursor = call.with_type::<RawDocumentBuf>().await?;
@@ -87,9 +87,9 @@ impl Driver {
         self.run(&[], call).await
     }
 
-    /// Runs a call that changes the entries under `keys`, if any, once no abandoned one concerns them.
+    /// Runs a call that changes the entries under `keys`, if any. First waits for abandoned calls that change them.
     ///
-    /// The future is boxed: the types of the driver's futures are so deep that those of the callers would
+    /// The future is boxed, because the types of the driver's futures are so deep that those of the callers would
     /// exceed the compiler's limit.
     pub(crate) fn run<'a, T: Send + 'static>(
         &'a self,
@@ -116,7 +116,7 @@ impl Driver {
         run.boxed()
     }
 
-    /// What `listCollections` says of the collection; `None` if it does not exist.
+    /// Returns the reply of `listCollections` for the collection; `None` if it does not exist.
     pub(crate) async fn listed(&self) -> Result<Option<Document>> {
         let (database, collection) = (self.database()?, self.collection()?);
         let filter = doc! { "name": collection.name() };
@@ -130,29 +130,29 @@ impl Driver {
     }
 
     /// Waits until no abandoned call changes a key that begins with `prefix`.
-    pub(crate) async fn settle(&self, prefix: &str) -> Result<()> {
+    pub(crate) async fn wait_for_abandoned(&self, prefix: &str) -> Result<()> {
         let settled = self.in_flight.wait(|key| key.as_str().starts_with(prefix));
         self.in_time(settled).await.map_err(Error::not_applied)
     }
 
-    /// The output of `work`, unless it takes too long.
+    /// Returns the output of `work`, or an error after the timeout.
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let timed = {
-            // A timer needs the runtime only where it is made.
+            // A timer needs the runtime only when it is created.
             let _entered = self.runtime.enter();
             tokio::time::timeout(self.timeout, work)
         };
         timed.await.map_err(|_| {
-            let message = "the server did not answer within the storage's time-out (the option `timeout`)";
+            let message = "the server did not answer within the option `timeout`";
             Error::new(ErrorKind::Timeout, message)
         })
     }
 
-    /// Shuts the client down, if it is our own.
+    /// Shuts the client down, unless it is the caller's own.
     pub(crate) async fn close(&self) {
         if let Some(collection) = self.collection.clone().filter(|_| self.owned) {
             let shutdown = async move {
-                // Calls under way fail as closed; the driver cleans up what is left of them.
+                // Running calls fail as closed, and the driver cleans up after them.
                 let shutdown = collection.client().clone().shutdown().immediate(true);
                 tokio::time::timeout(SHUTDOWN, shutdown.into_future()).await
             };
@@ -163,7 +163,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The driver spawns its farewell when the last handle goes, wherever that happens.
+        // The driver spawns a task when the last handle is dropped, which may be outside the runtime.
         let _entered = self.runtime.enter();
         drop(self.collection.take());
     }
@@ -173,7 +173,7 @@ fn broken(failed: &JoinError) -> Error {
     if failed.is_cancelled() {
         return Error::new(
             ErrorKind::Unavailable,
-            "the Tokio runtime that the storage was opened on is shutting down",
+            "the Tokio runtime on which the storage was opened is shutting down",
         );
     }
     Error::new(ErrorKind::Other, "the MongoDB driver panicked")

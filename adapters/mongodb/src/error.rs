@@ -1,4 +1,4 @@
-//! The driver's errors -> ours.
+//! Converts errors of the driver.
 
 use std::{borrow::Cow, io};
 
@@ -11,25 +11,25 @@ use larder_core::{
 };
 use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure};
 
-/// The server's code for "a unique index has this key already".
+/// The server's code for a duplicate key in a unique index.
 const DUPLICATE_KEY: i32 = 11_000;
-/// The server's code for "there is no such command".
+/// The server's code for an unknown command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 59;
-/// The label of a server's error that came before anything was written.
+/// The label of a server error that occurred before any write.
 const NO_WRITES_PERFORMED: &str = "NoWritesPerformed";
 
-const DENIED: &str = "the server refused the credentials; check user, password and authSource in the URL";
-const UNCONFIRMED: &str = "the write was not confirmed by as many servers as the write concern asks for";
+const DENIED: &str = "the server rejected the credentials: check user, password and `authSource` in the URL";
+const UNCONFIRMED: &str = "fewer servers confirmed the write than its write concern requires";
 
 pub(crate) fn invalid_config(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(InvalidConfig, message)
 }
 
-/// An error of the driver, as ours. Of the driver's texts it keeps only those that cannot quote a document
-/// or a password.
+/// Converts an error of the driver. Keeps only those of the driver's texts that cannot contain a document or a
+/// password.
 ///
-/// It is marked as not applied if it proves that no server has received the call: if the driver has tried
-/// twice, it returns the error of the attempt that may have reached one.
+/// The error is marked as not applied if it proves that no server received the call. If the driver has tried twice, it
+/// returns the error of the attempt that may have reached a server.
 pub(crate) fn from_driver(failed: &DriverError) -> Error {
     match failed.kind.as_ref() {
         DriverKind::Command(error) => {
@@ -45,28 +45,31 @@ pub(crate) fn from_driver(failed: &DriverError) -> Error {
         DriverKind::Io(error) => from_io(error),
         DriverKind::Authentication { .. } => Error::new(PermissionDenied, DENIED).not_applied(),
         DriverKind::ServerSelection { message, .. } => {
-            let hint = "no server could be reached in time; is it running, and are host, port and TLS right?";
-            // The source names the servers and what ailed each.
+            let hint =
+                "cannot reach a server in time: check that it is running, and check host, port and TLS";
+            // The source names the servers and the problem of each.
             Error::new(Unavailable, hint).with_source(message.clone()).not_applied()
         }
         DriverKind::DnsResolve { message, .. } => {
-            let error = Error::new(Unavailable, "the server's name could not be resolved");
+            let error = Error::new(Unavailable, "cannot resolve the server's name");
             error.with_source(message.clone()).not_applied()
         }
         DriverKind::ConnectionPoolCleared { message, .. } => {
             let error = Error::new(Unavailable, "the connection to the server was lost");
-            // The other such error interrupts calls that have been sent.
+            // Other errors of this kind interrupt calls that have been sent.
             if message.starts_with("Connection pool for ") { error.not_applied() } else { error }
         }
         DriverKind::InvalidTlsConfig { message, .. } => {
-            invalid_config("the TLS options do not work").with_source(message.clone())
+            invalid_config("the TLS options are invalid").with_source(message.clone())
         }
         DriverKind::IncompatibleServer { message, .. } => {
             invalid_config("the server is too old for this driver").with_source(message.clone())
         }
-        DriverKind::InvalidArgument { .. } => invalid_config("the driver refuses the combination of options"),
+        DriverKind::InvalidArgument { .. } => {
+            invalid_config("the driver rejected the combination of options")
+        }
         DriverKind::InvalidResponse { .. } => {
-            Error::new(Other, "the driver does not understand the server's reply")
+            Error::new(Other, "the driver could not read the server's reply")
         }
         DriverKind::Shutdown => Error::new(Closed, "the MongoDB client has been shut down"),
         _ => Error::new(Other, "the MongoDB driver failed"),
@@ -77,7 +80,7 @@ fn from_io(error: &io::Error) -> Error {
     let (kind, message) = match error.kind() {
         io::ErrorKind::TimedOut => (Timeout, "the server did not answer in time"),
         io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
-            (InvalidConfig, "a file that the URL names cannot be used")
+            (InvalidConfig, "cannot use a file that the URL names")
         }
         _ => (Unavailable, "the connection to the server failed"),
     };
@@ -85,48 +88,44 @@ fn from_io(error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::ConnectionRefused { failed.not_applied() } else { failed }
 }
 
-/// An error that the server reports by code. Its text is dropped: it quotes keys and values.
+/// Converts an error that the server reports by code. Its text is dropped, because it contains keys and values.
 pub(crate) fn from_code(code: i32, name: Option<&str>) -> Error {
     let (kind, message) = match code {
-        13 => {
-            (PermissionDenied, "the user lacks a permission: reading needs the role read, all else readWrite")
-        }
+        13 => (
+            PermissionDenied,
+            "this user does not have the required role: `read` for reading, `readWrite` for all else",
+        ),
         11 | 18 | 8000 => (PermissionDenied, DENIED),
         6 | 7 | 89 | 9001 | 91 | 134 | 189 | 10_058 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436 | 462 => {
             (Unavailable, "the server is not ready: starting, stopping or electing a primary")
         }
         50 | 202 | 262 => (Timeout, "the server did not finish in time"),
         64 => (Timeout, UNCONFIRMED),
-        10_334 | 17_280 | 17_419 | 17_420 => {
-            (TooLarge, "the document is larger than the 16 MiB that MongoDB takes")
-        }
+        10_334 | 17_280 | 17_419 | 17_420 => (TooLarge, "the document exceeds MongoDB's limit of 16 MiB"),
         15 | 52 | 54 | 55 | 57 => {
-            (InvalidValue, "MongoDB cannot store a document of this shape; `values=bytes` can")
+            (InvalidValue, "MongoDB cannot store a document of this form: use `values=bytes`")
         }
-        121 => (InvalidValue, "the collection's validation rules refuse the document"),
+        121 => (InvalidValue, "the collection's validation rules rejected the document"),
         14_031 => (StorageFull, "the server's disk is full"),
-        85 | 86 => {
-            (InvalidConfig, "an index of this collection is in the way: same name or key, other options")
-        }
-        20 => (InvalidConfig, "a deployment without retryable writes needs the option retryWrites=false"),
-        73 => (InvalidConfig, "MongoDB does not take this name for a database or collection"),
+        85 | 86 => (InvalidConfig, "the collection has an index with the same name or key and other options"),
+        20 => (InvalidConfig, "the deployment does not support retryable writes: set `retryWrites=false`"),
+        73 => (InvalidConfig, "the name of the database or collection is invalid in MongoDB"),
         166 => (InvalidConfig, "the collection is a view, which cannot be written"),
         79 | 100 => (InvalidConfig, "the deployment cannot satisfy the write concern"),
         COMMAND_NOT_FOUND => {
-            (InvalidConfig, "the server does not know a command that is needed; MongoDB 5.0 does")
+            (InvalidConfig, "the server does not support a required command: use MongoDB 5.0 or later")
         }
         DUPLICATE_KEY => (Conflict, "another write created the entry at the same time"),
-        _ => (Other, "the server reports an error"),
+        _ => (Other, "the server reported an error"),
     };
     Error::new(kind, message).with_source(cause(code, name))
 }
 
-/// An error that the server reports for a write that has been done, but that not enough servers have
-/// confirmed.
+/// Converts an error for a write that was applied, but not confirmed by enough servers.
 pub(crate) fn unconfirmed(code: i32, name: Option<&str>) -> Error {
     let kind = match from_code(code, name).kind() {
         kind @ (Timeout | Unavailable) => kind,
-        // Not a refusal.
+        // These kinds would mean that the write was rejected.
         _ => Other,
     };
     Error::new(kind, UNCONFIRMED).with_source(cause(code, name))
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_become_kinds() {
+    fn server_codes_have_kinds() {
         for (code, kind) in [
             (13, ErrorKind::PermissionDenied),
             (18, ErrorKind::PermissionDenied),
@@ -163,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn unconfirmed_write_is_never_a_refusal() {
+    fn the_outcome_of_an_unconfirmed_write_is_unknown() {
         for code in [13, 64, 79, 91, 100, 4_242] {
             assert_eq!(unconfirmed(code, None).outcome(), Outcome::Unknown, "{code}");
         }
     }
 
     #[test]
-    fn failed_connection_proves_that_nothing_was_sent() {
+    fn a_refused_connection_is_not_applied() {
         let outcome = |kind| from_driver(&DriverError::from(io::Error::from(kind))).outcome();
         assert_eq!(outcome(io::ErrorKind::ConnectionRefused), Outcome::NotApplied);
         assert_eq!(outcome(io::ErrorKind::ConnectionReset), Outcome::Unknown);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_become_kinds() {
+    fn io_errors_have_kinds() {
         let error = |kind| from_io(&io::Error::from(kind)).kind();
         assert_eq!(error(io::ErrorKind::TimedOut), ErrorKind::Timeout);
         assert_eq!(error(io::ErrorKind::ConnectionReset), ErrorKind::Unavailable);

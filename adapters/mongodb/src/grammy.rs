@@ -1,5 +1,5 @@
-//! The documents of grammY's MongoDB adapter: `{_id: ObjectId, key, value}`, the value as BSON. There is no
-//! expiry, and versions are the content.
+//! The documents of grammY's MongoDB adapter: `{_id: ObjectId, key, value}`, with the value as BSON. Entries do not
+//! expire, and versions are the content.
 
 use bytes::Bytes;
 use larder_core::{Condition, Error, Expiry, Info, Record, Result, Values, Version, Versions};
@@ -17,10 +17,10 @@ use crate::{
     value,
 };
 
-/// A storage in a collection of grammY's.
+/// A storage on a collection in grammY's layout.
 pub(crate) type GrammyStorage = DocumentStorage<Grammy>;
 
-/// The layout.
+/// grammY's layout.
 #[derive(Clone, Copy)]
 pub(crate) struct Grammy;
 
@@ -32,7 +32,7 @@ impl Model for Grammy {
     }
 
     fn keyed(condition: impl Into<Bson>) -> Document {
-        // An array with such a string in it would match too.
+        // The second condition excludes arrays that contain such a string.
         doc! { "key": condition.into(), "key.0": { "$exists": false } }
     }
 
@@ -41,13 +41,12 @@ impl Model for Grammy {
     }
 
     fn at(version: &Version) -> Result<Document> {
-        // Not by way of serde, which would take `{$oid: "..."}` for an ObjectId.
+        // Not with serde, which would read `{$oid: "..."}` as an ObjectId.
         let value =
             |content: &Bytes| Bson::try_from(RawDocument::from_bytes(content).ok()?.get("value").ok()??).ok();
         let value = version.as_content().and_then(value).ok_or_else(Error::conflict)?;
-        // An expression compares the whole value; `{value: x}` would look into arrays. `$cmp` rather than
-        // `$eq`: servers that stand in for MongoDB do not all take a NaN within a document for equal to
-        // itself, as it does.
+        // An expression compares the whole value, while `{value: x}` would also match inside arrays. `$cmp` instead of
+        // `$eq`, because in some stand-ins for MongoDB a NaN inside a document is not equal to itself.
         let compared = doc! { "$cmp": ["$value", { "$literal": value }] };
         Ok(doc! { "$expr": { "$eq": [compared, 0] } })
     }
@@ -64,22 +63,22 @@ impl Model for Grammy {
         Ok(Record::at(bson::to_json(stored, &JavaScript)?.into(), version))
     }
 
-    /// Without its index, the layout allows several documents of one key.
+    /// Without its index, the layout allows several documents with one key.
     fn check_page(names: &mut Vec<Result<String>>, more: bool) {
-        // Whether the key is that of the document before.
+        // Whether two consecutive documents have the same key.
         let doubled = |pair: &[Result<String>]| matches!(pair, [Ok(before), Ok(name)] if before == name);
         let doubled: Vec<bool> = names.windows(2).map(doubled).collect();
         if more && doubled.last() == Some(&false) {
-            // It comes again with the next page, and with it others that have its key.
+            // The next page starts with this document again, followed by others with the same key.
             names.pop();
         }
         for (name, _) in names.iter_mut().skip(1).zip(doubled).filter(|(_, doubled)| *doubled) {
-            *name = Err(corrupt("several documents have the same `key`; remove all but one of them"));
+            *name = Err(corrupt("several documents have the same `key`: delete all but one"));
         }
     }
 }
 
-/// The version of a value: the value.
+/// Returns the version of a value, which is the value.
 fn content_version(value: Bson) -> Result<Version> {
     let content = RawDocumentBuf::try_from(&doc! { "value": value }).map_err(malformed)?;
     Ok(Version::from_content(Bytes::from(content.into_bytes())))
@@ -87,9 +86,9 @@ fn content_version(value: Bson) -> Result<Version> {
 
 impl Schema for Grammy {
     const WRONG_INDEX: &'static str =
-        "the collection has an index on `key` that is not unique; drop it, and it is created again";
-    const OTHER_INDEX: &'static str = "the collection is empty and has the index on `expires_at` of Larder's own layout; \
-         open it without layout=grammy, or drop that index";
+        "the collection has an index on `key` that is not unique: drop it, and set-up creates it again";
+    const OTHER_INDEX: &'static str = "the collection is empty and has the index on `expires_at` of Larder's own \
+         layout: open it without `layout=grammy`, or drop that index";
 
     fn fields() -> Document {
         doc! { "_id": {}, "key": { "bsonType": "string" }, "value": {} }
@@ -108,16 +107,16 @@ impl Schema for Grammy {
             return Ok(());
         }
         Err(if documents.iter().any(|kind| matches!(kind, Kind::Larder(_))) {
-            "the collection holds documents of Larder's own layout; open it without layout=grammy"
+            "the collection has documents of Larder's own layout: open it without `layout=grammy`"
         } else {
-            "the collection holds documents of another program (grammY's have the fields `_id`, `key` and \
-             `value`); name another collection"
+            "the collection has documents of another program (grammY's have the fields `_id`, `key` and `value`): use \
+             another collection"
         })
     }
 
     fn beside(_: Kind) -> &'static str {
-        "the collection holds other documents beside grammY's, which the unique index on `key` would restrict; \
-         move them to another collection, or open this one with setup=false"
+        "the collection also has documents that are not grammY's, which the unique index on `key` would restrict: move \
+         them to another collection, or open this one with `setup=false`"
     }
 }
 
@@ -129,14 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_a_range() {
+    fn a_prefix_is_a_range_of_keys() {
         let no_array = doc! { "$exists": false };
         let range = doc! { "key": { "$gt": "ab", "$lt": "b" }, "key.0": no_array };
         assert_eq!(Grammy::by_prefix("a", Some("ab")), range);
     }
 
     #[test]
-    fn a_content_version_finds_the_same_content() {
+    fn a_content_version_matches_the_same_content() {
         let key = Key::new("$k").unwrap();
         let filter = |version| {
             let change = Change::delete(key.clone()).on(Condition::At(version));
@@ -152,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_one_key_are_reported() {
+    fn documents_with_the_same_key_are_reported() {
         let page = |names: &[&str], more| {
             let mut names: Vec<_> = names.iter().map(|name| Ok((*name).to_owned())).collect();
             Grammy::check_page(&mut names, more);
             names.into_iter().map(|name| name.unwrap_or_else(|_| "?".to_owned())).collect::<Vec<_>>()
         };
         assert_eq!(page(&["a", "a", "a", "b"], false), ["a", "?", "?", "b"]);
-        // The last may have doubles on the next page.
+        // The last key may be repeated on the next page.
         assert_eq!(page(&["a", "a", "b"], true), ["a", "?"]);
         assert_eq!(page(&["a", "b", "b"], true), ["a", "b", "?"]);
         assert_eq!(page(&["a"], true), ["a"]);
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_another_kind_are_refused() {
+    fn documents_of_another_kind_are_rejected() {
         let (ours, theirs) = (Kind::Larder(ValueFormat::Bytes), Kind::Grammy);
         for (kinds, fits) in [
             (&[][..], true),

@@ -1,15 +1,15 @@
-//! Writes that run on although their callers have gone.
+//! Writes that continue after their callers have gone.
 //!
-//! A driver call runs on when its caller drops the future or stops waiting. A later write of the same
-//! key must not overtake it on another connection, or the older value would stay: it waits until the
-//! abandoned one has ended. Without abandoned writes, this costs one look at an empty list.
+//! A driver call continues when its caller drops the future or stops waiting. A later write of the same key must not
+//! overtake it on another connection, or the older value would remain. Therefore it waits until the abandoned write has
+//! ended. Without abandoned writes, this costs one look at an empty list.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_core::Key;
 use tokio::sync::watch;
 
-/// Held by a running write, and dropped when it ends.
+/// Held by a running write, and dropped when the write ends.
 pub(crate) type Running = watch::Sender<()>;
 
 /// The abandoned writes.
@@ -19,24 +19,24 @@ pub(crate) struct InFlight(Mutex<Vec<Write>>);
 #[derive(Clone)]
 struct Write {
     keys: Vec<Key>,
-    /// Closed once the write has ended.
+    /// Closed when the write has ended.
     running: watch::Receiver<()>,
 }
 
 impl InFlight {
-    /// Waits until no abandoned write concerns these keys.
+    /// Waits until no abandoned write changes these keys.
     pub(crate) async fn wait(&self, concerns: impl Fn(&Key) -> bool) {
         let found: Vec<Write> = {
             let writes = self.unfinished();
             writes.iter().filter(|write| write.keys.iter().any(&concerns)).cloned().collect()
         };
         for mut write in found {
-            // Nothing is ever sent: an error says that the write has ended.
+            // No message is ever sent: an error means that the write has ended.
             while write.running.changed().await.is_ok() {}
         }
     }
 
-    /// Watches over a write of `keys`: if the guard is dropped before the write's `Running`, the write is
+    /// Makes a guard for a write of `keys`. If the guard is dropped before the write's `Running`, the write is
     /// abandoned.
     pub(crate) fn guard<'a>(&'a self, keys: &'a [Key]) -> (Running, Guard<'a>) {
         let (running, receiver) = watch::channel(());
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn write_waits_for_an_abandoned_one_of_its_own_key_only() {
+    async fn a_write_waits_only_for_abandoned_writes_of_its_key() {
         let in_flight = InFlight::default();
         let one = [Key::new("one").unwrap()];
         in_flight.wait(|key| one.contains(key)).await;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn finished_write_is_not_abandoned() {
+    async fn a_finished_write_is_not_abandoned() {
         let in_flight = InFlight::default();
         let keys = [Key::new("one").unwrap()];
         let (running, guard) = in_flight.guard(&keys);

@@ -18,7 +18,7 @@ use crate::{
     value,
 };
 
-/// The layout, with values of one format.
+/// Larder's layout, with values in this format.
 #[derive(Clone, Copy)]
 pub(crate) struct Larder(pub(crate) ValueFormat);
 
@@ -35,7 +35,7 @@ impl Model for Larder {
     }
 
     fn not_a_key() -> Document {
-        // All types that `_id` can have, for the sake of its index.
+        // All other types that `_id` can have. Listed, because this can use the index on `_id`.
         let types = "number object binData objectId bool date null timestamp minKey maxKey javascript \
                      javascriptWithScope symbol dbPointer";
         doc! { "_id": { "$type": types.split(' ').collect::<Vec<_>>() } }
@@ -49,13 +49,12 @@ impl Model for Larder {
         if let Some(token) = version.as_token() {
             return Ok(doc! { "version": token.cast_signed() });
         }
-        // A document that was made by hand has no version.
+        // A document that was created by hand has no version.
         let by_hand = version.as_content().is_some_and(Bytes::is_empty);
         by_hand.then(|| doc! { "version": { "$exists": false } }).ok_or_else(Error::conflict)
     }
 
-    /// The update puts an entry in the place of the document. If the entry is to be absent and is not, the
-    /// document stays as it is, and is not modified.
+    /// Replaces the document by an entry. If the entry must be absent and is not, the document is left unmodified.
     fn put(
         self,
         value: &Bytes,
@@ -63,12 +62,12 @@ impl Model for Larder {
         condition: &Condition,
     ) -> Result<(UpdateModifications, Version)> {
         let (value, token) = (self.encode(value)?, unique::id64());
-        // A literal: in an expression a string such as `$x` would be the name of a field.
+        // A literal, because in an expression a string such as `$x` would name a field.
         let mut entry =
             doc! { "_id": "$_id", "value": { "$literal": value }, "version": token.cast_signed() };
         entry.extend(expiry.as_millis().map(|millis| ("expires_at".to_owned(), from_now(millis).into())));
         if *condition == Condition::Absent {
-            // On an upsert the pipeline starts from `{_id}`: a document without a value is not an entry.
+            // In an upsert the pipeline starts from `{_id}`, so a document without a value is not an entry.
             let exists = doc! { "$and": [{ "$ne": [{ "$type": "$value" }, "missing"] }, is_live()] };
             entry = doc! { "$cond": [exists, "$$ROOT", entry] };
         }
@@ -82,10 +81,10 @@ impl Model for Larder {
                 bytes.slice_ref(value.bytes)
             }
             _ if binary => {
-                return Err(corrupt("the value is not binary data; `values=json` reads BSON values"));
+                return Err(corrupt("the value is not binary data: use `values=json` to read BSON values"));
             }
             RawBsonRef::Binary(_) => {
-                return Err(corrupt("the value is binary data; `values=bytes` reads it"));
+                return Err(corrupt("the value is binary data: use `values=bytes` to read it"));
             }
             _ => bson::to_json(stored, &AsStored)?.into(),
         };
@@ -104,7 +103,7 @@ impl Larder {
             return Ok(Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }));
         }
         match value::to_bson(value, &AsStored)? {
-            // It could not be told from a value of the other format.
+            // It would look like a value of the other format.
             Bson::Binary(_) => Err(Error::new(
                 ErrorKind::InvalidValue,
                 "binary data cannot be the whole value with `values=json`",
@@ -114,20 +113,20 @@ impl Larder {
     }
 }
 
-/// Whether a document has not expired.
+/// Returns the expression for a document that has not expired.
 ///
-/// The present comes by way of a number: servers that stand in for MongoDB do not all compare a date
-/// that is stored with `$$NOW` itself as it does.
+/// The current time is converted to a number and back, because some stand-ins for MongoDB compare a stored date with
+/// `$$NOW` itself incorrectly.
 fn is_live() -> Document {
     let now = doc! { "$toDate": { "$toLong": "$$NOW" } };
     doc! { "$or": [{ "$gt": ["$expires_at", now] }, { "$not": [expires()] }] }
 }
 
 impl Schema for Larder {
-    const WRONG_INDEX: &'static str = "the collection has an index on `expires_at` that does not remove expired documents; \
-         drop it, or change its expireAfterSeconds to 0 with collMod";
-    const OTHER_INDEX: &'static str = "the collection is empty and has the unique index on `key` of grammY's layout; open \
-         it with layout=grammy, or drop that index";
+    const WRONG_INDEX: &'static str = "the collection has an index on `expires_at` that does not remove expired \
+         documents: drop it, or set its expireAfterSeconds to 0 with collMod";
+    const OTHER_INDEX: &'static str = "the collection is empty and has the unique index on `key` of grammY's \
+         layout: open it with `layout=grammy`, or drop that index";
 
     fn fields() -> Document {
         let of = |bson_type: &str| doc! { "bsonType": bson_type };
@@ -144,7 +143,7 @@ impl Schema for Larder {
 
     fn check(self, documents: &[Kind]) -> Result<(), &'static str> {
         let versioned = documents.iter().any(|kind| matches!(kind, Kind::Larder(_)));
-        // Without a version a document says little: beside others it is one of theirs.
+        // A document without a version is ambiguous: among documents of another program it counts as one of them.
         let larder = versioned || documents.iter().all(|kind| kind.format().is_some());
         let of_this_format = documents.iter().any(|kind| kind.format() == Some(self.0));
         if documents.is_empty() || (larder && of_this_format) {
@@ -152,17 +151,17 @@ impl Schema for Larder {
         }
         Err(match self.0 {
             ValueFormat::Bytes if larder => {
-                "the values in the collection are BSON, not binary data; open it with values=json"
+                "the values in the collection are BSON, not binary data: open it with `values=json`"
             }
             _ if larder => {
-                "the values in the collection are binary data, not BSON; open it without values=json"
+                "the values in the collection are binary data, not BSON: open it with `values=bytes`"
             }
             _ if documents.contains(&Kind::Grammy) => {
-                "the collection holds documents of grammY's layout; open it with layout=grammy"
+                "the collection has documents of grammY's layout: open it with `layout=grammy`"
             }
             _ => {
-                "the collection holds documents of another program (Larder's have the fields `_id`, `value`, \
-                 `version` and `expires_at`); name another collection"
+                "the collection has documents of another program (Larder's have the fields `_id`, `value`, \
+                 `version` and `expires_at`): use another collection"
             }
         })
     }
@@ -170,13 +169,13 @@ impl Schema for Larder {
     fn beside(other: Kind) -> &'static str {
         match other {
             Kind::Unversioned(_) => {
-                "documents in the collection have no `version`, so they may be another program's; if they are \
-                 meant for Larder, create the index by hand (expireAfterSeconds 0 on `expires_at`), or open \
-                 the collection with setup=false"
+                "the collection has documents without `version`, which may be another program's: if they are for \
+                 Larder, create the index by hand (on `expires_at`, with expireAfterSeconds 0), or open the \
+                 collection with `setup=false`"
             }
             _ => {
-                "the collection holds other documents beside Larder's, which the index on `expires_at` could \
-                 remove; move them to another collection, or open this one with setup=false"
+                "the collection also has documents that are not Larder's, which the index on `expires_at` could \
+                 remove: move them to another collection, or open this one with `setup=false`"
             }
         }
     }
@@ -194,14 +193,14 @@ mod tests {
     const DOCUMENT: Larder = Larder(ValueFormat::Json);
 
     #[test]
-    fn a_prefix_is_a_range() {
+    fn a_prefix_is_a_range_of_keys() {
         assert_eq!(Larder::by_prefix("", None), doc! { "_id": { "$gte": "" } });
-        // After a key that sorts before the prefix.
+        // The start key sorts before the prefix.
         assert_eq!(Larder::by_prefix("b", Some("a")), doc! { "_id": { "$gte": "b", "$lt": "c" } });
     }
 
     #[test]
-    fn the_limit_leaves_room_for_the_longest_key() {
+    fn the_largest_value_fits_with_the_longest_key() {
         let value = BINARY.encode(&Bytes::from(vec![0; MAX_VALUE])).unwrap();
         let document = doc! {
             "_id": "k".repeat(Key::MAX_BYTES), "value": value, "version": 1_i64,
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_value_is_a_slice_of_what_came_in() {
+    fn a_binary_value_is_a_slice_of_the_received_document() {
         let stored = doc! {
             "_id": "k", "version": -1_i64,
             "value": Binary { subtype: BinarySubtype::Generic, bytes: b"\0\xffvalue".to_vec() },
@@ -236,21 +235,21 @@ mod tests {
     }
 
     #[test]
-    fn whole_value_of_the_other_format_is_refused() {
+    fn a_whole_value_of_the_other_format_is_rejected() {
         let binary = Bytes::from_static(br#"{"$binary":{"base64":"AP8=","subType":"00"}}"#);
         let error = DOCUMENT.encode(&binary).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidValue);
     }
 
     #[test]
-    fn version_of_another_layout_is_a_conflict() {
+    fn a_version_of_another_layout_is_a_conflict() {
         let version = Version::from_content(Bytes::from_static(b"content"));
         let change = Change::delete(Key::new("k").unwrap()).on(Condition::At(version));
         assert_eq!(BINARY.statement(&change).map(drop).unwrap_err().kind(), ErrorKind::Conflict);
     }
 
     #[test]
-    fn documents_of_another_kind_are_refused() {
+    fn documents_of_another_kind_are_rejected() {
         let (ours, theirs) = (Kind::Larder(ValueFormat::Bytes), Kind::Grammy);
         for (kinds, larder, fits) in [
             (&[][..], BINARY, true),

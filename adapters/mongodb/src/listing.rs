@@ -1,8 +1,8 @@
-//! Listings, page by page.
+//! Reads listings page by page.
 //!
-//! Each page is a query of its own, after the last key of the one before (both layouts have an index
-//! in the order of the keys): nothing is held on the server in between, so a stream may rest for as
-//! long as it likes and be dropped at any point.
+//! Each page is a separate query that begins after the last key of the page before. Both layouts have an index in the
+//! order of the keys. The server holds no state between pages, so a stream may pause for any time, and be dropped at
+//! any time.
 
 use std::{mem, sync::Arc};
 
@@ -15,12 +15,12 @@ use crate::{
     model::Model,
 };
 
-/// How many entries with values one query asks for.
+/// The maximum number of entries with values in one query.
 const ENTRIES: usize = 200;
-/// A page ends early once its documents have as many bytes.
+/// The size at which a page ends early.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// A listing under way.
+/// A running listing.
 pub(crate) struct Listing<M> {
     driver: Arc<Driver>,
     model: M,
@@ -29,10 +29,9 @@ pub(crate) struct Listing<M> {
 }
 
 enum Position {
-    /// The next page begins after this key, or at the beginning.
+    /// The next page begins after this key, or at the start.
     Keys(Option<String>),
-    /// All keys that are strings have been listed; the next page begins after the document with this
-    /// `_id`.
+    /// All keys that are strings have been listed. The next page begins after the document with this `_id`.
     Strays(Option<Bson>),
     End,
 }
@@ -42,7 +41,7 @@ pub(crate) struct Page {
     documents: Vec<RawDocumentBuf>,
     /// The keys, as they are stored.
     pub(crate) names: Vec<Result<String>>,
-    /// The key after which the next page begins; `None` if this is the last page.
+    /// The key after which the next page begins; `None` on the last page.
     pub(crate) last: Option<String>,
 }
 
@@ -52,8 +51,8 @@ impl<M: Model> Listing<M> {
         Self { driver, model, options, position: Position::Keys(after) }
     }
 
-    /// Reads up to `size` documents after the key `after`, from the primary if a member that lags behind
-    /// will not do.
+    /// Reads up to `size` documents after the key `after`. With `primary`, reads from the primary, because other
+    /// members may lag behind.
     pub(crate) async fn page(&self, after: Option<&str>, size: usize, primary: bool) -> Result<Page> {
         let mut pipeline = M::find_live(M::by_prefix(&self.options.prefix, after));
         pipeline.extend([doc! { "$sort": { M::KEY: 1 } }, doc! { "$limit": size as i64 }]);
@@ -63,7 +62,7 @@ impl<M: Model> Listing<M> {
         let more = documents.len() >= size || bytes >= PAGE_BYTES;
         let mut names = documents.iter().map(|document| M::key_of(document)).collect();
         M::check_page(&mut names, more);
-        let unreadable = || Error::new(ErrorKind::Corrupt, "no key of a whole page can be read");
+        let unreadable = || Error::new(ErrorKind::Corrupt, "a whole page has no readable key");
         let last = || names.iter().rev().flatten().next().cloned().ok_or_else(unreadable);
         let last = more.then(last).transpose()?;
         Ok(Page { documents, names, last })
@@ -92,11 +91,11 @@ impl<M: Model> Listing<M> {
         Ok(entries.collect())
     }
 
-    /// The documents whose key is not a string, in the order of `_id`, each as an error.
+    /// Returns an error for each document whose key is not a string, in the order of `_id`.
     async fn strays(&mut self, after: Option<Bson>) -> Result<Vec<Result<Entry>>> {
         let field = M::KEY;
         let mut pipeline = vec![doc! { "$match": M::not_a_key() }];
-        // An expression, because a plain `$gt` finds only values of the type of `after`.
+        // An expression, because a plain `$gt` matches only values of the same type as `after`.
         pipeline.extend(
             after.map(|after| doc! { "$match": { "$expr": { "$gt": ["$_id", { "$literal": after }] } } }),
         );
@@ -111,7 +110,7 @@ impl<M: Model> Listing<M> {
             self.position = Position::Strays(last);
         }
         let message =
-            format!("a document has something else than a string in `{field}`, so it is not an entry");
+            format!("the field `{field}` of a document is not a string, so the document is not an entry");
         let stray = Error::new(ErrorKind::InvalidKey, message);
         let named = |document: &RawDocumentBuf| match document.get_binary(field) {
             Ok(name) => stray.clone().with_stored_name(name.bytes),

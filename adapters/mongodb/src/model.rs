@@ -1,4 +1,4 @@
-//! How entries become documents: what all layouts share. No I/O.
+//! Converts entries to documents: the parts that all layouts share. No I/O.
 
 use std::iter;
 
@@ -16,37 +16,37 @@ use mongodb::{
 
 use crate::{config::Config, value::MAX_VALUE};
 
-/// How a layout makes documents of entries.
+/// A layout, which converts entries to documents.
 pub(crate) trait Model: Copy + Send + Sync + 'static {
-    /// The field that holds the key.
+    /// The field of the key.
     const KEY: &'static str;
 
-    /// What the storage does natively.
+    /// Returns the capabilities of the storage.
     fn info(self) -> Info;
 
-    /// The documents whose key is a string that meets `condition`.
+    /// Returns the filter for documents whose key is a string that meets `condition`.
     fn keyed(condition: impl Into<Bson>) -> Document;
 
-    /// The documents whose key is not a string.
+    /// Returns the filter for documents whose key is not a string.
     fn not_a_key() -> Document;
 
-    /// Whether a document has not expired, as an expression; `None` if documents do not expire.
+    /// Returns the expression for a document that has not expired; `None` if documents do not expire.
     fn is_live() -> Option<Document> {
         None
     }
 
-    /// What a filter says of a document with this version.
+    /// Returns the part of a filter for documents with this version.
     ///
     /// # Errors
     ///
-    /// `Conflict` if no document can have it.
+    /// `Conflict` if no document can have this version.
     fn at(version: &Version) -> Result<Document>;
 
-    /// The update that stores a value, and the version that the entry then has.
+    /// Returns the update that stores a value, and the new version of the entry.
     ///
     /// # Errors
     ///
-    /// `InvalidValue` or `TooLarge` if a document cannot hold the value.
+    /// `InvalidValue` or `TooLarge` if a document cannot contain the value.
     fn put(
         self,
         value: &Bytes,
@@ -54,42 +54,42 @@ pub(crate) trait Model: Copy + Send + Sync + 'static {
         condition: &Condition,
     ) -> Result<(UpdateModifications, Version)>;
 
-    /// The value and version of the entry in `document`, whose field `value` is `stored`. They are a part of
+    /// Returns the value and version of the entry in `document`, whose field `value` is `stored`. Both are parts of
     /// `bytes`.
     ///
     /// # Errors
     ///
-    /// `Corrupt` if they are not as this adapter writes them.
+    /// `Corrupt` if they were not written by this adapter.
     fn record(self, document: &RawDocument, stored: RawBsonRef<'_>, bytes: &Bytes) -> Result<Record>;
 
-    /// Looks through the keys on a page of a listing, which more pages follow or not.
+    /// Checks the keys on a page of a listing. `more` is whether another page follows.
     fn check_page(_names: &mut Vec<Result<String>>, _more: bool) {}
 
-    /// The filter for entries that have not expired by the server's clock.
+    /// Restricts a filter to entries that have not expired by the server's clock.
     fn live(mut filter: Document) -> Document {
         filter.extend(Self::is_live().map(|live| ("$expr".to_owned(), live.into())));
         filter
     }
 
-    /// The stages of a pipeline that find the live documents that match `filter`.
+    /// Returns the stages of a pipeline that find the live documents that match `filter`.
     ///
-    /// Two stages, where one filter would do: MongoDB makes one of them and plans it by the key, but
-    /// servers that stand in for it take no index for a filter that has an expression in it.
+    /// These are two stages, although one filter would be enough: MongoDB combines them and uses the index of the key,
+    /// but some stand-ins use no index for a filter with an expression.
     fn find_live(filter: Document) -> Vec<Document> {
         let live = Self::is_live().map(|live| doc! { "$match": { "$expr": live } });
         iter::once(doc! { "$match": filter }).chain(live).collect()
     }
 
-    /// The documents of some keys.
+    /// Returns the filter for the documents of these keys.
     fn by_keys(keys: &[Key]) -> Document {
         let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
         Self::keyed(doc! { "$in": keys })
     }
 
-    /// The documents of all keys that begin with `prefix`; of those after `after`, if given.
+    /// Returns the filter for keys that begin with `prefix`, and come after `after` if that is given.
     ///
-    /// MongoDB compares strings byte by byte (the collection has no collation, the set-up checks
-    /// that), so a prefix is a range. The lower bound also leaves out keys that are not strings.
+    /// MongoDB compares strings by bytes (set-up checks that the collection has no collation), so a prefix is a range.
+    /// The lower bound also excludes keys that are not strings.
     fn by_prefix(prefix: &str, after: Option<&str>) -> Document {
         let mut range = match after.filter(|after| *after >= prefix) {
             Some(after) => doc! { "$gt": after },
@@ -99,7 +99,7 @@ pub(crate) trait Model: Copy + Send + Sync + 'static {
         Self::keyed(range)
     }
 
-    /// The stage that adds the time left, and leaves out the value if it is not asked for.
+    /// Returns the stage that adds the remaining time, and excludes the value if it is not requested.
     fn projection(options: &ReadOptions) -> Option<Document> {
         let expires = options.ttl && Self::is_live().is_some();
         let mut fields = if expires {
@@ -114,7 +114,7 @@ pub(crate) trait Model: Copy + Send + Sync + 'static {
         Some(doc! { "$project": fields })
     }
 
-    /// The statement that makes a change. What it did, [`applied`] tells.
+    /// Returns the statement that makes a change. [`applied`] evaluates its result.
     fn statement(self, change: &Change) -> Result<Statement> {
         let Change { key, action, condition, .. } = change;
         let (update, version) = match action {
@@ -130,18 +130,18 @@ pub(crate) trait Model: Copy + Send + Sync + 'static {
             filter.extend(Self::at(version)?);
         }
         let upsert = version.is_some() && matches!(condition, Condition::Any | Condition::Absent);
-        // An upsert has to match an expired document too, so as to replace it.
+        // An upsert must also match an expired document, to replace it.
         let filter = if upsert { filter } else { Self::live(filter) };
         Ok(Statement { filter, update, upsert, version })
     }
 
-    /// The entry in a document that was found with these options.
+    /// Returns the entry in a document that was found with these options.
     ///
     /// # Errors
     ///
-    /// `Corrupt` if it is not as this adapter writes it.
+    /// `Corrupt` if it was not written by this adapter.
     fn entry(self, document: RawDocumentBuf, options: &ReadOptions) -> Result<Record> {
-        // The value stays where the driver received it: a slice, not a copy.
+        // The value is a slice of the buffer that the driver received, without a copy.
         let bytes = Bytes::from(document.into_bytes());
         let document = RawDocument::from_bytes(&bytes).map_err(malformed)?;
         let mut record = Record::new(Bytes::new());
@@ -156,13 +156,13 @@ pub(crate) trait Model: Copy + Send + Sync + 'static {
         Ok(record)
     }
 
-    /// The key out of a document, as it is stored.
+    /// Returns the key of a document, as it is stored.
     fn key_of(document: &RawDocument) -> Result<String> {
         document.get_str(Self::KEY).map(str::to_owned).map_err(malformed)
     }
 }
 
-/// What storages of all layouts do natively.
+/// Returns the capabilities that all layouts share.
 pub(crate) fn info() -> Info {
     Info::minimal(Config::ADAPTER)
         .with_ordered_listing()
@@ -178,11 +178,11 @@ pub(crate) struct Statement {
     /// `None` deletes the document.
     pub(crate) update: Option<UpdateModifications>,
     pub(crate) upsert: bool,
-    /// The version of the entry once it is written.
+    /// The new version of the entry.
     pub(crate) version: Option<Version>,
 }
 
-/// How many documents a statement has found, and how many it has modified or inserted.
+/// The numbers of documents that a statement matched, and that it modified or inserted.
 pub(crate) type Counts = (u64, u64);
 
 pub(crate) fn updated(done: &UpdateResult) -> Counts {
@@ -193,7 +193,7 @@ pub(crate) fn deleted(done: &DeleteResult) -> Counts {
     (done.deleted_count, 0)
 }
 
-/// What a change has done, by the counts of its statement.
+/// Returns the result of a change from the counts of its statement.
 ///
 /// # Errors
 ///
@@ -204,14 +204,14 @@ pub(crate) fn applied(
     (matched, modified): Counts,
 ) -> Result<Applied> {
     let found = match change.condition {
-        // The filter matches a live document too, which is then not modified.
+        // The filter also matches a live document, which is then not modified.
         Condition::Absent => modified > 0,
         _ => matched + modified > 0,
     };
     change.applied(found, version)
 }
 
-/// An update that gives an entry a new expiry, and changes nothing else.
+/// Returns an update that sets the expiry of an entry, and changes nothing else.
 pub(crate) fn new_expiry(expiry: Expiry) -> UpdateModifications {
     match expiry.as_millis() {
         Some(millis) => vec![doc! { "$set": { "expires_at": from_now(millis) } }].into(),
@@ -223,30 +223,30 @@ pub(crate) fn from_now(millis: u64) -> Document {
     doc! { "$add": ["$$NOW", millis.cast_signed()] }
 }
 
-/// Whether a document has an expiry. An `expires_at` that is not a date is ignored, as MongoDB's TTL monitor
-/// does.
+/// Returns the expression for a document with an expiry. An `expires_at` that is not a date is ignored, as MongoDB's
+/// TTL monitor does.
 pub(crate) fn expires() -> Document {
     doc! { "$eq": [{ "$type": "$expires_at" }, "date"] }
 }
 
-/// The milliseconds that an entry has left.
+/// Returns the expression for the remaining milliseconds of an entry.
 fn time_left() -> Document {
     let left = doc! { "$subtract": [{ "$toLong": "$expires_at" }, { "$toLong": "$$NOW" }] };
     doc! { "$cond": [expires(), left, null] }
 }
 
-/// The expiry that [`time_left`] found.
+/// Returns the expiry that [`time_left`] computed.
 fn expiry_of(document: &RawDocument) -> Result<Expiry> {
     let left = document.get("left").map_err(malformed)?;
     let left = left.and_then(|left| left.as_i64().or_else(|| left.as_i32().map(i64::from)));
     Ok(left.map_or(Expiry::Never, |left| Expiry::after_millis(u64::try_from(left).unwrap_or(0))))
 }
 
-pub(crate) fn corrupt(what: &'static str) -> Error {
-    Error::new(ErrorKind::Corrupt, what)
+pub(crate) fn corrupt(message: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
 }
 
-// The parser's message may show what it stumbled over.
+// The parser's message is dropped, because it may contain the invalid data.
 pub(crate) fn malformed<E>(_: E) -> Error {
     corrupt("the document is not well-formed, or its key is not a string")
 }

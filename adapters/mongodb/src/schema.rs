@@ -1,10 +1,10 @@
 //! Checks the collection, and creates its index.
 //!
-//! Looking comes first: an index is made only in a collection that is new, empty or of this layout. In
-//! another program's collection it would delete documents (`expires_at`) or refuse them (`key`).
+//! The check comes first: an index is created only in a collection that is new, empty or of this layout. In another
+//! program's collection it would delete documents (`expires_at`) or reject them (`key`).
 //!
-//! Safe when several processes start at once: creating an index that is there already, with the same
-//! options, does nothing.
+//! Several processes may start at the same time: creating an index that already exists with the same options does
+//! nothing.
 
 mod shape;
 
@@ -24,41 +24,41 @@ use crate::{
     error::invalid_config,
 };
 
-/// How many documents are looked at from either end of the index on `_id`.
+/// The number of documents to look at from either end of the index on `_id`.
 const LOOKED_AT: i32 = 10;
 
-/// The collection of a layout: what it needs, and why others are refused.
+/// A layout's requirements for its collection, and the errors for other collections.
 pub(crate) trait Schema: Copy {
-    /// Says what is wrong with an index in the place of the one that the layout needs.
+    /// The error for an index that has the field of the required index, but other options.
     const WRONG_INDEX: &'static str;
-    /// Says what is wrong with an empty collection that has the other layout's index.
+    /// The error for an empty collection that has the other layout's index.
     const OTHER_INDEX: &'static str;
 
-    /// The fields of the documents, as the `properties` of a JSON schema.
+    /// Returns the fields of the documents, as the `properties` of a JSON schema.
     fn fields() -> Document;
 
-    /// The index that the layout needs beside the one on `_id`, which every collection has.
+    /// Returns the index that the layout needs besides the one on `_id`, which every collection has.
     fn index() -> IndexModel;
 
-    /// The index that the other layout needs.
+    /// Returns the index that the other layout needs.
     fn other_index() -> IndexModel;
 
-    /// Says what is wrong with opening a collection of these documents. Some documents of other kinds do no
-    /// harm: a listing reports each.
+    /// Checks that a collection of these documents can be opened. Some documents of other kinds are allowed: a listing
+    /// reports each.
     fn check(self, documents: &[Kind]) -> Result<(), &'static str>;
 
-    /// Says why the index must not be created beside such a document, which is not of the layout: it would
-    /// act on the documents of another program too.
+    /// Returns the error for a document that is not of the layout and prevents the creation of the index, which would
+    /// also affect it.
     fn beside(other: Kind) -> &'static str;
 }
 
-/// The index of Larder's own layout: the server removes expired documents.
+/// Returns the index of Larder's own layout: the server removes expired documents.
 pub(crate) fn ttl_index() -> IndexModel {
     let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
     IndexModel::builder().keys(doc! { "expires_at": 1 }).options(options).build()
 }
 
-/// The index of grammY's layout: each key has one document.
+/// Returns the index of grammY's layout: each key has one document.
 pub(crate) fn key_index() -> IndexModel {
     let options = IndexOptions::builder().unique(true).build();
     IndexModel::builder().keys(doc! { "key": 1 }).options(options).build()
@@ -79,24 +79,24 @@ pub(crate) async fn set_up<S: Schema>(driver: &Driver, schema: S) -> Result<()> 
     }
     let collection = driver.collection()?;
     match driver.run(&[], async move { collection.create_index(S::index()).await }).await {
-        // Another process may have set the collection up for the other layout since.
+        // Another process may have set up the collection for the other layout in the meantime.
         Ok(_) => Found::look(driver).await?.check_for_writing(schema).map(drop),
         Err(error) if error.kind() == ErrorKind::Conflict => Err(invalid_config(
-            "several documents have the same `key`, so the unique index that layout=grammy needs cannot be \
-             created; remove all but one of each (nothing has been changed), or leave the index out with \
-             setup=false, where two writers may then create such documents again",
+            "several documents have the same `key`, so the unique index that `layout=grammy` needs cannot be created; \
+             nothing was changed: delete all but one of each, or use `setup=false`, with which two writers may create \
+             such documents again",
         )),
         Err(error) => Err(error),
     }
 }
 
-/// Checks that the collection is there and of this layout. Changes nothing.
+/// Checks that the collection exists and has this layout. Changes nothing.
 pub(crate) async fn check_existing(driver: &Driver, schema: impl Schema) -> Result<()> {
     let found = Found::look(driver).await?;
     if found.listed.is_none() {
         let collection = driver.collection()?.namespace();
         return Err(invalid_config(format!(
-            "there is no collection `{}` in the database `{}`; check both names",
+            "the collection `{}` does not exist in the database `{}`: check both names",
             collection.coll, collection.db,
         )));
     }
@@ -104,14 +104,14 @@ pub(crate) async fn check_existing(driver: &Driver, schema: impl Schema) -> Resu
     found.check_layout(schema)
 }
 
-/// Checks that the documents, if there are some, are not of the other layout or format, where entries would
-/// seem to be absent. Changes nothing. Documents of another program are left to the caller, who may leave
-/// out the set-up to share a collection with it.
+/// Checks that the documents, if any, do not have the other layout or format, in which entries would seem to be absent.
+/// Changes nothing. Documents of another program are allowed, because the caller may disable set-up to share its
+/// collection.
 pub(crate) async fn check_documents(driver: &Driver, schema: impl Schema) -> Result<()> {
     match documents(driver).await {
         Ok(documents) if shape::are_foreign(&documents) => Ok(()),
         Ok(documents) => schema.check(&documents).map_err(invalid_config),
-        // The user may have rights on single entries alone.
+        // The user may have permissions on single documents only.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => driver.ping().await,
         Err(error) => Err(error),
     }
@@ -119,10 +119,10 @@ pub(crate) async fn check_documents(driver: &Driver, schema: impl Schema) -> Res
 
 /// The contents of the collection.
 struct Found {
-    /// What `listCollections` says of it; `None` if it does not exist.
+    /// The reply of `listCollections`; `None` if the collection does not exist.
     listed: Option<Document>,
     indexes: Vec<IndexModel>,
-    /// Those at both ends.
+    /// The documents at both ends.
     documents: Vec<Kind>,
 }
 
@@ -140,7 +140,7 @@ impl Found {
         Ok(Self { listed, indexes, documents: documents(driver).await? })
     }
 
-    /// Whether the wanted index is there; an error if the collection cannot be used, or belongs to another
+    /// Returns whether the required index exists, or an error if the collection cannot be used or belongs to another
     /// program.
     fn check_for_writing<S: Schema>(&self, schema: S) -> Result<bool> {
         self.check_writable()?;
@@ -150,7 +150,7 @@ impl Found {
         check_indexes(&self.indexes, &S::index(), S::WRONG_INDEX)
     }
 
-    /// An option that the collection was created with.
+    /// Returns an option of the collection.
     fn option(&self, name: &str) -> Option<&Bson> {
         self.listed.as_ref()?.get_document("options").ok()?.get(name)
     }
@@ -161,7 +161,7 @@ impl Found {
             Some("view") => "the collection is a view, which cannot be written",
             Some("timeseries") => "the collection is a time series, whose documents cannot be replaced",
             _ if self.option("capped") == Some(&Bson::Boolean(true)) => {
-                "the collection is capped: it would drop its oldest entries"
+                "the collection is capped, so it would drop its oldest entries"
             }
             _ => return Ok(()),
         }))
@@ -174,11 +174,11 @@ impl Found {
             return Ok(());
         }
         Err(invalid_config(
-            "the collection has a collation, by which different keys would be one; use another collection",
+            "the collection has a collation, so different keys could be equal: use another collection",
         ))
     }
 
-    /// Refuses what is of the other layout or of another program.
+    /// Rejects a collection of the other layout or of another program.
     fn check_layout<S: Schema>(&self, schema: S) -> Result<()> {
         schema.check(&self.documents).map_err(invalid_config)?;
         if self.documents.is_empty() && self.indexes.iter().any(|index| serves(index, &S::other_index())) {
@@ -187,14 +187,14 @@ impl Found {
         Ok(())
     }
 
-    /// Refuses an empty collection that is prepared for another program's documents, and an index that takes
-    /// one document of this layout and no second.
+    /// Rejects an empty collection that is prepared for another program, and an index that allows only one document of
+    /// this layout.
     fn check_other_uses<S: Schema>(&self) -> Result<()> {
         let empty = self.documents.is_empty();
         if empty && self.option("validator").is_some() {
             return Err(invalid_config(
-                "the collection is empty and has validation rules, so it may be meant for another program; \
-                 name another collection, or open this one with setup=false",
+                "the collection is empty and has validation rules, so it may be meant for another program: use another \
+                 collection, or open this one with `setup=false`",
             ));
         }
         let fields = S::fields();
@@ -209,20 +209,20 @@ impl Found {
         let name = index.options.as_ref().and_then(|options| options.name.as_deref()).unwrap_or("unnamed");
         Err(invalid_config(if empty {
             format!(
-                "the collection is empty and has an index on other fields than Larder's (`{name}`), so it may \
-                 be meant for another program; name another collection, or drop that index"
+                "the collection is empty and has an index on fields that are not Larder's (`{name}`), so it may be \
+                 meant for another program: use another collection, or drop that index"
             )
         } else {
             format!(
                 "the collection has a unique index on fields that its documents do not have (`{name}`), so it \
-                 takes only one of them; drop that index"
+                 allows only one of them: drop that index"
             )
         }))
     }
 }
 
-/// The kinds of the documents at both ends: in the order of `_id`, those of different programs stand apart.
-/// Numbers come before strings, ObjectIds after them.
+/// Returns the kinds of the documents at both ends in the order of `_id`, which separates those of different programs:
+/// numbers sort before strings, and ObjectIds after them.
 async fn documents(driver: &Driver) -> Result<Vec<Kind>> {
     let mut found = Vec::new();
     for direction in [1, -1] {
@@ -232,8 +232,8 @@ async fn documents(driver: &Driver) -> Result<Vec<Kind>> {
     Ok(found)
 }
 
-/// The kinds of the documents that `stages` find, which are at most [`LOOKED_AT`]. Only the names and types
-/// of their fields leave the server.
+/// Returns the kinds of the documents that `stages` find, at most [`LOOKED_AT`]. Reads only the names and types of
+/// their fields.
 async fn kinds(driver: &Driver, stages: [Document; 2]) -> Result<Vec<Kind>> {
     let fields = doc! { "$map": {
         "input": { "$objectToArray": "$$ROOT" },
@@ -247,7 +247,7 @@ async fn kinds(driver: &Driver, stages: [Document; 2]) -> Result<Vec<Kind>> {
     Ok(found.map(|fields| Kind::of(&Document::try_from(fields).unwrap_or_default())).collect())
 }
 
-/// The documents that do not have exactly the fields of the layout. All are required but the expiry.
+/// Returns the filter for documents that do not have exactly the fields of the layout. Only the expiry is optional.
 fn not_of<S: Schema>() -> Document {
     let fields = S::fields();
     let required: Vec<_> = fields.keys().filter(|name| *name != "expires_at").cloned().collect();
@@ -255,15 +255,15 @@ fn not_of<S: Schema>() -> Document {
     doc! { "$nor": [{ "$jsonSchema": schema }] }
 }
 
-/// Whether the index is on the field of the wanted one, and on no other.
+/// Returns whether the index is on the field of the wanted one, and on no other.
 fn is_in_place(index: &IndexModel, wanted: &IndexModel) -> bool {
-    // Shells and drivers write the direction as whichever number type they like.
+    // Shells and drivers use different types of numbers for the direction.
     let ascending =
         |field| matches!(index.keys.get(field), Some(Bson::Int32(1) | Bson::Int64(1) | Bson::Double(1.0)));
     index.keys.len() == 1 && wanted.keys.keys().all(ascending)
 }
 
-/// Whether the index does what the wanted one does, under whatever name.
+/// Returns whether the index has the same effect as the wanted one, under any name.
 fn serves(index: &IndexModel, wanted: &IndexModel) -> bool {
     let expires_after = |index: &IndexModel| index.options.as_ref()?.expire_after;
     is_in_place(index, wanted)
@@ -271,7 +271,7 @@ fn serves(index: &IndexModel, wanted: &IndexModel) -> bool {
         && expires_after(wanted).is_none_or(|wanted| expires_after(index) == Some(wanted))
 }
 
-/// Whether no two documents can have the same in the fields of the index.
+/// Returns whether two documents cannot have the same values in the fields of the index.
 fn is_unique(index: &IndexModel) -> bool {
     index.options.as_ref().is_some_and(|options| {
         options.unique == Some(true)
@@ -280,7 +280,7 @@ fn is_unique(index: &IndexModel) -> bool {
     })
 }
 
-/// Whether the wanted index is there; an error if a wrong one is in its place.
+/// Returns whether the wanted index exists, or an error if it exists with other options.
 fn check_indexes(found: &[IndexModel], wanted: &IndexModel, wrong: &'static str) -> Result<bool> {
     let is_there = found.iter().any(|index| serves(index, wanted));
     if !is_there && found.iter().any(|index| is_in_place(index, wanted)) {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_counts_by_what_it_does_not_by_its_name() {
+    fn an_index_is_recognized_by_its_effect() {
         let check = |index, wanted: IndexModel| check_indexes(&[index], &wanted, "wrong");
         let id = index(doc! { "_id": 1 }, IndexOptions::default());
         assert!(!check(id, ttl_index()).unwrap());
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn collections_that_would_lose_or_mix_up_entries_are_refused() {
+    fn collections_that_would_lose_or_confuse_entries_are_rejected() {
         let check = |listed: Document| {
             let found = Found { listed: Some(listed), indexes: Vec::new(), documents: Vec::new() };
             found.check_writable().and_then(|()| found.check_collation())

@@ -20,7 +20,7 @@ use crate::{
     model::{Model, new_expiry},
 };
 
-/// How many keys `clear` deletes at once.
+/// The number of keys that `clear` deletes at once.
 const CLEARED: usize = 500;
 
 /// Entries as documents of a collection.
@@ -34,7 +34,7 @@ impl<M: Model> DocumentStorage<M> {
         batch::change(&self.driver, self.model, change).await
     }
 
-    /// The live entry under `key`, which gets a new expiry.
+    /// Reads the live entry under `key`, and sets its expiry.
     async fn read_and_touch(
         &self,
         key: &Key,
@@ -55,15 +55,15 @@ impl<M: Model> DocumentStorage<M> {
         found.map(|document| self.model.entry(document, options)).transpose()
     }
 
-    /// The live entries under `keys`, by key.
+    /// Reads the live entries under `keys`. Returns them by key.
     async fn find(&self, keys: &[Key], options: &ReadOptions) -> Result<HashMap<String, Result<Record>>> {
         let mut pipeline = M::find_live(M::by_keys(keys));
         pipeline.extend(M::projection(options));
         let mut entries = HashMap::new();
         for document in self.driver.find(Query::new(pipeline)).await? {
             let key = M::key_of(&document)?;
-            // Of several documents of one key, which grammY's layout allows without its index, the first
-            // is the entry: a write changes that one.
+            // grammY's layout without its index allows several documents with one key. The first is the entry, because
+            // a write changes that one.
             entries.entry(key).or_insert_with(|| self.model.entry(document, options));
         }
         Ok(entries)
@@ -113,18 +113,18 @@ impl<M: Model> Storage for DocumentStorage<M> {
         pages(Listing::new(Arc::clone(&self.driver), self.model, options))
     }
 
-    /// Page by page, each the keys of a listing deleted by name: a deletion that runs on after its caller
-    /// has gone then has known keys, and a later write of one of them waits for it. One statement for the
-    /// whole prefix would go on deleting entries that are written behind it.
+    /// Deletes the keys of a listing by name, page by page. A deletion that continues after its caller has gone then
+    /// has known keys, and later writes of these keys wait for it. A single statement for the whole prefix could also
+    /// delete entries that are written in the meantime.
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
-        // An abandoned write may be of a key that no listing shows yet.
-        self.driver.settle(prefix).await?;
+        // An abandoned write may create a key that no listing contains yet.
+        self.driver.wait_for_abandoned(prefix).await?;
         let options = ListOptions::new().prefix(prefix).keys_only();
         let listing = Listing::new(Arc::clone(&self.driver), self.model, options);
         let (mut deleted, mut after) = (0, None);
         loop {
             let page = listing.page(after.as_deref(), CLEARED, true).await?;
-            // Documents that no key names stay.
+            // Documents without a valid key are not deleted.
             let keys: Vec<Key> = page.names.iter().flatten().flat_map(Key::new).collect();
             if !keys.is_empty() {
                 let filter = M::live(M::by_keys(&keys));
@@ -143,10 +143,10 @@ impl<M: Model> Storage for DocumentStorage<M> {
         self.driver.ping().await
     }
 
-    /// The collection's UUID, which is the same on all members of a deployment.
+    /// Returns the collection's UUID, which is the same on all members of a deployment.
     async fn location(&self) -> Result<Option<Location>> {
         let listed = match self.driver.listed().await {
-            // The user may have rights on single entries alone.
+            // The user may have permissions on single documents only.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             listed => listed?,
         };

@@ -1,4 +1,4 @@
-//! Values as BSON, and how long they may be. No I/O.
+//! Converts values to BSON, and checks their size. No I/O.
 
 use bytes::Bytes;
 use larder_core::{Error, ErrorKind, Result};
@@ -6,23 +6,23 @@ use mongodb::bson::{Bson, RawDocumentBuf, Timestamp, doc};
 
 use crate::bson::{self, Numbers};
 
-/// The longest value: MongoDB's 16 MiB for a document, less what stands beside the value.
+/// The maximum size of a value: MongoDB's 16 MiB for a document, less space for the other fields.
 pub(crate) const MAX_VALUE: usize = 16 * 1024 * 1024 - 1024;
-/// The longest value once it is BSON, length and terminator included. Key (512 bytes), version,
-/// expiry and the names of all fields take less than what is left.
+/// The maximum size of a value as BSON, including length and terminator. The key (512 bytes), the version, the expiry
+/// and the names of all fields fit into the rest.
 const MAX_BSON: usize = 16 * 1024 * 1024 - 640;
-/// BSON is less than so many times as long as its JSON. The worst are short numbers in a list: `1,`
-/// takes a type, an index of up to seven digits with a terminator, and four bytes.
+/// The maximum ratio of the size of BSON to that of its JSON. The worst case is short numbers in a list: `1,` takes a
+/// type, an index of up to seven digits with a terminator, and four bytes.
 pub(crate) const MAX_GROWTH: usize = 8;
 
-/// A value that is JSON, as BSON.
+/// Converts a JSON value to BSON.
 ///
 /// # Errors
 ///
-/// `InvalidValue` if it is not JSON, or if BSON cannot hold it; `TooLarge` if its BSON is.
+/// `InvalidValue` if the value is not JSON or BSON cannot represent it; `TooLarge` if its BSON is too large.
 pub(crate) fn to_bson(value: &Bytes, numbers: &dyn Numbers) -> Result<Bson> {
     let bson = bson::from_json(value, numbers)?;
-    // The server puts the present time in the place of a field that is an empty timestamp.
+    // The server replaces a field that is an empty timestamp by the current time.
     if bson == Bson::Timestamp(Timestamp { time: 0, increment: 0 }) {
         return Err(Error::new(ErrorKind::InvalidValue, "an empty timestamp cannot be the whole value"));
     }
@@ -31,7 +31,7 @@ pub(crate) fn to_bson(value: &Bytes, numbers: &dyn Numbers) -> Result<Bson> {
         whole.is_ok_and(|whole| whole.as_bytes().len() <= MAX_BSON)
     };
     if value.len() > MAX_BSON / MAX_GROWTH && !fits() {
-        let message = "as BSON the value does not fit into the 16 MiB of a document";
+        let message = "the value is too large: as BSON it does not fit into MongoDB's 16 MiB for a document";
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(bson)
@@ -45,20 +45,20 @@ mod tests {
     const BOTH: [&dyn Numbers; 2] = [&AsStored, &JavaScript];
 
     #[test]
-    fn bson_is_less_than_so_many_times_as_long_as_its_json() {
+    fn bson_is_at_most_max_growth_times_as_long_as_its_json() {
         for item in ["1", "-0", "\"\"", "[]", "{}", "1e9", "null", "{\"a\":1}"] {
             for numbers in BOTH {
                 let text = format!("[{}]", vec![item; 200_000].join(","));
                 let bson = to_bson(&Bytes::from(text.clone()), numbers).unwrap();
                 let size = RawDocumentBuf::try_from(&doc! { "": bson }).unwrap().as_bytes().len();
-                // The index of an item may have one digit more.
+                // The index of an item may have one more digit.
                 assert!(size + 200_000 < text.len() * MAX_GROWTH, "{item}");
             }
         }
     }
 
     #[test]
-    fn types_that_json_does_not_have_are_recognized() {
+    fn types_that_json_lacks_are_recognized() {
         let types = r#"{"a":{"$oid":"507f1f77bcf86cd799439011"},"b":{"$date":"2020-09-13T12:26:40Z"},
             "c":{"$binary":{"base64":"AP8=","subType":"02"}},"d":{"$symbol":"s"},"e":{"$undefined":true},
             "f":{"$regularExpression":{"pattern":"a+","options":"im"}},"g":{"$timestamp":{"t":1,"i":2}},
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_values_that_could_not_be_read_back_are_refused() {
+    fn whole_values_that_could_not_be_read_back_are_rejected() {
         let empty = r#"{"$timestamp":{"t":0,"i":0}}"#;
         for numbers in BOTH {
             let error = to_bson(&Bytes::from(empty), numbers).unwrap_err();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn short_numbers_grow() {
+    fn short_numbers_in_a_list_exceed_the_limit_as_bson() {
         // Each takes an index and four bytes.
         let numbers = format!("[{}1]", "1,".repeat(2_000_000));
         let error = to_bson(&Bytes::from(numbers), &JavaScript).unwrap_err();

@@ -1,4 +1,4 @@
-//! BSON -> JSON text.
+//! Converts BSON to JSON text.
 
 use std::io::Write as _;
 
@@ -7,8 +7,8 @@ use mongodb::bson::{RawBsonRef, RawDocument};
 
 use super::{number::Numbers, types};
 
-/// `value` as JSON. A type that JSON does not have becomes relaxed Extended JSON, such as
-/// `{"$oid": "..."}` for an ObjectId. [`from_json`](super::from_json) makes the same BSON of it.
+/// Returns `value` as JSON. A type that JSON lacks becomes relaxed Extended JSON, such as `{"$oid": "..."}` for an
+/// ObjectId. [`from_json`](super::from_json) converts it back to the same BSON.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ pub(crate) fn to_json(value: RawBsonRef<'_>, numbers: &dyn Numbers) -> Result<Ve
     Ok(out)
 }
 
-/// Whether the text is an object that stands for something else than the document of its members.
+/// Whether the text is an object that represents something other than the document of its members.
 type IsSpecial = bool;
 
 fn write(value: RawBsonRef<'_>, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
@@ -57,7 +57,7 @@ fn write(value: RawBsonRef<'_>, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Res
     Ok(false)
 }
 
-/// A document, marked as one where its members spell something else.
+/// Writes a document, and marks it if its members look like a type.
 fn document(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
     let start = out.len();
     let last_is_special = members(document, numbers, out)?;
@@ -76,7 +76,7 @@ fn document(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) ->
     Ok(special)
 }
 
-/// An object of the members, unmarked. Returns whether the last one is special.
+/// Writes an object of the members without a mark. Returns whether the last member is special.
 pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut Vec<u8>) -> Result<IsSpecial> {
     let mut last_is_special = false;
     out.push(b'{');
@@ -93,7 +93,7 @@ pub(super) fn members(document: &RawDocument, numbers: &dyn Numbers, out: &mut V
     Ok(last_is_special)
 }
 
-/// Whether the document has no more levels than one that spells a type. Others are not looked at once more for
+/// Returns whether the document is no deeper than one that represents a type. Deeper documents are not parsed again at
 /// each level around them.
 fn is_shallow(document: &RawDocument) -> bool {
     let plain = |value| !matches!(value, RawBsonRef::Array(_) | RawBsonRef::Document(_));
@@ -104,7 +104,7 @@ fn is_shallow(document: &RawDocument) -> bool {
 }
 
 fn string(text: impl AsRef<str>, out: &mut Vec<u8>) {
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = serde_json::to_writer(out, text.as_ref());
 }
 
@@ -112,7 +112,7 @@ fn push(out: &mut Vec<u8>, text: impl std::fmt::Display) {
     let _ = write!(out, "{text}");
 }
 
-// The parser's message may show the bytes that it stumbled over.
+// The parser's message is dropped, because it may contain the invalid data.
 fn corrupt<E>(_: E) -> Error {
     Error::new(ErrorKind::Corrupt, "the stored value is not well-formed BSON")
 }

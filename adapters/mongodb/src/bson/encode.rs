@@ -1,4 +1,4 @@
-//! JSON text -> BSON.
+//! Converts JSON text to BSON.
 
 use std::str;
 
@@ -9,19 +9,19 @@ use serde_json::value::RawValue;
 
 use super::{decode, number::Numbers, types};
 
-/// MongoDB takes 100 levels of nesting; the document around the value is one of them.
+/// The maximum depth: MongoDB allows 100 levels, and the document around the value is one of them.
 const MAX_DEPTH: usize = 99;
-/// The levels of nesting in JSON: a `$literal` may be around each document, and a type takes two.
+/// The maximum depth in JSON: each document may have a `$literal` around it, and a type takes two levels.
 const MAX_JSON_DEPTH: usize = 2 * MAX_DEPTH + 2;
 
-/// Parses `json` strictly (RFC 8259) into BSON of the same meaning. An object becomes a type that JSON
-/// does not have if it is exactly what [`to_json`](super::to_json) makes of that type.
+/// Parses `json` strictly (RFC 8259) into BSON with the same meaning. An object becomes a type that JSON lacks if it is
+/// exactly the object that [`to_json`](super::to_json) returns for that type.
 ///
 /// # Errors
 ///
-/// `InvalidValue`, with the place and never the content, for text that is not JSON and for values that
-/// BSON cannot hold: a member name twice in one object or with a NUL in it, a number beyond 34 digits,
-/// more than 99 levels of nesting.
+/// `InvalidValue` for text that is not JSON, and for values that BSON cannot represent: a repeated member name in one
+/// object, a member name with a NUL, a number beyond 34 digits, or more than 99 levels of nesting. The message has the
+/// position, and never the content.
 pub(crate) fn from_json(json: &[u8], numbers: &dyn Numbers) -> Result<Bson> {
     let text = str::from_utf8(json)
         .map_err(|error| invalid(&format!("the value is not UTF-8 at byte {}", error.valid_up_to())))?;
@@ -33,18 +33,20 @@ pub(crate) fn from_json(json: &[u8], numbers: &dyn Numbers) -> Result<Bson> {
     if depth(&value) > MAX_DEPTH { Err(too_deep()) } else { Ok(value) }
 }
 
-fn invalid(what: &str) -> Error {
+fn invalid(problem: &str) -> Error {
     Error::new(
         ErrorKind::InvalidValue,
-        format!("{what}; values are stored as BSON here, which takes JSON (`values=bytes` takes any bytes)"),
+        format!(
+            "{problem}: this store accepts only JSON, which it stores as BSON (`values=bytes` accepts any bytes)"
+        ),
     )
 }
 
 fn too_deep() -> Error {
-    invalid(&format!("the value is nested more than {MAX_DEPTH} levels deep"))
+    invalid(&format!("the value has more than {MAX_DEPTH} levels of nesting"))
 }
 
-/// How many levels deep a value is nested.
+/// Returns the depth of a value.
 fn depth(value: &Bson) -> usize {
     match value {
         Bson::Array(items) => 1 + deepest(items),
@@ -58,15 +60,15 @@ fn deepest<'a>(values: impl IntoIterator<Item = &'a Bson>) -> usize {
     values.into_iter().map(depth).max().unwrap_or(0)
 }
 
-/// What a text stands for.
+/// The result of parsing a text.
 struct Parsed {
     value: Bson,
-    /// The document of its members, if it is an object and stands for something else.
+    /// The document of its members, if the text is an object that represents something else.
     document: Option<Document>,
 }
 
-/// Goes through a text that is known to be JSON, level by level. `serde_json` alone would make an `f64` of
-/// a number, whose text decides how it is stored.
+/// Parses a text that is known to be JSON, level by level. `serde_json` alone would convert a number to `f64`, but the
+/// text of a number decides how it is stored.
 struct Parser<'a> {
     text: &'a str,
     numbers: &'a dyn Numbers,
@@ -78,8 +80,8 @@ impl<'a> Parser<'a> {
             return Err(too_deep());
         }
         let text = json.get();
-        // The grammar has been checked, so only a surrogate without its other half can still be wrong.
-        let halved = |_| self.invalid("text with half a surrogate pair", json);
+        // The grammar has been checked, so the only remaining error is half of a surrogate pair.
+        let halved = |_| self.invalid("text with half of a surrogate pair", json);
         let value = match text.as_bytes().first() {
             Some(b'{') => {
                 let members = json_members(&mut serde_json::Deserializer::from_str(text));
@@ -93,9 +95,10 @@ impl<'a> Parser<'a> {
             Some(b'"') => Bson::String(serde_json::from_str(text).map_err(halved)?),
             Some(b't' | b'f') => Bson::Boolean(text == "true"),
             Some(b'n') => Bson::Null,
-            _ => self.numbers.parse(text).ok_or_else(|| {
-                self.invalid("a number with more digits, or larger, than BSON can hold exactly", json)
-            })?,
+            _ => self
+                .numbers
+                .parse(text)
+                .ok_or_else(|| self.invalid("a number that BSON cannot represent exactly", json))?,
         };
         Ok(Parsed { value, document: None })
     }
@@ -114,10 +117,10 @@ impl<'a> Parser<'a> {
         let mut document = Document::new();
         for (name, json) in members {
             if name.contains('\0') {
-                return Err(self.invalid("a member name with a NUL, which BSON cannot hold, before", json));
+                return Err(self.invalid("a member name with a NUL, which BSON does not allow, before", json));
             }
             if document.insert(name, self.parse(json, depth + 1)?.value).is_some() {
-                return Err(self.invalid("a member name for the second time in one object before", json));
+                return Err(self.invalid("a repeated member name before", json));
             }
         }
         let special = match document.len() {
@@ -131,9 +134,9 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// The type that the document's members spell.
+    /// Returns the type that the document's members represent.
     fn typed(&self, document: &Document) -> Option<Bson> {
-        // Looks at each level a few times, not once for each level around it.
+        // Limits the depth, so that each level is parsed a few times instead of once per level around it.
         if 1 + deepest(document.values()) > types::LEVELS {
             return None;
         }
@@ -143,9 +146,9 @@ impl<'a> Parser<'a> {
         types::typed(&text, self.numbers)
     }
 
-    fn invalid(&self, what: &str, json: &RawValue) -> Error {
+    fn invalid(&self, problem: &str, json: &RawValue) -> Error {
         let at = json.get().as_ptr().addr() - self.text.as_ptr().addr();
-        invalid(&format!("the value has {what} at byte {at}"))
+        invalid(&format!("the value has {problem} at byte {at}"))
     }
 }
 
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused_as_serde_json_does() {
+    fn text_that_serde_json_rejects_is_rejected() {
         for text in [
             "",
             " ",
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bson_cannot_hold_is_refused_and_not_printed() {
+    fn values_beyond_bson_are_rejected_and_not_printed() {
         let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         for text in [r#"{"secret":1,"secret":2}"#, r#"{"secret\u0000":1}"#, &deep, &"9".repeat(60)] {
             let error = from_json(text.as_bytes()).unwrap_err();
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_nesting_is_refused_however_it_is_spelled() {
+    fn deep_nesting_of_any_kind_is_rejected() {
         for opening in ["[", r#"{"a":"#, r#"{"$literal":"#, r#"{"$date":"#, r#"{"$code":"x","$scope":"#] {
             let closing = if opening == "[" { "]" } else { "}" };
             let text = format!("{}{{}}{}", opening.repeat(20_000), closing.repeat(20_000));

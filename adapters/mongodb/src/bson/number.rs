@@ -1,28 +1,28 @@
-//! JSON numbers as text, and the BSON numbers that hold them exactly.
+//! Converts JSON numbers, as text, to BSON numbers that represent them exactly, and back.
 
 use std::fmt;
 
 use mongodb::bson::{Bson, Decimal128, RawBsonRef};
 
-/// How integers and doubles go together.
+/// A rule for converting integers and doubles.
 pub(crate) trait Numbers: fmt::Debug + Sync {
-    /// The BSON number for `text`, which is a number by JSON's grammar; `None` if no BSON number holds
-    /// it exactly.
+    /// Returns the BSON number for `text`, which is a number by JSON's grammar; `None` if no BSON number represents it
+    /// exactly.
     fn parse(&self, text: &str) -> Option<Bson>;
 
-    /// The text of a number; `None` if `value` is no number that JSON has, or if [`parse`](Self::parse)
-    /// would make another type of the text.
+    /// Returns the text of a number; `None` if `value` is not a JSON number, or if [`parse`](Self::parse) would convert
+    /// the text to another type.
     fn spell(&self, value: RawBsonRef<'_>) -> Option<String>;
 }
 
-/// A double and an integer stay apart: a double with no fraction is spelled `1.0`. An integer is stored as
-/// the smaller of int32 and int64 that holds it, also if it was an int64 before.
+/// Doubles and integers remain distinct: a double without a fraction is written `1.0`. An integer is stored as int32 if
+/// it fits, otherwise as int64, even if it was an int64 before.
 #[derive(Debug)]
 pub(crate) struct AsStored;
 
 impl Numbers for AsStored {
-    /// Integers become the smallest of int32, int64 and decimal128 (34 digits) that holds all their digits.
-    /// Others become a double if reading it back gives the same decimal number, else a decimal128.
+    /// Integers become the smallest of int32, int64 and decimal128 (34 digits) that represents all digits. Other
+    /// numbers become a double if reading it back returns the same decimal number, otherwise a decimal128.
     fn parse(&self, text: &str) -> Option<Bson> {
         if !text.contains(['.', 'e', 'E']) && text != "-0" {
             if let Ok(number) = text.parse() {
@@ -31,7 +31,7 @@ impl Numbers for AsStored {
             if let Ok(long) = text.parse() {
                 return Some(Bson::Int64(long));
             }
-            // One that needs an exponent would be taken for a double when it is read.
+            // A decimal128 with an exponent would be read as a double.
             if let Some(decimal) = decimal(text).filter(|decimal| !decimal.to_string().contains('E')) {
                 return Some(decimal);
             }
@@ -43,9 +43,9 @@ impl Numbers for AsStored {
         match value {
             RawBsonRef::Int32(integer) => Some(integer.to_string()),
             RawBsonRef::Int64(long) => Some(long.to_string()),
-            // The shortest text that reads back as this double, with a point or an exponent.
+            // The shortest text that is read as this double, with a decimal point or an exponent.
             RawBsonRef::Double(double) if double.is_finite() => Some(format!("{double:?}")),
-            // A number alone would come back as a double where a double can hold it.
+            // Only if the text is not read as a double.
             RawBsonRef::Decimal128(decimal) => {
                 let text = decimal.to_string();
                 (self.parse(&text) == Some(Bson::Decimal128(decimal))).then_some(text)
@@ -55,15 +55,15 @@ impl Numbers for AsStored {
     }
 }
 
-/// A double with no fraction is spelled `1`: in JavaScript they are the same number. Numbers are stored as
-/// its driver stores them, whichever of int32, int64 and double they were before: what a double holds is an
-/// int32 if it is an integer of 32 bits, else a double. (The driver hands out an int64 beyond the safe
-/// integers, and a decimal128, as an object instead of a number.)
+/// A double without a fraction is written `1`, because 1.0 and 1 are the same number in JavaScript. Numbers are stored
+/// as its driver stores them, whether they were int32, int64 or double: a number that a double represents is an int32
+/// if it is an integer of 32 bits, otherwise a double. (The driver returns an int64 beyond the safe integers, and a
+/// decimal128, as an object instead of a number.)
 #[derive(Debug)]
 pub(crate) struct JavaScript;
 
 impl JavaScript {
-    /// The largest integer that JavaScript tells from its neighbours: `Number.MAX_SAFE_INTEGER`.
+    /// The largest integer that JavaScript distinguishes from its neighbors: `Number.MAX_SAFE_INTEGER`.
     const MAX_SAFE: u64 = (1 << 53) - 1;
 }
 
@@ -81,11 +81,10 @@ impl Numbers for JavaScript {
 
     fn spell(&self, value: RawBsonRef<'_>) -> Option<String> {
         match value {
-            // As JSON.stringify: integers below 10^21 with all their digits and no point.
+            // As in JSON.stringify: integers below 10^21 with all digits and no decimal point.
             RawBsonRef::Double(double) if is_whole(double) => Some(double.to_string()),
             RawBsonRef::Int64(long) if long.unsigned_abs() <= Self::MAX_SAFE => Some(long.to_string()),
-            // Its driver hands out other int64 as an object, and decimal128 too: they must not come back as
-            // doubles.
+            // The driver returns other int64, and decimal128, as objects: they must not become doubles.
             RawBsonRef::Int64(_) | RawBsonRef::Decimal128(_) => {
                 AsStored.spell(value).filter(|text| self.parse(text) == Bson::try_from(value).ok())
             }
@@ -94,7 +93,7 @@ impl Numbers for JavaScript {
     }
 }
 
-/// Whether it is an integer that JavaScript spells without an exponent.
+/// Returns whether the number is an integer that JavaScript writes without an exponent.
 fn is_whole(double: f64) -> bool {
     let negative_zero = double == 0.0 && double.is_sign_negative();
     double.fract() == 0.0 && double.abs() < 1e21 && !negative_zero
@@ -102,7 +101,7 @@ fn is_whole(double: f64) -> bool {
 
 fn double(text: &str) -> Option<f64> {
     let double: f64 = text.parse().ok()?;
-    // The shortest text that names this double: what a reader of it will write again.
+    // Compares with the shortest text of this double, which a reader would write again.
     (double.is_finite() && same(text, &format!("{double:e}"))).then_some(double)
 }
 
@@ -116,8 +115,8 @@ fn same(one: &str, other: &str) -> bool {
     one.is_some() && one == parts(other)
 }
 
-/// A decimal number in a form that has one spelling: its sign, its digits with no zero at either end, and
-/// the exponent of the last. Zero has no digits, and keeps its sign.
+/// Returns the canonical form of a decimal number: its sign, its digits without zeros at either end, and the exponent
+/// of the last digit. Zero has no digits, and keeps its sign.
 fn parts(text: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn javascript_gets_large_integers_as_its_own_numbers() {
+    fn large_integers_become_doubles_for_javascript() {
         let parse = |text: &str| JavaScript.parse(text);
         for (text, double) in [
             ("1000000000000000000", 1e18),
@@ -160,7 +159,7 @@ mod tests {
         }
         assert_eq!(parse("0.5"), Some(Bson::Double(0.5)));
         assert!(matches!(parse("-0"), Some(Bson::Double(zero)) if zero.is_sign_negative()));
-        // Kept as it is if a double would change it.
+        // Unchanged if a double would change it.
         for number in [9_007_199_254_740_993, i64::MAX, i64::MIN + 1] {
             assert_eq!(parse(&number.to_string()), Some(Bson::Int64(number)));
         }
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_gets_the_type_that_holds_it() {
+    fn each_number_has_the_smallest_exact_type() {
         assert_eq!(parse("5"), Some(Bson::Int32(5)));
         assert_eq!(parse("2147483648"), Some(Bson::Int64(2_147_483_648)));
         for double in ["0.1", "1.0", "1e2", "-0", "-0.0", "1E+2", "0.10", "3e-7", "1.5e300"] {
@@ -180,7 +179,7 @@ mod tests {
         }
         let zeros = |count| format!("1{}", "0".repeat(count));
         assert!(matches!(parse(&zeros(33)), Some(Bson::Decimal128(_))));
-        // In all its digits, as PostgreSQL's `jsonb` spells it.
+        // Written with all digits, as PostgreSQL's `jsonb` does.
         for (count, double) in [(34, 1e34), (40, 1e40), (308, 1e308)] {
             assert_eq!(parse(&zeros(count)), Some(Bson::Double(double)));
         }

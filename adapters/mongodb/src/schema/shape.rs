@@ -3,12 +3,12 @@
 use larder_kit::ValueFormat;
 use mongodb::bson::{Bson, Document};
 
-/// The shape of a document.
+/// The kind of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// `{_id: key, value, version}` and perhaps `expires_at`.
+    /// `{_id: key, value, version}`, with an optional `expires_at`.
     Larder(ValueFormat),
-    /// The same without a version: made by hand for Larder, or by another program.
+    /// The same without a version: created by hand for Larder, or by another program.
     Unversioned(ValueFormat),
     /// `{_id, key, value}`.
     Grammy,
@@ -16,7 +16,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind of a document with `fields`, a list of `{name, type}`.
+    /// Returns the kind of a document. `document` has a list `fields` of `{name, type}`.
     pub(crate) fn of(document: &Document) -> Self {
         let fields = document.get_array("fields").map_or(&[][..], Vec::as_slice);
         let fields = fields.iter().filter_map(Bson::as_document);
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The format of the value in a document of Larder's own layout.
+    /// Returns the format of the value, for a document of Larder's own layout.
     pub(crate) const fn format(self) -> Option<ValueFormat> {
         match self {
             Self::Larder(format) | Self::Unversioned(format) => Some(format),
@@ -47,7 +47,7 @@ impl Kind {
     }
 }
 
-/// Whether all documents that say something are another program's.
+/// Returns whether all unambiguous documents are another program's.
 pub(crate) fn are_foreign(documents: &[Kind]) -> bool {
     let own = |kind: &Kind| matches!(kind, Kind::Larder(_) | Kind::Grammy);
     documents.contains(&Kind::Other) && !documents.iter().any(own)
@@ -68,7 +68,7 @@ mod tests {
     const LARDER: &[(&str, &str)] = &[("_id", "string"), ("value", "binData"), ("version", "long")];
 
     #[test]
-    fn documents_are_told_by_their_fields() {
+    fn documents_are_recognized_by_their_fields() {
         assert_eq!(kind(LARDER), Kind::Larder(ValueFormat::Bytes));
         assert_eq!(kind(&[LARDER, &[("expires_at", "date")]].concat()), Kind::Larder(ValueFormat::Bytes));
         assert_eq!(
