@@ -1,4 +1,4 @@
-//! Several keys in one call.
+//! Reads and changes of several keys in one call.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     tree::EntryPath,
 };
 
-/// Reads entries, without a touch. Takes no lock.
+/// Reads entries without a touch. Takes no lock.
 pub(crate) async fn read<E: Entries>(
     entries: &Arc<E>,
     keys: &[Key],
@@ -28,10 +28,10 @@ pub(crate) async fn read<E: Entries>(
     call(entries, read).await.unwrap_or_else(|error| vec![Err(error); keys.len()])
 }
 
-/// Makes changes, those that share a lock together, as they share the wait for the disk; those of one key do.
+/// Makes changes. Those that share a lock, among them those of one key, run together and share the wait for the disk.
 pub(crate) async fn apply<E: Entries>(entries: &Arc<E>, changes: Vec<Change>) -> Vec<Result<Applied>> {
     let mut results = Vec::with_capacity(changes.len());
-    // By lock: the places of the changes in the batch, and the changes.
+    // By lock: the positions of the changes in the batch, and the changes.
     let mut groups: BTreeMap<usize, (Vec<_>, Vec<_>)> = BTreeMap::new();
     for (place, change) in changes.into_iter().enumerate() {
         match entries.path(&change.key) {
@@ -55,7 +55,7 @@ pub(crate) async fn apply<E: Entries>(entries: &Arc<E>, changes: Vec<Change>) ->
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Makes changes that share a lock, in their order; one result per change.
+/// Makes changes that share a lock, in their order. Returns one result per change.
 fn apply_group<E: Entries>(
     entries: &E,
     guard: &mut ShardGuard,

@@ -33,33 +33,32 @@ larder_kit::config! {
     options {
         /// The layout of the directory: `larder`, or `grammy` for that of grammY's file storage.
         layout: Layout = "larder";
-        /// How values are stored: `bytes`, or `json` for files that people can read and edit. A directory keeps
-        /// the format that it was made with.
+        /// The format of values: `bytes`, or `json` for files that people can read and edit. A directory keeps the
+        /// format that it was created with.
         values: Option<ValueFormat>, unset "`bytes`; `json` in grammY's layout";
-        /// Whether a write is acknowledged only once it survives a power cut. If not, it survives the death of
+        /// Whether a write is acknowledged only when it survives a power cut. If `false`, it only survives the death of
         /// the process.
         sync: bool = "true";
-        /// How often expired entries are removed; `off` for never.
+        /// The time between two removals of expired entries; `off` disables them.
         sweep: Interval = "1m";
-        /// How long an operation waits for another process that holds a lock before it fails and changes
-        /// nothing.
+        /// The longest wait for another process that holds a lock. Then the operation fails and changes nothing.
         lock_timeout: Duration = "10s";
-        /// The mode of new files in octal, such as `0640` or `0660`; users who may read a new directory may also
-        /// search it. No effect on Windows.
-        permissions: Option<Permissions>, unset "`0600`, this user only";
+        /// The mode of new files in octal, such as `0640` or `0660`. For new directories, permission to read includes
+        /// permission to search. No effect on Windows.
+        permissions: Option<Permissions>, unset "`0600` (this user only)";
     }
 }
 
 impl Config {
-    /// Keeps the entries in `directory`, which is created if it is not there.
+    /// Sets the directory of the entries, which is created if it does not exist.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
     }
 
-    /// Opens only a directory that is there already. Opening and reading then create and change nothing
-    /// in it, and expired entries are not removed. Writes work as usual.
+    /// Opens only an existing directory. Opening and reading then create and change nothing in it, and no sweeper runs.
+    /// Writes work as usual.
     #[must_use]
     pub fn existing(mut self) -> Self {
         self.existing = true;
@@ -71,7 +70,7 @@ impl Config {
         self.check()
     }
 
-    /// Checks that the options are valid and go together.
+    /// Checks that the options are valid and compatible.
     pub(crate) fn check(&self) -> Result<()> {
         self.check_options()?;
         check_path(&self.directory)?;
@@ -79,28 +78,30 @@ impl Config {
             return Ok(());
         }
         if self.values == Some(ValueFormat::Bytes) {
-            return Err(configuration("grammY's layout holds JSON, not bytes; leave `values` out"));
+            return Err(configuration("`layout=grammy` stores only JSON: remove the option `values`"));
         }
         if ![Self::new().sweep, Interval::OFF].contains(&self.sweep) {
-            return Err(configuration("nothing expires in grammY's layout; leave `sweep` out"));
+            return Err(configuration(
+                "entries do not expire with `layout=grammy`: remove the option `sweep`",
+            ));
         }
         Ok(())
     }
 }
 
-/// The path that a `file:` URL names.
+/// Returns the path of a `file:` URL.
 pub(crate) fn path(url: &StoreUrl) -> Result<PathBuf> {
     if url.scheme() != "file" {
-        return Err(configuration(format!("a `{}:` URL does not name a file; write `file:`", url.scheme())));
+        return Err(configuration(format!("a `{}:` URL does not name a file: write `file:`", url.scheme())));
     }
     Ok(PathBuf::from(url.path()?))
 }
 
-/// Refuses the path that is nowhere.
+/// Rejects the empty path.
 pub(crate) fn check_path(path: &Path) -> Result<()> {
     if path.as_os_str().is_empty() {
         return Err(configuration(
-            "the store has no path; write `file:sessions` or `file:/var/lib/bot/sessions`",
+            "the store has no path: write `file:sessions` or `file:/var/lib/bot/sessions`",
         ));
     }
     Ok(())
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls() {
+    fn a_url_sets_the_directory_and_the_options() {
         let config =
             Config::from_url("file:a/b?sync=false&values=json&sweep=5m&permissions=0640&lock_timeout=2s")
                 .unwrap();
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn map_of_a_configuration_file() {
+    fn a_configuration_file_sets_the_options() {
         let map =
             r#"{"url": "file:a/b?sync=false", "values": "json", "permissions": "0640", "sweep": "off"}"#;
         let config: Config = serde_json::from_str(map).unwrap();
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_urls_are_rejected() {
         for url in [
             "file:",
             "sqlite:x",

@@ -1,4 +1,4 @@
-//! From the options to a store on a directory.
+//! Opens a store on a directory.
 
 use larder_core::{Result, Store};
 use larder_kit::{Configure, Interval, Layout, ValueFormat};
@@ -18,15 +18,15 @@ use crate::{
 };
 
 impl Config {
-    /// Opens the directory, creating it if it is not there, unless [`existing`](Self::existing) is set.
+    /// Opens the directory, and creates it if it does not exist and [`existing`](Self::existing) is not set.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no path, if it names a file, or a
-    /// directory with other things in it or in another format, or nothing with `existing`, or if the options
-    /// do not go together;
-    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. A directory
-    /// that exists and may only be read opens.
+    /// - [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path is empty, names a file, or names a
+    ///   directory with other contents or another format; if the directory does not exist and `existing` is set; or if
+    ///   the options are not compatible.
+    /// - [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission. An existing directory needs
+    ///   only the permission to read.
     pub async fn connect(self) -> Result<Store> {
         self.open().await.map_err(Self::named)
     }
@@ -52,9 +52,10 @@ impl Config {
         Ok(Store::from(FileStorage::new(directory, sweep)))
     }
 
-    /// The directory; while it is there, there is a `sign` in it, or just itself.
-    fn tree(&self, sign: &str, is_shard: fn(&str) -> bool) -> Tree {
-        let dir = DataDir::new(self.directory.clone(), sign, Permissions(self.permissions));
+    /// Makes the tree of the directory. `probe` is a file in the directory that exists while the directory does; empty
+    /// for the directory itself.
+    fn tree(&self, probe: &str, is_shard: fn(&str) -> bool) -> Tree {
+        let dir = DataDir::new(self.directory.clone(), probe, Permissions(self.permissions));
         let locks = Locks::new(dir.clone(), self.lock_timeout);
         Tree { dir, locks, sync: self.sync, is_shard }
     }

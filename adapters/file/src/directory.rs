@@ -43,7 +43,7 @@ impl Entries for Directory {
             return Ok(None);
         };
         let key = match name::parse(stem).map_err(|error| error.with_stored_name(bytes))? {
-            // No read looks for a key in another directory.
+            // Reads do not look for a key in another directory.
             Some(FileName::Key(key)) if key.as_str().starts_with(prefix) && *name::shard(&key) == *shard => {
                 Some(key)
             }
@@ -61,7 +61,7 @@ impl Entries for Directory {
             return Ok(None);
         };
         if self.path(&key)? != found.at {
-            return Err(corrupt("a file in the directory holds an entry that belongs elsewhere"));
+            return Err(corrupt("a file in the directory has an entry that belongs in another file"));
         }
         Ok(Some(key))
     }
@@ -85,7 +85,7 @@ impl Entries for Directory {
         let now = unix_millis();
         match (action, condition) {
             (Action::Delete, Condition::Any) => return self.delete(changes, at).map(Applied::Deleted),
-            // It replaces whatever there is.
+            // An unconditional put replaces any entry or file.
             (Action::Put(..), Condition::Any) => {}
             _ => {
                 let current = self.current(at, key, false, now).map_err(Error::not_applied)?;
@@ -109,7 +109,7 @@ impl Entries for Directory {
         }
     }
 
-    /// Does not sync: an entry that comes back after a power cut is still expired.
+    /// Does not sync: an entry that reappears after a power cut is still expired.
     fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
         let is_expired = |found: &Found| matches!(self.is_alive(&found.at), Ok(false));
         let files = self.files(shard, "")?.into_iter().flatten();
@@ -118,7 +118,7 @@ impl Entries for Directory {
         for page in expired.chunks(PAGE) {
             let _lock = self.tree.locks.exclusive(guard)?;
             for found in page {
-                // It may have been written since.
+                // Checked again, because the entry may have been written in the meantime.
                 purged += u64::from(is_expired(found) && self.tree.remove(&found.at)?);
             }
         }
@@ -127,10 +127,12 @@ impl Entries for Directory {
 }
 
 impl Directory {
-    /// The entry; `None` if there is none or it has expired.
+    /// Reads the entry; `None` if it does not exist or has expired.
     fn current(&self, at: &EntryPath, key: &Key, value: bool, now: i64) -> Result<Option<Stored>> {
         match self.format.read(&self.tree.path(at), value)? {
-            Some((found, _)) if found != *key => Err(corrupt("the entry's file holds another key's entry")),
+            Some((found, _)) if found != *key => {
+                Err(corrupt("the file of the entry has the entry of another key"))
+            }
             Some((_, stored)) if stored.is_alive(now) => Ok(Some(stored)),
             _ => self.tree.dir.check().map(|()| None),
         }

@@ -1,4 +1,4 @@
-//! Entries in a directory, in whatever layout, and what the storages on them share.
+//! The parts that all layouts of a directory share.
 
 use std::{ffi::OsStr, sync::Arc};
 
@@ -11,70 +11,70 @@ use crate::{
     tree::{Changes, EntryPath, Tree},
 };
 
-/// How many locks are taken at a time for one operation: their waits for the disk overlap.
+/// The number of locks that one operation takes at the same time, to overlap the waits for the disk.
 pub(crate) const PARALLEL: usize = 8;
 
-/// How many entries are deleted while other processes wait.
+/// The number of entries that are deleted while other processes wait.
 pub(crate) const PAGE: usize = 256;
 
 /// The file of an entry.
 pub(crate) struct Found {
     pub(crate) at: EntryPath,
-    /// The key; `None` if it is in the file.
+    /// The key; `None` if only the file has it.
     pub(crate) key: Option<Key>,
 }
 
 /// Entries in a layout. The methods block the thread.
 pub(crate) trait Entries: Send + Sync + 'static {
-    /// What a storage with this layout does.
+    /// Returns the capabilities of a storage with this layout.
     fn info(&self) -> Info;
 
     fn tree(&self) -> &Tree;
 
-    /// Where the entry for `key` is.
+    /// Returns the path of the entry for `key`.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](ErrorKind::InvalidKey) if the layout cannot hold the key.
+    /// [`InvalidKey`](ErrorKind::InvalidKey) if the layout does not allow the key.
     fn path(&self, key: &Key) -> Result<EntryPath>;
 
-    /// The file of that name; `None` if it is not an entry's, or if its name says that the key does not begin
-    /// with `prefix`.
+    /// Returns the entry's file with this name; `None` if it is not the file of an entry, or its name shows that the
+    /// key does not begin with `prefix`.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](ErrorKind::InvalidKey) for an entry's file whose key Larder cannot hold.
+    /// [`InvalidKey`](ErrorKind::InvalidKey) for the file of an entry whose key is not valid in Larder.
     fn found(&self, shard: &OsStr, name: &OsStr, prefix: &str) -> Result<Option<Found>>;
 
-    /// The key of an entry, from its file if need be; `None` if there is no entry (any more).
+    /// Returns the key of an entry, from its file if necessary; `None` if the entry does not exist any more.
     fn key(&self, found: &Found) -> Result<Option<Key>> {
         Ok(found.key.clone())
     }
 
-    /// Whether there is an entry that has not expired. A damaged one has not: reading it says what is wrong,
-    /// deleting it helps.
+    /// Returns whether a live entry exists. A damaged entry counts as live, so that a read reports it and a delete
+    /// removes it.
     fn is_alive(&self, at: &EntryPath) -> Result<bool>;
 
-    /// Reads the entry for `key`, without a touch.
+    /// Reads the entry for `key` without a touch.
     fn read(&self, at: &EntryPath, key: &Key, options: &ReadOptions) -> Result<Option<Record>>;
 
     /// Makes a change.
     fn change(&self, changes: &mut Changes<'_>, at: &EntryPath, change: &Change) -> Result<Applied>;
 
-    /// Deletes an entry; returns whether there was one.
+    /// Deletes an entry. Returns whether it existed.
     fn delete(&self, changes: &mut Changes<'_>, at: &EntryPath) -> Result<bool> {
         let alive = self.is_alive(at)?;
         Ok(changes.remove(at)? && alive)
     }
 
-    /// The files in a shard, without those whose name says that their key does not begin with `prefix`, and an
-    /// error for each file whose name Larder cannot hold.
+    /// Returns the files in a shard, without those whose name shows that the key does not begin with `prefix`, and an
+    /// error for each file whose name is not valid in Larder.
     fn files(&self, shard: &OsStr, prefix: &str) -> Result<Vec<Result<Found>>> {
         let names = self.tree().files(shard)?;
         Ok(names.iter().filter_map(|name| self.found(shard, name, prefix).transpose()).collect())
     }
 
-    /// Reads an entry and gives it another expiry.
+    /// Reads an entry, and sets its expiry.
     fn read_and_touch(
         &self,
         guard: &mut ShardGuard,
@@ -92,21 +92,21 @@ pub(crate) trait Entries: Send + Sync + 'static {
         Ok(Some(if options.ttl { record.expires(expiry) } else { record }))
     }
 
-    /// Removes the expired entries in a shard; returns how many.
+    /// Removes the expired entries in a shard. Returns their number.
     fn purge_shard(&self, guard: &mut ShardGuard, shard: &OsStr) -> Result<u64> {
         let _ = (guard, shard);
         Ok(0)
     }
 
-    /// Deletes the entries in a shard whose keys begin with `prefix`; returns how many.
+    /// Deletes the entries in a shard whose keys begin with `prefix`. Returns their number.
     fn clear_shard(&self, guard: &mut ShardGuard, shard: &OsStr, prefix: &str) -> Result<u64> {
         let files: Vec<_> = self.files(shard, prefix)?.into_iter().flatten().collect();
         let mut deleted = 0;
-        // A shard without entries is one page too: that they are gone may not be on the disk yet.
+        // A shard without entries is also one page, because earlier deletions may not be on the disk yet.
         for page in files.chunks(PAGE).chain(files.is_empty().then_some(&[][..])) {
             let mut changes = self.tree().begin(guard)?;
             for found in page {
-                // One that cannot be read has no known prefix.
+                // The prefix of an unreadable entry is unknown.
                 let begins = || match self.key(found) {
                     Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
                     key => Ok(key.ok().flatten().is_some_and(|key| key.as_str().starts_with(prefix))),
@@ -121,7 +121,7 @@ pub(crate) trait Entries: Send + Sync + 'static {
     }
 }
 
-/// Calls `work` on a thread that may block. It runs to its end also if the future is dropped.
+/// Calls `work` on a thread that may block. It runs to its end even if the future is dropped.
 pub(crate) async fn call<E: Entries, T: Send + 'static>(
     entries: &Arc<E>,
     work: impl FnOnce(&E) -> Result<T> + Send + 'static,
@@ -130,7 +130,7 @@ pub(crate) async fn call<E: Entries, T: Send + 'static>(
     blocking(move || work(&entries)).await
 }
 
-/// [Calls](call) `work` with the guard of a lock, and lets the next task have the guard after that.
+/// [Calls](call) `work` with the guard of a lock, and then releases the guard.
 pub(crate) async fn locked<E: Entries, T: Send + 'static>(
     entries: &Arc<E>,
     lock: usize,
@@ -140,7 +140,7 @@ pub(crate) async fn locked<E: Entries, T: Send + 'static>(
     call(entries, move |entries| work(entries, &mut guard)).await
 }
 
-/// Does `work` in every shard and adds up the results.
+/// Runs `work` in every shard, and returns the sum of the results.
 pub(crate) async fn sum_shards<E: Entries>(
     entries: &Arc<E>,
     work: impl Fn(&E, &mut ShardGuard, &OsStr) -> Result<u64> + Clone + Send + 'static,

@@ -1,4 +1,4 @@
-//! Opening, reading, replacing and syncing files.
+//! Opens, reads, replaces and syncs files.
 
 use std::{
     ffi::OsString,
@@ -15,11 +15,11 @@ use crate::{
     permissions::Permissions,
 };
 
-/// Up to this many bytes are copied together so that one system call writes them.
+/// The maximum size of content that is copied together for a single system call.
 const JOIN: usize = 64 * 1024;
 
-/// Opens a file for reading; `None` if there is none. A pipe is opened too, without waiting for
-/// a process that writes into it.
+/// Opens a file for reading; `None` if it does not exist. Also opens a pipe, without waiting for a process that writes
+/// into it.
 pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -28,27 +28,27 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     error::if_found(options.open(path))
 }
 
-/// Reads a file; `None` if there is none.
+/// Reads a file; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::ErrorKind::Corrupt) for anything that is not a file.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if the path does not name a file.
 pub(crate) fn read(path: &Path) -> Result<Option<Bytes>> {
     Ok(read_start(path, usize::MAX)?.map(|(bytes, _)| bytes))
 }
 
-/// Reads the first `limit` bytes of a file; returns the length of the whole file too.
+/// Reads the first `limit` bytes of a file. Also returns the length of the whole file.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// Fails as [`read`] does.
 pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64)>> {
     let Some(file) = open(path)? else {
         return Ok(None);
     };
     let metadata = file.metadata().map_err(error::io)?;
     if !metadata.is_file() {
-        return Err(corrupt("there is a directory, a pipe or a device where a file belongs"));
+        return Err(corrupt("a directory, a pipe or a device is in the place of a file"));
     }
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
     let mut bytes = Vec::with_capacity(length);
@@ -56,9 +56,9 @@ pub(crate) fn read_start(path: &Path, limit: usize) -> Result<Option<(Bytes, u64
     Ok(Some((Bytes::from(bytes), metadata.len())))
 }
 
-/// Makes `target` a file that holds `head` and then `body`, by way of `temp`, which must not exist and is on the same
-/// file system. A reader sees the old file or the new one, whole. With `sync` the content is on the disk before the
-/// name changes hands; the change of the name itself is on the disk after [`sync_directory`].
+/// Replaces the file `target` by one with `head` and then `body`. Writes it to `temp` first, which must not exist and
+/// must be on the same file system. A reader sees the complete old file or the complete new one. With `sync`, the
+/// content is on the disk before the rename; the rename is on the disk after [`sync_directory`].
 pub(crate) fn replace(
     temp: &Path,
     target: &Path,
@@ -79,48 +79,48 @@ pub(crate) fn replace(
     })
 }
 
-/// Calls `write`, which makes a file at `temp`, and gives that its name `target`. After a failure there is no
-/// file at `temp`: half a file only takes up room on a full disk.
+/// Calls `write`, which creates a file at `temp`, and renames the file to `target`. After a failure the file at `temp`
+/// is removed, because a partial file only takes space on a full disk.
 pub(crate) fn write_and_rename(
     temp: &Path,
     target: &Path,
     write: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    // The first error says more than one about the clean-up.
+    // Returns the first error, which is more useful than one of the clean-up.
     write().and_then(|()| fs::rename(temp, target)).inspect_err(|_| drop(fs::remove_file(temp)))
 }
 
-/// The names in a directory.
+/// Returns the names in a directory.
 pub(crate) fn names(path: &Path) -> io::Result<Vec<OsString>> {
     fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-/// The location of what is at this path, which is canonical.
+/// Returns the location of this path, which must be canonical.
 pub(crate) fn location(path: &Path) -> Location {
     Location::new(format!("file:{}", path.as_os_str().as_encoded_bytes().escape_ascii()))
 }
 
-/// Puts the name of a path on the disk, and the names of the directories above it, which may be new too.
+/// Syncs the name of a path to the disk, and the names of the directories above it, which may also be new.
 pub(crate) fn sync_above(path: &Path) {
-    // The directories above may not be ours to open; then they are not ours to have lost either.
+    // Errors are ignored: directories that this user may not open were not created by this user.
     for above in above(path) {
         let _ = sync_directory(above);
     }
 }
 
-/// The directories above a path, up to the root or, above a relative path, the working directory.
+/// Returns the directories above a path, up to the root or, for a relative path, the working directory.
 fn above(path: &Path) -> impl Iterator<Item = &Path> {
     path.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
 }
 
-/// Puts the names in a directory on the disk: files that were created, renamed and removed in it. Windows has
-/// no such call: NTFS journals names by itself.
+/// Syncs the names in a directory to the disk: created, renamed and removed files. Windows has no such call, and NTFS
+/// journals names.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
     let sync = || match File::open(path)?.sync_all() {
-        // Some network file systems cannot, and write names through by themselves.
+        // Some network file systems do not support this, and write names through.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }
@@ -131,7 +131,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     sync()
 }
 
-/// Puts the content of the open file at `path` on the disk.
+/// Syncs the content of the open file at `path` to the disk.
 pub(crate) fn sync_content(file: &File, #[cfg_attr(not(test), allow(unused))] path: &Path) -> io::Result<()> {
     let sync = || file.sync_data();
     #[cfg(all(test, unix))]
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_and_leaves_nothing_behind() {
+    fn a_replacement_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         for body in [&b""[..], b"short", &vec![7; JOIN + 1]] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn working_directory_is_above_a_relative_path() {
+    fn the_working_directory_is_above_a_relative_path() {
         let list = |path| above(Path::new(path)).map(Path::to_owned).collect::<Vec<_>>();
         assert_eq!(list("sessions"), [Path::new(".")]);
         assert_eq!(list("data/sessions"), [Path::new("data"), Path::new(".")]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_keeps_the_old_file_and_no_temporary_one() {
+    fn a_failed_replacement_keeps_only_the_old_file() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, target) = (dir.path().join("t"), dir.path().join("x"));
         fs::create_dir_all(target.join("in the way")).unwrap();

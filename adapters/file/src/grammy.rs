@@ -1,8 +1,8 @@
 //! The layout of grammY's file adapter (`@grammyjs/storage-file`):
 //! `<directory>/<last two characters of the key>/<key>.json`.
 //!
-//! Characters are JavaScript's: units of UTF-16. Where the last two begin with the second half of a
-//! surrogate pair, Node writes U+FFFD in its place, and so do we.
+//! Characters are those of JavaScript: UTF-16 code units. If the last two begin with the second half of a surrogate
+//! pair, Node replaces it by U+FFFD, and so does this module.
 
 use std::{borrow::Cow, ffi::OsStr, fs};
 
@@ -21,7 +21,7 @@ use crate::{
     tree::{Changes, EntryPath, Tree},
 };
 
-/// The longest file name on any usual file system, in bytes.
+/// The maximum length of a file name on common file systems, in bytes.
 const MAX_NAME: usize = 255;
 
 const EXTENSION: &str = ".json";
@@ -29,7 +29,7 @@ const EXTENSION: &str = ".json";
 /// A storage on a directory in grammY's layout.
 pub(crate) type GrammyStorage = FileStorage<Sessions>;
 
-/// The sessions that grammY wrote, and ours.
+/// The entries in grammY's layout.
 pub(crate) struct Sessions(pub(crate) Tree);
 
 impl Entries for Sessions {
@@ -51,18 +51,18 @@ impl Entries for Sessions {
         let text = key.as_str();
         let directory = last_two(text);
         if text.contains(['/', '\\']) {
-            return Err(refused("grammY's layout has no place for a key with a slash or a backslash"));
+            return Err(refused("a key in grammY's layout must not contain a slash or a backslash"));
         }
         if directory == "." || directory == ".." {
-            return Err(refused("in grammY's layout a key that ends so would be outside of its directory"));
+            return Err(refused(
+                "in grammY's layout, a key with this ending would be outside of its directory",
+            ));
         }
         if text.len() + EXTENSION.len() > MAX_NAME {
-            return Err(refused("the key is too long for a file name, which grammY's layout makes of it"));
+            return Err(refused("the key is too long for a file name, as grammY's layout requires"));
         }
         if cfg!(windows) && !windows_can(&directory, text) {
-            return Err(refused(
-                "Windows cannot hold a file of the name that grammY's layout makes of this key",
-            ));
+            return Err(refused("the file name of this key in grammY's layout is not valid on Windows"));
         }
         Ok(EntryPath::new(directory, format!("{text}{EXTENSION}")))
     }
@@ -72,14 +72,14 @@ impl Entries for Sessions {
             return Ok(None);
         };
         let Some(directory) = shard.to_str() else {
-            let error = not_a_key("its directory's name is not UTF-8");
+            let error = not_a_key("the name of its directory is not UTF-8");
             return Err(error.with_stored_name(shard.as_encoded_bytes()));
         };
         if stem.is_empty() || !stem.starts_with(prefix.as_bytes()) {
             return Ok(None);
         }
         let key = str::from_utf8(stem).map_err(|_| not_a_key("it is not UTF-8")).and_then(|stem| {
-            // grammY would not have put it elsewhere.
+            // grammY would use another directory.
             if last_two(stem) != directory {
                 return Ok(None);
             }
@@ -98,7 +98,7 @@ impl Entries for Sessions {
         let Some(text) = files::read(&self.0.path(at))? else {
             return self.0.dir.check().map(|()| None);
         };
-        check_json(&text).map_err(|_| corrupt("the entry's file is not JSON"))?;
+        check_json(&text).map_err(|_| corrupt("the file of the entry is not JSON"))?;
         let value = compact(text);
         let record = Record::at(value.clone(), Version::from_content(value));
         Ok(Some(if options.ttl { record.expires(Expiry::Never) } else { record }))
@@ -121,23 +121,25 @@ impl Entries for Sessions {
     }
 }
 
-/// Whether a directory of that name may hold sessions.
+/// Returns whether a directory with this name may have sessions.
 pub(crate) fn is_shard(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && name.encode_utf16().count() <= 2
 }
 
-/// Refuses a directory that has no session in it, but something else.
+/// Rejects a directory that has other contents and no session.
 pub(crate) fn check_directory(tree: &Tree) -> Result<()> {
     if tree.dir.marker.exists() {
-        return Err(configuration("the directory has Larder's own layout; leave `layout=grammy` out"));
+        return Err(configuration(
+            "the directory has Larder's own layout: remove the option `layout=grammy`",
+        ));
     }
     let names = tree.dir.names()?;
     if names.is_empty() || names.iter().filter_map(|name| name.to_str()).any(is_shard) {
         return Ok(());
     }
     Err(configuration(
-        "the directory holds files, and none where grammY's file storage puts them; name its directory, an empty \
-         one or a new one",
+        "the directory has files, but none where grammY's file storage puts them: use grammY's directory, an \
+         empty one, or a new one",
     ))
 }
 
@@ -148,7 +150,7 @@ fn compact(json: Bytes) -> Bytes {
     }
 }
 
-/// `key.slice(-2)`.
+/// Returns `key.slice(-2)`, as in JavaScript.
 fn last_two(text: &str) -> String {
     let units: Vec<u16> = text.encode_utf16().collect();
     String::from_utf16_lossy(&units[units.len().saturating_sub(2)..])
@@ -163,8 +165,8 @@ fn windows_can(directory: &str, key: &str) -> bool {
     !device && !key.contains(['<', '>', ':', '"', '|', '?', '*']) && !directory.ends_with(['.', ' '])
 }
 
-fn refused(why: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidKey, why)
+fn refused(reason: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidKey, reason)
 }
 
 #[cfg(test)]
@@ -184,14 +186,14 @@ mod tests {
         Ok(format!("{}/{}", at.shard.display(), at.file.display()))
     }
 
-    /// The key of the file of that name.
+    /// Returns the key of a file with this name.
     fn parsed(directory: &str, stem: &str) -> Result<Option<Key>> {
         let found = sessions().found(directory.as_ref(), format!("{stem}{EXTENSION}").as_ref(), "")?;
         Ok(found.and_then(|found| found.key))
     }
 
     #[test]
-    fn where_grammy_puts_them() {
+    fn entries_are_where_grammy_puts_them() {
         for (key, path) in [
             ("424242", "42/424242.json"),
             ("-1001234567890", "90/-1001234567890.json"),
@@ -199,9 +201,9 @@ mod tests {
             ("ab", "ab/ab.json"),
             ("a.b", ".b/a.b.json"),
             ("日本", "日本/日本.json"),
-            // The pizza is two units, so it fills the directory's name ...
+            // The pizza is two code units, which are the whole directory name ...
             ("x🍕", "🍕/x🍕.json"),
-            // ... and here only its second half would be in it.
+            // ... and here only its second half is in it.
             ("🍕x", "\u{fffd}x/🍕x.json"),
         ] {
             assert_eq!(placed(key).unwrap(), path);
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_keys_are_refused() {
+    fn unsafe_keys_are_rejected() {
         let long = "k".repeat(251);
         for text in ["a/b", "../../x", "a\\b", ".", "..", "x..", "/etc", &long] {
             let error = placed(text).unwrap_err();
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_is_asked_less() {
+    fn names_that_windows_forbids_are_rejected() {
         for (directory, key) in [("1", "a:1"), ("on", "con"), ("1t", "nul.1t"), (" .", "x ."), ("m1", "com1")]
         {
             assert!(!windows_can(directory, key), "{key}");

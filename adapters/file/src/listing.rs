@@ -1,8 +1,7 @@
-//! Listings, page by page.
+//! Reads listings page by page.
 //!
-//! A listing goes through the shards one after the other. It takes the names in one at once, and looks
-//! at the files after that, a page at a time. So it holds the names of one shard (a 256th of all in
-//! Larder's own layout) and a page in memory.
+//! A listing reads the shards one after the other. It reads all names of a shard at once, and then the files, one page
+//! at a time. So it has the names of one shard (1/256 of all names in Larder's own layout) and one page in memory.
 
 use std::{ffi::OsString, sync::Arc, vec};
 
@@ -11,17 +10,17 @@ use larder_kit::{PageSize, Pager};
 
 use crate::entries::{Entries, Found, call};
 
-/// How many files are looked at in one go: at first, and at most.
+/// The number of files in the first page, and the maximum.
 const PAGE: (usize, usize) = (32, 256);
 
-/// A listing under way.
+/// A running listing.
 pub(crate) struct Listing<E> {
     entries: Arc<E>,
     options: Arc<ListOptions>,
     size: PageSize,
-    /// The shards that are still to come; `None` at first.
+    /// The remaining shards; `None` at first.
     shards: Option<vec::IntoIter<OsString>>,
-    /// The files of a shard that are still to come.
+    /// The remaining files of the current shard.
     files: vec::IntoIter<Result<Found>>,
 }
 
@@ -59,11 +58,11 @@ impl<E: Entries> Pager for Listing<E> {
     }
 }
 
-/// Looks at a file; `None` if there is no entry (any more) or its key has another prefix.
+/// Reads a file; `None` if the entry does not exist any more, or its key has another prefix.
 ///
 /// # Errors
 ///
-/// Those that do not concern this entry alone.
+/// Errors that do not concern only this entry.
 fn look<E: Entries>(
     entries: &E,
     found: Result<Found>,

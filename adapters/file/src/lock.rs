@@ -1,12 +1,12 @@
-//! Exclusion, between tasks and between processes.
+//! Locks between tasks and between processes.
 //!
-//! Keys are spread over a fixed number of locks. Each lock has two parts: a mutex for the tasks of this
-//! storage, which is awaited without blocking a thread, and an advisory lock on a file, for other
-//! processes (and other storages in this one), which is held only by work that already runs on a thread
-//! of its own. So a wait for the file never keeps its holder from running.
+//! Keys are spread over a fixed number of locks. Each lock has two parts: a mutex for the tasks of this storage, which
+//! is awaited without blocking a thread, and an advisory lock on a file, for other processes and for other storages in
+//! this process. Only work that already runs on its own thread takes the file lock, so waiting for it never prevents
+//! its holder from running.
 //!
-//! A change holds both ([`ShardGuard`], then [`FileLock`]). A reader that needs to know that no change
-//! is under way holds the file's lock together with other readers ([`FileLock`]).
+//! A change holds both ([`ShardGuard`], then [`FileLock`]). A reader that must exclude running changes shares the file
+//! lock with other readers ([`FileLock`]).
 
 use std::{
     borrow::Borrow,
@@ -27,17 +27,17 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{data_dir::DataDir, error};
 
-/// How many locks there are: as many writes can wait for the disk at a time, and as many file
-/// handles are kept open at most.
+/// The number of locks. This is also the maximum number of writes that wait for the disk at the same time, and of file
+/// handles that are kept open.
 pub(crate) const COUNT: usize = 64;
 
-/// The first pause between two attempts to take a lock; each is twice as long as the one before.
+/// The first pause between two attempts to take a lock. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_micros(20);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The lock of the directory `shard`.
+/// Returns the index of the lock for the directory `shard`.
 pub(crate) fn of_shard(shard: &OsStr) -> usize {
     usize::from(crc32fast::hash(shard.as_encoded_bytes()).to_le_bytes()[0]) % COUNT
 }
@@ -45,30 +45,30 @@ pub(crate) fn of_shard(shard: &OsStr) -> usize {
 /// The locks of one storage.
 pub(crate) struct Locks {
     dir: DataDir,
-    /// How long to wait for another process.
+    /// The longest wait for another process.
     timeout: Duration,
-    /// The files, as far as they have been opened.
+    /// The lock files that have been opened so far.
     files: Vec<Arc<Mutex<Option<File>>>>,
-    /// Set before [`close`](Locks::close) waits for the guards: no task has one afterwards.
+    /// Set before [`close`](Locks::close) waits for the guards. Afterwards no task can get a guard.
     closed: AtomicBool,
 }
 
-/// Keeps the other tasks of this storage from one lock.
+/// Excludes the other tasks of this storage from one lock.
 pub(crate) struct ShardGuard {
     file: OwnedMutexGuard<Option<File>>,
     pub(crate) index: usize,
-    /// When the wait began. The tasks that wait for each other wait for the same other process, so each
-    /// of them waits no longer than the timeout.
+    /// The start of the wait. Tasks that wait for each other wait for the same other process, so none of them waits
+    /// longer than the timeout.
     since: Instant,
 }
 
-/// The lock of a file, until it is dropped.
+/// The lock of a file, which is released when this is dropped.
 pub(crate) struct FileLock<F: Borrow<File> = File>(pub(crate) F);
 
 impl<F: Borrow<File>> Drop for FileLock<F> {
     fn drop(&mut self) {
-        // Closing the file is not enough: a child process that is being started has a copy of it, which would
-        // keep the lock. This cannot fail on a lock that is held.
+        // Closing the file is not enough: a child process that is starting has a copy of the handle, which would keep
+        // the lock. Unlocking a held lock cannot fail.
         let _ = self.0.borrow().unlock();
     }
 }
@@ -79,12 +79,11 @@ impl Locks {
         Self { dir, timeout, files, closed: AtomicBool::new(false) }
     }
 
-    /// Waits for the other tasks that want lock `index`. Dropping the future, or the guard, lets the
-    /// next one have it.
+    /// Waits for the other tasks that use lock `index`. Dropping the future, or the guard, lets the next task continue.
     ///
     /// # Errors
     ///
-    /// [`Closed`](ErrorKind::Closed) once a [`close`](Locks::close) has begun.
+    /// [`Closed`](ErrorKind::Closed) after a [`close`](Locks::close) has begun.
     pub(crate) async fn guard(&self, index: usize) -> Result<ShardGuard> {
         let since = Instant::now();
         let file = Arc::clone(&self.files[index]).lock_owned().await;
@@ -98,7 +97,7 @@ impl Locks {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it longer than the timeout.
     pub(crate) fn exclusive<'g>(&self, guard: &'g mut ShardGuard) -> Result<FileLock<&'g File>> {
         let file: &File = match &mut *guard.file {
             Some(file) => file,
@@ -124,12 +123,13 @@ impl Locks {
         self.dir.locks.join(format!("{index:02x}"))
     }
 
-    /// Takes lock `index` as a reader: all that writers have begun is complete. `None` where there is no lock to
-    /// take: nothing was ever written, as a writer creates the lock first, or this user may not open it.
+    /// Takes lock `index` as a reader, so that all changes that writers have begun are complete. Returns `None` if this
+    /// cannot take a lock: the entries were never written (a writer creates the lock file first), or this user may not
+    /// open the lock file.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it longer than the timeout.
     pub(crate) fn shared(&self, index: usize) -> Result<Option<FileLock>> {
         let Ok(file) = File::open(self.path(index)) else {
             return Ok(None);
@@ -141,11 +141,11 @@ impl Locks {
         }
     }
 
-    /// Takes the lock that a process holds while it sets the directory up.
+    /// Takes the lock that a process holds while it sets up the directory.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it for too long.
+    /// [`Unavailable`](ErrorKind::Unavailable) if another process holds it longer than the timeout.
     pub(crate) fn setup(&self) -> Result<FileLock> {
         let path = self.dir.locks.join("setup");
         let file = self.dir.permissions.open_or_create(&path).map_err(error::io)?;
@@ -153,15 +153,14 @@ impl Locks {
         Ok(FileLock(file))
     }
 
-    /// Takes lock `index` for a clean-up, if it is there and no process holds it.
+    /// Takes lock `index` for a clean-up, if its file exists and no process holds it.
     pub(crate) fn try_exclusive(&self, index: usize) -> Option<FileLock> {
         let file = OpenOptions::new().read(true).write(true).open(self.path(index)).ok()?;
         file.try_lock().ok()?;
         Some(FileLock(file))
     }
 
-    /// Waits for the tasks that hold guards, and closes the files. The tasks that wait for a guard get an
-    /// error.
+    /// Waits for the tasks that hold guards, and closes the files. Tasks that wait for a guard get an error.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for file in &self.files {
@@ -170,8 +169,8 @@ impl Locks {
     }
 }
 
-/// Attempts to take a lock until that succeeds, or until `timeout` after `since`; at least once. The
-/// system's own wait for a lock has no time limit.
+/// Tries to take a lock, at least once, until it succeeds or `timeout` has passed since `since`. The system's own wait
+/// for a lock has no timeout.
 fn wait(
     since: Instant,
     timeout: Duration,
@@ -189,8 +188,8 @@ fn wait(
         if left.is_zero() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
-                "another process holds the lock, and has not released it within `lock_timeout`; nothing was changed. \
-                 Look for a program that has stopped while it was using the directory",
+                "another process holds the lock, and has not released it within `lock_timeout`; nothing was changed: \
+                 look for a stopped program that uses the directory",
             )
             .not_applied());
         }

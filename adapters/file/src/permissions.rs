@@ -1,4 +1,4 @@
-//! The permissions of the files and directories that are created.
+//! Creates files and directories with permissions.
 
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -8,14 +8,13 @@ use std::{
     path::Path,
 };
 
-/// The mode of new files. Windows has no such thing: there it has no effect.
-/// A mode that was asked for applies whatever the process's umask is.
+/// The mode of new files. A configured mode applies regardless of the process's umask. No effect on Windows.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Permissions(pub(crate) Option<larder_kit::Permissions>);
 
 #[cfg_attr(not(unix), allow(unused_mut, unused_variables))]
 impl Permissions {
-    /// By default for this user only: keys and values may be secrets.
+    /// Returns the mode. By default only this user has access, because keys and values may be secrets.
     #[cfg(unix)]
     fn mode(self) -> u32 {
         self.0.map_or(0o600, larder_kit::Permissions::mode)
@@ -31,7 +30,7 @@ impl Permissions {
         Ok(file)
     }
 
-    /// Gives a file that was just created its mode.
+    /// Sets the mode of a new file.
     pub(crate) fn apply(self, file: &File) -> io::Result<()> {
         #[cfg(unix)]
         if self.0.is_some() {
@@ -40,7 +39,7 @@ impl Permissions {
         Ok(())
     }
 
-    /// Opens the file at `path` for reading and writing; creates it if it is not there.
+    /// Opens the file at `path` for reading and writing, and creates it if it does not exist.
     pub(crate) fn open_or_create(self, path: &Path) -> io::Result<File> {
         match self.create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -50,8 +49,7 @@ impl Permissions {
         }
     }
 
-    /// Creates a directory; returns whether it was not there before. Users who may read it may also
-    /// search it.
+    /// Creates a directory. Returns whether it is new. Permission to read it includes permission to search it.
     pub(crate) fn create_directory(self, path: &Path) -> io::Result<bool> {
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
@@ -69,7 +67,7 @@ impl Permissions {
         Ok(true)
     }
 
-    /// Creates a directory, with those above it, where they are missing.
+    /// Creates a directory and the missing ones above it.
     pub(crate) fn create_directories(self, path: &Path) -> io::Result<()> {
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let missing: Vec<_> = path.ancestors().take_while(missing).collect();
@@ -87,7 +85,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn files_and_directories_are_private_unless_chosen() {
+    fn files_and_directories_are_private_by_default() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -101,7 +99,7 @@ mod tests {
             let path = dir.path().join(format!("{file:o}"));
             permissions.create(&path).unwrap();
             assert_eq!(mode(&path), file);
-            // A file that is there keeps its mode.
+            // An existing file keeps its mode.
             Permissions(larder_kit::Permissions::parse("0600")).open_or_create(&path).unwrap();
             assert_eq!(mode(&path), file);
             let path = dir.path().join(format!("{directory:o}.d"));

@@ -1,14 +1,14 @@
-//! The state after a power cut: every change that was acknowledged, also if another process was
-//! killed just before. A disk that loses unsynced changes stands in for the real one.
+//! Tests the state after a power cut: every acknowledged change must be on the disk, even if another process was killed
+//! just before. The tests use a simulated disk that loses unsynced changes.
 
 pub(crate) use disk::{content_changed, sync_content, sync_directory};
 
 #[cfg(test)]
 mod disk {
-    //! A disk that loses unsynced changes, for the tests.
+    //! A simulated disk that loses unsynced changes.
     //!
-    //! A directory on the disk holds the names that it held when it was last synced. A process that is
-    //! killed before it syncs a directory is a sync that fails.
+    //! After a power cut, a directory has the names of its last sync. A failing sync simulates a process that is killed
+    //! before it syncs a directory.
 
     use std::{
         collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,7 +25,7 @@ mod disk {
     struct Disk {
         synced: HashMap<PathBuf, Names>,
         failing: BTreeSet<PathBuf>,
-        /// Files that were changed in place and not synced since.
+        /// The files that were changed in place and not synced since.
         changed: BTreeSet<PathBuf>,
     }
 
@@ -37,7 +37,7 @@ mod disk {
 
     fn before_sync(path: &Path) -> io::Result<()> {
         if disk().failing.contains(path) {
-            // A disk that is full, or a process that is killed before it syncs.
+            // Simulates a full disk, or a process that is killed before it syncs.
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -66,11 +66,11 @@ mod disk {
         let mut names = Names::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            // Anything but an entry counts by its name only: `/dev` is synced too.
+            // Other files count only by name, because `/dev` is synced too.
             let small = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 4096);
             let mut text = if small { fs::read(entry.path()).unwrap_or_default() } else { Vec::new() };
             if text.starts_with(b"LARDER") && text.len() >= 48 {
-                // A touch changes the expiry in place: see `Disk::changed`.
+                // Ignores the expiry, which a touch changes in place: see `Disk::changed`.
                 text[36..48].fill(0);
             }
             names.insert(entry.file_name(), text);
@@ -78,7 +78,7 @@ mod disk {
         Ok(names)
     }
 
-    /// The names in `path` after a power cut now.
+    /// Returns the names in `path` after a power cut now.
     pub(crate) fn after_power_cut(path: &Path) -> Names {
         disk().synced.get(path).cloned().unwrap_or_default()
     }
@@ -91,7 +91,7 @@ mod disk {
         disk().failing.remove(path);
     }
 
-    /// Whether the file at `path` was changed in place and not synced since.
+    /// Returns whether the file at `path` was changed in place and not synced since.
     pub(crate) fn is_changed(path: &Path) -> bool {
         disk().changed.contains(path)
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::disk::{after_power_cut, fail, is_changed, mend, names};
     use crate::{Config, Layout, SnapshotConfig, ValueFormat};
 
-    /// In memory where that can be: these tests sync thousands of times.
+    /// Makes a directory, in memory if possible, because these tests sync thousands of times.
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
     }
@@ -115,7 +115,7 @@ mod tests {
     /// The directory of the key `chat7` in Larder's own layout.
     const SHARD: &str = "86";
 
-    /// An operation; returns its error, unless it is a conflict.
+    /// An operation, which returns its error unless that is a conflict.
     type Operation = for<'a> fn(&'a Store, &'a Key, &'a Version) -> BoxFuture<'a, Option<Error>>;
 
     macro_rules! operations {
@@ -128,7 +128,7 @@ mod tests {
         result.err().filter(|error| error.kind() != ErrorKind::Conflict)
     }
 
-    /// Every operation that answers about a change.
+    /// All operations that report a change.
     const CHANGES: &[(&str, Operation)] = operations! {
         "write" => |store, key, _| store.write(key, "[2]");
         "write elapsed" => |store, key, _| store.write(key, "[2]").expires_in(Duration::ZERO);
@@ -151,8 +151,8 @@ mod tests {
         store.apply(vec![change]).await.remove(0)
     }
 
-    /// For every two operations: the first is killed before its sync, the second answers.
-    async fn answers_follow_from_what_is_on_the_disk(layout: Layout, values: Option<ValueFormat>) {
+    /// For every pair of operations: the first is killed before its sync, and the second reports a result.
+    async fn results_reflect_the_disk(layout: Layout, values: Option<ValueFormat>) {
         let key = Key::new("chat7").unwrap();
         let config = |root: &Path| {
             let config = Config::new().directory(root).layout(layout).sweep(None);
@@ -163,16 +163,16 @@ mod tests {
             (Layout::Larder, Some(ValueFormat::Json)) => (SHARD, "chat7.json"),
             _ => (SHARD, "chat7.larder"),
         };
-        for (there, fails_in_root) in [(true, false), (false, false), (false, true)] {
+        for (exists, fails_in_root) in [(true, false), (false, false), (false, true)] {
             for (first_name, first) in CHANGES {
                 for (second_name, second) in CHANGES {
-                    // Nothing expires in grammY's layout.
+                    // Entries do not expire in grammY's layout.
                     let names = [*first_name, *second_name];
                     let any = |part| names.iter().any(|name| name.contains(part));
                     if layout == Layout::Grammy && (any("touch") || any("elapsed")) {
                         continue;
                     }
-                    // The formats of Larder's layout differ in how a touch is done.
+                    // The formats of Larder's layout differ only in touches.
                     if values == Some(ValueFormat::Json) && !any("touch") {
                         continue;
                     }
@@ -181,7 +181,7 @@ mod tests {
                     let killed = config(&root).connect().await.unwrap();
                     let running = config(&root).connect().await.unwrap();
                     let mut version = Version::unique();
-                    if there {
+                    if exists {
                         running.write(&key, "[1]").await.unwrap();
                         version = running.read(&key).await.unwrap().unwrap().version.unwrap();
                     }
@@ -193,41 +193,43 @@ mod tests {
                     mend(&failing);
                     mend(&entry);
                     drop(second(&running, &key, &version).await);
-                    let what = format!(
-                        "{layout:?}: {second_name} after {first_name}, entry there: {there}, root: {fails_in_root}"
+                    let case = format!(
+                        "{layout:?}: {second_name} after {first_name}, exists: {exists}, root fails: {fails_in_root}"
                     );
                     if root.join(shard).exists() {
-                        assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(shard)), "{what}");
+                        assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(shard)), "{case}");
                     }
-                    assert!(!is_changed(&entry), "{what}: the file has not been synced");
+                    assert!(!is_changed(&entry), "{case}: the file was not synced");
                     let now = super::disk::names(&root.join(shard)).unwrap_or_default();
-                    assert!(after_power_cut(&root.join(shard)) == now, "{what}: the disk has something else");
+                    assert!(after_power_cut(&root.join(shard)) == now, "{case}: the disk has other contents");
                     let above = after_power_cut(dir.path());
-                    assert!(above.contains_key(std::ffi::OsStr::new("sessions")), "{what}: no directory");
+                    assert!(
+                        above.contains_key(std::ffi::OsStr::new("sessions")),
+                        "{case}: directory not synced"
+                    );
                 }
             }
         }
     }
 
     #[tokio::test]
-    async fn answers_of_the_directory_follow_from_what_is_on_the_disk() {
-        answers_follow_from_what_is_on_the_disk(Layout::Larder, None).await;
+    async fn results_of_the_directory_reflect_the_disk() {
+        results_reflect_the_disk(Layout::Larder, None).await;
     }
 
     #[tokio::test]
-    async fn answers_of_the_json_directory_follow_from_what_is_on_the_disk() {
-        answers_follow_from_what_is_on_the_disk(Layout::Larder, Some(ValueFormat::Json)).await;
+    async fn results_of_the_json_directory_reflect_the_disk() {
+        results_reflect_the_disk(Layout::Larder, Some(ValueFormat::Json)).await;
     }
 
     #[tokio::test]
-    async fn answers_of_grammys_layout_follow_from_what_is_on_the_disk() {
-        answers_follow_from_what_is_on_the_disk(Layout::Grammy, None).await;
+    async fn results_of_grammys_layout_reflect_the_disk() {
+        results_reflect_the_disk(Layout::Grammy, None).await;
     }
 
-    /// The process that made the directories, or marked them as Larder's, was killed before it synced
-    /// them.
+    /// The process that created the directories, or marked them as Larder's, was killed before it synced them.
     #[tokio::test]
-    async fn directories_that_another_process_made_are_synced() {
+    async fn directories_of_a_killed_process_are_synced() {
         let key = Key::new("a").unwrap();
         for layout in [Layout::Larder, Layout::Grammy] {
             let dir = directory();
@@ -254,10 +256,10 @@ mod tests {
         assert!(after_power_cut(&root).contains_key(std::ffi::OsStr::new(".larder")));
     }
 
-    /// A write syncs the directory of its entry, and no other once that one is on the disk. A change that
-    /// finds nothing to change syncs nothing.
+    /// A write syncs only the directory of its entry if the others are on the disk. A change that finds no entry to
+    /// change syncs nothing.
     #[tokio::test]
-    async fn settled_directories_are_not_synced_again() {
+    async fn synced_directories_are_not_synced_again() {
         let dir = directory();
         let root = dir.path().join("sessions");
         let storage = Config::new().directory(&root).connect().await.unwrap();
@@ -274,16 +276,16 @@ mod tests {
         assert!(!storage.touch(&key, Expiry::Never).await.unwrap());
         storage.write(&key, "3").await.unwrap_err();
         mend(&shard);
-        // The failure may be in the root as well.
+        // The failed change may also have been in the root.
         storage.delete(&key).await.unwrap_err();
         mend(&root);
         assert!(storage.delete(&key).await.unwrap());
     }
 
-    /// A change that was made and could not be put on the disk may be there after a power cut. The disk is
-    /// full, which alone would say that nothing has changed.
+    /// A change whose sync failed may be present after a power cut. The error is that of a full disk, which alone would
+    /// mean that the change was not applied.
     #[tokio::test]
-    async fn change_whose_sync_fails_may_have_happened() {
+    async fn the_outcome_is_unknown_after_a_failed_sync() {
         for values in [ValueFormat::Bytes, ValueFormat::Json] {
             let dir = directory();
             let root = dir.path().join("sessions");
@@ -302,7 +304,7 @@ mod tests {
                 if let Some(error) = failed {
                     assert_eq!(error.outcome(), Outcome::Unknown, "{values:?}: {name}: {error}");
                 } else {
-                    // The condition does not hold: nothing was changed.
+                    // The condition does not hold, so nothing was changed.
                     assert_eq!(*name, "write absent", "{values:?}");
                 }
             }
@@ -311,7 +313,7 @@ mod tests {
 
     /// The process that wrote the snapshot was killed before it synced the directory.
     #[tokio::test]
-    async fn snapshot_of_a_killed_process_is_on_the_disk_after_a_flush() {
+    async fn a_flush_syncs_the_snapshot_of_a_killed_process() {
         let dir = directory();
         let parent = dir.path().join("data");
         let path = parent.join("sessions.json");
@@ -333,7 +335,7 @@ mod tests {
         assert!(after_power_cut(&parent).get(name) == names(&parent).unwrap().get(name));
         storage.close().await.unwrap();
 
-        // Another process made the directory and was killed before it synced that.
+        // Another process created the directory, and was killed before it synced that.
         let parent = dir.path().join("made");
         fs::create_dir(&parent).unwrap();
         let storage = SnapshotConfig::new().file(parent.join("sessions.json")).connect().await.unwrap();

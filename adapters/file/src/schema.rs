@@ -1,4 +1,4 @@
-//! Opening a directory: setting it up, or checking that it is one of Larder's or grammY's.
+//! Opens a directory: sets it up, or checks that its layout is Larder's or grammY's.
 
 use std::fs;
 
@@ -25,27 +25,26 @@ struct Marker {
     values: String,
 }
 
-/// Opens the directory: creates what is missing, and removes what killed processes left behind. A
-/// directory that may only be read opens too, if it is there. With `existing` this changes nothing. `check`
-/// looks at what is in the directory.
+/// Opens the directory: creates missing parts, and removes files that killed processes left. An existing directory that
+/// may only be read opens too. With `existing` this changes nothing. `check` checks the contents of the directory.
 pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce(&Tree) -> Result<()>) -> Result<()> {
     let dir = &tree.dir;
     match error::if_found(fs::metadata(&dir.root))? {
         Some(metadata) if metadata.is_dir() => {}
         Some(_) => {
             return Err(configuration(
-                "the path names a file; a directory is needed (a snapshot's path ends in `.json`)",
+                "the path names a file, but a directory is needed (the path of a snapshot ends with `.json`)",
             ));
         }
         None if existing => {
-            return Err(configuration("there is no directory at this path; check the path"));
+            return Err(configuration("the directory does not exist: check the path"));
         }
         None => dir.permissions.create_directories(&dir.root).map_err(error::io)?,
     }
     check(tree)?;
     if !existing {
         if !dir.locks.exists() {
-            // The first write makes the locks, after it has synced the directories above.
+            // The first write creates the locks, after this has synced the directories above.
             files::sync_above(&dir.root);
         }
         remove_leftovers(tree);
@@ -53,40 +52,41 @@ pub(crate) fn open(tree: &Tree, existing: bool, check: impl FnOnce(&Tree) -> Res
     Ok(())
 }
 
-/// Checks that the directory holds such values, or marks it so if it is empty.
+/// Checks that the directory has values of this format. Marks an empty directory with it.
 pub(crate) fn check_or_mark(tree: &Tree, values: &str, existing: bool) -> Result<()> {
     if is_marked(&tree.dir, values)? {
         return Ok(());
     }
     if existing {
-        return Err(configuration("the directory is empty, so it is not a storage; check the path"));
+        return Err(configuration("the directory is empty, so it is not a storage: check the path"));
     }
     mark(tree, values)
 }
 
-/// Whether the directory has a marker, which must say that it holds such values. A directory without one must
-/// be empty.
+/// Returns whether the directory has a marker, which must have this format of values. A directory without a marker
+/// must be empty.
 fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
     let read = || files::read(&dir.marker);
     let text = match read()? {
         Some(text) => text,
         None if dir.names()?.is_empty() => return Ok(false),
-        // Again: another process may have set the directory up and written to it between the two looks.
+        // Read again: another process may have set up the directory, and written to it, in the meantime.
         None => read()?.ok_or_else(|| {
             configuration(
-                "the directory holds files that are not Larder's; name an empty or a new one (for a directory that \
-                 grammY's file storage wrote, say `layout=grammy`)",
+                "the directory has files that are not Larder's: use an empty or a new one (for a directory of \
+                 grammY's file storage, add the option `layout=grammy`)",
             )
         })?,
     };
-    let marker: Marker = serde_json::from_slice(&text)
-        .map_err(|_| corrupt("`.larder/format.json` in the directory is not what Larder writes there"))?;
+    let marker: Marker = serde_json::from_slice(&text).map_err(|_| {
+        corrupt("`.larder/format.json` in the directory is damaged, or was not written by Larder")
+    })?;
     if marker.layout != LAYOUT || marker.version != VERSION {
-        return Err(configuration("the directory was made by a version of Larder with another layout"));
+        return Err(configuration("the directory was created by a version of Larder with another layout"));
     }
     if marker.values != values {
         return Err(configuration(format!(
-            "the directory holds values as {0}; open it with `values={0}`, or copy it into a new one",
+            "the directory stores values as {0}: open it with `values={0}`, or copy its entries into a new one",
             if marker.values == "json" { "json" } else { "bytes" }
         )));
     }
@@ -95,27 +95,27 @@ fn is_marked(dir: &DataDir, values: &str) -> Result<bool> {
 
 fn mark(tree: &Tree, values: &str) -> Result<()> {
     let dir = &tree.dir;
-    // Before there is a marker: one that is there says that this has been done.
+    // Done before the marker is written: an existing marker means that this has been done.
     files::sync_above(&dir.root);
-    // Not through `DataDir::check`, which asks for the marker.
+    // Does not use `DataDir::check`, which needs the marker.
     dir.create_hidden()?;
     let _lock = tree.locks.setup()?;
-    // Another process may have been faster.
+    // Another process may have created the marker in the meantime.
     if is_marked(dir, values)? {
         return Ok(());
     }
     let marker = Marker { layout: LAYOUT.to_owned(), version: VERSION, values: values.to_owned() };
     let text = serde_json::to_vec(&marker).unwrap_or_default();
-    // On the disk before any entry is: a directory with entries and no marker would be refused.
+    // Synced before any entry is written: a directory with entries and without a marker would be rejected.
     files::replace(&dir.temporary_file(COUNT), &dir.marker, dir.permissions, &text, b"\n", true)
         .map_err(error::io)?;
     dir.sync()
 }
 
-/// Removes temporary files of killed processes. A process that writes one holds the lock that the name
-/// says, from before the file is created until it has its final name.
+/// Removes temporary files of killed processes. A process holds the lock in the name of its temporary file until the
+/// file is renamed.
 fn remove_leftovers(Tree { dir, locks, .. }: &Tree) {
-    // Nothing depends on it, and the directory may be read-only: errors are for the next time.
+    // Errors are ignored, because nothing depends on this, and the directory may be read-only.
     for name in files::names(&dir.temporary).unwrap_or_default() {
         let lock = name.to_str().and_then(|name| usize::from_str_radix(name.split('-').next()?, 16).ok());
         if let Some(_lock) = lock.filter(|lock| *lock < COUNT).and_then(|lock| locks.try_exclusive(lock)) {

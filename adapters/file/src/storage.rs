@@ -1,4 +1,4 @@
-//! The storage on a directory, in whatever layout.
+//! The storage on a directory in any layout.
 
 use std::{slice, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     listing::Listing,
 };
 
-/// A storage that keeps one file per key in a directory.
+/// A storage with one file per key in a directory.
 pub(crate) struct FileStorage<E> {
     entries: Arc<E>,
     sweeper: Sweeper,
@@ -76,12 +76,12 @@ impl<E: Entries> Storage for FileStorage<E> {
         let Some(expiry) = options.touch else {
             return batch::read(&self.entries, keys, options).await;
         };
-        // A touch waits for its lock, each for another one.
+        // Concurrent, because each touch waits for its own lock.
         side_by_side(keys.iter().map(|key| self.read_and_touch(key, options, expiry)), PARALLEL).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        // The runtime that the sweeper ran on may have shut down.
+        // The sweeper's runtime may have ended.
         self.sweeper.ensure_running();
         batch::apply(&self.entries, changes).await
     }

@@ -1,4 +1,4 @@
-//! A directory of entries: files in directories (shards), and the locks for them. Knows no format.
+//! A directory of entries: files in directories (shards), and their locks. Independent of the format.
 
 use std::{
     collections::BTreeSet,
@@ -17,20 +17,20 @@ use crate::{
     lock::{self, FileLock, Locks, ShardGuard},
 };
 
-/// The end of the names of files that are changed in place, too.
+/// The extension of files that may also be changed in place.
 pub(crate) const CHANGED_IN_PLACE: &str = ".larder";
 
 /// The directory of a storage with its entries.
 pub(crate) struct Tree {
     pub(crate) dir: DataDir,
     pub(crate) locks: Locks,
-    /// Whether a change is acknowledged only once it is on the disk.
+    /// Whether a change is acknowledged only when it is on the disk.
     pub(crate) sync: bool,
-    /// Whether a directory of that name may hold entries.
+    /// Returns whether a directory with this name may have entries.
     pub(crate) is_shard: fn(&str) -> bool,
 }
 
-/// Where an entry is: the directory, the file in it, and the lock for both.
+/// The path of an entry: the directory, the file in it, and the lock for both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPath {
     pub(crate) shard: OsString,
@@ -51,7 +51,7 @@ impl Tree {
         self.dir.root.join(&at.shard).join(&at.file)
     }
 
-    /// The shards.
+    /// Returns the shards.
     pub(crate) fn shards(&self) -> Result<Vec<OsString>> {
         self.dir.check()?;
         let mut names = files::names(&self.dir.root).map_err(error::io)?;
@@ -59,14 +59,14 @@ impl Tree {
         Ok(names)
     }
 
-    /// The names in a shard, while no change is under way: on some file systems a listing misses a name that
-    /// is replaced at the same time.
+    /// Returns the names in a shard. Excludes running changes, because on some file systems a listing misses a name
+    /// that is replaced at the same time.
     pub(crate) fn files(&self, shard: &OsStr) -> Result<Vec<OsString>> {
         let index = lock::of_shard(shard);
         loop {
             let lock = self.locks.shared(index)?;
             let names = self.names(shard)?;
-            // Without a lock there was no writer either, unless the first one has come just now.
+            // Without a lock file there was no writer, unless the first one has just started.
             if lock.is_some() || self.locks.shared(index)?.is_none() {
                 return Ok(names);
             }
@@ -75,7 +75,7 @@ impl Tree {
 
     fn names(&self, shard: &OsStr) -> Result<Vec<OsString>> {
         match files::names(&self.dir.root.join(shard)) {
-            // A file of that name, or a directory that was removed a moment ago.
+            // A file with this name, or a directory that was removed in the meantime.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
                 Ok(Vec::new())
             }
@@ -83,8 +83,8 @@ impl Tree {
         }
     }
 
-    /// Looks at a file without a lock. If it seems damaged, a touch may be changing it at this moment:
-    /// then looks again while no change is under way.
+    /// Reads a file without a lock. If it seems damaged, a touch may be changing it: reads again while no change is
+    /// running.
     pub(crate) fn look<T>(&self, at: &EntryPath, look: impl Fn() -> Result<T>) -> Result<T> {
         match look() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -95,12 +95,12 @@ impl Tree {
         }
     }
 
-    /// Begins changes. Their answers are acknowledged and follow from what they find, so this first puts
-    /// earlier changes on the disk: a process may have been killed before it did so.
+    /// Begins changes. Their results are acknowledged and depend on the existing files. Therefore this first syncs
+    /// earlier changes, because their process may have been killed before it did so.
     ///
     /// # Errors
     ///
-    /// Nothing has been changed then.
+    /// If this fails, nothing has been changed.
     pub(crate) fn begin<'g>(&'g self, guard: &'g mut ShardGuard) -> Result<Changes<'g>> {
         let index = guard.index;
         let lock = self.locks.exclusive(guard).map_err(Error::not_applied)?;
@@ -113,20 +113,20 @@ impl Tree {
         Ok(changes)
     }
 
-    /// Removes a file; returns whether there was one. Does not note that this may not be on the disk.
+    /// Removes a file. Returns whether it existed. Does not record that this may not be on the disk.
     pub(crate) fn remove(&self, at: &EntryPath) -> Result<bool> {
         if_found(fs::remove_file(self.path(at))).map(|removed| removed.is_some()).map_err(unchanged)
     }
 
-    /// Puts all names and files that share a lock on the disk. A touch that was killed may have changed a file
-    /// in place.
+    /// Syncs all names and files that share a lock to the disk. Includes files, because a killed touch may have changed
+    /// one in place.
     fn sync_all(&self, lock: usize) -> Result<()> {
         self.dir.sync()?;
         for shard in self.shards()?.iter().filter(|shard| lock::of_shard(shard) == lock) {
             for file in self.names(shard)? {
                 let path = self.dir.root.join(shard).join(&file);
-                // A file that cannot be opened cannot be read either: no answer follows from it. Windows syncs
-                // only a file that is open for writing.
+                // A file that cannot be opened cannot be read either, so no result depends on it. Windows syncs only
+                // files that are open for writing.
                 if file.as_encoded_bytes().ends_with(CHANGED_IN_PLACE.as_bytes())
                     && path.is_file()
                     && let Ok(file) = OpenOptions::new().read(true).write(cfg!(windows)).open(&path)
@@ -139,9 +139,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts the names in a shard on the disk.
+    /// Syncs the names in a shard to the disk.
     fn sync_shard(&self, shard: &OsStr) -> Result<()> {
-        // There is no directory if nothing has ever been written there.
+        // The directory does not exist before the first write.
         if_found(files::sync_directory(&self.dir.root.join(shard))).map(drop)
     }
 
@@ -159,23 +159,23 @@ impl Tree {
 
 /// Changes under a lock, which is held until this is dropped.
 ///
-/// The lock's file says whether all changes made under it are on the disk, so that the next holder
-/// knows it also if this process is killed. It says so by its length, one byte if they are, since a
-/// full disk does not keep a file from becoming shorter. A new file is empty: nothing is known.
+/// The lock file records whether all changes made under the lock are on the disk, so the next holder knows this even if
+/// this process is killed. Its length is one byte if they are, because a full disk still allows truncating a file. A
+/// new file is empty, which means unknown.
 pub(crate) struct Changes<'a> {
     tree: &'a Tree,
     lock: FileLock<&'a fs::File>,
-    /// What the lock's file says.
+    /// The state that the lock file records.
     synced: bool,
-    /// Whether a change failed midway. Then it is not known which shards have to be synced.
+    /// Whether a change failed midway. It is then unknown which shards must be synced.
     failed: bool,
     /// The shards in which names have changed.
     renamed: BTreeSet<OsString>,
 }
 
 impl Changes<'_> {
-    /// Makes a change, of names in `renamed` or of a file in place, which puts that on the disk by itself, if
-    /// need be. Notes before that it may not be on the disk.
+    /// Makes a change: of names in the shard `renamed`, or of a file in place, which `change` must sync itself if
+    /// required. First records that the change may not be on the disk.
     pub(crate) fn change<T>(
         &mut self,
         renamed: Option<&OsStr>,
@@ -189,7 +189,7 @@ impl Changes<'_> {
         change().inspect_err(|_| self.failed = true)
     }
 
-    /// Replaces a file, or makes it, with `head` and then `body`.
+    /// Replaces or creates a file with `head` and then `body`.
     pub(crate) fn replace(&mut self, at: &EntryPath, head: &[u8], body: &[u8]) -> Result<()> {
         let Self { tree, .. } = *self;
         let replace = || {
@@ -205,7 +205,7 @@ impl Changes<'_> {
         })
     }
 
-    /// Removes a file; returns whether there was one.
+    /// Removes a file. Returns whether it existed.
     pub(crate) fn remove(&mut self, at: &EntryPath) -> Result<bool> {
         let tree = self.tree;
         if if_found(fs::symlink_metadata(tree.path(at)))?.is_none() {
@@ -214,7 +214,7 @@ impl Changes<'_> {
         self.change(Some(&at.shard), || tree.remove(at))
     }
 
-    /// Puts the changes on the disk, if so configured.
+    /// Syncs the changes to the disk, if so configured.
     pub(crate) fn commit(&mut self) -> Result<()> {
         if self.tree.sync {
             let sync = |shard: &OsString| self.tree.sync_shard(shard);
@@ -224,9 +224,9 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Notes that all changes made under this lock are on the disk, unless one has failed midway.
+    /// Records that all changes made under this lock are on the disk, unless one has failed midway.
     fn mark_synced(&mut self) {
-        // If it fails, the next holder syncs everything under the lock once more.
+        // If this fails, the next holder syncs everything under the lock again.
         if !self.synced && !self.failed {
             self.synced = self.lock.0.set_len(1).is_ok();
         }

@@ -1,11 +1,11 @@
-//! The file of an entry in Larder's own layout.
+//! Reads and writes the file of an entry in Larder's own layout.
 //!
 //! | at | bytes | content (numbers are little-endian) |
 //! |---|---|---|
 //! | 0 | 6 | `LARDER` |
 //! | 6 | 1 | format version: 1 |
 //! | 7 | 1 | 0 |
-//! | 8 | 8 | version token, new with every write |
+//! | 8 | 8 | version token, new at every write |
 //! | 16 | 8 | length of the value |
 //! | 24 | 2 | length of the key |
 //! | 26 | 2 | 0 |
@@ -15,8 +15,8 @@
 //! | 40 | 8 | expiry in Unix milliseconds, signed; 0: never |
 //! | 48 | | the key, in UTF-8; the value after it |
 //!
-//! The expiry and its checksum are changed in place by a touch: twelve bytes within the first sector
-//! of the disk, which is written whole or not at all.
+//! A touch changes the expiry and its checksum in place: twelve bytes within the first sector of the disk, which is
+//! written completely or not at all.
 
 use std::{
     fs::OpenOptions,
@@ -34,16 +34,16 @@ use crate::{
     tree::CHANGED_IN_PLACE,
 };
 
-/// Larder's own layout, with values of any bytes.
+/// Larder's own layout, with any bytes as values.
 pub(crate) struct BinaryFormat;
 
 const MAGIC: &[u8; 6] = b"LARDER";
 const FORMAT: u8 = 1;
-/// The length of the head before the key.
+/// The length of the head without the key.
 const FIXED: usize = 48;
-/// Where the expiry's checksum is, with the expiry after it.
+/// The position of the expiry's checksum. The expiry follows it.
 const EXPIRY: u64 = 36;
-/// The head of every file fits in.
+/// The maximum length of the head with the key.
 const HEAD: usize = FIXED + Key::MAX_BYTES;
 
 impl EntryFormat for BinaryFormat {
@@ -85,7 +85,7 @@ impl EntryFormat for BinaryFormat {
     }
 }
 
-/// The head of the file for `value`.
+/// Returns the head of the file for `value`.
 fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut head = Vec::with_capacity(FIXED + key.len());
@@ -111,22 +111,24 @@ fn head_sum(fixed: &[u8], key: &[u8]) -> u32 {
 }
 
 fn encode_expiry(deadline: Option<i64>) -> Vec<u8> {
-    // A deadline of 0 would be 1970: so long ago that 1 says the same.
+    // 0 means never. A deadline of 0, which is in 1970, has long passed, and so has 1.
     let millis = deadline.map_or(0, |deadline| deadline.max(1)).to_le_bytes();
     [&crc32fast::hash(&millis).to_le_bytes()[..], &millis].concat()
 }
 
-/// Reads the key and the entry from the beginning of a file of `length` bytes; from all of it if the `value` is
-/// wanted. Without the value this checks that the file has the right length, and does not look at the value.
+/// Reads the key and the entry from the start of a file of `length` bytes. With `value`, `bytes` must be the whole
+/// file. Otherwise this checks the length of the file, and not the value.
 fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Key, Stored)> {
-    let ends_early = || corrupt("the entry's file ends within its head");
+    let ends_early = || corrupt("the file of the entry ends within its header");
     if !bytes.starts_with(MAGIC) && !MAGIC.starts_with(bytes) {
-        return Err(corrupt("the file under the entry's name was not written by Larder"));
+        return Err(corrupt("the file with the name of the entry was not written by Larder"));
     }
     let (mut fixed, rest) = bytes.split_at_checked(FIXED).ok_or_else(ends_early)?;
     fixed.advance(MAGIC.len());
     if fixed.get_u8() != FORMAT {
-        return Err(corrupt("the entry's file has a format that this version of Larder does not know"));
+        return Err(corrupt(
+            "the file of the entry has a format that this version of Larder does not support",
+        ));
     }
     fixed.advance(1);
     let version = Version::from_token(fixed.get_u64_le());
@@ -135,22 +137,22 @@ fn decode(bytes: &Bytes, length: u64, value: bool) -> Result<(Key, Stored)> {
     fixed.advance(2);
     let value_sum = fixed.get_u32_le();
     if fixed.get_u32_le() != head_sum(&bytes[..32], key) {
-        return Err(corrupt("the head of the entry's file is damaged"));
+        return Err(corrupt("the header in the file of the entry is damaged"));
     }
     if fixed.get_u32_le() != crc32fast::hash(fixed) {
-        return Err(corrupt("the expiry in the entry's file is damaged"));
+        return Err(corrupt("the expiry in the file of the entry is damaged"));
     }
     let deadline = Some(fixed.get_i64_le()).filter(|deadline| *deadline != 0);
     let start = FIXED + key.len();
-    // A false length in the head may be close to the largest number.
+    // Checked, because an invalid length in the head may overflow.
     if Some(length) != value_length.checked_add(start as u64) {
-        return Err(corrupt("the entry's file does not have the length that its head says"));
+        return Err(corrupt("the length of the entry's file differs from that in its header"));
     }
     if value && (bytes.len() as u64 != length || crc32fast::hash(&bytes[start..]) != value_sum) {
-        return Err(corrupt("the value in the entry's file is damaged"));
+        return Err(corrupt("the value in the file of the entry is damaged"));
     }
     let key = str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
-    let key = key.ok_or_else(|| corrupt("the entry's file does not hold a valid key"))?;
+    let key = key.ok_or_else(|| corrupt("the key in the file of the entry is not valid"))?;
     let value = if value { bytes.slice(start..) } else { Bytes::new() };
     Ok((key, Stored { value, version, deadline }))
 }
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trip() {
+    fn an_encoded_entry_is_read_back() {
         let edge = HEAD - FIXED - key().as_bytes().len();
         for length in [0, 1, edge - 1, edge, edge + 1, 3 * HEAD] {
             let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn touch_changes_the_expiry_alone() {
+    fn a_touch_changes_only_the_expiry() {
         let (_dir, path) = file(Some(123), b"value");
         assert!(BinaryFormat.touch(&path, Some(456), true).unwrap().is_none());
         let (_, stored) = read(&path, true).unwrap().unwrap();
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_every_flipped_bit_is_noticed() {
+    fn every_truncation_and_flipped_bit_is_detected() {
         for value in [&b"the value"[..], &[9; 8 * HEAD]] {
             let (_dir, path) = file(Some(123), value);
             let whole = fs::read(&path).unwrap();
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_file_is_none() {
+    fn a_missing_file_is_none() {
         let dir = tempfile::tempdir().unwrap();
         assert!(read(&dir.path().join("no"), true).unwrap().is_none());
         assert!(read(&dir.path().join("no"), false).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The file of an entry in Larder's layout with JSON values.
+//! Reads and writes the file of an entry in Larder's layout with JSON values.
 //!
 //! ```json
 //! {
@@ -11,9 +11,8 @@
 //! }
 //! ```
 //!
-//! `expires_at` is in Unix milliseconds, `null` for never. People may edit the value (and the
-//! expiry): the version that programs see is made of `version` and the value, so that a
-//! compare-and-swap notices.
+//! `expires_at` is in Unix milliseconds, or `null` for never. People may edit the value and the expiry. The version
+//! that programs see is computed from `version` and the value, so compare-and-swap detects edits.
 
 use std::{borrow::Cow, fs, path::Path};
 
@@ -28,13 +27,13 @@ use crate::{
     files,
 };
 
-/// Larder's own layout, with values of JSON that people can read and edit.
+/// Larder's own layout, with JSON values that people can read and edit.
 pub(crate) struct JsonFormat;
 
-/// The text before the value, as Larder writes it. No JSON string contains it.
+/// The text before the value, as Larder writes it. It cannot occur in a JSON string.
 const VALUE: &[u8] = b",\n\t\"value\": ";
 
-/// The members before the value fit in, also where every character of the key is escaped.
+/// The maximum size of the members before the value, even if every character of the key is escaped.
 const HEAD: usize = 4 * 1024;
 
 #[derive(Deserialize)]
@@ -70,8 +69,8 @@ impl EntryFormat for JsonFormat {
         files::read(path)?.map(|text| decode(&text)).transpose()
     }
 
-    /// From the beginning of the file if key and expiry are there, where Larder writes them; people may
-    /// have moved them behind the value.
+    /// Reads only the start of the file if key and expiry are there, where Larder writes them. People may have moved
+    /// them after the value.
     fn peek(&self, path: &Path) -> Result<Option<(Key, Option<i64>)>> {
         let Some((start, _)) = files::read_start(path, HEAD)? else {
             return Ok(None);
@@ -92,7 +91,7 @@ impl EntryFormat for JsonFormat {
     }
 }
 
-/// The members before the value, both of which must be there.
+/// The members before the value. Both are required.
 #[derive(Deserialize)]
 struct Head {
     key: String,
@@ -100,7 +99,7 @@ struct Head {
     expires_at: Option<i64>,
 }
 
-/// The file for `value`, which is compact JSON.
+/// Returns the file for `value`, which is compact JSON.
 fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8> {
     let key = serde_json::Value::from(key.as_str());
     let expires_at = serde_json::Value::from(deadline);
@@ -112,20 +111,20 @@ fn encode(key: &Key, token: u64, deadline: Option<i64>, value: &[u8]) -> Vec<u8>
     text
 }
 
-/// The version that programs see, of the token in the file and the value.
+/// Returns the version that programs see, computed from the token in the file and the value.
 fn version(token: u64, value: &[u8]) -> Version {
-    // The token alone tells writes apart; the rest tells edits by hand apart.
+    // The token alone distinguishes writes; the rest distinguishes edits by hand.
     let edit = u64::from(crc32fast::hash(value)) << 32 | (value.len() as u64 & 0xffff_ffff);
     Version::from_token(token ^ edit)
 }
 
-/// The token in the file; one that was removed by hand counts as 0.
+/// Parses the token in the file. A token that was removed by hand counts as 0.
 fn token(text: &str) -> Result<u64> {
     if text.is_empty() {
         return Ok(0);
     }
     u64::from_str_radix(text, 16)
-        .map_err(|_| corrupt("`version` in the entry's file is not 16 hexadecimal digits"))
+        .map_err(|_| corrupt("`version` in the file of the entry is not 16 hexadecimal digits"))
 }
 
 fn decode(text: &[u8]) -> Result<(Key, Stored)> {
@@ -138,19 +137,19 @@ fn decode(text: &[u8]) -> Result<(Key, Stored)> {
 
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::ErrorKind::Corrupt), which says where the text is wrong: the parser's
-/// own words may quote the value.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) with the position of the error. The parser's message is dropped,
+/// because it may contain the value.
 fn parse(text: &[u8]) -> Result<Envelope<'_>> {
     serde_json::from_slice(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         corrupt(format!(
-            "the entry's file is not the JSON object that Larder writes (line {line}, column {column})"
+            "the file of the entry is not the JSON object that Larder writes (line {line}, column {column})"
         ))
     })
 }
 
 fn parse_key(text: &str) -> Result<Key> {
-    Key::new(text).map_err(|_| corrupt("`key` in the entry's file is not a valid key"))
+    Key::new(text).map_err(|_| corrupt("`key` in the file of the entry is not a valid key"))
 }
 
 #[cfg(test)]
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trip() {
+    fn an_encoded_entry_is_read_back() {
         let text = encode(&key(), 0xc0ffee, Some(1_795_310_512_273), b"{\"a\":[1.50,\"x y\"]}");
         assert_eq!(
             std::str::from_utf8(&text).unwrap(),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn edit_by_hand_changes_the_version() {
+    fn an_edit_by_hand_changes_the_version() {
         let text = String::from_utf8(encode(&key(), 1, None, b"[1]")).unwrap();
         let before = decode(text.as_bytes()).unwrap().1;
         let edited = decode(text.replace('[', "[ 2,").as_bytes()).unwrap().1;
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_is_noticed() {
+    fn every_truncation_is_detected() {
         let text = encode(&key(), 1, None, b"{\"a\":1}");
         for length in 0..text.len() {
             assert_eq!(decode(&text[..length]).unwrap_err().kind(), ErrorKind::Corrupt);
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn peek_needs_the_head_only() {
+    fn peek_reads_only_the_head() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.json");
         assert!(JsonFormat.peek(&path).unwrap().is_none());
@@ -212,12 +211,12 @@ mod tests {
         let value = format!("\"{}\"", "v".repeat(2 * HEAD));
         for key in [key(), longest] {
             let mut text = encode(&key, 1, Some(5), value.as_bytes());
-            // The rest is not read.
+            // `peek` does not read the rest.
             text.truncate(HEAD);
             fs::write(&path, &text).unwrap();
             assert_eq!(JsonFormat.peek(&path).unwrap().unwrap(), (key, Some(5)));
         }
-        // Edited by hand: the value first, and no expiry.
+        // Edited by hand: the value is first, and the expiry is missing.
         fs::write(&path, format!("{{\"value\":{value},\"key\":\"k\"}}")).unwrap();
         assert_eq!(JsonFormat.peek(&path).unwrap().unwrap(), (Key::new("k").unwrap(), None));
         fs::write(&path, "{\"value\":1").unwrap();

@@ -1,9 +1,8 @@
-//! JSON as text: checked, and its white space changed, but nothing else, so that numbers and strings
-//! keep their spelling.
+//! Changes the white space of JSON text, and nothing else, so that numbers and strings remain as written.
 
 use std::borrow::Cow;
 
-/// Without white space between tokens. `json` is JSON.
+/// Removes white space between tokens. `json` must be JSON.
 pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
     if scan(json).any(is_space) {
         Cow::Owned(tokens(json).map(|(_, byte)| byte).collect())
@@ -12,8 +11,8 @@ pub(crate) fn compact(json: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Indented with tabs, as JavaScript's `JSON.stringify(value, null, "\t")` does, all lines but the
-/// first by `depth` tabs more. `json` is JSON.
+/// Indents with tabs, as JavaScript's `JSON.stringify(value, null, "\t")` does, with `depth` more tabs in all lines but
+/// the first. `json` must be JSON.
 pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() + json.len() / 4);
     let mut depth = depth;
@@ -23,7 +22,7 @@ pub(crate) fn indent(json: &[u8], depth: usize) -> Vec<u8> {
         if closing {
             depth = depth.saturating_sub(1);
         }
-        // Empty brackets stay together.
+        // Empty brackets remain together.
         if after_opening != closing {
             line(&mut out, depth);
         }
@@ -49,12 +48,12 @@ fn is_space((in_string, byte): (bool, u8)) -> bool {
     !in_string && byte.is_ascii_whitespace()
 }
 
-/// Each byte but white space between tokens, and whether it is part of a string.
+/// Returns each byte except white space between tokens, and whether it is part of a string.
 fn tokens(json: &[u8]) -> impl Iterator<Item = (bool, u8)> {
     scan(json).filter(|place| !is_space(*place))
 }
 
-/// Each byte, and whether it is part of a string (its quotation marks included).
+/// Returns each byte, and whether it is part of a string (including the quotation marks).
 fn scan(json: &[u8]) -> impl Iterator<Item = (bool, u8)> {
     let mut in_string = false;
     let mut escaped = false;
@@ -86,7 +85,7 @@ mod tests {
     const INDENTED: &str = "{\n\t\"a\": [],\n\t\"b\": {},\n\t\"c\": [\n\t\t1,\n\t\t2.50,\n\t\t-3e-7,\n\t\t1E400\n\t],\n\t\"d\": {\n\t\t\"e\": \" {[,:]} \\\" \\\\\",\n\t\t\"ü\": null\n\t},\n\t\"f\": \"\"\n}";
 
     #[test]
-    fn there_and_back() {
+    fn indent_and_compact_are_inverse() {
         assert!(is_json(COMPACT.as_bytes()));
         assert_eq!(String::from_utf8(indent(COMPACT.as_bytes(), 0)).unwrap(), INDENTED);
         assert_eq!(compact(INDENTED.as_bytes()), COMPACT.as_bytes());
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn small_values() {
+    fn short_values_are_indented() {
         for (from, to) in [
             (" 1 ", "1"),
             ("\"a b\"", "\"a b\""),
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json() {
+    fn check_json_accepts_only_json() {
         for yes in [
             "1",
             "null",

@@ -1,41 +1,41 @@
-//! File names for keys, in Larder's own layout.
+//! Converts keys to file names in Larder's own layout, and back.
 //!
-//! A name is made of lower-case ASCII letters, digits and a few marks that no file system, shell or
-//! version of Windows takes amiss, so that two names are different even where case or Unicode
-//! normalisation forms are not told apart. Every other byte of the key is `%` and two hexadecimal
-//! digits. A key whose name would be too long is stored under a digest; its file's head has the key.
+//! A name consists of lower-case ASCII letters, digits and a few other characters that are safe in every file system,
+//! shell and version of Windows. So two names differ even if the file system ignores case or normalizes Unicode. Every
+//! other byte of the key becomes `%` and two hexadecimal digits. If the name would be too long, it is a digest of the
+//! key, and the head of the file has the key.
 
 use std::fmt::Write as _;
 
 use larder_core::{Error, ErrorKind, Key, Result};
 use sha2::{Digest, Sha256};
 
-/// The longest encoded key that is used as a name. With the extension it stays below 143 bytes, all
-/// that an encrypting file system (eCryptfs) leaves of the usual 255.
+/// The maximum length of an encoded key that is used as a name. With the extension it is less than 143 bytes, the limit
+/// of an encrypting file system (eCryptfs), which uses the rest of the usual 255.
 const MAX_STEM: usize = 128;
 
-/// The first character of a digest. No encoded key begins with it.
+/// The first character of a digest. Encoded keys never begin with it.
 const DIGEST_MARK: u8 = b'#';
 
-/// Names that Windows gives to devices, whatever extension follows.
+/// The names of devices on Windows, with any extension.
 const DEVICES: [&str; 5] = ["con", "prn", "aux", "nul", "clock"];
 
-/// The key that a file's name stands for.
+/// The key that a file name represents.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
-    /// It is this one.
+    /// This key.
     Key(Key),
-    /// It is a long one, which the file's header holds.
+    /// A long key, which is in the head of the file.
     Digest,
 }
 
-/// The directory for a key: one of 256, by checksum.
+/// Returns the directory for a key: one of 256, by checksum.
 pub(crate) fn shard(key: &Key) -> String {
-    // Only the lowest byte: a spread is wanted, not a fingerprint.
+    // The lowest byte is enough to spread the keys.
     format!("{:02x}", crc32fast::hash(key.as_bytes()).to_le_bytes()[0])
 }
 
-/// Whether a directory of that name may hold entries.
+/// Returns whether a directory with this name may have entries.
 pub(crate) fn is_shard(name: &str) -> bool {
     name.len() == 2 && name.bytes().all(is_digit)
 }
@@ -44,21 +44,21 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The file's name for a key, without its extension.
+/// Returns the file name for a key, without the extension.
 pub(crate) fn stem(key: &Key) -> String {
     let encoded = encode(key.as_str());
     if encoded.len() <= MAX_STEM { encoded } else { digest(key) }
 }
 
-/// The key that a file's name, without its extension, stands for; `None` if it is not one that we
-/// give.
+/// Returns the key that a file name, without its extension, represents; `None` if this module does not produce the
+/// name.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidKey`] if it stands for something that cannot be a key.
+/// [`ErrorKind::InvalidKey`] if the name represents an invalid key.
 pub(crate) fn parse(stem: &[u8]) -> Result<Option<FileName>> {
     match stem {
-        // A hidden file, such as an editor's.
+        // A hidden file, for example of an editor.
         [] | [b'.', ..] => return Ok(None),
         [DIGEST_MARK, digest @ ..] => {
             let is_digest = digest.len() == 64 && digest.iter().copied().all(is_digit);
@@ -66,17 +66,17 @@ pub(crate) fn parse(stem: &[u8]) -> Result<Option<FileName>> {
         }
         _ => {}
     }
-    let text = decode(stem).ok_or_else(|| not_a_key("it does not decode to UTF-8"))?;
+    let text = decode(stem).ok_or_else(|| not_a_key("it is not UTF-8"))?;
     let key = Key::new(text).map_err(|error| not_a_key(error.message()))?;
-    // There is one name per key: `%61` and `A` are names of nothing.
+    // Each key has one name: `%61` and `A` represent no key.
     Ok((self::stem(&key).as_bytes() == stem).then_some(FileName::Key(key)))
 }
 
-/// The name of a file is not that of a key.
-pub(crate) fn not_a_key(why: &str) -> Error {
+/// Returns the error for a file whose name is not that of a valid key.
+pub(crate) fn not_a_key(reason: &str) -> Error {
     Error::new(
         ErrorKind::InvalidKey,
-        format!("the name of a file in the directory is not a key that Larder can hold: {why}; rename it"),
+        format!("the name of a file in the directory is not a valid key ({reason}): rename the file"),
     )
 }
 
@@ -95,7 +95,7 @@ fn encode(key: &str) -> String {
     name
 }
 
-/// Whether Windows takes the name for that of a device. It looks at the part before the first dot.
+/// Returns whether the name is a device on Windows, which uses the part before the first dot.
 fn is_device(key: &str) -> bool {
     let base = key.split('.').next().unwrap_or_default();
     let numbered = |prefix| {
@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_keys_stay_readable() {
+    fn common_keys_are_readable_names() {
         assert_eq!(stem(&key("-1001234567890")), "-1001234567890");
         assert_eq!(stem(&key("bot.v2:user_7@eu")), "bot.v2%3auser_7@eu");
         assert_eq!(stem(&key("Ab/é")), "%41b%2f%c3%a9");
     }
 
     #[test]
-    fn awkward_names_are_avoided() {
+    fn unsafe_names_are_escaped() {
         for (text, name) in [
             (".", "%2e"),
             ("..", "%2e."),
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn long_keys_are_digested() {
+    fn long_keys_have_a_digest_as_name() {
         let longest = "a".repeat(MAX_STEM);
         assert_eq!(stem(&key(&longest)), longest);
         let name = stem(&key(&format!("{longest}a")));
         assert_eq!(name.len(), 65);
         assert_eq!(parse(name.as_bytes()).unwrap(), Some(FileName::Digest));
-        // 512 bytes, each of which would take three.
+        // 512 bytes, each of which would need three characters.
         assert_eq!(stem(&key(&"é".repeat(256))).len(), 65);
     }
 
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// As a file system that folds case and normalises would see the name.
+    /// Returns the name as seen by file systems that ignore case and normalize Unicode.
     fn folded(name: &str) -> [String; 2] {
         let upper = name.to_uppercase().to_lowercase();
         [upper.nfc().collect(), upper.nfd().collect()]
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_has_a_safe_name_that_leads_back(text in "\\PC{1,128}") {
+        fn every_key_has_a_safe_name_that_is_read_back(text in "\\PC{1,128}") {
             prop_assume!(text.len() <= Key::MAX_BYTES);
             let key = key(&text);
             let name = stem(&key);
@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn names_stay_apart_where_case_and_normal_forms_do_not(
+        fn names_differ_without_case_and_normalization(
             texts in proptest::collection::vec("[aAeE\u{301}éÉßſKKk%#.~ ıİﬁ1-]{1,5}", 2..40)
         ) {
             let mut seen: HashMap<[String; 2], String> = HashMap::new();

@@ -19,7 +19,7 @@ larder_kit::config! {
     /// use larder_file::SnapshotConfig;
     ///
     /// let store = SnapshotConfig::new().file(path).interval(Duration::from_secs(10)).connect().await?;
-    /// // Writes the snapshot, and lets another process have it.
+    /// // Writes the snapshot, and releases its lock.
     /// store.close().await?;
     /// # Ok(())
     /// # }
@@ -31,27 +31,27 @@ larder_kit::config! {
     }
 
     options {
-        /// How often the snapshot is written, if something has changed. A crash loses the changes of at most
-        /// that long.
+        /// The time between two writes of the snapshot, if entries have changed. A crash loses the changes of at most
+        /// this time.
         interval: Duration = "1m", if |interval| !interval.is_zero()
-            => "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero; for writes that are \
-                stored when they are acknowledged use a directory, such as `file:sessions`";
-        /// The mode of a new snapshot in octal, such as `0640` or `0660`; users who may read a new directory may
-        /// also search it. A file that is there keeps its mode. No effect on Windows.
-        permissions: Option<Permissions>, unset "`0600`, this user only";
+            => "a duration greater than zero with a unit, such as 500ms, 60s or 5m; if writes must be stored \
+                when they are acknowledged, use a directory, such as `file:sessions`";
+        /// The mode of a new snapshot in octal, such as `0640` or `0660`. For new directories, permission to read
+        /// includes permission to search. An existing file keeps its mode. No effect on Windows.
+        permissions: Option<Permissions>, unset "`0600` (this user only)";
     }
 }
 
 impl SnapshotConfig {
-    /// Keeps the snapshot in the file at `path`, which need not exist.
+    /// Sets the path of the snapshot, which is created if it does not exist.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = path.into();
         self
     }
 
-    /// Opens only a snapshot that is there already. Opening and reading then create and change nothing;
-    /// the first change takes hold of the snapshot, and is saved as usual.
+    /// Opens only an existing snapshot. Opening and reading then create and change nothing. The first change takes the
+    /// lock of the snapshot, and is saved as usual.
     #[must_use]
     pub fn existing(mut self) -> Self {
         self.existing = true;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls() {
+    fn a_url_sets_the_file_and_the_options() {
         let config = SnapshotConfig::from_url("file:a/b.json?interval=500ms").unwrap();
         assert_eq!((config.path, config.interval), (PathBuf::from("a/b.json"), Duration::from_millis(500)));
         for url in [

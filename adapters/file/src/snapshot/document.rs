@@ -1,4 +1,4 @@
-//! The snapshot file.
+//! Reads and writes the snapshot file.
 //!
 //! ```json
 //! {
@@ -11,9 +11,8 @@
 //! }
 //! ```
 //!
-//! One line per entry. A value that is JSON with no white space between its tokens is there as it is
-//! (`value`); any other is in base64 (`base64`). So all come back byte for byte. `expires_at` is
-//! in Unix milliseconds.
+//! One line per entry. A value that is JSON without white space between tokens is written as it is (`value`); any other
+//! value in base64 (`base64`). So all values are read back byte for byte. `expires_at` is in Unix milliseconds.
 
 use std::{
     borrow::Cow,
@@ -49,7 +48,7 @@ pub(super) fn write<'a>(
         let expires_at = serde_json::Value::from(*deadline);
         let token = version.as_token().unwrap_or_default();
         write!(out, "{comma}\n\t\t{key}: {{\"expires_at\":{expires_at},\"version\":\"{token:016x}\",")?;
-        // A value with white space between tokens would come back without it.
+        // A value with white space between tokens would be read back without it.
         if check_json(value).is_ok() && matches!(json_text::compact(value), Cow::Borrowed(_)) {
             out.write_all(b"\"value\":")?;
             out.write_all(value)?;
@@ -68,7 +67,7 @@ pub(super) fn write<'a>(
 struct Document<'a> {
     larder: Cow<'a, str>,
     version: u32,
-    /// As a list, so that a key that comes twice is noticed.
+    /// A list, to detect repeated keys.
     #[serde(borrow, deserialize_with = "json_members")]
     entries: Vec<(String, Saved<'a>)>,
 }
@@ -86,7 +85,7 @@ struct Saved<'a> {
     base64: Option<Cow<'a, str>>,
 }
 
-/// A `value` that is there, also if it is `null`.
+/// Deserializes a `value` that is present, even if it is `null`.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -95,40 +94,40 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 ///
 /// # Errors
 ///
-/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if the text is not one.
+/// [`Corrupt`](larder_core::ErrorKind::Corrupt) if the text is not a snapshot.
 pub(super) fn parse(text: &[u8]) -> Result<Slots> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
-        // The parser's own words may quote a value.
+        // The parser's message is dropped, because it may contain a value.
         unusable(format!("is not a snapshot: see line {}, column {}", error.line(), error.column()))
     })?;
     if document.larder != NAME || document.version != VERSION {
-        return Err(unusable("was written by something else, or by a newer version of Larder"));
+        return Err(unusable("was written by another program, or by a newer version of Larder"));
     }
     let mut slots = Slots::new();
     for (place, (key, saved)) in document.entries.into_iter().enumerate() {
-        let wrong = |what: &str| unusable(format!("has a wrong entry (number {}): {what}", place + 1));
+        let wrong = |reason: &str| unusable(format!("has an invalid entry (number {}): {reason}", place + 1));
         let key = Key::new(key).map_err(|error| wrong(error.message()))?;
         let value = match (saved.value, saved.base64) {
             (Some(json), None) => json_text::compact(json.get().as_bytes()).into_owned(),
             (None, Some(text)) => {
-                STANDARD.decode(text.as_bytes()).map_err(|_| wrong("`base64` does not decode"))?
+                STANDARD.decode(text.as_bytes()).map_err(|_| wrong("`base64` cannot be decoded"))?
             }
-            _ => return Err(wrong("it has either `value` or `base64`")),
+            _ => return Err(wrong("it must have either `value` or `base64`")),
         };
         let token = saved.version.map(|text| u64::from_str_radix(&text, 16)).transpose();
         let token = token.map_err(|_| wrong("`version` is not 16 hexadecimal digits"))?;
         let version = token.map_or_else(Version::unique, Version::from_token);
         let stored = Stored { value: value.into(), version, deadline: saved.expires_at };
         if slots.insert(key, stored).is_some() {
-            return Err(wrong("its key comes a second time"));
+            return Err(wrong("its key is repeated"));
         }
     }
     Ok(slots)
 }
 
-fn unusable(why: impl fmt::Display) -> Error {
+fn unusable(reason: impl fmt::Display) -> Error {
     corrupt(format!(
-        "the snapshot file {why}; it has been left as it is: repair it, or move it away to start with an empty one"
+        "the snapshot file {reason}; it was not changed: repair it, or move it away to start with an empty one"
     ))
 }
 
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_form() {
+    fn snapshots_have_the_documented_form() {
         assert_eq!(
             write(&[("chat:7", slot(b"{\"pizzas\":3.0}", None)), ("a\"b", slot(b"\xff", Some(5)))]),
             "{\n\t\"larder\": \"snapshot\",\n\t\"version\": 1,\n\t\"entries\": {\
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn all_bytes_come_back() {
+    fn all_bytes_are_read_back() {
         let values: &[&[u8]] = &[
             b"",
             b" ",
@@ -189,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_anything_else_is_refused() {
+    fn truncated_and_foreign_files_are_rejected() {
         let text = write(&[("k", slot(b"[1]", None))]);
-        // Without the line's end it is still whole.
+        // Without its last line feed, the file is still complete.
         for length in 0..text.len() - 1 {
             assert_eq!(parse(&text.as_bytes()[..length]).unwrap_err().kind(), ErrorKind::Corrupt, "{length}");
         }
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn edited_by_hand() {
+    fn an_edited_snapshot_is_readable() {
         let text =
             "{\"larder\":\"snapshot\",\"version\":1,\"entries\":{\"k\":{\"value\":{ \"a\" : [ 1 ] }}}}";
         let slots = parse(text.as_bytes()).unwrap();
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_quotes_no_value() {
+    fn errors_contain_no_values() {
         let text = write(&[("k", slot(b"\"hunter2\"", None))]).replace("\"hunter2\"", "hunter2");
         let error = parse(text.as_bytes()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));

@@ -9,15 +9,15 @@ use larder_core::{
 
 use crate::format::Stored;
 
-/// How many entries a listing takes in one go.
+/// The number of entries in a page of a listing.
 const PAGE: usize = 256;
 
 /// All entries, in the order of their keys.
 pub(super) type Slots = BTreeMap<Key, Stored>;
 
-/// The entries, and how often they have changed.
+/// The entries, and the number of changes to them.
 pub(super) struct Map {
-    /// Shared with a save that is under way: the next change copies it.
+    /// Shared with a running save: the next change then copies it.
     pub(super) slots: Arc<Slots>,
     pub(super) changes: u64,
 }
@@ -27,7 +27,7 @@ impl Map {
         Self { slots: Arc::new(slots), changes: 0 }
     }
 
-    /// Reads the entry under `key`, and gives it another expiry if the options say so.
+    /// Reads the entry under `key`, and touches it if the options ask for it.
     pub(super) fn read(&mut self, key: &Key, options: &ReadOptions, now: i64) -> Result<Option<Record>> {
         if let Some(expiry) = options.touch {
             self.apply(Change::touch(key.clone(), expiry), now)?;
@@ -44,7 +44,7 @@ impl Map {
         match action {
             Action::Put(value, expiry) => {
                 let version = Version::unique();
-                // The value may be a slice of a larger buffer, which should not be kept alive.
+                // Copied because the value may be a slice of a larger buffer, which a clone would keep in memory.
                 let value = Bytes::copy_from_slice(&value);
                 let stored = Stored { value, version: version.clone(), deadline: expiry.deadline(now) };
                 self.change().insert(key, stored);
@@ -65,19 +65,19 @@ impl Map {
         }
     }
 
-    /// The entries, for a change.
+    /// Returns the entries for a change, and counts the change.
     fn change(&mut self) -> &mut Slots {
         self.changes += 1;
         Arc::make_mut(&mut self.slots)
     }
 
-    /// Removes expired entries; returns how many there were. A snapshot leaves them out anyway, so this does not
-    /// count as a change.
+    /// Removes expired entries. Returns their number. This does not count as a change, because a snapshot does not
+    /// contain them anyway.
     pub(super) fn purge(&mut self, now: i64) -> u64 {
         self.remove_if(|_, slot| !slot.is_alive(now))
     }
 
-    /// Removes all entries whose keys begin with `prefix`; returns how many there were.
+    /// Removes all entries whose keys begin with `prefix`. Returns their number.
     pub(super) fn clear(&mut self, prefix: &str, now: i64) -> u64 {
         self.purge(now);
         let cleared = self.remove_if(|key, _| key.as_str().starts_with(prefix));
@@ -86,7 +86,7 @@ impl Map {
     }
 
     fn remove_if(&mut self, goes: impl Fn(&Key, &Stored) -> bool) -> u64 {
-        // The table is copied while it is being saved.
+        // Checked first, because a removal copies the table during a save.
         if !self.slots.iter().any(|(key, slot)| goes(key, slot)) {
             return 0;
         }
@@ -95,7 +95,7 @@ impl Map {
         (before - self.slots.len()) as u64
     }
 
-    /// The next entries of a listing, in the order of the keys; none at the end.
+    /// Returns the next entries of a listing, in the order of the keys; none at the end.
     pub(super) fn page(&self, options: &ListOptions, now: i64) -> Vec<Entry> {
         let prefix = options.prefix.as_str();
         let start = match &options.start_after {

@@ -1,4 +1,4 @@
-//! One JSON file that holds all entries. They are in memory, and saved every so often.
+//! One JSON file with all entries, which are in memory and saved periodically.
 
 mod config;
 mod document;

@@ -13,18 +13,18 @@ use larder_kit::{Configure, Sweeper};
 use super::{config::SnapshotConfig, file::SnapshotFile, map::Map};
 use crate::error::blocking;
 
-/// How long to wait, at most, before another try after a failed save.
+/// The longest pause between two attempts after a failed save.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// A storage that keeps its entries in memory and writes them all into one JSON file every so often.
+/// A storage with its entries in memory, which are written into one JSON file periodically.
 pub(super) struct SnapshotStorage {
     file: Arc<SnapshotFile>,
     saver: Sweeper,
 }
 
 impl SnapshotStorage {
-    /// Calls `change` with the entries and the time, once the file is held against other processes. An error
-    /// says that it has not been called.
+    /// Calls `change` with the entries and the current time, after taking the lock against other processes. If this
+    /// returns an error, `change` was not called.
     async fn change<T>(&self, change: impl FnOnce(&mut Map, i64) -> T + Send) -> Result<T> {
         self.file.hold().await.map_err(Error::not_applied)?;
         self.saver.ensure_running();
@@ -37,16 +37,17 @@ impl SnapshotStorage {
 }
 
 impl SnapshotConfig {
-    /// Takes hold of the snapshot and reads it.
+    /// Takes the lock of the snapshot and reads it.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process or another storage
-    /// in this one has it; [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot:
-    /// it is left as it is, and nothing is created beside it;
-    /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if there is no path, if it names something that is not
-    /// a file, or nothing with [`existing`](Self::existing);
-    /// [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
+    /// - [`Unavailable`](larder_core::ErrorKind::Unavailable) while another process, or another storage in this
+    ///   process, uses the snapshot.
+    /// - [`Corrupt`](larder_core::ErrorKind::Corrupt) if the file is not a snapshot. The file is not changed, and no
+    ///   file is created beside it.
+    /// - [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the path is empty or does not name a file, or,
+    ///   with [`existing`](Self::existing), the file does not exist.
+    /// - [`PermissionDenied`](larder_core::ErrorKind::PermissionDenied) without permission.
     pub async fn connect(self) -> Result<Store> {
         self.open().await.map_err(Self::named)
     }
@@ -61,7 +62,7 @@ impl SnapshotConfig {
     }
 }
 
-/// Saves the changes. Tries again until that succeeds.
+/// Saves the changes. Repeats this until it succeeds.
 async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
     let weak = Arc::downgrade(&file);
     let mut file = Some(file);
@@ -69,7 +70,7 @@ async fn save(file: Arc<SnapshotFile>, pause: Duration) -> Result<u64> {
         open.with_map(|map| map.purge(unix_millis()))?;
         match open.flush().await {
             Ok(()) => break,
-            Err(error) => tracing::warn!(%error, "the snapshot could not be written; trying again"),
+            Err(error) => tracing::warn!(%error, "could not write the snapshot; trying again"),
         }
         // The last handle may be dropped during the pause.
         drop(open);
@@ -142,7 +143,7 @@ impl Storage for SnapshotStorage {
         blocking(move || file.location().map(Some)).await
     }
 
-    /// Writes the snapshot, if something has changed, and returns once it is on the disk.
+    /// Writes the snapshot if entries have changed. Returns when it is on the disk.
     async fn flush(&self) -> Result<()> {
         self.file.flush().await
     }
