@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{Error, Expiry, Key, Result, Version};
 
-/// What must hold for a change to happen. If it does not hold, nothing changes and the result is a
+/// The condition of a change. If it does not hold, nothing changes and the result is a
 /// [`Conflict`](crate::ErrorKind::Conflict) error.
 ///
 /// `Any` works on every storage. The others need [versions](crate::Info::versions).
@@ -16,22 +16,24 @@ pub enum Condition {
     /// Always holds.
     #[default]
     Any,
-    /// There is no entry under the key. An expired entry does not count.
+    /// The entry does not exist, or has expired.
     Absent,
-    /// There is an entry under the key.
+    /// The entry exists.
     Present,
-    /// There is an entry under the key, and it is still at this version.
+    /// The entry exists and still has this version.
     At(Version),
 }
 
 impl Condition {
-    /// The condition "as it was read": at the version, or absent if nothing was read.
+    /// Returns the condition that the entry has not changed since a read: [`At`](Self::At) the version that
+    /// the read returned, or [`Absent`](Self::Absent) if the entry did not exist.
     #[must_use]
     pub fn unchanged(seen: Option<Version>) -> Self {
         seen.map_or(Self::Absent, Self::At)
     }
 
-    /// Whether the condition holds for an entry at `current`; `None` means that there is no entry.
+    /// Returns whether the condition holds for an entry with the version `current`. `None` means that the entry
+    /// does not exist.
     #[must_use]
     pub fn holds(&self, current: Option<&Version>) -> bool {
         match self {
@@ -51,11 +53,13 @@ impl Condition {
         if self.holds(current) { Ok(()) } else { Err(Error::conflict()) }
     }
 
-    /// Whether a change was made, given whether the store has changed an entry on this condition.
+    /// Evaluates the result of a change with this condition: `changed` says whether the store has changed an
+    /// entry. Returns `changed`.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::ErrorKind::Conflict) if it has not, unless the condition is [`Any`](Self::Any).
+    /// [`Conflict`](crate::ErrorKind::Conflict) if `changed` is `false`, unless the condition is
+    /// [`Any`](Self::Any).
     pub fn met(&self, changed: bool) -> Result<bool> {
         if changed || *self == Self::Any { Ok(changed) } else { Err(Error::conflict()) }
     }
@@ -68,15 +72,15 @@ impl Condition {
 pub struct Change {
     /// The key of the entry to change.
     pub key: Key,
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// What must hold for it to happen.
+    /// The condition of the change.
     pub condition: Condition,
 }
 
-/// What a [`Change`] does.
+/// The action of a [`Change`].
 ///
-/// `Debug` prints the value's length, never the value.
+/// `Debug` prints the length of the value, never the value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Action {
     /// Writes the value, with this expiry.
@@ -88,28 +92,29 @@ pub enum Action {
 }
 
 impl Change {
-    /// Writes `value` under `key`.
+    /// Creates a change that writes `value` under `key`.
     pub fn put(key: Key, value: impl Into<Bytes>, expiry: Expiry) -> Self {
         Self { key, action: Action::Put(value.into(), expiry), condition: Condition::Any }
     }
 
-    /// Deletes the entry under `key`.
+    /// Creates a change that deletes the entry under `key`.
     pub const fn delete(key: Key) -> Self {
         Self { key, action: Action::Delete, condition: Condition::Any }
     }
 
-    /// Gives the entry under `key` a new expiry.
+    /// Creates a change that gives the entry under `key` a new expiry.
     pub const fn touch(key: Key, expiry: Expiry) -> Self {
         Self { key, action: Action::Touch(expiry), condition: Condition::Any }
     }
 
-    /// The same change, if `condition` holds.
+    /// Sets the condition of the change.
     pub fn on(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
     }
 
-    /// The result of the change, given whether the store has changed an entry, and the version of a put.
+    /// Returns the result of the change. `changed` says whether the store has changed an entry; `version` is
+    /// the new version, if this is a put.
     ///
     /// # Errors
     ///
@@ -123,7 +128,7 @@ impl Change {
         })
     }
 
-    /// How many bytes the change carries: its key, its value, and a version that is a content.
+    /// Returns the size of the change in bytes: its key, its value, and the content of a condition's version.
     #[must_use]
     pub fn size(&self) -> usize {
         let value = match &self.action {
@@ -148,19 +153,19 @@ impl fmt::Debug for Action {
     }
 }
 
-/// What a [`Change`] did. The variant is that of the [`Action`].
+/// The result of a [`Change`]. Its variant corresponds to the [`Action`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// The value was written.
     Put(Written),
-    /// Whether there was an entry to delete.
+    /// Whether the deleted entry existed.
     Deleted(bool),
-    /// Whether there was an entry to touch.
+    /// Whether the touched entry existed.
     Touched(bool),
 }
 
 impl Applied {
-    /// The result of a write that made this change.
+    /// Converts the result into the result of a write.
     #[must_use]
     pub fn written(self) -> Written {
         match self {
@@ -169,24 +174,24 @@ impl Applied {
         }
     }
 
-    /// Whether there was an entry, which this deleted or touched.
+    /// Returns whether this is the deletion or touch of an entry that existed.
     #[must_use]
     pub const fn existed(&self) -> bool {
         matches!(self, Self::Deleted(true) | Self::Touched(true))
     }
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
-    /// The new version; `None` where the storage has no versions, or if the entry has expired at once
-    /// (a time to live of zero).
+    /// The new version. `None` if the storage has no versions, or if the time to live was zero: such an entry
+    /// has already expired.
     pub version: Option<Version>,
 }
 
 impl Written {
-    /// The entry is now at `version`.
+    /// Creates the result of a write that gave the entry this version.
     #[must_use]
     pub const fn at(version: Version) -> Self {
         Self { version: Some(version) }
@@ -198,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions() {
+    fn conditions_hold_only_in_their_states() {
         let (one, other) = (Version::from_token(1), Version::from_token(2));
         let holds =
             |condition: &Condition| [None, Some(&one), Some(&other)].map(|current| condition.holds(current));

@@ -1,11 +1,12 @@
-//! Wall-clock time, for stores whose clock is this machine's.
+//! The wall-clock time of this machine.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the Unix epoch by this machine's clock; 0 should the clock stand before it.
+/// Returns the milliseconds since the Unix epoch, by this machine's clock; 0 if the clock is set to an earlier
+/// time.
 ///
-/// Adapters whose store runs in this process (file, SQLite) count expiry with it. Adapters of a
-/// server let the server's own clock decide.
+/// Adapters whose store runs in this process (file, SQLite) use it for expiry. Adapters of a
+/// server use the server's clock.
 #[must_use]
 pub fn unix_millis() -> i64 {
     SystemTime::now()

@@ -1,4 +1,4 @@
-//! Typed values: how they become bytes.
+//! Codecs, which convert typed values to bytes.
 
 use std::{cell::Cell, fmt};
 
@@ -7,38 +7,38 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, ErrorKind, Result, finite::is_finite, surrogates::hide};
 
-/// Turns values into bytes and back.
+/// Converts values to bytes and back.
 pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
-    /// The format's name, for errors.
+    /// Returns the name of the format, for errors.
     fn name(&self) -> &'static str;
 
     /// Encodes `value`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if the format cannot hold the value (JSON: a map with keys that are no
-    /// strings, say). The message does not contain the value.
+    /// [`ErrorKind::Codec`] if the format cannot represent the value (for example, JSON cannot represent a map
+    /// whose keys are not strings). The message does not contain the value.
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes>;
 
     /// Decodes `bytes`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Codec`] if they are not what the type asks for. The message does not contain
+    /// [`ErrorKind::Codec`] if the bytes cannot be decoded as a `T`. The message does not contain
     /// the bytes.
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T>;
 
-    /// Encodes `value`, and makes sure that a `T` can be decoded from the bytes.
+    /// Encodes `value`, and checks that a `T` can be decoded from the bytes.
     ///
-    /// Not every type reads what it writes: a field with `skip_serializing_if` but no `default` is
-    /// missing afterwards, and a format may read fewer levels of nesting than it writes. The bytes are
-    /// decoded once and the result is dropped, so it takes as long as [`encode`](Codec::encode) and
-    /// [`decode`](Codec::decode) together: as JSON, 3 times as long as encoding alone for a struct of 9 KB,
-    /// and 5 times for a `serde_json::Value`.
+    /// Some types cannot decode every value that they encode: a field with `skip_serializing_if` but without
+    /// `default` may be missing in the bytes, and a format may decode fewer levels of nesting than it encodes.
+    /// This method decodes the bytes once and drops the result, so it takes as long as
+    /// [`encode`](Codec::encode) and [`decode`](Codec::decode) together. With JSON, that is 3 times as long as
+    /// encoding alone for a struct of 9 KB, and 5 times as long for a `serde_json::Value`.
     ///
     /// # Errors
     ///
-    /// As [`encode`](Codec::encode); [`ErrorKind::Codec`] if the bytes do not decode.
+    /// As [`encode`](Codec::encode); [`ErrorKind::Codec`] if the bytes cannot be decoded.
     fn encode_readable<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Bytes> {
         let bytes = self.encode(value)?;
         self.decode::<T>(&bytes).map_err(not_readable)?;
@@ -46,38 +46,39 @@ pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The encoded value does not decode.
+/// Creates the error of an encoded value that cannot be decoded.
 #[doc(hidden)]
 #[must_use]
 pub fn not_readable(error: Error) -> Error {
     Error::new(
         ErrorKind::Codec,
-        "the value could not be read again, so it was not saved: its type does not read everything that it \
-         writes, or the value is nested too deeply",
+        "the value was not saved, because it could not be decoded again: its type cannot decode every value that \
+         it encodes, or the value is nested too deeply",
     )
     .with_source(error)
 }
 
 fn encode_error(format: &str) -> Error {
-    Error::new(ErrorKind::Codec, format!("the value cannot be written as {format}"))
+    Error::new(ErrorKind::Codec, format!("the value cannot be encoded as {format}"))
 }
 
 fn decode_error(format: &str, place: impl fmt::Display) -> Error {
     Error::new(
         ErrorKind::Codec,
-        format!("the stored value is not the {format} that this type is read from{place}"),
+        format!("the stored value cannot be decoded from {format} as the requested type{place}"),
     )
 }
 
-/// JSON (RFC 8259), the default: every store can hold it, and SQLite, PostgreSQL and MongoDB can query it.
+/// JSON (RFC 8259), the default. Every store can hold it, and SQLite, PostgreSQL and MongoDB can query it.
 ///
-/// Every finite `f64` and every 64-bit integer comes back as the same number.
-/// A larger integer comes back only where the type itself asks for a `u128` or an `i128`. A
-/// [`serde_json::Value`](https://docs.rs/serde_json/latest/serde_json/enum.Value.html) and an untagged enum
-/// read it as an `f64`, which is another number: keep such integers as text.
-/// JSON has no NaN and no infinity: a value with such a number is not encoded, rather than written with
-/// a `null` in its place. A lone UTF-16 surrogate, which JavaScript writes where it has cut a text in the
-/// middle of a character (`"\ud83c"`), is decoded as U+FFFD.
+/// - Every finite `f64` and every 64-bit integer is decoded as the same number.
+/// - A larger integer is decoded exactly only by a type with a `u128` or an `i128`. A
+///   [`serde_json::Value`](https://docs.rs/serde_json/latest/serde_json/enum.Value.html) or an untagged enum
+///   decodes it as an `f64`, which is a different number: store such integers as text.
+/// - JSON cannot represent NaN and infinities. Encoding a value with such a number fails, instead of writing
+///   `null`.
+/// - A lone UTF-16 surrogate (`"\ud83c"`) is decoded as U+FFFD. JavaScript writes one if a text was cut in the
+///   middle of a character.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Json;
 
@@ -92,14 +93,14 @@ impl Codec for Json {
         if !is_finite(value) {
             return Err(Error::new(
                 ErrorKind::Codec,
-                "the value has a number that JSON cannot hold: NaN or an infinity; leave it out or use another codec",
+                "the value contains NaN or an infinity, which JSON cannot represent: leave it out or use another codec",
             ));
         }
         Ok(bytes)
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        // serde_json's own message may quote the value; its place and category do not.
+        // The message of serde_json may quote the value; its position and category do not.
         let decoded = serde_json::from_slice(bytes).or_else(|error| match hide(bytes, false) {
             Some((bytes, _)) => serde_json::from_slice(&bytes),
             None => Err(error),
@@ -111,15 +112,15 @@ impl Codec for Json {
     }
 }
 
-/// What `write` writes, in one allocation of the right size: it writes into a buffer of the thread. A vector
-/// that grows while it is written to, and becomes `Bytes`, takes four allocations for a session of 500 bytes.
+/// Returns the bytes that `write` writes, in one allocation of the right size, by means of a buffer of the
+/// thread. A vector that grows and then becomes `Bytes` takes four allocations for a session of 500 bytes.
 fn with_buffer<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
-    /// A larger buffer is not kept.
+    /// The capacity in bytes up to which the thread keeps its buffer.
     const KEPT: usize = 64 << 10;
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    // A value that encodes another one as it is written finds an empty buffer.
+    // `write` may call this function again: then the thread's buffer is empty.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     write(&mut buffer)?;
@@ -127,12 +128,12 @@ fn with_buffer<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<B
         return Ok(buffer.into());
     }
     let bytes = Bytes::copy_from_slice(&buffer);
-    // While the thread ends there is no buffer to keep.
+    // Fails while the thread ends: the buffer is then dropped.
     let _ = BUFFER.try_with(|kept| kept.set(buffer));
     Ok(bytes)
 }
 
-/// [MessagePack](https://msgpack.org), with structs as maps, so that fields can be added later.
+/// [MessagePack](https://msgpack.org). Structs are maps, so fields can be added later.
 #[cfg(feature = "msgpack")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MessagePack;
@@ -150,7 +151,7 @@ impl Codec for MessagePack {
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
         let mut rest = bytes;
         let value = rmp_serde::from_read(&mut rest).map_err(|_| decode_error(self.name(), ""))?;
-        // Bytes after the value: this is not what the codec wrote.
+        // Bytes after the value were not written by this codec.
         if rest.is_empty() { Ok(value) } else { Err(decode_error(self.name(), "")) }
     }
 }
@@ -208,7 +209,7 @@ mod tests {
         }
     }
 
-    /// `T` itself, and `T` by way of a [`serde_json::Value`], as migrations and dynamic sessions go.
+    /// Decodes `T` directly, and by way of a [`serde_json::Value`], as migrations and dynamic sessions do.
     fn survives<T>(codec: impl Codec, number: T) -> bool
     where
         T: Serialize + DeserializeOwned + Copy + PartialEq,
@@ -221,7 +222,7 @@ mod tests {
             && serde_json::from_value::<T>(serde_json::to_value(number).unwrap()).unwrap() == number
     }
 
-    /// An `f64` that equals another in all its bits only.
+    /// An `f64` that equals another one only if all their bits are equal.
     #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     struct Exact(f64);
 
@@ -243,7 +244,7 @@ mod tests {
             f64::MIN,
             9_007_199_254_740_993.0,
         ];
-        // And a sample of all the others: a bit pattern is a number, infinite or not a number.
+        // A sample of all bit patterns that are finite numbers.
         let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..10_000 {
             bits ^= bits << 13;
@@ -269,27 +270,27 @@ mod tests {
     }
 
     #[test]
-    fn json() {
+    fn json_values_survive_a_round_trip() {
         round_trip(Json);
         numbers_survive(Json);
     }
 
     #[cfg(feature = "msgpack")]
     #[test]
-    fn msgpack() {
+    fn msgpack_values_survive_a_round_trip() {
         round_trip(MessagePack);
         numbers_survive(MessagePack);
     }
 
     #[cfg(feature = "cbor")]
     #[test]
-    fn cbor() {
+    fn cbor_values_survive_a_round_trip() {
         round_trip(Cbor);
         numbers_survive(Cbor);
     }
 
     #[test]
-    fn json_refuses_numbers_that_it_cannot_hold() {
+    fn json_rejects_numbers_that_it_cannot_represent() {
         for wrong in [f64::NAN, f64::INFINITY] {
             let error = Json.encode(&[Some(wrong)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Codec);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn value_that_encodes_another_one_is_encoded_and_large_ones_leave_nothing_behind() {
+    fn nested_and_large_values_do_not_disturb_later_ones() {
         struct Nested(u32);
         impl Serialize for Nested {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -314,13 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn json_reads_half_a_character_as_the_replacement_character() {
+    fn json_decodes_half_a_character_as_the_replacement_character() {
         assert_eq!(Json.decode::<String>(br#""a \ud83c""#).unwrap(), "a \u{fffd}");
         assert_eq!(Json.decode::<String>(br#""a \ud83c\udf55""#).unwrap(), "a 🍕");
     }
 
     #[test]
-    fn value_that_its_type_cannot_read_is_not_encoded() {
+    fn a_value_that_its_type_cannot_decode_is_not_encoded() {
         #[derive(Debug, Serialize, Deserialize)]
         struct Skipping {
             #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,4 @@
-//! The one error type.
+//! The error type of all crates.
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
@@ -7,12 +7,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Arc<dyn StdError + Send + Sync + 'static>;
 
-/// What went wrong, where, and why. Cloning is cheap (a reference count).
+/// The error of every operation. Cloning is cheap (a reference count).
 ///
-/// It never prints a key, a value, a password or a token: not in `Display`, not in `Debug`, not in
-/// its source. `Display` prints adapter, operation and message; the [source](StdError::source) is
-/// kept beside it, for error reporters that print the chain. An error about one entry may name it by
-/// the [fingerprint](crate::Key::fingerprint) of its key.
+/// `Display`, `Debug` and the source never print a key, a value, a password or a token. `Display` prints the
+/// adapter, the operation and the message. It does not print the [source](StdError::source), because error
+/// reporters print the chain of sources. An error about one entry may contain the
+/// [fingerprint](crate::Key::fingerprint) of its key.
 ///
 /// ```
 /// use larder_core::{Error, ErrorKind, Operation};
@@ -38,7 +38,7 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// Declares an enum whose variants have names.
+/// Declares an enum whose variants have display names.
 macro_rules! named {
     (
         $(#[$outer:meta])*
@@ -54,7 +54,7 @@ macro_rules! named {
         }
 
         impl $enum {
-            /// The name, as errors and traces show it.
+            /// Returns the name for errors and traces.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -72,57 +72,57 @@ macro_rules! named {
 }
 
 named! {
-    /// What kind of thing went wrong. Programs decide by it.
+    /// The kind of an error. Programs use it to choose their reaction.
     pub enum ErrorKind {
-        /// The store cannot be reached, is starting, stopping or too busy. Trying again may work; a
-        /// write that failed so may or may not have happened.
+        /// The store is unreachable, starting, stopping or too busy. A retry may succeed. A failed write
+        /// may or may not have happened.
         Unavailable = "unavailable",
-        /// The store did not answer in time. Trying again may work; a write that failed this way may or may
-        /// not have happened.
+        /// The store did not answer in time. A retry may succeed. A failed write may or may not have
+        /// happened.
         Timeout = "timeout",
-        /// The condition of a change did not hold. Read again, then decide.
+        /// The condition of a change did not hold. Read the entry again before a retry.
         Conflict = "conflict",
-        /// The text cannot be a key, or the layout in use cannot store this key.
+        /// The text is not a valid key, or the layout in use cannot store this key.
         InvalidKey = "invalid key",
-        /// The store's form for values (JSON, say) cannot hold this value.
+        /// The store's value format (for example JSON) cannot represent this value.
         InvalidValue = "invalid value",
-        /// The value is larger than the store takes.
+        /// The value is larger than the limit of the store.
         TooLarge = "too large",
-        /// The store has no room: its disk, its memory or its bound is exhausted.
+        /// The store has no space left: its disk is full, or its memory or a configured limit is exhausted.
         StorageFull = "storage full",
-        /// What is stored is damaged or was not written by this adapter.
+        /// The stored value is damaged or was not written by this adapter.
         Corrupt = "corrupt",
-        /// A value could not be encoded, or the stored bytes do not decode as the type asked for.
+        /// A value cannot be encoded, or the stored bytes cannot be decoded as the requested type.
         Codec = "codec",
-        /// What is stored was written by a newer version of the program, and stays as it is: let that
-        /// version run.
+        /// The stored value was written by a newer version of the program. It was left unchanged: run the newer
+        /// version.
         VersionTooNew = "version too new",
-        /// This adapter, in this layout, does not do that.
+        /// This adapter, in this layout, does not support the operation.
         Unsupported = "unsupported",
-        /// A URL, an option, a table's shape or the like is wrong and must be put right first.
+        /// A URL, an option or the schema of a table is wrong, for example. Correct it first.
         InvalidConfig = "invalid configuration",
-        /// The store refused: wrong password, missing permission.
+        /// The store rejected the request: a wrong password or a missing permission.
         PermissionDenied = "permission denied",
-        /// The storage has been closed.
+        /// The storage is closed.
         Closed = "closed",
-        /// Anything else; the message and the source say what.
+        /// Any other error. The message and the source describe it.
         Other = "other",
     }
 }
 
-/// Whether a change that failed has happened.
+/// Whether a failed change has been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Nothing was changed, and nothing will be: the request was refused or never sent.
+    /// The change was not applied and never will be: the request was rejected or never sent.
     NotApplied,
-    /// The change may have happened, or may still happen: the answer was lost.
+    /// The change may have been applied, or may be applied later: the answer was lost.
     Unknown,
 }
 
 named! {
     /// The operation that failed.
-    #[allow(missing_docs)] // Each is the method of that name.
+    #[allow(missing_docs)] // Each variant is the method of the same name.
     pub enum Operation {
         Connect = "connect",
         Setup = "set up",
@@ -143,8 +143,8 @@ named! {
 }
 
 impl Error {
-    /// An error of `kind`; the message says what is wrong and what to do about it, and contains no
-    /// key, value or secret.
+    /// Creates an error. The message says what is wrong and what to do about it. It must not contain a
+    /// key, a value or a secret.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let outcome = match kind {
             ErrorKind::Conflict
@@ -167,25 +167,25 @@ impl Error {
         }))
     }
 
-    /// The adapter does not support the operation.
+    /// Creates the error of an operation that the adapter does not support.
     #[must_use]
     pub fn unsupported() -> Self {
-        Self::new(ErrorKind::Unsupported, "this storage does not support it")
+        Self::new(ErrorKind::Unsupported, "this storage does not support the operation")
     }
 
-    /// The condition of a change did not hold.
+    /// Creates the error of a change whose condition did not hold.
     #[must_use]
     pub fn conflict() -> Self {
-        Self::new(ErrorKind::Conflict, "the entry is not in the state that the condition asks for")
+        Self::new(ErrorKind::Conflict, "the condition of the change does not hold; read the entry again")
     }
 
-    /// The storage has been closed.
+    /// Creates the error of an operation on a closed storage.
     #[must_use]
     pub fn closed() -> Self {
-        Self::new(ErrorKind::Closed, "the storage has been closed; open it again to use it").not_applied()
+        Self::new(ErrorKind::Closed, "the storage is closed; open it again to use it").not_applied()
     }
 
-    /// Names the adapter, unless one is named already. [`Store`](crate::Store) does this for every
+    /// Adds the adapter's name, unless the error has one already. [`Store`](crate::Store) does this for every
     /// adapter.
     #[must_use]
     pub fn with_adapter(mut self, adapter: &'static str) -> Self {
@@ -193,7 +193,7 @@ impl Error {
         self
     }
 
-    /// Names the operation, unless one is named already. [`Store`](crate::Store) does this for every
+    /// Adds the operation, unless the error has one already. [`Store`](crate::Store) does this for every
     /// adapter.
     #[must_use]
     pub fn with_operation(mut self, operation: Operation) -> Self {
@@ -201,29 +201,30 @@ impl Error {
         self
     }
 
-    /// Keeps the name that an entry has in the store and that is not a [`Key`](crate::Key), for a program that may
-    /// show it to its user, as the command `larder` does. Neither `Display` nor `Debug` prints it.
+    /// Adds the stored name of an entry whose name is not a valid [`Key`](crate::Key). A program may show it to
+    /// its user, as the command `larder` does. `Display` and `Debug` do not print it.
     #[must_use]
     pub fn with_stored_name(mut self, name: impl AsRef<[u8]>) -> Self {
         self.inner().stored_name.get_or_insert_with(|| name.as_ref().into());
         self
     }
 
-    /// Keeps the error underneath. The caller makes sure that it prints no key, value or secret.
+    /// Adds the error that caused this one. It must not print a key, a value or a secret.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         self.inner().source = Some(Arc::from(source.into()));
         self
     }
 
-    /// The error of what was not sent yet when this one came: the same, marked as
-    /// [not applied](Self::not_applied), if the store [is gone](Self::is_gone). Otherwise `None`: send it.
+    /// Returns the error for the requests of a batch that were not sent before this error occurred. If the store
+    /// [is gone](Self::is_gone), it is the same error, marked as [not applied](Self::not_applied). Otherwise
+    /// returns `None`: send the requests.
     #[must_use]
     pub fn unsent(&self) -> Option<Self> {
         self.is_gone().then(|| self.clone().not_applied())
     }
 
-    /// The same error with `context` before its message.
+    /// Adds `context` before the message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         let message = format!("{context}: {}", self.0.message);
@@ -231,28 +232,28 @@ impl Error {
         self
     }
 
-    /// States that the change has not happened and will not happen. An adapter calls this only where it
-    /// can prove it: the store has refused the change, or the request was never sent.
+    /// Marks the error as [`NotApplied`](Outcome::NotApplied). An adapter calls this only with proof: the
+    /// store has rejected the change, or the request was never sent.
     #[must_use]
     pub fn not_applied(mut self) -> Self {
         self.inner().outcome = Outcome::NotApplied;
         self
     }
 
-    /// Takes back [`not_applied`](Self::not_applied): a part of the operation was done, or may have been.
+    /// Reverts [`not_applied`](Self::not_applied): a part of the operation was applied, or may have been.
     #[must_use]
     pub fn partly_applied(mut self) -> Self {
         self.inner().outcome = Outcome::Unknown;
         self
     }
 
-    /// Whether the store cannot be reached, so that whatever is sent next would fail in the same way.
+    /// Returns whether the store cannot be reached. The next request would fail in the same way.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Closed)
     }
 
-    /// Names the entry by the fingerprint of its key, unless one is named already.
+    /// Adds the fingerprint of the entry's key, unless the error has one already.
     pub(crate) fn with_fingerprint(mut self, fingerprint: impl FnOnce() -> String) -> Self {
         self.inner().fingerprint.get_or_insert_with(fingerprint);
         self
@@ -262,64 +263,64 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// What kind of thing went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the change that failed has happened.
+    /// Returns whether the failed change has been applied.
     ///
-    /// Unknown, unless the adapter has proved that it has not. [`Conflict`](ErrorKind::Conflict),
+    /// The default is [`Unknown`](Outcome::Unknown), unless the adapter has proof that the change was not applied.
+    /// The following kinds are rejections, so nothing was changed: [`Conflict`](ErrorKind::Conflict),
     /// [`InvalidKey`](ErrorKind::InvalidKey), [`InvalidValue`](ErrorKind::InvalidValue),
     /// [`TooLarge`](ErrorKind::TooLarge), [`Codec`](ErrorKind::Codec) and
-    /// [`Unsupported`](ErrorKind::Unsupported) are refusals: nothing was changed.
+    /// [`Unsupported`](ErrorKind::Unsupported).
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// The adapter that failed, if it was one.
+    /// Returns the name of the adapter that failed, if the error has one.
     #[must_use]
     pub fn adapter(&self) -> Option<&'static str> {
         self.0.adapter
     }
 
-    /// The operation that failed, if it was one.
+    /// Returns the operation that failed, if the error has one.
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         self.0.operation
     }
 
-    /// The [fingerprint](crate::Key::fingerprint) of the key of the entry that the error is about, if it names
-    /// one.
+    /// Returns the [fingerprint](crate::Key::fingerprint) of the key of the failed entry, if the error has one.
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.0.fingerprint.as_deref()
     }
 
-    /// The name that the entry has in the store, if it is not a [`Key`](crate::Key) and the error keeps it. It may be
-    /// a secret: do not log it.
+    /// Returns the stored name of an entry whose name is not a valid [`Key`](crate::Key), if the error contains
+    /// it. It may be a secret: do not log it.
     #[must_use]
     pub fn stored_name(&self) -> Option<&[u8]> {
         self.0.stored_name.as_deref()
     }
 
-    /// What is wrong and what to do, without adapter, operation and fingerprint.
+    /// Returns the message: what is wrong and what to do, without adapter, operation and fingerprint.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Whether the same call may work later with nothing changed. A conflict is not retryable in
-    /// this sense: it asks for a new read first.
+    /// Returns whether a retry of the same call may succeed later. A conflict is not retryable in
+    /// this sense: it requires a new read first.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
     }
 
-    /// Whether this error in a [listing](crate::Store::keys) concerns one entry only, so that the
-    /// listing goes on after it: its key or its value cannot be read. Any other error ends a listing.
+    /// Returns whether this error in a [listing](crate::Store::keys) concerns only one entry, whose key or value
+    /// cannot be read. The listing continues after it. Any other error ends a listing.
     #[must_use]
     pub fn concerns_one_entry(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::InvalidKey)
@@ -351,7 +352,7 @@ impl fmt::Debug for Error {
             .field("operation", &self.0.operation)
             .field("fingerprint", &self.0.fingerprint)
             .field("message", &self.0.message)
-            // A driver's Debug may print whole requests, values included; its Display does not.
+            // The Debug of a driver's error may print whole requests, including values; its Display does not.
             .field("source", &self.0.source.as_ref().map(ToString::to_string))
             .finish()
     }
@@ -369,7 +370,7 @@ mod tests {
     use crate::Key;
 
     #[test]
-    fn the_first_name_stays() {
+    fn the_first_adapter_and_operation_are_kept() {
         let error = Error::new(ErrorKind::Other, "it broke")
             .with_adapter("file")
             .with_adapter("coalesce")
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn error_about_an_entry_prints_the_fingerprint_and_not_the_key() {
+    fn an_error_about_an_entry_prints_the_fingerprint_and_not_the_key() {
         let key = Key::new("cookie:hunter2").unwrap();
         let error = Error::new(ErrorKind::Codec, "not valid JSON").with_key(&key);
         let fingerprint = key.fingerprint();
@@ -392,14 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn rest_is_not_sent_to_a_store_that_is_gone() {
+    fn unsent_requests_are_not_applied_if_the_store_is_gone() {
         let unsent = Error::new(ErrorKind::Timeout, "too slow").unsent().unwrap();
         assert_eq!((unsent.kind(), unsent.outcome()), (ErrorKind::Timeout, Outcome::NotApplied));
         assert!(Error::conflict().unsent().is_none());
     }
 
     #[test]
-    fn context_changes_the_message_alone() {
+    fn context_changes_only_the_message() {
         let error = Error::new(ErrorKind::Timeout, "too slow").not_applied().with_adapter("file");
         let error = error.context("fragment `chat`");
         assert_eq!(error.to_string(), "file: fragment `chat`: too slow");
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_name_is_kept_and_never_printed() {
+    fn a_stored_name_is_kept_and_never_printed() {
         let error = Error::new(ErrorKind::InvalidKey, "not a key").with_stored_name(b"hunter2\xff");
         for error in [error.clone(), error] {
             assert_eq!(error.stored_name(), Some(&b"hunter2\xff"[..]));
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn outcome_is_unknown_unless_it_is_proved() {
+    fn the_outcome_is_unknown_without_proof() {
         let outcome = |kind| Error::new(kind, "no").outcome();
         for kind in [ErrorKind::Unavailable, ErrorKind::StorageFull, ErrorKind::Corrupt, ErrorKind::Other] {
             assert_eq!(outcome(kind), Outcome::Unknown);

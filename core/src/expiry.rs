@@ -1,14 +1,15 @@
-//! How long a write lives.
+//! The lifetime of entries.
 
 use std::time::Duration;
 
-/// When an entry expires, counted from the write (or touch) that says so, by the store's clock.
+/// The time until an entry expires, by the store's clock.
 ///
-/// The resolution is one millisecond; a fraction of one is rounded up, so that nothing expires
-/// early. A duration of zero has already elapsed: the entry is never seen. Durations beyond
-/// [`Expiry::MAX`] count as `MAX`.
+/// In a write or touch, it counts from that operation. In the result of a read or listing, it is the
+/// time that remains.
 ///
-/// What remains of a time to live, as reads and listings report it, is of the same type.
+/// The resolution is one millisecond. A fraction of a millisecond is rounded up, so no entry expires
+/// early. A duration of zero has already elapsed: the entry is never visible. A duration longer than
+/// [`Expiry::MAX`] counts as `MAX`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,28 +26,28 @@ pub enum Expiry {
     /// The entry stays until it is deleted or overwritten.
     #[default]
     Never,
-    /// The entry is gone once this much time has passed.
+    /// The entry expires after this duration.
     After(Duration),
 }
 
 impl Expiry {
-    /// The longest time to live, a thousand years: every store can add it to the present.
+    /// The longest time to live, 1,000 years: every store can add it to the current time.
     pub const MAX: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 
-    /// Expires after `millis` milliseconds.
+    /// Creates an expiry of `millis` milliseconds.
     #[must_use]
     pub const fn after_millis(millis: u64) -> Self {
         Self::After(Duration::from_millis(millis))
     }
 
-    /// Expires after `secs` seconds.
+    /// Creates an expiry of `secs` seconds.
     #[must_use]
     pub const fn after_secs(secs: u64) -> Self {
         Self::After(Duration::from_secs(secs))
     }
 
-    /// The time to live in whole milliseconds, rounded up and capped at [`Expiry::MAX`]; `None`
-    /// for [`Expiry::Never`]. Adapters hand this number to their store.
+    /// Returns the time to live in whole milliseconds, rounded up and limited to [`Expiry::MAX`]; `None`
+    /// for [`Expiry::Never`]. Adapters pass this number to their store.
     #[must_use]
     pub fn as_millis(self) -> Option<u64> {
         let Self::After(duration) = self else {
@@ -57,7 +58,7 @@ impl Expiry {
         Some(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
-    /// The one of the two that comes first.
+    /// Returns the earlier of two expiries.
     ///
     /// ```
     /// use larder_core::Expiry;
@@ -74,20 +75,21 @@ impl Expiry {
         }
     }
 
-    /// Whether the time has elapsed at the moment of the write: such an entry is never seen.
+    /// Returns whether the time to live is zero: the entry has already expired when it is written.
     #[must_use]
     pub fn is_elapsed(self) -> bool {
         self == Self::After(Duration::ZERO)
     }
 
-    /// The moment of expiry in Unix milliseconds, for a write at `now` Unix milliseconds.
+    /// Returns the time of expiry of an entry that is written at `now`, both in Unix milliseconds; `None` for
+    /// [`Expiry::Never`].
     #[must_use]
     pub fn deadline(self, now: i64) -> Option<i64> {
         self.as_millis().map(|millis| now.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)))
     }
 
-    /// The time that remains at `now` until `deadline`, both in Unix milliseconds; `None` once the
-    /// deadline has come. An absent deadline is [`Expiry::Never`].
+    /// Returns the time that remains at `now` until `deadline`, both in Unix milliseconds; `None` at or after
+    /// the deadline. Without a deadline, returns [`Expiry::Never`].
     #[must_use]
     pub fn until(deadline: Option<i64>, now: i64) -> Option<Self> {
         let Some(deadline) = deadline else {
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_and_cap() {
+    fn milliseconds_are_rounded_up_and_limited() {
         assert_eq!(Expiry::After(Duration::from_micros(1_001)).as_millis(), Some(2));
         assert_eq!(Expiry::After(Duration::ZERO).as_millis(), Some(0));
         assert_eq!(Expiry::After(Duration::MAX).as_millis(), Expiry::After(Expiry::MAX).as_millis());

@@ -1,4 +1,4 @@
-//! Looks for numbers that JSON does not have.
+//! Finds numbers that JSON cannot represent.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::{
     },
 };
 
-/// Whether every floating-point number in `value`, which can be serialized, is finite. serde_json writes
-/// the others as `null`, and an optional number would be read back as absent.
+/// Returns whether every floating-point number in `value` is finite. `value` must be serializable. serde_json
+/// writes other numbers as `null`, and an optional number would then be read as absent.
 pub(crate) fn is_finite<T: Serialize + ?Sized>(value: &T) -> bool {
     value.serialize(Finite).is_ok()
 }
 
-/// Writes nothing. Fails at a number that is not finite.
+/// A serializer without output. Fails at a number that is not finite.
 #[derive(Clone, Copy, Default)]
 struct Finite;
 
@@ -98,7 +98,7 @@ impl Serializer for Finite {
         serialize_struct_variant(&'static str, u32, &'static str, usize);
     }
 
-    // Not formatted first, as the default would.
+    // The default would format the value first, for no use.
     fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> fmt::Result {
         Ok(())
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn number_that_is_not_finite_is_found_at_any_place() {
+    fn a_number_that_is_not_finite_is_found_anywhere() {
         #[derive(Serialize)]
         enum Shape {
             Point(f64),

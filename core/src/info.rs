@@ -1,8 +1,8 @@
-//! What an adapter really does.
+//! The features of an adapter.
 
-/// An adapter's name, and what it does natively. The conformance suite tests every claim.
+/// An adapter's name and its native features. The conformance suite tests every claim.
 ///
-/// Start from [`Info::minimal`] (three methods, nothing more) and add what the store offers:
+/// Start from [`Info::minimal`] (the three required methods) and add the features of the store:
 ///
 /// ```
 /// use larder_core::{Info, Versions};
@@ -19,84 +19,84 @@
 pub struct Info {
     /// The adapter's short name, for errors and traces, such as `postgres`.
     pub name: &'static str,
-    /// Entries can expire: writes with an [`Expiry::After`](crate::Expiry::After), touches and the
-    /// remaining time work. If `false`, [`Store`](crate::Store) refuses them as unsupported.
+    /// Whether entries can expire. Then writes with an [`Expiry::After`](crate::Expiry::After), touches and
+    /// remaining times are supported. If `false`, [`Store`](crate::Store) rejects them as unsupported.
     pub expiry: bool,
-    /// Whether entries have versions, and what they are made of. Every
-    /// [condition](crate::Condition) but [`Any`](crate::Condition::Any) needs them.
+    /// The versions of entries. Every [condition](crate::Condition) except [`Any`](crate::Condition::Any)
+    /// needs versions.
     pub versions: Versions,
-    /// [`list`](crate::Storage::list) and [`clear`](crate::Storage::clear) work.
+    /// Whether [`list`](crate::Storage::list) and [`clear`](crate::Storage::clear) are supported.
     pub listing: bool,
-    /// Without concurrent writes, a listing returns each key exactly once. If `false`, keys may repeat
+    /// Whether a listing without concurrent writes returns each key exactly once. If `false`, keys may repeat
     /// (but are never missed); deduplicate if you need a set.
     pub lists_once: bool,
-    /// Listings are in the order of the keys' bytes and can
+    /// Whether listings are in the order of the keys' bytes and can
     /// [start after](crate::ListOptions::start_after) a key.
     pub ordered: bool,
-    /// Entries outlive the process.
+    /// Whether entries outlive the process.
     pub persistent: bool,
-    /// Several processes can use the same store at the same time, conditions included.
+    /// Whether several processes can use the same store at the same time, also with conditions.
     pub shared: bool,
-    /// A change that failed or was dropped never takes effect after a later change of the same key
-    /// through the same storage has been acknowledged, however late its bytes reach the store. The
-    /// adapter makes sure that the store has closed the connection that the change was sent on before
-    /// it sends another change of that key. Until then other changes wait, and fail as not applied if
-    /// the wait is too long.
+    /// Whether changes are fenced. A fenced change that failed or was dropped never takes effect after a later
+    /// change of the same key through the same storage was acknowledged, even if its bytes reach the store
+    /// late. Before the adapter sends another change of that key, it makes sure that the store has closed the
+    /// connection of the first one. Until then, other changes of the key wait. If they wait too long, they
+    /// fail as not applied.
     ///
-    /// If `false`, the adapter's documentation names the window in which a change that timed out can
+    /// If `false`, the adapter's documentation describes the period in which a change that timed out can
     /// overwrite a newer one.
     pub fenced: bool,
-    /// Who removes expired entries. They are never returned either way.
+    /// How expired entries are removed. They are never returned, even before they are removed.
     pub purge: Purge,
-    /// Which values are accepted, and how faithfully they come back.
+    /// The accepted values, and how exactly they are returned.
     pub values: Values,
-    /// Every [`Key`](crate::Key) can be stored. If `false`, the layout refuses some keys with
+    /// Whether every [`Key`](crate::Key) can be stored. If `false`, the layout rejects some keys with
     /// [`InvalidKey`](crate::ErrorKind::InvalidKey).
     pub any_key: bool,
-    /// The largest value, in bytes. [`Store`](crate::Store) refuses a larger one as
-    /// [`TooLarge`](crate::ErrorKind::TooLarge). `None`: the adapter has no limit of its own.
+    /// The maximum size of a value, in bytes. [`Store`](crate::Store) rejects a larger value as
+    /// [`TooLarge`](crate::ErrorKind::TooLarge). `None`: the adapter sets no limit.
     pub max_value: Option<u64>,
 }
 
-/// What an adapter's versions are made of.
+/// The versions of an adapter's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Versions {
-    /// Entries have no versions: every [condition](crate::Condition) but `Any` is unsupported.
+    /// Entries have no versions: every [condition](crate::Condition) except `Any` is unsupported.
     None,
-    /// Every write draws a new one: a value that changes and changes back is noticed.
+    /// Every write creates a new version. A value that changes and changes back has a different version.
     Unique,
-    /// The version is the content: a value that changes and changes back looks unchanged, and
-    /// overwriting a value with itself keeps the version.
+    /// The version is the content. A value that changes and changes back looks unchanged, and
+    /// overwriting a value with an equal one keeps the version.
     Content,
 }
 
-/// Who removes expired entries.
+/// How expired entries are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purge {
-    /// The store; [`purge_expired`](crate::Storage::purge_expired) finds nothing to do.
+    /// The store removes them. [`purge_expired`](crate::Storage::purge_expired) does nothing.
     Store,
-    /// [`purge_expired`](crate::Storage::purge_expired), called by the adapter's own sweeper or by
-    /// whoever likes; it returns how many it removed.
+    /// [`purge_expired`](crate::Storage::purge_expired) removes them and returns their number. The adapter's
+    /// sweeper calls it, and callers may call it too.
     Sweep,
 }
 
-/// Which values an adapter accepts.
+/// The values that an adapter accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Values {
-    /// Any bytes; what is read is what was written.
+    /// Any bytes. A read returns exactly the written bytes.
     Bytes,
-    /// JSON only, handed back as it was written except for white space between its tokens.
+    /// JSON only. A read returns the written text; only white space between its tokens may differ.
     JsonText,
-    /// JSON only, handed back as an equal JSON value: white space, the order of an object's
-    /// members and the spelling of numbers may differ.
+    /// JSON only. A read returns an equal JSON value; white space, the order of an object's
+    /// members and the notation of numbers may differ.
     Json,
 }
 
 impl Info {
-    /// Three methods and nothing more: what the trait's defaults give.
+    /// Creates the info of an adapter with the three required methods only.
     pub const fn minimal(name: &'static str) -> Self {
         Self {
             name,
@@ -115,81 +115,81 @@ impl Info {
         }
     }
 
-    /// With expiry and touches.
+    /// Claims expiry and touches.
     pub const fn with_expiry(mut self) -> Self {
         self.expiry = true;
         self
     }
 
-    /// With compare-and-swap on versions made like this.
+    /// Claims compare-and-swap with these versions.
     pub const fn with_versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self
     }
 
-    /// With listings.
+    /// Claims listings.
     pub const fn with_listing(mut self) -> Self {
         self.listing = true;
         self
     }
 
-    /// With listings in the order of the keys' bytes.
+    /// Claims listings in the order of the keys' bytes.
     pub const fn with_ordered_listing(mut self) -> Self {
         self.listing = true;
         self.ordered = true;
         self
     }
 
-    /// Listings may return a key twice.
+    /// Claims listings that may return a key more than once.
     pub const fn with_repeating_listing(mut self) -> Self {
         self.listing = true;
         self.lists_once = false;
         self
     }
 
-    /// Entries outlive the process.
+    /// Claims that entries outlive the process.
     pub const fn with_persistence(mut self) -> Self {
         self.persistent = true;
         self
     }
 
-    /// Several processes can share the store.
+    /// Claims that several processes can share the store.
     pub const fn with_sharing(mut self) -> Self {
         self.shared = true;
         self
     }
 
-    /// A change that timed out never overwrites a later one; see [`fenced`](Self::fenced).
+    /// Claims that a change that timed out never overwrites a later one; see [`fenced`](Self::fenced).
     pub const fn with_fencing(mut self) -> Self {
         self.fenced = true;
         self
     }
 
-    /// Who removes expired entries.
+    /// Sets how expired entries are removed. Default: [`Purge::Store`].
     pub const fn with_purge(mut self, purge: Purge) -> Self {
         self.purge = purge;
         self
     }
 
-    /// Which values are accepted.
+    /// Sets the accepted values. Default: [`Values::Bytes`].
     pub const fn with_values(mut self, values: Values) -> Self {
         self.values = values;
         self
     }
 
-    /// Some keys are refused.
+    /// Declares that the layout rejects some keys.
     pub const fn with_restricted_keys(mut self) -> Self {
         self.any_key = false;
         self
     }
 
-    /// The largest value, in bytes.
+    /// Sets the maximum size of a value, in bytes. Default: no limit.
     pub const fn with_max_value(mut self, bytes: u64) -> Self {
         self.max_value = Some(bytes);
         self
     }
 
-    /// Whether conditions other than [`Any`](crate::Condition::Any) work.
+    /// Returns whether conditions other than [`Any`](crate::Condition::Any) are supported.
     #[must_use]
     pub const fn conditions(&self) -> bool {
         !matches!(self.versions, Versions::None)

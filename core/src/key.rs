@@ -1,4 +1,4 @@
-//! Keys: checked once, trusted afterwards.
+//! Keys, which are checked when they are created.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
@@ -6,13 +6,12 @@ use crate::{Error, ErrorKind, Result};
 
 /// The name of an entry: 1 to 512 bytes of UTF-8 without control characters.
 ///
-/// A key is checked when it is made, so an adapter can trust every `Key` it is given. Keys are
-/// data: `../../x`, `a'b`, `a*b?[c]`, `$where` and `%` are ordinary keys on every adapter and never
-/// collide. Two keys are equal only if their bytes are: case counts, and so does the Unicode
-/// normalisation form.
+/// A key is checked when it is created, so every `Key` is valid. Keys are data: `../../x`, `a'b`, `a*b?[c]`,
+/// `$where` and `%` are ordinary keys on every adapter and never collide. Two keys are equal only if their bytes
+/// are equal: upper and lower case differ, and so do Unicode normalisation forms.
 ///
-/// Cloning is cheap (a reference count). `Display` prints the key; `Debug` prints only its length,
-/// since a key may itself be a secret, such as the id in a session cookie.
+/// Cloning is cheap (a reference count). `Display` prints the key. `Debug` prints only its length,
+/// because a key may be a secret, such as the id in a session cookie.
 ///
 /// ```
 /// use larder_core::Key;
@@ -28,49 +27,49 @@ use crate::{Error, ErrorKind, Result};
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// The longest key, in bytes.
+    /// The maximum length of a key, in bytes.
     pub const MAX_BYTES: usize = 512;
 
-    /// Checks `text` and makes it a key.
+    /// Creates a key from `text`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidKey`] if `text` is empty, longer than [`Key::MAX_BYTES`], or contains a
-    /// control character (Unicode category Cc, of which NUL is one).
+    /// control character (Unicode category Cc, which includes NUL).
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidKey, message));
         if text.is_empty() {
-            return invalid("a key has at least one byte; this one is empty".to_owned());
+            return invalid("the key is empty; a key has at least one byte".to_owned());
         }
         let (bytes, most) = (text.len(), Self::MAX_BYTES);
         if bytes > most {
-            return invalid(format!("a key has at most {most} bytes; this one has {bytes}"));
+            return invalid(format!("the key has {bytes} bytes; a key has at most {most}"));
         }
         if let Some(at) = text.find(char::is_control) {
-            return invalid(format!("a key has no control characters; this one has one at byte {at}"));
+            return invalid(format!("the key contains a control character at byte {at}; remove it"));
         }
         Ok(Self(Arc::from(text)))
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The key as bytes of UTF-8.
+    /// Returns the key as UTF-8 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// A short name for the key that does not reveal it: 8 hexadecimal digits.
+    /// Returns a short name for the key that does not reveal it: 8 hexadecimal digits.
     ///
-    /// Errors and logs can print it where a key may be a secret. Equal keys have equal fingerprints, in
-    /// every process and in every version of this crate. Different keys rarely share one. A fingerprint
-    /// has 32 bits, so it cannot be turned back into a long random key. It can confirm a guess of a key
-    /// that is easy to guess, such as a small number.
+    /// Errors and logs can print the fingerprint of a key that may be a secret. Equal keys have equal
+    /// fingerprints, in every process and in every version of this crate. Different keys rarely have the same
+    /// fingerprint. A fingerprint has 32 bits, so a long random key cannot be computed from it. It can
+    /// confirm a guess of a key that is easy to guess, such as a small number.
     ///
     /// ```
     /// use larder_core::Key;
@@ -80,7 +79,7 @@ impl Key {
     /// ```
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        // FNV-1a, its two halves folded into one.
+        // FNV-1a, with its two halves combined into one.
         let hash = self.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -89,21 +88,21 @@ impl Key {
 }
 
 impl Error {
-    /// Names the entry by the [fingerprint](Key::fingerprint) of its key, unless one is named already.
-    /// The key itself may be a secret and is not kept.
+    /// Adds the [fingerprint](Key::fingerprint) of the entry's key, unless the error has one already.
+    /// The key itself may be a secret, so the error does not contain it.
     #[must_use]
     pub fn with_key(self, key: &Key) -> Self {
         self.with_fingerprint(|| key.fingerprint())
     }
 }
 
-/// What the methods of [`Store`](crate::Store) take as a key: a [`Key`], or a text that is checked.
+/// The types that [`Store`](crate::Store) accepts as a key: a [`Key`], or a text that becomes a key.
 pub trait IntoKey {
-    /// The key.
+    /// Converts the value into a key.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`] as [`Key::new`].
+    /// [`ErrorKind::InvalidKey`], as [`Key::new`].
     fn into_key(self) -> Result<Key>;
 }
 
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_without_printing_the_key() {
+    fn control_characters_are_rejected_without_printing_the_key() {
         for refused in ["secret\0", "secret\n", "secret\u{7f}", "secret\u{85}"] {
             let error = Key::new(refused).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprint_is_stable_short_and_different_for_different_keys() {
+    fn fingerprints_are_stable_short_and_different() {
         let fingerprints: std::collections::HashSet<_> =
             (0..1_000).map(|number| Key::new(format!("chat:{number}")).unwrap().fingerprint()).collect();
         assert_eq!(fingerprints.len(), 1_000);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_data() {
+    fn other_characters_are_data() {
         for key in ["../../x", "a'b", "a*b?[c]", "$where", "%", " ", ".", "CON", "a/b", "名前", "e\u{301}"]
         {
             assert_eq!(Key::new(key).unwrap().as_str(), key);

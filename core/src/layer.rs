@@ -1,15 +1,14 @@
-//! Storages that wrap a storage.
+//! Layers, which wrap a storage.
 
 use std::sync::Arc;
 
 use crate::Storage;
 
-/// Wraps a storage, for instance to encrypt, measure or cache. Applied by
-/// [`Store::layer`](crate::Store::layer).
+/// Wraps a storage, for instance to encrypt, measure or cache. [`Store::layer`](crate::Store::layer) applies
+/// it.
 ///
-/// A storage that wraps a storage forwards every method, also those with a default: the adapter may do
-/// it natively. `#[deny(clippy::missing_trait_methods)]` on the `impl` makes the compiler name a method
-/// that was forgotten.
+/// The outer storage must forward every method, also those with a default, because the adapter may override
+/// them. With `#[deny(clippy::missing_trait_methods)]` on the `impl`, Clippy names each missing method.
 pub trait Layer {
     /// Wraps `inner`.
     fn layer(self, inner: Arc<dyn Storage>) -> Arc<dyn Storage>;

@@ -1,11 +1,11 @@
-//! The trait that every Larder store implements, the handle that callers hold, and their value types.
+//! The trait that every Larder adapter implements, the handle that callers use, and their value types.
 //!
 //! Callers use a [`Store`]. Every adapter's `connect` returns one.
 //!
 //! ```
 //! use larder_core::{Expiry, Key, Result, Store};
 //!
-//! /// Adds one to the counter under `key`, whatever else is writing to it.
+//! /// Adds one to the counter under `key`. Concurrent updates are not lost.
 //! async fn count(store: &Store, key: &Key) -> Result<u64> {
 //!     let counter = store.update(key, Expiry::Never, |seen: Option<u64>| Some(seen.unwrap_or(0) + 1));
 //!     Ok(counter.await?.unwrap_or(0))
@@ -13,20 +13,20 @@
 //! ```
 //!
 //! An adapter implements [`Storage`]: bytes under keys, each with an optional time to live. Three methods
-//! are required ([`read`](Storage::read), [`write`](Storage::write) and [`delete`](Storage::delete)); the
-//! others have defaults, and an adapter overrides those that its store does natively. Its [`Info`] says
-//! which.
+//! are required: [`read`](Storage::read), [`write`](Storage::write) and [`delete`](Storage::delete). The
+//! others have defaults. An adapter overrides the methods that its store supports natively, and its [`Info`]
+//! lists them.
 //!
 //! | type | meaning |
 //! |---|---|
 //! | [`Key`] | 1 to 512 bytes of UTF-8 without control characters, checked once |
-//! | [`Expiry`] | how long a write lives: for ever, or a duration |
+//! | [`Expiry`] | the lifetime of an entry: unlimited, or a duration |
 //! | [`Record`], [`Entry`] | the results of reads and listings |
-//! | [`Change`], [`Condition`], [`Version`] | changes, and what must hold for them |
-//! | [`Error`], [`ErrorKind`], [`Outcome`] | what went wrong, and whether anything was changed |
+//! | [`Change`], [`Condition`], [`Version`] | changes and their conditions |
+//! | [`Error`], [`ErrorKind`], [`Outcome`] | the reason of a failure, and whether anything was changed |
 //! | [`Typed`], [`Codec`] | typed values, with the feature `json` (on by default), and `msgpack` or `cbor` |
 //!
-//! This crate has no driver and no async runtime.
+//! This crate contains no driver and needs no async runtime.
 
 mod change;
 pub mod clock;

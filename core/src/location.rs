@@ -1,6 +1,6 @@
-//! Where entries are.
+//! The location of entries.
 
-/// Where a storage keeps its entries, however it was addressed.
+/// The location of a storage's entries. It does not depend on the URL that opened the storage.
 ///
 /// ```
 /// use larder_core::{Location, Overlap};
@@ -16,36 +16,38 @@ pub struct Location {
     prefix: String,
 }
 
-/// How the entries of one [`Location`] relate to those of another one.
+/// How the entries of one [`Location`] relate to the entries of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overlap {
-    /// The two have no entry in common.
+    /// The locations have no entry in common.
     Disjoint,
-    /// The two have the same entries, under the same keys.
+    /// The locations have the same entries, with the same keys.
     Same,
-    /// The entries of the other one are those whose keys begin with this prefix here. The other one leaves
-    /// the prefix out.
+    /// This location contains the other one: its entries whose keys begin with this prefix. In the other
+    /// location, the keys do not have the prefix.
     Contains(String),
-    /// The entries here are those whose keys begin with this prefix in the other one.
+    /// The other location contains this one: its entries whose keys begin with this prefix. In this location,
+    /// the keys do not have the prefix.
     Within(String),
 }
 
 impl Location {
-    /// The place that `id` names. The id begins with the name of the adapter, and two ids are equal if and only
-    /// if the places are the same, whatever the URLs were.
+    /// Creates a location from an id. The id must begin with the adapter's name. Two ids must be equal if and
+    /// only if the entries are the same, even if the URLs differ.
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), prefix: String::new() }
     }
 
-    /// Only the entries there whose keys begin with `prefix`, which the storage leaves out. Prefixes add up.
+    /// Limits the location to the entries whose keys begin with `prefix`, for a storage that removes the prefix
+    /// from its keys. A second call adds to the prefix.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix.push_str(prefix);
         self
     }
 
-    /// How the entries here relate to those of `other`.
+    /// Returns how the entries of this location relate to the entries of `other`.
     #[must_use]
     pub fn overlap(&self, other: &Self) -> Overlap {
         if self.id != other.id {

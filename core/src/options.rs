@@ -1,22 +1,22 @@
-//! How an operation is to be done.
+//! The options of operations.
 
 use std::num::NonZeroUsize;
 
 use crate::{Condition, Expiry, Key};
 
-/// How to read.
+/// Options for reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Whether to return the value and its version. Without it the record's value is empty and its
-    /// version may be absent. Default: `true`.
+    /// Whether to return the value and its version. If `false`, the record's value is empty and its
+    /// version may be `None`. Default: `true`.
     pub value: bool,
-    /// Whether to return the time that the entry has left, as of the same moment as the value.
+    /// Whether to return the time until the entry expires, of the same moment as the value.
     /// Default: `false`.
     pub ttl: bool,
-    /// Gives the entry this expiry in the same step; the record's TTL, if asked for, is the new one.
-    /// The version stays. Never [elapsed](Expiry::is_elapsed). Default: `None`.
+    /// A new expiry for the entry, set in the same step. A requested TTL is then the new one.
+    /// The version does not change. Never [elapsed](Expiry::is_elapsed). Default: `None`.
     pub touch: Option<Expiry>,
 }
 
@@ -27,68 +27,68 @@ impl Default for ReadOptions {
 }
 
 impl ReadOptions {
-    /// The value and its version only.
+    /// Reads the value and its version only.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With the time that the entry has left.
+    /// Also returns the time until the entry expires.
     pub const fn with_ttl(mut self) -> Self {
         self.ttl = true;
         self
     }
 
-    /// Gives the entry a new expiry in the same step.
+    /// Also gives the entry a new expiry, in the same step.
     pub const fn with_touch(mut self, expiry: Expiry) -> Self {
         self.touch = Some(expiry);
         self
     }
 
-    /// Without the value.
+    /// Does not return the value.
     pub const fn without_value(mut self) -> Self {
         self.value = false;
         self
     }
 }
 
-/// How to write.
+/// Options for writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// How long the entry lives. Never [elapsed](Expiry::is_elapsed) when it reaches an adapter.
+    /// The time until the entry expires. Never [elapsed](Expiry::is_elapsed) when it reaches an adapter.
     /// Default: [`Expiry::Never`].
     pub expiry: Expiry,
-    /// What must hold for the write to happen. Default: [`Condition::Any`].
+    /// The condition of the write. Default: [`Condition::Any`].
     pub condition: Condition,
 }
 
 impl WriteOptions {
-    /// Writes without a condition an entry that does not expire.
+    /// Writes an entry that does not expire, without a condition.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how long the entry lives.
+    /// Sets the time until the entry expires.
     pub fn expiry(mut self, expiry: impl Into<Expiry>) -> Self {
         self.expiry = expiry.into();
         self
     }
 
-    /// Sets what must hold for the write to happen.
+    /// Sets the condition of the write.
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
     }
 }
 
-/// How to delete.
+/// Options for deletions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct DeleteOptions {
-    /// What must hold for the deletion to happen. Never [`Condition::Absent`] when it reaches an
-    /// adapter. Default: [`Condition::Any`].
+    /// The condition of the deletion. Never [`Condition::Absent`] when it reaches an adapter.
+    /// Default: [`Condition::Any`].
     pub condition: Condition,
 }
 
@@ -98,19 +98,19 @@ impl DeleteOptions {
         Self::default()
     }
 
-    /// Sets what must hold for the deletion to happen.
+    /// Sets the condition of the deletion.
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
     }
 }
 
-/// How to touch.
+/// Options for touches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct TouchOptions {
-    /// What must hold for the touch to happen. Never [`Condition::Absent`] when it reaches an adapter.
+    /// The condition of the touch. Never [`Condition::Absent`] when it reaches an adapter.
     /// Default: [`Condition::Any`].
     pub condition: Condition,
 }
@@ -121,30 +121,30 @@ impl TouchOptions {
         Self::default()
     }
 
-    /// Sets what must hold for the touch to happen.
+    /// Sets the condition of the touch.
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = condition;
         self
     }
 }
 
-/// What to list.
+/// Options for listings.
 ///
 /// `Debug` prints neither the prefix nor the key: they may be secrets.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]
 pub struct ListOptions {
-    /// Lists the keys that begin with this text, byte for byte. Default: the empty prefix, which is
-    /// all of them.
+    /// The beginning of the keys to list, compared byte for byte. Default: the empty prefix, which lists
+    /// all keys.
     pub prefix: String,
-    /// Lists only keys after this one, in the order of their bytes. Needs
+    /// The key after which the listing starts, in the order of the keys' bytes. Needs
     /// [ordered listings](crate::Info::ordered). Default: `None`.
     pub start_after: Option<Key>,
-    /// Ends the listing after as many entries. [`Store`](crate::Store) does that. An adapter may use it to
-    /// read no more at once, but goes on when it is asked to. Default: `None`.
+    /// The maximum number of entries. [`Store`](crate::Store) ends the listing after them. An adapter may use
+    /// the limit as its page size, but must continue if it is polled again. Default: `None`.
     pub limit: Option<NonZeroUsize>,
-    /// Whether to return the records: values, versions and the time that they have left. Default:
+    /// Whether to return the records: values, versions and the time until each entry expires. Default:
     /// `true`.
     pub values: bool,
 }
@@ -156,7 +156,7 @@ impl Default for ListOptions {
 }
 
 impl ListOptions {
-    /// All entries.
+    /// Lists all entries.
     pub fn new() -> Self {
         Self::default()
     }
@@ -173,19 +173,19 @@ impl ListOptions {
         self
     }
 
-    /// Ends the listing after `entries`.
+    /// Ends the listing after this number of entries.
     pub const fn limit(mut self, entries: NonZeroUsize) -> Self {
         self.limit = Some(entries);
         self
     }
 
-    /// Without values.
+    /// Lists only keys, without values.
     pub const fn keys_only(mut self) -> Self {
         self.values = false;
         self
     }
 
-    /// How many entries to read at once: `most`, or fewer if the listing ends before.
+    /// Returns the number of entries to read at once: the lower of `most` and the limit.
     #[must_use]
     pub fn page(&self, most: usize) -> usize {
         self.limit.map_or(most, |limit| limit.get().min(most))

@@ -1,4 +1,4 @@
-//! What reads and listings return.
+//! The results of reads and listings.
 
 use std::fmt;
 
@@ -6,35 +6,35 @@ use bytes::Bytes;
 
 use crate::{Expiry, Key, Version};
 
-/// A value as read, with its version where the adapter has versions.
+/// The value of an entry, with its version if the adapter has versions.
 ///
-/// `Debug` prints the value's length, never the value.
+/// `Debug` prints the length of the value, never the value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// The bytes as they were written.
+    /// The value, as it was written.
     pub value: Bytes,
-    /// The state that was read, for [`Condition::At`](crate::Condition::At); `None` where the
-    /// adapter has no compare-and-swap, or where the value was left out.
+    /// The version, for [`Condition::At`](crate::Condition::At). `None` if the adapter does not support
+    /// compare-and-swap. May be `None` if the caller did not ask for the value.
     pub version: Option<Version>,
-    /// The time that the entry has left, if the caller asked for it.
+    /// The time until the entry expires, if the caller asked for it.
     pub expiry: Option<Expiry>,
 }
 
 impl Record {
-    /// A record with neither version nor expiry.
+    /// Creates a record without version and expiry.
     #[must_use]
     pub const fn new(value: Bytes) -> Self {
         Self { value, version: None, expiry: None }
     }
 
-    /// A record at `version`.
+    /// Creates a record with a version and without expiry.
     #[must_use]
     pub const fn at(value: Bytes, version: Version) -> Self {
         Self { value, version: Some(version), expiry: None }
     }
 
-    /// The same record, with the time that the entry has left.
+    /// Adds the time until the entry expires.
     #[must_use]
     pub const fn expires(mut self, expiry: Expiry) -> Self {
         self.expiry = Some(expiry);
@@ -60,19 +60,19 @@ impl fmt::Debug for Record {
 pub struct Entry {
     /// The key.
     pub key: Key,
-    /// The value, its version and the time that it has left, as of the moment the entry was read;
-    /// `None` if the listing is of [keys only](crate::ListOptions::keys_only).
+    /// The value, its version and the time until the entry expires, all of the moment of the read.
+    /// `None` in a listing of [keys only](crate::ListOptions::keys_only).
     pub record: Option<Record>,
 }
 
 impl Entry {
-    /// An entry of a listing of keys.
+    /// Creates an entry for a listing of keys.
     #[must_use]
     pub const fn key(key: Key) -> Self {
         Self { key, record: None }
     }
 
-    /// An entry with its record, whose [`expiry`](Record::expiry) is set.
+    /// Creates an entry with its record. The [`expiry`](Record::expiry) of the record must be set.
     #[must_use]
     pub const fn new(key: Key, record: Record) -> Self {
         Self { key, record: Some(record) }

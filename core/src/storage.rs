@@ -21,74 +21,74 @@ pub type EntryStream = BoxStream<'static, Result<Entry>>;
 /// How many keys the default [`Storage::clear`] deletes with one call.
 const CLEAR_CHUNK: usize = 512;
 
-/// What an adapter implements: bytes under keys.
+/// Stores bytes under keys. Every adapter implements this trait.
 ///
-/// Callers use [`Store`](crate::Store), which applies the rules that are the same on every adapter. So an
-/// adapter can rely on the following:
+/// Callers use [`Store`](crate::Store), which applies the rules that are the same on every adapter. An
+/// adapter can therefore rely on the following:
 ///
-/// - No operation begins after [`close`](Storage::close) was called. One that is under way may still call
-///   other methods.
+/// - No operation begins after [`close`](Storage::close) was called. An operation that began earlier may
+///   still call other methods.
 /// - An [`Expiry`] is never [elapsed](Expiry::is_elapsed): a write or touch with a time to live of zero
-///   arrives as a deletion on the same condition.
-/// - A deletion or touch never arrives with [`Condition::Absent`](crate::Condition::Absent), which
-///   changes nothing: it arrives as a read.
-/// - No method or option is used that [`info`](Storage::info) does not claim, and no value is larger than
-///   [`Info::max_value`].
-/// - Errors need to name neither the adapter nor the operation.
+///   arrives as a deletion with the same condition.
+/// - A deletion or touch never has [`Condition::Absent`](crate::Condition::Absent): it would change
+///   nothing, so it arrives as a read.
+/// - Callers use only the methods and options that [`info`](Storage::info) claims, and no value is larger
+///   than [`Info::max_value`].
+/// - `Store` adds the names of the adapter and the operation to errors.
 ///
 /// # Contract
 ///
-/// The conformance suite (`larder-testkit`) checks this on every adapter:
+/// The conformance suite (`larder-testkit`) checks these rules on every adapter:
 ///
-/// - **Read your writes.** Once a write's future is ready with `Ok`, every later read through any
-///   handle on the same store sees it, or something newer.
+/// - **Read your writes.** Once a write has returned `Ok`, every later read through any handle on the same
+///   store returns this value or a newer one.
 /// - **Acknowledged means stored.** If [`Info::persistent`] is claimed, an acknowledged write survives
-///   the death of the process. Each adapter documents what it takes to survive a power cut.
-/// - **Bytes are bytes.** With [`Values::Bytes`](crate::Values::Bytes) a value comes back as it was
-///   written, also if it is empty or not UTF-8. The store and the caller share no memory.
+///   the end of the process, even a crash. Each adapter documents the settings for surviving a power cut.
+/// - **Bytes are bytes.** With [`Values::Bytes`](crate::Values::Bytes), a read returns exactly the bytes that
+///   were written, even if they are empty or not UTF-8. The store and the caller share no memory.
 /// - **Keys are data**, see [`Key`]. Two different keys are two entries.
-/// - **Absent is not an error**, and an error is never reported as absent.
-/// - **Conditions are atomic.** Of any number of racing changes on the same condition one succeeds; the
+/// - **An absent entry is not an error**, and an error is never reported as an absent entry.
+/// - **Conditions are atomic.** Of any number of concurrent changes with the same condition, one succeeds; the
 ///   others are [`Conflict`](crate::ErrorKind::Conflict) errors.
-/// - **Listings miss nothing that stays.** A key that is there from the beginning of a listing to its
-///   end is in it, whatever is written during it. Keys that come or go may or may not be.
-/// - **Listings report what they cannot name or read.** An `Err` of kind [`Corrupt`](crate::ErrorKind::Corrupt)
-///   or [`InvalidKey`](crate::ErrorKind::InvalidKey) concerns one entry and the listing goes on; any other error
-///   ends it ([`Error::concerns_one_entry`]).
+/// - **Listings are complete.** A listing contains every key that exists from its beginning to its end,
+///   regardless of concurrent writes. A key that is added or removed during the listing may be missing.
+/// - **Listings report entries that they cannot name or read.** An `Err` of kind
+///   [`Corrupt`](crate::ErrorKind::Corrupt) or [`InvalidKey`](crate::ErrorKind::InvalidKey) concerns one entry,
+///   and the listing continues. Any other error ends it ([`Error::concerns_one_entry`]).
 ///
 /// # Expiry
 ///
-/// Every write sets the entry's [`Expiry`] and replaces the previous one. The store's clock decides. An
-/// expired entry is never returned, listed or counted, conditions see it as absent, and deleting it
-/// returns `false`, whether or not it has been removed.
+/// Every write sets the entry's [`Expiry`] and replaces the previous one. The store's clock counts. An
+/// expired entry is never returned, listed or counted. Conditions treat it as absent, and deleting it
+/// returns `false`, whether or not the store has removed it already.
 ///
 /// # Versions
 ///
 /// If [`Info::versions`] is claimed, [`read`](Storage::read) returns a [`Version`](crate::Version) with
-/// the value, and [`Condition::At`](crate::Condition::At) takes it. A touch keeps the version. With
-/// [`Versions::Unique`](crate::Versions::Unique) any other write changes it, also one of the same value;
-/// with [`Versions::Content`](crate::Versions::Content) equal contents have equal versions, whatever
-/// happened between.
+/// the value, for use in [`Condition::At`](crate::Condition::At). A touch keeps the version. With
+/// [`Versions::Unique`](crate::Versions::Unique), every write changes it, even a write of the same value.
+/// With [`Versions::Content`](crate::Versions::Content), equal contents have equal versions, even if the value
+/// changed in between.
 ///
 /// # Cancellation
 ///
 /// Every future may be dropped at any point: the entry then has its old or its new value, other callers
-/// are not affected, and the storage remains usable. A dropped write may still happen. If
-/// [`Info::fenced`] is claimed, it does not happen after a later change of the same key has been
-/// acknowledged.
+/// are not affected, and the storage remains usable. A dropped write may still take effect later. If
+/// [`Info::fenced`] is claimed, it never takes effect after a later change of the same key was acknowledged.
 ///
 /// # Errors
 ///
-/// Every method returns [`Error`] with a kind to decide by, and can fail with
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout). If the request was surely
-/// not sent, the error is marked [`not_applied`](Error::not_applied). Adapters do not retry a write that
-/// may have reached the store.
+/// Every method returns an [`Error`] whose kind tells the caller how to react. Every method can fail with
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout). If the request
+/// was certainly not sent, the error is marked [`not_applied`](Error::not_applied). Adapters do not retry a
+/// write that may have reached the store.
 ///
 /// # Minimal implementation
 ///
-/// [`read`](Storage::read), [`write`](Storage::write) and [`delete`](Storage::delete). The batches and
-/// [`ping`](Storage::ping) have defaults that are built on them, and [`clear`](Storage::clear) one that is built on listings. What cannot be built on them correctly is
-/// unsupported until the adapter overrides it and claims it in [`info`](Storage::info).
+/// A minimal adapter implements [`read`](Storage::read), [`write`](Storage::write) and
+/// [`delete`](Storage::delete). The default batches and the default [`ping`](Storage::ping) use these three;
+/// the default [`clear`](Storage::clear) uses listings. Other operations cannot be built on them correctly.
+/// They are unsupported until the adapter overrides them and claims them in [`info`](Storage::info).
 ///
 /// ```
 /// use std::{collections::HashMap, sync::{Mutex, PoisonError}};
@@ -121,42 +121,45 @@ const CLEAR_CHUNK: usize = 512;
 /// ```
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Reads the entry under `key`; `None` if there is no entry.
+    /// Reads the entry under `key`. Returns `None` if the entry does not exist.
     ///
-    /// Value, version, TTL and touch belong to the same moment. The record may hold more than `options` ask
-    /// for; [`Store`](crate::Store) leaves it out.
+    /// Value, version, TTL and touch are of the same moment. The record may contain more than `options` ask
+    /// for; [`Store`](crate::Store) removes the rest.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if what is stored was not written by this adapter or is damaged;
-    /// other keys are not affected.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the stored value is damaged or was not written by this adapter.
+    /// Other keys are not affected.
     async fn read(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>>;
 
-    /// Writes `value` under `key` if the condition holds, and returns once it is stored. Atomic, and one
-    /// round trip.
+    /// Writes `value` under `key` if the condition holds, and returns once it is stored. The write is atomic
+    /// and takes one round trip.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold,
-    /// [`InvalidValue`](crate::ErrorKind::InvalidValue) if the store's form for values cannot hold this one,
-    /// [`StorageFull`](crate::ErrorKind::StorageFull) if there is no room. The old entry then stays as it was.
+    /// - [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold
+    /// - [`InvalidValue`](crate::ErrorKind::InvalidValue) if the store's value format cannot represent `value`
+    /// - [`StorageFull`](crate::ErrorKind::StorageFull) if the store has no space left
+    ///
+    /// After these errors, the old entry is unchanged.
     async fn write(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written>;
 
-    /// Deletes the entry under `key` if the condition holds; returns whether there was an entry. Atomic,
-    /// and one round trip.
+    /// Deletes the entry under `key` if the condition holds. Returns whether the entry existed. The deletion is
+    /// atomic and takes one round trip.
     ///
     /// # Errors
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) if the condition does not hold.
     async fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<bool>;
 
-    /// The adapter's name and what this storage, as configured, does natively. Always the same.
+    /// Returns the adapter's name and the native features of this storage, as configured. Constant during the
+    /// storage's lifetime.
     fn info(&self) -> Info {
         Info::minimal("storage")
     }
 
-    /// Gives the entry under `key` a new expiry, counted from now, if the condition holds; returns
-    /// whether there was an entry. Does not rewrite the value; the version stays.
+    /// Gives the entry under `key` a new expiry, counted from now, if the condition holds. Returns
+    /// whether the entry existed. Does not rewrite the value, and keeps the version.
     ///
     /// # Errors
     ///
@@ -166,33 +169,33 @@ pub trait Storage: Send + Sync + 'static {
         Err(Error::unsupported())
     }
 
-    /// Reads several entries: one result per key, in the order of `keys`. A key that is named twice is
-    /// read twice. Not a snapshot.
+    /// Reads several entries: one result per key, in the order of `keys`. A key that occurs twice is
+    /// read twice. The results are not a snapshot: they may be of different moments.
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         one_by_one(keys.iter().map(|key| self.read(key, options))).await
     }
 
-    /// Applies several changes: one result per change, in their order. Changes of one key are applied in
-    /// the order of the batch. Not a transaction: a change that fails fails alone, and readers may see
-    /// some of the changes before the others.
+    /// Applies several changes: one result per change, in the same order. Changes of one key are applied in
+    /// the order of the batch. The batch is not a transaction: each change fails on its own, and readers may
+    /// see some of the changes before the others.
     ///
     /// If the store becomes [`Unavailable`](crate::ErrorKind::Unavailable) or does not answer in time, the
-    /// changes that were not sent yet fail with the same error, [`not_applied`](Error::not_applied).
+    /// changes that were not sent yet fail with the same error, marked as [`not_applied`](Error::not_applied).
     async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         one_by_one(changes.into_iter().map(|change| change.apply_to(self))).await
     }
 
-    /// Lists entries. See "Listings" in the contract. The stream reads on only as it is polled, in
-    /// constant memory, and may be dropped at any point. An entry whose key is not a valid [`Key`],
-    /// written by another program, is an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey).
+    /// Lists entries. See "Listings" in the contract. The stream reads only when it is polled, uses constant
+    /// memory, and may be dropped at any point. If another program has written an entry whose key is not a
+    /// valid [`Key`], the stream yields an `Err` of kind [`InvalidKey`](crate::ErrorKind::InvalidKey) for it.
     fn list(self: Arc<Self>, options: ListOptions) -> EntryStream {
         let _ = options;
         stream::once(future::ready(Err(Error::unsupported()))).boxed()
     }
 
-    /// Deletes all entries whose keys begin with `prefix`; returns how many there were. Entries that are
-    /// written at the same time may or may not be deleted. What another program has written and a
-    /// listing cannot name stays.
+    /// Deletes all entries whose keys begin with `prefix`. Returns the number of deleted entries. Entries that
+    /// are written at the same time may or may not be deleted. Entries of other programs that a listing cannot
+    /// name are not deleted.
     async fn clear(self: Arc<Self>, prefix: &str) -> Result<u64> {
         let mut deleted = 0;
         let options = ListOptions::new().prefix(prefix).keys_only();
@@ -200,7 +203,7 @@ pub trait Storage: Send + Sync + 'static {
             |entry: &Result<Entry>| future::ready(!entry.as_ref().is_err_and(Error::concerns_one_entry));
         let mut chunks = Arc::clone(&self).list(options).filter(nameable).try_chunks(CLEAR_CHUNK);
         while let Some(chunk) = chunks.next().await {
-            // A listing ends with the error: what it had found before stays.
+            // The error ends the listing: the entries of this chunk that came before it are not deleted.
             let chunk = chunk.map_err(|TryChunksError(_, error)| error)?;
             let changes = chunk.into_iter().map(|entry| Change::delete(entry.key)).collect();
             for result in self.apply(changes).await {
@@ -210,8 +213,8 @@ pub trait Storage: Send + Sync + 'static {
         Ok(deleted)
     }
 
-    /// Removes entries that have expired, to give back their space; returns how many. Stores that do it by
-    /// themselves ([`Purge::Store`](crate::Purge::Store)) return 0.
+    /// Removes expired entries to free their space. Returns the number of removed entries. Stores that remove
+    /// expired entries themselves ([`Purge::Store`](crate::Purge::Store)) return 0.
     async fn purge_expired(&self) -> Result<u64> {
         Ok(0)
     }
@@ -222,27 +225,28 @@ pub trait Storage: Send + Sync + 'static {
         self.read(&probe, &ReadOptions::new().without_value()).await.map(drop)
     }
 
-    /// Where the entries are, however the storage was addressed: two handles on the same entries, and only
-    /// those, have the same location. `None` (the default) if the store does not tell.
+    /// Returns the location of the entries, which does not depend on the URL that opened the storage. Two
+    /// handles have equal locations if and only if they access the same entries. The default is `None`: the
+    /// location is unknown.
     async fn location(&self) -> Result<Option<Location>> {
         Ok(None)
     }
 
-    /// Stores what the storage still holds back. Adapters that acknowledge a write only once it is stored
-    /// (all but a snapshot with an interval) have nothing to do.
+    /// Stores the acknowledged writes that are not stored yet. Adapters that acknowledge a write only once it is
+    /// stored (all except a snapshot with an interval) do nothing here.
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Flushes, ends background work and releases what the storage holds. Called again after a failure,
-    /// and possibly while operations or another close are under way. A pool or client that the caller handed in stays
-    /// open. Dropping the storage ends background work too, but cannot wait for it.
+    /// Flushes, stops background work and releases resources. [`Store`](crate::Store) may call it again after a
+    /// failure, and while operations or another close are running. A pool or client that the caller provided
+    /// stays open. Dropping the storage stops background work too, but does not wait for it.
     async fn close(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// The results of the calls. Once the store is gone, the other calls are not made.
+/// Makes the calls one after the other. Once the store is gone, does not make the remaining calls.
 async fn one_by_one<T>(calls: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Vec<Result<T>> {
     let mut results: Vec<Result<T>> = Vec::with_capacity(calls.size_hint().0);
     for call in calls {
@@ -255,12 +259,12 @@ async fn one_by_one<T>(calls: impl Iterator<Item = impl Future<Output = Result<T
 }
 
 impl Change {
-    /// Makes the change with the method of `storage` for it alone: [`write`](Storage::write),
+    /// Applies this change with the method of `storage` for single changes: [`write`](Storage::write),
     /// [`delete`](Storage::delete) or [`touch`](Storage::touch).
     ///
     /// # Errors
     ///
-    /// Those of that method.
+    /// The errors of that method.
     pub async fn apply_to<S: Storage + ?Sized>(self, storage: &S) -> Result<Applied> {
         let Self { key, action, condition } = self;
         match action {

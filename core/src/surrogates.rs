@@ -1,30 +1,30 @@
-//! JSON with halves of characters.
+//! JSON with lone surrogates.
 //!
 //! JavaScript's strings are UTF-16. A text that was cut in the middle of an emoji ends with one half of
-//! it, a lone surrogate, which `JSON.stringify` writes as an escape such as `"\ud83c"`. A Rust string
-//! cannot hold that.
+//! it, a lone surrogate. `JSON.stringify` writes it as an escape such as `"\ud83c"`, which a Rust string
+//! cannot represent.
 
 use std::iter;
 
 /// The length of an escape such as `\ud83c`.
 const ESCAPE: usize = 6;
 
-/// A lone surrogate `unit` is kept as the private-use character `0x10_0000 + unit`.
+/// A lone surrogate `unit` becomes the private-use character `0x10_0000 + unit`.
 const BASE: u32 = 0x10_0000;
 
-/// How JSON with lone surrogates was made readable.
+/// How [`hide`] has replaced lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hidden {
-    /// Each is a private-use character that is nowhere else in the text. [`reveal`] turns it back.
+    /// By private-use characters that do not occur elsewhere in the text. [`reveal`] restores the escapes.
     Reversibly,
-    /// Each is U+FFFD.
-    ForGood,
+    /// By U+FFFD.
+    Irreversibly,
 }
 
-/// The same JSON with a character in the place of each lone surrogate; `None` if it has none.
+/// Replaces each lone surrogate of the JSON by a character. Returns `None` if the JSON contains no lone surrogate.
 ///
-/// Each becomes a character of U+10D800 to U+10DFFF (private use), which [`reveal`] turns back, or
-/// U+FFFD if `reversibly` is `false` or the text has such a private-use character already.
+/// The character is one of U+10D800 to U+10DFFF (private use), from which [`reveal`] restores the escape. It is
+/// U+FFFD if `reversibly` is `false` or if the text already contains such a private-use character.
 #[must_use]
 pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
     let (pairs, lone): (Vec<_>, Vec<_>) = surrogates(json).partition(|surrogate| surrogate.is_paired);
@@ -33,7 +33,7 @@ pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
     }
     let taken =
         json.windows(4).any(is_hidden) || pairs.iter().any(|pair| matches!(pair.unit, 0xdbf6 | 0xdbf7));
-    let hidden = if reversibly && !taken { Hidden::Reversibly } else { Hidden::ForGood };
+    let hidden = if reversibly && !taken { Hidden::Reversibly } else { Hidden::Irreversibly };
     let mut out = Vec::with_capacity(json.len());
     let mut copied = 0;
     for Surrogate { at, unit, .. } in lone {
@@ -47,7 +47,7 @@ pub fn hide(json: &[u8], reversibly: bool) -> Option<(Vec<u8>, Hidden)> {
     Some((out, hidden))
 }
 
-/// JSON in which [`hide`] has hidden lone surrogates, with their escapes again.
+/// Restores the escapes of the lone surrogates that [`hide`] has replaced.
 #[must_use]
 pub fn reveal(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
@@ -63,7 +63,7 @@ pub fn reveal(json: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether these four bytes are a character of U+10D800 to U+10DFFF.
+/// Returns whether these four bytes encode a character of U+10D800 to U+10DFFF.
 fn is_hidden(bytes: &[u8]) -> bool {
     matches!(bytes, [0xf4, 0x8d, 0xa0..=0xbf, 0x80..=0xbf])
 }
@@ -72,11 +72,11 @@ fn is_hidden(bytes: &[u8]) -> bool {
 struct Surrogate {
     at: usize,
     unit: u16,
-    /// Whether the escape of the other half of the character follows, which is left out.
+    /// Whether the escape of the other half of the character follows. The iterator skips that one.
     is_paired: bool,
 }
 
-/// Finds the surrogates. An escape has a backslash that is not itself escaped.
+/// Finds the surrogates. The backslash of an escape must not be escaped itself.
 fn surrogates(json: &[u8]) -> impl Iterator<Item = Surrogate> {
     let mut next = 0;
     iter::from_fn(move || {
@@ -97,7 +97,7 @@ fn surrogates(json: &[u8]) -> impl Iterator<Item = Surrogate> {
     })
 }
 
-/// The UTF-16 code unit of an escape such as `\ud83c` that is at `at`.
+/// Returns the UTF-16 code unit of an escape such as `\ud83c` at position `at`.
 fn escaped(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     let digits = std::str::from_utf8(digits).ok()?;
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn json_without_lone_surrogates_is_left_alone() {
+    fn json_without_lone_surrogates_is_not_changed() {
         for json in [
             r#""""#,
             r#""🍕 \ud83c\udf55""#,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_surrogate_is_hidden_and_revealed() {
+    fn a_lone_surrogate_is_hidden_and_revealed() {
         for json in
             [r#""\ud83c""#, r#""\udf55""#, r#"{"\ud800":["\\\udfff","\ud83c\ud83c\udf55","\ud83c\n\udf55"]}"#]
         {
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn lone_surrogate_is_replaced_where_its_stand_in_is_taken() {
+    fn a_lone_surrogate_becomes_u_fffd_if_its_private_use_character_is_taken() {
         for taken in ["\u{10d83c}", r"\udbf6\udc3c"] {
             let (text, kind) = hidden(&format!(r#"["{taken}","\ud83c"]"#)).unwrap();
-            assert_eq!(kind, Hidden::ForGood);
+            assert_eq!(kind, Hidden::Irreversibly);
             assert_eq!(text, format!(r#"["{taken}","{}"]"#, char::REPLACEMENT_CHARACTER));
         }
     }

@@ -1,8 +1,8 @@
-//! Ids that nothing else has.
+//! Random ids, unique across processes.
 //!
-//! The operating system draws each one. A generator in the process would be cheaper by a fraction of
-//! a microsecond, but `fork` and a snapshot of a virtual machine copy its state, and both copies then
-//! draw the same ids.
+//! The operating system generates each id. A generator in the process would be faster by a fraction of
+//! a microsecond. But `fork` and a snapshot of a virtual machine copy its state, and both copies would then
+//! generate the same ids.
 
 use std::{
     collections::hash_map::RandomState,
@@ -12,14 +12,14 @@ use std::{
     time::SystemTime,
 };
 
-/// 64 random bits. Two draws give the same id with a probability of 2^-64.
+/// Returns 64 random bits. Two ids are equal with a probability of 2^-64.
 #[must_use]
 pub fn id64() -> u64 {
     getrandom::u64().unwrap_or_else(|_| makeshift())
 }
 
-/// As many [`id64`]s, drawn with one call to the operating system: 64 calls take 25 µs, 3 % of the time of a
-/// batch that SQLite syncs to the disk.
+/// Returns `count` ids as [`id64`] does, with one call to the operating system. 64 calls would take 25 µs: 3 % of
+/// the time of a batch that SQLite syncs to the disk.
 #[must_use]
 pub fn id64s(count: usize) -> Vec<u64> {
     let mut bytes = vec![[0; 8]; count];
@@ -29,13 +29,13 @@ pub fn id64s(count: usize) -> Vec<u64> {
     }
 }
 
-/// 128 random bits. Two draws give the same id with a probability of 2^-128.
+/// Returns 128 random bits. Two ids are equal with a probability of 2^-128.
 #[must_use]
 pub fn id128() -> u128 {
     u128::from(id64()) << 64 | u128::from(id64())
 }
 
-/// An id where the operating system has no random numbers: a keyed hash of the process, the time and
+/// Returns an id without random numbers of the operating system: a keyed hash of the process, the time and
 /// a counter.
 fn makeshift() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -53,7 +53,7 @@ mod tests {
     fn ids_differ() {
         let long: HashSet<_> = (0..10_000).map(|_| id128()).collect();
         assert_eq!(long.len(), 10_000);
-        // Each half on its own, too.
+        // Each half is unique too.
         let short: HashSet<_> = long.iter().flat_map(|id| [*id as u64, (*id >> 64) as u64]).collect();
         assert_eq!(short.len(), 20_000);
     }

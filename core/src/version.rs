@@ -1,4 +1,4 @@
-//! What compare-and-swap compares.
+//! Versions, for compare-and-swap.
 
 use std::fmt;
 
@@ -6,12 +6,11 @@ use bytes::Bytes;
 
 use crate::unique;
 
-/// Which state of an entry a read saw. Opaque: compare it, or make a
-/// [`Condition::At`](crate::Condition::At) of it.
+/// Identifies one state of an entry. Opaque: compare it, or use it in
+/// [`Condition::At`](crate::Condition::At).
 ///
-/// Each adapter makes versions the way that is cheapest for it, and says which way in
-/// [`Info::versions`](crate::Info::versions): a token that every write draws anew,
-/// or the content itself. `Debug` prints neither.
+/// A version is either a token that is new for every write, or the content itself. Each adapter uses the
+/// cheaper of the two and names it in [`Info::versions`](crate::Info::versions). `Debug` prints neither.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Version(Repr);
 
@@ -22,32 +21,32 @@ enum Repr {
 }
 
 impl Version {
-    /// A version from a number that the store keeps beside the value.
+    /// Creates a version from a number that is stored beside the value.
     #[must_use]
     pub const fn from_token(token: u64) -> Self {
         Self(Repr::Token(token))
     }
 
-    /// A version that is the content (or a digest of it). Handing over the value's own `Bytes`
-    /// costs a reference count; the adapter digests it only if it is ever compared.
+    /// Creates a version from the content, or from a digest of it. Passing the value's own `Bytes`
+    /// costs only a reference count; the adapter computes a digest only if the version is compared.
     #[must_use]
     pub const fn from_content(content: Bytes) -> Self {
         Self(Repr::Content(content))
     }
 
-    /// A token that no other write has, in this process or another: an [`id64`](unique::id64).
+    /// Creates a token that no other write has, in this process or another: an [`id64`](unique::id64).
     #[must_use]
     pub fn unique() -> Self {
         Self::from_token(unique::id64())
     }
 
-    /// As many tokens that no other write has, for the changes of a batch.
+    /// Creates `count` tokens that no other write has, for the changes of a batch.
     #[must_use]
     pub fn unique_many(count: usize) -> Vec<Self> {
         unique::id64s(count).into_iter().map(Self::from_token).collect()
     }
 
-    /// The number, if this version is one. Adapters only.
+    /// Returns the token, if this version is a token. For adapters.
     #[must_use]
     pub const fn as_token(&self) -> Option<u64> {
         match &self.0 {
@@ -56,7 +55,7 @@ impl Version {
         }
     }
 
-    /// The content, if this version is made of it. Adapters only.
+    /// Returns the content, if this version is a content. For adapters.
     #[must_use]
     pub const fn as_content(&self) -> Option<&Bytes> {
         match &self.0 {

@@ -1,4 +1,4 @@
-//! Values of one type on a storage.
+//! Typed values on a storage.
 
 #![cfg(feature = "json")]
 #![allow(clippy::unwrap_used)]
@@ -38,7 +38,7 @@ struct Weights {
 }
 
 #[tokio::test]
-async fn value_that_could_not_be_read_again_is_not_written() {
+async fn a_value_that_cannot_be_decoded_again_is_not_written() {
     let (shelf, key) = (Store::from(Shelf::default()), Key::new("scales").unwrap());
     let good = Weights { all: vec![1.5], maximum: Some(1.5) };
     shelf.write_as(&key, &good, Expiry::Never).await.unwrap();
@@ -56,7 +56,7 @@ async fn value_that_could_not_be_read_again_is_not_written() {
     }
 }
 
-/// Claims versions and returns none.
+/// Claims versions but does not return them.
 #[derive(Debug, Default)]
 struct Versionless(Shelf);
 
@@ -83,7 +83,7 @@ impl Storage for Versionless {
 }
 
 #[tokio::test]
-async fn update_of_an_entry_without_version_ends_with_an_error() {
+async fn an_update_of_an_entry_without_version_fails() {
     let (shelf, key) = (Store::from(Versionless::default()), Key::new("scales").unwrap());
     let add = |seen: Option<u32>| Some(seen.unwrap_or(0) + 1);
     assert_eq!(shelf.update(&key, Expiry::Never, add).await.unwrap(), Some(1));
@@ -93,9 +93,9 @@ async fn update_of_an_entry_without_version_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn decoding_error_names_the_entry_without_its_key() {
+async fn a_decoding_error_contains_the_fingerprint_and_not_the_key() {
     let (shelf, key) = (Store::from(Shelf::default()), Key::new("cookie:hunter2").unwrap());
-    shelf.write(&key, "no JSON").await.unwrap();
+    shelf.write(&key, "not JSON").await.unwrap();
     let error = shelf.read_as::<Weights>(&key).await.unwrap_err();
     assert!(error.to_string().contains(&key.fingerprint()), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));

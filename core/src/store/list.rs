@@ -1,4 +1,4 @@
-//! Listings through a store.
+//! The listings of a store.
 
 use std::{future, num::NonZeroUsize, sync::Arc};
 
@@ -10,9 +10,9 @@ use super::{Store, claims, has_ttl};
 use crate::{Entry, EntryStream, Error, ErrorKind, Key, ListOptions, Operation, Record, Result};
 
 impl Store {
-    /// Lists entries. The stream owns what it needs, reads on only as it is polled, and may be dropped at
-    /// any point. After an `Err` that [concerns one entry](Error::concerns_one_entry) the listing goes
-    /// on; any other error ends it, as closing the store does. See
+    /// Lists entries. The stream borrows nothing, reads only when it is polled, and may be dropped at
+    /// any point. After an `Err` that [concerns one entry](Error::concerns_one_entry), the listing
+    /// continues. Any other error ends it, and so does closing the store. See
     /// [`Storage::list`](crate::Storage::list).
     pub fn list(&self, options: ListOptions) -> EntryStream {
         let limit = options.limit.map_or(usize::MAX, NonZeroUsize::get);
@@ -54,14 +54,15 @@ impl Store {
         entries.try_filter_map(move |entry| future::ready(with_record(entry))).boxed()
     }
 
-    /// Deletes all entries whose keys begin with `prefix`; returns how many there were. The empty prefix
-    /// deletes all of the store or namespace. Entries that a listing cannot name stay. If it fails, some of the
-    /// entries may have been deleted.
+    /// Deletes all entries whose keys begin with `prefix`. Returns the number of deleted entries. The empty prefix
+    /// deletes all entries of the store or namespace. Entries that a listing cannot name are not deleted. After an
+    /// error, some of the entries may have been deleted.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where there are no
-    /// [listings](crate::Info::listing); otherwise as [`Storage::clear`](crate::Storage::clear).
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported) if the store does not support
+    ///   [listings](crate::Info::listing)
+    /// - the errors of [`Storage::clear`](crate::Storage::clear)
     pub async fn clear(&self, prefix: &str) -> Result<u64> {
         let call = async {
             claims(self.shared.info.listing)?;
@@ -69,25 +70,26 @@ impl Store {
             if !begins_a_key(&prefix) {
                 return Ok(0);
             }
-            // A clear that fails may have deleted some of the entries.
+            // A failed clear may have deleted some of the entries.
             Arc::clone(&self.shared.storage).clear(&prefix).await.map_err(Error::partly_applied)
         };
         self.run(Operation::Clear, |deleted| deleted.copied().unwrap_or(0), call).await
     }
 
-    /// The entries that the storage lists, under the names that it has for them.
+    /// Lists the entries of the storage, with their keys in the whole store.
     fn stored_entries(&self, mut options: ListOptions) -> Result<EntryStream> {
         self.check_open(Operation::List)?;
         claims(self.shared.info.listing)?;
         if let Some(key) = &options.start_after {
             if !self.shared.info.ordered {
-                let message = "the listings of this storage have no order, so they cannot start after a key";
+                let message =
+                    "this storage does not list keys in order, so it does not support `start_after`";
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
-            // Not an `InvalidKey`, which would concern one entry of the listing.
+            // Not an `InvalidKey`: that would concern one entry of the listing.
             let too_long = |_| {
                 let message =
-                    "with its namespace, the key to start after is too long; no key of the store is so long";
+                    "the key of `start_after` is too long for this namespace; use a key of the namespace";
                 Error::new(ErrorKind::InvalidValue, message)
             };
             options.start_after = Some(self.full(key).map_err(too_long)?.into_owned());
@@ -110,12 +112,12 @@ struct Listing {
 }
 
 impl Listing {
-    /// The next entry; `None` at the end. The storage is not asked for more than the limit.
+    /// Returns the next entry; `None` at the end. Polls the storage only until the limit.
     async fn next(&mut self) -> Result<Option<Entry>> {
         while self.listed < self.limit {
             self.store.check_open(Operation::List)?;
             let Some(entry) = self.entries.next().instrument(self.span.clone()).await else {
-                // A storage that is being closed may have let go of its entries: the listing is not complete.
+                // A storage that is being closed may have dropped its entries: the listing is not complete.
                 self.store.check_open(Operation::List)?;
                 break;
             };
@@ -131,7 +133,8 @@ impl Listing {
         Ok(None)
     }
 
-    /// The entry under the namespace's name; `None` if its key is the namespace itself, and nothing remains.
+    /// Removes the namespace from the entry's key. Returns `None` if the key is the namespace itself, so that
+    /// nothing remains.
     fn strip(&self, mut entry: Entry) -> Option<Entry> {
         let namespace = self.store.prefix();
         if !namespace.is_empty() {
@@ -145,7 +148,7 @@ impl Listing {
     }
 }
 
-/// Whether any key can begin with `prefix`.
+/// Returns whether any key can begin with `prefix`.
 fn begins_a_key(prefix: &str) -> bool {
     prefix.is_empty() || Key::new(prefix).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The handle that callers hold.
+//! The handle that callers use.
 
 mod list;
 mod request;
@@ -25,8 +25,8 @@ use crate::{
     Location, Operation, ReadOptions, Record, Result, Storage, TouchOptions, WriteOptions, Written,
 };
 
-/// A store, opened. Every adapter's `connect` returns one, and everything that is built on a store takes
-/// one. Cloning is cheap, and all clones are the same store.
+/// An open store. Every adapter's `connect` returns one, and sessions and bridges accept one. Cloning is cheap,
+/// and all clones are the same store.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,7 +37,7 @@ use crate::{
 ///     let record = store.read("chat:42").await?.expect("written a moment ago");
 ///     assert_eq!(record.value, "hello");
 ///
-///     // Only if it has not changed since.
+///     // Writes only if the entry has not changed since the read.
 ///     if let Some(version) = record.version {
 ///         store.write("chat:42", "world").if_at(version).await?;
 ///     }
@@ -46,16 +46,17 @@ use crate::{
 /// }
 /// ```
 ///
-/// A `Store` applies the rules that hold on every adapter, whatever the store:
+/// A `Store` applies the same rules to every adapter:
 ///
-/// - After [`close`](Store::close) each operation is a [`Closed`](ErrorKind::Closed) error.
-/// - A time to live of zero has already elapsed: such a write or touch leaves the key absent.
-/// - An operation that [`info`](Store::info) does not claim is [`Unsupported`](ErrorKind::Unsupported), and
-///   a value larger than [`Info::max_value`] is [`TooLarge`](ErrorKind::TooLarge).
+/// - After [`close`](Store::close), every operation fails with [`Closed`](ErrorKind::Closed).
+/// - A time to live of zero has already elapsed: such a write or touch removes the entry.
+/// - An operation that [`info`](Store::info) does not claim fails with
+///   [`Unsupported`](ErrorKind::Unsupported), and a write of a value larger than [`Info::max_value`] fails with
+///   [`TooLarge`](ErrorKind::TooLarge).
 /// - Errors name the adapter and the operation.
 /// - Each operation is a [`tracing`] span at level `DEBUG` named `larder`, with the fields `adapter`,
-///   `operation`, `outcome` (`ok`, or the [kind](ErrorKind) of the error) and `size`: the bytes of the
-///   value that was read or written, or the number of entries. No field holds a key or a value.
+///   `operation`, `outcome` (`ok`, or the [kind](ErrorKind) of the error) and `size` (the bytes of the
+///   value that was read or written, or the number of entries). No field contains a key or a value.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -64,9 +65,9 @@ pub struct Store {
 struct Shared {
     storage: Arc<dyn Storage>,
     info: Info,
-    /// The beginning of every key. Empty: the whole store.
+    /// The beginning of every key. Empty for the whole store.
     namespace: Box<str>,
-    /// Shared with the namespaces of this store and with the stores that layers made of it.
+    /// Shared with the namespaces and layers of this store.
     state: Arc<AtomicU8>,
 }
 
@@ -75,7 +76,7 @@ const CLOSING: u8 = 1;
 const CLOSED: u8 = 2;
 
 impl Store {
-    /// A store on `storage`.
+    /// Creates a store from an adapter's storage.
     #[must_use]
     pub fn new(storage: impl Into<Self>) -> Self {
         storage.into()
@@ -86,29 +87,31 @@ impl Store {
         Self { shared: Arc::new(Shared { storage, info, namespace: namespace.into(), state }) }
     }
 
-    /// The adapter's name and what the store does natively.
+    /// Returns the adapter's name and its native features.
     pub fn info(&self) -> &Info {
         &self.shared.info
     }
 
-    /// The storage underneath, for a [`Layer`]. It applies none of the rules of a `Store`.
+    /// Returns the storage, for a [`Layer`]. It does not apply the rules of a `Store`.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.shared.storage
     }
 
-    /// The same store, with every operation going through `layer` first. Both are closed together. Close
-    /// the new one: closing the store underneath does not close the layer.
+    /// Wraps the store in a layer, through which every operation of the new store goes. The two stores are closed
+    /// together. Close the new one: closing the inner store does not close the layer.
     #[must_use]
     pub fn layer(&self, layer: impl Layer) -> Self {
         let storage = layer.layer(Arc::clone(&self.shared.storage));
         Self::on(storage, Arc::clone(&self.shared.state), &self.shared.namespace)
     }
 
-    /// The part of the store whose keys begin with `prefix`, which its keys leave out. An entry whose whole
-    /// key is `prefix` has no key in it; [`clear`](Store::clear) deletes it nevertheless. Nested namespaces
-    /// add up. [`close`](Store::close), [`flush`](Store::flush) and
-    /// [`purge_expired`](Store::purge_expired) concern the whole store.
+    /// Returns the part of the store whose keys begin with `prefix`. Keys of the namespace do not contain the
+    /// prefix. Namespaces can be nested.
+    ///
+    /// An entry whose whole key is `prefix` cannot be read through the namespace, but [`clear`](Store::clear)
+    /// deletes it. [`close`](Store::close), [`flush`](Store::flush) and [`purge_expired`](Store::purge_expired)
+    /// apply to the whole store.
     ///
     /// ```
     /// # use larder_core::{Result, Store};
@@ -122,24 +125,24 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`](ErrorKind::InvalidKey) if no key can begin with the prefix: it is too long, or has
-    /// a control character.
+    /// [`InvalidKey`](ErrorKind::InvalidKey) if no key can begin with the prefix, because it is too long or
+    /// contains a control character.
     pub fn namespace(&self, prefix: impl AsRef<str>) -> Result<Self> {
         let namespace = format!("{}{}", self.shared.namespace, prefix.as_ref());
-        // One byte is left for the keys.
+        // At least one byte must be left for the keys.
         Key::new(format!("{namespace}k"))?;
         Ok(Self::on(Arc::clone(&self.shared.storage), Arc::clone(&self.shared.state), &namespace))
     }
 
-    /// What every key of this [namespace](Store::namespace) begins with in the whole store; empty for the
-    /// whole store.
+    /// Returns the prefix that the keys of this [namespace](Store::namespace) have in the whole store. It is
+    /// empty for the whole store.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.shared.namespace
     }
 
-    /// Names the entry under `key` in `error`, by the [fingerprint](Key::fingerprint) of the key that it has
-    /// in the whole store, unless one is named already.
+    /// Adds the [fingerprint](Key::fingerprint) of `key` to `error`, unless it has one already. The fingerprint
+    /// is that of the key in the whole store, with the prefix of the namespace.
     #[must_use]
     pub fn name_entry(&self, error: Error, key: &Key) -> Error {
         match self.full(key) {
@@ -148,13 +151,14 @@ impl Store {
         }
     }
 
-    /// Reads the entry under `key`; as [`read`](Store::read), with one allocation less.
+    /// Reads the entry under `key`. The same as [`read`](Store::read), with one allocation less.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) for a TTL or a touch where there is no
-    /// [expiry](Info::expiry), [`InvalidValue`](ErrorKind::InvalidValue) for a touch with a time to live
-    /// of zero; otherwise as [`Storage::read`].
+    /// - [`Unsupported`](ErrorKind::Unsupported) for a TTL or a touch, if the store does not support
+    ///   [expiry](Info::expiry)
+    /// - [`InvalidValue`](ErrorKind::InvalidValue) for a touch with a time to live of zero
+    /// - the errors of [`Storage::read`]
     pub async fn read_with(&self, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         let call = async {
             self.check_read(options)?;
@@ -166,13 +170,13 @@ impl Store {
         self.run(Operation::Read, size, call).await
     }
 
-    /// Writes `value` under `key`; as [`write`](Store::write), with one allocation less.
+    /// Writes `value` under `key`. The same as [`write`](Store::write), with one allocation less.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](ErrorKind::TooLarge) beyond [`Info::max_value`],
-    /// [`Unsupported`](ErrorKind::Unsupported) for an expiry or a condition that the store does not
-    /// offer; otherwise as [`Storage::write`].
+    /// - [`TooLarge`](ErrorKind::TooLarge) if the value is larger than [`Info::max_value`]
+    /// - [`Unsupported`](ErrorKind::Unsupported) for an expiry or a condition that the store does not support
+    /// - the errors of [`Storage::write`]
     pub async fn write_with(&self, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let size = value.len() as u64;
         let call = async {
@@ -188,12 +192,12 @@ impl Store {
         self.run(Operation::Write, |_| size, call).await
     }
 
-    /// Deletes the entry under `key`; as [`delete`](Store::delete), with one allocation less.
+    /// Deletes the entry under `key`. The same as [`delete`](Store::delete), with one allocation less.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) for a condition that the store does not offer; otherwise
-    /// as [`Storage::delete`].
+    /// - [`Unsupported`](ErrorKind::Unsupported) for a condition that the store does not support
+    /// - the errors of [`Storage::delete`]
     pub async fn delete_with(&self, key: &Key, options: &DeleteOptions) -> Result<bool> {
         let call = async {
             self.check_condition(&options.condition)?;
@@ -202,12 +206,13 @@ impl Store {
         self.run(Operation::Delete, entries, call).await
     }
 
-    /// Gives the entry under `key` a new expiry; as [`touch`](Store::touch), with one allocation less.
+    /// Gives the entry under `key` a new expiry. The same as [`touch`](Store::touch), with one allocation less.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) where there is no [expiry](Info::expiry), or for a
-    /// condition that the store does not offer; otherwise as [`Storage::touch`].
+    /// - [`Unsupported`](ErrorKind::Unsupported) if the store does not support [expiry](Info::expiry), or for a
+    ///   condition that it does not support
+    /// - the errors of [`Storage::touch`]
     pub async fn touch_with(&self, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
         let call = async {
             claims(self.shared.info.expiry)?;
@@ -222,7 +227,7 @@ impl Store {
         self.run(Operation::Touch, entries, call).await
     }
 
-    /// Whether there is an entry under `key`.
+    /// Returns whether the entry under `key` exists.
     ///
     /// # Errors
     ///
@@ -231,13 +236,13 @@ impl Store {
         Ok(self.read(key).without_value().await?.is_some())
     }
 
-    /// The time that the entry under `key` has left; `None` if there is no entry,
+    /// Returns the time until the entry under `key` expires: `None` if the entry does not exist,
     /// [`Expiry::Never`] if it does not expire.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) where there is no [expiry](Info::expiry); otherwise as
-    /// [`Storage::read`].
+    /// - [`Unsupported`](ErrorKind::Unsupported) if the store does not support [expiry](Info::expiry)
+    /// - the errors of [`Storage::read`]
     pub async fn ttl(&self, key: impl IntoKey) -> Result<Option<Expiry>> {
         let record = self.read(key).without_value().with_ttl().await?;
         Ok(record.map(|record| record.expiry.unwrap_or_default()))
@@ -263,15 +268,15 @@ impl Store {
         self.run_many(Operation::ReadMany, keys.len(), call).await
     }
 
-    /// Applies several changes: one result per change, in their order. See [`Storage::apply`].
+    /// Applies several changes: one result per change, in the same order. See [`Storage::apply`].
     pub async fn apply(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
         let count = changes.len();
         let call = async { Ok(self.apply_checked(changes).await) };
         self.run_many(Operation::Apply, count, call).await
     }
 
-    /// Removes entries that have expired, to give back their space; returns how many. They are never
-    /// returned either way.
+    /// Removes expired entries to free their space. Returns the number of removed entries. Expired entries are
+    /// never returned, even before they are removed.
     ///
     /// # Errors
     ///
@@ -290,8 +295,9 @@ impl Store {
         self.run(Operation::Ping, |_| 0, self.shared.storage.ping()).await
     }
 
-    /// Where the entries are, however the store was addressed. It [tells](Location::overlap) whether another
-    /// store has the same entries, or some of them. `None` if the store does not tell.
+    /// Returns the location of the entries, which does not depend on the URL that opened the store. Use
+    /// [`Location::overlap`] to find out whether another store has the same entries, or some of them. `None` if
+    /// the location is unknown.
     ///
     /// # Errors
     ///
@@ -301,8 +307,8 @@ impl Store {
         Ok(location.map(|location| location.with_prefix(&self.shared.namespace)))
     }
 
-    /// Stores what is still held back. Nearly all adapters acknowledge a write only once it is stored;
-    /// then this does nothing.
+    /// Stores the acknowledged writes that are not stored yet. Nearly all adapters acknowledge a write only once
+    /// it is stored; then this does nothing.
     ///
     /// # Errors
     ///
@@ -311,9 +317,9 @@ impl Store {
         self.run(Operation::Flush, |_| 0, self.shared.storage.flush()).await
     }
 
-    /// Flushes, ends background work and releases what the store holds. Every later operation, through
-    /// any clone, is a [`Closed`](ErrorKind::Closed) error. A second close does nothing, unless the first
-    /// has failed or was dropped: it is then tried again.
+    /// Flushes, stops background work and releases resources. Every later operation, through any clone, fails with
+    /// [`Closed`](ErrorKind::Closed). A second close does nothing, unless the first one failed or was dropped:
+    /// then it tries again.
     ///
     /// # Errors
     ///
@@ -328,7 +334,8 @@ impl Store {
         Ok(())
     }
 
-    /// Runs `call` in a span, and names adapter and operation in its error. A closed store can only be closed.
+    /// Runs `call` in a span, and adds adapter and operation to its error. A closed store rejects every operation
+    /// except another close.
     async fn run<T>(
         &self,
         operation: Operation,
@@ -338,7 +345,7 @@ impl Store {
         if operation != Operation::Close {
             self.check_open(operation)?;
         }
-        // Even a disabled span costs a tenth of a read from memory.
+        // Even a disabled span takes a tenth of the time of a read from memory.
         if LevelFilter::current() < LevelFilter::DEBUG {
             return call.await.map_err(|error| self.named(error, operation));
         }
@@ -349,7 +356,7 @@ impl Store {
         result
     }
 
-    /// As [`run`](Self::run), with one result for each of `count` items.
+    /// The same as [`run`](Self::run), with one result for each of `count` items.
     async fn run_many<T>(
         &self,
         operation: Operation,
@@ -376,7 +383,7 @@ impl Store {
         error.with_adapter(self.shared.info.name).with_operation(operation)
     }
 
-    /// The key of a request, unless the store is closed.
+    /// Returns the key of a request, unless the store is closed.
     fn checked_key(&self, key: Result<Key>, operation: Operation) -> Result<Key> {
         self.check_open(operation)?;
         key.map_err(|error| self.named(error, operation))
@@ -390,7 +397,8 @@ impl Store {
         if self.is_open() { Ok(()) } else { Err(self.named(Error::closed(), operation)) }
     }
 
-    /// The part of what was read that was asked for. Changes it in place: each move of a record takes time.
+    /// Removes the parts of a record that `options` do not ask for. Changes the record in place, because each move
+    /// of a record takes time.
     #[inline]
     fn finish(&self, mut read: Result<Option<Record>>, options: &ReadOptions) -> Result<Option<Record>> {
         match &mut read {
@@ -404,14 +412,14 @@ impl Store {
                     record.expiry = None;
                 }
             }
-            // A storage that is being closed may have let go of its entries, which does not make them absent.
+            // A storage that is being closed may have dropped its entries. They are not absent.
             Ok(None) if !self.is_open() => return Err(Error::closed()),
             Ok(None) | Err(_) => {}
         }
         read
     }
 
-    /// The key as the storage knows it.
+    /// Returns the key in the whole store.
     #[inline]
     fn full<'a>(&self, key: &'a Key) -> Result<Cow<'a, Key>> {
         if self.shared.namespace.is_empty() {
@@ -436,12 +444,12 @@ impl Store {
     fn check_write(&self, value: &Bytes, expiry: Expiry) -> Result<()> {
         let info = self.info();
         if let Some(max) = info.max_value.filter(|max| value.len() as u64 > *max) {
-            let message =
-                format!("the value has {} bytes, and this storage takes at most {max}", value.len());
+            let message = format!("the value has {} bytes; this storage accepts at most {max}", value.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
         if expiry != Expiry::Never && !info.expiry {
-            return Err(Error::new(ErrorKind::Unsupported, "this storage has no expiry; write without one"));
+            let message = "this storage does not support expiry; write without an expiry";
+            return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Ok(())
     }
@@ -454,7 +462,7 @@ impl Store {
         self.shared.storage.delete(key, &options).await
     }
 
-    /// A deletion or touch of an entry that must be absent: nothing to change, and `false`.
+    /// Runs a deletion or touch of an entry that must be absent. Returns `false`: there is nothing to change.
     async fn expect_absent(&self, key: &Key) -> Result<bool> {
         let options = ReadOptions::new().without_value();
         match self.shared.storage.read(key, &options).await.map_err(Error::not_applied)? {
@@ -465,14 +473,14 @@ impl Store {
 
     /// Applies the changes that pass the checks, in as few calls as their order allows.
     async fn apply_checked(&self, changes: Vec<Change>) -> Vec<Result<Applied>> {
-        // A put or touch that has expired at once becomes a deletion, and its result one of its own kind.
+        // A put or touch with a time to live of zero becomes a deletion, whose result is converted back here.
         let asked: Vec<_> = changes.iter().map(|change| outcome_of(&change.action)).collect();
         let mut results = vec![None; changes.len()];
         let mut waiting = Vec::new();
         for (place, change) in changes.into_iter().enumerate() {
             match self.check_change(change) {
                 Err(error) => results[place] = Some(Err(error)),
-                // Changes nothing, and depends on what comes before it.
+                // It changes nothing, but its result depends on the changes before it.
                 Ok(change)
                     if change.condition == Condition::Absent && !matches!(change.action, Action::Put(..)) =>
                 {
@@ -495,7 +503,7 @@ impl Store {
         asked.into_iter().zip(results).map(result).collect()
     }
 
-    /// Applies the changes that are waiting, unless the store cannot be reached.
+    /// Applies the waiting changes, unless the store cannot be reached.
     async fn send(&self, waiting: &mut Vec<(usize, Change)>, results: &mut [Option<Result<Applied>>]) {
         let (places, changes): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         let applied = match unsent(results) {
@@ -508,7 +516,7 @@ impl Store {
         }
     }
 
-    /// The change as the storage gets it.
+    /// Checks the change, and converts it to the form that the storage receives.
     fn check_change(&self, mut change: Change) -> Result<Change> {
         self.check_condition(&change.condition)?;
         match &change.action {
@@ -528,12 +536,12 @@ impl Store {
     }
 }
 
-/// The error of what was not sent yet, if the store cannot be reached.
+/// Returns the error for the unsent changes, if the store cannot be reached.
 fn unsent(results: &[Option<Result<Applied>>]) -> Option<Error> {
     results.iter().flatten().find_map(|result| result.as_ref().err()?.unsent())
 }
 
-/// What a deletion in place of `action` returns, given whether there was an entry.
+/// Returns the result of a deletion that replaces `action`, as a function of whether the entry existed.
 fn outcome_of(action: &Action) -> fn(bool) -> Applied {
     match action {
         Action::Put(..) => |_| Applied::Put(Written::default()),
@@ -542,7 +550,7 @@ fn outcome_of(action: &Action) -> fn(bool) -> Applied {
     }
 }
 
-/// How many entries a deletion or touch has changed.
+/// Returns the number of entries that a deletion or touch has changed.
 fn entries(existed: Option<&bool>) -> u64 {
     existed.copied().unwrap_or(false).into()
 }
@@ -551,14 +559,14 @@ fn claims(claimed: bool) -> Result<()> {
     if claimed { Ok(()) } else { Err(Error::unsupported()) }
 }
 
-/// A missing time to live would look as if the entry never expired.
+/// Checks that the record has its remaining time: without it, the entry would look as if it never expired.
 fn has_ttl(record: &Record) -> Result<()> {
     let missing =
-        || Error::new(ErrorKind::Other, "the adapter returned an entry without the time that it has left");
+        || Error::new(ErrorKind::Other, "the adapter returned an entry without its remaining time to live");
     record.expiry.map(drop).ok_or_else(missing)
 }
 
-/// The adapter has returned fewer results than there were items.
+/// The result of an item for which the adapter has not returned one.
 fn missing<T>() -> Result<T> {
     Err(Error::new(ErrorKind::Other, "the adapter returned too few results for the batch"))
 }

@@ -1,4 +1,4 @@
-//! Operations as they are put together: options, then `.await`.
+//! Requests: an operation, its options, and then `.await`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Store {
-    /// Reads the entry under `key`: `store.read(key).await?` is `None` if there is no entry. See
+    /// Reads the entry under `key`: `store.read(key).await?` is `None` if the entry does not exist. See
     /// [`ReadRequest`] for the options.
     pub fn read(&self, key: impl IntoKey) -> ReadRequest<'_> {
         ReadRequest { store: self, key: key.into_key(), options: ReadOptions::new() }
@@ -24,20 +24,20 @@ impl Store {
         WriteRequest { store: self, key: key.into_key(), value: value.into(), options: WriteOptions::new() }
     }
 
-    /// Deletes the entry under `key`: `store.delete(key).await?` says whether there was one. See
+    /// Deletes the entry under `key`: `store.delete(key).await?` is `true` if the entry existed. See
     /// [`DeleteRequest`] for the options.
     pub fn delete(&self, key: impl IntoKey) -> DeleteRequest<'_> {
         DeleteRequest { store: self, key: key.into_key(), options: DeleteOptions::new() }
     }
 
-    /// Gives the entry under `key` a new expiry, counted from now: `store.touch(key, expiry).await?` says
-    /// whether there was one. See [`TouchRequest`] for the options.
+    /// Gives the entry under `key` a new expiry, counted from now: `store.touch(key, expiry).await?` is `true`
+    /// if the entry existed. See [`TouchRequest`] for the options.
     pub fn touch(&self, key: impl IntoKey, expiry: impl Into<Expiry>) -> TouchRequest<'_> {
         TouchRequest { store: self, key: key.into_key(), expiry: expiry.into(), options: TouchOptions::new() }
     }
 }
 
-/// A read, made by [`Store::read`]. `.await` it.
+/// A read, created by [`Store::read`]. `.await` it.
 #[derive(Debug)]
 #[must_use = "nothing is read until this is awaited"]
 pub struct ReadRequest<'a> {
@@ -47,26 +47,26 @@ pub struct ReadRequest<'a> {
 }
 
 impl ReadRequest<'_> {
-    /// Also returns the time that the entry has left, as [`Record::expiry`].
+    /// Also returns the time until the entry expires, as [`Record::expiry`].
     pub fn with_ttl(mut self) -> Self {
         self.options.ttl = true;
         self
     }
 
-    /// Gives the entry a new expiry in the same step, counted from now.
+    /// Also gives the entry a new expiry in the same step, counted from now.
     pub fn touching(mut self, expiry: impl Into<Expiry>) -> Self {
         self.options.touch = Some(expiry.into());
         self
     }
 
-    /// Leaves the value out. The version may be absent then.
+    /// Does not return the value. The version may then be `None`.
     pub fn without_value(mut self) -> Self {
         self.options.value = false;
         self
     }
 }
 
-/// A write, made by [`Store::write`]. `.await` it.
+/// A write, created by [`Store::write`]. `.await` it.
 #[must_use = "nothing is written until this is awaited"]
 pub struct WriteRequest<'a> {
     store: &'a Store,
@@ -76,12 +76,12 @@ pub struct WriteRequest<'a> {
 }
 
 impl WriteRequest<'_> {
-    /// The entry lives for `duration`.
+    /// Sets the time until the entry expires. Default: the entry does not expire.
     pub fn expires_in(self, duration: Duration) -> Self {
         self.expiry(duration)
     }
 
-    /// How long the entry lives. Default: [`Expiry::Never`].
+    /// Sets the expiry of the entry. Default: [`Expiry::Never`].
     pub fn expiry(mut self, expiry: impl Into<Expiry>) -> Self {
         self.options.expiry = expiry.into();
         self
@@ -99,7 +99,7 @@ impl std::fmt::Debug for WriteRequest<'_> {
     }
 }
 
-/// A deletion, made by [`Store::delete`]. `.await` it.
+/// A deletion, created by [`Store::delete`]. `.await` it.
 #[derive(Debug)]
 #[must_use = "nothing is deleted until this is awaited"]
 pub struct DeleteRequest<'a> {
@@ -108,7 +108,7 @@ pub struct DeleteRequest<'a> {
     options: DeleteOptions,
 }
 
-/// A touch, made by [`Store::touch`]. `.await` it.
+/// A touch, created by [`Store::touch`]. `.await` it.
 #[derive(Debug)]
 #[must_use = "nothing is touched until this is awaited"]
 pub struct TouchRequest<'a> {
@@ -121,17 +121,17 @@ pub struct TouchRequest<'a> {
 macro_rules! conditions {
     ($($request:ident $does:literal),+) => {$(
         impl $request<'_> {
-            #[doc = concat!($does, " only if there is no entry.")]
+            #[doc = concat!($does, " only if the entry does not exist.")]
             pub fn if_absent(self) -> Self {
                 self.condition(Condition::Absent)
             }
 
-            #[doc = concat!($does, " only if there is an entry.")]
+            #[doc = concat!($does, " only if the entry exists.")]
             pub fn if_present(self) -> Self {
                 self.condition(Condition::Present)
             }
 
-            #[doc = concat!($does, " only if the entry is still at `version`.")]
+            #[doc = concat!($does, " only if the entry still has this version.")]
             pub fn if_at(self, version: Version) -> Self {
                 self.condition(Condition::At(version))
             }

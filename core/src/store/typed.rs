@@ -1,4 +1,4 @@
-//! Values of a type.
+//! Typed values.
 
 use std::{fmt, marker::PhantomData};
 
@@ -10,10 +10,10 @@ use crate::{
     Version, WriteOptions, Written,
 };
 
-/// A store whose values are `T`s, encoded by `C`; made by [`Store::typed`].
+/// A store whose values are of type `T`, encoded by `C`. Created by [`Store::typed`].
 ///
-/// A value that could not be read again is not written; see [`Codec::encode_readable`]. A decoding error
-/// names the entry by the [fingerprint](Key::fingerprint) of its key.
+/// A value that cannot be decoded again is not written; see [`Codec::encode_readable`]. A decoding error
+/// contains the [fingerprint](Key::fingerprint) of the entry's key.
 ///
 /// ```
 /// use larder_core::{Expiry, Key, Result, Store};
@@ -35,13 +35,13 @@ pub struct Typed<T, C = Json> {
 }
 
 impl Store {
-    /// The store as values of type `T`, as JSON.
+    /// Returns the store with values of type `T`, encoded as JSON.
     #[must_use]
     pub fn typed<T>(&self) -> Typed<T> {
         self.typed_with(Json)
     }
 
-    /// The store as values of type `T`, encoded by `codec`.
+    /// Returns the store with values of type `T`, encoded by `codec`.
     #[must_use]
     pub fn typed_with<T, C: Codec>(&self, codec: C) -> Typed<T, C> {
         Typed { store: self.clone(), codec, value: PhantomData }
@@ -69,8 +69,8 @@ impl Store {
         self.typed().write(key, value, &options).await
     }
 
-    /// Replaces the JSON value under `key` by the result of `change` without losing a concurrent update;
-    /// see [`Typed::update`].
+    /// Replaces the JSON value under `key` with the result of `change`, without losing concurrent updates.
+    /// See [`Typed::update`].
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Store {
 }
 
 impl<T, C: Codec> Typed<T, C> {
-    /// The store underneath.
+    /// Returns the underlying store.
     #[must_use]
     pub const fn store(&self) -> &Store {
         &self.store
@@ -101,16 +101,16 @@ impl<T: DeserializeOwned, C: Codec> Typed<T, C> {
     ///
     /// # Errors
     ///
-    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
+    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes cannot be decoded.
     pub async fn read(&self, key: &Key) -> Result<Option<T>> {
         Ok(self.read_versioned(key).await?.map(|(value, _)| value))
     }
 
-    /// Reads and decodes the value under `key`, with the version that was read.
+    /// Reads and decodes the value under `key`, and returns it with its version.
     ///
     /// # Errors
     ///
-    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes do not decode.
+    /// As [`Store::read`]; [`Codec`](ErrorKind::Codec) if the bytes cannot be decoded.
     pub async fn read_versioned(&self, key: &Key) -> Result<Option<(T, Option<Version>)>> {
         let Some(record) = self.store.read_with(key, &ReadOptions::new()).await? else {
             return Ok(None);
@@ -126,25 +126,27 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Typed<T, C> {
     ///
     /// # Errors
     ///
-    /// As [`Store::write`]; [`Codec`](ErrorKind::Codec) if the value cannot be encoded, or if a `T` could
-    /// not be decoded from it again. The stored value then stays.
+    /// As [`Store::write`]; [`Codec`](ErrorKind::Codec) if the value cannot be encoded, or if the bytes cannot be
+    /// decoded again. After this error, the stored value is unchanged.
     pub async fn write(&self, key: &Key, value: &T, options: &WriteOptions) -> Result<Written> {
         let encoded = self.codec.encode_readable(value);
         let value = encoded.map_err(|error| self.named(error, Operation::Write, key))?;
         self.store.write_with(key, value, options).await
     }
 
-    /// Replaces the value under `key` by the result of `change` without losing a concurrent update: reads,
-    /// calls `change`, and writes if the entry is still as it was read; otherwise starts again. `change`
-    /// is given `None` if there is no value, and returns `None` to delete it. Returns the stored value.
+    /// Replaces the value under `key` with the result of `change`, without losing concurrent updates. Returns the
+    /// stored value.
     ///
-    /// A round fails only if another writer has succeeded, so the writers together always make progress.
+    /// Reads the value, calls `change`, and writes the result if the entry has not changed since the read.
+    /// Otherwise repeats these steps. `change` receives `None` if the entry does not exist, and returns `None`
+    /// to delete it. A repetition is necessary only after another writer has succeeded, so the writers together
+    /// always make progress.
     ///
     /// # Errors
     ///
-    /// As [`read`](Typed::read) and [`write`](Typed::write), except for
-    /// [`Conflict`](ErrorKind::Conflict); [`Unsupported`](ErrorKind::Unsupported) where entries have no
-    /// [versions](crate::Info::versions).
+    /// - [`Unsupported`](ErrorKind::Unsupported) if entries have no [versions](crate::Info::versions)
+    /// - the errors of [`read`](Typed::read) and [`write`](Typed::write), except
+    ///   [`Conflict`](ErrorKind::Conflict)
     pub async fn update<F>(&self, key: &Key, expiry: impl Into<Expiry>, mut change: F) -> Result<Option<T>>
     where
         F: FnMut(Option<T>) -> Option<T>,
@@ -158,7 +160,7 @@ impl<T: Serialize + DeserializeOwned, C: Codec> Typed<T, C> {
                 Some((value, Some(version))) => (Some(value), Condition::At(version)),
                 Some((_, None)) => {
                     let error =
-                        Error::new(ErrorKind::Other, "the adapter returned an entry without its version");
+                        Error::new(ErrorKind::Other, "the adapter returned an entry without a version");
                     return Err(self.store.named(error, Operation::Read));
                 }
             };

@@ -1,4 +1,4 @@
-//! The rules that `Store` applies to every adapter.
+//! The rules of `Store`, which are the same for every adapter.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -66,7 +66,7 @@ async fn requests_carry_their_options() {
 }
 
 #[tokio::test]
-async fn write_with_a_time_to_live_of_zero_is_a_deletion_on_the_same_condition() {
+async fn a_write_or_touch_with_a_ttl_of_zero_is_a_deletion_with_the_same_condition() {
     let (recorder, store) = open(ALL);
     for condition in [Condition::Any, Condition::Present, Condition::At(Version::from_token(1))] {
         let written = store.write("k", "v").expiry(ZERO).condition(condition.clone()).await.unwrap();
@@ -80,7 +80,7 @@ async fn write_with_a_time_to_live_of_zero_is_a_deletion_on_the_same_condition()
 }
 
 #[tokio::test]
-async fn deletion_or_touch_of_an_entry_that_must_be_absent_only_looks() {
+async fn a_deletion_or_touch_of_an_absent_entry_is_a_read() {
     let (recorder, store) = open(ALL);
     let put = |recorder: &Recorder| recorder.put("k");
     assert!(!store.delete("k").if_absent().await.unwrap());
@@ -98,7 +98,7 @@ async fn deletion_or_touch_of_an_entry_that_must_be_absent_only_looks() {
 }
 
 #[tokio::test]
-async fn batch_has_one_result_per_change_of_its_own_kind() {
+async fn a_batch_has_one_result_per_change_of_the_same_kind() {
     let (recorder, store) = open(ALL);
     recorder.put("there");
     let absent = |change: Change| change.on(Condition::Absent);
@@ -119,7 +119,7 @@ async fn batch_has_one_result_per_change_of_its_own_kind() {
         results[1..],
         [
             Ok(Applied::Put(Written::default())),
-            // The put before it has made it absent.
+            // The put before it has removed the entry.
             Ok(Applied::Deleted(false)),
             Ok(Applied::Touched(false)),
             Ok(Applied::Touched(true)),
@@ -131,7 +131,7 @@ async fn batch_has_one_result_per_change_of_its_own_kind() {
 }
 
 #[tokio::test]
-async fn change_that_is_refused_leaves_the_others() {
+async fn a_rejected_change_does_not_affect_the_others() {
     let (recorder, store) = open(ALL.with_max_value(3));
     let results = store
         .apply(vec![Change::put(key("a"), "long", Expiry::Never), Change::put(key("b"), "v", Expiry::Never)])
@@ -142,7 +142,7 @@ async fn change_that_is_refused_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn adapter_that_returns_too_few_results_is_an_error_per_item() {
+async fn a_missing_result_of_an_adapter_is_an_error() {
     let (recorder, store) = open(ALL);
     recorder.short.store(true, Ordering::Relaxed);
     let results = store.apply(vec![Change::delete(key("a")), Change::delete(key("b"))]).await;
@@ -156,7 +156,7 @@ async fn adapter_that_returns_too_few_results_is_an_error_per_item() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_of_an_adapter_that_it_does_not_claim() {
+async fn unclaimed_features_are_rejected_before_the_adapter() {
     let (recorder, store) = open(Info::minimal("recorder"));
     let version = Version::from_token(1);
     for condition in [Condition::Absent, Condition::Present, Condition::At(version)] {
@@ -190,7 +190,7 @@ async fn nothing_is_asked_of_an_adapter_that_it_does_not_claim() {
 }
 
 #[tokio::test]
-async fn read_that_touches_with_a_time_to_live_of_zero_is_refused() {
+async fn a_read_that_touches_with_a_ttl_of_zero_is_rejected() {
     let (recorder, store) = open(ALL);
     assert_eq!(kind(store.read("k").touching(ZERO).await), ErrorKind::InvalidValue);
     assert_eq!(recorder.calls(), [""; 0]);
@@ -218,7 +218,7 @@ async fn errors_name_the_adapter_and_the_operation() {
 }
 
 #[tokio::test]
-async fn closed_store_refuses_every_operation_through_every_handle() {
+async fn a_closed_store_rejects_every_operation_through_every_handle() {
     let (recorder, store) = open(ALL);
     recorder.put("a");
     recorder.put("b");
@@ -261,7 +261,7 @@ async fn closed_store_refuses_every_operation_through_every_handle() {
 }
 
 #[tokio::test]
-async fn close_that_fails_is_tried_again() {
+async fn a_failed_close_can_be_repeated() {
     let (recorder, store) = open(ALL);
     recorder.fail(ErrorKind::StorageFull);
     assert_eq!(kind(store.close().await), ErrorKind::StorageFull);
@@ -273,13 +273,13 @@ async fn close_that_fails_is_tried_again() {
 }
 
 #[tokio::test]
-async fn namespace_is_a_store_of_its_own() {
+async fn a_namespace_behaves_like_a_store() {
     let (recorder, store) = open(ALL);
     let outer = store.namespace("a:").unwrap();
     let inner = outer.namespace("b:").unwrap();
     inner.write("k", "v").await.unwrap();
     outer.write("other", "v").await.unwrap();
-    // Its key would be empty.
+    // In the inner namespace, its key would be empty.
     store.write("a:b:", "v").await.unwrap();
     assert!(store.read("a:b:k").await.unwrap().is_some());
     assert!(inner.contains("k").await.unwrap());
@@ -296,7 +296,7 @@ async fn namespace_is_a_store_of_its_own() {
     assert_eq!(keys(&store, ListOptions::new()).await, ["a:other"]);
     assert!(outer.delete("other").await.unwrap());
 
-    // The whole key is too long; the others of the batch are not affected.
+    // With the prefix, one key is too long. The other keys of the batch are not affected.
     let long = Key::new("k".repeat(511)).unwrap();
     assert_eq!(kind(outer.read(&long).await), ErrorKind::InvalidKey);
     let results = outer.read_many(&[key("k"), long, key("l")], &ReadOptions::new()).await;
@@ -308,14 +308,14 @@ async fn namespace_is_a_store_of_its_own() {
 }
 
 #[tokio::test]
-async fn error_names_the_key_of_the_whole_store() {
+async fn an_error_has_the_fingerprint_of_the_key_in_the_whole_store() {
     let (_, store) = open(ALL);
     let named = store.namespace("a:").unwrap().name_entry(Error::conflict(), &key("k"));
     assert_eq!(named.fingerprint(), Some(&*key("a:k").fingerprint()));
 }
 
 #[tokio::test]
-async fn missing_time_to_live_is_not_taken_for_none() {
+async fn a_missing_ttl_is_an_error_and_not_an_unlimited_ttl() {
     let (recorder, store) = open(ALL);
     recorder.put("k");
     recorder.forgets_ttl.store(true, Ordering::Relaxed);
@@ -329,7 +329,7 @@ async fn missing_time_to_live_is_not_taken_for_none() {
 }
 
 #[tokio::test]
-async fn limit_ends_a_listing() {
+async fn a_limit_ends_the_listing() {
     let (recorder, store) = open(ALL);
     for name in ["a", "b", "c", "n:", "n:x", "n:y", "n:z"] {
         recorder.put(name);
@@ -337,14 +337,14 @@ async fn limit_ends_a_listing() {
     assert_eq!(keys(&store, limit(2)).await, ["a", "b"]);
     assert_eq!(keys(&store, limit(100)).await.len(), 7);
     assert_eq!(keys(&store, limit(1).prefix("n:y")).await, ["n:y"]);
-    // The entry without a name in the namespace does not count.
+    // The entry whose key is the namespace itself does not count.
     let namespace = store.namespace("n:").unwrap();
     assert_eq!(keys(&namespace, limit(2)).await, ["x", "y"]);
     assert_eq!(keys(&namespace, limit(2).start_after(key("x"))).await, ["y", "z"]);
 }
 
 #[tokio::test]
-async fn prefix_that_begins_no_key_finds_nothing() {
+async fn a_prefix_that_no_key_can_have_finds_nothing() {
     let (recorder, store) = open(ALL);
     recorder.put("k");
     for prefix in ["\0".to_owned(), "k".repeat(513)] {
@@ -355,7 +355,7 @@ async fn prefix_that_begins_no_key_finds_nothing() {
 }
 
 #[tokio::test]
-async fn listing_goes_on_after_an_error_of_one_entry_only() {
+async fn a_listing_continues_only_after_an_error_of_one_entry() {
     let (recorder, store) = open(ALL);
     for name in ["a", "b", "c"] {
         recorder.put(name);
@@ -369,7 +369,7 @@ async fn listing_goes_on_after_an_error_of_one_entry_only() {
 }
 
 #[tokio::test]
-async fn layer_sees_every_operation_and_rebuilds_the_info() {
+async fn a_layer_receives_every_operation_and_replaces_the_info() {
     #[derive(Debug)]
     struct Refuses;
 
@@ -394,7 +394,7 @@ async fn layer_sees_every_operation_and_rebuilds_the_info() {
 }
 
 #[tokio::test]
-async fn defaults_of_the_trait_stop_once_the_store_is_gone() {
+async fn default_batches_stop_once_the_store_is_gone() {
     let (recorder, _) = open(ALL);
     let store = Store::from(Minimal(Arc::clone(&recorder)));
     recorder.fail_after(1, ErrorKind::Unavailable);
@@ -412,7 +412,7 @@ async fn defaults_of_the_trait_stop_once_the_store_is_gone() {
 }
 
 #[tokio::test]
-async fn hot_paths_take_options_as_they_are() {
+async fn the_methods_with_options_forward_them() {
     let (recorder, store) = open(ALL);
     let expiry = Expiry::after_secs(1);
     let options = WriteOptions::new().expiry(expiry).condition(Condition::Absent);
@@ -426,7 +426,7 @@ async fn hot_paths_take_options_as_they_are() {
 }
 
 #[tokio::test]
-async fn record_holds_what_was_asked_for() {
+async fn a_record_has_only_the_requested_parts() {
     let (recorder, store) = open(ALL);
     recorder.put("k");
     let record = store.read("k").await.unwrap().unwrap();
@@ -439,7 +439,7 @@ async fn record_holds_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn batch_ends_once_the_store_is_gone() {
+async fn a_batch_stops_once_the_store_is_gone() {
     let (recorder, store) = open(ALL);
     recorder.fail(ErrorKind::Unavailable);
     let put = |name| Change::put(key(name), "v", Expiry::Never);
@@ -451,7 +451,7 @@ async fn batch_ends_once_the_store_is_gone() {
 }
 
 #[tokio::test]
-async fn key_that_is_not_one_is_an_error_of_the_operation() {
+async fn an_invalid_key_is_an_error_of_the_operation() {
     let (_, store) = open(ALL);
     let error = store.delete("").await.unwrap_err();
     assert_eq!((error.adapter(), error.operation()), (Some("recorder"), Some(Operation::Delete)));
@@ -460,7 +460,7 @@ async fn key_that_is_not_one_is_an_error_of_the_operation() {
 }
 
 #[tokio::test]
-async fn start_after_that_is_too_long_ends_the_listing() {
+async fn a_start_after_key_that_is_too_long_ends_the_listing() {
     let (_, store) = open(ALL);
     let options = ListOptions::new().start_after(Key::new("k".repeat(512)).unwrap());
     let error = store.namespace("n:").unwrap().list(options).next().await.unwrap().unwrap_err();
@@ -468,16 +468,16 @@ async fn start_after_that_is_too_long_ends_the_listing() {
 }
 
 #[tokio::test]
-async fn clear_that_fails_may_have_deleted_entries() {
+async fn the_outcome_of_a_failed_clear_is_unknown() {
     let (recorder, store) = open(ALL);
     recorder.put("k");
     recorder.fail_after(1, ErrorKind::PermissionDenied);
     assert_eq!(store.clear("").await.unwrap_err().outcome(), larder_core::Outcome::Unknown);
 }
 
-/// A storage that lets go of its entries while it is closed looks empty, and is not.
+/// A storage that drops its entries while it is closed looks empty.
 #[tokio::test]
-async fn nothing_looks_absent_because_of_a_close() {
+async fn entries_do_not_look_absent_during_a_close() {
     let (recorder, store) = open(ALL);
     recorder.put("a");
     let mut listing = store.list(ListOptions::new());

@@ -1,4 +1,4 @@
-//! A storage that records how it is called.
+//! A storage that records its calls.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ pub(crate) fn key(name: &str) -> Key {
     Key::new(name).unwrap()
 }
 
-/// Keeps values, and what it was asked. Conditions on versions always hold.
+/// Stores values, and records its calls. Conditions on versions always hold.
 pub(crate) struct Recorder {
     info: Info,
     calls: Mutex<Vec<String>>,
@@ -28,7 +28,7 @@ pub(crate) struct Recorder {
     in_listing: Mutex<Option<(usize, ErrorKind)>>,
     /// Batches return one result too few.
     pub(crate) short: AtomicBool,
-    /// Records come without the time that they have left; otherwise with it, whether it was asked for or not.
+    /// Records do not contain their remaining time. Otherwise they do, even if the caller did not ask for it.
     pub(crate) forgets_ttl: AtomicBool,
     versions: AtomicU64,
     closes: Mutex<Option<Store>>,
@@ -61,7 +61,7 @@ impl Recorder {
         self.fail_after(0, kind);
     }
 
-    /// Fails once so many more calls have succeeded.
+    /// Fails every call after the next `calls` calls.
     pub(crate) fn fail_after(&self, calls: usize, kind: ErrorKind) {
         let done = self.calls.lock().unwrap().len();
         *self.failure.lock().unwrap() = Some((done + calls, kind));
@@ -75,7 +75,7 @@ impl Recorder {
         *self.in_listing.lock().unwrap() = Some((place, kind));
     }
 
-    /// Closes `store` in the middle of the next read.
+    /// Closes `store` during the next read.
     pub(crate) fn close_before_answering(&self, store: Store) {
         *self.closes.lock().unwrap() = Some(store);
     }
@@ -84,7 +84,7 @@ impl Recorder {
         let mut calls = self.calls.lock().unwrap();
         calls.push(call);
         match *self.failure.lock().unwrap() {
-            Some((after, kind)) if calls.len() > after => Err(Error::new(kind, "it failed")),
+            Some((after, kind)) if calls.len() > after => Err(Error::new(kind, "planted failure")),
             _ => Ok(()),
         }
     }
@@ -190,7 +190,7 @@ impl Storage for Recorder {
     }
 }
 
-/// The three methods of a recorder, with the trait's defaults for the others.
+/// The three required methods of a recorder. The other methods are the trait's defaults.
 pub(crate) struct Minimal(pub(crate) Arc<Recorder>);
 
 #[async_trait]

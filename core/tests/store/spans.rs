@@ -1,4 +1,4 @@
-//! Each operation of a store is a span.
+//! The tracing spans of a store's operations.
 
 use std::{
     fmt::{Debug, Write},
@@ -16,7 +16,7 @@ use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan
 
 use crate::recorder::{Recorder, key};
 
-/// Collects the fields of each span once it is over.
+/// Collects the fields of each span when the span closes.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<String>>>);
 
@@ -48,7 +48,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn span_names_adapter_operation_outcome_and_size_and_neither_key_nor_value() {
+async fn spans_have_adapter_operation_outcome_and_size_but_not_key_and_value() {
     let spans = Spans::default();
     let _guard = tracing_subscriber::registry().with(spans.clone()).set_default();
     let info = Info::minimal("recorder").with_expiry().with_versions(Versions::Unique).with_listing();
