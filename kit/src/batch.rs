@@ -1,4 +1,4 @@
-//! Batches: which changes go together, and what became of each.
+//! Batches: the changes that are sent together, and the result of each.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -12,22 +12,23 @@ use larder_core::{
 };
 use tokio::sync::Semaphore;
 
-/// How much one call to the store may carry.
+/// The limits of one call to the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// At most as many changes.
+    /// The maximum number of changes.
     pub entries: usize,
-    /// At most as many bytes of keys and values. A change that is larger by itself goes alone.
+    /// The maximum number of bytes of keys and values. A single change that is larger is sent alone.
     pub bytes: usize,
 }
 
-/// A batch of changes on its way to the store.
+/// Splits a batch of changes into rounds, and collects the results.
 ///
-/// It is sent in rounds, each within the [`Limits`] and with at most one change of a key. Changes of one
-/// key keep their order: the second is sent once the first is done. Of puts without a condition that follow each
-/// other only the last is sent; the others succeed with it, as if each had been replaced at once. If the store
-/// [is gone](Error::is_gone), the changes that were not sent fail with the same error, marked as
-/// [not applied](Error::not_applied).
+/// - Each round is within the [`Limits`] and contains at most one change per key.
+/// - Changes of one key keep their order: the second is sent once the first is done.
+/// - Of consecutive puts of one key without conditions, only the last is sent. The others succeed with it, as if
+///   it had replaced them immediately.
+/// - If the store [is gone](Error::is_gone), the changes that were not sent fail with the same error, marked as
+///   [not applied](Error::not_applied).
 ///
 /// ```
 /// use larder_core::{Applied, Change, Result};
@@ -44,55 +45,56 @@ pub struct Limits {
 ///     batch.into_results()
 /// }
 ///
-/// /// One call to the store: one result per change, or an error that concerns all of them.
+/// /// One call to the store. Returns one result per change, or one error for all of them.
 /// async fn send(changes: &[Change]) -> Result<Vec<Result<Applied>>> {
 ///     # Ok(changes.iter().map(|_| Ok(Applied::Deleted(true))).collect())
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Batch {
-    /// Those that are still to be sent, the last first.
+    /// The changes to send, in reverse order, each with its place in the batch.
     waiting: Vec<(usize, Change)>,
     results: Vec<Option<Result<Applied>>>,
     limits: Limits,
 }
 
-/// Whether the change is a put on no condition, which always happens.
+/// Returns whether the change is a put without a condition.
 #[must_use]
 pub fn is_plain_put(change: &Change) -> bool {
     change.condition == Condition::Any && matches!(change.action, Action::Put(..))
 }
 
-/// The result of a put that another one replaced before anything could read it: its version is out of date.
-fn replaced(by: &Applied) -> Written {
-    let versioned = matches!(by, Applied::Put(Written { version: Some(_), .. }));
+/// Returns the result of a put that `replacement` replaced before any read: its version is already out of date.
+fn replaced(replacement: &Applied) -> Written {
+    let versioned = matches!(replacement, Applied::Put(Written { version: Some(_), .. }));
     if versioned { Written::at(Version::unique()) } else { Written::default() }
 }
 
-/// What to send with one call.
+/// The changes of one call.
 #[derive(Debug)]
 pub struct Round {
     changes: Vec<Change>,
     places: Vec<usize>,
-    /// The changes that those replace, in their order: the place in this round, that in the batch, the change.
+    /// The replaced changes in their order, each with the place of its replacement in this round, and with its own
+    /// place in the batch.
     replaced: Vec<(usize, usize, Change)>,
 }
 
 impl Round {
-    /// The changes, each of another key.
+    /// Returns the changes. Their keys are different.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 }
 
 impl Batch {
-    /// The batch, with nothing sent yet.
+    /// Creates a batch.
     #[must_use]
     pub fn new(changes: Vec<Change>, limits: Limits) -> Self {
         Self::checked(changes, limits, |_| Ok(()))
     }
 
-    /// The batch, without the changes that `check` refuses: they fail with its error and are not sent.
+    /// Creates a batch. Changes that `check` rejects are not sent, and fail with its error.
     #[must_use]
     pub fn checked(changes: Vec<Change>, limits: Limits, check: impl Fn(&Change) -> Result<()>) -> Self {
         let results: Vec<_> = changes.iter().map(|change| check(change).err().map(Err)).collect();
@@ -101,11 +103,11 @@ impl Batch {
         Self { waiting, results, limits }
     }
 
-    /// The changes to send next; `None` once all have been.
+    /// Returns the changes to send next; `None` once all changes have been sent.
     pub fn next_round(&mut self) -> Option<Round> {
         let mut round = Round { changes: Vec::new(), places: Vec::new(), replaced: Vec::new() };
         let mut bytes = 0;
-        // The places in this round; `None` for keys of which a change has to wait for the next one.
+        // The place of each key in this round; `None` if a change of the key must wait for the next round.
         let mut keys: HashMap<Key, Option<usize>> = HashMap::new();
         let mut later = Vec::new();
         loop {
@@ -142,17 +144,19 @@ impl Batch {
         (!round.changes.is_empty()).then_some(round)
     }
 
-    /// Takes the results of a round: one per change in their order, or one error for all of them.
+    /// Stores the results of a round: one per change, in the same order, or one error for all of them.
     pub fn done(&mut self, round: Round, outcome: Result<Vec<Result<Applied>>>) {
         let results = outcome.unwrap_or_else(|error| vec![Err(error); round.places.len()]);
-        let refused = |error: &Error| error.outcome() == Outcome::NotApplied && !error.is_gone();
+        let rejected = |error: &Error| error.outcome() == Outcome::NotApplied && !error.is_gone();
         for (number, place, change) in round.replaced.into_iter().rev() {
             match results.get(number) {
-                // The last put before the one that was refused counts.
-                Some(Err(error)) if refused(error) => self.waiting.push((place, change)),
-                // It was never sent.
+                // The replacement was rejected, so the last put before it must be sent.
+                Some(Err(error)) if rejected(error) => self.waiting.push((place, change)),
+                // The replaced put was never sent.
                 Some(Err(error)) => self.results[place] = Some(Err(error.clone().not_applied())),
-                Some(Ok(by)) => self.results[place] = Some(Ok(Applied::Put(replaced(by)))),
+                Some(Ok(replacement)) => {
+                    self.results[place] = Some(Ok(Applied::Put(replaced(replacement))));
+                }
                 None => {}
             }
         }
@@ -166,7 +170,7 @@ impl Batch {
         }
     }
 
-    /// One result per change, in the order of the batch.
+    /// Returns one result per change, in the order of the batch.
     #[must_use]
     pub fn into_results(self) -> Vec<Result<Applied>> {
         let missing =
@@ -175,10 +179,10 @@ impl Batch {
     }
 }
 
-/// Reads the entries of `keys` with one call for every `size` of them, at most `limit` calls at once; returns
-/// one result per key.
+/// Reads the entries of `keys`, with one call for each chunk of `size` keys and at most `limit` calls at once.
+/// Returns one result per key.
 ///
-/// `read` returns the records that it finds, each under its key. If the store [is gone](Error::is_gone), the
+/// `read` returns the existing records, by their keys. If the store [is gone](Error::is_gone), the
 /// keys that were not sent fail with the same error, marked as [not applied](Error::not_applied).
 pub async fn read_chunks<'a, F>(
     keys: &'a [Key],
@@ -197,17 +201,17 @@ where
     results.collect()
 }
 
-/// Runs calls side by side, at most `limit` at once; returns their results in the order of the calls. Once
-/// the store [is gone](Error::is_gone), those that have not begun fail with the same error, marked as
+/// Runs calls concurrently, at most `limit` at once. Returns their results in the order of the calls. Once
+/// the store [is gone](Error::is_gone), the calls that have not begun fail with the same error, marked as
 /// [not applied](Error::not_applied).
 pub async fn side_by_side<T>(
     calls: impl IntoIterator<Item = impl Future<Output = Result<T>>>,
     limit: usize,
 ) -> Vec<Result<T>> {
     let gone = &OnceLock::new();
-    let turns = &Semaphore::new(limit.min(Semaphore::MAX_PERMITS));
+    let permits = &Semaphore::new(limit.min(Semaphore::MAX_PERMITS));
     let calls = calls.into_iter().map(|call| async move {
-        let _turn = turns.acquire().await;
+        let _permit = permits.acquire().await;
         if let Some(error) = gone.get() {
             return Err(Error::clone(error));
         }
@@ -236,7 +240,7 @@ mod tests {
         round.changes().iter().map(|change| change.key.as_str()).collect()
     }
 
-    /// The rounds, all of which succeed.
+    /// Returns the keys of each round. All changes succeed.
     fn rounds(changes: Vec<Change>) -> Vec<String> {
         let mut batch = Batch::new(changes, LIMITS);
         let mut rounds = Vec::new();
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_keep_to_the_limits() {
+    fn rounds_are_within_the_limits() {
         assert_eq!(
             rounds("abcdefg".chars().map(|key| put(&key.to_string(), "")).collect()),
             ["abc", "def", "g"]
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn last_of_several_puts_is_sent_and_one_before_it_if_that_is_refused() {
+    fn the_last_of_several_puts_is_sent_and_the_one_before_it_after_a_rejection() {
         let changes = vec![put("a", "1"), put("b", ""), put("a", "2"), put("a", "3")];
         let mut batch = Batch::new(changes, Limits { entries: 9, bytes: 99 });
         let values = |round: &Round| -> Vec<Change> { round.changes().to_vec() };
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_put_was_not_sent_to_a_store_that_is_gone() {
+    fn a_replaced_put_is_not_applied_if_the_store_is_gone() {
         let mut batch = Batch::new(vec![put("a", "1"), put("a", "2")], LIMITS);
         let round = batch.next_round().unwrap();
         batch.done(round, Err(Error::new(ErrorKind::Timeout, "gone")));
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_has_its_result() {
+    fn each_change_has_its_own_result() {
         let on = || put("a", "").on(Condition::Present);
         let changes = vec![on(), put("b", "no"), on(), put("c", "")];
         let check = |change: &Change| match &change.action {
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn once_the_store_is_gone_the_rest_is_not_sent() {
+    fn no_more_rounds_are_sent_once_the_store_is_gone() {
         let changes = || "abcde".chars().map(|key| put(&key.to_string(), "")).collect();
         let gone = || Error::new(ErrorKind::Unavailable, "gone");
         for outcome in [Err(gone()), Ok(vec![Ok(Applied::Deleted(true)), Err(gone()), Err(gone())])] {
@@ -343,9 +347,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_have_not_begun_are_not_sent_to_a_store_that_is_gone() {
+    async fn no_more_calls_begin_once_the_store_is_gone() {
         let call = |number: usize| async move {
-            // The first is ready after the second.
+            // The first call finishes after the second one.
             if number == 0 {
                 tokio::task::yield_now().await;
             }
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn read_keys_have_a_result_each() {
+    async fn each_key_has_its_own_result() {
         let keys: Vec<_> = "abcba".chars().map(|key| Key::new(key.to_string()).unwrap()).collect();
         let read = |chunk: &[Key]| {
             let names: String = chunk.iter().map(Key::as_str).collect();
@@ -386,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_a_round_for_another_reason_leaves_the_rest() {
+    fn another_failure_of_a_round_does_not_stop_the_batch() {
         let mut batch = Batch::new("abcd".chars().map(|key| put(&key.to_string(), "")).collect(), LIMITS);
         let round = batch.next_round().unwrap();
         batch.done(round, Err(Error::new(ErrorKind::StorageFull, "no room")));

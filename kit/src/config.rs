@@ -1,4 +1,4 @@
-//! The configuration of an adapter, declared once.
+//! The configuration of an adapter, declared in one place.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{StoreUrl, url::unknown_option};
 
-/// An option of an adapter, for documentation.
+/// The documentation of an adapter's option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OptionInfo {
-    /// Its name, in URLs, in configuration files and as a setter.
+    /// The name in URLs, in configuration files and of the setter.
     pub name: &'static str,
-    /// Its default, in Markdown.
+    /// The default, in Markdown.
     pub default: &'static str,
-    /// Its meaning, in Markdown, in one paragraph.
+    /// The meaning: one paragraph in Markdown.
     pub meaning: &'static str,
 }
 
@@ -27,14 +27,14 @@ impl OptionInfo {
     }
 }
 
-/// Displays a row of a Markdown table: name, default and meaning.
+/// Prints a row of a Markdown table: name, default and meaning.
 impl fmt::Display for OptionInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "| `{}` | {} | {} |", self.name, self.default, self.meaning.trim())
     }
 }
 
-/// The configuration of an adapter; [`config!`](crate::config) implements it.
+/// The configuration of an adapter. [`config!`](crate::config) implements this trait.
 pub trait Configure: Default {
     /// The adapter's short name, for errors.
     const ADAPTER: &'static str;
@@ -42,26 +42,26 @@ pub trait Configure: Default {
     /// The options, in the order of the documentation.
     const OPTIONS: &'static [OptionInfo];
 
-    /// Takes the place of the store from a URL whose options have been taken.
+    /// Sets the location of the store from a URL. The options of the configuration are not in the URL any more.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the URL is not one of this adapter.
+    /// [`ErrorKind::InvalidConfig`] if the URL is not valid for this adapter.
     fn locate(&mut self, url: &mut StoreUrl) -> Result<()>;
 
-    /// Sets the option `name` to the value that `text` spells. Returns `false` if there is no such option.
+    /// Sets the option `name` to the value of `text`. Returns `false` if the option does not exist.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the option does not take that value.
+    /// [`ErrorKind::InvalidConfig`] if the value is not valid for the option.
     fn set(&mut self, name: &str, text: &str) -> Result<bool>;
 
-    /// Sets what `url` gives: the place of the store, and options.
+    /// Sets the location of the store and the options from a URL.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if the URL is not one of this adapter, or has an option that is unknown or
-    /// has a value that it does not take.
+    /// [`ErrorKind::InvalidConfig`] if the URL is not valid for this adapter, if an option is unknown, or if a value
+    /// is not valid for its option.
     fn set_url(&mut self, url: &str) -> Result<()> {
         let mut url = StoreUrl::parse(url)?;
         for OptionInfo { name, .. } in Self::OPTIONS {
@@ -74,43 +74,43 @@ pub trait Configure: Default {
         self.check_options()
     }
 
-    /// Refuses values that their options do not take, which may come from setters.
+    /// Checks that the values of all options are valid. They may come from setters.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] that names the option.
+    /// [`ErrorKind::InvalidConfig`] if a value is not valid. The message names the option.
     fn check_options(&self) -> Result<()>;
 
-    /// Names the adapter in an error, and connecting as what has failed.
+    /// Adds the adapter's name and the operation [`Connect`](Operation::Connect) to an error.
     #[must_use]
     fn named(error: Error) -> Error {
         error.with_adapter(Self::ADAPTER).with_operation(Operation::Connect)
     }
 }
 
-/// The default of an option, which `text` spells.
+/// Parses the default of an option.
 #[doc(hidden)]
 #[must_use]
 pub fn default_option<T>(text: &str, parse: fn(&str) -> Option<T>) -> T {
-    parse(text).unwrap_or_else(|| unreachable!("the default of an option is one of its values"))
+    parse(text).unwrap_or_else(|| unreachable!("the default of an option must be a valid value"))
 }
 
-/// The error about a value that the option `name` does not take. It does not contain the value.
+/// Returns the error about a value that is not valid for the option `name`. It does not contain the value.
 #[must_use]
 pub fn invalid_option(name: &str, expects: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` takes {expects}"))
+    Error::new(ErrorKind::InvalidConfig, format!("the option `{name}` must be {expects}"))
 }
 
-/// A value as a URL would spell it.
+/// A value of an option in a configuration file. Displays in the notation of a URL.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "an option takes a text, a whole number, `true` or `false`")]
-enum Spelling {
+#[serde(untagged, expecting = "an option must be a text, a whole number, `true` or `false`")]
+enum FileValue {
     Text(String),
     Number(i64),
     Bool(bool),
 }
 
-impl fmt::Display for Spelling {
+impl fmt::Display for FileValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
@@ -120,10 +120,10 @@ impl fmt::Display for Spelling {
     }
 }
 
-/// Reads a configuration from a map: `url`, and options by their names, which override those in the URL.
+/// Reads a configuration from a map with `url` and options by name. The options override those in the URL.
 #[doc(hidden)]
 pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> Result<C, D::Error> {
-    let mut options: BTreeMap<String, Spelling> = BTreeMap::deserialize(deserializer)?;
+    let mut options: BTreeMap<String, FileValue> = BTreeMap::deserialize(deserializer)?;
     let url = options.remove("url");
     let read = || {
         let mut config = C::default();
@@ -143,30 +143,35 @@ pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> 
 
 /// Declares the configuration of an adapter: a struct with a default and a setter for each option.
 ///
-/// An option has one paragraph of documentation, without links: its setter, the documentation of the struct
-/// and the adapter's tables have it from there. Its default is spelled as in a URL; `unset` says in words what
-/// holds if an `Option` is not set. `parse` replaces the parser of its type. `if` restricts its values, and is
-/// followed by what the option takes, for an error.
+/// Each option has:
 ///
-/// Before the options stand fields of the adapter's own, which have the `Default` of their types.
+/// - one paragraph of documentation, without links; the setter, the documentation of the struct and the
+///   adapter's tables use it
+/// - the default, in the notation of a URL; for an `Option` without a value, `unset` describes the default
+/// - `parse` (optional), which replaces the parser of its type
+/// - `if` (optional), which restricts its values, with a description of the valid values for errors, as in
+///   [`OptionValue::expects`](crate::OptionValue::expects)
 ///
-/// The adapter writes the method `locate`, which takes the place of the store from a URL (see [`Configure`]).
-/// The struct gets, besides [`Configure`]:
+/// The fields before the options belong to the adapter. Each starts with the `Default` of its type.
 ///
-/// - `OPTIONS`, `new`, `from_url` and the setters;
-/// - `serde::Deserialize`, from a map with `url` and the options.
+/// The adapter implements the method `locate`, which sets the location of the store from a URL (see
+/// [`Configure`]). The macro implements:
+///
+/// - [`Configure`]
+/// - `OPTIONS`, `new`, `from_url` and the setters
+/// - `serde::Deserialize`, from a map with `url` and the options
 ///
 /// ```
 /// use std::time::Duration;
 /// use larder_kit::{Configure, Interval, StoreUrl};
 ///
 /// larder_kit::choices! {
-///     /// What happens to a write that finds no room.
+///     /// The effect of a write to a full store.
 ///     pub enum WhenFull {
 ///         /// It fails.
 ///         #[default]
 ///         "refuse" => Refuse,
-///         /// It replaces the entry that was used the longest time ago.
+///         /// It replaces the least recently used entry.
 ///         "evict" => Evict,
 ///     }
 /// }
@@ -179,11 +184,11 @@ pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> 
 ///     }
 ///
 ///     options {
-///         /// The number of entries at most.
-///         max_entries: Option<u64>, unset "no bound", if |max| *max != Some(0) => "a number from 1";
-///         /// Whether a write that finds no room fails (`refuse`) or replaces another entry (`evict`).
+///         /// The maximum number of entries.
+///         max_entries: Option<u64>, unset "no limit", if |max| *max != Some(0) => "at least 1";
+///         /// Whether a write to a full store fails (`refuse`) or replaces another entry (`evict`).
 ///         when_full: WhenFull = "refuse";
-///         /// How often expired entries are removed, or `off`.
+///         /// The interval at which expired entries are removed, or `off`.
 ///         sweep: Interval = "60s";
 ///     }
 /// }
@@ -200,7 +205,7 @@ pub fn deserialize<'de, C: Configure, D: Deserializer<'de>>(deserializer: D) -> 
 /// assert_eq!(config.sweep, Interval::every(Duration::from_secs(60)));
 ///
 /// let error = config.max_entries(0).check_options().unwrap_err();
-/// assert!(error.message().contains("`max_entries` takes a number from 1"));
+/// assert!(error.message().contains("`max_entries` must be at least 1"));
 ///
 /// let config: Config = serde_json::from_str(r#"{"url": "example://localhost", "sweep": "off"}"#).unwrap();
 /// assert_eq!(config.sweep, Interval::OFF);
@@ -226,7 +231,7 @@ macro_rules! config {
         ///
         /// # Options
         ///
-        /// In a URL, as setters, and in a configuration file, beside the `url`:
+        /// Each option can be set in a URL, by a setter, or beside the `url` in a configuration file:
         ///
         /// | option | default | meaning |
         /// |---|---|---|
@@ -253,19 +258,19 @@ macro_rules! config {
             /// The options, in the order of the documentation.
             $vis const OPTIONS: &'static [$crate::OptionInfo] = <Self as $crate::Configure>::OPTIONS;
 
-            /// The defaults.
+            /// Creates a configuration with the defaults.
             #[must_use]
             $vis fn new() -> Self {
                 Self::default()
             }
 
-            /// The configuration that a URL gives.
+            /// Reads a configuration from a URL.
             ///
             /// # Errors
             ///
-            /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is not one of this adapter, or
-            /// has an option that is unknown or has a value that it does not take. The message does not contain
-            /// the URL.
+            /// [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) if the URL is not valid for this adapter, if
+            /// an option is unknown, or if a value is not valid for its option. The message does not contain the
+            /// URL.
             $vis fn from_url(url: &str) -> $crate::Result<Self> {
                 let mut config = Self::default();
                 let set = $crate::Configure::set_url(&mut config, url);
@@ -334,7 +339,7 @@ macro_rules! config {
     };
 }
 
-/// The expression in the brackets if there is one, else the one after them.
+/// Expands to the expression in the brackets, or to the one after them if the brackets are empty.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! given {
@@ -346,7 +351,7 @@ macro_rules! given {
     };
 }
 
-/// The default of an option: what a text spells, or `None`.
+/// Expands to the default of an option: the parsed literal, or `None` without a literal.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! default_option {
@@ -382,7 +387,7 @@ mod tests {
             quiet: bool = "false";
             /// How long a call may take.
             timeout: Timeout = "5s";
-            /// How often.
+            /// The interval.
             sweep: Interval = "off";
             /// The password.
             password: Option<Secret>, unset "none";
@@ -401,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn url_and_map_and_setters_give_the_same() {
+    fn a_url_a_map_and_setters_are_equivalent() {
         let by_url = Config::from_url("x:h?number=7&quiet=true&timeout=2s&sweep=5m&password=p").unwrap();
         let map = json!({
             "url": "x:h", "number": 7, "quiet": true, "timeout": "2s", "sweep": "5m", "password": "p",
@@ -424,42 +429,42 @@ mod tests {
     }
 
     #[test]
-    fn option_beside_the_url_replaces_the_one_in_it() {
-        // In whatever order the map has them.
+    fn an_option_beside_the_url_replaces_the_one_in_it() {
+        // The order of the map does not matter.
         let config = read(json!({ "number": 3, "quiet": true, "url": "x:h?number=2&sweep=1m" })).unwrap();
         assert_eq!((config.number, config.quiet), (Some(3), true));
         assert_eq!(config.sweep, Interval::every(Duration::from_secs(60)));
     }
 
     #[test]
-    fn unknown_options_and_wrong_values_are_refused_without_the_value() {
+    fn unknown_options_and_wrong_values_are_rejected_without_printing_the_value() {
         for (map, says) in [
             (json!({ "numbr": 7 }), "did you mean `number`?"),
             (json!({ "colour": "hunter2" }), "its options are: number, quiet"),
-            (json!({ "number": "hunter2" }), "`number` takes a number below 10"),
-            (json!({ "number": 12 }), "`number` takes a number below 10"),
+            (json!({ "number": "hunter2" }), "`number` must be a number below 10"),
+            (json!({ "number": 12 }), "`number` must be a number below 10"),
             (json!({ "timeout": "0s" }), "longer than zero"),
-            (json!({ "timeout": 5 }), "a duration with a unit"),
-            (json!({ "url": "x:h?quiet=hunter2" }), "`quiet` takes true or false"),
-            (json!({ "quiet": ["hunter2"] }), "takes a text, a whole number"),
+            (json!({ "timeout": 5 }), "with a unit"),
+            (json!({ "url": "x:h?quiet=hunter2" }), "`quiet` must be `true` or `false`"),
+            (json!({ "quiet": ["hunter2"] }), "must be a text, a whole number"),
             (json!(7), "expected a map"),
         ] {
             let error = read(map).unwrap_err();
             assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
         }
         let error = Config::new().number(12).check_options().unwrap_err();
-        assert_eq!(error.message(), "the option `number` takes a number below 10");
+        assert_eq!(error.message(), "the option `number` must be a number below 10");
     }
 
     #[test]
-    fn password_is_not_printed() {
+    fn a_password_is_not_printed() {
         let config = Config::new().password("hunter2");
         assert_eq!(config.password.as_ref().unwrap().expose(), "hunter2");
         assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
     }
 
     #[test]
-    fn options_are_described() {
+    fn options_are_displayed_as_rows_of_a_table() {
         let rows: Vec<String> = Config::OPTIONS.iter().map(ToString::to_string).collect();
         assert_eq!(rows[0], "| `number` | no number | A number below ten. |");
         assert_eq!(rows[2], "| `timeout` | `5s` | How long a call may take. |");

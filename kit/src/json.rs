@@ -1,11 +1,11 @@
-//! Values of stores that hold JSON.
+//! The values of stores that hold JSON.
 
 use std::{fmt, marker::PhantomData};
 
 use larder_core::{Error, ErrorKind, Result};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// Checks that `value` is one JSON text in UTF-8 (RFC 8259).
+/// Checks that `value` is a single JSON text in UTF-8 (RFC 8259).
 ///
 /// # Errors
 ///
@@ -18,8 +18,8 @@ pub fn check_json(value: &[u8]) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidValue, "the value is not valid JSON, which this storage requires"))
 }
 
-/// Reads the members of a JSON object, in their order. A name that comes twice is in the list twice, so that
-/// the caller notices it.
+/// Reads the members of a JSON object, in their order. The list contains repeated names, so the caller can detect
+/// them.
 ///
 /// ```
 /// let mut json = serde_json::Deserializer::from_str(r#"{"b": 1, "a": 2, "b": 3}"#);
@@ -30,7 +30,7 @@ pub fn check_json(value: &[u8]) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Those of the deserializer, also if it is not an object.
+/// The errors of the deserializer, also if the JSON is not an object.
 pub fn json_members<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<(String, V)>, D::Error> {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_accepted() {
+    fn valid_json_is_accepted() {
         let deep = "[".repeat(10_000) + &"]".repeat(10_000);
         for value in ["{}", " [1, 2]\n", "\"é\"", "null", "1e400", "\"\\ud83c\"", &deep] {
             check_json(value.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_printing_it() {
+    fn invalid_json_is_rejected_without_printing_it() {
         for value in [&b""[..], b"hunter2", b"{} {}", b"\"\xff\"", b"NaN", b"[1,]", b"\xef\xbb\xbf{}"] {
             let error = check_json(value).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidValue);

@@ -1,11 +1,11 @@
-//! Keys in a store: their ranges, and what is stored in their place.
+//! Keys in a store: ranges, and conversion from stored bytes.
 
 use larder_core::{Error, ErrorKind, Key, Result};
 
-/// The least text that is greater than every text that begins with `prefix`, in the order of their
-/// bytes; `None` if there is none, as for the empty prefix.
+/// Returns the smallest text that is greater than every text that begins with `prefix`, in the order of their
+/// bytes. Returns `None` if such a text does not exist, for example for the empty prefix.
 ///
-/// The keys that begin with `prefix` are those from `prefix` on and before this end.
+/// The keys that begin with `prefix` are the keys from `prefix` (inclusive) to this end (exclusive).
 ///
 /// ```
 /// assert_eq!(larder_kit::prefix_end("chat:").as_deref(), Some("chat;"));
@@ -15,7 +15,7 @@ use larder_core::{Error, ErrorKind, Key, Result};
 pub fn prefix_end(prefix: &str) -> Option<String> {
     let mut end = prefix.to_owned();
     while let Some(last) = end.pop() {
-        // UTF-8 sorts as its characters do. The range skips the surrogates, which are not characters.
+        // UTF-8 sorts in the order of its characters. The range skips the surrogates, which are not characters.
         if let Some(next) = (last..=char::MAX).nth(1) {
             end.push(next);
             return Some(end);
@@ -24,17 +24,17 @@ pub fn prefix_end(prefix: &str) -> Option<String> {
     None
 }
 
-/// The key that a store returns as these bytes.
+/// Converts the bytes of a stored key to a key.
 ///
 /// # Errors
 ///
-/// [`InvalidKey`](ErrorKind::InvalidKey) if they are not a valid key, so that another program has written
-/// them. The error keeps the bytes as its [stored name](Error::stored_name) and does not print them.
+/// [`InvalidKey`](ErrorKind::InvalidKey) if the bytes are not a valid key: another program has written them. The
+/// error contains the bytes as its [stored name](Error::stored_name) and does not print them.
 pub fn stored_key(bytes: impl AsRef<[u8]>) -> Result<Key> {
     let text = str::from_utf8(bytes.as_ref()).ok();
     text.and_then(|text| Key::new(text).ok()).ok_or_else(|| {
-        let message = "there is a key that Larder cannot name: it is empty, has control characters or more than 512 \
-                       bytes, or is not text in UTF-8; it is left alone";
+        let message = "the store contains a key that is not valid: it is empty, contains control characters, has \
+                       more than 512 bytes, or is not UTF-8; Larder does not change this entry";
         Error::new(ErrorKind::InvalidKey, message).with_stored_name(bytes)
     })
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stored_keys() {
+    fn invalid_stored_keys_are_errors_that_do_not_print_them() {
         assert_eq!(stored_key("chat:é").unwrap().as_str(), "chat:é");
         for bytes in [&b""[..], b"a\nb", b"hunter2\xff", &[b'a'; 513]] {
             let error = stored_key(bytes).unwrap_err();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_a_prefix() {
+    fn the_end_of_a_prefix_is_the_next_text() {
         for (prefix, end) in [
             ("app:", Some("app;")),
             ("a\u{d7ff}", Some("a\u{e000}")),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn range_holds_exactly_the_texts_with_the_prefix() {
+    fn the_range_contains_exactly_the_texts_with_the_prefix() {
         let texts =
             ["a", "ab", "ab\u{10ffff}", "abc", "ac", "b", "\u{7f}", "\u{80}", "\u{ffff}", "\u{10000}"];
         for prefix in texts {

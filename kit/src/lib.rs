@@ -1,18 +1,18 @@
-//! The parts that most Larder adapters need, for authors of adapters.
+//! Building blocks for Larder adapters, for authors of adapters.
 //!
-//! | item | for |
+//! | item | purpose |
 //! |---|---|
 //! | [`GroupCommit`] | sharing commits between concurrent writes |
-//! | [`Batch`] | splitting a batch of changes into statements, and one result per change |
-//! | [`read_chunks`] | reading many entries, and one result per key |
-//! | [`side_by_side`] | several calls at once, and one result per call |
+//! | [`Batch`] | splitting a batch of changes into statements, with one result per change |
+//! | [`read_chunks`] | reading many entries, with one result per key |
+//! | [`side_by_side`] | running several calls at once, with one result per call |
 //! | [`pages`], [`Pager`], [`PageSize`] | listings that read page by page |
 //! | [`prefix_end`] | the range of keys that begin with a prefix |
 //! | [`stored_key`] | keys that another program may have written |
 //! | [`check_json`], [`json_members`] | stores that hold JSON (feature `json`) |
-//! | [`Sweeper`] | removing expired entries every so often |
+//! | [`Sweeper`] | removing expired entries at regular intervals |
 //! | [`config!`], [`choices!`] | the adapter's configuration, in code, in URLs and in files |
-//! | [`Layout`], [`ValueFormat`], [`Interval`], [`Timeout`], [`Secret`], [`Permissions`] | values of options that several adapters have |
+//! | [`Layout`], [`ValueFormat`], [`Interval`], [`Timeout`], [`Secret`], [`Permissions`] | option types that several adapters use |
 //! | [`StoreUrl`], [`redact`] | storage URLs |
 
 mod batch;
@@ -27,7 +27,7 @@ mod runtime;
 mod sweep;
 mod url;
 
-// For the code that the macros make.
+// For the code that the macros generate.
 #[doc(hidden)]
 pub use larder_core::Result;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! The options of an adapter, declared once.
+//! The types of options.
 
 use std::{
     fmt,
@@ -6,27 +6,27 @@ use std::{
     time::Duration,
 };
 
-/// A type that an option can have, and how a URL spells its values.
+/// The type of an option, and the notation of its values in a URL.
 pub trait OptionValue: Sized {
-    /// What the option takes, for the error about a value that it does not take.
+    /// Describes the valid values, for errors. It completes the sentence "the option must be ...".
     fn expects() -> String;
 
-    /// The value that `text` spells.
+    /// Parses a value in the notation of a URL. Returns `None` if `text` is not valid.
     fn parse(text: &str) -> Option<Self>;
 
-    /// Whether the option takes this value, which may come from a setter.
+    /// Returns whether the value is valid. It may come from a setter.
     fn is_valid(&self) -> bool {
         true
     }
 }
 
-/// What the setter of an option takes, besides a value of the option's own type.
+/// The types that the setter of an option accepts, besides the option's own type.
 pub trait IntoOption<T> {
-    /// The value of the option.
+    /// Converts the value to the type of the option.
     fn into_option(self) -> T;
 }
 
-/// How often something is done, or that it is not done at all.
+/// The interval of a repeated task, or `off`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,10 +40,10 @@ pub trait IntoOption<T> {
 pub struct Interval(Option<Duration>);
 
 impl Interval {
-    /// Never.
+    /// The task never runs.
     pub const OFF: Self = Self(None);
 
-    /// Every `duration`, which is longer than zero.
+    /// Creates an interval. `duration` must be longer than zero.
     #[must_use]
     pub const fn every(duration: Duration) -> Self {
         Self(Some(duration))
@@ -56,12 +56,12 @@ impl From<Interval> for Option<Duration> {
     }
 }
 
-/// How long to wait: longer than zero.
+/// A timeout, which is longer than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(Duration);
 
 impl Timeout {
-    /// As a duration.
+    /// Returns the timeout as a duration.
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0
@@ -73,7 +73,7 @@ impl Timeout {
 pub struct Secret(String);
 
 impl Secret {
-    /// The password as it is.
+    /// Returns the password.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -87,33 +87,33 @@ impl fmt::Debug for Secret {
 }
 
 crate::choices! {
-    /// How an adapter lays out its entries.
+    /// The layout of an adapter's entries.
     pub enum Layout {
-        /// Larder's own layout: every key, expiry, unique versions where the store can have them.
+        /// Larder's layout. It supports every key, expiry, and unique versions if the store can have them.
         #[default]
         "larder" => Larder,
-        /// The layout of grammY's adapter for the same store, read and written as grammY does.
+        /// The layout of grammY's adapter for the same store.
         "grammy" => Grammy,
     }
 }
 
 crate::choices! {
-    /// How an adapter stores values.
+    /// The format of an adapter's values.
     pub enum ValueFormat {
-        /// Any bytes, as they are.
+        /// Any bytes, stored unchanged.
         #[default]
         "bytes" => Bytes,
-        /// JSON only, in a form that the tools of the store can read.
+        /// JSON only, in a form that the store's tools can read.
         "json" => Json,
     }
 }
 
-/// The permissions of new files: their owner reads and writes them, and there are no execute bits.
+/// The permissions of new files. The owner can read and write them, and no execute bit is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions(u32);
 
 impl Permissions {
-    /// As the bits of a Unix mode.
+    /// Returns the bits of the Unix mode.
     #[must_use]
     pub const fn mode(self) -> u32 {
         self.0
@@ -122,7 +122,7 @@ impl Permissions {
 
 impl OptionValue for Interval {
     fn expects() -> String {
-        format!("off, or {POSITIVE_DURATION}")
+        format!("`off`, or {POSITIVE_DURATION}")
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -150,7 +150,7 @@ impl OptionValue for Timeout {
 
 impl OptionValue for Permissions {
     fn expects() -> String {
-        "the mode of a new file in octal, from 0600 to 0666, such as 0640 or 0660".to_owned()
+        "a file mode in octal from 0600 to 0666, such as 0640 or 0660".to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -177,7 +177,7 @@ impl<T: OptionValue> OptionValue for Option<T> {
     }
 }
 
-const POSITIVE_DURATION: &str = "a duration with a unit, such as 500ms, 60s or 5m, that is longer than zero";
+const POSITIVE_DURATION: &str = "a duration longer than zero with a unit, such as 500ms, 60s or 5m";
 
 macro_rules! values {
     ($($type:ty: $expects:literal, $parse:expr;)+) => {$(
@@ -194,7 +194,7 @@ macro_rules! values {
 }
 
 values! {
-    bool: "true or false", |text: &str| text.parse().ok();
+    bool: "`true` or `false`", |text: &str| text.parse().ok();
     u32: "a whole number", |text: &str| text.parse().ok();
     u64: "a whole number", |text: &str| text.parse().ok();
     usize: "a whole number", |text: &str| text.parse().ok();
@@ -245,9 +245,9 @@ impl<T> IntoOption<Option<T>> for T {
     }
 }
 
-/// Declares an enum that an option takes, and how a URL spells its variants.
+/// Declares an enum as the type of an option, with the names of its variants in a URL.
 ///
-/// For an example see [`config!`](crate::config). `ALL` has each variant with its spelling.
+/// For an example, see [`config!`](crate::config). The constant `ALL` contains each variant with its name.
 #[macro_export]
 macro_rules! choices {
     (
@@ -292,7 +292,7 @@ mod tests {
         struct Config for "example" {}
 
         options {
-            /// How often.
+            /// The interval.
             sweep: Interval = "off";
             /// A number.
             number: Option<u32>, unset "none";
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals() {
+    fn an_interval_is_off_or_longer_than_zero() {
         assert_eq!(parse("sweep=5m").unwrap().sweep, Interval::every(Duration::from_secs(300)));
         assert_eq!(parse("sweep=off").unwrap().sweep, Interval::OFF);
         for wrong in ["0s", "0ms", "5", "-1s", ""] {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions() {
+    fn permissions_are_from_0600_to_0666() {
         let of = |text: &str| parse(&format!("permissions={text}")).map(|config| config.permissions);
         for (text, mode) in
             [("0600", 0o600), ("600", 0o600), ("0660", 0o660), ("0644", 0o644), ("0666", 0o666)]
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn wrong_values_are_not_printed() {
         let error = parse("number=hunter2").unwrap_err();
-        assert_eq!(error.message(), "the option `number` takes a whole number");
+        assert_eq!(error.message(), "the option `number` must be a whole number");
         assert_eq!(Config::OPTIONS.len(), 3);
         assert_eq!(parse("number=7").unwrap().number(8).number, Some(8));
     }

@@ -3,20 +3,20 @@
 use futures_util::{StreamExt, stream};
 use larder_core::{Entry, EntryStream, Error, ErrorKind, Result};
 
-/// A listing under way: what has to be read next.
+/// Reads a listing page by page.
 pub trait Pager: Send + 'static {
     /// Reads the next page; `None` at the end. A page may be empty.
     ///
-    /// An entry that cannot be named or read is an `Err` in the page, and the listing goes on. An `Err`
+    /// An entry that cannot be named or read is an `Err` in the page, and the listing continues. An `Err`
     /// instead of a page ends it.
     fn next_page(&mut self) -> impl Future<Output = Result<Option<Vec<Result<Entry>>>>> + Send;
 }
 
-/// The stream of the entries of all pages. Reads a page when the one before has been consumed.
+/// Returns a stream of the entries of all pages. Reads a page once the previous page has been consumed.
 ///
-/// An error that [concerns one entry](Error::concerns_one_entry) tells the caller that the listing goes
-/// on. If reading a page fails with such an error, the stream ends with one of kind
-/// [`Other`](ErrorKind::Other) instead, whose source it is.
+/// After an error that [concerns one entry](Error::concerns_one_entry), callers expect that the listing
+/// continues. If reading a whole page fails with such an error, the stream instead ends with an error of kind
+/// [`Other`](ErrorKind::Other) whose source is the original error.
 pub fn pages(pager: impl Pager) -> EntryStream {
     stream::unfold(Some(pager), |pager| async move {
         let mut pager = pager?;
@@ -34,10 +34,11 @@ fn incomplete(error: Error) -> Error {
     if !error.concerns_one_entry() {
         return error;
     }
-    Error::new(ErrorKind::Other, "the listing could not go on: what is stored is damaged").with_source(error)
+    Error::new(ErrorKind::Other, "the listing could not continue: a page of the store is damaged")
+        .with_source(error)
 }
 
-/// How many entries to read at once, so that a page holds about 1 MiB of values.
+/// The number of entries to read at once. Adapts to pages with about 1 MiB of values.
 #[derive(Clone, Copy, Debug)]
 pub struct PageSize {
     entries: usize,
@@ -45,24 +46,24 @@ pub struct PageSize {
 }
 
 impl PageSize {
-    /// How many bytes of values a page should have.
+    /// The intended size of the values of a page, in bytes.
     const BYTES: usize = 1 << 20;
 
-    /// `first` entries at first, whose size is not known yet, and at most `max`; at least one.
+    /// Creates a page size of `first` entries for the first page, whose value sizes are not known yet. Later pages
+    /// have 1 to `max` entries.
     #[must_use]
     pub fn new(first: usize, max: usize) -> Self {
         let max = max.max(1);
         Self { entries: first.clamp(1, max), max }
     }
 
-    /// How many entries to read at once.
+    /// Returns the number of entries to read at once.
     #[must_use]
     pub const fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Takes the size of the values of the last page, which had `entries` with `bytes` together, for that
-    /// of the next.
+    /// Adapts the size of the next page to the last page, which had `entries` entries with `bytes` bytes of values.
     pub fn adapt(&mut self, entries: usize, bytes: usize) {
         if let Some(size) = bytes.checked_div(entries) {
             self.entries = (Self::BYTES / size.max(1)).clamp(1, self.max);
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns its pages one by one, the last first.
+    /// Returns its pages one by one, in reverse order.
     struct Pages(Vec<Result<Vec<Result<Entry>>>>);
 
     impl Pager for Pages {
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_follow_each_other() {
+    async fn pages_are_listed_in_order() {
         let pages = vec![
             Ok(vec![entry("a"), entry("b")]),
             Ok(vec![]),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn page_that_cannot_be_read_ends_the_listing() {
+    async fn an_unreadable_page_ends_the_listing() {
         for kind in [ErrorKind::Unavailable, ErrorKind::Corrupt, ErrorKind::InvalidKey] {
             let pages = vec![Ok(vec![entry("a")]), Err(failure(kind)), Ok(vec![entry("b")])];
             let reported = if kind == ErrorKind::Unavailable { kind } else { ErrorKind::Other };
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn page_size_follows_the_values() {
+    fn the_page_size_adapts_to_the_size_of_values() {
         let mut size = PageSize::new(16, 512);
         assert_eq!(size.entries(), 16);
         size.adapt(16, 16 * 100);

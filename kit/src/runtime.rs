@@ -1,4 +1,4 @@
-//! The runtime that group commit runs on, in one place: the simulation puts others in its stead.
+//! The runtime of the group commit. The simulation replaces this module by others.
 
 pub(crate) use std::{
     hash::RandomState,

@@ -1,4 +1,4 @@
-//! A task that removes expired entries every so often.
+//! A task that removes expired entries at regular intervals.
 
 use std::{
     fmt,
@@ -12,16 +12,16 @@ use std::{
 use larder_core::{ErrorKind, Result};
 use tokio::{runtime::Handle, task::AbortHandle};
 
-/// How many times longer than asked for the sweeper waits, at most, while sweeping fails.
+/// The maximum factor by which failures lengthen the interval.
 const MAX_BACK_OFF: u32 = 16;
 
-/// Removes expired entries every so often, in a tokio task.
+/// Removes expired entries at regular intervals, in a tokio task.
 ///
-/// An error does not end it: it waits twice as long after each failure in a row, up to 16 times the
-/// interval, and logs a warning. It ends when the store is closed, when the target is dropped, and when
-/// the `Sweeper` is dropped.
+/// An error does not end the task. It logs a warning, and doubles the wait after each consecutive failure, up to
+/// 16 times the interval. The task ends when the store is closed, when the target is dropped, or when the
+/// `Sweeper` is dropped.
 ///
-/// The task holds its target weakly, so that a storage can own its sweeper:
+/// The task holds a weak reference to its target, so a storage can own its sweeper:
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -48,10 +48,10 @@ const MAX_BACK_OFF: u32 = 16;
 ///
 /// # Without a runtime
 ///
-/// Outside a tokio runtime nothing panics: the first [`ensure_running`](Sweeper::ensure_running) within
-/// one starts the task. A storage that can be opened anywhere calls it in its writes; while the task is
-/// running it costs one atomic load. It also starts the task again on the current runtime if the one that
-/// it ran on has shut down.
+/// A sweeper can be created outside a tokio runtime. The first call of
+/// [`ensure_running`](Sweeper::ensure_running) within a runtime then starts the task. A storage that can be
+/// opened outside a runtime calls it in each write; while the task is running, it costs one atomic load. If the
+/// task's runtime has shut down, it starts the task again on the current runtime.
 pub struct Sweeper {
     spawn: Box<Spawn>,
     state: Arc<AtomicU8>,
@@ -66,21 +66,22 @@ const IDLE: u8 = 0;
 const RUNNING: u8 = 1;
 const ENDED: u8 = 2;
 
-/// Held by the task: when it goes with its runtime, the sweeper is idle again.
+/// Owned by the task. If the runtime drops the task, the sweeper becomes idle again.
 struct Alive(Arc<AtomicU8>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        // What panics once (on a runtime without timers, say) would do so again.
+        // A task that panics, for example on a runtime without timers, would panic again.
         let next = if std::thread::panicking() { ENDED } else { IDLE };
-        // Unless it has ended for good, in which case there is nothing to change.
+        // Fails if the sweeper has ended, which is final.
         let _ = self.0.compare_exchange(RUNNING, next, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 
 impl Sweeper {
-    /// Calls `purge` with the target every `every` (at least a millisecond), the first time after that
-    /// long; never if `every` is `None`. `adapter` is named in the log. The runtime needs its timers enabled.
+    /// Starts a task that calls `purge` with the target at the interval `every` (at least 1 ms). The first call
+    /// comes after one interval. With `None`, there are no calls. The log contains the name `adapter`. The
+    /// runtime's timers must be enabled.
     #[must_use]
     pub fn start<T, F>(
         adapter: &'static str,
@@ -108,7 +109,7 @@ impl Sweeper {
         sweeper
     }
 
-    /// Starts the task if it is not running and there is a tokio runtime here. Cheap.
+    /// Starts the task if it is not running and the caller is within a tokio runtime. Cheap.
     pub fn ensure_running(&self) {
         if self.state.load(Ordering::Acquire) != IDLE {
             return;
@@ -116,14 +117,14 @@ impl Sweeper {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        // Under the lock, so that a stop at the same time finds the task.
+        // Changes the state under the lock: a concurrent `stop` must find the task.
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state.compare_exchange(IDLE, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             *task = Some((self.spawn)(&runtime, Alive(Arc::clone(&self.state))));
         }
     }
 
-    /// Ends the task, for good. Dropping the sweeper does the same.
+    /// Ends the task permanently. Dropping the sweeper does the same.
     pub fn stop(&self) {
         self.state.store(ENDED, Ordering::Release);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,4 @@
-//! Storage URLs: where a store is, and its options.
+//! Storage URLs: the location of a store, and its options.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use percent_encoding::percent_decode_str;
 
 use larder_core::{Error, ErrorKind, Result};
 
-/// A storage URL taken apart: `scheme:rest?option=value&...`.
+/// A parsed storage URL: `scheme:rest?option=value&...`.
 ///
-/// An adapter takes the options that it knows out of it ([`config!`](crate::config)), and then either
-/// [finishes](StoreUrl::finish), which refuses what is left and names the known ones, or hands the
-/// rest on to its driver as a [URL](StoreUrl::driver_url).
+/// An adapter takes its own options out of the URL ([`config!`](crate::config)). Then it either passes the
+/// remaining options to its driver as a [URL](StoreUrl::driver_url), or calls [`finish`](StoreUrl::finish), which
+/// rejects them.
 ///
-/// `Debug` prints the scheme only: a URL may hold a password.
+/// `Debug` prints only the scheme, because a URL may contain a password.
 ///
 /// ```
 /// use larder_kit::StoreUrl;
@@ -33,16 +33,16 @@ pub struct StoreUrl {
 }
 
 impl StoreUrl {
-    /// Takes `url` apart. The scheme is case-insensitive and comes out in lower case.
+    /// Parses `url`. The scheme is case-insensitive and is converted to lower case.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if there is no scheme, or if there is a control character: the
-    /// line feed at the end of a file that holds the URL would otherwise be part of a path.
+    /// [`ErrorKind::InvalidConfig`] if the URL has no scheme, or contains a control character. If the URL comes
+    /// from a file, for example, the line feed at its end would otherwise become part of a path.
     pub fn parse(url: &str) -> Result<Self> {
         if let Some(control) = url.chars().find(|c| c.is_control()) {
             return Err(configuration(format!(
-                "a storage URL has no control characters, and this one has U+{:04X}; remove it",
+                "the storage URL contains the control character U+{:04X}; remove it",
                 u32::from(control)
             )));
         }
@@ -50,48 +50,48 @@ impl StoreUrl {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(legal) {
             return Err(configuration(
-                "a storage URL begins with a scheme, as in `file:sessions` or `redis://localhost`",
+                "the storage URL has no valid scheme; it must look like `file:sessions` or `redis://localhost`",
             ));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let options: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        // Otherwise it may be the end of a password, which an error about an unknown option would print.
+        // Such a name may be the end of a password, which the error about an unknown option would print.
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if !options.iter().all(|(name, _)| name.chars().all(legal)) {
             return Err(configuration(
-                "the name of an option has letters, digits, `_`, `-` and `.` only; a question mark in a password is \
-                 written `%3F`",
+                "the name of an option may contain only letters, digits, `_`, `-` and `.`; write a question mark in a \
+                 password as `%3F`",
             ));
         }
         Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), options })
     }
 
-    /// The text before the first colon, in lower case.
+    /// Returns the text before the first colon, in lower case.
     #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// The text between the scheme's colon and the question mark, as it is.
+    /// Returns the text between the scheme's colon and the question mark, without decoding.
     #[must_use]
     pub fn rest(&self) -> &str {
         &self.rest
     }
 
-    /// The same as a file system path: percent-encoded bytes decoded (so `%3F` is a question mark),
-    /// and an empty authority (`file:///var/lib/bot`) dropped.
+    /// Returns [`rest`](Self::rest) as a file system path. Decodes percent-encoded bytes (`%3F` is a question mark),
+    /// and removes an empty authority (`file:///var/lib/bot`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if it names a host, does not decode to UTF-8, or begins with `~`.
-    /// A shell replaces `~` only at the beginning of a word, so `file:~/sessions` arrives as it is.
+    /// [`ErrorKind::InvalidConfig`] if the URL names a host, does not decode to UTF-8, or begins with `~`.
+    /// A shell replaces `~` only at the beginning of a word, so it does not replace the one in `file:~/sessions`.
     pub fn path(&self) -> Result<String> {
         let path = match self.rest.strip_prefix("//") {
             None => self.rest.as_str(),
             Some(absolute) if absolute.starts_with('/') => absolute,
             Some(_) => {
                 return Err(configuration(format!(
-                    "`{0}://` is followed by a host; a path on this machine is written `{0}:relative/path` or \
+                    "`{0}://` requires a host; write a path on this machine as `{0}:relative/path` or \
                      `{0}:/absolute/path`",
                     self.scheme
                 )));
@@ -99,7 +99,7 @@ impl StoreUrl {
         };
         if path.starts_with('~') {
             return Err(configuration(format!(
-                "`~` does not stand for the home directory in a storage URL; write the whole path, or `{0}:$HOME/...` \
+                "`~` does not mean the home directory in a storage URL; write the whole path, or `{0}:$HOME/...` \
                  in a shell (`{0}:./~...` for a name that begins with `~`)",
                 self.scheme
             )));
@@ -107,32 +107,33 @@ impl StoreUrl {
         percent_decode_str(path)
             .decode_utf8()
             .map(std::borrow::Cow::into_owned)
-            .map_err(|_| configuration("the path in the URL is not UTF-8 once it is percent-decoded"))
+            .map_err(|_| configuration("the percent-decoded path of the storage URL is not UTF-8"))
     }
 
-    /// Takes the option `name` out.
+    /// Removes the option `name` and returns its value, if the URL has this option.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] if it is there more than once.
+    /// [`ErrorKind::InvalidConfig`] if the URL has the option more than once.
     pub fn take(&mut self, name: &str) -> Result<Option<String>> {
         let mut found: Vec<_> = self.options.extract_if(.., |(option, _)| option == name).collect();
         if found.len() > 1 {
-            return Err(configuration(format!("the option `{name}` is given more than once")));
+            return Err(configuration(format!("the option `{name}` occurs more than once; remove one")));
         }
         Ok(found.pop().map(|(_, value)| value))
     }
 
-    /// The names of the options that have not been taken yet.
+    /// Returns the names of the options that were not taken yet.
     pub fn remaining(&self) -> impl Iterator<Item = &str> {
         self.options.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Refuses options that were not taken; `known` names those that exist.
+    /// Checks that the remaining options are among the `known` ones.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] that names the unknown option, the most similar known one, and all others.
+    /// [`ErrorKind::InvalidConfig`] if an option is unknown. The message names it, the most similar known option,
+    /// and all known options.
     pub fn finish(&self, known: impl IntoIterator<Item = impl AsRef<str>>) -> Result<()> {
         let known: Vec<_> = known.into_iter().collect();
         let is_known = |name: &str| known.iter().any(|known| known.as_ref() == name);
@@ -142,12 +143,13 @@ impl StoreUrl {
         }
     }
 
-    /// The URL for a driver. Takes out the options that `knows` tells, and returns the URL with only them.
+    /// Returns the URL for a driver. Removes the options that the driver `knows`, and returns the URL with only
+    /// these options.
     pub fn driver_url(&mut self, knows: impl Fn(&str) -> bool) -> String {
         let options: Vec<_> = self.options.extract_if(.., |(name, _)| knows(name)).collect();
         let mut url = format!("{}:{}", self.scheme, self.rest);
         if !options.is_empty() {
-            // Drivers percent-decode but do not all read `+` as a space.
+            // All drivers percent-decode, but some do not decode `+` as a space.
             let query = form_urlencoded::Serializer::new(String::new())
                 .extend_pairs(&options)
                 .finish()
@@ -159,7 +161,7 @@ impl StoreUrl {
     }
 }
 
-/// The error about an option that `adapter` does not have. Suggests the known one that is most similar.
+/// Returns the error about an option that `adapter` does not have. Suggests the most similar known option.
 pub(crate) fn unknown_option(
     adapter: &str,
     unknown: &str,
@@ -187,8 +189,8 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// `url` fit to be shown: the password between `user:` and `@` replaced by `***`, and no options, which
-/// may be secrets too. For any other text, only the scheme is shown.
+/// Removes the secrets from a URL, for display. Replaces the password between `user:` and `@` by `***`, and
+/// removes the options, which may be secrets too. Of any other text, returns only the scheme.
 ///
 /// ```
 /// assert_eq!(larder_kit::redact("postgres://bot:hunter2@db/app?sslmode=require"), "postgres://bot:***@db/app");
@@ -202,14 +204,14 @@ pub fn redact(url: &str) -> String {
 
 fn redact_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // A mistyped URL may hold a password anywhere.
+        // A mistyped URL may contain a password anywhere.
         return match url.split_once(':') {
             Some(("file" | "sqlite" | "memory", _)) => url.to_owned(),
             Some((scheme, _)) => format!("{scheme}:***"),
             None => "***".to_owned(),
         };
     };
-    // A password may hold any character unencoded: it extends to the last `@`.
+    // A password may contain any character, also without encoding. It extends to the last `@`.
     let (user_info, host) = rest.rsplit_once('@').unwrap_or(("", rest));
     match user_info.split_once(':') {
         // The `@` may be in the password or in an option.
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn password_with_a_question_mark_is_never_shown() {
+    fn a_password_with_a_question_mark_is_never_shown() {
         for url in
             ["postgres://u:what?hunter2@h/db", "redis://u:12?hunter2@h", "redis://h:1/?password=a@hunter2"]
         {
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn paths() {
+    fn paths_are_decoded() {
         let path = |url: &str| StoreUrl::parse(url).unwrap().path();
         assert_eq!(path("file:a/b").unwrap(), "a/b");
         assert_eq!(path("file:/a/b").unwrap(), "/a/b");
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_begins_with_a_tilde_is_refused_with_a_hint() {
+    fn a_path_that_begins_with_a_tilde_is_rejected_with_a_hint() {
         for url in ["file:~/x", "sqlite:~/x.db", "file:~", "file:~bot/x"] {
             let error = StoreUrl::parse(url).unwrap().path().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_and_nothing_of_the_url_is_printed() {
+    fn control_characters_are_rejected_without_printing_the_url() {
         for url in ["file:secret\n", "redis://u:secret@h\r\n", "\tfile:secret", "sqlite:secret\0.db"] {
             let error = StoreUrl::parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -270,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_a_configuration_error() {
+    fn a_url_without_a_valid_scheme_is_a_configuration_error() {
         for url in ["", "sessions", ":x", "1x:y", "a b:c", "/tmp/x"] {
             assert_eq!(StoreUrl::parse(url).unwrap_err().kind(), ErrorKind::InvalidConfig, "{url}");
         }
     }
 
     #[test]
-    fn similar_option_is_suggested() {
+    fn the_most_similar_option_is_suggested() {
         let known = ["max_bytes", "max_entries", "when_full", "sweep", "layout", "values"];
         for (unknown, similar) in [
             ("max_entires", "`max_entries`?"),
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_doubled_options_are_refused() {
+    fn unknown_and_repeated_options_are_rejected() {
         let mut url = StoreUrl::parse("memory:?max=1&max=2&foo=x").unwrap();
         assert!(url.take("max").unwrap_err().message().contains("more than once"));
         let message = url.finish(["max"]).unwrap_err().message().to_owned();
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn driver_gets_its_options() {
+    fn the_driver_receives_its_options() {
         let mut url =
             StoreUrl::parse("postgres://u:p@h/db?table=x&application_name=my%20bot&tag=a&tag=b").unwrap();
         let driver = url.driver_url(|name| matches!(name, "application_name" | "tag"));
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_redacted_however_they_are_written() {
+    fn passwords_are_redacted_in_every_form() {
         for url in [
             "redis://:hunter2@h",
             "redis://u:hunter2@h:1/0",

@@ -1,6 +1,6 @@
 //! The guarantees of `Sweeper`, one test per law.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are not tests to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Clippy does not treat test helpers as tests.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Counts the sweeps; the first few fail.
+/// Counts the sweeps. The first `failures` sweeps fail.
 #[derive(Debug)]
 struct Swept {
     sweeps: watch::Sender<usize>,
@@ -56,13 +56,13 @@ fn tasks() -> usize {
 
 async fn no_task_is_left() {
     while tasks() > 0 {
-        // The clock of these tests stands still but for this.
+        // Only this moves the clock of these tests.
         tokio::time::advance(EVERY).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_sweeps_at_every_interval() {
+async fn a_sweeper_sweeps_at_every_interval() {
     let storage = Swept::new(0, ErrorKind::Other);
     let start = Instant::now();
     let _sweeper = sweeper(&storage, EVERY);
@@ -71,7 +71,7 @@ async fn it_sweeps_at_every_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_do_not_end_it_but_make_it_wait_longer() {
+async fn errors_lengthen_the_interval_and_do_not_stop_the_sweeper() {
     let storage = Swept::new(6, ErrorKind::Unavailable);
     let start = Instant::now();
     let _sweeper = sweeper(&storage, EVERY);
@@ -80,21 +80,21 @@ async fn errors_do_not_end_it_but_make_it_wait_longer() {
     storage.swept(7).await;
     let recovered = Instant::now();
     storage.swept(8).await;
-    assert_eq!(recovered.elapsed().as_secs(), 60, "back to the interval once it works");
+    assert_eq!(recovered.elapsed().as_secs(), 60, "the interval is not restored after a success");
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_the_storage_is_closed() {
+async fn a_sweeper_stops_when_the_storage_is_closed() {
     let storage = Swept::new(1, ErrorKind::Closed);
     let running = sweeper(&storage, EVERY);
     storage.swept(1).await;
     no_task_is_left().await;
     running.ensure_running();
-    assert_eq!(tasks(), 0, "a closed storage is not swept again");
+    assert_eq!(tasks(), 0, "a closed storage is swept again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_the_storage_or_the_sweeper_is_dropped() {
+async fn a_sweeper_stops_when_it_or_the_storage_is_dropped() {
     let storage = Swept::new(0, ErrorKind::Other);
     let running = sweeper(&storage, EVERY);
     assert_eq!(tasks(), 1);
@@ -108,7 +108,7 @@ async fn it_ends_when_the_storage_or_the_sweeper_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_interval_it_never_runs() {
+async fn a_sweeper_without_an_interval_never_runs() {
     let storage = Swept::new(0, ErrorKind::Other);
     let purge = |storage: Arc<Swept>| async move { storage.purge_expired().await };
     let off = Sweeper::start("swept", Arc::downgrade(&storage), None, purge);
@@ -118,7 +118,7 @@ async fn without_an_interval_it_never_runs() {
 }
 
 #[test]
-fn outside_a_runtime_it_starts_later_and_it_moves_to_another_runtime() {
+fn a_sweeper_starts_within_a_runtime_and_moves_to_another_one() {
     let storage = Swept::new(0, ErrorKind::Other);
     let running = sweeper(&storage, Duration::from_millis(1));
     running.ensure_running();

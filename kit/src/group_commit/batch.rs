@@ -1,4 +1,4 @@
-//! Jobs, and the batches that they make up.
+//! Jobs and batches of jobs.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,10 +6,10 @@ use larder_core::{Applied, Change, Error, Key, ReadOptions, Record, Result, Stor
 
 use super::runtime::{Handle, oneshot};
 
-/// One element of a queue.
+/// An element of a queue.
 pub(super) struct Job {
     pub(super) work: Work,
-    /// Its caller's runtime, which can serve the queue.
+    /// The caller's runtime, which can serve the queue.
     pub(super) runtime: Handle,
 }
 
@@ -20,16 +20,16 @@ pub(super) enum Work {
     Barrier(Barrier),
 }
 
-/// A point that a caller waits for the lane to reach.
+/// A point in the queue of a lane, for a caller that waits until the lane reaches it.
 pub(super) struct Barrier {
-    /// Notified once everything before the barrier is done.
+    /// Notified once all jobs before the barrier are done.
     pub(super) reached: oneshot::Sender<()>,
-    /// What comes after the barrier waits until the sender is dropped.
+    /// The jobs after the barrier wait until the sender of this signal is dropped.
     pub(super) resume: Option<oneshot::Receiver<()>>,
 }
 
-/// The call of `apply` that a change came with, if others came with it: the error for those that have not been
-/// sent, once the store is gone.
+/// The `apply` call of a change; `None` for a change of a single call. Once the store is gone, it contains the error
+/// for the changes of the call that were not sent.
 pub(super) type ApplyCall = Option<Arc<OnceLock<Error>>>;
 
 /// Jobs that go to the storage together.
@@ -40,7 +40,7 @@ pub(super) enum Batch {
 }
 
 impl Work {
-    /// How many bytes it carries.
+    /// Returns the size in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Change(change, ..) => change.size(),
@@ -49,7 +49,8 @@ impl Work {
         }
     }
 
-    /// The error of a change that came with others which have found the store gone.
+    /// Returns the error of a change that must not be sent, because another change of the same call has found that
+    /// the store is gone.
     pub(super) fn unsent(&self) -> Option<Error> {
         match self {
             Self::Change(_, Some(call), _) => call.get().cloned(),
@@ -59,11 +60,11 @@ impl Work {
 
     /// Answers with an error.
     pub(super) fn fail(self, error: Error) {
-        // The caller may have gone in the meantime.
+        // The caller may have dropped its future: then the answer is dropped.
         match self {
             Self::Change(.., reply) => drop(reply.send(Err(error))),
             Self::Read(.., reply) => drop(reply.send(Err(error))),
-            // It waits for the signal, or for the end of it.
+            // The caller notices that the sender of its signal is dropped.
             Self::Barrier(_) => {}
         }
     }
@@ -88,7 +89,7 @@ impl Batch {
         }
     }
 
-    /// Adds `work`; returns it if it needs a call of its own.
+    /// Adds `work` to the batch. Returns it if it needs another batch.
     pub(super) fn push(&mut self, work: Work) -> Option<Work> {
         match (self, work) {
             (Self::Changes(changes, replies), Work::Change(change, call, reply)) => {
@@ -106,12 +107,12 @@ impl Batch {
         None
     }
 
-    /// Makes the call, and answers the callers. After a barrier, returns the signal to go on.
+    /// Calls the storage, and answers the callers. For a barrier, returns the signal to continue.
     pub(super) async fn run(self, storage: &impl Storage) -> Option<oneshot::Receiver<()>> {
         match self {
             Self::Changes(mut changes, replies) => {
                 let results = match changes.pop() {
-                    // A storage may have a shorter way for one.
+                    // A storage may have a faster method for a single change.
                     Some(change) if changes.is_empty() => vec![change.apply_to(storage).await],
                     last => {
                         changes.extend(last);
@@ -124,7 +125,7 @@ impl Batch {
                     {
                         call.get_or_init(|| unsent);
                     }
-                    // The caller may have gone in the meantime, here and below.
+                    // Here and below, the caller may have dropped its future: then the answer is dropped.
                     let _ = reply.send(result);
                 }
             }

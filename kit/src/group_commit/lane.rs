@@ -14,17 +14,17 @@ use super::{
     runtime::{Handle, Id, Mutex, MutexGuard, RandomState, oneshot, yield_now},
 };
 
-/// How often others may run, at most, between two batches.
+/// How often a task yields, at most, between two batches.
 const GATHERING: usize = 8;
 
-/// The storage and its lanes, which the callers share with the tasks that serve the lanes.
+/// The storage and its lanes, shared by the callers and the tasks that serve the lanes.
 pub(super) struct Shared<S> {
     pub(super) storage: Arc<S>,
     pub(super) lanes: Box<[Lane]>,
     pub(super) max_batch: usize,
     pub(super) max_batch_bytes: usize,
     pub(super) hasher: RandomState,
-    /// Held while a barrier goes into all lanes. Two that stood in different orders would wait for each other.
+    /// Locked while a barrier is put into all lanes. Two barriers in different orders would wait for each other.
     pub(super) barriers: Mutex<()>,
 }
 
@@ -33,15 +33,15 @@ pub(super) struct Lane(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The jobs that no batch has taken, by number, so that a caller that goes away can take its own out.
+    /// The jobs that are not in a batch yet, by number. A caller whose future is dropped removes its job.
     queue: BTreeMap<u64, Job>,
     /// The number of the next job.
     next: u64,
-    /// Whether a task serves the queue, or is about to.
+    /// Whether a task serves the queue, or will start to.
     served: bool,
-    /// How many jobs the last batch had.
+    /// The number of jobs of the last batch.
     last_batch: usize,
-    /// The signal to go on that a task waited for whose runtime has ended.
+    /// The signal to continue after a barrier, if the runtime of the task that waited for it has ended.
     paused: Option<oneshot::Receiver<()>>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A caller's place in a queue. Dropping it takes the job out, unless a batch has it.
+/// A caller's place in a queue. Dropping it removes the job from the queue, unless the job is in a batch.
 pub(super) struct Ticket<'a, S, T> {
     shared: &'a Shared<S>,
     lane: usize,
@@ -71,23 +71,23 @@ impl<S, T> Drop for Ticket<'_, S, T> {
     fn drop(&mut self) {
         if !self.answered {
             let job = lock(&self.shared.lanes[self.lane].0).queue.remove(&self.number);
-            // Not under the lock.
+            // The lock is released before the drop.
             drop(job);
         }
     }
 }
 
 impl<S: Storage> Shared<S> {
-    /// The number of the key's lane.
+    /// Returns the number of the key's lane.
     pub(super) fn lane_of(&self, key: &Key) -> usize {
         match self.lanes.len() {
             1 => 0,
-            // The remainder is below the number of lanes, which is a usize.
+            // The remainder fits into a usize, because it is below the number of lanes.
             lanes => (self.hasher.hash_one(key.as_bytes()) % lanes as u64) as usize,
         }
     }
 
-    /// Queues one job; `work` is given the sender of its answer.
+    /// Queues one job. `work` receives the sender for its answer.
     pub(super) fn enqueue<T>(
         self: &Arc<Self>,
         lane: usize,
@@ -98,7 +98,7 @@ impl<S: Storage> Shared<S> {
         Ok(Ticket { shared: self, lane, number, answer, answered: false })
     }
 
-    /// Queues a job for each key, and waits for their results.
+    /// Queues one job per key, and waits for the results.
     pub(super) async fn enqueue_many<T, W>(
         self: &Arc<Self>,
         works: impl Iterator<Item = (Key, W)>,
@@ -131,7 +131,8 @@ impl<S: Storage> Shared<S> {
         results
     }
 
-    /// Puts work into the queue of a lane, all of it at once, and has it served. Returns the number of the first.
+    /// Puts jobs into the queue of a lane, all at once, and starts a task if the lane is idle. Returns the number of
+    /// the first job.
     pub(super) fn push(self: &Arc<Self>, lane: usize, works: impl IntoIterator<Item = Work>) -> Result<u64> {
         let runtime = callers_runtime()?;
         let mut state = lock(&self.lanes[lane].0);
@@ -151,15 +152,15 @@ impl<S: Storage> Shared<S> {
 }
 
 /// The task that serves a lane. If it ends before the queue is empty (its runtime has ended, or the storage has
-/// panicked), another one goes on.
+/// panicked), another task continues.
 struct Server<S: Storage> {
     shared: Arc<Shared<S>>,
     lane: usize,
     runtime: Id,
-    /// Whether the task has run. One that is dropped before has met the end of its runtime.
+    /// Whether the task has run. If it is dropped before, its runtime has ended.
     started: bool,
     finished: bool,
-    /// After a barrier, the signal to go on.
+    /// After a barrier, the signal to continue.
     paused: Option<oneshot::Receiver<()>>,
 }
 
@@ -178,7 +179,7 @@ impl<S: Storage> Server<S> {
         self.paused = paused;
         loop {
             if let Some(paused) = &mut self.paused {
-                // Whether it is notified or dropped.
+                // Continues in both cases: the sender has notified, or is dropped.
                 let _ = paused.await;
                 self.paused = None;
             }
@@ -192,18 +193,18 @@ impl<S: Storage> Server<S> {
         &self.shared.lanes[self.lane].0
     }
 
-    /// Takes the next batch out of the queue. If there is none, the lane is idle.
+    /// Takes the next batch out of the queue. If the queue is empty, returns `None`, and the lane is idle.
     fn take(&mut self) -> Option<Batch> {
         let (mut batch, mut bytes) = (None::<Batch>, 0);
-        let mut forsaken = Vec::new();
+        let mut unsent = Vec::new();
         let mut state = lock(&self.shared.lanes[self.lane].0);
         while let Some((number, Job { work, runtime })) = state.queue.pop_first() {
             if let Some(error) = work.unsent() {
-                forsaken.push((work, error));
+                unsent.push((work, error));
                 continue;
             }
             bytes += work.size();
-            let refused = match &mut batch {
+            let left = match &mut batch {
                 None => {
                     batch = Some(work.into());
                     continue;
@@ -215,7 +216,7 @@ impl<S: Storage> Server<S> {
                 }
                 Some(_) => Some(work),
             };
-            if let Some(work) = refused {
+            if let Some(work) = left {
                 state.queue.insert(number, Job { work, runtime });
                 break;
             }
@@ -228,15 +229,16 @@ impl<S: Storage> Server<S> {
             }
         }
         drop(state);
-        for (work, error) in forsaken {
+        for (work, error) in unsent {
             work.fail(error);
         }
         batch
     }
 
-    /// Lets others run for as long as that makes the queue grow: callers that have just got their answer often
-    /// call again at once, and a batch of all costs little more than one of half of them. A lone caller does not
-    /// wait. Neither does an empty queue: the lane is idle then, whenever this runtime goes on.
+    /// Yields to other tasks for as long as the queue grows. Callers that have just received their answer often
+    /// call again immediately, and a batch of all these calls takes little more time than a batch of half of them.
+    /// A single caller does not wait. An empty queue does not wait either: the lane then becomes idle, even if this
+    /// runtime never runs again.
     async fn gather(&self) {
         let mut before = 0;
         for _ in 0..GATHERING {
@@ -260,7 +262,7 @@ impl<S: Storage> Drop for Server<S> {
         }
         let paused = self.paused.take();
         let mut state = lock(self.lane());
-        // Another runtime may end at the same time, so that this happens again, once per runtime.
+        // Other runtimes may end at the same time. Then this code runs once for each of them.
         let dead = |_: &u64, job: &mut Job| !self.started && job.runtime.id() == self.runtime;
         let unserved: Vec<Job> = state.queue.extract_if(.., dead).map(|(_, job)| job).collect();
         state.paused = paused.or(state.paused.take());
@@ -277,13 +279,13 @@ impl<S: Storage> Drop for Server<S> {
 }
 
 pub(super) fn callers_runtime() -> Result<Handle> {
-    let message = "changes are grouped in a tokio task; call this within a tokio runtime";
+    let message = "this storage needs a tokio runtime for changes; call it within one";
     Handle::try_current().map_err(|_| Error::new(ErrorKind::InvalidConfig, message).not_applied())
 }
 
-/// The error of a call whose task ended with its runtime, or panicked.
+/// Returns the error of a call whose task has ended with its runtime, or has panicked.
 pub(super) fn lost() -> Error {
     let message =
-        "the task that was writing ended before it could answer; the change may or may not have happened";
+        "the task for this call ended without an answer, because its runtime shut down or it panicked";
     Error::new(ErrorKind::Unavailable, message)
 }

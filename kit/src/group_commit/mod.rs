@@ -1,10 +1,10 @@
 //! Group commit: concurrent changes share a commit.
 //!
-//! Each lane has a queue (`lane.rs`) and, as long as that is not empty, one task that takes batches out of it and
+//! Each lane has a queue (`lane.rs`). While the queue is not empty, one task takes batches out of it and
 //! applies them (`batch.rs`). `storage.rs` puts the calls into the queues.
 
-// Imports go through `super`, not `crate`, all the way up to `runtime`: the simulation includes this module in a
-// crate of its own, with another runtime beside it.
+// All imports up to `runtime` go through `super`, not `crate`: the simulation includes this module in another
+// crate, with another runtime.
 
 mod batch;
 mod lane;

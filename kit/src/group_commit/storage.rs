@@ -14,31 +14,31 @@ use super::{
     runtime::{Mutex, RandomState, oneshot},
 };
 
-/// A storage whose concurrent changes share a commit: while one batch is under way the next one gathers, and then
-/// goes to the wrapped storage's [`apply`](Storage::apply) as a whole, whatever the changes and their conditions.
+/// A storage whose concurrent changes share a commit. While one batch runs, the next changes gather. Then they go
+/// to the wrapped storage's [`apply`](Storage::apply) as one batch, whatever their kinds and conditions are.
 ///
 /// # Guarantees
 ///
-/// - **No added delay.** There is no timer: an idle storage is given a change at once.
-/// - **Acknowledged means stored.** A call is ready with `Ok` only once its batch is.
-/// - **Order.** Changes of one key happen in the order in which their calls were first polled, also those whose
-///   futures have been dropped. A [`clear`](Storage::clear) comes after all changes that were called before it, and
-///   before all that are called later.
-/// - **A bad entry fails alone.** Each caller gets the result that the wrapped storage has for its change.
-/// - **Cancellation.** A change whose future is dropped while it is queued does not happen. Once it is under way it
-///   runs to its end, as the others in its batch do. So does a `clear`.
-/// - **Bounded memory.** The queues hold the changes of callers that wait, and no others.
-/// - **One batch per lane.** Keys are spread over as many lanes as there may be
-///   [batches](Builder::max_batches) under way, so that each key has one writer.
-/// - **Several runtimes.** If the runtime that a batch runs on ends, its callers get an error whose
-///   [outcome](larder_core::Error::outcome) is unknown, and the runtime of another caller goes on.
-/// - **`flush` and `close`** wait for the changes that were called before them. Dropping the storage does not: the
-///   batches that are under way end by themselves.
+/// - **No added delay.** There is no timer: an idle storage receives a change immediately.
+/// - **Acknowledged means stored.** A call returns `Ok` only after its batch has finished.
+/// - **Order.** Changes of one key happen in the order in which their calls were first polled, including changes
+///   whose futures were dropped later. A [`clear`](Storage::clear) comes after all changes that were called before
+///   it, and before all changes that are called after it.
+/// - **A bad entry fails alone.** Each caller receives the wrapped storage's result for its own change.
+/// - **Cancellation.** If its future is dropped while a change is queued, the change does not happen. If the change
+///   has already begun, it runs to its end, and so do the others in its batch. The same holds for a `clear`.
+/// - **Bounded memory.** The queues contain only changes whose callers still wait.
+/// - **One batch per lane.** The keys are distributed over [`max_batches`](Builder::max_batches) lanes, and each
+///   lane runs one batch at a time. Each key therefore has one writer.
+/// - **Several runtimes.** If the runtime of a batch ends, its callers receive an error whose
+///   [outcome](larder_core::Error::outcome) is unknown, and the runtime of another caller continues.
+/// - **`flush` and `close`** wait for the changes that were called before them. Dropping the storage does not wait:
+///   the running batches finish in the background.
 ///
-/// Reads and listings pass through; they do not see queued changes. A read that
+/// Reads and listings go directly to the wrapped storage, and do not see queued changes. A read that
 /// [touches](ReadOptions::touch) is queued like a touch, and shares its commit with others.
 ///
-/// Changes have to be called within a tokio runtime.
+/// Changes must be called within a tokio runtime.
 ///
 /// ```
 /// use larder_core::{Result, Storage, Store};
@@ -68,14 +68,14 @@ pub struct Builder<S> {
 }
 
 impl<S: Storage> GroupCommit<S> {
-    /// `storage` with group commit: one batch at a time, of at most [`Builder::MAX_BATCH`] changes and
-    /// about [`Builder::MAX_BATCH_BYTES`].
+    /// Wraps `storage` with the default configuration: one batch at a time, with at most [`Builder::MAX_BATCH`]
+    /// changes and [`Builder::MAX_BATCH_BYTES`] bytes.
     #[must_use]
     pub fn new(storage: impl Into<Arc<S>>) -> Self {
         Self::builder(storage).build()
     }
 
-    /// `storage` with group commit, to be configured.
+    /// Creates a builder that wraps `storage`.
     #[must_use]
     pub fn builder(storage: impl Into<Arc<S>>) -> Builder<S> {
         Builder {
@@ -86,7 +86,7 @@ impl<S: Storage> GroupCommit<S> {
         }
     }
 
-    /// The wrapped storage. Changing it directly bypasses the order that the group commit keeps.
+    /// Returns the wrapped storage. Direct changes of it bypass the order of the group commit.
     #[must_use]
     pub fn inner(&self) -> &Arc<S> {
         &self.shared.storage
@@ -100,22 +100,22 @@ impl<S> Builder<S> {
     /// The default of [`max_batch_bytes`](Builder::max_batch_bytes): 4 MiB.
     pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-    /// How many batches may be under way at once, each with its own share of the keys. At least one, which
-    /// is the default.
+    /// Sets the maximum number of concurrent batches. Each has its own part of the keys. Minimum and default: 1.
     #[must_use]
     pub fn max_batches(mut self, batches: usize) -> Self {
         self.max_batches = batches.max(1);
         self
     }
 
-    /// How many changes a batch has at most; at least one.
+    /// Sets the maximum number of changes in a batch. Minimum: 1. Default: [`MAX_BATCH`](Self::MAX_BATCH).
     #[must_use]
     pub fn max_batch(mut self, changes: usize) -> Self {
         self.max_batch = changes.max(1);
         self
     }
 
-    /// How many bytes of keys and values a batch has at most. A larger change goes alone.
+    /// Sets the maximum number of bytes of keys and values in a batch. A larger change is sent alone. Default:
+    /// [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES).
     #[must_use]
     pub const fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes;
@@ -124,7 +124,7 @@ impl<S> Builder<S> {
 }
 
 impl<S: Storage> Builder<S> {
-    /// The storage with group commit.
+    /// Creates the storage with group commit.
     #[must_use]
     pub fn build(self) -> GroupCommit<S> {
         let Self { storage, max_batches, max_batch, max_batch_bytes } = self;
@@ -142,13 +142,13 @@ impl<S: Storage> GroupCommit<S> {
         self.shared.enqueue(lane, work)?.answer().await?
     }
 
-    /// Waits until everything that was called before is done.
-    async fn settle(&self) -> Result<()> {
+    /// Waits until all earlier calls are done.
+    async fn wait_for_earlier_calls(&self) -> Result<()> {
         let reached = self.barriers(|| None)?;
         try_join_all(reached).await.map(drop).map_err(|_| lost().not_applied())
     }
 
-    /// Puts a barrier into each lane. Returns the signals that they have been reached.
+    /// Puts a barrier into each lane. Returns one signal per barrier, which is sent when the lane reaches it.
     fn barriers(
         &self,
         mut resume: impl FnMut() -> Option<oneshot::Receiver<()>>,
@@ -225,12 +225,12 @@ impl<S: Storage> Storage for GroupCommit<S> {
         })?;
         let (reply, answer) = oneshot::channel();
         let (storage, prefix) = (Arc::clone(&self.shared.storage), prefix.to_owned());
-        // In a task, so that the lanes do not depend on a caller that stops polling.
+        // Runs in a task: the lanes must not depend on a caller that may stop polling.
         runtime.spawn(async move {
             if try_join_all(reached).await.is_ok() && !reply.is_closed() {
                 let cleared = storage.clear(&prefix).await;
                 drop(held);
-                // The caller may have gone in the meantime.
+                // The caller may have dropped its future: then the answer is dropped.
                 let _ = reply.send(cleared);
             }
         });
@@ -250,12 +250,12 @@ impl<S: Storage> Storage for GroupCommit<S> {
     }
 
     async fn flush(&self) -> Result<()> {
-        self.settle().await?;
+        self.wait_for_earlier_calls().await?;
         self.shared.storage.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.settle().await?;
+        self.wait_for_earlier_calls().await?;
         self.shared.storage.close().await
     }
 }

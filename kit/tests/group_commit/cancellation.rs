@@ -1,4 +1,4 @@
-//! Callers that go away.
+//! Callers that drop their futures.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn queued_change_whose_caller_goes_is_taken_out() {
+async fn a_dropped_change_is_removed_from_the_queue() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
@@ -22,7 +22,7 @@ async fn queued_change_whose_caller_goes_is_taken_out() {
     assert!(delete(&storage, e).now_or_never().is_none());
     assert!(read_and_touch(&storage, e).now_or_never().is_none());
     assert!(clear(&storage).now_or_never().is_none());
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     b.await.unwrap();
     storage.flush().await.unwrap();
@@ -30,7 +30,7 @@ async fn queued_change_whose_caller_goes_is_taken_out() {
 }
 
 #[tokio::test]
-async fn queue_keeps_nothing_of_callers_that_are_gone() {
+async fn the_queue_does_not_keep_the_values_of_dropped_changes() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
@@ -39,31 +39,31 @@ async fn queue_keeps_nothing_of_callers_that_are_gone() {
         let (key, options) = (key("a"), WriteOptions::new());
         assert!(storage.write(&key, value.clone(), &options).now_or_never().is_none());
     }
-    assert!(value.is_unique(), "the queue holds a value");
-    probe.let_all_go();
+    assert!(value.is_unique(), "the queue still contains a value");
+    probe.release_all();
     first.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn batch_goes_on_when_one_of_its_callers_goes() {
+async fn a_batch_continues_when_one_of_its_callers_drops_its_future() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
-    let mut gone = Box::pin(put(&storage, "a", "1"));
-    assert!(futures_util::poll!(&mut gone).is_pending());
+    let mut dropped = Box::pin(put(&storage, "a", "1"));
+    assert!(futures_util::poll!(&mut dropped).is_pending());
     begin! { b = put(&storage, "b", "1"); }
-    probe.let_go(1);
+    probe.release(1);
     first.await.unwrap().unwrap();
     probe.started(2).await;
-    drop(gone);
-    probe.let_go(1);
+    drop(dropped);
+    probe.release(1);
     b.await.unwrap();
     assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1"]);
     assert!(probe.value("a").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
+async fn dropped_writes_do_not_lose_acknowledged_ones() {
     for batches in [1, 3] {
         let probe = Probe::busy();
         let storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(8));
@@ -76,7 +76,7 @@ async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
                     let value = Bytes::copy_from_slice(&number.to_be_bytes());
                     let options = WriteOptions::new();
                     let write = storage.write(&key, value, &options);
-                    // A third of them is dropped, after a time that varies with the load.
+                    // A third of the writes are dropped, after a time that varies with the load.
                     let limit = if (number + writer) % 3 == 0 { Duration::ZERO } else { Duration::MAX };
                     if let Ok(outcome) = tokio::time::timeout(limit, write).await {
                         outcome.unwrap();
@@ -98,7 +98,7 @@ async fn writes_dropped_at_any_point_lose_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn dropped_deletes_take_away_nothing_that_was_acknowledged_later() {
+async fn dropped_deletes_do_not_delete_later_writes() {
     for batches in [1, 3] {
         let probe = Probe::busy();
         let storage = commit_with(&probe, |builder| builder.max_batches(batches).max_batch(8));

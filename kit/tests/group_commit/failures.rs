@@ -1,4 +1,4 @@
-//! Which writes fail when something fails.
+//! The effect of failures on a batch.
 
 use larder_core::{ErrorKind, Outcome};
 
@@ -9,9 +9,9 @@ use crate::{
 };
 
 #[tokio::test]
-async fn bad_entry_that_the_storage_names_fails_alone() {
+async fn a_rejected_entry_fails_alone() {
     let probe = Probe::gated();
-    probe.fault("bad", Fault::Refuse);
+    probe.fault("bad", Fault::Reject);
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
     begin! {
@@ -19,7 +19,7 @@ async fn bad_entry_that_the_storage_names_fails_alone() {
         b = put(&storage, "b", "bad");
         c = put(&storage, "c", "1");
     }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     a.await.unwrap();
     assert_eq!(b.await.unwrap_err().kind(), ErrorKind::TooLarge);
@@ -28,17 +28,17 @@ async fn bad_entry_that_the_storage_names_fails_alone() {
 }
 
 #[tokio::test]
-async fn failure_of_a_batch_concerns_its_callers_alone() {
+async fn a_failed_batch_affects_only_its_callers() {
     let probe = Probe::gated();
     probe.fault("gone", Fault::Unavailable);
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
     begin! { a = put(&storage, "a", "1"); b = put(&storage, "b", "gone"); }
-    probe.let_go(1);
+    probe.release(1);
     first.await.unwrap().unwrap();
     probe.started(2).await;
     begin! { later = put(&storage, "c", "1"); }
-    probe.let_all_go();
+    probe.release_all();
     for outcome in [a.await, b.await] {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -50,9 +50,9 @@ async fn failure_of_a_batch_concerns_its_callers_alone() {
 }
 
 #[tokio::test]
-async fn lone_bad_write_fails_with_the_storages_own_error() {
+async fn a_single_write_fails_with_the_error_of_the_storage() {
     let probe = Probe::open();
-    probe.fault("bad", Fault::Refuse);
+    probe.fault("bad", Fault::Reject);
     probe.fault("gone", Fault::Unavailable);
     let storage = commit(&probe);
     assert_eq!(put(&storage, "a", "bad").await.unwrap_err().kind(), ErrorKind::TooLarge);
@@ -62,9 +62,9 @@ async fn lone_bad_write_fails_with_the_storages_own_error() {
 }
 
 #[tokio::test]
-async fn apply_says_which_puts_failed() {
+async fn the_results_of_apply_show_which_puts_failed() {
     let probe = Probe::open();
-    probe.fault("bad", Fault::Refuse);
+    probe.fault("bad", Fault::Reject);
     probe.fault("gone", Fault::Unavailable);
     let storage = commit_with(&probe, |builder| builder.max_batch(2));
     let puts = [("d", "bad"), ("c", "1"), ("b", "1"), ("a", "bad"), ("e", "1")];
@@ -79,14 +79,14 @@ async fn apply_says_which_puts_failed() {
 }
 
 #[tokio::test]
-async fn apply_that_has_found_the_store_gone_sends_no_more() {
+async fn apply_stops_once_the_store_is_gone() {
     let probe = Probe::gated();
     probe.fault("gone", Fault::Unavailable);
     let storage = commit_with(&probe, |builder| builder.max_batch(2));
     let puts = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "gone"), ("e", "1"), ("f", "1"), ("g", "1")];
     let first = occupy(&storage, &probe).await;
     begin! { apply = apply_puts(&storage, &puts); later = put(&storage, "h", "1"); }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     let errors = failures(apply.await);
     let outcomes: Vec<_> = errors.iter().map(|(place, error)| (*place, error.outcome())).collect();
@@ -98,7 +98,7 @@ async fn apply_that_has_found_the_store_gone_sends_no_more() {
 }
 
 #[tokio::test]
-async fn panic_in_the_storage_leaves_the_queue_served() {
+async fn a_panic_in_the_storage_does_not_stop_the_queue() {
     let probe = Probe::gated();
     probe.fault("panic", Fault::Panic);
     let storage = commit_with(&probe, |builder| builder.max_batch(2));
@@ -108,7 +108,7 @@ async fn panic_in_the_storage_leaves_the_queue_served() {
         b = put(&storage, "b", "panic");
         c = put(&storage, "c", "1");
     }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     assert_eq!(a.await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(b.await.unwrap_err().kind(), ErrorKind::Unavailable);

@@ -1,4 +1,4 @@
-//! What goes together, and when.
+//! The changes that share a batch.
 
 use futures_util::poll;
 use larder_core::{Applied, Bytes, Change, Condition, Expiry, Storage, WriteOptions};
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn idle_storage_writes_at_once() {
+async fn an_idle_storage_writes_immediately() {
     let probe = Probe::open();
     let storage = commit(&probe);
     for value in ["1", "2"] {
@@ -19,7 +19,7 @@ async fn idle_storage_writes_at_once() {
 }
 
 #[tokio::test]
-async fn changes_gather_while_a_batch_is_under_way() {
+async fn changes_gather_while_a_batch_is_running() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
@@ -30,33 +30,33 @@ async fn changes_gather_while_a_batch_is_under_way() {
         c = delete(&storage, c);
         d = touch(&storage, d);
     }
-    probe.let_go(1);
+    probe.release(1);
     first.await.unwrap().unwrap();
     probe.started(2).await;
     begin! { e = put(&storage, "e", "1"); f = delete_if(&storage, f); }
-    probe.let_go(2);
+    probe.release(2);
     all_ok!(a, b, c, d, e, f);
     assert_eq!(probe.log(), ["write x=0", "apply a=1 ?b= -c ~d", "apply e=1 ?-f"]);
 }
 
 #[tokio::test]
-async fn change_is_acknowledged_only_after_its_batch() {
+async fn a_change_is_acknowledged_only_after_its_batch() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
     begin! { b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
-    probe.let_go(1);
+    probe.release(1);
     first.await.unwrap().unwrap();
     probe.started(2).await;
     assert!(poll!(&mut b).is_pending() && poll!(&mut c).is_pending());
     assert_eq!(probe.value("b"), None);
-    probe.let_go(1);
+    probe.release(1);
     all_ok!(b, c);
     assert!(probe.value("b").is_some() && probe.value("c").is_some());
 }
 
 #[tokio::test]
-async fn reads_that_touch_share_a_call_if_their_options_are_the_same() {
+async fn reads_that_touch_share_a_call_if_their_options_are_equal() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = occupy(&storage, &probe).await;
@@ -67,7 +67,7 @@ async fn reads_that_touch_share_a_call_if_their_options_are_the_same() {
         three = put(&storage, "a", "1");
         four = read_and_touch(&storage, a);
     }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     assert_eq!(one.await.unwrap(), None);
     all_ok!(two, three);
@@ -76,19 +76,19 @@ async fn reads_that_touch_share_a_call_if_their_options_are_the_same() {
 }
 
 #[tokio::test]
-async fn batch_has_at_most_so_many_changes() {
+async fn a_batch_has_at_most_the_maximum_number_of_changes() {
     let probe = Probe::gated();
     let storage = commit_with(&probe, |builder| builder.max_batch(2));
     let first = occupy(&storage, &probe).await;
     begin! { a = put(&storage, "a", "1"); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     all_ok!(a, b, c);
     assert_eq!(probe.log(), ["write x=0", "apply a=1 b=1", "write c=1"]);
 }
 
 #[tokio::test]
-async fn batch_has_at_most_so_many_bytes_and_a_larger_change_goes_alone() {
+async fn a_batch_has_at_most_the_maximum_number_of_bytes_and_a_larger_change_is_sent_alone() {
     let probe = Probe::gated();
     let storage = commit_with(&probe, |builder| builder.max_batch_bytes(8));
     let first = occupy(&storage, &probe).await;
@@ -99,7 +99,7 @@ async fn batch_has_at_most_so_many_bytes_and_a_larger_change_goes_alone() {
         d = put(&storage, "d", "1");
         e = put(&storage, "e", "1");
     }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     all_ok!(a, b, c, d, e);
     assert_eq!(probe.log(), ["write x=0", "apply a=123 b=123", "write c=1234567890", "apply d=1 e=1"]);
@@ -119,7 +119,7 @@ async fn apply_shares_batches_with_others_and_keeps_its_order() {
         ]);
         a = put(&storage, "a", "1");
     }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     let results: Vec<_> = mixed.await.into_iter().map(Result::unwrap).collect();
     assert!(matches!(results[0], Applied::Put(_)) && matches!(results[2], Applied::Put(_)));
@@ -148,10 +148,10 @@ async fn lanes_write_at_the_same_time() {
     for write in &mut writes {
         assert!(poll!(write).is_pending());
     }
-    // 64 keys on 4 lanes: that one stays empty has a probability below 10^-7.
+    // 64 keys on 4 lanes: the probability of an empty lane is below 10^-7.
     probe.started(4).await;
     assert_eq!(probe.log().len(), 4);
-    probe.let_all_go();
+    probe.release_all();
     for write in writes {
         write.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! From the first write to the last.
+//! Closing, runtimes that end, and load.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn close_lets_earlier_writes_finish_and_fails_later_ones() {
+async fn a_close_waits_for_earlier_writes_and_rejects_later_ones() {
     let probe = Probe::gated();
     let store = Store::from(GroupCommit::builder(probe.clone()).max_batches(2).build());
     let write = |key, value| store.write(key, value).into_future();
@@ -24,7 +24,7 @@ async fn close_lets_earlier_writes_finish_and_fails_later_ones() {
     let many = store.apply(vec![Change::put(key("b"), "1", Expiry::Never)]).await;
     assert_eq!(many[0].as_ref().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(store.delete("b").await.unwrap_err().kind(), ErrorKind::Closed);
-    probe.let_all_go();
+    probe.release_all();
     close.await.unwrap();
     first.await.unwrap();
     second.await.unwrap();
@@ -35,17 +35,17 @@ async fn close_lets_earlier_writes_finish_and_fails_later_ones() {
 }
 
 #[tokio::test]
-async fn tasks_end_with_the_batches_that_are_under_way() {
+async fn tasks_end_after_the_running_batches() {
     let probe = Probe::gated();
     let storage = commit(&probe);
-    let mut under_way = Box::pin(put(&storage, "a", "1"));
-    assert!((&mut under_way).now_or_never().is_none());
+    let mut running = Box::pin(put(&storage, "a", "1"));
+    assert!((&mut running).now_or_never().is_none());
     probe.started(1).await;
     assert!(put(&storage, "b", "1").now_or_never().is_none());
-    drop(under_way);
+    drop(running);
     drop(storage);
-    probe.let_all_go();
-    while probe.holders() > 1 {
+    probe.release_all();
+    while probe.handles() > 1 {
         tokio::task::yield_now().await;
     }
     assert_eq!(probe.log(), ["write a=1"]);
@@ -57,11 +57,11 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn runtime_that_ends_midway_leaves_the_queue_to_another() {
+fn another_runtime_serves_the_queue_of_a_runtime_that_ended() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let (first, second) = (runtime(), runtime());
-    // The batch of `b` and `c` runs in a task of the first runtime, which ends before it does.
+    // The batch of `b` and `c` runs in a task of the first runtime, which ends before the batch.
     let (mut b, mut c) = (Box::pin(put(&storage, "b", "1")), Box::pin(put(&storage, "c", "1")));
     let (mut d, mut e) = (Box::pin(put(&storage, "d", "1")), Box::pin(put(&storage, "e", "1")));
     first.block_on(async {
@@ -71,7 +71,7 @@ fn runtime_that_ends_midway_leaves_the_queue_to_another() {
     });
     second.block_on(async { assert!((&mut e).now_or_never().is_none()) });
     drop(first);
-    probe.let_all_go();
+    probe.release_all();
     second.block_on(async {
         for outcome in [b.await, c.await] {
             let error = outcome.unwrap_err();
@@ -86,12 +86,12 @@ fn runtime_that_ends_midway_leaves_the_queue_to_another() {
 }
 
 #[test]
-fn runtime_that_rests_holds_no_idle_lane() {
+fn an_idle_runtime_does_not_block_an_idle_lane() {
     let storage = commit(&Probe::open());
     let (first, second) = (runtime(), runtime());
-    // With a batch of several, after which more are expected.
+    // After a batch with several changes, the task waits for more.
     first.block_on(put_many(&storage, &[("a", "1"), ("b", "1")])).unwrap();
-    // The first runtime is still there, and nothing runs on it.
+    // The first runtime still exists, but nothing drives it.
     let write = async { tokio::time::timeout(Duration::from_secs(5), put(&storage, "a", "2")).await };
     second.block_on(write).unwrap().unwrap();
 }
@@ -112,7 +112,7 @@ fn thousands_of_calls_end_with_their_runtime() {
         calls.collect()
     });
     drop(first);
-    probe.let_all_go();
+    probe.release_all();
     second.block_on(async {
         for call in calls {
             assert_eq!(call.await.unwrap_err().outcome(), Outcome::NotApplied);
@@ -122,19 +122,19 @@ fn thousands_of_calls_end_with_their_runtime() {
 }
 
 #[test]
-fn lane_stays_closed_for_a_clear_when_its_own_runtime_ends() {
+fn a_lane_still_waits_for_a_clear_after_its_runtime_has_ended() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let first = runtime();
     let second = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    // The first runtime serves the lane, the second clears.
+    // The first runtime serves the lane. The second one runs the clear.
     let mut write = Box::pin(put(&storage, "a", "1"));
     first.block_on(async {
         assert!((&mut write).now_or_never().is_none());
         probe.started(1).await;
     });
     let clearing = second.spawn(Arc::clone(&storage).clear(""));
-    probe.let_go(1);
+    probe.release(1);
     first.block_on(async {
         write.await.unwrap();
         probe.started(2).await;
@@ -144,7 +144,7 @@ fn lane_stays_closed_for_a_clear_when_its_own_runtime_ends() {
         begin! { later = put(&storage, "b", "1"); }
         tokio::task::yield_now().await;
         assert_eq!(probe.log(), ["write a=1", "clear "]);
-        probe.let_all_go();
+        probe.release_all();
         clearing.await.unwrap().unwrap();
         later.await.unwrap();
     });
@@ -152,12 +152,12 @@ fn lane_stays_closed_for_a_clear_when_its_own_runtime_ends() {
 }
 
 #[tokio::test]
-async fn caller_that_stops_polling_holds_nobody_up() {
+async fn a_caller_that_stops_polling_does_not_block_others() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     begin! { idle = put(&storage, "a", "1"); }
-    probe.let_all_go();
-    // `idle` is alive and is not polled while others depend on the end of its write.
+    probe.release_all();
+    // `idle` still exists but is not polled, while other calls depend on the end of its write.
     put(&storage, "b", "1").await.unwrap();
     delete(&storage, &key("a")).await.unwrap();
     put_many(&storage, &[("c", "1")]).await.unwrap();
@@ -165,7 +165,7 @@ async fn caller_that_stops_polling_holds_nobody_up() {
 }
 
 #[test]
-fn outside_a_runtime_a_change_says_so() {
+fn a_change_outside_a_runtime_is_an_error() {
     let storage = commit(&Probe::open());
     let error = put(&storage, "b", "1").now_or_never().unwrap().unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidConfig, Outcome::NotApplied));
@@ -182,7 +182,7 @@ async fn many_queued_changes_are_all_applied() {
     let names: Vec<_> = (0..100_000).map(|number| key(&number.to_string())).collect();
     let changes = names.iter().map(|name| Change::put(name.clone(), "1", Expiry::Never));
     begin! { apply = storage.apply(changes.collect()); }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     assert!(apply.await.iter().all(Result::is_ok));
     assert!(names.iter().all(|name| probe.value(name.as_str()).is_some()));
@@ -190,9 +190,9 @@ async fn many_queued_changes_are_all_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn everything_that_is_acknowledged_is_stored_under_load() {
+async fn acknowledged_writes_are_stored_under_load() {
     let probe = Probe::busy();
-    probe.fault("bad", Fault::Refuse);
+    probe.fault("bad", Fault::Reject);
     let storage = commit_with(&probe, |builder| builder.max_batches(2).max_batch(16));
     let names: Vec<_> = (0..2_000).map(|number| key(&number.to_string())).collect();
     let (storage, names) = (&storage, &names);
@@ -208,6 +208,6 @@ async fn everything_that_is_acknowledged_is_stored_under_load() {
         assert_eq!(outcome.is_ok(), number % 7 != 0);
         assert_eq!(probe.value(names[number].as_str()).is_some(), outcome.is_ok());
     }
-    // Grouped, and nowhere near one call per write.
+    // The writes are grouped: there are far fewer calls than writes.
     assert!(probe.log().len() < 1_000, "{} calls", probe.log().len());
 }

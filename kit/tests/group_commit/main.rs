@@ -1,6 +1,6 @@
 //! The guarantees of `GroupCommit`, one test per law.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are not tests to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Clippy does not treat test helpers as tests.
 
 mod cancellation;
 mod failures;
@@ -34,7 +34,7 @@ fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
-/// A write of short texts.
+/// Writes a short text.
 async fn put(storage: &Commit, name: &str, value: &'static str) -> Result<Written> {
     storage.write(&key(name), Bytes::from_static(value.as_bytes()), &WriteOptions::new()).await
 }
@@ -68,7 +68,7 @@ async fn delete_many(storage: &Commit, key: &Key) -> Result<Vec<Applied>> {
     storage.apply(vec![Change::delete(key.clone())]).await.into_iter().collect()
 }
 
-/// Writes several entries without conditions.
+/// Writes several entries without conditions. Returns the first error.
 async fn put_many(storage: &Commit, entries: &[(&str, &'static str)]) -> Result<()> {
     failures(apply_puts(storage, entries).await).into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
@@ -88,7 +88,7 @@ async fn clear(storage: &Commit) -> Result<u64> {
     Arc::clone(storage).clear("").await
 }
 
-/// Has a batch of one write, `x=0`, under way, so that later changes gather.
+/// Starts a batch with one write, `x=0`. Later changes then gather.
 async fn occupy(storage: &Commit, probe: &Probe) -> JoinHandle<Result<Written>> {
     let started = probe.log().len();
     let storage = Arc::clone(storage);
@@ -97,7 +97,7 @@ async fn occupy(storage: &Commit, probe: &Probe) -> JoinHandle<Result<Written>> 
     write
 }
 
-/// Polls a future once, so that its call is queued.
+/// Polls a future once: its call is then queued.
 macro_rules! begin {
     ($($future:ident = $call:expr;)+) => {
         $(

@@ -1,4 +1,4 @@
-//! What waits for what.
+//! The order of calls.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
     put, put_many, read_and_touch, read_and_touch_many, touch, write_if,
 };
 
-/// Drops each change of `a` while it is under way, and checks that it runs to its end and that a later write of
-/// `a` comes after it.
+/// Drops the future of each change of `a` while the change runs. Checks that the change runs to its end, and that a
+/// later write of `a` comes after it.
 macro_rules! runs_to_its_end {
     ($($name:ident: $log:literal, |$storage:ident, $a:ident| $call:expr;)+) => {$(
         #[tokio::test]
@@ -28,7 +28,7 @@ macro_rules! runs_to_its_end {
                 tokio::task::yield_now().await;
                 assert_eq!(probe.log(), [$log]);
                 assert!(futures_util::poll!(&mut flush).is_pending());
-                probe.let_all_go();
+                probe.release_all();
                 all_ok!(later, flush);
                 assert_eq!(probe.log(), [$log, "write a=2"]);
                 assert_eq!(probe.value("a").unwrap(), "2");
@@ -38,7 +38,7 @@ macro_rules! runs_to_its_end {
 }
 
 runs_to_its_end! {
-    dropped_write_does_not_come_after_a_later_one: "write a=1", |storage, a| put(&storage, a.as_str(), "1");
+    dropped_write_does_not_come_after_a_later_write: "write a=1", |storage, a| put(&storage, a.as_str(), "1");
     dropped_write_if_does_not_come_after_a_later_write: "write ?a=", |storage, a| write_if(&storage, a);
     dropped_delete_does_not_come_after_a_later_write: "delete -a", |storage, a| delete(&storage, a);
     dropped_delete_if_does_not_come_after_a_later_write: "delete ?-a", |storage, a| delete_if(&storage, a);
@@ -49,7 +49,7 @@ runs_to_its_end! {
     dropped_clear_does_not_come_after_a_later_write: "clear ", |storage, a| { let _ = a; clear(&storage) };
 }
 
-/// Checks that each call comes after a write of `a` that is queued.
+/// Checks that each call comes after a queued write of `a`.
 macro_rules! follows {
     ($($name:ident: $log:literal, |$storage:ident, $a:ident| $call:expr;)+) => {$(
         #[tokio::test]
@@ -59,10 +59,10 @@ macro_rules! follows {
             let $a = &key("a");
             let first = occupy(&$storage, &probe).await;
             begin! { queued = put(&$storage, "a", "1"); call = $call; }
-            probe.let_go(2);
+            probe.release(2);
             first.await.unwrap().unwrap();
             queued.await.unwrap();
-            probe.let_all_go();
+            probe.release_all();
             call.await.unwrap();
             assert_eq!(probe.log(), ["write x=0", "write a=1", $log]);
         }
@@ -83,17 +83,17 @@ follows! {
 }
 
 #[tokio::test]
-async fn changes_wait_for_a_clear_that_was_called_before_them() {
+async fn changes_wait_for_an_earlier_clear() {
     for batches in [1, 4] {
         let probe = Probe::gated();
         let storage = commit_with(&probe, |builder| builder.max_batches(batches));
         let first = occupy(&storage, &probe).await;
         begin! { clear = clear(&storage); b = put(&storage, "b", "1"); c = put(&storage, "c", "1"); }
-        probe.let_go(1);
+        probe.release(1);
         first.await.unwrap().unwrap();
         probe.started(2).await;
         assert_eq!(probe.log()[1..], ["clear "]);
-        probe.let_all_go();
+        probe.release_all();
         all_ok!(clear, b, c);
         assert!(probe.value("b").is_some() && probe.value("c").is_some() && probe.value("x").is_none());
     }
@@ -116,13 +116,13 @@ async fn clears_from_several_tasks_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn clear_that_is_dropped_before_it_begins_does_not_happen() {
+async fn a_clear_that_is_dropped_before_it_begins_does_not_happen() {
     let probe = Probe::gated();
     let storage = commit_with(&probe, |builder| builder.max_batches(2));
     let first = occupy(&storage, &probe).await;
     assert!(clear(&storage).now_or_never().is_none());
     begin! { later = put(&storage, "a", "1"); }
-    probe.let_all_go();
+    probe.release_all();
     first.await.unwrap().unwrap();
     later.await.unwrap();
     storage.flush().await.unwrap();
@@ -130,7 +130,7 @@ async fn clear_that_is_dropped_before_it_begins_does_not_happen() {
 }
 
 #[tokio::test]
-async fn reads_pass_through() {
+async fn reads_do_not_wait_for_changes() {
     let probe = Probe::gated();
     let storage = commit(&probe);
     let a = key("a");
@@ -138,7 +138,7 @@ async fn reads_pass_through() {
     begin! { write = put(&storage, "a", "1"); }
     assert_eq!(storage.read(&a, &options).await.unwrap(), None);
     assert!(storage.read_many(std::slice::from_ref(&a), &options).await[0].as_ref().unwrap().is_none());
-    probe.let_all_go();
+    probe.release_all();
     write.await.unwrap();
     assert_eq!(storage.read(&a, &options).await.unwrap().unwrap().value, "1");
 }

@@ -1,4 +1,4 @@
-//! A storage whose every step the test decides.
+//! A storage whose steps the test controls.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,18 +12,18 @@ use larder_core::{
 };
 use tokio::sync::{Semaphore, watch};
 
-/// What happens when the storage is handed a value.
+/// The effect of writing a certain value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is refused; others in its batch are not.
-    Refuse,
+    /// The change is rejected. Other changes in its batch are not affected.
+    Reject,
     /// The store is gone, for the whole batch.
     Unavailable,
     /// The storage panics.
     Panic,
 }
 
-/// Calls that change something wait for a permit each, and are written down as they come.
+/// Calls that change entries are logged, and each waits for a permit.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe(Arc<Inner>);
 
@@ -41,7 +41,7 @@ struct Inner {
 }
 
 impl Probe {
-    /// Every call that changes something waits until the test lets it go on.
+    /// Every call that changes entries waits until the test releases it.
     pub(crate) fn gated() -> Self {
         Self::with_permits(0)
     }
@@ -50,7 +50,7 @@ impl Probe {
         Self::with_permits(Semaphore::MAX_PERMITS)
     }
 
-    /// Open, but every call takes a moment, in which others get to run.
+    /// Open, but every call yields once to other tasks.
     pub(crate) fn busy() -> Self {
         Self::make(Semaphore::MAX_PERMITS, true)
     }
@@ -73,26 +73,26 @@ impl Probe {
         }))
     }
 
-    pub(crate) fn let_go(&self, calls: usize) {
+    pub(crate) fn release(&self, calls: usize) {
         self.0.gate.add_permits(calls);
     }
 
-    pub(crate) fn let_all_go(&self) {
-        self.let_go(1_000);
+    pub(crate) fn release_all(&self) {
+        self.release(1_000);
     }
 
-    /// Waits until this many calls that change something have begun.
+    /// Waits until this many calls that change entries have begun.
     pub(crate) async fn started(&self, calls: usize) {
         let mut started = self.0.started.subscribe();
         started.wait_for(|count| *count >= calls).await.unwrap();
     }
 
-    /// A write of this value fails.
+    /// Lets a write of this value fail.
     pub(crate) fn fault(&self, value: &'static str, fault: Fault) {
         self.0.faults.lock().unwrap().insert(Bytes::from_static(value.as_bytes()), fault);
     }
 
-    /// The calls so far, such as `apply a=1 b=2`.
+    /// Returns the calls so far, such as `apply a=1 b=2`.
     pub(crate) fn log(&self) -> Vec<String> {
         self.0.log.lock().unwrap().clone()
     }
@@ -101,13 +101,13 @@ impl Probe {
         self.0.entries.lock().unwrap().get(key).cloned()
     }
 
-    /// Everything that was ever written under `key`, in order.
+    /// Returns all values that were written under `key`, in order.
     pub(crate) fn history(&self, key: &Key) -> Vec<Bytes> {
         self.0.history.lock().unwrap().get(key).cloned().unwrap_or_default()
     }
 
-    /// How many handles on the storage there are.
-    pub(crate) fn holders(&self) -> usize {
+    /// Returns the number of handles on the storage.
+    pub(crate) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
@@ -136,7 +136,7 @@ impl Probe {
         }
         let faults: Vec<_> = changes.iter().map(|change| self.fault_of(change)).collect();
         if faults.contains(&Some(Fault::Panic)) {
-            panic!("as the test asked");
+            panic!("planted panic");
         }
         if faults.contains(&Some(Fault::Unavailable)) {
             return all(unavailable());
@@ -167,7 +167,7 @@ impl Probe {
     }
 }
 
-/// Keys that are being changed, so that two calls that change one key at the same time are noticed.
+/// The keys that a call is changing. Detects two calls that change one key at the same time.
 struct Changing<'a>(&'a Probe, HashSet<Key>);
 
 impl<'a> Changing<'a> {
@@ -188,7 +188,7 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// Such as `apply a=1 -b ~c`; a mark of interrogation for a condition.
+/// Returns a text such as `apply a=1 -b ~c`. A question mark stands for a condition.
 fn describe(call: &str, changes: &[Change]) -> String {
     let mut text = call.to_owned();
     for change in changes {
