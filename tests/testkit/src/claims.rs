@@ -1,4 +1,4 @@
-//! What a store claims, and that it refuses the rest.
+//! The claims of a store. It must reject everything that it does not claim.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use larder_core::{Error, ErrorKind, Expiry, Key, ListOptions, Version};
 
 use crate::{Fails, Handle, Must, Target};
 
-/// An ability that a law is about.
+/// An ability that a law needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ability {
     Expiry,
@@ -28,8 +28,8 @@ impl fmt::Display for Ability {
 }
 
 impl Target {
-    /// Whether the store claims the ability. If it does not, makes sure that it refuses it, and the case
-    /// is reported as refused.
+    /// Returns whether the store claims the ability. If it does not, checks that the store rejects the operations
+    /// of this ability, and reports the case as ignored.
     pub(crate) async fn claims(&self, handle: &Handle, ability: Ability) -> bool {
         let info = handle.info();
         let claimed = match ability {
@@ -42,13 +42,13 @@ impl Target {
             for (what, error) in attempts(handle, ability).await {
                 error.map_or(Ok(()), Err).fails(ErrorKind::Unsupported, what);
             }
-            self.ignore(format!("refused, as declared: {ability}"));
+            self.ignore(format!("rejected, as declared: {ability}"));
         }
         claimed
     }
 }
 
-/// Tries what needs the ability.
+/// Calls the operations that need the ability, and returns their errors.
 async fn attempts(handle: &Handle, ability: Ability) -> Vec<(&'static str, Option<Error>)> {
     let (key, value) = (Key::new("refused").must("make a key"), handle.value("x"));
     let ttl = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What an adapter hands to the suite.
+//! Factories, which open stores for the suite.
 
 use std::{collections::HashMap, future::Future, ops::Deref, sync::Arc};
 
@@ -9,28 +9,28 @@ use crate::Line;
 
 /// Opens handles on a store, for the suite.
 ///
-/// The suite gives every case a space of its own, so that cases can run side by side on one server.
-/// What a space is, the factory decides: a table, a key prefix, a directory, a database.
+/// The suite gives every case its own space, so cases can run concurrently on one server. The factory defines the
+/// meaning of a space: a table, a key prefix, a directory, a database.
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
-    /// A handle on the space of that name (1 to 24 characters of `a-z`, `0-9` and `-`), which is
+    /// Opens a handle on a space. The name has 1 to 24 characters of `a-z`, `0-9` and `-`. The space is
     /// empty when it is opened for the first time.
     ///
-    /// Opening the same name again gives a second handle on the same data: another connection or
-    /// pool where the store has such. Once all handles have been closed, it gives a fresh handle,
-    /// with the data still there if the storage is persistent.
+    /// Opening the same name again returns a second handle on the same data, with another connection or
+    /// pool if the store has connections. After all handles were closed, it returns a new handle.
+    /// If the storage is persistent, the data must still exist.
     ///
     /// # Errors
     ///
-    /// Whatever the adapter's constructor says; the case fails with it.
+    /// The errors of the adapter; the case fails with them.
     async fn open(&self, space: &str) -> Result<Store, Error>;
 
-    /// Another handle on that space, whose connections all go over a line that the law can hold up
-    /// and cut, such as a [`Proxy`](crate::Proxy); each call makes a line of its own. Every adapter of a
-    /// server should have it: the laws about changes that get lost need it. A storage that claims [`fenced`](larder_core::Info::fenced) has to have it. Its time-outs should be
-    /// short, such as half a second: a law waits for them.
+    /// Opens another handle on the space. All its connections go over a line that the law can hold
+    /// and cut, such as a [`Proxy`](crate::Proxy). Each call creates a new line. The timeouts of the handle
+    /// should be short, such as half a second, because laws wait for them.
     ///
-    /// By default there is none.
+    /// Every adapter of a server should implement this method: the laws about lost changes need it. A
+    /// storage that claims [`fenced`](larder_core::Info::fenced) must implement it. The default returns `None`.
     ///
     /// # Errors
     ///
@@ -40,37 +40,37 @@ pub trait Factory: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Damages the entry under `key`, past the adapter, so that a read of it is a
-    /// [`Corrupt`](larder_core::ErrorKind::Corrupt) error: cuts off a file, or writes what the adapter
-    /// never writes. Returns whether it did.
+    /// Damages the entry under `key` without using the adapter. A read of it must then fail with
+    /// [`Corrupt`](larder_core::ErrorKind::Corrupt). For example, truncates a file, or writes data that the adapter
+    /// never writes. Returns whether the entry was damaged.
     ///
-    /// By default it does not, and the laws about damage are skipped.
+    /// The default returns `false`, and the laws about damage are skipped.
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong; the case fails with it.
+    /// Any error; the case fails with it.
     async fn damage(&self, space: &str, key: &Key) -> Result<bool, Error> {
         let _ = (space, key);
         Ok(false)
     }
 
-    /// Why the law (or case) of that name cannot hold on this server, if it is not the adapter's fault: the
-    /// server is not the real one. The law is then reported as ignored, for that reason.
+    /// Returns the reason why the law (or case) `law` cannot hold on this server, although the adapter is correct:
+    /// for example, the server is not the original product. The law is then reported as ignored, with the reason.
     ///
-    /// By default all laws have to hold.
+    /// The default returns `None`: all laws must hold.
     fn excuse(&self, law: &str) -> Option<String> {
         let _ = law;
         None
     }
 
-    /// Removes the space after a case that succeeded. All handles on it are closed by then.
+    /// Removes the space after a case has succeeded. All handles on it are closed before.
     ///
-    /// By default it is opened once more, cleared where the storage can list, and closed. Override
-    /// it to drop the table or remove the directory.
+    /// The default opens the space again, clears it if the storage supports listings, and closes it. Override
+    /// this method to drop the table or remove the directory.
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong; the case fails with it.
+    /// Any error; the case fails with it.
     async fn remove(&self, space: &str) -> Result<(), Error> {
         let store = self.open(space).await?;
         if store.info().listing {
@@ -103,7 +103,7 @@ impl<F: Factory + ?Sized> Factory for Arc<F> {
     }
 }
 
-/// A [`Factory`] from a closure that opens.
+/// Creates a [`Factory`] from a closure that opens a space.
 ///
 /// ```
 /// use larder_core::Store;
@@ -137,10 +137,10 @@ where
     }
 }
 
-/// A [`Factory`] for a store that can be open only once at a time: a file with one opener, or this
-/// process's memory.
+/// A [`Factory`] for a store that can be open only once at a time: a file with one opener, or the memory of this
+/// process.
 ///
-/// It opens a space with the factory that it wraps, and gives out clones of that [`Store`] until one of
+/// It opens a space with the wrapped factory, and returns clones of that [`Store`] until one of
 /// them is closed. Then it opens the space again.
 ///
 /// ```
@@ -162,14 +162,14 @@ pub struct SingleOpener<F> {
 }
 
 impl<F: Factory> SingleOpener<F> {
-    /// Opens spaces with `factory`, each once at a time.
+    /// Wraps `factory`. Each space is open only once at a time.
     #[must_use]
     pub fn new(factory: F) -> Self {
         Self { factory, open: Mutex::default() }
     }
 }
 
-/// The factory that opens.
+/// Dereferences to the wrapped factory.
 impl<F> Deref for SingleOpener<F> {
     type Target = F;
 

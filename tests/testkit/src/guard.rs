@@ -1,4 +1,4 @@
-//! Panics become messages that name their place.
+//! Converts panics to messages with their place.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,7 +14,7 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `future`; a panic in it comes out as an `Err` with its message and place.
+/// Runs `future`. A panic in it becomes an `Err` with its message and place.
 pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, String> {
     note_panics();
     let mut future = pin!(future);
@@ -30,8 +30,8 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, Str
     .await
 }
 
-/// Keeps the message and place of a panic in a guarded future for the report, instead of printing
-/// it between the lines of other cases; with `RUST_BACKTRACE=full` it is printed as well.
+/// Stores the message and place of a panic in a guarded future for the report. The panic is not printed between
+/// the lines of other cases, unless `RUST_BACKTRACE=full` is set.
 fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! A store under test, with values that it accepts.
+//! A store under test.
 
 use std::{collections::BTreeSet, ops::Deref, str::FromStr};
 
@@ -8,20 +8,20 @@ use larder_core::{Action, Applied, Change, Key, ReadOptions, Record, Result, Sto
 
 use crate::Must;
 
-/// A handle on a store under test: the store, and values in a form that it accepts.
+/// A handle on a store under test. Creates values that the store accepts, and has assertions.
 #[derive(Clone, Debug)]
 pub struct Handle {
     store: Store,
 }
 
 impl Handle {
-    /// A handle on `store`.
+    /// Creates a handle.
     #[must_use]
     pub fn new(store: impl Into<Store>) -> Self {
         Self { store: store.into() }
     }
 
-    /// `text` as a value that the storage accepts: as it is, or as a JSON string.
+    /// Converts `text` to a value that the storage accepts: the text itself, or a JSON string.
     #[must_use]
     pub fn value(&self, text: &str) -> Bytes {
         match self.info().values {
@@ -30,14 +30,14 @@ impl Handle {
         }
     }
 
-    /// A value of exactly `length` bytes (at least 2) that looks different for every `seed` and
-    /// does not compress: any bytes, or a JSON string.
+    /// Creates a value of exactly `length` bytes (at least 2): any bytes, or a JSON string. It is different for
+    /// every `seed`, and does not compress.
     #[must_use]
     pub fn bulk(&self, length: usize, seed: u64) -> Bytes {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = || {
-            // xorshift64: fast, and never the same for two seeds for long.
+            // xorshift64: fast, and different for different seeds.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -60,8 +60,9 @@ impl Handle {
         Bytes::from(value)
     }
 
-    /// Whether `read` is what a storage of this kind gives back for `written`: the same bytes, the
-    /// same but for white space between JSON tokens, or an equal JSON value.
+    /// Returns whether the store may return `read` for the written value `written`. Depending on
+    /// [`Info::values`](larder_core::Info::values), these are the same bytes, the same JSON text except for white
+    /// space between tokens, or equal JSON values.
     #[must_use]
     pub fn same(&self, read: &[u8], written: &[u8]) -> bool {
         match self.info().values {
@@ -74,7 +75,7 @@ impl Handle {
         }
     }
 
-    /// Writes `value` under `key`, for ever.
+    /// Writes `value` under `key`, without expiry.
     ///
     /// # Panics
     ///
@@ -83,20 +84,20 @@ impl Handle {
         self.write(key, value.clone()).await.must("write");
     }
 
-    /// Reads several entries; none of them may fail.
+    /// Reads several entries. `operation` names the call in errors.
     ///
     /// # Panics
     ///
-    /// If one does, or if there are not as many results as keys.
-    pub async fn read_all(&self, keys: &[Key], what: &str) -> Vec<Option<Record>> {
-        each(self.read_many(keys, &ReadOptions::new()).await, keys.len(), what)
+    /// If a read fails, or if the number of results is wrong.
+    pub async fn read_all(&self, keys: &[Key], operation: &str) -> Vec<Option<Record>> {
+        each(self.read_many(keys, &ReadOptions::new()).await, keys.len(), operation)
     }
 
-    /// Applies a change as the single operation that it stands for.
+    /// Applies a change as a single write, deletion or touch.
     ///
     /// # Errors
     ///
-    /// As that operation.
+    /// The errors of that operation.
     pub async fn apply_single(&self, change: &Change) -> Result<Applied> {
         let (key, condition) = (&change.key, change.condition.clone());
         match &change.action {
@@ -111,49 +112,49 @@ impl Handle {
         }
     }
 
-    /// Applies several changes; none of them may fail.
+    /// Applies several changes. `operation` names the call in errors.
     ///
     /// # Panics
     ///
-    /// If one does, or if there are not as many results as changes.
-    pub async fn apply_all(&self, changes: Vec<Change>, what: &str) -> Vec<Applied> {
+    /// If a change fails, or if the number of results is wrong.
+    pub async fn apply_all(&self, changes: Vec<Change>, operation: &str) -> Vec<Applied> {
         let count = changes.len();
-        each(self.apply(changes).await, count, what)
+        each(self.apply(changes).await, count, operation)
     }
 
-    /// Deletes several entries in one batch; returns how many of the results say that there was one.
+    /// Deletes several entries in one batch. Returns the number of entries that existed, by the results.
     ///
     /// # Panics
     ///
     /// As [`apply_all`](Handle::apply_all).
-    pub async fn delete_all(&self, keys: &[Key], what: &str) -> usize {
-        let deleted = self.apply_all(keys.iter().cloned().map(Change::delete).collect(), what).await;
+    pub async fn delete_all(&self, keys: &[Key], operation: &str) -> usize {
+        let deleted = self.apply_all(keys.iter().cloned().map(Change::delete).collect(), operation).await;
         deleted.into_iter().filter(Applied::existed).count()
     }
 
-    /// Asserts that a read of `key` gives `value`.
+    /// Asserts that a read of `key` returns `value`. `operation` names the read in errors.
     ///
     /// # Panics
     ///
-    /// If it does not.
-    pub async fn holds(&self, key: &Key, value: &[u8], why: &str) {
-        let record = self.read(key).await.must(why);
+    /// If the read returns another result.
+    pub async fn holds(&self, key: &Key, value: &[u8], operation: &str) {
+        let record = self.read(key).await.must(operation);
         let Some(record) = record else {
-            panic!("{why}: the entry is missing, {} bytes were expected", value.len());
+            panic!("{operation}: the entry is missing; expected {} bytes", value.len());
         };
         assert!(
             self.same(&record.value, value),
-            "{why}: the value read differs from the one expected (read {} bytes, expected {})",
+            "{operation}: the value differs from the expected one (read {} bytes, expected {})",
             record.value.len(),
             value.len(),
         );
     }
 
-    /// The numbers in the JSON array under `key`, each read from its own text.
+    /// Returns the numbers of the JSON array under `key`, each parsed from its own text.
     ///
     /// # Panics
     ///
-    /// If there is no such array.
+    /// If the value is not such an array.
     pub async fn numbers<T: FromStr<Err: std::error::Error>>(&self, key: &Key) -> Vec<T> {
         let record = self.read(key).await.must("read").must("find the numbers");
         let text = str::from_utf8(&record.value).must("read the numbers as text").trim();
@@ -161,28 +162,29 @@ impl Handle {
         inner.split(',').map(|number| number.trim().parse().must("read a number")).collect()
     }
 
-    /// Asserts that there is no entry under `key`.
+    /// Asserts that the entry under `key` does not exist. `operation` names the read in errors.
     ///
     /// # Panics
     ///
-    /// If there is.
-    pub async fn lacks(&self, key: &Key, why: &str) {
-        let record = self.read(key).await.must(why);
-        assert!(record.is_none(), "{why}: there is an entry where none was expected");
+    /// If the entry exists.
+    pub async fn lacks(&self, key: &Key, operation: &str) {
+        let record = self.read(key).await.must(operation);
+        assert!(record.is_none(), "{operation}: the entry exists, but must be absent");
     }
 
-    /// The keys that begin with `prefix`.
+    /// Returns the keys that begin with `prefix`.
     ///
     /// # Panics
     ///
-    /// If listing fails, or names a key twice on a storage that lists once.
+    /// If the listing fails, or contains a key twice although the store claims
+    /// [`lists_once`](larder_core::Info::lists_once).
     pub async fn listed(&self, prefix: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut keys = self.keys(prefix);
         while let Some(key) = keys.next().await {
             let key = key.must("list keys");
             let new = found.insert(key.as_str().to_owned());
-            assert!(new || !self.info().lists_once, "a listing named a key twice");
+            assert!(new || !self.info().lists_once, "a listing contains a key twice");
         }
         found
     }
@@ -196,12 +198,12 @@ impl Deref for Handle {
     }
 }
 
-fn each<T>(results: Vec<Result<T>>, count: usize, what: &str) -> Vec<T> {
-    assert_eq!(results.len(), count, "{what}: the number of results");
-    results.into_iter().map(|result| result.must(what)).collect()
+fn each<T>(results: Vec<Result<T>>, count: usize, operation: &str) -> Vec<T> {
+    assert_eq!(results.len(), count, "{operation}: the number of results is wrong");
+    results.into_iter().map(|result| result.must(operation)).collect()
 }
 
-/// JSON text without the white space between its tokens.
+/// Removes the white space between the tokens of a JSON text.
 fn squeeze(text: &[u8]) -> Vec<u8> {
     let (mut quoted, mut escaped) = (false, false);
     text.iter()
@@ -219,7 +221,7 @@ fn squeeze(text: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Equality as JSON has it: `1`, `1.0` and `1e0` are one number.
+/// Compares two JSON values: `1`, `1.0` and `1e0` are equal.
 fn equal_json(left: &serde_json::Value, right: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Number, Object};
     match (left, right) {
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn white_space_is_dropped_between_tokens_only() {
+    fn only_white_space_between_tokens_is_removed() {
         let squeezed = squeeze(br#" { "a b" : [ 1, "\" c\\" , 2 ] } "#);
         assert_eq!(squeezed, br#"{"a b":[1,"\" c\\",2]}"#);
     }

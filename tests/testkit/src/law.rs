@@ -1,4 +1,4 @@
-//! A law as a value: its name and how to try it.
+//! Laws as values: a name and a function.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ impl Law {
         Self { name, run }
     }
 
-    /// The law's name, that of its function.
+    /// Returns the name of the law, which is the name of its function.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -32,11 +32,11 @@ impl Law {
         (self.run)(target)
     }
 
-    /// Tries the law on `target`, which is removed afterwards if the law holds.
+    /// Checks the law on `target`. If the law holds, removes the target.
     ///
     /// # Errors
     ///
-    /// Why the law does not hold, in words.
+    /// A description of the failure, if the law does not hold.
     pub async fn check(&self, target: Target, timeout: Duration) -> Result<(), String> {
         check(target.clone(), (self.run)(target), timeout).await
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for Law {
     }
 }
 
-/// Runs `case` to its end, within `timeout`, and removes `target` if it succeeded.
+/// Runs `case` within `timeout`, and removes `target` if it succeeded.
 pub(crate) async fn check(
     target: Target,
     case: impl Future<Output = ()>,
@@ -57,7 +57,7 @@ pub(crate) async fn check(
     within(timeout, &target, guarded(case)).await?;
     let removal = guarded(async {
         if let Err(error) = target.remove().await {
-            panic!("the case succeeded, but cleaning up after it failed: {}", chain(&error));
+            panic!("the case succeeded, but its cleanup failed: {}", chain(&error));
         }
     });
     within(timeout, &target, removal).await
@@ -70,8 +70,8 @@ async fn within(
 ) -> Result<(), String> {
     let mut case = pin!(case);
     tokio::time::timeout(timeout, case.as_mut()).await.unwrap_or_else(|_| {
-        let running = target.running().map(|running| format!("; it waits for: {running}"));
-        Err(format!("the case was not done after {timeout:?}{}", running.unwrap_or_default()))
+        let running = target.running().map(|running| format!("; running operations: {running}"));
+        Err(format!("the case did not finish within {timeout:?}{}", running.unwrap_or_default()))
     })
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::{factory, laws};
 
-    /// A store that is empty, claims nothing, and cannot be written to.
+    /// An empty store that claims nothing and rejects writes.
     #[derive(Clone, Copy, Debug)]
     enum Plain {
         Hangs,
@@ -108,9 +108,9 @@ mod tests {
             match self {
                 Self::Hangs => std::future::pending().await,
                 Self::Fails => {
-                    let disk = std::io::Error::other("the disk is worn out");
-                    let driver = Error::new(ErrorKind::Other, "the driver gave up").with_source(disk);
-                    Err(Error::new(ErrorKind::Other, "it cannot be stored").with_source(driver))
+                    let disk = std::io::Error::other("disk failure");
+                    let driver = Error::new(ErrorKind::Other, "driver failure").with_source(disk);
+                    Err(Error::new(ErrorKind::Other, "the value cannot be stored").with_source(driver))
                 }
             }
         }
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// What is reported of the law: an error, or why the case is ignored.
+    /// Returns the report of the law: an error, or the reason why the case is ignored.
     async fn report(plain: Plain, law: &str) -> Result<Option<String>, String> {
         let target = Target::new(Arc::new(factory(move |_| async move { Ok(Store::from(plain)) })));
         let law = laws::named(law).unwrap();
@@ -128,29 +128,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_law_that_hangs_says_what_it_waits_for() {
+    async fn a_law_that_hangs_reports_the_running_operations() {
         let report = report(Plain::Hangs, "round_trip").await.unwrap_err();
-        let expected = "the case was not done after 100ms; it waits for: write (for 0.";
+        let expected = "the case did not finish within 100ms; running operations: write (for 0.";
         assert!(report.starts_with(expected) && report.ends_with("s)"), "{report}");
     }
 
     #[tokio::test]
-    async fn a_law_that_fails_names_the_errors_underneath_and_the_place() {
+    async fn a_law_that_fails_reports_the_chain_of_errors_and_the_place() {
         let report = report(Plain::Fails, "round_trip").await.unwrap_err();
         let lines: Vec<&str> = report.lines().collect();
         assert_eq!(lines.len(), 4, "{report}");
-        assert!(lines[0].starts_with("write: failed: plain: write: it cannot be stored"), "{report}");
-        assert_eq!(lines[1..3], ["  caused by: the driver gave up", "  caused by: the disk is worn out"]);
+        assert!(lines[0].starts_with("write: failed: plain: write: the value cannot be stored"), "{report}");
+        assert_eq!(lines[1..3], ["  caused by: driver failure", "  caused by: disk failure"]);
         assert!(lines[3].starts_with("  at ") && lines[3].contains(".rs:"), "{report}");
     }
 
     #[tokio::test]
-    async fn a_law_that_tries_nothing_says_why() {
+    async fn a_law_that_does_not_apply_reports_the_reason() {
         for (law, reason) in [
-            ("touch_extends", "refused, as declared: expiry"),
-            ("write_if_absent_creates", "refused, as declared: versions and conditions"),
-            ("an_empty_store_lists_nothing", "refused, as declared: listings"),
-            ("values_that_are_not_json_are_refused", "the store claims to take any bytes"),
+            ("touch_extends", "rejected, as declared: expiry"),
+            ("write_if_absent_creates", "rejected, as declared: versions and conditions"),
+            ("an_empty_store_lists_nothing", "rejected, as declared: listings"),
+            ("values_that_are_not_json_are_refused", "the store claims to accept any bytes"),
             ("late_write_never_overtakes_newer_write", "the store does not claim to be fenced"),
         ] {
             assert_eq!(report(Plain::Fails, law).await, Ok(Some(reason.to_owned())), "{law}");

@@ -1,11 +1,11 @@
-//! The conformance suite for Larder storages, for adapters here and elsewhere.
+//! The conformance suite for Larder adapters, including third-party ones.
 //!
 //! Each law of [`Storage`](larder_core::Storage)'s contract is a public async function in
-//! [`laws`]; the store's [`Info`](larder_core::Info) decides what it has to show.
-//! Where an ability is not claimed, the law checks that the operation is refused as
-//! [`Unsupported`](larder_core::ErrorKind::Unsupported), not half done.
+//! [`laws`]. The store's [`Info`](larder_core::Info) decides which laws apply. If the store does not claim an
+//! ability, the law checks that the operation is rejected as
+//! [`Unsupported`](larder_core::ErrorKind::Unsupported) and changes nothing.
 //!
-//! An adapter's author writes a [`Factory`] (or a [closure](factory())), which opens handles on
+//! The author of an adapter writes a [`Factory`] (or a [closure](factory())), which opens handles on
 //! separate spaces of the store, and a test binary with `harness = false`:
 //!
 //! ```no_run
@@ -20,10 +20,10 @@
 //! }
 //! ```
 //!
-//! In an adapter's own cases [`Target`], [`Handle`], [`Must`], [`Fails`] and the [helpers](until)
-//! are of use as well.
+//! [`Target`], [`Handle`], [`Must`], [`Fails`] and helpers such as [`until`] are also useful for an adapter's own
+//! cases.
 
-// Assertions are what this crate is for: a law that does not hold panics with what went wrong.
+// This crate consists of assertions: a law that does not hold panics with a description.
 #![allow(clippy::panic, clippy::missing_panics_doc)]
 
 mod claims;

@@ -1,7 +1,7 @@
-//! Cases that need a second process: it is killed, or races with this one.
+//! Cases that need a second process, which is killed or races with another one.
 //!
-//! The second process is the test binary again, told by the environment which suite it belongs to. It
-//! opens a space by its address, and says on its standard output what was acknowledged.
+//! The second process runs the same test binary. Environment variables name its suite, its role and the address
+//! of its space. It opens the space by the address, and reports acknowledged writes on its standard output.
 
 use std::{
     collections::BTreeSet,
@@ -23,16 +23,16 @@ use crate::{
     Context, Factory, Handle, Must, Target, increment_by_conditional_write, laws::key, must::chain, race,
 };
 
-/// How often the writing process is killed.
+/// How often the writing process is killed (full and slow scale).
 const KILLS: (usize, usize) = (20, 10);
-/// How many tasks write in it.
+/// The number of writing tasks in this process.
 const WRITERS: usize = 8;
-/// How many tasks of each process increment the number.
+/// The number of incrementing tasks in each process (full and slow scale).
 const INCREMENTERS: (usize, usize) = (8, 1);
-/// How often each of them does.
+/// The number of increments of each task.
 const INCREMENTS: usize = 100;
 
-/// What a process prints once it has opened the store.
+/// The line that a process prints once it has opened the store.
 const READY: &str = "ready";
 
 const SUITE: &str = "LARDER_TESTKIT_PROCESS_SUITE";
@@ -44,19 +44,19 @@ type Opening = Pin<Box<dyn Future<Output = Result<Store, Error>> + Send>>;
 /// Describes a space of a factory as a text.
 type Address<F> = Box<dyn Fn(&F, &str) -> String + Send + Sync>;
 
-/// What the second process does.
+/// The role of the second process.
 #[derive(Clone, Copy)]
 pub(crate) enum Role {
     /// Writes until it is killed.
     Write,
-    /// Increments a number, and so does a third process.
+    /// Increments a number, concurrently with a third process.
     Increment,
 }
 
 impl Role {
     pub(crate) const ALL: [Self; 2] = [Self::Write, Self::Increment];
 
-    /// The name of the case.
+    /// Returns the name of the case.
     pub(crate) const fn case(self) -> &'static str {
         match self {
             Self::Write => "acknowledged_writes_survive_a_kill",
@@ -65,7 +65,7 @@ impl Role {
     }
 }
 
-/// Runs the case in which the second process has this role, if the store claims what it is about.
+/// Runs the case in which the second process has this role, if the store makes the claim that the case checks.
 pub(crate) async fn run<F: Factory>(
     role: Role,
     suite: String,
@@ -82,9 +82,7 @@ pub(crate) async fn run<F: Factory>(
         return;
     }
     let Some(processes) = processes else {
-        target.ignore(format!(
-            "that the store is {claim} is not tested: Suite::across_processes tells how another process opens it"
-        ));
+        target.ignore(format!("the claim to be {claim} is not tested: call Suite::across_processes"));
         return;
     };
     let command = |role: &str| processes.command(&suite, &factory, &target, role);
@@ -94,7 +92,7 @@ pub(crate) async fn run<F: Factory>(
     }
 }
 
-/// How another process finds a space of a suite, and opens it.
+/// Describes and opens a space of a suite for another process.
 pub(crate) struct Processes<F> {
     address: Address<F>,
     open: Box<dyn Fn(String) -> Opening + Send + Sync>,
@@ -111,10 +109,10 @@ impl<F: Factory> Processes<F> {
         Self { address: Box::new(address), open: Box::new(move |address| Box::pin(open(address))) }
     }
 
-    /// Plays the second process of `suite` and ends, if this process is one.
+    /// Runs the role of the second process of `suite` and exits, if this process is one.
     pub(crate) fn run_if_second(&self, suite: &str, runtime: &Runtime) {
         if env::var(SUITE).is_ok_and(|name| name == suite) {
-            let variable = |name| env::var(name).must("read what this process is to do");
+            let variable = |name| env::var(name).must("read the role of this process");
             let outcome = runtime.block_on(second(&variable(ROLE), (self.open)(variable(ADDRESS))));
             if let Err(error) = &outcome {
                 eprintln!("second process: {}", chain(error));
@@ -124,7 +122,7 @@ impl<F: Factory> Processes<F> {
     }
 
     fn command(&self, suite: &str, factory: &F, target: &Target, role: &str) -> Command {
-        assert!(env::var_os(SUITE).is_none(), "the second process did not find its suite");
+        assert!(env::var_os(SUITE).is_none(), "the second process has not found its suite");
         let program = env::current_exe().must("find this test's binary");
         let mut command = Command::new(program);
         command
@@ -138,12 +136,12 @@ impl<F: Factory> Processes<F> {
     }
 }
 
-/// What is acknowledged to a process is still stored, and whole, after that process was killed.
+/// Checks that every acknowledged write of a process is still stored, and complete, after that process was killed.
 async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: &Target) {
     let (mut acknowledged, mut read) = ([0_u64; WRITERS], [0_u64; WRITERS]);
     let mut next = 1;
     for kill in 0..target.count(KILLS.0, KILLS.1) {
-        // Where only one process may have the store open, that is the one that is killed.
+        // If only one process may open the store, it must be the process that is killed.
         target.close().await.must("close the store");
         let lines = 1 + kill * 37 % 150;
         write_until_killed(command(&format!("write {next}")), lines, &mut acknowledged).await;
@@ -152,11 +150,11 @@ async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: 
             let stored = stored(&handle, &task_key(task)).await.must("read after a kill");
             assert!(
                 stored >= number,
-                "kill {kill}: number {number} was acknowledged to the killed process, and {stored} is stored"
+                "kill {kill}: the write of {number} was acknowledged to the killed process, but {stored} is stored"
             );
             assert!(
                 stored >= read[task],
-                "kill {kill}: number {} was read before the kill, and {stored} is stored",
+                "kill {kill}: {} was read before the kill, but {stored} is stored",
                 read[task]
             );
             read[task] = stored;
@@ -165,12 +163,12 @@ async fn acknowledged_writes_survive(command: impl Fn(&str) -> Command, target: 
     }
     assert!(
         acknowledged.iter().all(|&number| number > 0),
-        "a task had nothing acknowledged before the kills"
+        "no write of a task was acknowledged before the kills"
     );
 }
 
-/// Two processes increment one number under compare-and-swap: the sum is exact. Without conditions, each
-/// has a number of its own.
+/// Lets two processes increment one number with compare-and-swap, and checks that the sum is exact. Without
+/// conditions, each process has its own number.
 async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, handle: &Handle) {
     let tasks = match handle.info().conditions() {
         true => target.count(INCREMENTERS.0, INCREMENTERS.1),
@@ -181,7 +179,7 @@ async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, h
         command.stdin(Stdio::piped()).spawn().must("start a second process")
     };
     let mut children = [0, 1].map(start);
-    // Both have the store open before one of them begins.
+    // Both processes open the store before one of them begins.
     let mut outputs = Vec::new();
     for child in &mut children {
         let mut output = BufReader::new(child.stdout.take().must("its output"));
@@ -189,7 +187,7 @@ async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, h
         while line.trim_end() != READY {
             line.clear();
             let length = output.read_line(&mut line).await.must("read a second process's output");
-            assert!(length > 0, "a second process ended before it had opened the store");
+            assert!(length > 0, "a second process ended before it opened the store");
         }
         outputs.push(output);
     }
@@ -207,8 +205,7 @@ async fn no_update_is_lost(command: impl Fn(&str) -> Command, target: &Target, h
     assert_eq!(sum, (2 * tasks * INCREMENTS) as u64, "the sum of the increments of two processes");
 }
 
-/// Runs a writer until so many lines were read from it, and kills it there and then, with others of its
-/// writes under way.
+/// Runs a writer until `lines` lines were read from it, and then kills it while other writes are running.
 async fn write_until_killed(mut command: Command, lines: usize, acknowledged: &mut [u64]) {
     let mut child = command.spawn().must("start a second process");
     let mut output = BufReader::new(child.stdout.take().must("its output"));
@@ -218,20 +215,20 @@ async fn write_until_killed(mut command: Command, lines: usize, acknowledged: &m
             child.start_kill().must("kill the second process");
         }
         line.clear();
-        // What was written to the pipe before the kill is still read after it.
+        // Lines that were written to the pipe before the kill can still be read after it.
         let length = output.read_line(&mut line).await.must("read the second process's output");
         assert!(length > 0 || read >= lines, "the second process ended by itself");
-        // The kill may have cut the last line.
+        // The kill may have truncated the last line.
         let Some((task, number)) = line.strip_suffix('\n').and_then(|line| line.split_once(' ')) else {
             break;
         };
         let task: usize = task.parse().must("read the number of a task");
-        acknowledged[task] = number.parse().must("read the number that was acknowledged");
+        acknowledged[task] = number.parse().must("read the acknowledged number");
     }
     child.kill().await.must("kill the second process");
 }
 
-/// What the second process does.
+/// Runs the role of the second process.
 async fn second(role: &str, opening: Opening) -> Result<(), Error> {
     let store = opening.await?;
     let parse = |text: &str| text.parse().must("read a number of the role");
@@ -244,12 +241,12 @@ async fn second(role: &str, opening: Opening) -> Result<(), Error> {
             let mut output = tokio::io::stdout();
             output.write_all(format!("{READY}\n").as_bytes()).await.must("write to standard output");
             output.flush().await.must("write to standard output");
-            // Until the first process closes it.
+            // Waits until the first process closes it.
             tokio::io::stdin().read_to_end(&mut Vec::new()).await.must("read standard input");
             increment(&Handle::new(store.clone()), parse(process), parse(tasks)).await?;
             store.close().await
         }
-        _ => panic!("there is no such role"),
+        _ => panic!("the role of the second process is unknown"),
     }
 }
 
@@ -258,14 +255,14 @@ async fn write(store: Store, task: usize, first: usize) -> Result<(), Error> {
     let mut output = tokio::io::stdout();
     for number in first as u64.. {
         store.write(task_key(task), value(number)).await?;
-        // One short write each: the lines of several tasks do not mix.
+        // Each line is one short write, so the lines of several tasks do not mix.
         output.write_all(format!("{task} {number}\n").as_bytes()).await.must("write to standard output");
         output.flush().await.must("write to standard output");
     }
     Ok(())
 }
 
-/// Increments the number that this process increments.
+/// Increments the number of this process.
 async fn increment(handle: &Handle, process: usize, tasks: usize) -> Result<(), Error> {
     let key = number_key(handle, process);
     if handle.info().conditions() {
@@ -285,10 +282,10 @@ async fn increment(handle: &Handle, process: usize, tasks: usize) -> Result<(), 
 
 async fn read_number(handle: &Handle, key: &Key) -> u64 {
     let record = handle.read(key).await.must("read the number");
-    record.map_or(0, |record| serde_json::from_slice(&record.value).must("read the number as one"))
+    record.map_or(0, |record| serde_json::from_slice(&record.value).must("parse the number"))
 }
 
-/// The entry that a process increments: both the same, if the store has conditions.
+/// Returns the key of the number that a process increments: the same for both if the store supports conditions.
 fn number_key(handle: &Handle, process: usize) -> Key {
     match handle.info().conditions() {
         true => key("number"),
@@ -296,21 +293,21 @@ fn number_key(handle: &Handle, process: usize) -> Key {
     }
 }
 
-/// The number that is stored, in a value that is whole; 0 without one.
+/// Returns the stored number, and checks that its value is complete. Returns 0 if the entry does not exist.
 async fn stored(store: &Store, key: &Key) -> Result<u64, Error> {
     let Some(record) = store.read(key).await? else { return Ok(0) };
-    let numbers: Vec<u64> = serde_json::from_slice(&record.value).must("read a value that was stored");
+    let numbers: Vec<u64> = serde_json::from_slice(&record.value).must("parse a stored value");
     let number = numbers.first().copied().must("find the number in a value");
-    assert!(numbers == numbers_of(number), "a mixture of several writes is stored");
+    assert!(numbers == numbers_of(number), "the stored value is a mixture of several writes");
     Ok(number)
 }
 
-/// A value that holds the number, as JSON, so that every store can hold it.
+/// Returns a value with the number, as JSON, which every store can hold.
 fn value(number: u64) -> Vec<u8> {
     serde_json::to_vec(&numbers_of(number)).must("write JSON")
 }
 
-/// The number many times over, so that the value spans pages. How often differs from number to number.
+/// Repeats the number, which makes the value longer than a page. The length depends on the number.
 fn numbers_of(number: u64) -> Vec<u64> {
     vec![number; number as usize % 61 * 20 + 1]
 }

@@ -1,4 +1,4 @@
-//! A connection to a store that a law can hold up and cut.
+//! A connection to a store that a law can hold and cut.
 
 use std::{
     fmt, io,
@@ -20,44 +20,43 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The connections between a storage and its store, which a law can hold up and cut.
+/// The connections between a storage and its store, which a law can hold and cut.
 ///
-/// [`Proxy`] is the one for TCP.
+/// [`Proxy`] is the implementation for TCP.
 #[async_trait]
 pub trait Line: Send + Sync + 'static {
-    /// Holds back what the storage sends on every connection that is open now. Connections that are
-    /// opened later are not affected.
+    /// Holds the requests of every open connection. Connections that are opened later are not affected.
     fn hold(&self);
 
-    /// How many bytes (or messages) are held back.
+    /// Returns the number of held bytes (or messages).
     fn held(&self) -> usize;
 
-    /// Delivers what the storage sends on every connection that is open now, and keeps back the answers.
+    /// Delivers the requests of every open connection, and discards the answers.
     fn swallow(&self);
 
-    /// Delivers what the storage sends on every connection that is open now, and damages the answers.
+    /// Delivers the requests of every open connection, and damages the answers.
     fn damage(&self);
 
     /// Closes the connections that are [held](Line::hold) or whose answers are
-    /// [kept back](Line::swallow), on the storage's side. The store still sees them as open, and what is
-    /// held back is still on its way.
+    /// [discarded](Line::swallow), on the storage's side only. On the store's side they stay open, and held requests
+    /// can still be delivered.
     fn cut(&self);
 
-    /// Closes every connection, and refuses new ones.
+    /// Closes every connection, and rejects new ones.
     fn refuse(&self);
 
     /// Accepts connections again.
     fn restore(&self);
 
-    /// Delivers to the store what was held back, ends the connections that were held, cut or whose answers
-    /// were kept back or damaged, and returns when the store has dealt with all of it.
+    /// Delivers the held requests to the store, and closes all connections that were held or cut, or whose answers
+    /// were discarded or damaged. Returns once the store has processed all requests.
     async fn release(&self);
 }
 
 /// A TCP proxy on a free port of this machine, which is a [`Line`].
 ///
-/// It works on bytes, so that it suits every protocol, TLS included. Dropping it closes all
-/// connections, and what is held back is lost.
+/// It forwards bytes, so it works for every protocol, including TLS. Dropping it closes all
+/// connections and discards held bytes.
 pub struct Proxy {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<Connection>>>,
@@ -65,7 +64,7 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// How a connection is treated.
+/// The mode of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
@@ -83,12 +82,12 @@ struct Connection {
 }
 
 impl Proxy {
-    /// A proxy to the server at `upstream`, such as `127.0.0.1:6379`.
+    /// Starts a proxy to the server at `upstream`, such as `127.0.0.1:6379`.
     ///
     /// # Errors
     ///
-    /// If the operating system gives no port. A server that refuses a connection shows as a
-    /// connection that is closed at once.
+    /// If the operating system has no free port. If the server rejects a connection, the proxy closes the
+    /// client's connection immediately.
     pub async fn to(upstream: impl Into<String>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -103,7 +102,7 @@ impl Proxy {
                 }
                 let Ok(server) = TcpStream::connect(&upstream).await else { continue };
                 let mut opened = lock(&opened);
-                // Not one that was being opened while `refuse` closed the others.
+                // Drops a connection that was opened while `refuse` closed the others.
                 if !refused.load(Ordering::Acquire) {
                     opened.push(Connection::carry(client, server));
                 }
@@ -112,7 +111,7 @@ impl Proxy {
         Ok(Self { address, connections, refuses, accepting })
     }
 
-    /// Where the storage connects to, instead of the server.
+    /// Returns the address to which the storage connects instead of the server.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -171,7 +170,7 @@ impl Line for Proxy {
             .collect();
         for connection in held {
             connection.mode.send_replace(Mode::Deliver);
-            // A task that panicked has closed its connections.
+            // If the task has panicked, its connections are closed too.
             let _ = connection.carrying.await;
         }
     }
@@ -195,7 +194,7 @@ fn lock(connections: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>>
 
 impl Connection {
     fn carry(client: TcpStream, server: TcpStream) -> Self {
-        // A proxy that waits for full packets would delay every round trip.
+        // Waiting for full packets would delay every round trip.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
@@ -210,7 +209,7 @@ impl Connection {
     }
 }
 
-/// From the storage to the store.
+/// Forwards bytes from the storage to the store.
 async fn carry_up(
     client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
@@ -247,7 +246,7 @@ async fn carry_up(
                     held.fetch_add(length, Ordering::AcqRel);
                 }
                 (_, Mode::Pass | Mode::Swallow | Mode::Damage) => break,
-                // The storage has hung up. The bytes that it sent before are still on their way.
+                // The storage has closed the connection. The held bytes can still be delivered.
                 _ => client = None,
             },
         }
@@ -256,7 +255,7 @@ async fn carry_up(
     let _ = server.shutdown().await;
 }
 
-/// From the store to the storage, until the store hangs up.
+/// Forwards bytes from the store to the storage, until the store closes the connection.
 async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut client = Some(client);
     let mut buffer = vec![0; 16 * 1024];
@@ -272,7 +271,7 @@ async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut mode:
                 (Ok(1..), Some(_)) if now == Mode::Swallow => {}
                 (Ok(length @ 1..), Some(open)) => {
                     if now == Mode::Damage {
-                        // No protocol takes a frame for another one if every bit of it is turned.
+                        // In every protocol, a frame with all bits inverted is invalid.
                         buffer[..length].iter_mut().for_each(|byte| *byte = !*byte);
                     }
                     if open.write_all(&buffer[..length]).await.is_err() {
@@ -293,7 +292,7 @@ mod tests {
     use super::*;
     use crate::until;
 
-    /// A server that notes what it reads, and says it again.
+    /// Starts an echo server that records its input.
     async fn server() -> (String, Arc<Mutex<Vec<u8>>>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn held_bytes_arrive_on_release_and_others_at_once() {
+    async fn held_bytes_arrive_on_release_and_others_immediately() {
         let (address, seen) = server().await;
         let proxy = Proxy::to(address).await.unwrap();
         let mut old = TcpStream::connect(proxy.address()).await.unwrap();
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_kept_back_and_connections_refused() {
+    async fn answers_are_discarded_and_connections_rejected() {
         let (address, seen) = server().await;
         let proxy = Proxy::to(address).await.unwrap();
         let mut old = TcpStream::connect(proxy.address()).await.unwrap();
@@ -351,7 +350,8 @@ mod tests {
         assert_eq!(old.read(&mut buffer).await.unwrap(), 1);
         proxy.swallow();
         old.write_all(b"sent").await.unwrap();
-        until("it arrives", Duration::from_secs(10), || async { *seen.lock().unwrap() == b"asent" }).await;
+        let arrived = || async { *seen.lock().unwrap() == b"asent" };
+        until("the bytes arrive", Duration::from_secs(10), arrived).await;
         proxy.cut();
         assert!(!matches!(old.read(&mut buffer).await, Ok(1..)));
         proxy.release().await;
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_closes_the_near_side_only() {
+    async fn a_cut_closes_only_the_side_of_the_storage() {
         let (address, seen) = server().await;
         let proxy = Proxy::to(address).await.unwrap();
         let mut old = TcpStream::connect(proxy.address()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A test binary's `main`.
+//! The `main` of a test binary.
 
 use std::{fmt, sync::Arc};
 
@@ -7,26 +7,25 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{Factory, Must, Suite};
 
-/// How many cases run at a time unless `--test-threads` says otherwise: most of them wait, for the
-/// store or for an entry to expire.
+/// The default of `--test-threads`: the number of concurrent cases. Most cases wait for the store, or until an
+/// entry expires.
 const THREADS: usize = 4;
 
 /// Runs suites as the `main` of a test binary with `harness = false`.
 ///
-/// It understands libtest's arguments: a filter, `--list`, `--exact`, `--skip`, `--test-threads`
-/// and the like. Each case is a line of its own, such as
-/// `test postgres::write_if_absent_wins_once ... ok`.
+/// It accepts the arguments of libtest, such as a filter, `--list`, `--exact`, `--skip` and `--test-threads`.
+/// It prints one line per case, such as `test postgres::write_if_absent_wins_once ... ok`.
 pub struct Runner {
     runtime: Arc<Runtime>,
     trials: Vec<Trial>,
 }
 
 impl Runner {
-    /// A runner with no suite, and a runtime of its own that all cases share.
+    /// Creates a runner without suites. All cases share the runner's runtime.
     ///
     /// # Panics
     ///
-    /// If the operating system gives no threads.
+    /// If the operating system cannot start threads.
     #[must_use]
     pub fn new() -> Self {
         let runtime = Builder::new_multi_thread().enable_all().build().must("start the runtime");
@@ -40,7 +39,7 @@ impl Runner {
         self
     }
 
-    /// Runs the cases that the command line asks for, and ends the process: with success if none
+    /// Runs the cases that the command line selects, and ends the process. The exit status is success if no case
     /// has failed.
     pub fn main(self) -> ! {
         let mut arguments = Arguments::from_args();

@@ -1,4 +1,4 @@
-//! The cases of one adapter, by name.
+//! The suite of one adapter.
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,29 +12,29 @@ use crate::{
     runner,
 };
 
-/// Why a suite cannot run here: its server cannot be had.
+/// The reason why a suite cannot run: its server is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// What is missing and how to get it, for whoever reads the report.
+    /// A text for the report: the missing server, and how to provide it.
     pub reason: String,
-    /// Whether that is a failure. Otherwise the cases are reported as ignored, with the reason.
+    /// Whether the cases fail. Otherwise they are reported as ignored, with the reason.
     pub required: bool,
 }
 
 impl Missing {
-    /// Something is missing because of `reason`.
+    /// Creates a reason.
     #[must_use]
     pub fn new(reason: impl Into<String>, required: bool) -> Self {
         Self { reason: reason.into(), required }
     }
 }
 
-/// What an adapter's own case is given.
+/// The argument of an adapter's own case.
 #[derive(Debug)]
 pub struct Context<F> {
-    /// The suite's factory, for what only this adapter has.
+    /// The suite's factory, for features of this adapter.
     pub factory: Arc<F>,
-    /// An empty space, removed when the case has succeeded.
+    /// An empty space. It is removed after the case has succeeded.
     pub target: Target,
 }
 
@@ -42,7 +42,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Connect<F> = Box<dyn Fn() -> Boxed<Result<F, Missing>> + Send + Sync>;
 type Body<F> = Box<dyn FnOnce(Context<F>) -> Boxed<()> + Send>;
 
-/// The conformance cases of one adapter (or of one layout or mode of it), and its own besides.
+/// The conformance cases of one adapter (or of one of its layouts or modes), and the adapter's own cases.
 ///
 /// ```no_run
 /// use larder_core::Store;
@@ -72,17 +72,17 @@ pub struct Suite<F> {
 }
 
 impl<F: Factory> Suite<F> {
-    /// The suite called `name`, with all laws, on what `factory` opens.
+    /// Creates a suite with all laws, for the stores that `factory` opens.
     pub fn new(name: impl Into<String>, factory: F) -> Self {
         let factory = std::sync::Mutex::new(Some(factory));
         Self::connect(name, move || {
             let factory = factory.lock().ok().and_then(|mut factory| factory.take());
-            async { factory.ok_or_else(|| Missing::new("the factory has been used up", true)) }
+            async { factory.ok_or_else(|| Missing::new("the factory was already taken", true)) }
         })
     }
 
-    /// The same with a factory that is made when the first case runs (and once), so that listing
-    /// the cases starts no server.
+    /// Creates a suite whose factory is created once, when the first case runs. Listing the cases therefore does
+    /// not start a server.
     pub fn connect<C>(name: impl Into<String>, connect: impl Fn() -> C + Send + Sync + 'static) -> Self
     where
         C: Future<Output = Result<F, Missing>> + Send + 'static,
@@ -99,8 +99,8 @@ impl<F: Factory> Suite<F> {
         }
     }
 
-    /// A suite that cannot run: each case is ignored with the reason shown, or fails with it if it
-    /// is `required`.
+    /// Creates a suite that cannot run. Each case is ignored with the reason, or fails with it if the suite is
+    /// `required`.
     pub fn missing(name: impl Into<String>, reason: impl Into<String>, required: bool) -> Self {
         let missing = Missing::new(reason, required);
         Self::connect(name, move || {
@@ -109,7 +109,7 @@ impl<F: Factory> Suite<F> {
         })
     }
 
-    /// Adds a case of the adapter's own.
+    /// Adds one of the adapter's own cases.
     #[must_use]
     pub fn case<B>(
         mut self,
@@ -123,8 +123,8 @@ impl<F: Factory> Suite<F> {
         self
     }
 
-    /// Leaves the laws out, and what [`across_processes`](Suite::across_processes) has added: only the
-    /// adapter's own cases.
+    /// Removes the laws and the cases of [`across_processes`](Suite::across_processes). Only the adapter's own
+    /// cases remain.
     #[must_use]
     pub fn without_laws(mut self) -> Self {
         self.laws = false;
@@ -132,15 +132,15 @@ impl<F: Factory> Suite<F> {
         self
     }
 
-    /// Tells how another process opens a space, so that the suite can test claims of
-    /// [persistence](larder_core::Info::persistent) and
-    /// [sharing](larder_core::Info::shared): `address` describes a space of the factory as a text,
-    /// such as a URL, and `open` opens it. The suite then kills a writing process and checks that every
-    /// acknowledged write is stored, and lets two processes increment one number.
+    /// Defines how another process opens a space. `address` describes a space of the factory as a text,
+    /// such as a URL, and `open` opens it. The suite can then test the claims of
+    /// [persistence](larder_core::Info::persistent) and [sharing](larder_core::Info::shared): it kills a writing
+    /// process and checks that every acknowledged write is stored, and it lets two processes increment one
+    /// number. Without this call, the two cases are reported as ignored.
     ///
-    /// The other process is this test binary again: whatever runs before the suite is handed to its
-    /// [`Runner`](crate::Runner) runs there too, so it should not make a directory or start a server: that is
-    /// what [`Suite::connect`] is for. Without this, the two cases are reported as ignored.
+    /// The other process runs the same test binary. It therefore also runs the code before the
+    /// [`Runner`](crate::Runner). This code must not create a directory or start a server: do this in
+    /// [`Suite::connect`].
     ///
     /// ```no_run
     /// # use larder_core::{Error, Store};
@@ -167,34 +167,34 @@ impl<F: Factory> Suite<F> {
         self
     }
 
-    /// Reports the law (or case) of that name as ignored, for that reason: something that the
-    /// adapter does differently on purpose, or a server that is not the real one.
+    /// Reports the law (or case) `name` as ignored, with a reason. For example, the adapter intentionally behaves
+    /// differently, or the server is not the original product.
     #[must_use]
     pub fn except(mut self, name: impl Into<String>, reason: impl Into<String>) -> Self {
         self.except.insert(name.into(), reason.into());
         self
     }
 
-    /// How long a case may take before it fails; 120 seconds unless said otherwise.
+    /// Sets the time limit of a case. Default: 120 seconds.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Smaller counts, for a store that does some hundred writes a second; see [`Scale`].
+    /// Uses smaller counts, for a store with a few hundred writes per second; see [`Scale`].
     #[must_use]
     pub fn slow(mut self) -> Self {
         self.scale = Scale::Slow;
         self
     }
 
-    /// Runs this suite alone, as the test binary's `main`.
+    /// Runs only this suite, as the test binary's `main`.
     pub fn main(self) -> ! {
         runner::Runner::new().suite(self).main()
     }
 
-    /// Whether there is a case of that name.
+    /// Returns whether the suite has a case with this name.
     fn has(&self, name: &str) -> bool {
         self.laws && laws::named(name).is_some()
             || self.has_processes() && Role::ALL.iter().any(|role| role.case() == name)
@@ -205,7 +205,7 @@ impl<F: Factory> Suite<F> {
         self.laws || self.processes.is_some()
     }
 
-    /// The cases that need a second process. Does not return in that process.
+    /// Returns the cases that need a second process. In the second process, does not return.
     fn process_cases(&self, runtime: &Runtime) -> Vec<(String, Body<F>)> {
         if let Some(processes) = &self.processes {
             processes.run_if_second(&self.name, runtime);
@@ -219,16 +219,16 @@ impl<F: Factory> Suite<F> {
         Role::ALL.iter().filter(|_| self.has_processes()).map(case).collect()
     }
 
-    /// The suite as trials for libtest-mimic, to be run on `runtime`.
+    /// Converts the suite into trials for libtest-mimic, which run on `runtime`.
     ///
     /// # Panics
     ///
-    /// If an [exception](Suite::except) names no case.
+    /// If an [exception](Suite::except) names a case that does not exist.
     pub fn into_trials(self, runtime: &Arc<Runtime>) -> Vec<Trial> {
         for name in self.except.keys() {
             assert!(
                 self.has(name),
-                "the suite `{}` makes an exception of `{name}`, but has no such case",
+                "the suite `{}` has an exception for `{name}`, but no such case",
                 self.name
             );
         }
@@ -259,7 +259,7 @@ impl<F: Factory> Suite<F> {
     }
 }
 
-/// What the trials of one suite share.
+/// The parts that all trials of a suite share.
 struct Shared<F> {
     runtime: Arc<Runtime>,
     connect: Connect<F>,
@@ -275,7 +275,7 @@ impl<F: Factory> Shared<F> {
             let factory = match factory {
                 Ok(factory) => Arc::clone(factory),
                 Err(missing) if missing.required => {
-                    return Err(format!("required, but missing: {}", missing.reason).into());
+                    return Err(format!("the suite is required but cannot run: {}", missing.reason).into());
                 }
                 Err(missing) => return Ok(Completion::ignored_with(&missing.reason)),
             };
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_server_is_ignored_case_by_case_and_a_failure_where_required() {
+    fn cases_without_a_server_are_ignored_or_fail_if_required() {
         let all = (laws::all().count() + Role::ALL.len()) as u64 + 1;
         for (required, expected) in [(false, [0, 0, all]), (true, [0, all, 0])] {
             let conclusion = run(|runtime| {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn cases_fail_for_themselves_and_exceptions_are_ignored() {
+    fn each_case_fails_alone_and_exceptions_are_ignored() {
         static CONNECTED: AtomicU32 = AtomicU32::new(0);
         let connect = || async {
             CONNECTED.fetch_add(1, Ordering::Relaxed);
@@ -346,10 +346,10 @@ mod tests {
                 .without_laws()
                 .timeout(Duration::from_millis(50))
                 .case("succeeds", |_| async {})
-                .case("panics", |_| async { panic!("it is wrong") })
+                .case("panics", |_| async { panic!("planted panic") })
                 .case("hangs", |_| std::future::pending())
-                .case("is_left_out", |_| async { panic!("it must not run") })
-                .except("is_left_out", "that is how it is")
+                .case("is_an_exception", |_| async { panic!("it must not run") })
+                .except("is_an_exception", "intentional")
                 .into_trials(runtime)
         });
         assert_eq!(counts(&conclusion), [1, 2, 1]);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_factory_excuses_is_ignored() {
+    fn cases_that_the_factory_excuses_are_ignored() {
         struct Excused;
 
         #[larder_core::async_trait]
@@ -383,8 +383,8 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no such case")]
-    fn an_exception_that_names_no_case_is_an_error() {
+    fn an_exception_for_a_missing_case_is_an_error() {
         let _ =
-            run(|runtime| Suite::new("own", nothing()).except("round_tripp", "a slip").into_trials(runtime));
+            run(|runtime| Suite::new("own", nothing()).except("round_tripp", "a typo").into_trials(runtime));
     }
 }

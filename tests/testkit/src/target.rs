@@ -1,4 +1,4 @@
-//! Where a law is tried.
+//! The spaces on which laws are checked.
 
 use std::{
     collections::{BTreeSet, hash_map::RandomState},
@@ -11,17 +11,17 @@ use larder_core::{Error, Key, Store};
 
 use crate::{Factory, Handle, Line, Must, watch::Running};
 
-/// How much a law does where more is better: racing tasks, keys in a listing.
+/// The counts that a law uses, such as the number of racing tasks or of keys in a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
-    /// As much as a store in the same process or a fast server does in a few seconds.
+    /// For a store in the same process or a fast server: a law takes a few seconds.
     #[default]
     Full,
-    /// As much as a store that does some hundred writes a second gets through.
+    /// For a store with a few hundred writes per second.
     Slow,
 }
 
-/// An empty space to try a law on, and how to open handles on it.
+/// An empty space on which a law is checked. Opens handles on it.
 #[derive(Clone)]
 pub struct Target {
     factory: Arc<dyn Factory>,
@@ -30,38 +30,38 @@ pub struct Target {
     used: Arc<Mutex<Used>>,
 }
 
-/// What has to be closed and removed in the end, whichever clone of the target opened it.
+/// The spaces and handles to close and remove at the end, shared by all clones of the target.
 #[derive(Default)]
 struct Used {
     spaces: BTreeSet<String>,
     handles: Vec<Store>,
-    /// Why the case has tried nothing.
+    /// The reason why the case has checked nothing.
     ignored: Option<String>,
     running: Running,
 }
 
 impl Target {
-    /// A space with a name that nobody else has, in this run or another.
+    /// Creates a target with a unique space name.
     #[must_use]
     pub fn new(factory: Arc<dyn Factory>) -> Self {
         let space = format!("t{:012x}", RandomState::new().hash_one(()) >> 16);
         Self { factory, space, scale: Scale::Full, used: Arc::default() }
     }
 
-    /// The same with counts as `scale` says.
+    /// Sets the scale of the counts.
     #[must_use]
     pub fn with_scale(mut self, scale: Scale) -> Self {
         self.scale = scale;
         self
     }
 
-    /// The space's name.
+    /// Returns the name of the space.
     #[must_use]
     pub fn space(&self) -> &str {
         &self.space
     }
 
-    /// `full` or `slow`, as the suite's [`Scale`] says.
+    /// Returns `full` or `slow`, depending on the suite's [`Scale`].
     #[must_use]
     pub fn count(&self, full: usize, slow: usize) -> usize {
         match self.scale {
@@ -70,26 +70,26 @@ impl Target {
         }
     }
 
-    /// The space beside this one whose name goes on with `suffix` (at most 8 characters).
+    /// Returns another space, whose name is the name of this one followed by `suffix` (at most 8 characters).
     #[must_use]
     pub fn beside(&self, suffix: &str) -> Self {
         Self { space: format!("{}{suffix}", self.space), ..self.clone() }
     }
 
-    /// Opens a handle on the space. Each call gives another handle on the same data.
+    /// Opens a handle on the space. Each call returns another handle on the same data.
     ///
     /// # Panics
     ///
-    /// If the factory cannot.
+    /// If the factory fails.
     pub async fn open(&self) -> Handle {
-        // Noted first: a constructor that fails may already have made a table.
+        // Inserted before the call: a constructor that fails may already have created a table.
         self.used().spaces.insert(self.space.clone());
         let store = self.factory.open(&self.space).await.must("open the store");
         Handle::new(self.note(&store))
     }
 
-    /// Opens another handle on the space, over a line that can be held up and cut; `None` if the
-    /// factory has no such line.
+    /// Opens another handle on the space, over a line that can be held and cut. Returns `None` if the
+    /// factory does not support lines.
     ///
     /// # Panics
     ///
@@ -101,7 +101,7 @@ impl Target {
         Some((Handle::new(self.note(&store)), line))
     }
 
-    /// Damages the entry under `key`; `false` if the factory cannot.
+    /// Damages the entry under `key`. Returns `false` if the factory does not support damage.
     ///
     /// # Panics
     ///
@@ -110,7 +110,7 @@ impl Target {
         self.factory.damage(&self.space, key).await.must("damage an entry")
     }
 
-    /// Closes `handle` and all others on the target, and opens a new one.
+    /// Closes `handle` and all other handles on the target, and opens a new one.
     ///
     /// # Panics
     ///
@@ -121,11 +121,11 @@ impl Target {
         self.open().await
     }
 
-    /// Closes every handle that was opened.
+    /// Closes all opened handles.
     ///
     /// # Errors
     ///
-    /// The first that a handle gives.
+    /// The first error of a handle.
     pub async fn close(&self) -> Result<(), Error> {
         let handles = std::mem::take(&mut self.used().handles);
         for handle in handles {
@@ -134,11 +134,11 @@ impl Target {
         Ok(())
     }
 
-    /// Closes every handle and removes every space that was opened.
+    /// Closes all opened handles and removes all opened spaces.
     ///
     /// # Errors
     ///
-    /// The first that a handle or the factory gives.
+    /// The first error of a handle or of the factory.
     pub async fn remove(&self) -> Result<(), Error> {
         self.close().await?;
         let spaces = std::mem::take(&mut self.used().spaces);
@@ -148,7 +148,7 @@ impl Target {
         Ok(())
     }
 
-    /// Notes the store, to be closed in the end, and watches its operations.
+    /// Registers the store, which is closed at the end, and watches its operations.
     fn note(&self, store: &Store) -> Store {
         let mut used = self.used();
         let store = used.running.watch(store);
@@ -156,17 +156,17 @@ impl Target {
         store
     }
 
-    /// The operations that are under way on the stores that were opened.
+    /// Describes the running operations of the opened stores.
     pub(crate) fn running(&self) -> Option<String> {
         self.used().running.describe()
     }
 
-    /// Has the case reported as ignored, for that reason, if it succeeds.
+    /// Reports the case as ignored with this reason, if it succeeds.
     pub(crate) fn ignore(&self, reason: impl Into<String>) {
         self.used().ignored.get_or_insert_with(|| reason.into());
     }
 
-    /// Why the case has tried nothing, if so.
+    /// Returns the reason why the case has checked nothing, if it has not.
     pub(crate) fn ignored(&self) -> Option<String> {
         self.used().ignored.clone()
     }

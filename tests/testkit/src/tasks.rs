@@ -1,4 +1,4 @@
-//! Many tasks at once, and futures that nobody waits for to the end.
+//! Concurrent tasks, and futures that are dropped early.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,12 +12,12 @@ use tokio::sync::Barrier;
 
 use crate::{Handle, Must, guard::guarded};
 
-/// Runs `task(0)` to `task(count - 1)` at the same time, each as a task of its own, started
-/// together; returns what they return, in that order.
+/// Runs `task(0)` to `task(count - 1)` as concurrent tasks that start at the same time. Returns their results in
+/// this order.
 ///
 /// # Panics
 ///
-/// If one of them does.
+/// If a task panics.
 pub async fn race<T, F>(count: usize, mut task: impl FnMut(usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
@@ -42,7 +42,7 @@ where
     outcomes
 }
 
-/// Polls `future` up to `polls` times, then drops it: `None`, unless it was ready by then.
+/// Polls `future` up to `polls` times, then drops it. Returns its output, or `None` if it was not ready.
 pub async fn abandon<F: IntoFuture>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future.into_future());
     let mut left = polls;
@@ -53,7 +53,7 @@ pub async fn abandon<F: IntoFuture>(future: F, polls: usize) -> Option<F::Output
         left -= 1;
         match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            // Not polled again, so there is nothing to be woken for.
+            // The future is not polled again, so the task does not wait for a wakeup.
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -61,11 +61,11 @@ pub async fn abandon<F: IntoFuture>(future: F, polls: usize) -> Option<F::Output
     .await
 }
 
-/// Adds one to the number under `key`, `times` times, by reading and writing on the condition that nothing has changed.
+/// Adds one to the number under `key`, `times` times: reads it, and writes on the condition that it has not changed.
 ///
 /// # Panics
 ///
-/// If the storage gives an error other than a conflict, or no versions.
+/// If the storage returns an error other than a conflict, or a record without a version.
 pub async fn increment_by_conditional_write(handle: &Handle, key: &Key, times: usize) {
     for _ in 0..times {
         loop {
@@ -92,7 +92,7 @@ pub async fn increment_by_conditional_write(handle: &Handle, key: &Key, times: u
 ///
 /// # Panics
 ///
-/// If the storage gives an error.
+/// If the storage returns an error.
 pub async fn increment_by_update(handle: &Handle, key: &Key, times: usize) {
     for _ in 0..times {
         let add = |count: Option<u64>| Some(count.unwrap_or(0) + 1);

@@ -1,4 +1,5 @@
-//! Which operations are under way, for the report of a case that hangs; and what a [`Store`] would put right.
+//! A layer that records the running operations, for the report of a case that hangs. It also checks the number of
+//! results of batches, which a [`Store`] would correct.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use larder_core::{
     ReadOptions, Record, Result, Storage, Store, TouchOptions, WriteOptions, Written, async_trait,
 };
 
-/// The operations under way on the stores of a case.
+/// The running operations on the stores of a case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Running(Arc<Mutex<Operations>>);
 
@@ -23,13 +24,13 @@ struct Operations {
 }
 
 impl Running {
-    /// The store, with its operations noted.
+    /// Wraps the store in a layer that records its operations.
     pub(crate) fn watch(&self, store: &Store) -> Store {
         let running = self.clone();
         store.layer(|inner| Arc::new(Watched { inner, running }) as Arc<dyn Storage>)
     }
 
-    /// The operations that are under way, the oldest first, such as `write (for 3.2s)`.
+    /// Describes the running operations, the oldest first, such as `write (for 3.2s)`.
     pub(crate) fn describe(&self) -> Option<String> {
         let operations = self.operations();
         let longest = operations.running.values().take(5);
@@ -44,7 +45,7 @@ impl Running {
     }
 }
 
-/// An operation that is under way until it is dropped.
+/// A running operation. Dropping it ends the operation.
 struct Noted {
     running: Running,
     number: u64,
@@ -102,7 +103,7 @@ impl Storage for Watched {
     async fn read_many(&self, keys: &[Key], options: &ReadOptions) -> Vec<Result<Option<Record>>> {
         let _noted = self.note(Operation::ReadMany);
         let results = self.inner.read_many(keys, options).await;
-        assert_eq!(results.len(), keys.len(), "the number of results that the storage returns for read_many");
+        assert_eq!(results.len(), keys.len(), "the storage returned a wrong number of results for read_many");
         results
     }
 
@@ -110,7 +111,7 @@ impl Storage for Watched {
         let _noted = self.note(Operation::Apply);
         let count = changes.len();
         let results = self.inner.apply(changes).await;
-        assert_eq!(results.len(), count, "the number of results that the storage returns for apply");
+        assert_eq!(results.len(), count, "the storage returned a wrong number of results for apply");
         results
     }
 

@@ -1,4 +1,4 @@
-//! Claims of persistence and sharing are tested with a second process: those that are false are caught.
+//! The suite tests claims of persistence and sharing with a second process. False claims are caught.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,8 +21,8 @@ use tokio::runtime::Runtime;
 const HONEST: Info =
     Info::minimal("directory").with_versions(Versions::Content).with_persistence().with_sharing();
 
-/// One file per entry, under a lock that all processes respect. Reads find what other processes wrote, unless
-/// the storage is `private`: then each process has a map of its own, whatever its `info` says.
+/// Stores one file per entry, under a lock that all processes use. Reads see the writes of other processes. If the
+/// storage is `private`, each process instead has its own map, regardless of `info`.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
@@ -46,7 +46,7 @@ impl Directory {
         self.path.join(key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     }
 
-    /// Changes the entry if the condition holds, and returns whether there was one.
+    /// Changes the entry if the condition holds. Returns whether the entry existed.
     fn change(&self, key: &Key, value: Option<&Bytes>, condition: &Condition) -> Result<bool> {
         let lock = File::create(self.path.join("lock")).unwrap();
         lock.lock().unwrap();
@@ -90,12 +90,12 @@ impl Storage for Directory {
     }
 }
 
-/// A suite whose storage claims `info`, and keeps its entries in this process if it is `private`.
+/// Creates a suite whose storage claims `info`, and keeps its entries in this process if it is `private`.
 fn suite(name: &str, info: Info, private: bool) -> Suite<impl Factory> {
     let home = std::env::temp_dir().join(format!("larder-testkit-{}", std::process::id()));
     let stores: Arc<Mutex<HashMap<String, Store>>> = Arc::default();
     let open = move |path: String| {
-        // As long as this process lives, it finds its own entries again.
+        // Within one process, a space always has the same entries.
         let mut stores = stores.lock().unwrap();
         fs::create_dir_all(&path).unwrap();
         let storage = || Directory { path: path.clone().into(), info, private: private.then(Mutex::default) };
@@ -115,7 +115,7 @@ fn suite(name: &str, info: Info, private: bool) -> Suite<impl Factory> {
 fn main() {
     let runtime = Arc::new(Runtime::new().unwrap());
     let arguments = Arguments { quiet: true, ..Arguments::default() };
-    // In a second process this does not return.
+    // In a second process, `into_trials` does not return.
     let mut suites = Vec::new();
     for (name, info, private, failed, ignored) in [
         ("honest", HONEST, false, 0, 0),
@@ -132,7 +132,7 @@ fn main() {
     ] {
         suites.push((name, suite(name, info, private).into_trials(&runtime), failed, ignored));
     }
-    // How another process opens it is not known.
+    // This suite does not define how another process opens the store.
     let storage = || Directory { path: PathBuf::new(), info: HONEST, private: Some(Mutex::default()) };
     let untested = Suite::new("untested", factory(move |_| async move { Ok(Store::from(storage())) }));
     suites.push(("untested", untested.into_trials(&runtime), 0, 2));
@@ -144,7 +144,7 @@ fn main() {
         assert_eq!(
             (found.num_failed, found.num_ignored),
             (failed, ignored),
-            "{name}: cases failed, and ignored"
+            "{name}: the numbers of failed and ignored cases"
         );
     }
     let _ = fs::remove_dir_all(std::env::temp_dir().join(format!("larder-testkit-{}", std::process::id())));

@@ -9,18 +9,18 @@ laws![
     round_trip,
     absent_key_reads_none,
     overwrite_replaces_the_value,
-    delete_says_whether_there_was_an_entry,
+    delete_returns_whether_the_entry_existed,
     a_deleted_key_can_be_written_again,
     contains_agrees_with_read,
     entries_do_not_affect_each_other,
     two_handles_share_one_store,
-    reopening_finds_what_was_written,
+    reopening_keeps_entries,
     ping_answers,
     ping_leaves_no_entry,
-    flush_keeps_what_was_written,
+    a_flush_keeps_entries,
 ];
 
-/// A read returns what was written.
+/// A read returns the written value.
 pub async fn round_trip(target: Target) {
     let handle = target.open().await;
     let value = handle.value("the value");
@@ -29,15 +29,15 @@ pub async fn round_trip(target: Target) {
     handle.holds(&key("one"), &value, "second read").await;
 }
 
-/// A key that was never written reads as `None`, not as an error and not as an empty value.
+/// A read of a key that was never written returns `None`, not an error and not an empty value.
 pub async fn absent_key_reads_none(target: Target) {
     let handle = target.open().await;
     handle.lacks(&key("never"), "read of a key that was never written").await;
     handle.put(&key("other"), &handle.value("x")).await;
-    handle.lacks(&key("never"), "read of a key that was never written, beside one that was").await;
+    handle.lacks(&key("never"), "read of a key that was never written, after a write of another key").await;
 }
 
-/// A second write replaces the value, also a longer one by a shorter one.
+/// A second write replaces the value, even if the new value is shorter.
 pub async fn overwrite_replaces_the_value(target: Target) {
     let handle = target.open().await;
     for text in ["first", "a second one that is longer", "3rd"] {
@@ -47,9 +47,9 @@ pub async fn overwrite_replaces_the_value(target: Target) {
     }
 }
 
-/// Deleting returns `true` for an entry, and `false` where there is none: before the first write,
-/// and the second time.
-pub async fn delete_says_whether_there_was_an_entry(target: Target) {
+/// A deletion returns `true` if the entry existed. It returns `false` before the first write, and after another
+/// deletion.
+pub async fn delete_returns_whether_the_entry_existed(target: Target) {
     let handle = target.open().await;
     let key = key("one");
     assert!(
@@ -62,7 +62,7 @@ pub async fn delete_says_whether_there_was_an_entry(target: Target) {
     assert!(!handle.delete(&key).await.must("delete"), "a second delete returned true");
 }
 
-/// A key that was deleted is like new: it can be written, read and deleted again.
+/// After a deletion, the key can be written, read and deleted again.
 pub async fn a_deleted_key_can_be_written_again(target: Target) {
     let handle = target.open().await;
     let key = key("one");
@@ -75,7 +75,7 @@ pub async fn a_deleted_key_can_be_written_again(target: Target) {
     }
 }
 
-/// `contains` says what a read would: after each step of a key's life.
+/// `contains` returns the same as a read, after every change of the entry.
 pub async fn contains_agrees_with_read(target: Target) {
     let handle = target.open().await;
     let key = key("one");
@@ -88,7 +88,7 @@ pub async fn contains_agrees_with_read(target: Target) {
     assert!(!handle.contains(&key).await.must("contains"), "contains is true after a delete");
 }
 
-/// Writing and deleting one key leaves the others as they are.
+/// Writing and deleting one key does not change other entries.
 pub async fn entries_do_not_affect_each_other(target: Target) {
     let handle = target.open().await;
     let names = ["a", "b", "ab", "ba", "aa", "1", "11"];
@@ -106,8 +106,7 @@ pub async fn entries_do_not_affect_each_other(target: Target) {
     }
 }
 
-/// What one handle has written, another one on the same store reads at once; and likewise for
-/// deletes.
+/// A handle immediately sees the writes and deletions of another handle on the same store.
 pub async fn two_handles_share_one_store(target: Target) {
     let (left, right) = (target.open().await, target.open().await);
     let key = key("shared");
@@ -123,9 +122,9 @@ pub async fn two_handles_share_one_store(target: Target) {
     right.lacks(&key, "read through the other handle after a delete").await;
 }
 
-/// A persistent store that is closed and opened again has every entry that was written, with its
-/// value, and with what remains of its time to live.
-pub async fn reopening_finds_what_was_written(target: Target) {
+/// After a persistent store was closed and opened again, it has every entry, with its value and its remaining time
+/// to live.
+pub async fn reopening_keeps_entries(target: Target) {
     let handle = target.open().await;
     if !handle.info().persistent {
         target.ignore("the store does not claim to be persistent");
@@ -159,24 +158,24 @@ pub async fn reopening_finds_what_was_written(target: Target) {
     }
 }
 
-/// A store that is there answers a ping.
+/// A reachable store answers a ping.
 pub async fn ping_answers(target: Target) {
     let handle = target.open().await;
     handle.ping().await.must("ping");
     handle.ping().await.must("second ping");
 }
 
-/// Neither opening a handle nor a ping writes an entry that listings show.
+/// Opening a handle and a ping do not create entries that listings return.
 pub async fn ping_leaves_no_entry(target: Target) {
     let handle = target.open().await;
     handle.ping().await.must("ping");
     if handle.info().listing {
-        assert!(handle.listed("").await.is_empty(), "a store that nobody wrote to lists a key");
+        assert!(handle.listed("").await.is_empty(), "a store without writes lists a key");
     }
 }
 
-/// A flush succeeds, with and without something to write down, and loses nothing.
-pub async fn flush_keeps_what_was_written(target: Target) {
+/// A flush succeeds, with and without unflushed writes, and does not lose entries.
+pub async fn a_flush_keeps_entries(target: Target) {
     let handle = target.open().await;
     handle.flush().await.must("flush of an empty store");
     let value = handle.value("flushed");

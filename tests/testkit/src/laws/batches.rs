@@ -13,18 +13,18 @@ laws![
     batches_of_a_thousand,
     read_many_answers_in_order,
     read_many_reads_a_key_twice,
-    of_two_writes_in_a_batch_the_later_stays,
-    of_deletions_of_one_key_in_a_batch_the_first_finds_it,
-    batches_replace_and_leave_alone,
+    the_last_write_of_a_key_in_a_batch_wins,
+    only_the_first_deletion_of_a_key_in_a_batch_finds_it,
+    batches_change_only_their_keys,
     each_write_of_a_batch_has_its_own_time_to_live,
-    a_batch_that_fails_in_part_says_which,
+    a_batch_reports_each_failed_change,
 ];
 
 fn put(handle: &Handle, name: &str, text: &str) -> Change {
     Change::put(key(name), handle.value(text), Expiry::Never)
 }
 
-/// An empty list of keys or changes does nothing and has no results.
+/// An empty batch of keys or changes does nothing and returns no results.
 pub async fn empty_batches_do_nothing(target: Target) {
     let handle = target.open().await;
     handle.put(&key("one"), &handle.value("x")).await;
@@ -33,7 +33,7 @@ pub async fn empty_batches_do_nothing(target: Target) {
     handle.holds(&key("one"), &handle.value("x"), "read after empty batches").await;
 }
 
-/// A batch of one does what the single operation does.
+/// A batch of one item has the same effect as the single operation.
 pub async fn batches_of_one(target: Target) {
     let handle = target.open().await;
     let applied = handle.apply_all(vec![put(&handle, "one", "x")], "apply one put").await;
@@ -47,7 +47,7 @@ pub async fn batches_of_one(target: Target) {
     assert_eq!(handle.delete_all(&[key("one")], "delete one").await, 0, "a second batch of one deletion");
 }
 
-/// A thousand entries are written, read in order and deleted in one call each.
+/// A thousand entries can be written in one call, read in order in one call, and deleted in one call.
 pub async fn batches_of_a_thousand(target: Target) {
     let handle = target.open().await;
     let names: Vec<String> = (0..1000).map(|index| format!("many-{index}")).collect();
@@ -57,15 +57,18 @@ pub async fn batches_of_a_thousand(target: Target) {
     let read = handle.read_all(&keys, "read_many of a thousand").await;
     for (name, record) in names.iter().zip(read) {
         let record = record.must("an entry of a batch of a thousand");
-        assert!(handle.same(&record.value, &handle.value(name)), "read_many gave another value for {name}");
+        assert!(
+            handle.same(&record.value, &handle.value(name)),
+            "read_many returned another value for {name}"
+        );
     }
     let deleted = handle.delete_all(&keys, "delete a thousand").await;
-    assert_eq!(deleted, 1000, "how many of a thousand deletions found an entry");
+    assert_eq!(deleted, 1000, "the number of deletions, of a thousand, that found an entry");
     let read = handle.read_all(&keys, "read_many of a thousand").await;
-    assert!(read.iter().all(Option::is_none), "an entry is there after it was deleted in a batch");
+    assert!(read.iter().all(Option::is_none), "an entry exists after it was deleted in a batch");
 }
 
-/// `read_many` gives one answer per key, in the order of the keys, `None` for the missing.
+/// `read_many` returns one result per key, in the order of the keys, and `None` for missing entries.
 pub async fn read_many_answers_in_order(target: Target) {
     let handle = target.open().await;
     let names = ["m", "a", "z", "B", "10", "9", "c"];
@@ -80,7 +83,7 @@ pub async fn read_many_answers_in_order(target: Target) {
             Some(record) => {
                 assert!(
                     handle.same(&record.value, &handle.value(name)),
-                    "read_many answered another key for {name}"
+                    "read_many returned another entry for {name}"
                 );
             }
             None => assert!(!names.contains(name), "read_many did not find {name}"),
@@ -88,7 +91,7 @@ pub async fn read_many_answers_in_order(target: Target) {
     }
 }
 
-/// A key that is named twice is read twice.
+/// A key that occurs twice in `read_many` is read twice.
 pub async fn read_many_reads_a_key_twice(target: Target) {
     let handle = target.open().await;
     for name in ["a", "b"] {
@@ -96,15 +99,15 @@ pub async fn read_many_reads_a_key_twice(target: Target) {
     }
     let asked = ["a", "b", "a", "none", "none", "a"];
     let keys: Vec<Key> = asked.map(key).into();
-    let read = handle.read_all(&keys, "read_many with a key named twice").await;
+    let read = handle.read_all(&keys, "read_many with repeated keys").await;
     for (name, record) in asked.iter().zip(read) {
         let right = record.as_ref().is_some_and(|record| handle.same(&record.value, &handle.value(name)));
-        assert_eq!(right, *name != "none", "the answer of read_many for {name}, with keys named twice");
+        assert_eq!(right, *name != "none", "the result of read_many with repeated keys for {name} is wrong");
     }
 }
 
-/// Of two writes of one key in one batch the later in the list stays.
-pub async fn of_two_writes_in_a_batch_the_later_stays(target: Target) {
+/// If a batch writes a key several times, the last write wins.
+pub async fn the_last_write_of_a_key_in_a_batch_wins(target: Target) {
     let handle = target.open().await;
     let mut puts = Vec::new();
     for round in 0..5 {
@@ -119,8 +122,9 @@ pub async fn of_two_writes_in_a_batch_the_later_stays(target: Target) {
     }
 }
 
-/// Each deletion of a batch says whether there was an entry: of several of one key the first finds it.
-pub async fn of_deletions_of_one_key_in_a_batch_the_first_finds_it(target: Target) {
+/// Each deletion of a batch returns whether the entry existed. Of several deletions of one key, only the first finds
+/// the entry.
+pub async fn only_the_first_deletion_of_a_key_in_a_batch_finds_it(target: Target) {
     let handle = target.open().await;
     for name in ["a", "b", "stays"] {
         handle.put(&key(name), &handle.value(name)).await;
@@ -128,14 +132,14 @@ pub async fn of_deletions_of_one_key_in_a_batch_the_first_finds_it(target: Targe
     let deletions = ["a", "none", "b", "a", "none", "a"].map(|name| Change::delete(key(name)));
     let deleted = handle.apply_all(deletions.into(), "delete keys several times in one batch").await;
     let expected = [true, false, true, false, false, false].map(Applied::Deleted);
-    assert_eq!(deleted, expected, "which deletions of a batch found an entry");
+    assert_eq!(deleted, expected, "the results of a batch of deletions");
     handle.lacks(&key("a"), "read after a batch of deletions").await;
     handle.lacks(&key("b"), "read after a batch of deletions").await;
     handle.holds(&key("stays"), &handle.value("stays"), "read of a key not in the batch").await;
 }
 
-/// A batch replaces the entries that it names, and leaves the others alone.
-pub async fn batches_replace_and_leave_alone(target: Target) {
+/// A batch creates or replaces the entries of its keys, and does not change other entries.
+pub async fn batches_change_only_their_keys(target: Target) {
     let handle = target.open().await;
     handle.put(&key("old"), &handle.value("a long old value")).await;
     handle.put(&key("other"), &handle.value("other")).await;
@@ -145,7 +149,7 @@ pub async fn batches_replace_and_leave_alone(target: Target) {
     handle.holds(&key("other"), &handle.value("other"), "read of a key not in the batch").await;
 }
 
-/// Each write of a batch has its own time to live, or none.
+/// Each write of a batch has its own time to live, or does not expire.
 pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await {
@@ -168,21 +172,21 @@ pub async fn each_write_of_a_batch_has_its_own_time_to_live(target: Target) {
     handle.lacks(&key("zero"), "read of an entry that a batch wrote with a time to live of zero").await;
     life.written().expires(&handle, &key("short"), "read of an entry that a batch wrote").await;
     for name in ["stays", "was-expiring"] {
-        handle.holds(&key(name), &value, "read of an entry that a batch wrote to stay").await;
+        handle.holds(&key(name), &value, "read of an entry that a batch wrote without expiry").await;
         let left = handle.ttl(&key(name)).await.must("ttl");
-        assert_eq!(left, Some(Expiry::Never), "the ttl of an entry that a batch wrote to stay");
+        assert_eq!(left, Some(Expiry::Never), "the ttl of an entry that a batch wrote without expiry");
     }
     let left = handle.ttl(&key("long")).await.must("ttl");
     let right = matches!(left, Some(Expiry::After(left)) if (3000..=3600).contains(&left.as_secs()));
-    assert!(right, "of an hour that a batch gave, {left:?} is left");
+    assert!(right, "the ttl of an entry that a batch wrote for an hour is {left:?}");
 }
 
-/// When some changes of a batch are refused, their results say so, and the others are stored.
-pub async fn a_batch_that_fails_in_part_says_which(target: Target) {
+/// If some changes of a batch are rejected, their results are errors, and the other changes are stored.
+pub async fn a_batch_reports_each_failed_change(target: Target) {
     let handle = target.open().await;
-    let bad = refused(&handle);
+    let bad = rejected(&handle);
     if bad.is_empty() {
-        target.ignore("the store claims no condition, and takes every value");
+        target.ignore("the store does not claim conditions, and accepts every value");
     }
     for (kind, bad) in bad {
         for name in ["one", "two", "three"] {
@@ -203,38 +207,42 @@ pub async fn a_batch_that_fails_in_part_says_which(target: Target) {
         ];
         let results = handle.apply(puts).await;
         let failed: Vec<bool> = results.iter().map(Result::is_err).collect();
-        assert_eq!(failed, [false, true, false, true, false], "which changes of a batch failed as {kind}");
+        assert_eq!(
+            failed,
+            [false, true, false, true, false],
+            "the changes of a batch that failed with {kind}"
+        );
         for error in results.into_iter().filter_map(Result::err) {
-            assert_eq!(error.kind(), kind, "how a change of a batch is refused");
-            assert!(!error.is_retryable(), "a change that is refused calls itself retryable");
-            assert_eq!(error.outcome(), Outcome::NotApplied, "the outcome of a change that is refused");
+            assert_eq!(error.kind(), kind, "the kind of error of a rejected change");
+            assert!(!error.is_retryable(), "the error of a rejected change is retryable");
+            assert_eq!(error.outcome(), Outcome::NotApplied, "the outcome of a rejected change");
         }
         for (name, text) in
             [("zero", "new"), ("one", "old"), ("two", "new"), ("three", "old"), ("four", "new")]
         {
-            handle.holds(&key(name), &handle.value(text), "read after a batch that failed in part").await;
+            handle.holds(&key(name), &handle.value(text), "read after a batch with failed changes").await;
         }
     }
 }
 
-/// Puts over an entry that the store refuses, each with the kind of its error.
-fn refused(handle: &Handle) -> Vec<(ErrorKind, Change)> {
+/// Returns puts that the store rejects if the entry exists, each with the kind of its error.
+fn rejected(handle: &Handle) -> Vec<(ErrorKind, Change)> {
     const MOST: u64 = 20 << 20;
     let info = handle.info();
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     if info.conditions() {
-        refused.push((ErrorKind::Conflict, put(handle, "bad", "x").on(Condition::Absent)));
+        rejected.push((ErrorKind::Conflict, put(handle, "bad", "x").on(Condition::Absent)));
     }
     if info.values != Values::Bytes {
-        refused.push((ErrorKind::InvalidValue, Change::put(key("bad"), "not JSON", Expiry::Never)));
+        rejected.push((ErrorKind::InvalidValue, Change::put(key("bad"), "not JSON", Expiry::Never)));
     }
     if !info.expiry {
         let put = Change::put(key("bad"), handle.value("x"), Expiry::after_secs(60));
-        refused.push((ErrorKind::Unsupported, put));
+        rejected.push((ErrorKind::Unsupported, put));
     }
     if let Some(most) = info.max_value.filter(|&most| most <= MOST) {
-        let length = usize::try_from(most).must("count in usize") + 1;
-        refused.push((ErrorKind::TooLarge, Change::put(key("bad"), handle.bulk(length, 1), Expiry::Never)));
+        let length = usize::try_from(most).must("convert the limit to usize") + 1;
+        rejected.push((ErrorKind::TooLarge, Change::put(key("bad"), handle.bulk(length, 1), Expiry::Never)));
     }
-    refused
+    rejected
 }

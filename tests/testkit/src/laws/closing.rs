@@ -1,4 +1,4 @@
-//! The end.
+//! Closing a store.
 
 use futures_util::StreamExt;
 use larder_core::{Change, Error, ErrorKind, Expiry, ReadOptions, Version};
@@ -6,10 +6,10 @@ use larder_core::{Change, Error, ErrorKind, Expiry, ReadOptions, Version};
 use super::key;
 use crate::{Must, Target};
 
-laws![after_close_every_call_is_refused, closing_twice_is_fine, closing_one_handle_keeps_what_was_written];
+laws![after_close_every_call_is_refused, closing_twice_succeeds, closing_a_handle_keeps_entries];
 
-/// After a close every operation is a `Closed` error, on every clone of the handle: nothing looks
-/// absent, empty or done.
+/// After a close, every operation on every clone of the handle fails with `Closed`. Nothing is reported as absent,
+/// empty or done.
 pub async fn after_close_every_call_is_refused(target: Target) {
     let handle = target.open().await;
     let clone = handle.clone();
@@ -45,26 +45,25 @@ pub async fn after_close_every_call_is_refused(target: Target) {
         ("flush", clone.flush().await.err()),
     ];
     for (operation, error) in outcomes {
-        let error: Error = error.must(&format!("an error of {operation} after a close"));
-        assert_eq!(error.kind(), ErrorKind::Closed, "{operation} after a close failed as another kind");
+        let error: Error = error.must(&format!("the error of {operation} after a close"));
+        assert_eq!(error.kind(), ErrorKind::Closed, "{operation} after a close failed with another kind");
     }
 }
 
-/// A second close succeeds and does nothing, also through a clone and at the same time.
-pub async fn closing_twice_is_fine(target: Target) {
+/// A second close succeeds and does nothing, also through a clone and concurrently.
+pub async fn closing_twice_succeeds(target: Target) {
     let handle = target.open().await;
     handle.put(&key("one"), &handle.value("x")).await;
     let (first, second) = futures_util::future::join(handle.close(), handle.clone().close()).await;
     first.must("close");
     second.must("close at the same time");
-    handle.close().await.must("close once more");
-    // A handle that was never used can be closed as well.
+    handle.close().await.must("close again");
+    // A handle that was never used can also be closed.
     target.open().await.close().await.must("close of a handle that was never used");
 }
 
-/// What was acknowledged before a close is there afterwards, for whoever opens a persistent store;
-/// a close takes nothing along that was not its own.
-pub async fn closing_one_handle_keeps_what_was_written(target: Target) {
+/// A persistent store keeps all acknowledged writes when it is closed and opened again.
+pub async fn closing_a_handle_keeps_entries(target: Target) {
     let handle = target.open().await;
     if !handle.info().persistent {
         target.ignore("the store does not claim to be persistent");

@@ -1,4 +1,4 @@
-//! Many callers at once, and callers that go away.
+//! Concurrent callers, and cancelled calls.
 
 use std::{
     sync::{
@@ -22,20 +22,19 @@ laws![
     cancelled_batches_leave_old_or_new_values,
     cancelled_deletes_leave_the_entry_or_none,
     cancelled_reads_do_not_mix_up_answers,
-    a_cancelled_caller_hurts_no_other,
+    a_cancelled_call_does_not_affect_others,
 ];
 
-/// Which of `candidates` was read.
+/// Returns the index of the candidate that was read.
 fn which(handle: &Handle, record: &Record, candidates: &[Bytes], what: &str) -> usize {
     let found = candidates.iter().position(|candidate| handle.same(&record.value, candidate));
     let Some(found) = found else {
-        panic!("{what}: a value of {} bytes was read that nobody has written", record.value.len());
+        panic!("{what}: the read value, of {} bytes, was never written", record.value.len());
     };
     found
 }
 
-/// Of writers of one key that write large values of different lengths at the same time, readers see
-/// one's or another's, whole.
+/// If several tasks write large values of different lengths under one key, readers see one complete value.
 pub async fn concurrent_writers_never_mix_values(target: Target) {
     let handle = target.open().await;
     let (key, writers) = (key("one"), 4);
@@ -49,11 +48,11 @@ pub async fn concurrent_writers_never_mix_values(target: Target) {
             (target.open().await, key.clone(), Arc::clone(&values), Arc::clone(&done));
         tokio::spawn(crate::guard::guarded(async move {
             while !done.load(Ordering::Acquire) {
-                let record = handle.read(&key).await.must("read beside writers").must("read beside writers");
-                which(&handle, &record, &values, "read beside writers");
-                let many = handle.read_all(std::slice::from_ref(&key), "read_many beside writers").await;
-                let record = many.into_iter().next().flatten().must("read_many beside writers");
-                which(&handle, &record, &values, "read_many beside writers");
+                let record = handle.read(&key).await.must("read during writes").must("read during writes");
+                which(&handle, &record, &values, "read during writes");
+                let many = handle.read_all(std::slice::from_ref(&key), "read_many during writes").await;
+                let record = many.into_iter().next().flatten().must("read_many during writes");
+                which(&handle, &record, &values, "read_many during writes");
                 tokio::task::yield_now().await;
             }
         }))
@@ -77,14 +76,14 @@ pub async fn concurrent_writers_never_mix_values(target: Target) {
     })
     .await;
     done.store(true, Ordering::Release);
-    if let Err(message) = readers.await.must("read beside writers") {
+    if let Err(message) = readers.await.must("read during writes") {
         panic!("{message}");
     }
     let last = handle.read(&key).await.must("read").must("read");
-    which(&handle, &last, &values, "read after the writers were done");
+    which(&handle, &last, &values, "read after all writes");
 }
 
-/// Many tasks, each with keys of its own, each read their own writes and deletes at every step.
+/// Many concurrent tasks with different keys each see their own writes and deletions immediately.
 pub async fn concurrent_tasks_see_their_own_writes(target: Target) {
     let handle = target.open().await;
     let rounds = target.count(20, 4);
@@ -107,8 +106,8 @@ pub async fn concurrent_tasks_see_their_own_writes(target: Target) {
     .await;
 }
 
-/// Runs `future` for a while that differs from round to round (some polls, or some milliseconds)
-/// and drops it; whether it was done by then.
+/// Runs `future` for some polls or milliseconds, depending on the round, and drops it. Returns its output if it was
+/// ready.
 async fn cancelled<F: IntoFuture>(future: F, round: usize) -> Option<F::Output> {
     let future = future.into_future();
     match round % 3 {
@@ -116,14 +115,13 @@ async fn cancelled<F: IntoFuture>(future: F, round: usize) -> Option<F::Output> 
             let limit = Duration::from_millis((round / 3 % 4) as u64);
             tokio::time::timeout(limit, future).await.ok()
         }
-        // At its first pause, where a request has just been sent or a lock is waited for.
+        // Drops it at its first wait, for example after sending a request or while waiting for a lock.
         1 => abandon(future, 1).await,
         _ => abandon(future, round % 8).await,
     }
 }
 
-/// A write whose future is dropped has happened or has not; nothing in between is ever read, and
-/// later writes work.
+/// After the future of a write was dropped, a read returns the complete old or new value, and later writes work.
 pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
     let handle = target.open().await;
     let key = key("one");
@@ -145,8 +143,7 @@ pub async fn cancelled_writes_leave_the_old_or_the_new_value(target: Target) {
     handle.holds(&elsewhere, &handle.value("x"), "read of another key after cancelled writes").await;
 }
 
-/// The same for conditional writes: what is there is a value that somebody wrote, and its version is one
-/// that such a write takes.
+/// The same holds for conditional writes. The version that a read returns can be used in the next conditional write.
 pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Conditions).await {
@@ -164,13 +161,13 @@ pub async fn cancelled_conditional_writes_leave_the_old_or_the_new_value(target:
         let write = handle.write(&key, value).if_at(version);
         match cancelled(write, round).await {
             None | Some(Ok(_)) => {}
-            // One that was cancelled before and that came late.
+            // A write that was cancelled earlier may take effect late.
             Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict, "conditional write: {error}"),
         }
     }
 }
 
-/// A batch whose future is dropped has written each entry or has not.
+/// After the future of a batch was dropped, each entry has its complete old or new value.
 pub async fn cancelled_batches_leave_old_or_new_values(target: Target) {
     let handle = target.open().await;
     let keys: Vec<Key> = (0..40).map(|index| key(&format!("batch-{index}"))).collect();
@@ -192,7 +189,7 @@ pub async fn cancelled_batches_leave_old_or_new_values(target: Target) {
     }
 }
 
-/// A delete whose future is dropped has happened or has not; the key can be written again.
+/// After the future of a deletion was dropped, the entry is unchanged or absent.
 pub async fn cancelled_deletes_leave_the_entry_or_none(target: Target) {
     let handle = target.open().await;
     for round in 0..target.count(40, 16) {
@@ -204,14 +201,14 @@ pub async fn cancelled_deletes_leave_the_entry_or_none(target: Target) {
         if let Some(record) = &record {
             assert!(
                 handle.same(&record.value, &value),
-                "a value after a cancelled delete that nobody has written"
+                "the value after a cancelled delete was never written"
             );
-            assert!(acknowledged.is_none(), "the entry is there after a delete that was done");
+            assert!(acknowledged.is_none(), "the entry exists after an acknowledged delete");
         }
     }
 }
 
-/// Reads whose futures are dropped leave no answer behind for whoever asks next.
+/// After the futures of reads were dropped, later reads receive their own answers.
 pub async fn cancelled_reads_do_not_mix_up_answers(target: Target) {
     let handle = target.open().await;
     let keys: Vec<Key> = (0..8).map(|index| key(&format!("read-{index}"))).collect();
@@ -231,9 +228,8 @@ pub async fn cancelled_reads_do_not_mix_up_answers(target: Target) {
     }
 }
 
-/// Of many writes at once some are dropped at random points: every other one succeeds, and is read
-/// back.
-pub async fn a_cancelled_caller_hurts_no_other(target: Target) {
+/// If the futures of some concurrent writes are dropped at various points, all other writes succeed and can be read.
+pub async fn a_cancelled_call_does_not_affect_others(target: Target) {
     let handle = target.open().await;
     for round in 0..target.count(12, 4) {
         race(24, |index| {
@@ -245,7 +241,7 @@ pub async fn a_cancelled_caller_hurts_no_other(target: Target) {
                     drop(cancelled(handle.write(&key, value), round + index).await);
                 } else {
                     handle.put(&key, &value).await;
-                    handle.holds(&key, &value, "read of a write beside cancelled ones").await;
+                    handle.holds(&key, &value, "read of a write during cancelled ones").await;
                 }
             }
         })

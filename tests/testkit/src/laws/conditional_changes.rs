@@ -1,4 +1,4 @@
-//! Writes, deletions and touches on each condition.
+//! Writes, deletions and touches with each condition.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{Fails, Handle, Must, Target, claims::Ability, race};
 laws![
     every_write_returns_its_version,
     write_if_present_replaces_and_never_creates,
-    delete_if_present_deletes_what_is_there,
+    delete_if_present_deletes_an_entry,
     delete_if_absent_deletes_nothing,
-    touch_if_present_touches_what_is_there,
+    touch_if_present_touches_an_entry,
     touch_if_absent_touches_nothing,
     touch_at_the_version_read_touches,
     touch_at_a_stale_version_changes_nothing,
@@ -28,7 +28,7 @@ laws![
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The handle, if its store has versions and expiry.
+/// Opens a handle, if its store has versions and expiry.
 async fn touching(target: &Target) -> Option<Handle> {
     let handle = versioned(target).await?;
     target.claims(&handle, Ability::Expiry).await.then_some(handle)
@@ -38,7 +38,7 @@ async fn never_expires(handle: &Handle, key: &Key, what: &str) {
     assert_eq!(handle.ttl(key).await.must("ttl"), Some(Expiry::Never), "{what}");
 }
 
-/// Each write returns the version that a read then finds, on every condition.
+/// Each write returns the version that a read then returns, with every condition.
 pub async fn every_write_returns_its_version(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -50,14 +50,16 @@ pub async fn every_write_returns_its_version(target: Target) {
     ];
     let mut before = first;
     for write in writes {
-        let written = write.await.must("write").version.must("take the version of what was written");
-        assert_eq!(version(&handle, &key).await, written, "a read and the write before it gave two versions");
-        assert_ne!(written, before, "a write of another value returned the version it replaced");
+        let written = write.await.must("write").version.must("take the version of the written entry");
+        let read = version(&handle, &key).await;
+        assert_eq!(read, written, "a write and the read after it returned different versions");
+        assert_ne!(written, before, "a write of another value returned the version that it replaced");
         before = written;
     }
 }
 
-/// A write if there is an entry replaces it, and is a conflict that creates nothing where there is none.
+/// A write if present replaces an existing entry. If the entry does not exist, the write is a conflict and creates
+/// nothing.
 pub async fn write_if_present_replaces_and_never_creates(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -70,7 +72,7 @@ pub async fn write_if_present_replaces_and_never_creates(target: Target) {
     if handle.info().expiry {
         write().expires_in(HOUR).await.must("write if present with a time to live");
         let left = handle.ttl(&key).await.must("ttl");
-        assert!(remains_of(left, HOUR), "of an hour that a write if present gave, {left:?} is left");
+        assert!(remains_of(left, HOUR), "the ttl after a write if present for an hour is {left:?}");
         write().await.must("write if present");
         never_expires(&handle, &key, "the ttl after a write if present without a time to live").await;
     }
@@ -79,8 +81,8 @@ pub async fn write_if_present_replaces_and_never_creates(target: Target) {
     handle.lacks(&key, "read after a conflict").await;
 }
 
-/// A deletion if there is an entry deletes it, and is a conflict where there is none.
-pub async fn delete_if_present_deletes_what_is_there(target: Target) {
+/// A deletion if present deletes an existing entry. If the entry does not exist, the deletion is a conflict.
+pub async fn delete_if_present_deletes_an_entry(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let delete = || handle.delete(&key).if_present();
@@ -91,7 +93,8 @@ pub async fn delete_if_present_deletes_what_is_there(target: Target) {
     delete().await.fails(ErrorKind::Conflict, "a second delete if present");
 }
 
-/// A deletion if there is no entry has nothing to delete, and is a conflict where there is one.
+/// A deletion if absent returns `false` if the entry does not exist. If the entry exists, the deletion is a
+/// conflict.
 pub async fn delete_if_absent_deletes_nothing(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -102,8 +105,8 @@ pub async fn delete_if_absent_deletes_nothing(target: Target) {
     handle.holds(&key, &handle.value("x"), "read after a conflict").await;
 }
 
-/// A touch if there is an entry touches it, and is a conflict where there is none.
-pub async fn touch_if_present_touches_what_is_there(target: Target) {
+/// A touch if present touches an existing entry. If the entry does not exist, the touch is a conflict.
+pub async fn touch_if_present_touches_an_entry(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let key = key("one");
     let touch = || handle.touch(&key, HOUR).if_present();
@@ -113,12 +116,12 @@ pub async fn touch_if_present_touches_what_is_there(target: Target) {
     let before = version(&handle, &key).await;
     assert!(touch().await.must("touch if present"), "a touch if present returned false");
     let left = handle.ttl(&key).await.must("ttl");
-    assert!(remains_of(left, HOUR), "of an hour that a touch if present gave, {left:?} is left");
+    assert!(remains_of(left, HOUR), "the ttl after a touch if present for an hour is {left:?}");
     handle.holds(&key, &handle.value("x"), "read after a touch if present").await;
     assert_eq!(version(&handle, &key).await, before, "a touch if present changed the version");
 }
 
-/// A touch if there is no entry has nothing to touch, and is a conflict where there is one.
+/// A touch if absent returns `false` if the entry does not exist. If the entry exists, the touch is a conflict.
 pub async fn touch_if_absent_touches_nothing(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let key = key("one");
@@ -130,7 +133,7 @@ pub async fn touch_if_absent_touches_nothing(target: Target) {
     never_expires(&handle, &key, "the ttl after a conflict").await;
 }
 
-/// A touch at the version that was read gives the new time to live, and keeps value and version.
+/// A touch at the version that was read sets the new time to live, and keeps value and version.
 pub async fn touch_at_the_version_read_touches(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let (key, value) = (key("one"), handle.value("x"));
@@ -140,7 +143,7 @@ pub async fn touch_at_the_version_read_touches(target: Target) {
         let touched = handle.touch(&key, ttl).if_at(seen.clone()).await.must("touch at the version read");
         assert!(touched, "a touch at the version read returned false");
         let left = handle.ttl(&key).await.must("ttl");
-        assert!(remains_of(left, ttl), "of {ttl:?} that a touch at a version gave, {left:?} is left");
+        assert!(remains_of(left, ttl), "the ttl after a touch at a version for {ttl:?} is {left:?}");
     }
     handle.touch(&key, Expiry::Never).if_at(seen.clone()).await.must("touch at the version read");
     never_expires(&handle, &key, "the ttl after a touch without a time to live").await;
@@ -151,7 +154,7 @@ pub async fn touch_at_the_version_read_touches(target: Target) {
     handle.lacks(&key, "read after a touch with a time to live of zero").await;
 }
 
-/// A touch at another version, or of a missing entry at any, is a conflict and changes nothing.
+/// A touch at another version, or of a missing entry at any version, is a conflict and changes nothing.
 pub async fn touch_at_a_stale_version_changes_nothing(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let (one, other) = (key("one"), key("other"));
@@ -168,19 +171,19 @@ pub async fn touch_at_a_stale_version_changes_nothing(target: Target) {
     handle.holds(&one, &handle.value("new"), "read after a conflict").await;
     handle.delete(&one).await.must("delete");
     let touch = handle.touch(&one, HOUR).if_at(stale).await;
-    touch.fails(ErrorKind::Conflict, "touch at a version, with the entry deleted");
+    touch.fails(ErrorKind::Conflict, "touch at a version of a deleted entry");
     handle.lacks(&one, "read after a conflict").await;
 }
 
-/// Conditions see an expired entry as absent: a touch, a deletion and a write if present are conflicts
-/// and do not bring it back.
+/// Conditions treat an expired entry as absent: a touch, a deletion and a write if present are conflicts, and do not
+/// restore the entry.
 pub async fn expired_entries_are_absent_to_conditional_touches(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let ttl = Duration::from_millis(120);
     let life = crate::Lifetime::begin(ttl);
     let key = key("one");
     let written = handle.write(&key, handle.value("x")).expires_in(ttl).if_absent().await.must("write");
-    let version = written.version.must("take the version of what was written");
+    let version = written.version.must("take the version of the written entry");
     let last = super::key("last");
     handle.write(&last, handle.value("x")).expires_in(ttl).await.must("write");
     life.written().expires(&handle, &last, "read of the entry written last").await;
@@ -191,10 +194,11 @@ pub async fn expired_entries_are_absent_to_conditional_touches(target: Target) {
     let write = handle.write(&key, handle.value("y")).if_present().await;
     write.fails(ErrorKind::Conflict, "write if present over an expired entry");
     handle.lacks(&key, "read after conflicts over an expired entry").await;
-    assert!(!handle.delete(&key).if_absent().await.must("delete if absent"), "a delete if absent is true");
+    let deleted = handle.delete(&key).if_absent().await.must("delete if absent");
+    assert!(!deleted, "a delete if absent returned true");
 }
 
-/// Of many who delete one entry at the same time, at its version or if it is present, one wins.
+/// Of many tasks that delete one entry at the same time, at its version or if present, one wins.
 pub async fn conditional_deletes_win_once(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
@@ -205,7 +209,7 @@ pub async fn conditional_deletes_win_once(target: Target) {
             let handle = if index % 2 == 0 { handle.clone() } else { other.clone() };
             let (key, seen) = (key.clone(), seen.clone());
             async move {
-                // In every other round all compare the version, which takes a bad storage longer.
+                // In every second round, all tasks compare the version, which takes a faulty storage longer.
                 if round % 2 == 0 || index % 4 < 2 {
                     won(handle.delete(&key).if_at(seen).await)
                 } else {
@@ -214,13 +218,13 @@ pub async fn conditional_deletes_win_once(target: Target) {
             }
         })
         .await;
-        only(&winners, "of those who deleted one entry at the same time");
+        only(&winners, "of the tasks that deleted one entry at the same time");
         handle.lacks(&key, "read after a conditional delete").await;
     }
 }
 
-/// Beside a deletion, a write or a touch if present comes before it or is a conflict: it never brings the
-/// entry back.
+/// A write or touch if present that races with a deletion comes before it or is a conflict. It never restores the
+/// entry.
 pub async fn present_conditions_race_with_deletes(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (other, expiry) = (target.open().await, handle.info().expiry);
@@ -233,7 +237,7 @@ pub async fn present_conditions_race_with_deletes(target: Target) {
             async move {
                 if index == 0 {
                     let there = handle.delete(&key).await.must("delete");
-                    assert!(there, "a delete of an entry that was only ever replaced returned false");
+                    assert!(there, "a delete of an entry that was only replaced returned false");
                 } else if index % 2 == 0 && expiry {
                     won(handle.touch(&key, HOUR).if_present().await);
                 } else {
@@ -242,12 +246,12 @@ pub async fn present_conditions_race_with_deletes(target: Target) {
             }
         })
         .await;
-        handle.lacks(&key, "read after a delete beside changes of what is present").await;
+        handle.lacks(&key, "read after a delete that raced with changes if present").await;
     }
 }
 
-/// Beside a write, touches at the version before it come before it or are conflicts: none changes how
-/// long the new value lives.
+/// Touches at the old version that race with a write come before it or are conflicts. They never change the expiry of
+/// the new value.
 pub async fn a_touch_at_a_version_never_touches_the_next(target: Target) {
     let Some(handle) = touching(&target).await else { return };
     let other = target.open().await;
@@ -268,10 +272,9 @@ pub async fn a_touch_at_a_version_never_touches_the_next(target: Target) {
             }
         })
         .await;
-        let winner = only(&winners, "of those who replaced one version beside touches");
+        let winner = only(&winners, "of the tasks that replaced one version during touches");
         let new = handle.value(&format!("new {round} by {winner}"));
-        handle.holds(&key, &new, "read after a write beside touches").await;
-        never_expires(&handle, &key, "the ttl of what was written beside touches of the version before")
-            .await;
+        handle.holds(&key, &new, "read after a write during touches").await;
+        never_expires(&handle, &key, "the ttl of an entry written during touches of the old version").await;
     }
 }

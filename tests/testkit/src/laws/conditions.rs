@@ -21,7 +21,7 @@ laws![
     a_write_changes_the_version,
     a_version_counts_for_its_key_only,
     changing_back_is_as_documented,
-    deleting_and_creating_anew_is_as_documented,
+    deleting_and_creating_again_is_as_documented,
     delete_at_the_version_read_deletes,
     delete_if_at_a_stale_version_loses,
     conditional_deletes_and_writes_exclude_each_other,
@@ -31,7 +31,7 @@ laws![
     increments_through_two_handles_are_all_counted,
 ];
 
-/// The handle, if its storage has versions.
+/// Opens a handle, if its storage has versions.
 pub(super) async fn versioned(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     target.claims(&handle, Ability::Conditions).await.then_some(handle)
@@ -45,11 +45,11 @@ pub(super) async fn version(handle: &Handle, key: &Key) -> Version {
 pub(super) async fn create(handle: &Handle, key: &Key, text: &str) -> Version {
     let value = handle.value(text);
     let written = handle.write(key, value).if_absent().await.must("write of an absent key");
-    written.version.must("take the version of what was written")
+    written.version.must("take the version of the written entry")
 }
 
-/// A storage with no versions refuses conditional writes and deletions as unsupported and does nothing;
-/// its records carry no version.
+/// A storage without versions rejects conditional writes and deletions as unsupported, and does not apply them. Its
+/// records have no version.
 pub async fn without_versions_conditions_are_unsupported(target: Target) {
     let handle = target.open().await;
     if handle.info().conditions() {
@@ -59,40 +59,40 @@ pub async fn without_versions_conditions_are_unsupported(target: Target) {
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
     let record = handle.read(key("one")).await.must("read").must("read");
-    assert!(record.version.is_none(), "a storage that has no versions returned one");
+    assert!(record.version.is_none(), "a storage without versions returned a version");
     let new = handle.value("new");
     for condition in [Condition::Absent, Condition::At(Version::unique())] {
         for name in ["one", "two"] {
             let write = handle.write(key(name), new.clone()).condition(condition.clone()).await;
-            write.fails(ErrorKind::Unsupported, "conditional write on a storage with no versions");
+            write.fails(ErrorKind::Unsupported, "conditional write on a storage without versions");
         }
     }
     let delete = handle.delete(key("one")).if_at(Version::unique()).await;
-    delete.fails(ErrorKind::Unsupported, "conditional delete on a storage with no versions");
-    handle.holds(&key("one"), &old, "read after conditions that are unsupported").await;
-    handle.lacks(&key("two"), "read after conditions that are unsupported").await;
+    delete.fails(ErrorKind::Unsupported, "conditional delete on a storage without versions");
+    handle.holds(&key("one"), &old, "read after unsupported conditions").await;
+    handle.lacks(&key("two"), "read after unsupported conditions").await;
 }
 
-/// Every record carries a version, and the same one until the entry is written again.
+/// Every record has a version, which stays the same until the entry is written again.
 pub async fn reads_carry_a_version(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     handle.put(&key, &handle.value("x")).await;
     let first = version(&handle, &key).await;
-    assert_eq!(version(&handle, &key).await, first, "two reads of one state gave two versions");
+    assert_eq!(version(&handle, &key).await, first, "two reads of one state returned different versions");
     let many = handle.read_all(std::slice::from_ref(&key), "read_many").await;
     let many = many.into_iter().next().flatten().must("read_many");
-    assert_eq!(many.version, Some(first), "read and read_many of one state gave two versions");
+    assert_eq!(many.version, Some(first), "read and read_many of one state returned different versions");
 }
 
-/// A write if absent writes where there is no entry.
+/// A write if absent creates an entry that does not exist.
 pub async fn write_if_absent_creates(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     create(&handle, &key("one"), "created").await;
     handle.holds(&key("one"), &handle.value("created"), "read after a conditional write").await;
 }
 
-/// A write if absent is a conflict where there is an entry, which stays as it was.
+/// A write if absent is a conflict if the entry exists, and does not change it.
 pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (key, old) = (key("one"), handle.value("old"));
@@ -100,13 +100,13 @@ pub async fn write_if_absent_leaves_an_entry_alone(target: Target) {
     let before = version(&handle, &key).await;
     for text in ["new", "old"] {
         let write = handle.write(&key, handle.value(text)).if_absent().await;
-        write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
+        write.fails(ErrorKind::Conflict, "write if absent over an existing entry");
     }
     handle.holds(&key, &old, "read after a conflict").await;
     assert_eq!(version(&handle, &key).await, before, "a conflict changed the version");
 }
 
-/// Of many who create one key at the same time, one wins, and the entry is what it wrote.
+/// Of many tasks that create one key at the same time, one wins, and the entry has its value.
 pub async fn write_if_absent_wins_once(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
@@ -118,31 +118,31 @@ pub async fn write_if_absent_wins_once(target: Target) {
             async move { won(handle.write(&key, value).if_absent().await) }
         })
         .await;
-        let winner = only(&winners, "of those who created one key at the same time");
+        let winner = only(&winners, "of the tasks that created one key at the same time");
         let value = handle.value(&format!("racer {winner}"));
         handle.holds(&key, &value, "read of the key that the winner created").await;
     }
 }
 
-/// Whether a conditional operation has won; any error but a conflict fails the case.
+/// Returns whether a conditional operation has won. Panics for any error other than a conflict.
 pub(super) fn won<T>(outcome: larder_core::Result<T>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Conflict, "a racer failed: {error}");
+            assert_eq!(error.kind(), ErrorKind::Conflict, "a racing operation failed: {error}");
             false
         }
     }
 }
 
-/// The index of the only winner.
+/// Returns the index of the only winner.
 pub(super) fn only(winners: &[bool], what: &str) -> usize {
     let count = winners.iter().filter(|&&won| won).count();
-    assert_eq!(count, 1, "{what}, this many won");
+    assert_eq!(count, 1, "the number of winners {what}");
     winners.iter().position(|&won| won).unwrap_or_default()
 }
 
-/// A write at the version that was read replaces the value.
+/// A write on the condition of the version that was read replaces the value.
 pub async fn write_if_at_the_version_read_replaces(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -153,7 +153,7 @@ pub async fn write_if_at_the_version_read_replaces(target: Target) {
     handle.holds(&key, &new, "read after a conditional write").await;
 }
 
-/// A write at a version that has been overwritten is a conflict; nothing is written.
+/// A write at a version that has been overwritten is a conflict, and writes nothing.
 pub async fn write_if_at_a_stale_version_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -164,7 +164,7 @@ pub async fn write_if_at_a_stale_version_loses(target: Target) {
     let write = handle.write(&key, handle.value("third")).if_at(stale.clone()).await;
     write.fails(ErrorKind::Conflict, "write at a stale version");
     handle.holds(&key, &second, "read after a conflict").await;
-    // The same once it was replaced by a conditional write.
+    // The same after a conditional write has replaced the value.
     let seen = version(&handle, &key).await;
     let third = handle.value("third");
     handle.write(&key, third.clone()).if_at(seen.clone()).await.must("conditional write");
@@ -175,20 +175,20 @@ pub async fn write_if_at_a_stale_version_loses(target: Target) {
     handle.holds(&key, &third, "read after a conflict").await;
 }
 
-/// A write at a version is a conflict where there is no entry; none is created.
+/// A write at a version is a conflict if the entry does not exist, and does not create it.
 pub async fn write_if_at_a_version_of_a_missing_entry_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let seen = create(&handle, &key, "x").await;
     handle.delete(&key).await.must("delete");
     let write = handle.write(&key, handle.value("x")).if_at(seen.clone()).await;
-    write.fails(ErrorKind::Conflict, "write at a version, with the entry deleted");
+    write.fails(ErrorKind::Conflict, "write at a version of a deleted entry");
     handle.lacks(&key, "read after a conflict").await;
     let delete = handle.delete(&key).if_at(seen.clone()).await;
-    delete.fails(ErrorKind::Conflict, "delete at a version, with the entry deleted");
+    delete.fails(ErrorKind::Conflict, "delete at a version of a deleted entry");
 }
 
-/// Of many who replace one version at the same time, one wins, and the entry is what it wrote.
+/// Of many tasks that replace one version at the same time, one wins, and the entry has its value.
 pub async fn write_if_at_one_version_wins_once(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
@@ -203,25 +203,26 @@ pub async fn write_if_at_one_version_wins_once(target: Target) {
             async move { won(handle.write(&key, value).condition(condition).await) }
         })
         .await;
-        let winner = only(&winners, "of those who replaced one version at the same time");
+        let winner = only(&winners, "of the tasks that replaced one version at the same time");
         let value = handle.value(&format!("round {round}, racer {winner}"));
-        handle.holds(&key, &value, "read of what the winner wrote").await;
+        handle.holds(&key, &value, "read of the value of the winner").await;
     }
 }
 
-/// The version that a conditional write returns is the one that a read sees, and the one that the next
-/// one takes, with no read between.
+/// A conditional write returns the version that a read then returns. The next conditional write can use it without a
+/// read in between.
 pub async fn a_conditional_write_returns_the_next_version(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let mut current = create(&handle, &key, "0").await;
     for round in 1..6 {
-        assert_eq!(version(&handle, &key).await, current, "a read and a conditional write gave two versions");
+        let read = version(&handle, &key).await;
+        assert_eq!(read, current, "a read and a conditional write returned different versions");
         let value = handle.value(&round.to_string());
         let next = handle.write(&key, value).if_at(current.clone()).await;
-        let next = next.must("write at the version that the last one returned");
-        let next = next.version.must("take the version of what was written");
-        assert_ne!(next, current, "write of another value returned the version it replaced");
+        let next = next.must("write at the version that the last write returned");
+        let next = next.version.must("take the version of the written entry");
+        assert_ne!(next, current, "a write of another value returned the version that it replaced");
         current = next;
     }
     handle
@@ -231,8 +232,8 @@ pub async fn a_conditional_write_returns_the_next_version(target: Target) {
         .must("delete at the version that a conditional write returned");
 }
 
-/// A plain write changes the version; one of the same value does so too, where versions are unique,
-/// and does not, where they are the content.
+/// A write without a condition changes the version. A write of the same value changes unique versions, but not
+/// content versions.
 pub async fn a_write_changes_the_version(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -251,7 +252,7 @@ pub async fn a_write_changes_the_version(target: Target) {
     }
 }
 
-/// The version of one key is no condition for another.
+/// The version of one key does not meet a condition on another key.
 pub async fn a_version_counts_for_its_key_only(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let one = create(&handle, &key("one"), "1").await;
@@ -263,8 +264,8 @@ pub async fn a_version_counts_for_its_key_only(target: Target) {
     handle.holds(&key("two"), &handle.value("2"), "read after a conflict").await;
 }
 
-/// A value that changes and changes back is noticed where versions are unique, and is not where
-/// they are the content.
+/// If a value changes and changes back, a condition on the old version fails with unique versions, and holds with
+/// content versions.
 pub async fn changing_back_is_as_documented(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -274,16 +275,16 @@ pub async fn changing_back_is_as_documented(target: Target) {
     handle.put(&key, &handle.value("a")).await;
     let write = handle.write(&key, handle.value("c")).if_at(seen).await;
     if handle.info().versions == Versions::Content {
-        write.must("write at a content version that has come back");
+        write.must("write at a content version after the value has changed back");
     } else {
         write.fails(ErrorKind::Conflict, "write at a version after the value has changed and changed back");
         handle.holds(&key, &handle.value("a"), "read after a conflict").await;
     }
 }
 
-/// An entry that was deleted and created anew is another one where versions are unique; where they
-/// are the content it is only with another value.
-pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
+/// After an entry was deleted and created again, a condition on the old version fails with unique versions. With
+/// content versions, it fails only if the value differs.
+pub async fn deleting_and_creating_again_is_as_documented(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
     let first = create(&handle, &key, "a").await;
@@ -298,7 +299,7 @@ pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
     create(&handle, &key, "a").await;
     let write = handle.write(&key, handle.value("c")).if_at(first).await;
     if handle.info().versions == Versions::Content {
-        write.must("write at a content version that has come back");
+        write.must("write at a content version after the entry was created again");
     } else {
         write.fails(
             ErrorKind::Conflict,
@@ -307,7 +308,7 @@ pub async fn deleting_and_creating_anew_is_as_documented(target: Target) {
     }
 }
 
-/// A deletion at a version deletes at the one that was read; the key can be created again.
+/// A deletion at the version that was read deletes the entry. The key can be created again.
 pub async fn delete_at_the_version_read_deletes(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -320,7 +321,7 @@ pub async fn delete_at_the_version_read_deletes(target: Target) {
     create(&handle, &key, "again").await;
 }
 
-/// A deletion at a version that has been overwritten is a conflict; the entry stays.
+/// A deletion at a version that has been overwritten is a conflict, and does not delete the entry.
 pub async fn delete_if_at_a_stale_version_loses(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let key = key("one");
@@ -332,7 +333,7 @@ pub async fn delete_if_at_a_stale_version_loses(target: Target) {
     handle.holds(&key, &handle.value("new"), "read after a conflict").await;
 }
 
-/// Of a write and a deletion at one version, one wins.
+/// Of concurrent writes and deletions at one version, one wins.
 pub async fn conditional_deletes_and_writes_exclude_each_other(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     for round in 0..target.count(24, 8) {
@@ -350,7 +351,7 @@ pub async fn conditional_deletes_and_writes_exclude_each_other(target: Target) {
             }
         })
         .await;
-        let winner = only(&winners, "of those who replaced or deleted one version at the same time");
+        let winner = only(&winners, "of the tasks that replaced or deleted one version at the same time");
         if winner.is_multiple_of(2) {
             handle.lacks(&key, "read after a conditional delete has won").await;
         } else {
@@ -359,8 +360,8 @@ pub async fn conditional_deletes_and_writes_exclude_each_other(target: Target) {
     }
 }
 
-/// A plain delete beside writes at one version: at most one of those wins, and the entry is
-/// its value or gone.
+/// At most one of several writes at one version wins if they race with a deletion without a condition. In the end,
+/// the entry is deleted.
 pub async fn deletes_race_with_conditions(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     for round in 0..target.count(24, 8) {
@@ -371,7 +372,7 @@ pub async fn deletes_race_with_conditions(target: Target) {
             async move {
                 if index == 0 {
                     let there = handle.delete(&key).await.must("delete");
-                    assert!(there, "a delete of an entry that was only ever replaced returned false");
+                    assert!(there, "a delete of an entry that was only replaced returned false");
                     return false;
                 }
                 won(handle.write(&key, handle.value("new")).condition(condition).await)
@@ -379,8 +380,8 @@ pub async fn deletes_race_with_conditions(target: Target) {
         })
         .await;
         let count = outcomes.iter().filter(|&&won| won).count();
-        assert!(count <= 1, "{count} racers replaced one version");
-        // Whoever replaced it did so before the delete: afterwards there was nothing to replace.
+        assert!(count <= 1, "{count} tasks replaced one version");
+        // A write can only win before the deletion: after it, the condition does not hold.
         handle.lacks(&key, "read after a delete").await;
     }
 }
@@ -391,7 +392,7 @@ async fn counted(handle: &Handle, key: &Key, expected: usize) {
     assert_eq!(count, expected, "the counter after {expected} increments");
 }
 
-/// N tasks that each add one to a number M times by a read and a conditional write end at N x M.
+/// If N tasks add one to a number M times, by a read and a conditional write, the result is N x M.
 pub async fn increments_by_conditional_write_are_all_counted(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (tasks, times) = (8, target.count(50, 10));
@@ -403,7 +404,7 @@ pub async fn increments_by_conditional_write_are_all_counted(target: Target) {
     counted(&handle, &key("counter"), tasks * times).await;
 }
 
-/// N tasks that each add one to a number M times by `update` end at N x M.
+/// If N tasks add one to a number M times, by `update`, the result is N x M.
 pub async fn increments_by_update_are_all_counted(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let (tasks, times) = (8, target.count(50, 10));
@@ -415,7 +416,7 @@ pub async fn increments_by_update_are_all_counted(target: Target) {
     counted(&handle, &key("counter"), tasks * times).await;
 }
 
-/// The same through two handles, each with its own connections.
+/// Increments by conditional writes are exact through two handles, each with its own connections.
 pub async fn increments_through_two_handles_are_all_counted(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;

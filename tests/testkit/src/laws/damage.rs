@@ -1,4 +1,4 @@
-//! Entries that are damaged.
+//! Damaged entries.
 
 use futures_util::StreamExt;
 use larder_core::{ErrorKind, Key, ReadOptions};
@@ -8,7 +8,7 @@ use crate::{Fails, Handle, Must, Target};
 
 laws![a_damaged_entry_of_read_many_fails_alone, a_damaged_entry_fails_alone];
 
-/// A handle on entries of which the second is damaged; `None` if the factory cannot damage one.
+/// Writes three entries and damages the second one. Returns `None` if the factory cannot damage an entry.
 async fn damaged(target: &Target) -> Option<(Handle, [Key; 3])> {
     let handle = target.open().await;
     let keys = ["one", "two", "three"].map(key);
@@ -17,13 +17,12 @@ async fn damaged(target: &Target) -> Option<(Handle, [Key; 3])> {
     }
     let damaged = target.damage(&keys[1]).await;
     if !damaged {
-        target.ignore("the factory damages no entry");
+        target.ignore("the factory cannot damage an entry");
     }
     damaged.then_some((handle, keys))
 }
 
-/// Of several entries that are read at once, the damaged one is a `Corrupt` error and the others are
-/// returned.
+/// If several entries are read at once, the result of a damaged one is a `Corrupt` error, and the others are returned.
 pub async fn a_damaged_entry_of_read_many_fails_alone(target: Target) {
     let Some((handle, keys)) = damaged(&target).await else { return };
     let missing = key("missing");
@@ -41,23 +40,23 @@ pub async fn a_damaged_entry_of_read_many_fails_alone(target: Target) {
                 result.fails(ErrorKind::Corrupt, "read_many of a damaged entry");
                 continue;
             }
-            let record = result.must("read_many beside a damaged entry");
+            let record = result.must("read_many with a damaged entry");
             let right = match &record {
                 Some(record) => handle.same(&record.value, &handle.value(key.as_str())),
                 None => key.as_str() == "missing",
             };
-            assert!(right, "read_many beside a damaged entry returned another entry");
+            assert!(right, "read_many with a damaged entry returned a wrong entry");
         }
     }
 }
 
-/// A damaged entry is a `Corrupt` error to a read, and one item of a listing, which goes on. It can be
-/// written again.
+/// A read of a damaged entry fails with `Corrupt`. In a listing, it is one error, and the listing continues. The
+/// entry can be written again.
 pub async fn a_damaged_entry_fails_alone(target: Target) {
     let Some((handle, keys)) = damaged(&target).await else { return };
     handle.read(&keys[1]).await.fails(ErrorKind::Corrupt, "read of a damaged entry");
     for key in [&keys[0], &keys[2]] {
-        handle.holds(key, &handle.value(key.as_str()), "read of an entry beside a damaged one").await;
+        handle.holds(key, &handle.value(key.as_str()), "read of an undamaged entry").await;
     }
     if handle.info().listing {
         let (mut listed, mut errors) = (std::collections::BTreeSet::new(), 0);
@@ -73,7 +72,11 @@ pub async fn a_damaged_entry_fails_alone(target: Target) {
         }
         assert!(errors > 0, "a listing does not report a damaged entry");
         let rest = [keys[0].clone(), keys[2].clone()].into();
-        assert!(listed == rest, "a listing with a damaged entry names {} others of 2", listed.len());
+        assert!(
+            listed == rest,
+            "a listing with a damaged entry returned {} of 2 other entries",
+            listed.len()
+        );
     }
     handle.put(&keys[1], &handle.value("again")).await;
     handle.holds(&keys[1], &handle.value("again"), "read of a damaged entry that was written again").await;

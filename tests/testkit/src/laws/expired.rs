@@ -1,4 +1,4 @@
-//! Expired entries are absent, to every operation, whether or not somebody has swept them.
+//! Expired entries are absent in every operation, even if they were not removed yet.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ laws![
     expired_entries_are_absent_to_conditional_writes,
     expired_entries_are_absent_to_conditional_deletes,
     an_expired_key_can_be_written_again,
-    purging_counts_what_has_expired,
-    a_purge_keeps_what_was_given_a_longer_life,
-    a_purge_removes_what_was_given_a_shorter_life,
+    a_purge_counts_expired_entries,
+    a_purge_keeps_entries_with_a_later_expiry,
+    a_purge_removes_entries_with_an_earlier_expiry,
 ];
 
 const TTL: Duration = Duration::from_millis(120);
 
-/// Entries that expired and that nobody has looked at since.
+/// Writes entries, and waits until they have expired. They are not read after the write.
 async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await {
@@ -39,8 +39,8 @@ async fn expired(target: &Target, names: &[&str]) -> Option<Handle> {
     Some(handle)
 }
 
-/// Waits until what was written before with the same time to live is due. Another key is looked at,
-/// since looking may be what removes an entry.
+/// Waits until all entries that were written before with the same time to live have expired. It reads another key,
+/// because a read may remove an expired entry.
 async fn expire(handle: &Handle) {
     let last = key("last");
     let life = Lifetime::begin(TTL);
@@ -68,10 +68,14 @@ pub async fn expired_entries_are_absent_to_read_many(target: Target) {
     let keys: Vec<Key> = ["one", "stays", "two"].map(key).into();
     let found = handle.read_all(&keys, "read_many").await;
     let found: Vec<bool> = found.iter().map(Option::is_some).collect();
-    assert_eq!(found, [false, true, false], "what read_many finds of expired, staying, expired");
+    assert_eq!(
+        found,
+        [false, true, false],
+        "whether read_many found an expired, a live and an expired entry"
+    );
 }
 
-/// Neither `keys` nor `entries` lists an expired entry.
+/// `keys` and `entries` do not list expired entries.
 pub async fn expired_entries_are_absent_to_listings(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
     if !target.claims(&handle, Ability::Listing).await {
@@ -86,14 +90,17 @@ pub async fn expired_entries_are_absent_to_listings(target: Target) {
     }
 }
 
-/// Deleting an expired entry returns `false`, and counts nothing in a batch.
+/// Deleting an expired entry returns `false`, alone and in a batch.
 pub async fn expired_entries_are_absent_to_deletes(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
     assert!(!handle.delete(key("one")).await.must("delete"), "a delete of an expired entry returned true");
     handle.put(&key("stays"), &handle.value("x")).await;
     let keys: Vec<Key> = ["two", "stays", "three"].map(key).into();
     let deleted = handle.delete_all(&keys, "delete in a batch").await;
-    assert_eq!(deleted, 1, "what a batch of deletions finds of two expired entries and one that stays");
+    assert_eq!(
+        deleted, 1,
+        "the number of entries that a batch of deletions found, of two expired and one live"
+    );
 }
 
 /// `clear` does not count expired entries.
@@ -104,10 +111,10 @@ pub async fn expired_entries_are_absent_to_clear(target: Target) {
     }
     handle.put(&key("stays"), &handle.value("x")).await;
     let cleared = handle.clear("").await.must("clear");
-    assert_eq!(cleared, 1, "what clear counts of three expired entries and one that stays");
+    assert_eq!(cleared, 1, "the result of a clear of three expired entries and a live one");
 }
 
-/// A touch of an expired entry returns `false` and does not bring it back.
+/// A touch of an expired entry returns `false` and does not restore it.
 pub async fn expired_entries_are_absent_to_touch(target: Target) {
     let Some(handle) = expired(&target, &["one", "two"]).await else { return };
     for (name, expiry) in [("one", Expiry::after_secs(60)), ("two", Expiry::Never)] {
@@ -119,7 +126,7 @@ pub async fn expired_entries_are_absent_to_touch(target: Target) {
     }
 }
 
-/// A write if absent wins over an expired entry, and a write at its version loses.
+/// A write if absent replaces an expired entry. A write at the version of an expired entry is a conflict.
 pub async fn expired_entries_are_absent_to_conditional_writes(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await || !target.claims(&handle, Ability::Conditions).await {
@@ -159,7 +166,7 @@ pub async fn expired_entries_are_absent_to_conditional_deletes(target: Target) {
     delete.fails(ErrorKind::Conflict, "delete at the version of an expired entry");
 }
 
-/// A key whose entry has expired is like new.
+/// After its entry has expired, a key can be written again.
 pub async fn an_expired_key_can_be_written_again(target: Target) {
     let Some(handle) = expired(&target, &["one"]).await else { return };
     handle.put(&key("one"), &handle.value("again")).await;
@@ -168,31 +175,31 @@ pub async fn an_expired_key_can_be_written_again(target: Target) {
     handle.holds(&key("one"), &handle.value("again"), "read after a purge").await;
 }
 
-/// Where purging is the caller's, it returns how many entries it has removed, removes no others,
-/// and finds nothing the second time. Where it is the store's, it returns 0.
-pub async fn purging_counts_what_has_expired(target: Target) {
+/// With `Purge::Sweep`, a purge returns the number of removed entries, removes only expired entries, and removes
+/// nothing the second time. With `Purge::Store`, it returns 0.
+pub async fn a_purge_counts_expired_entries(target: Target) {
     let Some(handle) = expired(&target, &["one", "two", "three"]).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
     handle.write(key("later"), handle.value("later")).expiry(Expiry::after_secs(60)).await.must("write");
     let purged = handle.purge_expired().await.must("purge_expired");
     match handle.info().purge {
-        // The entry that was waited for may have been removed by looking at it.
+        // The fourth entry is the one of `expire`. Its reads may have removed it.
         Purge::Sweep => {
-            assert!((3..=4).contains(&purged), "of 3 or 4 expired entries a purge removed {purged}");
+            assert!((3..=4).contains(&purged), "a purge of 3 or 4 expired entries removed {purged}");
         }
-        _ => assert_eq!(purged, 0, "the count of a purge where the store purges by itself"),
+        _ => assert_eq!(purged, 0, "the result of a purge of a store that removes expired entries itself"),
     }
-    assert_eq!(handle.purge_expired().await.must("purge_expired"), 0, "the count of a second purge");
+    assert_eq!(handle.purge_expired().await.must("purge_expired"), 0, "the result of a second purge");
     handle.holds(&key("stays"), &handle.value("stays"), "read after a purge").await;
     handle.holds(&key("later"), &handle.value("later"), "read after a purge").await;
     if handle.info().listing {
-        assert_eq!(handle.listed("").await.len(), 2, "the number of keys listed after a purge");
+        assert_eq!(handle.listed("").await.len(), 2, "the number of listed keys after a purge");
     }
 }
 
-/// A purge goes by the deadline that an entry has now: what was given a longer life, or none to end,
-/// by a touch or a write stays when its old deadline has passed.
-pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
+/// A purge uses the current deadline of an entry: if a touch or a write has moved the expiry later or removed it, the
+/// entry remains after its old deadline.
+pub async fn a_purge_keeps_entries_with_a_later_expiry(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await {
         return;
@@ -202,7 +209,7 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
     let written = [("write-long", long), ("write-stays", Expiry::Never)];
     let swapped = [("swap-long", long), ("swap-stays", Expiry::Never)];
     let swapped = if handle.info().conditions() { &swapped[..] } else { &[] };
-    // With longer lives until the machine was quick enough to prolong them.
+    // Repeats with longer times to live until the machine was fast enough to prolong them.
     'tries: for millis in [300, 1500, 6000, 20_000] {
         let ttl = Duration::from_millis(millis);
         let life = Lifetime::begin(ttl);
@@ -230,14 +237,14 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
                 continue 'tries;
             }
         }
-        // Written last, so that every old deadline has passed when it is gone.
+        // This entry is written last: when it has expired, every old deadline has passed.
         let last = key("last");
         let life = Lifetime::begin(ttl);
         handle.write(&last, handle.value("x")).expiry(Expiry::After(ttl)).await.must("write");
         life.written().expires(&handle, &last, "read of the entry written last").await;
         handle.purge_expired().await.must("purge_expired");
         for (name, _) in prolonged.iter().chain(&written).chain(swapped) {
-            let why = format!("read after a purge of `{name}`, whose life was prolonged");
+            let why = format!("read of `{name}`, whose expiry was moved later, after a purge");
             handle.holds(&key(name), &handle.value("x"), &why).await;
         }
         return;
@@ -245,9 +252,9 @@ pub async fn a_purge_keeps_what_was_given_a_longer_life(target: Target) {
     panic!("20 s were not enough for a few operations");
 }
 
-/// A purge goes by the deadline that an entry has now: what was given a shorter life by a touch or a
-/// write is removed when that has passed.
-pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
+/// A purge uses the current deadline of an entry: if a touch or a write has moved the expiry earlier, the entry is
+/// removed after its new deadline.
+pub async fn a_purge_removes_entries_with_an_earlier_expiry(target: Target) {
     let handle = target.open().await;
     if !target.claims(&handle, Ability::Expiry).await {
         return;
@@ -267,10 +274,10 @@ pub async fn a_purge_removes_what_was_given_a_shorter_life(target: Target) {
     expire(&handle).await;
     let purged = handle.purge_expired().await.must("purge_expired");
     if handle.info().purge == Purge::Sweep {
-        // The entry that was waited for may have been removed by looking at it.
-        assert!((4..=5).contains(&purged), "of 4 or 5 expired entries a purge removed {purged}");
+        // The fifth entry is the one of `expire`. Its reads may have removed it.
+        assert!((4..=5).contains(&purged), "a purge of 4 or 5 expired entries removed {purged}");
     }
     for (name, _) in touched.into_iter().chain(written) {
-        handle.lacks(&key(name), "read after the shorter life").await;
+        handle.lacks(&key(name), "read after the earlier deadline").await;
     }
 }

@@ -1,4 +1,4 @@
-//! Time to live: that entries go in time, and not before.
+//! Time to live: entries expire in time, and not earlier.
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +12,27 @@ laws![
     expires_within_milliseconds,
     expires_after_more_than_a_second,
     without_a_time_to_live_entries_stay,
-    a_write_without_a_time_to_live_makes_it_stay,
+    a_write_without_a_time_to_live_removes_the_expiry,
     a_write_replaces_the_time_to_live,
     a_time_to_live_of_zero_leaves_the_key_absent,
     conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent,
     a_time_to_live_of_centuries_is_kept,
     conditional_write_sets_the_time_to_live,
     a_conflict_leaves_the_time_to_live,
-    ttl_says_what_remains,
+    ttl_returns_the_remaining_time,
     touch_extends,
     touch_shortens,
-    touch_makes_an_entry_stay,
+    touch_can_remove_the_expiry,
     touch_keeps_value_and_version,
     touch_of_a_missing_entry_returns_false,
     touch_with_a_time_to_live_of_zero_removes,
 ];
 
-/// Long enough for a few round trips, short enough to wait for.
+/// Long enough for a few round trips, and short enough to wait for.
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Expiry = Expiry::after_secs(3600);
 
-/// The handle, if its storage has expiry.
+/// Opens a handle, if its storage has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     target.claims(&handle, Ability::Expiry).await.then_some(handle)
@@ -45,19 +45,19 @@ async fn put_for(handle: &Handle, key: &Key, text: &str, ttl: Duration) -> Lifet
     life.written()
 }
 
-/// Waits until entries that were written with [`SHORT`] before are due.
+/// Waits until all entries that were written before with [`SHORT`] have expired.
 async fn wait_short(handle: &Handle) {
     let key = key("waited-for");
-    put_for(handle, &key, "x", SHORT).await.expires(handle, &key, "the entry that is waited for").await;
+    put_for(handle, &key, "x", SHORT).await.expires(handle, &key, "wait for a later entry").await;
 }
 
 async fn never_expires(handle: &Handle, key: &Key, what: &str) {
     let left = handle.ttl(key).await.must("ttl");
-    assert_eq!(left, Some(Expiry::Never), "{what}: the ttl of an entry that stays");
+    assert_eq!(left, Some(Expiry::Never), "{what}: the ttl of an entry without expiry");
 }
 
-/// Tries `attempt`, which acts on an entry before it expires, with longer lives until the machine
-/// was quick enough to do so.
+/// Runs `attempt`, which changes an entry before it expires. Repeats it with longer times to live until the machine
+/// was fast enough.
 async fn in_time<F: Future<Output = bool>>(mut attempt: impl FnMut(Duration, Key) -> F) {
     for millis in [300, 1500, 6000, 20_000] {
         if attempt(Duration::from_millis(millis), key(&format!("for-{millis}"))).await {
@@ -67,8 +67,8 @@ async fn in_time<F: Future<Output = bool>>(mut attempt: impl FnMut(Duration, Key
     panic!("20 s were not enough for two operations");
 }
 
-/// A storage with no expiry refuses a time to live as unsupported, and `touch` and `ttl` too; the
-/// old entry stays.
+/// A storage without expiry rejects times to live, `touch` and `ttl` as unsupported, and does not change the old
+/// entry.
 pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
     let handle = target.open().await;
     if handle.info().expiry {
@@ -87,11 +87,11 @@ pub async fn without_expiry_a_time_to_live_is_unsupported(target: Target) {
         handle.touch(key("one"), expiry).await.fails(ErrorKind::Unsupported, "touch");
     }
     handle.ttl(&key("one")).await.fails(ErrorKind::Unsupported, "ttl");
-    handle.holds(&key("one"), &old, "read after what is unsupported").await;
-    handle.lacks(&key("two"), "read after what is unsupported").await;
+    handle.holds(&key("one"), &old, "read after unsupported operations").await;
+    handle.lacks(&key("two"), "read after unsupported operations").await;
 }
 
-/// A time to live of milliseconds is kept to the millisecond, give or take a few.
+/// A time to live of milliseconds is kept, with a tolerance of a few milliseconds.
 pub async fn expires_within_milliseconds(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     for millis in [1, 40, 333] {
@@ -101,7 +101,7 @@ pub async fn expires_within_milliseconds(target: Target) {
     }
 }
 
-/// A time to live that is not a whole number of seconds is neither rounded up nor down to one.
+/// A time to live that is not a whole number of seconds is not rounded to whole seconds.
 pub async fn expires_after_more_than_a_second(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let (less, more) = (key("less"), key("more"));
@@ -111,17 +111,17 @@ pub async fn expires_after_more_than_a_second(target: Target) {
     two.expires(&handle, &more, "read of an entry that lives for 1.7 s").await;
 }
 
-/// An entry written without a time to live stays when others expire.
+/// An entry that was written without a time to live remains when others expire.
 pub async fn without_a_time_to_live_entries_stay(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     handle.put(&key("one"), &handle.value("stays")).await;
     wait_short(&handle).await;
-    handle.holds(&key("one"), &handle.value("stays"), "read of an entry that stays").await;
+    handle.holds(&key("one"), &handle.value("stays"), "read of an entry without expiry").await;
     never_expires(&handle, &key("one"), "written without a time to live").await;
 }
 
-/// A write without a time to live takes away the one that was there.
-pub async fn a_write_without_a_time_to_live_makes_it_stay(target: Target) {
+/// A write without a time to live removes the old one.
+pub async fn a_write_without_a_time_to_live_removes_the_expiry(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     put_for(&handle, &key("one"), "expires", SHORT).await;
     handle.put(&key("one"), &handle.value("stays")).await;
@@ -130,8 +130,8 @@ pub async fn a_write_without_a_time_to_live_makes_it_stay(target: Target) {
     never_expires(&handle, &key("one"), "overwritten without a time to live").await;
 }
 
-/// A write with a time to live replaces the one that was there: a shorter by a longer, a longer or
-/// none by a shorter.
+/// A write with a time to live replaces the old one: a shorter one by a longer one, and a longer or unlimited one by
+/// a shorter one.
 pub async fn a_write_replaces_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     put_for(&handle, &key("longer"), "old", SHORT).await;
@@ -139,16 +139,15 @@ pub async fn a_write_replaces_the_time_to_live(target: Target) {
     handle.write(key("shorter"), handle.value("old")).expiry(LONG).await.must("write");
     handle.put(&key("none"), &handle.value("old")).await;
     let shorter = put_for(&handle, &key("shorter"), "new", SHORT).await;
-    shorter.expires(&handle, &key("shorter"), "read of an entry whose life was shortened by a write").await;
+    shorter.expires(&handle, &key("shorter"), "read of an entry whose expiry a write moved earlier").await;
     let none = put_for(&handle, &key("none"), "new", SHORT).await;
-    none.expires(&handle, &key("none"), "read of an entry that was given a life by a write").await;
+    none.expires(&handle, &key("none"), "read of an entry whose expiry a write set").await;
     wait_short(&handle).await;
-    let why = "read of an entry whose life was prolonged by a write";
+    let why = "read of an entry whose expiry a write moved later";
     handle.holds(&key("longer"), &handle.value("new"), why).await;
 }
 
-/// A time to live of zero has elapsed: the write succeeds and leaves the key absent, also where
-/// there was an entry.
+/// A write with a time to live of zero succeeds, and the entry is then absent, even if it existed before.
 pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let zero = Expiry::After(Duration::ZERO);
@@ -161,17 +160,20 @@ pub async fn a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
             !handle.contains(&key).await.must("contains"),
             "contains is true after a time to live of zero"
         );
-        assert!(!handle.delete(&key).await.must("delete"), "delete is true after a time to live of zero");
+        assert!(
+            !handle.delete(&key).await.must("delete"),
+            "delete returned true after a time to live of zero"
+        );
     }
     if handle.info().listing {
         assert!(handle.listed("").await.is_empty(), "an entry with a time to live of zero is listed");
     }
     handle.put(&key("old"), &handle.value("again")).await;
-    handle.holds(&key("old"), &handle.value("again"), "read of a key that is written again").await;
+    handle.holds(&key("old"), &handle.value("again"), "read of a key that was written again").await;
 }
 
-/// A conditional write with a time to live of zero leaves the key absent if its condition holds, and is a
-/// conflict otherwise.
+/// After a conditional write with a time to live of zero, the entry is absent if the condition held. Otherwise the
+/// write is a conflict.
 pub async fn conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     if !target.claims(&handle, Ability::Conditions).await {
@@ -184,7 +186,7 @@ pub async fn conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent
 
     handle.put(&key, &handle.value("old")).await;
     let write = handle.write(&key, value.clone()).expiry(zero).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent over an existing entry");
     handle.holds(&key, &handle.value("old"), "read after a conflict").await;
 
     let seen = handle.read(&key).await.must("read").must("read").version.must("take the version");
@@ -192,10 +194,10 @@ pub async fn conditional_write_with_a_time_to_live_of_zero_leaves_the_key_absent
     write.must("write at the version read with a time to live of zero");
     handle.lacks(&key, "read after a conditional write with a time to live of zero").await;
     let write = handle.write(&key, value).expiry(zero).if_at(seen).await;
-    write.fails(ErrorKind::Conflict, "write at a version of an entry that is gone");
+    write.fails(ErrorKind::Conflict, "write at a version of an absent entry");
 }
 
-/// A hundred years, and more than any store can add to the present, are times to live.
+/// A time to live of a hundred years, and one longer than any store can add to the current time, are valid.
 pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let Some(handle) = expiring(&target).await else { return };
@@ -206,16 +208,19 @@ pub async fn a_time_to_live_of_centuries_is_kept(target: Target) {
         let left = handle.ttl(&key).await.must("ttl").must("ttl of an entry that lives for centuries");
         if let Expiry::After(left) = left {
             let least = ttl.min(Expiry::MAX) - Duration::from_secs(24 * 60 * 60);
-            assert!(left >= least, "of {ttl:?} only {left:?} are left at once");
+            assert!(
+                left >= least,
+                "the remaining time of {ttl:?} is only {left:?} immediately after the write"
+            );
         } else {
-            panic!("an entry with a time to live of centuries says that it stays for ever");
+            panic!("the ttl of an entry that lives for centuries is `Never`");
         }
         assert!(handle.touch(&key, Expiry::After(ttl)).await.must("touch"), "touch returned false");
         handle.holds(&key, &handle.value("long"), "read after a touch for centuries").await;
     }
 }
 
-/// A conditional write gives its time to live, or takes away the one that was there.
+/// A conditional write sets its time to live, or removes the old one.
 pub async fn conditional_write_sets_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     if !target.claims(&handle, Ability::Conditions).await {
@@ -235,7 +240,7 @@ pub async fn conditional_write_sets_the_time_to_live(target: Target) {
     life.written().expires(&handle, &short, "read of an entry created by a conditional write").await;
 }
 
-/// A conflict leaves the time to live as it was.
+/// A conflict does not change the time to live.
 pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     if !target.claims(&handle, Ability::Conditions).await {
@@ -244,19 +249,19 @@ pub async fn a_conflict_leaves_the_time_to_live(target: Target) {
     let (key, value) = (key("one"), handle.value("x"));
     handle.put(&key, &value).await;
     let write = handle.write(&key, value.clone()).expiry(Expiry::after_secs(5)).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent over an existing entry");
     never_expires(&handle, &key, "after a conflict").await;
     handle.write(&key, value.clone()).expiry(LONG).await.must("write");
     let write = handle.write(&key, value).if_absent().await;
-    write.fails(ErrorKind::Conflict, "write if absent where there is an entry");
+    write.fails(ErrorKind::Conflict, "write if absent over an existing entry");
     let left = handle.ttl(&key).await.must("ttl").must("ttl");
-    assert!(matches!(left, Expiry::After(_)), "a conflict took away the time to live");
+    assert!(matches!(left, Expiry::After(_)), "a conflict removed the time to live");
 }
 
-/// `ttl` is `None` with no entry, `Never` where one stays, and what remains where one does not.
-pub async fn ttl_says_what_remains(target: Target) {
+/// `ttl` returns `None` for a missing entry, `Never` for an entry without expiry, and otherwise the remaining time.
+pub async fn ttl_returns_the_remaining_time(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
-    assert_eq!(handle.ttl(&key("none")).await.must("ttl"), None, "the ttl of a key with no entry");
+    assert_eq!(handle.ttl(&key("none")).await.must("ttl"), None, "the ttl of a missing entry");
     handle.put(&key("stays"), &handle.value("x")).await;
     never_expires(&handle, &key("stays"), "written without a time to live").await;
     for ttl in [Duration::from_millis(2500), Duration::from_secs(60), Duration::from_secs(86_400 * 30)] {
@@ -264,16 +269,16 @@ pub async fn ttl_says_what_remains(target: Target) {
         let asked = Instant::now();
         match handle.ttl(&key("expires")).await.must("ttl") {
             Some(Expiry::After(left)) => life.right(asked, left, "ttl"),
-            // A machine this slow has let the shortest of them expire.
+            // On a slow machine, the entry with the shortest time may have expired.
             None => life.not_early("ttl"),
-            Some(Expiry::Never) => panic!("the ttl of an entry that expires is Never"),
+            Some(Expiry::Never) => panic!("the ttl of an entry that expires is `Never`"),
         }
     }
     handle.delete(key("expires")).await.must("delete");
     assert_eq!(handle.ttl(&key("expires")).await.must("ttl"), None, "the ttl of a deleted key");
 }
 
-/// A touch prolongs a life, counted from the touch.
+/// A touch can move the expiry later. The new time counts from the touch.
 pub async fn touch_extends(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     in_time(|ttl, key| {
@@ -287,7 +292,7 @@ pub async fn touch_extends(target: Target) {
             }
             longer
                 .written()
-                .expires(&handle, &key, "read of an entry whose life was prolonged by a touch")
+                .expires(&handle, &key, "read of an entry whose expiry a touch moved later")
                 .await;
             true
         }
@@ -295,7 +300,7 @@ pub async fn touch_extends(target: Target) {
     .await;
 }
 
-/// A touch shortens a life, and gives one to an entry that had none.
+/// A touch can move the expiry earlier, and can set the expiry of an entry that had none.
 pub async fn touch_shortens(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     handle.write(key("long"), handle.value("x")).expiry(LONG).await.must("write");
@@ -305,13 +310,13 @@ pub async fn touch_shortens(target: Target) {
         let there = handle.touch(key(name), Expiry::After(SHORT)).await.must("touch");
         assert!(there, "a touch of an entry returned false");
         life.written()
-            .expires(&handle, &key(name), "read of an entry whose life was shortened by a touch")
+            .expires(&handle, &key(name), "read of an entry whose expiry a touch moved earlier")
             .await;
     }
 }
 
-/// A touch without a time to live makes an entry stay.
-pub async fn touch_makes_an_entry_stay(target: Target) {
+/// A touch without a time to live removes the expiry of an entry.
+pub async fn touch_can_remove_the_expiry(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     in_time(|ttl, key| {
         let handle = handle.clone();
@@ -323,19 +328,15 @@ pub async fn touch_makes_an_entry_stay(target: Target) {
             }
             never_expires(&handle, &key, "touched without a time to live").await;
             let probe = super::key("waited-for");
-            put_for(&handle, &probe, "x", ttl)
-                .await
-                .expires(&handle, &probe, "the entry that is waited for")
-                .await;
-            handle.holds(&key, &handle.value("x"), "read of an entry that a touch made stay").await;
+            put_for(&handle, &probe, "x", ttl).await.expires(&handle, &probe, "wait for a later entry").await;
+            handle.holds(&key, &handle.value("x"), "read of an entry whose expiry a touch removed").await;
             true
         }
     })
     .await;
 }
 
-/// A touch changes neither the value nor the version: a write at the version read before it
-/// still wins.
+/// A touch does not change the value and the version: a write at the version that was read before the touch succeeds.
 pub async fn touch_keeps_value_and_version(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let (key, value) = (key("one"), handle.value("touched"));
@@ -353,7 +354,7 @@ pub async fn touch_keeps_value_and_version(target: Target) {
     }
 }
 
-/// A touch of a key with no entry returns `false` and creates none.
+/// A touch of a missing entry returns `false` and does not create it.
 pub async fn touch_of_a_missing_entry_returns_false(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let key = key("one");
@@ -367,7 +368,7 @@ pub async fn touch_of_a_missing_entry_returns_false(target: Target) {
     handle.lacks(&key, "read after a touch of a deleted entry").await;
 }
 
-/// A touch with a time to live of zero returns that there was an entry; afterwards there is none.
+/// A touch with a time to live of zero returns whether the entry existed. The entry is then absent.
 pub async fn touch_with_a_time_to_live_of_zero_removes(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let (key, zero) = (key("one"), Expiry::After(Duration::ZERO));
@@ -377,6 +378,6 @@ pub async fn touch_with_a_time_to_live_of_zero_removes(target: Target) {
     handle.lacks(&key, "read after a touch with a time to live of zero").await;
     assert!(
         !handle.delete(&key).await.must("delete"),
-        "delete is true after a touch with a time to live of zero"
+        "delete returned true after a touch with a time to live of zero"
     );
 }

@@ -1,8 +1,7 @@
 //! Changes that arrive late.
 //!
-//! Each law holds back what the storage sends, until the change has failed, its connection has been
-//! cut, or its future has been dropped. Then a newer change is acknowledged, and what was held back
-//! is delivered. It must not take effect.
+//! Each law holds a request until the change has failed, its connection was cut, or its future was dropped. Then a
+//! newer change is acknowledged, and the held request is delivered. It must not take effect.
 
 use futures_util::future::{Either, select};
 use larder_core::{Change, Expiry, Key, Result};
@@ -24,46 +23,45 @@ laws![
     dropped_write_never_overtakes_newer_write,
 ];
 
-/// How a change that is held back comes to its end.
+/// The end of a held change.
 enum End {
-    /// By the storage's own time-out.
-    TimeOut,
-    /// Its connection is closed under it.
+    /// The storage's own timeout.
+    Timeout,
+    /// The connection is closed.
     Cut,
-    /// Its caller does not wait for it.
+    /// The caller drops the future.
     Drop,
 }
 
-/// `None` where the storage does not claim to be fenced.
+/// Opens a stage. Returns `None` if the storage does not claim to be fenced.
 async fn stage(target: &Target) -> Option<Stage> {
     if !target.open().await.info().fenced {
         target.ignore("the store does not claim to be fenced");
         return None;
     }
-    let stage = Stage::open(target)
-        .await
-        .must("open a handle over a line (a storage that claims `fenced` needs `Factory::open_over_line`)");
+    let stage = Stage::open(target).await.must(
+        "open a handle over a line (a storage that claims `fenced` requires `Factory::open_over_line`)",
+    );
     assert!(stage.handle.info().fenced, "the handle over a line does not claim `fenced`");
     Some(stage)
 }
 
 impl Stage {
-    /// Holds `late` back until its end, repeats `newer` until it is acknowledged, and delivers what
-    /// was held back.
+    /// Holds `late` until its end, repeats `newer` until it is acknowledged, and delivers the held requests.
     async fn overtake<L, T, N, U>(&self, late: L, end: End, newer: impl Fn() -> N)
     where
         L: IntoFuture<Output = Result<T>>,
         N: IntoFuture<Output = Result<U>>,
     {
         self.line.hold();
-        let sent = until("the change is on its way", PATIENCE, || async { self.line.held() > 0 });
+        let sent = until("the change is sent", PATIENCE, || async { self.line.held() > 0 });
         let mut late = Box::pin(late.into_future());
         let failed = match select(late.as_mut(), std::pin::pin!(sent)).await {
             Either::Left((Ok(_), _)) => {
-                panic!("a change that was held back was acknowledged: is the line its only way?")
+                panic!("a held change was acknowledged: do all connections use the line?")
             }
             Either::Left((Err(error), _)) => {
-                // On a busy machine it may have timed out before this law saw it on its way.
+                // On a busy machine, the change may time out before this law notices that it was sent.
                 assert!(self.line.held() > 0, "a change failed before it was sent: {}", chain(&error));
                 Some(error)
             }
@@ -77,9 +75,9 @@ impl Stage {
                 }
                 let error = match failed {
                     Some(error) => error,
-                    None => late.await.err().must("an error of a change that was held back"),
+                    None => late.await.err().must("the error of a held change"),
                 };
-                may_be_repeated(&error, "a change that got no answer");
+                may_be_repeated(&error, "a change without an answer");
             }
         }
         self.acknowledge(newer).await;
@@ -96,32 +94,32 @@ async fn late_write(target: Target, end: End) {
     stage.works_on().await;
 }
 
-/// A write that timed out does not overwrite a later one that was acknowledged.
+/// A write that timed out does not overwrite a later acknowledged write.
 pub async fn late_write_never_overtakes_newer_write(target: Target) {
-    late_write(target, End::TimeOut).await;
+    late_write(target, End::Timeout).await;
 }
 
-/// The same where the connection was closed with the write on its way.
+/// The same holds for a write whose connection was closed after it was sent.
 pub async fn write_on_a_cut_connection_never_overtakes_newer_write(target: Target) {
     late_write(target, End::Cut).await;
 }
 
-/// The same where the write's future was dropped.
+/// The same holds for a write whose future was dropped.
 pub async fn dropped_write_never_overtakes_newer_write(target: Target) {
     late_write(target, End::Drop).await;
 }
 
-/// A delete that timed out does not remove what a later write stored.
+/// A deletion that timed out does not delete the entry of a later write.
 pub async fn late_delete_never_overtakes_newer_write(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     let (one, older, newer) = (key("one"), stage.handle.value("older"), stage.handle.value("newer"));
     stage.free.put(&one, &older).await;
-    stage.overtake(stage.handle.delete(&one), End::TimeOut, || stage.handle.write(&one, newer.clone())).await;
+    stage.overtake(stage.handle.delete(&one), End::Timeout, || stage.handle.write(&one, newer.clone())).await;
     stage.free.holds(&one, &newer, "read after a late delete arrived").await;
     stage.works_on().await;
 }
 
-/// A conditional write that timed out does not bring back what a later delete removed.
+/// A conditional write that timed out does not restore an entry that a later deletion removed.
 pub async fn late_conditional_write_never_overtakes_newer_delete(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     if !target.claims(&stage.handle, Ability::Conditions).await {
@@ -133,12 +131,12 @@ pub async fn late_conditional_write_never_overtakes_newer_delete(target: Target)
         stage.handle.write(&one, newer.clone()).await?;
         stage.handle.delete(&one).await
     };
-    stage.overtake(write, End::TimeOut, delete).await;
+    stage.overtake(write, End::Timeout, delete).await;
     stage.free.lacks(&one, "read after a late conditional write arrived").await;
     stage.works_on().await;
 }
 
-/// A touch that timed out does not shorten the life of what a later write stored.
+/// A touch that timed out does not change the expiry of an entry that a later write stored.
 pub async fn late_touch_never_ends_newer_entry(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     if !target.claims(&stage.handle, Ability::Expiry).await {
@@ -147,13 +145,13 @@ pub async fn late_touch_never_ends_newer_entry(target: Target) {
     let (one, older, newer) = (key("one"), stage.handle.value("older"), stage.handle.value("newer"));
     stage.free.put(&one, &older).await;
     let touch = stage.handle.touch(&one, Expiry::after_secs(60));
-    stage.overtake(touch, End::TimeOut, || stage.handle.write(&one, newer.clone())).await;
+    stage.overtake(touch, End::Timeout, || stage.handle.write(&one, newer.clone())).await;
     let left = stage.free.ttl(&one).await.must("ttl after a late touch arrived");
     assert_eq!(left, Some(Expiry::Never), "the expiry after a late touch arrived");
     stage.works_on().await;
 }
 
-/// No write of a batch that timed out overwrites a later one that was acknowledged.
+/// No write of a batch that timed out overwrites a later acknowledged write.
 pub async fn late_batch_never_overtakes_newer_batch(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     let keys = ["one", "two", "three"].map(key);
@@ -163,7 +161,7 @@ pub async fn late_batch_never_overtakes_newer_batch(target: Target) {
         let puts = keys.iter().map(put).collect();
         async { stage.handle.apply(puts).await.into_iter().try_for_each(|result| result.map(drop)) }
     };
-    stage.overtake(batch("late"), End::TimeOut, || batch("newer")).await;
+    stage.overtake(batch("late"), End::Timeout, || batch("newer")).await;
     for key in &keys {
         let newer = stage.handle.value("newer");
         stage.free.holds(key, &newer, "read after a late batch arrived").await;
@@ -171,7 +169,7 @@ pub async fn late_batch_never_overtakes_newer_batch(target: Target) {
     stage.works_on().await;
 }
 
-/// The same where many tasks write at the same time, which an adapter may send as one.
+/// The same holds for concurrent writes of many tasks, which an adapter may send as one request.
 pub async fn late_concurrent_writes_never_overtake_newer_writes(target: Target) {
     let Some(stage) = stage(&target).await else { return };
     let keys = ["one", "two", "three", "four", "five", "six", "seven", "eight"].map(key);
@@ -182,11 +180,11 @@ pub async fn late_concurrent_writes_never_overtake_newer_writes(target: Target) 
     };
     let late = async {
         let outcomes = all(&late).await;
-        // Some may have gone over connections that were opened since, which are not held.
+        // Connections that were opened later are not held, so some of the writes may succeed.
         outcomes.into_iter().collect::<Result<Vec<_>>>()
     };
     let newer_writes = || async { all(&newer).await.into_iter().collect::<Result<Vec<_>>>() };
-    stage.overtake(late, End::TimeOut, newer_writes).await;
+    stage.overtake(late, End::Timeout, newer_writes).await;
     for key in &keys {
         stage.free.holds(key, &newer, "read after late writes arrived").await;
     }

@@ -1,4 +1,4 @@
-//! Keys are data.
+//! Keys are data, whatever their characters are.
 
 use larder_core::{ErrorKind, Key};
 
@@ -21,35 +21,34 @@ laws![
     long_keys_that_differ_at_the_end,
 ];
 
-/// Empty keys, keys of 513 bytes and keys with control characters cannot be made, so that no
-/// storage ever sees one.
+/// Empty keys, keys of 513 bytes and keys with control characters cannot be created, so they never reach a storage.
 pub async fn illegal_keys_are_refused(target: Target) {
     let long = "k".repeat(Key::MAX_BYTES + 1);
     for text in ["", &long, "a\0b", "\n", "tab\there", "\u{7f}", "\u{85}"] {
         Key::new(text).fails(ErrorKind::InvalidKey, "make an illegal key");
     }
-    // What is legal beside them is legal in the store too.
+    // Valid keys that are similar to them are valid in the store too.
     stay_apart(&target, &["k", "tab here", "\u{a0}"]).await;
 }
 
-/// The shortest and the longest keys are keys, in bytes and not in characters.
+/// The shortest and the longest keys are valid. The length counts in bytes, not in characters.
 pub async fn keys_of_one_and_of_512_bytes(target: Target) {
     let (ascii, wide) = ("k".repeat(512), "é".repeat(256));
     let (slashes, dots, quotes) = ("/".repeat(512), ".".repeat(512), "'".repeat(512));
     stay_apart(&target, &["k", "0", "~", &ascii, &ascii[1..], &wide, &slashes, &dots, &quotes]).await;
 }
 
-/// Case counts.
+/// Keys that differ only in upper and lower case are different.
 pub async fn keys_differ_by_case(target: Target) {
     stay_apart(&target, &["chat", "Chat", "CHAT", "chaT", "straße", "STRASSE", "i", "İ", "ı", "I"]).await;
 }
 
-/// The Unicode normalisation form counts: composed and decomposed text are two keys.
+/// Keys that differ only in their Unicode normalisation form are different, such as composed and decomposed text.
 pub async fn keys_differ_by_normalisation(target: Target) {
     stay_apart(&target, &["\u{e9}", "e\u{301}", "\u{212b}", "\u{c5}", "A\u{30a}", "ﬁ", "fi"]).await;
 }
 
-/// Keys are Unicode, whatever the script, and whether or not one can see it.
+/// Keys may contain Unicode characters of any script, including invisible ones.
 pub async fn keys_in_any_script(target: Target) {
     stay_apart(
         &target,
@@ -58,7 +57,7 @@ pub async fn keys_in_any_script(target: Target) {
     .await;
 }
 
-/// Keys that look like paths lead nowhere.
+/// Keys that look like paths are not used as paths.
 pub async fn keys_that_look_like_paths(target: Target) {
     stay_apart(
         &target,
@@ -87,7 +86,7 @@ pub async fn keys_that_look_like_paths(target: Target) {
     .await;
 }
 
-/// Keys that look like SQL are not run.
+/// Keys that look like SQL are not executed.
 pub async fn keys_that_look_like_sql(target: Target) {
     stay_apart(
         &target,
@@ -109,7 +108,7 @@ pub async fn keys_that_look_like_sql(target: Target) {
     .await;
 }
 
-/// Characters that stand for others in patterns stand for themselves in keys.
+/// Wildcard characters have no special meaning in keys.
 pub async fn keys_that_look_like_patterns(target: Target) {
     stay_apart(
         &target,
@@ -121,7 +120,7 @@ pub async fn keys_that_look_like_patterns(target: Target) {
     .await;
 }
 
-/// Keys may begin with a dollar, contain dots, and be called like a store's own fields.
+/// Keys may begin with a dollar sign, contain dots, and have the names of a store's own fields.
 pub async fn keys_with_dollars_and_dots(target: Target) {
     stay_apart(
         &target,
@@ -145,7 +144,7 @@ pub async fn keys_with_dollars_and_dots(target: Target) {
     .await;
 }
 
-/// Spaces and dots at the beginning and the end count.
+/// Keys that differ only in spaces and dots at the beginning or the end are different.
 pub async fn keys_with_spaces_and_dots_at_the_ends(target: Target) {
     stay_apart(
         &target,
@@ -154,7 +153,7 @@ pub async fn keys_with_spaces_and_dots_at_the_ends(target: Target) {
     .await;
 }
 
-/// Names that Windows keeps to itself are keys.
+/// The reserved device names of Windows are valid keys.
 pub async fn keys_that_are_device_names(target: Target) {
     stay_apart(
         &target,
@@ -163,7 +162,7 @@ pub async fn keys_that_are_device_names(target: Target) {
     .await;
 }
 
-/// Keys that come out alike once somebody has "cleaned" or encoded them are still two keys.
+/// Keys whose sanitised or encoded forms are equal are different.
 pub async fn keys_that_sanitise_alike(target: Target) {
     stay_apart(
         &target,
@@ -175,7 +174,7 @@ pub async fn keys_that_sanitise_alike(target: Target) {
     .await;
 }
 
-/// Keys as long as keys can be, alike but for their last byte, stay apart.
+/// Keys of the maximum length that differ only in their last byte are different.
 pub async fn long_keys_that_differ_at_the_end(target: Target) {
     let stem = "x".repeat(511);
     let keys: Vec<String> = ["a", "b", "A", "/", " ", "."].iter().map(|end| format!("{stem}{end}")).collect();
@@ -185,8 +184,8 @@ pub async fn long_keys_that_differ_at_the_end(target: Target) {
     stay_apart(&target, &keys).await;
 }
 
-/// Each key is an entry of its own, to every operation. A layout that cannot store a key says so
-/// and stores nothing.
+/// Checks that each key is a separate entry in every operation. A layout that cannot store a key must reject it
+/// and store nothing.
 async fn stay_apart(target: &Target, texts: &[&str]) {
     let handle = target.open().await;
     let mut stored: Vec<(Key, &str)> = Vec::new();
@@ -207,21 +206,21 @@ async fn stay_apart(target: &Target, texts: &[&str]) {
         let listed = handle.listed("").await;
         assert_eq!(listed, stored.iter().map(|(_, text)| (*text).to_owned()).collect(), "the keys listed");
     }
-    // Every other one goes; its neighbours stay.
+    // Deletes every second key. The others must remain.
     for (key, text) in stored.iter().step_by(2) {
         assert!(handle.delete(key).await.must("delete"), "a delete of the key {text:?} returned false");
     }
     for (index, (key, text)) in stored.iter().enumerate() {
         let there = handle.contains(key).await.must("contains");
-        assert_eq!(there, index % 2 == 1, "whether {text:?} is there after every other key was deleted");
+        assert_eq!(there, index % 2 == 1, "whether {text:?} exists after every second key was deleted");
     }
 }
 
-/// A key that was refused reads as nothing, or is refused there too: never as another entry.
+/// Checks that a read of a rejected key finds nothing or is rejected too. It must never return another entry.
 async fn refused(handle: &Handle, key: &Key) {
     match handle.read(key).await {
         Ok(None) => {}
-        Ok(Some(_)) => panic!("a key that cannot be written reads as an entry"),
+        Ok(Some(_)) => panic!("a read of a key that cannot be written returned an entry"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidKey, "read of a key that cannot be written"),
     }
 }

@@ -27,18 +27,18 @@ laws![
     a_listing_misses_no_key_that_stays,
     listings_dropped_midway_leave_nothing_behind,
     operations_work_during_a_listing,
-    clear_removes_what_begins_with_the_prefix,
+    clear_deletes_the_keys_with_the_prefix,
     clear_takes_the_prefix_as_data,
     clear_of_everything_counts_everything,
 ];
 
-/// The handle, if its storage can list.
+/// Opens a handle, if its storage supports listings.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     target.claims(&handle, Ability::Listing).await.then_some(handle)
 }
 
-/// Writes an entry under each name that the storage takes; returns those.
+/// Writes an entry under each name that the storage accepts. Returns these names.
 async fn fill(handle: &Handle, names: &[&str]) -> BTreeSet<String> {
     let mut stored = BTreeSet::new();
     for name in names {
@@ -57,7 +57,7 @@ fn beginning(names: &BTreeSet<String>, prefix: &str) -> BTreeSet<String> {
     names.iter().filter(|name| name.starts_with(prefix)).cloned().collect()
 }
 
-/// A storage that cannot list says so, in `keys`, `entries` and `clear`; nothing is cleared.
+/// A storage that does not support listings rejects `keys`, `entries` and `clear` as unsupported, and clears nothing.
 pub async fn without_listing_it_is_unsupported(target: Target) {
     let handle = target.open().await;
     if handle.info().listing {
@@ -70,30 +70,30 @@ pub async fn without_listing_it_is_unsupported(target: Target) {
     let first = handle.entries("").next().await.must("the first of entries");
     first.fails(ErrorKind::Unsupported, "entries on a storage that cannot list");
     handle.clear("").await.fails(ErrorKind::Unsupported, "clear on a storage that cannot list");
-    handle.holds(&key("one"), &handle.value("x"), "read after a clear that is unsupported").await;
+    handle.holds(&key("one"), &handle.value("x"), "read after an unsupported clear").await;
 }
 
-/// An empty store lists nothing, clears nothing, and says so without an error.
+/// The listings of an empty store are empty, and `clear` returns 0. They do not fail.
 pub async fn an_empty_store_lists_nothing(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     for prefix in ["", "a"] {
         assert!(handle.listed(prefix).await.is_empty(), "an empty store lists a key");
         assert!(handle.entries(prefix).next().await.is_none(), "an empty store lists an entry");
-        assert_eq!(handle.clear(prefix).await.must("clear"), 0, "what a clear of an empty store counts");
+        assert_eq!(handle.clear(prefix).await.must("clear"), 0, "the result of a clear of an empty store");
     }
 }
 
-/// A listing with the empty prefix names every key.
+/// A listing with the empty prefix returns every key.
 pub async fn listings_name_every_key(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stored = fill(&handle, &["a", "b", "ab", "chat:42", "chat:-100", "A", "0", "zzz"]).await;
-    assert_eq!(handle.listed("").await, stored, "the keys listed");
+    assert_eq!(handle.listed("").await, stored, "the listed keys");
     let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
     let names: BTreeSet<String> = entries.iter().map(|(key, _)| key.as_str().to_owned()).collect();
-    assert_eq!(names, stored, "the keys of the entries listed");
+    assert_eq!(names, stored, "the keys of the listed entries");
 }
 
-/// Entries come with the value and the version that a read gives, and the time that remains.
+/// A listed entry has the value and the version that a read returns, and its remaining time.
 pub async fn entries_carry_value_version_and_remaining_time(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let expiry = handle.info().expiry;
@@ -108,20 +108,20 @@ pub async fn entries_carry_value_version_and_remaining_time(target: Target) {
     let entries: Vec<_> = handle.entries("").try_collect().await.must("list entries");
     for (key, record) in entries {
         let name = key.as_str();
-        assert!(handle.same(&record.value, &handle.value(name)), "the value listed for {name}");
+        assert!(handle.same(&record.value, &handle.value(name)), "the listed value of {name} is wrong");
         let read = handle.read(&key).await.must("read").must("read");
-        assert!(read.version == record.version, "a listing and a read gave two versions");
+        assert!(read.version == record.version, "a listing and a read returned different versions");
         match record.expiry {
             Some(Expiry::After(left)) if expiry && name.starts_with("goes") => {
                 life.right(asked, left, "a listing");
             }
             Some(Expiry::Never) if !expiry || name.starts_with("stays") => {}
-            other => panic!("the remaining time listed for {name} is {other:?}"),
+            other => panic!("the listed remaining time of {name} is {other:?}"),
         }
     }
 }
 
-/// A deleted key is no longer listed; an overwritten one is, once.
+/// A deleted key is not listed. An overwritten key is listed once.
 pub async fn deleted_keys_are_not_listed(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let mut stored = fill(&handle, &["a", "b", "c", "d"]).await;
@@ -130,11 +130,11 @@ pub async fn deleted_keys_are_not_listed(target: Target) {
         handle.delete(key(name)).await.must("delete");
         stored.remove(name);
     }
-    assert_eq!(handle.listed("").await, stored, "the keys listed after deletes");
+    assert_eq!(handle.listed("").await, stored, "the listed keys after deletions");
 }
 
-/// A prefix matches the beginning of a key, byte for byte: case counts, and so does the form of an
-/// accent. A key is its own prefix.
+/// A prefix matches the beginning of a key byte for byte, including upper and lower case and the Unicode
+/// normalisation form. A key is a prefix of itself.
 pub async fn a_prefix_is_matched_byte_for_byte(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let names = [
@@ -184,14 +184,14 @@ pub async fn a_prefix_is_matched_byte_for_byte(target: Target) {
         "\u{10ffff}",
     ];
     for prefix in prefixes {
-        assert_eq!(handle.listed(prefix).await, beginning(&stored, prefix), "the keys listed for {prefix:?}");
+        assert_eq!(handle.listed(prefix).await, beginning(&stored, prefix), "the listed keys for {prefix:?}");
         let entries: Vec<_> = handle.entries(prefix).try_collect().await.must("list entries");
         let names: BTreeSet<String> = entries.iter().map(|(key, _)| key.as_str().to_owned()).collect();
-        assert_eq!(names, beginning(&stored, prefix), "the entries listed for {prefix:?}");
+        assert_eq!(names, beginning(&stored, prefix), "the listed entries for {prefix:?}");
     }
 }
 
-/// Names that patterns of one kind or another would match.
+/// Names that various kinds of patterns would match.
 const PATTERN_LIKE: [&str; 26] = [
     "a", "ab", "axb", "a*", "a*b", "a?", "a?b", "a[bc]", "a[bc]d", "ac", "a%", "a%b", "a_", "a_b", "a\\",
     "a\\b", "a.b", "a.", "^a", "a$", "{a", "{a}b", "a'", "a'b", "a/b", "a/",
@@ -201,12 +201,12 @@ const PATTERNS: [&str; 18] = [
     "?",
 ];
 
-/// Characters that mean something in patterns are data in a prefix.
+/// Wildcard characters have no special meaning in a prefix.
 pub async fn a_prefix_with_pattern_characters_is_data(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stored = fill(&handle, &PATTERN_LIKE).await;
     for prefix in PATTERNS {
-        assert_eq!(handle.listed(prefix).await, beginning(&stored, prefix), "the keys listed for {prefix:?}");
+        assert_eq!(handle.listed(prefix).await, beginning(&stored, prefix), "the listed keys for {prefix:?}");
     }
 }
 
@@ -220,32 +220,29 @@ async fn fill_many(handle: &Handle, prefix: &str, count: usize) -> BTreeSet<Stri
     names.into_iter().collect()
 }
 
-/// Ten thousand keys are all listed, by `keys` and by `entries`; a prefix picks those that it fits.
+/// `keys` and `entries` return all of ten thousand keys, and with a prefix only the keys that begin with it.
 pub async fn ten_thousand_keys_are_listed(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let even = fill_many(&handle, "even", target.count(5000, 1000)).await;
     let odd = fill_many(&handle, "odd", target.count(5000, 1000)).await;
     let all: BTreeSet<String> = even.union(&odd).cloned().collect();
     let listed = handle.listed("").await;
-    assert_eq!(listed.len(), all.len(), "the number of keys listed");
-    assert!(listed == all, "the listing names other keys than were written");
-    assert!(
-        handle.listed("even").await == even,
-        "the listing of a prefix names other keys than were written"
-    );
+    assert_eq!(listed.len(), all.len(), "the number of listed keys");
+    assert!(listed == all, "the listed keys differ from the written ones");
+    assert!(handle.listed("even").await == even, "the listed keys of a prefix differ from the written ones");
     let mut entries = handle.entries("odd");
     let mut found = BTreeSet::new();
     while let Some(entry) = entries.next().await {
         let (key, record) = entry.must("list entries");
         let name = key.as_str();
-        assert!(handle.same(&record.value, &handle.value(name)), "the value listed for {name}");
+        assert!(handle.same(&record.value, &handle.value(name)), "the listed value of {name} is wrong");
         found.insert(name.to_owned());
     }
-    assert!(found == odd, "the listing of entries names {} keys of {}", found.len(), odd.len());
+    assert!(found == odd, "the listing returned {} of {} entries", found.len(), odd.len());
 }
 
-/// A key that is there from the beginning of a listing to its end is in it, whatever is written and
-/// deleted meanwhile.
+/// A listing contains every key that exists from its beginning to its end, regardless of concurrent writes and
+/// deletions.
 pub async fn a_listing_misses_no_key_that_stays(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stays = fill_many(&handle, "stays", target.count(1500, 500)).await;
@@ -256,7 +253,7 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
         tokio::spawn(async move {
             let mut round = 0;
             while !done.load(Ordering::Acquire) {
-                // New ones come and go, on both sides of those that stay, and some of those change.
+                // Creates and deletes keys before and after those that stay, and overwrites some of those.
                 for prefix in ["a", "stays-0", "z"] {
                     let key = key(&format!("{prefix}-{}", round % 40));
                     handle.write(&key, handle.value("x")).await?;
@@ -280,18 +277,18 @@ pub async fn a_listing_misses_no_key_that_stays(target: Target) {
             tokio::task::yield_now().await;
         }
         let missed = stays.difference(&found).count();
-        assert_eq!(missed, 0, "keys that stayed and that a listing missed, of {}", stays.len());
+        assert_eq!(missed, 0, "a listing missed keys that existed throughout, of {}", stays.len());
         let listed: Vec<_> = handle.entries("stays").try_collect().await.must("list entries");
         let found = listed.iter().map(|(key, _)| key.as_str().to_owned()).collect();
         let missed = stays.difference(&found).count();
-        assert_eq!(missed, 0, "entries that stayed and that a listing missed, of {}", stays.len());
+        assert_eq!(missed, 0, "a listing missed entries that existed throughout, of {}", stays.len());
     }
     done.store(true, Ordering::Release);
-    churn.await.must("write beside a listing").must("write beside a listing");
+    churn.await.must("write during a listing").must("write during a listing");
 }
 
-/// A listing can be dropped at any point, any number of times: no connection, lock or cursor stays
-/// behind that others would miss.
+/// A listing can be dropped at any point, any number of times. It does not keep a connection, lock or cursor that
+/// other operations need.
 pub async fn listings_dropped_midway_leave_nothing_behind(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stored = fill_many(&handle, "many", target.count(1200, 600)).await;
@@ -301,16 +298,15 @@ pub async fn listings_dropped_midway_leave_nothing_behind(target: Target) {
         assert_eq!(some.len(), round % 7, "the number of keys taken from a listing");
         let some: Vec<_> = handle.entries("").take(round % 5).try_collect().await.must("list entries");
         assert_eq!(some.len(), round % 5, "the number of entries taken from a listing");
-        // Dropped while an answer is on its way.
+        // Drops the listing while it waits for an answer.
         let _ = crate::abandon(handle.keys("many").count(), round % 4).await;
     }
     handle.put(&key("after"), &handle.value("x")).await;
-    handle.holds(&key("after"), &handle.value("x"), "read after listings that were dropped").await;
-    assert!(handle.listed("many").await == stored, "a listing after others were dropped midway");
+    handle.holds(&key("after"), &handle.value("x"), "read after dropped listings").await;
+    assert!(handle.listed("many").await == stored, "a listing after dropped listings is wrong");
 }
 
-/// While a listing is under way, other operations work, on the same handle and on the keys that it
-/// names; so does another listing.
+/// During a listing, other operations work on the same handle and on the listed keys. Another listing works too.
 pub async fn operations_work_during_a_listing(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stored = fill_many(&handle, "many", 300).await;
@@ -326,20 +322,19 @@ pub async fn operations_work_during_a_listing(target: Target) {
     drop(keys);
     assert!(
         seen == stored,
-        "a listing named {} of {} keys while they were deleted",
+        "a listing returned {} of {} keys while they were deleted",
         seen.len(),
         stored.len()
     );
-    assert!(handle.listed("").await.is_empty(), "a key is there after all that a listing named were deleted");
+    assert!(handle.listed("").await.is_empty(), "a key exists after all listed keys were deleted");
 
     let stored = fill_many(&handle, "again", 300).await;
     let (left, right) = join(handle.listed(""), handle.listed("again")).await;
-    assert!(left == stored && right == stored, "two listings at once");
+    assert!(left == stored && right == stored, "one of two concurrent listings is wrong");
 }
 
-/// `clear` removes what begins with the prefix, nothing else, and returns how many entries those
-/// were.
-pub async fn clear_removes_what_begins_with_the_prefix(target: Target) {
+/// `clear` deletes exactly the entries whose keys begin with the prefix, and returns their number.
+pub async fn clear_deletes_the_keys_with_the_prefix(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let names = [
         "app",
@@ -359,37 +354,37 @@ pub async fn clear_removes_what_begins_with_the_prefix(target: Target) {
     for prefix in ["app:", "app-one:", "é", "nothing", "app", "AP"] {
         let gone = beginning(&stored, prefix);
         let cleared = handle.clear(prefix).await.must("clear");
-        assert_eq!(cleared, gone.len() as u64, "what a clear of {prefix:?} counts");
+        assert_eq!(cleared, gone.len() as u64, "the result of a clear of {prefix:?}");
         stored.retain(|name| !name.starts_with(prefix));
-        assert_eq!(handle.listed("").await, stored, "the keys left after a clear of {prefix:?}");
+        assert_eq!(handle.listed("").await, stored, "the keys after a clear of {prefix:?}");
         for name in &stored {
             handle.holds(&key(name), &handle.value(name), "read of a key that was not cleared").await;
         }
     }
 }
 
-/// `clear` takes its prefix byte for byte too.
+/// `clear` also compares its prefix byte for byte.
 pub async fn clear_takes_the_prefix_as_data(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let mut stored = fill(&handle, &PATTERN_LIKE).await;
     for prefix in PATTERNS {
         let gone = beginning(&stored, prefix);
         let cleared = handle.clear(prefix).await.must("clear");
-        assert_eq!(cleared, gone.len() as u64, "what a clear of {prefix:?} counts");
+        assert_eq!(cleared, gone.len() as u64, "the result of a clear of {prefix:?}");
         stored.retain(|name| !name.starts_with(prefix));
-        assert_eq!(handle.listed("").await, stored, "the keys left after a clear of {prefix:?}");
+        assert_eq!(handle.listed("").await, stored, "the keys after a clear of {prefix:?}");
     }
 }
 
-/// `clear("")` removes everything, however much it is, and counts it.
+/// `clear("")` deletes all entries, even if there are many, and returns their number.
 pub async fn clear_of_everything_counts_everything(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let stored = fill_many(&handle, "many", 1500).await;
     handle.put(&key("other"), &handle.value("x")).await;
     let cleared = handle.clear("").await.must("clear");
-    assert_eq!(cleared, stored.len() as u64 + 1, "what a clear of everything counts");
-    assert!(handle.listed("").await.is_empty(), "a key is there after a clear of everything");
-    assert_eq!(handle.clear("").await.must("clear"), 0, "what a second clear counts");
+    assert_eq!(cleared, stored.len() as u64 + 1, "the result of a clear of everything");
+    assert!(handle.listed("").await.is_empty(), "a key exists after a clear of everything");
+    assert_eq!(handle.clear("").await.must("clear"), 0, "the result of a second clear");
     handle.put(&key("after"), &handle.value("x")).await;
     handle.holds(&key("after"), &handle.value("x"), "read after a clear").await;
 }

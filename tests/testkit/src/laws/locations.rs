@@ -1,4 +1,4 @@
-//! Telling whether two handles are on the same entries.
+//! Locations, which show whether two handles access the same entries.
 
 use larder_core::{Location, Overlap};
 
@@ -12,11 +12,11 @@ laws![
     location_stays_when_the_store_is_opened_again,
 ];
 
-/// The handle's location; `None`, and the case is ignored, if the store does not tell.
+/// Returns the location of the handle. If the store does not know it, returns `None` and ignores the case.
 async fn location(target: &Target, handle: &Handle) -> Option<Location> {
     let location = handle.location().await.must("location");
     if location.is_none() {
-        target.ignore("the store does not tell where its entries are");
+        target.ignore("the location of the store is unknown");
     }
     location
 }
@@ -30,7 +30,7 @@ pub async fn handles_on_one_space_have_one_location(target: Target) {
     assert_eq!(here.overlap(&here), Overlap::Same);
 }
 
-/// Two spaces have no entry in common, also if one space's name begins like the other's.
+/// The locations of two spaces are disjoint, even if the name of one space begins with the name of the other.
 pub async fn spaces_have_locations_of_their_own(target: Target) {
     let (app, app_one) = (target.open().await, target.beside("-one").open().await);
     let Some(here) = location(&target, &app).await else { return };
@@ -39,19 +39,19 @@ pub async fn spaces_have_locations_of_their_own(target: Target) {
     assert_eq!(there.overlap(&here), Overlap::Disjoint, "how the locations of two spaces overlap");
 }
 
-/// A namespace holds the entries of its store whose keys begin with its prefix.
+/// The location of a store contains the location of its namespace, with the prefix.
 pub async fn namespace_is_part_of_its_store(target: Target) {
     let handle = target.open().await;
     let Some(whole) = location(&target, &handle).await else { return };
     let part = handle.namespace("part-").must("namespace");
     part.write(key("a"), handle.value("x")).await.must("write");
-    handle.holds(&key("part-a"), &handle.value("x"), "read of what was written in a namespace").await;
-    let part = part.location().await.must("location").must("tell where the entries are");
+    handle.holds(&key("part-a"), &handle.value("x"), "read of an entry written in a namespace").await;
+    let part = part.location().await.must("location").must("find the location of a namespace");
     assert_eq!(whole.overlap(&part), Overlap::Contains("part-".to_owned()));
     assert_eq!(part.overlap(&whole), Overlap::Within("part-".to_owned()));
 }
 
-/// A persistent store has the same location when it is closed and opened again.
+/// A persistent store has the same location after it was closed and opened again.
 pub async fn location_stays_when_the_store_is_opened_again(target: Target) {
     let handle = target.open().await;
     if !handle.info().persistent {

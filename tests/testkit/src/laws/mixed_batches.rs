@@ -1,4 +1,4 @@
-//! Batches of changes of all kinds, each on its own condition.
+//! Batches of changes of all kinds, each with its own condition.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{Handle, Must, Target, claims::Ability, race};
 laws![
     each_change_of_a_batch_has_its_own_condition,
     changes_of_one_key_apply_in_order,
-    touches_in_a_batch_follow_what_came_before,
+    touches_in_a_batch_follow_earlier_changes,
     many_changes_on_conditions_fail_alone,
-    versions_of_a_batch_are_those_that_reads_find,
+    reads_return_the_versions_of_a_batch,
     batches_on_one_version_win_once,
 ];
 
@@ -29,7 +29,7 @@ fn delete(name: &str, condition: Condition) -> Change {
     Change::delete(key(name)).on(condition)
 }
 
-/// What a change of a batch did, without the version.
+/// The result of a change of a batch, without the version.
 #[derive(Debug, PartialEq)]
 enum Did {
     Put,
@@ -51,15 +51,15 @@ fn did(result: Result<Applied>) -> Did {
     }
 }
 
-/// Applies the changes, and compares what each has done.
+/// Applies the changes, and compares the results.
 async fn applies(handle: &Handle, what: &str, expected: Vec<(Change, Did)>) {
     let (changes, expected): (Vec<_>, Vec<_>) = expected.into_iter().unzip();
     let done: Vec<Did> = handle.apply(changes).await.into_iter().map(did).collect();
-    assert_eq!(done, expected, "what the changes of {what} did");
+    assert_eq!(done, expected, "the results of {what}");
 }
 
-/// Of a batch of puts and deletions on all conditions each fails or succeeds by its own, and those that
-/// fail change nothing.
+/// In a batch of puts and deletions with all conditions, each change succeeds or fails by its own condition. Failed
+/// changes have no effect.
 pub async fn each_change_of_a_batch_has_its_own_condition(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let names = ["put-any", "put-absent", "put-present", "put-at", "put-stale"];
@@ -96,16 +96,15 @@ pub async fn each_change_of_a_batch_has_its_own_condition(target: Target) {
         handle.holds(&key(name), &handle.value("old"), "read after a conflict in a batch").await;
     }
     for name in ["put-any", "put-present", "put-at", "new-any", "new-absent"] {
-        handle.holds(&key(name), &handle.value("new"), "read of what a batch wrote").await;
+        handle.holds(&key(name), &handle.value("new"), "read of an entry that a batch wrote").await;
     }
     let missing = ["missing-1", "missing-2", "missing-3", "missing-4"];
     for name in ["delete-any", "delete-present", "delete-at"].iter().chain(&missing) {
-        handle.lacks(&key(name), "read of what is absent after a batch").await;
+        handle.lacks(&key(name), "read of an absent entry after a batch").await;
     }
 }
 
-/// Changes of one key are applied in the order of the batch, each on what the one before left, whatever
-/// the batch does to other keys between them.
+/// Changes of one key are applied in the order of the batch, even if changes of other keys come between them.
 pub async fn changes_of_one_key_apply_in_order(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let seen = Condition::At(create(&handle, &key("at"), "0").await);
@@ -140,8 +139,8 @@ pub async fn changes_of_one_key_apply_in_order(target: Target) {
     handle.lacks(&key("c"), "read of a key that a batch wrote and deleted").await;
 }
 
-/// Touches of a batch see the changes before them, and give what comes after its time to live.
-pub async fn touches_in_a_batch_follow_what_came_before(target: Target) {
+/// Touches in a batch see the changes before them, and later changes see the touches.
+pub async fn touches_in_a_batch_follow_earlier_changes(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     if !target.claims(&handle, Ability::Expiry).await {
         return;
@@ -180,7 +179,7 @@ pub async fn touches_in_a_batch_follow_what_came_before(target: Target) {
     handle.lacks(&key("gone"), "read of a key that was deleted and touched").await;
 }
 
-/// In a batch of many changes on conditions, every third of which does not hold, the others are applied.
+/// In a batch of many changes of which every third condition does not hold, the other changes are applied.
 pub async fn many_changes_on_conditions_fail_alone(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let count = target.count(700, 200);
@@ -212,12 +211,12 @@ pub async fn many_changes_on_conditions_fail_alone(target: Target) {
             (Some(record), Some(text)) => handle.same(&record.value, &handle.value(text)),
             (record, expected) => record.is_none() && expected.is_none(),
         };
-        assert!(right, "change {index} of {count} on its condition left another entry than it should");
+        assert!(right, "the entry of change {index} of {count} with its condition is wrong");
     }
 }
 
-/// The versions that a batch returns are those that reads find, and later changes take them.
-pub async fn versions_of_a_batch_are_those_that_reads_find(target: Target) {
+/// Reads return the versions that a batch has returned, and later changes can use them in conditions.
+pub async fn reads_return_the_versions_of_a_batch(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let names = ["any", "absent", "again"];
     let puts = vec![
@@ -227,19 +226,19 @@ pub async fn versions_of_a_batch_are_those_that_reads_find(target: Target) {
         put(&handle, "again", "2", Condition::Present),
     ];
     let applied = handle.apply_all(puts, "write a batch").await;
-    // Of the two of `again` the later one.
+    // Of the two puts of `again`, the later one counts.
     let last = [&applied[0], &applied[1], &applied[3]];
     for (name, applied) in names.into_iter().zip(last) {
         let Applied::Put(written) = applied else { panic!("the result of a put is {applied:?}") };
-        let written = written.version.clone().must("take the version of what a batch wrote");
+        let written = written.version.clone().must("take the version of an entry that a batch wrote");
         let found = version(&handle, &key(name)).await;
-        assert_eq!(found, written, "a read and the batch before it gave two versions of `{name}`");
+        assert_eq!(found, written, "a batch and the read after it returned different versions of `{name}`");
         let next = put(&handle, name, "next", Condition::At(written));
         handle.apply_all(vec![next], "write at the version that a batch returned").await;
     }
 }
 
-/// Of many batches that replace one version at the same time one wins, for each key by itself.
+/// Of many batches that replace one version at the same time, one wins for each key.
 pub async fn batches_on_one_version_win_once(target: Target) {
     let Some(handle) = versioned(&target).await else { return };
     let other = target.open().await;
@@ -265,7 +264,7 @@ pub async fn batches_on_one_version_win_once(target: Target) {
             let winners: Vec<bool> = outcomes.iter().map(|outcome| outcome[place] == Did::Put).collect();
             let winner = only(&winners, "of the batches that replaced one version at the same time");
             let text = handle.value(&format!("round {round} by {winner}"));
-            handle.holds(&key(name), &text, "read of what the winning batch wrote").await;
+            handle.holds(&key(name), &text, "read of an entry that the winning batch wrote").await;
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The laws, each a function that panics where a storage breaks it.
+//! The laws. Each is a function that panics if a storage breaks the law.
 //!
-//! Each takes a [`Target`](crate::Target) of its own, with an empty space. [`all`] names them all;
+//! Each law needs its own [`Target`](crate::Target), with an empty space. [`all`] returns all laws, and
 //! a [`Suite`](crate::Suite) runs them.
 
 macro_rules! laws {
@@ -35,7 +35,7 @@ pub mod values;
 
 use crate::Law;
 
-/// Every law of the suite.
+/// Returns all laws of the suite.
 pub fn all() -> impl Iterator<Item = &'static Law> {
     [
         basics::LAWS,
@@ -63,20 +63,20 @@ pub fn all() -> impl Iterator<Item = &'static Law> {
     .flatten()
 }
 
-/// The law of that name.
+/// Returns the law with this name.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Law> {
     all().find(|law| law.name() == name)
 }
 
-/// Whether `left` is what remains of `ttl`, which was given a short while ago.
+/// Returns whether `left` is a plausible remaining time of `ttl`, which was set less than 5 minutes ago.
 fn remains_of(left: Option<larder_core::Expiry>, ttl: std::time::Duration) -> bool {
     const A_WHILE: std::time::Duration = std::time::Duration::from_secs(300);
     let larder_core::Expiry::After(left) = left.unwrap_or_default() else { return false };
     left <= ttl && left + A_WHILE >= ttl
 }
 
-/// A key that every storage takes, one with restricted keys included.
+/// Creates a key that every storage accepts, including storages with restricted keys.
 pub(crate) fn key(text: &str) -> larder_core::Key {
     crate::Must::must(larder_core::Key::new(text), "make a key")
 }

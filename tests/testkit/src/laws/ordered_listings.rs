@@ -1,4 +1,4 @@
-//! The limit of a listing, its order, and where it starts.
+//! The limit, the order and the start of a listing.
 
 use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{Fails, Handle, Lifetime, Must, Target, claims::Ability};
 
 laws![
     a_limit_ends_a_listing,
-    a_limit_counts_what_is_listed,
+    a_limit_counts_only_listed_entries,
     without_order_a_listing_cannot_start_after_a_key,
     ordered_listings_are_in_the_order_of_bytes,
     a_listing_starts_after_the_key,
     listings_that_start_after_the_last_key_find_each_entry_once,
 ];
 
-/// The handle, if its store can list.
+/// Opens a handle, if its store supports listings.
 async fn listing(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     target.claims(&handle, Ability::Listing).await.then_some(handle)
 }
 
-/// The handle, if its store lists in the order of the keys.
+/// Opens a handle, if its store lists in the order of the keys.
 async fn ordered(target: &Target) -> Option<Handle> {
     let handle = listing(target).await?;
     target.claims(&handle, Ability::Order).await.then_some(handle)
@@ -37,10 +37,10 @@ async fn list(handle: &Handle, options: ListOptions) -> Vec<Entry> {
     let entries: Vec<Entry> = handle.list(options.clone()).try_collect().await.must("list");
     for entry in &entries {
         let key = entry.key.as_str();
-        assert!(key.starts_with(&options.prefix), "a listing named a key without the prefix");
-        assert_eq!(entry.record.is_some(), options.values, "whether an entry of a listing has its record");
+        assert!(key.starts_with(&options.prefix), "a listing returned a key without the prefix");
+        assert_eq!(entry.record.is_some(), options.values, "whether a listed entry has a record");
         if let Some(record) = &entry.record {
-            assert!(handle.same(&record.value, &handle.value(key)), "the value listed for {key}");
+            assert!(handle.same(&record.value, &handle.value(key)), "the listed value of {key} is wrong");
         }
     }
     entries
@@ -58,7 +58,7 @@ async fn fill(handle: &Handle, names: impl IntoIterator<Item = String>) -> BTree
     names
 }
 
-/// A listing ends after as many entries as its limit says, or where there are no more.
+/// A listing ends at its limit, or after the last entry.
 pub async fn a_limit_ends_a_listing(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     let apples = fill(&handle, (0..40).map(|index| format!("apple-{index:02}"))).await;
@@ -85,12 +85,11 @@ pub async fn a_limit_ends_a_listing(target: Target) {
     }
     let whole = list(&handle, ListOptions::new().prefix("apple-")).await;
     let whole: BTreeSet<String> = names(&whole).into_iter().map(str::to_owned).collect();
-    assert!(whole == apples, "a listing without a limit after ones with a limit");
+    assert!(whole == apples, "a listing without a limit, after listings with a limit, is wrong");
 }
 
-/// A limit counts the entries that are listed: neither those that have expired nor those beside the
-/// prefix.
-pub async fn a_limit_counts_what_is_listed(target: Target) {
+/// A limit counts only listed entries, not expired entries or entries without the prefix.
+pub async fn a_limit_counts_only_listed_entries(target: Target) {
     let Some(handle) = listing(&target).await else { return };
     if !handle.info().lists_once {
         target.ignore("the store does not claim to list each key once");
@@ -118,7 +117,7 @@ pub async fn a_limit_counts_what_is_listed(target: Target) {
     }
 }
 
-/// A listing without an order is refused if it is to start after a key.
+/// A store without ordered listings rejects a listing that starts after a key.
 pub async fn without_order_a_listing_cannot_start_after_a_key(target: Target) {
     let handle = target.open().await;
     if handle.info().ordered {
@@ -128,10 +127,10 @@ pub async fn without_order_a_listing_cannot_start_after_a_key(target: Target) {
     handle.put(&key("b"), &handle.value("b")).await;
     let first = handle.list(ListOptions::new().start_after(key("a"))).next().await;
     let first = first.must("the first of a listing that starts after a key");
-    first.fails(ErrorKind::Unsupported, "a listing that starts after a key, of a store without an order");
+    first.fails(ErrorKind::Unsupported, "a listing that starts after a key, of a store without order");
 }
 
-/// Names whose order differs between bytes, characters of UTF-16, and languages.
+/// Names whose order differs between bytes, UTF-16 code units, and languages.
 const UNORDERED: [&str; 22] = [
     "a",
     "B",
@@ -168,7 +167,7 @@ async fn fill_unordered(handle: &Handle) -> BTreeSet<String> {
     all
 }
 
-/// Listings are in the order of the keys' bytes, across pages, with a prefix and with a limit.
+/// Listings are in the order of the keys' bytes, also across pages, with a prefix and with a limit.
 pub async fn ordered_listings_are_in_the_order_of_bytes(target: Target) {
     let Some(handle) = ordered(&target).await else { return };
     let all = fill_unordered(&handle).await;
@@ -181,12 +180,12 @@ pub async fn ordered_listings_are_in_the_order_of_bytes(target: Target) {
         }
         let entries = list(&handle, limited(7).prefix(prefix)).await;
         let few = &expected[..expected.len().min(7)];
-        assert!(names(&entries) == few, "a listing with a limit does not have the first keys");
+        assert!(names(&entries) == few, "a listing with a limit does not return the first keys");
     }
 }
 
-/// A listing that starts after a key lists what comes after it, whether or not there is such an entry, and
-/// whether or not the key begins with the prefix.
+/// A listing that starts after a key returns the keys after it, even if that entry does not exist, and even if that
+/// key does not begin with the prefix.
 pub async fn a_listing_starts_after_the_key(target: Target) {
     let Some(handle) = ordered(&target).await else { return };
     let all = fill_unordered(&handle).await;
@@ -224,19 +223,19 @@ pub async fn a_listing_starts_after_the_key(target: Target) {
             let found = list(&handle, options.clone()).await;
             assert!(
                 names(&found) == expected,
-                "a listing of {prefix:?} that starts after {start:?} named {} keys of {}",
+                "a listing of {prefix:?} that starts after {start:?} returned {} keys; expected {}",
                 found.len(),
                 expected.len(),
             );
             let few = list(&handle, options.keys_only().limit(NonZeroUsize::MIN)).await;
             let right = names(&few).first() == expected.first() && few.len() <= 1;
-            assert!(right, "a listing with a limit of 1 of {prefix:?} that starts after {start:?}");
+            assert!(right, "a listing of {prefix:?} with a limit of 1 that starts after {start:?} is wrong");
         }
     }
 }
 
-/// Listings with a limit that each start after the last key of the one before find each entry once, also
-/// if that key is deleted in between.
+/// Successive listings with a limit, each starting after the last key of the previous one, return each entry once,
+/// even if that key is deleted in between.
 pub async fn listings_that_start_after_the_last_key_find_each_entry_once(target: Target) {
     let Some(handle) = ordered(&target).await else { return };
     for (limit, deletes) in [(1, false), (7, true), (256, false), (300, true), (5000, false)] {
@@ -249,7 +248,7 @@ pub async fn listings_that_start_after_the_last_key_find_each_entry_once(target:
             let entries = list(&handle, options.clone()).await;
             let Some(last) = entries.last().map(|entry| entry.key.clone()) else { break };
             found.extend(names(&entries).into_iter().map(str::to_owned));
-            assert!(found.len() <= all.len(), "listings that start after each other name a key twice");
+            assert!(found.len() <= all.len(), "successive listings returned a key twice");
             if deletes {
                 assert!(handle.delete(&last).await.must("delete"), "a delete of an entry returned false");
             }
@@ -258,7 +257,7 @@ pub async fn listings_that_start_after_the_last_key_find_each_entry_once(target:
         let expected: Vec<String> = all.into_iter().collect();
         assert!(
             found == expected,
-            "listings of at most {limit} that start after each other named {} of {} keys",
+            "successive listings with a limit of {limit} returned {} of {} keys",
             found.len(),
             expected.len(),
         );

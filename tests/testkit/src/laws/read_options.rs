@@ -27,19 +27,19 @@ laws![
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The handle, if its store has expiry.
+/// Opens a handle, if its store has expiry.
 async fn expiring(target: &Target) -> Option<Handle> {
     let handle = target.open().await;
     target.claims(&handle, Ability::Expiry).await.then_some(handle)
 }
 
-/// The expiry of a record that was read with it.
+/// Returns the expiry of a record that was read with the ttl.
 fn ttl(record: &Record, what: &str) -> Option<Expiry> {
-    assert!(record.expiry.is_some(), "{what}: the record has no expiry, though it was asked for");
+    assert!(record.expiry.is_some(), "{what}: the record has no expiry, although the read requested it");
     record.expiry
 }
 
-/// A read returns the time that is left if it is asked for, with the value or without it.
+/// A read returns the remaining time if requested, with or without the value.
 pub async fn a_read_returns_the_ttl_if_asked(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let value = handle.value("x");
@@ -47,23 +47,23 @@ pub async fn a_read_returns_the_ttl_if_asked(target: Target) {
     handle.write(key("goes"), value.clone()).expires_in(HOUR).await.must("write");
     for name in ["stays", "goes"] {
         let plain = handle.read(key(name)).await.must("read").must("read");
-        assert_eq!(plain.expiry, None, "the expiry of a read that did not ask for it");
+        assert_eq!(plain.expiry, None, "the expiry of a read that did not request it");
         let full = handle.read(key(name)).with_ttl().await.must("read").must("read with its ttl");
         assert!(handle.same(&full.value, &value), "a read with the ttl returned another value");
-        assert!(full.version == plain.version, "reads with and without the ttl gave two versions");
+        assert!(full.version == plain.version, "reads with and without the ttl returned different versions");
         let short = handle.read(key(name)).with_ttl().without_value().await.must("read");
         let short = short.must("read the ttl without the value");
         for record in [full, short] {
             let left = ttl(&record, "a read with the ttl");
             let right = if name == "goes" { remains_of(left, HOUR) } else { left == Some(Expiry::Never) };
-            assert!(right, "the ttl that was read of the entry that {name} is {left:?}");
+            assert!(right, "the ttl of the entry `{name}` is {left:?}");
         }
     }
     let missing = handle.read(key("missing")).with_ttl().await.must("read");
-    assert!(missing.is_none(), "a read with the ttl of a missing entry found one");
+    assert!(missing.is_none(), "a read with the ttl found a missing entry");
 }
 
-/// `read_many` returns the time that each entry has left if it is asked for.
+/// `read_many` returns the remaining time of each entry if requested.
 pub async fn read_many_returns_each_ttl(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     handle.put(&key("stays"), &handle.value("stays")).await;
@@ -86,19 +86,20 @@ pub async fn read_many_returns_each_ttl(target: Target) {
                 "day" => remains_of(left, DAY),
                 _ => left == Some(Expiry::Never),
             };
-            assert!(right, "the ttl that read_many gave for `{name}` is {left:?}");
+            assert!(right, "the ttl that read_many returned for `{name}` is {left:?}");
             if options.value {
-                assert!(handle.same(&record.value, &handle.value(name)), "the value that read_many gave");
+                let right = handle.same(&record.value, &handle.value(name));
+                assert!(right, "read_many returned a wrong value for `{name}`");
             }
         }
     }
     let plain = handle.read_all(&keys[..1], "read_many").await;
     let plain = plain.into_iter().flatten().next().must("read_many");
-    assert_eq!(plain.expiry, None, "the expiry of a read_many that did not ask for it");
+    assert_eq!(plain.expiry, None, "the expiry of a read_many that did not request it");
 }
 
-/// Beside a writer that writes one value with one time to live and another with another, a read never
-/// returns the one value with the other's time.
+/// During writes that alternate between two values with different times to live, a read never returns one value with
+/// the time of the other.
 pub async fn value_and_ttl_are_of_one_moment(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let kinds = [("short", HOUR), ("long", DAY)];
@@ -113,7 +114,7 @@ pub async fn value_and_ttl_are_of_one_moment(target: Target) {
                     return;
                 }
                 let (text, ttl) = kinds[round % 2];
-                handle.write(&key, handle.value(text)).expires_in(ttl).await.must("write beside reads");
+                handle.write(&key, handle.value(text)).expires_in(ttl).await.must("write during reads");
                 tokio::task::yield_now().await;
             }
         }))
@@ -126,16 +127,16 @@ pub async fn value_and_ttl_are_of_one_moment(target: Target) {
                 let record = if index == 0 {
                     let options = ReadOptions::new().with_ttl();
                     let mut results = handle.read_many(std::slice::from_ref(&key), &options).await;
-                    results.pop().must("a result of read_many").must("read_many beside a writer")
+                    results.pop().must("a result of read_many").must("read_many during writes")
                 } else {
-                    handle.read(&key).with_ttl().await.must("read beside a writer")
+                    handle.read(&key).with_ttl().await.must("read during writes")
                 };
-                let record = record.must("read beside a writer");
-                let left = ttl(&record, "a read beside a writer");
+                let record = record.must("read during writes");
+                let left = ttl(&record, "a read during writes");
                 let (_, given) = kinds
                     .into_iter()
                     .find(|(text, _)| handle.same(&record.value, &handle.value(text)))
-                    .must("read a value that was written");
+                    .must("find the written value");
                 let other = if given == HOUR { "longer" } else { "shorter" };
                 assert!(
                     remains_of(left, given),
@@ -146,7 +147,7 @@ pub async fn value_and_ttl_are_of_one_moment(target: Target) {
     })
     .await;
     done.store(true, Ordering::Release);
-    let writer = writer.await.must("write beside reads");
+    let writer = writer.await.must("write during reads");
     for outcome in readers.into_iter().chain([writer]) {
         if let Err(message) = outcome {
             panic!("{message}");
@@ -154,8 +155,8 @@ pub async fn value_and_ttl_are_of_one_moment(target: Target) {
     }
 }
 
-/// A read that touches gives the entry its new time to live, returns that one if it is asked, keeps value
-/// and version, and creates nothing.
+/// A read that touches sets the new time to live, and returns it if requested. It keeps value and version, and does
+/// not create entries.
 pub async fn a_read_can_touch(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let (key, value) = (key("one"), handle.value("x"));
@@ -174,24 +175,24 @@ pub async fn a_read_can_touch(target: Target) {
                 Expiry::After(given) => remains_of(left, given),
                 _ => left == Some(Expiry::Never),
             };
-            assert!(right, "after a read that touches with {ttl_given:?} the ttl is {left:?}");
+            assert!(right, "the ttl after a read that touches with {ttl_given:?} is {left:?}");
         }
     }
-    // Without asking for the time that is left, or for the value.
+    // Reads without the remaining time, or without the value.
     let record = handle.read(&key).touching(DAY).await.must("read and touch").must("read and touch");
     assert!(handle.same(&record.value, &value), "a read that touches returned another value");
     let left = handle.ttl(&key).await.must("ttl");
-    assert!(remains_of(left, DAY), "after a read that touches with a day the ttl is {left:?}");
+    assert!(remains_of(left, DAY), "the ttl after a read that touches with a day is {left:?}");
     let there = handle.read(&key).touching(HOUR).without_value().await.must("touch by a read");
-    assert!(there.is_some(), "a read that touches, without the value, did not find the entry");
+    assert!(there.is_some(), "a read that touches without returning the value did not find the entry");
     let left = handle.ttl(&key).await.must("ttl");
-    assert!(remains_of(left, HOUR), "after a read that touches with an hour the ttl is {left:?}");
+    assert!(remains_of(left, HOUR), "the ttl after a read that touches with an hour is {left:?}");
     handle.holds(&key, &value, "read after reads that touch").await;
     let after = handle.read(&key).await.must("read").must("read").version;
     assert!(before == after, "reads that touch changed the version");
 }
 
-/// A read that touches with the shortest time to live still returns the entry, with that time: value, time
+/// A read that touches with the shortest time to live still returns the entry with this time, because value, time
 /// and touch are of one moment.
 pub async fn a_touching_read_returns_an_entry_that_expires_at_once(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
@@ -199,14 +200,14 @@ pub async fn a_touching_read_returns_an_entry_that_expires_at_once(target: Targe
     for _ in 0..target.count(30, 10) {
         handle.put(&key, &value).await;
         let read = handle.read(&key).touching(Expiry::after_millis(1)).with_ttl().await;
-        let record = read.must("read and touch").must("an entry that is read and touched");
+        let record = read.must("read and touch").must("find the touched entry");
         assert!(handle.same(&record.value, &value), "a read that touches returned another value");
         let left = ttl(&record, "a read that touches");
-        assert_eq!(left, Some(Expiry::after_millis(1)), "the ttl that a read gave and returned");
+        assert_eq!(left, Some(Expiry::after_millis(1)), "the ttl that a read set and returned");
     }
 }
 
-/// A `read_many` that touches does so for each entry, keeps values and versions, and creates none.
+/// A `read_many` that touches touches each entry. It keeps values and versions, and does not create entries.
 pub async fn read_many_can_touch(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let names = ["a", "missing", "b"];
@@ -222,9 +223,10 @@ pub async fn read_many_can_touch(target: Target) {
         let record = result.must("read_many that touches");
         assert_eq!(record.is_some(), name != "missing", "whether read_many that touches found `{name}`");
         let Some(record) = record else { continue };
-        assert!(handle.same(&record.value, &handle.value(name)), "the value that read_many gave");
+        let right = handle.same(&record.value, &handle.value(name));
+        assert!(right, "read_many returned a wrong value for `{name}`");
         for left in [ttl(&record, "read_many that touches"), handle.ttl(&key(name)).await.must("ttl")] {
-            assert!(remains_of(left, HOUR), "after a read_many that touches the ttl is {left:?}");
+            assert!(remains_of(left, HOUR), "the ttl after a read_many that touches is {left:?}");
         }
     }
     let after = handle.read_all(&keys, "read_many").await;
@@ -234,10 +236,10 @@ pub async fn read_many_can_touch(target: Target) {
     }
     handle.lacks(&key("missing"), "read after a read_many that touches a missing entry").await;
     let left = handle.ttl(&key("other")).await.must("ttl");
-    assert_eq!(left, Some(Expiry::Never), "the ttl of an entry that read_many did not name");
+    assert_eq!(left, Some(Expiry::Never), "the ttl of an entry that read_many did not read");
 }
 
-/// Reads and touches, alone or by `read_many`.
+/// Reads and touches, with a single read or `read_many`.
 async fn read_and_touch(handle: &Handle, key: &Key, alone: bool) -> Option<Record> {
     if alone {
         return handle.read(key).touching(HOUR).await.must("read and touch");
@@ -247,7 +249,7 @@ async fn read_and_touch(handle: &Handle, key: &Key, alone: bool) -> Option<Recor
     result.must("a result of read_many").must("read_many that touches")
 }
 
-/// Beside a deletion, reads that touch come before it or find nothing: none brings the entry back.
+/// Reads that touch and race with a deletion come before it or find nothing. They never restore the entry.
 pub async fn a_touching_read_never_brings_an_entry_back(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let other = target.open().await;
@@ -262,16 +264,16 @@ pub async fn a_touching_read_never_brings_an_entry_back(target: Target) {
                 if index == 0 {
                     assert!(handle.delete(&key).await.must("delete"), "a delete of an entry returned false");
                 } else if let Some(record) = read_and_touch(&handle, &key, index < 3).await {
-                    assert!(handle.same(&record.value, &value), "a read that touches gave another value");
+                    assert!(handle.same(&record.value, &value), "a read that touches returned another value");
                 }
             }
         })
         .await;
-        handle.lacks(&key, "read after a delete beside reads that touch").await;
+        handle.lacks(&key, "read after a delete during reads that touch").await;
     }
 }
 
-/// Beside a write, reads that touch return the old value or the new one, and the new one stays.
+/// Reads that touch and race with a write return the old value or the new one, and the new one remains.
 pub async fn a_touching_read_never_changes_the_value(target: Target) {
     let Some(handle) = expiring(&target).await else { return };
     let other = target.open().await;
@@ -284,18 +286,18 @@ pub async fn a_touching_read_never_changes_the_value(target: Target) {
             let (key, old, new) = (key.clone(), old.clone(), new.clone());
             async move {
                 if index == 0 {
-                    return handle.write(&key, new).await.must("write beside reads that touch").version;
+                    return handle.write(&key, new).await.must("write during reads that touch").version;
                 }
                 let record = read_and_touch(&handle, &key, index < 3).await;
-                let record = record.must("read and touch an entry that is only ever replaced");
+                let record = record.must("read and touch an entry that is only replaced");
                 let known = handle.same(&record.value, &old) || handle.same(&record.value, &new);
-                assert!(known, "a read that touches gave a value that was not written");
+                assert!(known, "a read that touches returned a value that was not written");
                 None
             }
         })
         .await;
-        handle.holds(&key, &new, "read after a write beside reads that touch").await;
+        handle.holds(&key, &new, "read after a write during reads that touch").await;
         let after = handle.read(&key).await.must("read").must("read").version;
-        assert!(after == versions[0], "a read that touches changed the version of a write beside it");
+        assert!(after == versions[0], "a read that touches changed the version of a concurrent write");
     }
 }

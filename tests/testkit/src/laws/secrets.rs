@@ -1,4 +1,4 @@
-//! What is printed.
+//! `Debug` and errors do not print keys and values.
 
 use std::error::Error as _;
 
@@ -10,12 +10,12 @@ use crate::{Must, Target};
 
 laws![debug_prints_no_key_and_no_value, errors_print_no_key_and_no_value];
 
-/// Recognisable, and in no word that anybody writes.
+/// Recognisable texts that do not occur elsewhere.
 const KEY: &str = "k3yh1dden";
 const VALUE: &str = "v4lueh1dden";
 
 fn is_discreet(printed: &str, what: &str) {
-    // As text, as the hexadecimal of it, as JSON's or Rust's list of bytes.
+    // As text, in hexadecimal, or as a list of bytes of JSON or Rust.
     for secret in [KEY, VALUE] {
         let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         let list: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
@@ -34,7 +34,7 @@ fn error_is_discreet(error: &Error, what: &str) {
     }
 }
 
-/// `Debug` of the handle, of records and entries, of versions and changes prints no key and no value.
+/// `Debug` of the store, of records, entries, versions and changes does not print keys and values.
 pub async fn debug_prints_no_key_and_no_value(target: Target) {
     let handle = target.open().await;
     let value = handle.value(VALUE);
@@ -51,12 +51,12 @@ pub async fn debug_prints_no_key_and_no_value(target: Target) {
     is_discreet(&format!("{put:?} {:?}", put.key), "Debug of a change");
 }
 
-/// The first error among the results of a batch.
+/// Returns the first error of the results of a batch.
 fn first<T>(results: Vec<Result<T, Error>>) -> Option<Error> {
     results.into_iter().find_map(Result::err)
 }
 
-/// Errors, with their sources, print no key and no value.
+/// Errors and their sources do not print keys and values.
 pub async fn errors_print_no_key_and_no_value(target: Target) {
     let handle = target.open().await;
     let (key, value) = (key(KEY), handle.value(VALUE));
@@ -77,7 +77,7 @@ pub async fn errors_print_no_key_and_no_value(target: Target) {
         errors.push(("an invalid value in a batch", first(handle.apply(vec![put]).await)));
     }
     if let Some(most) = handle.info().max_value.filter(|&most| most <= 20 << 20) {
-        let length = usize::try_from(most).must("count in usize") + VALUE.len();
+        let length = usize::try_from(most).must("convert the limit to usize") + VALUE.len();
         let mut large = VALUE.repeat(length / VALUE.len() + 1);
         large.truncate(length);
         let large = handle.value(&large);

@@ -1,4 +1,4 @@
-//! A handle whose connections a law holds up or cuts, beside one that it leaves alone.
+//! A handle whose connections a law holds or cuts, and another handle without such a line.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use larder_core::{Change, Error, Expiry, Result};
 use super::key;
 use crate::{Handle, Line, Target, until};
 
-/// How long it may take until a newer change is acknowledged.
+/// The time limit for the acknowledgement of a newer change.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A handle over a line, and another on the same data.
+/// A handle over a line, and another handle on the same data.
 pub(super) struct Stage {
     pub(super) handle: Handle,
     pub(super) free: Handle,
@@ -18,7 +18,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// `None` where the factory has no line.
+    /// Opens both handles. Returns `None` if the factory does not support lines.
     pub(super) async fn open(target: &Target) -> Option<Self> {
         let free = target.open().await;
         let Some((handle, line)) = target.open_over_line().await else {
@@ -30,13 +30,13 @@ impl Stage {
         Some(stage)
     }
 
-    /// Opens the connections and prepares what the adapter prepares, so that a change itself is what is
-    /// held back.
+    /// Opens the connections and lets the adapter prepare its statements. The line then holds a change itself, not
+    /// its preparation.
     async fn warm_up(&self) {
         let (one, value) = (key("warm-up"), self.handle.value("x"));
         let put = Change::put(one.clone(), value.clone(), Expiry::Never);
         let info = self.handle.info();
-        // Whether it succeeds: a slow store may not answer within the short time-outs of such a handle.
+        // Ignores errors: a slow store may not answer within the short timeouts of such a handle.
         for _ in 0..2 {
             drop(self.handle.write(&one, value.clone()).await);
             if info.expiry {
@@ -59,22 +59,22 @@ impl Stage {
         until("a newer change is acknowledged", PATIENCE, || async {
             let outcome = newer().await;
             if let Err(error) = &outcome {
-                may_be_repeated(error, "a change after a line was held or cut");
+                may_be_repeated(error, "a change after the line was held or cut");
             }
             outcome.is_ok()
         })
         .await;
     }
 
-    /// The storage can be used on.
+    /// Checks that the storage still works.
     pub(super) async fn works_on(&self) {
         let (after, value) = (key("after"), self.handle.value("x"));
         self.acknowledge(|| self.handle.write(&after, value.clone())).await;
-        self.free.holds(&after, &value, "read after a line was held or cut").await;
+        self.free.holds(&after, &value, "read after the line was held or cut").await;
     }
 }
 
-/// A caller who repeats what may be repeated gets through.
+/// Checks that the error is retryable. Callers that repeat retryable calls must succeed in the end.
 pub(super) fn may_be_repeated(error: &Error, what: &str) {
     assert!(error.is_retryable(), "{what} failed as {}, which is not retryable: {error}", error.kind());
 }

@@ -1,4 +1,4 @@
-//! What values come back as.
+//! Values are returned as they were written.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use larder_core::{ErrorKind, Expiry, Values};
@@ -13,7 +13,7 @@ laws![
     value_of_sixteen_mebibytes,
     value_beyond_the_limit_is_refused,
     values_share_no_buffer_with_the_caller,
-    a_value_once_read_stays_as_it_was,
+    a_read_value_never_changes,
     json_values_keep_their_meaning,
     json_numbers_come_back_exactly,
     json_text_keeps_its_spelling,
@@ -22,8 +22,8 @@ laws![
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// An empty value is a value: it is there, and reads back as empty. Where values are JSON, the
-/// shortest are.
+/// An entry with an empty value exists, and its value is read as empty. For JSON values, the same holds for the
+/// shortest values.
 pub async fn empty_value(target: Target) {
     let handle = target.open().await;
     let shortest: &[&'static str] = match handle.info().values {
@@ -42,12 +42,11 @@ pub async fn empty_value(target: Target) {
     }
 }
 
-/// Bytes are bytes: all 256 of them come back, in values that are no UTF-8 and in ones that look
-/// like something else.
+/// All 256 byte values are stored exactly, also in values that are not UTF-8 or that look like another format.
 pub async fn every_byte_value(target: Target) {
     let handle = target.open().await;
     if handle.info().values != Values::Bytes {
-        target.ignore("the store does not claim to take any bytes");
+        target.ignore("the store does not claim to accept any bytes");
         return;
     }
     let all: Vec<u8> = (0..=255).collect();
@@ -66,16 +65,16 @@ pub async fn every_byte_value(target: Target) {
     for (index, value) in values.into_iter().enumerate() {
         let key = key(&format!("bytes-{index}"));
         handle.put(&key, &Bytes::copy_from_slice(value)).await;
-        handle.holds(&key, value, "read of a value of any bytes").await;
+        handle.holds(&key, value, "read of a value with arbitrary bytes").await;
     }
 }
 
-/// A value of 1 MiB comes back whole.
+/// A value of 1 MiB is stored completely.
 pub async fn value_of_one_mebibyte(target: Target) {
     large_value(&target.open().await, MEBIBYTE).await;
 }
 
-/// A value of 16 MiB comes back whole; where the storage takes less, its largest does.
+/// A value of 16 MiB is stored completely. If the storage's limit is lower, the largest value is.
 pub async fn value_of_sixteen_mebibytes(target: Target) {
     large_value(&target.open().await, 16 * MEBIBYTE).await;
 }
@@ -86,25 +85,25 @@ async fn large_value(handle: &Handle, length: usize) {
     let value = handle.bulk(length, 1);
     handle.put(&key("large"), &value).await;
     handle.holds(&key("large"), &value, "read of a large value").await;
-    // A short value in its place leaves nothing of the long one behind.
+    // After a short value has replaced the long one, nothing of the long one remains.
     let value = handle.value("short");
     handle.put(&key("large"), &value).await;
     handle.holds(&key("large"), &value, "read of a short value after a large one").await;
 }
 
-/// A value one byte longer than the storage says it takes is refused as too large, by every kind of
-/// write, and the old entry stays.
+/// Every kind of write rejects a value one byte longer than the storage's limit as too large, and does not change
+/// the old entry.
 pub async fn value_beyond_the_limit_is_refused(target: Target) {
-    /// More than this nobody wants to have in memory for a test.
+    /// The test does not allocate more than this.
     const MOST: u64 = 64 << 20;
     let handle = target.open().await;
     let Some(most) = handle.info().max_value.filter(|&most| most < MOST) else {
-        target.ignore("the store claims no limit that a test can exceed");
+        target.ignore("the store does not claim a limit that a test can exceed");
         return;
     };
     let old = handle.value("old");
     handle.put(&key("one"), &old).await;
-    let value = handle.bulk(usize::try_from(most).must("count in usize") + 1, 2);
+    let value = handle.bulk(usize::try_from(most).must("convert the limit to usize") + 1, 2);
     let write = handle.write(key("one"), value.clone()).await;
     write.fails(ErrorKind::TooLarge, "write of a value beyond the limit");
     let write = handle.write(key("two"), value.clone()).await;
@@ -113,12 +112,11 @@ pub async fn value_beyond_the_limit_is_refused(target: Target) {
         let write = handle.write(key("two"), value).if_absent().await;
         write.fails(ErrorKind::TooLarge, "conditional write of a value beyond the limit");
     }
-    handle.holds(&key("one"), &old, "read after a write that was refused").await;
-    handle.lacks(&key("two"), "read after a write that was refused").await;
+    handle.holds(&key("one"), &old, "read after a rejected write").await;
+    handle.lacks(&key("two"), "read after a rejected write").await;
 }
 
-/// The store has its own copy: the caller's buffer is reused for the next value, and the earlier
-/// ones stay.
+/// The store has its own copy of each value: it does not change when the caller reuses the buffer for the next value.
 pub async fn values_share_no_buffer_with_the_caller(target: Target) {
     let handle = target.open().await;
     let mut buffer = BytesMut::with_capacity(64 * 1024);
@@ -129,7 +127,7 @@ pub async fn values_share_no_buffer_with_the_caller(target: Target) {
         let value = buffer.split().freeze();
         written.push(value.to_vec());
         handle.write(key(&format!("buffer-{index}")), value).await.must("write");
-        // With the store's own copy made, the value's bytes are free to be used again.
+        // The store has copied the value, so its bytes can be reused.
         if let (0, Ok(again)) = (index % 8, std::mem::take(&mut buffer).freeze().try_into_mut()) {
             buffer = again;
             buffer.clear();
@@ -137,13 +135,13 @@ pub async fn values_share_no_buffer_with_the_caller(target: Target) {
     }
     for (index, value) in written.iter().enumerate() {
         let key = key(&format!("buffer-{index}"));
-        handle.holds(&key, value, "read of a value whose buffer was used again").await;
+        handle.holds(&key, value, "read of a value whose buffer was reused").await;
     }
 }
 
-/// A value that was read stays what it was, whatever happens to the entry; and what a reader does
-/// to it, nobody else sees.
-pub async fn a_value_once_read_stays_as_it_was(target: Target) {
+/// A value that was read does not change when the entry changes. Changes that a reader makes to it do not affect
+/// other readers.
+pub async fn a_read_value_never_changes(target: Target) {
     let handle = target.open().await;
     let key = key("one");
     let (old, new) = (handle.bulk(2000, 1), handle.bulk(2000, 2));
@@ -152,20 +150,23 @@ pub async fn a_value_once_read_stays_as_it_was(target: Target) {
     handle.put(&key, &new).await;
     assert!(
         handle.same(&read.value, &old),
-        "a value that had been read changed when the entry was overwritten"
+        "a value that was read before changed when the entry was overwritten"
     );
     handle.delete(&key).await.must("delete");
-    assert!(handle.same(&read.value, &old), "a value that had been read changed when the entry was deleted");
+    assert!(
+        handle.same(&read.value, &old),
+        "a value that was read before changed when the entry was deleted"
+    );
 
     handle.put(&key, &new).await;
     let read = handle.read(&key).await.must("read").must("read");
-    // If nobody else holds the bytes, the reader may scribble in them.
+    // If the reader has the only reference to the bytes, it may change them in place.
     let mut mine = read.value.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     mine.fill(b'!');
     handle.holds(&key, &new, "read after a reader has changed its copy").await;
 }
 
-/// JSON values keep their meaning: types, precision, member names of every kind.
+/// JSON values keep their meaning: types, precision and member names of every kind.
 pub async fn json_values_keep_their_meaning(target: Target) {
     let handle = target.open().await;
     let values = [
@@ -198,11 +199,11 @@ pub async fn json_values_keep_their_meaning(target: Target) {
     }
 }
 
-/// Every finite `f64` and every 64-bit integer in JSON comes back as the same number: as text, and
-/// through an update that does not touch it.
+/// Every finite `f64` and every 64-bit integer in JSON is read as the same number, after a write and after an update
+/// that does not change it.
 ///
-/// Compared are the numbers, not their spelling, and without a JSON parser, which may round. A storage
-/// that keeps JSON values and not their text may take the sign of a zero.
+/// The law compares the numbers, not their notation. It does not use a JSON parser, which may round. A storage
+/// that keeps JSON values and not their text may lose the sign of a zero.
 pub async fn json_numbers_come_back_exactly(target: Target) {
     let handle = target.open().await;
     let mut floats = vec![
@@ -232,11 +233,11 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
         _ => read.to_bits() == written.to_bits(),
     };
 
-    // `{:e}` is the shortest text that names the number, and JSON.
+    // `{:e}` is the shortest text of the number, and valid JSON.
     let texts = floats.iter().map(|number| format!("{number:e}")).collect::<Vec<_>>().join(",");
     let key = key("floats");
     handle.put(&key, &format!("[{texts}]").into()).await;
-    // Turned round, so that something changes; every number is left as it is.
+    // The update reverses the order: it changes the value, but not the numbers.
     let reversed = |numbers: Option<Vec<f64>>| numbers.map(|numbers| numbers.into_iter().rev().collect());
     for turn in 0..3 {
         if turn > 0 && handle.info().conditions() {
@@ -244,7 +245,7 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
             floats.reverse();
         }
         let read: Vec<f64> = handle.numbers(&key).await;
-        assert_eq!(read.len(), floats.len(), "how many numbers were read after {turn} updates");
+        assert_eq!(read.len(), floats.len(), "the number of numbers after {turn} updates");
         for (read, written) in read.into_iter().zip(&floats) {
             assert!(same(read, *written), "after {turn} updates {written:e} is read as {read:e}");
         }
@@ -253,11 +254,11 @@ pub async fn json_numbers_come_back_exactly(target: Target) {
     let texts = integers.iter().map(i128::to_string).collect::<Vec<_>>().join(",");
     handle.put(&key, &format!("[{texts}]").into()).await;
     let read: Vec<i128> = handle.numbers(&key).await;
-    assert_eq!(read, integers, "64-bit integers as they were read");
+    assert_eq!(read, integers, "the 64-bit integers differ from the written ones");
 }
 
-/// Where JSON text is promised, it comes back as it was spelled: order of members, numbers, escapes;
-/// only white space between tokens may go.
+/// A store that claims to keep JSON text returns it as it was written: the order of members, the notation of numbers
+/// and escapes. Only white space between tokens may change.
 pub async fn json_text_keeps_its_spelling(target: Target) {
     let handle = target.open().await;
     if handle.info().values == Values::Json {
@@ -278,11 +279,11 @@ pub async fn json_text_keeps_its_spelling(target: Target) {
     }
 }
 
-/// Where values are JSON, anything else is refused as an invalid value, and the old entry stays.
+/// A store of JSON values rejects other values as invalid, and does not change the old entry.
 pub async fn values_that_are_not_json_are_refused(target: Target) {
     let handle = target.open().await;
     if handle.info().values == Values::Bytes {
-        target.ignore("the store claims to take any bytes");
+        target.ignore("the store claims to accept any bytes");
         return;
     }
     let old = handle.value("old");
@@ -298,6 +299,6 @@ pub async fn values_that_are_not_json_are_refused(target: Target) {
             write.fails(ErrorKind::InvalidValue, "conditional write of a value that is not JSON");
         }
     }
-    handle.holds(&key("one"), &old, "read after writes that were refused").await;
-    handle.lacks(&key("two"), "read after writes that were refused").await;
+    handle.holds(&key("one"), &old, "read after rejected writes").await;
+    handle.lacks(&key("two"), "read after rejected writes").await;
 }

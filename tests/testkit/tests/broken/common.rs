@@ -6,12 +6,12 @@ use larder_core::{Error, Store, async_trait};
 use larder_memory::MemoryStorage;
 use larder_testkit::Factory;
 
-/// Memory stores by name: opened again, a name gives a clone, or, once closed, an empty one.
+/// Memory stores by name. Opening a name again returns a clone, or an empty store after the first one was closed.
 #[derive(Debug, Default)]
 pub(crate) struct Spaces(Mutex<HashMap<String, Store>>);
 
 impl Spaces {
-    /// The store of that name.
+    /// Returns the store with this name.
     pub(crate) async fn store(&self, space: &str) -> Store {
         let known = self.0.lock().unwrap().get(space).cloned();
         if let Some(store) = known

@@ -1,4 +1,4 @@
-//! The faults, by what they are about.
+//! The faults, by topic.
 
 mod batches;
 mod concurrency;
@@ -18,7 +18,7 @@ mod values;
 
 use crate::Fault;
 
-/// Every fault, with the laws that must find it.
+/// Returns every fault, with the laws that must catch it.
 pub(crate) fn faults() -> Vec<Fault> {
     [
         values::faults(),
@@ -42,7 +42,7 @@ pub(crate) fn faults() -> Vec<Fault> {
     .collect()
 }
 
-/// Storages that need more than a memory store to be right, and the laws that must hold on them.
-pub(crate) fn right() -> Vec<Fault> {
-    vec![ordered_listings::right(), damage::right(), outcomes::right()]
+/// Returns correct storages with more abilities than a memory store, and the laws that must hold on them.
+pub(crate) fn correct() -> Vec<Fault> {
+    vec![ordered_listings::correct(), damage::correct(), outcomes::correct()]
 }

@@ -1,7 +1,7 @@
-//! The suite can fail: storages that are wrong in one way each, and the laws that must say so.
+//! Tests of the suite itself: storages with one fault each, and the laws that must fail on them.
 //!
-//! Each is the memory store with a twist. The laws named beside it must fail on it; others may,
-//! since one fault shows in several places. Every law must be named by some fault, or be kept by `Store`.
+//! Each storage is the memory store with a fault. The listed laws must fail on it. Other laws may fail too, because
+//! one fault can have several effects. Every law must catch at least one fault, or be guaranteed by `Store`.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use larder_testkit::{Factory, Target, laws};
 use twist::{BrokenSpaces, Twist};
 
-/// A storage that is wrong, and the laws that must fail on it.
+/// A faulty storage, and the laws that must fail on it.
 struct Fault {
     name: &'static str,
     factory: Arc<dyn Factory>,
@@ -31,18 +31,19 @@ fn fault<T: Twist>(
     Fault { name, factory: Arc::new(BrokenSpaces::new(make)), caught_by }
 }
 
-/// Why the law holds to be broken on this storage, or `None` if it finds nothing.
-async fn complaint(fault: &Fault, law: &str) -> Option<String> {
-    let law = laws::named(law).unwrap_or_else(|| panic!("{}: there is no law {law}", fault.name));
+/// Returns the failure of the law on this storage, or `None` if the law holds.
+async fn failure(fault: &Fault, law: &str) -> Option<String> {
+    let law = laws::named(law).unwrap_or_else(|| panic!("{}: the law `{law}` does not exist", fault.name));
     law.check(Target::new(Arc::clone(&fault.factory)), Duration::from_secs(20)).await.err()
 }
 
-/// The laws that should find the fault and do not, in three tries: some faults need bad luck to show.
+/// Returns the laws that should catch the fault but do not. Tries each law three times, because some faults are not
+/// visible in every run.
 async fn missed_by(fault: Fault) -> Vec<String> {
     let mut missed = Vec::new();
     'laws: for law in fault.caught_by {
         for _ in 0..3 {
-            if let Some(why) = complaint(&fault, law).await {
+            if let Some(why) = failure(&fault, law).await {
                 println!("{}: {law}: {}", fault.name, why.lines().next().unwrap_or_default());
                 continue 'laws;
             }
@@ -54,7 +55,7 @@ async fn missed_by(fault: Fault) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_catches_every_fault() {
-    // A few at a time: a fault that is a matter of milliseconds does not show on a crowded machine.
+    // A few at a time: on a busy machine, a fault of a few milliseconds is not visible.
     let missed: Vec<String> = futures_util::stream::iter(faults())
         .map(|fault| tokio::spawn(missed_by(fault)))
         .buffer_unordered(3)
@@ -65,18 +66,18 @@ async fn the_suite_catches_every_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_twist_that_changes_nothing_breaks_no_law() {
-    struct Straight;
-    impl Twist for Straight {}
-    let straight = fault("is right", || Straight, &[]);
+async fn every_law_holds_on_a_storage_without_a_fault() {
+    struct Correct;
+    impl Twist for Correct {}
+    let correct = fault("is correct", || Correct, &[]);
     for law in laws::all() {
-        if let Some(why) = complaint(&straight, law.name()).await {
-            panic!("{} finds a fault in a storage that has none: {why}", law.name());
+        if let Some(why) = failure(&correct, law.name()).await {
+            panic!("{} fails on a correct storage: {why}", law.name());
         }
     }
 }
 
-/// The laws that `Store` keeps, whatever the adapter does.
+/// The laws that `Store` guarantees for every adapter.
 const KEPT_BY_STORE: [&str; 6] = [
     "after_close_every_call_is_refused",
     "debug_prints_no_key_and_no_value",
@@ -87,20 +88,20 @@ const KEPT_BY_STORE: [&str; 6] = [
 ];
 
 #[test]
-fn every_law_catches_some_fault() {
+fn every_law_catches_a_fault() {
     let mut named: BTreeSet<&str> = faults().iter().flat_map(|fault| fault.caught_by).copied().collect();
     named.extend(KEPT_BY_STORE);
     let unused: Vec<&str> =
         laws::all().map(larder_testkit::Law::name).filter(|law| !named.contains(law)).collect();
-    assert!(unused.is_empty(), "laws that no broken storage is caught by: {unused:#?}");
+    assert!(unused.is_empty(), "laws that do not catch any fault: {unused:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lines_and_damage_that_are_right_break_no_law() {
-    for right in faults::right() {
-        for law in right.caught_by {
-            if let Some(why) = complaint(&right, law).await {
-                panic!("{law} finds a fault in a storage that {}: {why}", right.name);
+async fn the_laws_hold_on_correct_storages_with_lines_and_damage() {
+    for correct in faults::correct() {
+        for law in correct.caught_by {
+            if let Some(why) = failure(&correct, law).await {
+                panic!("{law} fails on a correct storage, which {}: {why}", correct.name);
             }
         }
     }
@@ -109,7 +110,7 @@ async fn lines_and_damage_that_are_right_break_no_law() {
 #[test]
 fn every_law_in_the_sources_is_in_the_list() {
     let listed: BTreeSet<&str> = laws::all().map(larder_testkit::Law::name).collect();
-    assert_eq!(laws::all().count(), listed.len(), "two laws have one name");
+    assert_eq!(laws::all().count(), listed.len(), "two laws have the same name");
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/laws");
     let mut written = BTreeSet::new();
     for file in std::fs::read_dir(sources).unwrap() {

@@ -1,4 +1,4 @@
-//! Storages that are wrong in one way: a memory store and a twist.
+//! Faulty storages: a memory store and a twist.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,22 +10,22 @@ use larder_testkit::{Factory, Handle, Line};
 
 use crate::common::Spaces;
 
-/// What a broken storage does differently; what it does not say it does right.
+/// The behaviour of a faulty storage. The default of each method is correct.
 #[async_trait]
 pub(crate) trait Twist: Send + Sync + Sized + 'static {
-    /// Whether a batch is applied as single operations, so that it is wrong in what these are.
+    /// Whether a batch is applied as single operations. It then has their faults too.
     const SINGLE: bool = false;
 
     fn info(&self, inner: &Store) -> Info {
         *inner.info()
     }
 
-    /// The line that its handle's changes go over, for a storage that claims to be fenced.
+    /// Returns the line of the handle's changes, for a storage that claims to be fenced.
     fn line(self: &Arc<Self>) -> Option<Arc<dyn Line>> {
         None
     }
 
-    /// Damages the entry under `key`, if it can.
+    /// Damages the entry under `key`, if the twist supports it.
     fn damage(&self, key: &Key) -> bool {
         let _ = key;
         false
@@ -164,8 +164,7 @@ impl<T: Twist> Storage for Broken<T> {
     }
 }
 
-/// Opens memory stores with a twist. All handles share one; a space is a store of its own, unless the
-/// twist is that it is not.
+/// Opens memory stores with a twist. All handles on a space share one store, and each space has its own store.
 pub(crate) struct BrokenSpaces<T, M> {
     spaces: Spaces,
     made: Mutex<std::collections::HashMap<String, Arc<T>>>,

@@ -1,5 +1,5 @@
-//! Versions that are the content, values that are JSON, keys of which some are refused, and
-//! listings that repeat themselves: what foreign layouts are like.
+//! A storage with content versions, JSON values, restricted keys and repeating listings, as in the layouts of other
+//! programs.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Runs `act` on the entries, unless the key is one of those refused.
+    /// Runs `act` on the entries, unless the key is rejected.
     fn with<T>(&self, key: &Key, act: impl FnOnce(&mut BTreeMap<Key, Bytes>) -> Result<T>) -> Result<T> {
         if key.as_str().contains(['/', '\\']) {
-            return Err(Error::new(ErrorKind::InvalidKey, "a key has no slashes here"));
+            return Err(Error::new(ErrorKind::InvalidKey, "the key contains a slash"));
         }
         act(&mut self.entries.lock().unwrap())
     }
@@ -88,7 +88,7 @@ impl Storage for Content {
             if options.values { Entry::new(key.clone(), record(value)) } else { Entry::key(key.clone()) }
         };
         let found: Vec<Entry> = found.map(entry).collect();
-        // Every third key once more.
+        // Repeats every third entry.
         let again: Vec<Entry> = found.iter().step_by(3).cloned().collect();
         stream::iter(found.into_iter().chain(again).map(Ok)).boxed()
     }

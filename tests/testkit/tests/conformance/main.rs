@@ -1,5 +1,5 @@
-//! The suite on the memory storage, which is the reference; on one whose versions are the content
-//! and whose values are JSON; and on one with three methods.
+//! Runs the suite on the memory storage, on a storage with content versions and JSON values, and on a storage with
+//! only the three required methods.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use larder_core::{Storage, Store};
 use larder_memory::MemoryStorage;
 use larder_testkit::{Runner, SingleOpener, Suite, factory};
 
-/// Opens the storages that `make` makes, by name.
+/// Creates a factory that opens the storages of `make`, by name.
 fn spaces<S: Storage>(make: fn() -> S) -> impl larder_testkit::Factory {
     SingleOpener::new(factory(move |_| async move { Ok(Store::from(make())) }))
 }

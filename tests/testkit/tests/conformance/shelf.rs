@@ -1,4 +1,4 @@
-//! Three methods and nothing more.
+//! A storage with only the three required methods.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -6,7 +6,7 @@ use larder_core::{
     Bytes, DeleteOptions, Key, ReadOptions, Record, Result, Storage, WriteOptions, Written, async_trait,
 };
 
-/// The example of the trait's documentation.
+/// The example in the documentation of `Storage`.
 #[derive(Default)]
 pub(crate) struct Shelf(Mutex<HashMap<Key, Bytes>>);
 

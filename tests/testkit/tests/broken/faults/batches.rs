@@ -1,4 +1,4 @@
-//! Batches that get lost, mixed up or miscounted.
+//! Batches whose changes or results are lost, mixed up or wrong.
 
 use larder_core::{
     Action, Applied, Change, Error, ErrorKind, Expiry, Info, Key, ReadOptions, Record, Result, Store, Values,
@@ -7,7 +7,7 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Reads an entry if no key is asked for.
+/// Returns a result for an empty list of keys.
 struct NothingIsOne;
 
 #[async_trait]
@@ -22,7 +22,7 @@ impl Twist for NothingIsOne {
     }
 }
 
-/// Reports the changes that `0` picks as done, and does not send them.
+/// Reports the changes that `0` selects as done, but does not send them.
 struct Loses(fn(&[Change], usize) -> bool);
 
 #[async_trait]
@@ -48,7 +48,7 @@ fn done(action: &Action) -> Applied {
     }
 }
 
-/// Sends `0` in place of each change.
+/// Replaces each change by means of the function `0`.
 struct Sends(fn(&[Change], Change) -> Change);
 
 #[async_trait]
@@ -91,7 +91,7 @@ impl Twist for LeavesOutTheMissing {
     }
 }
 
-/// Asks for each key once, and answers its first mention.
+/// Reads each key once, and returns only its first occurrence.
 struct AnswersOnce;
 
 #[async_trait]
@@ -112,7 +112,7 @@ impl Twist for AnswersOnce {
     }
 }
 
-/// Says of every deletion that it found an entry.
+/// Reports that every deletion has found an entry.
 struct CountsKeys;
 
 #[async_trait]
@@ -137,7 +137,7 @@ fn invalid() -> Error {
     Error::new(ErrorKind::InvalidValue, "not JSON")
 }
 
-/// Refuses a batch as a whole, though it has stored a part.
+/// Rejects a batch as a whole, although it has stored a part.
 struct FailsAsAWhole;
 
 #[async_trait]
@@ -154,7 +154,7 @@ impl Twist for FailsAsAWhole {
     }
 }
 
-/// Says nothing about the entries that it left out.
+/// Reports changes that it has not applied as done.
 struct FailsInSilence;
 
 #[async_trait]
@@ -183,7 +183,7 @@ fn with_one_life(changes: &[Change], change: Change) -> Change {
     }
 }
 
-/// A batch creates, and replaces nothing.
+/// Creates entries in a batch, but does not replace them.
 struct OnlyInserts;
 
 #[async_trait]
@@ -203,37 +203,37 @@ impl Twist for OnlyInserts {
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
-        fault("answers nothing with something", || NothingIsOne, &["empty_batches_do_nothing"]),
+        fault("returns a result for an empty batch", || NothingIsOne, &["empty_batches_do_nothing"]),
         fault(
-            "forgets the last change of a batch",
+            "loses the last change of a batch",
             || Loses(|changes, index| index + 1 == changes.len()),
             &["batches_of_one", "batches_of_a_thousand"],
         ),
         fault(
-            "applies 999 changes of a batch",
+            "applies only 999 changes of a batch",
             || Loses(|_, index| index >= 999),
             &["batches_of_a_thousand"],
         ),
-        fault("answers in the keys' order", || Sorts, &["read_many_answers_in_order"]),
-        fault("leaves out what is missing", || LeavesOutTheMissing, &["read_many_answers_in_order"]),
-        fault("answers a key once", || AnswersOnce, &["read_many_reads_a_key_twice"]),
+        fault("returns results in the order of the keys", || Sorts, &["read_many_answers_in_order"]),
+        fault("omits missing entries", || LeavesOutTheMissing, &["read_many_answers_in_order"]),
+        fault("returns a repeated key once", || AnswersOnce, &["read_many_reads_a_key_twice"]),
         fault(
             "keeps the first of two writes in a batch",
             || Loses(has_been_put),
-            &["of_two_writes_in_a_batch_the_later_stays"],
+            &["the_last_write_of_a_key_in_a_batch_wins"],
         ),
         fault(
-            "counts keys, not entries",
+            "counts keys instead of entries",
             || CountsKeys,
-            &["of_deletions_of_one_key_in_a_batch_the_first_finds_it", "batches_of_one"],
+            &["only_the_first_deletion_of_a_key_in_a_batch_finds_it", "batches_of_one"],
         ),
-        fault("replaces nothing in a batch", || OnlyInserts, &["batches_replace_and_leave_alone"]),
+        fault("does not replace entries in a batch", || OnlyInserts, &["batches_change_only_their_keys"]),
         fault(
             "has one time to live for a batch",
             || Sends(with_one_life),
             &["each_write_of_a_batch_has_its_own_time_to_live"],
         ),
-        fault("fails as a whole", || FailsAsAWhole, &["a_batch_that_fails_in_part_says_which"]),
-        fault("fails in silence", || FailsInSilence, &["a_batch_that_fails_in_part_says_which"]),
+        fault("rejects a batch as a whole", || FailsAsAWhole, &["a_batch_reports_each_failed_change"]),
+        fault("hides failed changes", || FailsInSilence, &["a_batch_reports_each_failed_change"]),
     ]
 }

@@ -1,4 +1,4 @@
-//! Writes that are not whole, not done, or in each other's way.
+//! Writes that are incomplete, not done, or that affect each other.
 
 use std::{
     collections::VecDeque,
@@ -65,7 +65,7 @@ impl Twist for EmptiesFirst {
     }
 }
 
-/// Takes the next answer for its own: one that nobody took stays in the pipe.
+/// Returns the next answer of the connection. An answer that a dropped read has not taken stays in the queue.
 #[derive(Default)]
 struct MixesUpAnswers(Mutex<VecDeque<Option<Record>>>);
 
@@ -79,7 +79,7 @@ impl Twist for MixesUpAnswers {
     }
 }
 
-/// Has 30 connections, and never gets back that of a caller who went away.
+/// Has 30 connections, and loses the connection of each cancelled call.
 #[derive(Default)]
 struct LosesConnections(AtomicUsize);
 
@@ -87,7 +87,7 @@ struct LosesConnections(AtomicUsize);
 impl Twist for LosesConnections {
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         if self.0.fetch_add(1, Ordering::Relaxed) >= 30 {
-            return Err(Error::new(ErrorKind::Unavailable, "no connection is free"));
+            return Err(Error::new(ErrorKind::Unavailable, "all connections are in use"));
         }
         yield_now().await;
         let written = inner.write_with(key, value, options).await;
@@ -95,6 +95,7 @@ impl Twist for LosesConnections {
         written
     }
 }
+
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
@@ -115,9 +116,9 @@ pub(crate) fn faults() -> Vec<Fault> {
         fault("empties before it deletes", || EmptiesFirst, &["cancelled_deletes_leave_the_entry_or_none"]),
         fault("mixes up answers", MixesUpAnswers::default, &["cancelled_reads_do_not_mix_up_answers"]),
         fault(
-            "loses the connections of callers who go away",
+            "loses the connections of cancelled calls",
             LosesConnections::default,
-            &["a_cancelled_caller_hurts_no_other"],
+            &["a_cancelled_call_does_not_affect_others"],
         ),
     ]
 }

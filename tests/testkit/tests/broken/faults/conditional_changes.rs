@@ -1,4 +1,4 @@
-//! Conditions that are ignored, mistaken for others, or checked too early.
+//! Conditions that are ignored, replaced by others, or checked too early.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Returns a version only from a write on a condition.
+/// Returns a version only from a conditional write.
 struct ForgetsVersions;
 
 #[async_trait]
@@ -20,11 +20,11 @@ impl Twist for ForgetsVersions {
     }
 }
 
-/// Takes `0` in place of the condition.
-struct Takes(fn(Condition) -> Condition);
+/// Replaces the condition by means of the function `0`.
+struct ReplacesCondition(fn(Condition) -> Condition);
 
 #[async_trait]
-impl Twist for Takes {
+impl Twist for ReplacesCondition {
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let condition = (self.0)(options.condition.clone());
         inner.write_with(key, value, &options.clone().condition(condition)).await
@@ -45,17 +45,17 @@ fn present_is_any(condition: Condition) -> Condition {
     if condition == Condition::Present { Condition::Any } else { condition }
 }
 
-/// Looks whether there is an entry, and changes it a moment later, whatever has become of it.
-struct LooksThenActs;
+/// Checks whether the entry exists, and changes it later without a condition.
+struct ChecksPresenceThenActs;
 
-/// If the condition is one that `looks` picks, checks it, takes its time, and leaves none to check.
-async fn look(
+/// Checks the condition, if `selects` selects it, and waits. Returns the condition that remains to be checked.
+async fn check_early(
     inner: &Store,
     key: &Key,
     condition: &Condition,
-    looks: fn(&Condition) -> bool,
+    selects: fn(&Condition) -> bool,
 ) -> Result<Condition> {
-    if !looks(condition) {
+    if !selects(condition) {
         return Ok(condition.clone());
     }
     let seen = inner.read(key).await?.and_then(|record| record.version);
@@ -75,41 +75,41 @@ fn is_at(condition: &Condition) -> bool {
 }
 
 #[async_trait]
-impl Twist for LooksThenActs {
+impl Twist for ChecksPresenceThenActs {
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
-        let condition = look(inner, key, &options.condition, is_present).await?;
+        let condition = check_early(inner, key, &options.condition, is_present).await?;
         inner.write_with(key, value, &options.clone().condition(condition)).await
     }
 
     async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let condition = look(inner, key, &options.condition, is_present).await?;
+        let condition = check_early(inner, key, &options.condition, is_present).await?;
         inner.delete_with(key, &options.clone().condition(condition)).await
     }
 }
 
-/// Compares the version, and deletes a moment later, whatever there is by then.
+/// Compares the version, and deletes later without a condition.
 struct ComparesThenDeletes;
 
 #[async_trait]
 impl Twist for ComparesThenDeletes {
     async fn delete(&self, inner: &Store, key: &Key, options: &DeleteOptions) -> Result<bool> {
-        let condition = look(inner, key, &options.condition, is_at).await?;
+        let condition = check_early(inner, key, &options.condition, is_at).await?;
         inner.delete_with(key, &options.clone().condition(condition)).await
     }
 }
 
-/// Compares the version, and touches a moment later, whatever there is by then.
+/// Compares the version, and touches later without a condition.
 struct ComparesThenTouches;
 
 #[async_trait]
 impl Twist for ComparesThenTouches {
     async fn touch(&self, inner: &Store, key: &Key, expiry: Expiry, options: &TouchOptions) -> Result<bool> {
-        let condition = look(inner, key, &options.condition, is_at).await?;
+        let condition = check_early(inner, key, &options.condition, is_at).await?;
         inner.touch_with(key, expiry, &options.clone().condition(condition)).await
     }
 }
 
-/// Touches the entry at any version.
+/// Ignores the version in the condition of a touch.
 struct TouchIgnoresVersions;
 
 #[async_trait]
@@ -122,7 +122,7 @@ impl Twist for TouchIgnoresVersions {
     }
 }
 
-/// Writes the value again in order to touch on a condition.
+/// Rewrites the value in a conditional touch.
 struct TouchRewritesOnConditions;
 
 #[async_trait]
@@ -140,24 +140,24 @@ impl Twist for TouchRewritesOnConditions {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "returns no version from a plain write",
+            "does not return a version from an unconditional write",
             || ForgetsVersions,
             &["every_write_returns_its_version"],
         ),
         fault(
-            "takes present for any",
-            || Takes(present_is_any),
+            "treats `Present` as `Any`",
+            || ReplacesCondition(present_is_any),
             &[
                 "write_if_present_replaces_and_never_creates",
-                "delete_if_present_deletes_what_is_there",
-                "touch_if_present_touches_what_is_there",
+                "delete_if_present_deletes_an_entry",
+                "touch_if_present_touches_an_entry",
                 "expired_entries_are_absent_to_conditional_touches",
                 "present_conditions_race_with_deletes",
             ],
         ),
         fault(
-            "looks, then acts",
-            || LooksThenActs,
+            "checks presence, then acts",
+            || ChecksPresenceThenActs,
             &["conditional_deletes_win_once", "present_conditions_race_with_deletes"],
         ),
         fault(
@@ -180,9 +180,9 @@ pub(crate) fn faults() -> Vec<Fault> {
             ],
         ),
         fault(
-            "rewrites in a touch on a condition",
+            "rewrites the value in a conditional touch",
             || TouchRewritesOnConditions,
-            &["touch_at_the_version_read_touches", "touch_if_present_touches_what_is_there"],
+            &["touch_at_the_version_read_touches", "touch_if_present_touches_an_entry"],
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Compare-and-swap that compares too little, or too late.
+//! Compare-and-swap that compares too little or at the wrong time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Reads, compares, and writes a moment later.
+/// Reads, compares, and writes later.
 struct ChecksThenActs;
 
 #[async_trait]
@@ -26,7 +26,7 @@ impl Twist for ChecksThenActs {
     }
 }
 
-/// Writes without a condition; returns the version that the entry then has.
+/// Writes without a condition. Returns the version that the entry then has.
 async fn write_always(inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
     inner.write(key, value).expiry(options.expiry).await?;
     let version = inner.read(key).await?.and_then(|record| record.version);
@@ -58,7 +58,7 @@ impl Twist for AlwaysConflicts {
     }
 }
 
-/// A write at a version is a conflict, whatever the version.
+/// Treats every write at a version as a conflict.
 struct OnlyCreates;
 
 #[async_trait]
@@ -94,7 +94,7 @@ impl Twist for EveryReadIsAnotherVersion {
     }
 }
 
-/// A write of what is there already is left out.
+/// Ignores writes of the value that is already stored.
 struct SkipsEqualWrites;
 
 #[async_trait]
@@ -118,7 +118,7 @@ impl Twist for DeleteIfDoesNothing {
     }
 }
 
-/// Compares and swaps, but does not claim to.
+/// Supports compare-and-swap, but does not claim it.
 struct ClaimsNoVersions;
 
 impl Twist for ClaimsNoVersions {
@@ -127,11 +127,11 @@ impl Twist for ClaimsNoVersions {
     }
 }
 
-/// A conditional write leaves the time to live out.
-struct CreatesForEver;
+/// Ignores the time to live of a conditional write.
+struct CreatesWithoutExpiry;
 
 #[async_trait]
-impl Twist for CreatesForEver {
+impl Twist for CreatesWithoutExpiry {
     async fn write(&self, inner: &Store, key: &Key, value: Bytes, options: &WriteOptions) -> Result<Written> {
         let mut options = options.clone();
         if options.condition != Condition::Any {
@@ -165,7 +165,7 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "write_if_at_a_version_of_a_missing_entry_loses",
                 "a_version_counts_for_its_key_only",
                 "changing_back_is_as_documented",
-                "deleting_and_creating_anew_is_as_documented",
+                "deleting_and_creating_again_is_as_documented",
                 "delete_if_at_a_stale_version_loses",
                 "conditional_deletes_and_writes_exclude_each_other",
                 "a_conflict_leaves_the_time_to_live",
@@ -184,14 +184,26 @@ pub(crate) fn faults() -> Vec<Fault> {
             || ReturnsAnotherVersion,
             &["a_conditional_write_returns_the_next_version"],
         ),
-        fault("gives every read another version", || EveryReadIsAnotherVersion, &["reads_carry_a_version"]),
-        fault("leaves out writes of what is there", || SkipsEqualWrites, &["a_write_changes_the_version"]),
+        fault(
+            "returns another version in every read",
+            || EveryReadIsAnotherVersion,
+            &["reads_carry_a_version"],
+        ),
+        fault("ignores writes of the stored value", || SkipsEqualWrites, &["a_write_changes_the_version"]),
         fault(
             "does nothing in a conditional delete",
             || DeleteIfDoesNothing,
             &["delete_at_the_version_read_deletes"],
         ),
-        fault("claims no versions", || ClaimsNoVersions, &["without_versions_conditions_are_unsupported"]),
-        fault("creates for ever", || CreatesForEver, &["conditional_write_sets_the_time_to_live"]),
+        fault(
+            "does not claim versions",
+            || ClaimsNoVersions,
+            &["without_versions_conditions_are_unsupported"],
+        ),
+        fault(
+            "creates without expiry",
+            || CreatesWithoutExpiry,
+            &["conditional_write_sets_the_time_to_live"],
+        ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Damage that is hidden, or taken for more than it is.
+//! Damage that is hidden, or that affects other entries.
 
 use std::{
     collections::HashSet,
@@ -13,12 +13,12 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// What a damaged entry looks like.
+/// How a damaged entry is reported.
 #[derive(Clone, Copy, PartialEq)]
 enum Looks {
     Damaged,
     Absent,
-    /// As if every entry that is read with it were damaged too.
+    /// As damaged, together with every entry that is read in the same call.
     Contagious,
 }
 
@@ -89,20 +89,20 @@ impl Twist for Damageable {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "takes damage for absence",
+            "reports damaged entries as absent",
             || Damageable::new(Looks::Absent),
             &["a_damaged_entry_of_read_many_fails_alone", "a_damaged_entry_fails_alone"],
         ),
         fault(
-            "fails as a whole where one entry is damaged",
+            "fails as a whole if one entry is damaged",
             || Damageable::new(Looks::Contagious),
             &["a_damaged_entry_of_read_many_fails_alone"],
         ),
     ]
 }
 
-/// A storage that is right, and the laws that must hold on it.
-pub(crate) fn right() -> Fault {
+/// Returns a correct storage, and the laws that must hold on it.
+pub(crate) fn correct() -> Fault {
     fault(
         "can be damaged",
         || Damageable::new(Looks::Damaged),

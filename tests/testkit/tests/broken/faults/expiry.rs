@@ -1,4 +1,4 @@
-//! Entries that go too early, too late, or not at all.
+//! Entries that expire too early, too late, or never.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// A time to live goes through a function first.
+/// Changes times to live by means of the function `0`.
 struct Lives(fn(Duration) -> Expiry);
 
 impl Lives {
@@ -39,7 +39,7 @@ impl Twist for Lives {
     }
 }
 
-/// One time to live for all, also for those that should stay.
+/// Gives entries without a time to live one of 200 ms.
 struct OneLifeForAll;
 
 #[async_trait]
@@ -53,7 +53,7 @@ impl Twist for OneLifeForAll {
     }
 }
 
-/// Only the first write says how long the entry lives.
+/// Keeps the expiry of the first write.
 struct FirstLifeStays;
 
 #[async_trait]
@@ -64,7 +64,7 @@ impl Twist for FirstLifeStays {
     }
 }
 
-/// A conflict prolongs the life of the entry that is there.
+/// Touches the entry in a conflict.
 struct ConflictTouches;
 
 #[async_trait]
@@ -77,7 +77,7 @@ impl Twist for ConflictTouches {
     }
 }
 
-/// Says how long the entry was given, not how long it has left.
+/// Returns the original time to live, not the remaining one.
 struct TtlIsWhatWasGiven;
 
 #[async_trait]
@@ -125,7 +125,7 @@ impl Twist for TouchDoesNothing {
     }
 }
 
-/// Keeps its own deadlines, and looks at them in reads of values only.
+/// Keeps its own deadlines, but checks them only in reads of values.
 #[derive(Default)]
 struct OnlyReadsLook(Mutex<HashMap<Key, Instant>>);
 
@@ -167,7 +167,7 @@ impl Twist for OnlyReadsLook {
     }
 }
 
-/// Notices that an entry has expired once it has handed it out.
+/// Returns an expired entry once before it treats the entry as absent.
 #[derive(Default)]
 struct NoticesTooLate(Mutex<HashMap<Key, Record>>);
 
@@ -191,7 +191,7 @@ async fn delete_all(inner: &Store, keys: Vec<Key>) -> u64 {
     results.into_iter().filter(|result| matches!(result, Ok(Applied::Deleted(true)))).count() as u64
 }
 
-/// Purges what was to expire once, though it was written anew.
+/// Purges entries by the deadline of an earlier write, even if they were written again.
 #[derive(Default)]
 struct PurgesByOldDeadlines(Mutex<HashSet<Key>>);
 
@@ -210,14 +210,14 @@ impl Twist for PurgesByOldDeadlines {
     }
 }
 
-/// The change that leaves an entry's old deadline in the index that a purge goes by.
+/// The kind of change that leaves an entry's old deadline in the index that a purge uses.
 #[derive(PartialEq)]
 enum Leaves {
     Touch,
     Write,
 }
 
-/// Purges by an index of deadlines that is not always brought up to date.
+/// Purges by an index of deadlines that is not always updated.
 struct StaleIndex(Leaves, Mutex<Vec<(Instant, Key)>>);
 
 impl StaleIndex {
@@ -225,9 +225,9 @@ impl StaleIndex {
         Self(leaves, Mutex::default())
     }
 
-    fn note(&self, by: Leaves, key: &Key, expiry: Expiry) {
+    fn note(&self, change: Leaves, key: &Key, expiry: Expiry) {
         let mut index = self.1.lock().unwrap();
-        if self.0 != by {
+        if self.0 != change {
             index.retain(|(_, other)| other != key);
         }
         if let Expiry::After(ttl) = expiry {
@@ -262,7 +262,7 @@ impl Twist for StaleIndex {
     }
 }
 
-/// Purges what was written with the life it still has.
+/// Does not count touched entries in a purge.
 #[derive(Default)]
 struct PurgesUntouchedOnly(Mutex<HashSet<Key>>);
 
@@ -282,7 +282,7 @@ impl Twist for PurgesUntouchedOnly {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "is late",
+            "expires entries late",
             || Lives(|ttl| Expiry::After(ttl + Duration::from_millis(250))),
             &[
                 "expires_within_milliseconds",
@@ -295,13 +295,13 @@ pub(crate) fn faults() -> Vec<Fault> {
             ],
         ),
         fault(
-            "is early",
+            "expires entries early",
             || Lives(|ttl| Expiry::After(ttl.mul_f64(0.7))),
             &[
                 "expires_within_milliseconds",
                 "expires_after_more_than_a_second",
                 "conditional_write_sets_the_time_to_live",
-                "ttl_says_what_remains",
+                "ttl_returns_the_remaining_time",
                 "touch_extends",
             ],
         ),
@@ -316,34 +316,34 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["a_time_to_live_of_centuries_is_kept"],
         ),
         fault(
-            "has one time to live for all",
+            "gives every entry a time to live",
             || OneLifeForAll,
-            &["without_a_time_to_live_entries_stay", "a_write_without_a_time_to_live_makes_it_stay"],
+            &["without_a_time_to_live_entries_stay", "a_write_without_a_time_to_live_removes_the_expiry"],
         ),
         fault(
             "keeps the first time to live",
             || FirstLifeStays,
-            &["a_write_without_a_time_to_live_makes_it_stay", "a_write_replaces_the_time_to_live"],
+            &["a_write_without_a_time_to_live_removes_the_expiry", "a_write_replaces_the_time_to_live"],
         ),
         fault("touches in a conflict", || ConflictTouches, &["a_conflict_leaves_the_time_to_live"]),
         fault(
-            "does not know what remains",
+            "returns the original time to live instead of the remaining one",
             || TtlIsWhatWasGiven,
-            &["ttl_says_what_remains", "entries_carry_value_version_and_remaining_time"],
+            &["ttl_returns_the_remaining_time", "entries_carry_value_version_and_remaining_time"],
         ),
-        fault("rewrites in a touch", || TouchRewrites, &["touch_keeps_value_and_version"]),
+        fault("rewrites the value in a touch", || TouchRewrites, &["touch_keeps_value_and_version"]),
         fault(
-            "creates in a touch",
+            "creates an entry in a touch",
             || TouchCreates,
             &["touch_of_a_missing_entry_returns_false", "expired_entries_are_absent_to_touch"],
         ),
         fault(
             "does nothing in a touch",
             || TouchDoesNothing,
-            &["touch_extends", "touch_shortens", "touch_makes_an_entry_stay"],
+            &["touch_extends", "touch_shortens", "touch_can_remove_the_expiry"],
         ),
         fault(
-            "looks at deadlines in reads only",
+            "checks deadlines only in reads",
             OnlyReadsLook::default,
             &[
                 "expired_entries_are_absent_to_contains_and_ttl",
@@ -354,10 +354,14 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "expired_entries_are_absent_to_touch",
                 "expired_entries_are_absent_to_conditional_writes",
                 "expired_entries_are_absent_to_conditional_deletes",
-                "purging_counts_what_has_expired",
+                "a_purge_counts_expired_entries",
             ],
         ),
-        fault("notices too late", NoticesTooLate::default, &["expired_entries_are_absent_to_reads"]),
+        fault(
+            "returns an expired entry once",
+            NoticesTooLate::default,
+            &["expired_entries_are_absent_to_reads"],
+        ),
         fault(
             "purges by old deadlines",
             PurgesByOldDeadlines::default,
@@ -366,17 +370,17 @@ pub(crate) fn faults() -> Vec<Fault> {
         fault(
             "leaves the old deadline in an index after a touch",
             || StaleIndex::new(Leaves::Touch),
-            &["a_purge_keeps_what_was_given_a_longer_life"],
+            &["a_purge_keeps_entries_with_a_later_expiry"],
         ),
         fault(
             "leaves the old deadline in an index after a write",
             || StaleIndex::new(Leaves::Write),
-            &["a_purge_keeps_what_was_given_a_longer_life"],
+            &["a_purge_keeps_entries_with_a_later_expiry"],
         ),
         fault(
-            "does not purge what was touched",
+            "does not count touched entries in a purge",
             PurgesUntouchedOnly::default,
-            &["a_purge_removes_what_was_given_a_shorter_life"],
+            &["a_purge_removes_entries_with_an_earlier_expiry"],
         ),
     ]
 }

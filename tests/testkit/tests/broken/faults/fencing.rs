@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Says that it is fenced, and cannot be tried.
+/// Claims to be fenced, but does not support lines.
 struct HasNoLine;
 
 impl Twist for HasNoLine {
@@ -28,13 +28,12 @@ impl Twist for HasNoLine {
     }
 }
 
-/// Sends changes over a connection that may be slow, and takes the next one after a time-out
-/// without another thought for the first.
+/// Sends changes over a connection that may be slow. After a timeout, uses another connection and ignores the old one.
 struct ForgetsTheOldConnection {
     held: AtomicBool,
     waiting: Mutex<Vec<BoxFuture<'static, ()>>>,
     cut: Notify,
-    /// The kind that a time-out is reported as.
+    /// The kind of error of a timeout.
     kind: ErrorKind,
 }
 
@@ -137,10 +136,10 @@ pub(crate) fn faults() -> Vec<Fault> {
         "dropped_write_never_overtakes_newer_write",
     ];
     vec![
-        fault("says that it is fenced and has no line", || HasNoLine, all),
-        fault("forgets the old connection", || ForgetsTheOldConnection::reporting(ErrorKind::Timeout), all),
+        fault("claims to be fenced but has no line", || HasNoLine, all),
+        fault("ignores the old connection", || ForgetsTheOldConnection::reporting(ErrorKind::Timeout), all),
         fault(
-            "reports a time-out as another kind of error",
+            "reports a timeout as another kind of error",
             || ForgetsTheOldConnection::reporting(ErrorKind::Other),
             &["late_write_never_overtakes_newer_write"],
         ),

@@ -1,4 +1,4 @@
-//! Keys that are changed on their way, and spaces that are not apart.
+//! Keys that are changed before they are stored, and spaces that are not separate.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use larder_testkit::factory;
 
 use crate::{Fault, common::Spaces, fault, twist::Twist};
 
-/// Keys go through a function first.
+/// Changes keys by means of the function `0`.
 struct Mangles(fn(&str) -> String);
 
 impl Mangles {
@@ -63,7 +63,7 @@ fn ascii(key: &str) -> String {
     key.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }
 
-/// A prefix before each key, with nothing between.
+/// Puts a prefix before each key, without a separator.
 #[derive(Debug)]
 struct Prefixed {
     inner: Store,
@@ -106,7 +106,7 @@ impl Storage for Prefixed {
     }
 }
 
-/// Spaces are prefixes in one store: `app` and `app-one` overlap.
+/// Uses spaces as prefixes in one store: `app` and `app-one` overlap.
 fn prefixes_that_overlap() -> Fault {
     let shared = Arc::new(Spaces::default());
     let open = move |prefix: String| {
@@ -124,19 +124,19 @@ pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault("folds case", || Mangles(str::to_lowercase), &["keys_differ_by_case"]),
         fault("composes accents", || Mangles(composed), &["keys_differ_by_normalisation"]),
-        fault("knows ASCII only", || Mangles(ascii), &["keys_in_any_script"]),
-        fault("takes keys for paths", || Mangles(path), &["keys_that_look_like_paths"]),
+        fault("stores only ASCII", || Mangles(ascii), &["keys_in_any_script"]),
+        fault("interprets keys as paths", || Mangles(path), &["keys_that_look_like_paths"]),
         fault(
-            "takes quotes for quoted",
+            "interprets doubled quotes as one",
             || Mangles(|key| key.replace("''", "'")),
             &["keys_that_look_like_sql"],
         ),
+        fault("replaces `%`", || Mangles(|key| key.replace('%', "*")), &["keys_that_look_like_patterns"]),
         fault(
-            "takes `%` for a character",
-            || Mangles(|key| key.replace('%', "*")),
-            &["keys_that_look_like_patterns"],
+            "removes dollar signs",
+            || Mangles(|key| key.replace('$', "")),
+            &["keys_with_dollars_and_dots"],
         ),
-        fault("leaves out dollars", || Mangles(|key| key.replace('$', "")), &["keys_with_dollars_and_dots"]),
         fault(
             "trims keys",
             || Mangles(|key| key.trim().to_owned()),
@@ -148,12 +148,12 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["keys_with_spaces_and_dots_at_the_ends"],
         ),
         fault(
-            "replaces what is no letter and no digit",
+            "replaces characters other than letters and digits",
             || Mangles(sanitised),
             &["keys_that_sanitise_alike", "keys_that_are_device_names", "keys_that_look_like_patterns"],
         ),
         fault(
-            "cuts keys off at 255 characters",
+            "truncates keys to 255 characters",
             || Mangles(truncated),
             &["keys_of_one_and_of_512_bytes", "long_keys_that_differ_at_the_end"],
         ),

@@ -1,4 +1,4 @@
-//! Listings that miss, repeat or invent, and clears that go too far.
+//! Listings that miss, repeat or invent entries, and clears that delete too much.
 
 use std::{
     collections::BTreeSet,
@@ -16,12 +16,12 @@ use larder_core::{
 
 use crate::{Fault, fault, twist::Twist};
 
-/// An entry that nobody has written.
+/// Creates an entry that was never written.
 fn invented(key: Key) -> Entry {
     Entry::new(key, Record::new(Bytes::new()).expires(Expiry::Never))
 }
 
-/// Has an entry of its own in the listing.
+/// Lists an internal entry of its own.
 struct ListsItsOwn;
 
 impl Twist for ListsItsOwn {
@@ -31,7 +31,7 @@ impl Twist for ListsItsOwn {
     }
 }
 
-/// Leaves the first one out, if it lists values.
+/// Omits the first entry of a listing with values.
 struct SkipsOne;
 
 impl Twist for SkipsOne {
@@ -41,7 +41,7 @@ impl Twist for SkipsOne {
     }
 }
 
-/// Names each key twice, but does not say that it may.
+/// Lists each key twice, but claims to list keys once.
 struct Repeats;
 
 impl Twist for Repeats {
@@ -50,7 +50,7 @@ impl Twist for Repeats {
     }
 }
 
-/// Keeps a set of all keys ever written.
+/// Lists from a set of all keys that were ever written.
 #[derive(Default)]
 struct KeepsASet(Mutex<BTreeSet<Key>>);
 
@@ -68,14 +68,14 @@ impl Twist for KeepsASet {
     }
 }
 
-/// Deletes what the listing `entries` names.
+/// Deletes the entries of a listing.
 async fn delete_listed(inner: &Store, entries: EntryStream) -> Result<u64> {
     let deletions: Vec<Change> = entries.map_ok(|entry| Change::delete(entry.key)).try_collect().await?;
     let results = inner.apply(deletions).await;
     Ok(results.into_iter().filter(|result| matches!(result, Ok(Applied::Deleted(true)))).count() as u64)
 }
 
-/// Matches prefixes in its own way, in listings and clears.
+/// Matches prefixes with the function `0`, in listings and clears.
 struct Matches(fn(&str, &str) -> bool);
 
 #[async_trait]
@@ -92,11 +92,11 @@ impl Twist for Matches {
     }
 }
 
-/// `%` and `_` mean something, as in LIKE, and `*` and `?` do, as in SCAN.
+/// Interprets `%` and `_` as LIKE does, and `*` and `?` as SCAN does.
 fn like(key: &str, pattern: &str) -> bool {
     fn matches(key: &[char], pattern: &[char]) -> bool {
         match pattern.split_first() {
-            // What comes after the prefix.
+            // The rest of the key, after the prefix.
             None => true,
             Some(('*' | '%', rest)) => (0..=key.len()).any(|skipped| matches(&key[skipped..], rest)),
             Some(('?' | '_', rest)) => key.split_first().is_some_and(|(_, key)| matches(key, rest)),
@@ -107,7 +107,7 @@ fn like(key: &str, pattern: &str) -> bool {
     matches(&key, &pattern)
 }
 
-/// Lists and clears a page of 1,000.
+/// Lists and clears only one page of 1,000 entries.
 struct OnePage;
 
 #[async_trait]
@@ -122,7 +122,7 @@ impl Twist for OnePage {
     }
 }
 
-/// Pages by offset: what is written and deleted meanwhile shifts the pages.
+/// Pages by offset: concurrent writes and deletions shift the pages.
 struct PagesByOffset;
 
 impl Twist for PagesByOffset {
@@ -142,7 +142,7 @@ impl Twist for PagesByOffset {
     }
 }
 
-/// Has ten connections, and never gets back that of a listing that was dropped.
+/// Has ten connections, and loses the connection of each dropped listing.
 #[derive(Default)]
 struct LeaksConnections(AtomicUsize);
 
@@ -152,7 +152,7 @@ impl Twist for LeaksConnections {
         let take = stream::once(async move {
             match taken.0.fetch_add(1, Ordering::Relaxed) {
                 0..10 => Ok(None),
-                _ => Err(Error::new(ErrorKind::Unavailable, "no connection is free")),
+                _ => Err(Error::new(ErrorKind::Unavailable, "all connections are in use")),
             }
         });
         let give = stream::once(async move {
@@ -171,25 +171,21 @@ pub(crate) fn faults() -> Vec<Fault> {
             || ListsItsOwn,
             &["an_empty_store_lists_nothing", "ping_leaves_no_entry"],
         ),
-        fault(
-            "leaves one entry out",
-            || SkipsOne,
-            &["listings_name_every_key", "ten_thousand_keys_are_listed"],
-        ),
+        fault("omits one entry", || SkipsOne, &["listings_name_every_key", "ten_thousand_keys_are_listed"]),
         fault("lists keys twice", || Repeats, &["listings_name_every_key"]),
-        fault("lists what was deleted", KeepsASet::default, &["deleted_keys_are_not_listed"]),
+        fault("lists deleted entries", KeepsASet::default, &["deleted_keys_are_not_listed"]),
         fault(
             "ignores case in prefixes",
             || Matches(|key, prefix| key.to_lowercase().starts_with(&prefix.to_lowercase())),
-            &["a_prefix_is_matched_byte_for_byte", "clear_removes_what_begins_with_the_prefix"],
+            &["a_prefix_is_matched_byte_for_byte", "clear_deletes_the_keys_with_the_prefix"],
         ),
         fault(
-            "takes prefixes for patterns",
+            "interprets prefixes as patterns",
             || Matches(like),
             &["a_prefix_with_pattern_characters_is_data", "clear_takes_the_prefix_as_data"],
         ),
         fault(
-            "lists one page",
+            "lists only one page",
             || OnePage,
             &["ten_thousand_keys_are_listed", "clear_of_everything_counts_everything"],
         ),
@@ -199,7 +195,7 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["a_listing_misses_no_key_that_stays", "operations_work_during_a_listing"],
         ),
         fault(
-            "leaks a connection per dropped listing",
+            "loses a connection per dropped listing",
             LeaksConnections::default,
             &["listings_dropped_midway_leave_nothing_behind"],
         ),

@@ -1,4 +1,4 @@
-//! Locations that say too little or too much.
+//! Locations that are equal or different where they must not be.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use larder_core::{Location, Result, Store, async_trait};
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Calls every store the same.
+/// Has the same location for every store.
 struct OnePlace;
 
 #[async_trait]
@@ -16,7 +16,7 @@ impl Twist for OnePlace {
     }
 }
 
-/// Has a new place each time.
+/// Has a new location in every call.
 #[derive(Default)]
 struct NewPlace(AtomicU64);
 
@@ -34,9 +34,9 @@ impl Twist for NewPlace {
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
-        fault("calls every store the same", || OnePlace, &["spaces_have_locations_of_their_own"]),
+        fault("has the same location for every store", || OnePlace, &["spaces_have_locations_of_their_own"]),
         fault(
-            "has another location each time",
+            "has another location in every call",
             NewPlace::default,
             &[
                 "handles_on_one_space_have_one_location",

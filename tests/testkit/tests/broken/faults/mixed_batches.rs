@@ -1,10 +1,10 @@
-//! Batches that forget conditions, or the order of changes.
+//! Batches that ignore conditions or the order of changes.
 
 use larder_core::{Action, Applied, Change, Condition, Result, Store, Version, Written, async_trait};
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Applies each change whether or not its condition holds.
+/// Applies each change, even if its condition does not hold.
 struct ForgetsConditions;
 
 #[async_trait]
@@ -14,7 +14,7 @@ impl Twist for ForgetsConditions {
     }
 }
 
-/// Sends the last change of each key and reports the others as done.
+/// Sends only the last change of each key, and reports the others as done.
 struct SendsTheLastOfEachKey;
 
 #[async_trait]
@@ -68,7 +68,7 @@ impl Twist for InventsVersions {
     }
 }
 
-/// Applies the touches of a batch after everything else.
+/// Applies the touches of a batch after all other changes.
 struct TouchesLast;
 
 #[async_trait]
@@ -86,7 +86,7 @@ impl Twist for TouchesLast {
     }
 }
 
-/// Reads the versions of a batch, compares them, and writes a moment later.
+/// Reads the versions of a batch, compares them, and writes later.
 struct ComparesFirst;
 
 #[async_trait]
@@ -109,20 +109,20 @@ impl Twist for ComparesFirst {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "forgets the conditions of a batch",
+            "ignores the conditions of a batch",
             || ForgetsConditions,
             &[
                 "each_change_of_a_batch_has_its_own_condition",
                 "changes_of_one_key_apply_in_order",
-                "touches_in_a_batch_follow_what_came_before",
+                "touches_in_a_batch_follow_earlier_changes",
                 "many_changes_on_conditions_fail_alone",
                 "batches_on_one_version_win_once",
             ],
         ),
         fault(
-            "sends the last change of each key",
+            "sends only the last change of each key",
             || SendsTheLastOfEachKey,
-            &["changes_of_one_key_apply_in_order", "touches_in_a_batch_follow_what_came_before"],
+            &["changes_of_one_key_apply_in_order", "touches_in_a_batch_follow_earlier_changes"],
         ),
         fault(
             "stops at the first change that fails",
@@ -130,18 +130,18 @@ pub(crate) fn faults() -> Vec<Fault> {
             &[
                 "each_change_of_a_batch_has_its_own_condition",
                 "many_changes_on_conditions_fail_alone",
-                "a_batch_that_fails_in_part_says_which",
+                "a_batch_reports_each_failed_change",
             ],
         ),
         fault(
             "invents the versions of a batch",
             || InventsVersions,
-            &["versions_of_a_batch_are_those_that_reads_find"],
+            &["reads_return_the_versions_of_a_batch"],
         ),
         fault(
-            "touches after everything else",
+            "touches after all other changes",
             || TouchesLast,
-            &["touches_in_a_batch_follow_what_came_before"],
+            &["touches_in_a_batch_follow_earlier_changes"],
         ),
         fault("compares before it writes a batch", || ComparesFirst, &["batches_on_one_version_win_once"]),
     ]

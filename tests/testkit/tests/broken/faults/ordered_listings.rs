@@ -1,4 +1,4 @@
-//! Listings that end or begin in the wrong place, or are in another order.
+//! Listings that end or begin in the wrong place, or are in the wrong order.
 
 use std::{future::ready, sync::Arc};
 
@@ -7,10 +7,10 @@ use larder_core::{Entry, EntryStream, Info, Key, ListOptions, Result, Store};
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Reads as many entries as the limit says, and then picks those with the prefix.
-struct LimitsBeforeItPicks;
+/// Applies the limit before it selects the entries with the prefix.
+struct LimitsBeforePrefix;
 
-impl Twist for LimitsBeforeItPicks {
+impl Twist for LimitsBeforePrefix {
     fn list(self: Arc<Self>, inner: Store, mut options: ListOptions) -> EntryStream {
         let prefix = std::mem::take(&mut options.prefix);
         let begins = move |entry: &Entry| ready(entry.key.as_str().starts_with(&prefix));
@@ -18,7 +18,7 @@ impl Twist for LimitsBeforeItPicks {
     }
 }
 
-/// Lists one entry less than the limit says.
+/// Lists one entry less than the limit.
 struct EndsEarly;
 
 impl Twist for EndsEarly {
@@ -28,7 +28,7 @@ impl Twist for EndsEarly {
     }
 }
 
-/// All entries with the prefix, in the order that `order` gives.
+/// Lists all entries with the prefix, in the order of `order`.
 fn sorted<K: Ord>(
     inner: Store,
     options: &ListOptions,
@@ -44,7 +44,7 @@ fn sorted<K: Ord>(
     sort.try_flatten_stream()
 }
 
-/// Lists in the order of the keys, those for which `0` is true with the key to start after.
+/// Lists in the order of the keys. Selects the keys for which `0` returns `true`, given the key to start after.
 struct Starts(fn(&Key, &Key) -> bool);
 
 impl Twist for Starts {
@@ -61,10 +61,10 @@ impl Twist for Starts {
     }
 }
 
-/// Lists in the order of the keys without regard to case.
-struct SortsLikeALibrary;
+/// Lists in the order of the keys, but ignores case.
+struct SortsWithoutCase;
 
-impl Twist for SortsLikeALibrary {
+impl Twist for SortsWithoutCase {
     fn info(&self, inner: &Store) -> Info {
         inner.info().with_ordered_listing()
     }
@@ -74,7 +74,7 @@ impl Twist for SortsLikeALibrary {
     }
 }
 
-/// Finds nothing if there is no entry to start after.
+/// Finds nothing if the entry to start after does not exist.
 struct LooksForTheKey;
 
 impl Twist for LooksForTheKey {
@@ -83,11 +83,11 @@ impl Twist for LooksForTheKey {
     }
 
     fn list(self: Arc<Self>, inner: Store, options: ListOptions) -> EntryStream {
-        let right = Arc::new(Starts(|key, start| key > start));
-        let Some(start) = options.start_after.clone() else { return right.list(inner, options) };
+        let correct = Arc::new(Starts(|key, start| key > start));
+        let Some(start) = options.start_after.clone() else { return correct.list(inner, options) };
         async move {
             if inner.contains(&start).await.unwrap_or(false) {
-                right.list(inner, options)
+                correct.list(inner, options)
             } else {
                 stream::empty().boxed()
             }
@@ -104,24 +104,24 @@ pub(crate) fn faults() -> Vec<Fault> {
         &["a_listing_starts_after_the_key", "listings_that_start_after_the_last_key_find_each_entry_once"];
     vec![
         fault(
-            "limits before it picks",
-            || LimitsBeforeItPicks,
-            &["a_limit_ends_a_listing", "a_limit_counts_what_is_listed"],
+            "applies the limit before the prefix",
+            || LimitsBeforePrefix,
+            &["a_limit_ends_a_listing", "a_limit_counts_only_listed_entries"],
         ),
         fault("ends before the limit", || EndsEarly, &["a_limit_ends_a_listing"]),
         fault(
-            "sorts without regard to case",
-            || SortsLikeALibrary,
+            "ignores case in the order",
+            || SortsWithoutCase,
             &["ordered_listings_are_in_the_order_of_bytes"],
         ),
         fault("starts at the beginning", || Starts(|_, _| true), starts),
         fault("starts with the key", || Starts(|key, start| key >= start), both),
-        fault("looks for the key to start after", || LooksForTheKey, resumes),
+        fault("requires the key to start after to exist", || LooksForTheKey, resumes),
     ]
 }
 
-/// A storage that is right, and the laws that must hold on it.
-pub(crate) fn right() -> Fault {
+/// Returns a correct storage, and the laws that must hold on it.
+pub(crate) fn correct() -> Fault {
     fault(
         "lists in the order of the keys",
         || Starts(|key, start| key > start),

@@ -1,4 +1,4 @@
-//! Storages that do not know whether a change has happened, or say what they do not know.
+//! Storages that report wrong outcomes of failed changes.
 
 use std::{
     sync::{
@@ -17,51 +17,51 @@ use tokio::sync::Notify;
 
 use crate::{Fault, fault, twist::Twist};
 
-/// What a storage says of a change that failed.
+/// The outcome that a storage reports for a failed change.
 #[derive(Clone, Copy, PartialEq)]
-enum Says {
+enum Reports {
     TheTruth,
     Unknown,
     NotApplied,
-    /// The truth, and of reads that there is nothing.
-    NothingThere,
-    /// One error for a batch, whatever its length.
+    /// The truth, but reads report entries as absent.
+    Absent,
+    /// One error for a batch of any length.
     OneError,
-    /// The truth, but of what a batch has not sent that the outcome is unknown.
+    /// The truth, but `Unknown` for the unsent changes of a batch.
     UnknownRest,
-    /// The truth, and sends the rest of a batch of which a part has got no answer.
-    GoesOn,
+    /// The truth, but sends the rest of a batch after a part has received no answer.
+    Continues,
 }
 
-/// How many changes of a batch are sent at once.
+/// The number of changes of a batch that are sent at once.
 const ROUND: usize = 100;
 
-/// A storage on a wire that can be cut.
+/// A storage whose connection can be cut.
 struct Wire {
-    says: Says,
+    reports: Reports,
     refuses: AtomicBool,
     swallows: AtomicBool,
     cut: Notify,
 }
 
 impl Wire {
-    fn new(says: Says) -> Self {
-        Self { says, refuses: AtomicBool::default(), swallows: AtomicBool::default(), cut: Notify::new() }
+    fn new(reports: Reports) -> Self {
+        Self { reports, refuses: AtomicBool::default(), swallows: AtomicBool::default(), cut: Notify::new() }
     }
 
     async fn send<T: Send>(&self, change: impl Future<Output = Result<T>> + Send) -> Result<T> {
         if self.refuses.load(Ordering::Acquire) {
-            let error = Error::new(ErrorKind::Unavailable, "the store refuses connections");
-            return Err(if self.says == Says::Unknown { error } else { error.not_applied() });
+            let error = Error::new(ErrorKind::Unavailable, "the store rejects connections");
+            return Err(if self.reports == Reports::Unknown { error } else { error.not_applied() });
         }
-        // The next change has a connection of its own.
+        // The next change has its own connection.
         if !self.swallows.swap(false, Ordering::AcqRel) {
             return change.await;
         }
         drop(change.await);
         let _ = tokio::time::timeout(Duration::from_millis(200), self.cut.notified()).await;
         let error = Error::new(ErrorKind::Timeout, "no answer in time");
-        Err(if self.says == Says::NotApplied { error.not_applied() } else { error })
+        Err(if self.reports == Reports::NotApplied { error.not_applied() } else { error })
     }
 }
 
@@ -106,7 +106,7 @@ impl Twist for Wire {
 
     async fn read(&self, inner: &Store, key: &Key, options: &ReadOptions) -> Result<Option<Record>> {
         if self.refuses.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Unavailable, "the store refuses connections"));
+            return Err(Error::new(ErrorKind::Unavailable, "the store rejects connections"));
         }
         inner.read_with(key, options).await
     }
@@ -117,7 +117,7 @@ impl Twist for Wire {
         keys: &[Key],
         options: &ReadOptions,
     ) -> Vec<Result<Option<Record>>> {
-        if self.says == Says::NothingThere && self.refuses.load(Ordering::Acquire) {
+        if self.reports == Reports::Absent && self.refuses.load(Ordering::Acquire) {
             return keys.iter().map(|_| Ok(None)).collect();
         }
         let mut results = Vec::new();
@@ -144,13 +144,13 @@ impl Twist for Wire {
         for round in changes.chunks(ROUND) {
             let gone = results.last().and_then(|last| last.as_ref().err()).filter(|error| error.is_gone());
             let applied = match gone.cloned() {
-                Some(error) if self.says == Says::UnknownRest => Err(error),
-                Some(error) if self.says != Says::GoesOn => Err(error.not_applied()),
+                Some(error) if self.reports == Reports::UnknownRest => Err(error),
+                Some(error) if self.reports != Reports::Continues => Err(error.not_applied()),
                 _ => self.send(async { Ok(inner.apply(round.to_vec()).await) }).await,
             };
             results.extend(applied.unwrap_or_else(|error| vec![Err(error); round.len()]));
         }
-        if self.says == Says::OneError && results.iter().any(Result::is_err) {
+        if self.reports == Reports::OneError && results.iter().any(Result::is_err) {
             results.truncate(1);
         }
         results
@@ -160,54 +160,54 @@ impl Twist for Wire {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "always says that the outcome is unknown",
-            || Wire::new(Says::Unknown),
+            "always reports the outcome as unknown",
+            || Wire::new(Reports::Unknown),
             &[
                 "changes_that_cannot_be_sent_are_not_applied",
                 "a_batch_that_cannot_be_sent_fails_change_by_change",
             ],
         ),
         fault(
-            "always says that a change was not applied",
-            || Wire::new(Says::NotApplied),
+            "always reports a change as not applied",
+            || Wire::new(Reports::NotApplied),
             &[
                 "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
                 "a_change_whose_answer_never_comes_is_unknown",
                 "a_change_whose_answer_is_damaged_is_unknown",
-                "a_batch_cut_short_denies_no_change_that_was_applied",
+                "a_batch_cut_short_reports_no_applied_change_as_not_applied",
             ],
         ),
         fault(
-            "calls the outcome of what a batch has not sent unknown",
-            || Wire::new(Says::UnknownRest),
+            "reports the outcome of unsent changes of a batch as unknown",
+            || Wire::new(Reports::UnknownRest),
             &["the_rest_of_a_batch_without_an_answer_is_not_applied"],
         ),
         fault(
-            "goes on with a batch of which a part has got no answer",
-            || Wire::new(Says::GoesOn),
+            "continues a batch after a part of it has received no answer",
+            || Wire::new(Reports::Continues),
             &[
-                "a_batch_cut_short_denies_no_change_that_was_applied",
+                "a_batch_cut_short_reports_no_applied_change_as_not_applied",
                 "the_rest_of_a_batch_without_an_answer_is_not_applied",
             ],
         ),
         fault(
-            "takes an entry that it cannot read for absent",
-            || Wire::new(Says::NothingThere),
+            "reports an entry that it cannot read as absent",
+            || Wire::new(Reports::Absent),
             &["reads_without_a_store_fail_key_by_key"],
         ),
         fault(
-            "has one error for a batch",
-            || Wire::new(Says::OneError),
+            "returns only one error for a batch",
+            || Wire::new(Reports::OneError),
             &["a_batch_that_cannot_be_sent_fails_change_by_change"],
         ),
     ]
 }
 
-/// A storage that is right, and the laws that must hold on it.
-pub(crate) fn right() -> Fault {
+/// Returns a correct storage, and the laws that must hold on it.
+pub(crate) fn correct() -> Fault {
     fault(
-        "knows what has happened",
-        || Wire::new(Says::TheTruth),
+        "reports the correct outcome",
+        || Wire::new(Reports::TheTruth),
         &[
             "changes_that_cannot_be_sent_are_not_applied",
             "a_batch_that_cannot_be_sent_fails_change_by_change",
@@ -215,7 +215,7 @@ pub(crate) fn right() -> Fault {
             "a_change_whose_connection_is_cut_after_it_was_sent_is_unknown",
             "a_change_whose_answer_never_comes_is_unknown",
             "a_change_whose_answer_is_damaged_is_unknown",
-            "a_batch_cut_short_denies_no_change_that_was_applied",
+            "a_batch_cut_short_reports_no_applied_change_as_not_applied",
             "the_rest_of_a_batch_without_an_answer_is_not_applied",
         ],
     )

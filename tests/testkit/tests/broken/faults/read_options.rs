@@ -1,4 +1,4 @@
-//! Reads that return another moment's time to live, or change what they read.
+//! Reads that return the time to live of another moment, or change the entry.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use larder_core::{Key, ReadOptions, Record, Result, Store, async_trait};
 
 use crate::{Fault, fault, twist::Twist};
 
-/// Returns no time to live, though it is asked for one.
+/// Does not return the time to live, even if requested.
 struct ForgetsTtl;
 
 fn without_ttl(record: Option<Record>) -> Option<Record> {
@@ -33,7 +33,7 @@ impl Twist for ForgetsTtl {
     }
 }
 
-/// Reads the value, and then the time that is left.
+/// Reads the value, and then the remaining time.
 struct ReadsTwice;
 
 #[async_trait]
@@ -49,7 +49,7 @@ impl Twist for ReadsTwice {
     }
 }
 
-/// Reads the values of many entries, and then the times that are left.
+/// Reads the values of many entries, and then the remaining times.
 struct ReadsManyTwice;
 
 #[async_trait]
@@ -75,7 +75,7 @@ impl Twist for ReadsManyTwice {
     }
 }
 
-/// Touches after it has read, and returns the time that was left before.
+/// Touches after it has read, and returns the old remaining time.
 struct TouchesAfterwards;
 
 #[async_trait]
@@ -91,7 +91,7 @@ impl Twist for TouchesAfterwards {
     }
 }
 
-/// Touches, and reads a moment later.
+/// Touches, and reads later.
 struct TouchesBefore;
 
 #[async_trait]
@@ -123,7 +123,7 @@ impl Twist for ReadManyDoesNotTouch {
     }
 }
 
-/// Writes what it has read, with the new time to live.
+/// Touches by writing the value that it has read, with the new time to live.
 struct TouchesByWriting;
 
 #[async_trait]
@@ -138,7 +138,7 @@ impl Twist for TouchesByWriting {
     }
 }
 
-/// The same in `read_many` only.
+/// Does the same, but only in `read_many`.
 struct TouchesManyByWriting;
 
 #[async_trait]
@@ -160,7 +160,7 @@ impl Twist for TouchesManyByWriting {
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         fault(
-            "returns no ttl",
+            "does not return the ttl",
             || ForgetsTtl,
             &["a_read_returns_the_ttl_if_asked", "read_many_returns_each_ttl"],
         ),
@@ -178,7 +178,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         ),
         fault("does not touch in read_many", || ReadManyDoesNotTouch, &["read_many_can_touch"]),
         fault(
-            "touches by writing what it has read",
+            "touches by writing the value that it has read",
             || TouchesByWriting,
             &[
                 "a_read_can_touch",
@@ -187,7 +187,7 @@ pub(crate) fn faults() -> Vec<Fault> {
             ],
         ),
         fault(
-            "touches many by writing what it has read",
+            "touches in read_many by writing the values that it has read",
             || TouchesManyByWriting,
             &[
                 "read_many_can_touch",

@@ -1,4 +1,4 @@
-//! Faults of single entries, their values, and of handles.
+//! Faults of single entries, of their values, and of handles.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{Fault, fault, twist::Twist};
 
-/// What is stored is `0` of what was to be written.
+/// Changes values by means of the function `0` before it stores them.
 struct Changes(fn(Bytes) -> Bytes);
 
 #[async_trait]
@@ -46,7 +46,7 @@ impl Twist for MissingIsEmpty {
     }
 }
 
-/// Every value is kept in one buffer; an entry knows how long its value is, no more.
+/// Stores all values in one buffer. An entry contains only the length of its value.
 #[derive(Default)]
 struct OneBuffer(Mutex<Vec<u8>>);
 
@@ -72,7 +72,7 @@ impl Twist for OneBuffer {
     }
 }
 
-/// A read takes the value away with it.
+/// Deletes an entry when it is read.
 struct HandsOutItsOnlyCopy;
 
 #[async_trait]
@@ -125,7 +125,7 @@ impl Twist for ContainsIsAlwaysTrue {
     }
 }
 
-/// A key once deleted stays deleted.
+/// Ignores writes of a key that was deleted before.
 #[derive(Default)]
 struct Tombstones(Mutex<HashSet<Key>>);
 
@@ -144,7 +144,7 @@ impl Twist for Tombstones {
     }
 }
 
-/// Claims a limit, and cuts values off below it.
+/// Claims a limit, but truncates values below it.
 struct CutsOff;
 
 #[async_trait]
@@ -158,7 +158,7 @@ impl Twist for CutsOff {
     }
 }
 
-/// Claims JSON, in the form that values are stored in, by what `store` makes of it.
+/// Claims the kind of values `0`, and stores the result of the function `1`.
 struct Claims(Values, fn(Bytes) -> Result<Bytes>);
 
 #[async_trait]
@@ -184,7 +184,7 @@ fn numbers_as_floats(value: Bytes) -> Result<Bytes> {
     })
 }
 
-/// Every number with 16 significant digits, one less than an `f64` may need.
+/// Rounds every number to 16 significant digits, one less than an `f64` may need.
 fn numbers_of_16_digits(value: Bytes) -> Result<Bytes> {
     fn round(value: &mut Value) {
         match value {
@@ -201,7 +201,7 @@ fn numbers_of_16_digits(value: Bytes) -> Result<Bytes> {
     Ok(Bytes::from(value.to_string()))
 }
 
-/// Every integer as JavaScript reads it.
+/// Rounds every integer as JavaScript does.
 fn integers_of_53_bits(value: Bytes) -> Result<Bytes> {
     let text = String::from_utf8_lossy(&value);
     let rounded: Option<Vec<String>> =
@@ -215,7 +215,7 @@ fn integers_of_53_bits(value: Bytes) -> Result<Bytes> {
     Ok(rounded.map_or(value.clone(), |numbers| Bytes::from(format!("[{}]", numbers.join(",")))))
 }
 
-fn spelled_anew(value: Bytes) -> Result<Bytes> {
+fn reformatted(value: Bytes) -> Result<Bytes> {
     parse(&value).map(|value| Bytes::from(value.to_string()))
 }
 
@@ -246,7 +246,7 @@ impl Twist for FlushDrops {
     }
 }
 
-/// Says that entries outlive it. They do not.
+/// Claims persistence, but does not keep its entries.
 struct ClaimsPersistence;
 
 impl Twist for ClaimsPersistence {
@@ -272,7 +272,7 @@ struct CloseFails;
 #[async_trait]
 impl Twist for CloseFails {
     async fn close(&self, _: &Store) -> Result<()> {
-        Err(Error::new(ErrorKind::Other, "there is nothing to close"))
+        Err(Error::new(ErrorKind::Other, "planted failure"))
     }
 }
 
@@ -290,11 +290,11 @@ impl Twist for SecondCloseFails {
     }
 }
 
-/// Each handle has entries of its own.
+/// Gives each handle its own entries.
 fn handles_apart() -> Fault {
     let open = |_| async { Ok(Store::from(MemoryStorage::new())) };
     Fault {
-        name: "has a store of its own for each handle",
+        name: "has a separate store for each handle",
         factory: Arc::new(factory(open)),
         caught_by: &["two_handles_share_one_store", "increments_through_two_handles_are_all_counted"],
     }
@@ -317,8 +317,8 @@ pub(crate) fn faults() -> Vec<Fault> {
             || Changes(|value| String::from_utf8_lossy(&value).into_owned().into()),
             &["every_byte_value"],
         ),
-        fault("takes an empty value for none", || EmptyIsMissing, &["empty_value"]),
-        fault("takes none for an empty value", || MissingIsEmpty, &["absent_key_reads_none"]),
+        fault("reports an entry with an empty value as missing", || EmptyIsMissing, &["empty_value"]),
+        fault("reports a missing entry as an empty value", || MissingIsEmpty, &["absent_key_reads_none"]),
         fault(
             "keeps all values in one buffer",
             OneBuffer::default,
@@ -329,21 +329,21 @@ pub(crate) fn faults() -> Vec<Fault> {
             ],
         ),
         fault(
-            "hands out its only copy",
+            "deletes an entry when it is read",
             || HandsOutItsOnlyCopy,
-            &["a_value_once_read_stays_as_it_was", "round_trip"],
+            &["a_read_value_never_changes", "round_trip"],
         ),
         fault("keeps the first value", || FirstWriteWins, &["overwrite_replaces_the_value"]),
         fault(
-            "says that it deleted what was not there",
+            "reports deletions of missing entries as successful",
             || DeleteIsAlwaysTrue,
-            &["delete_says_whether_there_was_an_entry"],
+            &["delete_returns_whether_the_entry_existed"],
         ),
         fault(
             "deletes nothing",
             || DeleteDoesNothing,
             &[
-                "delete_says_whether_there_was_an_entry",
+                "delete_returns_whether_the_entry_existed",
                 "deletes_race_with_conditions",
                 "cancelled_deletes_leave_the_entry_or_none",
                 "a_time_to_live_of_zero_leaves_the_key_absent",
@@ -352,7 +352,7 @@ pub(crate) fn faults() -> Vec<Fault> {
             ],
         ),
         fault(
-            "contains everything",
+            "reports every key as present",
             || ContainsIsAlwaysTrue,
             &[
                 "contains_agrees_with_read",
@@ -360,8 +360,8 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "touch_if_absent_touches_nothing",
             ],
         ),
-        fault("never forgets a deletion", Tombstones::default, &["a_deleted_key_can_be_written_again"]),
-        fault("cuts off what is large", || CutsOff, &["value_of_one_mebibyte"]),
+        fault("ignores writes of deleted keys", Tombstones::default, &["a_deleted_key_can_be_written_again"]),
+        fault("truncates large values", || CutsOff, &["value_of_one_mebibyte"]),
         fault(
             "keeps JSON numbers as floating-point ones",
             || Claims(Values::Json, numbers_as_floats),
@@ -378,30 +378,30 @@ pub(crate) fn faults() -> Vec<Fault> {
             &["json_numbers_come_back_exactly"],
         ),
         fault(
-            "spells JSON text anew",
-            || Claims(Values::JsonText, spelled_anew),
+            "reformats JSON text",
+            || Claims(Values::JsonText, reformatted),
             &["json_text_keeps_its_spelling"],
         ),
         fault(
-            "takes anything for JSON",
+            "accepts anything as JSON",
             || Claims(Values::JsonText, Ok),
             &["values_that_are_not_json_are_refused"],
         ),
         fault("does not answer a ping", || PingFails, &["ping_answers"]),
         fault("writes in a ping", || PingWrites, &["ping_leaves_no_entry"]),
-        fault("drops in a flush what it held back", || FlushDrops, &["flush_keeps_what_was_written"]),
+        fault("loses entries in a flush", || FlushDrops, &["a_flush_keeps_entries"]),
         fault(
-            "claims to be persistent",
+            "claims to be persistent but is not",
             || ClaimsPersistence,
-            &["reopening_finds_what_was_written", "closing_one_handle_keeps_what_was_written"],
+            &["reopening_keeps_entries", "closing_a_handle_keeps_entries"],
         ),
         fault(
             "quotes the key in the source of an error",
             || ErrorsQuoteTheKey,
             &["errors_print_no_key_and_no_value"],
         ),
-        fault("cannot be closed", || CloseFails, &["closing_twice_is_fine"]),
-        fault("cannot be closed twice", SecondCloseFails::default, &["closing_twice_is_fine"]),
+        fault("cannot be closed", || CloseFails, &["closing_twice_succeeds"]),
+        fault("cannot be closed twice", SecondCloseFails::default, &["closing_twice_succeeds"]),
         handles_apart(),
     ]
 }
