@@ -141,8 +141,8 @@ pub struct ListOptions {
     /// The key after which the listing starts, in the order of the keys' bytes. Needs
     /// [ordered listings](crate::Info::ordered). Default: `None`.
     pub start_after: Option<Key>,
-    /// The maximum number of entries. [`Store`](crate::Store) ends the listing after them. An adapter may use
-    /// the limit as its page size, but must continue if it is polled again. Default: `None`.
+    /// The maximum number of entries. [`Store`](crate::Store) applies it. An adapter may use the limit as its
+    /// page size, but must continue the listing if it is polled again. Default: `None`.
     pub limit: Option<NonZeroUsize>,
     /// Whether to return the records: values, versions and the time until each entry expires. Default:
     /// `true`.

@@ -58,7 +58,7 @@ const CLEAR_CHUNK: usize = 512;
 ///
 /// # Expiry
 ///
-/// Every write sets the entry's [`Expiry`] and replaces the previous one. The store's clock counts. An
+/// Every write sets the entry's [`Expiry`], which replaces the previous one and counts by the store's clock. An
 /// expired entry is never returned, listed or counted. Conditions treat it as absent, and deleting it
 /// returns `false`, whether or not the store has removed it already.
 ///
@@ -78,9 +78,9 @@ const CLEAR_CHUNK: usize = 512;
 ///
 /// # Errors
 ///
-/// Every method returns an [`Error`] whose kind tells the caller how to react. Every method can fail with
+/// The [kind](Error::kind) of an [`Error`] decides how callers react. Every method can fail with
 /// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout). If the request
-/// was certainly not sent, the error is marked [`not_applied`](Error::not_applied). Adapters do not retry a
+/// was certainly not sent, the error is marked as [`not_applied`](Error::not_applied). Adapters do not retry a
 /// write that may have reached the store.
 ///
 /// # Minimal implementation

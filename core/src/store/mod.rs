@@ -59,10 +59,10 @@ use crate::{
 ///   value that was read or written, or the number of entries). No field contains a key or a value.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreInner>,
 }
 
-struct Shared {
+struct StoreInner {
     storage: Arc<dyn Storage>,
     info: Info,
     /// The beginning of every key. Empty for the whole store.
@@ -84,7 +84,7 @@ impl Store {
 
     fn on(storage: Arc<dyn Storage>, state: Arc<AtomicU8>, namespace: &str) -> Self {
         let info = storage.info();
-        Self { shared: Arc::new(Shared { storage, info, namespace: namespace.into(), state }) }
+        Self { shared: Arc::new(StoreInner { storage, info, namespace: namespace.into(), state }) }
     }
 
     /// Returns the adapter's name and its native features.

@@ -29,10 +29,10 @@ pub(super) struct Shared<S> {
 }
 
 #[derive(Default)]
-pub(super) struct Lane(Mutex<State>);
+pub(super) struct Lane(Mutex<LaneState>);
 
 #[derive(Default)]
-struct State {
+struct LaneState {
     /// The jobs that are not in a batch yet, by number. A caller whose future is dropped removes its job.
     queue: BTreeMap<u64, Job>,
     /// The number of the next job.
@@ -189,7 +189,7 @@ impl<S: Storage> Server<S> {
         }
     }
 
-    fn lane(&self) -> &Mutex<State> {
+    fn lane(&self) -> &Mutex<LaneState> {
         &self.shared.lanes[self.lane].0
     }
 

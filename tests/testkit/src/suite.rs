@@ -233,7 +233,7 @@ impl<F: Factory> Suite<F> {
             );
         }
         let processes = self.process_cases(runtime);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedSetup {
             runtime: Arc::clone(runtime),
             connect: self.connect,
             factory: OnceCell::new(),
@@ -260,7 +260,7 @@ impl<F: Factory> Suite<F> {
 }
 
 /// The parts that all trials of a suite share.
-struct Shared<F> {
+struct SharedSetup<F> {
     runtime: Arc<Runtime>,
     connect: Connect<F>,
     factory: OnceCell<Result<Arc<F>, Missing>>,
@@ -268,7 +268,7 @@ struct Shared<F> {
     scale: Scale,
 }
 
-impl<F: Factory> Shared<F> {
+impl<F: Factory> SharedSetup<F> {
     fn run(&self, name: &str, body: Body<F>) -> Result<Completion, Failed> {
         self.runtime.block_on(async {
             let factory = self.factory.get_or_init(|| async { (self.connect)().await.map(Arc::new) }).await;

@@ -150,7 +150,7 @@ enum End {
 /// How long an adapter may take to notice that its connections are closed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The number of puts at the end of a batch that must not all succeed after a failure.
+/// The number of puts at the end of a batch. If an earlier put has failed, they must not all succeed.
 const TAIL: usize = 64;
 
 const NOTHING_DISCARDED: &str = "no answer could be discarded";
