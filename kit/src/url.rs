@@ -91,8 +91,8 @@ impl StoreUrl {
             Some(absolute) if absolute.starts_with('/') => absolute,
             Some(_) => {
                 return Err(configuration(format!(
-                    "`{0}://` requires a host; write a path on this machine as `{0}:relative/path` or \
-                     `{0}:/absolute/path`",
+                    "`{0}://` is followed by a host name, which is not supported; write a path on this machine as \
+                     `{0}:relative/path` or `{0}:/absolute/path`",
                     self.scheme
                 )));
             }
