@@ -8,6 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{Error, ErrorKind, Result, finite::is_finite, surrogates::hide};
 
 /// Converts values to bytes and back.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec",
+    label = "expected a codec",
+    note = "use `Json`, use `MessagePack` or `Cbor` (features `msgpack` and `cbor`), or implement `Codec`"
+)]
 pub trait Codec: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the format, for errors.
     fn name(&self) -> &'static str;

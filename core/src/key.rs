@@ -97,6 +97,11 @@ impl Error {
 }
 
 /// The types that [`Store`](crate::Store) accepts as a key: a [`Key`], or a text that becomes a key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the key of an entry",
+    label = "expected a text or a `Key`",
+    note = "a key is a `&str`, a `String` or a `Key`; for a number, write `format!(\"chat:{{id}}\")`"
+)]
 pub trait IntoKey {
     /// Converts the value into a key.
     ///

@@ -71,7 +71,7 @@ pub use crate::{
     options::{DeleteOptions, ListOptions, ReadOptions, TouchOptions, WriteOptions},
     record::{Entry, Record},
     storage::{EntryStream, Storage},
-    store::{DeleteRequest, ReadRequest, Store, TouchRequest, WriteRequest},
+    store::{DeleteRequest, IntoStore, ReadRequest, Store, TouchRequest, WriteRequest},
     version::Version,
 };
 #[cfg(feature = "json")]

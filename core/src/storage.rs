@@ -119,6 +119,12 @@ const CLEAR_CHUNK: usize = 512;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a storage",
+    label = "does not implement `Storage`",
+    note = "implement `Storage` with `#[async_trait]`: `read`, `write` and `delete` are required",
+    note = "a `Store` is not a `Storage`; call `Store::storage` for the storage that it uses"
+)]
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Reads the entry under `key`. Returns `None` if the entry does not exist.

@@ -78,7 +78,7 @@ const CLOSED: u8 = 2;
 impl Store {
     /// Creates a store from an adapter's storage.
     #[must_use]
-    pub fn new(storage: impl Into<Self>) -> Self {
+    pub fn new(storage: impl IntoStore) -> Self {
         storage.into()
     }
 
@@ -576,6 +576,21 @@ impl<S: Storage> From<S> for Store {
         Self::from(Arc::new(storage) as Arc<dyn Storage>)
     }
 }
+
+/// A [`Store`], or a value that can be converted to one: a `&Store`, a type that implements [`Storage`], or
+/// an `Arc<dyn Storage>`.
+///
+/// Implemented for every type that implements `Into<Store>`. The trait exists for the compiler's message about
+/// other types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store",
+    label = "expected a `Store`, or a type that implements `Storage`",
+    note = "`larder::open(url).await?` returns a `Store`, and so does `connect(url).await?` of every adapter"
+)]
+pub trait IntoStore: Into<Store> {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Into<Store>> IntoStore for S {}
 
 impl From<Arc<dyn Storage>> for Store {
     fn from(storage: Arc<dyn Storage>) -> Self {
