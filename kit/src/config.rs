@@ -35,6 +35,11 @@ impl fmt::Display for OptionInfo {
 }
 
 /// The configuration of an adapter. [`config!`](crate::config) implements this trait.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the configuration of an adapter",
+    label = "does not implement `Configure`",
+    note = "declare it with `larder_kit::config!`, which implements `Configure`"
+)]
 pub trait Configure: Default {
     /// The adapter's short name, for errors.
     const ADAPTER: &'static str;

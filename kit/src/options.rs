@@ -7,6 +7,11 @@ use std::{
 };
 
 /// The type of an option, and the notation of its values in a URL.
+#[diagnostic::on_unimplemented(
+    message = "an option of an adapter cannot have the type `{Self}`",
+    label = "does not implement `OptionValue`",
+    note = "declare an enum with `larder_kit::choices!`, or implement `OptionValue` for the type"
+)]
 pub trait OptionValue: Sized {
     /// Describes the valid values, for errors. It completes the sentence "the option must be ...".
     fn expects() -> String;
@@ -21,6 +26,10 @@ pub trait OptionValue: Sized {
 }
 
 /// The types that the setter of an option accepts, besides the option's own type.
+#[diagnostic::on_unimplemented(
+    message = "an option of the type `{T}` cannot be set to a `{Self}`",
+    label = "expected a `{T}`"
+)]
 pub trait IntoOption<T> {
     /// Converts the value to the type of the option.
     fn into_option(self) -> T;

@@ -4,6 +4,11 @@ use futures_util::{StreamExt, stream};
 use larder_core::{Entry, EntryStream, Error, ErrorKind, Result};
 
 /// Reads a listing page by page.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read pages",
+    label = "does not implement `Pager`",
+    note = "implement `Pager::next_page`, which returns the next page, or `None` at the end"
+)]
 pub trait Pager: Send + 'static {
     /// Reads the next page; `None` at the end. A page may be empty.
     ///

@@ -23,6 +23,11 @@ mod sealed {
 /// fn kept_in<S: SessionKind>(_: &CommandSessions<S>) {}
 /// # let _ = kept_in::<KvSessions>;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kind of session that commands can have",
+    label = "expected `KvSessions` or `Sessions<T>`",
+    note = "the `T` of `Sessions<T>` must be `Send + Sync + 'static`"
+)]
 pub trait SessionKind: Sealed + Send + Sync + 'static {
     /// The session inside a handler, or after [`open`](crate::CommandSession::open).
     type Session;

@@ -11,6 +11,11 @@ use crate::Line;
 ///
 /// The suite gives every case its own space, so cases can run concurrently on one server. The factory defines the
 /// meaning of a space: a table, a key prefix, a directory, a database.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not open stores for the suite",
+    label = "does not implement `Factory`",
+    note = "implement `larder_testkit::Factory` with `#[async_trait]`; `open` is the only method that is required"
+)]
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
     /// Opens a handle on a space. The name has 1 to 24 characters of `a-z`, `0-9` and `-`. The space is
