@@ -30,7 +30,7 @@ pub use larder_core::{Error, ErrorKind, Result};
 pub use crate::{
     builder::SessionsBuilder,
     conflicts::Conflicts,
-    key::SessionKey,
+    key::{IntoSessionKey, SessionKey},
     kv::{KvBuilder, KvSession, KvSessions, OpenKvSession},
     lazy::LazySession,
     lease::{Lease, Leases},
