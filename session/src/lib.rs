@@ -25,7 +25,13 @@ mod sessions;
 mod shared;
 mod state;
 
-pub use larder_core::{Error, ErrorKind, Result};
+#[cfg(feature = "cbor")]
+pub use larder_core::Cbor;
+#[cfg(feature = "msgpack")]
+pub use larder_core::MessagePack;
+pub use larder_core::{
+    self, Bytes, Codec, Error, ErrorKind, Expiry, IntoStore, Json, Key, Operation, Result, Storage, Store,
+};
 
 pub use crate::{
     builder::SessionsBuilder,

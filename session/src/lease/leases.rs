@@ -24,8 +24,7 @@ use super::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use larder_core::{Key, Result, Store};
-/// use larder_session::Leases;
+/// use larder_session::{Key, Leases, Result, Store};
 ///
 /// async fn settle(store: &Store) -> Result<()> {
 ///     let leases = Leases::new(store).with_ttl(Duration::from_secs(10));
