@@ -43,7 +43,7 @@ pub use crate::{
     lifetime::Lifetime,
     migrations::Migrations,
     multi::{Clear, Fragment, Fragments, Keys, Lazy, Multi, Strict},
-    outcome::{Outcome, ok},
+    outcome::{HandlerFuture, Outcome, ok},
     session::{OpenSession, Session},
     sessions::Sessions,
 };

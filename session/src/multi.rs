@@ -157,6 +157,10 @@ impl<F: Fragments> Multi<F> {
 }
 
 /// A session, or a tuple of them, that can be cleared.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a session or a tuple of sessions",
+    label = "expected the sessions that `Multi::update` passes to its handler"
+)]
 pub trait Clear {
     /// Each is deleted when the update is saved.
     fn clear(&mut self);
@@ -212,12 +216,22 @@ fn named(name: &str, error: Error) -> Error {
 }
 
 /// The keys for a tuple of fragments: a tuple of as many.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have one key for each fragment of this `Multi`",
+    label = "expected a tuple with as many keys as there are fragments",
+    note = "pass the keys in the order of the fragments: `multi.update((user_id, chat_id), ...)`"
+)]
 pub trait Keys<F> {
     /// In the order of the fragments.
     fn into_keys(self) -> Vec<SessionKey>;
 }
 
 /// Tuples of two to eight [`Fragment`]s.
+#[diagnostic::on_unimplemented(
+    message = "a `Multi` cannot be made of `{Self}`",
+    label = "expected a tuple of two to eight `Fragment`s",
+    note = "make each with `Fragment::strict(name, sessions)` or `Fragment::lazy(name, sessions)`"
+)]
 pub trait Fragments: sealed::Fragments {}
 
 mod sealed {
