@@ -45,6 +45,7 @@ mod launch;
 mod missing;
 mod ports;
 mod probe;
+mod relay;
 mod server;
 mod spec;
 mod workspace;
@@ -52,6 +53,7 @@ mod workspace;
 pub use error::Error;
 pub use kind::Kind;
 pub use missing::Missing;
+pub use relay::Relay;
 pub use server::Server;
 pub use spec::{DATABASE, PASSWORD, SENTINEL_MASTER, USER};
 

@@ -41,6 +41,7 @@ mod target;
 mod tasks;
 mod waiting;
 mod watch;
+mod writers;
 
 pub use crate::{
     factory::{Factory, SingleOpener, factory},
@@ -53,6 +54,7 @@ pub use crate::{
     target::{Scale, Target},
     tasks::{abandon, increment_by_conditional_write, increment_by_update, race},
     waiting::{Lifetime, until},
+    writers::Writers,
 };
 
 #[cfg(doctest)]

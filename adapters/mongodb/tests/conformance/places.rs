@@ -12,7 +12,7 @@ use mongodb::{
 };
 
 /// The database that all cases share; the spaces of the suite are collections.
-pub(crate) const DATABASE: &str = "larder-suites";
+pub(crate) const DATABASE: &str = "larder-tests";
 
 /// A server with options.
 pub(crate) struct Place {

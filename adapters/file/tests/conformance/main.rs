@@ -1,20 +1,12 @@
 //! The file adapter: the laws on each of its layouts, and what is true of files only.
 
-#[path = "file/damage.rs"]
 mod damage;
-#[path = "file/directory.rs"]
 mod directory;
-#[path = "file/existing.rs"]
 mod existing;
-#[path = "file/grammy.rs"]
 mod grammy;
-#[path = "file/permissions.rs"]
 mod permissions;
-#[path = "file/snapshot.rs"]
 mod snapshot;
-#[path = "file/spaces.rs"]
 mod spaces;
-#[path = "file/stopped.rs"]
 mod stopped;
 
 use larder_file::{Config, Layout, ValueFormat};

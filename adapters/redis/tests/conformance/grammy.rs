@@ -62,7 +62,7 @@ impl Factory for Databases {
 }
 
 fn fixture(name: &str) -> serde_json::Map<String, Value> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/grammy").join(name);
     let text = std::fs::read(path).must("read a fixture");
     serde_json::from_slice(&text).must("parse a fixture")
 }

@@ -3,23 +3,14 @@
 // A test fails by panicking.
 #![allow(clippy::panic)]
 
-#[path = "mongodb/access.rs"]
 mod access;
-#[path = "mongodb/documents.rs"]
 mod documents;
-#[path = "mongodb/failpoints.rs"]
 mod failpoints;
-#[path = "mongodb/faults.rs"]
 mod faults;
-#[path = "mongodb/grammy.rs"]
 mod grammy;
-#[path = "mongodb/own.rs"]
 mod own;
-#[path = "mongodb/places.rs"]
 mod places;
-#[path = "mongodb/round_trips.rs"]
 mod round_trips;
-#[path = "mongodb/setup.rs"]
 mod setup;
 
 use larder_testkit::{Runner, Suite};

@@ -8,13 +8,10 @@ use larder_postgres::{
     deadpool_postgres::{Manager, Pool},
     tokio_postgres::{self, NoTls},
 };
-use larder_test_servers::Kind;
+use larder_test_servers::{Kind, Relay};
 use larder_testkit::{Factory, Fails, Line, Runner, until};
 
-use crate::{
-    place::{Place, suite, suite_on},
-    relay::Relay,
-};
+use crate::place::{Place, suite, suite_on};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -141,7 +138,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let options = format!("table={table}&application_name={table}-moving");
             let first = &context.factory;
             let second = Kind::Postgres.private().await.expect("another server starts");
-            let relay = Relay::to(first.server(), |_| {}).await;
+            let relay = Relay::to(first.server(), |_| {}).await.unwrap();
             let moving = first.at(&relay.address());
             let (storage, line) = moving.storage_over_line(&options).await.unwrap();
             let second = first.at(Place::server_of(second.url()));
@@ -149,9 +146,9 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             write(&storage, "before").await.unwrap();
             line.hold();
             drop(write(&storage, "late").await.fails(ErrorKind::Timeout, "it is held back"));
-            relay.lead_to(second.server());
+            relay.redirect(second.server());
             write(&storage, "elsewhere").await.unwrap();
-            relay.lead_to(first.server());
+            relay.redirect(first.server());
             second.admin().await.end_connections_of(&format!("{table}-moving")).await;
             let watch = first.storage(&format!("table={table}")).await;
             until("the storage is back at the first server", PATIENCE, || async {

@@ -16,8 +16,6 @@ mod opening;
 mod outcomes;
 mod place;
 mod poolers;
-#[path = "../redis/relay.rs"]
-mod relay;
 mod round_trips;
 mod rows;
 mod tls;

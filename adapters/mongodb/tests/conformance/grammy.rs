@@ -19,7 +19,7 @@ use crate::places::{Place, documents, key, open};
 
 /// The sessions that real bots wrote, by key.
 fn sessions() -> BTreeMap<String, Value> {
-    let text = include_str!("../../../fixtures/grammy/expected.json");
+    let text = include_str!("../../../../tests/fixtures/grammy/expected.json");
     serde_json::from_str(text).must("parse the fixture")
 }
 

@@ -7,10 +7,8 @@ use std::{
 
 use larder_core::{Change, Error, Key, Location, Result, Store, async_trait};
 use larder_redis::redis;
-use larder_test_servers::{Kind, SENTINEL_MASTER, Server};
+use larder_test_servers::{Kind, Relay, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy, until};
-
-use crate::relay::Relay;
 
 /// How long a server on a busy machine may take. The driver's own half a second is shorter than a write to
 /// a busy disk.
@@ -158,7 +156,7 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     let mut url = place.url(space);
     let mut relays = Vec::new();
     for host in hosts(&place.server) {
-        relays.push((host, Relay::to(host, answer.clone()).await.address()));
+        relays.push((host, Relay::to(host, answer.clone()).await.must("start a relay").address()));
     }
     let mut lines = Vec::new();
     let mut pairs = Vec::new();

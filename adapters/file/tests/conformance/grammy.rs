@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::spaces::{Directories, entries, files, key};
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/grammy")
 }
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {

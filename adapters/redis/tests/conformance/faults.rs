@@ -7,9 +7,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Change, Error, ErrorKind, Expiry, Outcome};
-use larder_suites::Writers;
 use larder_test_servers::Kind;
-use larder_testkit::{Context, Fails, Must, until};
+use larder_testkit::{Context, Fails, Must, Writers, until};
 
 use crate::places::{
     PATIENCE, Place, apply, command, key, open, open_impatient, private, write_until_acknowledged,
@@ -22,18 +21,18 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
     let storage = open(&server, context.target.space(), "&timeout=2s&connect_timeout=2s").await;
     let mut writers = Writers::start(storage, TASKS);
     for _ in 0..3 {
-        writers.get_on(20).await;
-        let before = writers.failed();
+        writers.progress(20).await;
+        let before = writers.failures();
         server.kill().await.must("kill the server");
-        writers.notice(before).await;
+        writers.failures_after(before).await;
         server.start().await.must("start the server");
         // With the same storage: nothing was opened anew.
-        writers.get_on(20).await;
+        writers.progress(20).await;
     }
     server.kill().await.must("kill the server");
     writers.stop().await;
     server.start().await.must("start the server");
-    writers.check().await;
+    writers.verify().await;
 }
 
 pub(crate) async fn restart_between_calls(context: Context<Place>) {

@@ -1,27 +1,15 @@
 //! Redis and Valkey: the conformance suite on each kind of server and layout, and what only this
 //! adapter has.
 
-#[path = "redis/access.rs"]
 mod access;
-#[path = "redis/cluster.rs"]
 mod cluster;
-#[path = "redis/faults.rs"]
 mod faults;
-#[path = "redis/fencing.rs"]
 mod fencing;
-#[path = "redis/grammy.rs"]
 mod grammy;
-#[path = "redis/keyspace.rs"]
 mod keyspace;
-#[path = "redis/own.rs"]
 mod own;
-#[path = "redis/places.rs"]
 mod places;
-#[path = "redis/relay.rs"]
-mod relay;
-#[path = "redis/round_trips.rs"]
 mod round_trips;
-#[path = "redis/sentinel.rs"]
 mod sentinel;
 
 use larder_test_servers::Kind;

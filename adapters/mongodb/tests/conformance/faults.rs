@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use larder_core::{Change, ErrorKind, Expiry, Key, ReadOptions};
-use larder_suites::Writers;
-use larder_testkit::{Context, Fails, Must, abandon, until};
+use larder_testkit::{Context, Fails, Must, Writers, abandon, until};
 
 use crate::places::{Place, key, open, private};
 
@@ -19,18 +18,18 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
     let storage = open(&server, context.target.space(), options).await;
     let mut writers = Writers::start(storage, TASKS);
     for _ in 0..2 {
-        writers.get_on(10).await;
-        let before = writers.failed();
+        writers.progress(10).await;
+        let before = writers.failures();
         server.kill().await.must("kill the server");
-        writers.notice(before).await;
+        writers.failures_after(before).await;
         server.start().await.must("start the server");
         // With the same storage: nothing was opened anew.
-        writers.get_on(10).await;
+        writers.progress(10).await;
     }
     server.kill().await.must("kill the server");
     writers.stop().await;
     server.start().await.must("start the server");
-    writers.check().await;
+    writers.verify().await;
 }
 
 pub(crate) async fn restart_between_calls(context: Context<Place>) {

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::place::{Place, suite};
 
 /// The rows that real bots wrote, and what they mean.
-const ROWS: &str = include_str!("../../../fixtures/grammy/psql-sessions.json");
-const EXPECTED: &str = include_str!("../../../fixtures/grammy/expected.json");
+const ROWS: &str = include_str!("../../../../tests/fixtures/grammy/psql-sessions.json");
+const EXPECTED: &str = include_str!("../../../../tests/fixtures/grammy/expected.json");
 
 /// What the package runs on its first use.
 fn their_setup(table: &str) -> String {

@@ -2,15 +2,12 @@
 
 use larder_core::{ErrorKind, Outcome};
 use larder_redis::redis;
-use larder_test_servers::{Kind, Server};
+use larder_test_servers::{Kind, Relay, Server};
 use larder_testkit::{Context, Fails, Must, until};
 
-use crate::{
-    places::{
-        PATIENCE, Place, command, key, open, open_impatient, open_over_line, open_patient_over_line, private,
-        raw, write_until_acknowledged,
-    },
-    relay::Relay,
+use crate::places::{
+    PATIENCE, Place, command, key, open, open_impatient, open_over_line, open_patient_over_line, private,
+    raw, write_until_acknowledged,
 };
 
 /// One server is; a cluster and what a Sentinel knows are not.
@@ -127,7 +124,7 @@ fn address_with_space(answer: &mut [u8]) {
 
 pub(crate) async fn address_with_a_space(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
-    let relay = Relay::to(host(&server), address_with_space).await;
+    let relay = Relay::to(host(&server), address_with_space).await.must("start a relay");
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     assert!(storage.info().fenced);
@@ -143,16 +140,16 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
 /// Two living servers under one name: the connection to the first is closed before the first is used again.
 pub(crate) async fn other_server_in_between(context: Context<Place>) {
     let (first, second) = (private(Kind::Redis, &[]).await, private(Kind::Redis, &[]).await);
-    let relay = Relay::to(host(&first), |_| {}).await;
+    let relay = Relay::to(host(&first), |_| {}).await.must("start a relay");
     let url = format!("redis://{}?prefix={}", relay.address(), context.target.space());
     let (storage, line) = open_over_line(&url).await.must("connect");
     write_until_acknowledged(&storage, &key("k"), "before").await;
     line.hold();
     let late = storage.write(key("k"), "late").await;
     late.fails(ErrorKind::Timeout, "write that is held back");
-    relay.lead_to(host(&second));
+    relay.redirect(host(&second));
     write_until_acknowledged(&storage, &key("k"), "elsewhere").await;
-    relay.lead_to(host(&first));
+    relay.redirect(host(&first));
     command(second.url(), "CLIENT KILL TYPE normal SKIPME yes").await;
     let at_first = open(&first, context.target.space(), "").await;
     until("the storage is back at the first server", PATIENCE, || async {

@@ -1,0 +1,178 @@
+//! Load on a store whose server is killed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{Key, Store};
+use tokio::task::JoinHandle;
+
+use crate::{Must, until};
+
+/// The limit of each wait: the server may be starting.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tasks that write 1, 2, 3 ... while the server is killed and restarted.
+///
+/// Each task writes under a key of its own and remembers the last acknowledged number. Every error must be
+/// [retryable](larder_core::Error::is_retryable).
+///
+/// ```no_run
+/// # use larder_core::Store;
+/// # use larder_testkit::Writers;
+/// # struct Server;
+/// # impl Server { async fn kill(&self) {} async fn start(&self) {} }
+/// # async fn test(store: Store, server: Server) {
+/// let mut writers = Writers::start(store, 16);
+/// writers.progress(20).await;
+/// let failures = writers.failures();
+/// server.kill().await;
+/// writers.failures_after(failures).await;
+/// server.start().await;
+/// writers.progress(20).await;
+/// writers.stop().await;
+/// writers.verify().await;
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Writers {
+    store: Store,
+    progress: Vec<Arc<Progress>>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// The progress of one task.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The last number whose write began.
+    begun: AtomicU64,
+    /// The last number whose write was acknowledged.
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Writers {
+    /// Starts `count` tasks on `store`.
+    #[must_use]
+    pub fn start(store: Store, count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let progress: Vec<_> = (0..count).map(|_| Arc::new(Progress::default())).collect();
+        let tasks = progress
+            .iter()
+            .enumerate()
+            .map(|(number, progress)| {
+                tokio::spawn(write_on(store.clone(), number, Arc::clone(progress), Arc::clone(&stop)))
+            })
+            .collect();
+        Self { store, progress, tasks, stop }
+    }
+
+    /// Waits until each task has had `more` writes acknowledged.
+    ///
+    /// # Panics
+    ///
+    /// If that takes longer than a minute.
+    pub async fn progress(&self, more: u64) {
+        let before = self.acknowledged();
+        until("every writer makes progress", PATIENCE, || async {
+            self.acknowledged().iter().zip(&before).all(|(now, before)| *now >= before + more)
+        })
+        .await;
+    }
+
+    /// Returns the number of writes that have failed so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.progress.iter().map(|progress| progress.failed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Waits until more than `before` writes have failed.
+    ///
+    /// # Panics
+    ///
+    /// If that takes longer than a minute.
+    pub async fn failures_after(&self, before: u64) {
+        until("a write fails", PATIENCE, || async { self.failures() > before }).await;
+    }
+
+    /// Stops the tasks.
+    ///
+    /// # Panics
+    ///
+    /// If a task met an error that is not retryable.
+    pub async fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks.drain(..) {
+            task.await.must("stop a writer");
+        }
+    }
+
+    /// Waits until the store answers again, and checks that each entry holds the last acknowledged number, or
+    /// one whose write had begun after it.
+    ///
+    /// # Panics
+    ///
+    /// If an entry does not, or if the store does not answer within a minute.
+    pub async fn verify(&self) {
+        for (number, progress) in self.progress.iter().enumerate() {
+            let key = key_of(number);
+            until("the store answers again", PATIENCE, || async { self.store.read(&key).await.is_ok() })
+                .await;
+            let record = self.store.read(&key).await.must("read").must("find the entry");
+            let stored: u64 =
+                str::from_utf8(&record.value).must("read a number").parse().must("read a number");
+            let acknowledged = progress.acknowledged.load(Ordering::Relaxed);
+            let begun = progress.begun.load(Ordering::Relaxed);
+            assert!((acknowledged..=begun).contains(&stored), "{acknowledged} <= {stored} <= {begun}");
+        }
+    }
+
+    fn acknowledged(&self) -> Vec<u64> {
+        self.progress.iter().map(|progress| progress.acknowledged.load(Ordering::Relaxed)).collect()
+    }
+}
+
+fn key_of(number: usize) -> Key {
+    Key::new(format!("writer-{number}")).must("make a key")
+}
+
+async fn write_on(store: Store, number: usize, progress: Arc<Progress>, stop: Arc<AtomicBool>) {
+    let key = key_of(number);
+    for count in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        progress.begun.store(count, Ordering::Relaxed);
+        match store.write(&key, count.to_string()).await {
+            Ok(_) => progress.acknowledged.store(count, Ordering::Relaxed),
+            Err(error) => {
+                assert!(error.is_retryable(), "not retryable: {error:?}");
+                progress.failed.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_memory::MemoryStorage;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_write_is_found() {
+        let store = Store::from(MemoryStorage::new());
+        let mut writers = Writers::start(store.clone(), 2);
+        writers.progress(2).await;
+        writers.stop().await;
+        writers.verify().await;
+        store.write(key_of(1), "1").await.unwrap();
+        tokio::spawn(async move { writers.verify().await }).await.unwrap_err();
+    }
+}
