@@ -7,6 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
+use larder_fake_discord::Discord;
 use larder_memory::MemoryStorage;
 use larder_poise::{CommandSessions, Error, Origin, Result, Scope};
 use poise::{
@@ -16,7 +17,7 @@ use poise::{
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::support::{CHANNEL, PATIENCE, Server, TOKEN, bot, example::discord::Discord, nelly, payload};
+use self::support::{CHANNEL, PATIENCE, Server, TOKEN, bot, nelly, payload};
 
 const MESSAGES: u64 = 10;
 
@@ -98,7 +99,7 @@ async fn the_command_and_the_event_handler_both_count() {
     discord.connected().await;
 
     for number in 1..=MESSAGES {
-        let mut message = payload::written(&nelly(), CHANNEL, "!play");
+        let mut message = payload::message(&nelly(), CHANNEL, "!play");
         message["id"] = json!((1_000 + number).to_string());
         let origin = Origin::from(&serde_json::from_value::<Message>(message.clone()).unwrap());
         discord.dispatch("MESSAGE_CREATE", message);

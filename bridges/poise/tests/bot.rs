@@ -8,13 +8,14 @@ use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::Probe;
 use larder_core::{Bytes, Key};
+use larder_fake_discord::Discord;
 use larder_poise::{Origin, Scope};
 use larder_testkit::until;
 use serde_json::{Value, json};
 
 use self::support::{
     CHANNEL, DIRECT, OTHER_CHANNEL, PATIENCE, PRIVATE, Server, TOKEN, bot, button, command,
-    example::{self, discord::Discord, running::Running},
+    example::{self, running::Running},
     mason, modal, nelly, payload,
 };
 
@@ -238,7 +239,7 @@ async fn malformed_interactions_do_not_stop_the_bot() {
 async fn commands_in_messages_have_the_same_session() {
     let (_, data, server) = start().await;
     assert_eq!(server.says(nellys("by_hand")).await, "1");
-    let mut message = payload::written(&nelly(), CHANNEL, "!by_hand");
+    let mut message = payload::message(&nelly(), CHANNEL, "!by_hand");
     server.discord.dispatch("MESSAGE_CREATE", message.clone());
     let nelly_in_channel = {
         let message: poise::serenity_prelude::Message = serde_json::from_value(message.clone()).unwrap();

@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use larder_fake_discord::Discord;
 use larder_memory::MemoryStorage;
 use larder_poise::{CommandSessions, Origin, Scope, ok};
 use poise::serenity_prelude::{
@@ -15,8 +16,8 @@ use poise::serenity_prelude::{
 use serde_json::Value;
 
 use self::support::{
-    CHANNEL, DIRECT, OLD_GUILD, PATIENCE, PRIVATE, Place, Server, THREAD, TOKEN, bot, button, command,
-    example::discord::Discord, modal, nelly,
+    CHANNEL, DIRECT, OLD_GUILD, PATIENCE, PRIVATE, Place, Server, THREAD, TOKEN, bot, button, command, modal,
+    nelly,
 };
 
 struct Handler(CommandSessions);

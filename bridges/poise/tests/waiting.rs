@@ -19,7 +19,7 @@ fn sessions() -> CommandSessions {
 
 /// Returns the origin of a message from nelly.
 fn message(id: u64, place: Place) -> Origin {
-    let mut message = payload::written(&nelly(), place, "!count");
+    let mut message = payload::message(&nelly(), place, "!count");
     message["id"] = json!(id.to_string());
     Origin::from(&serde_json::from_value::<Message>(message).unwrap())
 }
@@ -230,7 +230,7 @@ async fn an_open_typed_session_is_refused() {
 #[tokio::test]
 async fn an_edited_message_takes_its_turn() {
     let message = |edited: Value| {
-        let mut message = payload::written(&nelly(), CHANNEL, "!count");
+        let mut message = payload::message(&nelly(), CHANNEL, "!count");
         message["edited_timestamp"] = edited;
         Origin::from(&serde_json::from_value::<Message>(message).unwrap())
     };

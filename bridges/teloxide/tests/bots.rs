@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use larder_bridge_tests::{Stores, on_every_adapter};
 use larder_core::Key;
+use larder_fake_telegram::{Sent, Telegram};
 use larder_teloxide::{By, LarderStorage};
 use larder_testkit::{Handle, Must, Suite, Target};
 use teloxide::dispatching::dialogue::ErasedStorage;
@@ -15,7 +16,6 @@ use teloxide::dispatching::dialogue::ErasedStorage;
 use self::support::{
     Failures, Running, counter,
     purchase::{self, Dialogues, State},
-    telegram::{Sent, Telegram},
 };
 
 const ANN: i64 = 42;

@@ -1,21 +1,25 @@
-//! The example, tested through its binary, its input, and its output.
+//! The example as its user runs it: the real binary, on a fake Telegram.
 
+#![cfg(unix)] // Ctrl-C is a signal.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
     fs,
-    io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
 };
 
+use larder_fake_telegram::{TOKEN, Telegram};
 use tempfile::TempDir;
+use tokio::process::{Child, Command};
 
+const START: &str = "Let's start! What's your full name?";
+const SELECT: &str = "Select a product:";
 const HELP: &str = "Unable to handle the message. Type /help to see the usage.";
+const APOLOGY: &str = "Something is wrong here. Please try again later.";
 
-/// Returns the path of the example. `cargo test` builds examples next to the directory of the tests, but does
-/// not provide their path.
+/// The example's binary. `cargo test` builds it beside the directory of the tests.
 fn example() -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(format!("purchase{EXE_SUFFIX}"));
@@ -23,28 +27,49 @@ fn example() -> PathBuf {
     path
 }
 
-fn command(arguments: &[&str]) -> Command {
+/// The example, with a token, and with Telegram at `url`.
+fn command(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(example());
-    // With a token in the environment, the example would run as a real bot.
-    command.args(arguments).env_remove("TELOXIDE_TOKEN");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).envs([("TELOXIDE_TOKEN", TOKEN), ("TELOXIDE_API_URL", url)]);
+    command.env_remove("TELOXIDE_PROXY").env("NO_PROXY", "127.0.0.1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-fn run(storage: &str, input: impl AsRef<[u8]>) -> Output {
-    let mut bot = command(&["--storage", storage]).spawn().unwrap();
-    // If the bot has failed to start, it does not read its input.
-    let _ = bot.stdin.take().unwrap().write_all(input.as_ref());
-    bot.wait_with_output().unwrap()
+/// Runs the example where it fails or ends by itself.
+async fn run(arguments: &[&str]) -> Output {
+    command("http://127.0.0.1:1", arguments).output().await.unwrap()
 }
 
-/// Returns the bot's answers. The bot must succeed.
-#[track_caller]
-fn answers(storage: &str, input: &str) -> String {
-    let output = run(storage, input);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stderr), "", "no hint if the input is not a terminal");
-    text(&output.stdout)
+fn start(telegram: &Telegram, storage: &str) -> Child {
+    command(&telegram.url(), &["--storage", storage]).spawn().unwrap()
+}
+
+/// Stops the bot by Ctrl-C when it has received all updates. Returns what it has written to standard error, after
+/// the first line.
+async fn stop(telegram: &Telegram, bot: Child) -> String {
+    telegram.idle().await;
+    let id = bot.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    let output = bot.wait_with_output().await.unwrap();
+    let errors = text(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(text(&output.stdout), "");
+    errors.strip_prefix("The bot is running. Press Ctrl-C to stop it.\n").expect("a first line").to_owned()
+}
+
+/// The next answers of the bot, with their chats.
+async fn answers(telegram: &Telegram, count: usize) -> Vec<(i64, String)> {
+    let mut answers = Vec::new();
+    for _ in 0..count {
+        let sent = telegram.next_sent().await;
+        answers.push((sent.chat, sent.text));
+    }
+    answers
+}
+
+async fn says(telegram: &Telegram, text: &str) {
+    assert_eq!(telegram.next_sent().await.text, text);
 }
 
 fn text(output: &[u8]) -> String {
@@ -55,177 +80,165 @@ fn url(directory: &TempDir, url: &str) -> String {
     url.replace("DIR", directory.path().to_str().unwrap())
 }
 
-#[test]
-fn a_purchase_continues_after_a_restart() {
+/// The snapshot file is written once a minute, and when the store is closed.
+#[tokio::test]
+async fn a_purchase_continues_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     for storage in ["sqlite:DIR/purchases.db", "file:DIR/purchases", "file:DIR/purchases.json"] {
         let storage = url(&directory, storage);
-        let first = answers(&storage, "42: /start\n42: Ann\n");
-        assert_eq!(
-            first,
-            "42: Let's start! What's your full name?\n\
-             42: Select a product: [Apple] [Banana] [Orange] [Potato]\n"
-        );
-        // The printed buttons are valid input.
-        let second = answers(&storage, "42: [Banana]\n");
-        assert_eq!(second, "42: Ann, product 'Banana' has been purchased successfully!\n");
-        let third = answers(&storage, "42: [Banana]\n");
-        assert_eq!(third, format!("42: {HELP}\n"), "the product is purchased only once");
+        let telegram = Telegram::start().await.unwrap();
+        let bot = start(&telegram, &storage);
+        telegram.message(42, "/start");
+        says(&telegram, START).await;
+        assert_eq!(stop(&telegram, bot).await, "");
+
+        let bot = start(&telegram, &storage);
+        telegram.message(42, "Ann");
+        let sent = telegram.next_sent().await;
+        assert_eq!((sent.text.as_str(), sent.buttons.len()), (SELECT, 4));
+        assert_eq!(stop(&telegram, bot).await, "");
+
+        let bot = start(&telegram, &storage);
+        telegram.press(42, "Banana");
+        says(&telegram, "Ann, product 'Banana' has been purchased successfully!").await;
+        telegram.press(42, "Banana");
+        says(&telegram, HELP).await;
+        assert_eq!(stop(&telegram, bot).await, "");
     }
 }
 
-#[test]
-fn the_readme_shows_the_real_output() {
+#[tokio::test]
+async fn the_default_store_is_a_sqlite_file() {
     let directory = tempfile::tempdir().unwrap();
-    let readme = include_str!("../README.md");
-    for input in ["42: /start\n42: Ann\n", "42: [Banana]\n"] {
-        let mut bot = command(&[]).current_dir(&directory).spawn().unwrap();
-        bot.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let said = text(&bot.wait_with_output().unwrap().stdout);
-        assert!(readme.contains(&format!("```text\n{said}```\n")), "the README does not show:\n{said}");
-    }
-    assert!(directory.path().join("purchases.db").exists(), "the default storage is purchases.db");
+    let telegram = Telegram::start().await.unwrap();
+    let bot = command(&telegram.url(), &[]).current_dir(&directory).spawn().unwrap();
+    telegram.message(42, "/start");
+    says(&telegram, START).await;
+    assert_eq!(stop(&telegram, bot).await, "");
+    assert!(directory.path().join("purchases.db").exists());
 }
 
-#[test]
-fn one_input_is_handled_in_order() {
-    let input = "42: /start\n42: Ann\n42: [Banana]\n-5: /start@larder_bot\n\
-                 42: /start\n42: Bob\n42: [Kiwi]\n42: /cancel\n42: [Apple]\n";
-    let said = answers("memory:", input);
-    let in_chat = |chat: &str| {
-        let lines = said.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|line| line.0 == chat).map(|line| line.1.to_owned()).collect::<Vec<_>>()
+#[tokio::test]
+async fn updates_from_before_the_start_are_handled_in_order() {
+    let telegram = Telegram::start().await.unwrap();
+    telegram.message(42, "/start");
+    telegram.message(42, "Ann");
+    telegram.press(42, "Banana");
+    telegram.message(-5, "/start@larder_bot");
+    telegram.message(42, "/start");
+    telegram.message(42, "Bob");
+    telegram.press(42, "Kiwi");
+    telegram.message(42, "/cancel");
+    telegram.press(42, "Apple");
+    let bot = start(&telegram, "memory:");
+    let answers = answers(&telegram, 9).await;
+    assert_eq!(stop(&telegram, bot).await, "");
+    let in_chat = |chat| {
+        let answers = answers.iter().filter(|answer| answer.0 == chat);
+        answers.map(|answer| answer.1.as_str()).collect::<Vec<_>>()
     };
-    let (start, select) =
-        ("Let's start! What's your full name?", "Select a product: [Apple] [Banana] [Orange] [Potato]");
-    assert_eq!(in_chat("-5"), [start]);
+    assert_eq!(in_chat(-5), [START]);
     let bought = "Ann, product 'Banana' has been purchased successfully!";
     let cancelled = "Cancelling the dialogue.";
-    assert_eq!(in_chat("42"), [start, select, bought, start, select, HELP, cancelled, HELP]);
+    assert_eq!(in_chat(42), [START, SELECT, bought, START, SELECT, HELP, cancelled, HELP]);
 }
 
-#[test]
-fn each_of_many_quick_messages_is_answered() {
-    let input: String = (0..1000).map(|number| format!("{}: hello\n", number % 10 + 1)).collect();
-    let said = answers("memory:", &input);
+#[tokio::test]
+async fn each_of_many_quick_messages_is_answered() {
+    let telegram = Telegram::start().await.unwrap();
+    let bot = start(&telegram, "memory:");
+    for number in 0..1000 {
+        telegram.message(number % 10 + 1, "hello");
+    }
+    let answers = answers(&telegram, 1000).await;
+    assert_eq!(stop(&telegram, bot).await, "");
     for chat in 1..=10 {
-        let answer = format!("{chat}: {HELP}");
-        assert_eq!(said.lines().filter(|line| *line == answer).count(), 100, "chat {chat}");
-    }
-    assert_eq!(said.lines().count(), 1000);
-}
-
-#[test]
-fn empty_input_is_accepted() {
-    assert_eq!(answers("memory:", ""), "");
-    assert_eq!(answers("memory:", "\n \n"), "");
-}
-
-#[test]
-fn malformed_lines_get_a_hint() {
-    let input = b"hello\n\n42\n: /start\nx42: /start\n99999999999999999999: x\n0: x\n42:\n\xff: x\n\
-                  42: hello\r\n 42 :[Banana]";
-    let output = run("memory:", input);
-    assert!(output.status.success());
-    assert_eq!(text(&output.stdout), format!("42: {HELP}\n42: {HELP}\n"));
-    let problems = text(&output.stderr);
-    let starts = [
-        "line 1 is not a message",
-        "line 3 is not a message",
-        "line 4 is",
-        "line 5 is",
-        "line 6 is",
-        "line 7 is",
-        "line 8 is",
-        "line 9 is not valid UTF-8",
-    ];
-    assert_eq!(problems.lines().count(), starts.len(), "{problems}");
-    for (problem, start) in problems.lines().zip(starts) {
-        assert!(problem.starts_with(start) && problem.contains("`42: [Banana]`"), "{problem}");
+        let expected = (chat, HELP.to_owned());
+        assert_eq!(answers.iter().filter(|answer| **answer == expected).count(), 100, "chat {chat}");
     }
 }
 
-#[test]
-fn an_unreadable_dialogue_affects_only_its_own_chat() {
+#[tokio::test]
+async fn a_bot_without_updates_stops_without_an_error() {
+    let telegram = Telegram::start().await.unwrap();
+    let bot = start(&telegram, "memory:");
+    assert_eq!(stop(&telegram, bot).await, "");
+}
+
+#[tokio::test]
+async fn a_dialogue_that_cannot_be_read_affects_only_its_chat() {
     let directory = tempfile::tempdir().unwrap();
     let storage = url(&directory, "file:DIR/purchases.json");
-    answers(&storage, "42: /start\n");
+    let telegram = Telegram::start().await.unwrap();
+    let bot = start(&telegram, &storage);
+    telegram.message(42, "/start");
+    says(&telegram, START).await;
+    assert_eq!(stop(&telegram, bot).await, "");
     let file = directory.path().join("purchases.json");
     let stored = fs::read_to_string(&file).unwrap();
     assert!(stored.contains("ReceiveFullName"), "{stored}");
     fs::write(&file, stored.replace("ReceiveFullName", "hunter2")).unwrap();
 
-    let output = run(&storage, "42: Ann\n7: /start\n");
-    assert!(output.status.success());
-    let mut said: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
-    said.sort();
-    assert_eq!(
-        said,
-        ["42: An error occurred. Please try again later.", "7: Let's start! What's your full name?"]
-    );
-    let problem = text(&output.stderr);
+    let bot = start(&telegram, &storage);
+    telegram.message(42, "Ann");
+    telegram.message(7, "/start");
+    let mut answers = answers(&telegram, 2).await;
+    answers.sort();
+    assert_eq!(answers, [(7, START.to_owned()), (42, APOLOGY.to_owned())]);
+    let problem = stop(&telegram, bot).await;
     assert!(problem.starts_with("42: the message was not handled: "), "{problem}");
     assert_eq!(problem.lines().count(), 1, "{problem}");
     assert!(!problem.contains("hunter2"), "{problem}");
 }
 
-#[test]
-fn an_error_shows_the_url_without_its_password() {
+#[tokio::test]
+async fn the_error_of_a_url_does_not_contain_its_password() {
     for (storage, why) in [
         ("postgres://bot:hunter2@127.0.0.1:1/bot", "postgres://bot:***@127.0.0.1:1/bot"),
         ("redis://bot:hunter2@127.0.0.1:1", "redis://bot:***@127.0.0.1:1"),
         ("oracle://bot:hunter2@localhost", "the known schemes are: memory: file: sqlite:"),
         ("sqlite:/nowhere/at/all/purchases.db", "/nowhere/at/all/purchases.db"),
     ] {
-        let output = run(storage, "42: /start\n");
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.starts_with("purchase: cannot open ") && said.contains(why), "{storage}: {said}");
-        assert!(!said.contains("hunter2"), "{storage}: {said}");
+        let output = run(&["--storage", storage]).await;
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.starts_with("purchase: cannot open ") && errors.contains(why), "{storage}: {errors}");
+        assert!(!errors.contains("hunter2"), "{storage}: {errors}");
         assert_eq!(text(&output.stdout), "");
     }
 }
 
-#[test]
-fn the_help_shows_the_input_format() {
-    let output = command(&["--help"]).output().unwrap();
+#[tokio::test]
+async fn the_help_names_the_store_and_the_token() {
+    let output = run(&["--help"]).await;
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for told in ["--storage <URL>", "sqlite:purchases.db", "TELOXIDE_TOKEN", "chat id: text", "42: [Banana]"]
-    {
-        assert!(help.contains(told), "{told}: {help}");
+    for expected in ["--storage <URL>", "sqlite:purchases.db", "TELOXIDE_TOKEN", "@BotFather"] {
+        assert!(help.contains(expected), "{expected}: {help}");
     }
 }
 
-#[test]
-fn an_unreachable_telegram_is_reported() {
-    let mut bot = command(&["--storage", "memory:"]);
-    // This address is local, and its port is closed.
-    bot.envs([("TELOXIDE_TOKEN", "5:hunter2"), ("TELOXIDE_API_URL", "http://127.0.0.1:1")]);
-    let output = bot.env_remove("TELOXIDE_PROXY").env("NO_PROXY", "127.0.0.1").output().unwrap();
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("purchase: cannot log in to Telegram: "), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+#[tokio::test]
+async fn a_missing_token_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for token in [None, Some("")] {
+        let mut command = command("http://127.0.0.1:1", &[]);
+        command.current_dir(&directory).env_remove("TELOXIDE_TOKEN");
+        let output = command.envs(token.map(|token| ("TELOXIDE_TOKEN", token))).output().await.unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.starts_with("purchase: TELOXIDE_TOKEN is not set: "), "{errors}");
+    }
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "no store is opened");
 }
 
-/// The snapshot file is written once a minute, and when the storage is closed.
-#[cfg(unix)]
-#[test]
-fn ctrl_c_closes_the_storage() {
-    let directory = tempfile::tempdir().unwrap();
-    let storage = url(&directory, "file:DIR/purchases.json");
-    let mut bot = command(&["--storage", &storage]).spawn().unwrap();
-    let mut input = bot.stdin.take().unwrap();
-    writeln!(input, "42: /start").unwrap();
-    let mut answer = String::new();
-    BufReader::new(bot.stdout.take().unwrap()).read_line(&mut answer).unwrap();
-    assert_eq!(answer, "42: Let's start! What's your full name?\n");
-
-    assert!(Command::new("kill").args(["-INT", &bot.id().to_string()]).status().unwrap().success());
-    // The input is still open; the bot must not wait for another line.
-    assert!(bot.wait().unwrap().success());
-    drop(input);
-    let said = answers(&storage, "42: Ann");
-    assert_eq!(said, "42: Select a product: [Apple] [Banana] [Orange] [Potato]\n");
+#[tokio::test]
+async fn an_unreachable_telegram_is_an_error() {
+    // No server listens there.
+    let mut bot = command("http://127.0.0.1:1", &["--storage", "memory:"]);
+    let output = bot.env("TELOXIDE_TOKEN", "5:hunter2").output().await.unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("purchase: cannot log in to Telegram: "), "{errors}");
+    assert!(!errors.contains("hunter2"), "{errors}");
 }

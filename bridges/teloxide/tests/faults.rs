@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use larder_bridge_tests::{Poor, Probe};
 use larder_core::{Bytes, Error, ErrorKind, Key, Result, Store};
+use larder_fake_telegram::Telegram;
 use larder_memory::MemoryStorage;
 use larder_teloxide::{By, DialogueError, LarderStorage, Lifetime};
 use larder_testkit::until;
@@ -17,7 +18,6 @@ use teloxide::{dispatching::dialogue::Storage as _, types::ChatId};
 use self::support::{
     Failures, Running, counter,
     purchase::{self, State},
-    telegram::Telegram,
 };
 
 const ANN: i64 = 42;

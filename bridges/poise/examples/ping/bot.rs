@@ -1,4 +1,4 @@
-//! The bot: its commands, its button, and its error messages.
+//! The bot: its commands, its button, and its errors.
 
 use std::error::Error as StdError;
 
@@ -13,12 +13,12 @@ use poise::{
 
 pub(crate) type Error = Box<dyn StdError + Send + Sync>;
 
-/// The bot needs no other data.
+/// The bot's data are its sessions.
 type Context<'a> = poise::Context<'a, CommandSessions, Error>;
 
-/// The name of the count in a session, as in discord.js-mvc's example.
+/// The name of the count in a session, as in the example of discord.js-mvc.
 const PONGED: &str = "ponged";
-/// The id of the button.
+/// The `custom_id` of the button.
 pub(crate) const AGAIN: &str = "again";
 
 pub(crate) fn options() -> FrameworkOptions<CommandSessions, Error> {
@@ -30,7 +30,7 @@ pub(crate) fn options() -> FrameworkOptions<CommandSessions, Error> {
     }
 }
 
-/// Counts the pings.
+/// Counts the ping.
 #[poise::command(slash_command)]
 async fn ping(ctx: Context<'_>) -> Result<(), Error> {
     let pong = count(ctx.session()).await?;
@@ -41,7 +41,7 @@ async fn ping(ctx: Context<'_>) -> Result<(), Error> {
 /// Shows all values of the session.
 #[poise::command(slash_command)]
 async fn session(ctx: Context<'_>) -> Result<(), Error> {
-    // Only reads, so it does not wait for updates.
+    // A read does not wait for an update of the session.
     let values = ctx.session().all().await?;
     ctx.say(serde_json::to_string(&values)?).await?;
     Ok(())
@@ -50,13 +50,13 @@ async fn session(ctx: Context<'_>) -> Result<(), Error> {
 /// Deletes the count.
 #[poise::command(slash_command)]
 async fn forget(ctx: Context<'_>) -> Result<(), Error> {
-    let had = ctx.session().update(async |mut session| ok(session.delete(PONGED))).await?;
-    ctx.say(if had { "forgotten" } else { "nothing to forget" }).await?;
+    let existed = ctx.session().update(async |mut session| ok(session.delete(PONGED))).await?;
+    ctx.say(if existed { "forgotten" } else { "there was nothing to forget" }).await?;
     Ok(())
 }
 
-/// Reads and writes in one update, so that concurrent pings all count. The update ends before the answer is
-/// sent, so no other command waits for Discord.
+/// Reads and writes in one update, so that simultaneous pings all count. The update ends before the answer is sent, so
+/// that other pings do not wait for Discord.
 async fn count(session: CommandSession<'_>) -> Larder<String> {
     let ponged = session.update(async |mut session| {
         let ponged = session.get(PONGED)?.unwrap_or(0_u64) + 1;
@@ -70,7 +70,7 @@ fn again() -> CreateActionRow {
     CreateActionRow::Buttons(vec![CreateButton::new(AGAIN).label("again")])
 }
 
-/// The button counts in the session of the user who presses it.
+/// Counts in the session of the user who presses the button.
 async fn on_event(
     framework: FrameworkContext<'_, CommandSessions, Error>,
     event: &FullEvent,
@@ -94,7 +94,7 @@ async fn on_error(error: FrameworkError<'_, CommandSessions, Error>) {
             let answer = CreateReply::default().content(apology(&*error)).ephemeral(true);
             ctx.send(answer).await.map(drop)
         }
-        // Some errors are the user's and get an answer; the others are logged.
+        // Answers errors of the user, and logs the others.
         other => poise::builtins::on_error(other).await,
     };
     if let Err(error) = answered {
@@ -102,7 +102,7 @@ async fn on_error(error: FrameworkError<'_, CommandSessions, Error>) {
     }
 }
 
-/// Returns the message for the user. The full error goes to the operator.
+/// The answer to the user. The operator of the bot sees the full error.
 fn apology(error: &(dyn StdError + 'static)) -> &'static str {
     eprintln!("ping: {error}");
     match error.downcast_ref().map(larder_poise::Error::kind) {

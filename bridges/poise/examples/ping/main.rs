@@ -1,14 +1,10 @@
 //! discord.js-mvc's ping controller as a bot of poise. The counts survive a restart, in any persistent store.
 
 pub(crate) mod bot;
-pub(crate) mod console;
-#[allow(dead_code)] // The tests need more of it.
-pub(crate) mod discord;
 pub(crate) mod running;
 
 use std::{
     env::{self, VarError},
-    io::{self, BufReader, IsTerminal},
     process::ExitCode,
 };
 
@@ -21,18 +17,19 @@ use tokio::{select, signal};
 
 use self::running::Running;
 
-/// The environment variable with the bot's token.
 const TOKEN: &str = "DISCORD_TOKEN";
 
-/// Counts pings, on Discord if DISCORD_TOKEN is set, otherwise on the console.
+/// Counts pings on Discord, and remembers the counts across restarts.
+///
+/// Needs the token of a bot in DISCORD_TOKEN. Create a bot at https://discord.com/developers/applications and
+/// invite it to a server.
 #[derive(Parser)]
-#[command(name = "ping", version, after_help = console::HELP)]
+#[command(name = "ping", version)]
 pub(crate) struct Arguments {
-    /// Where to keep the sessions, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists all
-    /// URLs)
+    /// The store of the sessions, such as sqlite:FILE.db, file:DIR or redis://HOST (larder/URLS.md lists all)
     #[arg(long, value_name = "URL", default_value = "sqlite:pings.db")]
     storage: String,
-    /// The scope of a count
+    /// The users and places that share a count
     #[arg(long, value_enum, default_value = "user-in-channel")]
     scope: Scope,
 }
@@ -60,7 +57,12 @@ impl From<Scope> for larder_poise::Scope {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let ended = match token(env::var(TOKEN)) {
+        Ok(token) => run(arguments, HttpBuilder::new(token)).await,
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ping: {error:#}");
@@ -69,44 +71,33 @@ async fn main() -> ExitCode {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let store = larder::open(&arguments.storage)
-        .await
-        .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
-    let served = serve(&store, arguments.scope.into()).await;
-    // Closed even after an error, because some stores write delayed changes only then.
-    let closed = store.close().await.context("cannot close the storage");
-    served.and(closed)
-}
-
-async fn serve(store: &Store, scope: larder_poise::Scope) -> anyhow::Result<()> {
-    let sessions = KvSessions::builder().storage(store).prefix("discord:").build()?;
-    let sessions = CommandSessions::new(sessions, scope);
-    match token(env::var(TOKEN))? {
-        Some(token) => on_discord(&token, sessions).await,
-        None => {
-            if io::stdin().is_terminal() {
-                eprintln!("{} Ctrl-D or Ctrl-C ends, --help shows more.", console::HINT);
-            }
-            let input = BufReader::new(io::stdin());
-            console::run(sessions, input, &mut io::stdout()).await
-        }
-    }
-}
-
-/// Returns the token, if the environment has one. An empty token counts as missing.
-pub(crate) fn token(found: Result<String, VarError>) -> anyhow::Result<Option<String>> {
+/// The token that the environment must have.
+pub(crate) fn token(found: Result<String, VarError>) -> anyhow::Result<String> {
     match found {
-        Ok(token) => Ok(Some(token).filter(|token| !token.trim().is_empty())),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is not valid Unicode"),
+        Ok(token) if !token.trim().is_empty() => Ok(token),
+        Ok(_) | Err(VarError::NotPresent) => bail!(
+            "{TOKEN} is not set: it must be the token of a bot, from \
+             https://discord.com/developers/applications"
+        ),
+        Err(VarError::NotUnicode(_)) => bail!("{TOKEN} is not a token"),
     }
 }
 
 /// Runs the bot until Ctrl-C.
-async fn on_discord(token: &str, sessions: CommandSessions) -> anyhow::Result<()> {
-    let mut bot = Running::start(HttpBuilder::new(token), bot::options(), sessions).await?;
-    eprintln!("Type /ping, /session or /forget on Discord. Ctrl-C ends.");
+pub(crate) async fn run(arguments: Arguments, http: HttpBuilder) -> anyhow::Result<()> {
+    let store = larder::open(&arguments.storage)
+        .await
+        .with_context(|| format!("cannot open {}", larder::redact(&arguments.storage)))?;
+    let served = serve(http, &store, arguments.scope.into()).await;
+    // Also after an error: some stores write the last changes when they are closed.
+    let closed = store.close().await.context("cannot close the storage");
+    served.and(closed)
+}
+
+async fn serve(http: HttpBuilder, store: &Store, scope: larder_poise::Scope) -> anyhow::Result<()> {
+    let sessions = KvSessions::builder().storage(store).prefix("discord:").build()?;
+    let mut bot = Running::start(http, bot::options(), CommandSessions::new(sessions, scope)).await?;
+    eprintln!("Type /ping, /session or /forget on Discord. Press Ctrl-C to stop the bot.");
     let ended = select! {
         ended = bot.ended() => ended,
         interrupted = signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C"),

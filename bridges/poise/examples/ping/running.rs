@@ -1,4 +1,4 @@
-//! A running bot that can be stopped.
+//! A running bot.
 
 use std::sync::Arc;
 
@@ -50,12 +50,12 @@ impl Running {
         Ok(Self { shards, client, commands })
     }
 
-    /// Waits until the connection to Discord has ended.
+    /// Waits until the connection to Discord ends.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         (&mut self.client).await?.context("the connection to Discord has ended")
     }
 
-    /// Disconnects, and waits for the running commands. After that, the storage can be closed.
+    /// Disconnects, and waits for the running commands. Then the store can be closed.
     pub(crate) async fn stop(&self) {
         self.shards.shutdown_all().await;
         self.client.abort();
@@ -63,7 +63,7 @@ impl Running {
     }
 }
 
-/// poise's framework, with a lock that each event holds for reading while it is handled.
+/// poise's framework. Each event holds a shared lock while it is handled.
 struct Counted<D, E> {
     framework: poise::Framework<D, E>,
     commands: Arc<RwLock<()>>,

@@ -1,16 +1,14 @@
-//! A bot on its own stand-in for Discord.
+//! A bot that runs on a fake Discord.
 
 use std::time::Duration;
 
+use larder_fake_discord::{Answer, Discord};
 use poise::{FrameworkOptions, serenity_prelude::HttpBuilder};
 use serde_json::Value;
 
-use super::example::{
-    discord::{Answer, Discord},
-    running::Running,
-};
+use super::example::running::Running;
 
-/// The timeout for an expected event.
+/// The limit of each wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const TOKEN: &str = "MTk4NjIyNDgzNDcxOTI1MjQ4.secret.of-the-bot";
@@ -21,7 +19,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the bot, and waits until it is connected.
+    /// Starts a bot, and waits until it is connected.
     pub(crate) async fn start<D, E>(options: FrameworkOptions<D, E>, data: D) -> Self
     where
         D: Send + Sync + 'static,
@@ -41,14 +39,14 @@ impl Server {
         self.discord.interact(interaction, PATIENCE).await.expect("the bot answers")
     }
 
-    /// Returns an answer that everyone can see: not an error.
+    /// The answer, which all users must see: it is not an error.
     pub(crate) async fn says(&self, interaction: Value) -> String {
         let answer = self.ask(interaction).await;
         assert!(!answer.ephemeral, "{}", answer.content);
         answer.content
     }
 
-    /// Returns an answer that only the user sees: an error message.
+    /// The answer, which only the user must see: an error.
     pub(crate) async fn fails(&self, interaction: Value) -> String {
         let answer = self.ask(interaction).await;
         assert!(answer.ephemeral && answer.buttons.is_empty(), "{}", answer.content);
@@ -57,7 +55,7 @@ impl Server {
 
     pub(crate) async fn stop(&self) {
         self.bot.stop().await;
-        // Checks that the bot used only routes that the stand-in has.
+        // The fake implements every request of the bot.
         assert_eq!(self.discord.unknown(), [""; 0]);
     }
 }

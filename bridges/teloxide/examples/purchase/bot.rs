@@ -1,4 +1,4 @@
-//! teloxide's purchase bot: its answers and its state.
+//! teloxide's purchase bot: its commands, and its dialogue.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -21,8 +21,7 @@ const APOLOGY: &str = "An error occurred. Please try again later.";
 
 const PRODUCTS: [&str; 4] = ["Apple", "Banana", "Orange", "Potato"];
 
-/// The progress of a purchase. It is stored under `dialogue:42` for chat 42, for example as
-/// `"ReceiveFullName"`.
+/// The step of a purchase. It is stored as `"ReceiveFullName"`, say, under `dialogue:42` for chat 42.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     #[default]
@@ -45,7 +44,7 @@ enum Command {
     Cancel,
 }
 
-/// Returns the builder of the bot's dispatcher.
+/// Returns the dispatcher of the bot, to be built.
 pub(crate) fn dispatcher(bot: Bot, dialogues: Arc<Dialogues>) -> DispatcherBuilder<Bot, Error, DefaultKey> {
     Dispatcher::builder(bot, schema())
         .dependencies(dptree::deps![dialogues])
@@ -58,7 +57,7 @@ pub(crate) fn schema() -> UpdateHandler<Error> {
         .branch(case![Command::Start].endpoint(start))
         .branch(case![Command::Cancel].endpoint(cancel));
 
-    // Only text from users, not service messages such as a new member or the move to a supergroup.
+    // Not service messages, such as a new member of a group, or a group that became a supergroup.
     let messages = Update::filter_message()
         .filter(|message: Message| {
             matches!(message.kind, MessageKind::Common(_)) && message.chat_migration().is_none()
@@ -75,13 +74,12 @@ pub(crate) fn schema() -> UpdateHandler<Error> {
     apologize().chain(enter_dialogue::<State, Error>()).branch(messages).branch(presses)
 }
 
-/// If an update cannot be handled, notifies the chat, and adds the chat's id to the error for the
-/// dispatcher's error handler.
+/// Tells the chat that its update could not be handled, and adds the chat to the error.
 ///
-/// That handler gets only the error, and an error of the storage does not contain the chat. So this step
-/// precedes every step that can fail, including the entry into the dialogue.
+/// It comes before everything that can fail, which includes entering the dialogue: the dispatcher's error handler
+/// receives only the error, and an error of the storage does not name the chat.
 fn apologize() -> UpdateHandler<Error> {
-    // An entry: it requests no updates itself, and uses only dependencies that every dispatcher provides.
+    // An entry: it requests no kinds of updates, and needs only what every dispatcher provides.
     from_fn_with_description(
         DpHandlerDescription::entry(),
         async |dependencies: DependencyMap, next: Cont<'static, HandlerResult>| {
@@ -89,7 +87,7 @@ fn apologize() -> UpdateHandler<Error> {
             let update = dependencies.get::<Update>();
             match (next(dependencies).await, update.chat()) {
                 (ControlFlow::Break(Err(error)), Some(chat)) => {
-                    // If the message fails too, the first error is still the important one.
+                    // The first error matters, even if this fails too.
                     let _ = bot.send_message(chat.id, APOLOGY).await;
                     let context = format!("{}: the message was not handled", chat.id);
                     ControlFlow::Break(Err(error.context(context)))
@@ -101,7 +99,7 @@ fn apologize() -> UpdateHandler<Error> {
     )
 }
 
-// Each handler stores the state before it answers, so that the stored state is never behind the answers.
+// Each handler stores the state before it answers, so that an answer is never ahead of the state.
 
 async fn start(bot: Bot, dialogue: MyDialogue) -> HandlerResult {
     dialogue.update(State::ReceiveFullName).await?;
@@ -145,7 +143,7 @@ async fn receive_product_selection(
     full_name: String, // Available from `State::ReceiveProductChoice`.
     query: CallbackQuery,
 ) -> HandlerResult {
-    // The client chooses the data of a press, so they may not belong to any button.
+    // A client can send any data, not only that of a button.
     let Some(product) = PRODUCTS.into_iter().find(|product| query.data.as_deref() == Some(product)) else {
         return invalid_state(bot, dialogue).await;
     };
@@ -155,8 +153,8 @@ async fn receive_product_selection(
     Ok(())
 }
 
-/// The client shows the button as busy until the query is answered.
+/// Answers the query: the button shows a progress bar until then.
 async fn stop_waiting(bot: Bot, query: CallbackQuery) {
-    // A failure is ignored: a button that stays busy for a while is not a reason to drop the press.
+    // If this fails, the press is handled nevertheless.
     let _ = bot.answer_callback_query(query.id).await;
 }

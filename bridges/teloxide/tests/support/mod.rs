@@ -1,17 +1,16 @@
-//! Shared by the tests: the stand-in for Telegram, the bots, and a way to run them.
+//! Helpers of the tests: the bots, and a bot that runs on a fake Telegram.
 
-#![allow(dead_code)] // Each test uses only a part.
+#![allow(dead_code)] // No test uses all of it.
 
 #[path = "../../examples/purchase/bot.rs"]
 pub(crate) mod purchase;
-#[path = "../../examples/purchase/telegram/mod.rs"]
-pub(crate) mod telegram;
 
 pub(crate) mod counter;
 
 use std::sync::Arc;
 
 use larder_core::{Error, ErrorKind};
+use larder_fake_telegram::{Telegram, within_a_minute};
 use larder_teloxide::DialogueError;
 use teloxide::{
     Bot,
@@ -25,8 +24,6 @@ use tokio::{
     },
     task::JoinHandle,
 };
-
-use self::telegram::{Telegram, patience::patiently};
 
 /// A running bot.
 pub(crate) struct Running {
@@ -46,19 +43,19 @@ impl Running {
         Self { telegram: telegram.clone(), shutdown, task }
     }
 
-    /// Stops the bot after it has handled all updates.
+    /// Stops the bot when it has handled all updates.
     pub(crate) async fn stop(self) {
         let stopped = async {
             self.telegram.idle().await;
-            // The returned future may never finish, so this waits for the task instead.
-            drop(self.shutdown.shutdown().expect("the bot runs"));
-            self.task.await.expect("the bot has not panicked");
+            // The returned future may never end; the task does.
+            drop(self.shutdown.shutdown().expect("it runs"));
+            self.task.await.expect("it has not panicked");
         };
-        patiently("the bot to stop", stopped).await;
+        within_a_minute("the bot to stop", stopped).await;
     }
 }
 
-/// The errors that the bot's error handler got.
+/// The errors that the bot's error handler has received.
 pub(crate) struct Failures {
     sender: UnboundedSender<anyhow::Error>,
     receiver: Mutex<UnboundedReceiver<anyhow::Error>>,
@@ -73,10 +70,10 @@ impl Failures {
     /// Waits for the next error.
     pub(crate) async fn next(&self) -> anyhow::Error {
         let mut receiver = self.receiver.lock().await;
-        patiently("an error", receiver.recv()).await.expect("the sender exists")
+        within_a_minute("an error", receiver.recv()).await.expect("the sender is here")
     }
 
-    /// Returns the kind of the next error, which must be Larder's.
+    /// Waits for the next error, which must be Larder's, and returns its kind.
     pub(crate) async fn next_kind(&self) -> ErrorKind {
         let error = self.next().await;
         let storage = match error.downcast_ref() {
@@ -86,7 +83,7 @@ impl Failures {
         storage.unwrap_or_else(|| panic!("not an error of Larder: {error:#}")).kind()
     }
 
-    /// Returns the number of errors that were not read, and removes them.
+    /// Removes the other errors and returns their number.
     pub(crate) async fn count(&self) -> usize {
         let mut receiver = self.receiver.lock().await;
         std::iter::from_fn(|| receiver.try_recv().ok()).count()

@@ -1,41 +1,43 @@
-//! What a method answers when it fails.
+//! The answer of a method that fails.
 
 use serde_json::{Value, json};
 
-/// <https://core.telegram.org/bots/api#making-requests>
+/// An error that a method returns; <https://core.telegram.org/bots/api#making-requests>.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(super) code: u16,
+pub struct Failure {
+    pub(crate) code: u16,
     description: String,
     /// <https://core.telegram.org/bots/api#responseparameters>
     parameters: Option<Value>,
 }
 
 impl Failure {
-    pub(crate) fn new(code: u16, description: impl Into<String>) -> Self {
+    /// Returns an error with this code and description.
+    pub fn new(code: u16, description: impl Into<String>) -> Self {
         Self { code, description: description.into(), parameters: None }
     }
 
-    /// Too many requests: the bot shall wait.
-    pub(crate) fn retry_after(seconds: u32) -> Self {
+    /// Returns the error of too many requests: the bot has to wait.
+    #[must_use]
+    pub fn retry_after(seconds: u32) -> Self {
         Self {
             parameters: Some(json!({ "retry_after": seconds })),
             ..Self::new(429, format!("Too Many Requests: retry after {seconds}"))
         }
     }
 
-    pub(super) fn bad_request(description: &str) -> Self {
+    pub(crate) fn bad_request(description: &str) -> Self {
         Self::new(400, format!("Bad Request: {description}"))
     }
 
-    pub(super) fn migrated(supergroup: i64) -> Self {
+    pub(crate) fn migrated(supergroup: i64) -> Self {
         Self {
             parameters: Some(json!({ "migrate_to_chat_id": supergroup })),
             ..Self::bad_request("group chat was upgraded to a supergroup chat")
         }
     }
 
-    pub(super) fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let mut body = json!({ "ok": false, "error_code": self.code, "description": self.description });
         if let Some(parameters) = &self.parameters {
             body["parameters"] = parameters.clone();

@@ -12,11 +12,11 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::{Failure, TOKEN, methods, shared::Shared};
+use crate::{Failure, TOKEN, methods, shared::Shared};
 
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router = Router::new().fallback(answer).with_state(shared);
-    // It returns no error: axum goes on listening, come what may.
+    // axum never returns an error here.
     let _ = axum::serve(listener, router).await;
 }
 
@@ -53,8 +53,7 @@ async fn call(shared: &Shared, path: &str, body: &[u8]) -> Result<Value, Failure
     }
 }
 
-/// The parameters of a call, as JSON: teloxide sends forms only where there are files to upload, and none of
-/// these methods takes one.
+/// The parameters of a call, as JSON: teloxide sends a form only for a method that uploads a file.
 fn parameters(body: &[u8]) -> Result<Map<String, Value>, Failure> {
     if body.is_empty() {
         return Ok(Map::new());

@@ -1,4 +1,4 @@
-//! The REST API: what the bot does.
+//! The REST API.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{APPLICATION, Answer, Interaction, Shared, gateway, lock, payload};
+use crate::{APPLICATION, Answer, Interaction, Shared, gateway, lock, payload};
 
-/// Of messages that only one user sees.
+/// The flag of a message that only one user sees.
 const EPHEMERAL: u64 = 1 << 6;
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let bots = Router::new()
         .route("/gateway/bot", get(gateway_of_bot))
         .route("/users/@me", get(async || Json(payload::bot())))
         .route("/oauth2/applications/@me", get(async || Json(payload::application())))
         .route("/applications/{id}/commands", put(set_commands))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), authorized));
-    // Anybody may ask for the gateway; the others are authorized by the interaction's own token.
+    // The gateway is public; the interaction's token authorizes the others.
     let open = Router::new()
         .route("/gateway", get(gateway_url))
         .route("/interactions/{id}/{token}/callback", post(respond))
@@ -38,16 +38,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 impl Shared {
-    pub(super) fn is_token(&self, token: &str) -> bool {
+    pub(crate) fn is_token(&self, token: &str) -> bool {
         token.strip_prefix("Bot ").unwrap_or(token) == self.token
     }
 
-    pub(super) fn gateway_url(&self) -> String {
+    pub(crate) fn gateway_url(&self) -> String {
         format!("ws://{}/socket", self.address)
     }
 }
 
-/// An error as Discord says it.
+/// An error in Discord's form.
 fn refused(status: StatusCode, code: u32, message: &str) -> Response {
     (status, Json(json!({"message": message, "code": code}))).into_response()
 }
@@ -100,7 +100,7 @@ async fn set_commands(
             command[name] = json!(value);
         }
         command["application_id"] = json!(APPLICATION);
-        // A slash command, if it does not say what else.
+        // The default type is a slash command.
         if command["type"].is_null() {
             command["type"] = json!(1);
         }
@@ -153,7 +153,7 @@ async fn original(State(shared): State<Arc<Shared>>, Path((_, token)): Path<(Str
     answered(&shared, &token, |_| {})
 }
 
-/// The message of an interaction that was acknowledged, after this.
+/// Applies `change` to an acknowledged interaction and returns its message.
 fn answered(shared: &Shared, token: &str, change: impl FnOnce(&mut Interaction)) -> Response {
     match lock(&shared.interactions).get_mut(token).filter(|interaction| interaction.acknowledged) {
         Some(interaction) => {
@@ -174,8 +174,8 @@ impl Interaction {
             buttons: buttons.filter_map(|button| button["custom_id"].as_str()).map(str::to_owned).collect(),
             content,
         };
-        self.message = payload::message(&shared.new_id(), &self.channel, &answer.content);
-        // Nobody waits any more: it comes too late.
+        self.message = payload::response(&shared.new_id(), &self.channel, &answer.content);
+        // The test may have stopped waiting.
         let _ = self.answers.send(answer);
     }
 }

@@ -1,54 +1,78 @@
-//! Interactions as Discord sends them, with all that its documentation lists.
+//! Interactions and messages with the fields that Discord documents.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::APPLICATION;
+use crate::APPLICATION;
 
 /// A user.
 #[derive(Clone, Debug)]
-pub(crate) struct Person {
-    pub(crate) id: u64,
-    pub(crate) name: String,
+pub struct Person {
+    /// The user's id.
+    pub id: u64,
+    /// The user's name.
+    pub name: String,
 }
 
-/// Where a user does something.
+/// The place of an interaction or a message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub enum Place {
     /// A text channel of a guild.
-    Guild { guild: u64, channel: u64 },
+    Guild {
+        /// The guild's id.
+        guild: u64,
+        /// The channel's id.
+        channel: u64,
+    },
     /// A thread in a channel of a guild.
-    Thread { guild: u64, parent: u64, thread: u64 },
+    Thread {
+        /// The guild's id.
+        guild: u64,
+        /// The id of the channel that has the thread.
+        parent: u64,
+        /// The thread's id.
+        thread: u64,
+    },
     /// Direct messages with the bot.
-    Direct { channel: u64 },
-    /// Direct messages between users, of whom one has installed the bot for herself.
-    Private { channel: u64 },
+    Direct {
+        /// The channel's id.
+        channel: u64,
+    },
+    /// Direct messages between users, one of whom has installed the bot.
+    Private {
+        /// The channel's id.
+        channel: u64,
+    },
 }
 
-/// Who uses a command.
-pub(crate) fn command(person: &Person, place: Place, name: &str) -> Value {
+/// Returns the interaction of a user who runs a command.
+#[must_use]
+pub fn command(person: &Person, place: Place, name: &str) -> Value {
     interaction(2, person, place, json!({"id": "866818195033292850", "name": name, "type": 1}))
 }
 
-/// Who presses a button of the bot's last message.
-pub(crate) fn button(person: &Person, place: Place, custom_id: &str) -> Value {
+/// Returns the interaction of a user who presses a button of the bot's last message.
+#[must_use]
+pub fn button(person: &Person, place: Place, custom_id: &str) -> Value {
     let data = json!({"custom_id": custom_id, "component_type": 2, "id": 2});
     let mut interaction = interaction(3, person, place, data);
     let channel = place.channel().to_string();
-    interaction["message"] = message("786008729719406643", &channel, "pong (1 times)");
+    interaction["message"] = response("786008729719406643", &channel, "pong (1 times)");
     interaction
 }
 
-/// Who submits a modal.
-pub(crate) fn modal(person: &Person, place: Place, custom_id: &str) -> Value {
+/// Returns the interaction of a user who submits a modal.
+#[must_use]
+pub fn modal(person: &Person, place: Place, custom_id: &str) -> Value {
     let input = json!({"type": 4, "id": 2, "custom_id": "text", "value": "some text"});
     let row = json!({"type": 1, "id": 1, "components": [input]});
     interaction(5, person, place, json!({"custom_id": custom_id, "components": [row]}))
 }
 
-/// What a user writes.
-pub(crate) fn written(person: &Person, place: Place, content: &str) -> Value {
+/// Returns the message of a user.
+#[must_use]
+pub fn message(person: &Person, place: Place, content: &str) -> Value {
     let mut message = plain("786008729719406644", &place.channel().to_string(), user(person), content);
     if let Some(guild) = place.guild() {
         message["guild_id"] = json!(guild.to_string());
@@ -86,7 +110,9 @@ fn interaction(kind: u8, person: &Person, place: Place, data: Value) -> Value {
 }
 
 impl Place {
-    pub(crate) const fn channel(self) -> u64 {
+    /// Returns the id of the channel or thread.
+    #[must_use]
+    pub const fn channel(self) -> u64 {
         match self {
             Self::Guild { channel, .. } | Self::Direct { channel } | Self::Private { channel } => channel,
             Self::Thread { thread, .. } => thread,
@@ -100,7 +126,7 @@ impl Place {
         }
     }
 
-    /// Discord's number for such a place.
+    /// <https://discord.com/developers/docs/interactions/receiving-and-responding#interaction-object-interaction-context-types>
     const fn context(self) -> u8 {
         match self {
             Self::Guild { .. } | Self::Thread { .. } => 0,
@@ -177,22 +203,22 @@ fn member(person: &Person) -> Value {
     })
 }
 
-pub(super) fn bot() -> Value {
+pub(crate) fn bot() -> Value {
     json!({
         "id": APPLICATION, "username": "ponger", "discriminator": "0001", "global_name": null, "bot": true,
         "avatar": null, "verified": true, "mfa_enabled": false, "email": null, "flags": 0,
     })
 }
 
-pub(super) fn application() -> Value {
+pub(crate) fn application() -> Value {
     json!({
         "id": APPLICATION, "name": "ponger", "icon": null, "description": "Counts.", "bot_public": true,
         "bot_require_code_grant": false, "verify_key": "00".repeat(32), "team": null, "flags": 0,
     })
 }
 
-/// A message with which the bot has answered.
-pub(super) fn message(id: &str, channel: &str, content: &str) -> Value {
+/// A message of the bot in answer to an interaction.
+pub(crate) fn response(id: &str, channel: &str, content: &str) -> Value {
     let mut message = plain(id, channel, bot(), content);
     message["type"] = json!(20);
     message["application_id"] = json!(APPLICATION);
@@ -209,13 +235,13 @@ fn plain(id: &str, channel: &str, author: Value, content: &str) -> Value {
     })
 }
 
-/// What the bot answers an interaction with. It is a secret, as the bot's own token is.
-pub(super) fn interaction_token(id: &str) -> String {
+/// The token of an interaction, which the bot answers with. It is secret, like the token of the bot.
+pub(crate) fn interaction_token(id: &str) -> String {
     format!("aW50ZXJhY3Rpb24-{id}")
 }
 
-/// An id that begins now, as all of Discord's do.
-pub(super) fn snowflake_now() -> u64 {
+/// A new id. Discord's ids begin with the time.
+pub(crate) fn snowflake_now() -> u64 {
     const DISCORD_EPOCH: u64 = 1_420_070_400_000;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     u64::try_from(now).unwrap_or_default().saturating_sub(DISCORD_EPOCH) << 22

@@ -1,12 +1,10 @@
-//! The other tests rely on the stand-in for Telegram; here it is compared with Telegram's documentation.
+//! The fake behaves as Telegram documents.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
-
-#[path = "../examples/purchase/telegram/mod.rs"]
-mod telegram;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
 use std::time::{Duration, Instant};
 
+use larder_fake_telegram::{Failure, Sent, Telegram, within_a_minute};
 use serde_json::json;
 use teloxide::{
     ApiError, Bot, RequestError,
@@ -19,8 +17,6 @@ use teloxide::{
         UpdateKind,
     },
 };
-
-use self::telegram::{Failure, Sent, Telegram, patience::patiently};
 
 fn ids(updates: &[Update]) -> Vec<u32> {
     updates.iter().map(|update| update.id.0).collect()
@@ -44,7 +40,7 @@ async fn an_update_is_delivered_until_a_later_offset_confirms_it() {
     let offset = i32::try_from(sent[1]).unwrap();
     assert_eq!(ids(&bot.get_updates().offset(offset).await.unwrap()), sent[1..]);
     telegram.confirmed(sent[0]).await;
-    // Confirmed updates are gone, even for an earlier offset.
+    // Confirmed updates are gone, even for an offset before them.
     assert_eq!(ids(&bot.get_updates().offset(offset - 1).await.unwrap()), sent[1..]);
     assert_eq!(ids(&bot.get_updates().offset(-1).await.unwrap()), sent[2..]);
     assert_eq!(ids(&bot.get_updates().await.unwrap()), sent[2..]);
@@ -63,7 +59,7 @@ async fn a_poll_waits_for_an_update_until_its_timeout() {
         let bot = bot.clone();
         async move { bot.get_updates().timeout(50).await }
     });
-    patiently("the poll", telegram.idle()).await;
+    telegram.idle().await;
     let sent = telegram.message(42, "hello");
     assert_eq!(ids(&poll.await.unwrap().unwrap()), [sent]);
 }
@@ -75,36 +71,36 @@ async fn a_second_poll_ends_the_first() {
         let bot = bot.clone();
         async move { bot.get_updates().timeout(50).await }
     });
-    patiently("the poll", telegram.idle()).await;
+    telegram.idle().await;
     assert!(bot.get_updates().await.unwrap().is_empty());
     let conflict = first.await.unwrap().unwrap_err();
     assert!(matches!(conflict, RequestError::Api(ApiError::TerminatedByOtherGetUpdates)), "{conflict}");
 }
 
 #[tokio::test]
-async fn an_aborted_poll_ends() {
+async fn a_disconnect_ends_the_poll() {
     let (telegram, bot) = ready().await;
     let poll = tokio::spawn(async move { bot.get_updates().timeout(50).await });
-    patiently("the poll", telegram.idle()).await;
+    telegram.idle().await;
     poll.abort();
     let _ = poll.await;
     // The server detects the closed connection.
     let gone = async {
-        while tokio::time::timeout(Duration::ZERO, telegram.idle()).await.is_ok() {
+        while telegram.is_idle() {
             tokio::task::yield_now().await;
         }
     };
-    patiently("the poll to end", gone).await;
+    within_a_minute("the poll to end", gone).await;
 }
 
 #[tokio::test]
-async fn only_requested_updates_are_sent() {
+async fn only_the_kinds_that_the_bot_asked_for_are_sent() {
     let (telegram, bot) = ready().await;
     let reaction = || json!({ "message_reaction": { "chat": { "id": 42, "type": "private" } } });
     telegram.update(reaction());
     let before = telegram.message(42, "before");
     let only_presses = bot.get_updates().allowed_updates([AllowedUpdate::CallbackQuery]);
-    assert_eq!(ids(&only_presses.await.unwrap()), [before], "the filter applies only to later updates");
+    assert_eq!(ids(&only_presses.await.unwrap()), [before], "it applies to later updates");
     telegram.message(42, "after");
     let press = telegram.press(42, "Banana");
     let updates = bot.get_updates().await.unwrap();
@@ -115,7 +111,7 @@ async fn only_requested_updates_are_sent() {
 }
 
 #[tokio::test]
-async fn updates_are_what_teloxide_expects() {
+async fn teloxide_reads_the_updates() {
     let (telegram, bot) = ready().await;
     telegram.message(42, "/start now");
     telegram.message_in_group(-5, 7, "hello");
@@ -164,7 +160,7 @@ async fn a_press_uses_the_last_keyboard_with_the_label() {
 }
 
 #[tokio::test]
-async fn calls_fail_as_on_telegram() {
+async fn invalid_calls_are_rejected() {
     let (telegram, bot) = ready().await;
     let refused = async |chat, text: &str| match bot.send_message(ChatId(chat), text).await {
         Err(RequestError::Api(error)) => error,
@@ -177,7 +173,7 @@ async fn calls_fail_as_on_telegram() {
     bot.send_message(ChatId(42), "é".repeat(4096)).await.unwrap();
     bot.send_chat_action(ChatId(42), ChatAction::Typing).await.unwrap();
     bot.send_chat_action(ChatId(43), ChatAction::Typing).await.unwrap_err();
-    let stranger = Bot::with_client("5:stranger", bot.client().clone()).set_api_url(bot.api_url());
+    let stranger = Bot::with_client("5:unknown", bot.client().clone()).set_api_url(bot.api_url());
     let error = stranger.get_me().await.unwrap_err();
     assert!(matches!(error, RequestError::Api(ApiError::InvalidToken)), "{error}");
     let error = bot.get_my_commands().await.unwrap_err();
@@ -199,7 +195,7 @@ async fn calls_fail_as_on_telegram() {
 }
 
 #[tokio::test]
-async fn a_test_can_make_calls_fail() {
+async fn a_call_can_be_made_to_fail() {
     let (telegram, bot) = ready().await;
     telegram.message(42, "hello");
     telegram.fail_next("sendMessage", Failure::new(403, "Forbidden: bot was blocked by the user"));
@@ -211,8 +207,6 @@ async fn a_test_can_make_calls_fail() {
     assert!(matches!(slower, RequestError::RetryAfter(wait) if wait.seconds() == 3), "{slower}");
     bot.send_message(ChatId(42), "three").await.unwrap();
     assert_eq!(telegram.next_sent().await.text, "three");
-    telegram.close();
-    assert_eq!(telegram.sent().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,10 +220,10 @@ async fn a_dispatcher_is_shut_down_when_it_is_idle() {
         let shutdown = dispatcher.shutdown_token();
         let dispatched = tokio::spawn(async move { dispatcher.dispatch().await });
         let sent = telegram.message(42, "hello");
-        patiently("the bot", telegram.idle()).await;
+        telegram.idle().await;
         telegram.confirmed(sent).await;
         drop(shutdown.shutdown().unwrap());
-        patiently("the dispatcher", dispatched).await.unwrap();
+        within_a_minute("the dispatcher", dispatched).await.unwrap();
         telegram.next_sent().await;
     }
 }

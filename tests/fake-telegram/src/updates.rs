@@ -4,33 +4,33 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use super::Failure;
+use crate::Failure;
 
-/// The id of the first one.
+/// The id of the first update.
 const FIRST: u32 = 500_000_001;
 
-/// What a bot that says nothing else is not sent.
+/// The kinds of updates that a bot receives only if it asks for them.
 const ONLY_IF_ASKED_FOR: [&str; 3] = ["chat_member", "message_reaction", "message_reaction_count"];
 
 const CONFLICT: &str = "Conflict: terminated by other getUpdates request; \
                         make sure that only one bot instance is running";
 
 #[derive(Default)]
-pub(super) struct Updates {
-    /// Those that the bot has not confirmed, oldest first.
+pub(crate) struct Updates {
+    /// The updates that the bot has not confirmed, oldest first.
     pending: VecDeque<(u32, Value)>,
     count: u32,
-    /// What the bot has asked for; all of the usual ones if it is empty.
+    /// The kinds that the bot has asked for; if empty, the default ones.
     allowed: Vec<String>,
-    /// How often the bot has asked.
+    /// The number of polls so far.
     polls: u64,
-    /// The poll that is being answered, or waits for updates.
+    /// The poll that is open.
     waiting: Option<u64>,
 }
 
 impl Updates {
-    /// Queues an update, unless the bot has said that it wants none of its kind.
-    pub(super) fn push(&mut self, mut update: Value) -> u32 {
+    /// Queues an update, unless the bot does not receive its kind.
+    pub(crate) fn push(&mut self, mut update: Value) -> u32 {
         let id = FIRST + self.count;
         if update.as_object().is_some_and(|fields| fields.keys().all(|kind| self.is_allowed(kind))) {
             self.count += 1;
@@ -48,13 +48,13 @@ impl Updates {
         }
     }
 
-    /// Only updates that are yet to come are chosen by it.
-    pub(super) fn allow(&mut self, kinds: Vec<String>) {
+    /// Applies to updates that are queued later.
+    pub(crate) fn allow(&mut self, kinds: Vec<String>) {
         self.allowed = kinds;
     }
 
-    /// The bot asks for updates. A positive offset confirms all before it, a negative one all but so many.
-    pub(super) fn begin_poll(&mut self, offset: i64) -> u64 {
+    /// Begins a poll. A positive offset confirms all updates before it; -n confirms all but the last n.
+    pub(crate) fn begin_poll(&mut self, offset: i64) -> u64 {
         if offset < 0 {
             let kept = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
             self.pending.drain(..self.pending.len().saturating_sub(kept));
@@ -66,8 +66,8 @@ impl Updates {
         self.polls
     }
 
-    /// What to answer to a poll; nothing as long as it has to wait.
-    pub(super) fn answer(&self, poll: u64, limit: u64) -> Option<Result<Value, Failure>> {
+    /// The answer to a poll; `None` while it waits.
+    pub(crate) fn answer(&self, poll: u64, limit: u64) -> Option<Result<Value, Failure>> {
         if poll != self.polls {
             return Some(Err(Failure::new(409, CONFLICT)));
         }
@@ -75,23 +75,23 @@ impl Updates {
         (!batch.is_empty()).then(|| Ok(batch.into()))
     }
 
-    pub(super) fn end_poll(&mut self, poll: u64) {
+    pub(crate) fn end_poll(&mut self, poll: u64) {
         self.waiting.take_if(|waiting| *waiting == poll);
     }
 
-    pub(super) fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.pending.clear();
     }
 
-    pub(super) fn is_confirmed(&self, update: u32) -> bool {
+    pub(crate) fn is_confirmed(&self, update: u32) -> bool {
         self.pending.front().is_none_or(|(first, _)| *first > update)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_some() && self.pending.is_empty()
     }
 }

@@ -1,11 +1,11 @@
-//! The methods that a bot calls; <https://core.telegram.org/bots/api#available-methods>.
+//! The methods of a bot; <https://core.telegram.org/bots/api#available-methods>.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::{
+use crate::{
     Failure, objects,
     shared::{Sent, Shared, State},
 };
@@ -15,30 +15,30 @@ type Parameters = Map<String, Value>;
 /// The longest text of a message.
 const MAX_TEXT: usize = 4096;
 
-/// How many updates a poll is answered with at most.
+/// The largest number of updates in the answer to a poll.
 const MAX_UPDATES: u64 = 100;
 
-/// The longest time that a poll waits, in seconds.
+/// The longest wait of a poll, in seconds.
 const MAX_TIMEOUT: u64 = 50;
 
-pub(super) fn get_me() -> Value {
+pub(crate) fn get_me() -> Value {
     objects::bot()
 }
 
-/// This bot polls, and has none.
-pub(super) fn get_webhook_info(shared: &Shared) -> Value {
+/// The bot polls, so it has no webhook.
+pub(crate) fn get_webhook_info(shared: &Shared) -> Value {
     let pending = shared.change(|state| state.updates.pending());
     json!({ "url": "", "has_custom_certificate": false, "pending_update_count": pending })
 }
 
-pub(super) fn delete_webhook(shared: &Shared, parameters: &Parameters) -> Value {
+pub(crate) fn delete_webhook(shared: &Shared, parameters: &Parameters) -> Value {
     if parameters.get("drop_pending_updates") == Some(&Value::Bool(true)) {
         shared.change(|state| state.updates.forget());
     }
     true.into()
 }
 
-pub(super) async fn get_updates(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
+pub(crate) async fn get_updates(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
     let count = |name: &str| parameters.get(name).and_then(Value::as_u64);
     let limit = count("limit").map_or(MAX_UPDATES, |limit| limit.clamp(1, MAX_UPDATES));
     let wait = count("timeout").map_or(0, |seconds| seconds.min(MAX_TIMEOUT));
@@ -48,7 +48,7 @@ pub(super) async fn get_updates(shared: &Shared, parameters: &Parameters) -> Res
     timeout(Duration::from_secs(wait), answer).await.unwrap_or_else(|_| Ok(json!([])))
 }
 
-/// A call of `getUpdates`; it ends also when the bot hangs up.
+/// A call of `getUpdates`. It also ends when the bot disconnects.
 struct Poll<'a> {
     shared: &'a Shared,
     number: u64,
@@ -75,7 +75,7 @@ impl Drop for Poll<'_> {
     }
 }
 
-pub(super) fn send_message(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
+pub(crate) fn send_message(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
     shared.change(|state| {
         let chat = chat(state, parameters)?;
         let text = parameters.get("text").and_then(Value::as_str).unwrap_or_default();
@@ -96,12 +96,12 @@ pub(super) fn send_message(shared: &Shared, parameters: &Parameters) -> Result<V
     })
 }
 
-pub(super) fn send_chat_action(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
+pub(crate) fn send_chat_action(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
     shared.change(|state| chat(state, parameters))?;
     Ok(true.into())
 }
 
-pub(super) fn answer_callback_query(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
+pub(crate) fn answer_callback_query(shared: &Shared, parameters: &Parameters) -> Result<Value, Failure> {
     let id = parameters.get("callback_query_id").and_then(Value::as_str).unwrap_or_default();
     if shared.change(|state| state.queries.remove(id)) {
         Ok(true.into())
@@ -110,7 +110,7 @@ pub(super) fn answer_callback_query(shared: &Shared, parameters: &Parameters) ->
     }
 }
 
-/// The chat that a call is about.
+/// The chat of a call.
 fn chat(state: &State, parameters: &Parameters) -> Result<i64, Failure> {
     let id = parameters.get("chat_id").ok_or_else(|| Failure::bad_request("chat_id is empty"))?;
     let id = id.as_i64().filter(|id| state.chats.contains(id));

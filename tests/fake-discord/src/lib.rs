@@ -1,8 +1,24 @@
-//! A stand-in for Discord on this machine: the part of its REST API and of its gateway (version 10) that
-//! serenity uses for interactions.
+//! A fake Discord for tests: a local server with the parts of the REST API and of the gateway (version 10)
+//! that serenity uses for interactions.
+//!
+//! ```no_run
+//! # use larder_fake_discord::{Discord, payload::{self, Person, Place}};
+//! # use std::time::Duration;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let discord = Discord::start("the.token.of-a-bot").await?;
+//! // Start the bot with `HttpBuilder::new("the.token.of-a-bot").proxy(discord.url())`.
+//! discord.connected().await;
+//! let user = Person { id: 7, name: "nelly".to_owned() };
+//! let ping = payload::command(&user, Place::Guild { guild: 1, channel: 42 }, "ping");
+//! let answer = discord.interact(ping, Duration::from_secs(60)).await?;
+//! assert_eq!(answer.content, "pong");
+//! # Ok(())
+//! # }
+//! ```
 
 mod gateway;
-pub(crate) mod payload;
+pub mod payload;
 mod rest;
 
 use std::{
@@ -29,26 +45,27 @@ use self::gateway::Gateway;
 /// The id of the bot and of its application.
 const APPLICATION: &str = "775799577604522054";
 
-/// It runs until it is dropped.
-pub(crate) struct Discord {
+/// A running server. Dropping it stops it.
+pub struct Discord {
     shared: Arc<Shared>,
     address: SocketAddr,
     server: AbortHandle,
 }
 
-/// What a bot has answered.
+/// The answer of a bot to an interaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) content: String,
-    /// Whether only the one who asked sees it.
-    pub(crate) ephemeral: bool,
-    /// The `custom_id`s of the buttons under it.
-    pub(crate) buttons: Vec<String>,
+pub struct Answer {
+    /// The text.
+    pub content: String,
+    /// Whether only the user of the interaction sees it.
+    pub ephemeral: bool,
+    /// The `custom_id`s of its buttons.
+    pub buttons: Vec<String>,
 }
 
-/// "The application did not respond", as Discord tells the user.
+/// The bot did not answer an interaction in time.
 #[derive(Debug)]
-pub(crate) struct NoAnswer;
+pub struct NoAnswer;
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,33 +73,39 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// What the gateway and the REST API both know.
+impl std::error::Error for NoAnswer {}
+
+/// The state that the gateway and the REST API share.
 struct Shared {
     address: SocketAddr,
-    /// Of the bot, which it logs in with.
+    /// The token of the bot.
     token: String,
     gateway: watch::Sender<Gateway>,
-    /// Each by its token.
+    /// By their tokens.
     interactions: Mutex<HashMap<String, Interaction>>,
     commands: Mutex<BTreeSet<String>>,
     unknown: Mutex<Vec<String>>,
     last_id: AtomicU64,
 }
 
-/// An interaction that the bot answers, or not.
+/// An interaction that waits for an answer.
 struct Interaction {
     id: String,
     channel: String,
-    /// Discord takes one response, and then follow-ups.
+    /// Whether the bot has responded. Discord accepts one response, and then follow-ups.
     acknowledged: bool,
-    /// The message that the response has made or, if it was deferred, will be edited to.
+    /// The message of the response.
     message: Value,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
 impl Discord {
-    /// Starts it, for the bot that has this token.
-    pub(crate) async fn start(token: &str) -> io::Result<Self> {
+    /// Starts a server for the bot with this token.
+    ///
+    /// # Errors
+    ///
+    /// If no port is free.
+    pub async fn start(token: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -92,7 +115,7 @@ impl Discord {
             interactions: Mutex::default(),
             commands: Mutex::default(),
             unknown: Mutex::default(),
-            // Ids are unique and grow, also after a restart.
+            // Ids grow, also after a restart.
             last_id: AtomicU64::new(payload::snowflake_now()),
         });
         let router = rest::router(Arc::clone(&shared));
@@ -100,29 +123,31 @@ impl Discord {
         Ok(Self { shared, address, server })
     }
 
-    /// Where it is, for the `proxy` of serenity's `HttpBuilder`.
-    pub(crate) fn url(&self) -> String {
+    /// Returns the server's URL, for the `proxy` of serenity's `HttpBuilder`.
+    #[must_use]
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Waits until the bot has logged in at the gateway.
-    pub(crate) async fn connected(&self) {
+    /// Waits until the bot has logged in to the gateway.
+    pub async fn connected(&self) {
         let mut gateway = self.shared.gateway.subscribe();
-        // The sender is ours: it does not go away.
+        // It cannot fail: this value holds the sender.
         let _ = gateway.wait_for(Gateway::is_connected).await;
     }
 
-    /// The names of the commands that the bot has registered.
-    pub(crate) fn commands(&self) -> BTreeSet<String> {
+    /// Returns the names of the commands that the bot has registered.
+    #[must_use]
+    pub fn commands(&self) -> BTreeSet<String> {
         lock(&self.shared.commands).clone()
     }
 
-    /// Sends the bot an interaction (with an id and a token of its own), and waits so long for the answer.
-    pub(crate) async fn interact(
-        &self,
-        mut interaction: Value,
-        patience: Duration,
-    ) -> Result<Answer, NoAnswer> {
+    /// Sends the bot an interaction, with a new id and token, and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the bot does not answer within `patience`.
+    pub async fn interact(&self, mut interaction: Value, patience: Duration) -> Result<Answer, NoAnswer> {
         let id = self.shared.new_id();
         let token = payload::interaction_token(&id);
         let (sender, mut answers) = mpsc::unbounded_channel();
@@ -142,24 +167,32 @@ impl Discord {
         answer.ok().flatten().ok_or(NoAnswer)
     }
 
-    /// Sends the bot an event, whatever it is.
-    pub(crate) fn dispatch(&self, event: &str, data: Value) {
+    /// Sends the bot any event.
+    pub fn dispatch(&self, event: &str, data: Value) {
         self.shared.gateway.send_modify(|gateway| gateway.dispatch(event, data));
     }
 
-    /// Tells the bot to connect again and go on, as Discord does every now and then.
-    pub(crate) fn reconnect(&self) {
+    /// Tells the bot to reconnect and resume, as Discord does from time to time.
+    pub fn reconnect(&self) {
         self.shared.gateway.send_modify(Gateway::reconnect);
     }
 
-    /// How often the bot has gone on with what it had begun.
-    pub(crate) fn resumed(&self) -> u64 {
+    /// Returns the number of times that the bot has resumed its gateway session.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
         self.shared.gateway.borrow().resumed()
     }
 
-    /// The requests for what this stand-in does not have. There should be none.
-    pub(crate) fn unknown(&self) -> Vec<String> {
+    /// Returns the requests that this server does not implement. A test should send none.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<String> {
         lock(&self.shared.unknown).clone()
+    }
+}
+
+impl fmt::Debug for Discord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discord").field("address", &self.address).finish_non_exhaustive()
     }
 }
 

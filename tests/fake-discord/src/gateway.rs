@@ -1,4 +1,4 @@
-//! The gateway: a WebSocket over which events come to the bot.
+//! The gateway: a WebSocket that carries events to the bot.
 
 use std::sync::Arc;
 
@@ -6,41 +6,40 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use serde_json::{Value, json};
 use tokio::select;
 
-use super::{APPLICATION, Shared, payload};
+use crate::{APPLICATION, Shared, payload};
 
-/// Closes with it: the bot has sent what it cannot send then.
+/// The close code after a message that the bot may not send then.
 const UNKNOWN_OPCODE: u16 = 4001;
 const AUTHENTICATION_FAILED: u16 = 4004;
 
-/// What the bot is sent, and has been. Events stay, so that a bot that has lost its connection gets what it
-/// has missed.
+/// The events for the bot. They are kept, so that a bot that resumes receives those that it has missed.
 #[derive(Default)]
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     events: Vec<Value>,
     session: Option<String>,
-    /// How many connections there were, and which of them is the bot's now.
+    /// The number of connections so far, and the one that is open.
     connections: u64,
     connected: Option<u64>,
-    /// How often the bot was told to connect again, and has.
+    /// The number of times that the bot was told to reconnect, and that it resumed.
     reconnects: u64,
     resumed: u64,
 }
 
 impl Gateway {
-    pub(super) const fn is_connected(&self) -> bool {
+    pub(crate) const fn is_connected(&self) -> bool {
         self.connected.is_some()
     }
 
-    pub(super) const fn resumed(&self) -> u64 {
+    pub(crate) const fn resumed(&self) -> u64 {
         self.resumed
     }
 
-    pub(super) fn dispatch(&mut self, event: &str, data: Value) {
+    pub(crate) fn dispatch(&mut self, event: &str, data: Value) {
         let number = self.events.len() + 1;
         self.events.push(json!({"op": 0, "s": number, "t": event, "d": data}));
     }
 
-    pub(super) const fn reconnect(&mut self) {
+    pub(crate) const fn reconnect(&mut self) {
         self.connected = None;
         self.reconnects += 1;
     }
@@ -51,11 +50,11 @@ impl Gateway {
     }
 
     fn disconnect(&mut self, connection: u64) {
-        // The bot may be back already, in another.
+        // The bot may already use another connection.
         self.connected = self.connected.filter(|connected| *connected != connection);
     }
 
-    /// A new session, which begins with this event.
+    /// Begins a new session with this event.
     fn identify(&mut self, connection: u64, ready: Value) {
         self.session = ready["session_id"].as_str().map(str::to_owned);
         self.events.clear();
@@ -75,11 +74,11 @@ impl Gateway {
 }
 
 /// One connection of the bot.
-pub(super) async fn connection(shared: Arc<Shared>, mut socket: WebSocket) {
+pub(crate) async fn connection(shared: Arc<Shared>, mut socket: WebSocket) {
     let mut number = 0;
     shared.gateway.send_modify(|gateway| number = gateway.connect());
     let mut connection = Connection { shared: &shared, number, sent: None };
-    // An error means that the bot is gone; it connects again if it wants to.
+    // An error means that the bot has disconnected.
     if let Ok(Some(code)) = connection.serve(&mut socket).await {
         let frame = CloseFrame { code, reason: "".into() };
         let _ = socket.send(Message::Close(Some(frame))).await;
@@ -90,12 +89,12 @@ pub(super) async fn connection(shared: Arc<Shared>, mut socket: WebSocket) {
 struct Connection<'s> {
     shared: &'s Shared,
     number: u64,
-    /// The number of the event that was sent last; none before the bot has logged in.
+    /// The number of the last event sent; `None` before the bot has logged in.
     sent: Option<usize>,
 }
 
 impl Connection<'_> {
-    /// Until the bot goes, or is to go with this code.
+    /// Serves the bot until it disconnects, or until it must be disconnected with the returned code.
     async fn serve(&mut self, socket: &mut WebSocket) -> Result<Option<u16>, axum::Error> {
         let mut gateway = self.shared.gateway.subscribe();
         let reconnects = gateway.borrow().reconnects;
@@ -104,8 +103,8 @@ impl Connection<'_> {
             select! {
                 received = socket.recv() => match received.transpose()? {
                     Some(Message::Text(text)) => {
-                        let said = serde_json::from_str(&text).unwrap_or_default();
-                        if let Some(code) = self.hear(socket, &said).await? {
+                        let message = serde_json::from_str(&text).unwrap_or_default();
+                        if let Some(code) = self.receive(socket, &message).await? {
                             return Ok(Some(code));
                         }
                     }
@@ -122,23 +121,23 @@ impl Connection<'_> {
         }
     }
 
-    async fn hear(&mut self, socket: &mut WebSocket, said: &Value) -> Result<Option<u16>, axum::Error> {
-        match said["op"].as_u64() {
+    async fn receive(&mut self, socket: &mut WebSocket, message: &Value) -> Result<Option<u16>, axum::Error> {
+        match message["op"].as_u64() {
             Some(1) => send(socket, &json!({"op": 11})).await?,
-            Some(2) if !self.knows(&said["d"]["token"]) => return Ok(Some(AUTHENTICATION_FAILED)),
+            Some(2) if !self.is_valid(&message["d"]["token"]) => return Ok(Some(AUTHENTICATION_FAILED)),
             Some(2) => {
                 let ready = self.ready();
                 self.shared.gateway.send_modify(|gateway| gateway.identify(self.number, ready));
                 self.sent = Some(0);
             }
-            Some(6) if !self.knows(&said["d"]["token"]) => return Ok(Some(AUTHENTICATION_FAILED)),
+            Some(6) if !self.is_valid(&message["d"]["token"]) => return Ok(Some(AUTHENTICATION_FAILED)),
             Some(6) => {
                 let mut resumed = false;
                 self.shared.gateway.send_modify(|gateway| {
-                    resumed = gateway.resume(self.number, &said["d"]["session_id"]);
+                    resumed = gateway.resume(self.number, &message["d"]["session_id"]);
                 });
                 if resumed {
-                    self.sent = said["d"]["seq"].as_u64().and_then(|number| number.try_into().ok());
+                    self.sent = message["d"]["seq"].as_u64().and_then(|number| number.try_into().ok());
                 } else {
                     send(socket, &json!({"op": 9, "d": false})).await?;
                 }
@@ -148,11 +147,11 @@ impl Connection<'_> {
         Ok(None)
     }
 
-    fn knows(&self, token: &Value) -> bool {
+    fn is_valid(&self, token: &Value) -> bool {
         token.as_str().is_some_and(|token| self.shared.is_token(token))
     }
 
-    /// As Discord's documentation has it.
+    /// <https://discord.com/developers/docs/events/gateway-events#ready>
     fn ready(&self) -> Value {
         json!({
             "v": 10,
@@ -176,6 +175,6 @@ impl Connection<'_> {
     }
 }
 
-async fn send(socket: &mut WebSocket, said: &Value) -> Result<(), axum::Error> {
-    socket.send(Message::text(said.to_string())).await
+async fn send(socket: &mut WebSocket, message: &Value) -> Result<(), axum::Error> {
+    socket.send(Message::text(message.to_string())).await
 }
