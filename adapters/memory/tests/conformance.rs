@@ -1,5 +1,4 @@
-//! The memory storage: the conformance suite without bounds, and within bounds that it does not
-//! reach.
+//! The conformance suite without bounds, and with bounds that it does not reach.
 
 use larder_testkit::{Factory, Runner, SingleOpener, Suite, factory};
 

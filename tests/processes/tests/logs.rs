@@ -1,4 +1,4 @@
-//! Neither keys nor values are in any log, the drivers' own included: a key may be the id in a cookie.
+//! Logs contain neither keys nor values, also those of the drivers: a key may be the id in a cookie.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -22,7 +22,7 @@ fn main() {
         .main()
 }
 
-/// `driver` is in what the driver logs, where it logs anything.
+/// `driver` is a text that the driver logs, or empty if it logs nothing.
 fn suite<C>(
     name: &str,
     log: &Log,
@@ -33,10 +33,10 @@ where
     C: Future<Output = Result<Stores, Missing>> + Send + 'static,
 {
     let log = log.clone();
-    // In every key, and in every value.
+    // Parts of every key and of every value.
     let (in_keys, in_values) = (format!("opensesame:{name}:"), format!("swordfish:{name}:"));
     Suite::connect(name, connect).without_laws().case(
-        "no_key_and_no_value_is_logged",
+        "neither_keys_nor_values_are_logged",
         move |context| async move {
             everything(&context.target, &in_keys, &in_values).await;
             assert!(log.line_with(driver).is_some(), "this test hears the driver");
@@ -47,7 +47,7 @@ where
     )
 }
 
-/// Where it is supported.
+/// The operation succeeds or is not supported.
 fn done<T>(outcome: larder_core::Result<T>, operation: Operation) {
     match outcome {
         Ok(_) => {}
@@ -56,7 +56,7 @@ fn done<T>(outcome: larder_core::Result<T>, operation: Operation) {
     }
 }
 
-/// Every operation there is, with success and without.
+/// Every operation, with success and with failure.
 async fn everything(target: &Target, in_keys: &str, in_values: &str) {
     let storage = target.open().await;
     let key = |name: &str| Key::new(format!("{in_keys}{name}")).unwrap();
@@ -84,7 +84,7 @@ async fn everything(target: &Target, in_keys: &str, in_values: &str) {
     storage.apply_all(vec![put("c"), put("d"), conditional], "write many").await;
     storage.keys(in_keys).try_collect::<Vec<_>>().await.must("list keys");
     storage.entries(in_keys).try_collect::<Vec<_>>().await.must("list entries");
-    // What a store for JSON refuses, others take.
+    // Only stores for JSON reject this value.
     let _ = storage.write(key("e"), Bytes::from(format!("{{{in_values}"))).expiry(expiry).await;
     storage.delete(key("a")).await.must("delete");
     storage.delete_all(&[key("b"), key("x")], "delete many").await;

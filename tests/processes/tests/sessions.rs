@@ -1,4 +1,4 @@
-//! Sessions on every adapter, and against their model on real servers.
+//! Sessions on every store, and compared with their model on real servers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
 
@@ -27,12 +27,12 @@ fn main() {
         .suite(with_cases(stores("postgres_grammy", || Stores::postgres("&layout=grammy"))))
         .suite(random::with_model(with_cases(stores("redis", Stores::redis))))
         .suite(with_cases(stores("valkey", Stores::valkey)))
-        // The stand-in for MongoDB does some hundred writes a second.
+        // SecantusDB does a few hundred writes a second.
         .suite(with_cases(stores("mongodb", || Stores::mongodb("")).slow()))
         .main()
 }
 
-/// A storage of its own for every case.
+/// A new storage for every case.
 fn memory() -> impl Factory {
     factory(|_space| async { Ok(Store::from(MemoryStorage::new())) })
 }
@@ -48,13 +48,13 @@ fn with_cases<F: Factory>(suite: Suite<F>) -> Suite<F> {
     suite
         .without_laws()
         .timeout(Duration::from_secs(600))
-        .case("increments_of_64_tasks_add_up_exactly", cases::sum_is_exact)
-        .case("a_session_of_3_mb_comes_back", cases::large)
-        .case("both_ids_of_a_moved_session_meet", cases::moved)
+        .case("increments_of_64_tasks_are_exact", cases::sum_is_exact)
+        .case("a_session_of_3_mb_is_stored", cases::large)
+        .case("both_ids_of_a_moved_session_share_it", cases::moved)
         .case("a_sliding_session_is_extended_and_keeps_its_value", cases::sliding)
-        .case("what_grammy_has_enhanced_is_read_migrated_and_saved", cases::enhanced)
-        .case("chosen_content_is_never_a_marker", cases::chosen)
-        .case("stored_end_does_not_end_what_the_store_keeps", cases::stored_end)
-        .case("moved_session_ends_by_the_clock_of_the_store", cases::moved_end)
-        .case("text_cut_in_a_character_is_read_and_kept", cases::cut)
+        .case("enhanced_sessions_of_grammy_are_read_migrated_and_saved", cases::enhanced)
+        .case("content_is_never_taken_for_a_marker", cases::chosen)
+        .case("the_expiry_of_the_store_decides", cases::stored_end)
+        .case("a_moved_session_expires_by_the_clock_of_the_store", cases::moved_end)
+        .case("text_cut_within_a_character_is_kept", cases::cut)
 }

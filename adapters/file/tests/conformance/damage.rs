@@ -1,4 +1,4 @@
-//! Damaged and foreign files: an error for their key alone.
+//! Damaged and foreign files affect only their key.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::spaces::{Directories, entries, key};
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
-        .case("a_truncated_file_is_corrupt_for_its_key_alone", |context| async move {
+        .case("a_truncated_file_affects_only_its_key", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let path = torn(&context.factory, context.target.space(), &storage).await;
             let whole = fs::read(&path).must("read the file");
@@ -25,13 +25,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             fs::write(&path, &whole).must("mend the file");
             assert_eq!(storage.read(key("torn")).await.must("read").must("a value").value, "[\"torn\"]");
         })
-        .case("a_damaged_entry_is_listed_refused_replaced_and_deleted", |context| async move {
+        .case("a_damaged_entry_is_listed_and_can_be_replaced_or_deleted", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let path = torn(&context.factory, context.target.space(), &storage).await;
-            fs::write(&path, b"not what Larder writes").must("damage the file");
+            fs::write(&path, b"not a file of Larder's").must("damage the file");
             let torn = key("torn");
 
-            // Never taken for absent ...
+            // It does not count as absent ...
             storage.read(&torn).await.fails(ErrorKind::Corrupt, "read");
             let mut read = storage.read_many(&[key("whole"), torn.clone()], &ReadOptions::new()).await;
             read.remove(1).fails(ErrorKind::Corrupt, "read_many");
@@ -47,11 +47,11 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(storage.purge_expired().await.must("purge"), 0);
             assert_eq!(
                 fs::read(&path).must("read the file"),
-                b"not what Larder writes",
+                b"not a file of Larder's",
                 "nothing overwrote it"
             );
 
-            // ... it is listed, and a listing of values goes on after it ...
+            // ... is listed, and does not end a listing of values ...
             let mut keys: Vec<_> =
                 storage.keys("").map(|key| key.must("list").as_str().to_owned()).collect().await;
             keys.sort();
@@ -60,7 +60,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(listed.len(), 2);
             assert_eq!(listed.iter().filter(|entry| entry.is_ok()).count(), 1);
 
-            // ... and a plain write or a delete puts an end to it.
+            // ... and can be replaced or deleted.
             storage.write(&torn, "2").await.must("write");
             assert_eq!(storage.read(&torn).await.must("read").must("a value").value, "2");
             fs::write(&path, b"").must("damage the file");
@@ -84,7 +84,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(storage.clear("").await.must("clear"), 1);
             lists_nothing_but_errors(&storage).await;
         })
-        .case("another_keys_file_is_corrupt", |context| async move {
+        .case("a_file_of_another_key_is_corrupt", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let path = torn(&context.factory, context.target.space(), &storage).await;
             let root = context.factory.path(context.target.space());
@@ -93,7 +93,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             storage.read(key("torn")).await.fails(ErrorKind::Corrupt, "read");
             storage.ttl(&key("torn")).await.fails(ErrorKind::Corrupt, "ttl");
         })
-        .case("files_that_are_no_keys_are_left_alone", |context| async move {
+        .case("other_files_are_ignored", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let path = torn(&context.factory, context.target.space(), &storage).await;
             let directory = path.parent().must("its directory").to_owned();
@@ -102,7 +102,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 directory.join(".DS_Store"),
                 directory.join("README"),
                 directory.join(path.with_extension("bak").file_name().must("a name")),
-                // The file of a key that belongs elsewhere.
+                // The file of a key, in the wrong place.
                 directory.join("elsewhere").with_extension(path.extension().must("an extension")),
                 root.join("notes.txt"),
             ];
@@ -123,7 +123,7 @@ pub(crate) fn grammy_cases(suite: Suite<Directories>) -> Suite<Directories> {
         let root = context.factory.path(context.target.space());
         let put = |name: &std::ffi::OsStr, directory: &std::ffi::OsStr| {
             fs::create_dir_all(root.join(directory)).must("make a directory");
-            // Not every file system takes every name.
+            // Some file systems reject some names.
             fs::write(root.join(directory).join(name), b"1").is_ok()
         };
         let mut refused = 0;

@@ -1,4 +1,4 @@
-//! What is true of Larder's own layout.
+//! Larder's own layout.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
-        .case("leftover_temporary_files_are_removed_and_live_ones_are_not", |context| async move {
+        .case("only_abandoned_temporary_files_are_removed", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             storage.write(key("a"), "1").await.must("write");
             let hidden = context.factory.path(context.target.space()).join(".larder");
@@ -49,14 +49,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             assert!(files(&hidden.join("tmp")).is_empty());
         })
-        .case("another_process_that_holds_the_lock_is_waited_for", |context| async move {
+        .case("a_write_waits_for_the_lock_of_another_process", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             storage.write(key("a"), "1").await.must("write");
             let locks = context.factory.path(context.target.space()).join(".larder/locks");
             let held = hold_locks(&locks);
             let writer = storage.clone();
             let write = tokio::spawn(async move { writer.write(key("a"), "2").await });
-            // Readers take no lock, and see the old value meanwhile.
+            // Readers take no lock, and see the old value until then.
             for _ in 0..20 {
                 assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
             }
@@ -65,7 +65,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             write.await.must("join").must("write");
             assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "2");
         })
-        .case("batch_ends_where_another_process_keeps_the_locks", |context| async move {
+        .case("a_batch_times_out_if_another_process_keeps_the_locks", |context| async move {
             let timeout = Duration::from_secs(1);
             let config = context.factory.config(context.target.space()).lock_timeout(timeout);
             let storage = config.connect().await.must("open");
@@ -78,12 +78,12 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let error = result.fails(ErrorKind::Unavailable, "apply");
                 assert_eq!(error.outcome(), Outcome::NotApplied);
             }
-            // There are 64 locks, and eight at a time are waited for.
+            // A batch waits for eight of the 64 locks at a time.
             assert!(begun.elapsed() < 5 * timeout, "all locks were waited for: {:?}", begun.elapsed());
             drop(held);
             assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
         })
-        .case("two_handles_that_race_win_once", |context| async move {
+        .case("one_of_two_racing_handles_wins", |context| async move {
             for round in 0..20 {
                 let storages = [
                     context.factory.storage(context.target.space()).await,
@@ -103,7 +103,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 }
             }
         })
-        .case("nobody_reads_an_entry_that_a_touch_tears", |context| async move {
+        .case("a_touch_never_shows_a_torn_entry", |context| async move {
             let storages = [
                 context.factory.storage(context.target.space()).await,
                 context.factory.config(context.target.space()).sync(false).connect().await.must("open"),
@@ -124,7 +124,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             })
             .await;
         })
-        .case("long_keys_come_back_from_their_heads", |context| async move {
+        .case("long_keys_are_read_from_the_headers", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let long = [format!("a{}", "x".repeat(511)), format!("b{}", "é".repeat(255)), "A".repeat(200)];
             for text in &long {
@@ -152,14 +152,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             storage.write(key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
             storage.write(key("long"), "2").expiry(Expiry::after_secs(600)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
-            // A clone keeps the sweeper going; it ends with the last.
+            // The sweeper runs until the last clone is dropped.
             let clone = storage.clone();
             drop(storage);
             clone.write(key("short"), "1").expiry(Expiry::after_millis(50)).await.must("write");
             until("the expired file is gone", LIMIT, || async { entries(&root).len() == 1 }).await;
             assert!(clone.read(key("long")).await.must("read").is_some());
         })
-        .case("a_directory_that_has_gone_is_unavailable_and_comes_back", |context| async move {
+        .case("a_missing_directory_is_unavailable_until_it_is_back", |context| async move {
             let root = context.factory.path(context.target.space());
             let aside = root.with_extension("aside");
             let storage = context.factory.storage(context.target.space()).await;
@@ -193,7 +193,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
             storage.write(key("b"), "2").await.must("write");
         })
-        .case("a_directory_of_something_else_is_refused", |context| async move {
+        .case("a_directory_of_another_program_is_rejected", |context| async move {
             let root = context.factory.path(context.target.space());
             let open = |layout: Layout, values: Option<ValueFormat>| {
                 let mut config = Config::new().directory(&root).layout(layout);
@@ -228,7 +228,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             let storage = larder_file::connect(&url).await.must("open");
             assert!(storage.info().persistent && root.join("x").is_dir());
         })
-        .case("processes_that_start_at_once_agree_on_a_new_directory", |context| async move {
+        .case("simultaneous_starts_share_a_new_directory", |context| async move {
             let root = context.factory.path(context.target.space()).join("above/below");
             let opened = race(10, |_| {
                 let config = Config::new().directory(&root);
@@ -240,13 +240,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             assert_eq!(opened[0].keys("").count().await, 10);
         })
-        .case("batches_over_many_directories_say_what_failed", |context| async move {
+        .case("a_batch_over_many_directories_reports_each_failure", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let keys: Vec<Key> = (0..300).map(|at| key(&format!("k{at}"))).collect();
             let puts = || keys.iter().map(|key| Change::put(key.clone(), "1", Expiry::Never)).collect();
             assert!(storage.apply(puts()).await.iter().all(Result::is_ok));
             assert_eq!(entries(&context.factory.path(context.target.space())).len(), 300);
-            // In the way of one key: something that no rename replaces.
+            // A directory in place of one key's file: no rename can replace it.
             let root = context.factory.path(context.target.space());
             let file =
                 entries(&root).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == "k7"));
@@ -261,7 +261,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(results.iter().filter(deleted).count(), 299);
             assert!(results.iter().all(Result::is_ok));
         })
-        .case("batches_carry_conditions", |context| async move {
+        .case("batches_check_conditions", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             let version = |text: &'static str| {
                 let storage = storage.clone();
@@ -294,15 +294,15 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert!(matches!(kinds[6], Ok(Applied::Put(_))));
             assert_eq!(version("touched").await, touched);
         })
-        .case("listing_goes_on_after_a_page_of_expired_entries", |context| async move {
+        .case("a_listing_continues_after_a_page_of_expired_entries", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
-            // Pages have one entry each; some shards have several entries.
+            // A page has one entry, and some shards have several.
             let short = (0..600).map(|at| Change::put(key(&format!("s{at}")), "1", Expiry::after_millis(1)));
             let long = (0..600).map(|at| Change::put(key(&format!("l{at}")), "1", Expiry::Never));
             let results = storage.apply(short.chain(long).collect()).await;
             assert!(results.iter().all(Result::is_ok));
             until("they have expired", LIMIT, || async { storage.keys("s").count().await == 0 }).await;
-            // The storage itself goes on beyond the limit, which is a hint.
+            // The limit is a hint: the storage itself continues beyond it.
             let options = ListOptions::new().limit(NonZeroUsize::MIN);
             for options in [options.clone(), options.keys_only()] {
                 let entries = Arc::clone(storage.storage()).list(options);
@@ -326,7 +326,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 assert_eq!(error.kind(), ErrorKind::Closed);
             }
         })
-        .case("closing_lets_go_of_everything", |context| async move {
+        .case("closing_releases_every_lock", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             storage.write(key("a"), "1").await.must("write");
             let clone = storage.clone();
@@ -339,7 +339,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             let locks = context.factory.path(context.target.space()).join(".larder/locks");
             for lock in files(&locks) {
-                File::open(locks.join(lock)).must("open a lock").try_lock().must("nobody holds it");
+                File::open(locks.join(lock)).must("open a lock").try_lock().must("it is free");
             }
         })
 }

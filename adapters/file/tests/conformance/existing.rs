@@ -1,4 +1,4 @@
-//! Looking creates nothing, and a place that holds something else is refused.
+//! Opening an existing store creates nothing, and rejects a place of another program.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use larder_testkit::{Fails, Must, Suite};
 
 use crate::spaces::{Directories, key};
 
-/// Opens the store at `url` if it is there.
+/// Opens the store at `url` if it exists.
 async fn look(url: &str) -> Result<Store> {
     if larder_file::is_snapshot(url)? {
         SnapshotConfig::from_url(url)?.existing().connect().await
@@ -23,7 +23,7 @@ async fn look(url: &str) -> Result<Store> {
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
-        .case("looking_for_what_is_missing_creates_nothing", |context| async move {
+        .case("opening_a_missing_store_creates_nothing", |context| async move {
             let root = space(&context.factory, context.target.space());
             for url in ["missing", "missing?layout=grammy", "missing/below", "missing.json", "missing/x.json"]
             {
@@ -38,7 +38,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert!(error.message().contains("empty"), "{error}");
             assert!(everything(&root).is_empty());
         })
-        .case("looking_leaves_a_directory_as_it_was", |context| async move {
+        .case("opening_a_directory_changes_nothing", |context| async move {
             let root = space(&context.factory, context.target.space());
             let urls = ["larder", "json?values=json", "grammy?layout=grammy"];
             for url in urls {
@@ -47,13 +47,13 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 storage.write(key("a"), "1").await.must("write");
                 storage.close().await.must("close");
             }
-            // As grammY leaves it.
+            // As grammY creates it.
             fs::remove_dir_all(root.join("grammy/.larder")).must("remove the locks");
             fs::write(root.join("larder/.larder/tmp/00-1"), b"").must("write a file");
             let before = everything(&root);
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
-                let storage = look(&url).await.must("open what is there");
+                let storage = look(&url).await.must("open an existing store");
                 assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert!(!storage.contains(&key("b")).await.must("contains"));
                 assert_eq!(storage.keys("").count().await, 1);
@@ -64,12 +64,12 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(everything(&root), before);
             for url in urls {
                 let url = format!("file:{}/{url}", root.display());
-                let storage = look(&url).await.must("open what is there");
-                assert!(storage.delete(key("a")).await.must("delete what is there"));
+                let storage = look(&url).await.must("open an existing store");
+                assert!(storage.delete(key("a")).await.must("delete an existing entry"));
                 storage.close().await.must("close");
             }
         })
-        .case("looking_leaves_a_snapshot_as_it_was", |context| async move {
+        .case("opening_a_snapshot_changes_nothing", |context| async move {
             let root = space(&context.factory, context.target.space());
             let path = root.join("sessions.json");
             let url = format!("file:{}", path.display());
@@ -84,7 +84,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                     fs::remove_file(root.join("sessions.json.lock")).must("remove the lock");
                 }
                 let before = everything(&root);
-                let storage = look(&url).await.must("open what is there");
+                let storage = look(&url).await.must("open an existing store");
                 assert_eq!(storage.read(key("a")).await.must("read").must("a value").value, "1");
                 assert_eq!(storage.keys("").count().await, 1);
                 storage.flush().await.must("flush");
@@ -92,12 +92,12 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 assert_eq!(everything(&root), before);
             }
 
-            // A change takes hold of it, unless another process was faster, and sees what that one wrote.
-            let storage = look(&url).await.must("open what is there");
+            // A change takes the lock, unless another process holds it, and sees that process's writes.
+            let storage = look(&url).await.must("open an existing store");
             let other = larder_file::connect(&url).await.must("open");
             for error in [
-                storage.write(key("a"), "2").await.fails(ErrorKind::Unavailable, "write what is in use"),
-                storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete what is in use"),
+                storage.write(key("a"), "2").await.fails(ErrorKind::Unavailable, "write to a store in use"),
+                storage.delete(key("a")).await.fails(ErrorKind::Unavailable, "delete from a store in use"),
                 storage.touch(key("a"), Expiry::Never).await.fails(ErrorKind::Unavailable, "touch it"),
                 storage.read(key("a")).touching(Expiry::Never).await.fails(ErrorKind::Unavailable, "read it"),
             ] {
@@ -112,7 +112,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert!(!storage.contains(&key("a")).await.must("contains"));
             storage.close().await.must("close");
         })
-        .case("layout_that_does_not_fit_is_refused", |context| async move {
+        .case("another_layout_is_rejected", |context| async move {
             let root = space(&context.factory, context.target.space());
             let open = |name: &str, layout: Layout, existing: bool| {
                 let config = Config::new().directory(root.join(name)).layout(layout).sweep(None);
@@ -144,7 +144,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             assert_eq!(everything(&root), before);
         })
-        .case("file_of_something_else_is_refused_and_gets_no_lock", |context| async move {
+        .case("a_file_of_another_program_is_rejected_and_not_locked", |context| async move {
             let root = space(&context.factory, context.target.space());
             let path = root.join("session.json");
             fs::write(&path, b"{\"cookie\":\"x\"}").must("write a file");
@@ -156,7 +156,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 assert_eq!(everything(&root), before);
             }
         })
-        .case("pipes_are_refused_without_waiting", |context| async move {
+        .case("pipes_are_rejected_without_waiting", |context| async move {
             if !cfg!(unix) {
                 return;
             }
@@ -188,7 +188,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 let file = file.must("the entry's file");
                 fs::remove_file(&file).must("remove it");
                 pipe(file.clone());
-                // Also while another process has it open.
+                // Also while another process has the pipe open.
                 for open in [false, true] {
                     let _writer = open.then(|| {
                         fs::OpenOptions::new().read(true).write(true).open(&file).must("open the pipe")
@@ -205,14 +205,14 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         })
 }
 
-/// The directory of a space, made.
+/// Creates the directory of a space.
 fn space(factory: &Directories, space: &str) -> PathBuf {
     let root = factory.path(space);
     fs::create_dir_all(&root).must("make a directory");
     root
 }
 
-/// All files and directories below `root`, and what is in them.
+/// All files and directories below `root`, with their contents.
 fn everything(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut directories = vec![root.to_owned()];

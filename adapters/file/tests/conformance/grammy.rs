@@ -1,4 +1,4 @@
-//! grammY's layout: what real bots wrote, read and written back byte for byte.
+//! grammY's layout: sessions of real bots are read, and written back byte for byte.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ fn fixtures() -> PathBuf {
 
 pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     suite
-        .case("what_grammy_wrote_is_read", |_| async move {
+        .case("sessions_of_grammy_are_read", |_| async move {
             let expected = fs::read(fixtures().join("expected.json")).must("read expected.json");
             let expected: BTreeMap<String, Value> =
                 serde_json::from_slice(&expected).must("parse expected.json");
@@ -48,7 +48,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             storage.close().await.must("close");
             assert_eq!(files(&fixtures().join("file")), before, "reading adds nothing to the directory");
         })
-        .case("what_is_written_back_is_byte_for_byte_the_same", |context| async move {
+        .case("writing_back_keeps_every_byte", |context| async move {
             for (from, count) in [("file", 5), ("file-enhanced", 5)] {
                 let from = fixtures().join(from);
                 let target =
@@ -71,7 +71,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             fs::create_dir_all(context.factory.path(context.target.space())).must("keep the space");
         })
-        .case("unsafe_keys_are_refused_and_nothing_gets_out", |context| async move {
+        .case("unsafe_keys_are_rejected", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for text in ["../../x", "a/b", "a\\b", ".", "..", "x..", "/tmp/x", &"k".repeat(251)] {
                 let key = key(text);
@@ -87,7 +87,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert!(results.iter().all(Result::is_ok));
             assert_eq!(storage.keys("").count().await, 2);
         })
-        .case("names_are_as_javascript_cuts_them", |context| async move {
+        .case("names_are_cut_as_in_javascript", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for (text, path) in [("7", "7/7.json"), ("x🍕", "🍕/x🍕.json"), ("🍕x", "\u{fffd}x/🍕x.json")]
             {
@@ -98,7 +98,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             }
             assert_eq!(storage.keys("").count().await, 3);
         })
-        .case("nothing_expires_and_versions_are_the_content", |context| async move {
+        .case("entries_do_not_expire_and_their_version_is_the_content", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             assert_eq!(storage.info().versions, Versions::Content);
             let write = storage.write(key("a"), "1").expiry(Expiry::after_secs(1)).await;
@@ -108,7 +108,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             storage.write(key("a"), " [ 1.0 ] ").await.must("write");
             let record = storage.read(key("a")).await.must("read").must("a value");
             assert_eq!(record.value, "[1.0]");
-            // grammY, or somebody with an editor, changes the white space only.
+            // grammY, or an editor, changes only white space.
             let file = context.factory.path(context.target.space()).join("a/a.json");
             fs::write(&file, "[1.0 ]").must("edit the file");
             storage
@@ -118,7 +118,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
                 .must("delete at a version");
             assert!(!file.exists());
         })
-        .case("a_torn_file_is_corrupt_for_its_key_alone", |context| async move {
+        .case("a_truncated_file_affects_only_its_key", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             storage.write(key("torn"), "{\"a\":[1,2]}").await.must("write");
             storage.write(key("born"), "1").await.must("write");
@@ -136,7 +136,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             storage.write(key("torn"), "2").await.must("write");
             assert_eq!(storage.read(key("torn")).await.must("read").must("a value").value, "2");
         })
-        .case("values_that_are_not_json_are_refused", |context| async move {
+        .case("values_that_are_not_json_are_rejected", |context| async move {
             let storage = context.factory.storage(context.target.space()).await;
             for value in [&b""[..], b"{", b"\xff", b"undefined"] {
                 let write = storage.write(key("a"), Bytes::from_static(value)).await;

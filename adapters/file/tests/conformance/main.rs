@@ -1,4 +1,4 @@
-//! The file adapter: the laws on each of its layouts, and what is true of files only.
+//! The conformance suite on each layout, and the cases of the file adapter.
 
 mod damage;
 mod directory;
@@ -15,7 +15,7 @@ use larder_testkit::Runner;
 use crate::spaces::{Directories, SnapshotFiles};
 
 fn main() {
-    // Cases that need another user run in a process of their own, which is this binary again.
+    // Some cases run in a second process, which is this binary again.
     if permissions::is_child() {
         permissions::child();
         return;

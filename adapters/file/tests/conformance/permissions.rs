@@ -1,7 +1,6 @@
-//! Directories that this user may only read, or not even that.
+//! Directories that the user may only read, or not even read.
 //!
-//! Who is root may do anything, so these cases run in a process of their own under another user
-//! where that is so.
+//! Root may do anything. As root, these cases run in a second process under another user.
 
 use std::{
     fs,
@@ -19,7 +18,7 @@ use crate::spaces::{Directories, files, key};
 /// Names the directory for the child process.
 const CHILD: &str = "LARDER_TEST_FILE_READ_ONLY";
 
-/// `nobody`, on most systems; any user but root will do.
+/// The user `nobody` on most systems; any user but root works.
 const SOMEBODY: u32 = 65534;
 
 pub(crate) fn is_child() -> bool {
@@ -31,7 +30,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         return suite;
     }
     let suite = private(suite);
-    suite.case("a_read_only_directory_is_read_and_refuses_writes", |context| async move {
+    suite.case("a_read_only_directory_can_be_read_but_not_written", |context| async move {
         let root = context.factory.path(context.target.space());
         for (name, layout) in [("larder", Layout::Larder), ("grammy", Layout::Grammy)] {
             let storage = Config::new().directory(root.join(name)).layout(layout).sweep(None);
@@ -58,7 +57,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
 }
 
 fn private(suite: Suite<Directories>) -> Suite<Directories> {
-    suite.case("files_are_private_unless_the_option_says_otherwise", |context| async move {
+    suite.case("files_are_private_by_default", |context| async move {
         let root = context.factory.path(context.target.space());
         fs::create_dir_all(&root).must("make a directory");
         let cases =
@@ -88,7 +87,7 @@ fn private(suite: Suite<Directories>) -> Suite<Directories> {
     })
 }
 
-/// What the child process does.
+/// Runs the cases in the child process.
 pub(crate) fn child() {
     let root = PathBuf::from(std::env::var_os(CHILD).must("the directory's name"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().must("start the runtime");

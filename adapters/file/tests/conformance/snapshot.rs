@@ -1,4 +1,4 @@
-//! What is true of the snapshot.
+//! The snapshot file.
 
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
     suite
-        .case("what_was_closed_is_there_again", |context| async move {
+        .case("entries_survive_a_close", |context| async move {
             let path = context.factory.path("again");
             let storage = open(&path).await;
             let values: &[&[u8]] =
@@ -38,7 +38,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             assert_eq!(storage.read(key("k\"1")).await.must("read").must("a value").version, version);
             storage.close().await.must("close");
         })
-        .case("a_flush_is_on_the_disk_and_the_text_is_json", |context| async move {
+        .case("a_flush_writes_json_to_the_disk", |context| async move {
             let path = context.factory.path("flush");
             let storage = open(&path).await;
             assert!(!path.exists(), "there is nothing to write yet");
@@ -51,15 +51,15 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             assert_eq!(snapshot["entries"]["b"]["base64"], "dGV4dA==");
             assert_eq!(snapshot["entries"]["a"]["expires_at"], Value::Null);
             assert!(!path.with_extension("json.tmp").exists());
-            // Nothing new: the file is left alone.
-            fs::write(&path, b"somebody else's").must("overwrite it");
+            // Without changes the file is not written.
+            fs::write(&path, b"of another program").must("overwrite it");
             storage.flush().await.must("flush");
-            assert_eq!(fs::read(&path).must("read it"), b"somebody else's");
+            assert_eq!(fs::read(&path).must("read it"), b"of another program");
             storage.delete(key("a")).await.must("delete");
             storage.flush().await.must("flush");
             assert!(!fs::read_to_string(&path).must("read it").contains("\"a\""));
         })
-        .case("it_is_written_every_interval_and_when_it_is_dropped", |context| async move {
+        .case("changes_are_written_every_interval_and_on_drop", |context| async move {
             let path = context.factory.path("interval");
             let storage = every(&path, Duration::from_millis(20)).await;
             storage.write(key("a"), "1").await.must("write");
@@ -79,12 +79,12 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let storage = open(&path).await;
             storage.write(key("c"), "1").await.must("write");
             drop(storage);
-            // The lock went with it, and nothing was lost.
+            // The lock is free, and nothing is lost.
             let storage = open(&path).await;
             assert!(storage.contains(&key("c")).await.must("contains"));
             storage.close().await.must("close");
         })
-        .case("a_second_storage_is_refused", |context| async move {
+        .case("a_second_storage_is_rejected", |context| async move {
             let path = context.factory.path("second");
             let storage = open(&path).await;
             storage.write(key("a"), "1").await.must("write");
@@ -103,7 +103,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             storage.close().await.must("close");
             open(&path).await.close().await.must("close");
         })
-        .case("a_file_that_is_no_snapshot_is_refused_and_untouched", |context| async move {
+        .case("another_file_is_rejected_and_unchanged", |context| async move {
             let path = context.factory.path("unparsable");
             let storage = open(&path).await;
             storage.write(key("a"), "\"hunter2\"").await.must("write");
@@ -125,16 +125,16 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let refused = SnapshotConfig::new().file(&directory).connect().await;
             refused.fails(ErrorKind::InvalidConfig, "open a directory");
         })
-        .case("write_errors_are_reported_and_survived", |context| async move {
+        .case("write_errors_are_reported_and_lose_nothing", |context| async move {
             let path = context.factory.path("errors");
             let storage = every(&path, Duration::from_millis(20)).await;
-            // Where the new snapshot would be written there is something else.
+            // A directory blocks the new snapshot.
             let in_the_way = path.with_extension("json.tmp");
             fs::create_dir(&in_the_way).must("make a directory");
             storage.write(key("a"), "1").await.must("write");
             assert!(storage.flush().await.is_err());
             storage.write(key("b"), "1").await.must("write");
-            // A close that fails loses nothing: the background writer goes on, and it can be tried again.
+            // A failed close loses nothing: the background writer continues, and the close can be retried.
             assert!(storage.close().await.is_err());
             storage.write(key("c"), "1").await.fails(ErrorKind::Closed, "write");
             storage.flush().await.fails(ErrorKind::Closed, "flush");
@@ -149,7 +149,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             assert_eq!(storage.keys("").count().await, 2);
             storage.close().await.must("close");
         })
-        .case("second_close_saves_what_the_first_could_not", |context| async move {
+        .case("a_second_close_saves_after_a_failed_one", |context| async move {
             let path = context.factory.path("closed_twice");
             let storage = open(&path).await;
             storage.write(key("a"), "1").await.must("write");
@@ -160,7 +160,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
                 .file(&path)
                 .connect()
                 .await
-                .fails(ErrorKind::Unavailable, "open it meanwhile");
+                .fails(ErrorKind::Unavailable, "open it in between");
             fs::remove_dir(&in_the_way).must("remove the directory");
             storage.close().await.must("close");
             let storage = open(&path).await;
@@ -190,7 +190,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             assert!(list(after("c")).await.is_empty());
             storage.close().await.must("close");
         })
-        .case("every_flush_has_what_was_written_before_it", |context| async move {
+        .case("a_flush_includes_all_earlier_writes", |context| async move {
             let path = context.factory.path("concurrent");
             let storage = every(&path, Duration::from_millis(5)).await;
             race(8, |task| {
@@ -209,13 +209,13 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             .await;
             storage.close().await.must("close");
         })
-        .case("snapshot_holds_one_moment", |context| async move {
+        .case("a_snapshot_is_consistent", |context| async move {
             #[cfg(unix)]
-            snapshot_holds_one_moment(&context.factory.path("moment")).await;
+            a_snapshot_is_consistent(&context.factory.path("moment")).await;
             #[cfg(not(unix))]
             drop(context);
         })
-        .case("the_chooser_and_its_url", |context| async move {
+        .case("a_url_with_json_opens_a_snapshot", |context| async move {
             let path = context.factory.path("chosen");
             let storage =
                 larder_file::connect(&format!("file:{}?interval=10s", path.display())).await.must("open");
@@ -226,7 +226,7 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
             let error = refused.fails(ErrorKind::InvalidConfig, "an option of the directory");
             assert!(error.message().contains("interval"), "{error}");
         })
-        .case("who_may_read_it_stays_so", |context| async move {
+        .case("permissions_are_kept", |context| async move {
             #[cfg(unix)]
             {
                 use std::os::unix::fs::PermissionsExt;
@@ -245,10 +245,10 @@ pub(crate) fn cases(suite: Suite<Snapshots>) -> Suite<Snapshots> {
         })
 }
 
-/// Sessions move from one key to another while a save is under way. The save writes into a pipe, so
-/// that the test decides when it goes on.
+/// Sessions move from one key to another during a save. The save writes into a pipe, so
+/// that the test decides when it continues.
 #[cfg(unix)]
-async fn snapshot_holds_one_moment(path: &Path) {
+async fn a_snapshot_is_consistent(path: &Path) {
     use std::io::Read;
 
     const ENTRIES: usize = 20_000;
@@ -276,7 +276,7 @@ async fn snapshot_holds_one_moment(path: &Path) {
     };
     let (mut reader, mut text) = tokio::task::spawn_blocking(begin).await.must("join");
 
-    // The beginning of the map is past, its end is to come.
+    // The save has passed the beginning of the map, and not yet its end.
     storage.write(key("a:moved"), value.clone()).await.must("write");
     assert!(storage.delete(key("z:moved")).await.must("delete"));
     let deleted = storage.apply(vec![Change::delete(key("z:deleted"))]).await.remove(0);
@@ -305,7 +305,7 @@ async fn snapshot_holds_one_moment(path: &Path) {
     }
     assert_eq!(entries.len(), ENTRIES + 4);
 
-    // The next save has all of it.
+    // The next save has everything.
     storage.close().await.must("close");
     let storage = open(path).await;
     assert_eq!(storage.keys("").count().await, 10_000 + 4);

@@ -1,4 +1,4 @@
-//! Spaces for the suites: directories and files in a temporary directory.
+//! The spaces of the suites: directories and files in a temporary directory.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    /// The laws on directories, and with a second process.
+    /// The laws on directories, also with a second process.
     pub(crate) fn suite(name: &str, configure: fn(Config) -> Config) -> Suite<Self> {
         let config = move |path| configure(Config::new().directory(path)).sweep(None);
         Suite::connect(name, move || async move {
@@ -34,7 +34,7 @@ impl Directories {
     }
 
     pub(crate) fn config(&self, space: &str) -> Config {
-        // Sweeping is tried by a case of its own; elsewhere it would only get in the way.
+        // The sweeper has its own cases.
         (self.configure)(Config::new().directory(self.path(space)).sweep(None))
     }
 
@@ -63,7 +63,7 @@ impl Factory for Directories {
     }
 }
 
-/// Each space is a snapshot, which one storage at a time can have.
+/// Each space is a snapshot, which one storage at a time can open.
 pub(crate) type Snapshots = SingleOpener<SnapshotFiles>;
 
 pub(crate) struct SnapshotFiles {

@@ -1,4 +1,4 @@
-//! A process that has stopped while it holds the locks. It is this binary again.
+//! A process that is stopped while it holds the locks: this binary again.
 
 use std::{
     fs,
@@ -19,14 +19,14 @@ const CHILD: &str = "LARDER_TEST_FILE_HOLD_LOCKS";
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Much longer than the timeout, for a machine that is busy.
+/// Much longer than the timeout, for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Takes all locks, says so, and holds them until its input ends.
+/// Takes all locks, reports that, and holds them until its input ends.
 pub(crate) fn child() {
     let locks = PathBuf::from(std::env::var_os(CHILD).must("the directory's name"));
     let _held = hold_locks(&locks);
@@ -38,7 +38,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
     if !cfg!(unix) {
         return suite;
     }
-    suite.case("stopped_process_with_a_lock_is_an_error_after_the_timeout", |context| async move {
+    suite.case("a_lock_of_a_stopped_process_times_out", |context| async move {
         let root = context.factory.path(context.target.space());
         let open = || context.factory.config(context.target.space()).lock_timeout(TIMEOUT).connect();
         let storage = open().await.must("open");
@@ -63,7 +63,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
         for outcome in listed {
             refused(outcome.map(drop), "keys");
         }
-        // Once a touch has found that the store is gone, the rest of its batch fails without a wait.
+        // After one touch has failed because the store is gone, the rest of its batch fails without a wait.
         let begun = Instant::now();
         let keys = vec![key("a"); 40];
         for result in storage.read_many(&keys, &ReadOptions::new().with_touch(Expiry::Never)).await {
@@ -71,7 +71,7 @@ pub(crate) fn cases(suite: Suite<Directories>) -> Suite<Directories> {
             assert_eq!(error.outcome(), Outcome::NotApplied);
         }
         assert!(begun.elapsed() < 20 * TIMEOUT, "each key waited: {:?}", begun.elapsed());
-        // Those who wait at the same time do not wait for each other's timeouts.
+        // Simultaneous calls do not wait for each other's timeouts.
         let begun = Instant::now();
         let same = key("a");
         let all = (0..40).map(|_| storage.write(&same, "2").into_future());
@@ -112,7 +112,7 @@ fn stopped(locks: &Path) -> Child {
     child.stdin.as_mut().must("its input").flush().must("flush");
     let state = PathBuf::from(format!("/proc/{}/stat", child.id()));
     let begun = Instant::now();
-    // Where there is no /proc the signal has to do.
+    // Without /proc the signal has to suffice.
     while fs::read_to_string(&state).is_ok_and(|text| !text.contains(") T ")) {
         assert!(begun.elapsed() < SOON, "the child does not stop");
         std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Servers that refuse or cannot be reached.
+//! Servers that reject a client or cannot be reached.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn refused(url: &str, kind: ErrorKind, what: &str) -> Error {
     error
 }
 
-/// Also a server that asks nobody for a password refuses a wrong one.
+/// A server without passwords also rejects a wrong one.
 pub(crate) async fn password(context: Context<Place>) {
     let server = &context.factory.server;
     let database = database(server).await;
@@ -36,7 +36,7 @@ pub(crate) async fn password(context: Context<Place>) {
     };
     let error = refused(&with("wrong-horse"), ErrorKind::PermissionDenied, "a wrong password").await;
     assert!(!error.is_retryable());
-    let nobody = with("wrong-horse").replacen(user, "nobody", 1);
+    let nobody = with("wrong-horse").replacen(user, "unknown", 1);
     refused(&nobody, ErrorKind::PermissionDenied, "an unknown user").await;
     let storage = larder_mongodb::connect(&with("correct-horse")).await.must("connect with the password");
     storage.write(key("k"), "v").await.must("write");
@@ -55,18 +55,18 @@ pub(crate) async fn refused_port(_: Context<Place>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.must("bind");
     let host = listener.local_addr().must("name the port");
     drop(listener);
-    // With the default time-out: five seconds.
+    // With the default timeout of five seconds.
     let url = format!("mongodb://u:wrong-horse@{host}/db?setup=false");
     let error = refused(&url, ErrorKind::Unavailable, "a refused port").await;
     assert!(error.is_retryable());
 }
 
 pub(crate) async fn silent_server(_: Context<Place>) {
-    // Connections are accepted by the system, and nobody ever answers.
+    // The system accepts connections, and the server never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.must("bind");
     let host = listener.local_addr().must("name the port");
     let error = refused(&format!("mongodb://{host}/?timeout=1s"), ErrorKind::Timeout, "silence").await;
     assert!(error.is_retryable());
     let url = format!("mongodb://{host}/?serverSelectionTimeoutMS=500&connectTimeoutMS=300");
-    refused(&url, ErrorKind::Unavailable, "silence, by the driver's time-out").await;
+    refused(&url, ErrorKind::Unavailable, "silence, by the driver's timeout").await;
 }

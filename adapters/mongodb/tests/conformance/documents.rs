@@ -1,4 +1,4 @@
-//! What lies in the collection, and what happens when somebody else put it there.
+//! The documents in the collection, and documents of other programs.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ async fn stored(context: &Context<Place>, name: &str) -> Document {
 
 pub(crate) async fn binary(context: Context<Place>) {
     let storage = context.target.open().await;
-    storage.write(key("for ever"), "\0\u{ff}").await.must("write");
+    storage.write(key("permanent"), "\0\u{ff}").await.must("write");
     storage.write(key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
-    let document = stored(&context, "for ever").await;
+    let document = stored(&context, "permanent").await;
     assert_eq!(document.keys().collect::<Vec<_>>(), ["_id", "value", "version"]);
     let bytes = "\0\u{ff}".as_bytes().to_vec();
     assert_eq!(document.get("value"), Some(&Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })));
@@ -29,7 +29,7 @@ pub(crate) async fn binary(context: Context<Place>) {
     let left = document.get_datetime("expires_at").must("have an expiry").timestamp_millis()
         - larder_core::clock::unix_millis();
     assert!((3_500_000..=3_700_000).contains(&left), "{left}");
-    // Touched, it stays the same document but for the expiry; written again without one, it has none.
+    // A touch changes only the expiry; a write without one removes it.
     storage.touch(key("an hour"), Expiry::Never).await.must("touch");
     assert_eq!(stored(&context, "an hour").await.get("expires_at"), None);
     storage.write(key("an hour"), "v").expiry(Expiry::after_secs(3_600)).await.must("write");
@@ -53,7 +53,7 @@ pub(crate) async fn document(context: Context<Place>) {
     assert_eq!(found.must("count"), 1);
     let read = storage.read(key("k")).await.must("read").must("find it");
     assert_eq!(read.value, text);
-    // Types that JSON has not are read as extended JSON.
+    // Types that JSON lacks are read as extended JSON.
     let change = doc! { "$set": { "value.at": mongodb::bson::DateTime::from_millis(0) } };
     collection.update_one(doc! { "_id": "k" }, change).await.must("change by hand");
     let read: serde_json::Value = storage.read_as(&key("k")).await.must("read").must("find it");
@@ -77,7 +77,7 @@ pub(crate) async fn dollars(context: Context<Place>) {
                 read.version.must("have a version")
             };
             storage.write(&key, text).await.must("write");
-            found("for ever").await;
+            found("permanent").await;
             storage.write(&key, text).expiry(Expiry::after_secs(60)).await.must("write");
             let version = found("expiring").await;
             let at = storage.write(&key, text).expiry(Expiry::after_secs(60)).if_at(version);
@@ -96,7 +96,7 @@ pub(crate) async fn refused(context: Context<Place>) {
     storage.write(key("k"), "1").await.must("write");
     for text in ["not json", r#"{"a":1,"a":2}"#, r#"{"a\u0000":1}"#, "", "\"\\ud800\""] {
         let error = storage.write(key("k"), text).await;
-        error.fails(ErrorKind::InvalidValue, "write what BSON cannot hold");
+        error.fails(ErrorKind::InvalidValue, "write a value that BSON cannot hold");
     }
     let deep = format!("{}{}", "[".repeat(99), "]".repeat(99));
     storage.write(key("deep"), deep.clone()).await.must("write 99 levels");
@@ -129,7 +129,7 @@ pub(crate) async fn largest(context: Context<Place>) {
     let value = |seed| storage.bulk(limit, seed);
     let holds = async |seed, what: &str| storage.holds(&long, &value(seed), what).await;
     storage.write(&long, value(1)).await.must("write");
-    holds(1, "for ever").await;
+    holds(1, "permanent").await;
     storage.write(&long, value(2)).expiry(Expiry::after_secs(600)).await.must("write with an expiry");
     holds(2, "with an expiry").await;
     let version = storage.read(&long).await.must("read").must("find it").version.must("have a version");
@@ -178,10 +178,10 @@ pub(crate) async fn foreign(context: Context<Place>) {
     let good: Vec<_> =
         keys.iter().filter_map(|key| key.as_ref().ok()).map(larder_core::Key::as_str).collect();
     assert_eq!(good, ["a", "b", "c"]);
-    // The key that Larder does not take, and the three that are not strings.
+    // The key that Larder rejects, and the three that are not strings.
     let bad: Vec<_> = keys.iter().filter_map(|key| key.as_ref().err()).map(kind_of).collect();
     assert_eq!(bad, [ErrorKind::InvalidKey; 4]);
-    // A text and bytes are names; a number and an ObjectId are not.
+    // Text and bytes are reported as names; a number and an ObjectId are not.
     let names = |errors: Vec<&larder_core::Error>| {
         let invalid = errors.into_iter().filter(|error| error.kind() == ErrorKind::InvalidKey);
         invalid.filter_map(|error| error.stored_name().map(<[u8]>::to_vec)).collect::<Vec<_>>()
@@ -197,10 +197,10 @@ pub(crate) async fn foreign(context: Context<Place>) {
     assert_eq!(names(entries.iter().filter_map(|entry| entry.as_ref().err()).collect()), expected);
     // A key that is not a string has no prefix.
     assert_eq!(storage.keys("a").collect::<Vec<_>>().await.len(), 1);
-    // It can be put right.
+    // It can be replaced.
     storage.write(key("a"), "v").await.must("write over it");
     assert!(storage.read(key("a")).await.must("read").is_some());
-    // What a listing names, it removes; what is not ours stays.
+    // A clear removes the keys that a listing returns, and keeps foreign documents.
     assert_eq!(storage.clear("").await.must("clear"), 3);
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 4);
 }
@@ -233,7 +233,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     for (name, value) in [("a", "4"), ("c", "3")] {
         assert_eq!(storage.read(key(name)).await.must("read").must("find it").value, value);
     }
-    // A unique index on something else makes the server refuse single writes.
+    // A unique index on another field makes the server reject single writes.
     let collection = documents(&context.factory.server, context.target.space()).await;
     let options = mongodb::options::IndexOptions::builder().unique(true).build();
     let index = mongodb::IndexModel::builder().keys(doc! { "value": 1 }).options(options).build();
@@ -246,7 +246,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     }
 }
 
-/// More keys that are not strings than fit on a page, of every type that comes before or after strings.
+/// More keys that are not strings than fit on a page, of every type that sorts before or after strings.
 pub(crate) async fn strays(context: Context<Place>) {
     let storage = context.target.open().await;
     storage.write(key("k"), "v").await.must("write");
@@ -259,7 +259,7 @@ pub(crate) async fn strays(context: Context<Place>) {
     assert_eq!(keys.iter().filter(|key| key.is_ok()).count(), 1);
 }
 
-/// Every finite double and every integer of 64 bits is stored exactly or refused.
+/// Every finite double and every integer of 64 bits is stored exactly or rejected.
 pub(crate) async fn numbers(context: Context<Place>) {
     let storage = context.target.open().await;
     for text in [

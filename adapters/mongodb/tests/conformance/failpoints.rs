@@ -1,4 +1,4 @@
-//! Errors that a server gives on demand.
+//! Errors that the server returns on demand.
 
 use larder_core::{Applied, Change, ErrorKind, Expiry, Key, Outcome, ReadOptions, Result, Store};
 use larder_test_servers::{Kind, Server};
@@ -10,7 +10,7 @@ use mongodb::{
 
 use crate::places::{Place, client, key, open, private};
 
-/// A server that takes fail points, and its database for that.
+/// A server that supports fail points, and its database for them.
 async fn server() -> Option<(Server, Database)> {
     let server = private().await?;
     let admin = client(&server).await.database("admin");
@@ -38,7 +38,7 @@ async fn write(storage: &Store, key: &Key) -> Result<()> {
 
 pub(crate) async fn errors(context: Context<Place>) {
     let Some((server, admin)) = server().await else { return };
-    // After "not primary" the driver waits for the server's next heartbeat: up to 10 s by default.
+    // After "not primary" the driver waits for the next heartbeat of the server, by default up to 10 s.
     let options = "&retryReads=false&retryWrites=false&heartbeatFrequencyMS=500";
     let storage = open(&server, context.target.space(), options).await;
     let key = key("hunter2");
@@ -60,7 +60,7 @@ pub(crate) async fn errors(context: Context<Place>) {
         storage.read(&key).await.fails(kind, &format!("a read with error {code}"));
         storage.read(&key).await.must("read after that");
     }
-    // A query that fails does so for its own keys.
+    // A failed query affects only its own keys.
     let keys: Vec<Key> = (0..1_500).map(|number| crate::places::key(format!("k{number}"))).collect();
     fail(&admin, "aggregate", 1, doc! { "errorCode": 8 }).await;
     let read = storage.read_many(&keys, &ReadOptions::new()).await;
@@ -82,7 +82,7 @@ pub(crate) async fn errors(context: Context<Place>) {
         assert!(error.is_retryable());
         storage.ping().await.must("go on");
     }
-    // A write that not enough servers have confirmed is not acknowledged.
+    // A write that too few servers have confirmed is not acknowledged.
     let unconfirmed =
         doc! { "writeConcernError": { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "slow" } };
     fail(&admin, "update", 1, unconfirmed.clone()).await;
@@ -99,7 +99,7 @@ pub(crate) async fn errors(context: Context<Place>) {
     for result in storage.apply(writes()).await {
         result.must("write the batch again");
     }
-    // A batch that is refused, and one on a connection that is lost.
+    // A rejected batch, and a batch on a lost connection.
     for (how, kind) in [
         (doc! { "errorCode": 13 }, ErrorKind::PermissionDenied),
         (doc! { "errorCode": 11_600 }, ErrorKind::Unavailable),
@@ -110,7 +110,7 @@ pub(crate) async fn errors(context: Context<Place>) {
             result.fails(kind, "a batch that fails");
         }
     }
-    // A server that does not know the command takes the changes one by one.
+    // A server without the command receives the changes one by one.
     fail(&admin, "bulkWrite", 1, doc! { "errorCode": 59 }).await;
     let mut changes = writes();
     changes.push(Change::delete(crate::places::key("none")));
@@ -121,7 +121,7 @@ pub(crate) async fn errors(context: Context<Place>) {
         "{applied:?}"
     );
 
-    // Where the driver may, it tries once more, and the server sees to it that a write happens once.
+    // The driver retries some writes once, and the server applies them once.
     let storage = open(&server, context.target.space(), "&heartbeatFrequencyMS=500").await;
     fail(&admin, "update", 1, doc! { "closeConnection": true }).await;
     write(&storage, &key).await.must("write past a lost connection");

@@ -1,4 +1,4 @@
-//! A server that dies or freezes.
+//! A server that is killed or paused.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
         server.kill().await.must("kill the server");
         writers.failures_after(before).await;
         server.start().await.must("start the server");
-        // With the same storage: nothing was opened anew.
+        // On the same storage, which was not opened again.
         writers.progress(10).await;
     }
     server.kill().await.must("kill the server");
@@ -66,7 +66,7 @@ pub(crate) async fn frozen(context: Context<Place>) {
     storage.read(key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
     let late = storage.write(key("k"), "old").await;
     late.fails(ErrorKind::Timeout, "write to a frozen server");
-    // The next write of the key waits for the one that may still happen.
+    // The next write of the key waits for the one whose outcome is unknown.
     let later = storage.write(key("k"), "middle").await;
     later.fails(ErrorKind::Timeout, "write behind that");
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
@@ -84,7 +84,7 @@ pub(crate) async fn frozen(context: Context<Place>) {
     assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "new");
 }
 
-/// Without a server, each read that touches waits for one: those of a batch do not all do so.
+/// Each touching read waits for a missing server, but the reads of a batch do not all wait.
 pub(crate) async fn touching_reads(context: Context<Place>) {
     let (storage, line) = context.target.open_over_line().await.must("open over a line");
     let keys: Vec<Key> = (0..1_000).map(|number| key(format!("k{number}"))).collect();
@@ -98,13 +98,13 @@ pub(crate) async fn touching_reads(context: Context<Place>) {
     for result in results {
         assert!(result.is_err_and(|error| error.is_retryable()));
     }
-    // 0.3 s for the first 16; for all it would be 18 s.
+    // 0.3 s for the first 16; all would take 18 s.
     assert!(elapsed < Duration::from_secs(6), "{elapsed:?}");
     line.restore();
     until("the storage works again", PATIENCE, || async { storage.contains(&keys[0]).await.is_ok() }).await;
 }
 
-/// A write whose future was dropped does not overtake one that was begun after it.
+/// A write whose future was dropped does not overtake a later one.
 pub(crate) async fn abandoned_write(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
@@ -113,14 +113,14 @@ pub(crate) async fn abandoned_write(context: Context<Place>) {
         abandon(old, 1 + round % 3).await;
         let new = round.to_string();
         storage.write(&key, new.clone()).await.must("write");
-        // Long enough for the other to have come late, had it been possible.
+        // Long enough for a late write to arrive.
         for _ in 0..5 {
             assert_eq!(storage.read(&key).await.must("read").must("find it").value, new, "{round}");
         }
     }
 }
 
-/// A clear takes what was begun before it, even if nobody waits for that any more.
+/// A clear also removes the result of an abandoned write that began before it.
 pub(crate) async fn clear_after_abandoned_write(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let (key, large) = (key("k"), vec![b'x'; 1 << 20]);
@@ -128,14 +128,14 @@ pub(crate) async fn clear_after_abandoned_write(context: Context<Place>) {
         let old = storage.write(&key, large.clone()).into_future();
         abandon(old, 1 + round % 3).await;
         storage.clear("").await.must("clear");
-        // Long enough for the write to have come late, had it been possible.
+        // Long enough for a late write to arrive.
         for _ in 0..5 {
             assert!(storage.read(&key).await.must("read").is_none(), "{round}");
         }
     }
 }
 
-/// A clear whose future was dropped deletes nothing that was written after it.
+/// A clear whose future was dropped keeps all later writes.
 pub(crate) async fn abandoned_clear(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let write = |number: usize| Change::put(key(format!("k{number:04}")), "v", Expiry::Never);
@@ -145,14 +145,14 @@ pub(crate) async fn abandoned_clear(context: Context<Place>) {
             result.must("write many");
         }
         abandon(storage.clear(""), 1 + round).await;
-        // The last of the first page and the last of all.
+        // The last key of the first page and the last of all.
         let later = [&writes[499], &writes[599]];
         for write in later {
             storage.write(&write.key, "later").await.must("write");
         }
         for _ in 0..5 {
             for write in later {
-                let record = storage.read(&write.key).await.must("read").must("find what was written later");
+                let record = storage.read(&write.key).await.must("read").must("find a later write");
                 assert_eq!(record.value, "later", "{round}");
             }
         }

@@ -1,4 +1,4 @@
-//! grammY's documents, written by it and by us.
+//! grammY's documents, written by grammY and by Larder.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn sessions() -> BTreeMap<String, Value> {
     serde_json::from_str(text).must("parse the fixture")
 }
 
-/// A value as the JavaScript driver stores it: integers of 32 bits as such, all other numbers as
+/// A value as the JavaScript driver stores it: integers of 32 bits as integers, and all other numbers as
 /// doubles.
 fn as_javascript(value: &Value) -> Bson {
     match value {
@@ -42,7 +42,7 @@ fn as_javascript(value: &Value) -> Bson {
     }
 }
 
-/// `collection.updateOne({key}, {$set: {key, value}}, {upsert: true})`, as grammY's adapter does.
+/// `collection.updateOne({key}, {$set: {key, value}}, {upsert: true})`, as in grammY's adapter.
 async fn write_as_grammy(collection: &mongodb::Collection<Document>, key: &str, value: Bson) {
     let update = doc! { "$set": { "key": key, "value": value } };
     collection.update_one(doc! { "key": key }, update).upsert(true).await.must("write as grammY");
@@ -59,7 +59,7 @@ pub(crate) async fn reads(context: Context<Place>) {
     for (name, value) in &sessions {
         let record = storage.read(key(name)).await.must("read").must("find the session");
         let read: Value = serde_json::from_slice(&record.value).must("read JSON");
-        // Exactly, integers beyond 32 bits included: `9007199254740991`, not `9007199254740991.0`.
+        // Exactly, also integers beyond 32 bits: `9007199254740991`, not `9007199254740991.0`.
         assert_eq!(&read, value, "{name}");
     }
     assert!(storage.delete(key("424242")).await.must("delete"));
@@ -85,7 +85,7 @@ pub(crate) async fn writes(context: Context<Place>) {
     storage.write(key("271828"), "{}").await.must("write");
     assert_eq!(id().await, before);
     let expiring = storage.write(key("271828"), "1").expiry(Expiry::after_secs(60)).await;
-    expiring.fails(ErrorKind::Unsupported, "write what expires");
+    expiring.fails(ErrorKind::Unsupported, "write an entry that expires");
     storage.holds(&key("271828"), b"{}", "after a refused write").await;
 }
 
@@ -96,8 +96,8 @@ pub(crate) async fn turns(context: Context<Place>) {
     let seen = storage.read(key("k")).await.must("read").must("find it").version.must("have a version");
     write_as_grammy(&collection, "k", doc! { "n": 2 }.into()).await;
     let late = storage.write(key("k"), "3").if_at(seen).await;
-    late.fails(ErrorKind::Conflict, "write over what grammY wrote");
-    storage.holds(&key("k"), br#"{"n":2}"#, "what grammY wrote").await;
+    late.fails(ErrorKind::Conflict, "overwrite a session of grammY");
+    storage.holds(&key("k"), br#"{"n":2}"#, "the session of grammY").await;
     let add = |session: Option<Value>| {
         let mut session = session?;
         session["n"] = Value::from(session["n"].as_i64()? + 1);
@@ -108,14 +108,14 @@ pub(crate) async fn turns(context: Context<Place>) {
     assert_eq!(collection.count_documents(doc! {}).await.must("count"), 1);
 }
 
-/// A query by value would look into arrays, and take operators for what they are.
+/// A query by value would look into arrays, and evaluate operators.
 pub(crate) async fn whole_value(context: Context<Place>) {
     let storage = context.target.open().await;
     let collection = documents(&context.factory.server, context.target.space()).await;
     for (old, other) in [
         (r#""a""#, doc! { "x": ["a", "b"] }),
         (r#"{"$exists":true}"#, doc! { "x": 1 }),
-        // The order of members is left open: to MongoDB it makes a difference, to JSON none.
+        // In another order of members, which matters to MongoDB and not to JSON.
         (r#"{"a":1,"b":2}"#, doc! { "x": { "a": 1, "b": 2, "c": 3 } }),
         ("null", doc! { "x": [null] }),
     ] {
@@ -131,7 +131,7 @@ pub(crate) async fn whole_value(context: Context<Place>) {
     }
 }
 
-/// A session with every type that a bot can have in one, and documents that only look like types.
+/// A session with every type that a bot can store, and documents that only look like types.
 fn typed() -> Document {
     let binary = |subtype| Binary { subtype, bytes: b"\0\xff".to_vec() };
     doc! {
@@ -159,7 +159,7 @@ fn typed() -> Document {
     }
 }
 
-/// The value as it is stored. Not by way of serde, which takes `{$oid: "..."}` for an ObjectId.
+/// The stored value. Not through serde, which reads `{$oid: "..."}` as an ObjectId.
 async fn stored(collection: &mongodb::Collection<Document>, filter: Document) -> Bson {
     let collection = collection.clone_with_type::<RawDocumentBuf>();
     let document = collection.find_one(filter).await.must("look").must("find it");
@@ -199,8 +199,8 @@ pub(crate) async fn copied_types(context: Context<Place>) {
         let collection = documents(&context.factory.server, target.space()).await;
         let mut expected = typed();
         if !options.contains("grammy") {
-            // There numbers are not JavaScript's: an integer needs no mark to stay an int64, and each is
-            // of the type that holds it.
+            // Numbers there are not JavaScript's: an integer stays an int64 without a mark, and each has
+            // the type that can hold it.
             let long = doc! { "$numberLong": "1000000000000000000" };
             expected.insert("long", long);
             expected.insert("big", 1_700_000_000_000_i64);
@@ -212,7 +212,7 @@ pub(crate) async fn copied_types(context: Context<Place>) {
         }
         collection.drop().await.must("drop the copy");
     }
-    // A copy that lost a type does not read as equal.
+    // A copy that lost a type is not equal.
     let read = async |name: &str| storage.read(key(name)).await.must("read").must("find it").value;
     for value in [
         Bson::DateTime(DateTime::from_millis(0)),
@@ -246,7 +246,7 @@ pub(crate) async fn not_a_number(context: Context<Place>) {
     assert_eq!(session.get("n"), Some(&Bson::Int32(2)));
 }
 
-/// Collections that Node made, with and without an index of its own.
+/// Collections of Node, with and without its own index.
 pub(crate) async fn indexes_of_node(context: Context<Place>) {
     let collection = documents(&context.factory.server, context.target.space()).await;
     for unique in [None, Some(true)] {
@@ -258,7 +258,7 @@ pub(crate) async fn indexes_of_node(context: Context<Place>) {
         write_as_grammy(&collection, "k", doc! { "n": 1 }.into()).await;
         let looked = context.factory.open_existing(context.target.space()).await;
         assert_eq!(looked.read(key("k")).await.must("read").must("find it").value, r#"{"n":1}"#);
-        context.target.open().await.holds(&key("k"), br#"{"n":1}"#, "what Node wrote").await;
+        context.target.open().await.holds(&key("k"), br#"{"n":1}"#, "the session of Node").await;
         collection.drop().await.must("drop the collection");
     }
 }
@@ -275,7 +275,7 @@ pub(crate) async fn damaged_keys(context: Context<Place>) {
         doc! { "key": "a\u{0}b", "value": 1 },
         doc! { "key": "x".repeat(600), "value": 1 },
     ];
-    // The doubled keys straddle a page of any size.
+    // The duplicate keys cross the end of a page of any size.
     all.extend((0..450).flat_map(|number| {
         [doc! { "key": format!("k{number}"), "value": 1 }, doc! { "key": format!("k{number}"), "value": 2 }]
     }));
@@ -296,7 +296,7 @@ pub(crate) async fn damaged_keys(context: Context<Place>) {
     }
 }
 
-/// Without its index there can be several documents of one key. The one that is read is the one that a write
+/// Without its index there can be several documents of one key. A read returns the one that a write
 /// changes.
 pub(crate) async fn first_of_doubled(context: Context<Place>) {
     let collection = documents(&context.factory.server, context.target.space()).await;

@@ -1,4 +1,4 @@
-//! A client of the caller's own.
+//! A client of the caller.
 
 use futures_util::FutureExt;
 use larder_core::ErrorKind;
@@ -43,13 +43,13 @@ pub(crate) async fn collection_options(context: Context<Place>) {
     assert!(error.message().contains("w=0"), "{error}");
 }
 
-/// Futures may be polled, and the last handle dropped, by threads that Tokio knows nothing of.
+/// Threads outside Tokio may poll futures and drop the last handle.
 pub(crate) async fn off_runtime(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "").await;
     let thread = std::thread::spawn(move || {
         let key = key("k");
         let abandoned = storage.write(&key, "v").into_future().now_or_never();
-        assert!(abandoned.is_none(), "a write that waits for nobody");
+        assert!(abandoned.is_none(), "a write without a wait");
         block_on(storage.write(&key, "w").into_future()).must("write off the runtime");
         drop(storage);
     });
@@ -59,7 +59,7 @@ pub(crate) async fn off_runtime(context: Context<Place>) {
     assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "w");
 }
 
-/// An executor that is not Tokio's.
+/// An executor other than Tokio.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {

@@ -1,4 +1,4 @@
-//! How to open storages on the server.
+//! Helpers that open stores on the server.
 
 use std::sync::Arc;
 
@@ -18,24 +18,24 @@ pub(crate) const DATABASE: &str = "larder-tests";
 pub(crate) struct Place {
     pub(crate) server: Server,
     options: &'static str,
-    /// Whether the server is not MongoDB, but SecantusDB.
+    /// Whether the server is SecantusDB.
     stand_in: bool,
 }
 
 /// The shared server.
 pub(crate) async fn place(options: &'static str) -> Result<Place, Missing> {
     let server = Kind::Mongodb.shared().await.map_err(missing)?;
-    let about = database(&server).await.run_command(doc! { "buildInfo": 1 }).await.must("ask what it is");
+    let about = database(&server).await.run_command(doc! { "buildInfo": 1 }).await.must("ask for its name");
     Ok(Place { server, options, stand_in: about.contains_key("secantusVersion") })
 }
 
-/// A server for one case alone; the case is left out where there can be none.
+/// A server for a single case; without one the case passes.
 pub(crate) async fn private() -> Option<Server> {
     match Kind::Mongodb.private().await {
         Ok(server) if server.is_ours() => Some(server),
         Ok(_) => None,
         Err(missing) if missing.required() => panic!("{missing}"),
-        // The suite that the case belongs to needs the same server and is reported as ignored.
+        // The suite of the case needs the same server, and is reported as ignored.
         Err(missing) => {
             eprintln!("left out: {missing}");
             None
@@ -54,22 +54,22 @@ pub(crate) fn url(server: &Server, collection: &str) -> String {
     format!("{place}?{query}{and}database={DATABASE}&collection={collection}")
 }
 
-/// A storage on a server, with further options (`&timeout=1s`).
+/// Opens a store on a server, with further options (`&timeout=1s`).
 pub(crate) async fn open(server: &Server, collection: &str, options: &str) -> Store {
     larder_mongodb::connect(&format!("{}{options}", url(server, collection))).await.must("connect")
 }
 
-/// A client past the storage.
+/// A client of the test.
 pub(crate) async fn client(server: &Server) -> Client {
     Client::with_uri_str(server.url()).await.must("connect past the storage")
 }
 
-/// The database past the storage.
+/// The database, on a client of the test.
 pub(crate) async fn database(server: &Server) -> Database {
     client(server).await.database(DATABASE)
 }
 
-/// A collection past the storage.
+/// A collection, on a client of the test.
 pub(crate) async fn documents(server: &Server, collection: &str) -> Collection<Document> {
     database(server).await.collection(collection)
 }
@@ -79,10 +79,10 @@ pub(crate) fn key(text: impl AsRef<str>) -> Key {
 }
 
 impl Place {
-    /// A storage on what is there, with this place's options.
+    /// Opens an existing store, with the options of this place.
     pub(crate) async fn open_existing(&self, space: &str) -> Store {
         let config = Config::from_url(&self.url(space)).must("parse the URL");
-        config.existing().connect().await.must("connect to what is there")
+        config.existing().connect().await.must("open an existing store")
     }
 
     /// The URL of a space.
@@ -94,7 +94,7 @@ impl Place {
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        // The stand-in runs one command at a time, and values of 16 MB keep it busy for long.
+        // SecantusDB runs one command at a time, and values of 16 MB keep it busy for long.
         let timeout = if self.stand_in { "&timeout=2m" } else { "" };
         larder_mongodb::connect(&format!("{}{timeout}", self.url(space))).await
     }

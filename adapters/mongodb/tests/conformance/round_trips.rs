@@ -19,12 +19,12 @@ use mongodb::{
 
 use crate::places::{DATABASE, Place, key};
 
-/// The names of the commands that a client has sent.
+/// The names of the commands that the client has sent.
 #[derive(Clone, Default)]
 struct Commands(Arc<Mutex<Vec<String>>>);
 
 impl Commands {
-    /// Those since the last call.
+    /// The names since the last call.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -51,7 +51,7 @@ async fn watched(context: &Context<Place>, layout: Layout) -> (Store, Commands) 
     (storage, commands)
 }
 
-/// The version that a write has drawn.
+/// The version of a write.
 fn version(written: Written) -> Version {
     written.version.must("have a version")
 }
@@ -122,7 +122,7 @@ pub(crate) async fn grammy(context: Context<Place>) {
     assert_eq!(commands.take(), ["aggregate"]);
     let seen = version(store.write(&key, "2").if_at(seen).await.must("write at a version"));
     assert_eq!(commands.take(), ["update"]);
-    // Also a value that is what it was.
+    // Also with the same value.
     assert_eq!(version(store.write(&key, "2").if_present().await.must("write if present")), seen);
     assert_eq!(commands.take(), ["update"]);
     store.delete(&key).if_at(seen).await.must("delete at a version");
@@ -159,7 +159,7 @@ pub(crate) async fn many(context: Context<Place>) {
     }
     let listed: Vec<Key> = store.keys("").try_collect().await.must("list");
     assert_eq!(listed, keys);
-    // One for the keys, one for what is not a key.
+    // One for the keys, and one for the invalid keys.
     assert_eq!(commands.take(), ["aggregate", "aggregate"]);
     let rest = ListOptions::new().start_after(keys[389].clone()).limit(NonZeroUsize::MIN.saturating_add(4));
     let listed: Vec<Key> = store.list(rest).map_ok(|entry| entry.key).try_collect().await.must("list");
@@ -167,7 +167,7 @@ pub(crate) async fn many(context: Context<Place>) {
     assert_eq!(commands.take(), ["aggregate"]);
     assert_eq!(store.clear("k").await.must("clear"), 400);
     assert_eq!(commands.take(), ["aggregate", "delete"]);
-    // Whatever the changes are: the server counts for each what it has found.
+    // For all kinds of changes: the server reports a count for each.
     for change in [Change::delete, |key| Change::touch(key, Expiry::after_secs(60)).on(Condition::Present)] {
         write().await;
         commands.take();
@@ -182,7 +182,7 @@ pub(crate) async fn many(context: Context<Place>) {
     }
 }
 
-/// Looking sends nothing that needs more than the right to read.
+/// Opening an existing collection needs only the right to read.
 pub(crate) async fn existing(context: Context<Place>) {
     let (storage, _) = watched(&context, Layout::Larder).await;
     storage.write(key("k"), "1").await.must("write");

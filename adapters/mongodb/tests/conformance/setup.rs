@@ -1,4 +1,4 @@
-//! What a storage sets up, and what it refuses to work with.
+//! Set-up, and collections that are rejected.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(crate) async fn at_once(context: Context<Place>) {
         let collection = documents(&context.factory.server, target.space()).await;
         let names = collection.list_index_names().await.must("list the indexes");
         assert_eq!(names, ["_id_", index]);
-        // A second start finds all there.
+        // A second start changes nothing.
         larder_mongodb::connect(&url).await.must("start again").close().await.must("close");
         collection.drop().await.must("drop the collection");
     }
@@ -49,7 +49,7 @@ pub(crate) async fn switched_off(context: Context<Place>) {
     let storage = connect(&context, "&setup=false").await.must("connect");
     storage.write(key("k"), "1").expiry(Expiry::after_millis(1)).await.must("write");
     assert_eq!(index_names(&context).await, ["_id_"]);
-    // Nobody removes it, and nobody sees it.
+    // It is hidden, and stays stored.
     until("the entry has expired", Duration::from_secs(30), || async {
         storage.read(key("k")).await.must("read").is_none()
     })
@@ -70,7 +70,7 @@ pub(crate) async fn other_index(context: Context<Place>) {
     create(&context, doc! { "key": 1 }, IndexOptions::default()).await;
     let error = connect(&context, "&layout=grammy").await;
     error.fails(ErrorKind::InvalidConfig, "an index that is not unique");
-    // Who knows better leaves the set-up out.
+    // Without set-up the collection is accepted.
     connect(&context, "&setup=false").await.must("connect without set-up");
 }
 
@@ -118,7 +118,7 @@ async fn reset(context: &Context<Place>) {
     collection.drop().await.must("drop the collection");
 }
 
-/// Documents of other programs, each of which Larder's indexes would harm.
+/// Documents of other programs, which Larder's indexes would harm.
 fn foreign() -> [Vec<Document>; 4] {
     let past = DateTime::from_millis(0);
     [
@@ -163,13 +163,13 @@ pub(crate) async fn looking_at_larders_documents(context: Context<Place>) {
     for options in LAYOUTS {
         let writer = connect(&context, &format!("{options}&setup=false")).await.must("connect");
         writer.write(key("k"), "1").await.must("write");
-        let storage = existing(&context, options).await.must("open what is there");
+        let storage = existing(&context, options).await.must("open an existing collection");
         assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "1");
         storage.write(key("k"), "2").await.must("write");
         assert!(storage.delete(key("k")).await.must("delete"));
         assert_eq!(index_names(&context).await, ["_id_"], "{options}");
-        // Empty, it can be looked at too.
-        existing(&context, options).await.must("open what is empty");
+        // An empty collection can be opened, too.
+        existing(&context, options).await.must("open an empty collection");
         assert_eq!(index_names(&context).await, ["_id_"], "{options}");
         reset(&context).await;
     }
@@ -184,7 +184,7 @@ pub(crate) async fn writing_to_foreign_documents(context: Context<Place>) {
         }
         assert_eq!(index_names(&context).await, ["_id_"]);
         reset(&context).await;
-        // Beside Larder's own documents they are left alone as well.
+        // Among Larder's own documents they are kept, too.
         let storage = connect(&context, "&setup=false").await.must("connect");
         storage.write(key("k"), "v").await.must("write");
         insert(&context, all).await;
@@ -206,7 +206,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
             }
             let indexes = index_names(&context).await;
             for other in LAYOUTS.into_iter().filter(|other| *other != own) {
-                // An empty collection has no form yet.
+                // An empty collection has no layout yet.
                 let fits = content != "documents" && !format!("{own}{other}").contains("grammy");
                 for opened in [connect(&context, other).await, existing(&context, other).await] {
                     if fits {
@@ -221,7 +221,7 @@ pub(crate) async fn layout_that_does_not_fit(context: Context<Place>) {
             existing(&context, own).await.must("look at it");
             connect(&context, own).await.must("open it again");
         }
-        // The failed attempt has not broken it.
+        // The failed attempt changed nothing.
         for name in ["a", "b"] {
             storage.write(key(name), "1").await.must("write");
         }
@@ -237,7 +237,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
         assert!(error.message().contains("email_1"), "{error}");
     }
     assert_eq!(index_names(&context).await, ["_id_", "email_1"]);
-    // Larder's own documents do not fit it either: the second would have no `email` again.
+    // Larder's own documents do not fit either: the second would also lack `email`.
     let storage = connect(&context, "&setup=false").await.must("connect");
     storage.write(key("k"), "v").await.must("write");
     connect(&context, "").await.fails(ErrorKind::InvalidConfig, "a unique index on a foreign field");
@@ -247,7 +247,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     connect(&context, "&values=json").await.must("open with an index on a member");
     reset(&context).await;
 
-    // A collection of its own: one of the same name may still be going.
+    // A new collection: the deletion of one with the same name may still be running.
     let target = context.target.beside("-rules");
     let context = Context { factory: context.factory, target };
     let database = database(&context.factory.server).await;
@@ -260,7 +260,7 @@ pub(crate) async fn empty_collection_of_another_program(context: Context<Place>)
     reset(&context).await;
 }
 
-/// Both layouts may be set up at once; they never both succeed on one collection.
+/// Two layouts set up at the same time never both succeed on one collection.
 pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
     for round in 0..5 {
         let target = context.target.beside(&format!("-{round}"));
@@ -275,7 +275,7 @@ pub(crate) async fn two_layouts_at_once(context: Context<Place>) {
     }
 }
 
-/// Documents that neither end of the order of `_id` shows are another program's all the same.
+/// Foreign documents are detected although they are neither first nor last in the order of `_id`.
 pub(crate) async fn foreign_documents_between_own_ones(context: Context<Place>) {
     let (past, later) = (DateTime::from_millis(0), DateTime::from_millis(4_000_000_000_000));
     let value = || Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
@@ -327,7 +327,7 @@ pub(crate) async fn foreign_documents_between_own_ones(context: Context<Place>) 
         assert!(!format!("{error} {error:?}").contains("hunter2"), "prints a value");
         reset(&context).await;
     }
-    // Without them the index is made.
+    // Without them the index is created.
     for (layout, own) in own {
         insert(&context, own).await;
         connect(&context, layout).await.must("open a collection of its own");
@@ -336,7 +336,7 @@ pub(crate) async fn foreign_documents_between_own_ones(context: Context<Place>) 
     }
 }
 
-/// Without the set-up, a layout that does not fit would read as an empty store.
+/// Without set-up, another layout would read as an empty store.
 pub(crate) async fn layout_that_does_not_fit_without_setup(context: Context<Place>) {
     for own in LAYOUTS {
         let storage = connect(&context, &format!("{own}&setup=false")).await.must("connect");

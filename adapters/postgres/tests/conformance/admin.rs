@@ -1,4 +1,4 @@
-//! The database's owner, who looks at tables and breaks things behind the adapter's back.
+//! The owner of the database, with a connection of the test.
 
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ impl Admin {
         })
     }
 
-    /// Ends every connection that the application of that name has, and waits until those are gone; returns how
-    /// many they were.
+    /// Ends every connection of an application, and waits until they are gone. Returns their
+    /// number.
     pub(crate) async fn end_connections_of(&self, application: &str) -> usize {
         let sql = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
         let ended = self.rows(sql, &[&application]).await;

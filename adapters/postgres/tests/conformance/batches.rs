@@ -1,4 +1,4 @@
-//! Batches of changes on conditions: one statement and one commit, whose changes fail each alone.
+//! Batches of conditional changes: one statement and one commit, and each change can fail alone.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn put(name: impl std::fmt::Display, value: impl std::fmt::Display) -> Change {
     Change::put(key(name), value.to_string(), Expiry::Never)
 }
 
-/// `w` was written, `d` deleted, `t` touched, `-` not there, `c` a conflict, or the kind of another error.
+/// `w` for written, `d` deleted, `t` touched, `-` absent, `c` a conflict, or the kind of another error.
 fn summary(results: &[Result<Applied>]) -> String {
     let one = |result: &Result<Applied>| match result.as_ref().map_err(Error::kind) {
         Ok(Applied::Put(_)) => "w".to_owned(),
@@ -58,7 +58,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
 
 fn cases(suite: Suite<Place>) -> Suite<Place> {
     suite
-        .case("conditions_are_checked_behind_the_locks_that_the_batch_waits_for", |context| async move {
+        .case("conditions_are_checked_after_the_batch_has_its_locks", |context| async move {
             let (place, table) = (&context.factory, context.target.space());
             let application = format!("{table}-locks");
             let store = place.storage(&format!("table={table}&application_name={application}")).await;
@@ -96,7 +96,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                 admin.run("COMMIT").await;
             };
             let (applied, ()) = futures_util::join!(batch, release);
-            // Without expiry there is nothing to touch.
+            // Without an expiry there is nothing to touch.
             let touches = if store.info().expiry { "t -" } else { "Unsupported Unsupported" };
             assert_eq!(summary(&applied), format!("c c w w w w - d {touches} c"));
             holds(
@@ -138,11 +138,11 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                             let count: u64 = std::str::from_utf8(&record.value).unwrap().parse().unwrap();
                             changes.push(put(number, count + 1).on(Condition::At(record.version.unwrap())));
                         }
-                        // Another task deletes it, or this one does in its next round.
+                        // Another task deletes it, or this task in its next round.
                         changes.push(put(format!("once {}", round % 3), 1).on(Condition::Absent));
                         changes.push(Change::delete(key(format!("once {}", (round + 1) % 3))));
                         changes.push(put(format!("task {task}"), round));
-                        // Each task in another order.
+                        // In another order for each task.
                         changes.rotate_left(task * 3);
                         for (change, result) in changes.clone().iter().zip(store.apply(changes).await) {
                             match (change.key.as_str().split_once(' '), result) {
@@ -178,7 +178,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                 store.close().await.unwrap();
             }
         })
-        .case("connection_that_ends_in_mid_batch_tells_no_lie", |context| async move {
+        .case("a_connection_that_ends_during_a_batch_reports_the_right_outcome", |context| async move {
             const KEYS: u64 = 40;
             let (place, table) = (&context.factory, context.target.space());
             let application = format!("{table}-ending");
@@ -200,7 +200,7 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
                     });
                     before.push(record.map(|record| record.value));
                 }
-                // Another moment of the batch in each round.
+                // At another moment of the batch in each round.
                 let end = async {
                     tokio::time::sleep(Duration::from_micros(round * 50)).await;
                     admin.end_connections_of(&application).await
@@ -259,7 +259,7 @@ fn jsonb(suite: Suite<Place>) -> Suite<Place> {
             holds(&store, &[("a", Some("2")), ("b", None), ("d", None), ("e", Some("2"))]).await;
             store.close().await.unwrap();
         })
-        .case("value_that_only_the_server_refuses_fails_alone", |context| async move {
+        .case("a_value_that_only_the_server_rejects_fails_alone", |context| async move {
             let store = context.factory.storage(&format!("table={}", context.target.space())).await;
             for applied in store.apply(vec![put("b", 1), put("c", 1), put("d", 1)]).await {
                 applied.unwrap();

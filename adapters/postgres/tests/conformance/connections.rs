@@ -1,4 +1,4 @@
-//! Connections: the caller's own pool, ones that break, ones that are shared.
+//! Connections: the pool of the caller, broken connections, shared connections.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ fn pool(url: &str, size: usize) -> Pool {
     Pool::builder(Manager::from_config(config, NoTls, recycling)).max_size(size).build().unwrap()
 }
 
-/// An address that leads to `server`, but not at once.
+/// An address that leads to `server` after a delay.
 async fn slow_way(server: &str, delay: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -51,7 +51,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     runner.suite(
         suite("postgres_connections", "")
             .without_laws()
-            .case("the_callers_pool_stays_open", |context| async move {
+            .case("the_pool_of_the_caller_stays_open", |context| async move {
                 let pool = pool(context.factory.bare_url(), 2);
                 let config = Config::new().table(context.target.space());
                 let storage = config.connect_with(pool.clone()).await.unwrap();
@@ -63,11 +63,11 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 drop(clone.read(&key).await.fails(ErrorKind::Closed, "closed through another clone"));
                 let client = pool.get().await.unwrap();
                 assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
-                // And all of it: nothing is held back.
+                // The store holds none of its connections.
                 let other = pool.get().await.unwrap();
                 drop((client, other));
             })
-            .case("the_callers_pool_is_given_back_in_between", |context| async move {
+            .case("connections_of_the_caller_are_returned_between_calls", |context| async move {
                 let pool = pool(context.factory.bare_url(), 1);
                 let storage =
                     Config::new().table(context.target.space()).connect_with(pool.clone()).await.unwrap();
@@ -79,7 +79,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 storage.close().await.unwrap();
             })
-            .case("statements_that_somebody_deallocated", |context| async move {
+            .case("deallocated_statements_are_prepared_again", |context| async move {
                 let pool = pool(context.factory.bare_url(), 1);
                 let storage =
                     Config::new().table(context.target.space()).connect_with(pool.clone()).await.unwrap();
@@ -90,7 +90,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"y");
                 storage.close().await.unwrap();
             })
-            .case("time_out_of_a_call_includes_its_wait_for_a_connection", |context| async move {
+            .case("the_timeout_includes_the_wait_for_a_connection", |context| async move {
                 let table = context.target.space().to_owned();
                 let options = format!("table={table}&pool_size=1&timeout=2s&group_commit=false");
                 let storage = context.factory.storage(&options).await;
@@ -105,7 +105,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         storage.write(&key, "new").await.fails(ErrorKind::Timeout, "the row is locked");
                     (begun.elapsed(), error.outcome())
                 };
-                // The second one waits a second for the connection, and then a second for the lock.
+                // The second call waits a second for the connection, and then a second for the lock.
                 let second = Duration::from_secs(1);
                 let (first, second) = futures_util::join!(write(Duration::ZERO), write(second));
                 for (time, outcome) in [first, second] {
@@ -118,26 +118,23 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 admin.run("COMMIT").await;
                 storage.close().await.unwrap();
             })
-            .case(
-                "connection_that_takes_longer_to_make_than_a_call_is_there_for_a_later_one",
-                |context| async move {
-                    let table = context.target.space().to_owned();
-                    let application = format!("{table}-slow");
-                    let address = slow_way(context.factory.server(), Duration::from_secs(1)).await;
-                    let options =
-                        format!("table={table}&pool_size=1&timeout=300ms&application_name={application}");
-                    let storage = context.factory.at(&address).storage(&options).await;
-                    let key = Key::new("k").unwrap();
-                    assert!(storage.read(&key).await.unwrap().is_none());
-                    assert!(context.factory.admin().await.end_connections_of(&application).await > 0);
-                    until("a read finds a connection", Duration::from_secs(10), || async {
-                        storage.read(&key).await.is_ok()
-                    })
-                    .await;
-                    storage.close().await.unwrap();
-                },
-            )
-            .case("crowds_share_few_connections", |context| async move {
+            .case("a_slow_connection_serves_a_later_call", |context| async move {
+                let table = context.target.space().to_owned();
+                let application = format!("{table}-slow");
+                let address = slow_way(context.factory.server(), Duration::from_secs(1)).await;
+                let options =
+                    format!("table={table}&pool_size=1&timeout=300ms&application_name={application}");
+                let storage = context.factory.at(&address).storage(&options).await;
+                let key = Key::new("k").unwrap();
+                assert!(storage.read(&key).await.unwrap().is_none());
+                assert!(context.factory.admin().await.end_connections_of(&application).await > 0);
+                until("a read finds a connection", Duration::from_secs(10), || async {
+                    storage.read(&key).await.is_ok()
+                })
+                .await;
+                storage.close().await.unwrap();
+            })
+            .case("many_calls_share_few_connections", |context| async move {
                 let table = context.target.space().to_owned();
                 let application = format!("{table}-crowd");
                 let storage = context
@@ -150,7 +147,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 for written in futures_util::future::join_all(writes).await {
                     written.unwrap();
                 }
-                // Each with its own answer, though they travel together.
+                // Each call gets its own answer, although they are sent together.
                 for _ in 0..5 {
                     let reads = futures_util::future::join_all(
                         keys.iter().map(|key| storage.read(key).into_future()),
@@ -162,7 +159,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 let admin = context.factory.admin().await;
                 assert!(admin.connections_of(&application).await <= 2);
-                // Dropped midway, here and there: the others do not notice.
+                // Dropping some calls does not affect the others.
                 for round in 0..20 {
                     let reads = keys.iter().enumerate().map(|(at, key)| {
                         let storage = &storage;
@@ -182,7 +179,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 })
                 .await;
             })
-            .case("reads_and_writes_take_turns_on_one_connection", |context| async move {
+            .case("reads_and_writes_alternate_on_one_connection", |context| async move {
                 let table = context.target.space().to_owned();
                 let storage = context.factory.storage(&format!("table={table}&pool_size=1&timeout=5s")).await;
                 let keys: Vec<Key> = (0..10).map(|number| Key::new(format!("{number}")).unwrap()).collect();
@@ -194,7 +191,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     let (storage, key, written) = (storage.clone(), keys[task].clone(), written.clone());
                     tokio::spawn(async move {
                         let mut read = 0;
-                        // There is no moment without a read under way.
+                        // At least one read is always running.
                         while written.load(Ordering::Relaxed) < 200 {
                             assert!(storage.read(&key).await.unwrap().is_some());
                             read += 1;
@@ -219,22 +216,22 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 for reader in readers {
                     fewest = fewest.min(reader.await.unwrap());
                 }
-                // At least one per turn, and two writes share a turn at most.
+                // At least one read per turn; at most two writes share a turn.
                 assert!(fewest >= 50, "a reader has read {fewest} times in a hundred turns");
                 storage.close().await.unwrap();
             })
-            .case("abandoned_statement_harms_no_later_one", |context| async move {
+            .case("an_abandoned_statement_does_not_affect_later_ones", |context| async move {
                 let table = context.target.space().to_owned();
                 let storage = context.factory.storage(&format!("table={table}&pool_size=1&timeout=5s")).await;
                 let key = Key::new("k").unwrap();
                 storage.write(&key, "x").await.unwrap();
                 let admin = context.factory.admin().await;
                 for round in 0..60 {
-                    // Not even a read gets past this lock.
+                    // This lock blocks reads, too.
                     admin.run(&format!("BEGIN; LOCK TABLE \"{table}\"")).await;
                     let abandoned = Duration::from_millis(5);
                     assert!(timeout(abandoned, storage.read(&key)).await.is_err(), "the table is locked");
-                    // It ends now, or about when it would be cancelled if it went on for a tenth of a second.
+                    // It ends now, or about when it is cancelled after a tenth of a second.
                     sleep(Duration::from_micros(round % 3 * 46_000 + round * 100)).await;
                     let read = storage.read(&key).into_future();
                     let ((), read) = futures_util::join!(admin.run("COMMIT"), read);
@@ -246,7 +243,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 storage.close().await.unwrap();
             })
-            .case("abandoned_change_harms_no_later_one", |context| async move {
+            .case("an_abandoned_change_does_not_affect_later_ones", |context| async move {
                 let table = context.target.space().to_owned();
                 let options = format!("table={table}&pool_size=1&timeout=5s&group_commit=false");
                 let storage = context.factory.storage(&options).await;
@@ -283,7 +280,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 })
                 .await;
             })
-            .case("connections_that_the_server_ends", |context| async move {
+            .case("connections_that_the_server_ends_are_replaced", |context| async move {
                 let table = context.target.space().to_owned();
                 let application = format!("{table}-ended");
                 let storage =
@@ -292,7 +289,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let admin = context.factory.admin().await;
                 for round in 0..5_u8 {
                     let value = Bytes::from(vec![round]);
-                    // What fails meanwhile is retryable; it works again by itself.
+                    // Failures until then are retryable.
                     until("a write works again", Duration::from_secs(10), || async {
                         match storage.write(&key, value.clone()).await {
                             Ok(_) => true,

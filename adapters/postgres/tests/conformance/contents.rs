@@ -1,4 +1,4 @@
-//! What is in the table, as others see it.
+//! The rows of the table, as other programs see them.
 
 use larder_core::{Bytes, ErrorKind, Expiry, Key};
 use larder_testkit::Suite;
@@ -35,7 +35,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 0.1,
                 0.0,
             ];
-            // xorshift64 over all bit patterns.
+            // A xorshift64 over all bit patterns.
             let mut state = 0x9e37_79b9_7f4a_7c15_u64;
             let random = std::iter::repeat_with(|| {
                 state ^= state << 13;
@@ -75,7 +75,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("00ff", true));
             storage.close().await.unwrap();
         })
-        .case("rows_of_others_are_entries", |context| async move {
+        .case("rows_of_other_programs_are_entries", |context| async move {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}")).await;
             let admin = context.factory.admin().await;
@@ -95,7 +95,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert_eq!(storage.purge_expired().await.unwrap(), 1);
             storage.close().await.unwrap();
         })
-        .case("a_key_that_is_none_is_an_error_of_its_own_in_a_listing", |context| async move {
+        .case("an_invalid_key_is_one_error_in_a_listing", |context| async move {
             use futures_util::StreamExt;
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}")).await;
@@ -112,7 +112,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert_eq!(entries.iter().filter(|entry| entry.is_ok()).count(), 2);
             storage.close().await.unwrap();
         })
-        .case("row_whose_key_is_not_a_key_is_listed_as_invalid_key_with_its_name", |context| async move {
+        .case("a_listing_names_the_invalid_keys", |context| async move {
             use futures_util::StreamExt;
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}")).await;
@@ -145,7 +145,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}&sweep=50ms")).await;
             let admin = context.factory.admin().await;
-            // More than one statement's worth.
+            // More rows than one statement removes.
             admin
                 .run(&format!(
                     "INSERT INTO \"{table}\" SELECT 'old' || n, 'x', n, now() - interval '1 s' \
@@ -158,14 +158,14 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             .await;
             storage.close().await.unwrap();
         })
-        .case("a_read_that_touches_starts_the_sweeper_on_another_runtime", |context| async move {
+        .case("a_touching_read_starts_the_sweeper_on_another_runtime", |context| async move {
             let table = context.target.space().to_owned();
             let admin = context.factory.admin().await;
             let options = format!("table={table}&sweep=5ms");
             let soon = Expiry::after_millis(20);
             let key = Key::new("k").unwrap();
             for many in [false, true] {
-                // The sweeper ends with the runtime that it began on.
+                // The sweeper ends with its runtime.
                 let storage = tokio::task::block_in_place(|| {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     runtime.block_on(async {
@@ -190,7 +190,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 storage.close().await.unwrap();
             }
         })
-        .case("row_without_a_version_is_corrupt_for_its_key_alone", |context| async move {
+        .case("a_row_without_a_version_affects_only_its_key", |context| async move {
             use futures_util::StreamExt;
             use larder_core::ReadOptions;
             use larder_testkit::Fails;
@@ -218,13 +218,13 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             assert!(storage.read(&keys[1]).await.unwrap().is_some());
             storage.close().await.unwrap();
         })
-        .case("large_entries_are_listed_a_few_at_a_time", |context| async move {
+        .case("large_entries_are_listed_in_small_pages", |context| async move {
             use futures_util::TryStreamExt;
             let table = context.target.space().to_owned();
             for values in ["bytes", "jsonb", "json", "text"] {
                 let table = format!("{table}{values}");
                 let storage = context.factory.storage(&format!("table={table}&values={values}")).await;
-                // 2 MiB each, which must not compress away: two fill a page.
+                // 2 MiB each, incompressible: two fill a page.
                 let handle = larder_testkit::Handle::new(storage.clone());
                 for number in 0..7 {
                     let key = Key::new(format!("large {number}")).unwrap();

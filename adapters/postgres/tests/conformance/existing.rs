@@ -1,4 +1,4 @@
-//! Opening only what is there, and refusing a table that holds something else.
+//! Opening an existing table only, and rejecting tables of other programs.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn inventory(admin: &Admin, space: &str) -> String {
     admin.text(&sql).await.unwrap_or_default()
 }
 
-/// Tables that are not Larder's, by the columns they have.
+/// Tables of other programs, by their columns.
 const FOREIGN: [&str; 4] = [
     "id bigint PRIMARY KEY, expires_at timestamptz, name text",
     "key text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL, expires_at timestamptz",
@@ -35,7 +35,7 @@ const FOREIGN: [&str; 4] = [
     "key integer PRIMARY KEY, value text, expires_at timestamptz NOT NULL",
 ];
 
-/// Opens what is at `url`.
+/// Opens the existing table at `url`.
 async fn existing(url: &str) -> larder_core::Result<Store> {
     Config::from_url(url)?.existing().connect().await
 }
@@ -56,7 +56,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
 
 fn looking(suite: Suite<Place>) -> Suite<Place> {
     suite
-        .case("existing_mode_creates_nothing_and_names_what_is_missing", |context| async move {
+        .case("existing_mode_creates_nothing_and_names_the_missing_table", |context| async move {
             let space = context.target.space().to_owned();
             let admin = context.factory.admin().await;
             for layout in ["larder", "grammy"] {
@@ -81,7 +81,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 }
             }
         })
-        .case("existing_mode_works_with_select_only", |context| async move {
+        .case("existing_mode_needs_only_select", |context| async move {
             const PASSWORD: &str = "reads-only";
             let space = context.target.space().to_owned();
             let (role, schema) = (format!("{space}r"), format!("{space}s"));
@@ -119,7 +119,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             assert!(error.message().contains("SELECT") && !error.message().contains("INSERT"), "{error}");
             admin.run(&format!("DROP SCHEMA \"{schema}\" CASCADE; DROP ROLE \"{role}\"")).await;
         })
-        .case("existing_mode_reads_and_writes_as_usual_but_never_sweeps", |context| async move {
+        .case("existing_mode_reads_and_writes_but_never_sweeps", |context| async move {
             let table = context.target.space().to_owned();
             let options = format!("table={table}&sweep=20ms");
             let (old, new) = (table.clone(), format!("{table}-swept"));
@@ -136,7 +136,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             assert!(storage.touch(&key, Expiry::after_secs(60)).await.unwrap());
             assert_eq!(&storage.read(&key).await.unwrap().unwrap().value[..], b"1");
             assert!(storage.delete(&key).await.unwrap());
-            // Once another storage has swept its own table many times over, this one would have too.
+            // This storage would have swept by the time another one has swept its own table many times.
             let sweeping = context.factory.storage(&format!("table={new}&sweep=20ms")).await;
             for round in 0..10 {
                 until("the other table is swept", Duration::from_secs(10), || async {
@@ -153,7 +153,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
             storage.close().await.unwrap();
             admin.run(&format!("DROP TABLE \"{old}\", \"{new}\"")).await;
         })
-        .case("foreign_tables_are_refused_and_left_alone", |context| async move {
+        .case("foreign_tables_are_rejected_and_unchanged", |context| async move {
             let space = context.target.space().to_owned();
             let admin = context.factory.admin().await;
             for columns in FOREIGN {
@@ -164,7 +164,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 for layout in ["larder", "grammy"] {
                     let options = format!("table={space}&layout={layout}");
                     let message = refused_and_unchanged(&context.factory, &admin, &space, &options).await;
-                    // It says what is there.
+                    // The error names the columns.
                     for column in columns.split(", ").filter_map(|column| column.split(' ').next()) {
                         assert!(message.contains(column), "{columns}: {message}");
                     }
@@ -172,7 +172,7 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 admin.run(&format!("DROP TABLE \"{space}\"")).await;
             }
         })
-        .case("another_layout_is_an_error_that_names_it", |context| async move {
+        .case("another_layout_is_named_in_the_error", |context| async move {
             let space = context.target.space().to_owned();
             let admin = context.factory.admin().await;
             for (made, opened, named) in [
@@ -193,16 +193,16 @@ fn looking(suite: Suite<Place>) -> Suite<Place> {
                 admin.run(&format!("DROP TABLE \"{space}\"")).await;
             }
         })
-        .case("set_up_makes_nothing_in_a_table_that_appears_meanwhile", |context| async move {
-            // Another program makes a table of that name while set-up waits to make its own.
+        .case("set_up_does_not_change_a_table_that_appears_during_it", |context| async move {
+            // Another program creates a table of that name while the set-up waits to create its own.
             let space = context.target.space().to_owned();
             let application = format!("{space}-waits");
             let (admin, watch) = (context.factory.admin().await, context.factory.admin().await);
             for (layout, columns) in
                 [("larder", "id bigint, expires_at timestamptz"), ("grammy", "key text, value integer")]
             {
-                // The first set-up waits for the name, which a transaction has taken that has not ended;
-                // the second one for the first. Both have seen that there is no table.
+                // The first set-up waits for the name, which an open transaction has taken;
+                // the second one waits for the first. Both have seen that the table is missing.
                 admin.run(&format!("BEGIN; CREATE TABLE \"{space}\" ({columns})")).await;
                 let options = format!("table={space}&layout={layout}&application_name={application}");
                 let openings = [(); 2].map(|()| tokio::spawn(context.factory.builder(&options).connect()));

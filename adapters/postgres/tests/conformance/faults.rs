@@ -1,4 +1,4 @@
-//! A server that dies, comes back, or falls silent.
+//! A server that is killed, restarted, or silent.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use crate::{
     place::{missing, with_options},
 };
 
-/// A server for these cases alone. They take turns: each stops it for all.
+/// A server for these cases. They run one at a time: each stops it for all.
 struct Fragile {
     server: Server,
     turn: tokio::sync::Mutex<()>,
@@ -47,12 +47,12 @@ impl Fragile {
     }
 }
 
-/// The call must end by itself, whatever has happened to the server.
+/// The call must end without outside help.
 async fn ends<T>(call: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), call).await.expect("no call hangs")
 }
 
-/// The entries, once the server is there.
+/// The entries, after the server is back.
 async fn seen(storage: &Store, keys: &[Key]) -> Vec<Option<Record>> {
     loop {
         let found = ends(storage.read_many(keys, &ReadOptions::new())).await;
@@ -68,7 +68,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     runner.suite(
         Suite::connect("postgres_faults", Fragile::new)
             .without_laws()
-            .case("restart_in_between", |context| async move {
+            .case("a_restart_between_calls_is_survived", |context| async move {
                 let fragile = &context.factory;
                 let _turn = fragile.turn.lock().await;
                 let storage = fragile.storage(context.target.space(), "").await.unwrap();
@@ -96,7 +96,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 storage.write(&key, Bytes::from_static(b"after")).await.unwrap();
                 storage.close().await.unwrap();
             })
-            .case("kill_in_mid_load_loses_no_acknowledged_write", |context| async move {
+            .case("a_kill_under_load_loses_no_acknowledged_write", |context| async move {
                 let fragile = &context.factory;
                 let _turn = fragile.turn.lock().await;
                 let storage = fragile.storage(context.target.space(), "").await.unwrap();
@@ -160,7 +160,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert_eq!(missing, 0, "of {} acknowledged writes", acknowledged.len());
                 storage.close().await.unwrap();
             })
-            .case("batches_tell_the_truth_about_a_server_that_dies", |context| async move {
+            .case("batches_report_the_right_outcome_when_the_server_is_killed", |context| async move {
                 let fragile = &context.factory;
                 let _turn = fragile.turn.lock().await;
                 let table = context.target.space();
@@ -216,8 +216,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                         fragile.server.start().await.unwrap();
                         deaths.fetch_add(1, Ordering::Relaxed);
                     }
-                    // Once more, and surely in the middle of a batch: it waits for a lock. Its statements are
-                    // prepared, for which the server would wait for the lock too.
+                    // Again, and certainly during a batch: it waits for a lock. Its statements are
+                    // already prepared, because the server would wait for the lock to do that.
                     under_way().await;
                     let admin = Admin::connect(fragile.server.url()).await;
                     admin.run(&format!("BEGIN; LOCK TABLE \"{table}\" IN SHARE MODE")).await;
@@ -235,7 +235,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert!(unknown > 0, "the last batch was under way");
                 storage.close().await.unwrap();
             })
-            .case("a_server_that_falls_silent_is_a_time_out", |context| async move {
+            .case("a_silent_server_is_a_timeout", |context| async move {
                 let fragile = &context.factory;
                 let _turn = fragile.turn.lock().await;
                 let storage = fragile.storage(context.target.space(), "").await.unwrap();

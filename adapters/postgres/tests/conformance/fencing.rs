@@ -1,4 +1,4 @@
-//! Which connections are fenced, and what that costs.
+//! Fenced connections, and the permissions that they need.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ async fn holds(storage: &Store, text: &str) {
     assert_eq!(&storage.read(key()).await.unwrap().unwrap().value[..], text.as_bytes());
 }
 
-/// A database of its own, and a user of its own who may make tables there. A right to run a function
-/// is one for all of a database's users.
+/// A new database, and a new user with the right to create tables there. A right to run a function
+/// applies to all users of a database.
 pub(crate) async fn private(place: &Place, space: &str) -> Place {
     let admin = place.admin().await;
     admin.run(&format!("CREATE DATABASE \"{space}\"")).await;
@@ -43,7 +43,7 @@ pub(crate) async fn remove_private(place: &Place, space: &str) {
     admin.run(&format!("DROP ROLE \"{space}\"")).await;
 }
 
-/// Runs `sql` about the function that ends connections, which is `%s` in it.
+/// Runs `sql`, in which `%s` stands for the function that ends connections.
 async fn about_ending(place: &Place, sql: &str) {
     let sql = format!(
         "DO $$ BEGIN EXECUTE (SELECT string_agg(format('{sql}', oid::regprocedure), '; ') FROM pg_proc \
@@ -63,7 +63,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let storage = context.factory.storage(&format!("table={table}")).await;
             assert!(storage.info().fenced);
             storage.close().await.unwrap();
-            // Also those of a pool that the caller made.
+            // Also those of a pool of the caller.
             let config: tokio_postgres::Config = context.factory.bare_url().parse().unwrap();
             let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2).build().unwrap();
             let storage = Config::new().table(table).connect_with(pool).await.unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             storage.close().await.unwrap();
             context.factory.remove(table).await.unwrap();
         })
-        .case("user_who_may_not_end_connections_is_not_fenced", |context| async move {
+        .case("a_user_without_permission_to_end_connections_is_not_fenced", |context| async move {
             let space = context.target.space();
             let place = private(&context.factory, space).await;
             let storage = place.storage("").await;
@@ -85,7 +85,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             storage.close().await.unwrap();
             remove_private(&context.factory, space).await;
         })
-        .case("newer_change_is_not_applied_until_the_older_connection_has_ended", |context| async move {
+        .case("a_newer_change_waits_for_the_end_of_the_older_connection", |context| async move {
             let space = context.target.space();
             let place = private(&context.factory, space).await;
             let (storage, line) = place.storage_over_line("").await.unwrap();
@@ -94,7 +94,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             let late = write(&storage, "late");
             let meanwhile = async {
                 until("the write is on its way", PATIENCE, || async { line.held() > 0 }).await;
-                // Over a second connection, which is not held.
+                // Over a second connection, which is not held up.
                 let other = Key::new("other").unwrap();
                 storage.write(&other, Bytes::new()).await.unwrap();
                 about_ending(&place, REVOKE).await;
@@ -113,7 +113,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             storage.close().await.unwrap();
             remove_private(&context.factory, space).await;
         })
-        .case("connection_that_is_not_fenced_is_refused_where_others_are", |context| async move {
+        .case("an_unfenced_connection_is_rejected_among_fenced_ones", |context| async move {
             let space = context.target.space();
             let place = private(&context.factory, space).await;
             let storage = place.storage("").await;
@@ -133,7 +133,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             storage.close().await.unwrap();
             remove_private(&context.factory, space).await;
         })
-        .case("other_server_in_between_does_not_end_fencing", |context| async move {
+        .case("a_different_server_in_between_does_not_end_fencing", |context| async move {
             let table = context.target.space();
             let options = format!("table={table}&application_name={table}-moving");
             let first = &context.factory;
@@ -162,7 +162,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             watch.close().await.unwrap();
             first.remove(table).await.unwrap();
         })
-        .case("other_connections_are_not_ended", |context| async move {
+        .case("fencing_does_not_end_other_connections", |context| async move {
             let table = context.target.space();
             let application = format!("{table}-others");
             let more = format!("table={table}&application_name={application}");

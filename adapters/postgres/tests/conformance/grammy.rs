@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::place::{Place, suite};
 
-/// The rows that real bots wrote, and what they mean.
+/// The rows of real bots, and the sessions in them.
 const ROWS: &str = include_str!("../../../../tests/fixtures/grammy/psql-sessions.json");
 const EXPECTED: &str = include_str!("../../../../tests/fixtures/grammy/expected.json");
 
-/// What the package runs on its first use.
+/// The SQL that the package runs on its first use.
 fn their_setup(table: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS \"{table}\" (\"key\" VARCHAR NOT NULL, \"value\" TEXT); \
@@ -22,7 +22,7 @@ fn their_setup(table: &str) -> String {
 pub(crate) fn suites(runner: Runner) -> Runner {
     runner.suite(
         suite("postgres_grammy", "layout=grammy")
-            .case("reads_what_real_bots_wrote", |context| async move {
+            .case("rows_of_real_bots_are_read", |context| async move {
                 let table = context.target.space().to_owned();
                 let admin = context.factory.admin().await;
                 admin.run(&their_setup(&table)).await;
@@ -44,13 +44,13 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 }
                 storage.close().await.unwrap();
             })
-            .case("makes_the_table_that_the_package_makes", |context| async move {
+            .case("set_up_creates_the_table_of_the_package", |context| async move {
                 let table = context.target.space().to_owned();
                 let (ours, theirs) = (format!("{table}o"), format!("{table}t"));
                 let storage = context.factory.storage(&format!("table={ours}")).await;
                 let admin = context.factory.admin().await;
                 admin.run(&their_setup(&theirs)).await;
-                // Theirs on ours changes nothing: it finds the index that it would make.
+                // The set-up of the package changes nothing: it finds its index.
                 admin.run(&their_setup(&ours)).await;
                 let shape = |table: String| {
                     let admin = &admin;
@@ -64,7 +64,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     }
                 };
                 assert_eq!(shape(ours.clone()).await, shape(theirs.clone()).await);
-                // And its statements read and overwrite what we wrote.
+                // The statements of the package read and overwrite Larder's rows.
                 let key = Key::new("42").unwrap();
                 storage.write(&key, Bytes::from_static(b"{\"a\":1}")).await.unwrap();
                 let read = format!("select * from \"{ours}\" where key = $1");
@@ -77,16 +77,16 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 storage.close().await.unwrap();
                 admin.run(&format!("DROP TABLE \"{ours}\", \"{theirs}\"")).await;
             })
-            .case("the_table_is_called_sessions", |context| async move {
+            .case("the_default_table_is_sessions", |context| async move {
                 let builder = context.factory.builder("");
                 assert!(builder.setup_sql().contains("CREATE TABLE IF NOT EXISTS \"sessions\" ("));
             })
-            .case("a_null_is_corrupt_for_its_key_alone", |context| async move {
+            .case("a_null_affects_only_its_key", |context| async move {
                 let table = context.target.space().to_owned();
                 let storage = context.factory.storage(&format!("table={table}")).await;
                 null_row(&context.factory, &table).await;
                 let key = Key::new("null").unwrap();
-                drop(storage.read(&key).await.fails(ErrorKind::Corrupt, "null is no JSON"));
+                drop(storage.read(&key).await.fails(ErrorKind::Corrupt, "null is not JSON"));
                 let good = Key::new("good").unwrap();
                 assert!(storage.read(&good).await.unwrap().is_some());
                 storage.write(&key, Bytes::from_static(b"1")).await.unwrap();

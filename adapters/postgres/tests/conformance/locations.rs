@@ -1,4 +1,4 @@
-//! Where entries are, by whatever name the server is reached.
+//! Locations: whether two handles use the same entries.
 
 use larder_core::Store;
 use larder_testkit::Runner;
@@ -16,7 +16,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     runner.suite(
         suite("postgres_locations", "sweep=off")
             .without_laws()
-            .case("table_has_one_location_by_whatever_name_and_layout", |context| async move {
+            .case("a_table_has_one_location_under_every_name_and_layout", |context| async move {
                 let (place, table) = (&context.factory, context.target.space());
                 let admin = place.admin().await;
                 admin.run(&format!("CREATE TABLE \"{table}\" (); CREATE TABLE \"{table}-2\" ()")).await;
@@ -39,7 +39,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 admin.run(&format!("DROP TABLE \"{table}\", \"{table}-2\"")).await;
                 assert_eq!(location(&other).await, None);
             })
-            .case("user_who_may_not_ask_for_the_server_has_no_location", |context| async move {
+            .case("a_user_without_permission_for_the_server_has_no_location", |context| async move {
                 let space = context.target.space();
                 let place = private(&context.factory, space).await;
                 let store = place.storage("").await;

@@ -1,6 +1,6 @@
-//! PostgreSQL, in all layouts and modes, on real servers.
+//! The conformance suite in each layout and mode, and the cases of the PostgreSQL adapter.
 
-// Assertions are what a test is for.
+// A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;

@@ -1,4 +1,4 @@
-//! Opening: names, set-up, permissions, and everything that can be wrong.
+//! Opening: names, set-up, permissions, and errors.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const PASSWORD: &str = "hunter2-wrong";
 
-/// Neither password is anywhere in what a person may come to see.
+/// Checks that an error and its forms contain neither password.
 fn prints_no_secret(error: &Error, place: &Place) {
     let chain = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let shown = format!("{error} {error:?} {chain}");
@@ -44,7 +44,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     let suite = suite("postgres_opening", "").without_laws();
     runner.suite(
         suite
-            .case("names_of_any_shape", |context| async move {
+            .case("a_table_can_have_any_name", |context| async move {
                 let space = context.target.space().to_owned();
                 let admin = context.factory.admin().await;
                 let key = Key::new("k").unwrap();
@@ -65,13 +65,13 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     admin.run(&format!("DROP SCHEMA {} CASCADE", quoted(&schema))).await;
                 }
             })
-            .case("a_dot_names_the_schema", |context| async move {
+            .case("a_dot_separates_the_schema", |context| async move {
                 let space = context.target.space().to_owned();
                 let storage = context.factory.storage(&format!("table={space}s.sessions")).await;
                 storage.close().await.unwrap();
                 context.factory.admin().await.run(&format!("DROP TABLE \"{space}s\".sessions; DROP SCHEMA \"{space}s\"")).await;
             })
-            .case("ten_set_ups_at_once", |context| async move {
+            .case("ten_simultaneous_set_ups_succeed", |context| async move {
                 for layout in ["larder", "grammy"] {
                     let space = format!("{}{layout}", context.target.space());
                     let options = format!("schema={space}&layout={layout}&pool_size=1");
@@ -86,8 +86,8 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     context.factory.admin().await.run(&format!("DROP SCHEMA \"{space}\" CASCADE")).await;
                 }
             })
-            .case("set_up_survives_others_who_make_the_same_table", |context| async move {
-                // Somebody who knows nothing of our lock.
+            .case("set_up_succeeds_beside_another_creation_of_the_table", |context| async move {
+                // A program that does not use Larder's lock.
                 for round in 0..5 {
                     let table = format!("{}x{round}", context.target.space());
                     let builder = context.factory.builder(&format!("table={table}&pool_size=1"));
@@ -99,38 +99,38 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     admin.run(&format!("DROP TABLE \"{table}\"")).await;
                 }
             })
-            .case("wrong_password", |context| async move {
+            .case("a_wrong_password_is_an_error", |context| async move {
                 let place = &context.factory;
                 let url = place.bare_url().replace(larder_test_servers::PASSWORD, PASSWORD);
                 assert!(url.contains(PASSWORD));
                 refused(&url, ErrorKind::PermissionDenied, "wrong password", place).await;
             })
-            .case("unknown_host_refused_port_unknown_database", |context| async move {
+            .case("an_unknown_host_port_or_database_is_an_error", |context| async move {
                 let place = &context.factory;
                 let at = |host: &str, database: &str| format!("postgres://larder:{PASSWORD}@{host}/{database}");
                 let kind = ErrorKind::Unavailable;
                 refused(&at("no-such-host.invalid", "x"), kind, "unknown host", place).await;
-                // A port that nobody listens on: it was free a moment ago.
+                // A port without a listener: it was free a moment ago.
                 let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
                 let error = refused(&at(&format!("127.0.0.1:{port}"), "x"), kind, "refused port", place).await;
                 assert!(error.is_retryable());
                 let url = place.bare_url().rsplit_once('/').map(|(head, _)| format!("{head}/no-such-db")).unwrap();
                 refused(&url, ErrorKind::InvalidConfig, "unknown database", place).await;
             })
-            .case("a_server_that_says_nothing", |context| async move {
+            .case("a_silent_server_is_a_timeout", |context| async move {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 let port = listener.local_addr().unwrap().port();
                 let url = format!("postgres://u:{PASSWORD}@127.0.0.1:{port}/x?connect_timeout=300ms");
-                refused(&url, ErrorKind::Timeout, "nobody answers", &context.factory).await;
+                refused(&url, ErrorKind::Timeout, "no answer", &context.factory).await;
             })
-            .case("several_hosts", |context| async move {
-                // The first is not there, the second is.
+            .case("the_first_reachable_host_is_used", |context| async move {
+                // Only the second one is reachable.
                 let url = context.factory.bare_url().replacen("@127.0.0.1", "@127.0.0.1:1,127.0.0.1", 1);
                 let table = context.target.space();
                 let url = with_options(&url, &format!("table={table}&target_session_attrs=read-write"));
                 larder_postgres::connect(&url).await.unwrap().close().await.unwrap();
             })
-            .case("wrong_shape_names_the_column", |context| async move {
+            .case("an_error_of_the_shape_names_the_column", |context| async move {
                 let table = context.target.space().to_owned();
                 let admin = context.factory.admin().await;
                 let good = "key text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL, version bigint NOT NULL, \
@@ -154,13 +154,13 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let url = context.factory.url(&format!("table={table}"));
                 refused(&url, ErrorKind::InvalidConfig, "a view", &context.factory).await;
                 admin.run(&format!("DROP VIEW \"{table}\"")).await;
-                // Further columns that can be left out are none of our business.
+                // Further optional columns are accepted.
                 admin.run(&format!("CREATE TABLE \"{table}\" ({good}, note text, at timestamptz NOT NULL DEFAULT now())")).await;
                 let storage = context.factory.storage(&format!("table={table}")).await;
                 storage.write(Key::new("k").unwrap(), Bytes::new()).await.unwrap();
                 storage.close().await.unwrap();
             })
-            .case("database_encoding_that_cannot_hold_every_key_is_refused", |context| async move {
+            .case("an_encoding_that_cannot_hold_every_key_is_rejected", |context| async move {
                 let admin = context.factory.admin().await;
                 let at = |database: &str| {
                     let (server, _) = context.factory.bare_url().rsplit_once('/').unwrap();
@@ -192,7 +192,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                             let found: Vec<Key> = storage.keys(&first).try_collect().await.unwrap();
                             assert_eq!(found, [key]);
                         }
-                        // Clearing leaves the rows whose keys are not keys, each of which a listing reports.
+                        // A clear keeps the rows with invalid keys, and a listing reports them.
                         let owner = Admin::connect(&at(&database)).await;
                         let (not_utf8, left) = if encoding == "UTF8" { ("", 4) } else { (r"(E'\xff'),", 5) };
                         owner
@@ -210,7 +210,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     admin.run(&format!("DROP DATABASE \"{database}\" WITH (FORCE)")).await;
                 }
             })
-            .case("no_table_and_no_set_up", |context| async move {
+            .case("a_missing_table_without_set_up_is_an_error", |context| async move {
                 let table = context.target.space();
                 let storage = context.factory.storage(&format!("table={table}&setup=false")).await;
                 let error = storage
@@ -222,7 +222,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 storage.read(Key::new("k").unwrap()).await.unwrap();
                 storage.close().await.unwrap();
             })
-            .case("no_permission_to_create", |context| async move {
+            .case("a_missing_permission_to_create_is_an_error", |context| async move {
                 let space = context.target.space().to_owned();
                 let (role, schema) = (format!("{space}r"), format!("{space}s"));
                 let admin = context.factory.admin().await;
@@ -234,7 +234,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 assert!(error.message().contains("setup_sql") && error.message().contains("setup=false"), "{error}");
                 refused(&at(&format!("schema={schema}2")), ErrorKind::PermissionDenied, "may not create the schema", &context.factory).await;
 
-                // The way out: somebody else runs the SQL.
+                // The remedy: another user runs the SQL.
                 let builder = Config::from_url(&at(&format!("schema={schema}"))).unwrap();
                 admin.run(&builder.setup_sql()).await;
                 let error = refused(&at(&format!("schema={schema}")), ErrorKind::PermissionDenied, "nothing was granted", &context.factory).await;
@@ -246,7 +246,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 storage.write(&key, Bytes::from_static(b"x")).expiry(Expiry::after_secs(9)).await.unwrap();
                 storage.close().await.unwrap();
 
-                // With set-up on, too: what is there needs no permission to create.
+                // Also with set-up: an existing table needs no permission to create one.
                 let storage = builder.connect().await.unwrap();
                 assert!(storage.contains(&key).await.unwrap());
                 assert_eq!(storage.clear("").await.unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Whether a change has happened that the server refused or did not finish.
+//! The outcome of a change that the server rejected or did not finish.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn key() -> Key {
     Key::new("k").unwrap()
 }
 
-/// The changes of [`key`] that a storage can be asked for.
+/// Every kind of change to [`key`].
 fn changes() -> Vec<Change> {
     let put = || Change::put(key(), "\"new\"", Expiry::Never);
     vec![
@@ -23,7 +23,7 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-/// The changes fail for this reason and have not happened, each by itself and all in one batch.
+/// The changes fail for this reason and are not applied, each alone and all in one batch.
 async fn refuses(storage: &Store, kind: ErrorKind, why: &str) {
     let refused = |result: Result<Applied>| {
         let error = result.expect_err(why);
@@ -53,7 +53,7 @@ async fn old(place: &Place, table: &str) -> Store {
 
 pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
     suite
-        .case("statement_that_the_server_cancels_is_not_applied", |context| async move {
+        .case("a_cancelled_statement_is_not_applied", |context| async move {
             let (place, table) = (&context.factory, context.target.space());
             let storage = old(place, table).await;
             let admin = place.admin().await;
@@ -67,7 +67,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             }
             storage.close().await.unwrap();
         })
-        .case("change_that_the_server_refuses_is_not_applied", |context| async move {
+        .case("a_rejected_change_is_not_applied", |context| async move {
             let (place, table) = (&context.factory, context.target.space());
             let storage = old(place, table).await;
             let read_only = "options=-c%20default_transaction_read_only%3Don&setup=false";
@@ -87,7 +87,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             holds_old(&storage).await;
             storage.close().await.unwrap();
         })
-        .case("change_whose_connection_the_server_ends_is_unknown", |context| async move {
+        .case("a_change_on_an_ended_connection_has_an_unknown_outcome", |context| async move {
             let (place, table) = (&context.factory, context.target.space());
             old(place, table).await.close().await.unwrap();
             let application = format!("{table}-ended");

@@ -1,4 +1,4 @@
-//! Where the cases run: a server, and a table per space on it.
+//! The places of the cases: a server, with a table per space.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use larder_testkit::{Factory, Line, Missing, Proxy, Suite};
 
 use crate::admin::Admin;
 
-/// A server, and how storages on it are opened.
+/// A server, and the options of its stores.
 pub(crate) struct Place {
-    /// The server's URL for storages.
+    /// The URL of the server, for stores.
     url: String,
-    /// The same server, not through a pooler.
+    /// The URL of the same server without a pooler.
     direct: String,
-    /// Options for every storage.
+    /// The options of every store.
     options: String,
 }
 
@@ -35,7 +35,7 @@ impl Place {
         &self.url
     }
 
-    /// The server's URL with the options of this place and some more.
+    /// The server's URL with the options of this place and further ones.
     pub(crate) fn url(&self, more: &str) -> String {
         with_options(&self.url, &with(&self.options, more))
     }
@@ -48,12 +48,12 @@ impl Place {
         self.builder(more).connect().await.expect("the storage opens")
     }
 
-    /// A storage behind a proxy that can hold up and cut its connections.
+    /// Opens a store behind a proxy that can hold up and cut its connections.
     pub(crate) async fn storage_over_line(&self, more: &str) -> Result<(Store, Arc<Proxy>), Error> {
         let server = self.server();
         let proxy = Proxy::to(server).await.expect("the proxy starts");
         let url = self.url.replace(server, &proxy.address().to_string());
-        // Long enough for a busy machine, short enough to wait for.
+        // Long enough for a busy machine, and short enough to wait for.
         let options = with(&self.options, &with("pool_size=3&timeout=500ms", more));
         let storage = larder_postgres::connect(&with_options(&url, &options)).await?;
         Ok((storage, Arc::new(proxy)))
@@ -86,7 +86,7 @@ impl Place {
         Self { direct: url.clone(), url, options: self.options.clone() }
     }
 
-    /// Somebody with all rights, past every adapter.
+    /// A connection of the test with all rights.
     pub(crate) async fn admin(&self) -> Admin {
         Admin::connect(&self.direct).await
     }
@@ -110,7 +110,7 @@ pub(crate) fn missing(missing: larder_test_servers::Missing) -> Missing {
 #[async_trait]
 impl Factory for Place {
     async fn open(&self, space: &str) -> Result<Store, Error> {
-        // Few connections each: the suite opens many storages on one server.
+        // Few connections: the suite opens many stores on one server.
         self.builder(&format!("table={space}&pool_size=3")).connect().await
     }
 
@@ -128,7 +128,7 @@ impl Factory for Place {
     }
 
     async fn remove(&self, space: &str) -> Result<(), Error> {
-        // With everything that a case may have made under the name of its space.
+        // With everything that a case may have created under the name of its space.
         let admin = self.admin().await;
         admin.run(&format!("DROP TABLE IF EXISTS \"{space}\"")).await;
         Ok(())
@@ -144,7 +144,7 @@ pub(crate) fn suite_on(name: &str, kind: Kind, options: &'static str) -> Suite<P
     across_processes(Suite::connect(name, move || Place::on(kind, options)))
 }
 
-/// Tells how a second process opens a table.
+/// The URL by which a second process opens a table.
 pub(crate) fn across_processes(suite: Suite<Place>) -> Suite<Place> {
     let url = |place: &Place, space: &str| place.url(&format!("table={space}&pool_size=4"));
     suite.across_processes(url, |url| async move { larder_postgres::connect(&url).await })

@@ -11,14 +11,14 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     let runner = runner.suite(cases(suite_on("postgres_pgbouncer", Kind::Pgbouncer, "")));
     ["statements=prepared", "statements=unnamed"].into_iter().fold(runner, |runner, options| {
         let name = format!("postgres_pgbouncer_{}", options.trim_start_matches("statements="));
-        // Statements of two processes are never mistaken for each other.
+        // Statements of two processes must not be confused.
         runner.suite(across_processes(cases(suite_on(&name, Kind::Pgbouncer, options).without_laws())))
     })
 }
 
 fn cases(suite: Suite<Place>) -> Suite<Place> {
     suite
-        .case("more_clients_than_server_connections", |context| async move {
+        .case("more_clients_than_server_connections_can_share_them", |context| async move {
             let table = context.target.space().to_owned();
             let storage =
                 context.factory.storage(&format!("table={table}&pool_size=12&group_commit=false")).await;
@@ -38,18 +38,18 @@ fn cases(suite: Suite<Place>) -> Suite<Place> {
             }
             storage.close().await.unwrap();
         })
-        .case("statements_of_another_client_never_run_instead", |context| async move {
+        .case("statements_of_another_client_are_never_run", |context| async move {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}&pool_size=4")).await;
             let keys: Vec<Key> = (0..50).map(|number| Key::new(format!("{number}")).unwrap()).collect();
             for key in &keys {
                 storage.write(key, Bytes::from_static(b"x")).await.unwrap();
             }
-            // As another process does that was started later: names of the same form, for deletes.
+            // Like another process that started later: names of the same form, for deletes.
             let admin = crate::admin::Admin::connect(context.factory.bare_url()).await;
             for number in 0..500 {
                 let sql = format!("PREPARE s{number} (text) AS DELETE FROM \"{table}\" WHERE key = $1");
-                // On whichever connection to the server it is, the name may be taken.
+                // The name may be taken on any connection to the server.
                 drop(admin.client.batch_execute(&sql).await);
             }
             let other = context.factory.storage(&format!("table={table}&pool_size=4")).await;

@@ -1,9 +1,9 @@
-//! How many round trips an operation costs, counted by the server.
+//! The number of round trips per operation, counted by the server.
 //!
-//! Every message that the server answers with "ready" is a transaction of its own in
-//! `pg_stat_database`, be it a statement that is prepared or one that is run. A database that nobody
-//! else uses, on a server without autovacuum, thus counts round trips exactly. A process writes its
-//! figures down when it ends at the latest, so they are read once the storage is closed.
+//! Every message that the server answers with "ready" is one transaction in
+//! `pg_stat_database`, whether it prepares or runs a statement. A database that no other program
+//! uses, on a server without autovacuum, thus counts round trips exactly. A process writes its
+//! statistics at the latest when it ends, so they are read after the store is closed.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Factory for Counted {
 }
 
 impl Counted {
-    /// Transactions in `database` until now. Nobody is connected to it when this returns.
+    /// The number of transactions in `database`. Waits until it has no connections.
     async fn transactions(&self, admin: &Admin, database: &str) -> i64 {
         until("everybody has left the database", Duration::from_secs(10), || async {
             let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
@@ -38,7 +38,7 @@ impl Counted {
         admin.count(sql, &[&database]).await
     }
 
-    /// The round trips of `times` calls of `operation`, with everything around them.
+    /// The number of round trips of `times` calls of `operation`, with opening and closing.
     async fn cost(
         &self,
         admin: &Admin,
@@ -49,7 +49,7 @@ impl Counted {
     ) -> i64 {
         let before = self.transactions(admin, database).await;
         let url = self.0.url().rsplit_once('/').map(|(head, _)| format!("{head}/{database}")).unwrap();
-        // With more batches under way, each would have its share of the changes.
+        // With several batches at the same time, each would have some of the changes.
         let options = format!("pool_size=1&max_batches=1&setup=false&sweep=off&{options}");
         let store = Config::from_url(&with_options(&url, &options)).unwrap().connect().await.unwrap();
         let mut version = None;
@@ -114,7 +114,7 @@ impl Operation {
         Self::Clear,
     ];
 
-    /// A condition that does not hold costs no more than one that does.
+    /// A failed condition takes as many round trips as a met one.
     async fn run(self, store: &Store, number: i64, version: Option<Version>) -> Option<Version> {
         let key = Key::new("k").unwrap();
         let value = Bytes::from_static(b"\"value\"");
@@ -142,7 +142,7 @@ impl Operation {
             Self::WriteIfPresent => drop(store.write(&key, value).expiry(expiry).if_present().await),
             Self::WriteIfAt => {
                 let condition = Condition::At(version.unwrap_or_else(Version::unique));
-                // The first one conflicts or not; the rest of the chain is the same either way.
+                // The first one may conflict; the rest of the chain is the same.
                 let written = store.write(&key, value).expiry(expiry).condition(condition).await;
                 return written.ok().and_then(|written| written.version);
             }
@@ -179,7 +179,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     let suite = Suite::connect("postgres_round_trips", || async {
         Kind::Postgres.private_with(&["-c", "autovacuum=off"]).await.map(Counted).map_err(missing)
     });
-    runner.suite(suite.without_laws().case("one_per_operation", |context| async move {
+    runner.suite(suite.without_laws().case("each_operation_is_one_round_trip", |context| async move {
         let counted = &context.factory;
         let admin = Admin::connect(counted.0.url()).await;
         for (at, (options, prepared)) in
@@ -191,7 +191,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
             admin.run(&format!("CREATE DATABASE {database}")).await;
             let url = counted.0.url().rsplit_once('/').map(|(head, _)| format!("{head}/{database}")).unwrap();
             let builder = Config::from_url(&with_options(&url, options)).unwrap();
-            // Set up beforehand, so that only the operation is counted.
+            // The set-up is done before, so that only the operation is counted.
             builder.connect().await.unwrap().close().await.unwrap();
             let filling = Admin::connect(&url).await;
             filling

@@ -11,7 +11,7 @@ fn keys(count: usize) -> Vec<Key> {
     (0..count).map(|number| Key::new(format!("key {number}")).unwrap()).collect()
 }
 
-/// Writes these values in one batch; returns the places of those that were refused for their value.
+/// Writes these values in one batch. Returns the indices of the values that were rejected.
 async fn refused(store: &Store, puts: impl Iterator<Item = (Key, Bytes)>) -> Vec<usize> {
     let changes = puts.map(|(key, value)| Change::put(key, value, Expiry::Never)).collect();
     let applied = store.apply(changes).await.into_iter().enumerate();
@@ -26,7 +26,7 @@ async fn refused(store: &Store, puts: impl Iterator<Item = (Key, Bytes)>) -> Vec
 
 pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
     suite
-        .case("what_only_the_server_refuses_fails_alone", |context| async move {
+        .case("a_value_that_only_the_server_rejects_fails_alone", |context| async move {
             let table = context.target.space().to_owned();
             let storage = context.factory.storage(&format!("table={table}&values=jsonb")).await;
             let keys = keys(40);
@@ -39,12 +39,12 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
             assert!(found.iter().enumerate().all(|(at, record)| record.is_some() == (at % 13 != 5)));
 
-            // The same key earlier in the batch: the write before the bad one stays.
+            // The same key twice in the batch: the write before the invalid one stays.
             let twice = [Bytes::from_static(b"2"), bad.clone()].map(|value| (keys[0].clone(), value));
             assert_eq!(refused(&storage, twice.into_iter()).await, [1]);
             assert_eq!(&storage.read(&keys[0]).await.unwrap().unwrap().value[..], b"2");
 
-            // And of many concurrent writes.
+            // Also among many concurrent writes.
             let written = futures_util::future::join_all(keys.iter().enumerate().map(|(at, key)| {
                 let value = if at == 7 { bad.clone() } else { good.clone() };
                 storage.write(key, value).into_future()
@@ -74,7 +74,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let tasks = (0..6).map(|task| {
                 let storage = storages[task % 2].clone();
                 let mut keys = keys.clone();
-                // Everybody in another order.
+                // In another order for each task.
                 keys.rotate_left(task * 50);
                 if task % 3 == 0 {
                     keys.reverse();
@@ -108,7 +108,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 storage.close().await.unwrap();
             }
         })
-        .case("a_lock_holds_up_the_write_but_not_the_reads", |context| async move {
+        .case("a_row_lock_delays_writes_but_not_reads", |context| async move {
             let table = context.target.space().to_owned();
             let application = format!("{table}-locks");
             let storage = context
@@ -128,7 +128,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let (written, ()) = futures_util::join!(write, read);
             let error = written.fails(ErrorKind::Timeout, "the row is locked");
             assert!(error.is_retryable() && error.message().contains("3s"), "{error}");
-            // What timed out has been cancelled: it does not happen later on.
+            // A write that timed out has been cancelled, and is not applied later.
             let watch = context.factory.admin().await;
             until("nothing of the storage waits any more", Duration::from_secs(5), || async {
                 let sql =
@@ -141,7 +141,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             storage.write(&key, Bytes::from_static(b"new")).await.unwrap();
             storage.close().await.unwrap();
         })
-        .case("entry_written_behind_a_clear_stays", |context| async move {
+        .case("an_entry_written_behind_a_clear_stays", |context| async move {
             for layout in ["larder", "grammy"] {
                 let table = format!("{}{layout}", context.target.space());
                 let options = format!("table={table}&layout={layout}&group_commit=false");
@@ -172,7 +172,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 admin.run(&format!("DROP TABLE \"{table}\"")).await;
             }
         })
-        .case("calls_dropped_at_a_lock_hold_up_nobody_else", |context| async move {
+        .case("calls_dropped_at_a_lock_do_not_delay_others", |context| async move {
             const POOL_SIZE: usize = 3;
             for options in ["group_commit=false", "group_commit=false&statements=unnamed"] {
                 let table = context.target.space().to_owned();
@@ -201,7 +201,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                     }
                 });
                 futures_util::future::join_all(calls).await;
-                // Far less than a statement may take.
+                // Far less than the timeout of a statement.
                 tokio::time::timeout(Duration::from_secs(10), async {
                     for number in 0..20_u8 {
                         let value = Bytes::from(vec![number]);
@@ -220,7 +220,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
                 storage.close().await.unwrap();
             }
         })
-        .case("a_close_dropped_midway_is_finished_by_the_next", |context| async move {
+        .case("a_second_close_finishes_an_abandoned_one", |context| async move {
             let table = context.target.space().to_owned();
             let application = format!("{table}-closing");
             let storage =
@@ -244,7 +244,7 @@ pub(crate) fn cases(suite: Suite<Place>) -> Suite<Place> {
             let value = admin.text(&format!("SELECT encode(value, 'escape') FROM \"{table}\"")).await;
             assert_eq!(value.as_deref(), Some("y"), "the write has come to its end");
         })
-        .case("writes_get_through_under_serializable_transactions", |context| async move {
+        .case("writes_succeed_under_serializable_transactions", |context| async move {
             let table = context.target.space().to_owned();
             let options = "options=-c%20default_transaction_isolation%3Dserializable";
             let storage = context.factory.storage(&format!("table={table}&{options}&pool_size=4")).await;

@@ -1,4 +1,4 @@
-//! TLS: what is encrypted, and who is trusted.
+//! TLS: encryption, and trusted authorities.
 
 use larder_core::{ErrorKind, Store, async_trait};
 use larder_postgres::{Config, Roots, TlsMode};
@@ -7,7 +7,7 @@ use larder_testkit::{Factory, Fails, Runner, Suite};
 
 use crate::place::{missing, with_options};
 
-/// The server that takes TLS connections only.
+/// The server that accepts only TLS connections.
 struct Tls(Server);
 
 impl Tls {
@@ -44,7 +44,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
     runner.suite(
         suite
             .without_laws()
-            .case("entries_over_tls", |context| async move {
+            .case("entries_are_stored_over_tls", |context| async move {
                 let handle = context.target.open().await;
                 let key = larder_core::Key::new("k").unwrap();
                 let value = handle.bulk(3 << 20, 1);
@@ -61,7 +61,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 tls.opens("sslmode=require").await;
                 tls.opens("sslmode=prefer").await;
                 tls.opens("").await;
-                // Bound to the certificate, against a relay that has one of its own.
+                // Channel binding, against a relay with its own certificate.
                 tls.opens(&format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", tls.ca()))
                     .await;
                 let builder = Config::from_url(&tls.url("")).unwrap();
@@ -88,19 +88,19 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                     storage.close().await.expect(&options);
                 }
             })
-            .case("another_authority_is_not", |context| async move {
+            .case("another_authority_is_not_trusted", |context| async move {
                 let tls = &context.factory;
                 let Some(other) = tls.0.other_ca_path() else { return };
                 for mode in ["verify-full", "verify-ca", "require"] {
                     let options = format!("sslmode={mode}&sslrootcert={}", other.display());
                     tls.refuses(&options, ErrorKind::InvalidConfig).await;
                 }
-                // Nor do the public ones know it.
+                // The public authorities did not sign it either.
                 tls.refuses("sslmode=verify-full", ErrorKind::InvalidConfig).await;
                 tls.refuses("sslmode=verify-full&sslrootcert=system", ErrorKind::InvalidConfig).await;
                 tls.refuses("sslmode=verify-full&sslrootcert=/no/such/file", ErrorKind::InvalidConfig).await;
             })
-            .case("the_name_must_be_right_for_verify_full", |context| async move {
+            .case("verify_full_checks_the_name", |context| async move {
                 let tls = &context.factory;
                 // The certificate names localhost and 127.0.0.1; this is the same machine.
                 let elsewhere = |options: &str| {
@@ -112,7 +112,7 @@ pub(crate) fn suites(runner: Runner) -> Runner {
                 let chain = elsewhere(&format!("sslmode=verify-ca&sslrootcert={}", tls.ca()));
                 larder_postgres::connect(&chain).await.unwrap().close().await.unwrap();
             })
-            .case("no_tls_where_the_server_wants_it", |context| async move {
+            .case("a_connection_without_tls_is_rejected", |context| async move {
                 context.factory.refuses("sslmode=disable", ErrorKind::PermissionDenied).await;
             }),
     )

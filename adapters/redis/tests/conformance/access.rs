@@ -1,4 +1,4 @@
-//! Servers that refuse or cannot be reached.
+//! Servers that reject a client or cannot be reached.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub(crate) async fn tls(context: Context<Place>) {
     let none = format!("{url}?tls_ca=/no/such/file.pem");
     refused(&none, ErrorKind::InvalidConfig, "TLS with an authority that is not there").await;
     let garbage = format!("{url}?tls_ca={}", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    refused(&garbage, ErrorKind::InvalidConfig, "TLS with an authority that is none").await;
-    // Without TLS the server hangs up, or says nothing.
+    refused(&garbage, ErrorKind::InvalidConfig, "TLS with an invalid authority").await;
+    // Without TLS the server closes the connection, or sends nothing.
     let plain = format!("{}?connect_timeout=1s", url.replacen("rediss://", "redis://", 1));
     let error = larder_redis::connect(&plain).await.err().must("fail without TLS");
     assert!(error.is_retryable() || error.kind() == ErrorKind::Other, "{error}");
@@ -61,7 +61,7 @@ pub(crate) async fn password(context: Context<Place>) {
 }
 
 pub(crate) async fn unknown_host(_: Context<Place>) {
-    let error = refused("redis://nobody.invalid", ErrorKind::Unavailable, "an unknown host").await;
+    let error = refused("redis://unknown.invalid", ErrorKind::Unavailable, "an unknown host").await;
     assert!(error.is_retryable());
     let url = "redis-cluster://:wrong-horse@nobody.invalid,nowhere.invalid";
     refused(url, ErrorKind::Unavailable, "a cluster of unknown hosts").await;
@@ -70,7 +70,7 @@ pub(crate) async fn unknown_host(_: Context<Place>) {
 }
 
 pub(crate) async fn refused_port(_: Context<Place>) {
-    // A port on which nothing listens, and that no other program gets meanwhile.
+    // A port without a listener, which stays reserved for this test.
     let socket = TcpSocket::new_v4().must("make a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).must("bind");
     let host = socket.local_addr().must("name the port");
@@ -81,7 +81,7 @@ pub(crate) async fn refused_port(_: Context<Place>) {
 }
 
 pub(crate) async fn silent_server(_: Context<Place>) {
-    // Connections are accepted by the system, and nobody ever answers.
+    // The system accepts connections, and the server never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.must("bind");
     let host = listener.local_addr().must("name the port");
     for place in ["redis://HOST", "redis-sentinel://HOST/m"] {
@@ -89,7 +89,7 @@ pub(crate) async fn silent_server(_: Context<Place>) {
         let started = Instant::now();
         let error = larder_redis::connect(&url).await.err().must("fail on a silent server");
         assert!(error.is_retryable(), "{error}");
-        // Without the option it would be five seconds.
+        // The default is five seconds.
         assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     }
 }
@@ -111,28 +111,29 @@ pub(crate) async fn missing_permission(context: Context<Place>) {
     let error = storage.touch(key("k"), Expiry::Never).await;
     let error = error.fails(ErrorKind::PermissionDenied, "touch by a script as a reader");
     assert!(error.message().contains("`EVALSHA`"), "{error}");
-    // A script may run what its user may run.
+    // A script has the permissions of its user.
     command(server.url(), "ACL SETUSER reader +eval +evalsha").await;
     open(&server, space, "").await.write(key("here"), "v").await.must("write");
     let error = storage.touch(key("here"), Expiry::Never).await;
-    let error = error.fails(ErrorKind::PermissionDenied, "touch by a script as a reader who may run scripts");
+    let error =
+        error.fails(ErrorKind::PermissionDenied, "touch by a script as a reader with permission for scripts");
     assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
     open(&server, space, "").await.delete(key("here")).await.must("delete");
     let absent = storage.write(key("k"), "v").if_absent().await;
     absent.fails(ErrorKind::PermissionDenied, "conditional write as a reader");
     storage.clear("").await.fails(ErrorKind::PermissionDenied, "clear as a reader");
     assert_eq!(storage.location().await.must("ask for the location as a reader"), None);
-    // Another prefix is another's.
+    // Another prefix is not permitted.
     let other = larder_redis::connect(&url("other")).await.must("connect as a reader");
     other.read(key("k")).await.fails(ErrorKind::PermissionDenied, "read of a forbidden key");
-    // Listing works where INFO is forbidden.
+    // A listing does not need INFO.
     command(server.url(), "ACL SETUSER reader +scan").await;
     open(&server, space, "").await.write(key("k"), "v").await.must("write");
     let listed: Vec<_> = futures_util::TryStreamExt::try_collect(storage.keys("")).await.must("list");
     assert_eq!(listed, [key("k")]);
 }
 
-/// The permissions that the README names are enough for everything.
+/// The permissions in the README suffice for everything.
 pub(crate) async fn documented_permissions(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let space = context.target.space();

@@ -1,4 +1,4 @@
-//! What only a cluster does.
+//! Redis Cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
     apply(&storage, keys.iter().map(|key| Change::put(key.clone(), "v", Expiry::Never))).await;
     let listed: BTreeSet<_> = storage.keys("").try_collect().await.must("list");
     assert_eq!(listed, keys);
-    // They really lie on several nodes.
+    // The keys are on several nodes.
     for url in server.urls() {
         let size = command(url, "DBSIZE").await;
         assert!(matches!(size, redis::Value::Int(1..)), "a node is empty: {size:?}");
@@ -25,7 +25,7 @@ pub(crate) async fn listings_cover_every_node(context: Context<Place>) {
     assert_eq!(storage.clear("").await.must("clear"), 500);
 }
 
-/// A plain URL leads to one node, which has not all keys: the error says what to do.
+/// A plain URL leads to one node, which has only some keys. The error says how to open the cluster.
 pub(crate) async fn plain_url(context: Context<Place>) {
     let server = &context.factory.server;
     let plain = format!("{}?prefix={}", server.url(), context.target.space());
@@ -44,19 +44,19 @@ pub(crate) async fn plain_url(context: Context<Place>) {
     let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     assert_eq!(errors.len(), refused);
     assert!(errors.iter().all(|error| error.message().contains("redis-cluster://")), "{errors:?}");
-    // A listing would have the keys of this node only.
+    // A listing would return only the keys of this node.
     let listed: Vec<_> = storage.keys("").collect().await;
     assert_eq!(listed.len(), 1, "one node of a cluster lists keys");
     let error = listed[0].as_ref().err().must("be refused by one node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
-    // A cluster has one database.
+    // A cluster has only database 0.
     let numbered = format!("{}/1", server.url());
     let error = larder_redis::connect(&numbered).await;
     let error = error.fails(ErrorKind::InvalidConfig, "a number of a database on a node");
     assert!(error.message().contains("redis-cluster://"), "{error}");
 }
 
-/// Whichever nodes the URL names, and if it is one only.
+/// It does not depend on which nodes the URL names.
 pub(crate) async fn one_location(context: Context<Place>) {
     let server = &context.factory.server;
     let space = context.target.space();
@@ -103,7 +103,7 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     let port = server.ports()[to];
     ask(&server, from, &format!("MIGRATE 127.0.0.1 {port} {space}:{{tag}}a 0 5000")).await;
 
-    // Midway: one key is still at home, the other has to be asked for elsewhere.
+    // Half of the move: one key is on the old node, the other on the new one.
     for (name, value) in [("{tag}a", "1"), ("{tag}b", "2")] {
         assert_eq!(storage.read(key(name)).await.must("read midway").must("find it").value, value);
     }
@@ -118,7 +118,7 @@ pub(crate) async fn slots_move(context: Context<Place>) {
     for node in [to, from] {
         ask(&server, node, &format!("CLUSTER SETSLOT {slot} NODE {target}")).await;
     }
-    // Moved: the storage, which has the old map, finds them at once.
+    // After the move: the storage, which has the old map, finds them at once.
     for (name, value) in [("{tag}a", "1"), ("{tag}b", "2"), ("{tag}c", "3"), ("{tag}counter", "10")] {
         assert_eq!(storage.read(key(name)).await.must("read").must("find it").value, value);
     }
@@ -150,7 +150,7 @@ pub(crate) async fn node_killed(context: Context<Place>) {
             }
         }
     }
-    assert!(failed > 0, "a node was killed, and nobody noticed");
+    assert!(failed > 0, "a node was killed, and no write failed");
     let results = storage.apply(writes.clone()).await;
     let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     assert!(!errors.is_empty());
@@ -161,7 +161,7 @@ pub(crate) async fn node_killed(context: Context<Place>) {
         let mut works = true;
         for (key, record) in keys.iter().zip(storage.read_many(&keys, &ReadOptions::new()).await) {
             match record {
-                Ok(record) => assert_eq!(record.must("find what was acknowledged").value, key.as_bytes()),
+                Ok(record) => assert_eq!(record.must("find an acknowledged write").value, key.as_bytes()),
                 Err(error) => {
                     assert!(error.is_retryable(), "{error:?}");
                     works = false;

@@ -1,4 +1,4 @@
-//! A server that dies, freezes or fills up.
+//! A server that is killed, paused, or full.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ pub(crate) async fn killed_under_load(context: Context<Place>) {
         server.kill().await.must("kill the server");
         writers.failures_after(before).await;
         server.start().await.must("start the server");
-        // With the same storage: nothing was opened anew.
+        // On the same storage, which was not opened again.
         writers.progress(20).await;
     }
     server.kill().await.must("kill the server");
@@ -40,8 +40,8 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
     let storage = open(&server, context.target.space(), "").await;
     storage.write(key("k"), "v").await.must("write");
     server.restart().await.must("restart the server");
-    // Nothing was under way, so nothing has to fail; but whether the end of the connection is
-    // noticed before the next call is the operating system's affair.
+    // No call was running, so none has to fail. But the operating system decides whether the
+    // storage learns of the closed connection before the next call.
     let first = storage.write(key("k"), "w").await;
     if let Err(error) = first {
         assert!(error.is_retryable(), "{error}");
@@ -49,7 +49,7 @@ pub(crate) async fn restart_between_calls(context: Context<Place>) {
     }
     assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "w");
 
-    // While it is away every call fails soon, and the first call after that succeeds.
+    // While the server is down every call fails quickly, and the first call after that succeeds.
     server.kill().await.must("kill the server");
     for _ in 0..5 {
         let started = Instant::now();
@@ -72,7 +72,7 @@ pub(crate) async fn frozen(context: Context<Place>) {
     let started = Instant::now();
     let error = storage.read(key("k")).await.fails(ErrorKind::Timeout, "read of a frozen server");
     assert!(error.is_retryable());
-    // Many at once wait for one attempt to connect, not each for its own.
+    // Simultaneous calls share one attempt to connect.
     let failed = larder_testkit::race(32, |_| {
         let storage = storage.clone();
         async move { storage.read(key("k")).await.err().is_some_and(|error: Error| error.is_retryable()) }
@@ -109,7 +109,7 @@ pub(crate) async fn restart_within_a_listing(context: Context<Place>) {
             seen.extend(rest);
             assert_eq!(seen.len(), keys.len(), "keys that stayed were missed");
         }
-        // It may also say that it was cut off; what it may not do is end early as if complete.
+        // It may fail, but it may not end early as if it were complete.
         Err(error) => assert!(error.is_retryable(), "{error}"),
     }
     let listed: BTreeSet<_> = storage.keys("").try_collect().await.must("list again");
@@ -135,7 +135,7 @@ pub(crate) async fn smaller_limit(context: Context<Place>) {
     storage.write(key("k"), "old").await.must("write");
     let large = vec![b'x'; (1 << 20) + 1];
     let error = storage.write(key("k"), large).await.err().must("be refused");
-    // The server answers and hangs up; which of the two is seen first is not in our hands.
+    // The server answers and closes the connection; the client may see either first.
     assert!(matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Unavailable), "{error}");
     until("the storage works again", PATIENCE, || async {
         storage.read(key("k")).await.is_ok_and(|record| record.is_some_and(|record| record.value == "old"))

@@ -1,4 +1,4 @@
-//! Where a former connection can be closed, and where it cannot.
+//! Fencing: whether a former connection can be closed.
 
 use larder_core::{ErrorKind, Outcome};
 use larder_redis::redis;
@@ -10,7 +10,7 @@ use crate::places::{
     raw, write_until_acknowledged,
 };
 
-/// One server is; a cluster and what a Sentinel knows are not.
+/// A single server is fenced; a cluster and a Sentinel's servers are not.
 pub(crate) async fn claimed_by_one_server(context: Context<Place>) {
     let kind = context.factory.server.kind();
     let one = !matches!(kind, Kind::RedisCluster | Kind::RedisSentinel);
@@ -18,7 +18,7 @@ pub(crate) async fn claimed_by_one_server(context: Context<Place>) {
     assert_eq!(store.info().fenced, one);
 }
 
-/// The URL of a user who may run everything but some commands.
+/// The URL of a user with permission for all commands but some.
 async fn user(server: &Server, rules: &str) -> String {
     command(server.url(), &format!("ACL SETUSER bot on >wrong-horse ~* &* +@all {rules}")).await;
     server.url().replacen("://", "://bot:wrong-horse@", 1)
@@ -44,7 +44,7 @@ pub(crate) async fn needs_permission(context: Context<Place>) {
     }
 }
 
-/// Without the permission, the storage works on after a time-out.
+/// Without the permission, the storage still works after a timeout.
 pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let url = format!("{}?prefix={}", user(&server, "-client|kill").await, context.target.space());
@@ -55,7 +55,7 @@ pub(crate) async fn unfenced_storage_reconnects(context: Context<Place>) {
     write_until_acknowledged(&storage, &key("k"), "newer").await;
 }
 
-/// A permission that is taken away later stops changes, and never lets one through unfenced.
+/// After the permission is revoked, changes are rejected and never applied unfenced.
 pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let url = format!("{}?prefix={}", user(&server, "").await, context.target.space());
@@ -81,7 +81,7 @@ pub(crate) async fn lost_permission_stops_changes(context: Context<Place>) {
     assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
-/// How often a server was asked to close a connection; each new connection asks once about none.
+/// The number of requests to close a connection. Each new connection sends one that closes none.
 async fn kills(server: &Server) -> u64 {
     let mut raw = raw(server.url()).await;
     let info = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await;
@@ -94,14 +94,14 @@ pub(crate) async fn one_kill_per_reconnect(context: Context<Place>) {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = private(kind, &[]).await;
         let url = format!("{}?prefix={}", server.url(), context.target.space());
-        // A write that timed out would connect once more.
+        // A timeout would cause one more connection.
         let (storage, line) = open_patient_over_line(&url).await.must("connect");
         assert_eq!(kills(&server).await, 1, "when connecting");
         line.hold();
         line.cut();
         write_until_acknowledged(&storage, &key("k"), "v").await;
         assert_eq!(kills(&server).await, 3, "when connecting again");
-        // Numbers of clients begin again with the server: the former one's is not to be used.
+        // A restarted server numbers its clients from the start: the former number is invalid.
         server.restart().await.must("restart the server");
         write_until_acknowledged(&storage, &key("k"), "v").await;
         assert_eq!(kills(&server).await, 1, "after a restart");
@@ -113,7 +113,7 @@ fn host(server: &Server) -> &str {
     host.trim_end_matches('/')
 }
 
-/// Puts a space into the address that the server knows a client by, as the path of a socket may have.
+/// Puts a space into a client's address in the server's answer. The path of a socket may contain one.
 fn address_with_space(answer: &mut [u8]) {
     let name = b" addr=";
     let Some(at) = answer.windows(name.len()).position(|window| window == name) else { return };
@@ -137,7 +137,7 @@ pub(crate) async fn address_with_a_space(context: Context<Place>) {
     assert_eq!(other.read(key("k")).await.must("read").must("find it").value, "newer");
 }
 
-/// Two living servers under one name: the connection to the first is closed before the first is used again.
+/// Two running servers under one name: the connection to the first is closed before the first is used again.
 pub(crate) async fn other_server_in_between(context: Context<Place>) {
     let (first, second) = (private(Kind::Redis, &[]).await, private(Kind::Redis, &[]).await);
     let relay = Relay::to(host(&first), |_| {}).await.must("start a relay");

@@ -1,4 +1,4 @@
-//! grammY's layout: no prefix, so every space is a database of its own.
+//! grammY's layout. It has no prefix, so every space is its own database.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::places::{key, missing, needs_private, open_over_line, raw};
 
-/// As many databases as the suite could ever open.
+/// More databases than the suite opens.
 const DATABASES: &str = "4096";
 
 pub(crate) struct Databases {
@@ -25,8 +25,8 @@ pub(crate) struct Databases {
 pub(crate) fn suite() -> Suite<Databases> {
     Suite::connect("redis_grammy", connect)
         .across_processes(Databases::store_url, |url| async move { larder_redis::connect(&url).await })
-        .case("what_grammy_wrote_is_read", what_grammy_wrote_is_read)
-        .case("what_is_written_grammy_can_read", what_is_written_grammy_can_read)
+        .case("sessions_of_grammy_are_read", sessions_of_grammy_are_read)
+        .case("grammy_can_read_new_sessions", grammy_can_read_new_sessions)
 }
 
 async fn connect() -> Result<Databases, Missing> {
@@ -36,7 +36,7 @@ async fn connect() -> Result<Databases, Missing> {
 }
 
 impl Databases {
-    /// The URL of the database that belongs to a space.
+    /// The URL of the database of a space.
     fn url(&self, space: &str) -> String {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let next = numbers.len();
@@ -44,7 +44,7 @@ impl Databases {
         format!("{}/{number}", self.server.url())
     }
 
-    /// The same, for a storage.
+    /// The same, for a store.
     fn store_url(&self, space: &str) -> String {
         format!("{}?layout=grammy", self.url(space))
     }
@@ -71,7 +71,7 @@ fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
     entry[field].as_str().must("find a text in the fixture")
 }
 
-async fn what_grammy_wrote_is_read(context: Context<Databases>) {
+async fn sessions_of_grammy_are_read(context: Context<Databases>) {
     let url = context.factory.url(context.target.space());
     let mut redis = raw(&url).await;
     let sessions = fixture("redis.json");
@@ -108,7 +108,7 @@ async fn what_grammy_wrote_is_read(context: Context<Databases>) {
     }
 }
 
-async fn what_is_written_grammy_can_read(context: Context<Databases>) {
+async fn grammy_can_read_new_sessions(context: Context<Databases>) {
     let url = context.factory.url(context.target.space());
     let storage = context.factory.open(context.target.space()).await.must("connect");
     for (name, entry) in &fixture("redis.json") {

@@ -1,4 +1,4 @@
-//! Prefixes, and keys that others left.
+//! Prefixes, and keys of other programs.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(crate) async fn prefixes_do_not_collide(context: Context<Place>) {
     for prefix in &prefixes {
         storages.push(open(server, prefix, "").await);
     }
-    // Keys that would meet if prefix and key were only joined.
+    // Keys that would collide if prefix and key were simply joined.
     let keys = ["k", "x:k", "one:k", ":k", "-one:k"].map(key);
     for (number, storage) in storages.iter().enumerate() {
         for key in &keys {
@@ -69,20 +69,20 @@ pub(crate) async fn another_type(context: Context<Place>) {
     let delete = storage.delete(key("list")).condition(condition).await;
     delete.fails(ErrorKind::Corrupt, "conditional deletion of a list");
     let write = storage.write(key("list"), "new").if_absent().await;
-    write.fails(ErrorKind::Conflict, "write over a list if there is none");
+    write.fails(ErrorKind::Conflict, "write over a list if absent");
     let listed: Vec<_> = storage.keys("").try_collect().await.must("list keys");
     assert_eq!(listed, [key("text")]);
     let listed: Vec<_> = storage.entries("").try_collect().await.must("list entries");
     assert_eq!(listed.len(), 1);
 
-    // It can be got rid of, or written over.
+    // It can be deleted or overwritten.
     assert!(storage.delete(key("list")).await.must("delete"));
     push().exec_async(&mut raw).await.must("make a list");
     storage.write(key("list"), "new").await.must("write over a list");
     assert_eq!(storage.read(key("list")).await.must("read").must("find it").value, "new");
 }
 
-/// An entry of another program whose name is not a key is an error of its own in a listing.
+/// In a listing, each entry of another program without a valid key is an error.
 pub(crate) async fn unnameable_keys(context: Context<Place>) {
     let storage = open(&context.factory.server, context.target.space(), "&scan_count=2").await;
     let mut raw = raw(context.factory.server.url()).await;
@@ -98,7 +98,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
         assert!(!format!("{error} {error:?}").contains("break"), "an error prints a key");
         error.stored_name().must("find the name in the store").to_vec()
     };
-    // A listing of Redis may name a key twice.
+    // Redis may list a key twice.
     let foreign: BTreeSet<_> = foreign.map(<[u8]>::to_vec).into();
     let (mut found, mut unnameable) = (BTreeSet::new(), BTreeSet::new());
     let mut keys = storage.keys("");
@@ -124,7 +124,7 @@ pub(crate) async fn unnameable_keys(context: Context<Place>) {
     assert!(storage.keys("").all(|key| async move { key.is_err() }).await);
 }
 
-/// An empty prefix would list and clear what belongs to every other prefix.
+/// An empty prefix would list and clear the entries of every other prefix.
 pub(crate) async fn empty_prefix(context: Context<Place>) {
     let url = format!("{}?prefix=", context.factory.server.url());
     let error = larder_redis::connect(&url).await.fails(ErrorKind::InvalidConfig, "an empty prefix");
@@ -157,7 +157,7 @@ pub(crate) async fn forced_ifeq(context: Context<Place>) {
     storage.write(key("k"), "old").await.must("write");
     let version = storage.read(key("k")).await.must("read").and_then(|record| record.version);
     let outcome = storage.write(key("k"), "new").condition(Condition::unchanged(version)).await;
-    // The official image may be new enough to have it.
+    // The official image may be new enough to support it.
     if let Err(error) = outcome {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert_eq!(storage.read(key("k")).await.must("read").must("find it").value, "old");
@@ -165,7 +165,7 @@ pub(crate) async fn forced_ifeq(context: Context<Place>) {
 }
 
 pub(crate) async fn partial_failures(context: Context<Place>) {
-    // Full for large values, but not for small ones.
+    // The server has room only for small values.
     let server = private(larder_test_servers::Kind::Redis, &[]).await;
     let mut raw = raw(server.url()).await;
     let storage = open(&server, context.target.space(), "").await;
@@ -176,7 +176,7 @@ pub(crate) async fn partial_failures(context: Context<Place>) {
     set.arg("SET").arg("maxmemory").arg(limit).exec_async(&mut raw).await.must("limit the memory");
     let value = vec![b'x'; 1 << 20];
     let keys: Vec<_> = (0..64).map(|number| key(format!("k{number}"))).collect();
-    // 64 MiB into 8 MiB.
+    // 64 MiB do not fit into 8 MiB.
     let writes = keys.iter().map(|key| Change::put(key.clone(), value.clone(), Expiry::Never));
     let results = storage.apply(writes.collect()).await;
     let failed = results.iter().filter(|result| result.is_err()).count();

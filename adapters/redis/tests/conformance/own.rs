@@ -1,4 +1,4 @@
-//! Connections that are the caller's own.
+//! Connections of the caller.
 
 use larder_core::{Error, ErrorKind, Overlap, Result, Store, async_trait};
 use larder_redis::{Config, Connection, redis};
@@ -25,7 +25,7 @@ pub(crate) fn manager() -> Suite<Own> {
     })
 }
 
-/// With time-outs for a busy machine: the driver's own are half a second and a second.
+/// With timeouts for a busy machine: the defaults of the driver are half a second and a second.
 async fn patient_manager(client: &redis::Client) -> redis::aio::ConnectionManager {
     let config = redis::aio::ConnectionManagerConfig::new()
         .set_connection_timeout(Some(PATIENCE))
@@ -68,7 +68,7 @@ pub(crate) async fn stays_open(context: Context<Place>) {
     redis::cmd("DEL").arg(format!("{space}:k")).exec_async(&mut own).await.must("tidy up");
 }
 
-/// A connection of the caller's leads to the entries of the database that it is on.
+/// A connection of the caller leads to the entries of its database.
 pub(crate) async fn location_of_a_connection(context: Context<Place>) {
     let server = &context.factory.server;
     let space = context.target.space();
@@ -93,12 +93,12 @@ pub(crate) async fn broken(context: Context<Place>) {
     let reconnects = build(manager.into()).await.must("wrap the manager");
     let stays_broken = build(plain.into()).await.must("wrap the connection");
     server.restart().await.must("restart the server");
-    // A plain connection does not come back, and says so each time.
+    // A plain connection does not reconnect: every call fails.
     for _ in 0..2 {
         let error = stays_broken.read(key("k")).await;
         assert!(error.fails(ErrorKind::Unavailable, "read on a broken connection").is_retryable());
     }
-    // A manager does, by itself.
+    // A manager reconnects.
     larder_testkit::until("the manager reconnects", PATIENCE, || async {
         match reconnects.read(key("k")).await {
             Ok(record) => record.is_none(),

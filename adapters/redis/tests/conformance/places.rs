@@ -1,4 +1,4 @@
-//! How to open storages on the servers.
+//! Helpers that open stores on the servers.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -10,8 +10,8 @@ use larder_redis::redis;
 use larder_test_servers::{Kind, Relay, SENTINEL_MASTER, Server};
 use larder_testkit::{Factory, Line, Missing, Must, Proxy, until};
 
-/// How long a server on a busy machine may take. The driver's own half a second is shorter than a write to
-/// a busy disk.
+/// The limit of each wait for a server on a busy machine. The driver's default of half a second is shorter
+/// than a write to a busy disk.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server with options; the spaces of the suite are prefixes.
@@ -26,18 +26,18 @@ pub(crate) async fn place(kind: Kind, options: &'static str) -> Result<Place, Mi
     Ok(Place { server, options })
 }
 
-/// For cases that each bring a server of their own, to kill it or configure it. With a server from
-/// the environment they are left out.
+/// For cases that start their own server, to kill or configure it. With a server from
+/// the environment they are ignored.
 pub(crate) async fn needs_private(kind: Kind) -> Result<Place, Missing> {
     let variable = kind.url_variable();
     if std::env::var_os(&variable).is_some() {
-        let reason = format!("it kills or configures its server, and {variable} names somebody's own");
+        let reason = format!("the case kills or configures its server, which {variable} names");
         return Err(Missing::new(reason, false));
     }
     place(kind, "").await
 }
 
-/// A server for one case alone.
+/// A server for a single case.
 pub(crate) async fn private(kind: Kind, options: &[&str]) -> Server {
     kind.private_with(options).await.must("start a server for this case alone")
 }
@@ -63,16 +63,16 @@ pub(crate) fn url(server: &Server, prefix: &str) -> String {
     format!("{place}?prefix={prefix}{authority}")
 }
 
-/// A storage on a server, with further options (`&timeout=1s`).
+/// Opens a store on a server, with further options (`&timeout=1s`).
 pub(crate) async fn open(server: &Server, prefix: &str, options: &str) -> Store {
     larder_redis::connect(&format!("{}{options}", url(server, prefix))).await.must("connect")
 }
 
-/// A storage whose time-outs are short, on a server that is to stop answering.
+/// Opens a store with short timeouts, on a server that will stop answering.
 pub(crate) async fn open_impatient(server: &Server, prefix: &str) -> Store {
     let url = format!("{}&timeout=1s&connect_timeout=1s", url(server, prefix));
     let opened = tokio::sync::OnceCell::new();
-    until("a storage with short time-outs is open", PATIENCE, || async {
+    until("a storage with short timeouts is open", PATIENCE, || async {
         match larder_redis::connect(&url).await {
             Err(error) if error.is_retryable() => false,
             store => opened.set(store.must("connect")).is_ok(),
@@ -82,13 +82,13 @@ pub(crate) async fn open_impatient(server: &Server, prefix: &str) -> Store {
     opened.into_inner().must("connect")
 }
 
-/// A storage whose connections go over a line, for a URL with options. It waits for an answer for half a
-/// second only, so that a case soon sees a time-out.
+/// Opens a store over a line, for a URL with options. The timeout is half a
+/// second, so that a case quickly sees a timeout.
 pub(crate) async fn open_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), Error> {
     open_patient_over_line(&format!("{url}&timeout=500ms")).await
 }
 
-/// The same, with the time-outs of the URL.
+/// The same, with the timeouts of the URL.
 pub(crate) async fn open_patient_over_line(url: &str) -> Result<(Store, Arc<dyn Line>), Error> {
     let (_, rest) = url.split_once("://").must("find the host");
     let authority = rest.split(['/', '?']).next().must("find the host");
@@ -138,8 +138,8 @@ impl Line for Lines {
     }
 }
 
-/// A storage on servers that tell of each other, whose connections to the masters go over lines. A relay
-/// puts the port of the line in place of the master's in what they tell.
+/// Opens a store on servers that report each other, with lines to the masters. A relay
+/// replaces the port of the master by that of the line in the reports.
 async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn Line>), Error> {
     let ports = Arc::new(OnceLock::<Vec<(String, String)>>::new());
     let told = Arc::clone(&ports);
@@ -161,7 +161,7 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     let mut lines = Vec::new();
     let mut pairs = Vec::new();
     if place.server.kind() == Kind::RedisSentinel {
-        // Not always the first: after a long silence the Sentinel has made the other one the master.
+        // Not always the first one: after a long silence the Sentinel makes the other one the master.
         let question = format!("SENTINEL get-master-addr-by-name {SENTINEL_MASTER}");
         let answer = try_command(place.server.url(), &question).await;
         let (_, master): (String, String) = answer.must("ask for the master");
@@ -186,12 +186,12 @@ async fn open_over_lines(place: &Place, space: &str) -> Result<(Store, Arc<dyn L
     Ok((store, Arc::new(Lines(lines))))
 }
 
-/// A connection past the storage.
+/// A connection of the test.
 pub(crate) async fn raw(url: &str) -> redis::aio::MultiplexedConnection {
     try_raw(url).await.must("connect past the storage")
 }
 
-/// The same, where the server may close it.
+/// The same, if the server may close the connection.
 pub(crate) async fn try_raw(url: &str) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
@@ -199,12 +199,12 @@ pub(crate) async fn try_raw(url: &str) -> redis::RedisResult<redis::aio::Multipl
     redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Runs a command past the storage: words separated by spaces.
+/// Runs a command of the test: words separated by spaces.
 pub(crate) async fn command(url: &str, words: &str) -> redis::Value {
     try_command(url, words).await.must("run a command past the storage")
 }
 
-/// The same, where the server may close the connection.
+/// The same, if the server may close the connection.
 pub(crate) async fn try_command<T: redis::FromRedisValue>(url: &str, words: &str) -> redis::RedisResult<T> {
     let mut words = words.split(' ');
     let mut command = redis::cmd(words.next().must("name a command"));
@@ -212,7 +212,7 @@ pub(crate) async fn try_command<T: redis::FromRedisValue>(url: &str, words: &str
     command.query_async(&mut try_raw(url).await?).await
 }
 
-/// Repeats a write until it is acknowledged: with short time-outs, one may come too late.
+/// Repeats a write until it is acknowledged: with short timeouts, a reply may come too late.
 pub(crate) async fn write_until_acknowledged(storage: &Store, key: &Key, value: &'static str) {
     until("a write is acknowledged", PATIENCE, || async {
         match storage.write(key, value).await {
@@ -256,7 +256,7 @@ impl Factory for Place {
 
     async fn open_over_line(&self, space: &str) -> Result<Option<(Store, Arc<dyn Line>)>, Error> {
         match self.server.kind() {
-            // The master of servers from the environment is not known.
+            // The master of servers from the environment is unknown.
             Kind::RedisCluster | Kind::RedisSentinel if self.server.ports().is_empty() => Ok(None),
             Kind::RedisCluster | Kind::RedisSentinel => open_over_lines(self, space).await.map(Some),
             _ => open_over_line(&self.url(space)).await.map(Some),

@@ -12,7 +12,7 @@ use crate::places::{PATIENCE, Place, apply, key, open, private, raw};
 
 const TIMES: u64 = 20;
 
-/// Counts commands by name, our own questions left out.
+/// Counts commands by name, without the commands of the test.
 struct Counter {
     raw: redis::aio::MultiplexedConnection,
     seen: BTreeMap<String, u64>,
@@ -52,7 +52,7 @@ impl Counter {
     }
 }
 
-/// What every server does alike.
+/// The commands that all servers have in common.
 async fn plain(storage: &Store, counter: &mut Counter) {
     let hour = Expiry::after_secs(3600);
     for number in 0..TIMES {
@@ -94,16 +94,16 @@ async fn plain(storage: &Store, counter: &mut Counter) {
         let record = storage.read(key("k")).touching(hour).with_ttl().without_value().await;
         assert_eq!(record.must("touch by a read").must("find it").expiry, Some(hour));
     }
-    // Without the value, none is read.
+    // A read without the value fetches none.
     counter.expect("reads with touch and TTL", &[("getex", TIMES), ("pexpire", TIMES)]).await;
 }
 
-/// Scripts, which the server has not seen at first. It counts the commands that they run too.
+/// Scripts. The server also counts the commands that they run.
 async fn scripts(storage: &Store, counter: &mut Counter) {
     let keys: Vec<_> = (0..TIMES).map(|number| key(format!("s{number}"))).collect();
     apply(storage, keys.iter().map(|key| Change::put(key.clone(), "v", Expiry::after_secs(60)))).await;
     storage.read(&keys[0]).with_ttl().await.must("read with the TTL");
-    storage.touch(&keys[0], Expiry::Never).await.must("touch for ever");
+    storage.touch(&keys[0], Expiry::Never).await.must("touch without an expiry");
     counter.take().await;
     for key in &keys {
         let record = storage.read(key).with_ttl().await.must("read with the TTL").must("find it");
@@ -114,7 +114,7 @@ async fn scripts(storage: &Store, counter: &mut Counter) {
     assert!(records.into_iter().all(|record| record.must("read").must("find it").expiry.is_some()));
     counter.expect("one read of many", &[("evalsha", TIMES), ("get", TIMES), ("pttl", TIMES)]).await;
     for key in &keys {
-        storage.touch(key, Expiry::Never).await.must("touch for ever");
+        storage.touch(key, Expiry::Never).await.must("touch without an expiry");
     }
     counter.expect("touches", &[("evalsha", TIMES), ("exists", TIMES), ("persist", TIMES)]).await;
     let version = storage.read(&keys[0]).await.must("read").must("find it").version;
@@ -127,7 +127,7 @@ async fn scripts(storage: &Store, counter: &mut Counter) {
     counter.expect("deletions of a version", &[("del", TIMES), ("evalsha", TIMES), ("get", TIMES)]).await;
 }
 
-/// What the server has sent to all clients, in bytes.
+/// The number of bytes that the server has sent to all clients.
 async fn sent(server: &Server) -> u64 {
     let info = redis::cmd("INFO").arg("stats").query_async(&mut raw(server.url()).await).await;
     let info: String = info.must("ask for the statistics");
@@ -135,7 +135,7 @@ async fn sent(server: &Server) -> u64 {
     sent.must("find the bytes sent").parse().must("parse a number")
 }
 
-/// A listing with a limit fetches neither many more keys nor any more values.
+/// A listing with a limit fetches few more keys and no more values.
 pub(crate) async fn limit(context: Context<Place>) {
     let server = private(Kind::Redis, &[]).await;
     let storage = open(&server, context.target.space(), "").await;
@@ -153,13 +153,13 @@ pub(crate) async fn limit(context: Context<Place>) {
             assert_eq!(listed.len(), count);
             let values = commands.get("get").copied().unwrap_or(0);
             assert_eq!(values, if options.values { count as u64 } else { 0 }, "values read");
-            // 512 keys would be 150 KB. The statistics themselves are some kilobytes.
+            // 512 keys would be 150 KB. The statistics are a few kilobytes.
             assert!(bytes < 60_000 + 1_000 * count as u64, "{bytes} bytes for {count} entries");
         }
     }
 }
 
-/// All commands of a batch are on their way before the first reply, to every node at the same time.
+/// All commands of a batch are sent before the first reply, to every node at the same time.
 pub(crate) async fn one_flight(context: Context<Place>) {
     const COUNT: usize = 256;
     const LENGTH: usize = 300;
@@ -216,11 +216,11 @@ pub(crate) async fn script(context: Context<Place>) {
     let storage = open(&server, context.target.space(), "&cas=script").await;
     let mut counter = Counter::new(&server).await;
     plain(&storage, &mut counter).await;
-    // The first time a script is sent by its digest, refused, and sent whole.
+    // The first time a script is sent by its digest, rejected, and sent in full.
     swap(&storage, 1).await;
     counter.take().await;
     swap(&storage, TIMES).await;
-    // What came from outside is `evalsha` and the first `set`; the scripts ran the others.
+    // The client sent `evalsha` and the first `set`; the scripts ran the others.
     let inside = [("del", 1), ("get", TIMES + 1), ("set", TIMES + 1)];
     counter.expect("changes of a version", &[&[("evalsha", TIMES + 1)], &inside[..]].concat()).await;
     scripts(&storage, &mut counter).await;
@@ -237,7 +237,7 @@ pub(crate) async fn ifeq(context: Context<Place>) {
     let deletion = [("del", 1), ("evalsha", 1), ("get", 1)];
     counter.expect("changes of a version", &[&deletion[..], &[("set", TIMES + 1)]].concat()).await;
     scripts(&storage, &mut counter).await;
-    // A large old value is not sent along: its digest is.
+    // The digest of a large old value is sent, and not the value.
     let large = vec![b'x'; 64 * 1024];
     let written = storage.write(key("large"), large.clone()).await.must("write");
     counter.take().await;

@@ -26,7 +26,8 @@ async fn value(store: &Store, name: &str) -> Option<String> {
     Some(String::from_utf8(record.value.to_vec()).must("text"))
 }
 
-/// The pool's one connection is in no transaction: it begins one for its owner, and another for the store.
+/// Checks that the pool's only connection is not in a transaction: the caller can begin one, and so can
+/// the store.
 async fn usable(pool: &SqlitePool, store: &Store) {
     let transaction = pool.begin_with("BEGIN IMMEDIATE").await.must("begin a transaction");
     transaction.rollback().await.must("roll it back");
@@ -86,7 +87,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(matches!(store.ttl("touched").await.must("ask"), Some(Expiry::After(_))));
             store.close().await.must("close");
         })
-        .case("a_change_that_a_trigger_refuses_fails_alone", |context| async move {
+        .case("a_change_that_a_trigger_rejects_fails_alone", |context| async move {
             let space = context.target.space();
             let store = context.factory.builder(space).connect().await.must("open");
             let mut stranger = context.factory.stranger(space).await;
@@ -106,7 +107,9 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let results = store.apply(changes).await;
                 for (place, result) in results.into_iter().enumerate() {
                     match place {
-                        1 => drop(result.fails(ErrorKind::InvalidValue, "write what the trigger refuses")),
+                        1 => drop(
+                            result.fails(ErrorKind::InvalidValue, "write a value that the trigger rejects"),
+                        ),
                         _ => drop(result.must("the others")),
                     }
                 }
@@ -179,7 +182,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             usable(&pool, &store).await;
             drop(context);
         })
-        .case("a_mixed_batch_that_waits_for_a_lock_in_vain_is_not_applied", |context| async move {
+        .case("a_mixed_batch_that_gets_no_lock_is_not_applied", |context| async move {
             let space = context.target.space();
             let builder = context.factory.builder(space).busy_timeout(Duration::from_millis(50));
             let store = builder.connect().await.must("open");
@@ -222,7 +225,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!((record.value.len(), record.expiry), (0, Some(Expiry::Never)));
             store.close().await.must("close");
         })
-        .case("a_listing_starts_after_a_key_and_ends_at_the_limit", |context| async move {
+        .case("a_listing_starts_after_a_key_and_stops_at_the_limit", |context| async move {
             let store = context.factory.builder(context.target.space()).connect().await.must("open");
             let names: Vec<_> = (0..1_300).map(|number| format!("k{number:04}")).collect();
             let changes = names.iter().map(|name| put(name, "1")).chain([put("a", "1"), put("z", "1")]);

@@ -1,4 +1,4 @@
-//! Files that are no databases, or full.
+//! Files that are not databases, are damaged, or are full.
 
 use futures_util::StreamExt;
 use larder_core::{Bytes, Change, Error, ErrorKind, Expiry, Key, ReadOptions, Store};
@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::spaces::Files;
 
-/// Applies changes, all of which succeed.
+/// Applies changes, which must succeed.
 async fn apply(store: &Store, changes: Vec<Change>) {
     for result in store.apply(changes).await {
         result.must("apply a change");
@@ -17,7 +17,7 @@ async fn apply(store: &Store, changes: Vec<Change>) {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("a_file_that_is_no_database_is_refused_and_left_alone", |context| async move {
+        .case("a_file_that_is_not_a_database_is_rejected_and_unchanged", |context| async move {
             let path = context.factory.path("letter");
             let text = b"Dear Larder, this is a letter and not a database. ".repeat(100);
             std::fs::write(&path, &text).must("write the letter");
@@ -27,7 +27,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(std::fs::read(&path).must("read the letter"), text);
             std::fs::remove_file(path).must("remove the letter");
         })
-        .case("a_directory_that_is_not_there_is_a_configuration_error", |context| async move {
+        .case("a_missing_directory_is_a_configuration_error", |context| async move {
             let path = context.factory.path("no").join("such").join("file.db");
             let error = Config::new().file(path).connect().await;
             error.fails(ErrorKind::InvalidConfig, "open a file in no directory");
@@ -43,7 +43,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             storage.close().await.must("close");
             let path = context.factory.path(space);
             let mut file = std::fs::read(&path).must("read the file");
-            // The first page, which holds the schema, stays; the rest is overwritten.
+            // The first page, which holds the schema, stays; the others are overwritten.
             file[4096..].fill(0xa5);
             std::fs::write(&path, &file).must("damage the file");
             let outcome = match context.factory.builder(space).connect().await {
@@ -63,7 +63,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             storage.close().await.must("close");
             let path = context.factory.path(space);
             let mut file = std::fs::read(&path).must("read the file");
-            // The page that holds this row, and a few others. The index of the keys is elsewhere.
+            // The page of this row and a few others. The index of the keys is on another page.
             let needle = value(1_000);
             let at = file.windows(needle.len()).position(|part| part == needle.as_bytes()).must("the row");
             let page = at / 4096 * 4096;
@@ -79,7 +79,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 assert!((1..100).contains(&bad.count()));
                 assert_eq!(listed.last().must("the last").as_ref().must("the last").as_str(), "1999");
             }
-            // One by one and together, each row is read if it is on another page.
+            // Rows on other pages are read, one by one and together.
             let read = storage.read_many(&keys, &ReadOptions::new()).await;
             assert_eq!(read.len(), keys.len());
             let bad = read.iter().filter_map(|record| record.as_ref().err());
@@ -107,7 +107,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let storage = context.factory.builder(space).connect().await.must("open the damaged file");
             let mut entries: Vec<_> = storage.entries("").collect().await;
             let last = entries.pop().must("the end of the listing");
-            let error = last.fails(ErrorKind::Other, "list what is damaged");
+            let error = last.fails(ErrorKind::Other, "list a damaged file");
             assert!(error.message().contains("what is stored is damaged"), "{error}");
             let source = std::error::Error::source(&error).must("a source").to_string();
             assert!(source.contains("the database file is damaged"), "{source}");
@@ -115,7 +115,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let damaged = entries.iter().filter_map(|entry| entry.as_ref().err());
             assert!(damaged.map(Error::kind).all(|kind| kind == ErrorKind::Corrupt));
         })
-        .case("no_room_is_full_and_what_was_there_stays", |context| async move {
+        .case("a_full_database_keeps_its_entries", |context| async move {
             let options = SqliteConnectOptions::new()
                 .filename(context.factory.path(context.target.space()))
                 .create_if_missing(true)

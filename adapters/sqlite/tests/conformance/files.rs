@@ -1,4 +1,4 @@
-//! The contents of the file, and other programs that read and write it.
+//! The contents of the file, and other programs that use it.
 
 use futures_util::{StreamExt, TryStreamExt};
 use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
@@ -14,7 +14,7 @@ fn key(text: &str) -> Key {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("says_what_it_can_do", |context| async move {
+        .case("info_reports_the_abilities", |context| async move {
             let handle = context.target.open().await;
             let info = handle.info();
             assert!(info.persistent && info.shared && info.lists_once && info.ordered);
@@ -43,7 +43,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut stranger).await.must("ask");
             assert_eq!(mode, "wal");
         })
-        .case("reads_what_others_write_and_lists_past_what_it_cannot", |context| async move {
+        .case("rows_of_other_programs_are_read_and_invalid_keys_reported", |context| async move {
             let handle = context.target.open().await;
             let mut stranger = context.factory.stranger(context.target.space()).await;
             for row in [
@@ -72,10 +72,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                     }
                 }
             }
-            // A line feed, no UTF-8, and a blob that is no text at all.
+            // A line feed, invalid UTF-8, and a blob.
             assert_eq!(good, ["b", "c"]);
             assert_eq!(bad, [&b"a\n"[..], b"a\xff", b"b"]);
-            // Under a prefix, those that begin with it.
+            // Under a prefix: the keys that begin with it.
             for (prefix, expected) in [("a", 2), ("b", 1), ("c", 0)] {
                 let entries: Vec<_> = handle.entries(prefix).collect().await;
                 let bad = entries.iter().filter(|entry| entry.is_err()).count();
@@ -85,7 +85,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let swap = handle.write(key("b"), Bytes::from_static(b"2")).condition(seen);
             swap.await.must("compare and swap on a foreign row");
         })
-        .case("clear_leaves_rows_that_a_listing_cannot_name", |context| async move {
+        .case("a_clear_keeps_rows_with_invalid_keys", |context| async move {
             let store = context.target.open().await;
             let mut stranger = context.factory.stranger(context.target.space()).await;
             for row in [
@@ -108,10 +108,10 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 .must("count");
             assert_eq!(left, 4, "rows of another program");
         })
-        .case("no_row_ends_a_listing_or_is_skipped", |context| async move {
+        .case("a_listing_covers_every_row", |context| async move {
             let space = context.target.space();
             let mut stranger = context.factory.stranger(space).await;
-            // As lax as a table made by hand can be.
+            // The laxest table that can be made by hand.
             let sql = "CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, version INTEGER, \
                        expires_at INTEGER)";
             sqlx::query(sql).execute(&mut stranger).await.must("make the table");
@@ -140,7 +140,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 }
             }
             assert_eq!(good, ["z"]);
-            // `b` to `f` are named; of the others, no key is a key.
+            // `b` to `f` have a valid key, and the others do not.
             let of = |bad: &[_], kind, named| bad.iter().filter(|&&item| item == (kind, named)).count();
             assert_eq!(of(&bad, ErrorKind::Corrupt, true), 5);
             assert_eq!(of(&bad, ErrorKind::InvalidKey, false), 4);
@@ -151,7 +151,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 handle.read(key(name)).await.fails(ErrorKind::Corrupt, "read a row that is not Larder's");
             }
         })
-        .case("read_only_reads_and_refuses_to_write", |context| async move {
+        .case("a_read_only_store_rejects_writes", |context| async move {
             let handle = context.target.open().await;
             handle.write(key("a"), Bytes::from_static(b"1")).await.must("write");
             let builder = context.factory.builder(context.target.space()).mode(Mode::ReadOnly);
@@ -177,7 +177,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             }
             drop(context);
         })
-        .case("a_batch_of_every_size_is_written_whole", |context| async move {
+        .case("batches_of_every_size_are_complete", |context| async move {
             let handle = context.target.open().await;
             for size in (1..=40).chain([63, 64, 65, 255, 256, 257, 600]) {
                 let keys: Vec<_> = (0..size).map(|number| key(&format!("{size}/{number}"))).collect();
@@ -199,7 +199,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
         .case("concurrent_writes_share_commits", |context| async move {
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
             let mut stranger = context.factory.stranger(context.target.space()).await;
-            // Every commit adds one to this counter of SQLite's, as other connections see it.
+            // Every commit adds one to this counter of SQLite, as other connections see it.
             let commits = async |stranger: &mut sqlx::SqliteConnection| -> i64 {
                 sqlx::query_scalar("PRAGMA data_version").fetch_one(stranger).await.must("ask")
             };
@@ -234,14 +234,14 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
             let person = |name: &str| {
                 Change::put(key(name), format!("{{\"name\":\"{name}\",\"age\":36}}"), Expiry::Never)
             };
-            // One that is written expired must not break the query for the others.
+            // An entry that is written expired must not break the query for the others.
             let elapsed = Change::put(key("Eve"), "{}", Expiry::after_millis(0));
             for changes in [vec![person("Ada"), person("Bob")], vec![elapsed, person("Ada")]] {
                 for result in handle.apply(changes).await {
                     result.must("write");
                 }
             }
-            // JSON is kept as it is, as text.
+            // JSON is stored as the same text.
             for text in ["{\"a\" : 1.0, \"a\":2}", " null ", "\"\\u0000\"", "1e400"] {
                 handle.write(key("text"), Bytes::from_static(text.as_bytes())).await.must("write");
                 assert_eq!(handle.read(key("text")).await.must("read").must("the entry").value, text);
@@ -256,7 +256,7 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
             let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut stranger).await.must("query");
             assert_eq!(names, ["Ada", "Bob"]);
         })
-        .case("a_value_that_is_not_json_is_refused_alone", |context| async move {
+        .case("only_the_value_that_is_not_json_is_rejected", |context| async move {
             let handle = context.target.open().await;
             let keys = ["k1", "k{", "k\"x\""].map(key);
             let change = |key: &Key| Change::put(key.clone(), key.as_str()[1..].to_owned(), Expiry::Never);
@@ -264,7 +264,7 @@ pub(crate) fn json_cases(suite: Suite<Files>) -> Suite<Files> {
             let mut results = results.into_iter();
             let mut next = || results.next().must("a result");
             next().must("write JSON");
-            next().fails(ErrorKind::InvalidValue, "write what is not JSON");
+            next().fails(ErrorKind::InvalidValue, "write a value that is not JSON");
             next().must("write JSON");
             let stored = handle.read_all(&keys, "read").await;
             assert_eq!(stored.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);

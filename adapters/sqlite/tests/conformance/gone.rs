@@ -1,4 +1,4 @@
-//! Files that are deleted, replaced or moved while a storage has them open.
+//! Files that are deleted, replaced or moved while a store has them open.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn value(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// A storage that holds an entry, in a directory of its own.
+/// A storage with an entry, in its own directory.
 async fn open(directory: &TempDir) -> (Store, PathBuf) {
     let path = directory.path().join("data").join("sessions.db");
     fs::create_dir(directory.path().join("data")).must("make the directory");
@@ -49,7 +49,7 @@ fn delete(path: &Path) {
     }
 }
 
-/// The error of every call, by the call's name.
+/// The error of every call, by the name of the call.
 async fn errors_of_every_call(storage: &Store) -> Vec<(&'static str, Option<Error>)> {
     let (a, never) = (key("a"), Expiry::Never);
     let keys = [a.clone(), key("b")];
@@ -98,13 +98,13 @@ async fn every_call_fails(storage: &Store, why: &str) {
         assert!(error.message().contains("open the storage again"), "{call}: {error}");
         assert!(error.operation().is_some(), "{call}: {error}");
     }
-    // More readers at once than there are connections open, so that others are opened.
+    // More readers than open connections, so that new ones are opened.
     let a = key("a");
     let reads = futures_util::future::join_all((0..16).map(|_| storage.read(&a).into_future())).await;
     assert!(reads.iter().all(Result::is_err), "a read succeeded after the file was {why}");
 }
 
-/// How many times this process has the file open, where the system tells.
+/// The number of times that this process has the file open, if the system reports it.
 fn handles(path: &Path) -> Option<usize> {
     let open = fs::read_dir("/proc/self/fd").ok()?.flatten();
     Some(open.filter(|open| fs::read_link(open.path()).is_ok_and(|target| target == path)).count())
@@ -118,7 +118,7 @@ async fn close_fails_once(storage: Store) {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("a_deleted_file_fails_every_call_and_is_not_made_again", |context| async move {
+        .case("every_call_on_a_deleted_file_fails_and_does_not_create_it", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let (storage, path) = open(&directory).await;
             delete(&path);
@@ -127,7 +127,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(!path.exists(), "a file was made in the place of the deleted one");
             drop(context);
         })
-        .case("a_replaced_file_fails_every_call_and_stays_as_it_is", |context| async move {
+        .case("every_call_on_a_replaced_file_fails_and_does_not_change_it", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let (storage, path) = open(&directory).await;
             let other = directory.path().join("other.db");
@@ -141,7 +141,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(fs::read(&path).must("read the file"), expected);
             drop(context);
         })
-        .case("file_replaced_while_it_is_being_opened_is_noticed", |context| async move {
+        .case("a_file_replaced_during_opening_is_detected", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let (storage, path) = open(&directory).await;
             storage.close().await.must("close");
@@ -163,11 +163,11 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             fs::rename(&other, &path).must("put another file in its place");
             sqlx::query("COMMIT").execute(&mut holder).await.must("let go of the lock");
             let opened = opening.await.must("the task");
-            let error = opened.fails(ErrorKind::InvalidConfig, "open a file that is replaced meanwhile");
+            let error = opened.fails(ErrorKind::InvalidConfig, "open a file that is replaced during that");
             assert!(error.message().contains("another file"), "{error}");
             drop((holder, context));
         })
-        .case("a_moved_directory_fails_every_call_until_it_is_back", |context| async move {
+        .case("every_call_on_a_moved_directory_fails_until_it_is_back", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let (storage, path) = open(&directory).await;
             let (here, there) = (directory.path().join("data"), directory.path().join("moved"));
@@ -181,7 +181,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(path.exists());
             drop(context);
         })
-        .case("a_deleted_file_under_a_pool_fails_every_call", |context| async move {
+        .case("every_call_on_a_deleted_file_under_a_pool_fails", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("own.db");
             let url = format!("sqlite:{}?mode=rwc", path.display());
@@ -193,8 +193,8 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             pool.close().await;
             drop(context);
         })
-        .case("a_file_of_a_relative_path_is_found_from_anywhere", |context| async move {
-            // The path is resolved once: a connection that is opened later opens the same file.
+        .case("a_relative_path_is_resolved_once", |context| async move {
+            // A connection that is opened later opens the same file.
             let current = std::env::current_dir().must("the current directory");
             let path = context.factory.path(context.target.space());
             let up: PathBuf = current.components().skip(1).map(|_| "..").collect();

@@ -15,12 +15,12 @@ use crate::spaces::Files;
 
 /// Names the database to the second process.
 const PATH: &str = "LARDER_SQLITE_BATCHES";
-/// How often it is killed.
+/// The number of times that the process is killed.
 const KILLS: usize = 12;
-/// How many entries a batch puts: some as they were read, and some on no condition.
+/// The number of entries that a batch puts: some on the condition that they are as read, and some without one.
 const PUTS: usize = 64;
 
-/// Writes batches until this process is killed, if it was started for that.
+/// Writes batches until this process is killed, if it is the second process.
 pub(crate) fn run_if_second() {
     if let Some(path) = env::var_os(PATH) {
         let runtime = Runtime::new().must("a runtime");
@@ -36,7 +36,7 @@ fn key(name: impl ToString) -> Key {
     Key::new(name.to_string()).must("a key")
 }
 
-/// The round that each of the entries is from; 0 for one that is missing.
+/// The round of each entry; 0 if it is missing.
 async fn rounds(store: &Store) -> Result<Vec<(u64, Condition)>> {
     let keys: Vec<_> = (0..PUTS).map(key).collect();
     let records = store.read_many(&keys, &ReadOptions::new()).await.into_iter().map(|record| {
@@ -47,7 +47,7 @@ async fn rounds(store: &Store) -> Result<Vec<(u64, Condition)>> {
     records.collect()
 }
 
-/// Applies one batch after the other, each of puts, a deletion and touches, and prints its number.
+/// Applies batches of puts, a deletion and touches, and prints the number of each.
 async fn write(store: &Store) -> Result<()> {
     loop {
         let rounds = rounds(store).await?;
@@ -69,7 +69,7 @@ async fn write(store: &Store) -> Result<()> {
 }
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
-    suite.case("a_batch_of_a_process_that_is_killed_is_stored_as_a_whole_or_not", |context| async move {
+    suite.case("a_batch_of_a_killed_process_is_stored_entirely_or_not", |context| async move {
         let path = context.factory.path(context.target.space());
         open(path.clone()).await.write("touched", "1").await.must("write");
         let mut acknowledged = 0;

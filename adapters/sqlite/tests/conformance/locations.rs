@@ -1,4 +1,4 @@
-//! Whether two handles are on the same entries.
+//! Locations: whether two handles use the same entries.
 
 use larder_core::Store;
 use larder_sqlite::Config;
@@ -7,7 +7,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::spaces::Files;
 
-/// Whether both are on the same entries. Closes the second one.
+/// Returns whether both use the same entries. Closes the second one.
 async fn same(one: &Store, other: Store) -> bool {
     let here = one.location().await.must("location").must("tell where the entries are");
     let there = other.location().await.must("location").must("tell where the entries are");
@@ -17,7 +17,7 @@ async fn same(one: &Store, other: Store) -> bool {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("a_file_and_a_table_have_one_location_by_whatever_name", |context| async move {
+        .case("a_table_of_a_file_has_one_location_under_every_name", |context| async move {
             let path = context.factory.path(context.target.space());
             let config = Config::new().file(&path);
             let store = config.clone().connect().await.must("open");
@@ -44,7 +44,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(same(&store, store.clone()).await);
             let store = memory.clone().connect().await.must("open");
             assert!(!same(&store, memory.connect().await.must("open")).await);
-            // Two stores on the pool would have the same entries, and the pool does not tell.
+            // Two stores on the pool would use the same entries, but the pool cannot tell.
             let pool = SqlitePoolOptions::new().max_connections(1);
             let pool = pool.connect("sqlite::memory:").await.must("connect");
             let on_pool = Config::new().connect_with(pool.clone()).await.must("open");

@@ -10,7 +10,7 @@ use crate::spaces::Files;
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable", |context| async move {
+        .case("a_write_waits_for_a_lock_and_is_then_unavailable", |context| async move {
             let limit = Duration::from_millis(200);
             let builder = context.factory.builder(context.target.space()).busy_timeout(limit);
             let storage = builder.connect().await.must("open");
@@ -34,7 +34,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 }
             }
             storage.delete(&key).await.fails(ErrorKind::Unavailable, "delete");
-            assert_eq!(storage.read(&key).await.must("read all the same").must("the entry").value, "1");
+            assert_eq!(storage.read(&key).await.must("read nevertheless").must("the entry").value, "1");
 
             sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
             storage.write(&key, Bytes::from_static(b"4")).await.must("write again");
@@ -42,7 +42,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             stranger.close().await.must("close");
             storage.close().await.must("close");
         })
-        .case("a_write_waits_for_a_lock_that_is_let_go", |context| async move {
+        .case("a_write_continues_when_the_lock_is_released", |context| async move {
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
             let mut stranger = context.factory.stranger(context.target.space()).await;
             sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.must("take the lock");
@@ -54,7 +54,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             stranger.close().await.must("close");
             storage.close().await.must("close");
         })
-        .case("the_present_is_when_the_lock_is_had", |context| async move {
+        .case("expiry_is_checked_when_the_lock_is_acquired", |context| async move {
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
             let (old, new) = (Key::new("old").must("a key"), Key::new("new").must("a key"));
             let value = || Bytes::from_static(b"1");
@@ -71,7 +71,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             }
             let before = unix_millis();
             sqlx::query("COMMIT").execute(&mut stranger).await.must("let go of the lock");
-            assert!(!touch.await.must("touch"), "what expired during the wait is not revived");
+            assert!(!touch.await.must("touch"), "an entry that expired during the wait is not revived");
             write.await.must("write");
             let sql = "SELECT expires_at FROM larder WHERE key = 'new'";
             let deadline: i64 = sqlx::query_scalar(sql).fetch_one(&mut stranger).await.must("look");
@@ -79,7 +79,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             stranger.close().await.must("close");
             storage.close().await.must("close");
         })
-        .case("close_waits_for_the_calls_under_way", |context| async move {
+        .case("a_close_waits_for_running_calls", |context| async move {
             let space = context.target.space();
             let storage = context.factory.builder(space).connect().await.must("open");
             let mut stranger = context.factory.stranger(space).await;
@@ -102,7 +102,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             let log = context.factory.path(space).with_extension("db-wal");
             assert!(!log.exists(), "a connection was left open");
         })
-        .case("a_call_that_is_dropped_gives_its_connection_back", |context| async move {
+        .case("a_dropped_call_returns_its_connection", |context| async move {
             let builder = context.factory.builder(context.target.space()).readers(1);
             let storage = builder.connect().await.must("open");
             storage.write("k", "1").await.must("write");
@@ -114,7 +114,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(read.must("read in time").must("read").must("the entry").value, "1");
             storage.close().await.must("close");
         })
-        .case("ten_that_open_a_new_file_at_once_all_succeed", |context| async move {
+        .case("ten_simultaneous_opens_of_a_new_file_succeed", |context| async move {
             let space = context.target.space();
             let opened = larder_testkit::race(10, |number| {
                 let builder = context.factory.builder(space);

@@ -1,4 +1,4 @@
-//! Databases that are looked at, and databases that belong to others.
+//! Opening existing databases, and databases of other programs.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -15,7 +15,7 @@ fn key(text: &str) -> Key {
     Key::new(text).must("a key")
 }
 
-/// Every file of a directory, with what it holds.
+/// Every file of a directory, with its content.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(directory)
         .must("list the directory")
@@ -36,7 +36,7 @@ async fn execute(path: &Path, statements: &[&'static str]) {
     connection.close().await.must("close");
 }
 
-/// A database of another program, with its own table and in the mode that SQLite makes databases in.
+/// A database of another program, with its own table, and in the default mode of SQLite.
 async fn foreign(directory: &TempDir) -> std::path::PathBuf {
     let path = directory.path().join("app.db");
     execute(&path, &["CREATE TABLE users (id INTEGER PRIMARY KEY)", "INSERT INTO users VALUES (7)"]).await;
@@ -53,7 +53,7 @@ async fn journal_mode(path: &Path) -> String {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("looking_at_a_foreign_database_changes_no_byte", |context| async move {
+        .case("opening_a_foreign_database_changes_no_byte", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let url = format!("sqlite:{}", path.display());
@@ -72,7 +72,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             }
             drop(context);
         })
-        .case("looking_at_no_file_makes_none", |context| async move {
+        .case("opening_a_missing_file_does_not_create_it", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("no.db");
             let look = Config::new().file(&path).existing().connect().await;
@@ -83,7 +83,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(files(directory.path()).is_empty());
             drop(context);
         })
-        .case("looking_reads_and_writes_what_is_there_and_sets_nothing_up", |context| async move {
+        .case("an_existing_table_is_used_without_set_up", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let table = "CREATE TABLE larder (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, \
@@ -101,7 +101,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(files(directory.path()) == before, "looking changed the database");
 
             let storage = Config::new().file(&path).existing().connect().await.must("look again");
-            assert!(storage.delete(key("a")).await.must("delete what was asked for"));
+            assert!(storage.delete(key("a")).await.must("delete an entry"));
             storage.close().await.must("close");
             assert_eq!(journal_mode(&path).await, "delete");
             let url = format!("sqlite:{}", path.display());
@@ -112,7 +112,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             connection.close().await.must("close");
             drop(context);
         })
-        .case("a_table_that_is_not_larders_is_refused_before_anything_changes", |context| async move {
+        .case("a_table_of_another_program_is_rejected_before_any_change", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             execute(&path, &["CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)"]).await;
@@ -129,7 +129,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(files(directory.path()) == before, "a file was made for a table of no valid name");
             drop(context);
         })
-        .case("a_name_that_is_taken_is_refused", |context| async move {
+        .case("a_name_in_use_is_rejected", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             execute(&path, &["CREATE TABLE own (id INTEGER)", "CREATE INDEX larder ON own (id)"]).await;
@@ -139,7 +139,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(files(directory.path()) == before, "a refused database was changed");
             drop(context);
         })
-        .case("a_database_with_tables_of_others_keeps_its_journal_mode", |context| async move {
+        .case("a_database_with_other_tables_keeps_its_journal_mode", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let storage = Config::new().file(&path).connect().await.must("open beside others");
@@ -160,21 +160,21 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(storage.keys("").collect::<Vec<_>>().await.len(), 65);
             storage.close().await.must("close");
             assert_eq!(journal_mode(&path).await, "delete");
-            // A database of Larder's alone is switched, a second table of Larder's included.
+            // A database with only Larder's tables is switched, also if there are two.
             for table in ["larder", "second"] {
                 let storage = context.factory.builder("alone").table(table).connect().await.must("open");
                 storage.close().await.must("close");
                 assert_eq!(journal_mode(&context.factory.path("alone")).await, "wal");
             }
         })
-        .case("a_database_in_utf_16_is_refused", |context| async move {
+        .case("a_database_in_utf_16_is_rejected", |context| async move {
             let path = context.factory.path(context.target.space());
             execute(&path, &["PRAGMA encoding = 'UTF-16le'", "CREATE TABLE other (id INTEGER)"]).await;
             let open = context.factory.builder(context.target.space()).connect().await;
             let error = open.fails(ErrorKind::InvalidConfig, "open a database in UTF-16");
             assert!(error.message().contains("UTF-16"), "{error}");
         })
-        .case("a_read_only_look_at_a_missing_table_says_so", |context| async move {
+        .case("a_missing_table_of_a_read_only_database_is_reported", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = foreign(&directory).await;
             let open = Config::new().file(path).mode(Mode::ReadOnly).connect().await;

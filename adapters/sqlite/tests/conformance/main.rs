@@ -1,4 +1,4 @@
-//! The SQLite adapter: the laws in each of its modes, and the cases of SQLite alone.
+//! The conformance suite in each mode, and the cases of the SQLite adapter.
 
 mod changes;
 mod damage;

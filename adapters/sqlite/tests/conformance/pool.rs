@@ -1,4 +1,4 @@
-//! On the caller's own pool.
+//! A pool of the caller.
 
 use larder_core::{Bytes, Key};
 use larder_testkit::{Must, Suite};
@@ -7,7 +7,7 @@ use crate::spaces::OwnPool;
 
 pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
     suite
-        .case("the_pool_stays_open_and_no_connection_is_opened_beside_it", |context| async move {
+        .case("the_pool_stays_open_and_is_the_only_source_of_connections", |context| async move {
             let storage = context.factory.connect(context.target.space()).await.must("set up");
             let key = Key::new("k").must("a key");
             storage.write(&key, Bytes::from_static(b"1")).await.must("write");
@@ -19,7 +19,7 @@ pub(crate) fn cases(suite: Suite<OwnPool>) -> Suite<OwnPool> {
             let again = context.target.open().await;
             assert!(again.contains(&key).await.must("look"));
         })
-        .case("it_persists_if_the_pool_does", |context| async move {
+        .case("persistence_depends_on_the_pool", |context| async move {
             let handle = context.target.open().await;
             let info = handle.info();
             assert!(info.persistent && info.shared);

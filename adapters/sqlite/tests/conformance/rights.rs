@@ -1,4 +1,4 @@
-//! The permissions of the files, and places where nothing can be written.
+//! The permissions of the files, and read-only places.
 
 use std::{
     fs::{self, Permissions},
@@ -23,7 +23,7 @@ async fn write(storage: &Store, text: &str) {
     storage.write(key(text), Bytes::from(text.to_owned())).await.must("write");
 }
 
-/// The permissions of the database and of the files beside it.
+/// The permissions of the database and of its other files.
 fn modes(path: &Path) -> Vec<u32> {
     ["", "-wal", "-shm"]
         .into_iter()
@@ -35,21 +35,21 @@ fn modes(path: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// A directory in which nothing can be written, until it is dropped.
+/// A directory that is read-only until it is dropped.
 struct ReadOnly {
     path: PathBuf,
     mounted: bool,
 }
 
 impl ReadOnly {
-    /// `None`, with a note, where this user can neither be kept from writing nor mount.
+    /// Returns `None`, with a note, if this user can always write and cannot mount.
     fn make(path: &Path) -> Option<Self> {
         fs::set_permissions(path, Permissions::from_mode(0o555)).must("take the right to write");
         let mut made = Self { path: path.to_owned(), mounted: false };
         if fs::write(path.join("probe"), "").is_err() {
             return Some(made);
         }
-        // The superuser may write anyway.
+        // The superuser can always write.
         fs::remove_file(path.join("probe")).must("remove the probe");
         let mount = |arguments: &[&str]| {
             Command::new("mount").args(arguments).arg(path).output().is_ok_and(|done| done.status.success())
@@ -76,14 +76,14 @@ impl Drop for ReadOnly {
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("files_are_for_their_owner_alone", |context| async move {
+        .case("files_are_private", |context| async move {
             let path = context.factory.path(context.target.space());
             let storage = context.factory.builder(context.target.space()).connect().await.must("open");
             write(&storage, "a").await;
             assert_eq!(modes(&path), [0o600; 3]);
             storage.close().await.must("close");
         })
-        .case("permissions_are_an_option", |context| async move {
+        .case("permissions_can_be_configured", |context| async move {
             let path = context.factory.path(context.target.space());
             let url = format!("sqlite:{}?permissions=0660", path.display());
             let storage = larder_sqlite::connect(&url).await.must("open");
@@ -100,7 +100,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 open.fails(ErrorKind::InvalidConfig, &format!("the mode {wrong:o}"));
             }
         })
-        .case("a_file_that_is_there_keeps_its_permissions", |context| async move {
+        .case("an_existing_file_keeps_its_permissions", |context| async move {
             let path = context.factory.path(context.target.space());
             fs::write(&path, "").must("make an empty file");
             fs::set_permissions(&path, Permissions::from_mode(0o640)).must("set its permissions");
@@ -110,7 +110,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(modes(&path), [0o640; 3]);
             storage.close().await.must("close");
         })
-        .case("a_database_on_a_read_only_mount_is_read", |context| async move {
+        .case("a_database_on_a_read_only_mount_can_be_read", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let path = directory.path().join("sessions.db");
             let storage = Config::new().file(&path).connect().await.must("open");
@@ -135,14 +135,14 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             open.fails(ErrorKind::PermissionDenied, "make a file on a read-only mount");
             drop((place, context));
         })
-        .case("a_log_that_nobody_can_join_to_a_read_only_database_is_said", |context| async move {
+        .case("a_pending_log_of_a_read_only_database_is_an_error", |context| async move {
             let directory = TempDir::new().must("make a directory");
             let [live, copy] = ["live.db", "copy.db"].map(|name| directory.path().join(name));
             let storage = Config::new().file(&live).connect().await.must("open");
             write(&storage, "in the log").await;
             for suffix in ["", "-wal"] {
                 let [from, to] = [&live, &copy].map(|path| format!("{}{suffix}", path.display()));
-                fs::copy(from, to).must("copy what a killed process leaves");
+                fs::copy(from, to).must("copy the files of a killed process");
             }
             storage.close().await.must("close");
             let Some(place) = ReadOnly::make(directory.path()) else { return };
@@ -152,7 +152,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert!(error.message().contains("write-ahead log"), "{error}");
             drop((place, context));
         })
-        .case("a_database_that_changes_under_a_reader_without_locks_is_noticed", |context| async move {
+        .case("a_change_under_a_reader_without_locks_is_detected", |context| async move {
             for changed in ["", "-wal", "-journal"] {
                 let directory = TempDir::new().must("make a directory");
                 let mounted = directory.path().join("mounted");
@@ -161,7 +161,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 let storage = Config::new().file(&path).connect().await.must("open");
                 write(&storage, "a").await;
                 storage.close().await.must("close");
-                // Kept open: an open file can be written, whatever becomes of its directory.
+                // An open file can be written even if its directory is read-only.
                 let file = mounted.join(format!("sessions.db{changed}"));
                 let writing = fs::OpenOptions::new().create(true).append(true).open(file);
                 let mut writing = writing.must("open the file");

@@ -1,4 +1,4 @@
-//! Tables that another program made.
+//! Tables of other programs.
 
 use larder_core::{Bytes, Change, Condition, ErrorKind, Expiry, Key};
 use larder_testkit::{Fails, Must, Suite};
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::spaces::Files;
 
-/// What is wrong with a table, and what the error says about it.
+/// The SQL of a wrong table, and the text that its error must contain.
 const WRONG: [(&str, &str); 11] = [
     ("CREATE TABLE larder (id INTEGER PRIMARY KEY, name TEXT)", "`key`"),
     ("CREATE TABLE larder (key TEXT PRIMARY KEY, value BLOB, expires_at INTEGER)", "`version`"),
@@ -49,7 +49,7 @@ const WRONG: [(&str, &str); 11] = [
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
     suite
-        .case("a_table_of_another_shape_is_refused_by_what_is_wrong_with_it", |context| async move {
+        .case("a_table_of_another_shape_is_rejected_with_the_reason", |context| async move {
             for (number, (sql, said)) in WRONG.into_iter().enumerate() {
                 let space = context.target.beside(&number.to_string());
                 let mut stranger = context.factory.stranger(space.space()).await;
@@ -62,7 +62,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
                 }
             }
         })
-        .case("a_table_with_more_columns_will_do", |context| async move {
+        .case("a_table_with_more_columns_is_accepted", |context| async move {
             let space = context.target.space();
             let mut stranger = context.factory.stranger(space).await;
             let sql = "CREATE TABLE larder (bot TEXT, key VARCHAR(600) PRIMARY KEY, expires_at BIGINT, \
@@ -90,7 +90,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(handle.clear("").await.must("clear"), 3);
             assert_eq!(handle.purge_expired().await.must("purge"), 0);
         })
-        .case("a_table_with_an_index_on_the_deadline_will_do", |context| async move {
+        .case("a_table_with_an_index_on_the_deadline_is_accepted", |context| async move {
             let mut stranger = context.factory.stranger(context.target.space()).await;
             let sql = "CREATE TABLE larder (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, \
                        version INTEGER NOT NULL, expires_at INTEGER); \
@@ -107,7 +107,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(handle.read("kept").await.must("read").must("the entry").value, "3");
             stranger.close().await.must("close");
         })
-        .case("set_up_by_hand", |context| async move {
+        .case("a_table_made_by_hand_is_accepted", |context| async move {
             let builder = context.factory.builder(context.target.space()).setup(false);
             let error =
                 builder.clone().connect().await.fails(ErrorKind::InvalidConfig, "open without a file");
@@ -122,7 +122,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             stranger.close().await.must("close");
             builder.connect().await.must("open").close().await.must("close");
         })
-        .case("a_name_that_sqlite_reserves_is_refused", |context| async move {
+        .case("a_name_that_sqlite_reserves_is_rejected", |context| async move {
             let builder = context.factory.builder(context.target.space());
             for name in ["sqlite_x", "", "a\0b"] {
                 builder.clone().table(name).connect().await.fails(ErrorKind::InvalidConfig, name);

@@ -1,4 +1,4 @@
-//! Where the cases keep their entries.
+//! The spaces of the suites.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,14 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-/// A file per space.
+/// Each space is a file.
 pub(crate) struct Files {
     directory: TempDir,
     configure: fn(Config) -> Config,
 }
 
 impl Files {
-    /// The laws on files, and with a second process.
+    /// The laws on files, also with a second process.
     pub(crate) fn suite(name: &str, configure: fn(Config) -> Config) -> Suite<Self> {
         Suite::connect(name, move || async move {
             Ok(Self { directory: TempDir::new().must("make a directory"), configure })
@@ -37,7 +37,7 @@ impl Files {
         (self.configure)(Config::new()).file(self.path(space))
     }
 
-    /// Another program's connection.
+    /// A connection of another program.
     pub(crate) async fn stranger(&self, space: &str) -> SqliteConnection {
         SqliteConnectOptions::new()
             .filename(self.path(space))
@@ -80,7 +80,7 @@ impl Factory for Files {
     }
 }
 
-/// A table per space, in the database of a pool that stays open.
+/// Each space is a table in the database of a pool that stays open.
 pub(crate) struct OwnPool {
     pub(crate) pool: SqlitePool,
     _directory: TempDir,

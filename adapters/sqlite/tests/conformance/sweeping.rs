@@ -10,47 +10,45 @@ use tokio::{runtime, task::block_in_place};
 use crate::spaces::Files;
 
 pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
-    let suite =
-        suite.case("a_read_that_touches_starts_the_sweeper_on_another_runtime", |context| async move {
-            let soon = Expiry::after_millis(20);
-            for many in [false, true] {
-                let space = context.target.beside(if many { "many" } else { "one" });
-                let builder = context.factory.builder(space.space()).sweep(Some(Duration::from_millis(5)));
-                // The sweeper ends with the runtime that it began on.
-                let store = block_in_place(|| {
-                    let runtime =
-                        runtime::Builder::new_current_thread().enable_all().build().must("a runtime");
-                    runtime.block_on(async {
-                        let store = builder.connect().await.must("open");
-                        store.write("k", "1").await.must("write");
-                        store
-                    })
-                });
-                if many {
-                    let options = ReadOptions::new().with_touch(soon);
-                    let read = store.read_many(&[Key::new("k").must("a key")], &options).await;
-                    assert!(matches!(read.as_slice(), [Ok(Some(_))]));
-                } else {
-                    store.read("k").touching(soon).await.must("read").must("the entry");
-                }
-                until("the expired row is removed", Duration::from_secs(10), || async {
-                    let mut stranger = context.factory.stranger(space.space()).await;
-                    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
-                        .fetch_one(&mut stranger)
-                        .await
-                        .must("count");
-                    rows == 0
+    let suite = suite.case("a_touching_read_starts_the_sweeper_on_another_runtime", |context| async move {
+        let soon = Expiry::after_millis(20);
+        for many in [false, true] {
+            let space = context.target.beside(if many { "many" } else { "one" });
+            let builder = context.factory.builder(space.space()).sweep(Some(Duration::from_millis(5)));
+            // The sweeper ends with its runtime.
+            let store = block_in_place(|| {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build().must("a runtime");
+                runtime.block_on(async {
+                    let store = builder.connect().await.must("open");
+                    store.write("k", "1").await.must("write");
+                    store
                 })
-                .await;
-                store.close().await.must("close");
+            });
+            if many {
+                let options = ReadOptions::new().with_touch(soon);
+                let read = store.read_many(&[Key::new("k").must("a key")], &options).await;
+                assert!(matches!(read.as_slice(), [Ok(Some(_))]));
+            } else {
+                store.read("k").touching(soon).await.must("read").must("the entry");
             }
-        });
+            until("the expired row is removed", Duration::from_secs(10), || async {
+                let mut stranger = context.factory.stranger(space.space()).await;
+                let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM larder")
+                    .fetch_one(&mut stranger)
+                    .await
+                    .must("count");
+                rows == 0
+            })
+            .await;
+            store.close().await.must("close");
+        }
+    });
     suite
-        .case("a_purge_removes_what_has_expired_and_nothing_else", |context| async move {
+        .case("a_purge_removes_exactly_the_expired_rows", |context| async move {
             let space = context.target.space();
             let store = context.factory.builder(space).sweep(None).connect().await.must("open");
             let mut stranger = context.factory.stranger(space).await;
-            // Several slices, of row ids from the least to the greatest, with gaps.
+            // Several slices of row ids, from the smallest to the largest, with gaps.
             let (least, greatest) = (i64::MIN, i64::MAX);
             let rows = format!(
                 "WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 7 FROM n WHERE id < 35000), \
@@ -70,7 +68,7 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(store.purge_expired().await.must("purge again"), 0);
             store.close().await.must("close");
         })
-        .case("a_purge_takes_the_lock_only_to_remove_rows", |context| async move {
+        .case("a_purge_locks_only_to_remove_rows", |context| async move {
             let builder = context.factory.builder(context.target.space()).sweep(None);
             let store = builder.busy_timeout(Duration::from_millis(50)).connect().await.must("open");
             store.write("k", "1").await.must("write");
@@ -92,12 +90,12 @@ pub(crate) fn cases(suite: Suite<Files>) -> Suite<Files> {
             assert_eq!(store.purge_expired().await.must("purge"), 1);
             store.close().await.must("close");
         })
-        .case("sweeps_go_on_where_the_last_one_ended", |context| async move {
+        .case("a_sweep_continues_after_the_previous_one", |context| async move {
             let space = context.target.space();
             let builder = context.factory.builder(space).sweep(Some(Duration::from_millis(5)));
             let store = builder.connect().await.must("open");
             let mut stranger = context.factory.stranger(space).await;
-            // More rows than a sweep reads, and the only one that has expired is the last.
+            // More rows than a sweep reads; only the last one has expired.
             let rows = "WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 250000) \
                         INSERT INTO larder (key, value, version, expires_at) \
                         SELECT 'k' || id, x'31', 1, CASE id WHEN 250000 THEN 1 END FROM n";

@@ -1,4 +1,4 @@
-//! What holds on every adapter.
+//! The cases for every store.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -50,8 +50,8 @@ pub(crate) async fn large<F>(context: Context<F>) {
     sessions.update("large", async |mut session| session.push("more".to_owned())).await.must("update");
     let mut found = sessions.get("large").await.must("get").must("find it");
     assert_eq!(found.pop().as_deref(), Some("more"));
-    // No megabytes in a message.
-    assert!(found == value, "it comes back as it was");
+    // `assert_eq!` would print megabytes.
+    assert!(found == value, "it is unchanged");
 }
 
 pub(crate) async fn moved<F>(context: Context<F>) {
@@ -69,13 +69,13 @@ pub(crate) async fn moved<F>(context: Context<F>) {
     sessions.move_key("supergroup", "group").await.must("move back");
     add("supergroup", 4).await;
     assert_eq!(stored(&storage, "group").await, Some(serde_json::json!([1, 2, 3, 4])));
-    // Before there is a session, and with one at the new key only.
-    sessions.move_key("nobody", "somebody").await.must("move nothing");
-    add("nobody", 5).await;
-    sessions.move_key("third", "somebody").await.must("move nothing");
+    // Without a session, and with one only at the new key.
+    sessions.move_key("early", "later").await.must("move nothing");
+    add("early", 5).await;
+    sessions.move_key("third", "later").await.must("move nothing");
     add("third", 6).await;
-    assert_eq!(stored(&storage, "somebody").await, Some(serde_json::json!([5, 6])));
-    let conflict = sessions.move_key("somebody", "group").await.map_err(|error| error.kind());
+    assert_eq!(stored(&storage, "later").await, Some(serde_json::json!([5, 6])));
+    let conflict = sessions.move_key("later", "group").await.map_err(|error| error.kind());
     assert_eq!(conflict, Err(ErrorKind::Conflict));
     assert_eq!(sessions.get("third").await.must("get"), Some(vec![5, 6]));
 }
@@ -85,7 +85,7 @@ pub(crate) async fn sliding<F>(context: Context<F>) {
     let lifetime = Lifetime::sliding(2 * HOUR).touch_every(Duration::ZERO);
     let sessions = Sessions::<Vec<u32>>::builder().storage(&*storage).lifetime(lifetime).build();
     if !storage.info().expiry {
-        // A layout of grammY's with no lifetimes.
+        // A layout of grammY without lifetimes.
         assert_eq!(sessions.map(drop).map_err(|error| error.kind()), Err(ErrorKind::Unsupported));
         return;
     }
@@ -120,7 +120,7 @@ pub(crate) async fn enhanced<F>(context: Context<F>) {
         session
     });
     let builder = Sessions::<Value>::builder().storage(&*storage).migrations(migrations);
-    // The end that grammY has written stays where there are lifetimes.
+    // Stores with lifetimes keep the expiry that grammY wrote.
     let lifetime = if expires { Lifetime::absolute(100_000 * HOUR) } else { Lifetime::forever() };
     let sessions = builder.lifetime(lifetime).build().must("build");
     for (name, _, enhanced) in fixtures {
@@ -149,7 +149,7 @@ pub(crate) async fn chosen<F>(context: Context<F>) {
     let moved = json!({ "moved": { "to": "victim", "id": "1" } });
     for chosen in [
         json!({ "__larder": moved }),
-        // A store may put short names first.
+        // A store may sort short names first.
         json!({ "A long name comes first": 1, "__larder": moved }),
         json!({ "__d": "data", "e": 1 }),
         json!({ "__d": { "__larder": moved }, "v": 99 }),
@@ -169,7 +169,7 @@ pub(crate) async fn stored_end<F>(context: Context<F>) {
     if !storage.info().expiry {
         return;
     }
-    // By the clock of another process the session has ended.
+    // By the clock of another process the session has expired.
     let stored = format!(r#"{{"__d":41,"e":{}}}"#, unix_millis() - 30_000);
     storage.write(key("web"), stored).expiry(Expiry::After(HOUR)).await.must("write");
     let sessions: Sessions<u32> = Sessions::builder().storage(&*storage).build().must("build");
@@ -195,7 +195,7 @@ pub(crate) async fn cut<F>(context: Context<F>) {
     let storage = context.target.open().await;
     let text = r#"{"count":1,"title":"Pizza \ud83c"}"#;
     match storage.write(key("cut"), text).await {
-        // Some forms for values cannot hold half a character.
+        // Some value formats cannot hold half a character.
         Err(error) if error.kind() == ErrorKind::InvalidValue => return,
         written => drop(written.must("write")),
     }
@@ -206,7 +206,7 @@ pub(crate) async fn cut<F>(context: Context<F>) {
     assert_eq!(stored.value, text.replace('1', "2"));
 }
 
-/// What grammY has written with `enhanceStorage`: the key, the text and what it says.
+/// The sessions that grammY wrote with `enhanceStorage`: the key, the text, and the parsed text.
 fn fixtures() -> Vec<(String, String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/grammy/file-enhanced");
     let read = |directory: &Path| {

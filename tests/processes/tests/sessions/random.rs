@@ -1,4 +1,4 @@
-//! The model of the sessions, on a real server.
+//! The model of the sessions, on real servers.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::model;
 
 pub(crate) fn with_model<F: Factory>(suite: Suite<F>) -> Suite<F> {
     suite
-        .case("random_programs_do_what_the_model_does", |context| {
+        .case("random_programs_match_the_model", |context| {
             run(
                 context,
                 48,
@@ -27,7 +27,7 @@ pub(crate) fn with_model<F: Factory>(suite: Suite<F>) -> Suite<F> {
                 },
             )
         })
-        .case("nothing_is_lost_of_random_programs_at_the_same_time", |context| {
+        .case("simultaneous_random_programs_lose_no_update", |context| {
             run(
                 context,
                 24,
@@ -39,7 +39,7 @@ pub(crate) fn with_model<F: Factory>(suite: Suite<F>) -> Suite<F> {
         })
 }
 
-/// Runs a number of programs, each under a prefix of its own.
+/// Runs programs, each under its own prefix.
 async fn run<F, S>(
     context: Context<F>,
     cases: u32,
@@ -50,9 +50,9 @@ async fn run<F, S>(
 {
     let storage = (*context.target.open().await).clone();
     let runtime = Handle::current();
-    // proptest does not wait: it runs on a thread that may be blocked.
+    // proptest is synchronous: it runs on a thread that may block.
     let tested = tokio::task::spawn_blocking(move || {
-        // What fails is printed in full; a file of seeds would tell no more.
+        // A failed program is printed in full, so no file of seeds is needed.
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
         let count = AtomicUsize::new(0);
         let tested = TestRunner::new(config).run(&programs(), |program| {
