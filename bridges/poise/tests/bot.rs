@@ -70,7 +70,7 @@ async fn a_store_that_is_down_does_not_restart_the_count() {
 }
 
 #[tokio::test]
-async fn the_kind_of_an_error_reaches_on_error() {
+async fn on_error_receives_the_kind_of_an_error() {
     let (probe, _, server) = start().await;
     probe.set_down(true);
     for name in ["count", "by_hand", "deferred", "borrow", "coins", "scopes"] {
@@ -236,7 +236,7 @@ async fn malformed_interactions_do_not_stop_the_bot() {
 }
 
 #[tokio::test]
-async fn commands_in_messages_have_the_same_session() {
+async fn commands_in_messages_use_the_same_session() {
     let (_, data, server) = start().await;
     assert_eq!(server.says(nellys("by_hand")).await, "1");
     let mut message = payload::message(&nelly(), CHANNEL, "!by_hand");
@@ -302,7 +302,7 @@ async fn a_wrong_token_is_an_error_without_the_token() {
 }
 
 #[tokio::test]
-async fn no_id_token_or_value_is_printed() {
+async fn ids_tokens_and_values_are_not_printed() {
     let (probe, data, server) = start().await;
     assert_eq!(server.says(nellys("borrow")).await, "nelly!");
     for name in ["fail", "twice", "update_while_open", "open_within_update"] {

@@ -194,7 +194,7 @@ async fn scopes_with_the_same_key_share_a_queue() {
         open.save().await.unwrap();
         count(other, direct).await.unwrap();
     }
-    // Other keys are other sessions.
+    // Other keys are independent.
     let open = users.of(in_guild).open().await.unwrap();
     soon(count(&guilds, in_guild)).await.unwrap();
     open.save().await.unwrap();
@@ -202,7 +202,7 @@ async fn scopes_with_the_same_key_share_a_queue() {
 
 /// Equal keys of separate sessions are separate sessions.
 #[tokio::test]
-async fn other_sessions_with_the_same_key_are_not_refused() {
+async fn other_sessions_with_the_same_key_are_independent() {
     let origin = message(101, CHANNEL);
     let (one, other) = (sessions(), sessions());
     let open = one.of(origin).open().await.unwrap();

@@ -209,7 +209,7 @@ async fn count(target: Target) {
     handle.holds(&Key::new("tally:42").unwrap(), br#"{"count":3}"#, "the session").await;
 
     let (_, bot) = tally(&telegram, &target, By::Chat).await;
-    for (said, expected) in [("/count", "3"), ("+1", "4"), ("Hello", "what?"), ("/forget", "forgotten")] {
+    for (said, expected) in [("/count", "3"), ("+1", "4"), ("Hello", "pardon?"), ("/forget", "forgotten")] {
         telegram.message(ANN, said);
         says(&telegram, ANN, expected).await;
     }
@@ -255,7 +255,7 @@ async fn moved_count(target: Target) {
     telegram.message(SUPERGROUP, "+1");
     let sent = loop {
         let sent = telegram.next_sent().await;
-        if sent.text != "what?" {
+        if sent.text != "pardon?" {
             break sent;
         }
     };

@@ -45,8 +45,8 @@ fn start(telegram: &Telegram, storage: &str) -> Child {
     command(&telegram.url(), &["--storage", storage]).spawn().unwrap()
 }
 
-/// Stops the bot by Ctrl-C when it has received all updates. Returns what it has written to standard error, after
-/// the first line.
+/// Stops the bot by Ctrl-C when it has received all updates. Returns its standard error, without the first
+/// line.
 async fn stop(telegram: &Telegram, bot: Child) -> String {
     telegram.idle().await;
     let id = bot.id().unwrap().to_string();

@@ -47,7 +47,7 @@ async fn says(telegram: &Telegram, text: &str) {
 }
 
 #[tokio::test]
-async fn a_dialogue_waits_for_a_storage_that_is_down() {
+async fn a_dialogue_is_kept_while_the_store_is_down() {
     let probe = Probe::new();
     let (telegram, failures, bot) = purchases(probe.clone()).await;
     telegram.message(ANN, "/start");
@@ -67,7 +67,7 @@ async fn a_dialogue_waits_for_a_storage_that_is_down() {
 }
 
 #[tokio::test]
-async fn a_count_waits_for_a_storage_that_is_down() {
+async fn a_count_is_kept_while_the_store_is_down() {
     let probe = Probe::new();
     let (telegram, failures, bot) = counts(probe.clone()).await;
     telegram.message(ANN, "+1");

@@ -280,7 +280,7 @@ async fn reopen(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Needs a guild.
+/// Counts in the session of the guild.
 #[poise::command(slash_command)]
 async fn guild(ctx: Context<'_>) -> Result<(), Error> {
     let ponged = counted(ctx.data().scopes[2].of(ctx)).await?;
@@ -288,7 +288,7 @@ async fn guild(ctx: Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Buttons and modals count too.
+/// Counts buttons and modals.
 async fn on_event(framework: FrameworkContext<'_, Arc<Data>, Error>, event: &FullEvent) -> Result<(), Error> {
     let FullEvent::InteractionCreate { interaction } = event else { return Ok(()) };
     let sessions = &framework.user_data.sessions;

@@ -96,7 +96,7 @@ async fn idle(bot: Bot, message: Message) -> Outcome {
 
 /// Handles messages that no branch inside the session has matched.
 async fn other(bot: Bot, message: Message) -> Outcome {
-    say(&bot, &message, "what?").await
+    say(&bot, &message, "pardon?").await
 }
 
 async fn say(bot: &Bot, message: &Message, text: impl Into<String>) -> Outcome {
