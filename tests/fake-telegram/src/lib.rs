@@ -64,7 +64,6 @@ impl Telegram {
     }
 
     /// Returns a bot that is logged in to this server.
-    #[must_use]
     pub fn bot(&self) -> Bot {
         self.bot.clone()
     }
