@@ -20,8 +20,8 @@
 //! }
 //! ```
 //!
-//! [`Target`], [`Handle`], [`Must`], [`Fails`] and helpers such as [`until`] are also useful for an adapter's own
-//! cases.
+//! [`Target`], [`Handle`], [`Must`], [`Fails`], [`Writers`] and helpers such as [`until`] are also useful for an
+//! adapter's own cases.
 
 // This crate consists of assertions: a law that does not hold panics with a description.
 #![allow(clippy::panic, clippy::missing_panics_doc)]
