@@ -14,7 +14,9 @@
 //! | [`config!`], [`choices!`] | the adapter's configuration, in code, in URLs and in files |
 //! | [`Layout`], [`ValueFormat`], [`Interval`], [`Timeout`], [`Secret`], [`Permissions`] | option types that several adapters use |
 //! | [`StoreUrl`], [`redact`] | storage URLs |
+//! | [`Adapter`] | opening stores by URL, together with other adapters |
 
+mod adapter;
 mod batch;
 mod config;
 pub mod group_commit;
@@ -36,6 +38,7 @@ pub use serde;
 #[cfg(feature = "json")]
 pub use crate::json::{check_json, json_members};
 pub use crate::{
+    adapter::{Adapter, is_scheme},
     batch::{Batch, Limits, Round, is_plain_put, read_chunks, side_by_side},
     config::{Configure, OptionInfo, default_option, deserialize, invalid_option},
     group_commit::GroupCommit,

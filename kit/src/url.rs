@@ -6,6 +6,8 @@ use percent_encoding::percent_decode_str;
 
 use larder_core::{Error, ErrorKind, Result};
 
+use crate::is_scheme;
+
 /// A parsed storage URL: `scheme:rest?option=value&...`.
 ///
 /// An adapter takes its own options out of the URL ([`config!`](crate::config)). Then it either passes the
@@ -47,8 +49,8 @@ impl StoreUrl {
             )));
         }
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(legal) {
+        let scheme = scheme.to_ascii_lowercase();
+        if !is_scheme(&scheme) {
             return Err(configuration(
                 "the storage URL has no valid scheme; it must look like `file:sessions` or `redis://localhost`",
             ));
@@ -63,7 +65,7 @@ impl StoreUrl {
                  password as `%3F`",
             ));
         }
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), rest: rest.to_owned(), options })
+        Ok(Self { scheme, rest: rest.to_owned(), options })
     }
 
     /// Returns the text before the first colon, in lower case.

@@ -154,6 +154,7 @@
 //! | a path of the wrong type, or a directory with other contents | [`InvalidConfig`](larder_core::ErrorKind::InvalidConfig) |
 //! | a directory that disappeared, for example because its disk was unmounted | [`Unavailable`](larder_core::ErrorKind::Unavailable) |
 
+mod adapter;
 mod batch;
 mod config;
 mod connect;
@@ -178,7 +179,7 @@ use larder_core::{Result, Store};
 use larder_kit::{Configure, StoreUrl};
 pub use larder_kit::{Interval, Layout, Permissions, ValueFormat};
 
-pub use crate::{config::Config, snapshot::SnapshotConfig};
+pub use crate::{adapter::Adapter, config::Config, snapshot::SnapshotConfig};
 
 /// Opens the store of a `file:` URL: a [snapshot](SnapshotConfig) if the path ends with `.json`, otherwise a
 /// [directory](Config).

@@ -51,6 +51,7 @@
 //! [`max_entries`]: Config::max_entries
 //! [`max_bytes`]: Config::max_bytes
 
+mod adapter;
 mod config;
 mod room;
 mod storage;
@@ -59,6 +60,7 @@ mod table;
 use larder_core::{Result, Store};
 
 pub use crate::{
+    adapter::Adapter,
     config::{Config, ENTRY_OVERHEAD, WhenFull},
     storage::MemoryStorage,
 };

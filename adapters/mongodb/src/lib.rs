@@ -128,6 +128,7 @@
 //! often longer than the JSON, must also fit. In grammY's layout, a compare-and-swap also sends the old value, and the
 //! two together must fit.
 
+mod adapter;
 mod batch;
 mod bson;
 mod config;
@@ -146,7 +147,7 @@ mod value;
 use larder_core::{Result, Store};
 pub use larder_kit::{Layout, ValueFormat};
 
-pub use crate::config::Config;
+pub use crate::{adapter::Adapter, config::Config};
 
 /// Connects to the URL with the options of [`Config`], and creates the index if it is missing.
 ///

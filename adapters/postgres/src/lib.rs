@@ -125,6 +125,7 @@
 //! `tls` (on by default): TLS through rustls with ring. The root certificates are Mozilla's, compiled in, not those of
 //! the operating system. They are the same on every machine, and in the smallest container.
 
+mod adapter;
 mod backend;
 mod batch;
 mod config;
@@ -148,7 +149,10 @@ pub use deadpool_postgres::{self, tokio_postgres};
 use larder_core::{Result, Store};
 pub use larder_kit::{Interval, Layout, Timeout};
 
-pub use crate::config::{Config, DRIVER_OPTIONS, Roots, Statements, TlsMode, ValueFormat};
+pub use crate::{
+    adapter::Adapter,
+    config::{Config, DRIVER_OPTIONS, Roots, Statements, TlsMode, ValueFormat},
+};
 
 /// Connects to the server at `url`, creates the table if it is missing, and opens the store.
 ///

@@ -33,6 +33,17 @@ const SCHEMES: [(&str, Kind, bool); 9] = [
     ("rediss-sentinel", Kind::Sentinel, true),
 ];
 
+/// The names of the schemes.
+pub(crate) const SCHEME_NAMES: &[&str] = &{
+    let mut names = [""; SCHEMES.len()];
+    let mut next = 0;
+    while next < names.len() {
+        names[next] = SCHEMES[next].0;
+        next += 1;
+    }
+    names
+};
+
 /// The address and login of the servers. The driver's `Debug` prints no password.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -53,7 +64,7 @@ impl Endpoint {
     pub(crate) fn parse(url: &StoreUrl) -> Result<Self> {
         let scheme = url.scheme();
         let Some((_, kind, tls)) = SCHEMES.into_iter().find(|(name, ..)| *name == scheme) else {
-            let known = SCHEMES.map(|(name, ..)| name).join(", ");
+            let known = SCHEME_NAMES.join(", ");
             let message = format!("`{scheme}:` is not a Redis URL scheme; the schemes are: {known}");
             return Err(configuration(message));
         };

@@ -85,6 +85,7 @@
 //! holds its bytes. TCP on Linux retransmits for up to about 15 minutes (`tcp_retries2`).
 
 mod active;
+mod adapter;
 mod batch;
 mod client;
 #[cfg(feature = "cluster")]
@@ -113,6 +114,7 @@ pub use larder_kit::{Layout, Secret, Timeout};
 pub use redis;
 
 pub use crate::{
+    adapter::Adapter,
     config::{CompareAndSwap, Config, Protocol},
     connection::Connection,
 };

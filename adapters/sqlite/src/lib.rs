@@ -99,6 +99,7 @@
 //! A value has at most [`MAX_VALUE`] bytes (SQLite's limit for a row). While a value of many megabytes is written, it
 //! is in memory several times. An in-memory database belongs to one store and its clones, and is lost with them.
 
+mod adapter;
 mod batch;
 mod config;
 mod connect;
@@ -117,6 +118,7 @@ pub use larder_kit::{Interval, Permissions, ValueFormat};
 pub use sqlx::SqlitePool;
 
 pub use crate::{
+    adapter::Adapter,
     config::{Config, Mode, Synchronous},
     connect::MAX_VALUE,
 };
